@@ -1,0 +1,454 @@
+"""The one fold: StreamEvents into blocks, and into the TurnEvents that show them (requirements B1 to B6).
+
+Blocks of one model call fold in parallel, by the provider's index, but are shown one at a time in the order in
+which they began. The block being shown is `shown`; it stays here until `release()`, which its owner calls once the
+block is stored and its `block_stop` is in the log: so a reader of the log finds each block either in the store or
+here, at every moment.
+
+    position = 0
+    while True:
+        position = accumulator.fold(events, position)
+        show(accumulator.take_changes())
+        if accumulator.finished is None:
+            break                          # all events are folded
+        store(accumulator.finished)
+        show([accumulator.release()])      # its block_stop; what waited behind it becomes the next changes
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple, assert_never
+
+import msgspec
+
+from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    RedactContent,
+    SignatureDelta,
+    StreamError,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.turn_events import (
+    BlockCatchup,
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    DeltaField,
+    Notice,
+    TurnEvent,
+)
+from turnstream.core.usage import Usage
+from turnstream.errors import StreamBroken
+
+DEFAULT_MAX_LENGTH = 32 * 1024 * 1024
+"""Characters that one model call may answer before it is ended as `answer_too_large`."""
+
+
+_DELTA_KINDS = frozenset({TextDelta, ThinkingDelta, ToolInputDelta})
+_IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
+_TAKERS: dict[type, frozenset[BlockType]] = {
+    TextDelta: frozenset({"text", "tool_result", "provider", "reference", "partial_reference"}),
+    ThinkingDelta: frozenset({"thinking"}),
+    ToolInputDelta: frozenset({"tool_use"}),
+}
+
+
+class Statistics(NamedTuple):
+    """What has been folded. Times are seconds of the clock that was passed to `fold`."""
+
+    chunks: int
+    length: int
+    started_at: float | None
+    updated_at: float | None
+    complete: bool
+
+    @property
+    def duration(self) -> float:
+        return 0.0 if self.started_at is None or self.updated_at is None else self.updated_at - self.started_at
+
+
+class OpenBlock:
+    """A block that is still growing. `length` counts the characters of its text, or of its input JSON."""
+
+    __slots__ = ("_signature", "block_type", "carry", "content", "field", "implicit", "index", "length", "parts", "sequence", "stopped")
+
+    def __init__(self, sequence: int, index: int, block_type: BlockType, content: Content | None, implicit: bool) -> None:
+        self.sequence = sequence
+        self.index = index
+        self.block_type: BlockType = block_type
+        self.content: Content = dict(content) if content else {}
+        self.implicit = implicit
+        self.field: DeltaField = "partial_json" if block_type == "tool_use" else "text"
+        self.length = 0
+        self.stopped = False
+        self.carry = ""
+        self.parts: list[str] = []
+        self._signature: list[str] = []
+
+    def append(self, text: str) -> None:
+        self.parts.append(text)
+        self.length += len(text)
+
+    def sign(self, signature: str) -> None:
+        self._signature.append(signature)
+
+    def merge(self, content: Content) -> None:
+        merge_content(self.content, content)
+
+    def text(self, start: int = 0) -> str:
+        """What has grown so far, from character `start` on."""
+        if len(self.parts) > 1:
+            self.parts = ["".join(self.parts)]
+        whole = self.parts[0] if self.parts else ""
+        return whole[start:] if start else whole
+
+    @property
+    def signature(self) -> str:
+        return "".join(self._signature)
+
+    def shown_content(self) -> Content | None:
+        """`content` with the signature so far: what a catch-up shows of an open block."""
+        if self._signature:
+            return {**self.content, "signature": self.signature}
+        return dict(self.content) if self.content else None
+
+    def catchup(self) -> BlockCatchup:
+        """Everything of the open block so far."""
+        return catchup_of(Block(self.sequence, self.block_type, self.text(), self.shown_content()), complete=False)
+
+    def start_event(self) -> BlockStart:
+        return BlockStart(self.sequence, self.block_type, dict(self.content) if self.content else None)
+
+    def finish(self, *, partial: bool = False) -> Block:
+        text = self.text()
+        content = self.shown_content()
+        if self.block_type == "tool_use":
+            content = _finished_tool_use(content or {}, text)
+            return Block(self.sequence, "tool_use", None, content, partial)
+        has_text = bool(text) or self.block_type in ("text", "thinking")
+        return Block(self.sequence, self.block_type, text if has_text else None, content, partial)
+
+
+def _finished_tool_use(content: Content, input_json: str) -> Content:
+    """Parse a tool call's arguments, once, when its block stops (B4). `input` is an object, or None with
+    `input_error` saying why; `input_json` is the provider's text, untouched."""
+    given = content.get("input")
+    finished: Content = {**content, "input": given if isinstance(given, dict) else {}, "input_json": input_json}
+    if not input_json.strip():
+        return finished
+    try:
+        value: Any = msgspec.json.decode(input_json)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        return {**finished, "input": None, "input_error": f"not valid JSON: {error}"}
+    if not isinstance(value, dict):
+        return {**finished, "input": None, "input_error": "the arguments are not a JSON object"}
+    return {**finished, "input": value}
+
+
+def merge_content(content: Content, addition: Content) -> None:
+    """Merge a content delta in place: lists are extended, other values replaced."""
+    for key, value in addition.items():
+        old = content.get(key)
+        content[key] = [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
+
+
+def catchup_of(block: Block, *, complete: bool = True) -> BlockCatchup:
+    """The catch-up event that carries all of `block`."""
+    content = block.content
+    if block.block_type == "tool_use":
+        if content is not None and complete:
+            return BlockCatchup(
+                block.sequence, "tool_use", None, content.get("input_json"), content, complete, block.partial
+            )
+        return BlockCatchup(block.sequence, "tool_use", None, block.text_content or "", content, complete, block.partial)
+    return BlockCatchup(
+        block.sequence, block.block_type, block.text_content, None, content, complete, block.partial
+    )
+
+
+class CutBlock(NamedTuple):
+    """A block that `cut` ended: `start` and `stop` are places of its events in the list given with it; a start of
+    None means that the block was being shown already."""
+
+    block: Block
+    start: int | None
+    stop: int
+
+
+class Accumulator:
+    """Folds one model call."""
+
+    def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
+        self.message_id: str | None = None
+        self.model: str | None = None
+        self.stop: MessageStop | None = None
+        self.error: StreamError | None = None
+        self.usage = Usage()
+        self.raw_usage: dict[str, Any] | None = None
+        self.latency_ms: float | None = None
+        self.trace: Any = None
+        self.shown: OpenBlock | None = None
+        self.finished: Block | None = None
+        self.next_sequence = first_sequence
+        self._max_length = max_length
+        self._open: dict[int, OpenBlock] = {}
+        self._waiting: deque[OpenBlock] = deque()
+        self._changes: list[TurnEvent] = []
+        self._chunks = 0
+        self._length = 0
+        self._started_at: float | None = None
+        self._updated_at: float | None = None
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(self._chunks, self._length, self._started_at, self._updated_at, self.stop is not None)
+
+    def take_changes(self) -> list[TurnEvent]:
+        """What to show since the last call, in order. No block_stop is among it: that is `release`'s."""
+        changes = self._changes
+        self._changes = []
+        return changes
+
+    def fold(self, events: Sequence[StreamEvent], position: int = 0, now: float | None = None) -> int:
+        """Fold `events[position:]` up to the end of the shown block; return the place of the first event not folded.
+
+        Raises StreamBroken when the answer grows past its limit.
+        """
+        if self._started_at is None:
+            self._started_at = now
+        self._updated_at = now
+        total = len(events)
+        while position < total and self.finished is None:
+            event = events[position]
+            if type(event) in _DELTA_KINDS:
+                position = self._fold_run(events, position, total)
+            else:
+                self._fold_rare(event)
+                position += 1
+        if self._length > self._max_length:
+            raise StreamBroken(
+                f"the answer grew past {self._max_length} characters", code="answer_too_large", retryable=False
+            )
+        return position
+
+    def release(self) -> BlockStop:
+        """Let go of the finished block; what folded behind it becomes the next changes."""
+        block = self.finished
+        if block is None or self.shown is None:
+            raise RuntimeError("no block is finished")
+        self.finished = None
+        self.shown = None
+        self._show_next()
+        return BlockStop(block.sequence, block.block_type, block.partial)
+
+    def end(self) -> None:
+        """The stream is over: blocks that were never stopped stop now. They finish one by one, as in `fold`."""
+        for block in list(self._open.values()):
+            self._stop(block)
+
+    def cut(self) -> tuple[list[TurnEvent], list[CutBlock]]:
+        """End by error or cancel: every block not yet released, with the events that show the rest of them."""
+        events = self.take_changes()
+        cuts: list[CutBlock] = []
+        shown = self.shown
+        if shown is not None:
+            block = self.finished or self._finish_cut(shown, events)
+            cuts.append(CutBlock(block, None, len(events)))
+            events.append(BlockStop(block.sequence, block.block_type, block.partial))
+        for waiting in self._waiting:
+            start = len(events)
+            events.extend(_events_so_far(waiting))
+            block = self._finish_cut(waiting, events)
+            cuts.append(CutBlock(block, start, len(events)))
+            events.append(BlockStop(block.sequence, block.block_type, block.partial))
+        self._open.clear()
+        self._waiting.clear()
+        self.shown = None
+        self.finished = None
+        return events, cuts
+
+    @staticmethod
+    def _finish_cut(block: OpenBlock, events: list[TurnEvent]) -> Block:
+        if block.carry:
+            _flush_carry(block)
+            events.append(BlockDelta(block.sequence, block.block_type, block.field, "\ufffd"))
+        return block.finish(partial=not block.stopped)
+
+    def _fold_run(self, events: Sequence[Any], position: int, total: int) -> int:
+        """Fold a run of deltas of one kind and block that came together: they are shown as one."""
+        first = events[position]
+        kind = type(first)
+        index: int = first.index
+        end = position + 1
+        while end < total and type(event := events[end]) is kind and event.index == index:
+            end += 1
+        if kind is ToolInputDelta:
+            text: str = first.partial_json
+            if end - position > 1:
+                text = "".join([event.partial_json for event in events[position:end]])
+        else:
+            text = first.text
+            if end - position > 1:
+                text = "".join([event.text for event in events[position:end]])
+        block = self._open.get(index)
+        if block is None or block.block_type not in _TAKERS[kind]:
+            block = self._open_implicitly(index, _IMPLIED[kind])
+        if block.carry or not text.isascii():
+            text = _mend_surrogates(block, text)
+        if text:
+            block.parts.append(text)
+            block.length += len(text)
+            self._chunks += end - position
+            self._length += len(text)
+            if block is self.shown:
+                self._changes.append(BlockDelta(block.sequence, block.block_type, block.field, text))
+        return end
+
+    def _fold_rare(self, event: StreamEvent) -> None:
+        match event:
+            case ContentBlockStart():
+                if (old := self._open.get(event.index)) is not None:
+                    self._stop(old)
+                self._begin(event.index, event.block_type, event.content, implicit=False)
+            case ContentBlockStop():
+                if (block := self._open.get(event.index)) is not None:
+                    self._stop(block)
+            case SignatureDelta():
+                block = self._open.get(event.index) or self._open_implicitly(event.index, "thinking")
+                block.sign(event.signature)
+                self._show_delta(block, "signature", event.signature)
+            case ContentDelta():
+                block = self._open.get(event.index) or self._open_implicitly(event.index, "provider")
+                block.merge(event.content)
+                self._show_delta(block, "content", event.content)
+            case MessageStart():
+                self.message_id = event.id or self.message_id
+                self.model = event.model or self.model
+            case MessageStop():
+                self.stop = event
+            case Metadata():
+                self._fold_metadata(event)
+            case StreamNotice():
+                self._changes.append(Notice(event.code, event.message))
+            case RedactContent():
+                self._changes.append(Notice("content_redacted", f"the provider redacted {event.side} content"))
+            case StreamError():
+                self.error = self.error or event
+            case TextDelta() | ThinkingDelta() | ToolInputDelta():
+                raise AssertionError("handled in fold")
+            case _:
+                assert_never(event)
+
+    def _fold_metadata(self, event: Metadata) -> None:
+        if event.usage is not None:
+            self.usage = self.usage.updated(event.usage)
+        if event.raw is not None:
+            self.raw_usage = {**(self.raw_usage or {}), **event.raw}
+        if event.latency_ms is not None:
+            self.latency_ms = event.latency_ms
+        if event.trace is not None:
+            self.trace = event.trace
+
+    def _open_implicitly(self, index: int, block_type: BlockType) -> OpenBlock:
+        """A delta without its start. What was itself opened so ends here: on such streams a change is the stop."""
+        for block in list(self._open.values()):
+            if block.implicit or block.index == index:
+                self._stop(block)
+        return self._begin(index, block_type, None, implicit=True)
+
+    def _begin(self, index: int, block_type: BlockType, content: Content | None, *, implicit: bool) -> OpenBlock:
+        block = OpenBlock(self.next_sequence, index, block_type, content, implicit)
+        self.next_sequence += 1
+        self._open[index] = block
+        self._waiting.append(block)
+        if self.shown is None:
+            self._show_next()
+        return block
+
+    def _stop(self, block: OpenBlock) -> None:
+        del self._open[block.index]
+        block.stopped = True
+        if block.carry:
+            _flush_carry(block)
+            self._show_delta(block, block.field, "\ufffd")
+        if block is self.shown:
+            self.finished = block.finish()
+
+    def _show_next(self) -> None:
+        if not self._waiting:
+            return
+        block = self._waiting.popleft()
+        self.shown = block
+        self._changes.extend(_events_so_far(block))
+        if block.stopped:
+            self.finished = block.finish()
+
+    def _show_delta(self, block: OpenBlock, field: DeltaField, value: Any) -> None:
+        if block is self.shown:
+            self._changes.append(BlockDelta(block.sequence, block.block_type, field, value))
+
+
+class SharedAccumulator(Accumulator):
+    """An accumulator that several threads may feed; each call holds its lock (B6)."""
+
+    def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
+        super().__init__(first_sequence, max_length=max_length)
+        self._lock = threading.Lock()
+
+    def fold(self, events: Sequence[StreamEvent], position: int = 0, now: float | None = None) -> int:
+        with self._lock:
+            return super().fold(events, position, now)
+
+    def take_changes(self) -> list[TurnEvent]:
+        with self._lock:
+            return super().take_changes()
+
+    def release(self) -> BlockStop:
+        with self._lock:
+            return super().release()
+
+    def end(self) -> None:
+        with self._lock:
+            super().end()
+
+
+def _events_so_far(block: OpenBlock) -> list[TurnEvent]:
+    events: list[TurnEvent] = [block.start_event()]
+    if block.length:
+        events.append(BlockDelta(block.sequence, block.block_type, block.field, block.text()))
+    if signature := block.signature:
+        events.append(BlockDelta(block.sequence, block.block_type, "signature", signature))
+    return events
+
+
+def _mend_surrogates(block: OpenBlock, text: str) -> str:
+    """Join halves of an escaped surrogate pair that came in two events; a half without its other becomes U+FFFD."""
+    if block.carry:
+        text = block.carry + text
+        block.carry = ""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        if "\ud800" <= text[-1] <= "\udbff":
+            block.carry = text[-1]
+            text = text[:-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _flush_carry(block: OpenBlock) -> None:
+    block.carry = ""
+    block.append("\ufffd")

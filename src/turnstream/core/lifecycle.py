@@ -1,0 +1,34 @@
+"""The life of a turn, as one table (requirement D1).
+
+    pending ──► streaming ◄──► waiting
+       │            │             │
+       └────────────┴─────────────┴──► complete | error | cancelled      (for ever)
+
+complete is reached from streaming only: what never began cannot have succeeded.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+TurnStatus: TypeAlias = Literal["pending", "streaming", "waiting", "complete", "error", "cancelled"]
+TerminalStatus: TypeAlias = Literal["complete", "error", "cancelled"]
+
+TRANSITIONS: dict[TurnStatus, frozenset[TurnStatus]] = {
+    "pending": frozenset({"streaming", "error", "cancelled"}),
+    "streaming": frozenset({"waiting", "complete", "error", "cancelled"}),
+    "waiting": frozenset({"streaming", "error", "cancelled"}),
+    "complete": frozenset(),
+    "error": frozenset(),
+    "cancelled": frozenset(),
+}
+TERMINAL_STATUSES: frozenset[TurnStatus] = frozenset(s for s, after in TRANSITIONS.items() if not after)
+
+
+def may_become(status: TurnStatus, after: TurnStatus) -> bool:
+    return after in TRANSITIONS[status]
+
+
+def sources_of(after: TurnStatus) -> frozenset[TurnStatus]:
+    """The statuses from which `after` may be reached: the WHERE of a compare-and-set."""
+    return frozenset(status for status, targets in TRANSITIONS.items() if after in targets)

@@ -1,0 +1,163 @@
+"""TurnEvents: what happened in a turn, in order; what watchers get (requirement A5; founding document 000).
+
+Events carry no turn id and no cursor: the log numbers them, and the dialect that frames them adds both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.usage import Usage
+
+DeltaField: TypeAlias = Literal["text", "partial_json", "signature", "content"]
+
+
+class TurnStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="turn_start"):
+    """The first event of a turn, and of every full snapshot: a client that gets it starts from nothing."""
+
+    chat_id: str
+    role: str
+    model: str | None
+    timestamp: str
+    user_turn_id: str | None = None
+
+
+class BlockStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="block_start"):
+    block_index: int
+    block_type: BlockType
+    content: Content | None = None
+
+
+class BlockDelta(msgspec.Struct, frozen=True, gc=False, tag="block_delta"):
+    """`field` names what grew: text, partial_json, signature (strings that concatenate), or content (an object
+    merged into the block's content: lists are extended, other values replaced)."""
+
+    block_index: int
+    block_type: BlockType
+    field: DeltaField
+    value: Any
+
+
+class BlockStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="block_stop"):
+    """The block is stored. `partial`: it was cut off by an error or a cancel."""
+
+    block_index: int
+    block_type: BlockType
+    partial: bool = False
+
+
+class BlockCatchup(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="block_catchup"):
+    """Everything of a block so far: replaces what the client has of it. `complete`: nothing more will come,
+    and no block_stop follows."""
+
+    block_index: int
+    block_type: BlockType
+    accumulated_text: str | None = None
+    input_partial: str | None = None
+    content: Content | None = None
+    complete: bool = False
+    partial: bool = False
+
+
+class BlockReset(msgspec.Struct, frozen=True, gc=False, tag="block_reset"):
+    """Blocks from this index on are taken back."""
+
+    block_index: int
+
+
+class StepStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="step_start"):
+    """A model call of the turn begins; the first is step 0."""
+
+    step: int
+    model: str | None = None
+
+
+class StepStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="step_stop"):
+    step: int
+    stop_reason: str | None = None
+
+
+class ToolProgress(msgspec.Struct, frozen=True, gc=False, tag="tool_progress"):
+    tool_use_id: str
+    text: str
+
+
+class UsageReport(msgspec.Struct, frozen=True, gc=False, tag="usage"):
+    """Tokens of the turn so far."""
+
+    usage: Usage
+
+
+class Notice(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="notice"):
+    """`truncated`: text this watcher had seen is gone; drop blocks from `block_index` on, what follows
+    replaces them. Other codes inform."""
+
+    code: str
+    message: str
+    block_index: int | None = None
+
+
+class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="source"):
+    source_id: str
+    url: str | None = None
+    title: str | None = None
+    media_type: str | None = None
+
+
+class Data(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="data"):
+    """The application's own event. A transient one is shown live and kept nowhere."""
+
+    name: str
+    data: Any
+    transient: bool = False
+
+
+class TurnComplete(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="turn_complete"):
+    stop_reason: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    total_blocks: int
+    status: Literal["complete"] = "complete"
+    usage: Usage | None = None
+
+
+class TurnError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="turn_error"):
+    error: str
+    code: str
+    blocks_completed: int
+    status: Literal["error"] = "error"
+    retryable: bool = False
+    usage: Usage | None = None
+
+
+class TurnCancelled(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="turn_cancelled"):
+    blocks_completed: int
+    status: Literal["cancelled"] = "cancelled"
+    usage: Usage | None = None
+
+
+Terminal: TypeAlias = TurnComplete | TurnError | TurnCancelled
+TurnEvent: TypeAlias = (
+    TurnStart
+    | BlockStart
+    | BlockDelta
+    | BlockStop
+    | BlockCatchup
+    | BlockReset
+    | StepStart
+    | StepStop
+    | ToolProgress
+    | UsageReport
+    | Notice
+    | Source
+    | Data
+    | Terminal
+)
+TERMINAL: tuple[type, ...] = (TurnComplete, TurnError, TurnCancelled)
+
+
+def is_terminal(event: TurnEvent) -> bool:
+    return isinstance(event, TERMINAL)

@@ -1,0 +1,39 @@
+"""Token counts, and how reports of them add up (requirement I1)."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Tokens of one model call, or of a turn. None: the provider did not say.
+
+    `input_tokens` counts what was not read from a cache where the provider separates the two; the provider's
+    own numbers are kept beside it as raw usage.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    def updated(self, report: Usage) -> Usage:
+        """Fold a later report of the same call: counts are cumulative, so the latest said wins."""
+        return Usage(
+            *(
+                new if new is not None else old
+                for old, new in zip(
+                    msgspec.structs.astuple(self), msgspec.structs.astuple(report), strict=True
+                )
+            )
+        )
+
+    def plus(self, other: Usage) -> Usage:
+        """Add another call's usage (the steps of one turn)."""
+        return Usage(
+            *(
+                a if b is None else b if a is None else a + b
+                for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+            )
+        )

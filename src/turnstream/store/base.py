@@ -1,0 +1,140 @@
+"""What the engine asks of durable storage: rows, writes and reads as values, and the seam that runs them.
+
+A write is an `Operation`: a value that knows how to apply itself within the transaction it is given. All writes go
+through one writer, which puts what has gathered meanwhile into one transaction (group commit). A read is a `Query`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import msgspec
+from sqlalchemy import Connection
+
+from turnstream.core.blocks import Block
+from turnstream.core.lifecycle import TurnStatus
+from turnstream.core.usage import Usage
+
+Result = TypeVar("Result")
+
+
+class Chat(msgspec.Struct, frozen=True, gc=False):
+    """A tree of turns. Times are microseconds since the epoch, UTC, here and in all rows."""
+
+    id: str
+    owner: str
+    title: str | None
+    metadata: dict[str, Any]
+    created_at: int
+    updated_at: int
+
+
+class Turn(msgspec.Struct, frozen=True, gc=False):
+    """One message of a chat. `fences` holds `(generation, last seq that survived)` for each lost generation."""
+
+    id: str
+    chat_id: str
+    owner: str
+    prev_turn_id: str | None
+    role: str
+    status: TurnStatus
+    model: str | None
+    created_at: int
+    generation: int
+    system: str | None = None
+    params: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    last_seq: int = 0
+    fences: tuple[tuple[int, int], ...] = ()
+    stop_reason: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    usage: Usage = Usage()
+    started_at: int | None = None
+    completed_at: int | None = None
+
+
+class StoredBlock(msgspec.Struct, frozen=True, gc=False):
+    """A block with its row id, and the first and last seq of the log that it spans (its start, its stop)."""
+
+    id: str
+    turn_id: str
+    block: Block
+    first_seq: int
+    last_seq: int
+    created_at: int
+
+
+class Annotation(msgspec.Struct, frozen=True, gc=False):
+    """A lasting event that belongs to no block (notice, source, data), as its native JSON."""
+
+    turn_id: str
+    seq: int
+    event: bytes
+
+
+class JournalSegment(msgspec.Struct, frozen=True, gc=False):
+    """What an open block grew by since its last segment. `number` counts a block's segments from 0; the first has
+    the block's type and starting content; `seq` is the last event that the segment contains."""
+
+    turn_id: str
+    sequence: int
+    number: int
+    block_type: str
+    first_seq: int
+    seq: int
+    text: str
+    content: dict[str, Any] | None
+
+
+class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
+    """A write. `turn_id` isolates it: when a group fails, it is retried turn by turn."""
+
+    turn_id: str = ""
+
+    def apply(self, connection: Connection) -> Result:
+        """Do it, in the transaction of `connection`. May raise NotFound, Conflict or Fenced: these are answers for
+        this one operation, and leave the rest of its group standing; so nothing may be written before them."""
+        raise NotImplementedError
+
+    @classmethod
+    def apply_many(cls, connection: Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Apply neighbours of one class together, where that is cheaper. An answer may be an exception."""
+        raise NotImplementedError
+
+    batched: ClassVar[bool] = False
+
+
+class Query(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
+    """A read. Its SQL sees a consistent state of everything committed before it began."""
+
+    def fetch(self, connection: Connection) -> Result:
+        raise NotImplementedError
+
+
+class Store(Protocol):
+    """A seam: where turns are kept."""
+
+    async def open(self) -> None:
+        """Take the one-writer lock, bring the schema up to date, start the writer.
+
+        Raises StoreLocked (another process writes here) or StoreError, each naming the remedy.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Commit what was given to `write`, then let go of everything."""
+        ...
+
+    async def write(self, operation: Operation[Result]) -> Result:
+        """Apply durably; returns after the commit. Writes of one turn are applied in the order of the calls.
+
+        The operation is in the queue when this coroutine first suspends; cancelling the wait does not undo it.
+        Raises what `apply` raised, or StoreError (`database_error`) when storage failed or took over 5 s.
+        """
+        ...
+
+    async def read(self, query: Query[Result]) -> Result:
+        """Raises StoreError when storage failed or took too long."""
+        ...

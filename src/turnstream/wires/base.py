@@ -1,0 +1,97 @@
+"""What a wire is: one provider protocol, both ways (DESIGN: wires know no network and no store)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from turnstream.core.blocks import Message
+from turnstream.core.stream_events import StreamEvent
+from turnstream.errors import ProviderError
+
+DEFAULT_EVENT_LIMIT = 16 * 1024 * 1024
+"""Bytes that one event of a stream may have before it is refused with `event_too_large`."""
+
+
+class ToolDefinition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A tool the model may call; `input_schema` is a JSON Schema object."""
+
+    name: str
+    description: str = ""
+    input_schema: dict[str, Any] = {}
+
+
+class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model call, in no provider's words.
+
+    `model` is the provider's name for it, without our `provider/`. `params` may hold max_tokens, temperature,
+    top_p, top_k, stop (list), thinking (`{budget_tokens}`), tool_choice; what a wire does not know it passes
+    through as the provider's own.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    system: str | None = None
+    tools: tuple[ToolDefinition, ...] = ()
+    params: dict[str, Any] = {}
+
+
+class HttpRequest(msgspec.Struct, frozen=True, gc=False):
+    """The POST that makes a model call: path below the provider's base URL, headers without the key."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Decoder(Protocol):
+    """Provider bytes → StreamEvents, for one response. Any split of the bytes gives the same events."""
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that `data` completes. Raises MalformedEvent or EventTooLarge."""
+        ...
+
+    def close(self) -> list[StreamEvent]:
+        """The stream ended cleanly. Raises StreamIncomplete when its end marker never came."""
+        ...
+
+
+class Encoder(Protocol):
+    """StreamEvents → provider bytes, for one response."""
+
+    def feed(self, events: Iterable[StreamEvent]) -> bytes: ...
+
+    def close(self) -> bytes:
+        """What ends the body (an empty string where the last event does)."""
+        ...
+
+
+class Wire(Protocol):
+    """A provider protocol. Each wire is a module-level object of this shape."""
+
+    name: str
+    content_type: Literal["text/event-stream", "application/x-ndjson"]
+
+    def decoder(self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail") -> Decoder:
+        """Decodes one streamed response. `skip` drops malformed events with a notice instead of failing (E6)."""
+        ...
+
+    def encoder(self, *, model: str, message_id: str) -> Encoder: ...
+
+    def encode_request(self, request: ModelRequest) -> HttpRequest: ...
+
+    def decode_request(self, path: str, body: bytes) -> ModelRequest:
+        """The inverse of `encode_request`; raises InvalidRequest."""
+        ...
+
+    def auth_headers(self, api_key: str) -> Mapping[str, str]: ...
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """The typed error that a response other than 2xx stands for."""
+        ...
+
+    def encode_error(self, error: ProviderError) -> tuple[int, bytes]:
+        """Status and JSON body with which this provider would report `error`."""
+        ...
