@@ -77,15 +77,31 @@ class Statistics(NamedTuple):
 
     @property
     def duration(self) -> float:
-        return 0.0 if self.started_at is None or self.updated_at is None else self.updated_at - self.started_at
+        return (
+            0.0 if self.started_at is None or self.updated_at is None else self.updated_at - self.started_at
+        )
 
 
 class OpenBlock:
     """A block that is still growing. `length` counts the characters of its text, or of its input JSON."""
 
-    __slots__ = ("_signature", "block_type", "carry", "content", "field", "implicit", "index", "length", "parts", "sequence", "stopped")
+    __slots__ = (
+        "_signature",
+        "block_type",
+        "carry",
+        "content",
+        "field",
+        "implicit",
+        "index",
+        "length",
+        "parts",
+        "sequence",
+        "stopped",
+    )
 
-    def __init__(self, sequence: int, index: int, block_type: BlockType, content: Content | None, implicit: bool) -> None:
+    def __init__(
+        self, sequence: int, index: int, block_type: BlockType, content: Content | None, *, implicit: bool = False
+    ) -> None:
         self.sequence = sequence
         self.index = index
         self.block_type: BlockType = block_type
@@ -127,7 +143,9 @@ class OpenBlock:
 
     def catchup(self) -> BlockCatchup:
         """Everything of the open block so far."""
-        return catchup_of(Block(self.sequence, self.block_type, self.text(), self.shown_content()), complete=False)
+        return catchup_of(
+            Block(self.sequence, self.block_type, self.text(), self.shown_content()), complete=False
+        )
 
     def start_event(self) -> BlockStart:
         return BlockStart(self.sequence, self.block_type, dict(self.content) if self.content else None)
@@ -146,7 +164,11 @@ def _finished_tool_use(content: Content, input_json: str) -> Content:
     """Parse a tool call's arguments, once, when its block stops (B4). `input` is an object, or None with
     `input_error` saying why; `input_json` is the provider's text, untouched."""
     given = content.get("input")
-    finished: Content = {**content, "input": given if isinstance(given, dict) else {}, "input_json": input_json}
+    finished: Content = {
+        **content,
+        "input": given if isinstance(given, dict) else {},
+        "input_json": input_json,
+    }
     if not input_json.strip():
         return finished
     try:
@@ -168,15 +190,12 @@ def merge_content(content: Content, addition: Content) -> None:
 def catchup_of(block: Block, *, complete: bool = True) -> BlockCatchup:
     """The catch-up event that carries all of `block`."""
     content = block.content
-    if block.block_type == "tool_use":
-        if content is not None and complete:
-            return BlockCatchup(
-                block.sequence, "tool_use", None, content.get("input_json"), content, complete, block.partial
-            )
-        return BlockCatchup(block.sequence, "tool_use", None, block.text_content or "", content, complete, block.partial)
-    return BlockCatchup(
-        block.sequence, block.block_type, block.text_content, None, content, complete, block.partial
-    )
+    if block.block_type != "tool_use":
+        return BlockCatchup(
+            block.sequence, block.block_type, complete, block.text_content, None, content, block.partial
+        )
+    input_json = (content or {}).get("input_json", "") if complete else block.text_content
+    return BlockCatchup(block.sequence, "tool_use", complete, None, input_json, content, block.partial)
 
 
 class CutBlock(NamedTuple):
@@ -200,6 +219,7 @@ class Accumulator:
         self.raw_usage: dict[str, Any] | None = None
         self.latency_ms: float | None = None
         self.trace: Any = None
+        self.provider_metadata: dict[str, Any] | None = None
         self.shown: OpenBlock | None = None
         self.finished: Block | None = None
         self.next_sequence = first_sequence
@@ -214,7 +234,9 @@ class Accumulator:
 
     @property
     def statistics(self) -> Statistics:
-        return Statistics(self._chunks, self._length, self._started_at, self._updated_at, self.stop is not None)
+        return Statistics(
+            self._chunks, self._length, self._started_at, self._updated_at, self.stop is not None
+        )
 
     def take_changes(self) -> list[TurnEvent]:
         """What to show since the last call, in order. No block_stop is among it: that is `release`'s."""
@@ -240,7 +262,9 @@ class Accumulator:
                 position += 1
         if self._length > self._max_length:
             raise StreamBroken(
-                f"the answer grew past {self._max_length} characters", code="answer_too_large", retryable=False
+                f"the answer grew past {self._max_length} characters",
+                code="answer_too_large",
+                retryable=False,
             )
         return position
 
@@ -344,7 +368,9 @@ class Accumulator:
             case StreamNotice():
                 self._changes.append(Notice(event.code, event.message))
             case RedactContent():
-                self._changes.append(Notice("content_redacted", f"the provider redacted {event.side} content"))
+                self._changes.append(
+                    Notice("content_redacted", f"the provider redacted {event.side} content")
+                )
             case StreamError():
                 self.error = self.error or event
             case TextDelta() | ThinkingDelta() | ToolInputDelta():
@@ -361,6 +387,8 @@ class Accumulator:
             self.latency_ms = event.latency_ms
         if event.trace is not None:
             self.trace = event.trace
+        if event.provider_metadata is not None:
+            self.provider_metadata = {**(self.provider_metadata or {}), **event.provider_metadata}
 
     def _open_implicitly(self, index: int, block_type: BlockType) -> OpenBlock:
         """A delta without its start. What was itself opened so ends here: on such streams a change is the stop."""
@@ -369,8 +397,10 @@ class Accumulator:
                 self._stop(block)
         return self._begin(index, block_type, None, implicit=True)
 
-    def _begin(self, index: int, block_type: BlockType, content: Content | None, *, implicit: bool) -> OpenBlock:
-        block = OpenBlock(self.next_sequence, index, block_type, content, implicit)
+    def _begin(
+        self, index: int, block_type: BlockType, content: Content | None, *, implicit: bool
+    ) -> OpenBlock:
+        block = OpenBlock(self.next_sequence, index, block_type, content, implicit=implicit)
         self.next_sequence += 1
         self._open[index] = block
         self._waiting.append(block)

@@ -90,13 +90,15 @@ class MessageStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag
 class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="metadata"):
     """Usage (cumulative within the call), latency and trace; may come after message_stop (E8).
 
-    `raw` is the provider's own usage object, merged key by key over the call.
+    `raw` is the provider's own usage object, `provider_metadata` what else it said of the message as a whole
+    (why it refused, a container's id); both are merged key by key over the call.
     """
 
     usage: Usage | None = None
     raw: dict[str, Any] | None = None
     latency_ms: float | None = None
     trace: Any = None
+    provider_metadata: dict[str, Any] | None = None
 
 
 class RedactContent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="redact_content"):

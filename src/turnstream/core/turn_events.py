@@ -55,10 +55,10 @@ class BlockCatchup(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, ta
 
     block_index: int
     block_type: BlockType
+    complete: bool
     accumulated_text: str | None = None
     input_partial: str | None = None
     content: Content | None = None
-    complete: bool = False
     partial: bool = False
 
 
@@ -115,7 +115,7 @@ class Data(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="data"
     transient: bool = False
 
 
-class TurnComplete(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="turn_complete"):
+class TurnComplete(msgspec.Struct, frozen=True, gc=False, tag="turn_complete"):
     stop_reason: str | None
     input_tokens: int | None
     output_tokens: int | None
@@ -124,16 +124,15 @@ class TurnComplete(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, ta
     usage: Usage | None = None
 
 
-class TurnError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="turn_error"):
+class TurnError(msgspec.Struct, frozen=True, gc=False, tag="turn_error"):
     error: str
     code: str
     blocks_completed: int
     status: Literal["error"] = "error"
-    retryable: bool = False
     usage: Usage | None = None
 
 
-class TurnCancelled(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="turn_cancelled"):
+class TurnCancelled(msgspec.Struct, frozen=True, gc=False, tag="turn_cancelled"):
     blocks_completed: int
     status: Literal["cancelled"] = "cancelled"
     usage: Usage | None = None

@@ -1,0 +1,8 @@
+"""Provider protocols. `WIRES` holds each by its name, as configuration and the command line write it."""
+
+from __future__ import annotations
+
+from turnstream.wires import anthropic
+from turnstream.wires.base import Wire
+
+WIRES: dict[str, Wire] = {wire.name: wire for wire in (anthropic.WIRE,)}

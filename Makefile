@@ -1,0 +1,82 @@
+# Everything runs from .venv, which uv fills as uv.lock says; uv itself is installed into .tools. Needed beforehand:
+# Python 3.11 or newer, make, git. `make` alone lists the targets.
+
+UV_VERSION := 0.13.8
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
+
+UV := .tools/uv-$(UV_VERSION).installed
+SYNC := .tools/bin/uv sync --quiet --frozen --inexact --python .tools/bin/python
+BIN := .venv/bin
+
+export UV_PROJECT_ENVIRONMENT := .venv
+export UV_PYTHON_DOWNLOADS := never
+# Trust what this machine trusts (a company's own certificate, say); without a store uv uses its built-in list.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS ?= true
+endif
+# Otherwise pyright asks the package index for its latest version at each start.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help serve demo test lint format bench requirements clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+serve: .venv/runtime.ready ## Start the server on an embedded database (HOST=, PORT=)
+	@exec $(BIN)/turnstream serve $${HOST:+--host "$$HOST"} $${PORT:+--port "$$PORT"}
+
+demo: .venv/runtime.ready ## Run the main job unattended and print what happens (FILE= provider bytes to use)
+	@exec $(BIN)/python -m turnstream.cli.demo $${FILE:+"$$FILE"}
+
+test: lint ## Lint, types, layers, then all tests
+	@echo "== pytest"
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: .venv/development.ready ## Style, types and layers
+	@echo "== ruff check"
+	@$(BIN)/ruff check .
+	@echo "== ruff format --check"
+	@$(BIN)/ruff format --check --quiet .
+	@echo "== pyright"
+	@$(BIN)/pyright
+	@echo "== lint-imports"
+	@$(BIN)/lint-imports --no-logo
+
+format: .venv/development.ready ## Format the code, and mend what can be mended mechanically
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench: .venv/benchmarks.ready ## Measure, and print the table of goals
+	@exec $(BIN)/python -m benchmarks
+
+requirements: .venv/development.ready ## Show how far each requirement is
+	@$(BIN)/python -m tests.requirements
+
+clean: ## Remove the environment, the tools and all caches
+	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+
+# Each stage adds to the one environment; a stamp makes the second run quick.
+
+$(UV):
+	@echo "== installing uv $(UV_VERSION) into .tools"
+	@$(PYTHON) scripts/bootstrap.py $(UV_VERSION)
+	@touch $@
+
+.venv/runtime.ready: $(UV) uv.lock pyproject.toml
+	@echo "== installing turnstream into .venv"
+	@$(SYNC) --no-default-groups
+	@touch $@
+
+.venv/development.ready: .venv/runtime.ready
+	@echo "== installing the development tools into .venv"
+	@$(SYNC)
+	@touch $@
+
+.venv/benchmarks.ready: .venv/runtime.ready
+	@echo "== installing what the benchmarks compare with into .venv"
+	@$(SYNC) --group bench
+	@touch $@

@@ -1,0 +1,220 @@
+"""Durable blocks: concurrent writers through the store, beside bare sqlite3 in the same run.
+
+    python benchmarks/durable_blocks.py [--seconds 4] [--directory DIR]
+
+Every block is committed with synchronous=FULL before its writer goes on. "store" is what an executor does: await
+`write(SaveBlock)`, with fencing and journal; the baselines put the same rows into the same tables through the bare
+driver, in one thread, with nothing beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import resource
+import sqlite3
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+
+from turnstream.core.blocks import Block
+from turnstream.core.cursor import first_generation
+from turnstream.core.identifiers import new_id
+from turnstream.store.base import Chat, StoredBlock, Turn
+from turnstream.store.migrations import upgrade_database
+from turnstream.store.operations import CreateChat, SaveBlock, StartTurns
+from turnstream.store.rows import block_row
+from turnstream.store.schema import blocks
+from turnstream.store.sql import SqlStore
+
+OWNER = "benchmark"
+TEXT = "The quick brown fox jumps over the lazy dog. " * 4
+BLOCKS_PER_TURN = 10
+GROUP = 256
+
+
+@dataclass
+class Measured:
+    """Of one pass: blocks written, seconds, CPU seconds of the process, latencies in seconds."""
+
+    name: str
+    blocks: int
+    seconds: float
+    cpu: float
+    latencies: list[float]
+
+    def line(self) -> str:
+        ordered = sorted(self.latencies)
+        p50, p99 = (ordered[int(len(ordered) * share)] * 1000 for share in (0.5, 0.99))
+        return (
+            f"{self.name:<52} {self.blocks / self.seconds:>9,.0f} {p50:>8.2f} {p99:>8.2f} "
+            f"{self.cpu / self.blocks * 1e6:>8.1f}"
+        )
+
+
+def stored_block(turn_id: str, sequence: int) -> StoredBlock:
+    content = {"citations": []}
+    return StoredBlock(new_id(), turn_id, Block(sequence, "text", TEXT, content), sequence, sequence + 1, 0)
+
+
+async def start_turns(store: SqlStore, number: int) -> list[Turn]:
+    """Pending assistant turns to write to, of one chat."""
+    chat = await store.write(CreateChat(chat=Chat(new_id(), OWNER, None, {}, 0, 0)))
+    turns: list[Turn] = []
+    for _ in range(number):
+        turn_id = new_id()
+        generation = first_generation(turn_id)
+        turns.append(Turn(turn_id, chat.id, OWNER, None, "assistant", "pending", "sim/demo", 0, generation))
+    for start in range(0, number, 5000):
+        await asyncio.gather(
+            *(
+                store.write(StartTurns(owner=OWNER, user_turn=None, assistant_turn=turn))
+                for turn in turns[start : start + 5000]
+            )
+        )
+    return turns
+
+
+async def through_the_store(
+    store: SqlStore, name: str, writers: int, rate: float | None, seconds: float
+) -> Measured:
+    """`writers` tasks, each one block after another: as fast as they can, or at `rate` blocks/s in all."""
+    turns = iter(await start_turns(store, int((rate or 150_000) * seconds / BLOCKS_PER_TURN) + 2 * writers))
+    latencies: list[float] = []
+    ready = asyncio.Event()
+    ends = 0.0
+
+    async def write_turns(offset: float) -> None:
+        await ready.wait()
+        await asyncio.sleep(offset)
+        for turn in turns:
+            for sequence in range(BLOCKS_PER_TURN):
+                operation = SaveBlock(
+                    turn_id=turn.id, generation=turn.generation, row=stored_block(turn.id, sequence)
+                )
+                began = time.perf_counter()
+                await store.write(operation)
+                now = time.perf_counter()
+                latencies.append(now - began)
+                if now > ends:
+                    return
+                if rate is not None:
+                    await asyncio.sleep(max(0.0, began + writers / rate - now))
+
+    pause = 0.0 if rate is None else writers / rate
+    tasks = [asyncio.create_task(write_turns(pause * number / writers)) for number in range(writers)]
+    await asyncio.sleep(0)
+    gc.collect()
+    began, cpu = time.perf_counter(), time.process_time()
+    ends = began + seconds
+    ready.set()
+    await asyncio.gather(*tasks)
+    elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return Measured(name, len(latencies), elapsed, cpu, latencies)
+
+
+def bare_driver(path: Path, turns: list[Turn], group: int, seconds: float) -> Measured:
+    """`executemany` of `group` rows in a transaction, again and again."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    insert = f"INSERT INTO {blocks.name} VALUES ({', '.join('?' * len(blocks.columns))})"
+    rows = every_block(turns)
+    latencies: list[float] = []
+    written = 0
+    began, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() < began + seconds:
+        some = [block_row(row) for row in islice(rows, group)]
+        if not some:
+            break
+        start = time.perf_counter()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(insert, some)
+        connection.execute("COMMIT")
+        latencies.append(time.perf_counter() - start)
+        written += len(some)
+    elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu
+    connection.close()
+    return Measured(f"bare sqlite3, executemany of {group}", written, elapsed, cpu, latencies)
+
+
+def every_block(turns: list[Turn]) -> Iterator[StoredBlock]:
+    """The blocks of all turns in the order in which concurrent writers would come."""
+    for start in count(0, GROUP):
+        some = turns[start : start + GROUP]
+        if not some:
+            return
+        for sequence in range(BLOCKS_PER_TURN):
+            yield from (stored_block(turn.id, sequence) for turn in some)
+
+
+async def with_store(path: Path, measure: Callable[[SqlStore], Awaitable[Measured]]) -> Measured:
+    store = SqlStore(f"sqlite:///{path}")
+    await store.open()
+    try:
+        return await measure(store)
+    finally:
+        await store.close()
+
+
+async def make_turns(path: Path, number: int) -> list[Turn]:
+    store = SqlStore(f"sqlite:///{path}")
+    await store.open()
+    try:
+        return await start_turns(store, number)
+    finally:
+        await store.close()
+
+
+def run_all(directory: Path, seconds: float) -> Iterator[Measured]:
+    with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
+        passes = [
+            ("store, 32 writers at 2,000 blocks/s in all", 32, 2_000.0),
+            ("store, 512 writers at 20,000 blocks/s in all", 512, 20_000.0),
+            ("store, 1 writer, flat out", 1, None),
+            ("store, 64 writers, flat out", 64, None),
+            ("store, 512 writers, flat out", 512, None),
+            ("store, 2,048 writers, flat out", 2048, None),
+        ]
+        for number, (name, writers, rate) in enumerate(passes):
+            yield runner.run(
+                with_store(
+                    directory / f"store{number}.db",
+                    lambda store, n=name, w=writers, r=rate: through_the_store(store, n, w, r, seconds),
+                )
+            )
+        for group in (1, GROUP):
+            path = directory / f"bare{group}.db"
+            upgrade_database(f"sqlite:///{path}")
+            turns = runner.run(make_turns(path, int((5_000 if group == 1 else 150_000) * seconds / 10)))
+            yield bare_driver(path, turns, group, seconds)
+
+
+def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What the server runs on."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each pass")
+    parser.add_argument("--directory", type=Path, help="where the databases go; a disk, not memory")
+    arguments = parser.parse_args()
+    print(f"{'':<52} {'blocks/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'µs CPU':>8}")
+    with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
+        for measured in run_all(Path(directory), arguments.seconds):
+            print(measured.line(), flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"latency of a bare row is its transaction's; peak memory {peak:.0f} MiB; goal 60,000 blocks/s, p50 1 ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Settings: a file, then the environment, then flags, each winning over the one before.
+
+The file is `turnstream.toml`; `[server] port = 8090` there is `TURNSTREAM_SERVER__PORT=8090` in the environment and
+the flag `server.port`. Only variables with a double underscore are settings: container platforms set names such as
+TURNSTREAM_PORT on their own account. Keys are never settings: a setting names the variable that holds the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from turnstream.errors import ConfigurationError
+
+DEFAULT_FILE = "turnstream.toml"
+FILE_VARIABLE = "TURNSTREAM_CONFIG"
+PREFIX = "TURNSTREAM_"
+SEPARATOR = "__"
+
+_SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
+
+Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+EnvironmentName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+BaseUrl: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$")]
+ProviderName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+
+def _split_commas(value: object) -> object:
+    """A list may be written `a,b` where the source holds only strings: the environment, a flag."""
+    if isinstance(value, str):
+        return [piece.strip() for piece in value.split(",") if piece.strip()]
+    return value
+
+
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ServerSettings(_Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8089, ge=0, le=65535)
+    """0 takes a free port."""
+    api_key_env: EnvironmentName = "TURNSTREAM_API_KEY"
+    """The environment variable that holds the key clients must send."""
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
+    drain_seconds: float = Field(default=20.0, ge=0, le=3600)
+    """How long running turns may go on after SIGTERM."""
+    debug: bool = False
+    """Show clients the provider's own error texts."""
+
+
+class StoreSettings(_Section):
+    url: str = Field(default="sqlite:///turnstream.sqlite", min_length=1)
+    """A SQLAlchemy URL; a relative SQLite path starts at the working directory."""
+
+
+class EngineSettings(_Section):
+    default_model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
+    """`provider/model` for turns that name none; None leaves the choice to what is configured."""
+    journal_interval: Seconds = 0.1
+    """Seconds of an open block that a killed process may lose."""
+    retention: Seconds = 600.0
+    """Seconds that an ended turn stays in memory."""
+    orphan_timeout: Seconds = 300.0
+    """Seconds of silence after which a running turn is ended."""
+    heartbeat: Annotated[float, Field(gt=0, le=15)] = 15.0
+    """Seconds between comments on a quiet event stream."""
+    stall_timeout: Seconds = 30.0
+    """Seconds after which a watcher whose socket takes nothing is dropped."""
+    ring_bytes: int = Field(default=64 * 1024, ge=4096)
+    """Memory of one turn's recent events."""
+    max_active_turns: int = Field(default=10_000, ge=1)
+
+
+class TelemetrySettings(_Section):
+    log_level: LogLevel = "info"
+    debug: Names = ()
+    """Components logged at debug level whatever `log_level` says: module paths below turnstream, `turns.executor`."""
+
+
+class Timeouts(_Section):
+    """The clocks of one model call, in seconds."""
+
+    connect: Seconds = 10.0
+    first_token: Seconds = 300.0
+    idle: Seconds = 120.0
+    """Between two pieces of output; the provider's pings do not count."""
+    total: Seconds = 900.0
+
+
+class ProviderSettings(_Section):
+    """One `[providers.NAME]`. What is None comes from the built-in provider of that name, where there is one."""
+
+    wire: str | None = None
+    base_url: BaseUrl | None = None
+    api_key_env: EnvironmentName | None = None
+    headers: dict[str, str] = Field(default={}, repr=False)
+    """Sent with every call."""
+    models: Names = ()
+    timeouts: Timeouts = Timeouts()
+    event_limit: int | None = Field(default=None, ge=1024)
+    """Bytes that one event may have; None leaves the wire's own limit."""
+    on_malformed: Literal["fail", "skip"] = "fail"
+    """Whether an event that is none of its wire ends the call, or is skipped with a notice."""
+    trust_env: bool = False
+    """Take proxies from the environment (HTTPS_PROXY and its like)."""
+
+
+class Settings(_Section):
+    server: ServerSettings = ServerSettings()
+    store: StoreSettings = StoreSettings()
+    engine: EngineSettings = EngineSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    providers: dict[ProviderName, ProviderSettings] = {}
+
+
+def load_settings(
+    path: str | Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """Read the settings.
+
+    `path` is the value of `--config`; without it TURNSTREAM_CONFIG, or `turnstream.toml` in the working directory
+    where there is one. `flags` maps `section.key` to a value; None means that the flag was not given.
+    Raises ConfigurationError, naming the source, the key and the remedy.
+    """
+    environ = os.environ if environ is None else environ
+    values = _Values()
+    if (file := _find_file(path, environ)) is not None:
+        values.add_table((), _read_file(file), str(file))
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and SEPARATOR in name and environ[name]:
+            key = tuple(name.removeprefix(PREFIX).lower().split(SEPARATOR))
+            values.add(key, environ[name], f"environment variable {name}")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values.add(tuple(name.split(".")), value, f"flag {name}")
+    try:
+        return Settings.model_validate(values.tree)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, values.origins)) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether binding to `host` is reachable from this machine only. Names other than localhost are not resolved."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def server_key(server: ServerSettings, environ: Mapping[str, str] | None = None) -> str | None:
+    """The key that clients must send, or None where none is set."""
+    environ = os.environ if environ is None else environ
+    return environ.get(server.api_key_env, "").strip() or None
+
+
+def check_binding(server: ServerSettings, environ: Mapping[str, str] | None = None) -> None:
+    """Refuse to listen beyond this machine without a key. Raises ConfigurationError with the remedy."""
+    if is_loopback(server.host) or server_key(server, environ) is not None:
+        return
+    raise ConfigurationError(
+        f"refusing to listen on {server.host or 'every address'} without a key, since anyone who reaches it could use "
+        f"your models: set {server.api_key_env} to a secret that clients send as `Authorization: Bearer …`, "
+        "or listen on 127.0.0.1"
+    )
+
+
+def secrets_of(settings: Settings, environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """Every key in reach, so that logs can mask it: what the settings name, every variable that ends in `_API_KEY`,
+    and the headers whose name tells of a key."""
+    environ = os.environ if environ is None else environ
+    providers = settings.providers.values()
+    names = {name for name in environ if name.endswith("_API_KEY")}
+    names.update((settings.server.api_key_env, *(provider.api_key_env or "" for provider in providers)))
+    keys = {environ.get(name, "").strip() for name in names}
+    headers = (header for provider in providers for header in provider.headers.items())
+    keys.update(value for name, value in headers if _SECRET_HEADER.search(name))
+    return frozenset(keys - {""})
+
+
+class _Values:
+    """What the sources gave, merged, and for each leaf where it came from."""
+
+    def __init__(self) -> None:
+        self.tree: dict[str, Any] = {}
+        self.origins: dict[tuple[str, ...], str] = {}
+
+    def add_table(self, key: tuple[str, ...], table: Mapping[str, Any], origin: str) -> None:
+        for name, value in table.items():
+            if isinstance(value, dict):
+                self.add((*key, name), {}, origin)
+                self.add_table((*key, name), cast("dict[str, Any]", value), origin)
+            else:
+                self.add((*key, name), value, origin)
+
+    def add(self, key: tuple[str, ...], value: object, origin: str) -> None:
+        branch = self.tree
+        for depth, name in enumerate(key[:-1], 1):
+            self.origins.setdefault(key[:depth], origin)
+            inner: object = branch.get(name)
+            if not isinstance(inner, dict):
+                inner = branch[name] = {}
+            branch = cast("dict[str, Any]", inner)
+        branch[key[-1]] = value
+        self.origins[key] = origin
+
+
+def _find_file(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
+    if path is not None:
+        return _existing(Path(path), "--config")
+    if named := environ.get(FILE_VARIABLE):
+        return _existing(Path(named), FILE_VARIABLE)
+    default = Path(DEFAULT_FILE)
+    return default if default.is_file() else None
+
+
+def _existing(file: Path, source: str) -> Path:
+    if not file.is_file():
+        raise ConfigurationError(
+            f"{source} names {file}, which is not a file: correct the path, or leave it out"
+        )
+    return file
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
+
+
+def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> str:
+    """One line per mistake. Values are not shown: somebody may have put a key where its name belongs."""
+    lines: list[str] = []
+    for details in error.errors(include_url=False, include_input=False, include_context=False):
+        key = tuple(str(name) for name in details["loc"] if name != "[key]")
+        origin = next(
+            (origins[key[:end]] for end in range(len(key), 0, -1) if key[:end] in origins), "settings"
+        )
+        lines.append(f"{origin}: {'.'.join(key)}: {_advice(details['type'], details['msg'], key)}")
+    return "\n".join(lines)
+
+
+def _advice(kind: str, message: str, key: tuple[str, ...]) -> str:
+    if kind != "extra_forbidden":
+        return message[:1].lower() + message[1:]
+    known = _known_names(key[:-1])
+    if close := difflib.get_close_matches(key[-1], known, n=1, cutoff=0.5):
+        return f"there is no such setting; did you mean {close[0]}?"
+    return f"there is no such setting here; known are {', '.join(sorted(known))}"
+
+
+def _known_names(section: Iterable[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    names = iter(section)
+    for name in names:
+        kind = model.model_fields[name].annotation
+        arguments = get_args(kind)
+        if arguments:
+            next(names, None)
+            kind = arguments[-1]
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return []
+        model = kind
+    return list(model.model_fields)

@@ -1,0 +1,169 @@
+"""Server-sent events, both ways: bytes into events and events into bytes (requirement E4; WHATWG HTML 9.2).
+
+Any cut of the bytes gives the same events: inside a code point, between CR and LF, inside the byte order mark.
+Bytes stay bytes here: only LF, CRLF and CR end a line, never U+2028 or U+0085, and nothing is decoded.
+
+Framing costs most of what decoding a stream costs, so an event is a plain tuple, `(event, data, id)`: measured,
+a frozen Struct costs 60 ns more per event and a NamedTuple 250. Input is cut at blank lines with `bytes.split`, and
+the two frames that providers send, `data: …` and `event: …` above `data: …`, are taken apart by slices;
+`_parse_frame` reads every other frame line by line and gives the same answer for those two.
+
+Two liberties against the standard: what ends without its blank line is still dispatched by `close` (some providers
+leave it out), and `id` is the one that this event brought, or None; remembering the last is the reader's part.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from turnstream.errors import EventTooLarge
+
+ServerSentEvent: TypeAlias = tuple[bytes | None, bytes, bytes | None]
+"""`(event, data, id)`: the event's name (None where it has none), its data lines joined by LF, its id."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LINE_FEED = 0x0A
+_CARRIAGE_RETURN = 0x0D
+
+
+class SseDecoder:
+    """Cuts one response body into events.
+
+    `event_limit`: the bytes that one event may have, all its lines together.
+    """
+
+    __slots__ = ("_after_carriage_return", "_event_limit", "_failure", "_head", "_regular", "_rest")
+
+    def __init__(self, *, event_limit: int) -> None:
+        self._event_limit = event_limit
+        self._rest = bytearray()
+        self._head: bytes | None = b""
+        self._after_carriage_return = False
+        self._regular = False
+        self._failure: EventTooLarge | None = None
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """The events that `data` completes.
+
+        Raises EventTooLarge; when events came before it in the same `data`, they are returned and the next call
+        raises, so that what was received does not depend on how the bytes were cut.
+        """
+        if not self._regular or _CARRIAGE_RETURN in data:
+            data = self._regularise(data)
+        rest = self._rest
+        if rest:
+            if data.find(b"\n\n") < 0 and not (data.startswith(b"\n") and rest.endswith(b"\n")):
+                rest += data
+                if len(rest) > self._event_limit:
+                    self._check_rest([])
+                return []
+            rest += data
+            data = bytes(rest)
+            rest.clear()
+        frames = data.split(b"\n\n")
+        if last := frames.pop():
+            rest += last
+        events: list[ServerSentEvent] = []
+        limit = self._event_limit
+        for frame in frames:
+            if len(frame) > limit:
+                return self._fail(events)
+            if frame.startswith(b"data: "):
+                if _LINE_FEED not in frame:
+                    events.append((None, frame[6:], None))
+                    continue
+            elif frame.startswith(b"event: "):
+                name, _, value = frame.partition(b"\ndata: ")
+                if value and _LINE_FEED not in value and _LINE_FEED not in name:
+                    events.append((name[7:] or None, value, None))
+                    continue
+            if (event := _parse_frame(frame)) is not None:
+                events.append(event)
+        if len(rest) > limit:
+            self._check_rest(events)
+        return events
+
+    def close(self) -> list[ServerSentEvent]:
+        """The body is over: the event whose blank line, or whose last line end, never came."""
+        if self._failure is not None:
+            raise self._failure
+        frame = bytes(self._rest)
+        self._rest.clear()
+        event = _parse_frame(frame)
+        return [] if event is None else [event]
+
+    def _regularise(self, data: bytes) -> bytes:
+        """Drop the byte order mark and turn every line end into LF. A CR counts at once: the LF that may follow it
+        in the next read is skipped there."""
+        if self._failure is not None:
+            raise self._failure
+        if self._head is not None:
+            data = self._head + data
+            if len(data) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(data):
+                self._head = data
+                return b""
+            self._head = None
+            data = data.removeprefix(_BYTE_ORDER_MARK)
+        if self._after_carriage_return and data:
+            self._after_carriage_return = False
+            data = data.removeprefix(b"\n")
+        if _CARRIAGE_RETURN in data:
+            self._after_carriage_return = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        self._regular = not self._after_carriage_return
+        return data
+
+    def _check_rest(self, events: list[ServerSentEvent]) -> None:
+        """Fail if the unfinished event is too large already; a line end that may be half of its blank line does
+        not count."""
+        if len(self._rest) - self._rest.endswith(b"\n") > self._event_limit:
+            self._fail(events)
+
+    def _fail(self, events: list[ServerSentEvent]) -> list[ServerSentEvent]:
+        self._rest.clear()
+        self._regular = False
+        self._failure = EventTooLarge(f"an event has more than {self._event_limit} bytes", retryable=False)
+        if not events:
+            raise self._failure
+        return events
+
+
+def _parse_frame(frame: bytes) -> ServerSentEvent | None:
+    """The event of one frame (lines ended by LF, no blank line inside), or None where it has no data line."""
+    name: bytes | None = None
+    identity: bytes | None = None
+    values: list[bytes] = []
+    for line in frame.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            values.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ") or None
+        elif field == b"id" and b"\0" not in value:
+            identity = value.removeprefix(b" ")
+    return (name, b"\n".join(values), identity) if values else None
+
+
+def encode_event(data: bytes, *, event: bytes | None = None, id: bytes | None = None) -> bytes:
+    """One event with its blank line. Data of several lines becomes several `data:` lines.
+
+    Raises ValueError where `event` or `id` holds a line end, which no field can carry.
+    """
+    head = b""
+    for field, value in ((b"id: ", id), (b"event: ", event)):
+        if value is not None:
+            if _LINE_FEED in value or _CARRIAGE_RETURN in value:
+                raise ValueError("a line end in an event's name or id")
+            head += field + value + b"\n"
+    if _CARRIAGE_RETURN in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if _LINE_FEED in data:
+        data = data.replace(b"\n", b"\ndata: ")
+    return b"%bdata: %b\n\n" % (head, data)
+
+
+def encode_comment(text: bytes = b"") -> bytes:
+    """A comment, which every reader ignores: a sign of life. `text` holds no line end."""
+    if _LINE_FEED in text or _CARRIAGE_RETURN in text:
+        raise ValueError("a line end in a comment")
+    return b": %b\n\n" % text if text else b":\n\n"

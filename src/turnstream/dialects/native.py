@@ -1,0 +1,67 @@
+"""The native dialect: TurnEvents as server-sent events (requirement A5; PROTOCOL.md).
+
+id: 1804289383-42
+event: block_delta
+data: {"type":"block_delta","turn_id":"…","block_index":0,"block_type":"text","delta":{"text":"Hello"}}
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from turnstream.core.turn_events import BlockDelta, TurnEvent
+
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+HEARTBEAT = b": keep-alive\n\n"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def event_name(event: TurnEvent) -> str:
+    """The `event:` of a frame: the event's tag."""
+    return str(type(event).__struct_config__.tag)
+
+
+class NativeEncoder:
+    """Frames the events of one turn; a frame is made once and serves all watchers."""
+
+    __slots__ = ("_delta_heads", "_id", "_turn")
+
+    def __init__(self, turn_id: str, generation: int) -> None:
+        self._id = b"id: %d-" % generation
+        self._turn = b'"turn_id":' + _encode(turn_id) + b","
+        self._delta_heads: dict[tuple[int, str], bytes] = {}
+
+    def frame(self, seq: int, event: TurnEvent) -> bytes:
+        """The whole frame of `event`, blank line included."""
+        if type(event) is BlockDelta:
+            head = self._delta_heads.get((event.block_index, event.field)) or self._delta_head(event)
+            return b"%b%d%b%b}}\n\n" % (self._id, seq, head, _encode(event.value))
+        return b"%b%d\nevent: %b\ndata: %b\n\n" % (
+            self._id,
+            seq,
+            event_name(event).encode(),
+            self.data(event),
+        )
+
+    def data(self, event: TurnEvent) -> bytes:
+        """The JSON of a frame: the event with its `type` and the turn's id."""
+        body = _encode(event)
+        type_end = body.index(b",") + 1 if b"," in body else len(body) - 1
+        return b"%b%b%b" % (body[:type_end], self._turn, body[type_end:])
+
+    def _delta_head(self, event: BlockDelta) -> bytes:
+        """What all frames of one block's field share. Only the block shown now is remembered."""
+        if len(self._delta_heads) > 4:
+            self._delta_heads.clear()
+        head = (
+            b'\nevent: block_delta\ndata: {"type":"block_delta",%b"block_index":%d,"block_type":"%b","delta":{"%b":'
+            % (
+                self._turn,
+                event.block_index,
+                event.block_type.encode(),
+                event.field.encode(),
+            )
+        )
+        self._delta_heads[event.block_index, event.field] = head
+        return head

@@ -1,0 +1,216 @@
+"""The engine: the one place where the parts are chosen and joined.
+
+    async with Engine("sqlite:///chats.sqlite") as engine:
+        application.include_router(engine.router("/llm", dependencies=[Depends(signed_in)]))
+
+`Engine` lives in a host application's lifespan; `engine.application()` is the whole server for who has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self
+
+from fastapi import APIRouter, FastAPI
+from fastapi.params import Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from turnstream.config import EngineSettings, ProviderSettings, ServerSettings
+from turnstream.core.blocks import Block
+from turnstream.core.cursor import Cursor
+from turnstream.dialects.native import NativeEncoder
+from turnstream.providers.catalog import Catalog
+from turnstream.server.application import build_application
+from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
+from turnstream.server.context import ServerContext, asked_block, asked_cursor
+from turnstream.server.keepalive import KeepAlive
+from turnstream.server.router import build_router
+from turnstream.server.streams import EventStreamResponse
+from turnstream.store.sql import SqlStore
+from turnstream.turnlog.subscription import Subscription
+from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRequest, TurnState
+from turnstream.turns.journal import JournalKeeper
+from turnstream.turns.recovery import recover_all
+from turnstream.turns.registry import Registry
+from turnstream.turns.source import ForeignSource, SourceEvent, TurnSource
+from turnstream.turns.watching import Watching
+
+VERSION = version("turnstream")
+
+
+class LiveTurn:
+    """A turn that was started: watch it, wait for it, stop it."""
+
+    def __init__(self, engine: Engine, owner: str, started: Started) -> None:
+        self.id = started.assistant_turn.id
+        self.chat_id = started.assistant_turn.chat_id
+        self.started = started
+        self._engine = engine
+        self._owner = owner
+
+    async def response(self, request: Request) -> Response:
+        """The turn's event stream for this request, from the cursor that the request carries."""
+        return await self._engine.response(request, self.id, principal=Principal(self._owner))
+
+    async def subscribe(self, *, after: Cursor | None = None, from_block: int = 0) -> Subscription:
+        """The turn's frames, without HTTP."""
+        return await self._engine.subscribe(self.id, owner=self._owner, after=after, from_block=from_block)
+
+    async def interrupt(self) -> TurnState:
+        return await self._engine.commands.interrupt(self._owner, self.id)
+
+    async def wait(self) -> TurnState:
+        """The turn as it ended."""
+        await self._engine.commands.ended(self.id)
+        return await self._engine.commands.state(self._owner, self.id)
+
+
+class Engine:
+    """Turns, their store and their watchers, in one event loop.
+
+    `store_url`: `sqlite:///PATH`. `providers`: by name, as in `[providers.NAME]` of the configuration.
+    `authenticate`: who is asking; without it, requests from this machine only, as one user.
+    `server`: of it, the limit on request bodies, and whether clients are told the providers' own error texts.
+    """
+
+    def __init__(
+        self,
+        store_url: str = "sqlite:///turnstream.sqlite",
+        *,
+        settings: EngineSettings | None = None,
+        providers: Mapping[str, ProviderSettings] | None = None,
+        authenticate: Authenticate = local_use,
+        server: ServerSettings | None = None,
+    ) -> None:
+        server = server or ServerSettings()
+        self.settings = settings or EngineSettings()
+        self.catalog = Catalog(providers or {}, default_model=self.settings.default_model)
+        self._store = SqlStore(store_url)
+        self._registry = Registry(
+            self._store,
+            max_active=self.settings.max_active_turns,
+            retention=self.settings.retention,
+            orphan_timeout=self.settings.orphan_timeout,
+        )
+        self.commands = Commands(
+            self._store,
+            self._registry,
+            self.catalog,
+            NativeEncoder,
+            ExecutorOptions(self.settings.ring_bytes, server.debug),
+        )
+        self._watching = Watching(self._store, self._registry, NativeEncoder)
+        self._keep_alive = KeepAlive(
+            heartbeat=self.settings.heartbeat, stall_timeout=self.settings.stall_timeout
+        )
+        self._journal = JournalKeeper(
+            self._store, self._registry.journal_segments, interval=self.settings.journal_interval
+        )
+        self._context = ServerContext(
+            self.commands, self._watching, self._keep_alive, authenticate, server.max_body_bytes
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Open the store, end what a stopped process left unfinished, begin to serve. Raises StoreError."""
+        await self._store.open()
+        try:
+            await recover_all(self._store)
+        except BaseException:
+            await self._store.close()
+            raise
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._journal.run(), name="turnstream journal"),
+            loop.create_task(self._registry.run_sweeps(), name="turnstream sweeps"),
+            loop.create_task(self._keep_alive.run(), name="turnstream keep-alive"),
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the turns at work with what they have, and let go of everything."""
+        try:
+            await self._registry.stop_all()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.catalog.close()
+            await self._store.close()
+
+    async def drain(self, grace: float) -> None:
+        """Start no more turns, and give those at work `grace` seconds; their watchers are told."""
+        await self._registry.drain(grace)
+
+    @property
+    def active_turns(self) -> int:
+        return self._registry.active_count
+
+    def router(self, prefix: str = "/api", dependencies: Sequence[Depends] = ()) -> APIRouter:
+        """The routes for a FastAPI application of yours, under your prefix and behind your dependencies."""
+        return build_router(self._context, prefix=prefix, dependencies=dependencies)
+
+    def application(self) -> FastAPI:
+        """The whole server as an ASGI application; it opens and closes this engine in its lifespan."""
+
+        @asynccontextmanager
+        async def lifespan(_application: FastAPI) -> AsyncGenerator[None, None]:
+            async with self:
+                yield
+
+        return build_application(self.router(), version=VERSION, lifespan=lifespan)
+
+    async def send(
+        self,
+        text: str,
+        *,
+        chat_id: str | None = None,
+        owner: str = LOCAL.owner,
+        **options: Any,
+    ) -> LiveTurn:
+        """Ask a model. `options` are those of TurnRequest: model, system, params, prev_turn_id, metadata."""
+        chat = chat_id or (await self.commands.create_chat(owner)).id
+        request = TurnRequest(chat_id=chat, blocks=(Block(0, "text", text),), **options)
+        return LiveTurn(self, owner, await self.commands.send(owner, request))
+
+    async def start(
+        self,
+        source: TurnSource | AsyncIterator[SourceEvent | Sequence[SourceEvent]],
+        *,
+        chat_id: str | None = None,
+        owner: str = LOCAL.owner,
+        **options: Any,
+    ) -> LiveTurn:
+        """Make a turn of any event stream (F7): StreamEvents, and turn events such as Data or Source, singly or in
+        lists. `options` are those of TurnRequest; with `blocks` a user turn is put before it."""
+        chat = chat_id or (await self.commands.create_chat(owner)).id
+        turn_source = ForeignSource(source) if isinstance(source, AsyncIterator) else source
+        request = TurnRequest(chat_id=chat, **options)
+        return LiveTurn(self, owner, await self.commands.start(owner, request, turn_source))
+
+    async def subscribe(
+        self, turn_id: str, *, owner: str = LOCAL.owner, after: Cursor | None = None, from_block: int = 0
+    ) -> Subscription:
+        """Watch a turn without HTTP: `await subscription.next()` gives frames, and None at the end."""
+        return await self._watching.subscribe(owner, turn_id, after=after, from_block=from_block)
+
+    async def response(
+        self, request: Request, turn_id: str, *, principal: Principal | None = None
+    ) -> Response:
+        """Any turn's event stream, for an endpoint of the host's own. Raises NotFound, Unauthorized."""
+        principal = principal or await self._context.principal(request)
+        subscription = await self._watching.subscribe(
+            principal.owner, turn_id, after=asked_cursor(request), from_block=asked_block(request)
+        )
+        return (
+            Response(status_code=204)
+            if subscription.at_end
+            else EventStreamResponse(subscription, self._keep_alive)
+        )

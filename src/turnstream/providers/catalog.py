@@ -1,0 +1,208 @@
+"""Providers by name: `provider/model` → the provider that answers, and its own name for the model.
+
+Built in are `anthropic` and `openai`; any other comes from `[providers.NAME]` of the settings, which may also change a
+built-in one. `sim`, the simulator, is always there, and `sim/demo` is the default where no key is set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from turnstream.config import ProviderSettings, Timeouts
+from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
+from turnstream.providers.base import Provider
+from turnstream.providers.endpoints import Endpoint, split_base_url
+from turnstream.providers.http import HttpProvider
+from turnstream.simulator.in_process import SimulatedProvider
+from turnstream.simulator.options import SCRIPT_NAMES
+from turnstream.wires import WIRES
+
+SIMULATOR = "sim"
+SIMULATED_DEFAULT = f"{SIMULATOR}/demo"
+
+
+class ProviderDescription(msgspec.Struct, frozen=True):
+    """A provider, fully described. `models` are those to list; any other name may be asked for too."""
+
+    wire: str
+    base_url: str
+    api_key_env: str | None
+    headers: Mapping[str, str]
+    models: tuple[str, ...]
+    timeouts: Timeouts
+
+
+class ListedModel(msgspec.Struct, frozen=True):
+    """One line of the models list. `ready`: its provider's key is set, or it needs none."""
+
+    id: str
+    provider: str
+    wire: str
+    ready: bool
+    default: bool
+
+
+class Target(NamedTuple):
+    """Whom to call, and the provider's own name of the model."""
+
+    provider: Provider
+    model: str
+
+
+BUILT_IN: dict[str, ProviderSettings] = {
+    "anthropic": ProviderSettings(
+        wire="anthropic",
+        base_url="https://api.anthropic.com",
+        api_key_env="ANTHROPIC_API_KEY",
+        models=("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5"),
+    ),
+    "openai": ProviderSettings(
+        wire="openai-chat",
+        base_url="https://api.openai.com/v1",
+        api_key_env="OPENAI_API_KEY",
+        models=("gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna"),
+    ),
+}
+
+
+def parse_model(model: str, known: Collection[str]) -> tuple[str, str]:
+    """`provider/model` → both; the model's own name may hold slashes.
+
+    Raises InvalidRequest, naming the `known` providers, for anything else or a provider that is none of them.
+    """
+    provider, separator, name = model.partition("/")
+    if not (separator and provider and name):
+        reason = f"{model[:200]!r} is not a model: write provider/model, such as {SIMULATED_DEFAULT}"
+    elif provider not in known:
+        reason = f"no provider {provider[:80]!r} is configured"
+    else:
+        return provider, name
+    raise InvalidRequest(f"{reason}; providers are {', '.join(known)}")
+
+
+class Catalog:
+    """The providers of one engine, each built when first asked for.
+
+    `settings`: the `[providers.*]` tables by name. `environ`: where keys are looked up, each time a provider is built.
+    `default_model` names the default; without it, it is the first listed model of the first provider whose key is set,
+    configured before built-in. Raises ConfigurationError where the settings cannot work.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, ProviderSettings] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        default_model: str | None = None,
+    ) -> None:
+        given = settings or {}
+        self._environ = os.environ if environ is None else environ
+        names = [*given, *(name for name in BUILT_IN if name not in given)]
+        self._described = {name: _describe(name, given.get(name)) for name in names}
+        self._built: dict[str, Provider] = {}
+        if default_model is not None:
+            parse_model(default_model, self.names)
+        self._default = default_model
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All providers, the simulator last."""
+        return (*self._described, SIMULATOR)
+
+    @property
+    def default_model(self) -> str:
+        """What a turn that names no model gets."""
+        if self._default is not None:
+            return self._default
+        for name, description in self._described.items():
+            if description.models and self.is_ready(name):
+                return f"{name}/{description.models[0]}"
+        return SIMULATED_DEFAULT
+
+    def resolve(self, model: str) -> Target:
+        """Whom to call for `provider/model`. Raises InvalidRequest for a name without a provider or with an unknown
+        one, AuthenticationFailed where the provider's key is not set."""
+        name, own_name = parse_model(model, self.names)
+        provider = self._built.get(name)
+        if provider is None:
+            provider = self._built[name] = self._build(name)
+        return Target(provider, own_name)
+
+    def is_ready(self, name: str) -> bool:
+        """Whether a provider can be called: its key is set, or it needs none."""
+        description = self._described.get(name)
+        return (
+            description is None
+            or not description.api_key_env
+            or self._key(description.api_key_env) is not None
+        )
+
+    def models(self) -> list[ListedModel]:
+        """What is configured, for people to choose from; the default is always among it."""
+        default = self.default_model
+        listed = {
+            f"{name}/{model}": name
+            for name, description in self._described.items()
+            for model in description.models
+        }
+        listed.update((f"{SIMULATOR}/{script}", SIMULATOR) for script in SCRIPT_NAMES)
+        listed.setdefault(default, default.partition("/")[0])
+        return [
+            ListedModel(model, name, self._wire_name(name), self.is_ready(name), model == default)
+            for model, name in listed.items()
+        ]
+
+    async def close(self) -> None:
+        """Close every provider that was built."""
+        built, self._built = self._built, {}
+        for provider in built.values():
+            await provider.close()
+
+    def _build(self, name: str) -> Provider:
+        if name == SIMULATOR:
+            return SimulatedProvider(name)
+        description = self._described[name]
+        key = None
+        if description.api_key_env:
+            key = self._key(description.api_key_env)
+            if key is None:
+                raise AuthenticationFailed(
+                    f"{name} needs a key: set {description.api_key_env} and start again", retryable=False
+                )
+        endpoint = Endpoint(description.base_url, key, description.headers)
+        return HttpProvider(name, WIRES[description.wire], endpoint, description.timeouts)
+
+    def _key(self, variable: str) -> str | None:
+        return self._environ.get(variable, "").strip() or None
+
+    def _wire_name(self, name: str) -> str:
+        description = self._described.get(name)
+        return description.wire if description is not None else "anthropic"
+
+
+def _describe(name: str, given: ProviderSettings | None) -> ProviderDescription:
+    """Fill what is not given from the built-in provider of that name."""
+    if name == SIMULATOR:
+        raise ConfigurationError(f"providers.{SIMULATOR} is the simulator's name; choose another")
+    built_in = BUILT_IN.get(name, ProviderSettings())
+    given = given or built_in
+    wire = given.wire or built_in.wire
+    base_url = given.base_url or built_in.base_url
+    if wire is None or base_url is None:
+        missing = "wire" if wire is None else "base_url"
+        raise ConfigurationError(f"providers.{name}: {missing} is missing")
+    if wire not in WIRES:
+        raise ConfigurationError(f"providers.{name}: no wire {wire!r}; there are {', '.join(WIRES)}")
+    split_base_url(name, base_url)
+    return ProviderDescription(
+        wire=wire,
+        base_url=base_url,
+        api_key_env=given.api_key_env or built_in.api_key_env,
+        headers=given.headers,
+        models=given.models or built_in.models,
+        timeouts=given.timeouts,
+    )

@@ -1,0 +1,83 @@
+"""Where a provider is called: base URLs as people write them, and the headers that go with every call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from turnstream.errors import ConfigurationError
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire
+
+_VERSION_SEGMENT = re.compile(r"v[0-9]\w*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How a provider is reached.
+
+    `base_url`: absolute, without credentials; it may end in a slash, or with the beginning of the wire's own path.
+    `headers` are sent with every call. `trust_env`: take proxies from the environment. `event_limit`: bytes that one
+    event may have. `on_malformed`: whether an event that is none of its wire fails the call or is skipped with a
+    notice (E6). Keys are not in its repr.
+    """
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    trust_env: bool = False
+    event_limit: int = DEFAULT_EVENT_LIMIT
+    on_malformed: Literal["fail", "skip"] = "fail"
+
+
+def split_base_url(name: str, base_url: str) -> SplitResult:
+    """Check a base URL. Raises ConfigurationError."""
+    try:
+        parts = urlsplit(base_url.strip())
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    else:
+        if usable and "@" in parts.netloc:
+            raise ConfigurationError(f"{name}: base_url holds credentials; put the key into the environment")
+        if usable:
+            return parts._replace(fragment="")
+    raise ConfigurationError(f"{name}: base_url must be like https://host/v1")
+
+
+def call_url(base: SplitResult, path: str) -> str:
+    """The URL of `path` below `base`, whose query stays.
+
+    What both have is not repeated: `https://host/v1` and `/v1/messages` meet at `v1`, and a base URL that already is
+    the whole address stays as it is.
+    """
+    segments = [segment for segment in base.path.split("/") if segment]
+    wanted = [segment for segment in path.split("/") if segment]
+    for shared in range(min(len(segments), len(wanted)), 0, -1):
+        if segments[-shared:] == wanted[:shared] and (
+            shared == len(wanted) or _VERSION_SEGMENT.fullmatch(wanted[0])
+        ):
+            wanted = wanted[shared:]
+            break
+    return urlunsplit(base._replace(path="/" + "/".join(segments + wanted)))
+
+
+def call_headers(name: str, wire: Wire, endpoint: Endpoint) -> dict[str, str]:
+    """The headers of every call, the key's among them. Raises ConfigurationError for what no header can carry."""
+    headers = {
+        "Accept": wire.content_type,
+        # A compressed stream costs both sides more than it saves, and servers hold it back to fill a block.
+        "Accept-Encoding": "identity",
+        "User-Agent": "turnstream",
+        **endpoint.headers,
+    }
+    if endpoint.api_key is not None:
+        if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
+            raise ConfigurationError(f"{name}: its key holds characters that no header can carry")
+        headers |= wire.auth_headers(endpoint.api_key)
+    for header, value in headers.items():
+        if not (header.isascii() and header.isprintable() and value.isprintable()):
+            raise ConfigurationError(f"{name}: header {header!r} holds characters that no header can carry")
+    return headers

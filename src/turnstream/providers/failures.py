@@ -1,0 +1,90 @@
+"""aiohttp's errors as ours (requirement J2), and keys kept out of every one of them.
+
+aiohttp's own errors hold the request's headers, the key included, so none of them is kept as a cause.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections.abc import Mapping
+
+import aiohttp
+import msgspec
+
+from turnstream.core.stream_events import StreamError
+from turnstream.errors import (
+    ConnectionFailed,
+    ProviderError,
+    ProviderFailed,
+    ProviderTimeout,
+    StreamIncomplete,
+)
+from turnstream.telemetry import MASK, SHORTEST_SECRET
+
+_SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
+_LASTING = frozenset({errno.ECONNREFUSED, socket.EAI_NONAME})
+
+
+class SecretMask:
+    """Replaces a provider's keys wherever the provider, or a library, repeats them."""
+
+    __slots__ = ("_secrets",)
+
+    def __init__(self, api_key: str | None, headers: Mapping[str, str]) -> None:
+        secrets = {value for name, value in headers.items() if _SECRET_HEADER.search(name)}
+        if api_key is not None:
+            secrets.add(api_key)
+        self._secrets = sorted(
+            (secret for secret in secrets if len(secret) >= SHORTEST_SECRET), key=len, reverse=True
+        )
+
+    def text(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+    def error(self, error: ProviderError) -> ProviderError:
+        """Mask in place, and let go of the errors behind it."""
+        error.message = self.text(error.message)
+        error.args = (error.message,)
+        if error.detail is not None:
+            error.detail = self.text(error.detail)
+        error.__cause__ = error.__context__ = None
+        return error
+
+    def event(self, event: StreamError) -> StreamError:
+        masked = self.text(event.message)
+        return event if masked == event.message else msgspec.structs.replace(event, message=masked)
+
+
+def request_failure(name: str, error: Exception) -> ProviderError:
+    """What a request that got no answer stands for. Only what may be over soon is retryable: not a refusal."""
+    detail = str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return ProviderTimeout(f"{name}: no connection in time", code="connect_timeout", detail=detail)
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
+        return ConnectionFailed(f"{name}: no secure connection", retryable=False, detail=detail)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return ConnectionFailed(
+            f"{name}: its host name was not found", retryable=_may_pass(error), detail=detail
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return ConnectionFailed(f"{name}: no connection", retryable=_may_pass(error), detail=detail)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return ProviderFailed(f"{name}: the answer is not HTTP", detail=error.message)
+    if isinstance(error, aiohttp.InvalidURL):
+        return ConnectionFailed(f"{name}: its URL cannot be called", retryable=False)
+    return ConnectionFailed(
+        f"{name}: the connection was lost before an answer", retryable=True, detail=detail
+    )
+
+
+def broken_stream(name: str, error: Exception) -> StreamIncomplete:
+    """What an answer whose body broke off stands for."""
+    return StreamIncomplete(f"{name}: the answer broke off", detail=str(error) or type(error).__name__)
+
+
+def _may_pass(error: aiohttp.ClientConnectorError) -> bool:
+    return error.os_error.errno not in _LASTING

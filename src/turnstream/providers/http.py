@@ -1,0 +1,315 @@
+"""Model calls over HTTP, on aiohttp: the package's only client networking.
+
+One streaming POST per call. The answer is read as it arrives, never by line; a read that finds bytes ready awaits
+nothing, and the clocks cost one timer per call, not one per read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from turnstream.config import Timeouts
+from turnstream.core.stream_events import (
+    MessageStop,
+    Metadata,
+    StreamError,
+    StreamEvent,
+    StreamNotice,
+)
+from turnstream.errors import ConnectionFailed, ProviderError, StreamIncomplete
+from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
+from turnstream.providers.endpoints import Endpoint, call_headers, call_url, split_base_url
+from turnstream.providers.failures import SecretMask, broken_stream, request_failure
+from turnstream.wires.base import HttpRequest, ModelRequest, Wire
+
+ERROR_BODY_LIMIT = 64 * 1024
+"""Bytes of an error's body that are read."""
+ERROR_BODY_SECONDS = 5.0
+DRAIN_SECONDS = 1.0
+"""How long the end of the body may take after the model's end marker. Usage may come there (E8), and a body read to
+its end leaves a connection that can be used again."""
+READ_BUFFER = 64 * 1024
+"""Bytes that wait for a slow consumer before the socket is no longer read; aiohttp holds up to twice as many."""
+KEEP_ALIVE_SECONDS = 30.0
+
+_LAST = frozenset({MessageStop, Metadata, StreamError, StreamNotice})
+"""With one of these at its end a batch is worth a closer look: it may end the answer."""
+_LARGE_BODY = 1024 * 1024
+
+
+class HttpProvider:
+    """A provider behind a wire and a URL; see `providers.base.Provider`.
+
+    `session`: the host application's own, which stays open; without one the provider opens its own at the first call,
+    shared by all its calls, and `close` closes it. Raises ConfigurationError for a URL or key that cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        wire: Wire,
+        endpoint: Endpoint,
+        timeouts: Timeouts | None = None,
+        session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        self.name = name
+        self.wire = wire
+        self.endpoint = endpoint
+        self.timeouts = timeouts or Timeouts()
+        self.mask = SecretMask(endpoint.api_key, endpoint.headers)
+        self._base_url = split_base_url(name, endpoint.base_url)
+        self._headers = call_headers(name, wire, endpoint)
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=self.timeouts.connect)
+        self._urls: dict[str, URL] = {}
+        self._session = session
+        self._owns_session = session is None
+        self._calls: set[_Call] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"HttpProvider({self.name!r}, wire={self.wire.name!r}, base_url={self._base_url.geturl()!r})"
+
+    def stream(self, request: ModelRequest) -> _Call:
+        """Make the call; see `Provider.stream`.
+
+        Entering raises ProviderError where no answer begins: what the wire makes of the status, ConnectionFailed, or
+        ProviderTimeout. Iterating raises ProviderTimeout (`first_token_timeout`, `idle_timeout`, `total_timeout`),
+        MalformedEvent, EventTooLarge, and StreamIncomplete for a body that breaks off. A StreamError, the provider's
+        own report, is not raised: it is the last event. Once the model's end marker is there, nothing that happens to
+        the connection makes the answer a failure.
+        """
+        return _Call(self, request)
+
+    async def close(self) -> None:
+        """Close all connections; calls under way raise ConnectionFailed."""
+        self._closed = True
+        for call in tuple(self._calls):
+            call.interrupt(self._closed_error())
+        if self._owns_session and self._session is not None:
+            await self._session.close()
+
+    async def post(self, request: HttpRequest) -> aiohttp.ClientResponse:
+        """Send one request and wait for the answer's headers. Raises aiohttp's errors."""
+        headers = CIMultiDict(request.headers)
+        headers.update(self._headers)
+        body = request.body
+        return await self._open_session().post(
+            self._url(request.path),
+            data=body if len(body) <= _LARGE_BODY else io.BytesIO(body),
+            headers=headers,
+            timeout=self._timeout,
+            allow_redirects=False,
+            read_bufsize=READ_BUFFER,
+        )
+
+    def enter(self, call: _Call) -> None:
+        """Take note of a call, for `close`."""
+        if self._closed:
+            raise self._closed_error()
+        self._calls.add(call)
+
+    def leave(self, call: _Call) -> None:
+        self._calls.discard(call)
+
+    def _closed_error(self) -> ConnectionFailed:
+        return ConnectionFailed(f"{self.name}: the provider was closed", retryable=False)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=self.endpoint.trust_env,
+            )
+        return self._session
+
+    def _url(self, path: str) -> URL:
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = URL(call_url(self._base_url, path))
+        return url
+
+
+class _Call:
+    """One model call: an async context manager over an async iterator, which are the same object."""
+
+    __slots__ = (
+        "_clocks",
+        "_content",
+        "_decoder",
+        "_over",
+        "_provider",
+        "_request",
+        "_response",
+        "_stopped",
+        "_taken",
+        "_timer",
+    )
+    _content: aiohttp.StreamReader
+
+    def __init__(self, provider: HttpProvider, request: ModelRequest) -> None:
+        endpoint = provider.endpoint
+        self._provider = provider
+        self._request = request
+        self._decoder = provider.wire.decoder(
+            event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed
+        )
+        self._clocks = WaitClocks(provider.timeouts)
+        self._timer = ReadTimer(self._clocks, self.interrupt)
+        self._response: aiohttp.ClientResponse | None = None
+        self._taken = 0
+        self._stopped = False
+        self._over = False
+
+    async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
+        provider = self._provider
+        post = provider.wire.encode_request(self._request)
+        provider.enter(self)
+        try:
+            response = self._response = await self._answer_to(post)
+            self._content = response.content
+            if not 200 <= response.status < 300:
+                raise await self._status_error(response)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def __aiter__(self) -> _Call:
+        return self
+
+    async def __anext__(self) -> Sequence[StreamEvent]:
+        content = self._content
+        timer = self._timer
+        try:
+            while not self._over:
+                if content.total_bytes != self._taken:
+                    data = content.read_nowait()
+                else:
+                    if not timer.running:
+                        timer.start()
+                    data = await content.readany()
+                if data:
+                    self._taken += len(data)
+                    events = self._decoder.feed(data)
+                else:
+                    self._over = True
+                    events = self._decoder.close()
+                if events:
+                    timer.stop()
+                    if type(events[-1]) in _LAST or not self._clocks.output:
+                        return self._inspected(events)
+                    return events
+        except (aiohttp.ClientError, OSError, ProviderError) as error:
+            failure = error
+        except BaseException:
+            self._close()
+            raise
+        else:
+            self._close()
+            raise StopAsyncIteration
+        return self._rest_before(failure)
+
+    def interrupt(self, error: ProviderError) -> None:
+        """Make the read that is pending, or else the next, raise `error`."""
+        if self._response is not None:
+            self._content.set_exception(error)
+
+    async def _answer_to(self, post: HttpRequest) -> aiohttp.ClientResponse:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self._clocks.patience()):
+                return await self._provider.post(post)
+        except TimeoutError as error:
+            connecting = isinstance(error, aiohttp.ClientError)
+            failure = (
+                request_failure(self._provider.name, error) if connecting else self._clocks.timeout_error()
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            failure = request_failure(self._provider.name, error)
+        finally:
+            self._clocks.waited(loop.time() - began)
+        raise self._provider.mask.error(failure)
+
+    async def _status_error(self, response: aiohttp.ClientResponse) -> ProviderError:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(ERROR_BODY_SECONDS):
+                while len(body) < ERROR_BODY_LIMIT and (data := await self._content.readany()):
+                    body += data
+        except (aiohttp.ClientError, OSError):
+            pass  # the status says what failed; the words that came are used, the rest is worth no other error
+        words = bytes(body[:ERROR_BODY_LIMIT])
+        error = self._provider.wire.decode_error(response.status, response.headers, words)
+        return self._provider.mask.error(error)
+
+    def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        """Look into a batch that may begin the output or end the answer."""
+        if not self._clocks.output and is_output(events):
+            self._clocks.output_began()
+        for position, event in enumerate(events):
+            if type(event) is MessageStop:
+                self._stopped = True
+                self._clocks.answer_ended(DRAIN_SECONDS)
+            elif type(event) is StreamError:
+                self._close()
+                return [*events[:position], self._provider.mask.event(event)]
+        return events
+
+    def _rest_before(self, failure: Exception) -> list[StreamEvent]:
+        """A read or the decoder failed. aiohttp raises before it gives out what had arrived; that is taken first,
+        and `failure` raised by the next read. Returns events, or raises."""
+        content = self._content
+        if content.total_bytes != self._taken:
+            content._exception = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            data = content.read_nowait()
+            content.set_exception(failure)
+            self._taken += len(data)
+            try:
+                events = self._decoder.feed(data)
+            except ProviderError as error:
+                events, failure = [], error
+            if events:
+                self._timer.stop()
+                return self._inspected(events)
+        self._close()
+        if self._stopped:
+            raise StopAsyncIteration
+        raise self._typed(failure)
+
+    def _typed(self, failure: Exception) -> ProviderError:
+        provider = self._provider
+        error = failure if isinstance(failure, ProviderError) else broken_stream(provider.name, failure)
+        response = self._response
+        if isinstance(error, StreamIncomplete) and response is not None and not self._clocks.output:
+            expected = provider.wire.content_type
+            if response.content_type != expected:
+                found = response.content_type
+                error.message = f"{error.message} (it is {found}, not {expected}: is base_url right?)"
+        return provider.mask.error(error)
+
+    def _close(self) -> None:
+        """Close the connection at once, unless the answer was read to its end: then it can be used again."""
+        self._over = True
+        self._timer.cancel()
+        self._provider.leave(self)
+        response = self._response
+        if response is None or response.closed:
+            return
+        connection = response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # `close` alone waits for a TLS peer's goodbye
+        response.close()

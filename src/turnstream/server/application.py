@@ -1,0 +1,46 @@
+"""Our own server's application: the routes, health, and errors in one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import APIRouter, FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from turnstream.errors import TurnstreamError
+from turnstream.server.routing import error_response
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def build_application(router: APIRouter, *, version: str, lifespan: Lifespan | None = None) -> FastAPI:
+    """An ASGI application of `router` and `GET /healthz`; OpenAPI is at /docs."""
+    application = FastAPI(
+        title="turnstream",
+        version=version,
+        description="Start a turn, watch it from anywhere, lose nothing.",
+        lifespan=lifespan,
+    )
+    application.include_router(router)
+
+    @application.get("/healthz", tags=["health"], summary="Whether the server answers")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "version": version}
+
+    async def http_error(_request: Request, error: Exception) -> JSONResponse:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        codes = {404: "not_found", 405: "method_not_allowed"}
+        detail = str(error.detail) if isinstance(error, HTTPException) else "internal error"
+        body = {"error": {"code": codes.get(status, "invalid_request"), "message": detail}}
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else None
+        return JSONResponse(body, status_code=status, headers=headers)
+
+    async def unexpected(_request: Request, _error: Exception) -> JSONResponse:
+        return error_response(TurnstreamError("the server failed unexpectedly"))
+
+    application.add_exception_handler(HTTPException, http_error)
+    application.add_exception_handler(Exception, unexpected)
+    return application

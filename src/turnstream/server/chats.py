@@ -1,0 +1,84 @@
+"""Chats, and what is listed (requirement A1)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from turnstream.errors import InvalidRequest
+from turnstream.server.context import ServerContext, checked_id
+from turnstream.server.views import ChatBody, ChatChange, ChatList, ChatView, ModelView, TurnList, TurnView
+from turnstream.store.queries import GetChat, ListChats, ListTurns
+
+
+def chat_routes(context: ServerContext, route_class: type[APIRoute]) -> APIRouter:
+    router = APIRouter(route_class=route_class)
+    commands, store = context.commands, context.commands.store
+
+    @router.post("/chats", status_code=201, summary="Make a chat")
+    async def create_chat(request: Request, body: ChatBody | None = None) -> ChatView:
+        owner = (await context.principal(request)).owner
+        body = body or ChatBody()
+        return ChatView.of(await commands.create_chat(owner, title=body.title, metadata=body.metadata))
+
+    @router.get("/chats", summary="List chats, last changed first")
+    async def list_chats(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        before: str | None = None,
+    ) -> ChatList:
+        owner = (await context.principal(request)).owner
+        chats = await store.read(ListChats(owner=owner, limit=limit + 1, before=_position(before)))
+        page = chats[:limit]
+        more = f"{page[-1].updated_at}:{page[-1].id}" if len(chats) > limit else None
+        return ChatList(chats=[ChatView.of(chat) for chat in page], next=more)
+
+    @router.get("/chats/{chat_id}", summary="Read a chat")
+    async def read_chat(request: Request, chat_id: str) -> ChatView:
+        owner = (await context.principal(request)).owner
+        return ChatView.of(await store.read(GetChat(owner=owner, chat_id=checked_id(chat_id, "chat_id"))))
+
+    @router.patch("/chats/{chat_id}", summary="Rename a chat, or replace its metadata")
+    async def change_chat(request: Request, chat_id: str, body: ChatChange) -> ChatView:
+        owner = (await context.principal(request)).owner
+        given = body.model_fields_set
+        chat = await commands.update_chat(
+            owner,
+            checked_id(chat_id, "chat_id"),
+            title=body.title if "title" in given else msgspec.UNSET,
+            metadata=(body.metadata or {}) if "metadata" in given else msgspec.UNSET,
+        )
+        return ChatView.of(chat)
+
+    @router.delete("/chats/{chat_id}", status_code=204, summary="Delete a chat and all its turns")
+    async def delete_chat(request: Request, chat_id: str) -> Response:
+        owner = (await context.principal(request)).owner
+        await commands.delete_chat(owner, checked_id(chat_id, "chat_id"))
+        return Response(status_code=204)
+
+    @router.get("/chats/{chat_id}/turns", summary="List a chat's turns, oldest first, without their blocks")
+    async def list_turns(request: Request, chat_id: str) -> TurnList:
+        owner = (await context.principal(request)).owner
+        turns = await store.read(ListTurns(owner=owner, chat_id=checked_id(chat_id, "chat_id")))
+        return TurnList(turns=[TurnView.of(turn) for turn in turns])
+
+    @router.get("/models", summary="List the models that turns may name")
+    async def list_models(request: Request) -> list[ModelView]:
+        await context.principal(request)
+        return [ModelView(**msgspec.structs.asdict(model)) for model in commands.catalog.models()]
+
+    return router
+
+
+def _position(before: str | None) -> tuple[int, str] | None:
+    if before is None:
+        return None
+    changed, _, chat_id = before.partition(":")
+    if not (changed.isascii() and changed.isdecimal() and len(changed) < 18):
+        raise InvalidRequest("before is not a position: give the `next` of the page before")
+    return int(changed), checked_id(chat_id, "before")

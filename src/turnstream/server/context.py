@@ -1,0 +1,63 @@
+"""What the routes work with, and how they read what all of them read: the principal, ids, cursors."""
+
+from __future__ import annotations
+
+import inspect
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from turnstream.core.cursor import Cursor, parse_cursor
+from turnstream.core.identifiers import is_id
+from turnstream.errors import InvalidRequest
+from turnstream.server.auth import Authenticate, Principal
+from turnstream.server.keepalive import KeepAlive
+from turnstream.turns.commands import Commands
+from turnstream.turns.watching import Watching
+
+
+class ServerContext(NamedTuple):
+    """The engine, as the routes see it."""
+
+    commands: Commands
+    watching: Watching
+    keep_alive: KeepAlive
+    authenticate: Authenticate
+    max_body_bytes: int = 1024 * 1024
+
+    async def principal(self, request: Request) -> Principal:
+        """Raises Unauthorized."""
+        answer = self.authenticate(request)
+        return await answer if inspect.isawaitable(answer) else answer
+
+
+def checked_id(text: str, what: str) -> str:
+    """Raises InvalidRequest unless `text` is an id."""
+    if not is_id(text):
+        raise InvalidRequest(f"{what} is not an id (a UUIDv7, in lower case)", code="invalid_id")
+    return text
+
+
+def asked_cursor(request: Request) -> Cursor | None:
+    """Where the client is: `Last-Event-ID` (what EventSource sends when it reconnects), else `?after=`.
+
+    Raises InvalidRequest for text that is no cursor at all; one of another turn is a snapshot's business.
+    """
+    text = request.headers.get("last-event-id") or request.query_params.get("after")
+    if not text:
+        return None
+    cursor = parse_cursor(text)
+    if cursor is None:
+        raise InvalidRequest(
+            "the cursor is not of the form generation-seq: send an id that this stream gave",
+            code="invalid_cursor",
+        )
+    return cursor
+
+
+def asked_block(request: Request) -> int:
+    """`?from_block=`: the first block the client wants. Raises InvalidRequest."""
+    text = request.query_params.get("from_block") or "0"
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InvalidRequest("from_block is not a block index (0, 1, …)")
+    return int(text)

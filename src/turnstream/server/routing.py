@@ -1,0 +1,74 @@
+"""Routes that speak of errors in one way, wherever they are mounted: `{"error": {"code", "message"}}`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from turnstream.errors import InvalidRequest, StoreError, TooLarge, TurnstreamError
+
+logger = logging.getLogger(__name__)
+
+
+def error_response(error: TurnstreamError) -> JSONResponse:
+    headers = {"Retry-After": "1"} if error.status == 503 else None
+    body = {"error": {"code": error.code, "message": error.message}}
+    return JSONResponse(body, status_code=error.status, headers=headers)
+
+
+def masked(error: StoreError) -> TurnstreamError:
+    """What a client is told when storage fails: nothing of its inside."""
+    logger.error("storage failed: %s", error)
+    return TurnstreamError("the request could not be stored or read: try again", code=error.code)
+
+
+def validation_error(error: RequestValidationError) -> InvalidRequest:
+    """One sentence that names the place and the fault."""
+    faults = [
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()[:5]
+    ]
+    return InvalidRequest("; ".join(faults))
+
+
+def limited_route(max_body_bytes: int) -> type[APIRoute]:
+    """A route class that bounds bodies and turns our errors into JSON."""
+
+    class LimitedRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_limited(request: Request) -> Response:
+                try:
+                    if request.method not in ("GET", "HEAD", "DELETE"):
+                        await _read_body(request, max_body_bytes)
+                    return await handle(request)
+                except RequestValidationError as error:
+                    return error_response(validation_error(error))
+                except StoreError as error:
+                    return error_response(masked(error))
+                except TurnstreamError as error:
+                    return error_response(error)
+
+            return handle_limited
+
+    return LimitedRoute
+
+
+async def _read_body(request: Request, limit: int) -> None:
+    """Read the body, at most `limit` bytes of it; it is kept where the framework looks for it."""
+    too_large = TooLarge(f"the request body is larger than {limit} bytes")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise too_large
+    request._body = bytes(body)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

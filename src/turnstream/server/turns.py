@@ -1,0 +1,106 @@
+"""Turns: start, read, watch, interrupt (requirements A1 to A6, C3, D7)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from turnstream.core.cursor import Cursor
+from turnstream.errors import InvalidRequest
+from turnstream.server.context import ServerContext, asked_block, asked_cursor, checked_id
+from turnstream.server.streams import EventStreamResponse
+from turnstream.server.views import BlocksView, InterruptView, StartedView, TurnBody, TurnView
+from turnstream.turns.commands import TurnRequest
+
+MAX_KEY = 255
+_STREAM_DOCS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "the turn's events; see PROTOCOL.md"}
+}
+
+
+def turn_routes(context: ServerContext, route_class: type[APIRoute]) -> APIRouter:
+    router = APIRouter(route_class=route_class)
+    commands = context.commands
+
+    @router.post(
+        "/chats/{chat_id}/turns",
+        status_code=201,
+        response_model=StartedView,
+        responses=_STREAM_DOCS,
+        summary="Send a user turn and start the answer; with ?stream=true the answer is its event stream",
+    )
+    async def start_turn(
+        request: Request, chat_id: str, body: TurnBody, *, stream: Annotated[bool, Query()] = False
+    ) -> Response:
+        principal = await context.principal(request)
+        turn_request = _turn_request(request, checked_id(chat_id, "chat_id"), body, principal.metadata)
+        started = await commands.send(principal.owner, turn_request)
+        turn_id = started.assistant_turn.id
+        if stream:
+            return await _stream(principal.owner, turn_id, None, 0)
+        root = request.url.path.rpartition("/chats/")[0]
+        view = StartedView.of(started, f"{root}/turns/{turn_id}/stream")
+        return JSONResponse(view.model_dump(mode="json"), 201)
+
+    @router.get("/turns/{turn_id}", summary="Read a turn with its blocks")
+    async def read_turn(request: Request, turn_id: str) -> TurnView:
+        owner = (await context.principal(request)).owner
+        state = await commands.state(owner, checked_id(turn_id, "turn_id"))
+        return TurnView.of(state.turn, state.blocks)
+
+    @router.get("/turns/{turn_id}/blocks", summary="Read a turn's blocks")
+    async def read_blocks(request: Request, turn_id: str) -> BlocksView:
+        owner = (await context.principal(request)).owner
+        return BlocksView.of(await commands.state(owner, checked_id(turn_id, "turn_id")))
+
+    @router.get(
+        "/turns/{turn_id}/stream",
+        response_class=Response,
+        responses={**_STREAM_DOCS, 204: {"description": "the cursor is at the turn's end: nothing follows"}},
+        summary="Watch a turn: catch-up, then live",
+    )
+    async def watch_turn(request: Request, turn_id: str) -> Response:
+        owner = (await context.principal(request)).owner
+        checked_id(turn_id, "turn_id")
+        return await _stream(owner, turn_id, asked_cursor(request), asked_block(request))
+
+    @router.post("/turns/{turn_id}/interrupt", summary="Stop a turn; its true end is answered")
+    async def interrupt_turn(request: Request, turn_id: str) -> InterruptView:
+        owner = (await context.principal(request)).owner
+        return InterruptView.of(await commands.interrupt(owner, checked_id(turn_id, "turn_id")))
+
+    async def _stream(owner: str, turn_id: str, after: Cursor | None, from_block: int) -> Response:
+        subscription = await context.watching.subscribe(owner, turn_id, after=after, from_block=from_block)
+        if subscription.at_end:
+            return Response(status_code=204)
+        return EventStreamResponse(subscription, context.keep_alive)
+
+    return router
+
+
+def _turn_request(
+    request: Request, chat_id: str, body: TurnBody, principal_metadata: dict[str, object]
+) -> TurnRequest:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= MAX_KEY:
+        raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
+    if body.prev_turn_id is not None:
+        checked_id(body.prev_turn_id, "prev_turn_id")
+    canonical = json.dumps([chat_id, body.model_dump(mode="json")], sort_keys=True)
+    return TurnRequest(
+        chat_id=chat_id,
+        blocks=tuple(block.to_block(place) for place, block in enumerate(body.turn_blocks)),
+        prev_turn_id=body.prev_turn_id,
+        model=body.model,
+        system=body.system,
+        params=body.params,
+        metadata={**body.metadata, **principal_metadata},
+        idempotency_key=key,
+        fingerprint=hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest(),
+    )

@@ -1,0 +1,235 @@
+"""What the API takes and gives, as JSON (requirements A1, A3, A4)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from turnstream.core.blocks import Block, BlockType
+from turnstream.errors import InvalidRequest
+from turnstream.store.base import Chat, StoredBlock, Turn
+from turnstream.turns.clock import iso_timestamp
+from turnstream.turns.commands import Started, TurnState
+
+MAX_METADATA = 16 * 1024
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ChatBody(_Body):
+    title: str | None = Field(default=None, max_length=500)
+    metadata: dict[str, Any] = Field(default={})
+
+
+class ChatChange(_Body):
+    title: str | None = Field(default=None, max_length=500)
+    metadata: dict[str, Any] | None = None
+
+
+class UserBlock(_Body):
+    """A block of a user turn: text, image `{media_type, data}` or `{url}`, tool_result `{tool_use_id, content,
+    is_error?}`, reference."""
+
+    block_type: Literal["text", "image", "tool_result", "reference", "partial_reference"]
+    text_content: str | None = None
+    content: dict[str, Any] | None = None
+
+    def to_block(self, sequence: int) -> Block:
+        """Raises InvalidRequest when what this type of block needs is missing."""
+        content = self.content or {}
+        match self.block_type:
+            case "text" if not (self.text_content or "").strip():
+                raise InvalidRequest(f"turn_blocks[{sequence}]: a text block needs text_content")
+            case "image" if "url" not in content and not {"media_type", "data"} <= content.keys():
+                raise InvalidRequest(
+                    f"turn_blocks[{sequence}]: an image needs content {{media_type, data}} or {{url}}"
+                )
+            case "tool_result" if not isinstance(content.get("tool_use_id"), str):
+                raise InvalidRequest(f"turn_blocks[{sequence}]: a tool_result needs content.tool_use_id")
+            case _:
+                return Block(sequence, self.block_type, self.text_content, self.content)
+
+
+class TurnBody(_Body):
+    turn_blocks: list[UserBlock] = Field(min_length=1, max_length=1000)
+    role: Literal["user"] = "user"
+    prev_turn_id: str | None = None
+    model: str | None = Field(default=None, max_length=300)
+    system: str | None = None
+    params: dict[str, Any] | None = None
+    metadata: dict[str, Any] = Field(default={})
+
+
+class ChatView(BaseModel):
+    id: str
+    title: str | None
+    metadata: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of(cls, chat: Chat) -> ChatView:
+        return cls(
+            id=chat.id,
+            title=chat.title,
+            metadata=chat.metadata,
+            created_at=iso_timestamp(chat.created_at),
+            updated_at=iso_timestamp(chat.updated_at),
+        )
+
+
+class ChatList(BaseModel):
+    chats: list[ChatView]
+    next: str | None
+    """Give it as `before` to read on; null at the end."""
+
+
+class BlockView(BaseModel):
+    id: str
+    sequence: int
+    block_type: BlockType
+    text_content: str | None
+    content: dict[str, Any] | None
+    partial: bool
+    created_at: str
+
+    @classmethod
+    def of(cls, row: StoredBlock) -> BlockView:
+        block = row.block
+        return cls(
+            id=row.id,
+            sequence=block.sequence,
+            block_type=block.block_type,
+            text_content=block.text_content,
+            content=block.content,
+            partial=block.partial,
+            created_at=iso_timestamp(row.created_at),
+        )
+
+
+class ErrorDetail(BaseModel):
+    code: str
+    message: str
+
+
+class ErrorView(BaseModel):
+    error: ErrorDetail
+
+
+class TurnView(BaseModel):
+    id: str
+    chat_id: str
+    prev_turn_id: str | None
+    role: str
+    status: str
+    model: str | None
+    system: str | None
+    params: dict[str, Any]
+    metadata: dict[str, Any]
+    stop_reason: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    cost: str | None
+    error: ErrorDetail | None
+    created_at: str
+    completed_at: str | None
+    blocks: list[BlockView]
+
+    @classmethod
+    def of(cls, turn: Turn, blocks: tuple[StoredBlock, ...] = ()) -> TurnView:
+        usage = turn.usage
+        error = None
+        if turn.error_code is not None:
+            error = ErrorDetail(code=turn.error_code, message=turn.error_message or "")
+        return cls(
+            id=turn.id,
+            chat_id=turn.chat_id,
+            prev_turn_id=turn.prev_turn_id,
+            role=turn.role,
+            status=turn.status,
+            model=turn.model,
+            system=turn.system,
+            params=turn.params,
+            metadata=turn.metadata,
+            stop_reason=turn.stop_reason,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost=None,
+            error=error,
+            created_at=iso_timestamp(turn.created_at),
+            completed_at=iso_timestamp(turn.completed_at) if turn.completed_at is not None else None,
+            blocks=[BlockView.of(row) for row in blocks],
+        )
+
+
+class TurnList(BaseModel):
+    turns: list[TurnView]
+
+
+class StartedView(BaseModel):
+    user_turn: TurnView | None
+    assistant_turn: TurnView
+    stream_url: str
+
+    @classmethod
+    def of(cls, started: Started, stream_url: str) -> StartedView:
+        user = started.user_turn
+        return cls(
+            user_turn=TurnView.of(user, started.user_blocks) if user is not None else None,
+            assistant_turn=TurnView.of(started.assistant_turn),
+            stream_url=stream_url,
+        )
+
+
+class BlocksView(BaseModel):
+    turn_id: str
+    status: str
+    current_block_index: int | None
+    """The block being written, else the last one; null before the first."""
+    blocks: list[BlockView]
+
+    @classmethod
+    def of(cls, state: TurnState) -> BlocksView:
+        current = state.open_block
+        if current is None and state.blocks:
+            current = state.blocks[-1].block.sequence
+        return cls(
+            turn_id=state.turn.id,
+            status=state.turn.status,
+            current_block_index=current,
+            blocks=[BlockView.of(row) for row in state.blocks],
+        )
+
+
+class InterruptView(BaseModel):
+    turn_id: str
+    status: str
+    blocks_completed: int
+    partial_block: BlockView | None
+
+    @classmethod
+    def of(cls, state: TurnState) -> InterruptView:
+        partial = [row for row in state.blocks if row.block.partial]
+        return cls(
+            turn_id=state.turn.id,
+            status=state.turn.status,
+            blocks_completed=len(state.blocks) - len(partial),
+            partial_block=BlockView.of(partial[-1]) if partial else None,
+        )
+
+
+class ModelView(BaseModel):
+    id: str
+    provider: str
+    wire: str
+    ready: bool
+    default: bool

@@ -1,0 +1,146 @@
+"""The simulated provider without a socket: the same bytes, made by a wire's encoder, read by its decoder."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import chain
+from types import TracebackType
+
+from turnstream.config import Timeouts
+from turnstream.core.stream_events import StreamError, StreamEvent
+from turnstream.errors import ConnectionFailed, StreamIncomplete
+from turnstream.providers.clocks import WaitClocks, is_output
+from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
+from turnstream.simulator.playback import play
+from turnstream.wires import WIRES
+from turnstream.wires.base import ModelRequest, Wire
+
+_WRITES_PER_TURN = 16
+"""Unpaced writes after which other tasks get their turn."""
+
+
+class SimulatedProvider:
+    """Answers from scripts; see `providers.base.Provider`, and `simulator.options` for the models' names.
+
+    Everything but the socket is true: the request goes through the wire both ways, the answer through its encoder and
+    decoder, and a fault raises the error that an HTTP provider would raise.
+    """
+
+    def __init__(self, name: str = "sim", wire: Wire | None = None, timeouts: Timeouts | None = None) -> None:
+        self.name = name
+        self.wire = wire or WIRES["anthropic"]
+        self.timeouts = timeouts or Timeouts()
+
+    def stream(self, request: ModelRequest) -> _SimulatedCall:
+        """Make the call; see `Provider.stream`."""
+        return _SimulatedCall(self, request)
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class _SimulatedCall:
+    __slots__ = (
+        "_actions",
+        "_clocks",
+        "_decoder",
+        "_due",
+        "_over",
+        "_provider",
+        "_request",
+        "_silent",
+        "_unpaced",
+    )
+    _actions: Iterator[Action]
+
+    def __init__(self, provider: SimulatedProvider, request: ModelRequest) -> None:
+        self._provider = provider
+        self._request = request
+        self._decoder = provider.wire.decoder()
+        self._clocks = WaitClocks(provider.timeouts)
+        self._silent = 0.0
+        self._unpaced = 0
+        self._over = False
+
+    async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
+        provider = self._provider
+        wire = provider.wire
+        post = wire.encode_request(self._request)
+        self._due = asyncio.get_running_loop().time()
+        self._actions = play(wire.decode_request(post.path, post.body), wire)
+        first = next(self._actions, None)
+        match first:
+            case Refuse(status, headers, body):
+                raise wire.decode_error(status, headers, body)
+            case Reset():
+                raise ConnectionFailed(
+                    f"{provider.name}: the connection was lost before an answer", retryable=True
+                )
+            case Hang():
+                await self._wait(math.inf)
+            case None:
+                pass
+            case _:
+                self._actions = chain((first,), self._actions)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over = True
+
+    def __aiter__(self) -> _SimulatedCall:
+        return self
+
+    async def __anext__(self) -> Sequence[StreamEvent]:
+        try:
+            while not self._over:
+                if events := await self._step(next(self._actions, None)):
+                    return self._inspected(events)
+        except BaseException:
+            self._over = True
+            raise
+        raise StopAsyncIteration
+
+    async def _step(self, action: Action | None) -> list[StreamEvent]:
+        match action:
+            case Send(delay, data):
+                await self._wait(delay)
+                return self._decoder.feed(data)
+            case Stall(ping, every):
+                await self._wait(every or math.inf)
+                self._actions = iter((action,))
+                return self._decoder.feed(ping)
+            case Cut() | Reset():
+                raise StreamIncomplete(f"{self._provider.name}: the answer broke off")
+            case None:
+                self._over = True
+                return self._decoder.close()
+            case Refuse() | Hang():
+                raise AssertionError("comes first, or not at all")
+
+    async def _wait(self, delay: float) -> None:
+        """Until what takes `delay` seconds to make is there; a slow consumer finds it ready. Raises ProviderTimeout."""
+        self._due += delay
+        wait = self._due - asyncio.get_running_loop().time()
+        if wait <= 0:
+            self._unpaced += 1
+            if self._unpaced % _WRITES_PER_TURN == 0:
+                await asyncio.sleep(0)
+            return
+        patience = self._clocks.patience() - self._silent
+        if wait > patience:
+            await asyncio.sleep(patience)
+            raise self._clocks.timeout_error()
+        await asyncio.sleep(wait)
+        self._silent += wait
+
+    def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        self._clocks.waited(self._silent)
+        self._silent = 0.0
+        if not self._clocks.output and is_output(events):
+            self._clocks.output_began()
+        self._over = self._over or type(events[-1]) is StreamError
+        return events

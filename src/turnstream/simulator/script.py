@@ -1,0 +1,224 @@
+"""Scripted answers: what a simulated model says, as StreamEvents, the same each time for the same request."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from turnstream.core.blocks import Block
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    SignatureDelta,
+    StopReason,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.usage import Usage
+from turnstream.simulator import texts
+from turnstream.simulator.options import Options, parse_model_name
+from turnstream.wires.base import ModelRequest, ToolDefinition
+
+_WORD = re.compile(r"\S+\s*|\s+")
+_ECHO_LIMIT = 400
+_TOKENS = frozenset({TextDelta, ThinkingDelta, ToolInputDelta})
+
+
+class Script(NamedTuple):
+    """An answer to be played once. `pace`: seconds per event; `events` may be long, and is made while it is read.
+
+    Scripts of one `identity` have the same events; None where that is not known.
+    """
+
+    message_id: str
+    model: str
+    options: Options
+    pace: float
+    events: Iterator[StreamEvent]
+    identity: tuple[str | int, ...] | None
+
+
+def script_for(request: ModelRequest) -> Script:
+    """The answer to `request`, chosen by its model's name. Raises ModelNotFound or InvalidModelRequest."""
+    name, options = parse_model_name(request.model)
+    tell, pace = _SCRIPTS[name]
+    said = last_user_text(request)
+    message_id = f"msg_sim_{crc32(msgspec.json.encode((request.model, said))):08x}"
+    input_tokens = _input_tokens(request)
+    return Script(
+        message_id,
+        request.model,
+        options,
+        pace if options.pace is None else options.pace,
+        _message(MessageStart(message_id, request.model), input_tokens, tell(request, options)),
+        (request.model, message_id, input_tokens) if name == "story" else None,
+    )
+
+
+def last_user_text(request: ModelRequest) -> str:
+    """What the user said last."""
+    for message in reversed(request.messages):
+        if message.role == "user":
+            return "\n".join(
+                block.text_content or "" for block in message.blocks if block.block_type == "text"
+            )
+    return ""
+
+
+def _message(start: MessageStart, input_tokens: int, content: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
+    """Put an answer's content between its start and its end marker. A delta counts as a token."""
+    yield start
+    output_tokens = 0
+    stop_reason: StopReason = "end_turn"
+    for event in content:
+        if type(event) in _TOKENS:
+            output_tokens += 1
+        elif type(event) is ContentBlockStart and event.block_type == "tool_use":
+            stop_reason = "tool_use"
+        yield event
+    yield Metadata(Usage(input_tokens, output_tokens))
+    yield MessageStop(stop_reason)
+
+
+def _input_tokens(request: ModelRequest) -> int:
+    """Words, for want of a tokenizer."""
+    said = (block.text_content or "" for message in request.messages for block in message.blocks)
+    return max(1, sum(len(text.split()) for text in (request.system or "", *said)))
+
+
+def _pieces(text: str) -> list[str]:
+    """`text` in the small deltas of a model: a word each."""
+    return _WORD.findall(text)
+
+
+def _text(index: int, text: str) -> Iterator[StreamEvent]:
+    yield ContentBlockStart(index, "text")
+    for piece in _pieces(text):
+        yield TextDelta(index, piece)
+    yield ContentBlockStop(index)
+
+
+def _demo(request: ModelRequest, _options: Options) -> Iterator[StreamEvent]:
+    said = last_user_text(request).strip()
+    if len(said) > _ECHO_LIMIT:
+        said = said[:_ECHO_LIMIT] + "…"
+    return _text(0, texts.DEMO.format(said=texts.quoted(said) if said else texts.NOTHING_SAID))
+
+
+def _echo(request: ModelRequest, _options: Options) -> Iterator[StreamEvent]:
+    return _text(0, last_user_text(request) or texts.NOTHING_SAID)
+
+
+def _thinking(_request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
+    yield ContentBlockStart(0, "thinking")
+    for piece in _graphemes_cut(texts.THOUGHT):
+        yield ThinkingDelta(0, piece)
+    signature = f"sim-{crc32(texts.THOUGHT.encode()):08x}-{options.seed}"
+    yield SignatureDelta(0, signature)
+    yield ContentBlockStop(0)
+    yield ContentBlockStart(1, "text")
+    for piece in _graphemes_cut(texts.UNUSUAL):
+        yield TextDelta(1, piece)
+    yield ContentBlockStop(1)
+
+
+def _graphemes_cut(text: str) -> list[str]:
+    """Three characters a piece: that parts CR from LF, and letters from their combining marks."""
+    return [text[start : start + 3] for start in range(0, len(text), 3)]
+
+
+def _story(_request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
+    return story(options.events, options.seed)
+
+
+def story(deltas: int, seed: int) -> Iterator[StreamEvent]:
+    """One text block of exactly `deltas` deltas."""
+    draw = random.Random(seed)  # noqa: S311  a story needs no secrets
+    yield ContentBlockStart(0, "text")
+    sentence_left = 0
+    for number in range(deltas):
+        word = draw.choice(texts.STORY_WORDS)
+        if sentence_left == 0:
+            sentence_left = draw.randint(5, 14)
+            word = word.capitalize()
+        sentence_left -= 1
+        if sentence_left:
+            yield TextDelta(0, word + " ")
+        else:
+            yield TextDelta(0, word + (".\n\n" if number % 60 > 50 else ". "))
+    yield ContentBlockStop(0)
+
+
+def _tools(request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
+    results = [block for block in request.messages[-1].blocks if block.block_type == "tool_result"]
+    if results:
+        yield from _text(0, "The tools say: " + "; ".join(_result_text(result) for result in results))
+        return
+    if not request.tools:
+        yield from _text(0, texts.NO_TOOLS)
+        return
+    yield from _text(0, "Let me look that up.")
+    for number, tool in enumerate((request.tools * 2)[:2]):
+        yield from _tool_call(number + 1, tool, f"toolu_sim_{options.seed}_{number}")
+
+
+def _tool_call(index: int, tool: ToolDefinition, tool_use_id: str) -> Iterator[StreamEvent]:
+    yield ContentBlockStart(index, "tool_use", {"tool_use_id": tool_use_id, "tool_name": tool.name})
+    arguments = msgspec.json.encode(example_of(tool.input_schema, index)).decode()
+    for start in range(0, len(arguments), 7):
+        yield ToolInputDelta(index, arguments[start : start + 7])
+    yield ContentBlockStop(index)
+
+
+def _result_text(result: Block) -> str:
+    content = (result.content or {}).get("content", result.text_content)
+    text = content if isinstance(content, str) else msgspec.json.encode(content).decode()
+    return text[:_ECHO_LIMIT]
+
+
+def example_of(schema: dict[str, Any], number: int, depth: int = 0) -> Any:
+    """A value that fits a JSON Schema, as far as a tool's plain ones go; `number` makes two calls differ."""
+    if options := schema.get("enum"):
+        return options[number % len(options)]
+    if "const" in schema:
+        return schema["const"]
+    kind: Any = schema.get("type")
+    match kind if isinstance(kind, str) or not kind else str(kind[0]):
+        case "string":
+            return f"example {number}"
+        case "integer" | "number":
+            return max(number, schema.get("minimum", number))
+        case "boolean":
+            return True
+        case "array":
+            return (
+                [example_of(schema["items"], number, depth + 1)] if schema.get("items") and depth < 8 else []
+            )
+        case "null":
+            return None
+        case _:
+            properties: dict[str, Any] = schema.get("properties", {})
+            wanted = schema.get("required") or list(properties)
+            return {
+                name: example_of(properties.get(name, {}), number, depth + 1) for name in wanted if depth < 8
+            }
+
+
+_SCRIPTS: dict[str, tuple[Callable[[ModelRequest, Options], Iterator[StreamEvent]], float]] = {
+    "demo": (_demo, 0.02),
+    "echo": (_echo, 0.02),
+    "thinking": (_thinking, 0.01),
+    "tools": (_tools, 0.02),
+    "story": (_story, 0.02),
+}
+"""Each script with its own pace, in seconds per event."""

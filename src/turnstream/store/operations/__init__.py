@@ -1,0 +1,20 @@
+"""Every write there is. Each refuses before it writes, so that a refusal leaves its group standing."""
+
+from turnstream.store.operations.chats import CreateChat, DeleteChat, UpdateChat
+from turnstream.store.operations.content import AppendJournal, SaveAnnotations, SaveBlock
+from turnstream.store.operations.progress import FinishTurn, MarkStreaming, TakeOver
+from turnstream.store.operations.start import StartedTurns, StartTurns
+
+__all__ = [
+    "AppendJournal",
+    "CreateChat",
+    "DeleteChat",
+    "FinishTurn",
+    "MarkStreaming",
+    "SaveAnnotations",
+    "SaveBlock",
+    "StartTurns",
+    "StartedTurns",
+    "TakeOver",
+    "UpdateChat",
+]

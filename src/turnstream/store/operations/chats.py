@@ -1,0 +1,66 @@
+"""Writes of chats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+from sqlalchemy import Connection, delete, insert, select, update
+
+from turnstream.errors import NotFound
+from turnstream.store.base import Chat, Operation
+from turnstream.store.rows import chat_from_row, chat_values
+from turnstream.store.schema import chats, turns
+
+
+def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
+    """Raises NotFound for a chat that is not, and for another owner's just the same."""
+    found = connection.execute(
+        select(chats.c.id).where(chats.c.id == chat_id, chats.c.owner == owner)
+    ).first()
+    if found is None:
+        raise NotFound("no such chat")
+
+
+class CreateChat(Operation[Chat], frozen=True, kw_only=True):
+    chat: Chat
+
+    def apply(self, connection: Connection) -> Chat:
+        connection.execute(insert(chats), chat_values(self.chat))
+        return self.chat
+
+
+class UpdateChat(Operation[Chat], frozen=True, kw_only=True):
+    """Set what is given; answers the chat as it is then. `metadata` replaces the old. Raises NotFound."""
+
+    owner: str
+    chat_id: str
+    now: int
+    title: str | UnsetType | None = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+    def apply(self, connection: Connection) -> Chat:
+        require_chat(connection, self.owner, self.chat_id)
+        values: dict[str, Any] = {"updated_at": self.now}
+        if self.title is not UNSET:
+            values["title"] = self.title
+        if self.metadata is not UNSET:
+            values["metadata"] = self.metadata
+        connection.execute(update(chats).where(chats.c.id == self.chat_id).values(values))
+        return chat_from_row(connection.execute(select(chats).where(chats.c.id == self.chat_id)).one())
+
+
+class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
+    """Delete a chat and all that is in it; answers the ids of its turns, oldest first. Raises NotFound."""
+
+    owner: str
+    chat_id: str
+
+    def apply(self, connection: Connection) -> list[str]:
+        require_chat(connection, self.owner, self.chat_id)
+        turn_ids = connection.execute(
+            select(turns.c.id).where(turns.c.chat_id == self.chat_id).order_by(turns.c.created_at, turns.c.id)
+        ).scalars()
+        deleted = list(turn_ids)
+        connection.execute(delete(chats).where(chats.c.id == self.chat_id))
+        return deleted

@@ -1,0 +1,54 @@
+"""Who may write a turn: the executor of its generation, until the turn ends."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from turnstream.core.lifecycle import TERMINAL_STATUSES, TurnStatus
+from turnstream.errors import Fenced
+from turnstream.store.schema import turns
+
+_IDS_PER_SELECT = 500
+
+
+class TurnState(NamedTuple):
+    """What decides over a write."""
+
+    generation: int
+    status: TurnStatus
+
+
+def turn_states(connection: Connection, turn_ids: Collection[str]) -> dict[str, TurnState]:
+    states: dict[str, TurnState] = {}
+    remaining: Iterator[str] = iter(turn_ids)
+    while ids := list(islice(remaining, _IDS_PER_SELECT)):
+        rows = connection.execute(
+            select(turns.c.id, turns.c.generation, turns.c.status).where(turns.c.id.in_(ids))
+        )
+        states.update((row.id, TurnState(row.generation, row.status)) for row in rows)
+    return states
+
+
+def refusal(state: TurnState | None, generation: int) -> Fenced | None:
+    """Why an executor of `generation` may not write; None when it may."""
+    if state is None:
+        return Fenced("the turn does not exist any more")
+    if state.status in TERMINAL_STATUSES:
+        return Fenced(f"the turn has ended: {state.status}")
+    if state.generation != generation:
+        return Fenced("another executor has taken the turn over")
+    return None
+
+
+def require_executor(connection: Connection, turn_id: str, generation: int) -> TurnState:
+    """The turn's state. Raises Fenced unless `generation` may write it."""
+    state = turn_states(connection, [turn_id]).get(turn_id)
+    refused = refusal(state, generation)
+    if refused is not None:
+        raise refused
+    assert state is not None
+    return state

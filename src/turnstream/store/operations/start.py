@@ -1,0 +1,112 @@
+"""The write that begins turns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+
+from turnstream.core.lifecycle import TERMINAL_STATUSES
+from turnstream.errors import Conflict, NotFound
+from turnstream.store.base import Operation, StoredBlock, Turn
+from turnstream.store.operations.chats import require_chat
+from turnstream.store.operations.content import insert_blocks
+from turnstream.store.rows import turn_from_row, turn_values
+from turnstream.store.schema import chats, idempotency, turns
+
+
+class StartedTurns(msgspec.Struct, frozen=True):
+    """`replayed`: the idempotency key was known; these are the turns of its first use, as they are now."""
+
+    user_turn: Turn | None
+    assistant_turn: Turn
+    replayed: bool
+
+
+class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
+    """Store a user's turn with its blocks, and the pending turn that answers it (A1: one transaction).
+
+    `user_turn` may be None: the assistant turn then follows its own `prev_turn_id`, which may be a user turn too.
+    Raises NotFound when the chat, or the turn before, is not the owner's; Conflict `turn_active` when the turn before
+    is still running, `invalid_prev_turn` when a user turn would follow a user turn, and `idempotency_mismatch` when
+    the key began other turns in this chat.
+    """
+
+    owner: str
+    user_turn: Turn | None
+    assistant_turn: Turn
+    user_blocks: tuple[StoredBlock, ...] = ()
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+
+    def apply(self, connection: Connection) -> StartedTurns:
+        require_chat(connection, self.owner, self.assistant_turn.chat_id)
+        if self.idempotency_key is not None:
+            used = self._use_of_key(connection)
+            if used is not None:
+                return self._replay(connection, used)
+        self._check_previous(connection)
+        self._insert(connection)
+        return StartedTurns(self.user_turn, self.assistant_turn, replayed=False)
+
+    def _use_of_key(self, connection: Connection) -> Row[Any] | None:
+        return connection.execute(
+            select(idempotency).where(
+                idempotency.c.chat_id == self.assistant_turn.chat_id,
+                idempotency.c.key == self.idempotency_key,
+            )
+        ).first()
+
+    def _replay(self, connection: Connection, used: Row[Any]) -> StartedTurns:
+        if used.request_hash != (self.request_hash or ""):
+            raise Conflict(
+                "this idempotency key was used for another request in this chat", code="idempotency_mismatch"
+            )
+        user_turn = None if used.user_turn_id is None else _turn(connection, used.user_turn_id)
+        return StartedTurns(user_turn, _turn(connection, used.assistant_turn_id), replayed=True)
+
+    def _check_previous(self, connection: Connection) -> None:
+        first = self.user_turn or self.assistant_turn
+        if first.prev_turn_id is None:
+            return
+        previous = connection.execute(
+            select(turns.c.role, turns.c.status).where(
+                turns.c.id == first.prev_turn_id,
+                turns.c.chat_id == first.chat_id,
+                turns.c.owner == self.owner,
+            )
+        ).first()
+        if previous is None:
+            raise NotFound("no such turn in this chat: prev_turn_id")
+        if previous.role == "user" and self.user_turn is not None:
+            raise Conflict("a user turn cannot follow a user turn: prev_turn_id", code="invalid_prev_turn")
+        if previous.role != "user" and previous.status not in TERMINAL_STATUSES:
+            raise Conflict("the turn before has not ended yet: prev_turn_id", code="turn_active")
+
+    def _insert(self, connection: Connection) -> None:
+        assistant = self.assistant_turn
+        if self.user_turn is not None:
+            connection.execute(insert(turns), [turn_values(self.user_turn), turn_values(assistant)])
+            insert_blocks(connection, self.user_blocks)
+        else:
+            connection.execute(insert(turns), turn_values(assistant))
+        if self.idempotency_key is not None:
+            connection.execute(
+                insert(idempotency),
+                {
+                    "chat_id": assistant.chat_id,
+                    "key": self.idempotency_key,
+                    "request_hash": self.request_hash or "",
+                    "user_turn_id": None if self.user_turn is None else self.user_turn.id,
+                    "assistant_turn_id": assistant.id,
+                    "created_at": assistant.created_at,
+                },
+            )
+        connection.execute(
+            update(chats).where(chats.c.id == assistant.chat_id).values(updated_at=assistant.created_at)
+        )
+
+
+def _turn(connection: Connection, turn_id: str) -> Turn:
+    return turn_from_row(connection.execute(select(turns).where(turns.c.id == turn_id)).one())

@@ -1,0 +1,93 @@
+"""Reads: a few threads, each query in a transaction of its own on a connection that cannot write."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from sqlite3 import Connection as DriverConnection
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Engine
+
+from turnstream.errors import RequestError, StoreError
+from turnstream.store.base import Query
+from turnstream.store.connections import describe_failure
+
+Result = TypeVar("Result")
+
+
+class Readers:
+    """At most `capacity` queries wait or run, `threads` of them at a time."""
+
+    def __init__(self, engine: Engine, *, threads: int, timeout: float, capacity: int) -> None:
+        self._engine = engine
+        self._timeout = timeout
+        self._capacity = capacity
+        self._waiting = 0
+        self._closed = False
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="turnstream-reader")
+
+    async def fetch(self, query: Query[Result]) -> Result:
+        """Raises what the query raises, and StoreError when storage fails or takes longer than the timeout."""
+        if self._closed:
+            raise StoreError("the store is closed", retryable=False)
+        if self._waiting >= self._capacity:
+            raise StoreError(f"{self._capacity} reads are waiting for the database already")
+        reading = _Reading(self._engine, query)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._run(reading)
+        except TimeoutError:
+            raise StoreError(f"the database did not answer within {self._timeout:g} s") from None
+        except (RequestError, StoreError):
+            raise
+        except Exception as error:
+            raise StoreError(f"the database refused the read: {describe_failure(error)}") from error
+        finally:
+            self._waiting -= 1
+
+    async def _run(self, reading: _Reading) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, reading.run)
+        except asyncio.CancelledError:
+            reading.interrupt()
+            raise
+
+    def close(self) -> None:
+        """Wait for what is running, then close the connections; blocks."""
+        self._closed = True
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._engine.dispose()
+
+
+class _Reading:
+    """One query on its way, which can be told to stop while it runs."""
+
+    def __init__(self, engine: Engine, query: Query[Any]) -> None:
+        self._engine = engine
+        self._query = query
+        self._lock = threading.Lock()
+        self._driver: DriverConnection | None = None
+        self._interrupted = False
+
+    def run(self) -> Any:
+        with self._engine.connect() as connection:
+            with self._lock:
+                if self._interrupted:
+                    return None
+                self._driver = cast("DriverConnection", connection.connection.driver_connection)
+            try:
+                with connection.begin():
+                    return self._query.fetch(connection)
+            finally:
+                with self._lock:
+                    self._driver = None
+
+    def interrupt(self) -> None:
+        """Stop the query if it runs, and never another one that has its connection by then."""
+        with self._lock:
+            self._interrupted = True
+            if self._driver is not None:
+                self._driver.interrupt()

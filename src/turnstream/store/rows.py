@@ -1,0 +1,146 @@
+"""Between rows and the values that they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from turnstream.core.blocks import Block
+from turnstream.core.usage import Usage
+from turnstream.store.base import Annotation, Chat, JournalSegment, StoredBlock, Turn
+from turnstream.store.columns import encode_json, storable_text
+
+BlockRow = tuple[str, int, str, str, str | None, str | None, bool, int, int, int]
+SegmentRow = tuple[str, int, int, str, int, int, str, str | None]
+
+
+def chat_from_row(row: Row[Any]) -> Chat:
+    return Chat(row.id, row.owner, row.title, row.metadata, row.created_at, row.updated_at)
+
+
+def chat_values(chat: Chat) -> dict[str, Any]:
+    return {
+        "id": chat.id,
+        "owner": chat.owner,
+        "title": chat.title,
+        "metadata": chat.metadata,
+        "created_at": chat.created_at,
+        "updated_at": chat.updated_at,
+    }
+
+
+def turn_from_row(row: Row[Any]) -> Turn:
+    return Turn(
+        id=row.id,
+        chat_id=row.chat_id,
+        owner=row.owner,
+        prev_turn_id=row.prev_turn_id,
+        role=row.role,
+        status=row.status,
+        model=row.model,
+        created_at=row.created_at,
+        generation=row.generation,
+        system=row.system,
+        params=row.params,
+        metadata=row.metadata,
+        last_seq=row.last_seq,
+        fences=tuple((generation, seq) for generation, seq in row.fences),
+        stop_reason=row.stop_reason,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        usage=Usage(
+            row.input_tokens,
+            row.output_tokens,
+            row.cache_read_tokens,
+            row.cache_write_tokens,
+            row.reasoning_tokens,
+        ),
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+    )
+
+
+def turn_values(turn: Turn) -> dict[str, Any]:
+    return {
+        "id": turn.id,
+        "chat_id": turn.chat_id,
+        "owner": turn.owner,
+        "prev_turn_id": turn.prev_turn_id,
+        "role": turn.role,
+        "status": turn.status,
+        "generation": turn.generation,
+        "last_seq": turn.last_seq,
+        "created_at": turn.created_at,
+        "started_at": turn.started_at,
+        "completed_at": turn.completed_at,
+        "model": turn.model,
+        "stop_reason": turn.stop_reason,
+        "error_code": turn.error_code,
+        "error_message": turn.error_message,
+        "fences": turn.fences,
+        "params": turn.params,
+        "metadata": turn.metadata,
+        "system": turn.system,
+        **usage_values(turn.usage),
+    }
+
+
+def usage_values(usage: Usage) -> dict[str, int | None]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }
+
+
+def block_from_row(row: Sequence[Any]) -> StoredBlock:
+    """Of a row of `blocks`, its columns in the order of the table."""
+    turn_id, sequence, block_id, block_type, text, content, partial, first_seq, last_seq, created_at = row
+    block = Block(sequence, block_type, text, content, partial)
+    return StoredBlock(block_id, turn_id, block, first_seq, last_seq, created_at)
+
+
+def block_row(stored: StoredBlock) -> BlockRow:
+    """The columns of `blocks` in order, as the driver takes them."""
+    block = stored.block
+    text, content = block.text_content, block.content
+    return (
+        stored.turn_id,
+        block.sequence,
+        stored.id,
+        block.block_type,
+        None if text is None else storable_text(text),
+        None if content is None else encode_json(content),
+        block.partial,
+        stored.first_seq,
+        stored.last_seq,
+        stored.created_at,
+    )
+
+
+def annotation_from_row(row: Row[Any]) -> Annotation:
+    return Annotation(row.turn_id, row.seq, row.event.encode())
+
+
+def segment_from_row(row: Sequence[Any]) -> JournalSegment:
+    """Of a row of `journal`, its columns in the order of the table."""
+    return JournalSegment(*row)
+
+
+def segment_row(segment: JournalSegment) -> SegmentRow:
+    """The columns of `journal` in order, as the driver takes them."""
+    content = segment.content
+    return (
+        segment.turn_id,
+        segment.sequence,
+        segment.number,
+        segment.block_type,
+        segment.first_seq,
+        segment.seq,
+        storable_text(segment.text),
+        None if content is None else encode_json(content),
+    )

@@ -1,0 +1,254 @@
+"""The one writer: a thread that commits in groups.
+
+    write(operation) ─► queue ─► the thread takes all that has gathered ─► BEGIN IMMEDIATE, apply in order, COMMIT
+                                                                             └─► one call into the event loop
+                                                                                 resolves every waiting future
+
+While a group is being committed the next one gathers, so the price of a commit is shared by as many writes as there
+are. Refusals (NotFound, Conflict, Fenced) answer their own operation and leave the group standing. When the database
+fails a group, it is rolled back and its operations are retried turn by turn, in order: one bad row fails one turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from turnstream.errors import RequestError, StoreError
+from turnstream.store.base import Operation
+from turnstream.store.connections import describe_failure
+
+logger = logging.getLogger(__name__)
+
+LARGEST_GROUP = 4096
+_CLOCK_TICK = 0.05
+_REFUSALS = (RequestError, StoreError)
+
+Result = TypeVar("Result")
+
+
+class _Waiting(NamedTuple):
+    operation: Operation[Any]
+    future: asyncio.Future[Any]
+    deadline: float
+
+
+class _CannotBegin(Exception):
+    """The database gives no transaction: whatever the operations are, none of them can be applied."""
+
+
+class Writer:
+    """Made, used and resolved on one event loop; `close` may be called from anywhere but the writer's thread."""
+
+    def __init__(self, engine: Engine, *, timeout: float, capacity: int) -> None:
+        self._engine = engine
+        self._timeout = timeout
+        self._capacity = capacity
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._unresolved: deque[_Waiting] = deque()
+        """Queued or being committed, in the order of the queue: the thread resolves from the left."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="turnstream-writer", daemon=True)
+        self._thread.start()
+
+    # -- on the event loop ---------------------------------------------------------------------------------------
+
+    def submit(self, operation: Operation[Result]) -> asyncio.Future[Result]:
+        """Queue a write; the future has its answer once it is committed. Raises StoreError when it cannot be queued.
+
+        After the timeout the future fails, but the operation stays queued and may still be applied: a repeated write
+        must bear that. Cancelling the future takes nothing back.
+        """
+        if self._closed:
+            raise StoreError("the store is closed", retryable=False)
+        if len(self._unresolved) >= self._capacity:
+            raise StoreError(f"{self._capacity} writes are waiting for the database already")
+        future: asyncio.Future[Result] = self._loop.create_future()
+        waiting = _Waiting(operation, future, self._loop.time() + self._timeout)
+        self._unresolved.append(waiting)
+        self._queue.put(waiting)
+        if self._timer is None:
+            self._timer = self._loop.call_at(waiting.deadline, self._expire)
+        return future
+
+    def _resolve(self, answers: Sequence[Any]) -> None:
+        """Answer the oldest writes; those that were cancelled or have expired want no answer."""
+        for answer in answers:
+            future = self._unresolved.popleft().future
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def _expire(self) -> None:
+        """Fail the writes whose time is up. One timer serves all of them: they expire in their order."""
+        now = self._loop.time()
+        self._timer = None
+        for waiting in self._unresolved:
+            if waiting.deadline > now:
+                self._timer = self._loop.call_at(max(waiting.deadline, now + _CLOCK_TICK), self._expire)
+                break
+            if not waiting.future.done():
+                waiting.future.set_exception(
+                    StoreError(f"the database did not answer within {self._timeout:g} s")
+                )
+
+    # -- from anywhere -------------------------------------------------------------------------------------------
+
+    def close(self, timeout: float) -> None:
+        """Commit what was queued, then end the thread; blocks. Raises StoreError when that takes too long."""
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise StoreError(f"the writes still queued were not committed within {timeout:g} s")
+
+    # -- in the thread -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        open_for_more = True
+        try:
+            while open_for_more:
+                group, open_for_more = self._take()
+                if group:
+                    self._deliver(self._commit([waiting.operation for waiting in group]))
+        finally:
+            self._disconnect()
+
+    def _take(self) -> tuple[list[_Waiting], bool]:
+        """Everything that has gathered, at least one; and whether there may be more."""
+        group: list[_Waiting] = []
+        waiting = self._queue.get()
+        try:
+            while waiting is not None:
+                group.append(waiting)
+                if len(group) == LARGEST_GROUP:
+                    return group, True
+                waiting = self._queue.get_nowait()
+        except Empty:
+            return group, True
+        return group, False
+
+    def _deliver(self, answers: Sequence[Any]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._resolve, answers)
+        except RuntimeError:
+            logger.debug("the event loop has ended; nobody waits for %d writes", len(answers))
+
+    def _commit(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """An answer for each: a result, a refusal, or a StoreError."""
+        try:
+            return self._transact(operations)
+        except _CannotBegin as error:
+            return _failures(error.__cause__, len(operations))
+        except Exception as error:  # noqa: BLE001 - whatever one operation raises, the writer lives on
+            turns = _by_turn(operations)
+            if len(turns) == 1:
+                return _failures(error, len(operations))
+            logger.warning("a group of %d turns failed and is retried turn by turn: %s", len(turns), error)
+        return self._commit_turns(operations, turns)
+
+    def _commit_turns(
+        self, operations: Sequence[Operation[Any]], turns: Sequence[Sequence[int]]
+    ) -> list[Any]:
+        """A transaction for each turn. When the database gives none any more, the turns left are not tried."""
+        answers: list[Any] = [None] * len(operations)
+        no_database: BaseException | None = None
+        for places in turns:
+            try:
+                if no_database is not None:
+                    raise no_database
+                turn_answers = self._transact([operations[place] for place in places])
+            except _CannotBegin as error:
+                no_database = error
+                turn_answers = _failures(error.__cause__, len(places))
+            except Exception as error:  # noqa: BLE001 - as above: it is this turn's answer
+                turn_answers = _failures(error, len(places))
+            for place, answer in zip(places, turn_answers, strict=True):
+                answers[place] = answer
+        return answers
+
+    def _transact(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Apply in one transaction. Whatever fails, the next transaction begins on a fresh connection."""
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            transaction = self._connection.begin()
+        except Exception as error:
+            self._disconnect()
+            raise _CannotBegin from error
+        try:
+            answers = _apply(self._connection, operations)
+            transaction.commit()
+        except BaseException:
+            self._disconnect()
+            raise
+        return answers
+
+    def _disconnect(self) -> None:
+        """Close the connection, and with it roll back what is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+
+def _apply(connection: Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
+    answers: list[Any] = []
+    for together in _neighbours(operations):
+        first = together[0]
+        if len(together) > 1:
+            answers.extend(type(first).apply_many(connection, together))
+            continue
+        try:
+            answers.append(first.apply(connection))
+        except _REFUSALS as refusal:
+            answers.append(refusal)
+    return answers
+
+
+def _neighbours(operations: Sequence[Operation[Any]]) -> Iterator[Sequence[Operation[Any]]]:
+    """Runs of one batched class; every other operation alone."""
+    start = 0
+    while start < len(operations):
+        kind = type(operations[start])
+        end = start + 1
+        while kind.batched and end < len(operations) and type(operations[end]) is kind:
+            end += 1
+        yield operations[start:end]
+        start = end
+
+
+def _by_turn(operations: Sequence[Operation[Any]]) -> list[list[int]]:
+    """The places of each turn's operations; an operation of no turn stands for itself."""
+    turns: dict[str | int, list[int]] = {}
+    for place, operation in enumerate(operations):
+        turns.setdefault(operation.turn_id or place, []).append(place)
+    return list(turns.values())
+
+
+def _failures(cause: BaseException | None, count: int) -> list[StoreError]:
+    """One error for each: an exception that several tasks raise would gather all their tracebacks."""
+    return [_failure(cause) for _ in range(count)]
+
+
+def _failure(cause: BaseException | None) -> StoreError:
+    if isinstance(cause, StoreError):
+        return cause
+    error = StoreError(
+        f"the database refused the write: {describe_failure(cause)}" if cause else "no database"
+    )
+    error.__cause__ = cause
+    return error

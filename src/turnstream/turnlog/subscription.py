@@ -1,0 +1,204 @@
+"""A watcher's position in a log: catch-up, then live (requirements C1 to C4).
+
+A subscription is a cursor, not a queue. Each call of `next` looks where the cursor stands and takes the first that
+applies:
+
+    1. the ring covers it               everything after it, in one piece
+    2. only text of the open block      the rest of that block, as deltas
+       was missed, and we know how
+       much of it was sent
+    3. else                             catch-up: closed blocks and lasting events from the store, in pages, then the
+                                        open block from memory; each frame's id is the end of what it contains
+
+As nothing is awaited between looking at the log and taking from it, no event can fall between catch-up and live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from turnstream.core.accumulator import catchup_of
+from turnstream.core.cursor import Cursor
+from turnstream.core.turn_events import TurnEvent
+from turnstream.store.base import Annotation, StoredBlock
+from turnstream.turnlog.base import Archive, Batch
+from turnstream.turnlog.memory import TurnLog
+
+_PAGE_BLOCKS = 16
+_PAGE_ANNOTATIONS = 64
+_NOTHING_SENT = -1
+_decode_event = msgspec.json.Decoder(TurnEvent).decode
+
+
+class Subscription:
+    """One watcher of one turn."""
+
+    __slots__ = (
+        "_archive",
+        "_block_index",
+        "_block_length",
+        "_closed",
+        "_from_block",
+        "_lost_generation",
+        "_seq",
+        "_snapshot",
+        "_waiter",
+        "log",
+    )
+
+    def __init__(
+        self, log: TurnLog, archive: Archive, *, after: Cursor | None = None, from_block: int = 0
+    ) -> None:
+        self.log = log
+        self._archive = archive
+        self._from_block = from_block
+        self._block_index = _NOTHING_SENT
+        self._block_length = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+        self._lost_generation = False
+        self._seq = 0
+        self._snapshot = True
+        """A catch-up is under way: the ring serves again once the cursor has come to the open block."""
+        if after is not None:
+            self._resume(after)
+
+    def _resume(self, after: Cursor) -> None:
+        """Find the place of a client's cursor. One that is not of this turn gets a snapshot from the beginning."""
+        if after.generation == self.log.generation:
+            if after.seq <= self.log.head:
+                self._seq, self._snapshot = after.seq, False
+        elif (survived := self.log.fence_of(after.generation)) is not None:
+            self._seq, self._snapshot = min(after.seq, survived), False
+            self._lost_generation = after.seq > survived
+
+    @property
+    def cursor(self) -> Cursor:
+        """What has been handed out so far."""
+        return Cursor(self.log.generation, self._seq)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the terminal event has been handed out: nothing will follow."""
+        return (
+            self.log.terminal is not None and self._seq >= self.log.terminal[0] and not self._lost_generation
+        )
+
+    @property
+    def waiting(self) -> bool:
+        return self._waiter is not None
+
+    async def next(self) -> bytes | None:
+        """The next frames; b"" after `nudge` when there is nothing (time for a heartbeat); None at the end.
+
+        Raises StoreError when the catch-up cannot be read.
+        """
+        while not self._closed:
+            if self._lost_generation:
+                return await self._tell_truncated()
+            if self._snapshot or not self.log.ring.covers(self._seq):
+                data = self._rest_of_open_block() or await self._catch_up()
+                if data:
+                    return data
+                continue
+            if self.log.head > self._seq:
+                return self._take(self.log.batch_after(self._seq))
+            if self.log.terminal is not None:
+                return None
+            if not await self._wait():
+                return b""
+        return None
+
+    def nudge(self) -> None:
+        """Make a waiting `next` return b""."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """Make `next` return None from now on; a waiting one returns at once."""
+        self._closed = True
+        self.nudge()
+
+    async def _wait(self) -> bool:
+        """Wait for an append; False when something else woke us."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter
+        self.log.add_waiter(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            self.log.discard_waiter(waiter)
+        return self.log.head > self._seq
+
+    def _take(self, batch: Batch) -> bytes:
+        _, self._seq, self._block_index, self._block_length = batch
+        return batch.data
+
+    def _rest_of_open_block(self) -> bytes | None:
+        block = self.log.open_block
+        if (
+            self._snapshot
+            or block is None
+            or block.sequence != self._block_index
+            or self._seq < self.log.plain_since
+            or block.length == self._block_length
+        ):
+            return None
+        return self._take(self.log.rest_after(self._seq, self._block_length))
+
+    async def _catch_up(self) -> bytes:
+        """One page of catch-up; an empty one when there was nothing left to send on the way to the ring."""
+        self._snapshot = True
+        self._block_index = _NOTHING_SENT
+        log = self.log
+        frames: list[bytes] = []
+        if log.start is not None and self._seq < log.start[0]:
+            self._seq, start = log.start
+            frames.append(log.frame(self._seq, start))
+        elif self._seq < log.stored_seq:
+            frames.extend(await self._stored_page())
+        else:
+            self._snapshot = False
+            block = log.open_block
+            if block is None:
+                self._seq = max(self._seq, log.ring.first_seq - 1)
+            else:
+                self._seq = log.head if log.terminal is None else log.terminal[0] - 1
+                self._block_index, self._block_length = block.sequence, block.length
+                frames.append(log.frame(self._seq, block.catchup()))
+        return b"".join(frames)
+
+    async def _stored_page(self) -> list[bytes]:
+        horizon = self.log.stored_seq
+        blocks = await self._archive.blocks_after(self._seq, from_block=self._from_block, limit=_PAGE_BLOCKS)
+        annotations = await self._archive.annotations_after(self._seq, limit=_PAGE_ANNOTATIONS)
+        if len(blocks) == _PAGE_BLOCKS:
+            horizon = min(horizon, blocks[-1].last_seq)
+        if len(annotations) == _PAGE_ANNOTATIONS:
+            horizon = min(horizon, annotations[-1].seq)
+        events = _in_order(blocks, annotations, horizon)
+        self._seq = horizon
+        return [self.log.frame(seq, event) for seq, event in events]
+
+    async def _tell_truncated(self) -> bytes:
+        """Say that a lost executor had shown more than survived, and from which block on to start anew."""
+        blocks_kept = 0
+        while page := await self._archive.blocks_after(0, from_block=blocks_kept, limit=_PAGE_BLOCKS):
+            kept = [row for row in page if row.last_seq <= self._seq]
+            blocks_kept += len(kept)
+            if len(kept) < len(page):
+                break
+        self._lost_generation = False
+        return self.log.frame(self._seq, self.log.truncated_notice(blocks_kept))
+
+
+def _in_order(
+    blocks: Sequence[StoredBlock], annotations: Sequence[Annotation], horizon: int
+) -> list[tuple[int, TurnEvent]]:
+    events: list[tuple[int, TurnEvent]] = [(row.last_seq, catchup_of(row.block)) for row in blocks]
+    events.extend((row.seq, _decode_event(row.event)) for row in annotations)
+    return sorted(((seq, event) for seq, event in events if seq <= horizon), key=lambda item: item[0])

@@ -1,0 +1,319 @@
+"""What callers may ask of chats and turns.
+
+Every command carries its owner, and another owner's id is not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from turnstream.core.blocks import Block, Message
+from turnstream.core.cursor import first_generation
+from turnstream.core.history import build_history
+from turnstream.core.identifiers import new_id
+from turnstream.core.turn_events import TurnStart
+from turnstream.errors import Conflict, InvalidRequest, NotFound
+from turnstream.providers.catalog import Catalog
+from turnstream.store.base import Chat, Store, StoredBlock, Turn
+from turnstream.store.operations import CreateChat, DeleteChat, StartTurns, UpdateChat
+from turnstream.store.queries import AllBlocks, FindIdempotent, GetChat, GetTurn, HistoryPath
+from turnstream.turnlog.base import FrameEncoder
+from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.ring import DEFAULT_LIMIT
+from turnstream.turns.clock import iso_timestamp, now_microseconds
+from turnstream.turns.executor import Executor
+from turnstream.turns.registry import Registry
+from turnstream.turns.source import ModelSource, TurnSource
+from turnstream.wires.base import ModelRequest
+
+EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
+
+
+class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asks for with a new turn. What is None is taken from the assistant turn before it."""
+
+    chat_id: str
+    blocks: tuple[Block, ...] = ()
+    prev_turn_id: str | None = None
+    model: str | None = None
+    system: str | None = None
+    params: dict[str, Any] | None = None
+    metadata: dict[str, Any] = {}
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    """A hash of the request: the same idempotency key with another one is a conflict."""
+
+
+class Started(NamedTuple):
+    """A turn that has begun. `user_turn` is None for a foreign source; `replayed`: an idempotent repetition."""
+
+    user_turn: Turn | None
+    user_blocks: tuple[StoredBlock, ...]
+    assistant_turn: Turn
+    replayed: bool = False
+
+
+class ExecutorOptions(NamedTuple):
+    """How turns are written. `ring_limit`: bytes of recent events; `debug`: tell providers' own error texts."""
+
+    ring_limit: int = DEFAULT_LIMIT
+    debug: bool = False
+
+
+class TurnState(NamedTuple):
+    """A turn with its blocks, as of now. `open_block`: the index of the block being written."""
+
+    turn: Turn
+    blocks: tuple[StoredBlock, ...]
+    open_block: int | None
+
+
+class Commands:
+    """The engine's operations, without HTTP."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        catalog: Catalog,
+        encoder: EncoderFactory,
+        options: ExecutorOptions | None = None,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.catalog = catalog
+        self._encoder = encoder
+        self._options = options or ExecutorOptions()
+
+    async def create_chat(
+        self, owner: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> Chat:
+        now = now_microseconds()
+        return await self.store.write(CreateChat(chat=Chat(new_id(), owner, title, metadata or {}, now, now)))
+
+    async def update_chat(
+        self,
+        owner: str,
+        chat_id: str,
+        *,
+        title: str | msgspec.UnsetType | None = msgspec.UNSET,
+        metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET,
+    ) -> Chat:
+        """Raises NotFound."""
+        now = now_microseconds()
+        return await self.store.write(
+            UpdateChat(owner=owner, chat_id=chat_id, title=title, metadata=metadata, now=now)
+        )
+
+    async def delete_chat(self, owner: str, chat_id: str) -> None:
+        """Delete a chat with all its turns; those at work are stopped. Raises NotFound."""
+        await self.store.read(GetChat(owner=owner, chat_id=chat_id))
+        for executor in self.registry.active_in(chat_id):
+            executor.stop("cancelled")
+            await executor.ended.wait()
+        for turn_id in await self.store.write(DeleteChat(owner=owner, chat_id=chat_id)):
+            self.registry.forget(turn_id)
+
+    async def send(self, owner: str, request: TurnRequest) -> Started:
+        """Add a user turn and start the model's answer to it (A1).
+
+        The model is called while the rows are being committed; nothing is shown before they are. Raises NotFound,
+        Conflict, InvalidRequest, Unavailable, AuthenticationFailed (no key), StoreError.
+        """
+        self.registry.admit()
+        if (replayed := await self._replayed(owner, request)) is not None:
+            return replayed
+        if not request.blocks:
+            raise InvalidRequest("turn_blocks is empty: a user turn needs at least one block")
+        await self.store.read(GetChat(owner=owner, chat_id=request.chat_id))
+        path = await self._path(owner, request)
+        request = _inheriting(request, path)
+        target = request.model or self.catalog.default_model
+        request = msgspec.structs.replace(request, model=target)
+        provider, model = self.catalog.resolve(target)
+        messages = _history(path, request.blocks)
+        call = ModelRequest(
+            model=model, messages=messages, system=request.system, params=request.params or {}
+        )
+        return await self._start(owner, request, ModelSource(provider, call), with_user_turn=True)
+
+    async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> Started:
+        """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""
+        self.registry.admit()
+        await self.store.read(GetChat(owner=owner, chat_id=request.chat_id))
+        return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
+
+    async def interrupt(self, owner: str, turn_id: str) -> TurnState:
+        """Stop a turn, and tell what became of it (A4); one that has ended stays as it is. Raises NotFound."""
+        await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        executor = self.registry.get(turn_id)
+        if executor is not None and not executor.ended.is_set():
+            executor.stop("cancelled")
+            await executor.ended.wait()
+        return await self.state(owner, turn_id)
+
+    async def state(self, owner: str, turn_id: str) -> TurnState:
+        """A turn and its blocks: stored ones, and where storage failed those held in memory (D3). Raises NotFound."""
+        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
+        executor = self.registry.get(turn_id)
+        if executor is None:
+            return TurnState(turn, blocks, None)
+        if executor.unsaved is not None:
+            return TurnState(executor.turn, (*blocks, *executor.unsaved.blocks), None)
+        open_block = executor.log.open_block
+        return TurnState(turn, blocks, open_block.sequence if open_block is not None else None)
+
+    async def ended(self, turn_id: str) -> None:
+        """Return when a turn that is written here has ended."""
+        if (executor := self.registry.get(turn_id)) is not None:
+            await executor.ended.wait()
+
+    async def _replayed(self, owner: str, request: TurnRequest) -> Started | None:
+        """The turns of an earlier request with the same idempotency key. Raises Conflict when it was another."""
+        if request.idempotency_key is None:
+            return None
+        key = FindIdempotent(owner=owner, chat_id=request.chat_id, key=request.idempotency_key)
+        found = await self.store.read(key)
+        if found is None:
+            return None
+        fingerprint, user_turn_id, assistant_turn_id = found
+        if fingerprint != request.fingerprint:
+            raise idempotency_conflict()
+        return await self._started(owner, user_turn_id, assistant_turn_id)
+
+    async def _started(self, owner: str, user_turn_id: str | None, assistant_turn_id: str) -> Started:
+        assistant = await self.store.read(GetTurn(owner=owner, turn_id=assistant_turn_id))
+        if user_turn_id is None:
+            return Started(None, (), assistant, replayed=True)
+        user = await self.store.read(GetTurn(owner=owner, turn_id=user_turn_id))
+        blocks = tuple(await self.store.read(AllBlocks(turn_id=user_turn_id)))
+        return Started(user, blocks, assistant, replayed=True)
+
+    async def _path(self, owner: str, request: TurnRequest) -> list[tuple[Turn, tuple[Block, ...]]]:
+        if request.prev_turn_id is None:
+            return []
+        turn = await self.store.read(GetTurn(owner=owner, turn_id=request.prev_turn_id))
+        if turn.chat_id != request.chat_id:
+            raise NotFound("prev_turn_id is not a turn of this chat")
+        return await self.store.read(HistoryPath(turn_id=turn.id))
+
+    async def _start(
+        self, owner: str, request: TurnRequest, source: TurnSource, *, with_user_turn: bool
+    ) -> Started:
+        now = now_microseconds()
+        user, user_blocks = _user_turn(owner, request, now) if with_user_turn else (None, ())
+        assistant = _assistant_turn(owner, request, user, now)
+        executor = self._executor(assistant, source)
+        self.registry.launch(executor)
+        try:
+            started = await self.store.write(
+                StartTurns(
+                    turn_id=assistant.id,
+                    owner=owner,
+                    user_turn=user,
+                    user_blocks=user_blocks,
+                    assistant_turn=assistant,
+                    idempotency_key=request.idempotency_key,
+                    request_hash=request.fingerprint,
+                )
+            )
+        except BaseException:
+            executor.abandon()
+            raise
+        if started.replayed:
+            executor.abandon()
+            user_turn_id = started.user_turn.id if started.user_turn is not None else None
+            return await self._started(owner, user_turn_id, started.assistant_turn.id)
+        executor.begin(start_event(assistant))
+        return Started(user, user_blocks, assistant)
+
+    def _executor(self, turn: Turn, source: TurnSource) -> Executor:
+        log = TurnLog(
+            turn.id,
+            turn.generation,
+            self._encoder(turn.id, turn.generation),
+            ring_limit=self._options.ring_limit,
+        )
+        return Executor(turn, log, source, self.store, debug=self._options.debug)
+
+
+def idempotency_conflict() -> Conflict:
+    return Conflict(
+        "this Idempotency-Key was used with another request: use a new key", code="idempotency_mismatch"
+    )
+
+
+def _inheriting(request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ...]]]) -> TurnRequest:
+    """Take what the request leaves open from the last assistant turn before it."""
+    previous = next((turn for turn, _ in reversed(path) if turn.role == "assistant"), None)
+    if previous is None:
+        return request
+    return msgspec.structs.replace(
+        request,
+        model=request.model if request.model is not None else previous.model,
+        system=request.system if request.system is not None else previous.system,
+        params=request.params if request.params is not None else previous.params,
+    )
+
+
+def _history(
+    path: Sequence[tuple[Turn, tuple[Block, ...]]], blocks: tuple[Block, ...]
+) -> tuple[Message, ...]:
+    messages = build_history(
+        [*((turn.role, turn.status, kept) for turn, kept in path), ("user", "complete", blocks)]
+    )
+    if not messages:
+        raise InvalidRequest("turn_blocks hold nothing that could be sent to a model: give some text")
+    return messages
+
+
+def _user_turn(owner: str, request: TurnRequest, now: int) -> tuple[Turn, tuple[StoredBlock, ...]]:
+    turn_id = new_id()
+    turn = Turn(
+        turn_id,
+        request.chat_id,
+        owner,
+        request.prev_turn_id,
+        "user",
+        "complete",
+        None,
+        now,
+        first_generation(turn_id),
+        metadata=request.metadata,
+        last_seq=len(request.blocks) + 2,
+        completed_at=now,
+    )
+    rows = tuple(
+        StoredBlock(
+            new_id(), turn_id, msgspec.structs.replace(block, sequence=place), place + 2, place + 2, now
+        )
+        for place, block in enumerate(request.blocks)
+    )
+    return turn, rows
+
+
+def _assistant_turn(owner: str, request: TurnRequest, user: Turn | None, now: int) -> Turn:
+    turn_id = new_id()
+    return Turn(
+        turn_id,
+        request.chat_id,
+        owner,
+        user.id if user is not None else request.prev_turn_id,
+        "assistant",
+        "pending",
+        request.model,
+        now,
+        first_generation(turn_id),
+        system=request.system,
+        params=request.params or {},
+        metadata=request.metadata,
+    )
+
+
+def start_event(turn: Turn) -> TurnStart:
+    """The first event of a turn."""
+    return TurnStart(turn.chat_id, turn.role, turn.model, iso_timestamp(turn.created_at), turn.prev_turn_id)

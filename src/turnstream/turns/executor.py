@@ -1,0 +1,425 @@
+"""The one task that writes a turn: reads its source, folds, numbers, stores, ends it.
+
+    open the step's stream ─► fold a batch ─► append to the log ─► … a block is finished:
+        store it ─► append its block_stop ─► fold on ─► … ─► finish: one transaction, then the terminal event
+
+Nothing is awaited per delta. An interrupt reaches the executor only while it waits for its source: what is being
+written is always written to the end, so a turn's last words and its status are one decision, made here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import TypeVar, cast
+
+import msgspec
+
+from turnstream.core.accumulator import Accumulator, CutBlock
+from turnstream.core.blocks import Block
+from turnstream.core.identifiers import new_id
+from turnstream.core.lifecycle import TERMINAL_STATUSES
+from turnstream.core.stream_events import StopReason, StreamEvent
+from turnstream.core.turn_events import (
+    Data,
+    Notice,
+    Source,
+    StepStart,
+    StepStop,
+    Terminal,
+    ToolProgress,
+    TurnEvent,
+    UsageReport,
+)
+from turnstream.core.usage import Usage
+from turnstream.errors import (
+    Fenced,
+    StoreError,
+    StreamIncomplete,
+    TurnstreamError,
+)
+from turnstream.store.base import Annotation, JournalSegment, Operation, Store, StoredBlock, Turn
+from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock
+from turnstream.store.queries import GetTurn
+from turnstream.turnlog.memory import TurnLog
+from turnstream.turns.clock import now_microseconds
+from turnstream.turns.ending import STOPPED, Outcome, StopCause, terminal_event
+from turnstream.turns.failures import describe_failure, stream_error
+from turnstream.turns.journal import BlockJournal
+from turnstream.turns.source import Batches, TurnSource
+
+logger = logging.getLogger(__name__)
+
+STORE_RETRY_DELAY = 0.1
+"""Seconds before the one retry of a failed write (D3)."""
+_BREATH_EVERY = 8
+"""Batches after which a source that always has more lets other tasks run."""
+_LASTING = (Notice, Source)
+_OWN_EVENTS = (Data, Notice, Source, StepStart, StepStop, ToolProgress)
+
+Value = TypeVar("Value")
+
+
+class _Stopped(Exception):
+    """The executor was asked to stop, and has let go of its source."""
+
+
+class Executor:
+    """Runs one turn; `run` is the body of its only task. Safe to ask for anything from the same event loop."""
+
+    def __init__(
+        self, turn: Turn, log: TurnLog, source: TurnSource, store: Store, *, debug: bool = False
+    ) -> None:
+        self.turn = turn
+        self.log = log
+        self.accumulator = Accumulator()
+        self.outcome: Outcome | None = None
+        self.unsaved: FinishTurn | None = None
+        """The end of the turn, where storage refused it; whoever keeps the executor tries it again."""
+        self.usage = Usage()
+        self.blocks_completed = 0
+        self.last_progress = asyncio.get_running_loop().time()
+        self.ended = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self._source = source
+        self._store = store
+        self._debug = debug
+        self._committed = asyncio.Event()
+        self._stop: StopCause | None = None
+        self._interruptible = False
+        self._saving = False
+        self._postponed: list[TurnEvent] = []
+        self._marked: asyncio.Task[None] | None = None
+        self._reported_usage = Usage()
+        self._journal = BlockJournal()
+
+    # -- what others may ask -------------------------------------------------------------------------------------
+
+    def begin(self, start: TurnEvent) -> None:
+        """The turn's rows are durable: from now on events are shown, `start` first."""
+        self.log.append([start])
+        self._committed.set()
+
+    def stop(self, cause: StopCause) -> None:
+        """Ask to end early; the first cause counts. Does nothing once the turn's end is decided."""
+        if self._stop is None and self.outcome is None:
+            self._stop = cause
+            if self._interruptible and self.task is not None:
+                self.task.cancel()
+
+    def abandon(self) -> None:
+        """The turn's rows could not be made: let go of the source; nothing was shown."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def notify(self, event: Notice) -> None:
+        """Show a passing notice to whoever watches now."""
+        if self.outcome is not None or not self._committed.is_set():
+            return
+        if self._saving:
+            self._postponed.append(event)
+        else:
+            self.log.append([event])
+
+    def journal_segment(self) -> JournalSegment | None:
+        """What the open block has gained since the last call; None when that is nothing, or is being stored."""
+        if self._saving or self.outcome is not None:
+            return None
+        return self._journal.next_segment(self.log)
+
+    # -- the task ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write the turn to its end. Never raises but for a cancellation that is not ours."""
+        try:
+            outcome = await self._outcome()
+            await self._committed.wait()
+            await self._finish(outcome)
+        finally:
+            self.ended.set()
+
+    async def _outcome(self) -> Outcome:
+        try:
+            return await self._generate()
+        except _Stopped:
+            return STOPPED[self._stop or "cancelled"]
+        except TurnstreamError as error:
+            return self._failed(error)
+        except Exception as error:
+            logger.exception("turn %s failed unexpectedly", self.turn.id)
+            return self._failed(error)
+
+    async def _generate(self) -> Outcome:
+        step = 0
+        stop_reason: StopReason | None = None
+        while (stream := self._source.step(step)) is not None:
+            stop_reason = await self._run_step(step, stream)
+            step += 1
+        return Outcome("complete", stop_reason or "end_turn")
+
+    async def _run_step(self, step: int, stream: AbstractAsyncContextManager[Batches]) -> StopReason | None:
+        self.usage = self.usage.plus(self.accumulator.usage)
+        self.accumulator = Accumulator(self.accumulator.next_sequence)
+        batches = await self._interruptibly(stream.__aenter__())
+        try:
+            await self._interruptibly(self._committed.wait())
+            self.log.append([StepStart(step)])
+            await self._read_all(batches)
+        except BaseException as error:
+            await stream.__aexit__(type(error), error, error.__traceback__)
+            raise
+        await stream.__aexit__(None, None, None)
+        accumulator = self.accumulator
+        accumulator.end()
+        await self._advance([])
+        if accumulator.error is not None:
+            raise stream_error(accumulator.error)
+        if accumulator.stop is None and self._source.needs_end_marker:
+            raise StreamIncomplete("the model's answer ended without its end marker")
+        stop_reason = accumulator.stop.stop_reason if accumulator.stop is not None else None
+        self.log.append([StepStop(step, stop_reason)])
+        return stop_reason
+
+    async def _read_all(self, batches: Batches) -> None:
+        loop = asyncio.get_running_loop()
+        count = 0
+        while True:
+            try:
+                events = await self._interruptibly(anext(batches))
+            except StopAsyncIteration:
+                return
+            self.last_progress = loop.time()
+            if self._marked is None:
+                self._mark_streaming()
+            await self._absorb(events)
+            count += 1
+            if count % _BREATH_EVERY == 0:
+                await asyncio.sleep(0)
+
+    async def _interruptibly(self, waiting: Awaitable[Value]) -> Value:
+        """Await something that an interrupt may cut short. Everything else that the executor awaits is finished."""
+        if self._stop is not None:
+            if asyncio.iscoroutine(waiting):
+                waiting.close()
+            raise _Stopped
+        self._interruptible = True
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if self._stop is None or self.task is None:
+                raise
+            self.task.uncancel()
+            raise _Stopped from None
+        finally:
+            self._interruptible = False
+
+    async def _absorb(self, events: Sequence[object]) -> None:
+        """Take one batch from the source; the rare events that are not the model's are shown in their place."""
+        start = 0
+        for place, event in enumerate(events):
+            if isinstance(event, _OWN_EVENTS):
+                await self._advance(cast("Sequence[StreamEvent]", events[start:place]))
+                await self._show_own(event)
+                start = place + 1
+        await self._advance(cast("Sequence[StreamEvent]", events[start:] if start else events))
+
+    async def _advance(self, events: Sequence[StreamEvent]) -> None:
+        """Fold, show, and store each block as it closes (B1, B2)."""
+        accumulator, log = self.accumulator, self.log
+        position = 0
+        while True:
+            position = accumulator.fold(events, position)
+            log.append(accumulator.take_changes())
+            log.open_block = accumulator.shown
+            if accumulator.finished is None:
+                break
+            await self._store_block(accumulator.finished)
+            log.append([accumulator.release()])
+            log.open_block = accumulator.shown
+            log.stored_seq = log.head
+            self.blocks_completed += 1
+            self._show_postponed()
+        if accumulator.usage != self._reported_usage and accumulator.stop is not None:
+            self._reported_usage = accumulator.usage
+            log.append([UsageReport(self.usage.plus(accumulator.usage))])
+
+    async def _store_block(self, block: Block) -> None:
+        row = StoredBlock(
+            new_id(), self.turn.id, block, self.log.open_first_seq, self.log.head + 1, now_microseconds()
+        )
+        self._saving = True
+        try:
+            await self._write(SaveBlock(turn_id=self.turn.id, generation=self.turn.generation, row=row))
+        finally:
+            self._saving = False
+
+    async def _show_own(self, event: TurnEvent) -> None:
+        """Show an event of the source's own; a lasting one is stored first."""
+        lasting = isinstance(event, _LASTING) or (isinstance(event, Data) and not event.transient)
+        if lasting:
+            self._saving = True
+            try:
+                row = Annotation(self.turn.id, self.log.head + 1, msgspec.json.encode(event))
+                await self._write(
+                    SaveAnnotations(turn_id=self.turn.id, generation=self.turn.generation, rows=(row,))
+                )
+            finally:
+                self._saving = False
+        self.log.append([event])
+        if lasting:
+            self.log.stored_seq = self.log.head
+        self._show_postponed()
+
+    def _show_postponed(self) -> None:
+        if self._postponed:
+            postponed, self._postponed = self._postponed, []
+            self.log.append(postponed)
+
+    def _mark_streaming(self) -> None:
+        """pending → streaming. Queued before every other write of the turn; nobody waits for it."""
+        operation = MarkStreaming(
+            turn_id=self.turn.id, generation=self.turn.generation, now=now_microseconds()
+        )
+        self._marked = asyncio.get_running_loop().create_task(self._store.write(operation))
+        self._marked.add_done_callback(_log_failure)
+
+    async def _write(self, operation: Operation[Value]) -> Value:
+        """Write durably, with one retry (D3). Raises StoreError."""
+        try:
+            return await self._store.write(operation)
+        except Fenced:
+            raise
+        except StoreError as error:
+            logger.warning("turn %s: storage failed, trying once more: %s", self.turn.id, error)
+            await asyncio.sleep(STORE_RETRY_DELAY)
+            return await self._store.write(operation)
+
+    async def save_end(self) -> None:
+        """Try again to store the end that storage refused. Raises StoreError."""
+        if (operation := self.unsaved) is None:
+            return
+        if self._marked is not None and _has_failed(self._marked):
+            self._mark_streaming()
+        with suppress(Fenced):  # the turn is gone, or another's: there is nothing left to save
+            await self._store.write(operation)
+        self.unsaved = None
+        self.log.open_block = None
+        self.log.stored_seq = self.log.head - 1
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _failed(self, error: Exception) -> Outcome:
+        code, message = describe_failure(error, debug=self._debug)
+        logger.warning("turn %s failed: %s: %s", self.turn.id, code, message)
+        return Outcome("error", None, code, message)
+
+    async def _finish(self, outcome: Outcome) -> None:
+        """Decide the end, in one transaction; only then show it (D1, D7)."""
+        self.outcome = outcome
+        self.usage = self.usage.plus(self.accumulator.usage)
+        events, cuts = self.accumulator.cut()
+        rows = self._cut_rows(cuts)
+        operation = self._finish_operation(outcome, rows, self.log.head + len(events) + 1)
+        try:
+            self.turn = await self._write_end(operation)
+        except StoreError as error:
+            logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
+            self._end_unsaved(outcome, rows)
+        else:
+            own_end = self.turn.last_seq == operation.last_seq
+            self.log.append([*(events if own_end else ()), self._terminal(rows)])
+            self.log.open_block = None
+            self.log.stored_seq = self.log.head - 1
+
+    async def _write_end(self, operation: FinishTurn) -> Turn:
+        """Store the end; the turn's row as it is then. Raises StoreError."""
+        if operation.status == "complete" and (self._marked is None or _has_failed(self._marked)):
+            self._mark_streaming()
+        if await self._write(operation):
+            return _ended(self.turn, operation)
+        row = await self._store.read(GetTurn(owner=None, turn_id=self.turn.id))
+        if row.status not in TERMINAL_STATUSES:
+            raise StoreError("the end of the turn was not accepted")
+        return row
+
+    def _cut_rows(self, cuts: Sequence[CutBlock]) -> tuple[StoredBlock, ...]:
+        base = self.log.head
+        now = now_microseconds()
+        return tuple(
+            StoredBlock(
+                new_id(),
+                self.turn.id,
+                cut.block,
+                self.log.open_first_seq if cut.start is None else base + 1 + cut.start,
+                base + 1 + cut.stop,
+                now,
+            )
+            for cut in cuts
+        )
+
+    def _finish_operation(self, outcome: Outcome, rows: tuple[StoredBlock, ...], last_seq: int) -> FinishTurn:
+        return FinishTurn(
+            turn_id=self.turn.id,
+            generation=self.turn.generation,
+            status=outcome.status,
+            blocks=rows,
+            last_seq=last_seq,
+            stop_reason=outcome.stop_reason,
+            error_code=outcome.code,
+            error_message=outcome.message,
+            usage=self.usage,
+            model=None,
+            completed_at=now_microseconds(),
+        )
+
+    def _terminal(self, rows: Sequence[StoredBlock]) -> Terminal:
+        total = self.blocks_completed + len(rows)
+        self.blocks_completed += sum(not row.block.partial for row in rows)
+        return terminal_event(self.turn, total_blocks=total, blocks_completed=self.blocks_completed)
+
+    def _end_unsaved(self, outcome: Outcome, rows: tuple[StoredBlock, ...]) -> None:
+        """Storage failed at the very end (D3): watchers are told, the open block stays readable here, and the rows
+        wait in `unsaved`. Their cursors say what watchers saw: no block_stop, then the end."""
+        if outcome.status != "error":
+            code, message = describe_failure(StoreError("the end of the turn could not be stored"))
+            outcome = Outcome("error", None, code, message)
+            self.outcome = outcome
+        head = self.log.head
+        shown = self.log.open_block
+        self.unsaved = self._finish_operation(
+            outcome,
+            tuple(
+                msgspec.structs.replace(row, first_seq=min(row.first_seq, head), last_seq=head)
+                if shown is not None and row.block.sequence == shown.sequence
+                else msgspec.structs.replace(row, first_seq=head + 1, last_seq=head + 1)
+                for row in rows
+            ),
+            head + 1,
+        )
+        self.turn = _ended(self.turn, self.unsaved)
+        self.log.append([self._terminal(rows)])
+
+
+def _ended(turn: Turn, operation: FinishTurn) -> Turn:
+    """The turn's row as `operation` leaves it."""
+    return msgspec.structs.replace(
+        turn,
+        status=operation.status,
+        last_seq=operation.last_seq,
+        stop_reason=operation.stop_reason,
+        error_code=operation.error_code,
+        error_message=operation.error_message,
+        usage=operation.usage,
+        completed_at=operation.completed_at,
+    )
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("a turn could not be marked as streaming: %s", error)

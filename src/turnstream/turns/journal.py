@@ -1,0 +1,90 @@
+"""The journal: what open blocks gained, written every 100 ms for all turns at once, so that a killed process loses at
+most that stretch (requirement D5)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from turnstream.errors import StoreError
+from turnstream.store.base import JournalSegment, Store
+from turnstream.store.operations import AppendJournal
+from turnstream.turnlog.memory import TurnLog
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_INTERVAL = 0.1
+
+
+class BlockJournal:
+    """How far the journal of one turn's open block is."""
+
+    __slots__ = ("_length", "_number", "_seq", "_sequence")
+
+    def __init__(self) -> None:
+        self._sequence = -1
+        self._number = 0
+        self._length = 0
+        self._seq = 0
+
+    def next_segment(self, log: TurnLog) -> JournalSegment | None:
+        """What the open block has gained since the last segment; None when that is nothing."""
+        block = log.open_block
+        if block is None or log.head <= self._seq:
+            return None
+        if self._sequence != block.sequence:
+            self._sequence, self._number, self._length = block.sequence, 0, 0
+        changed = self._number == 0 or log.plain_since > self._seq
+        segment = JournalSegment(
+            log.turn_id,
+            block.sequence,
+            self._number,
+            block.block_type,
+            log.open_first_seq,
+            log.head,
+            block.text(self._length),
+            block.shown_content() if changed else None,
+        )
+        self._number += 1
+        self._length = block.length
+        self._seq = log.head
+        return segment
+
+
+class JournalKeeper:
+    """Writes the segments of all open blocks, one statement at a time.
+
+    While a write is under way nothing more is gathered, so a slow store is never piled upon. What a failed write
+    held is kept and sent again with the next.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        gather: Callable[[], Iterable[JournalSegment]],
+        *,
+        interval: float = DEFAULT_INTERVAL,
+    ) -> None:
+        self._store = store
+        self._gather = gather
+        self._interval = interval
+        self._unwritten: list[JournalSegment] = []
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what has been gained since the last time."""
+        segments = [*self._unwritten, *self._gather()]
+        self._unwritten = []
+        if not segments:
+            return
+        try:
+            await self._store.write(AppendJournal(segments=tuple(segments)))
+        except StoreError as error:
+            logger.warning("the journal could not be written, and will be tried again: %s", error)
+            self._unwritten = segments

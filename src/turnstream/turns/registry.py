@@ -1,0 +1,147 @@
+"""The executors of this process: those at work, and for a while those that have ended (requirement D5)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from turnstream.core.turn_events import Notice
+from turnstream.errors import StoreError, Unavailable
+from turnstream.store.base import JournalSegment, Store
+from turnstream.turns.executor import Executor
+
+logger = logging.getLogger(__name__)
+
+DRAINING = Notice(
+    "draining", "the server is being stopped; when the connection closes, resume with your last id"
+)
+MAX_RETAINED = 10_000
+SWEEP_INTERVAL = 1.0
+
+
+class Registry:
+    """Owns the executors' tasks. `retention`, `orphan_timeout`: seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_active: int = 10_000,
+        retention: float = 600.0,
+        orphan_timeout: float = 300.0,
+    ) -> None:
+        self.draining = False
+        self._store = store
+        self._max_active = max_active
+        self._retention = retention
+        self._orphan_timeout = orphan_timeout
+        self._active: dict[str, Executor] = {}
+        self._ended: OrderedDict[str, tuple[float, Executor]] = OrderedDict()
+        """Ended executors with the time of their end, oldest first."""
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def active_count(self) -> int:
+        return len(self._active)
+
+    def get(self, turn_id: str) -> Executor | None:
+        """The executor of a turn that is at work here, or has ended here not long ago."""
+        if (executor := self._active.get(turn_id)) is not None:
+            return executor
+        ended = self._ended.get(turn_id)
+        return ended[1] if ended is not None else None
+
+    def admit(self) -> None:
+        """Raises Unavailable when no more turns may start: draining, or too many at work."""
+        if self.draining:
+            raise Unavailable("the server is being stopped: try again in a moment", code="draining")
+        if len(self._active) >= self._max_active:
+            raise Unavailable(f"{self._max_active} turns are being written already: try again later")
+
+    def launch(self, executor: Executor) -> None:
+        """Start an executor's task, and keep it until it has ended. Raises Unavailable."""
+        self.admit()
+        turn_id = executor.turn.id
+        self._active[turn_id] = executor
+        self._idle.clear()
+        executor.task = asyncio.get_running_loop().create_task(executor.run(), name=f"turn {turn_id}")
+        executor.task.add_done_callback(lambda _task: self._retire(executor))
+
+    def _retire(self, executor: Executor) -> None:
+        turn_id = executor.turn.id
+        self._active.pop(turn_id, None)
+        if not self._active:
+            self._idle.set()
+        if executor.outcome is not None:
+            self._ended[turn_id] = (asyncio.get_running_loop().time(), executor)
+            while len(self._ended) > MAX_RETAINED:
+                self._ended.popitem(last=False)
+
+    def forget(self, turn_id: str) -> None:
+        """Drop an ended executor (its chat was deleted)."""
+        self._ended.pop(turn_id, None)
+
+    def active_in(self, chat_id: str) -> list[Executor]:
+        """The executors at work in one chat."""
+        return [executor for executor in self._active.values() if executor.turn.chat_id == chat_id]
+
+    def journal_segments(self) -> Iterator[JournalSegment]:
+        """What the open blocks of all turns have gained since the last call."""
+        for executor in self._active.values():
+            segment = executor.journal_segment()
+            if segment is not None:
+                yield segment
+
+    async def run_sweeps(self) -> None:
+        """Sweep once a second until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL)
+            await self.sweep(asyncio.get_running_loop().time())
+
+    async def sweep(self, now: float) -> None:
+        """End turns that fell silent, store ends that storage had refused, forget what ended long ago."""
+        for executor in list(self._active.values()):
+            if now - executor.last_progress > self._orphan_timeout:
+                logger.warning(
+                    "turn %s was silent for %.0f s: ending it", executor.turn.id, self._orphan_timeout
+                )
+                executor.stop("orphaned")
+        unsaved = [executor for _, executor in self._ended.values() if executor.unsaved is not None]
+        for executor in unsaved:
+            await self._save_end(executor)
+        while self._ended:
+            turn_id, (ended_at, executor) = next(iter(self._ended.items()))
+            if now - ended_at < self._retention or executor.unsaved is not None:
+                break
+            del self._ended[turn_id]
+
+    async def _save_end(self, executor: Executor) -> None:
+        try:
+            await executor.save_end()
+        except StoreError as error:
+            logger.warning("turn %s: its end still cannot be stored: %s", executor.turn.id, error)
+
+    async def drain(self, grace: float) -> None:
+        """Start no more turns; give those at work `grace` seconds; end the rest with what they have. All watchers are
+        told first, and may resume at another process or after the restart."""
+        self.draining = True
+        for executor in self._active.values():
+            executor.notify(DRAINING)
+        try:
+            await asyncio.wait_for(self._idle.wait(), grace)
+        except TimeoutError:
+            logger.warning("ending %d turns that did not finish within %.1f s", len(self._active), grace)
+            await self.stop_all()
+
+    async def stop_all(self) -> None:
+        """End every turn now, its partial kept. Storage has its own deadlines, so this ends."""
+        self.draining = True
+        executors = list(self._active.values())
+        for executor in executors:
+            executor.stop("shutdown")
+        await asyncio.gather(*(executor.ended.wait() for executor in executors))
+        for executor in [executor for _, executor in self._ended.values() if executor.unsaved is not None]:
+            await self._save_end(executor)

@@ -1,0 +1,70 @@
+"""Joining a turn as a watcher: the live log where there is one, else one made from the rows (A6, C2, C3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from turnstream.core.cursor import Cursor
+from turnstream.core.lifecycle import TERMINAL_STATUSES
+from turnstream.store.base import Annotation, Store, StoredBlock, Turn
+from turnstream.store.queries import AnnotationsAfter, BlocksAfter, CountBlocks, GetTurn
+from turnstream.turnlog.memory import Fence, TurnLog
+from turnstream.turnlog.subscription import Subscription
+from turnstream.turns.commands import EncoderFactory, start_event
+from turnstream.turns.ending import terminal_event
+from turnstream.turns.recovery import recover
+from turnstream.turns.registry import Registry
+
+
+class StoreArchive:
+    """What a subscription reads of one turn's past."""
+
+    __slots__ = ("_store", "_turn_id")
+
+    def __init__(self, store: Store, turn_id: str) -> None:
+        self._store = store
+        self._turn_id = turn_id
+
+    async def blocks_after(self, seq: int, *, from_block: int, limit: int) -> Sequence[StoredBlock]:
+        query = BlocksAfter(turn_id=self._turn_id, seq=seq, limit=limit, from_block=from_block)
+        return await self._store.read(query)
+
+    async def annotations_after(self, seq: int, *, limit: int) -> Sequence[Annotation]:
+        return await self._store.read(AnnotationsAfter(turn_id=self._turn_id, seq=seq, limit=limit))
+
+
+class Watching:
+    """Makes subscriptions."""
+
+    def __init__(self, store: Store, registry: Registry, encoder: EncoderFactory) -> None:
+        self._store = store
+        self._registry = registry
+        self._encoder = encoder
+
+    async def subscribe(
+        self, owner: str, turn_id: str, *, after: Cursor | None = None, from_block: int = 0
+    ) -> Subscription:
+        """Watch a turn from a cursor on, or from the beginning. Raises NotFound, StoreError."""
+        turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
+        executor = self._registry.get(turn_id)
+        log = executor.log if executor is not None else await self._log_of_rows(turn)
+        return Subscription(log, StoreArchive(self._store, turn_id), after=after, from_block=from_block)
+
+    async def _log_of_rows(self, turn: Turn) -> TurnLog:
+        """The log of a turn that nobody writes any more: its blocks are all in the store."""
+        if turn.status not in TERMINAL_STATUSES:
+            await recover(self._store, turn)
+            turn = await self._store.read(GetTurn(owner=None, turn_id=turn.id))
+        total, completed = await self._store.read(CountBlocks(turn_id=turn.id))
+        last = turn.last_seq
+        log = TurnLog(
+            turn.id,
+            turn.generation,
+            self._encoder(turn.id, turn.generation),
+            head=max(last - 1, 0),
+        )
+        log.fences = tuple(Fence(generation, seq) for generation, seq in turn.fences)
+        log.start = (min(1, last), start_event(turn))
+        log.stored_seq = max(last - 1, 0)
+        log.append([terminal_event(turn, total_blocks=total, blocks_completed=completed)])
+        return log

@@ -1,0 +1,309 @@
+"""Anthropic Messages, from bytes to StreamEvents (requirements E2 to E4, E6, E8).
+
+Almost every event is a delta of text, thinking, arguments or signature: those decode straight into a small typed
+struct. Whatever does not fit it (every other event, an unknown field's surprise, a lone surrogate) is decoded again
+as plain JSON, where each event has its own method. Both ways give the same events.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import msgspec
+
+from turnstream.core.sse import SseDecoder
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    SignatureDelta,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.usage import Usage
+from turnstream.errors import MalformedEvent, StreamIncomplete
+from turnstream.wires.anthropic_blocks import parse_block
+from turnstream.wires.anthropic_errors import parse_stream_error
+from turnstream.wires.anthropic_stop_reasons import parse_stop_reason
+from turnstream.wires.anthropic_usage import parse_usage
+from turnstream.wires.lenient_json import decode_json, mend_surrogates
+
+_MESSAGE_FIELDS = frozenset(
+    {"id", "type", "role", "content", "model", "stop_reason", "stop_sequence", "usage"}
+)
+_LONGEST_DETAIL = 500
+
+
+class _Delta(msgspec.Struct, gc=False):
+    type: Literal["text_delta", "thinking_delta", "input_json_delta", "signature_delta"]
+    text: str = ""
+    partial_json: str = ""
+    thinking: str = ""
+    signature: str = ""
+
+
+class _DeltaEvent(msgspec.Struct, gc=False):
+    type: Literal["content_block_delta"]
+    index: int
+    delta: _Delta
+
+
+_decode_delta_event = msgspec.json.Decoder(_DeltaEvent).decode
+
+
+class AnthropicDecoder:
+    """Decodes one streamed answer; see `wires.base.Decoder`.
+
+    When an event that fails the stream comes in the same bytes as good ones, `feed` returns those, and the next call
+    raises: what was received does not depend on how the bytes were cut. After an `error` event nothing is decoded.
+    """
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._frames = SseDecoder(event_limit=event_limit)
+        self._skip_malformed = on_malformed == "skip"
+        self._failure: MalformedEvent | None = None
+        self._failed_by_provider = False
+        self._message_id: str | None = None
+        self._started = False
+        self._stopped = False
+        self._stop_reason: str | None = None
+        self._stop_sequence: str | None = None
+        self._input_counted = False
+        self._raw_blocks: set[int] = set()
+        self._last_index = 0
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if self._failed_by_provider:
+            return events
+        append = events.append
+        raw_blocks = self._raw_blocks
+        for name, payload, _ in self._frames.feed(data):
+            try:
+                event = _decode_delta_event(payload)
+            except (ValueError, RecursionError):
+                if not self._decode_other(name, payload, events):
+                    break
+                continue
+            delta = event.delta
+            kind = delta.type
+            if raw_blocks and event.index in raw_blocks:
+                self._decode_other(name, payload, events)
+            elif kind == "text_delta":
+                append(TextDelta(event.index, delta.text))
+            elif kind == "input_json_delta":
+                append(ToolInputDelta(event.index, delta.partial_json))
+            elif kind == "thinking_delta":
+                append(ThinkingDelta(event.index, delta.thinking))
+            else:
+                append(SignatureDelta(event.index, delta.signature))
+        if self._failure is not None and not events:
+            raise self._failure
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The end of the body. An event without its blank line counts if the message is whole with it, as the last
+        event of some recordings is; otherwise it is taken for cut off."""
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if not self._failed_by_provider:
+            for name, payload, _ in self._frames.close():
+                self._decode_other(name, payload, events)
+        if not self._stopped and not self._failed_by_provider:
+            raise StreamIncomplete("the stream ended without message_stop")
+        return events
+
+    def _decode_other(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> bool:
+        """Decode any event, add what it means to `events`; False when nothing after it counts."""
+        decoded: list[StreamEvent] = []
+        try:
+            self._decode_any(name, payload, decoded)
+        except (ValueError, RecursionError) as error:
+            reason = f"an event of the provider's stream is malformed: {error}"
+            if not self._skip_malformed and not self._stopped:
+                detail = payload[:_LONGEST_DETAIL].decode(errors="replace")
+                self._failure = MalformedEvent(reason, detail=detail)
+                return False
+            events.append(StreamNotice("malformed_event", reason))
+            return True
+        events.extend(decoded)
+        return not self._failed_by_provider
+
+    def _decode_any(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
+        """Raises ValueError, or RecursionError, for what is no event of this wire."""
+        if name == b"error":
+            self._decode_error(_json_or_text(payload), events)
+            return
+        if name == b"ping" or not payload.strip() or payload.strip() == b"[DONE]":
+            return
+        value = decode_json(payload)
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")
+        event = cast(dict[str, Any], value)
+        kind = event.get("type") or (name or b"").decode(errors="replace")
+        if kind == "content_block_delta":
+            self._decode_delta(event, events)
+            return
+        event = mend_surrogates(event)
+        match kind:
+            case "message_start":
+                self._decode_message_start(event, events)
+            case "content_block_start":
+                self._decode_block_start(event, events)
+            case "content_block_stop":
+                index = self._index(event)
+                self._raw_blocks.discard(index)
+                events.append(ContentBlockStop(index))
+            case "message_delta":
+                self._decode_message_delta(event, events)
+            case "message_stop":
+                self._decode_message_stop(event, events)
+            case "error":
+                self._decode_error(event, events)
+            case _:
+                if "error" in event:
+                    self._decode_error(event, events)
+
+    def _decode_message_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        message = _object(event, "message")
+        message_id = _optional_text(message, "id")
+        if not self._started or message_id != self._message_id:
+            self._started = True
+            self._message_id = message_id
+            role = _optional_text(message, "role") or "assistant"
+            events.append(MessageStart(message_id, _optional_text(message, "model"), role))
+            self._decode_prepopulated(message.get("content"), events)
+        self._keep_stop(message)
+        leftovers = {k: v for k, v in message.items() if k not in _MESSAGE_FIELDS and v is not None}
+        self._report(message.get("usage"), leftovers, events)
+
+    def _decode_prepopulated(self, content: Any, events: list[StreamEvent]) -> None:
+        """Blocks that the message starts with are whole: they get their start and stop here. An empty one is the
+        shell of a block that has its own start."""
+        if not isinstance(content, list):
+            return
+        for index, raw in enumerate(cast(list[Any], content)):
+            if not isinstance(raw, dict):
+                raise ValueError("a content block is not an object")
+            started = self._start_block(index, cast(dict[str, Any], raw))
+            if len(started) > 1 or started[0].content is not None:
+                events.extend([*started, ContentBlockStop(index)])
+            self._raw_blocks.discard(index)
+
+    def _decode_block_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        index = self._index(event)
+        events.extend(self._start_block(index, _object(event, "content_block")))
+
+    def _start_block(self, index: int, raw: dict[str, Any]) -> list[Any]:
+        """The start of a block, and deltas for the text that it starts with."""
+        block = parse_block(raw)
+        self._raw_blocks.discard(index)
+        started: list[StreamEvent] = [ContentBlockStart(index, block.block_type, block.content)]
+        if block.text:
+            delta = {"thinking": ThinkingDelta, "tool_use": ToolInputDelta}.get(block.block_type, TextDelta)
+            started.append(delta(index, block.text))
+        if block.signature:
+            started.append(SignatureDelta(index, block.signature))
+        if block.block_type == "provider":
+            self._raw_blocks.add(index)
+        return started
+
+    def _decode_delta(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        index = self._index(event)
+        delta = _object(event, "delta")
+        kind = delta.get("type")
+        if kind == "text_delta":
+            events.append(TextDelta(index, _text(delta, "text")))
+        elif kind == "compaction_delta":
+            fields = mend_surrogates({key: value for key, value in delta.items() if key != "type"})
+            events.append(ContentDelta(index, fields))
+        elif index in self._raw_blocks:
+            events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
+        elif kind == "thinking_delta":
+            events.append(ThinkingDelta(index, _text(delta, "thinking")))
+        elif kind == "input_json_delta":
+            events.append(ToolInputDelta(index, _text(delta, "partial_json")))
+        elif kind == "signature_delta":
+            events.append(SignatureDelta(index, mend_surrogates(_text(delta, "signature"))))
+        elif kind == "citations_delta":
+            events.append(ContentDelta(index, {"citations": [mend_surrogates(delta.get("citation"))]}))
+        else:
+            events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
+
+    def _decode_message_delta(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        fields = _object(event, "delta") if event.get("delta") is not None else {}
+        self._keep_stop(fields)
+        leftovers = {k: v for k, v in fields.items() if k not in _MESSAGE_FIELDS and v is not None}
+        leftovers |= {k: v for k, v in event.items() if k not in ("type", "delta", "usage") and v is not None}
+        self._report(event.get("usage"), leftovers, events)
+
+    def _decode_message_stop(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        if not self._stopped:
+            self._stopped = True
+            reason = parse_stop_reason(self._stop_reason)
+            events.append(MessageStop(reason, self._stop_reason, self._stop_sequence))
+        self._report(None, {key: value for key, value in event.items() if key != "type"}, events)
+
+    def _decode_error(self, value: Any, events: list[StreamEvent]) -> None:
+        events.append(parse_stream_error(value))
+        self._failed_by_provider = True
+
+    def _keep_stop(self, fields: dict[str, Any]) -> None:
+        self._stop_reason = _optional_text(fields, "stop_reason") or self._stop_reason
+        self._stop_sequence = _optional_text(fields, "stop_sequence") or self._stop_sequence
+
+    def _report(self, raw: Any, leftovers: dict[str, Any], events: list[StreamEvent]) -> None:
+        """Usage, whose counts are cumulative: a later one replaces an earlier. Null says nothing; neither does an
+        input of 0 after another number, with which some gateways end a stream (I1)."""
+        usage: Usage | None = None
+        reported: dict[str, Any] | None = None
+        if isinstance(raw, dict):
+            reported = {key: value for key, value in cast(dict[str, Any], raw).items() if value is not None}
+            usage = parse_usage(reported)
+            if self._input_counted and usage.input_tokens == 0:
+                usage = msgspec.structs.replace(usage, input_tokens=None)
+            self._input_counted = self._input_counted or bool(usage.input_tokens)
+        if usage is not None or leftovers:
+            events.append(Metadata(usage, reported, provider_metadata=leftovers or None))
+
+    def _index(self, event: dict[str, Any]) -> int:
+        """The block that an event is about; without a number, the one before."""
+        index = event.get("index", self._last_index)
+        if type(index) is not int:
+            raise ValueError("index is not a number")
+        self._last_index = index
+        return index
+
+
+def _object(fields: dict[str, Any], key: str) -> dict[str, Any]:
+    value = fields.get(key)
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} is not an object")
+    return cast(dict[str, Any], value)
+
+
+def _text(fields: dict[str, Any], key: str) -> str:
+    return _optional_text(fields, key) or ""
+
+
+def _optional_text(fields: dict[str, Any], key: str) -> str | None:
+    value = fields.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} is not a string")
+    return value
+
+
+def _json_or_text(payload: bytes) -> Any:
+    try:
+        return mend_surrogates(decode_json(payload))
+    except ValueError:
+        return payload.decode(errors="replace")

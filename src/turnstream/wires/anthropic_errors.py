@@ -1,0 +1,149 @@
+"""Anthropic's errors, in its stream and as HTTP answers, in both directions (requirements D4, J2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+from turnstream.core.stream_events import StreamError
+from turnstream.errors import (
+    AuthenticationFailed,
+    ContextLengthExceeded,
+    InvalidModelRequest,
+    ModelNotFound,
+    Overloaded,
+    PermissionDenied,
+    ProviderError,
+    ProviderFailed,
+    ProviderTimeout,
+    RateLimited,
+)
+from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+
+Kind: TypeAlias = Literal[
+    "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
+]
+
+
+class _Error(NamedTuple):
+    status: int
+    kind: Kind
+    error: type[ProviderError]
+    message: str
+
+
+_ERRORS: dict[str, _Error] = {
+    "invalid_request_error": _Error(
+        400, "validation", InvalidModelRequest, "the provider refused the request"
+    ),
+    "authentication_error": _Error(
+        401, "validation", AuthenticationFailed, "the provider refused the API key"
+    ),
+    "billing_error": _Error(
+        402, "validation", PermissionDenied, "the provider's account cannot pay for the call"
+    ),
+    "permission_error": _Error(403, "validation", PermissionDenied, "the API key may not do this"),
+    "not_found_error": _Error(404, "validation", ModelNotFound, "the provider does not know the model"),
+    "request_too_large": _Error(
+        413, "validation", InvalidModelRequest, "the request is too large for the provider"
+    ),
+    "rate_limit_error": _Error(429, "throttling", RateLimited, "the provider's rate limit is reached"),
+    "api_error": _Error(500, "internal_server", ProviderFailed, "the provider failed"),
+    "timeout_error": _Error(504, "service_unavailable", ProviderTimeout, "the provider took too long"),
+    "overloaded_error": _Error(529, "service_unavailable", Overloaded, "the provider is overloaded"),
+}
+_BY_STATUS = {entry.status: name for name, entry in _ERRORS.items()}
+_CONTEXT_LENGTH = "prompt is too long"
+_CONTEXT_LENGTH_CODE = ContextLengthExceeded.code
+_LONGEST_DETAIL = 2000
+
+
+def parse_stream_error(value: Any) -> StreamError:
+    """The error that one event of a stream reports. `value` is its decoded data, or its text where that is not JSON.
+
+    Shapes seen: `{"type": "error", "error": {"type", "message"}}`, the same without the outer type, `error` as
+    bare text, the inner object alone, and text.
+    """
+    kind, message = _kind_and_message(value)
+    code = kind or "api_error"
+    if _means_context_length(code, message):
+        return StreamError("validation", _CONTEXT_LENGTH_CODE, message)
+    known = _ERRORS.get(code)
+    return StreamError(known.kind if known else "model_stream", code, message)
+
+
+def dump_stream_error(error: StreamError) -> dict[str, Any]:
+    """The data of the `error` event that stands for `error`."""
+    code, message = _wire_error(error.code, error.message)
+    return {"type": "error", "error": {"type": code, "message": message}}
+
+
+def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+    """The typed error of an answer other than 2xx. The error's type decides, and the status where there is none."""
+    try:
+        value: Any = mend_surrogates(decode_json(body))
+    except ValueError:
+        value = body.decode(errors="replace")
+    kind, detail = _kind_and_message(value)
+    detail = detail[:_LONGEST_DETAIL]
+    if kind not in _ERRORS:
+        kind = _BY_STATUS.get(status) or ("invalid_request_error" if status < 500 else "api_error")
+    entry = _ERRORS[kind]
+    error_class, message = entry.error, entry.message
+    if _means_context_length(kind, detail):
+        error_class, message = ContextLengthExceeded, "the conversation is longer than the model's context"
+    return error_class(
+        f"{message} (HTTP {status})",
+        provider_status=status,
+        detail=detail or None,
+        retry_after=_retry_after(headers),
+    )
+
+
+def encode_error(error: ProviderError) -> tuple[int, bytes]:
+    """Status and body with which this API would report `error`."""
+    code, message = _wire_error(error.code, error.message)
+    known = _ERRORS.get(code)
+    if known is None:
+        code, known = "api_error", _ERRORS["api_error"]
+    return known.status, encode_json({"type": "error", "error": {"type": code, "message": message}})
+
+
+def _wire_error(code: str, message: str) -> tuple[str, str]:
+    if code == _CONTEXT_LENGTH_CODE:
+        says_so = _CONTEXT_LENGTH in message.lower()
+        return "invalid_request_error", message if says_so else f"{_CONTEXT_LENGTH}: {message}"
+    return code, message
+
+
+def _means_context_length(code: str, message: str) -> bool:
+    return code in ("invalid_request_error", "request_too_large") and _CONTEXT_LENGTH in message.lower()
+
+
+def _kind_and_message(value: Any) -> tuple[str | None, str]:
+    if isinstance(value, str):
+        return None, value.strip()
+    if not isinstance(value, dict):
+        return None, encode_json(value).decode()
+    outer = cast(dict[str, Any], value)
+    inner: Any = outer.get("error", outer)
+    if not isinstance(inner, dict):
+        return _word(outer.get("type")), inner if isinstance(inner, str) else encode_json(inner).decode()
+    error = cast(dict[str, Any], inner)
+    message = error.get("message")
+    text = (
+        message if isinstance(message, str) else encode_json(error if message is None else message).decode()
+    )
+    return _word(error.get("type")), text
+
+
+def _word(value: Any) -> str | None:
+    """An error's type, where it is one: the outer `error` says nothing."""
+    return value if isinstance(value, str) and value.isidentifier() and value != "error" else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    for name, value in headers.items():
+        if name.lower() == "retry-after" and value.strip().isdecimal():
+            return float(value)
+    return None

@@ -1,0 +1,215 @@
+"""Requests to Anthropic Messages, in both directions (requirement F1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias, cast
+
+from turnstream.core.blocks import Block, Message
+from turnstream.errors import InvalidRequest
+from turnstream.wires.anthropic_blocks import RawBlock, parse_block, returned_block
+from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+
+Role: TypeAlias = Literal["user", "assistant"]
+
+PATH = "/v1/messages"
+API_VERSION = "2023-06-01"
+DEFAULT_MAX_TOKENS = 8192
+"""The answer's limit where the caller sets none: the API demands one, and every current model accepts this. A
+thinking budget, which counts towards it, is added."""
+
+_OUR_FIELDS = frozenset(
+    {"model", "messages", "system", "tools", "tool_choice", "stop_sequences", "stream", "thinking"}
+)
+_OUR_PARAMS = frozenset({"stop", "tool_choice", "thinking"})
+_TOOL_FIELDS = frozenset({"name", "description", "input_schema"})
+
+
+def encode_request(request: ModelRequest) -> HttpRequest:
+    """The POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`)."""
+    params = request.params
+    body: dict[str, Any] = {key: value for key, value in params.items() if key not in _OUR_PARAMS}
+    thinking = _dump_thinking(params.get("thinking"))
+    body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + (thinking or {}).get("budget_tokens", 0))
+    body |= {"model": request.model, "messages": _dump_messages(request.messages), "stream": True}
+    if request.system:
+        body["system"] = request.system
+    if params.get("stop"):
+        body["stop_sequences"] = params["stop"]
+    if thinking is not None:
+        body["thinking"] = thinking
+    tools = [_dump_tool(tool) for tool in request.tools]
+    if tools or "tools" in body:
+        body["tools"] = [*tools, *body.get("tools", ())]
+        if (choice := _dump_tool_choice(params.get("tool_choice"))) is not None:
+            body["tool_choice"] = choice
+    headers = {
+        "content-type": "application/json",
+        "accept": "text/event-stream",
+        "anthropic-version": API_VERSION,
+    }
+    return HttpRequest(PATH, headers, encode_json(body))
+
+
+def decode_request(body: bytes) -> ModelRequest:
+    """The request that `body` asks for. Raises InvalidRequest.
+
+    System blocks are joined to one text; tools without an input schema (the server's own) stay in `params["tools"]`.
+    """
+    try:
+        value: Any = mend_surrogates(decode_json(body))
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from error
+    fields = _expect(value, dict, "the body")
+    try:
+        return _parse_request(fields)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _dump_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Messages whose roles alternate. A block's kind decides its side where the API leaves no choice: an assistant
+    turn may hold the results of its tools, which the API takes from the user."""
+    dumped: list[dict[str, Any]] = []
+    for message in messages:
+        for block in message.blocks:
+            raw = returned_block(block)
+            role = _role_of(block, message.role)
+            if raw is None or role is None:
+                continue
+            if not dumped or dumped[-1]["role"] != role:
+                dumped.append({"role": role, "content": []})
+            dumped[-1]["content"].append(raw)
+    return dumped
+
+
+def _role_of(block: Block, role: Role) -> Role | None:
+    match block.block_type:
+        case "tool_use" | "thinking" | "provider":
+            return "assistant"
+        case "tool_result":
+            return "assistant" if (block.content or {}).get("provider_executed") else "user"
+        case "image":
+            return "user" if role == "user" else None
+        case _:
+            return role
+
+
+def _dump_tool(tool: ToolDefinition) -> dict[str, Any]:
+    schema = tool.input_schema or {"type": "object", "properties": {}}
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "input_schema": schema}
+
+
+def _dump_tool_choice(choice: Any) -> Any:
+    """`auto`, `none`, `required` and `{"name": …}` in this API's words; its own objects pass through."""
+    match choice:
+        case "required" | "any":
+            return {"type": "any"}
+        case str():
+            return {"type": choice}
+        case {"name": name} if "type" not in choice:
+            return {"type": "tool", "name": name}
+        case _:
+            return choice
+
+
+def _dump_thinking(thinking: Any) -> dict[str, Any] | None:
+    if not isinstance(thinking, dict):
+        return None
+    fields = cast(dict[str, Any], thinking)
+    return fields if "type" in fields else {"type": "enabled", **fields}
+
+
+def _parse_request(fields: dict[str, Any]) -> ModelRequest:
+    params = {key: value for key, value in fields.items() if key not in _OUR_FIELDS}
+    if fields.get("stop_sequences"):
+        params["stop"] = fields["stop_sequences"]
+    if (thinking := fields.get("thinking")) is not None:
+        params["thinking"] = _parse_thinking(_expect(thinking, dict, "thinking"))
+    if (choice := fields.get("tool_choice")) is not None:
+        params["tool_choice"] = _parse_tool_choice(_expect(choice, dict, "tool_choice"))
+    raw_tools = [_expect(tool, dict, "a tool") for tool in _expect(fields.get("tools") or [], list, "tools")]
+    tools = tuple(_parse_tool(tool) for tool in raw_tools if _is_plain_tool(tool))
+    if others := [tool for tool in raw_tools if not _is_plain_tool(tool)]:
+        params["tools"] = others
+    messages = _expect(fields.get("messages"), list, "messages")
+    return ModelRequest(
+        model=_expect(fields.get("model"), str, "model"),
+        messages=tuple(_parse_message(_expect(message, dict, "a message")) for message in messages),
+        system=_parse_system(fields.get("system")),
+        tools=tools,
+        params=params,
+    )
+
+
+def _is_plain_tool(tool: dict[str, Any]) -> bool:
+    return tool.keys() <= _TOOL_FIELDS and "input_schema" in tool
+
+
+def _parse_tool(tool: dict[str, Any]) -> ToolDefinition:
+    return ToolDefinition(
+        _expect(tool.get("name"), str, "a tool's name"),
+        _expect(tool.get("description") or "", str, "a tool's description"),
+        _expect(tool["input_schema"], dict, "a tool's input_schema"),
+    )
+
+
+def _parse_message(message: dict[str, Any]) -> Message:
+    role = message.get("role")
+    if role not in ("user", "assistant"):
+        raise InvalidRequest("a message's role is user or assistant")
+    content = message.get("content")
+    raw = (
+        [{"type": "text", "text": content}] if isinstance(content, str) else _expect(content, list, "content")
+    )
+    return Message(
+        role, tuple(_parse_content(n, _expect(block, dict, "a block")) for n, block in enumerate(raw))
+    )
+
+
+def _parse_content(sequence: int, raw: RawBlock) -> Block:
+    parsed = parse_block(raw)
+    content = dict(parsed.content or {})
+    if parsed.block_type == "tool_use":
+        content = {**content, "input": content.get("input", {}), "input_json": parsed.text}
+        if not parsed.text and content["input"]:
+            content["input_json"] = encode_json(content["input"]).decode()
+        return Block(sequence, "tool_use", None, content)
+    if parsed.signature:
+        content["signature"] = parsed.signature
+    text = parsed.text if parsed.block_type in ("text", "thinking") else None
+    return Block(sequence, parsed.block_type, text, content or None)
+
+
+def _parse_system(system: Any) -> str | None:
+    if system is None or isinstance(system, str):
+        return system
+    blocks = [_expect(block, dict, "a system block") for block in _expect(system, list, "system")]
+    return "\n\n".join(_expect(block.get("text"), str, "a system block's text") for block in blocks)
+
+
+def _parse_thinking(thinking: dict[str, Any]) -> dict[str, Any]:
+    if thinking.get("type") != "enabled":
+        return thinking
+    return {key: value for key, value in thinking.items() if key != "type"}
+
+
+def _parse_tool_choice(choice: dict[str, Any]) -> Any:
+    match choice:
+        case {"type": "auto" | "none" as kind} if len(choice) == 1:
+            return kind
+        case {"type": "any"} if len(choice) == 1:
+            return "required"
+        case {"type": "tool", "name": name} if len(choice) == 2:
+            return {"name": name}
+        case _:
+            return choice
+
+
+def _expect(value: Any, kind: type[Any], name: str) -> Any:
+    if not isinstance(value, kind):
+        expected = {dict: "an object", list: "a list", str: "a string"}[kind]
+        raise InvalidRequest(f"{name} must be {expected}")
+    return value

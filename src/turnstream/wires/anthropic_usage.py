@@ -1,0 +1,62 @@
+"""Anthropic's token counts and ours (requirement I1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from turnstream.core.usage import Usage
+
+_LARGEST_COUNT = 2**53
+_FIELDS = frozenset(
+    {
+        "input_tokens",
+        "output_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+        "cache_creation",
+        "fallback_credit",
+        "inference_geo",
+        "iterations",
+        "output_tokens_details",
+        "server_tool_use",
+        "service_tier",
+        "speed",
+    }
+)
+
+
+def parse_usage(raw: Mapping[str, Any]) -> Usage:
+    """What `raw`, a `usage` object, counts. A field that is no count says nothing."""
+    details: Any = raw.get("output_tokens_details")
+    thinking: Any = (
+        cast(dict[str, Any], details).get("thinking_tokens") if isinstance(details, dict) else None
+    )
+    return Usage(
+        _count(raw.get("input_tokens")),
+        _count(raw.get("output_tokens")),
+        _count(raw.get("cache_read_input_tokens")),
+        _count(raw.get("cache_creation_input_tokens")),
+        _count(thinking),
+    )
+
+
+def dump_usage(usage: Usage | None, raw: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A `usage` object: the counts, and of the provider's own fields those that this protocol knows."""
+    fields = {key: value for key, value in (raw or {}).items() if key in _FIELDS}
+    if usage is None:
+        return fields
+    counts: dict[str, Any] = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": usage.cache_read_tokens,
+        "cache_creation_input_tokens": usage.cache_write_tokens,
+    }
+    fields |= {key: count for key, count in counts.items() if count is not None}
+    if usage.reasoning_tokens is not None:
+        fields["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    return fields
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _LARGEST_COUNT else None

@@ -1,0 +1,54 @@
+"""JSON as providers send it (requirement B4): strict and fast, except that halves of an escaped surrogate pair,
+which some providers put into two events, are let through."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+
+def decode_json(data: bytes) -> Any:
+    """Decode one JSON text.
+
+    Lone surrogate escapes stay in the strings as they are; `mend_surrogates` takes them out.
+    Raises ValueError for what is not JSON in UTF-8, deeper nesting than the interpreter takes included.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        text = data.decode("utf-8", "surrogatepass")
+        return json.loads(text, parse_int=_parse_integer, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def mend_surrogates(value: Any) -> Any:
+    """`value`, a decoded JSON text, with every lone surrogate in it replaced by U+FFFD."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        text = json.dumps(value, ensure_ascii=False)
+        return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+    return value
+
+
+def encode_json(value: Any) -> bytes:
+    """Encode as compact UTF-8; text that holds lone surrogates becomes ASCII with escapes."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _parse_integer(digits: str) -> int | float:
+    """An integer that JSON libraries can write again; a larger one as a float."""
+    number = int(digits) if len(digits) < 20 else float(digits)
+    return number if -(2**63) <= number < 2**63 else float(number)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

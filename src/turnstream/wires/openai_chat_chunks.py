@@ -1,0 +1,249 @@
+"""The JSON of a chat.completions stream, as loosely as vendors write it.
+
+Two ways lead to a `Chunk`. Nearly every event takes the typed one: msgspec, straight into these structs. What
+surprises it (content as a list of parts, arguments as an object, a field of a delta that nobody announced, half a
+surrogate pair) takes the loose one, which understands more and costs more. `Delta` refuses unknown fields, so that
+what one vendor alone has ends up in `extras` and is never dropped in silence.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias, TypeGuard
+
+import msgspec
+
+from turnstream.errors import MalformedEvent
+from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+
+JsonObject: TypeAlias = dict[str, Any]
+NESTING_LIMIT = 100
+"""Levels of JSON that we keep: what is nested deeper could not be written down again everywhere."""
+
+ABSENT = msgspec.Raw()
+
+
+class FunctionDelta(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: FunctionDelta | None = None
+
+
+class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """What a choice gains. `extras` (never sent under this name) holds the fields that nothing else knows."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    reasoning_details: list[Any] | None = None
+    refusal: str | None = None
+    annotations: list[Any] | None = None
+    function_call: FunctionDelta | None = None
+    role: Any = None
+    channel: Any = None
+    token_id: Any = None
+    extras: JsonObject | None = msgspec.field(default=None, name="(extras)")
+
+
+class Choice(msgspec.Struct, gc=False):
+    delta: Delta | None = None
+    index: int | None = 0
+    finish_reason: str | None = None
+    usage: JsonObject | None = None
+    error: Any = None
+
+
+class Chunk(msgspec.Struct, gc=False):
+    choices: list[Choice] | None = None
+    id: str | None = None
+    model: str | None = None
+    usage: JsonObject | None = None
+    error: Any = None
+    x_groq: JsonObject | None = None
+    citations: msgspec.Raw = ABSENT
+    search_results: msgspec.Raw = ABSENT
+
+
+decode_typed = msgspec.json.Decoder(Chunk).decode
+"""The fast way. Raises ValueError or RecursionError where the loose one must be tried."""
+
+_REASONING = ("reasoning_content", "reasoning_text", "thinking")
+_KNOWN_OF_A_DELTA = frozenset({field.encode_name for field in msgspec.structs.fields(Delta)} | set(_REASONING))
+_KNOWN_OF_A_CHUNK = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "citations", "search_results", "obfuscation", "p", "error"}
+)
+_KNOWN_OF_A_CHOICE = frozenset(
+    {"index", "delta", "message", "finish_reason", "usage", "logprobs", "token_ids", "text", "error", "seed"}
+)
+
+
+def is_object(value: Any) -> TypeGuard[JsonObject]:
+    return isinstance(value, dict)
+
+
+def is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def is_blank(value: Any) -> bool:
+    """Whether there is nothing in it: null, an empty string, or a container of such."""
+    if is_object(value):
+        return all(is_blank(item) for item in value.values())
+    if is_list(value):
+        return all(is_blank(item) for item in value)
+    return value is None or value == ""
+
+
+def as_text(value: Any) -> str | None:
+    if isinstance(value, int | float):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+def read_json(data: bytes) -> Any:
+    """Any JSON that is not nested absurdly. Raises MalformedEvent."""
+    try:
+        value = decode_json(data)
+    except ValueError as error:
+        raise MalformedEvent("an event is not JSON", detail=data[:200].decode("utf-8", "replace")) from error
+    return kept(value)
+
+
+def kept(value: Any) -> Any:
+    """`value`, checked to be shallow enough to keep. Raises MalformedEvent."""
+    level = [value]
+    for _ in range(NESTING_LIMIT):
+        level = [item for outer in level if is_object(outer) or is_list(outer) for item in _items(outer)]
+        if not level:
+            return value
+    raise MalformedEvent("an event is nested too deeply")
+
+
+def decode_loosely(value: JsonObject, *, whole: bool) -> Chunk:
+    """A chunk out of parsed JSON, whatever types its fields have. `whole`: a choice's `message`, where there is no
+    delta, is the answer itself, and not the repetition of deltas that came before."""
+    raw_choices = value.get("choices")
+    choices: list[Choice] | None = None
+    if is_list(raw_choices):
+        choices = [choice for item in raw_choices if is_object(item) for choice in _choices_of(item, whole)]
+    return Chunk(
+        choices=choices,
+        id=_mended_text(value.get("id")),
+        model=_mended_text(value.get("model")),
+        usage=_mended_object(value.get("usage")),
+        error=mend_surrogates(value.get("error")),
+        x_groq=_mended_object(value.get("x_groq")),
+        citations=_raw(value.get("citations")),
+        search_results=_raw(value.get("search_results")),
+    )
+
+
+def leftovers(value: JsonObject) -> JsonObject:
+    """What a vendor says beside the answer: of the chunk, and of its first choice."""
+    found = {key: item for key, item in value.items() if key not in _KNOWN_OF_A_CHUNK and not is_blank(item)}
+    choices = value.get("choices")
+    if is_list(choices) and choices and is_object(choices[0]):
+        for key, item in choices[0].items():
+            if key not in _KNOWN_OF_A_CHOICE and not is_blank(item):
+                found[key] = item
+    return mend_surrogates(found)
+
+
+def _items(value: JsonObject | list[Any]) -> Any:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _choices_of(item: JsonObject, whole: bool) -> list[Choice]:
+    """A choice; several of one index where its content is a list of parts."""
+    raw = item.get("delta")
+    if not is_object(raw):
+        raw = (item.get("message") or {"content": item.get("text")}) if whole else {}
+    index = item.get("index")
+    deltas = _deltas_of(raw) if is_object(raw) else [Delta()]
+    choices = [Choice(delta=delta, index=index if isinstance(index, int) else 0) for delta in deltas]
+    last = choices[-1]
+    last.finish_reason = _mended_text(item.get("finish_reason"))
+    last.usage = _mended_object(item.get("usage"))
+    last.error = mend_surrogates(item.get("error"))
+    return choices
+
+
+def _deltas_of(raw: JsonObject) -> list[Delta]:
+    content = raw.get("content")
+    parts = content if is_list(content) else [content] if is_object(content) else []
+    tool_calls = raw.get("tool_calls")
+    extras = {key: item for key, item in raw.items() if key not in _KNOWN_OF_A_DELTA and not is_blank(item)}
+    delta = Delta(
+        content=None if parts else as_text(content),
+        reasoning_content=next((text for name in _REASONING if (text := as_text(raw.get(name)))), None),
+        reasoning=as_text(raw.get("reasoning")),
+        tool_calls=[_tool_call(call) for call in tool_calls if is_object(call)] if is_list(tool_calls) else None,
+        reasoning_details=_mended_list(raw.get("reasoning_details")),
+        refusal=as_text(raw.get("refusal")),
+        annotations=_mended_list(raw.get("annotations")),
+        function_call=_function(raw.get("function_call")),
+        extras=mend_surrogates(extras) or None,
+    )
+    return [*(_delta_of_part(part) for part in parts), delta]
+
+
+def _delta_of_part(part: Any) -> Delta:
+    """One of a list of content parts (Mistral): text, thinking, a reference, or what is kept as it is."""
+    if not is_object(part):
+        return Delta(content=as_text(part))
+    match part.get("type"):
+        case "text" | "output_text":
+            return Delta(content=as_text(part.get("text")))
+        case "thinking" | "reasoning":
+            return Delta(reasoning=_text_of_parts(part.get("thinking") or part.get("text")))
+        case "refusal":
+            return Delta(refusal=as_text(part.get("refusal")))
+        case "reference" | "citation" | "url_citation":
+            return Delta(annotations=[mend_surrogates(part)])
+        case _:
+            return Delta() if is_blank(part) else Delta(extras={"content": mend_surrogates(part)})
+
+
+def _text_of_parts(value: Any) -> str:
+    if is_list(value):
+        return "".join(_text_of_parts(item) for item in value)
+    return as_text(value.get("text") if is_object(value) else value) or ""
+
+
+def _tool_call(call: JsonObject) -> ToolCallDelta:
+    """A fragment of a call; a custom tool's free text is taken for its arguments."""
+    index = call.get("index")
+    function = call.get("function")
+    if not is_object(function) and is_object(custom := call.get("custom")):
+        function = {"name": custom.get("name"), "arguments": custom.get("input")}
+    return ToolCallDelta(index if isinstance(index, int) else None, _mended_text(call.get("id")), _function(function))
+
+
+def _function(value: Any) -> FunctionDelta | None:
+    if not is_object(value):
+        return None
+    arguments = value.get("arguments")
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = encode_json(arguments).decode()
+    return FunctionDelta(_mended_text(value.get("name")), arguments)
+
+
+def _mended_text(value: Any) -> str | None:
+    return mend_surrogates(as_text(value))
+
+
+def _mended_object(value: Any) -> JsonObject | None:
+    return mend_surrogates(value) if is_object(value) else None
+
+
+def _mended_list(value: Any) -> list[Any] | None:
+    return mend_surrogates(value) if is_list(value) else None
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(encode_json(mend_surrogates(value))) if value else ABSENT

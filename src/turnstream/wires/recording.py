@@ -1,0 +1,125 @@
+"""A recorded answer, decoded and folded into one JSON object: the pure part of `turnstream decode`."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from turnstream.core.accumulator import Accumulator
+from turnstream.core.blocks import Block
+from turnstream.core.stream_events import StreamEvent
+from turnstream.core.usage import Usage
+from turnstream.errors import InvalidRequest, ProviderError
+from turnstream.wires.base import Wire
+
+
+def decode_recording(wire: Wire, data: bytes, *, file_name: str) -> dict[str, Any]:
+    """What `data`, the content of the file `file_name`, holds; see `decode_pieces`.
+
+    `.gz` is unpacked first. In a `.jsonl` each line is the JSON of one event, whose framing is put back.
+    Raises InvalidRequest for a broken archive; errors of the stream are part of the answer.
+    """
+    name = file_name.lower()
+    if name.endswith(".gz"):
+        name = name.removesuffix(".gz")
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InvalidRequest(f"{file_name} is not a whole gzip file: {error}") from error
+    if name.endswith(".jsonl"):
+        return decode_pieces(wire, (frame_line(wire, line) for line in data.split(b"\n") if line.strip()))
+    return decode_pieces(wire, (data,))
+
+
+def frame_line(wire: Wire, line: bytes) -> bytes:
+    """One event's JSON as the wire frames it."""
+    line = line.strip()
+    return line + b"\n" if wire.content_type == "application/x-ndjson" else b"data: " + line + b"\n\n"
+
+
+def decode_pieces(wire: Wire, pieces: Iterable[bytes]) -> dict[str, Any]:
+    """Decode one answer from its bytes, however they are cut.
+
+    Returns `{wire, id, model, blocks: [{sequence, block_type, text_content, content}], stop_reason,
+    raw_stop_reason, usage, raw_usage, complete, error: {code, message} | None, events}`. `complete`: the end marker
+    came, and no error. Blocks that an error or the end cut off are there as far as they came. `events` counts
+    StreamEvents.
+    """
+    folded = _Folded()
+    decoder = wire.decoder()
+    error: ProviderError | None = None
+    try:
+        for piece in pieces:
+            folded.add(decoder.feed(piece))
+        folded.add(decoder.close())
+    except ProviderError as failure:
+        error = failure
+    folded.finish()
+    return _describe(wire, folded, error)
+
+
+class _Folded:
+    """The accumulator's loop, for a reader that keeps every block."""
+
+    def __init__(self) -> None:
+        self.accumulator = Accumulator()
+        self.blocks: list[Block] = []
+        self.events = 0
+
+    def add(self, events: list[StreamEvent]) -> None:
+        self.events += len(events)
+        position = 0
+        while True:
+            position = self.accumulator.fold(events, position)
+            self.accumulator.take_changes()
+            if self.accumulator.finished is None:
+                break
+            self.blocks.append(self.accumulator.finished)
+            self.accumulator.release()
+
+    def finish(self) -> None:
+        if self.accumulator.stop is not None and self.accumulator.error is None:
+            self.accumulator.end()
+            self.add([])
+        _, cuts = self.accumulator.cut()
+        self.blocks.extend(cut.block for cut in cuts)
+
+
+def _describe(wire: Wire, folded: _Folded, error: ProviderError | None) -> dict[str, Any]:
+    accumulator = folded.accumulator
+    stop = accumulator.stop
+    failure: dict[str, str] | None = None
+    if accumulator.error is not None:
+        failure = {"code": accumulator.error.code, "message": accumulator.error.message}
+    elif error is not None:
+        failure = {"code": error.code, "message": error.message}
+    return {
+        "wire": wire.name,
+        "id": accumulator.message_id,
+        "model": accumulator.model,
+        "blocks": [_describe_block(block) for block in folded.blocks],
+        "stop_reason": stop.stop_reason if stop else None,
+        "raw_stop_reason": stop.raw_stop_reason if stop else None,
+        "usage": _describe_usage(accumulator.usage),
+        "raw_usage": accumulator.raw_usage,
+        "complete": stop is not None and failure is None,
+        "error": failure,
+        "events": folded.events,
+    }
+
+
+def _describe_block(block: Block) -> dict[str, Any]:
+    return {
+        "sequence": block.sequence,
+        "block_type": block.block_type,
+        "text_content": block.text_content,
+        "content": block.content,
+    }
+
+
+def _describe_usage(usage: Usage) -> dict[str, int | None]:
+    return dict(zip(usage.__struct_fields__, msgspec.structs.astuple(usage), strict=True))
