@@ -30,7 +30,17 @@ _HOMES = {
     "TurnstreamError": "turnstream.errors",
     "Usage": "turnstream.core.usage",
 }
-__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "Accumulator",
+    "Block",
+    "Cursor",
+    "Engine",
+    "LiveTurn",
+    "Message",
+    "Principal",
+    "TurnstreamError",
+    "Usage",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -20,7 +21,9 @@ FRAGMENTS = [
 ]  # fmt: skip
 LINE_ENDS = [b"\n", b"\r\n", b"\r", b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\n\n\n"]
 streams = st.lists(st.sampled_from(FRAGMENTS + LINE_ENDS + LINE_ENDS), max_size=40).map(b"".join)
-streams_with_mark = st.tuples(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb", b"\xef"]), streams).map(b"".join)
+streams_with_mark = st.tuples(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb", b"\xef"]), streams).map(
+    b"".join
+)
 
 
 def reference(body: bytes) -> list[ServerSentEvent]:
@@ -52,7 +55,7 @@ def decode(pieces: Iterable[bytes], limit: int = LIMIT) -> list[ServerSentEvent]
 
 def cut(body: bytes, places: Iterable[int]) -> list[bytes]:
     bounds = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
-    return [body[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [body[start:end] for start, end in pairwise(bounds)]
 
 
 @pytest.mark.requirement("E4")
@@ -121,7 +124,12 @@ def test_a_carriage_return_ends_a_line_at_once() -> None:
 @pytest.mark.requirement("E4")
 @given(st.integers(1, 60), st.lists(st.integers(0, 500), max_size=6))
 def test_the_limit_does_not_depend_on_the_cuts(limit: int, places: list[int]) -> None:
-    body = b"".join(b"event: %d\ndata: %b\n\n" % (n, b"x" * n) for n in range(8)) + b"data: " + b"y" * 50 + b"\n\n"
+    body = (
+        b"".join(b"event: %d\ndata: %b\n\n" % (n, b"x" * n) for n in range(8))
+        + b"data: "
+        + b"y" * 50
+        + b"\n\n"
+    )
     assert received(cut(body, places), limit) == received([body], limit)
     assert received([body[i : i + 1] for i in range(len(body))], limit) == received([body], limit)
 
@@ -142,9 +150,10 @@ def received(pieces: list[bytes], limit: int) -> tuple[list[ServerSentEvent], bo
 def test_an_event_above_the_limit_fails_while_it_grows_and_for_good() -> None:
     decoder = SseDecoder(event_limit=100)
     decoder.feed(b"data: ")
+    for _ in range(9):
+        decoder.feed(b"x" * 10)
     with pytest.raises(EventTooLarge) as failure:
-        for _ in range(1000):
-            decoder.feed(b"x" * 10)
+        decoder.feed(b"x" * 10)
     assert failure.value.code == "event_too_large"
     with pytest.raises(EventTooLarge):
         decoder.feed(b"data: small\n\n")
@@ -178,7 +187,9 @@ def test_a_large_event_in_small_pieces_costs_linear_time() -> None:
 
 
 lines = st.binary(max_size=30)
-names = st.none() | st.binary(min_size=1, max_size=10).filter(lambda name: not set(name) & set(b"\r\n\0") and name[:1] != b" ")
+names = st.none() | st.binary(min_size=1, max_size=10).filter(
+    lambda name: not set(name) & set(b"\r\n\0") and name[:1] != b" "
+)
 
 
 @pytest.mark.requirement("E4")

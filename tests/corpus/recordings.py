@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,11 @@ SHORT = 3000
 
 
 class Recording(NamedTuple):
-    """One file of the corpus, named by its path below the corpus folder."""
+    """One file of the corpus, named by its path below the corpus folder; `entry` is what the index says of it."""
 
     folder: Path
     name: str
-    anomalies: dict[str, Any]
+    entry: dict[str, Any]
 
     @property
     def data(self) -> bytes:
@@ -48,10 +49,12 @@ def recordings(wire_name: str) -> list[Any]:
     """Every recording of a wire, as parameters of a test; one that skips visibly where there is no corpus."""
     folder = os.environ.get("TURNSTREAM_CORPUS")
     if not folder:
-        return [pytest.param(None, id="no-corpus", marks=pytest.mark.skip(reason="TURNSTREAM_CORPUS is not set"))]
+        return [
+            pytest.param(None, id="no-corpus", marks=pytest.mark.skip(reason="TURNSTREAM_CORPUS is not set"))
+        ]
     index = json.loads((Path(folder) / "index.json").read_text(encoding="utf-8"))
     return [
-        pytest.param(Recording(Path(folder), entry["file"], entry["anomalies"]), id=entry["file"])
+        pytest.param(Recording(Path(folder), entry["file"], entry), id=entry["file"])
         for entry in index
         if entry["wire"] == wire_name
     ]
@@ -76,4 +79,4 @@ def single_bytes(body: bytes) -> Iterator[bytes]:
 
 def pieces_at(body: bytes, places: Iterable[int]) -> list[bytes]:
     bounds = [0, *sorted(places), len(body)]
-    return [body[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [body[start:end] for start, end in pairwise(bounds)]

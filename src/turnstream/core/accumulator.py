@@ -51,7 +51,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
 )
 from turnstream.core.usage import Usage
-from turnstream.errors import StreamBroken
+from turnstream.errors import MalformedEvent, StreamBroken
 
 DEFAULT_MAX_LENGTH = 32 * 1024 * 1024
 """Characters that one model call may answer before it is ended as `answer_too_large`."""
@@ -100,7 +100,13 @@ class OpenBlock:
     )
 
     def __init__(
-        self, sequence: int, index: int, block_type: BlockType, content: Content | None, *, implicit: bool = False
+        self,
+        sequence: int,
+        index: int,
+        block_type: BlockType,
+        content: Content | None,
+        *,
+        implicit: bool = False,
     ) -> None:
         self.sequence = sequence
         self.index = index
@@ -178,6 +184,16 @@ def _finished_tool_use(content: Content, input_json: str) -> Content:
     if not isinstance(value, dict):
         return {**finished, "input": None, "input_error": "the arguments are not a JSON object"}
     return {**finished, "input": value}
+
+
+def _check_content(content: Content) -> None:
+    """Content is shown and stored as JSON. Raises MalformedEvent for what cannot be written so."""
+    try:
+        msgspec.json.encode(content)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MalformedEvent(
+            f"a block's content cannot be written as JSON: {error}", retryable=False
+        ) from None
 
 
 def merge_content(content: Content, addition: Content) -> None:
@@ -356,6 +372,7 @@ class Accumulator:
                 self._show_delta(block, "signature", event.signature)
             case ContentDelta():
                 block = self._open.get(event.index) or self._open_implicitly(event.index, "provider")
+                _check_content(event.content)
                 block.merge(event.content)
                 self._show_delta(block, "content", event.content)
             case MessageStart():
@@ -400,6 +417,8 @@ class Accumulator:
     def _begin(
         self, index: int, block_type: BlockType, content: Content | None, *, implicit: bool
     ) -> OpenBlock:
+        if content:
+            _check_content(content)
         block = OpenBlock(self.next_sequence, index, block_type, content, implicit=implicit)
         self.next_sequence += 1
         self._open[index] = block

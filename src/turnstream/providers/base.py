@@ -15,7 +15,9 @@ class Provider(Protocol):
 
     name: str
 
-    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]:
+    def stream(
+        self, request: ModelRequest
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]:
         """Make the call. Iterating yields what each read brought, never an empty batch, and ends after the model's
         end marker. Raises ProviderError (from entering or from iterating). Leaving the context, or cancelling a
         read, closes the upstream connection at once unless it is already done with."""

@@ -270,25 +270,38 @@ class _Call:
         return events
 
     def _rest_before(self, failure: Exception) -> list[StreamEvent]:
-        """A read or the decoder failed. aiohttp raises before it gives out what had arrived; that is taken first,
-        and `failure` raised by the next read. Returns events, or raises."""
-        content = self._content
-        if content.total_bytes != self._taken:
-            content._exception = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            data = content.read_nowait()
-            content.set_exception(failure)
-            self._taken += len(data)
+        """A read or the decoder failed. What had arrived is given first (aiohttp raises before it gives that out, and
+        a decoder may hold back what it found malformed), and `failure` raised by the next read. An answer that is
+        whole by then is no failure. Returns events, or raises."""
+        events: list[StreamEvent] = []
+        if not self._over:
             try:
-                events = self._decoder.feed(data)
+                events = self._decoder.feed(self._unread())
+                if events:
+                    self._content.set_exception(failure)
+                else:
+                    self._over = True
+                    events = self._decoder.close()
+            except StreamIncomplete:
+                pass  # not whole: `failure` says why
             except ProviderError as error:
-                events, failure = [], error
-            if events:
-                self._timer.stop()
-                return self._inspected(events)
+                failure = error
+        if events:
+            self._timer.stop()
+            return self._inspected(events)
         self._close()
         if self._stopped:
             raise StopAsyncIteration
         raise self._typed(failure)
+
+    def _unread(self) -> bytes:
+        content = self._content
+        if content.total_bytes == self._taken:
+            return b""
+        content._exception = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        data = content.read_nowait()
+        self._taken += len(data)
+        return data
 
     def _typed(self, failure: Exception) -> ProviderError:
         provider = self._provider

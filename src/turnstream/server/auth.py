@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeAlias
 
 from starlette.requests import Request
 
 from turnstream.errors import Unauthorized
-
-_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Principal(NamedTuple):
@@ -28,11 +27,20 @@ def local_use(request: Request) -> Principal:
     """The default: one user, on this machine. The Host header is checked too, so that neither a reverse proxy nor a
     web page with a rebound name can speak for the local user."""
     client = request.client
-    if client is None or client.host not in _LOOPBACK_HOSTS or request.url.hostname not in _LOOPBACK_HOSTS:
+    if client is None or not (_is_loopback(client.host) and _is_loopback(request.url.hostname or "")):
         raise Unauthorized(
             "this server is for local use only; give it a key, or Engine(authenticate=...), to serve others"
         )
     return LOCAL
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def key_required(key: str) -> Authenticate:

@@ -22,9 +22,10 @@ def chat_routes(context: ServerContext, route_class: type[APIRoute]) -> APIRoute
 
     @router.post("/chats", status_code=201, summary="Make a chat")
     async def create_chat(request: Request, body: ChatBody | None = None) -> ChatView:
-        owner = (await context.principal(request)).owner
+        principal = await context.principal(request)
         body = body or ChatBody()
-        return ChatView.of(await commands.create_chat(owner, title=body.title, metadata=body.metadata))
+        metadata = {**body.metadata, **principal.metadata}
+        return ChatView.of(await commands.create_chat(principal.owner, title=body.title, metadata=metadata))
 
     @router.get("/chats", summary="List chats, last changed first")
     async def list_chats(

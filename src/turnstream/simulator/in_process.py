@@ -9,8 +9,8 @@ from itertools import chain
 from types import TracebackType
 
 from turnstream.config import Timeouts
-from turnstream.core.stream_events import StreamError, StreamEvent
-from turnstream.errors import ConnectionFailed, StreamIncomplete
+from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
+from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.clocks import WaitClocks, is_output
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
 from turnstream.simulator.playback import play
@@ -51,6 +51,7 @@ class _SimulatedCall:
         "_provider",
         "_request",
         "_silent",
+        "_stopped",
         "_unpaced",
     )
     _actions: Iterator[Action]
@@ -62,6 +63,7 @@ class _SimulatedCall:
         self._clocks = WaitClocks(provider.timeouts)
         self._silent = 0.0
         self._unpaced = 0
+        self._stopped = False
         self._over = False
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
@@ -99,10 +101,14 @@ class _SimulatedCall:
             while not self._over:
                 if events := await self._step(next(self._actions, None)):
                     return self._inspected(events)
+        except (ProviderTimeout, StreamIncomplete) as error:
+            failure = error
         except BaseException:
             self._over = True
             raise
-        raise StopAsyncIteration
+        else:
+            raise StopAsyncIteration
+        return self._whole_answer(failure)
 
     async def _step(self, action: Action | None) -> list[StreamEvent]:
         match action:
@@ -142,5 +148,22 @@ class _SimulatedCall:
         self._silent = 0.0
         if not self._clocks.output and is_output(events):
             self._clocks.output_began()
-        self._over = self._over or type(events[-1]) is StreamError
+        for event in events:
+            if type(event) is MessageStop:
+                self._stopped = True
+            elif type(event) is StreamError:
+                self._over = True
         return events
+
+    def _whole_answer(self, failure: ProviderError) -> list[StreamEvent]:
+        """An answer that is whole is no failure, however its connection ended."""
+        self._over = True
+        try:
+            events = self._decoder.close()
+        except StreamIncomplete:
+            events = []
+        if events:
+            return self._inspected(events)
+        if self._stopped:
+            raise StopAsyncIteration
+        raise failure

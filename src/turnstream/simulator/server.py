@@ -151,7 +151,7 @@ class _Route:
             _reset(request)
             return response
         await response.prepare(request)
-        await _perform(chain((first,) if first else (), actions), request, response)
+        await _perform(chain(() if first is None else (first,), actions), request, response)
         return response
 
     def _tell(self, line: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from sqlite3 import Connection as DriverConnection
+from sqlite3 import Error as DriverError
+from typing import cast
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -58,7 +60,7 @@ def writer_engine(path: Path, busy_timeout: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        driver_connection(connection).execute("BEGIN IMMEDIATE")
 
     return engine
 
@@ -73,15 +75,22 @@ def reader_engine(path: Path, busy_timeout: float, connections: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
+        driver_connection(connection).execute("BEGIN")
 
     return engine
+
+
+def driver_connection(connection: Connection) -> DriverConnection:
+    """The driver's own connection below one of SQLAlchemy's."""
+    return cast("DriverConnection", connection.connection.driver_connection)
 
 
 def describe_failure(error: BaseException) -> str:
     """What went wrong, without the values that were being written."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return str(error.orig)
+    if isinstance(error, DriverError):
+        return str(error)
     if isinstance(error, StoreError):
         return error.message
     return type(error).__name__
@@ -110,6 +119,8 @@ def _engine(path: Path, busy_timeout: float, **pool: object) -> Engine:
             )
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        # A statement over many rows keeps what it would need to take them back: not in a file.
+        connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
 
     return engine

@@ -1,17 +1,17 @@
-"""Every read there is. An owner of None stands for anybody: for the engine's own use, never for a request's."""
+"""Every read there is. An owner of None stands for anybody: for the engine's own use, never for a request's.
+
+The statements are built once: building one costs twice what running it does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, desc, func, literal, select, tuple_, union_all
+from sqlalchemy import Connection, bindparam, case, desc, func, literal, select, tuple_, union_all
 
 from turnstream.core.blocks import Block
-from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import NotFound
 from turnstream.store.base import Annotation, Chat, JournalSegment, Query, StoredBlock, Turn
-from turnstream.store.operations.chats import require_chat
 from turnstream.store.rows import (
     annotation_from_row,
     block_from_row,
@@ -24,17 +24,20 @@ from turnstream.store.schema import annotations, blocks, chats, idempotency, jou
 _IDS_PER_SELECT = 500
 
 
+_CHAT = select(chats).where(chats.c.id == bindparam("chat_id"))
+
+
 class GetChat(Query[Chat], frozen=True, kw_only=True):
-    """Raises NotFound."""
+    """Raises NotFound, for another owner's chat too."""
 
     owner: str | None
     chat_id: str
 
     def fetch(self, connection: Connection) -> Chat:
-        statement = select(chats).where(chats.c.id == self.chat_id)
-        if self.owner is not None:
-            statement = statement.where(chats.c.owner == self.owner)
-        return chat_from_row(_found(connection, statement, "no such chat"))
+        row = connection.execute(_CHAT, {"chat_id": self.chat_id}).first()
+        if row is None or self.owner not in {None, row.owner}:
+            raise NotFound("no such chat")
+        return chat_from_row(row)
 
 
 class ListChats(Query[list[Chat]], frozen=True, kw_only=True):
@@ -54,17 +57,28 @@ class ListChats(Query[list[Chat]], frozen=True, kw_only=True):
         return [chat_from_row(row) for row in connection.execute(statement)]
 
 
+_TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
+
+
 class GetTurn(Query[Turn], frozen=True, kw_only=True):
-    """Raises NotFound."""
+    """Raises NotFound, for another owner's turn too."""
 
     owner: str | None
     turn_id: str
 
     def fetch(self, connection: Connection) -> Turn:
-        statement = select(turns).where(turns.c.id == self.turn_id)
-        if self.owner is not None:
-            statement = statement.where(turns.c.owner == self.owner)
-        return turn_from_row(_found(connection, statement, "no such turn"))
+        row = connection.execute(_TURN, {"turn_id": self.turn_id}).first()
+        if row is None or self.owner not in {None, row.owner}:
+            raise NotFound("no such turn")
+        return turn_from_row(row)
+
+
+# A user turn and its answer may have the same time: the user's is the first of them.
+_TURNS_OF_CHAT = (
+    select(turns)
+    .where(turns.c.chat_id == bindparam("chat_id"))
+    .order_by(turns.c.created_at, desc(turns.c.role), turns.c.id)
+)
 
 
 class ListTurns(Query[list[Turn]], frozen=True, kw_only=True):
@@ -74,14 +88,19 @@ class ListTurns(Query[list[Turn]], frozen=True, kw_only=True):
     chat_id: str
 
     def fetch(self, connection: Connection) -> list[Turn]:
-        if self.owner is not None:
-            require_chat(connection, self.owner, self.chat_id)
-        else:
-            _found(connection, select(chats.c.id).where(chats.c.id == self.chat_id), "no such chat")
-        # A user turn and its answer may have the same time: the user's is the first of them.
-        order = (turns.c.created_at, desc(turns.c.role), turns.c.id)
-        rows = connection.execute(select(turns).where(turns.c.chat_id == self.chat_id).order_by(*order))
-        return [turn_from_row(row) for row in rows]
+        GetChat(owner=self.owner, chat_id=self.chat_id).fetch(connection)
+        return [turn_from_row(row) for row in connection.execute(_TURNS_OF_CHAT, {"chat_id": self.chat_id})]
+
+
+_BLOCKS = select(blocks).where(blocks.c.turn_id == bindparam("turn_id")).order_by(blocks.c.sequence)
+_BLOCKS_AFTER = _BLOCKS.where(
+    blocks.c.sequence >= bindparam("from_block"), blocks.c.last_seq > bindparam("seq")
+).limit(bindparam("most"))
+_BLOCKS_OF_TURNS = (
+    select(blocks)
+    .where(blocks.c.turn_id.in_(bindparam("turn_ids", expanding=True)))
+    .order_by(blocks.c.turn_id, blocks.c.sequence)
+)
 
 
 class BlocksAfter(Query[list[StoredBlock]], frozen=True, kw_only=True):
@@ -93,17 +112,27 @@ class BlocksAfter(Query[list[StoredBlock]], frozen=True, kw_only=True):
     from_block: int = 0
 
     def fetch(self, connection: Connection) -> list[StoredBlock]:
-        statement = (
-            select(blocks)
-            .where(
-                blocks.c.turn_id == self.turn_id,
-                blocks.c.sequence >= self.from_block,
-                blocks.c.last_seq > self.seq,
-            )
-            .order_by(blocks.c.sequence)
-            .limit(self.limit)
-        )
-        return [block_from_row(row) for row in connection.execute(statement)]
+        values = {
+            "turn_id": self.turn_id,
+            "seq": self.seq,
+            "from_block": self.from_block,
+            "most": self.limit,
+        }
+        return [block_from_row(row) for row in connection.execute(_BLOCKS_AFTER, values)]
+
+
+class AllBlocks(Query[list[StoredBlock]], frozen=True, kw_only=True):
+    """A turn's blocks, in order."""
+
+    turn_id: str
+
+    def fetch(self, connection: Connection) -> list[StoredBlock]:
+        return [block_from_row(row) for row in connection.execute(_BLOCKS, {"turn_id": self.turn_id})]
+
+
+_BLOCK_COUNTS = select(func.count(), func.coalesce(func.sum(case((blocks.c.partial, 0), else_=1)), 0)).where(
+    blocks.c.turn_id == bindparam("turn_id")
+)
 
 
 class CountBlocks(Query[tuple[int, int]], frozen=True, kw_only=True):
@@ -112,18 +141,8 @@ class CountBlocks(Query[tuple[int, int]], frozen=True, kw_only=True):
     turn_id: str
 
     def fetch(self, connection: Connection) -> tuple[int, int]:
-        whole = func.coalesce(func.sum(case((blocks.c.partial, 0), else_=1)), 0)
-        statement = select(func.count(), whole).where(blocks.c.turn_id == self.turn_id)
-        total, completed = connection.execute(statement).one()
+        total, completed = connection.execute(_BLOCK_COUNTS, {"turn_id": self.turn_id}).one()
         return total, int(completed)
-
-
-class AllBlocks(Query[list[StoredBlock]], frozen=True, kw_only=True):
-    turn_id: str
-
-    def fetch(self, connection: Connection) -> list[StoredBlock]:
-        statement = select(blocks).where(blocks.c.turn_id == self.turn_id).order_by(blocks.c.sequence)
-        return [block_from_row(row) for row in connection.execute(statement)]
 
 
 class BlocksOfTurns(Query[dict[str, list[StoredBlock]]], frozen=True, kw_only=True):
@@ -132,7 +151,19 @@ class BlocksOfTurns(Query[dict[str, list[StoredBlock]]], frozen=True, kw_only=Tr
     turn_ids: Sequence[str]
 
     def fetch(self, connection: Connection) -> dict[str, list[StoredBlock]]:
-        return _blocks_of_turns(connection, self.turn_ids)
+        found: dict[str, list[StoredBlock]] = {turn_id: [] for turn_id in self.turn_ids}
+        for turn_ids in _portions(list(found)):
+            for row in connection.execute(_BLOCKS_OF_TURNS, {"turn_ids": turn_ids}):
+                found[row.turn_id].append(block_from_row(row))
+        return found
+
+
+_ANNOTATIONS = (
+    select(annotations)
+    .where(annotations.c.turn_id == bindparam("turn_id"), annotations.c.seq > bindparam("after"))
+    .order_by(annotations.c.seq)
+    .limit(bindparam("most"))
+)
 
 
 class AnnotationsAfter(Query[list[Annotation]], frozen=True, kw_only=True):
@@ -143,13 +174,21 @@ class AnnotationsAfter(Query[list[Annotation]], frozen=True, kw_only=True):
     limit: int
 
     def fetch(self, connection: Connection) -> list[Annotation]:
-        statement = (
-            select(annotations)
-            .where(annotations.c.turn_id == self.turn_id, annotations.c.seq > self.seq)
-            .order_by(annotations.c.seq)
-            .limit(self.limit)
-        )
-        return [annotation_from_row(row) for row in connection.execute(statement)]
+        values = {"turn_id": self.turn_id, "after": self.seq, "most": self.limit}
+        return [annotation_from_row(row) for row in connection.execute(_ANNOTATIONS, values)]
+
+
+_path = (
+    select(turns.c.id, turns.c.prev_turn_id, literal(1).label("distance"))
+    .where(turns.c.id == bindparam("turn_id"))
+    .cte("path", recursive=True)
+)
+_path = _path.union_all(
+    select(turns.c.id, turns.c.prev_turn_id, _path.c.distance + 1)
+    .join(_path, turns.c.id == _path.c.prev_turn_id)
+    .where(_path.c.distance < bindparam("depth"))
+)
+_HISTORY = select(turns).join(_path, turns.c.id == _path.c.id).order_by(desc(_path.c.distance))
 
 
 class HistoryPath(Query[list[tuple[Turn, tuple[Block, ...]]]], frozen=True, kw_only=True):
@@ -160,30 +199,35 @@ class HistoryPath(Query[list[tuple[Turn, tuple[Block, ...]]]], frozen=True, kw_o
     depth: int = 2000
 
     def fetch(self, connection: Connection) -> list[tuple[Turn, tuple[Block, ...]]]:
-        path = (
-            select(turns.c.id, turns.c.prev_turn_id, literal(1).label("distance"))
-            .where(turns.c.id == self.turn_id)
-            .cte("path", recursive=True)
-        )
-        path = path.union_all(
-            select(turns.c.id, turns.c.prev_turn_id, path.c.distance + 1)
-            .join(path, turns.c.id == path.c.prev_turn_id)
-            .where(path.c.distance < self.depth)
-        )
-        statement = select(turns).join(path, turns.c.id == path.c.id).order_by(desc(path.c.distance))
-        found = [turn_from_row(row) for row in connection.execute(statement)]
-        stored = _blocks_of_turns(connection, [turn.id for turn in found])
-        return [(turn, tuple(row.block for row in stored[turn.id])) for turn in found]
+        rows = connection.execute(_HISTORY, {"turn_id": self.turn_id, "depth": self.depth})
+        path = [turn_from_row(row) for row in rows]
+        stored = BlocksOfTurns(turn_ids=[turn.id for turn in path]).fetch(connection)
+        return [(turn, tuple(row.block for row in stored[turn.id])) for turn in path]
+
+
+_UNFINISHED = (
+    select(turns)
+    .where(
+        # as the index has it: SQLite then looks at nothing else
+        turns.c.status.in_(["pending", "streaming", "waiting"]),
+        turns.c.role == "assistant",
+    )
+    .order_by(turns.c.created_at, turns.c.id)
+)
 
 
 class UnfinishedTurns(Query[list[Turn]], frozen=True, kw_only=True):
     """Every assistant turn that has not ended, oldest first."""
 
     def fetch(self, connection: Connection) -> list[Turn]:
-        unfinished = turns.c.status.not_in(sorted(TERMINAL_STATUSES))
-        statement = select(turns).where(unfinished, turns.c.role == "assistant")
-        rows = connection.execute(statement.order_by(turns.c.created_at, turns.c.id))
-        return [turn_from_row(row) for row in rows]
+        return [turn_from_row(row) for row in connection.execute(_UNFINISHED)]
+
+
+_JOURNAL = (
+    select(journal)
+    .where(journal.c.turn_id == bindparam("turn_id"))
+    .order_by(journal.c.sequence, journal.c.number)
+)
 
 
 class Journal(Query[list[JournalSegment]], frozen=True, kw_only=True):
@@ -192,12 +236,19 @@ class Journal(Query[list[JournalSegment]], frozen=True, kw_only=True):
     turn_id: str
 
     def fetch(self, connection: Connection) -> list[JournalSegment]:
-        statement = (
-            select(journal)
-            .where(journal.c.turn_id == self.turn_id)
-            .order_by(journal.c.sequence, journal.c.number)
-        )
-        return [segment_from_row(row) for row in connection.execute(statement)]
+        return [segment_from_row(row) for row in connection.execute(_JOURNAL, {"turn_id": self.turn_id})]
+
+
+_IDEMPOTENT = (
+    select(
+        chats.c.owner,
+        idempotency.c.request_hash,
+        idempotency.c.user_turn_id,
+        idempotency.c.assistant_turn_id,
+    )
+    .join(chats, chats.c.id == idempotency.c.chat_id)
+    .where(idempotency.c.chat_id == bindparam("chat_id"), idempotency.c.key == bindparam("key"))
+)
 
 
 class FindIdempotent(Query[tuple[str, str | None, str] | None], frozen=True, kw_only=True):
@@ -208,20 +259,19 @@ class FindIdempotent(Query[tuple[str, str | None, str] | None], frozen=True, kw_
     key: str
 
     def fetch(self, connection: Connection) -> tuple[str, str | None, str] | None:
-        columns = (
-            idempotency.c.request_hash,
-            idempotency.c.user_turn_id,
-            idempotency.c.assistant_turn_id,
-        )
-        statement = (
-            select(*columns)
-            .join(chats, chats.c.id == idempotency.c.chat_id)
-            .where(idempotency.c.chat_id == self.chat_id, idempotency.c.key == self.key)
-        )
-        if self.owner is not None:
-            statement = statement.where(chats.c.owner == self.owner)
-        row = connection.execute(statement).first()
-        return None if row is None else (row.request_hash, row.user_turn_id, row.assistant_turn_id)
+        row = connection.execute(_IDEMPOTENT, {"chat_id": self.chat_id, "key": self.key}).first()
+        if row is None or self.owner not in {None, row.owner}:
+            return None
+        return row.request_hash, row.user_turn_id, row.assistant_turn_id
+
+
+_known = union_all(
+    select(func.max(turns.c.last_seq).label("seq")).where(turns.c.id == bindparam("turn_id")),
+    select(func.max(blocks.c.last_seq)).where(blocks.c.turn_id == bindparam("turn_id")),
+    select(func.max(annotations.c.seq)).where(annotations.c.turn_id == bindparam("turn_id")),
+    select(func.max(journal.c.seq)).where(journal.c.turn_id == bindparam("turn_id")),
+).subquery()
+_LAST_SEQ = select(func.max(_known.c.seq))
 
 
 class LastSeq(Query[int], frozen=True, kw_only=True):
@@ -230,31 +280,7 @@ class LastSeq(Query[int], frozen=True, kw_only=True):
     turn_id: str
 
     def fetch(self, connection: Connection) -> int:
-        known = union_all(
-            select(func.max(turns.c.last_seq).label("seq")).where(turns.c.id == self.turn_id),
-            select(func.max(blocks.c.last_seq)).where(blocks.c.turn_id == self.turn_id),
-            select(func.max(annotations.c.seq)).where(annotations.c.turn_id == self.turn_id),
-            select(func.max(journal.c.seq)).where(journal.c.turn_id == self.turn_id),
-        ).subquery()
-        return connection.execute(select(func.max(known.c.seq))).scalar() or 0
-
-
-def _found(connection: Connection, statement: Select[Any], message: str) -> Row[Any]:
-    row = connection.execute(statement).first()
-    if row is None:
-        raise NotFound(message)
-    return row
-
-
-def _blocks_of_turns(connection: Connection, turn_ids: Sequence[str]) -> dict[str, list[StoredBlock]]:
-    found: dict[str, list[StoredBlock]] = {turn_id: [] for turn_id in turn_ids}
-    for ids in _portions(list(found)):
-        statement = (
-            select(blocks).where(blocks.c.turn_id.in_(ids)).order_by(blocks.c.turn_id, blocks.c.sequence)
-        )
-        for row in connection.execute(statement):
-            found[row.turn_id].append(block_from_row(row))
-    return found
+        return connection.execute(_LAST_SEQ, {"turn_id": self.turn_id}).scalar() or 0
 
 
 def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:

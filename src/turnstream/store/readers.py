@@ -6,13 +6,13 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from sqlite3 import Connection as DriverConnection
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
 from turnstream.errors import RequestError, StoreError
 from turnstream.store.base import Query
-from turnstream.store.connections import describe_failure
+from turnstream.store.connections import describe_failure, driver_connection
 
 Result = TypeVar("Result")
 
@@ -77,7 +77,7 @@ class _Reading:
             with self._lock:
                 if self._interrupted:
                     return None
-                self._driver = cast("DriverConnection", connection.connection.driver_connection)
+                self._driver = driver_connection(connection)
             try:
                 with connection.begin():
                     return self._query.fetch(connection)

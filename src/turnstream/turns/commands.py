@@ -207,8 +207,8 @@ class Commands:
         now = now_microseconds()
         user, user_blocks = _user_turn(owner, request, now) if with_user_turn else (None, ())
         assistant = _assistant_turn(owner, request, user, now)
-        executor = self._executor(assistant, source)
-        self.registry.launch(executor)
+        executor = self._executor(assistant)
+        self.registry.launch(executor, source)
         try:
             started = await self.store.write(
                 StartTurns(
@@ -231,14 +231,14 @@ class Commands:
         executor.begin(start_event(assistant))
         return Started(user, user_blocks, assistant)
 
-    def _executor(self, turn: Turn, source: TurnSource) -> Executor:
+    def _executor(self, turn: Turn) -> Executor:
         log = TurnLog(
             turn.id,
             turn.generation,
             self._encoder(turn.id, turn.generation),
             ring_limit=self._options.ring_limit,
         )
-        return Executor(turn, log, source, self.store, debug=self._options.debug)
+        return Executor(turn, log, self.store, debug=self._options.debug)
 
 
 def idempotency_conflict() -> Conflict:

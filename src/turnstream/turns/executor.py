@@ -21,7 +21,7 @@ from turnstream.core.accumulator import Accumulator, CutBlock
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TERMINAL_STATUSES
-from turnstream.core.stream_events import StopReason, StreamEvent
+from turnstream.core.stream_events import MessageStop, StopReason, StreamEvent
 from turnstream.core.turn_events import (
     Data,
     Notice,
@@ -69,9 +69,7 @@ class _Stopped(Exception):
 class Executor:
     """Runs one turn; `run` is the body of its only task. Safe to ask for anything from the same event loop."""
 
-    def __init__(
-        self, turn: Turn, log: TurnLog, source: TurnSource, store: Store, *, debug: bool = False
-    ) -> None:
+    def __init__(self, turn: Turn, log: TurnLog, store: Store, *, debug: bool = False) -> None:
         self.turn = turn
         self.log = log
         self.accumulator = Accumulator()
@@ -83,7 +81,6 @@ class Executor:
         self.last_progress = asyncio.get_running_loop().time()
         self.ended = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
-        self._source = source
         self._store = store
         self._debug = debug
         self._committed = asyncio.Event()
@@ -131,18 +128,18 @@ class Executor:
 
     # -- the task ------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, source: TurnSource) -> None:
         """Write the turn to its end. Never raises but for a cancellation that is not ours."""
         try:
-            outcome = await self._outcome()
+            outcome = await self._outcome(source)
             await self._committed.wait()
             await self._finish(outcome)
         finally:
             self.ended.set()
 
-    async def _outcome(self) -> Outcome:
+    async def _outcome(self, source: TurnSource) -> Outcome:
         try:
-            return await self._generate()
+            return await self._generate(source)
         except _Stopped:
             return STOPPED[self._stop or "cancelled"]
         except TurnstreamError as error:
@@ -151,15 +148,20 @@ class Executor:
             logger.exception("turn %s failed unexpectedly", self.turn.id)
             return self._failed(error)
 
-    async def _generate(self) -> Outcome:
+    async def _generate(self, source: TurnSource) -> Outcome:
         step = 0
         stop_reason: StopReason | None = None
-        while (stream := self._source.step(step)) is not None:
-            stop_reason = await self._run_step(step, stream)
+        while (stream := source.step(step)) is not None:
+            stop = await self._run_step(step, stream)
+            if stop is None and source.needs_end_marker:
+                raise StreamIncomplete("the model's answer ended without its end marker")
+            stop_reason = stop.stop_reason if stop is not None else "end_turn"
+            self.log.append([StepStop(step, stop_reason)])
             step += 1
-        return Outcome("complete", stop_reason or "end_turn")
+        return Outcome("complete", stop_reason)
 
-    async def _run_step(self, step: int, stream: AbstractAsyncContextManager[Batches]) -> StopReason | None:
+    async def _run_step(self, step: int, stream: AbstractAsyncContextManager[Batches]) -> MessageStop | None:
+        """Read one step's stream to its end; the model's end marker, if there was one."""
         self.usage = self.usage.plus(self.accumulator.usage)
         self.accumulator = Accumulator(self.accumulator.next_sequence)
         batches = await self._interruptibly(stream.__aenter__())
@@ -176,11 +178,7 @@ class Executor:
         await self._advance([])
         if accumulator.error is not None:
             raise stream_error(accumulator.error)
-        if accumulator.stop is None and self._source.needs_end_marker:
-            raise StreamIncomplete("the model's answer ended without its end marker")
-        stop_reason = accumulator.stop.stop_reason if accumulator.stop is not None else None
-        self.log.append([StepStop(step, stop_reason)])
-        return stop_reason
+        return accumulator.stop
 
     async def _read_all(self, batches: Batches) -> None:
         loop = asyncio.get_running_loop()
@@ -257,11 +255,12 @@ class Executor:
 
     async def _show_own(self, event: TurnEvent) -> None:
         """Show an event of the source's own; a lasting one is stored first."""
+        encoded = msgspec.json.encode(event)  # what cannot be encoded fails here, before it has a number
         lasting = isinstance(event, _LASTING) or (isinstance(event, Data) and not event.transient)
         if lasting:
             self._saving = True
             try:
-                row = Annotation(self.turn.id, self.log.head + 1, msgspec.json.encode(event))
+                row = Annotation(self.turn.id, self.log.head + 1, encoded)
                 await self._write(
                     SaveAnnotations(turn_id=self.turn.id, generation=self.turn.generation, rows=(row,))
                 )

@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from turnstream.core.turn_events import Notice
 from turnstream.errors import StoreError, Unavailable
 from turnstream.store.base import JournalSegment, Store
 from turnstream.turns.executor import Executor
+from turnstream.turns.source import TurnSource
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +20,15 @@ DRAINING = Notice(
     "draining", "the server is being stopped; when the connection closes, resume with your last id"
 )
 MAX_RETAINED = 10_000
+MAX_RETAINED_BYTES = 64 * 1024 * 1024
+"""What ended turns may keep in memory, by number and by the size of their rings; the oldest go first."""
 SWEEP_INTERVAL = 1.0
+
+
+class _Ended(NamedTuple):
+    at: float
+    size: int
+    executor: Executor
 
 
 class Registry:
@@ -38,8 +48,9 @@ class Registry:
         self._retention = retention
         self._orphan_timeout = orphan_timeout
         self._active: dict[str, Executor] = {}
-        self._ended: OrderedDict[str, tuple[float, Executor]] = OrderedDict()
-        """Ended executors with the time of their end, oldest first."""
+        self._ended: OrderedDict[str, _Ended] = OrderedDict()
+        """Ended executors, oldest first."""
+        self._retained_bytes = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -52,7 +63,7 @@ class Registry:
         if (executor := self._active.get(turn_id)) is not None:
             return executor
         ended = self._ended.get(turn_id)
-        return ended[1] if ended is not None else None
+        return ended.executor if ended is not None else None
 
     def admit(self) -> None:
         """Raises Unavailable when no more turns may start: draining, or too many at work."""
@@ -61,13 +72,13 @@ class Registry:
         if len(self._active) >= self._max_active:
             raise Unavailable(f"{self._max_active} turns are being written already: try again later")
 
-    def launch(self, executor: Executor) -> None:
-        """Start an executor's task, and keep it until it has ended. Raises Unavailable."""
+    def launch(self, executor: Executor, source: TurnSource) -> None:
+        """Start an executor's task on `source`, and keep it until it has ended. Raises Unavailable."""
         self.admit()
         turn_id = executor.turn.id
         self._active[turn_id] = executor
         self._idle.clear()
-        executor.task = asyncio.get_running_loop().create_task(executor.run(), name=f"turn {turn_id}")
+        executor.task = asyncio.get_running_loop().create_task(executor.run(source), name=f"turn {turn_id}")
         executor.task.add_done_callback(lambda _task: self._retire(executor))
 
     def _retire(self, executor: Executor) -> None:
@@ -75,14 +86,18 @@ class Registry:
         self._active.pop(turn_id, None)
         if not self._active:
             self._idle.set()
+        executor.ended.set()  # also when its task never began
         if executor.outcome is not None:
-            self._ended[turn_id] = (asyncio.get_running_loop().time(), executor)
-            while len(self._ended) > MAX_RETAINED:
-                self._ended.popitem(last=False)
+            ended = _Ended(asyncio.get_running_loop().time(), executor.log.ring.size, executor)
+            self._ended[turn_id] = ended
+            self._retained_bytes += ended.size
+            while len(self._ended) > MAX_RETAINED or self._retained_bytes > MAX_RETAINED_BYTES:
+                self.forget(next(iter(self._ended)))
 
     def forget(self, turn_id: str) -> None:
-        """Drop an ended executor (its chat was deleted)."""
-        self._ended.pop(turn_id, None)
+        """Drop an ended executor: the store has what it said."""
+        if (ended := self._ended.pop(turn_id, None)) is not None:
+            self._retained_bytes -= ended.size
 
     def active_in(self, chat_id: str) -> list[Executor]:
         """The executors at work in one chat."""
@@ -109,14 +124,16 @@ class Registry:
                     "turn %s was silent for %.0f s: ending it", executor.turn.id, self._orphan_timeout
                 )
                 executor.stop("orphaned")
-        unsaved = [executor for _, executor in self._ended.values() if executor.unsaved is not None]
-        for executor in unsaved:
-            await self._save_end(executor)
+        await self._save_ends()
         while self._ended:
-            turn_id, (ended_at, executor) = next(iter(self._ended.items()))
-            if now - ended_at < self._retention or executor.unsaved is not None:
+            turn_id, ended = next(iter(self._ended.items()))
+            if now - ended.at < self._retention or ended.executor.unsaved is not None:
                 break
-            del self._ended[turn_id]
+            self.forget(turn_id)
+
+    async def _save_ends(self) -> None:
+        unsaved = [ended.executor for ended in self._ended.values() if ended.executor.unsaved is not None]
+        await asyncio.gather(*(self._save_end(executor) for executor in unsaved))
 
     async def _save_end(self, executor: Executor) -> None:
         try:
@@ -143,5 +160,4 @@ class Registry:
         for executor in executors:
             executor.stop("shutdown")
         await asyncio.gather(*(executor.ended.wait() for executor in executors))
-        for executor in [executor for _, executor in self._ended.values() if executor.unsaved is not None]:
-            await self._save_end(executor)
+        await self._save_ends()

@@ -75,6 +75,7 @@ class AnthropicDecoder:
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
         self._input_counted = False
+        self._usage_fields: set[str] = set()
         self._raw_blocks: set[int] = set()
         self._last_index = 0
 
@@ -95,10 +96,10 @@ class AnthropicDecoder:
                 continue
             delta = event.delta
             kind = delta.type
-            if raw_blocks and event.index in raw_blocks:
-                self._decode_other(name, payload, events)
-            elif kind == "text_delta":
+            if kind == "text_delta":
                 append(TextDelta(event.index, delta.text))
+            elif raw_blocks and event.index in raw_blocks:
+                self._decode_other(name, payload, events)
             elif kind == "input_json_delta":
                 append(ToolInputDelta(event.index, delta.partial_json))
             elif kind == "thinking_delta":
@@ -223,6 +224,8 @@ class AnthropicDecoder:
         kind = delta.get("type")
         if kind == "text_delta":
             events.append(TextDelta(index, _text(delta, "text")))
+        elif kind == "signature_delta":
+            events.append(SignatureDelta(index, mend_surrogates(_text(delta, "signature"))))
         elif kind == "compaction_delta":
             fields = mend_surrogates({key: value for key, value in delta.items() if key != "type"})
             events.append(ContentDelta(index, fields))
@@ -232,8 +235,6 @@ class AnthropicDecoder:
             events.append(ThinkingDelta(index, _text(delta, "thinking")))
         elif kind == "input_json_delta":
             events.append(ToolInputDelta(index, _text(delta, "partial_json")))
-        elif kind == "signature_delta":
-            events.append(SignatureDelta(index, mend_surrogates(_text(delta, "signature"))))
         elif kind == "citations_delta":
             events.append(ContentDelta(index, {"citations": [mend_surrogates(delta.get("citation"))]}))
         else:
@@ -267,7 +268,9 @@ class AnthropicDecoder:
         usage: Usage | None = None
         reported: dict[str, Any] | None = None
         if isinstance(raw, dict):
-            reported = {key: value for key, value in cast(dict[str, Any], raw).items() if value is not None}
+            fields = cast(dict[str, Any], raw).items()
+            reported = {k: v for k, v in fields if v is not None or k not in self._usage_fields}
+            self._usage_fields |= reported.keys()
             usage = parse_usage(reported)
             if self._input_counted and usage.input_tokens == 0:
                 usage = msgspec.structs.replace(usage, input_tokens=None)

@@ -39,6 +39,19 @@ _EVENT_FIELDS = frozenset({"context_management", "input_transformations"})
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
 
 
+def _delta_template(kind: bytes, field: bytes) -> bytes:
+    event = b'{"type":"content_block_delta","index":%%d,"delta":{"type":"%b","%b":%%b}}' % (kind, field)
+    return encode_event(event, event=b"content_block_delta")
+
+
+_DELTAS = {
+    TextDelta: _delta_template(b"text_delta", b"text"),
+    ThinkingDelta: _delta_template(b"thinking_delta", b"thinking"),
+    ToolInputDelta: _delta_template(b"input_json_delta", b"partial_json"),
+}
+"""Frames of the events that make up nearly all of a stream, but for the block's number and the text."""
+
+
 class _OutgoingBlock:
     """A block that has begun. Its frames wait here while an earlier block is open."""
 
@@ -136,14 +149,8 @@ class AnthropicEncoder:
             implied != "text" or block.block_type in ("thinking", "tool_use")
         ):
             block = self._open_implicitly(event.index, implied)
-        match event:
-            case TextDelta():
-                delta = {"type": "text_delta", "text": event.text}
-            case ThinkingDelta():
-                delta = {"type": "thinking_delta", "thinking": event.text}
-            case ToolInputDelta():
-                delta = {"type": "input_json_delta", "partial_json": event.partial_json}
-        self._write_delta(block, delta)
+        text = event.partial_json if isinstance(event, ToolInputDelta) else event.text
+        self._write_block(block, _DELTAS[type(event)] % (block.number, encode_json(text)))
 
     def _encode_content(self, event: ContentDelta) -> None:
         block = self._open_block(event.index, "provider")
@@ -151,12 +158,14 @@ class AnthropicEncoder:
         if block.block_type == "provider" and "deltas" not in content:
             self._write_delta(block, {"type": f"{block.kind}_delta", **content})
             return
-        for citation in content.get("citations", ()):
+        for citation in content.get("citations") or ():
             self._write_delta(block, {"type": "citations_delta", "citation": citation})
-        for delta in content.get("deltas", ()):
+        for delta in content.get("deltas") or ():
             self._write_delta(block, delta)
 
     def _keep_metadata(self, event: Metadata) -> None:
+        if self._usage or self._metadata:
+            self._write_start()
         self._usage |= dump_usage(event.usage, event.raw)
         if event.provider_metadata is not None:
             self._metadata |= event.provider_metadata

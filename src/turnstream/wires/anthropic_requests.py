@@ -31,7 +31,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     params = request.params
     body: dict[str, Any] = {key: value for key, value in params.items() if key not in _OUR_PARAMS}
     thinking = _dump_thinking(params.get("thinking"))
-    body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + (thinking or {}).get("budget_tokens", 0))
+    budget = (thinking or {}).get("budget_tokens")
+    body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0))
     body |= {"model": request.model, "messages": _dump_messages(request.messages), "stream": True}
     if request.system:
         body["system"] = request.system
@@ -39,9 +40,12 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["stop_sequences"] = params["stop"]
     if thinking is not None:
         body["thinking"] = thinking
-    tools = [_dump_tool(tool) for tool in request.tools]
-    if tools or "tools" in body:
-        body["tools"] = [*tools, *body.get("tools", ())]
+    given_tools = params.get("tools")
+    tools: list[Any] = [_dump_tool(tool) for tool in request.tools]
+    if isinstance(given_tools, list):
+        tools += cast(list[Any], given_tools)
+    if tools:
+        body["tools"] = tools
         if (choice := _dump_tool_choice(params.get("tool_choice"))) is not None:
             body["tool_choice"] = choice
     headers = {

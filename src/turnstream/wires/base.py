@@ -74,7 +74,9 @@ class Wire(Protocol):
     name: str
     content_type: Literal["text/event-stream", "application/x-ndjson"]
 
-    def decoder(self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail") -> Decoder:
+    def decoder(
+        self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
+    ) -> Decoder:
         """Decodes one streamed response. `skip` drops malformed events with a notice instead of failing (E6)."""
         ...
 

@@ -27,12 +27,18 @@ def decode_json(data: bytes) -> Any:
 
 
 def mend_surrogates(value: Any) -> Any:
-    """`value`, a decoded JSON text, with every lone surrogate in it replaced by U+FFFD."""
+    """`value`, a decoded JSON text, with every lone surrogate in it replaced by U+FFFD.
+
+    Raises ValueError where it is nested more deeply than it could be encoded again.
+    """
     try:
-        msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        text = json.dumps(value, ensure_ascii=False)
-        return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+        try:
+            msgspec.json.encode(value)
+        except UnicodeEncodeError:
+            text = json.dumps(value, ensure_ascii=False)
+            return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     return value
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+from turnstream.core.sse import ServerSentEvent
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -21,6 +22,7 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent
 from turnstream.wires.lenient_json import decode_json
 from turnstream.wires.openai_chat_chunks import ToolCallDelta
+from turnstream.wires.openai_chat_template import Template
 
 LEGACY_POSITION = -1
 """The place of the one call of a legacy `function_call`."""
@@ -59,6 +61,7 @@ class ToolCalls:
         self._by_id: dict[str, _Call] = {}
         self._all: list[_Call] = []
         self._open: list[_Call] = []
+        self._last_taken: _Call | None = None
 
     def __bool__(self) -> bool:
         """Whether the model has called any tool."""
@@ -67,6 +70,11 @@ class ToolCalls:
     @property
     def any_open(self) -> bool:
         return bool(self._open)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether more of the call that the last fragment was for may come."""
+        return self._last_taken is not None and self._last_taken.open
 
     def take(self, delta: ToolCallDelta, message_id: str, events: list[StreamEvent]) -> None:
         """Add what a fragment of a call means. Raises MalformedEvent for arguments of a call that has ended."""
@@ -79,6 +87,7 @@ class ToolCalls:
             call = self._begin(delta.index, given_id, name, events, message_id)
         elif given_id != call.given_id or name != call.name:
             self._amend(call, given_id, name, events)
+        self._last_taken = call
         if not arguments:
             return
         if call.open:
@@ -86,6 +95,19 @@ class ToolCalls:
             events.append(ToolInputDelta(call.index, arguments))
         elif not arguments.isspace():
             raise MalformedEvent("arguments for a tool call that had ended")
+
+    def take_plain(
+        self, template: Template, frames: list[ServerSentEvent], position: int, events: list[StreamEvent]
+    ) -> int:
+        """Take plain fragments of the call that the last fragment was for; return the place of the first other frame."""
+        call = self._last_taken
+        assert call is not None
+        known = len(events)
+        position = template.read(frames, position, call.index, events)
+        call.arguments.extend(
+            event.partial_json for event in events[known:] if isinstance(event, ToolInputDelta)
+        )
+        return position
 
     def stop_whole(self, events: list[StreamEvent]) -> None:
         """Another block begins: stop the calls whose arguments are whole."""

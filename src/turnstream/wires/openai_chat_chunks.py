@@ -73,9 +73,23 @@ decode_typed = msgspec.json.Decoder(Chunk).decode
 """The fast way. Raises ValueError or RecursionError where the loose one must be tried."""
 
 _REASONING = ("reasoning_content", "reasoning_text", "thinking")
-_KNOWN_OF_A_DELTA = frozenset({field.encode_name for field in msgspec.structs.fields(Delta)} | set(_REASONING))
+_KNOWN_OF_A_DELTA = frozenset(
+    {field.encode_name for field in msgspec.structs.fields(Delta)} | set(_REASONING)
+)
 _KNOWN_OF_A_CHUNK = frozenset(
-    {"id", "object", "created", "model", "choices", "usage", "citations", "search_results", "obfuscation", "p", "error"}
+    {
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "citations",
+        "search_results",
+        "obfuscation",
+        "p",
+        "error",
+    }
 )
 _KNOWN_OF_A_CHOICE = frozenset(
     {"index", "delta", "message", "finish_reason", "usage", "logprobs", "token_ids", "text", "error", "seed"}
@@ -130,7 +144,9 @@ def decode_loosely(value: JsonObject, *, whole: bool) -> Chunk:
     raw_choices = value.get("choices")
     choices: list[Choice] | None = None
     if is_list(raw_choices):
-        choices = [choice for item in raw_choices if is_object(item) for choice in _choices_of(item, whole)]
+        choices = [
+            choice for item in raw_choices if is_object(item) for choice in _choices_of(item, whole=whole)
+        ]
     return Chunk(
         choices=choices,
         id=_mended_text(value.get("id")),
@@ -148,9 +164,8 @@ def leftovers(value: JsonObject) -> JsonObject:
     found = {key: item for key, item in value.items() if key not in _KNOWN_OF_A_CHUNK and not is_blank(item)}
     choices = value.get("choices")
     if is_list(choices) and choices and is_object(choices[0]):
-        for key, item in choices[0].items():
-            if key not in _KNOWN_OF_A_CHOICE and not is_blank(item):
-                found[key] = item
+        first = choices[0].items()
+        found |= {key: item for key, item in first if key not in _KNOWN_OF_A_CHOICE and not is_blank(item)}
     return mend_surrogates(found)
 
 
@@ -158,7 +173,7 @@ def _items(value: JsonObject | list[Any]) -> Any:
     return value.values() if isinstance(value, dict) else value
 
 
-def _choices_of(item: JsonObject, whole: bool) -> list[Choice]:
+def _choices_of(item: JsonObject, *, whole: bool) -> list[Choice]:
     """A choice; several of one index where its content is a list of parts."""
     raw = item.get("delta")
     if not is_object(raw):
@@ -182,7 +197,9 @@ def _deltas_of(raw: JsonObject) -> list[Delta]:
         content=None if parts else as_text(content),
         reasoning_content=next((text for name in _REASONING if (text := as_text(raw.get(name)))), None),
         reasoning=as_text(raw.get("reasoning")),
-        tool_calls=[_tool_call(call) for call in tool_calls if is_object(call)] if is_list(tool_calls) else None,
+        tool_calls=[_tool_call(call) for call in tool_calls if is_object(call)]
+        if is_list(tool_calls)
+        else None,
         reasoning_details=_mended_list(raw.get("reasoning_details")),
         refusal=as_text(raw.get("refusal")),
         annotations=_mended_list(raw.get("annotations")),
@@ -221,7 +238,9 @@ def _tool_call(call: JsonObject) -> ToolCallDelta:
     function = call.get("function")
     if not is_object(function) and is_object(custom := call.get("custom")):
         function = {"name": custom.get("name"), "arguments": custom.get("input")}
-    return ToolCallDelta(index if isinstance(index, int) else None, _mended_text(call.get("id")), _function(function))
+    return ToolCallDelta(
+        index if isinstance(index, int) else None, _mended_text(call.get("id")), _function(function)
+    )
 
 
 def _function(value: Any) -> FunctionDelta | None:

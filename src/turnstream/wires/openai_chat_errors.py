@@ -30,7 +30,9 @@ from turnstream.errors import (
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.openai_chat_chunks import as_text, is_list, is_object
 
-ErrorKind: TypeAlias = Literal["internal_server", "service_unavailable", "throttling", "validation", "model_stream"]
+ErrorKind: TypeAlias = Literal[
+    "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
+]
 QUOTA_CODE = "insufficient_quota"
 
 _WORDS_LIMIT = 4000
@@ -90,7 +92,13 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
     524: ProviderTimeout,
     529: Overloaded,
 }
-_CONTEXT_WORDS = ("context length", "context window", "prompt is too long", "too many tokens", "maximum context")
+_CONTEXT_WORDS = (
+    "context length",
+    "context window",
+    "prompt is too long",
+    "too many tokens",
+    "maximum context",
+)
 _QUOTA_PARTS = ("quota", "billing", "insufficient_balance")
 _KINDS: dict[type[ProviderError], ErrorKind] = {
     RateLimited: "throttling",
@@ -174,7 +182,9 @@ def classify(reported: ReportedError) -> type[ProviderError]:
 def stream_error(reported: ReportedError) -> StreamError:
     """The StreamEvent of a failure reported inside a stream."""
     found = classify(reported)
-    kind: ErrorKind = "model_stream" if reported.code == "tool_use_failed" else _KINDS.get(found, "validation")
+    kind: ErrorKind = (
+        "model_stream" if reported.code == "tool_use_failed" else _KINDS.get(found, "validation")
+    )
     return StreamError(kind, _code_of(reported, found), reported.words, reported.status)
 
 
@@ -206,13 +216,13 @@ def encode_error(error: ProviderError) -> tuple[int, bytes]:
     return status, encode_json(body)
 
 
-def error_chunk(code: str, message: str) -> bytes:
-    """The in-band form: the JSON of the event that ends a failed stream."""
-    for found, (status, kind, spoken) in _SPOKEN.items():
+def error_object(code: str, message: str) -> dict[str, Any]:
+    """The JSON of the event with which a stream fails. `code` is ours."""
+    for found, (_, kind, spoken) in _SPOKEN.items():
         if found.code == code:
-            return encode_json({"error": {"message": message, "type": kind, "code": spoken or code, "status": status}})
+            return {"error": {"message": message, "type": kind, "param": None, "code": spoken}}
     kind = "server_error" if code == ProviderFailed.code else code
-    return encode_json({"error": {"message": message, "type": kind, "code": code, "status": 500}})
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 def _spoken(error: ProviderError) -> tuple[int, dict[str, Any]]:
@@ -221,8 +231,7 @@ def _spoken(error: ProviderError) -> tuple[int, dict[str, Any]]:
     )
     if error.code == QUOTA_CODE:
         kind = code = QUOTA_CODE
-    message = error.detail or error.message
-    return status, {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return status, {"error": {"message": error.message, "type": kind, "param": None, "code": code}}
 
 
 def _read_fields(value: dict[str, Any]) -> ReportedError:

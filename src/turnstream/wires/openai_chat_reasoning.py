@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from turnstream.core.blocks import Content
 from turnstream.wires.openai_chat_chunks import JsonObject, is_blank, is_object, kept
 
 _TEXT_FIELDS = {"reasoning.text": "text", "reasoning.summary": "summary"}
@@ -36,9 +37,10 @@ class ReasoningDetails:
                 last[key] = value
         return _sign(last, detail)
 
-    def whole(self) -> list[JsonObject]:
+    def content(self) -> Content:
+        """What the thinking block gains: the details, whole."""
         self._join()
-        return self._details
+        return {"provider_metadata": {"reasoning_details": self._details}}
 
     def begins_another(self, details: list[JsonObject]) -> bool:
         """Whether the text among `details` belongs to another thought than the one collected here."""
@@ -46,7 +48,10 @@ class ReasoningDetails:
             return False
         index = self._details[-1].get("index")
         return any(
-            detail_text(detail) and isinstance(other := detail.get("index"), int) and index is not None and other != index
+            detail_text(detail)
+            and isinstance(other := detail.get("index"), int)
+            and index is not None
+            and other != index
             for detail in details
         )
 
@@ -71,7 +76,9 @@ def detail_text(detail: JsonObject) -> str:
 
 
 def _says_something(detail: JsonObject) -> bool:
-    return not all(is_blank(item) for key, item in detail.items() if key not in ("type", "format", "index", "id"))
+    return not all(
+        is_blank(item) for key, item in detail.items() if key not in ("type", "format", "index", "id")
+    )
 
 
 def _continues(last: JsonObject, detail: JsonObject) -> bool:
@@ -79,7 +86,8 @@ def _continues(last: JsonObject, detail: JsonObject) -> bool:
     if last.get("type") != detail.get("type") or last.get("signature"):
         return False
     return all(
-        last.get(key) is None or detail.get(key) is None or last[key] == detail[key] for key in ("index", "id", "format")
+        last.get(key) is None or detail.get(key) is None or last[key] == detail[key]
+        for key in ("index", "id", "format")
     )
 
 

@@ -1,103 +1,137 @@
 """A short cut for the plain events that make up nearly all of a stream.
 
-A provider repeats the same JSON around every token: two plain events of one message differ only in one string, and,
-with some vendors, in padding at the end. A template holds the bytes around that string. Where an event begins and ends
-with them, what is between is all that can differ; if that is exactly one JSON string, the event means what the one
-meant from which the template was learnt, with that string. Everything else is decoded in full.
+A provider repeats the same JSON around every token: two plain events of one block differ only in one string and, with
+some vendors, in padding at the end. A template holds the bytes around that string, learnt from an event that was
+decoded in full. What begins and ends with them differs from that event in what is between at most; if that is exactly
+one JSON string, it means what that event meant, with this string. Everything else is decoded in full, which also ends
+the template's life: so it is never used in another state of the message than that in which it was learnt.
 
-Measured on events of 290 bytes: 0.25 µs, against 0.9 in full.
+Measured on events of 290 bytes, framing aside: 0.4 µs, against 1.7 in full.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import msgspec
 
-from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta
-from turnstream.wires.openai_chat_chunks import ABSENT, Chunk, decode_typed
+from turnstream.core.sse import ServerSentEvent
+from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta, ToolInputDelta
+from turnstream.wires.openai_chat_chunks import ABSENT, Chunk, Delta, FunctionDelta, decode_typed
 
-_FIELDS: dict[str, type[TextDelta] | type[ThinkingDelta]] = {
+DeltaEvent: TypeAlias = type[TextDelta] | type[ThinkingDelta] | type[ToolInputDelta]
+
+_TEXT_FIELDS: dict[str, DeltaEvent] = {
     "content": TextDelta,
     "reasoning_content": ThinkingDelta,
     "reasoning": ThinkingDelta,
 }
 _PADDING = re.compile(rb',"(?:obfuscation|p)":"[A-Za-z0-9]*"\}\Z')
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _PROBE = "\x01probe"
+_PROBE_JSON = rb'"\u0001probe"'
 
 _decode_string = msgspec.json.Decoder(str).decode
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 class Template:
-    """The bytes around the text of one stream's plain events. `event` makes the event of such a text."""
+    """The bytes around the text of a block's plain events. `hits` counts those that it has read."""
 
-    __slots__ = ("_before", "_length_before", "_marker", "_padded", "event")
+    __slots__ = ("_after", "_before", "_event", "_padded", "hits")
 
-    def __init__(self, before: bytes, after: bytes, padding: bytes, event: type[TextDelta] | type[ThinkingDelta]) -> None:
+    def __init__(self, before: bytes, after: bytes, padding: bytes, event: DeltaEvent) -> None:
         self._before = before
-        self._length_before = len(before)
         self._padded = bool(padding)
-        self._marker = after[:-1] + padding if padding else after
-        self.event = event
+        self._after = after[:-1] + padding if padding else after
+        self._event = event
+        self.hits = 0
 
-    def read(self, payload: bytes) -> str | None:
-        """The text, if `payload` is such an event, else None."""
-        if not payload.startswith(self._before):
-            return None
-        if self._padded:
-            end = payload.rfind(self._marker, self._length_before)
-            if end < 0 or not _is_padding(payload[end + len(self._marker) :]):
-                return None
-        elif payload.endswith(self._marker):
-            end = len(payload) - len(self._marker)
+    def read(
+        self, frames: Sequence[ServerSentEvent], position: int, index: int, events: list[StreamEvent]
+    ) -> int:
+        """Append the events of block `index` that `frames` from `position` on stand for, as far as they are plain;
+        return the place of the first that is not."""
+        before, after, event, padded = self._before, self._after, self._event, self._padded
+        start = len(before)
+        stop = -len(after)
+        place = position
+        for place in range(position, len(frames)):
+            name, payload, _ = frames[place]
+            if name is not None or not payload.startswith(before):
+                break
+            if padded:
+                stop = payload.find(after, start)
+                if stop < 0 or not _is_padding(payload[stop + len(after) :]):
+                    break
+            elif not payload.endswith(after):
+                break
+            try:
+                text = _decode_string(payload[start:stop])
+            except ValueError:
+                break
+            if not text:
+                break
+            events.append(event(index, text))
         else:
-            return None
-        try:
-            return _decode_string(payload[self._length_before : end])
-        except ValueError:
-            return None
+            place = len(frames)
+        self.hits += place - position
+        return place
 
 
 def learn_template(payload: bytes, chunk: Chunk) -> Template | None:
-    """The template of `payload`, whose decoded form is `chunk`, or None where it is not a plain event."""
-    field = _only_text(chunk)
-    if field is None:
+    """The template of `payload`, whose decoded form is `chunk`, or None where it is no plain event."""
+    found = _only_string(chunk)
+    if found is None:
         return None
+    owner, field, event = found
     body, padding = payload, b""
     if (match := _PADDING.search(payload)) is not None:
         body = payload[: match.start()] + b"}"
         padding = match[0][: match[0].index(b':"') + 2]
     for key in re.finditer(rb'"%b":\s*(?=")' % field.encode(), body):
         text = _STRING.match(body, key.end())
-        if text is not None and _carries(body[: text.start()], body[text.end() :], chunk, field):
-            return Template(body[: text.start()], body[text.end() :], padding, _FIELDS[field])
+        if text is None:
+            continue
+        before, after = body[: text.start()], body[text.end() :]
+        if _is_between(before, after, chunk, getattr(owner, field)):
+            return Template(before, after, padding, event)
     return None
 
 
-def _only_text(chunk: Chunk) -> str | None:
-    """The name of the field that is all that a chunk brings, if there is one."""
-    choices = chunk.choices
-    if not choices or len(choices) != 1 or (delta := choices[0].delta) is None:
+def _only_string(chunk: Chunk) -> tuple[Delta | FunctionDelta, str, DeltaEvent] | None:
+    """The one string that is all that a chunk brings: what holds it, its field, and the event it makes."""
+    if not chunk.choices or len(chunk.choices) != 1 or (delta := chunk.choices[0].delta) is None:
         return None
-    fields = [name for name in _FIELDS if getattr(delta, name)]
+    choice = chunk.choices[0]
     effects = (
-        chunk.usage, chunk.error, chunk.x_groq, choices[0].finish_reason, choices[0].usage, choices[0].error,
-        delta.tool_calls, delta.reasoning_details, delta.refusal, delta.annotations, delta.function_call, delta.extras,
+        chunk.usage, chunk.error, chunk.x_groq, choice.finish_reason, choice.usage, choice.error,
+        delta.reasoning_details, delta.refusal, delta.annotations, delta.function_call, delta.extras,
     )  # fmt: skip
-    if len(fields) != 1 or any(effects) or chunk.citations is not ABSENT or chunk.search_results is not ABSENT:
+    if any(effects) or chunk.citations is not ABSENT or chunk.search_results is not ABSENT:
         return None
-    return fields[0]
+    fields = [field for field in _TEXT_FIELDS if getattr(delta, field)]
+    if len(fields) == 1 and not delta.tool_calls:
+        return delta, fields[0], _TEXT_FIELDS[fields[0]]
+    if fields or not delta.tool_calls or len(delta.tool_calls) != 1:
+        return None
+    call = delta.tool_calls[0]
+    if call.function is None or call.id or call.function.name or not call.function.arguments:
+        return None
+    return call.function, "arguments", ToolInputDelta
 
 
-def _carries(before: bytes, after: bytes, chunk: Chunk, field: str) -> bool:
-    """Whether another string between `before` and `after` changes this field of the chunk, and nothing else."""
-    probe = decode_typed(before + b'"\\u0001probe"' + after)
-    delta = probe.choices[0].delta if probe.choices else None
-    original = chunk.choices[0].delta if chunk.choices else None
-    if delta is None or original is None or getattr(delta, field) != _PROBE:
+def _is_between(before: bytes, after: bytes, chunk: Chunk, text: str) -> bool:
+    """Whether another string between `before` and `after` changes the one string of the chunk, and nothing else."""
+    try:
+        probe = decode_typed(before + _PROBE_JSON + after)
+    except (ValueError, RecursionError):
         return False
-    setattr(delta, field, getattr(original, field))
+    found = _only_string(probe)
+    if found is None or getattr(found[0], found[1]) != _PROBE:
+        return False
+    setattr(found[0], found[1], text)
     return probe == chunk
 
 

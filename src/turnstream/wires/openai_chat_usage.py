@@ -19,7 +19,9 @@ def read_usage(raw: JsonObject) -> Usage:
         cache_read_tokens=_first_count(
             prompt.get("cached_tokens"), raw.get("prompt_cache_hit_tokens"), raw.get("cached_tokens")
         ),
-        cache_write_tokens=_first_count(prompt.get("cache_write_tokens"), prompt.get("cache_creation_tokens")),
+        cache_write_tokens=_first_count(
+            prompt.get("cache_write_tokens"), prompt.get("cache_creation_tokens")
+        ),
         reasoning_tokens=_first_count(completion.get("reasoning_tokens"), raw.get("reasoning_tokens")),
     )
 
@@ -50,7 +52,10 @@ def write_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | Non
 
 
 def _part(raw: JsonObject, *names: str) -> JsonObject:
-    return next((part for name in names if is_object(part := raw.get(name))), {})
+    for name in names:
+        if is_object(part := raw.get(name)):
+            return part
+    return {}
 
 
 def _first_count(*values: Any) -> int | None:

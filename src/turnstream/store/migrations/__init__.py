@@ -7,12 +7,19 @@ newest schema, and are quicker without it.
 from __future__ import annotations
 
 from pathlib import Path
+from sqlite3 import Error as DriverError
 
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from turnstream.errors import StoreError
-from turnstream.store.connections import database_path, describe_failure, prepare_folder, writer_engine
+from turnstream.store.connections import (
+    database_path,
+    describe_failure,
+    prepare_folder,
+    reader_engine,
+    writer_engine,
+)
 from turnstream.store.lock import WriterLock
 from turnstream.store.schema import VERSION_TABLE
 
@@ -39,6 +46,21 @@ def upgrade_database(url: str) -> str:
     return NEWEST
 
 
+def database_revision(url: str) -> str | None:
+    """The revision of the database that `url` names; None where there is none yet. Raises as `upgrade_database`."""
+    path = database_path(url)
+    if not path.is_file():
+        return None
+    engine = reader_engine(path, _BUSY_TIMEOUT, 1)
+    try:
+        with engine.begin() as connection:
+            return _current_revision(connection)
+    except (DBAPIError, DriverError) as error:
+        raise _unusable(path, error) from error
+    finally:
+        engine.dispose()
+
+
 def bring_up_to_date(path: Path) -> None:
     """As `upgrade_database`, for a caller that holds the database's lock. All of it happens, or nothing."""
     engine = writer_engine(path, _BUSY_TIMEOUT)
@@ -46,14 +68,18 @@ def bring_up_to_date(path: Path) -> None:
         with engine.begin() as connection:
             if _current_revision(connection) != NEWEST:
                 _upgrade(connection, path)
-    except DBAPIError as error:
-        raise StoreError(
-            f"{path} cannot be used as a database ({describe_failure(error)}): "
-            "give the path of a new file, or of a database that turnstream made",
-            retryable=False,
-        ) from error
+    except (DBAPIError, DriverError) as error:
+        raise _unusable(path, error) from error
     finally:
         engine.dispose()
+
+
+def _unusable(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{path} cannot be used as a database ({describe_failure(error)}): "
+        "give the path of a new file, or of a database that turnstream made",
+        retryable=False,
+    )
 
 
 def _current_revision(connection: Connection) -> str | None:

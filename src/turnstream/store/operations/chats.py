@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from turnstream.errors import NotFound
 from turnstream.store.base import Chat, Operation
 from turnstream.store.rows import chat_from_row, chat_values
 from turnstream.store.schema import chats, turns
+
+_CHAT_OF_OWNER = select(chats.c.id).where(
+    chats.c.id == bindparam("chat_id"), chats.c.owner == bindparam("owner")
+)
 
 
 def require_chat(connection: Connection, owner: str, chat_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, ClassVar, cast
 
 from sqlalchemy import Connection, Insert, Table
@@ -22,9 +23,10 @@ from turnstream.store.schema import annotations, blocks
 _BLOCK_NAMES = blocks.columns.keys()
 
 
-def insert_if_absent(connection: Connection, table: Table) -> Insert:
+@cache
+def insert_if_absent(dialect: str, table: Table) -> Insert:
     """An insert that passes over rows whose key exists."""
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()
 
@@ -33,7 +35,7 @@ def insert_blocks(connection: Connection, rows: Sequence[StoredBlock]) -> None:
     """Insert blocks without a look at their turn; those that exist stay as they are."""
     if rows:
         values = [dict(zip(_BLOCK_NAMES, _typed_row(row), strict=True)) for row in rows]
-        connection.execute(insert_if_absent(connection, blocks), values)
+        connection.execute(insert_if_absent(connection.dialect.name, blocks), values)
 
 
 def _typed_row(row: StoredBlock) -> tuple[Any, ...]:
@@ -101,7 +103,7 @@ class SaveAnnotations(Operation[None], frozen=True, kw_only=True):
         require_executor(connection, self.turn_id, self.generation)
         if self.rows:
             connection.execute(
-                insert_if_absent(connection, annotations),
+                insert_if_absent(connection.dialect.name, annotations),
                 [
                     {"turn_id": self.turn_id, "seq": row.seq, "event": row.event.decode("utf-8", "replace")}
                     for row in self.rows

@@ -6,13 +6,16 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TurnStatus
 from turnstream.errors import Fenced
 from turnstream.store.schema import turns
 
 _IDS_PER_SELECT = 500
+_STATES = select(turns.c.id, turns.c.generation, turns.c.status).where(
+    turns.c.id.in_(bindparam("ids", expanding=True))
+)
 
 
 class TurnState(NamedTuple):
@@ -26,9 +29,7 @@ def turn_states(connection: Connection, turn_ids: Collection[str]) -> dict[str, 
     states: dict[str, TurnState] = {}
     remaining: Iterator[str] = iter(turn_ids)
     while ids := list(islice(remaining, _IDS_PER_SELECT)):
-        rows = connection.execute(
-            select(turns.c.id, turns.c.generation, turns.c.status).where(turns.c.id.in_(ids))
-        )
+        rows = connection.execute(_STATES, {"ids": ids})
         states.update((row.id, TurnState(row.generation, row.status)) for row in rows)
     return states
 
@@ -44,11 +45,8 @@ def refusal(state: TurnState | None, generation: int) -> Fenced | None:
     return None
 
 
-def require_executor(connection: Connection, turn_id: str, generation: int) -> TurnState:
-    """The turn's state. Raises Fenced unless `generation` may write it."""
-    state = turn_states(connection, [turn_id]).get(turn_id)
-    refused = refusal(state, generation)
+def require_executor(connection: Connection, turn_id: str, generation: int) -> None:
+    """Raises Fenced unless an executor of `generation` may write the turn."""
+    refused = refusal(turn_states(connection, [turn_id]).get(turn_id), generation)
     if refused is not None:
         raise refused
-    assert state is not None
-    return state

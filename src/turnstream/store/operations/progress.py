@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, TurnStatus, sources_of
+from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources_of
 from turnstream.core.usage import Usage
-from turnstream.errors import Fenced, StoreError
+from turnstream.errors import StoreError
 from turnstream.store.base import Operation, StoredBlock
 from turnstream.store.operations.content import insert_blocks
-from turnstream.store.operations.fencing import refusal, turn_states
+from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.rows import usage_values
 from turnstream.store.schema import journal, turns
+
+_COMPARE_AND_SET = update(turns).where(
+    turns.c.id == bindparam("at_id"),
+    turns.c.generation == bindparam("at_generation"),
+    turns.c.status.in_(bindparam("at_statuses", expanding=True)),
+)
+_MARK_STREAMING = _COMPARE_AND_SET.values(
+    status="streaming", started_at=func.coalesce(turns.c.started_at, bindparam("now"))
+)
+_FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
+_DELETE_JOURNAL = delete(journal).where(journal.c.turn_id == bindparam("of_turn"))
 
 
 class MarkStreaming(Operation[None], frozen=True, kw_only=True):
@@ -23,11 +35,14 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
     now: int
 
     def apply(self, connection: Connection) -> None:
-        values = {"status": "streaming", "started_at": func.coalesce(turns.c.started_at, self.now)}
-        if not _compare_and_set(connection, self.turn_id, self.generation, "streaming", values):
-            refused = refusal(turn_states(connection, [self.turn_id]).get(self.turn_id), self.generation)
-            if refused is not None:
-                raise refused
+        values = {
+            "at_id": self.turn_id,
+            "at_generation": self.generation,
+            "at_statuses": sorted(sources_of("streaming")),
+            "now": self.now,
+        }
+        if connection.execute(_MARK_STREAMING, values).rowcount == 0:
+            require_executor(connection, self.turn_id, self.generation)
 
 
 class FinishTurn(Operation[bool], frozen=True, kw_only=True):
@@ -61,12 +76,7 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
         }
         if self.model is not None:
             values["model"] = self.model
-        if not _compare_and_set(connection, self.turn_id, self.generation, self.status, values):
-            _explain_refusal(connection, self.turn_id, self.generation, self.status)
-            return False
-        insert_blocks(connection, self.blocks)
-        _delete_journal(connection, self.turn_id)
-        return True
+        return _end(connection, self.turn_id, self.generation, values, self.blocks)
 
 
 class TakeOver(Operation[bool], frozen=True, kw_only=True):
@@ -84,7 +94,7 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
     completed_at: int
 
     def apply(self, connection: Connection) -> bool:
-        fences = connection.execute(select(turns.c.fences).where(turns.c.id == self.turn_id)).scalar()
+        fences = connection.execute(_FENCES, {"turn_id": self.turn_id}).scalar()
         values: dict[str, Any] = {
             "status": self.status,
             "generation": self.generation,
@@ -94,34 +104,23 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
             "error_message": self.error_message,
             "completed_at": self.completed_at,
         }
-        if not _compare_and_set(connection, self.turn_id, self.expected_generation, self.status, values):
-            _explain_refusal(connection, self.turn_id, self.expected_generation, self.status)
-            return False
-        insert_blocks(connection, self.blocks)
-        _delete_journal(connection, self.turn_id)
-        return True
+        return _end(connection, self.turn_id, self.expected_generation, values, self.blocks)
 
 
-def _compare_and_set(
-    connection: Connection, turn_id: str, generation: int, status: TurnStatus, values: dict[str, Any]
+def _end(
+    connection: Connection, turn_id: str, generation: int, values: dict[str, Any], rows: Sequence[StoredBlock]
 ) -> bool:
-    """Set `values` if the turn has `generation` and may become `status`."""
-    statement = update(turns).where(
-        turns.c.id == turn_id,
-        turns.c.generation == generation,
-        turns.c.status.in_(sorted(sources_of(status))),
-    )
-    return connection.execute(statement.values(values)).rowcount == 1
-
-
-def _explain_refusal(connection: Connection, turn_id: str, generation: int, status: TurnStatus) -> None:
-    """Returns when the turn has ended."""
-    state = turn_states(connection, [turn_id]).get(turn_id)
-    if state is None or (state.status not in TERMINAL_STATUSES and state.generation != generation):
-        raise refusal(state, generation) or Fenced("the turn is not this executor's")
-    if state.status not in TERMINAL_STATUSES:
-        raise StoreError(f"a turn cannot become {status} from {state.status}", retryable=False)
-
-
-def _delete_journal(connection: Connection, turn_id: str) -> None:
-    connection.execute(delete(journal).where(journal.c.turn_id == turn_id))
+    """Set `values`, its new status among them, if the turn is this generation's and has not ended."""
+    status: TerminalStatus = values["status"]
+    where = {"at_id": turn_id, "at_generation": generation, "at_statuses": sorted(sources_of(status))}
+    if connection.execute(_COMPARE_AND_SET, {**where, **values}).rowcount == 0:
+        state = turn_states(connection, [turn_id]).get(turn_id)
+        if state is not None and state.status in TERMINAL_STATUSES:
+            return False
+        refused = refusal(state, generation)
+        raise refused or StoreError(
+            f"a turn cannot become {status} from {state and state.status}", retryable=False
+        )
+    insert_blocks(connection, rows)
+    connection.execute(_DELETE_JOURNAL, {"of_turn": turn_id})
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import Conflict, NotFound
@@ -14,6 +14,19 @@ from turnstream.store.operations.chats import require_chat
 from turnstream.store.operations.content import insert_blocks
 from turnstream.store.rows import turn_from_row, turn_values
 from turnstream.store.schema import chats, idempotency, turns
+
+_USE_OF_KEY = select(idempotency).where(
+    idempotency.c.chat_id == bindparam("chat_id"), idempotency.c.key == bindparam("key")
+)
+_PREVIOUS = select(turns.c.role, turns.c.status).where(
+    turns.c.id == bindparam("turn_id"),
+    turns.c.chat_id == bindparam("chat_id"),
+    turns.c.owner == bindparam("owner"),
+)
+_TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
+_INSERT_TURN = insert(turns)
+_INSERT_KEY = insert(idempotency)
+_TOUCH_CHAT = update(chats).where(chats.c.id == bindparam("touched"))
 
 
 class StartedTurns(msgspec.Struct, frozen=True):
@@ -52,10 +65,7 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
 
     def _use_of_key(self, connection: Connection) -> Row[Any] | None:
         return connection.execute(
-            select(idempotency).where(
-                idempotency.c.chat_id == self.assistant_turn.chat_id,
-                idempotency.c.key == self.idempotency_key,
-            )
+            _USE_OF_KEY, {"chat_id": self.assistant_turn.chat_id, "key": self.idempotency_key}
         ).first()
 
     def _replay(self, connection: Connection, used: Row[Any]) -> StartedTurns:
@@ -71,11 +81,7 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
         if first.prev_turn_id is None:
             return
         previous = connection.execute(
-            select(turns.c.role, turns.c.status).where(
-                turns.c.id == first.prev_turn_id,
-                turns.c.chat_id == first.chat_id,
-                turns.c.owner == self.owner,
-            )
+            _PREVIOUS, {"turn_id": first.prev_turn_id, "chat_id": first.chat_id, "owner": self.owner}
         ).first()
         if previous is None:
             raise NotFound("no such turn in this chat: prev_turn_id")
@@ -87,13 +93,13 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
     def _insert(self, connection: Connection) -> None:
         assistant = self.assistant_turn
         if self.user_turn is not None:
-            connection.execute(insert(turns), [turn_values(self.user_turn), turn_values(assistant)])
+            connection.execute(_INSERT_TURN, [turn_values(self.user_turn), turn_values(assistant)])
             insert_blocks(connection, self.user_blocks)
         else:
-            connection.execute(insert(turns), turn_values(assistant))
+            connection.execute(_INSERT_TURN, turn_values(assistant))
         if self.idempotency_key is not None:
             connection.execute(
-                insert(idempotency),
+                _INSERT_KEY,
                 {
                     "chat_id": assistant.chat_id,
                     "key": self.idempotency_key,
@@ -103,10 +109,8 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
                     "created_at": assistant.created_at,
                 },
             )
-        connection.execute(
-            update(chats).where(chats.c.id == assistant.chat_id).values(updated_at=assistant.created_at)
-        )
+        connection.execute(_TOUCH_CHAT, {"touched": assistant.chat_id, "updated_at": assistant.created_at})
 
 
 def _turn(connection: Connection, turn_id: str) -> Turn:
-    return turn_from_row(connection.execute(select(turns).where(turns.c.id == turn_id)).one())
+    return turn_from_row(connection.execute(_TURN, {"turn_id": turn_id}).one())

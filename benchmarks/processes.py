@@ -1,0 +1,77 @@
+"""Child processes under measurement: started, pinned to a core, asked for their CPU time and memory, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVER_CORE = 0
+LOAD_CORE = max(1, (os.cpu_count() or 1) - 1) if (os.cpu_count() or 1) > 1 else 0
+"""The upstream and the load share a core, so that the server has its own."""
+STOP_SECONDS = 10.0
+
+
+def pin(core: int, pid: int = 0) -> None:
+    """Keep a process (0: this one) on one core, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, {core})
+
+
+class Child:
+    """A child process, from `with` to its end. Its first line of output is `ready PORT`."""
+
+    def __init__(self, name: str, arguments: Sequence[str], *, core: int) -> None:
+        self.name = name
+        self.port = 0
+        self._arguments = list(arguments)
+        self._core = core
+
+    @classmethod
+    def of_module(cls, module: str, *arguments: str, core: int) -> Child:
+        """One of our own modules, in this interpreter."""
+        return cls(module, [sys.executable, "-m", module, *arguments], core=core)
+
+    def __enter__(self) -> Child:
+        self._popen = subprocess.Popen(
+            self._arguments, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=lambda: pin(self._core)
+        )
+        self.process = psutil.Process(self._popen.pid)
+        assert self._popen.stdout is not None
+        line = self._popen.stdout.readline().decode().split()
+        if line[:1] != ["ready"]:
+            self._popen.kill()
+            raise RuntimeError(f"{self.name} did not start")
+        self.port = int(line[1])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._popen.send_signal(signal.SIGTERM)
+        try:
+            self._popen.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        assert self._popen.stdout is not None
+        self._popen.stdout.close()
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, all threads."""
+        times = self.process.cpu_times()
+        return times.user + times.system
+
+    def memory(self) -> int:
+        """Resident bytes now."""
+        return int(self.process.memory_info().rss)
+
+    def tell(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)

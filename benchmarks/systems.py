@@ -1,0 +1,196 @@
+"""What a stream can go through on its way from the upstream to the load: turnstream, and what it is compared with."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from benchmarks.load import Stream, Tally, request
+from benchmarks.processes import LOAD_CORE, SERVER_CORE, Child
+from benchmarks.server import PROVIDER
+from benchmarks.upstream import Load
+
+CONNECT_AT_ONCE = 100
+START_SECONDS = 60.0
+
+_NGINX = """\
+daemon off; master_process off; pid {directory}/nginx.pid; error_log stderr error;
+events {{ worker_connections 16384; }}
+http {{
+  access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{ proxy_pass http://127.0.0.1:{upstream}; proxy_http_version 1.1; proxy_buffering off; proxy_read_timeout 600; }}
+  }}
+}}
+"""
+
+
+class System:
+    """Something that answers with a stream; `child` is the process whose cost counts."""
+
+    def __init__(self, name: str, child: Child, port: int | None = None) -> None:
+        self.name = name
+        self.child = child
+        self.port = port or child.port
+
+    async def prepare(self, turns: int) -> None:
+        """Make what `turns` streams at a time need beforehand."""
+
+    def ask(self, load: Load, number: int) -> bytes:
+        """The request that starts stream `number` of a measurement."""
+        body = {"model": load.model, "max_tokens": 1, "stream": True, "messages": []}
+        return request("POST", "/v1/messages", self.port, msgspec.json.encode(body))
+
+
+class Turnstream(System):
+    """Our server, over HTTP."""
+
+    def __init__(self, child: Child) -> None:
+        super().__init__("turnstream", child)
+        self.chats: list[str] = []
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One JSON request."""
+        return (await self.call_many(method, [path], body))[0]
+
+    async def call_many(self, method: str, paths: list[str], body: Any = None) -> list[Any]:
+        connector = aiohttp.TCPConnector(limit=CONNECT_AT_ONCE)
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{self.port}", connector=connector) as session:
+
+            async def one(path: str) -> Any:
+                async with session.request(method, path, json=body) as answer:
+                    answer.raise_for_status()
+                    return await answer.json() if answer.status != 204 else None
+
+            return await asyncio.gather(*(one(path) for path in paths))
+
+    async def prepare(self, turns: int) -> None:
+        missing = turns - len(self.chats)
+        if missing > 0:
+            made = await self.call_many("POST", ["/api/chats"] * missing, {})
+            self.chats.extend(chat["id"] for chat in made)
+
+    def ask(self, load: Load, number: int) -> bytes:
+        path = f"/api/chats/{self.chats[number]}/turns?stream=true"
+        return request("POST", path, self.port, msgspec.json.encode(turn_body(load)))
+
+    async def start(self, load: Load, number: int = 0) -> str:
+        """Start a turn that nobody watches yet; its id."""
+        started = await self.call("POST", f"/api/chats/{self.chats[number]}/turns", turn_body(load))
+        return str(started["assistant_turn"]["id"])
+
+    def watch(self, turn_id: str) -> bytes:
+        return request("GET", f"/api/turns/{turn_id}/stream", self.port)
+
+
+def turn_body(load: Load) -> dict[str, Any]:
+    return {
+        "model": f"{PROVIDER}/{load.model}",
+        "turn_blocks": [{"block_type": "text", "text_content": "go"}],
+    }
+
+
+@contextmanager
+def running_upstream() -> Iterator[Child]:
+    with Child.of_module("benchmarks.upstream", core=LOAD_CORE) as child:
+        yield child
+
+
+@contextmanager
+def running_turnstream(upstream: Child, *options: str) -> Iterator[Turnstream]:
+    """A fresh server on a fresh database."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Child.of_module(
+            "benchmarks.server", str(upstream.port), directory, *options, core=SERVER_CORE
+        ) as child,
+    ):
+        yield Turnstream(child)
+
+
+@contextmanager
+def running_relay(upstream: Child) -> Iterator[System]:
+    with Child.of_module("benchmarks.relay", str(upstream.port), core=SERVER_CORE) as child:
+        yield System("bare relay", child)
+
+
+@contextmanager
+def running_nginx(upstream: Child) -> Iterator[System]:
+    """nginx, unbuffered, one process; it must be installed."""
+    with tempfile.TemporaryDirectory() as directory, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        settings = Path(directory) / "nginx.conf"
+        settings.write_text(_NGINX.format(directory=directory, port=port, upstream=upstream.port))
+        command = f"echo ready {port}; exec nginx -p {directory} -c {settings}"
+        with Child("nginx", ["sh", "-c", command], core=SERVER_CORE) as child:
+            yield System("nginx", child)
+
+
+@contextmanager
+def running_all(*, with_direct: bool = False) -> Iterator[tuple[Child, list[System]]]:
+    """The upstream, and all systems in front of it; turnstream is the first."""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(running_upstream())
+        systems: list[System] = [
+            stack.enter_context(running_turnstream(upstream)),
+            stack.enter_context(running_relay(upstream)),
+        ]
+        if shutil.which("nginx"):
+            systems.append(stack.enter_context(running_nginx(upstream)))
+        if with_direct:
+            systems.append(System("direct", upstream))
+        yield upstream, systems
+
+
+async def open_streams(system: System, load: Load, number: int, tally: Tally) -> list[Stream]:
+    """Start `number` streams, and wait until each has brought its first event."""
+    await system.prepare(number)
+    streams: list[Stream] = []
+    for first in range(0, number, CONNECT_AT_ONCE):
+        some = await asyncio.gather(
+            *(Stream.connect(system.port, tally) for _ in range(min(CONNECT_AT_ONCE, number - first)))
+        )
+        for place, stream in enumerate(some):
+            stream.ask(system.ask(load, first + place))
+        async with asyncio.timeout(START_SECONDS):
+            await asyncio.gather(*(stream.begun for stream in some))
+        streams.extend(some)
+    return streams
+
+
+async def watch_turn(system: Turnstream, turn_id: str, number: int, tally: Tally) -> list[Stream]:
+    """`number` watchers of one turn."""
+    streams: list[Stream] = []
+    for first in range(0, number, CONNECT_AT_ONCE):
+        some = await asyncio.gather(
+            *(Stream.connect(system.port, tally) for _ in range(min(CONNECT_AT_ONCE, number - first)))
+        )
+        for stream in some:
+            stream.ask(system.watch(turn_id))
+        async with asyncio.timeout(START_SECONDS):
+            await asyncio.gather(*(stream.begun for stream in some))
+        streams.extend(some)
+    return streams
+
+
+async def end_streams(upstream: Child, streams: list[Stream]) -> None:
+    """Make the upstream end all its answers; each stream must end properly."""
+    upstream.tell(signal.SIGUSR1)
+    async with asyncio.timeout(START_SECONDS):
+        await asyncio.gather(*(stream.ended for stream in streams))
+    for stream in streams:
+        stream.close()

@@ -1,0 +1,161 @@
+"""Native events as text for people: pure, and the same whether the events came over HTTP or from the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from turnstream.cli.terminal import Piece
+from turnstream.core.blocks import Block
+from turnstream.dialects.native_fold import NativeFold
+
+_GROWING = frozenset({"text", "thinking", "tool_use"})
+"""Blocks that are shown as they grow; the others are told in a line once they are whole."""
+_EXPECTED_ENDS = frozenset({None, "end_turn", "stop_sequence", "tool_use"})
+_SUMMARY_LENGTH = 300
+
+
+class AnswerText:
+    """What to write for each event.
+
+    What was written stays written: a resumed stream adds only what is missing, and text that was taken back is said
+    to be. The pieces that are not asides, put together, are the answer's text blocks with a blank line between two of
+    them: whatever an aside needs to stand on a line of its own belongs to it.
+    """
+
+    def __init__(self) -> None:
+        self.fold = NativeFold()
+        self._shown: dict[int, list[str]] = {}
+        self._current: int | None = None
+        self._pieces: list[Piece] = []
+        self._last = "\n"
+        self._last_of_answer = ""
+
+    def feed(self, name: str, data: Mapping[str, Any]) -> list[Piece]:
+        """The pieces to write for one event, given as for `NativeFold.feed`."""
+        self.fold.feed(name, data)
+        match name:
+            case "block_start" | "block_delta":
+                delta: Mapping[str, str] = data.get("delta", {})
+                self._grow(data, delta.get("text") or delta.get("partial_json") or "")
+            case "block_catchup":
+                self._catch_up(data)
+            case "block_stop":
+                self._summarise(data["block_index"])
+            case "block_reset":
+                self._forget_from(data["block_index"])
+                self._line("[the model begins anew: what follows replaces the text above]")
+            case "notice":
+                if data["code"] == "truncated":
+                    self._forget_from(data.get("block_index") or 0)
+                self._line(f"[{data['message']}]")
+            case "source":
+                self._line(f"[source: {data.get('title') or ''} {data.get('url') or ''}]")
+            case "tool_progress":
+                self._write(data["text"], aside=True)
+            case "turn_complete" if data.get("stop_reason") not in _EXPECTED_ENDS:
+                self._line(f"[ended early: {data['stop_reason']}]")
+            case _:
+                pass
+        return self._take()
+
+    def close(self) -> list[Piece]:
+        """What ends the last line, of the answer and of the screen."""
+        if self._last_of_answer and not self._last_of_answer.endswith("\n"):
+            self._write("\n")
+        elif not self._last.endswith("\n"):
+            self._write("\n", aside=True)
+        return self._take()
+
+    def _take(self) -> list[Piece]:
+        pieces = self._pieces
+        self._pieces = []
+        return pieces
+
+    def _write(self, text: str, *, aside: bool = False) -> None:
+        if not text:
+            return
+        self._pieces.append(Piece(text, aside))
+        self._last = text
+        if not aside:
+            self._last_of_answer = text
+
+    def _grow(self, data: Mapping[str, Any], text: str) -> None:
+        index, block_type = data["block_index"], data["block_type"]
+        if block_type not in _GROWING or not (text or block_type == "tool_use"):
+            return
+        aside = block_type != "text"
+        if index not in self._shown:
+            self._shown[index] = []
+            self._separate(aside=aside)
+            if block_type == "tool_use":
+                self._write(f"→ {(data.get('content') or {}).get('tool_name') or 'tool'} ", aside=True)
+        elif index != self._current and aside:
+            self._end_line()
+        self._current = index
+        self._shown[index].append(text)
+        self._write(text, aside=aside)
+
+    def _catch_up(self, data: Mapping[str, Any]) -> None:
+        index = data["block_index"]
+        whole: str = data.get("accumulated_text") or data.get("input_partial") or ""
+        shown = "".join(self._shown.get(index, ()))
+        if shown and shown.startswith(whole):
+            self._shown[index] = [whole]
+        elif whole.startswith(shown):
+            self._grow(data, whole[len(shown) :])
+        else:
+            self._forget_from(index)
+            self._line("[what follows replaces the text above]")
+            self._grow(data, whole)
+        if data["complete"]:
+            self._summarise(index)
+
+    def _summarise(self, index: int) -> None:
+        """A line about a whole block of which nothing was shown."""
+        if index in self._shown:
+            return
+        block = next((block for block in self.fold.blocks if block.sequence == index), None)
+        if block is not None and (summary := summary_of(block)):
+            self._shown[index] = []
+            self._line(summary)
+
+    def _separate(self, *, aside: bool) -> None:
+        """Put a blank line between two blocks; the answer's own, between two of its texts."""
+        if not aside and self._last_of_answer:
+            self._write("\n" if self._last_of_answer.endswith("\n") else "\n\n")
+        elif self._current is not None or not self._last.endswith("\n"):
+            self._end_line()
+            self._write("\n", aside=True)
+
+    def _line(self, text: str) -> None:
+        self._end_line()
+        self._write(f"{text}\n", aside=True)
+
+    def _end_line(self) -> None:
+        if not self._last.endswith("\n"):
+            self._write("\n", aside=True)
+
+    def _forget_from(self, index: int) -> None:
+        for later in [known for known in self._shown if known >= index]:
+            del self._shown[later]
+
+
+def summary_of(block: Block) -> str | None:
+    """One line about a block that is not shown as it grows, or that had nothing to show."""
+    content = block.content or {}
+    match block.block_type:
+        case "tool_result":
+            result = str(block.text_content or content.get("content") or "")
+            return f"{'✗' if content.get('is_error') else '←'} {result[:_SUMMARY_LENGTH]}"
+        case "image":
+            return f"[image: {content.get('url') or content.get('media_type')}]"
+        case "reference" | "partial_reference":
+            what = str(block.text_content or content.get("url") or content.get("title"))
+            return f"[reference: {what[:_SUMMARY_LENGTH]}]"
+        case "thinking" if "redacted" in content:
+            return "[thinking that the provider keeps to itself]"
+        case "provider":
+            return f"[{content.get('type') or 'provider'}]"
+        case _:
+            return None

@@ -1,0 +1,160 @@
+"""`turnstream ask`: one question, its answer in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from turnstream.cli.command import Command, add_config, add_database
+from turnstream.errors import InvalidRequest, TurnstreamError
+
+if TYPE_CHECKING:
+    from turnstream.cli.answer_text import AnswerText
+    from turnstream.cli.terminal import Screen
+    from turnstream.cli.watched import Watched
+
+STOPPED = 130
+FAILED = 1
+STOP_SECONDS = 5.0
+"""What a stopped turn gets to tell its end."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("question", help="what to ask; - reads it from standard input")
+    parser.add_argument("-m", "--model", metavar="PROVIDER/MODEL", help="see `turnstream models`")
+    parser.add_argument("--system", metavar="TEXT", help="the system prompt")
+    parser.add_argument("--url", help="ask this server; without it, the engine runs in this process")
+    parser.add_argument(
+        "--api-key-env",
+        metavar="NAME",
+        default="TURNSTREAM_API_KEY",
+        help="the environment variable with the server's key (default: %(default)s)",
+    )
+    add_database(parser, "without --url: keep the turn here (default: a temporary database)")
+    add_config(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from turnstream.server.running import loop_factory
+
+    question = sys.stdin.read() if arguments.question == "-" else arguments.question
+    if not question.strip():
+        raise InvalidRequest("the question is empty")
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_ask(_watched(arguments, question)))
+
+
+def _watched(arguments: Namespace, text: str) -> Watched:
+    from turnstream.cli.watched import Question
+
+    question = Question(text, arguments.model, arguments.system)
+    if arguments.url is not None:
+        from turnstream.cli.remote_turn import RemoteTurn
+
+        key = os.environ.get(arguments.api_key_env, "").strip()
+        return RemoteTurn(question, arguments.url, key=key or None)
+    from turnstream.cli.local_turn import LocalTurn
+    from turnstream.config import load_settings, secrets_of
+    from turnstream.telemetry import configure_logging
+
+    settings = load_settings(arguments.config)
+    configure_logging("debug" if arguments.debug else "error", secrets=secrets_of(settings))
+    return LocalTurn(question, settings, database_url=arguments.database_url, debug=arguments.debug)
+
+
+async def _ask(watched: Watched) -> int:
+    from turnstream.cli.answer_text import AnswerText
+    from turnstream.cli.terminal import Screen
+
+    screen = Screen()
+    answer = AnswerText()
+    stopping = Stopping(watched)
+    try:
+        async with watched:
+            with stopping:
+                await _show(watched, answer, screen)
+    except asyncio.CancelledError:
+        if not stopping.asked:
+            raise
+    finally:
+        screen.write(answer.close())
+    return _exit_code(answer, screen, stopped=stopping.asked)
+
+
+async def _show(watched: Watched, answer: AnswerText, screen: Screen) -> None:
+    try:
+        while (events := await watched.next()) is not None:
+            screen.write([piece for name, data in events for piece in answer.feed(name, data)])
+    except BrokenPipeError:
+        await watched.interrupt()
+        raise
+
+
+def _exit_code(answer: AnswerText, screen: Screen, *, stopped: bool) -> int:
+    from turnstream.cli.terminal import Piece
+
+    ending = answer.fold.ending
+    if stopped or (ending is not None and ending.name == "turn_cancelled"):
+        screen.write([Piece("[stopped]\n", aside=True)])
+        return STOPPED
+    if ending is None:
+        raise TurnstreamError("the answer's stream ended without an end", code="stream_incomplete")
+    if ending.name == "turn_error":
+        raise TurnstreamError(f"{ending.data['error']} ({ending.data['code']})", code=ending.data["code"])
+    return 0
+
+
+class Stopping:
+    """Within it, the first Ctrl-C asks the turn to stop and lets its end come; the second gives up at once."""
+
+    def __init__(self, watched: Watched) -> None:
+        self.asked = False
+        self._watched = watched
+        self._task = asyncio.current_task()
+        self._interrupt: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._on_signal)
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._interrupt is not None:
+            self._interrupt.cancel()
+
+    def _on_signal(self) -> None:
+        if self.asked:
+            self._give_up()
+            return
+        self.asked = True
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(STOP_SECONDS, self._give_up)
+        self._interrupt = loop.create_task(self._watched.interrupt())
+        self._interrupt.add_done_callback(self._interrupted)
+
+    def _interrupted(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+COMMAND = Command(
+    "ask",
+    "ask a model and stream its answer to the terminal; Ctrl-C stops it",
+    """\
+turnstream ask "Why is the sky blue?"
+turnstream ask "Think about rain." -m sim/thinking
+turnstream ask "Hello!" --url http://127.0.0.1:8089 --system "Answer in French."
+git diff | turnstream ask - --system "Write a commit message." > message.txt""",
+    add_arguments,
+    run,
+)

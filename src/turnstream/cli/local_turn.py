@@ -1,0 +1,69 @@
+"""A question to an engine in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+
+from turnstream.cli.watched import NativeEvent, Question, frame_decoder, native_event
+from turnstream.config import Settings
+from turnstream.engine import Engine, LiveTurn
+from turnstream.turnlog.subscription import Subscription
+
+
+class LocalTurn:
+    """See `Watched`. Without `database_url` the database is a temporary one, gone with the answer."""
+
+    def __init__(
+        self, question: Question, settings: Settings, *, database_url: str | None = None, debug: bool = False
+    ) -> None:
+        self._question = question
+        self._settings = settings
+        self._database_url = database_url
+        self._debug = debug
+        self._held = AsyncExitStack()
+        self._decoder = frame_decoder()
+        self._turn: LiveTurn | None = None
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._held.aclose()
+            raise
+        return self
+
+    async def _start(self) -> None:
+        url = self._database_url
+        if url is None:
+            folder = self._held.enter_context(
+                TemporaryDirectory(prefix="turnstream-", ignore_cleanup_errors=True)
+            )
+            url = f"sqlite:///{folder}/turns.sqlite"
+        settings = self._settings
+        engine = await self._held.enter_async_context(
+            Engine(url, settings=settings.engine, providers=settings.providers, debug=self._debug)
+        )
+        question = self._question
+        self._turn = await engine.send(question.text, model=question.model, system=question.system)
+        self._subscription = await self._turn.subscribe()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+        await self._held.aclose()
+
+    async def next(self) -> Sequence[NativeEvent] | None:
+        assert self._subscription is not None, "enter the context first"
+        data = await self._subscription.next()
+        return None if data is None else [native_event(frame) for frame in self._decoder.feed(data)]
+
+    async def interrupt(self) -> None:
+        if self._turn is not None:
+            await self._turn.interrupt()

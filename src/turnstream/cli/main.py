@@ -1,0 +1,93 @@
+"""The command `turnstream`: finds the subcommand, and tells its failures in one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from textwrap import indent
+
+from turnstream.cli import ask, database, decode, models, serve, simulate
+from turnstream.cli.command import Command
+from turnstream.errors import ConfigurationError, TurnstreamError
+
+COMMANDS: tuple[Command, ...] = (
+    serve.COMMAND,
+    ask.COMMAND,
+    models.COMMAND,
+    decode.COMMAND,
+    simulate.COMMAND,
+    database.COMMAND,
+)
+
+FAILED = 1
+MISUSED = 2
+INTERRUPTED = 130
+"""What shells give for SIGINT: 128 and the signal's number."""
+PIPE_CLOSED = 141
+"""The same for SIGPIPE."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code: 0, 1 for a failure, 2 for wrong usage or settings, 130 for Ctrl-C."""
+    parser = build_parser()
+    parsed = parser.parse_args(arguments)
+    if "run" not in parsed:
+        parser.print_help()
+        return MISUSED
+    _tolerate_narrow_encodings()
+    try:
+        code: int = parsed.run(parsed)
+        sys.stdout.flush()
+    except TurnstreamError as error:
+        if parsed.debug:
+            traceback.print_exc()
+        print(f"turnstream: {indent(error.message, '  ').lstrip()}", file=sys.stderr)
+        return MISUSED if isinstance(error, ConfigurationError) else FAILED
+    except BrokenPipeError:
+        # What is left in the buffer has nowhere to go either: without this, Python would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="turnstream",
+        description="Durable, resumable LLM streaming: start a turn, watch it from anywhere, lose nothing.",
+        epilog="`turnstream COMMAND --help` shows a command's options, with examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"turnstream {version('turnstream')}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary[:1].upper() + command.summary[1:] + ".",
+            epilog="examples:\n" + indent(command.examples.strip(), "  "),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.add_argument(
+            "--debug",
+            action="store_true",
+            help="show errors whole: their traceback, and providers' own words",
+        )
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def _tolerate_narrow_encodings() -> None:
+    """A terminal that cannot show a character shows a question mark, and the program goes on."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

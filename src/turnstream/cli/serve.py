@@ -1,0 +1,151 @@
+"""`turnstream serve`: the server, on an embedded database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from turnstream.cli.command import Command, add_config, add_database
+from turnstream.cli.terminal import bold, dim
+
+if TYPE_CHECKING:
+    from turnstream.config import Settings
+    from turnstream.engine import Engine
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--host", help="the address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="the port to listen on, 0 for a free one (default: 8089)")
+    add_config(parser)
+    add_database(parser, "where turns are kept (default: sqlite:///turnstream.sqlite)")
+    parser.add_argument("--default-model", metavar="PROVIDER/MODEL", help="the model of turns that name none")
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        metavar="N",
+        help="what running turns get after SIGTERM or Ctrl-C (default: 20)",
+    )
+
+
+def run(arguments: Namespace) -> int:
+    from turnstream.config import check_binding, load_settings, secrets_of
+    from turnstream.server.running import bind, loop_factory
+    from turnstream.telemetry import configure_logging
+
+    settings = load_settings(arguments.config, flags=_flags(arguments))
+    check_binding(settings.server)
+    configure_logging(
+        settings.telemetry.log_level, debug=settings.telemetry.debug, secrets=secrets_of(settings)
+    )
+    # uvicorn's own warnings take the same way, keys masked.
+    logging.getLogger("uvicorn").handlers = logging.getLogger("turnstream").handlers
+    bound = bind(settings.server.host, settings.server.port)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(settings, bound))
+    finally:
+        for listener in bound:
+            listener.close()
+    return 0
+
+
+def _flags(arguments: Namespace) -> dict[str, object]:
+    return {
+        "server.host": arguments.host,
+        "server.port": arguments.port,
+        "server.debug": arguments.debug or None,
+        "server.drain_seconds": arguments.drain_seconds,
+        "store.url": arguments.database_url,
+        "engine.default_model": arguments.default_model,
+    }
+
+
+async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
+    from turnstream.config import server_key
+    from turnstream.engine import Engine
+    from turnstream.server.auth import key_required, local_use
+    from turnstream.server.running import address_of, run_application
+
+    key = server_key(settings.server)
+    engine = Engine(
+        settings.store.url,
+        settings=settings.engine,
+        providers=settings.providers,
+        authenticate=local_use if key is None else key_required(key),
+        max_body_bytes=settings.server.max_body_bytes,
+        debug=settings.server.debug,
+    )
+    url = address_of(bound, settings.server.host)
+
+    def tell() -> None:
+        print("\n".join(greeting(engine, settings, url, with_key=key is not None)), flush=True)
+
+    async with engine:
+        await run_application(
+            engine.application(),
+            bound,
+            drain=engine.drain,
+            grace=settings.server.drain_seconds,
+            on_listening=tell,
+        )
+    print("turnstream stopped", flush=True)
+
+
+def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) -> list[str]:
+    """What is printed once the server listens at `url`: where, with which models and database, and how to try it."""
+    from turnstream.cli.models import table
+    from turnstream.store.connections import database_path
+
+    models = engine.catalog.models()
+    simulated = all(model.provider == "sim" for model in models if model.ready)
+    lines = [
+        f"{bold('turnstream')} listens on {bold(url)}",
+        "",
+        f"  reference  {url}/docs",
+        f"  database   {database_path(settings.store.url).absolute()}",
+        *_beside("  models     ", table(models, settings)),
+    ]
+    if simulated:
+        lines += [
+            "",
+            "  Only the simulated models are ready. For real ones set ANTHROPIC_API_KEY or OPENAI_API_KEY and start",
+            "  again, or describe any compatible provider in turnstream.toml.",
+        ]
+    lines += ["", "  Try it:", "", *trial(url, settings.server.api_key_env if with_key else None), ""]
+    lines += [dim("Ctrl-C stops; running turns may finish first.")]
+    return lines
+
+
+def trial(url: str, key_variable: str | None) -> list[str]:
+    """Two lines for a shell: make a chat, ask in it and watch. They need curl and nothing else.
+
+    `key_variable`: the environment variable with the server's key, where it asks for one.
+    """
+    key = f' -H "Authorization: Bearer ${key_variable}"' if key_variable else ""
+    body = '{"turn_blocks":[{"block_type":"text","text_content":"Hello!"}]}'
+    return [
+        f"""CHAT=$(curl -s{key} -X POST {url}/api/chats | cut -d'"' -f4)""",
+        f"""curl -N{key} -H 'Content-Type: application/json' -d '{body}' "{url}/api/chats/$CHAT/turns?stream=true\"""",
+    ]
+
+
+def _beside(label: str, lines: Sequence[str]) -> list[str]:
+    """Lines with a label before the first."""
+    return [f"{label if place == 0 else ' ' * len(label)}{line}" for place, line in enumerate(lines)]
+
+
+COMMAND = Command(
+    "serve",
+    "run the server",
+    """\
+turnstream serve
+turnstream serve --port 0 --database-url sqlite:////tmp/turns.sqlite
+turnstream serve --config production.toml --default-model anthropic/claude-sonnet-5-5
+TURNSTREAM_API_KEY=… turnstream serve --host 0.0.0.0""",
+    add_arguments,
+    run,
+)

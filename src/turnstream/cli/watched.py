@@ -1,0 +1,57 @@
+"""A question and its answer's events, wherever the engine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
+
+import msgspec
+
+from turnstream.core.sse import ServerSentEvent, SseDecoder
+
+NativeEvent: TypeAlias = tuple[str, dict[str, Any]]
+"""An event's name and data."""
+
+FRAME_LIMIT = 64 * 1024 * 1024
+"""Bytes of one native frame: a catch-up carries a whole block."""
+
+
+class Question(NamedTuple):
+    """What is asked. None leaves it to the server's defaults."""
+
+    text: str
+    model: str | None = None
+    system: str | None = None
+
+
+class Watched(Protocol):
+    """An assistant turn that is asked for when this context is entered, and watched in it.
+
+    Entering and `next` raise TurnstreamError for what cannot be mended by trying again.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def next(self) -> Sequence[NativeEvent] | None:
+        """What is new; None after the turn's end."""
+        ...
+
+    async def interrupt(self) -> None:
+        """Stop the turn; its last events still come."""
+        ...
+
+
+def frame_decoder() -> SseDecoder:
+    return SseDecoder(event_limit=FRAME_LIMIT)
+
+
+def native_event(frame: ServerSentEvent) -> NativeEvent:
+    """The event of one frame. Raises ValueError for a frame that is not of the native dialect."""
+    name, data, _ = frame
+    value = msgspec.json.decode(data, type=dict[str, Any])
+    return (name or b"message").decode(), value

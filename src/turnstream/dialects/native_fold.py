@@ -1,0 +1,105 @@
+"""The other end of the native dialect: a watcher's fold of native events into blocks (PROTOCOL.md).
+
+Whatever was cut, resumed, caught up or taken back, the fold of what a watcher was sent equals the stored blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from turnstream.core.accumulator import OpenBlock
+from turnstream.core.blocks import Block
+
+TERMINAL_NAMES = frozenset({"turn_complete", "turn_error", "turn_cancelled"})
+
+
+class Ending(NamedTuple):
+    """A turn's terminal event: its name, and its data."""
+
+    name: str
+    data: Mapping[str, Any]
+
+
+class NativeFold:
+    """Folds the events of one turn. Feed it every event with its `event:` name and its `data:` as a dict; what it does
+    not know it passes over."""
+
+    def __init__(self) -> None:
+        self.turn_id: str | None = None
+        self.ending: Ending | None = None
+        self._blocks: dict[int, Block | OpenBlock] = {}
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks so far, in order; one that is still open as it would be if it were cut off now."""
+        return [
+            entry if isinstance(entry, Block) else entry.finish(partial=True)
+            for _, entry in sorted(self._blocks.items())
+        ]
+
+    def feed(self, name: str, data: Mapping[str, Any]) -> None:
+        """Fold one event. Raises KeyError, TypeError or ValueError when `data` is none of that event."""
+        match name:
+            case "block_delta":
+                self._grow(data)
+            case "block_start":
+                index = data["block_index"]
+                self._blocks[index] = _opened(index, data)
+            case "block_stop":
+                self._stop(data)
+            case "block_catchup":
+                self._blocks[data["block_index"]] = _caught_up(data)
+            case "block_reset":
+                self._drop_from(data["block_index"])
+            case "notice" if data["code"] == "truncated":
+                self._drop_from(data.get("block_index") or 0)
+            case "turn_start":
+                self.turn_id = data["turn_id"]
+                self.ending = None
+                self._blocks.clear()
+            case _ if name in TERMINAL_NAMES:
+                self.ending = Ending(name, data)
+            case _:
+                pass
+
+    def _grow(self, data: Mapping[str, Any]) -> None:
+        index = data["block_index"]
+        block = self._blocks.get(index)
+        if not isinstance(block, OpenBlock):
+            block = self._blocks[index] = _opened(index, data)
+        for field, value in data["delta"].items():
+            if field == "signature":
+                block.sign(value)
+            elif field == "content":
+                block.merge(value)
+            else:
+                block.append(value)
+
+    def _stop(self, data: Mapping[str, Any]) -> None:
+        index = data["block_index"]
+        block = self._blocks.get(index)
+        if isinstance(block, OpenBlock):
+            self._blocks[index] = block.finish(partial=data.get("partial", False))
+
+    def _drop_from(self, index: int) -> None:
+        for later in [known for known in self._blocks if known >= index]:
+            del self._blocks[later]
+
+
+def _opened(index: int, data: Mapping[str, Any]) -> OpenBlock:
+    return OpenBlock(index, index, data["block_type"], data.get("content"), implicit=False)
+
+
+def _caught_up(data: Mapping[str, Any]) -> Block | OpenBlock:
+    """All of a block so far, in place of what was known of it."""
+    index, block_type = data["block_index"], data["block_type"]
+    text: str | None = data.get("accumulated_text")
+    content: dict[str, Any] | None = data.get("content")
+    if data["complete"]:
+        return Block(index, block_type, text, content, data.get("partial", False))
+    block = _opened(index, data)
+    if signature := block.content.pop("signature", None):
+        block.sign(signature)
+    block.append(data.get("input_partial") or text or "")
+    return block

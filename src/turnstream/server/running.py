@@ -1,0 +1,252 @@
+"""Our application on uvicorn: bind, say where, serve, and on a signal drain before the end (requirements C4, D5).
+
+    first SIGTERM or SIGINT   no new turns; those at work get the grace time; reading goes on
+    second                    the grace is over: turns end with what they have
+    third                     the process dies as it would have without us
+
+Watchers of turns that end by then still get their last events; connections that take nothing are cut after
+`FLUSH_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, TypeAlias, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from turnstream.errors import ConfigurationError
+from turnstream.server.streams import ABORT_EXTENSION
+
+logger = logging.getLogger(__name__)
+
+Drain: TypeAlias = Callable[[float], Awaitable[None]]
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 65
+"""Above the pools of common clients and proxies, so that it is they who close an idle connection."""
+FLUSH_SECONDS = 5.0
+"""What the last answers have to reach their clients once nothing is at work any more."""
+WRITE_BUFFER = 32 * 1024
+"""Bytes waiting for a socket above which its stream is paused; with the piece that comes on top, this bounds what a
+watcher who takes nothing can hold."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_NO_SUCH_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on every address of `host` ("" for all there are), all with one port; port 0 takes a free
+    one. Connections wait until they are served.
+
+    Raises ConfigurationError.
+    """
+    name = host.strip("[]")
+    try:
+        found = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}: {error.strerror}; give an address of this machine, such as 127.0.0.1"
+        ) from error
+    bound: list[socket.socket] = []
+    failure = OSError(errno.EADDRNOTAVAIL, "there is no such address")
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        one_port = bound[0].getsockname()[1] if bound else port
+        try:
+            bound.append(_bound(family, kind, protocol, (address[0], one_port, *address[2:])))
+        except OSError as error:
+            failure = error
+            if error.errno not in _NO_SUCH_ADDRESS:
+                _close(bound)
+                bound = []
+                break
+    if not bound:
+        remedy = (
+            "choose another --port" if failure.errno == errno.EADDRINUSE else "give another --host or --port"
+        )
+        raise ConfigurationError(f"cannot listen on {host or '*'}:{port}: {failure.strerror}; {remedy}")
+    return bound
+
+
+def address_of(bound: Sequence[socket.socket], host: str) -> str:
+    """The URL at which a client on this machine reaches what `bind(host, …)` gave."""
+    given, port = bound[0].getsockname()[:2]
+    name = host.strip("[]")
+    if ipaddress.ip_address(given.partition("%")[0]).is_unspecified:
+        name = "::1" if bound[0].family == socket.AF_INET6 else "127.0.0.1"
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """The event loop to run on: uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def run_application(
+    application: ASGIApp,
+    bound: Sequence[socket.socket],
+    *,
+    drain: Drain,
+    grace: float,
+    on_listening: Callable[[], None],
+) -> None:
+    """Serve until a signal ends it, as the module says.
+
+    `bound` comes from `bind`, and is closed here. `on_listening` is called once connections are taken. The
+    application's lifespan is not run: its caller holds the engine open around this call.
+    """
+    config = uvicorn.Config(
+        application,
+        http=ConnectionProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(2 * FLUSH_SECONDS),
+    )
+    await DrainingServer(config, drain=drain, grace=grace, on_listening=on_listening).serve(list(bound))
+
+
+class ConnectionProtocol(HttpToolsProtocol):
+    """One client connection, which a response may cut without flushing it."""
+
+    _extensions: dict[str, Any]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._extensions = {ABORT_EXTENSION: self.abort}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._extensions.clear()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions
+
+    def abort(self) -> None:
+        """Cut the connection now. What was not yet taken is dropped, and the response counts as over."""
+        cycle: Any = self.cycle  # None before the first request, whatever its annotation says
+        if cycle is not None:
+            cycle.disconnected = True
+        self.transport.abort()
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server with our answer to signals."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, drain: Drain, grace: float, on_listening: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._grace = grace
+        self._on_listening = on_listening
+        self._signals = 0
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self.end_by_signal)
+        try:
+            yield
+        finally:
+            _give_back_signals()
+
+    def end_by_signal(self) -> None:
+        """What a signal does; each call counts as one."""
+        self._signals += 1
+        before = self._draining
+        if self._signals == 1:
+            logger.info("draining: running turns may go on for %g s; again to end them now", self._grace)
+            grace = self._grace
+        else:
+            logger.info("ending the running turns")
+            _give_back_signals()
+            grace = 0.0
+        self._draining = asyncio.get_running_loop().create_task(self._drain_and_exit(before, grace))
+
+    async def _drain_and_exit(self, before: asyncio.Task[None] | None, grace: float) -> None:
+        if before is not None:
+            before.cancel()
+            await asyncio.gather(before, return_exceptions=True)
+        try:
+            await self._drain(grace)
+        finally:
+            if self._draining is asyncio.current_task():
+                self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._abort_connections)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+        if self._draining is not None:
+            await self._draining
+
+    def _abort_connections(self) -> None:
+        connections = [
+            connection
+            for connection in cast("set[object]", self.server_state.connections)
+            if isinstance(connection, ConnectionProtocol)
+        ]
+        logger.warning("cutting %d connections that did not take their last events", len(connections))
+        for connection in connections:
+            connection.abort()
+
+
+def _bound(
+    family: socket.AddressFamily, kind: socket.SocketKind, protocol: int, address: tuple[Any, ...]
+) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        # Only listening makes the port ours: two that merely bound it would both succeed.
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _close(bound: Sequence[socket.socket]) -> None:
+    for listener in bound:
+        listener.close()
+
+
+def _give_back_signals() -> None:
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.remove_signal_handler(number)

@@ -1,0 +1,49 @@
+"""OpenAI Chat Completions and the vendors that speak it: one provider protocol, both ways.
+
+The parts: `openai_chat_decoder` (with `_template`, `_chunks`, `_calls`, `_reasoning`) and `openai_chat_encoder` for the
+stream; `openai_chat_requests` and `_messages`; `openai_chat_errors`, `_usage` and `_stop_reasons`, used by all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from turnstream.errors import ProviderError
+from turnstream.wires import openai_chat_errors, openai_chat_requests
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Encoder, HttpRequest, ModelRequest, Wire
+from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
+from turnstream.wires.openai_chat_encoder import OpenAIChatEncoder
+
+
+class OpenAIChatWire:
+    """See `wires.base.Wire`. The base URL includes the version, as in `https://api.openai.com/v1`."""
+
+    name = "openai-chat"
+    content_type: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
+
+    def decoder(
+        self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
+    ) -> Decoder:
+        return OpenAIChatDecoder(event_limit=event_limit, on_malformed=on_malformed)
+
+    def encoder(self, *, model: str, message_id: str) -> Encoder:
+        return OpenAIChatEncoder(model=model, message_id=message_id)
+
+    def encode_request(self, request: ModelRequest) -> HttpRequest:
+        return openai_chat_requests.encode_request(request)
+
+    def decode_request(self, path: str, body: bytes) -> ModelRequest:  # noqa: ARG002
+        return openai_chat_requests.decode_request(body)
+
+    def auth_headers(self, api_key: str) -> Mapping[str, str]:
+        return {"authorization": f"Bearer {api_key}"}
+
+    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return openai_chat_errors.decode_error(status, headers, body)
+
+    def encode_error(self, error: ProviderError) -> tuple[int, bytes]:
+        return openai_chat_errors.encode_error(error)
+
+
+WIRE: Wire = OpenAIChatWire()

@@ -1,0 +1,240 @@
+"""Blocks out of the deltas of one choice (requirements B1, B3, B5).
+
+The wire has no block boundaries: a text or thinking block begins where the kind of what comes changes, and is stopped
+by the next. Tool calls have rules of their own (`openai_chat_calls`) and may stay open beside other blocks.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any, Literal, TypeAlias
+
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.sse import ServerSentEvent
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    SignatureDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+)
+from turnstream.errors import EventTooLarge
+from turnstream.wires.openai_chat_calls import LEGACY_POSITION, ToolCalls
+from turnstream.wires.openai_chat_chunks import (
+    Delta,
+    JsonObject,
+    ToolCallDelta,
+    is_blank,
+    is_list,
+    is_object,
+    kept,
+)
+from turnstream.wires.openai_chat_reasoning import ReasoningDetails, detail_text, readable_details
+from turnstream.wires.openai_chat_template import Template
+
+_Kind: TypeAlias = Literal["text", "thinking", "refusal"]
+_BLOCK_TYPES: dict[_Kind, BlockType] = {"text": "text", "refusal": "text", "thinking": "thinking"}
+REFUSAL: Content = {"provider_metadata": {"refusal": True}}
+"""What marks the text of a refusal."""
+
+
+class BlockBuilder:
+    """The blocks of one message. `raw_limit`: bytes of events whose fields only one vendor knows."""
+
+    def __init__(self, *, raw_limit: int) -> None:
+        self.has_content = False
+        self.refused = False
+        indexes = count()
+        self._indexes = indexes
+        self._calls = ToolCalls(indexes)
+        self._kind: _Kind | None = None
+        self._index = 0
+        self._details = ReasoningDetails()
+        self._late_details: list[JsonObject] = []
+        self._reasons_plainly = False
+        self._citations_seen: list[Any] = []
+        self._citations_waiting: list[Any] = []
+        self._extras: dict[str, list[Any]] = {}
+        self._raw_left = raw_limit
+
+    @property
+    def called(self) -> bool:
+        """Whether the model has called a tool."""
+        return bool(self._calls)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the next delta may be more of the block that the last one was for."""
+        return self._kind is not None or self._calls.is_plain
+
+    def take_plain(
+        self, template: Template, frames: list[ServerSentEvent], position: int, events: list[StreamEvent]
+    ) -> int:
+        """Take the frames that `template` reads as more of the same block; return the place of the first other."""
+        if self._kind is not None:
+            return template.read(frames, position, self._index, events)
+        return self._calls.take_plain(template, frames, position, events)
+
+    def take(self, delta: Delta, message_id: str, events: list[StreamEvent]) -> None:
+        """Add the events that a delta stands for: reasoning, then text, then calls.
+
+        Raises MalformedEvent.
+        """
+        reasoning = delta.reasoning_content or delta.reasoning
+        if delta.reasoning_details:
+            self._take_details(readable_details(delta.reasoning_details), reasoning, events)
+        elif reasoning:
+            self._reasons_plainly = True
+            self._enter("thinking", events)
+            events.append(ThinkingDelta(self._index, reasoning))
+        if text := delta.content:
+            self._enter("text", events)
+            events.append(TextDelta(self._index, text))
+        if text := delta.refusal:
+            self.refused = True
+            self._enter("refusal", events)
+            events.append(TextDelta(self._index, text))
+        if delta.annotations:
+            self.cite(kept(delta.annotations), events)
+        for call in delta.tool_calls or ():
+            self._take_call(call, message_id, events)
+        if (function := delta.function_call) is not None and (function.name or function.arguments):
+            self._take_call(ToolCallDelta(LEGACY_POSITION, None, function), message_id, events)
+
+    def take_extras(self, extras: JsonObject, size: int, events: list[StreamEvent]) -> None:
+        """Take what only this vendor sends: images become blocks, the rest one raw block at the end.
+
+        Raises MalformedEvent, or EventTooLarge where it becomes too much to keep.
+        """
+        self.has_content = True
+        self._raw_left -= size
+        if self._raw_left < 0:
+            raise EventTooLarge("fields that are kept raw grew past the limit of an event", retryable=False)
+        for key, value in kept(extras).items():
+            images = [_image(item) for item in value] if key == "images" and is_list(value) else [None]
+            if None in images:
+                self._extras.setdefault(key, []).append(value)
+                continue
+            for image in images:
+                self._leave(events)
+                index = next(self._indexes)
+                events.extend((ContentBlockStart(index, "image", image), ContentBlockStop(index)))
+
+    def cite(self, citations: list[Any], events: list[StreamEvent]) -> None:
+        """Give each new citation to the open text, or to the next."""
+        new = [item for item in citations if not is_blank(item) and item not in self._citations_seen]
+        if not new:
+            return
+        self._citations_seen.extend(new)
+        if self._kind == "text":
+            events.append(ContentDelta(self._index, {"citations": new}))
+        else:
+            self._citations_waiting.extend(new)
+
+    def stop_all(self, events: list[StreamEvent]) -> None:
+        """Stop every open block: a message is over."""
+        self._leave(events)
+        self._calls.stop_all(events)
+        self._place_late_details(events)
+
+    def finish(self, events: list[StreamEvent]) -> None:
+        """Stop every open block, and add what had no place in one."""
+        self.stop_all(events)
+        raw: Content = dict(self._extras)
+        if self._citations_waiting:
+            raw["citations"] = self._citations_waiting
+        if raw:
+            index = next(self._indexes)
+            events.extend((ContentBlockStart(index, "provider", raw), ContentBlockStop(index)))
+
+    def _enter(self, kind: _Kind, events: list[StreamEvent]) -> None:
+        """Go on with the open block if it is of this kind, else begin one."""
+        if self._kind == kind:
+            return
+        self._leave(events)
+        self._calls.stop_whole(events)
+        self.has_content = True
+        self._kind = kind
+        self._index = next(self._indexes)
+        events.append(
+            ContentBlockStart(self._index, _BLOCK_TYPES[kind], REFUSAL if kind == "refusal" else None)
+        )
+        if self._citations_waiting and kind == "text":
+            events.append(ContentDelta(self._index, {"citations": self._citations_waiting}))
+            self._citations_waiting = []
+
+    def _leave(self, events: list[StreamEvent]) -> None:
+        """Stop the open text or thinking block."""
+        if self._kind is None:
+            return
+        if self._details:
+            events.append(ContentDelta(self._index, self._details.content()))
+            self._details = ReasoningDetails()
+        events.append(ContentBlockStop(self._index))
+        self._kind = None
+        self._place_late_details(events)
+
+    def _take_call(self, call: ToolCallDelta, message_id: str, events: list[StreamEvent]) -> None:
+        if call.function is None and not call.id:
+            return
+        self._leave(events)
+        self.has_content = True
+        self._calls.take(call, message_id, events)
+
+    def _take_details(
+        self, details: list[JsonObject], reasoning: str | None, events: list[StreamEvent]
+    ) -> None:
+        """Reasoning with its details: the plain text is shown where there is one, else the details' own."""
+        self._reasons_plainly = self._reasons_plainly or bool(reasoning)
+        shown = reasoning or ("" if self._reasons_plainly else "".join(map(detail_text, details)))
+        if shown:
+            if self._kind == "thinking" and self._details.begins_another(details):
+                self._leave(events)
+            self._enter("thinking", events)
+            events.append(ThinkingDelta(self._index, shown))
+        elif details and self._kind is None and not self._calls.any_open:
+            self._enter("thinking", events)
+        if self._kind == "thinking":
+            _add_details(self._details, details, self._index, events)
+        else:
+            self._late_details.extend(details)
+
+    def _place_late_details(self, events: list[StreamEvent]) -> None:
+        """Details that came while another block was open get a thinking block of their own."""
+        if not self._late_details:
+            return
+        late, self._late_details = self._late_details, []
+        details = ReasoningDetails()
+        index = next(self._indexes)
+        events.append(ContentBlockStart(index, "thinking"))
+        _add_details(details, late, index, events)
+        events.extend((ContentDelta(index, details.content()), ContentBlockStop(index)))
+
+
+def _add_details(
+    collected: ReasoningDetails, details: list[JsonObject], index: int, events: list[StreamEvent]
+) -> None:
+    signatures = [collected.add(detail) for detail in details]
+    events.extend(SignatureDelta(index, signature) for signature in signatures if signature)
+
+
+def _image(item: Any) -> Content | None:
+    """One of OpenRouter's `images`, as our block holds it; None for anything else."""
+    source = item.get("image_url") if is_object(item) else None
+    url = source.get("url") if is_object(source) else source
+    return image_content(url) if isinstance(url, str) and url else None
+
+
+def image_content(url: str) -> Content:
+    """An image block's content: the data that a `data:` URL holds, or the URL."""
+    head, comma, data = url.partition(";base64,")
+    if comma and head.startswith("data:"):
+        return {"media_type": head.removeprefix("data:"), "data": data}
+    return {"url": url}
+
+
+def image_url(content: Content) -> str:
+    """The inverse of `image_content`."""
+    return content.get("url") or f"data:{content.get('media_type', '')};base64,{content.get('data', '')}"

@@ -1,0 +1,184 @@
+"""Several conversations at once, each turn watched by three clients, and the account of a crash afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from tests.faults.watching import GONE, Api, Frame, Watcher, shown_text, stored_blocks
+from turnstream.core.blocks import Block
+from turnstream.core.stream_events import TextDelta
+from turnstream.simulator import texts
+from turnstream.simulator.script import story
+
+MODELS: dict[str, tuple[str, ...]] = {
+    "thinking:pace=0.003": (texts.THOUGHT, texts.UNUSUAL),
+    **{
+        f"story:events=220,pace=0.003,seed={seed}": (
+            "".join(event.text for event in story(220, seed) if isinstance(event, TextDelta)),
+        )
+        for seed in (1, 2)
+    },
+}
+"""What to ask for, and the texts of the blocks that come."""
+
+
+@dataclass
+class Conversation:
+    """A chat with its last turn."""
+
+    chat_id: str
+    last_turn: str | None = None
+
+
+@dataclass
+class WatchedTurn:
+    """One turn of the load. `turn_ids`: the user's and the assistant's, once the POST was answered."""
+
+    conversation: Conversation
+    provider: str
+    script: str
+    key: str = field(default_factory=lambda: str(uuid4()))
+    turn_ids: tuple[str, str] | None = None
+    post_seconds: float = 0.0
+    watchers: list[Watcher] = field(default_factory=list)
+
+    @property
+    def turn_id(self) -> str:
+        assert self.turn_ids is not None
+        return self.turn_ids[1]
+
+    async def post(self, api: Api) -> dict[str, Any]:
+        """Send it, or send it again."""
+        began = time.monotonic()
+        status, started = await api.post_turn(
+            self.conversation.chat_id,
+            "tell me 🙂",
+            f"{self.provider}/{self.script}",
+            prev=self.conversation.last_turn,
+            key=self.key,
+        )
+        assert status == 201, started
+        self.post_seconds = max(self.post_seconds, time.monotonic() - began)
+        return started
+
+    async def run(self, api: Api, draw: random.Random, on_frame: Callable[[Frame], None]) -> None:
+        """Post, then watch with three clients: one stays, one leaves early, one comes late."""
+        try:
+            started = await self.post(api)
+        except GONE:
+            return
+        self.turn_ids = started["user_turn"]["id"], started["assistant_turn"]["id"]
+        stays, leaves, comes_late = self.watchers = [Watcher(self.turn_id) for _ in range(3)]
+        leave_at, come_at = draw.randint(2, 60), draw.randint(2, 60)
+        arrived = asyncio.Event()
+
+        def count(frame: Frame) -> bool:
+            on_frame(frame)
+            if len(stays.frames) >= come_at:
+                arrived.set()
+            return False
+
+        async def come_late() -> None:
+            await arrived.wait()
+            await comes_late.watch(api)
+
+        late = asyncio.create_task(come_late())
+        early = asyncio.create_task(leaves.watch(api, until=lambda _: len(leaves.frames) >= leave_at))
+        await stays.watch(api, until=count)
+        if not arrived.is_set():
+            late.cancel()
+        await asyncio.gather(early, late, return_exceptions=True)
+
+
+@dataclass
+class Account:
+    """What crashes cost, in seconds of text: each lost stretch beside what was allowed."""
+
+    lost: list[tuple[float, float]] = field(default_factory=list)
+    truncated: int = 0
+    resumed: int = 0
+
+
+async def verify_after_crash(
+    turn: WatchedTurn, api: Api, journal_interval: float, account: Account
+) -> dict[str, Any]:
+    """Hold what clients saw against what is stored; resume them. Answers the turn as it is stored."""
+    row = await api.turn(turn.turn_id)
+    stored = stored_blocks(row)
+    assert row["status"] in ("complete", "error"), row
+    if row["status"] == "error":
+        assert row["error"]["code"] == "orphaned", row
+    expected = MODELS[turn.script]
+    for block in stored:
+        text = shown_text(block)
+        assert expected[block.sequence] == text or (
+            block.partial and expected[block.sequence].startswith(text)
+        ), (block, expected[block.sequence])
+    died = max((frame.at for watcher in turn.watchers for frame in watcher.frames), default=0.0)
+    allowed = journal_interval + 2 * turn.post_seconds + SCHEDULING_SECONDS
+    for watcher in turn.watchers:
+        for index, block in watcher.stopped.items():
+            assert stored[index] == block
+        lost_from = first_lost(watcher, stored)
+        if lost_from is not None:
+            account.lost.append((died - lost_from.at, allowed))
+            assert died - lost_from.at <= allowed, (died - lost_from.at, allowed, turn)
+        await _resume(watcher, api, stored, row["status"], told=lost_from is not None, account=account)
+    fresh = await api.watched(turn.turn_id)
+    assert fresh.fold.blocks == stored
+    return row
+
+
+SCHEDULING_SECONDS = 0.1
+"""What two busy cores may take to run the one or other side late."""
+
+
+def first_lost(watcher: Watcher, stored: list[Block]) -> Frame | None:
+    """The first frame whose text is not stored."""
+    index, seen = watcher.open_text
+    if index < 0:
+        return None
+    kept = len(shown_text(stored[index])) if index < len(stored) else 0
+    if kept >= len(seen):
+        return None
+    length = 0
+    for frame in watcher.frames:
+        if frame.data.get("block_index") == index:
+            if frame.name == "block_catchup":
+                length = len(frame.data.get("accumulated_text") or frame.data.get("input_partial") or "")
+            elif frame.name == "block_delta":
+                delta = frame.data["delta"]
+                length += len(delta.get("text") or delta.get("partial_json") or "")
+            if length > kept:
+                return frame
+    raise AssertionError("seen text without a frame")
+
+
+async def _resume(
+    watcher: Watcher, api: Api, stored: list[Block], status: str, *, told: bool, account: Account
+) -> None:
+    """Resume with the watcher's cursor: it must learn of what is gone, and come to what is stored."""
+    before = len(watcher.frames)
+    was_ended = watcher.ended
+    await watcher.watch(api)
+    new = watcher.frames[before:]
+    account.resumed += 1
+    if was_ended:
+        assert (watcher.status, new) == (204, [])
+    truncated = [frame for frame in new if frame.data.get("code") == "truncated"]
+    if told:
+        assert truncated, f"text is gone, and the watcher was not told: {new[:2]}"
+    if truncated:
+        account.truncated += 1
+        assert truncated == new[:1]
+        whole = [block for block in stored if not block.partial]
+        assert truncated[0].data["block_index"] == len(whole)
+    assert watcher.fold.blocks == stored
+    expected = {"complete": ["turn_complete"], "error": ["turn_error"]}[status]
+    assert watcher.terminal_events() == expected

@@ -1,0 +1,205 @@
+"""The server and the simulated provider as processes of their own, for tests that kill them.
+
+`run_server` joins the engine and uvicorn as `turnstream serve` does. A plan may name a kill point, a place between two
+steps of the store where the process kills itself with SIGKILL: so the crash is exactly there. The engine knows nothing
+of it; the points are in a store of this file's own. Processes are forked from one that has imported everything (see
+`processes.py`), so a start costs what a start does, without the imports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import psutil
+import sqlalchemy
+from fastapi import FastAPI
+from sqlalchemy import event
+
+import turnstream.engine
+import turnstream.store.writer
+from turnstream.config import EngineSettings, ProviderSettings, ServerSettings
+from turnstream.engine import VERSION, Engine
+from turnstream.errors import TurnstreamError
+from turnstream.server.application import build_application
+from turnstream.server.running import address_of, bind, loop_factory, run_application
+from turnstream.simulator.server import SimulatorServer
+from turnstream.store.base import Operation
+from turnstream.store.sql import SqlStore
+from turnstream.telemetry import configure_logging
+
+Moment = Literal["before", "within", "after"]
+"""Of a write: not yet given to the writer; applied, but not committed; committed, and nobody has been told."""
+
+
+class KillPoint(NamedTuple):
+    """Where the process kills itself: at the write number `occurrence` (from 1) of a class of operations."""
+
+    operation: str
+    moment: Moment
+    occurrence: int = 1
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """How a server is run. `page_limit`: the pages its database may have, changed while it runs through the file
+    named; the log goes to `log`."""
+
+    database: Path
+    log: Path
+    providers: dict[str, ProviderSettings] = field(default_factory=dict)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    debug: bool = False
+    log_level: str = "debug"
+    environ: dict[str, str] = field(default_factory=dict)
+    kill: KillPoint | None = None
+    store_timeout: float = 5.0
+    page_limit: Path | None = None
+    drain_seconds: float = 0.0
+
+
+class Started(NamedTuple):
+    """What a process says once it serves. `seconds`: from its first line to the first accepted connection."""
+
+    url: str
+    seconds: float
+
+
+class Refused(NamedTuple):
+    """What a process says that could not start."""
+
+    error: str
+    message: str
+
+
+def run_server(plan: ServerPlan, ready: Connection) -> None:
+    """Serve as planned until a signal; tell `ready` a Started or a Refused."""
+    began = time.perf_counter()
+    descriptor = os.open(plan.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.environ.update(plan.environ)
+    configure_logging(plan.log_level, stream=sys.stderr)
+    logging.getLogger("asyncio").setLevel(logging.INFO)
+    turnstream.engine.SqlStore = lambda url: _store(url, plan)
+    if plan.page_limit is not None:
+        _limit_pages(plan.page_limit)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        try:
+            runner.run(_serve(plan, ready, began))
+        except TurnstreamError as error:
+            ready.send(Refused(type(error).__name__, error.message))
+            raise SystemExit(1) from error
+
+
+async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
+    engine = Engine(
+        f"sqlite:///{plan.database}",
+        settings=plan.engine,
+        providers=plan.providers,
+        server=ServerSettings(debug=plan.debug),
+    )
+    async with engine:
+        bound = bind("127.0.0.1", 0)
+        url = address_of(bound, "127.0.0.1")
+        application = build_application(engine.router(), version=VERSION)
+        _add_inspection(application, engine)
+        await run_application(
+            application,
+            bound,
+            drain=engine.drain,
+            grace=plan.drain_seconds,
+            on_listening=lambda: ready.send(Started(url, time.perf_counter() - began)),
+        )
+
+
+def run_simulator(log: Path, ready: Connection) -> None:
+    """Be the provider until killed."""
+
+    async def serve() -> None:
+        with log.open("a", buffering=1, encoding="utf-8") as lines:
+            async with SimulatorServer(report=lambda line: print(line, file=lines)) as server:
+                ready.send(Started(server.url, 0.0))
+                await asyncio.get_running_loop().create_future()
+
+    asyncio.run(serve())
+
+
+def _store(url: str, plan: ServerPlan) -> SqlStore:
+    if plan.kill is None:
+        return SqlStore(url, write_timeout=plan.store_timeout)
+    return _MortalStore(url, plan.kill)
+
+
+class _MortalStore(SqlStore):
+    """A store at one of whose writes the process dies."""
+
+    def __init__(self, url: str, kill: KillPoint) -> None:
+        super().__init__(url)
+        self._kill = kill
+        self._seen = 0
+        if kill.moment == "within":
+            self._apply = turnstream.store.writer._apply
+            turnstream.store.writer._apply = self._die_within
+
+    async def write(self, operation: Operation[Any]) -> Any:
+        if self._kill.moment == "within" or not self._is_due(operation):
+            return await super().write(operation)
+        if self._kill.moment == "after":
+            await super().write(operation)
+        die()
+
+    def _is_due(self, operation: Operation[Any]) -> bool:
+        if type(operation).__name__ != self._kill.operation:
+            return False
+        self._seen += 1
+        return self._seen == self._kill.occurrence
+
+    def _die_within(self, connection: sqlalchemy.Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
+        answers = self._apply(connection, operations)
+        if any([self._is_due(operation) for operation in operations]):
+            die()
+        return answers
+
+
+def die() -> None:
+    """End this process as `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+def _limit_pages(file: Path) -> None:
+    """Let the database grow to the number of pages that `file` holds at the time of each transaction."""
+
+    @event.listens_for(sqlalchemy.Engine, "begin")
+    def limit(connection: sqlalchemy.Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.execute(f"PRAGMA max_page_count = {int(file.read_text())}").fetchone()
+
+
+def _add_inspection(application: FastAPI, engine: Engine) -> None:
+    """`GET /inspection`: what the process holds. A test's own route, on the application only."""
+
+    @application.get("/inspection")
+    async def inspection() -> dict[str, Any]:
+        registry = engine.commands.registry
+        return {
+            "tasks": sorted(task.get_name() for task in asyncio.all_tasks()),
+            "active": registry.active_count,
+            "ended": len(registry._ended),
+            "streams": len(engine._keep_alive.streams),
+            "resident": psutil.Process().memory_info().rss,
+            "descriptors": psutil.Process().num_fds(),
+            "threads": psutil.Process().num_threads(),
+        }
