@@ -1,6 +1,6 @@
 """Durable blocks: concurrent writers through the store, beside bare sqlite3 in the same run.
 
-    python benchmarks/durable_blocks.py [--seconds 4] [--directory DIR]
+    python -m benchmarks.durable_blocks [--seconds 4] [--directory DIR]
 
 Every block is committed with synchronous=FULL before its writer goes on. "store" is what an executor does: await
 `write(SaveBlock)`, with fencing and journal; the baselines put the same rows into the same tables through the bare
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert
 
+from benchmarks.report import Line
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
@@ -36,6 +37,10 @@ OWNER = "benchmark"
 TEXT = "The quick brown fox jumps over the lazy dog. " * 4
 BLOCKS_PER_TURN = 10
 GROUP = 256
+PACED = "store, 32 writers at 2,000 blocks/s in all"
+FLAT_OUT = "store, 512 writers, flat out"
+GOAL_RATE = 60_000.0
+GOAL_MILLISECONDS = 1.0
 
 
 @dataclass
@@ -48,9 +53,13 @@ class Measured:
     cpu: float
     latencies: list[float]
 
-    def line(self) -> str:
+    def milliseconds(self, share: float) -> float:
+        """A percentile of the latencies."""
         ordered = sorted(self.latencies)
-        p50, p99 = (ordered[int(len(ordered) * share)] * 1000 for share in (0.5, 0.99))
+        return ordered[int(len(ordered) * share)] * 1000
+
+    def line(self) -> str:
+        p50, p99 = self.milliseconds(0.5), self.milliseconds(0.99)
         return (
             f"{self.name:<52} {self.blocks / self.seconds:>9,.0f} {p50:>8.2f} {p99:>8.2f} "
             f"{self.cpu / self.blocks * 1e6:>8.1f}"
@@ -179,11 +188,11 @@ async def make_turns(path: Path, number: int) -> list[Turn]:
 def run_all(directory: Path, seconds: float) -> Iterator[Measured]:
     with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
         passes = [
-            ("store, 32 writers at 2,000 blocks/s in all", 32, 2_000.0),
+            (PACED, 32, 2_000.0),
             ("store, 512 writers at 20,000 blocks/s in all", 512, 20_000.0),
             ("store, 1 writer, flat out", 1, None),
             ("store, 64 writers, flat out", 64, None),
-            ("store, 512 writers, flat out", 512, None),
+            (FLAT_OUT, 512, None),
             ("store, 2,048 writers, flat out", 2048, None),
         ]
         for number, (name, writers, rate) in enumerate(passes):
@@ -206,6 +215,18 @@ def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+def run(*, quick: bool) -> Iterator[Line]:
+    """All lines of this benchmark, the databases in the folder for temporary files."""
+    with tempfile.TemporaryDirectory() as directory:
+        for measured in run_all(Path(directory), 1.0 if quick else 4.0):
+            p50, p99 = measured.milliseconds(0.5), measured.milliseconds(0.99)
+            note = f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, {measured.cpu / measured.blocks * 1e6:.1f} µs CPU"
+            goal = GOAL_RATE if measured.name == FLAT_OUT else None
+            yield Line(measured.name, measured.blocks / measured.seconds, "blocks/s", goal, "more", note)
+            if measured.name == PACED:
+                yield Line(f"{measured.name}: p50", p50, "ms", GOAL_MILLISECONDS)
 
 
 def main() -> None:

@@ -1,119 +1,177 @@
-"""End to end: an upstream process, a server process alone on its core, and the load in this process.
+"""End to end: an upstream process, a server process alone on its core, and the load in this process on the other.
 
 Every system gets the same offered load, in turns, several times; the pass with the least CPU counts, since whatever
-else the machine does only ever adds. CPU is user and system time of the server's process, all its threads.
+else the machine does only ever adds.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import time
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Awaitable, Callable, Iterator
 
-from benchmarks.load import Stream, Tally
-from benchmarks.processes import Child
-from benchmarks.systems import System, Turnstream, end_streams, open_streams, watch_turn
+import uvloop
+
+from benchmarks.passes import Passed, Reached, fan_out, first_tokens, paced, percentile, unpaced
+from benchmarks.processes import LOAD_CORE, Child, pinned
+from benchmarks.report import Line
+from benchmarks.systems import (
+    System,
+    Turnstream,
+    memory_directory,
+    running_all,
+    running_turnstream,
+    running_upstream,
+)
 from benchmarks.upstream import Load
 
-SETTLE_SECONDS = 0.3
+NGINX_SHARE = 1.5
+"""Goal: so many times nginx's CPU per event. Where nginx is not installed the bare relay stands in for it: on the
+machine of the goal it took 1.46 times as much."""
+RELAY_SHARE = 1.03
+SUSTAINED = (10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 80_000)
+MOST_AGE = 10.0
+"""Milliseconds that a sustained load's events may be old at p99."""
+DELIVERED = 0.97
+"""Share of the offered events that must arrive for a load to count as sustained."""
+TURNS = 200
+WATCHERS = 1_000
 
 
-def percentile(values: list[float] | list[int], share: float) -> float:
-    """0 for no values."""
-    ordered = sorted(values)
-    return float(ordered[min(len(ordered) - 1, int(len(ordered) * share))]) if ordered else 0.0
+def run(*, quick: bool) -> Iterator[Line]:
+    """All lines of this benchmark."""
+    with pinned(LOAD_CORE):
+        for part in (paced_lines, unpaced_lines, first_token_lines, sustained_lines, fan_out_lines):
+            yield from part(quick=quick)
 
 
-@dataclass
-class Passed:
-    """One pass: µs of server CPU per event, events per second delivered, milliseconds of their age at p50 and p99."""
-
-    cpu: float
-    rate: float
-    p50: float
-    p99: float
-    busy: float
-    """Share of its core that the server used."""
-
-
-@dataclass
-class Reached:
-    """Fan-out: µs of CPU per delivery, milliseconds until the last watcher had an event at p50 and p99."""
-
-    cpu: float
-    p50: float
-    p99: float
+def paced_lines(*, quick: bool) -> Iterator[Line]:
+    """CPU per event at 10,000 events/s, for all systems."""
+    passes, seconds = (2, 1.0) if quick else (5, 3.0)
+    for turns, rate in ((TURNS, 50.0), (1, 50.0)):
+        load = Load(rate=rate)
+        with running_all() as (upstream, systems):
+            best = _least_cpu(
+                [s for s in systems if turns > 1 or isinstance(s, Turnstream)],
+                passes,
+                lambda system, u=upstream, w=load, n=turns: paced(u, system, w, n, seconds),
+            )
+        if turns > 1:
+            yield from _paced_table(best)
 
 
-async def paced(upstream: Child, system: System, load: Load, turns: int, seconds: float) -> Passed:
-    """`turns` streams at `load.rate`, each with its own watcher, in the steady state."""
-    tally = Tally()
-    streams = await open_streams(system, load, turns, tally)
-    await asyncio.sleep(SETTLE_SECONDS)
-    measured = await _window(system, tally, seconds)
-    await end_streams(upstream, streams)
-    return measured
+def _paced_table(best: dict[str, Passed]) -> Iterator[Line]:
+    what = f"CPU per event, {TURNS} turns x 50/s"
+    goal = NGINX_SHARE * best["nginx"].cpu if "nginx" in best else RELAY_SHARE * best["bare relay"].cpu
+    for name, passed in best.items():
+        note = f"p50 {passed.p50:.2f} ms, p99 {passed.p99:.2f} ms, core {passed.busy:.0%} busy"
+        yield Line(f"{what}: {name}", passed.cpu, "µs", goal if name == "turnstream" else None, note=note)
 
 
-async def _window(system: System, tally: Tally, seconds: float) -> Passed:
-    gc.collect()
-    tally.reset()
-    began, cpu = time.perf_counter(), system.child.cpu_seconds()
-    await asyncio.sleep(seconds)
-    cpu = system.child.cpu_seconds() - cpu
-    elapsed = time.perf_counter() - began
-    events = max(1, tally.events)
-    p50, p99 = (percentile(tally.ages, share) / 1000 for share in (0.5, 0.99))
-    return Passed(cpu / events * 1e6, events / elapsed, p50, p99, cpu / elapsed)
+def unpaced_lines(*, quick: bool) -> Iterator[Line]:
+    """Tokens per second of one core."""
+    passes, events = (2, 20_000) if quick else (5, 60_000)
+    for turns in (1, 8):
+        with running_all() as (_, systems):
+            best = _least_cpu(systems, passes, lambda system, n=turns: unpaced(system, n, events))
+        for name, passed in best.items():
+            goal = 350_000 if name == "turnstream" else None
+            note = f"{passed.cpu:.2f} µs CPU per token, core {passed.busy:.0%} busy"
+            yield Line(f"unpaced tokens, {turns} turns: {name}", passed.rate, "tokens/s", goal, "more", note)
 
 
-async def unpaced(system: System, turns: int, events: int) -> Passed:
-    """`turns` answers of `events` deltas, as fast as they go."""
-    tally = Tally()
-    await system.prepare(turns)
-    streams = [await Stream.connect(system.port, tally) for _ in range(turns)]
-    began, cpu = time.perf_counter(), system.child.cpu_seconds()
-    for number, stream in enumerate(streams):
-        stream.ask(system.ask(Load(events=events), number))
-    async with asyncio.timeout(120):
-        await asyncio.gather(*(stream.ended for stream in streams))
-    elapsed, cpu = time.perf_counter() - began, system.child.cpu_seconds() - cpu
-    if tally.events != turns * events:
-        raise RuntimeError(f"{system.name}: {tally.events} of {turns * events} events came")
-    for stream in streams:
-        stream.close()
-    return Passed(cpu / tally.events * 1e6, tally.events / elapsed, 0.0, 0.0, cpu / elapsed)
+def first_token_lines(*, quick: bool) -> Iterator[Line]:
+    """Time to the first token above the upstream's own, with the database in memory and on disk."""
+    rounds, number = (3, 50) if quick else (6, 150)
+    places = {"on disk": None, "in memory": memory_directory()}
+    for place, directory in places.items():
+        if place == "in memory" and directory is None:
+            continue
+        seen: dict[str, list[float]] = {}
+
+        async def measure(systems: list[System], seen: dict[str, list[float]] = seen) -> None:
+            for _ in range(rounds):
+                for system in systems:
+                    seen.setdefault(system.name, []).extend(await first_tokens(system, number, 0.002))
+
+        with running_all(with_direct=True, directory=directory) as (_, systems):
+            uvloop.run(measure(systems))
+        yield from _first_token_table(seen, place)
 
 
-async def first_tokens(system: System, number: int, pause: float) -> list[float]:
-    """Microseconds from sending a request to the first event, one after another on one connection."""
-    load = Load(events=2)
-    await system.prepare(1)
-    stream = await Stream.connect(system.port, Tally())
-    request = system.ask(load, 0)
-    seen: list[float] = []
-    for _ in range(number):
-        asked = time.monotonic_ns() // 1000
-        stream.ask(request)
-        await stream.ended
-        seen.append(stream.first_at - asked)
-        await asyncio.sleep(pause)
-    stream.close()
-    return seen
+def _first_token_table(seen: dict[str, list[float]], place: str) -> Iterator[Line]:
+    for share, name, goal in ((0.5, "p50", 200), (0.99, "p99", 400)):
+        direct = percentile(seen["direct"], share)
+        for system, values in seen.items():
+            if system == "direct" or (place == "on disk" and system != "turnstream"):
+                continue
+            what = f"added to first token, database {place}, {name}" if system == "turnstream" else f"{name}"
+            verdict = goal if system == "turnstream" and place == "in memory" else None
+            yield Line(
+                what if system == "turnstream" else f"added to first token, {name}: {system}",
+                percentile(values, share) - direct,
+                "µs",
+                verdict,
+                note=f"direct {direct:.0f} µs",
+            )
 
 
-async def fan_out(
-    upstream: Child, system: Turnstream, load: Load, watchers: int, seconds: float
-) -> Reached:
+def sustained_lines(*, quick: bool) -> Iterator[Line]:
+    """The highest paced load that arrives whole and in time."""
+    seconds = 1.0 if quick else 2.0
+    for wanted in ("turnstream", "bare relay"):
+        with running_all() as (upstream, systems):
+            system = next(system for system in systems if system.name == wanted)
+            reached, note = uvloop.run(_sustained(upstream, system, seconds, 1 if quick else 2))
+        goal = 50_000 if wanted == "turnstream" else None
+        yield Line(f"sustained paced events, p99 < 10 ms: {wanted}", reached, "events/s", goal, "more", note)
+
+
+async def _sustained(upstream: Child, system: System, seconds: float, tries: int) -> tuple[float, str]:
+    reached, note = 0.0, ""
+    for offered in SUSTAINED:
+        load = Load(rate=offered / TURNS)
+        for _ in range(tries):
+            passed = await paced(upstream, system, load, TURNS, seconds)
+            if passed.p99 < MOST_AGE and passed.rate >= DELIVERED * offered:
+                break
+        else:
+            return reached, f"{note}; at {offered:,}/s p99 {passed.p99:.0f} ms, {passed.rate:,.0f}/s arrived"
+        reached = passed.rate
+        note = f"p99 {passed.p99:.1f} ms, core {passed.busy:.0%} busy"
+    return reached, note
+
+
+def fan_out_lines(*, quick: bool) -> Iterator[Line]:
     """One turn to many watchers."""
-    tally = Tally()
-    await system.prepare(1)
-    turn_id = await system.start(load)
-    streams = await watch_turn(system, turn_id, watchers, tally)
-    await asyncio.sleep(SETTLE_SECONDS)
-    measured = await _window(system, tally, seconds)
-    spans = [(at - int(text)) / 1000 for text, at in tally.reached.items()]
-    await end_streams(upstream, streams)
-    return Reached(measured.cpu, median(spans), percentile(spans, 0.99))
+    passes, seconds = (2, 1.0) if quick else (4, 2.0)
+    with running_upstream() as upstream, running_turnstream(upstream) as system:
+        for watchers, batch, goal in ((100, 1, None), (WATCHERS, 1, 7.0), (WATCHERS, 16, 0.6)):
+            load = Load(rate=20, batch=batch)
+            best = uvloop.run(_best_reach(upstream, system, load, watchers, seconds, passes))
+            what = f"fan-out to {watchers:,} watchers, {batch} per tick"
+            yield Line(what, best.cpu, "µs", goal, note="CPU per delivery")
+            reach_goal = 8.0 if watchers == WATCHERS else None
+            yield Line(f"{what}: all reached", best.p50, "ms", reach_goal, note=f"p99 {best.p99:.1f} ms")
+
+
+async def _best_reach(
+    upstream: Child, system: Turnstream, load: Load, watchers: int, seconds: float, passes: int
+) -> Reached:
+    results = [await fan_out(upstream, system, load, watchers, seconds) for _ in range(passes)]
+    return Reached(*(min(values) for values in zip(*results, strict=True)))
+
+
+def _least_cpu(
+    systems: list[System], passes: int, measure: Callable[[System], Awaitable[Passed]]
+) -> dict[str, Passed]:
+    """The pass with the least CPU of each system; passes alternate between systems."""
+
+    async def all_passes() -> dict[str, Passed]:
+        best: dict[str, Passed] = {}
+        for _ in range(passes):
+            for system in systems:
+                passed = await measure(system)
+                if system.name not in best or passed.cpu < best[system.name].cpu:
+                    best[system.name] = passed
+        return best
+
+    return uvloop.run(all_passes())

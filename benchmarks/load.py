@@ -104,7 +104,7 @@ class Stream(asyncio.Protocol):
             tally.events += count
             at = data.find(MARK) + 1
             text = data[at : at + STAMP_LENGTH]
-            if len(text) == STAMP_LENGTH:
+            if len(text) == STAMP_LENGTH and text.isdigit():  # else the read ends, or a chunk, within it
                 tally.ages.append(age(text, now))
                 tally.reached[text] = now
             if self._wanted and self.events >= self._wanted and self._enough is not None:

@@ -1,6 +1,6 @@
 """The bare relay to compare with: bytes from an aiohttp client to plain ASGI, neither read nor kept.
 
-    python -m benchmarks.relay UPSTREAM_PORT
+python -m benchmarks.relay UPSTREAM_PORT
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """turnstream as it serves, with one provider, for measurement: everything on, database on disk.
 
-    python -m benchmarks.server UPSTREAM_PORT DIRECTORY [RING_BYTES]
+python -m benchmarks.server UPSTREAM_PORT DIRECTORY [RING_BYTES]
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -109,15 +110,18 @@ def running_upstream() -> Iterator[Child]:
 
 
 @contextmanager
-def running_turnstream(upstream: Child, *options: str) -> Iterator[Turnstream]:
-    """A fresh server on a fresh database."""
+def running_turnstream(upstream: Child, *options: str, directory: str | None = None) -> Iterator[Turnstream]:
+    """A fresh server on a fresh database, below `directory` or on disk."""
     with (
-        tempfile.TemporaryDirectory() as directory,
-        Child.of_module(
-            "benchmarks.server", str(upstream.port), directory, *options, core=SERVER_CORE
-        ) as child,
+        tempfile.TemporaryDirectory(dir=directory) as place,
+        Child.of_module("benchmarks.server", str(upstream.port), place, *options, core=SERVER_CORE) as child,
     ):
         yield Turnstream(child)
+
+
+def memory_directory() -> str | None:
+    """A folder that is not on a disk, where the system has one."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 @contextmanager
@@ -141,12 +145,14 @@ def running_nginx(upstream: Child) -> Iterator[System]:
 
 
 @contextmanager
-def running_all(*, with_direct: bool = False) -> Iterator[tuple[Child, list[System]]]:
+def running_all(
+    *, with_direct: bool = False, directory: str | None = None
+) -> Iterator[tuple[Child, list[System]]]:
     """The upstream, and all systems in front of it; turnstream is the first."""
     with ExitStack() as stack:
         upstream = stack.enter_context(running_upstream())
         systems: list[System] = [
-            stack.enter_context(running_turnstream(upstream)),
+            stack.enter_context(running_turnstream(upstream, directory=directory)),
             stack.enter_context(running_relay(upstream)),
         ]
         if shutil.which("nginx"):

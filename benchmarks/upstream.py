@@ -78,9 +78,7 @@ def block_start(index: int) -> bytes:
 
 
 def block_stop(index: int) -> bytes:
-    return (
-        b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % index
-    )
+    return b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % index
 
 
 def delta(index: int, text: bytes) -> bytes:

@@ -85,9 +85,7 @@ class Refused(NamedTuple):
 def run_server(plan: ServerPlan, ready: Connection) -> None:
     """Serve as planned until a signal; tell `ready` a Started or a Refused."""
     began = time.perf_counter()
-    descriptor = os.open(plan.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    _write_to(plan.log)
     os.environ.update(plan.environ)
     configure_logging(plan.log_level, stream=sys.stderr)
     logging.getLogger("asyncio").setLevel(logging.INFO)
@@ -125,14 +123,21 @@ async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
 
 def run_simulator(log: Path, ready: Connection) -> None:
     """Be the provider until killed."""
+    _write_to(log)
 
     async def serve() -> None:
-        with log.open("a", buffering=1, encoding="utf-8") as lines:
-            async with SimulatorServer(report=lambda line: print(line, file=lines)) as server:
-                ready.send(Started(server.url, 0.0))
-                await asyncio.get_running_loop().create_future()
+        async with SimulatorServer(report=lambda line: print(line, flush=True)) as server:
+            ready.send(Started(server.url, 0.0))
+            await asyncio.get_running_loop().create_future()
 
     asyncio.run(serve())
+
+
+def _write_to(log: Path) -> None:
+    """Let everything that this process says go to a file."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.dup2(descriptor, sys.stderr.fileno())
 
 
 def _store(url: str, plan: ServerPlan) -> SqlStore:

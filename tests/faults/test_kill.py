@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +14,13 @@ import pytest
 
 from tests.faults.load import MODELS, Account, Conversation, WatchedTurn, verify_after_crash
 from tests.faults.processes import NotStarted, RunningProcess, server
-from tests.faults.server_process import KillPoint, ServerPlan
+from tests.faults.server_process import KillPoint, Moment, ServerPlan
 from tests.faults.watching import Api, Frame, stored_blocks
 from turnstream.config import EngineSettings, ProviderSettings
 
 CONVERSATIONS = 3
 JOURNAL_INTERVAL = 0.1
-LONGEST_TURN = 0.8
+LONGEST_TURN = 0.45
 """Seconds that a turn of the load takes, about."""
 GROUPS = 5
 
@@ -48,57 +47,81 @@ class InRecovery(NamedTuple):
 Kill = KillPoint | AtMoment | AtDelta | InRecovery
 
 
-def kills(group: int) -> list[Kill]:
-    """Ten kills; over the five groups, fifty: ten inside POST, ten inside an open block, ten about a block's commit,
-    five about a turn's end, five in the recovery, ten at random."""
+def kills(group: int) -> list[list[Kill]]:
+    """Ten kills, as the lives of two servers; over the five groups fifty: ten inside POST, ten inside an open block,
+    ten around a block's commit (six of them between it and its stop), five around a turn's end or in the journal, five
+    in the recovery, ten at random."""
     draw = random.Random(group)
-    moments = ("before", "within", "after")
+    moments: tuple[Moment, ...] = ("before", "within", "after")
+    ends = (("FinishTurn", "after"), ("AppendJournal", "within"), ("FinishTurn", "within"))
     return [
-        KillPoint("StartTurns", moments[group % 3], draw.randint(1, CONVERSATIONS)),
-        KillPoint("StartTurns", moments[(group + 1) % 3], draw.randint(1, CONVERSATIONS)),
-        AtDelta(draw.randint(1, 100)),
-        AtDelta(draw.randint(100, 400)),
-        KillPoint("SaveBlock", "after", draw.randint(1, 3)),
-        KillPoint("SaveBlock", moments[group % 2], draw.randint(1, 3)),
-        KillPoint(*((("FinishTurn", "after"), ("AppendJournal", "within"), ("FinishTurn", "within"))[group % 3]), draw.randint(1, 3)),
-        InRecovery(
-            draw.uniform(0.2, LONGEST_TURN), KillPoint("TakeOver", moments[group % 3], draw.randint(1, CONVERSATIONS))
-        ),
-        AtMoment(draw.uniform(0.0, LONGEST_TURN)),
-        AtMoment(draw.uniform(0.0, LONGEST_TURN)),
+        [
+            KillPoint("StartTurns", moments[group % 3], draw.randint(1, CONVERSATIONS)),
+            AtDelta(draw.randint(1, 50)),
+            KillPoint("SaveBlock", "after", draw.randint(1, 3)),
+            KillPoint(*ends[group % 3], draw.randint(1, 2)),
+            AtMoment(draw.uniform(0.0, LONGEST_TURN)),
+        ],
+        [
+            KillPoint("StartTurns", moments[(group + 1) % 3], draw.randint(1, CONVERSATIONS)),
+            AtDelta(draw.randint(50, 250)),
+            KillPoint("SaveBlock", ("after", "within", "before")[group % 3], draw.randint(1, 3)),
+            InRecovery(
+                draw.uniform(0.2, LONGEST_TURN),
+                KillPoint("TakeOver", moments[group % 3], draw.randint(1, CONVERSATIONS)),
+            ),
+            AtMoment(draw.uniform(0.0, LONGEST_TURN)),
+        ],
     ]
 
 
 class Crashes:
     """A server that is killed and restarted on one file, under load."""
 
-    def __init__(self, plan: Callable[[KillPoint | None], ServerPlan], session: aiohttp.ClientSession, seed: int) -> None:
+    def __init__(self, plan: ServerPlan, session: aiohttp.ClientSession, seed: str) -> None:
         self._plan = plan
         self._session = session
         self._draw = random.Random(seed)
         self.account = Account()
+        self.accounts: list[Account] = []
         self.conversations: list[Conversation] = []
         self.ended: dict[str, str] = {}
         """Every assistant turn that was found ended, with its status."""
 
+    def _server(self, kill: KillPoint | None = None) -> RunningProcess:
+        return server(replace(self._plan, kill=kill))
+
     async def prepare(self) -> None:
-        async with server(self._plan(None)) as process:
+        async with self._server() as process:
             api = Api(process.url, self._session)
             self.conversations = [Conversation(await api.create_chat()) for _ in range(CONVERSATIONS)]
 
     async def crash(self, kill: Kill) -> None:
         """One life of the server, and the look at what it left."""
+        account = self.account = Account()
         point = kill if isinstance(kill, KillPoint) else None
-        async with server(self._plan(point)) as process:
+        async with self._server(point) as process:
             turns = await self._load_until_killed(process, kill)
         if isinstance(kill, InRecovery):
             with pytest.raises(NotStarted) as died:
-                async with server(self._plan(kill.point)):
+                async with self._server(kill.point):
                     pass
             assert died.value.exit_code == -signal.SIGKILL
-        async with server(self._plan(None)) as process:
+        async with self._server() as process:
             api = Api(process.url, self._session)
             await asyncio.gather(*(self._check(turn, api) for turn in turns))
+        self.accounts.append(account)
+        match kill:
+            case KillPoint("StartTurns", "before" | "within"):
+                assert not all(turn.turn_ids for turn in turns)
+            case KillPoint("StartTurns", "after"):
+                assert account.kept_unacknowledged, "the turn was durable before its POST was answered"
+            case KillPoint("SaveBlock", "after"):
+                assert account.stored_unseen, "the block was stored before its stop was shown"
+            case AtDelta():
+                assert account.open_at_death
+            case _:
+                pass
 
     async def _load_until_killed(self, process: RunningProcess, kill: Kill) -> list[WatchedTurn]:
         loop = asyncio.get_running_loop()
@@ -133,6 +156,8 @@ class Crashes:
         turn_ids = again["user_turn"]["id"], again["assistant_turn"]["id"]
         if turn.turn_ids is not None:
             assert turn_ids == turn.turn_ids, "the same key gave other turns"
+        else:
+            self.account.kept_unacknowledged += again["assistant_turn"]["status"] == "error"
         watcher = await api.watched(turn_ids[1])
         row = await api.turn(turn_ids[1])
         assert watcher.fold.blocks == stored_blocks(row)
@@ -144,7 +169,7 @@ class Crashes:
 
     async def check_at_last(self) -> None:
         """No turn has changed since, and every chat goes on."""
-        async with server(self._plan(None)) as process:
+        async with self._server() as process:
             api = Api(process.url, self._session)
             for conversation in self.conversations:
                 turn_id = await api.start(
@@ -167,24 +192,30 @@ async def test_nothing_shown_is_lost_silently(
         "completions": ProviderSettings(wire="openai-chat", base_url=f"{provider.url}/v1"),
     }
 
-    def plan(kill: KillPoint | None) -> ServerPlan:
-        return ServerPlan(
-            tmp_path / "chats.sqlite",
-            tmp_path / "server.log",
+    async def live_through(number: int, lives: list[Kill]) -> list[Account]:
+        plan = ServerPlan(
+            tmp_path / f"chats{number}.sqlite",
+            tmp_path / f"server{number}.log",
             providers=providers,
             engine=EngineSettings(journal_interval=JOURNAL_INTERVAL),
             log_level="info",
-            kill=kill,
         )
+        crashes = Crashes(plan, session, f"{group} {number}")
+        await crashes.prepare()
+        for kill in lives:
+            try:
+                await crashes.crash(kill)
+            except BaseException as error:
+                error.add_note(f"at {kill}")
+                raise
+        await crashes.check_at_last()
+        return crashes.accounts
 
-    crashes = Crashes(plan, session, group)
-    await crashes.prepare()
-    for kill in kills(group):
-        try:
-            await crashes.crash(kill)
-        except BaseException as error:
-            error.add_note(f"at {kill}")
-            raise
-    await crashes.check_at_last()
-    lost = sorted(crashes.account.lost)
-    print(f"group {group}: {crashes.account.resumed} resumed, {crashes.account.truncated} told, lost {lost[-3:]}")
+    found = await asyncio.gather(*(live_through(number, lives) for number, lives in enumerate(kills(group))))
+    accounts = [account for accounts in found for account in accounts]
+    lost = sorted(stretch for account in accounts for stretch in account.lost)
+    print(
+        f"{len(accounts)} kills, {sum(account.resumed for account in accounts)} watchers resumed, "
+        f"{sum(account.truncated for account in accounts)} of them told of text that is gone; longest stretches lost: "
+        + ", ".join(f"{seconds * 1000:.0f} of {allowed * 1000:.0f} ms" for seconds, allowed in lost[-3:])
+    )

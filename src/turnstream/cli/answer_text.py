@@ -89,7 +89,8 @@ class AnswerText:
             self._shown[index] = []
             self._separate(aside=aside)
             if block_type == "tool_use":
-                self._write(f"→ {(data.get('content') or {}).get('tool_name') or 'tool'} ", aside=True)
+                content: Mapping[str, Any] = data.get("content") or {}
+                self._write(f"→ {content.get('tool_name') or 'tool'} ", aside=True)
         elif index != self._current and aside:
             self._end_line()
         self._current = index

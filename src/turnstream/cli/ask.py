@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
 
 STOPPED = 130
 FAILED = 1
-STOP_SECONDS = 5.0
-"""What a stopped turn gets to tell its end."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -39,6 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    import asyncio
+
     from turnstream.server.running import loop_factory
 
     question = sys.stdin.read() if arguments.question == "-" else arguments.question
@@ -61,13 +59,16 @@ def _watched(arguments: Namespace, text: str) -> Watched:
     from turnstream.config import load_settings, secrets_of
     from turnstream.telemetry import configure_logging
 
-    settings = load_settings(arguments.config)
+    settings = load_settings(arguments.config, flags={"server.debug": arguments.debug or None})
     configure_logging("debug" if arguments.debug else "error", secrets=secrets_of(settings))
-    return LocalTurn(question, settings, database_url=arguments.database_url, debug=arguments.debug)
+    return LocalTurn(question, settings, database_url=arguments.database_url)
 
 
 async def _ask(watched: Watched) -> int:
+    import asyncio
+
     from turnstream.cli.answer_text import AnswerText
+    from turnstream.cli.stopping import Stopping
     from turnstream.cli.terminal import Screen
 
     screen = Screen()
@@ -108,48 +109,9 @@ def _exit_code(answer: AnswerText, screen: Screen, *, stopped: bool) -> int:
     return 0
 
 
-class Stopping:
-    """Within it, the first Ctrl-C asks the turn to stop and lets its end come; the second gives up at once."""
-
-    def __init__(self, watched: Watched) -> None:
-        self.asked = False
-        self._watched = watched
-        self._task = asyncio.current_task()
-        self._interrupt: asyncio.Task[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._on_signal)
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-        if self._deadline is not None:
-            self._deadline.cancel()
-        if self._interrupt is not None:
-            self._interrupt.cancel()
-
-    def _on_signal(self) -> None:
-        if self.asked:
-            self._give_up()
-            return
-        self.asked = True
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(STOP_SECONDS, self._give_up)
-        self._interrupt = loop.create_task(self._watched.interrupt())
-        self._interrupt.add_done_callback(self._interrupted)
-
-    def _interrupted(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self._give_up()
-
-    def _give_up(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-
 COMMAND = Command(
     "ask",
-    "ask a model and stream its answer to the terminal; Ctrl-C stops it",
+    "ask a model: its answer streams to the terminal, Ctrl-C stops it",
     """\
 turnstream ask "Why is the sky blue?"
 turnstream ask "Think about rain." -m sim/thinking

@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> int:
 
 COMMAND = Command(
     "db",
-    "upgrade the database by hand; `serve` does it by itself at every start",
+    "upgrade the database by hand (serve does it by itself)",
     "turnstream db upgrade\nturnstream db upgrade --database-url sqlite:////var/lib/turnstream/turns.sqlite",
     add_arguments,
     run,

@@ -4,45 +4,69 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from turnstream.cli.command import Command
 from turnstream.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from turnstream.wires.base import Wire
+
 _GZIP = b"\x1f\x8b"
+_UNREADABLE = frozenset({"stream_incomplete", "malformed_event", "event_too_large"})
+"""What a decoder says of bytes that are not of its wire."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    from turnstream.wires import WIRES
-
-    parser.add_argument("--wire", required=True, choices=sorted(WIRES), help="the protocol that was recorded")
+    parser.add_argument(
+        "--wire",
+        required=True,
+        type=_wire,
+        metavar="WIRE",
+        help="the protocol that was recorded: anthropic or openai-chat",
+    )
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="the response's body; also .jsonl (an event's JSON per line), .gz of either; - reads standard input",
+        help="the body of the response, or as .jsonl the JSON of one event per line; .gz of either; - reads standard input",
     )
     parser.add_argument("--compact", action="store_true", help="print the object on one line")
 
 
+def _wire(name: str) -> Wire:
+    from turnstream.wires import WIRES
+
+    if name not in WIRES:
+        raise ArgumentTypeError(f"no wire {name!r}; there are {', '.join(WIRES)}")
+    return WIRES[name]
+
+
 def run(arguments: Namespace) -> int:
     """0 as soon as something of that wire was found, whole or not: the object's `complete` and `error` tell how far."""
-    from turnstream.wires import WIRES
     from turnstream.wires.recording import decode_recording
 
+    wire: Wire = arguments.wire
     name, data = _read(arguments.file)
-    decoded = decode_recording(WIRES[arguments.wire], data, file_name=name)
+    decoded = decode_recording(wire, data, file_name=name)
     indent = None if arguments.compact else 2
     separators = (",", ":") if arguments.compact else None
     text = json.dumps(decoded, ensure_ascii=False, indent=indent, separators=separators)
     sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass") + b"\n")
     sys.stdout.buffer.flush()
-    if data.strip() and not decoded["events"]:
-        error = decoded["error"] or {"message": "it holds no event"}
-        raise InvalidRequest(
-            f"{arguments.file} is no recording of the wire {arguments.wire}: {error['message']}"
-        )
+    if data.strip() and not _recognised(decoded):
+        raise InvalidRequest(f"{arguments.file} is no recording of the wire {wire.name}")
     return 0
+
+
+def _recognised(decoded: Mapping[str, Any]) -> bool:
+    """Whether anything in a decoded stream was of its wire: a message, or the provider's own error."""
+    error = decoded["error"]
+    return any(decoded[name] for name in ("id", "model", "blocks", "raw_stop_reason")) or (
+        error is not None and error["code"] not in _UNREADABLE
+    )
 
 
 def _read(file: str) -> tuple[str, bytes]:
@@ -68,7 +92,7 @@ def _name_for(data: bytes) -> str:
 
 COMMAND = Command(
     "decode",
-    "decode a recorded provider stream and print its blocks, usage and end as JSON",
+    "decode a recorded provider stream into JSON",
     """\
 turnstream decode --wire anthropic answer.sse
 turnstream decode --wire openai-chat chunks.jsonl.gz --compact

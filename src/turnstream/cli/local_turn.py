@@ -17,13 +17,10 @@ from turnstream.turnlog.subscription import Subscription
 class LocalTurn:
     """See `Watched`. Without `database_url` the database is a temporary one, gone with the answer."""
 
-    def __init__(
-        self, question: Question, settings: Settings, *, database_url: str | None = None, debug: bool = False
-    ) -> None:
+    def __init__(self, question: Question, settings: Settings, *, database_url: str | None = None) -> None:
         self._question = question
         self._settings = settings
         self._database_url = database_url
-        self._debug = debug
         self._held = AsyncExitStack()
         self._decoder = frame_decoder()
         self._turn: LiveTurn | None = None
@@ -46,7 +43,7 @@ class LocalTurn:
             url = f"sqlite:///{folder}/turns.sqlite"
         settings = self._settings
         engine = await self._held.enter_async_context(
-            Engine(url, settings=settings.engine, providers=settings.providers, debug=self._debug)
+            Engine(url, settings=settings.engine, providers=settings.providers, server=settings.server)
         )
         question = self._question
         self._turn = await engine.send(question.text, model=question.model, system=question.system)

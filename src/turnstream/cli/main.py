@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 from textwrap import indent
 
 from turnstream.cli import ask, database, decode, models, serve, simulate
@@ -35,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code: 0, 1 for a failure, 2 for wrong usage or settings, 130 for Ctrl-C."""
     parser = build_parser()
     parsed = parser.parse_args(arguments)
+    if parsed.version:
+        return _show_version()
     if "run" not in parsed:
         parser.print_help()
         return MISUSED
@@ -57,12 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; nothing heavy is imported for it."""
     parser = argparse.ArgumentParser(
         prog="turnstream",
         description="Durable, resumable LLM streaming: start a turn, watch it from anywhere, lose nothing.",
         epilog="`turnstream COMMAND --help` shows a command's options, with examples.",
     )
-    parser.add_argument("--version", action="version", version=f"turnstream {version('turnstream')}")
+    parser.add_argument("--version", action="store_true", help="show the version")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         subparser = subparsers.add_parser(
@@ -80,6 +82,13 @@ def build_parser() -> argparse.ArgumentParser:
         )
         subparser.set_defaults(run=command.run)
     return parser
+
+
+def _show_version() -> int:
+    from importlib.metadata import version
+
+    print(f"turnstream {version('turnstream')}")
+    return 0
 
 
 def _tolerate_narrow_encodings() -> None:

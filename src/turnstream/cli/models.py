@@ -57,7 +57,7 @@ def key_variable(settings: Settings, provider: str) -> str:
 
 COMMAND = Command(
     "models",
-    "list the configured models: which are ready, and which key the others need",
+    "list the models: which are ready, which key the others need",
     "turnstream models\nturnstream models --config production.toml",
     add_arguments,
     run,

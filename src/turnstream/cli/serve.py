@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import socket
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +10,8 @@ from turnstream.cli.command import Command, add_config, add_database
 from turnstream.cli.terminal import bold, dim
 
 if TYPE_CHECKING:
+    import socket
+
     from turnstream.config import Settings
     from turnstream.engine import Engine
 
@@ -32,6 +31,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    import asyncio
+    import logging
+
     from turnstream.config import check_binding, load_settings, secrets_of
     from turnstream.server.running import bind, loop_factory
     from turnstream.telemetry import configure_logging
@@ -76,8 +78,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
         settings=settings.engine,
         providers=settings.providers,
         authenticate=local_use if key is None else key_required(key),
-        max_body_bytes=settings.server.max_body_bytes,
-        debug=settings.server.debug,
+        server=settings.server,
     )
     url = address_of(bound, settings.server.host)
 

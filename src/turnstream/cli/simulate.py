@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from argparse import ArgumentParser, Namespace
 
 from turnstream.cli.command import Command
 from turnstream.cli.terminal import bold, dim
-from turnstream.simulator.options import SCRIPT_NAMES
 
 _TOLD = """\
 {title}
@@ -38,12 +36,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
+    import asyncio
+
     asyncio.run(_simulate(arguments.host, arguments.port, verbose=arguments.verbose))
     return 0
 
 
 async def _simulate(host: str, port: int, *, verbose: bool) -> None:
     from turnstream.cli.signals import ended_by_signal
+    from turnstream.simulator.options import SCRIPT_NAMES
     from turnstream.simulator.server import SimulatorServer
 
     async with SimulatorServer(host, port, _report if verbose else None) as simulator:
@@ -61,7 +62,7 @@ def _report(line: str) -> None:
 
 COMMAND = Command(
     "simulate",
-    "run a provider look-alike, with scripted answers and faults",
+    "run a provider look-alike with scripted answers",
     "turnstream simulate --port 9090\nturnstream simulate --port 0 --verbose",
     add_arguments,
     run,

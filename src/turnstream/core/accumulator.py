@@ -330,10 +330,10 @@ class Accumulator:
     def _fold_run(self, events: Sequence[Any], position: int, total: int) -> int:
         """Fold a run of deltas of one kind and block that came together: they are shown as one."""
         first = events[position]
-        kind = type(first)
+        kind: type[Any] = first.__class__
         index: int = first.index
         end = position + 1
-        while end < total and type(event := events[end]) is kind and event.index == index:
+        while end < total and (event := events[end]).__class__ is kind and event.index == index:
             end += 1
         if kind is ToolInputDelta:
             text: str = first.partial_json

@@ -27,19 +27,15 @@ def is_output(events: Iterable[StreamEvent]) -> bool:
 
 
 class WaitClocks:
-    """How long a call may still wait, and for what. Pure: the caller counts its waits and says what came of them."""
+    """How long a call may still wait, and for what. `waited`: the seconds of all its waits that are over."""
 
-    __slots__ = ("_timeouts", "_until", "_waited", "output")
+    __slots__ = ("_timeouts", "_until", "output", "waited")
 
     def __init__(self, timeouts: Timeouts) -> None:
-        self._timeouts = timeouts
-        self._waited = 0.0
-        self._until: float | None = timeouts.first_token
+        self.waited = 0.0
         self.output = False
-
-    def waited(self, seconds: float) -> None:
-        """A wait of `seconds` is over."""
-        self._waited += seconds
+        self._timeouts = timeouts
+        self._until: float | None = timeouts.first_token
 
     def output_began(self) -> None:
         """The first output is there: from now on `idle` runs in place of `first_token`."""
@@ -48,79 +44,67 @@ class WaitClocks:
 
     def answer_ended(self, grace: float) -> None:
         """The end marker is there: all further waiting may take `grace` seconds together."""
-        self._until = self._waited + grace
+        self._until = self.waited + grace
 
     def patience(self) -> float:
         """Seconds that a wait which begins now may take."""
         timeouts = self._timeouts
-        clock = timeouts.idle if self._until is None else self._until - self._waited
-        return min(clock, timeouts.total - self._waited)
+        clock = timeouts.idle if self._until is None else self._until - self.waited
+        return min(clock, timeouts.total - self.waited)
 
     def timeout_error(self) -> ProviderTimeout:
         """The error of the clock that runs out first."""
         timeouts = self._timeouts
-        if self.patience() >= timeouts.total - self._waited:
+        if self.patience() >= timeouts.total - self.waited:
             return ProviderTimeout(f"the answer took longer than {timeouts.total:g} s", code="total_timeout")
         if self._until is None:
             return ProviderTimeout(f"the provider was silent for {timeouts.idle:g} s", code="idle_timeout")
-        return ProviderTimeout(
-            f"no output came within {timeouts.first_token:g} s", code="first_token_timeout"
-        )
+        return ProviderTimeout(f"no output came within {timeouts.first_token:g} s", code="first_token_timeout")
 
 
 class ReadTimer:
-    """One timer for all the reads of a call, over its clocks.
+    """One timer for all the reads of a call, over its clocks; `expire` is called with the error of what ran out.
 
-    Moving the deadline back costs nothing: the timer looks again when it fires. `expire` is called with the error of
-    the clock that ran out, once for each `start` at most.
+    Deadlines only move back (but for `restart`), so a read sets no timer: the one that is set looks, when it fires,
+    whether a read is waiting and how long it still may, and is set again.
     """
 
-    __slots__ = ("_alarm", "_clocks", "_deadline", "_expire", "_handle", "_loop", "_since")
+    __slots__ = ("_clocks", "_expire", "_handle", "_loop", "_now", "_since")
 
     def __init__(self, clocks: WaitClocks, expire: Callable[[ProviderTimeout], None]) -> None:
         self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
         self._clocks = clocks
         self._expire = expire
         self._since: float | None = None
-        self._deadline = 0.0
-        self._alarm = 0.0
         self._handle: asyncio.TimerHandle | None = None
 
-    @property
-    def running(self) -> bool:
-        return self._since is not None
-
     def start(self) -> None:
-        """A read begins to wait."""
-        now = self._since = self._loop.time()
-        deadline = self._deadline = now + self._clocks.patience()
-        if self._handle is None or deadline < self._alarm:
-            self._arm(deadline)
+        """A read waits; if it has waited before without any event, it waits on."""
+        if self._since is None:
+            self._since = self._now()
+            if self._handle is None:
+                self._handle = self._loop.call_at(self._since + self._clocks.patience(), self._ring)
 
     def stop(self) -> None:
         """What was waited for is there."""
         if self._since is not None:
-            self._clocks.waited(self._loop.time() - self._since)
+            self._clocks.waited += self._now() - self._since
             self._since = None
 
-    def cancel(self) -> None:
-        """Nothing more is waited for."""
+    def restart(self) -> None:
+        """Another clock runs from now on: no read is waiting, or has been told of an event."""
         self._since = None
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
-    def _arm(self, when: float) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._alarm = when
-        self._handle = self._loop.call_at(when, self._ring)
-
     def _ring(self) -> None:
         self._handle = None
         if self._since is None:
             return
-        if self._loop.time() + _EARLY < self._deadline:
-            self._arm(self._deadline)
+        deadline = self._since + self._clocks.patience()
+        if self._now() + _EARLY < deadline:
+            self._handle = self._loop.call_at(deadline, self._ring)
         else:
             self._expire(self._clocks.timeout_error())

@@ -198,8 +198,7 @@ class _Call:
                 if content.total_bytes != self._taken:
                     data = content.read_nowait()
                 else:
-                    if not timer.running:
-                        timer.start()
+                    timer.start()
                     data = await content.readany()
                 if data:
                     self._taken += len(data)
@@ -241,7 +240,7 @@ class _Call:
         except (aiohttp.ClientError, OSError) as error:
             failure = request_failure(self._provider.name, error)
         finally:
-            self._clocks.waited(loop.time() - began)
+            self._clocks.waited += loop.time() - began
         raise self._provider.mask.error(failure)
 
     async def _status_error(self, response: aiohttp.ClientResponse) -> ProviderError:
@@ -260,10 +259,12 @@ class _Call:
         """Look into a batch that may begin the output or end the answer."""
         if not self._clocks.output and is_output(events):
             self._clocks.output_began()
+            self._timer.restart()
         for position, event in enumerate(events):
             if type(event) is MessageStop:
                 self._stopped = True
                 self._clocks.answer_ended(DRAIN_SECONDS)
+                self._timer.restart()
             elif type(event) is StreamError:
                 self._close()
                 return [*events[:position], self._provider.mask.event(event)]
@@ -317,7 +318,7 @@ class _Call:
     def _close(self) -> None:
         """Close the connection at once, unless the answer was read to its end: then it can be used again."""
         self._over = True
-        self._timer.cancel()
+        self._timer.restart()
         self._provider.leave(self)
         response = self._response
         if response is None or response.closed:

@@ -144,7 +144,7 @@ class _SimulatedCall:
         self._silent += wait
 
     def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
-        self._clocks.waited(self._silent)
+        self._clocks.waited += self._silent
         self._silent = 0.0
         if not self._clocks.output and is_output(events):
             self._clocks.output_began()

@@ -78,6 +78,7 @@ def last_user_text(request: ModelRequest) -> str:
 def _message(start: MessageStart, input_tokens: int, content: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
     """Put an answer's content between its start and its end marker. A delta counts as a token."""
     yield start
+    yield Metadata(Usage(input_tokens))
     output_tokens = 0
     stop_reason: StopReason = "end_turn"
     for event in content:

@@ -14,9 +14,10 @@ from itertools import chain
 from types import TracebackType
 from typing import assert_never
 
+import msgspec
 from aiohttp import web
 
-from turnstream.errors import ConfigurationError, InvalidModelRequest, RequestError
+from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRequest, RequestError
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
 from turnstream.simulator.options import SCRIPT_NAMES
 from turnstream.simulator.playback import play
@@ -111,6 +112,10 @@ async def _models(_request: web.Request) -> web.Response:
     )
 
 
+class _Asked(msgspec.Struct):
+    stream: bool | None = None
+
+
 class _Route:
     """How the server answers on one wire."""
 
@@ -122,6 +127,8 @@ class _Route:
         body = await request.read()
         try:
             asked = self._wire.decode_request(request.path, body)
+            if not msgspec.json.decode(body, type=_Asked).stream:
+                raise InvalidRequest('the simulator answers as a stream only: ask with "stream": true')
         except RequestError as error:
             self._tell(f"POST {request.path} 400: {error.message}")
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))

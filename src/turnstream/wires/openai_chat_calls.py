@@ -21,7 +21,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires.lenient_json import decode_json
-from turnstream.wires.openai_chat_chunks import ToolCallDelta
+from turnstream.wires.openai_chat_chunks import ToolCallDelta, kept
 from turnstream.wires.openai_chat_template import Template
 
 LEGACY_POSITION = -1
@@ -88,6 +88,8 @@ class ToolCalls:
         elif given_id != call.given_id or name != call.name:
             self._amend(call, given_id, name, events)
         self._last_taken = call
+        if delta.extras and call.open:
+            events.append(ContentDelta(call.index, {"provider_metadata": kept(delta.extras)}))
         if not arguments:
             return
         if call.open:

@@ -2,8 +2,8 @@
 
 Two ways lead to a `Chunk`. Nearly every event takes the typed one: msgspec, straight into these structs. What
 surprises it (content as a list of parts, arguments as an object, a field of a delta that nobody announced, half a
-surrogate pair) takes the loose one, which understands more and costs more. `Delta` refuses unknown fields, so that
-what one vendor alone has ends up in `extras` and is never dropped in silence.
+surrogate pair) takes the loose one, which understands more and costs more. Deltas refuse unknown fields, so that what
+one vendor alone has ends up in `extras` and is never dropped in silence.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ NESTING_LIMIT = 100
 """Levels of JSON that we keep: what is nested deeper could not be written down again everywhere."""
 
 ABSENT = msgspec.Raw()
+EXTRAS = "(extras)"
+"""The name of the field for unknown fields: one that nobody sends."""
 
 
 class FunctionDelta(msgspec.Struct, gc=False):
@@ -27,10 +29,14 @@ class FunctionDelta(msgspec.Struct, gc=False):
     arguments: str | None = None
 
 
-class ToolCallDelta(msgspec.Struct, gc=False):
+class ToolCallDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A fragment of a call. `extras` as in `Delta`."""
+
     index: int | None = None
     id: str | None = None
     function: FunctionDelta | None = None
+    type: Any = None
+    extras: JsonObject | None = msgspec.field(default=None, name=EXTRAS)
 
 
 class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -47,7 +53,7 @@ class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     role: Any = None
     channel: Any = None
     token_id: Any = None
-    extras: JsonObject | None = msgspec.field(default=None, name="(extras)")
+    extras: JsonObject | None = msgspec.field(default=None, name=EXTRAS)
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -76,6 +82,7 @@ _REASONING = ("reasoning_content", "reasoning_text", "thinking")
 _KNOWN_OF_A_DELTA = frozenset(
     {field.encode_name for field in msgspec.structs.fields(Delta)} | set(_REASONING)
 )
+_KNOWN_OF_A_CALL = frozenset({"index", "id", "function", "type", "custom"})
 _KNOWN_OF_A_CHUNK = frozenset(
     {
         "id",
@@ -238,8 +245,12 @@ def _tool_call(call: JsonObject) -> ToolCallDelta:
     function = call.get("function")
     if not is_object(function) and is_object(custom := call.get("custom")):
         function = {"name": custom.get("name"), "arguments": custom.get("input")}
+    extras = {key: item for key, item in call.items() if key not in _KNOWN_OF_A_CALL and not is_blank(item)}
     return ToolCallDelta(
-        index if isinstance(index, int) else None, _mended_text(call.get("id")), _function(function)
+        index if isinstance(index, int) else None,
+        _mended_text(call.get("id")),
+        _function(function),
+        extras=mend_surrogates(extras) or None,
     )
 
 

@@ -127,8 +127,10 @@ class OpenAIChatDecoder:
             self._fail(reported, events)
 
     def _take_error_event(self, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event named `error` reports one, whatever is in it."""
         try:
-            reported = read_error(read_json(payload))
+            value = read_json(payload)
+            reported = read_error({**value, "object": "error"} if is_object(value) else value)
         except MalformedEvent:
             reported = None
         self._fail(reported or ReportedError(payload[:4000].decode("utf-8", "replace")), events)
@@ -137,7 +139,7 @@ class OpenAIChatDecoder:
         value: JsonObject | None = None
         try:
             chunk = decode_typed(payload)
-            is_usual = not chunk.choices or chunk.choices[0].delta is not None
+            is_usual = None not in [choice.delta for choice in chunk.choices or ()]
         except (ValueError, RecursionError):
             chunk, is_usual = Chunk(), False
         if not is_usual:
@@ -146,19 +148,22 @@ class OpenAIChatDecoder:
             self._take_usage(chunk, events)
             return
         choices = chunk.choices
+        reported: ReportedError | None = None
         if not choices or not self._started or choices[0].finish_reason:
             if value is None:
                 value = read_json(payload)
             self._take_leftovers(chunk, value or {}, events)
         if choices:
-            self._take_choices(chunk, choices, len(payload), events)
+            reported = self._take_choices(chunk, choices, len(payload), events)
         self._take_usage(chunk, events)
         if chunk.search_results is not ABSENT or chunk.citations is not ABSENT:
             self._take_sources(chunk, events)
         if choices and is_usual and self._template_tries < _TEMPLATE_TRIES:
             self._learn(chunk, choices, payload)
         if not choices or chunk.error or (chunk.x_groq and chunk.x_groq.get("error")):
-            self._take_error(chunk, value or read_json(payload), events)
+            reported = _error_of(chunk, value or read_json(payload)) or reported
+        if reported is not None:
+            self._fail(reported, events)
 
     def _decode_loosely(self, payload: bytes) -> tuple[JsonObject, Chunk]:
         value = read_json(payload)
@@ -183,7 +188,9 @@ class OpenAIChatDecoder:
 
     def _take_choices(
         self, chunk: Chunk, choices: list[Choice], size: int, events: list[StreamEvent]
-    ) -> None:
+    ) -> ReportedError | None:
+        """Take what the decoded choice brings; return the failure that it reports, if any."""
+        reported: ReportedError | None = None
         if self._finish_reason is not None and chunk.id and chunk.id != self._message_id:
             self._message_id = chunk.id
             self._blocks.stop_all(events)
@@ -202,11 +209,10 @@ class OpenAIChatDecoder:
             if (reason := choice.finish_reason) and reason != "null":
                 self._finish_reason = reason
             if choice.error:
-                self._fail(read_error({"error": choice.error}) or ReportedError(""), events)
-            elif is_failure(reason) and not chunk.error:
-                self._fail(
-                    ReportedError(f"the provider ended the answer with {reason!r}", code=reason or ""), events
-                )
+                reported = read_error({"error": choice.error})
+            elif is_failure(reason):
+                reported = ReportedError(f"the provider ended the answer with {reason!r}", code=reason or "")
+        return reported
 
     def _take_sources(self, chunk: Chunk, events: list[StreamEvent]) -> None:
         """The sources that search vendors repeat in every chunk: each is cited once."""
@@ -231,12 +237,6 @@ class OpenAIChatDecoder:
         if raw != self._usage:
             self._usage = raw
             events.append(Metadata(read_usage(raw), kept(raw)))
-
-    def _take_error(self, chunk: Chunk, value: JsonObject, events: list[StreamEvent]) -> None:
-        groq = chunk.x_groq.get("error") if chunk.x_groq else None
-        reported = read_error({**value, "error": value.get("error") or groq})
-        if reported is not None:
-            self._fail(reported, events)
 
     def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
         if not self._over:
@@ -268,3 +268,9 @@ class OpenAIChatDecoder:
             if self._template.hits >= _TEMPLATE_TRIES:
                 self._template_tries = 0
             self._template = None
+
+
+def _error_of(chunk: Chunk, value: JsonObject) -> ReportedError | None:
+    """The failure that a chunk reports beside its choices."""
+    groq = chunk.x_groq.get("error") if chunk.x_groq else None
+    return read_error({**value, "error": value.get("error") or groq})

@@ -121,7 +121,10 @@ def _dump_call(content: Content) -> dict[str, Any]:
     elif not isinstance(text, str) or not text.strip():
         text = encode_json(given).decode()
     function = {"name": content.get("tool_name", ""), "arguments": text}
-    return {"id": content.get("tool_use_id", ""), "type": "function", "function": function}
+    call = {"id": content.get("tool_use_id", ""), "type": "function", "function": function}
+    metadata = content.get("provider_metadata")
+    extra = metadata.get("extra_content") if is_object(metadata) else None
+    return call if extra is None else {**call, "extra_content": extra}
 
 
 def _dump_result(content: Content, text: str) -> RawMessage:
@@ -234,7 +237,14 @@ def _parse_call(call: Any) -> Block:
     if is_object(arguments):
         arguments = encode_json(arguments).decode()
     text = arguments if isinstance(arguments, str) else ""
-    content: Content = {"tool_use_id": str(call.get("id") or ""), "tool_name": name, "input_json": text}
+    extra = call.get("extra_content")
+    metadata = {} if extra is None else {"provider_metadata": {"extra_content": extra}}
+    content: Content = {
+        **metadata,
+        "tool_use_id": str(call.get("id") or ""),
+        "tool_name": name,
+        "input_json": text,
+    }
     try:
         given = decode_json(text.encode() if text.strip() else b"{}")
     except ValueError as error:

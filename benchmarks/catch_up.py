@@ -1,0 +1,68 @@
+"""Catch-up: how long a watcher takes who joins a turn of many deltas late, and what it is sent.
+
+The turn's one block has all the deltas in it, which is the worst case: everything comes from one `block_catchup`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import uvloop
+
+from benchmarks.load import Stream, Tally
+from benchmarks.processes import LOAD_CORE, Child, pinned
+from benchmarks.report import Line
+from benchmarks.systems import Turnstream, end_streams, running_turnstream, running_upstream
+from benchmarks.upstream import Load
+
+GOAL = 50.0
+
+
+class CaughtUp(NamedTuple):
+    """Milliseconds from the request to the last of what was missed; frames and bytes until then."""
+
+    milliseconds: float
+    frames: int
+    bytes: int
+
+
+async def catch_up(upstream: Child, system: Turnstream, deltas: int, passes: int) -> dict[str, CaughtUp]:
+    """A late join while the block is open, and one after the turn has ended. The best of several passes each."""
+    tally = Tally()
+    await system.prepare(1)
+    turn_id = await system.start(Load(events=deltas, hold=True))
+    first = await Stream.connect(system.port, tally)
+    first.ask(system.watch(turn_id))
+    async with asyncio.timeout(60):
+        await first.received(deltas)
+    joined = [await _join(system, turn_id, deltas) for _ in range(passes)]
+    await end_streams(upstream, [first])
+    ended = [await _join(system, turn_id, deltas) for _ in range(passes)]
+    return {"open": min(joined), "ended": min(ended)}
+
+
+async def _join(system: Turnstream, turn_id: str, deltas: int) -> CaughtUp:
+    stream = await Stream.connect(system.port, Tally())
+    stream.body = []
+    began = time.perf_counter()
+    stream.ask(system.watch(turn_id))
+    async with asyncio.timeout(60):
+        await stream.received(deltas)
+    elapsed = time.perf_counter() - began
+    body = b"".join(stream.body)
+    stream.close()
+    return CaughtUp(elapsed * 1000, body.count(b"\nevent: "), len(body))
+
+
+def run(*, quick: bool) -> Iterator[Line]:
+    """All lines of this benchmark."""
+    deltas = 20_000 if quick else 100_000
+    with pinned(LOAD_CORE), running_upstream() as upstream, running_turnstream(upstream) as system:
+        for state, seen in uvloop.run(catch_up(upstream, system, deltas, 3 if quick else 10)).items():
+            note = f"{seen.frames} events, {seen.bytes / 2**20:.1f} MiB"
+            yield Line(
+                f"catch-up of {deltas:,} deltas, turn {state}", seen.milliseconds, "ms", GOAL, note=note
+            )

@@ -1,0 +1,63 @@
+"""The official SDKs' own decoding and accumulating, fed with bytes by their own HTTP client's mock transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Fold = Callable[[Sequence[bytes]], object]
+
+
+def anthropic_fold() -> Fold:
+    """Pieces of a body to the final message, by `client.messages.stream`."""
+    import anthropic
+
+    bodies: list[Sequence[bytes]] = []
+    client = anthropic.Anthropic(
+        api_key="none", http_client=anthropic.DefaultHttpxClient(transport=_transport(bodies))
+    )
+
+    def fold(pieces: Sequence[bytes]) -> object:
+        bodies[:] = [pieces]
+        with client.messages.stream(
+            model="model", max_tokens=1, messages=[{"role": "user", "content": "go"}]
+        ) as stream:
+            return stream.get_final_message()
+
+    return fold
+
+
+def openai_fold() -> Fold:
+    """Pieces of a body to the final completion, by `client.chat.completions.stream`."""
+    import openai
+
+    bodies: list[Sequence[bytes]] = []
+    client = openai.OpenAI(
+        api_key="none", http_client=openai.DefaultHttpxClient(transport=_transport(bodies))
+    )
+
+    def fold(pieces: Sequence[bytes]) -> object:
+        bodies[:] = [pieces]
+        with client.chat.completions.stream(
+            model="model", messages=[{"role": "user", "content": "go"}]
+        ) as stream:
+            return stream.get_final_completion()
+
+    return fold
+
+
+def _transport(bodies: list[Sequence[bytes]]) -> Any:
+    """Answers every request with the body in `bodies`."""
+    import httpx2
+
+    class Pieces(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            return iter(bodies[0])
+
+    def answer(_request: Any) -> Any:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Pieces())
+
+    return httpx2.MockTransport(answer)
+
+
+SDK_FOLDS = {"anthropic": anthropic_fold, "openai-chat": openai_fold}

@@ -1,0 +1,655 @@
+"""HttpProvider against a server that does exactly what a test says, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import socket
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import aiohttp
+import pytest
+
+from turnstream.config import Timeouts
+from turnstream.core.stream_events import MessageStop, Metadata, StreamError, StreamEvent, TextDelta
+from turnstream.core.usage import Usage
+from turnstream.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    ConnectionFailed,
+    EventTooLarge,
+    MalformedEvent,
+    ProviderError,
+    ProviderFailed,
+    ProviderTimeout,
+    RateLimited,
+    StreamIncomplete,
+)
+from turnstream.providers import http
+from turnstream.providers.endpoints import Endpoint, call_url, split_base_url
+from turnstream.providers.http import HttpProvider
+from turnstream.wires import WIRES
+from turnstream.wires.base import ModelRequest
+
+KEY = "sk-test-0123456789abcdef"
+SHORT = Timeouts(connect=0.5, first_token=0.2, idle=0.2, total=5)
+DEADLINE = 5.0
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def event(name: str, fields: str) -> bytes:
+    return f'event: {name}\ndata: {{"type":"{name}"{fields}}}\n\n'.encode()
+
+
+def delta(text: str) -> bytes:
+    return event("content_block_delta", f',"index":0,"delta":{{"type":"text_delta","text":"{text}"}}')
+
+
+MESSAGE_START = event(
+    "message_start",
+    ',"message":{"id":"m","type":"message","role":"assistant","model":"x","content":[],"usage":{"input_tokens":3}}',
+)
+BLOCK_START = event("content_block_start", ',"index":0,"content_block":{"type":"text","text":""}')
+BEGIN = MESSAGE_START + BLOCK_START
+END = (
+    event("content_block_stop", ',"index":0')
+    + event("message_delta", ',"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}')
+    + event("message_stop", "")
+)
+PING = event("ping", "")
+ANSWER = BEGIN + delta("Hel") + delta("lo") + END
+REQUEST = ModelRequest("x", (), params={"max_tokens": 8})
+
+
+@pytest.fixture
+async def provide(raw_server) -> AsyncIterator[Callable[..., HttpProvider]]:
+    """Builds providers for the raw server, and closes them."""
+    made: list[HttpProvider] = []
+
+    def make(timeouts: Timeouts = SHORT, *, wire: str = "anthropic", **endpoint) -> HttpProvider:
+        endpoint = {"base_url": raw_server.url, "api_key": KEY} | endpoint
+        made.append(HttpProvider("test", WIRES[wire], Endpoint(**endpoint), timeouts))
+        return made[-1]
+
+    yield make
+    for provider in made:
+        await provider.close()
+
+
+async def collect(provider: HttpProvider, request: ModelRequest = REQUEST) -> list[StreamEvent]:
+    async with asyncio.timeout(DEADLINE), provider.stream(request) as batches:
+        return [one async for batch in batches for one in batch]
+
+
+async def failure_of(provider: HttpProvider) -> tuple[list[StreamEvent], ProviderError]:
+    """What came, and the error that ended it."""
+    events: list[StreamEvent] = []
+    try:
+        async with asyncio.timeout(DEADLINE), provider.stream(REQUEST) as batches:
+            async for batch in batches:
+                assert batch
+                events.extend(batch)
+    except ProviderError as error:
+        return events, error
+    pytest.fail("the call did not fail")
+
+
+def text_of(events: list[StreamEvent]) -> str:
+    return "".join(one.text for one in events if isinstance(one, TextDelta))
+
+
+async def _extend(events: list[StreamEvent], batches: AsyncIterator[Sequence[StreamEvent]]) -> None:
+    async for batch in batches:
+        events.extend(batch)
+
+
+class TestAnswers:
+    async def test_events_arrive_as_they_are_sent(self, raw_server, provide):
+        taken = asyncio.Event()
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN + delta("Hel")))
+            await taken.wait()
+            await exchange.send(chunk(delta("lo") + END), LAST_CHUNK)
+
+        raw_server.answer = answer
+        events: list[StreamEvent] = []
+        async with asyncio.timeout(DEADLINE), provide().stream(REQUEST) as batches:
+            async for batch in batches:
+                events.extend(batch)
+                if text_of(events) == "Hel":
+                    taken.set()
+        assert text_of(events) == "Hello"
+        assert isinstance(events[-1], MessageStop)
+
+    async def test_the_request_is_the_wires_own(self, raw_server, provide):
+        raw_server.answer = lambda exchange: exchange.send(HEAD, chunk(ANSWER), LAST_CHUNK)
+        await collect(provide(headers={"X-Team": "blue"}))
+        (exchange,) = raw_server.exchanges
+        encoded = WIRES["anthropic"].encode_request(REQUEST)
+        head = exchange.head.lower()
+        assert head.startswith("post /v1/messages http/1.1\r\n")
+        assert exchange.body == encoded.body
+        assert f"x-api-key: {KEY}" in head
+        assert "x-team: blue" in head
+        assert "accept-encoding: identity" in head
+
+    @pytest.mark.requirement("E4")
+    @pytest.mark.parametrize("size", [1, 2, 7, 100])
+    async def test_any_cut_gives_the_same_events(self, raw_server, provide, size):
+        body = BEGIN + delta("grüße 👋🏽 \\ud83d\\ude42") + END
+
+        async def answer(exchange):
+            pieces = [chunk(body[start : start + size]) for start in range(0, len(body), size)]
+            await exchange.send(HEAD, *pieces, LAST_CHUNK)
+
+        raw_server.answer = answer
+        whole = WIRES["anthropic"].decoder()
+        assert await collect(provide()) == whole.feed(body) + whole.close()
+
+    async def test_a_compressed_body_is_read(self, raw_server, provide):
+        head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
+        packed = gzip.compress(ANSWER)
+
+        async def answer(exchange):
+            await exchange.send(
+                head, *(chunk(packed[i : i + 9]) for i in range(0, len(packed), 9)), LAST_CHUNK
+            )
+
+        raw_server.answer = answer
+        assert text_of(await collect(provide())) == "Hello"
+
+    async def test_a_large_request_is_sent_whole(self, raw_server, provide):
+        raw_server.answer = lambda exchange: exchange.send(HEAD, chunk(ANSWER), LAST_CHUNK)
+        request = ModelRequest("x", (), system="x" * 3_000_000, params={"max_tokens": 8})
+        assert text_of(await collect(provide(), request)) == "Hello"
+        assert len(raw_server.exchanges[0].body) > 3_000_000
+
+    @pytest.mark.requirement("E8")
+    async def test_metadata_after_the_end_marker_is_collected(self, raw_server, provide):
+        stopped = asyncio.Event()
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(ANSWER))
+            await stopped.wait()
+            late = event("message_delta", ',"delta":{},"usage":{"output_tokens":9}')
+            await exchange.send(chunk(late), LAST_CHUNK)
+
+        raw_server.answer = answer
+        events: list[StreamEvent] = []
+        async with asyncio.timeout(DEADLINE), provide().stream(REQUEST) as batches:
+            async for batch in batches:
+                events.extend(batch)
+                if any(isinstance(one, MessageStop) for one in batch):
+                    stopped.set()
+        assert isinstance(events[-1], Metadata)
+        assert events[-1].usage == Usage(output_tokens=9)
+
+    async def test_a_body_without_end_is_not_waited_for_after_the_end_marker(
+        self, raw_server, provide, monkeypatch
+    ):
+        monkeypatch.setattr(http, "DRAIN_SECONDS", 0.05)
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(ANSWER))
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        assert text_of(await collect(provide(Timeouts(idle=60)))) == "Hello"
+        async with asyncio.timeout(1):
+            await raw_server.client_left.wait()
+
+    async def test_a_connection_lost_after_the_end_marker_is_no_failure(self, raw_server, provide):
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(ANSWER))
+            exchange.writer.close()
+
+        raw_server.answer = answer
+        assert text_of(await collect(provide())) == "Hello"
+
+    async def test_a_whole_answer_without_done_is_no_failure_when_it_is_cut(self, raw_server, provide):
+        body = (
+            b'data: {"id":"c","model":"x","choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"}}]}\n\n'
+            b'data: {"id":"c","model":"x","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+        )
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(body))
+            exchange.writer.close()
+
+        raw_server.answer = answer
+        events = await collect(provide(wire="openai-chat"))
+        assert text_of(events) == "Hi"
+        assert isinstance(events[-1], MessageStop)
+
+    async def test_an_error_in_the_stream_is_the_last_event(self, raw_server, provide):
+        error = event("error", f',"error":{{"type":"overloaded_error","message":"busy, key {KEY}"}}')
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN + delta("Hel") + error + delta("lo")))
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        events = await collect(provide())
+        assert isinstance(events[-1], StreamError)
+        assert events[-1].code == "overloaded_error"
+        assert KEY not in events[-1].message
+        assert text_of(events) == "Hel"
+        async with asyncio.timeout(1):
+            await raw_server.client_left.wait()
+
+
+class TestConnections:
+    @pytest.mark.requirement("E7")
+    async def test_connections_are_reused(self, raw_server, provide):
+        raw_server.answer = lambda exchange: exchange.send(HEAD, chunk(ANSWER), LAST_CHUNK)
+        provider = provide()
+        for _ in range(3):
+            await collect(provider)
+        assert raw_server.connections == 1
+        assert len(raw_server.exchanges) == 3
+
+    async def test_a_refused_request_leaves_its_connection_for_the_next(self, raw_server, provide):
+        refusal = b"HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n\r\n{}"
+        raw_server.answer = lambda exchange: exchange.send(refusal)
+        provider = provide()
+        await failure_of(provider)
+        await failure_of(provider)
+        assert raw_server.connections == 1
+
+    @pytest.mark.requirement("E7")
+    async def test_leaving_the_context_closes_the_connection(self, raw_server, provide):
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN))
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        async with asyncio.timeout(DEADLINE), provide().stream(REQUEST) as batches:
+            await anext(batches)
+        async with asyncio.timeout(1):
+            await raw_server.client_left.wait()
+
+    @pytest.mark.requirement("E7")
+    @pytest.mark.parametrize("sent", [(), (HEAD,), (HEAD, chunk(BEGIN + delta("x")))])
+    async def test_cancelling_a_read_closes_the_connection(self, raw_server, provide, sent):
+        waiting = asyncio.Event()
+
+        async def answer(exchange):
+            await exchange.send(*sent)
+            waiting.set()
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        read = asyncio.create_task(collect(provide(Timeouts())))
+        async with asyncio.timeout(DEADLINE):
+            await waiting.wait()
+            await asyncio.wait({read}, timeout=0.05)
+            read.cancel()
+            began = time.monotonic()
+            await raw_server.client_left.wait()
+        assert time.monotonic() - began < 1
+        with pytest.raises(asyncio.CancelledError):
+            await read
+
+    async def test_a_read_cancelled_inside_the_context_closes_it_at_once(self, raw_server, provide):
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN))
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        async with asyncio.timeout(DEADLINE), provide(Timeouts()).stream(REQUEST) as batches:
+            await anext(batches)
+            read = asyncio.ensure_future(anext(batches))
+            await asyncio.sleep(0)
+            read.cancel()
+            await raw_server.client_left.wait()
+            with pytest.raises(StopAsyncIteration):
+                await anext(batches)
+
+    async def test_closing_the_provider_ends_its_calls(self, raw_server, provide):
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN))
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        provider = provide(Timeouts())
+        async with asyncio.timeout(DEADLINE), provider.stream(REQUEST) as batches:
+            await anext(batches)
+            read = asyncio.ensure_future(anext(batches))
+            await asyncio.sleep(0)
+            await provider.close()
+            with pytest.raises(ConnectionFailed):
+                await read
+            await raw_server.client_left.wait()
+        with pytest.raises(ConnectionFailed):
+            await collect(provider)
+
+    async def test_a_session_of_the_host_stays_open(self, raw_server):
+        raw_server.answer = lambda exchange: exchange.send(HEAD, chunk(ANSWER), LAST_CHUNK)
+        async with aiohttp.ClientSession() as session:
+            provider = HttpProvider("test", WIRES["anthropic"], Endpoint(raw_server.url), SHORT, session)
+            assert text_of(await collect(provider)) == "Hello"
+            await provider.close()
+            assert not session.closed
+
+
+class TestClocks:
+    @pytest.mark.requirement("J5")
+    @pytest.mark.parametrize("sent", [(), (HEAD,), (HEAD, chunk(MESSAGE_START)), (HEAD, chunk(PING))])
+    async def test_first_token(self, raw_server, provide, sent):
+        async def answer(exchange):
+            await exchange.send(*sent)
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        events, error = await failure_of(provide(SHORT.model_copy(update={"idle": 60})))
+        assert isinstance(error, ProviderTimeout)
+        assert error.code == "first_token_timeout"
+        assert error.retryable
+        assert text_of(events) == ""
+        async with asyncio.timeout(1):
+            await raw_server.client_left.wait()
+
+    @pytest.mark.requirement("J5")
+    @pytest.mark.parametrize("beat", [None, PING, b": still here\n\n"])
+    async def test_pings_do_not_feed_the_idle_clock(self, raw_server, provide, beat):
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN + delta("Hel")))
+            left = asyncio.create_task(exchange.closed_by_client())
+            while beat and not left.done():
+                await exchange.send(chunk(beat))
+                await asyncio.wait({left}, timeout=0.02)
+            await left
+
+        raw_server.answer = answer
+        began = time.monotonic()
+        events, error = await failure_of(provide(SHORT.model_copy(update={"first_token": 60})))
+        assert error.code == "idle_timeout"
+        assert text_of(events) == "Hel"
+        assert 0.15 < time.monotonic() - began < DEADLINE
+
+    @pytest.mark.requirement("J5")
+    async def test_total(self, raw_server, provide):
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN))
+            left = asyncio.create_task(exchange.closed_by_client())
+            while not left.done():
+                await exchange.send(chunk(delta("x")))
+                await asyncio.wait({left}, timeout=0.02)
+
+        raw_server.answer = answer
+        events, error = await failure_of(provide(Timeouts(idle=10, total=0.4)))
+        assert error.code == "total_timeout"
+        assert len(text_of(events)) > 3
+
+    @pytest.mark.requirement("J5")
+    async def test_a_slow_consumer_is_not_taken_for_a_silent_provider(self, raw_server, provide):
+        go_on = asyncio.Event()
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN + delta("Hel")))
+            await go_on.wait()
+            await exchange.send(chunk(delta("lo") + END), LAST_CHUNK)
+
+        raw_server.answer = answer
+        loop = asyncio.get_running_loop()
+        timeouts = Timeouts(connect=1, first_token=0.2, idle=0.2, total=0.3)
+        events: list[StreamEvent] = []
+        async with asyncio.timeout(DEADLINE), provide(timeouts).stream(REQUEST) as batches:
+            async for batch in batches:
+                events.extend(batch)
+                if not go_on.is_set():
+                    stored = asyncio.Event()
+                    loop.call_later(0.5, stored.set)
+                    await stored.wait()
+                    go_on.set()
+        assert text_of(events) == "Hello"
+
+    async def test_no_connection_in_time(self):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            address = listener.getsockname()
+            with socket.create_connection(address), socket.socket() as second:
+                second.setblocking(False)
+                second.connect_ex(address)
+                provider = HttpProvider(
+                    "test",
+                    WIRES["anthropic"],
+                    Endpoint(f"http://127.0.0.1:{address[1]}"),
+                    Timeouts(connect=0.2, first_token=60),
+                )
+                _, error = await failure_of(provider)
+                await provider.close()
+        assert isinstance(error, ProviderTimeout)
+        assert error.code == "connect_timeout"
+        assert error.retryable
+
+
+class TestFailures:
+    @pytest.mark.requirement("J2")
+    async def test_a_refused_connection_is_not_worth_a_retry(self):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        provider = HttpProvider("test", WIRES["anthropic"], Endpoint(f"http://127.0.0.1:{port}"), SHORT)
+        _, error = await failure_of(provider)
+        await provider.close()
+        assert isinstance(error, ConnectionFailed)
+        assert error.retryable is False
+        assert error.detail
+
+    @pytest.mark.requirement("J2")
+    @pytest.mark.parametrize(("reason", "retryable"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
+    async def test_a_host_that_is_not_found(self, reason, retryable):
+        class Resolver(aiohttp.abc.AbstractResolver):
+            async def resolve(self, host, port=0, family=socket.AF_INET):
+                raise socket.gaierror(reason, "no such host")
+
+            async def close(self):
+                pass
+
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver())) as session:
+            endpoint = Endpoint("https://provider.invalid")
+            _, error = await failure_of(HttpProvider("test", WIRES["anthropic"], endpoint, SHORT, session))
+        assert isinstance(error, ConnectionFailed)
+        assert error.retryable is retryable
+
+    @pytest.mark.requirement("J2")
+    async def test_a_reset_before_the_answer_may_be_retried(self, raw_server, provide):
+        async def answer(exchange):
+            exchange.reset()
+
+        raw_server.answer = answer
+        _, error = await failure_of(provide())
+        assert isinstance(error, ConnectionFailed)
+        assert error.retryable
+
+    async def test_what_is_not_http(self, raw_server, provide):
+        raw_server.answer = lambda exchange: exchange.send(b"220 mail ready\r\n\r\n")
+        _, error = await failure_of(provide())
+        assert isinstance(error, ProviderFailed)
+        assert error.__cause__ is None
+        assert error.__context__ is None
+
+    @pytest.mark.requirement("D6")
+    async def test_a_cut_keeps_all_that_arrived(self, raw_server, provide):
+        """Even what aiohttp had taken in, but not given out, when it noticed the cut."""
+        is_cut = asyncio.Event()
+        left = [delta(letter) for letter in "abc"]
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN))
+            await first_taken.wait()
+            await exchange.send(*map(chunk, left))
+            exchange.writer.close()
+            is_cut.set()
+
+        first_taken = asyncio.Event()
+        raw_server.answer = answer
+        events: list[StreamEvent] = []
+        async with asyncio.timeout(DEADLINE), provide(Timeouts()).stream(REQUEST) as call:
+            events.extend(await anext(call))
+            first_taken.set()
+            await is_cut.wait()
+            while call._content.exception() is None:
+                await asyncio.sleep(0)
+            with pytest.raises(StreamIncomplete) as caught:
+                await _extend(events, call)
+        assert text_of(events) == "abc"
+        assert caught.value.code == "stream_incomplete"
+        assert caught.value.retryable
+
+    @pytest.mark.requirement("D6")
+    async def test_a_clean_end_without_the_end_marker(self, raw_server, provide):
+        raw_server.answer = lambda exchange: exchange.send(HEAD, chunk(BEGIN + delta("Hel")), LAST_CHUNK)
+        events, error = await failure_of(provide())
+        assert error.code == "stream_incomplete"
+        assert text_of(events) == "Hel"
+
+    async def test_a_web_page_says_that_the_base_url_may_be_wrong(self, raw_server, provide):
+        page = b"<html>hello</html>"
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(page)
+        raw_server.answer = lambda exchange: exchange.send(head + page)
+        _, error = await failure_of(provide())
+        assert isinstance(error, StreamIncomplete)
+        assert "text/html" in str(error)
+        assert "base_url" in str(error)
+
+    @pytest.mark.requirement("E6")
+    async def test_a_malformed_event_ends_the_call_after_what_came_before_it(self, raw_server, provide):
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN + delta("Hel") + b'data: {"type": \n\n'))
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        events, error = await failure_of(provide())
+        assert isinstance(error, MalformedEvent)
+        assert text_of(events) == "Hel"
+
+    @pytest.mark.requirement("E6")
+    async def test_a_malformed_event_may_be_skipped(self, raw_server, provide):
+        body = BEGIN + delta("Hel") + b'data: {"type": \n\n' + delta("lo") + END
+        raw_server.answer = lambda exchange: exchange.send(HEAD, chunk(body), LAST_CHUNK)
+        assert text_of(await collect(provide(on_malformed="skip"))) == "Hello"
+
+    @pytest.mark.requirement("E4")
+    async def test_an_event_has_a_bounded_size(self, raw_server, provide):
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN), *(chunk(b"data: " + b"x" * 4096),) * 8)
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        _, error = await failure_of(provide(event_limit=8192))
+        assert isinstance(error, EventTooLarge)
+
+    async def test_a_redirect_is_not_followed(self, raw_server, provide):
+        """It would carry the key to another address."""
+        head = f"HTTP/1.1 307 Moved\r\nLocation: {raw_server.url}/other\r\nContent-Length: 0\r\n\r\n"
+        raw_server.answer = lambda exchange: exchange.send(head.encode())
+        _, error = await failure_of(provide())
+        assert error.provider_status == 307
+        assert len(raw_server.exchanges) == 1
+
+    @pytest.mark.requirement("D4")
+    async def test_a_status_becomes_a_typed_error(self, raw_server, provide):
+        body = b'{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}'
+        head = b"HTTP/1.1 429 Slow\r\nRetry-After: 7\r\nContent-Length: %d\r\n\r\n" % len(body)
+        raw_server.answer = lambda exchange: exchange.send(head + body)
+        _, error = await failure_of(provide())
+        assert isinstance(error, RateLimited)
+        assert error.retry_after == 7
+        assert error.provider_status == 429
+        assert "slow down" in (error.detail or "")
+
+    @pytest.mark.parametrize("ends", [True, False])
+    async def test_an_errors_body_is_read_with_bounds(self, raw_server, provide, monkeypatch, ends):
+        monkeypatch.setattr(http, "ERROR_BODY_SECONDS", 0.1)
+        head = b"HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+        async def answer(exchange):
+            await exchange.send(head, *(chunk(b"x" * 65536) for _ in range(64 if ends else 0)))
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        _, error = await failure_of(provide())
+        assert isinstance(error, ProviderFailed)
+        assert len(error.detail or "") <= http.ERROR_BODY_LIMIT
+        async with asyncio.timeout(1):
+            await raw_server.client_left.wait()
+
+
+class TestKeys:
+    @pytest.mark.requirement("K3")
+    async def test_a_key_that_the_provider_repeats_is_masked(self, raw_server, provide, caplog):
+        caplog.set_level(logging.DEBUG)
+        words = (
+            f'{{"type":"error","error":{{"type":"authentication_error","message":"bad key {KEY}"}}}}'.encode()
+        )
+        head = b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % len(words)
+        raw_server.answer = lambda exchange: exchange.send(head + words)
+        provider = provide(headers={"X-Second-Token": "tok-987654321"})
+        _, error = await failure_of(provider)
+        assert isinstance(error, AuthenticationFailed)
+        shown = "".join(
+            [*traceback.format_exception(error), repr(error), str(vars(error)), repr(provider), caplog.text]
+        )
+        assert "bad key" in shown
+        assert KEY not in shown
+        assert "tok-987654321" not in shown + repr(provider.endpoint)
+        assert KEY not in repr(provider.endpoint)
+
+    @pytest.mark.parametrize("key", ["sk-line\nbreak", "sk-\u20ac", "sk-nul\0"])
+    def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(self, key):
+        with pytest.raises(ConfigurationError) as caught:
+            HttpProvider("test", WIRES["anthropic"], Endpoint("http://127.0.0.1", key))
+        assert key not in str(caught.value)
+
+    def test_credentials_in_the_url_are_refused_without_showing_them(self):
+        with pytest.raises(ConfigurationError) as caught:
+            HttpProvider("test", WIRES["anthropic"], Endpoint("https://user:secret@example.com"))
+        assert "secret" not in str(caught.value)
+
+
+class TestUrls:
+    @pytest.mark.parametrize(
+        ("base", "path", "url"),
+        [
+            ("https://a.example", "/v1/messages", "https://a.example/v1/messages"),
+            ("https://a.example/", "/v1/messages", "https://a.example/v1/messages"),
+            ("https://a.example/v1", "/v1/messages", "https://a.example/v1/messages"),
+            ("https://a.example/v1/", "/v1/messages", "https://a.example/v1/messages"),
+            ("https://a.example/proxy/v1", "/v1/messages", "https://a.example/proxy/v1/messages"),
+            ("https://a.example/v1/messages", "/v1/messages", "https://a.example/v1/messages"),
+            ("https://o.example/v1", "/chat/completions", "https://o.example/v1/chat/completions"),
+            ("https://o.example/v1/", "chat/completions", "https://o.example/v1/chat/completions"),
+            (
+                "https://o.example/v1/chat/completions",
+                "/chat/completions",
+                "https://o.example/v1/chat/completions",
+            ),
+            ("https://o.example/chat", "/chat/completions", "https://o.example/chat/chat/completions"),
+            (
+                "https://z.example/d?api-version=2",
+                "/chat/completions",
+                "https://z.example/d/chat/completions?api-version=2",
+            ),
+            ("http://[::1]:8000/v1", "/chat/completions", "http://[::1]:8000/v1/chat/completions"),
+        ],
+    )
+    def test_base_urls_as_people_write_them(self, base, path, url):
+        assert call_url(split_base_url("x", base), path) == url
+
+    @pytest.mark.parametrize("base", ["", "a.example/v1", "ftp://a.example", "https://", "http://a:notaport"])
+    def test_what_is_no_base_url(self, base):
+        with pytest.raises(ConfigurationError):
+            split_base_url("x", base)

@@ -1,0 +1,141 @@
+"""A turn written by the real executor on a store in memory, in steps that a test interleaves with its watchers.
+
+Time is the event loop's ticks: every store access and every batch of the source takes a number of them that the test
+draws, so an example is the same each time it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import chain, repeat
+from typing import Any
+
+from turnstream.core.cursor import first_generation
+from turnstream.core.turn_events import TurnStart
+from turnstream.dialects.native import NativeEncoder
+from turnstream.store.base import Annotation, Operation, Query, StoredBlock, Turn
+from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock
+from turnstream.turnlog.memory import TurnLog
+from turnstream.turns.executor import Executor
+from turnstream.turns.source import ForeignSource, SourceEvent
+
+TURN_ID = "01a1fc3d-f972-7b3d-9880-2b4d5256380e"
+START = TurnStart("01a1fc3d-f970-7117-9c99-98b8bd7eacee", "assistant", None, "2026-11-21T03:54:42.418Z")
+
+
+class Ticks:
+    """How many ticks each wait takes, one after the other; none once they have run out."""
+
+    def __init__(self, counts: Sequence[int] = ()) -> None:
+        self._counts: Iterator[int] = chain(counts, repeat(0))
+
+    async def pass_some(self) -> None:
+        for _ in range(next(self._counts)):
+            await asyncio.sleep(0)
+
+
+class ListStore:
+    """What the executor needs of a store, in lists. Rows appear between two waits, as a commit does."""
+
+    def __init__(self, ticks: Ticks) -> None:
+        self.blocks: list[StoredBlock] = []
+        self.annotations: list[Annotation] = []
+        self.ends: list[FinishTurn] = []
+        self._ticks = ticks
+
+    async def open(self) -> None:
+        """Nothing is to be opened."""
+
+    async def close(self) -> None:
+        """Nothing is to be closed."""
+
+    async def write(self, operation: Operation[Any]) -> Any:
+        await self._ticks.pass_some()
+        answer = self._apply(operation)
+        await self._ticks.pass_some()
+        return answer
+
+    async def read(self, query: Query[Any]) -> Any:
+        raise AssertionError(f"the executor has no need of {query}")
+
+    def _apply(self, operation: Operation[Any]) -> Any:
+        match operation:
+            case SaveBlock():
+                self.blocks.append(operation.row)
+            case SaveAnnotations():
+                self.annotations.extend(operation.rows)
+            case FinishTurn():
+                self.blocks.extend(operation.blocks)
+                self.ends.append(operation)
+                return True
+            case MarkStreaming():
+                pass
+            case _:
+                raise AssertionError(f"the executor has no need of {operation}")
+
+
+class ListArchive:
+    """The archive of a `ListStore`."""
+
+    def __init__(self, store: ListStore, ticks: Ticks) -> None:
+        self._store = store
+        self._ticks = ticks
+        self.blocks_read = 0
+
+    async def blocks_after(self, seq: int, *, from_block: int, limit: int) -> Sequence[StoredBlock]:
+        await self._ticks.pass_some()
+        rows = [row for row in self._store.blocks if row.last_seq > seq and row.block.sequence >= from_block]
+        rows = sorted(rows, key=lambda row: row.block.sequence)[:limit]
+        self.blocks_read += len(rows)
+        await self._ticks.pass_some()
+        return rows
+
+    async def annotations_after(self, seq: int, *, limit: int) -> Sequence[Annotation]:
+        await self._ticks.pass_some()
+        rows = sorted((row for row in self._store.annotations if row.seq > seq), key=lambda row: row.seq)
+        await self._ticks.pass_some()
+        return rows[:limit]
+
+
+def turn_row() -> Turn:
+    return Turn(
+        TURN_ID, START.chat_id, "local", None, "assistant", "pending", None, 0, first_generation(TURN_ID)
+    )
+
+
+def new_log(*, ring_limit: int = 64 * 1024) -> TurnLog:
+    generation = first_generation(TURN_ID)
+    return TurnLog(TURN_ID, generation, NativeEncoder(TURN_ID, generation), ring_limit=ring_limit)
+
+
+class ScriptedTurn:
+    """One turn: `batches` come from its source one at a time, each after the ticks it draws."""
+
+    def __init__(
+        self,
+        batches: Sequence[Sequence[SourceEvent]],
+        *,
+        ring_limit: int = 64 * 1024,
+        source_ticks: Sequence[int] = (),
+        store_ticks: Sequence[int] = (),
+        before_batch: Callable[[Executor, int], None] = lambda _executor, _number: None,
+    ) -> None:
+        self.store = ListStore(Ticks(store_ticks))
+        self.log = new_log(ring_limit=ring_limit)
+        self._batches = batches
+        self._ticks = Ticks(source_ticks)
+        self._before_batch = before_batch
+        self.executor = Executor(turn_row(), self.log, ForeignSource(self._source()), self.store)
+
+    def begin(self) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self.executor.run())
+        self.executor.task = task
+        self.executor.begin(START)
+        return task
+
+    async def _source(self) -> AsyncIterator[Sequence[SourceEvent]]:
+        for number, batch in enumerate(self._batches):
+            await self._ticks.pass_some()
+            self._before_batch(self.executor, number)
+            yield batch

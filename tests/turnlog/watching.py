@@ -1,0 +1,102 @@
+"""A client as PROTOCOL.md wants it, on a connection that a test may cut at any byte."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from turnstream.core.blocks import Block
+from turnstream.core.sse import SseDecoder
+from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
+
+LASTING = frozenset({"source", "data", "notice"})
+
+
+class Frame(NamedTuple):
+    id: str
+    name: str
+    data: dict[str, Any]
+
+    @property
+    def seq(self) -> int:
+        return int(self.id.partition("-")[2])
+
+
+@dataclass
+class Knowledge:
+    """What a client knows once it has received a frame."""
+
+    cursor: str | None = None
+    fold: NativeFold = field(default_factory=NativeFold)
+    lasting: list[dict[str, Any]] = field(default_factory=list)
+    """The source's own events that are stored; passing ones are none of it."""
+
+    @property
+    def blocks(self) -> list[Block]:
+        return self.fold.blocks
+
+    @property
+    def ended(self) -> bool:
+        return self.fold.ending is not None
+
+
+class Client:
+    """One watcher over all its connections: it folds whole frames, and forgets what a cut left of one."""
+
+    def __init__(self) -> None:
+        self.now = Knowledge()
+        self.past: list[Knowledge] = [Knowledge()]
+        """What it knew at each frame; a reloaded page starts from any of them."""
+        self.frames: list[Frame] = []
+        self.connection: list[Frame] = []
+        """The frames of this connection."""
+        self._decoder = SseDecoder(event_limit=1 << 24)
+
+    @property
+    def cursor(self) -> str | None:
+        return self.now.cursor
+
+    def receive(self, data: bytes) -> list[Frame]:
+        """Take bytes, cut anywhere."""
+        frames = [
+            Frame((identity or b"").decode(), (name or b"").decode(), json.loads(payload))
+            for name, payload, identity in self._decoder.feed(data)
+        ]
+        for frame in frames:
+            self._take(frame)
+        return frames
+
+    def reconnect(self, knowledge: Knowledge | None = None) -> str | None:
+        """The connection is gone; the cursor to resume from. With `knowledge`, from what it knew then."""
+        self._decoder = SseDecoder(event_limit=1 << 24)
+        self.connection = []
+        if knowledge is not None:
+            self.now = copy.deepcopy(knowledge)
+        return self.now.cursor
+
+    def _take(self, frame: Frame) -> None:
+        assert frame.data["type"] == frame.name
+        assert not self.now.ended or frame.name == "turn_start", f"{frame} after the end"
+        self._check_id(frame)
+        self.now.cursor = frame.id
+        self.now.fold.feed(frame.name, frame.data)
+        if frame.name == "turn_start":
+            self.now.lasting.clear()
+        elif frame.name in LASTING and frame.data.get("code") != "passing" and not frame.data.get("transient"):
+            self.now.lasting.append(frame.data)
+        self.frames.append(frame)
+        self.connection.append(frame)
+        self.past.append(copy.deepcopy(self.now))
+
+    def _check_id(self, frame: Frame) -> None:
+        """Ids rise within a connection; only a piece of the open block may keep the id before it."""
+        if not self.connection:
+            return
+        last = self.connection[-1]
+        may_repeat = frame.name == "block_delta"
+        assert frame.seq > last.seq or (may_repeat and frame.seq == last.seq), f"{frame.id} after {last.id}"
+
+    def terminal_events(self) -> list[Frame]:
+        return [frame for frame in self.connection if frame.name in TERMINAL_NAMES]
