@@ -7,20 +7,21 @@ import json
 from typing import Any
 
 import pytest
-
 from tests.corpus.recordings import (
-    SHORT,
     Recording,
     every_cut,
     random_cuts,
     recordings,
     single_bytes,
 )
+
 from turnstream.core.stream_events import Metadata, StreamEvent, StreamNotice
 from turnstream.wires import WIRES
 from turnstream.wires.recording import decode_pieces, decode_recording
 
 WIRE = WIRES["openai-chat"]
+EVERY_CUT = 4500
+"""Bytes up to which a body is cut at every place."""
 LONG = 100_000
 """Bytes from which a body is cut at fewer places: its tens of thousands of events are alike."""
 
@@ -74,7 +75,7 @@ def test_disputed_expectations_still_say_otherwise() -> None:
 def test_any_cut_decodes_alike(recording: Recording) -> None:
     body = recording.body(WIRE)
     whole = decode_pieces(WIRE, [body])
-    if len(body) <= SHORT:
+    if len(body) <= EVERY_CUT:
         for pieces in every_cut(body):
             assert decode_pieces(WIRE, pieces) == whole
     for cut in random_cuts(body, times=2 if len(body) > LONG else 8, seed=recording.name):
@@ -132,7 +133,7 @@ def test_a_body_that_breaks_off_before_its_end_is_never_complete(recording: Reco
 @every_recording
 @pytest.mark.requirement("E1")
 def test_what_the_encoder_writes_decodes_to_the_same_message(recording: Recording) -> None:
-    """All but what is beside the answer (the trace), which this wire has no field for."""
+    """All but what is said beside the answer, which this wire has no field for."""
     events = decode_events(recording.body(WIRE))
     encoder = WIRE.encoder(model="another", message_id="another")
     one_by_one = b"".join([encoder.feed([event]) for event in events]) + encoder.close()
@@ -231,9 +232,7 @@ def test_what_vendors_say_beside_the_answer_is_kept() -> None:
     for param in recordings("openai-chat"):
         if param.values[0] is not None:
             events = decode_events(param.values[0].body(WIRE))
-            found |= {
-                key for event in events if isinstance(event, Metadata) and event.trace for key in event.trace
-            }
+            found.update(*(event.provider_metadata or {} for event in events if isinstance(event, Metadata)))
     if found:
         assert found >= {
             "provider",

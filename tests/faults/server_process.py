@@ -170,7 +170,9 @@ class _MortalStore(SqlStore):
         self._seen += 1
         return self._seen == self._kill.occurrence
 
-    def _die_within(self, connection: sqlalchemy.Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
+    def _die_within(
+        self, connection: sqlalchemy.Connection, operations: Sequence[Operation[Any]]
+    ) -> list[Any]:
         answers = self._apply(connection, operations)
         if any([self._is_due(operation) for operation in operations]):
             die()

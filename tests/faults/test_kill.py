@@ -162,7 +162,11 @@ class Crashes:
         row = await api.turn(turn_ids[1])
         assert watcher.fold.blocks == stored_blocks(row)
         listed = await api.turns(turn.conversation.chat_id)
-        children = [one for one in listed if one["prev_turn_id"] == turn.conversation.last_turn and one["role"] == "user"]
+        children = [
+            one
+            for one in listed
+            if one["prev_turn_id"] == turn.conversation.last_turn and one["role"] == "user"
+        ]
         assert [one["id"] for one in children] == [turn_ids[0]], "one POST, one user turn"
         self.ended[turn_ids[1]] = row["status"]
         turn.conversation.last_turn = turn_ids[1]

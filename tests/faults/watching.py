@@ -77,9 +77,7 @@ class Watcher:
         except GONE:
             return
 
-    def _take(
-        self, decoder: SseDecoder, data: bytes, until: Callable[[Frame], bool] | None
-    ) -> bool:
+    def _take(self, decoder: SseDecoder, data: bytes, until: Callable[[Frame], bool] | None) -> bool:
         now = time.monotonic()
         for name, payload, identity in decoder.feed(data):
             frame = Frame(now, (identity or b"").decode(), (name or b"").decode(), json.loads(payload))

@@ -35,8 +35,8 @@ from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
 
 KEY = "sk-test-0123456789abcdef"
-SHORT = Timeouts(connect=0.5, first_token=0.2, idle=0.2, total=5)
-DEADLINE = 5.0
+PATIENT = Timeouts(connect=10, first_token=10, idle=10, total=20)
+DEADLINE = 10.0
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -75,7 +75,7 @@ async def provide(raw_server) -> AsyncIterator[Callable[..., HttpProvider]]:
     """Builds providers for the raw server, and closes them."""
     made: list[HttpProvider] = []
 
-    def make(timeouts: Timeouts = SHORT, *, wire: str = "anthropic", **endpoint) -> HttpProvider:
+    def make(timeouts: Timeouts = PATIENT, *, wire: str = "anthropic", **endpoint) -> HttpProvider:
         endpoint = {"base_url": raw_server.url, "api_key": KEY} | endpoint
         made.append(HttpProvider("test", WIRES[wire], Endpoint(**endpoint), timeouts))
         return made[-1]
@@ -336,7 +336,7 @@ class TestConnections:
     async def test_a_session_of_the_host_stays_open(self, raw_server):
         raw_server.answer = lambda exchange: exchange.send(HEAD, chunk(ANSWER), LAST_CHUNK)
         async with aiohttp.ClientSession() as session:
-            provider = HttpProvider("test", WIRES["anthropic"], Endpoint(raw_server.url), SHORT, session)
+            provider = HttpProvider("test", WIRES["anthropic"], Endpoint(raw_server.url), PATIENT, session)
             assert text_of(await collect(provider)) == "Hello"
             await provider.close()
             assert not session.closed
@@ -351,7 +351,7 @@ class TestClocks:
             await exchange.closed_by_client()
 
         raw_server.answer = answer
-        events, error = await failure_of(provide(SHORT.model_copy(update={"idle": 60})))
+        events, error = await failure_of(provide(PATIENT.model_copy(update={"first_token": 0.2})))
         assert isinstance(error, ProviderTimeout)
         assert error.code == "first_token_timeout"
         assert error.retryable
@@ -372,7 +372,7 @@ class TestClocks:
 
         raw_server.answer = answer
         began = time.monotonic()
-        events, error = await failure_of(provide(SHORT.model_copy(update={"first_token": 60})))
+        events, error = await failure_of(provide(PATIENT.model_copy(update={"idle": 0.2})))
         assert error.code == "idle_timeout"
         assert text_of(events) == "Hel"
         assert 0.15 < time.monotonic() - began < DEADLINE
@@ -393,26 +393,28 @@ class TestClocks:
 
     @pytest.mark.requirement("J5")
     async def test_a_slow_consumer_is_not_taken_for_a_silent_provider(self, raw_server, provide):
-        go_on = asyncio.Event()
+        taken = asyncio.Queue[str]()
 
         async def answer(exchange):
-            await exchange.send(HEAD, chunk(BEGIN + delta("Hel")))
-            await go_on.wait()
-            await exchange.send(chunk(delta("lo") + END), LAST_CHUNK)
+            await exchange.send(HEAD, chunk(BEGIN + delta("a")))
+            for text in ("b", "c", "d"):
+                await taken.get()
+                await exchange.send(chunk(delta(text)))
+            await exchange.send(chunk(END), LAST_CHUNK)
 
         raw_server.answer = answer
         loop = asyncio.get_running_loop()
-        timeouts = Timeouts(connect=1, first_token=0.2, idle=0.2, total=0.3)
+        timeouts = Timeouts(connect=10, first_token=10, idle=0.3, total=0.9)
         events: list[StreamEvent] = []
         async with asyncio.timeout(DEADLINE), provide(timeouts).stream(REQUEST) as batches:
             async for batch in batches:
                 events.extend(batch)
-                if not go_on.is_set():
+                if text_of(events) == "ab":
                     stored = asyncio.Event()
-                    loop.call_later(0.5, stored.set)
+                    loop.call_later(1.2, stored.set)
                     await stored.wait()
-                    go_on.set()
-        assert text_of(events) == "Hello"
+                taken.put_nowait("more")
+        assert text_of(events) == "abcd"
 
     async def test_no_connection_in_time(self):
         with socket.socket() as listener:
@@ -441,7 +443,7 @@ class TestFailures:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
-        provider = HttpProvider("test", WIRES["anthropic"], Endpoint(f"http://127.0.0.1:{port}"), SHORT)
+        provider = HttpProvider("test", WIRES["anthropic"], Endpoint(f"http://127.0.0.1:{port}"), PATIENT)
         _, error = await failure_of(provider)
         await provider.close()
         assert isinstance(error, ConnectionFailed)
@@ -460,7 +462,7 @@ class TestFailures:
 
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver())) as session:
             endpoint = Endpoint("https://provider.invalid")
-            _, error = await failure_of(HttpProvider("test", WIRES["anthropic"], endpoint, SHORT, session))
+            _, error = await failure_of(HttpProvider("test", WIRES["anthropic"], endpoint, PATIENT, session))
         assert isinstance(error, ConnectionFailed)
         assert error.retryable is retryable
 
@@ -501,7 +503,7 @@ class TestFailures:
             events.extend(await anext(call))
             first_taken.set()
             await is_cut.wait()
-            while call._content.exception() is None:
+            while call._content.exception() is None:  # noqa: ASYNC110  aiohttp tells only the next read
                 await asyncio.sleep(0)
             with pytest.raises(StreamIncomplete) as caught:
                 await _extend(events, call)
@@ -532,9 +534,11 @@ class TestFailures:
             await exchange.closed_by_client()
 
         raw_server.answer = answer
-        events, error = await failure_of(provide())
+        began = time.monotonic()
+        events, error = await failure_of(provide(Timeouts()))
         assert isinstance(error, MalformedEvent)
         assert text_of(events) == "Hel"
+        assert time.monotonic() - began < 5
 
     @pytest.mark.requirement("E6")
     async def test_a_malformed_event_may_be_skipped(self, raw_server, provide):

@@ -59,7 +59,7 @@ class ListStore:
     async def read(self, query: Query[Any]) -> Any:
         raise AssertionError(f"the executor has no need of {query}")
 
-    def _apply(self, operation: Operation[Any]) -> Any:
+    def _apply(self, operation: Operation[Any]) -> bool | None:
         match operation:
             case SaveBlock():
                 self.blocks.append(operation.row)
@@ -73,6 +73,7 @@ class ListStore:
                 pass
             case _:
                 raise AssertionError(f"the executor has no need of {operation}")
+        return None
 
 
 class ListArchive:
@@ -126,10 +127,10 @@ class ScriptedTurn:
         self._batches = batches
         self._ticks = Ticks(source_ticks)
         self._before_batch = before_batch
-        self.executor = Executor(turn_row(), self.log, ForeignSource(self._source()), self.store)
+        self.executor = Executor(turn_row(), self.log, self.store)
 
     def begin(self) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self.executor.run())
+        task = asyncio.get_running_loop().create_task(self.executor.run(ForeignSource(self._source())))
         self.executor.task = task
         self.executor.begin(START)
         return task

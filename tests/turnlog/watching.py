@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from turnstream.core.accumulator import OpenBlock
 from turnstream.core.blocks import Block
 from turnstream.core.sse import SseDecoder
 from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
@@ -37,9 +38,25 @@ class Knowledge:
     def blocks(self) -> list[Block]:
         return self.fold.blocks
 
+    def copy(self) -> Knowledge:
+        fold = copy.copy(self.fold)
+        fold._blocks = {
+            index: _copied(block) if isinstance(block, OpenBlock) else block
+            for index, block in self.fold._blocks.items()
+        }
+        return Knowledge(self.cursor, fold, list(self.lasting))
+
     @property
     def ended(self) -> bool:
         return self.fold.ending is not None
+
+
+def _copied(block: OpenBlock) -> OpenBlock:
+    copied = copy.copy(block)
+    copied.content = dict(block.content)
+    copied.parts = list(block.parts)
+    copied._signature = list(block._signature)
+    return copied
 
 
 class Client:
@@ -73,7 +90,7 @@ class Client:
         self._decoder = SseDecoder(event_limit=1 << 24)
         self.connection = []
         if knowledge is not None:
-            self.now = copy.deepcopy(knowledge)
+            self.now = knowledge.copy()
         return self.now.cursor
 
     def _take(self, frame: Frame) -> None:
@@ -84,18 +101,21 @@ class Client:
         self.now.fold.feed(frame.name, frame.data)
         if frame.name == "turn_start":
             self.now.lasting.clear()
-        elif frame.name in LASTING and frame.data.get("code") != "passing" and not frame.data.get("transient"):
+        elif (
+            frame.name in LASTING and frame.data.get("code") != "passing" and not frame.data.get("transient")
+        ):
             self.now.lasting.append(frame.data)
         self.frames.append(frame)
         self.connection.append(frame)
-        self.past.append(copy.deepcopy(self.now))
+        self.past.append(self.now.copy())
 
     def _check_id(self, frame: Frame) -> None:
-        """Ids rise within a connection; only a piece of the open block may keep the id before it."""
+        """Ids rise within a connection. Only a piece of the open block may keep the id before it, and the open block
+        itself that of a lasting event within it, which a catch-up sends first."""
         if not self.connection:
             return
         last = self.connection[-1]
-        may_repeat = frame.name == "block_delta"
+        may_repeat = frame.name == "block_delta" or (frame.name == "block_catchup" and last.name in LASTING)
         assert frame.seq > last.seq or (may_repeat and frame.seq == last.seq), f"{frame.id} after {last.id}"
 
     def terminal_events(self) -> list[Frame]:

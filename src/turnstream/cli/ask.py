@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from turnstream.cli.terminal import Screen
     from turnstream.cli.watched import Watched
 
-STOPPED = 130
-FAILED = 1
+SIGNALLED = 128
+"""Shells add the signal's number to it."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -37,13 +38,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     import asyncio
 
-    from turnstream.server.running import loop_factory
-
     question = sys.stdin.read() if arguments.question == "-" else arguments.question
     if not question.strip():
         raise InvalidRequest("the question is empty")
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_ask(_watched(arguments, question)))
+    return asyncio.run(_ask(_watched(arguments, question)))
 
 
 def _watched(arguments: Namespace, text: str) -> Watched:
@@ -79,11 +77,11 @@ async def _ask(watched: Watched) -> int:
             with stopping:
                 await _show(watched, answer, screen)
     except asyncio.CancelledError:
-        if not stopping.asked:
+        if stopping.by is None:
             raise
     finally:
         screen.write(answer.close())
-    return _exit_code(answer, screen, stopped=stopping.asked)
+    return _exit_code(answer, screen, stopping.by)
 
 
 async def _show(watched: Watched, answer: AnswerText, screen: Screen) -> None:
@@ -95,13 +93,14 @@ async def _show(watched: Watched, answer: AnswerText, screen: Screen) -> None:
         raise
 
 
-def _exit_code(answer: AnswerText, screen: Screen, *, stopped: bool) -> int:
+def _exit_code(answer: AnswerText, screen: Screen, stopped_by: signal.Signals | None) -> int:
     from turnstream.cli.terminal import Piece
 
     ending = answer.fold.ending
-    if stopped or (ending is not None and ending.name == "turn_cancelled"):
-        screen.write([Piece("[stopped]\n", aside=True)])
-        return STOPPED
+    if stopped_by is not None or (ending is not None and ending.name == "turn_cancelled"):
+        note = "[stopped]" if ending is not None else "[left: the turn may still go on]"
+        screen.write([Piece(f"{note}\n", aside=True)])
+        return SIGNALLED + (stopped_by or signal.SIGINT)
     if ending is None:
         raise TurnstreamError("the answer's stream ended without an end", code="stream_incomplete")
     if ending.name == "turn_error":

@@ -1,4 +1,4 @@
-"""Ctrl-C while an answer streams."""
+"""Ctrl-C, or SIGTERM, while an answer streams."""
 
 from __future__ import annotations
 
@@ -9,33 +9,40 @@ from turnstream.cli.watched import Watched
 
 STOP_SECONDS = 5.0
 """What a stopped turn gets to tell its end."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopping:
-    """Within it, the first Ctrl-C asks the turn to stop and lets its end come; the second gives up at once."""
+    """Within it, the first signal asks the turn to stop and lets its end come; the second gives up at once, as does
+    a request that fails: then the current task is cancelled."""
 
     def __init__(self, watched: Watched) -> None:
-        self.asked = False
+        self.by: signal.Signals | None = None
+        """The signal that came, if any did."""
         self._watched = watched
         self._task = asyncio.current_task()
         self._interrupt: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._on_signal)
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
 
     def __exit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
         if self._deadline is not None:
             self._deadline.cancel()
         if self._interrupt is not None:
             self._interrupt.cancel()
 
-    def _on_signal(self) -> None:
-        if self.asked:
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self.by is not None:
             self._give_up()
             return
-        self.asked = True
+        self.by = number
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(STOP_SECONDS, self._give_up)
         self._interrupt = loop.create_task(self._watched.interrupt())

@@ -1,139 +1,320 @@
-"""The history of a chat as the next model call gets it: always one that every provider accepts (requirements P4, G5).
+"""A history that every provider accepts, out of turns that ended in any way (requirements P4, G5, G6).
 
-Turns may have ended in any way: cut off, failed, cancelled between a tool call and its result. What goes out
+What the providers ask for, taken together:
+  - roles alternate, beginning with the user; for a next call the user has the last word
+  - no blank text, no empty message
+  - each tool call has exactly one result, in the very next message, before anything else the user says there;
+    no result without its call; ids are unique
+  - what a provider's own tool was asked has its answer in the same turn
+  - thinking goes back whole or not at all, and is never the last thing in a message
 
-- begins and ends with the user, roles alternate, and no message is empty;
-- has each tool call of the assistant answered in the user message right after it, by its result or, where that never
-  came, by a synthetic one;
-- holds no result without its call, no call with unfinished arguments, no thinking that was cut off before its signature.
+Turns know nothing of this: they are cut off by errors, cancels and crashes. Nothing here is stored; it is computed for one
+call. What only one provider refuses (thinking that it did not sign, another's raw blocks) its wire leaves out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from turnstream.core.blocks import Block, Message
+from turnstream.core.blocks import Block, Content, Message
 from turnstream.core.lifecycle import TurnStatus
 
 Role: TypeAlias = Literal["user", "assistant"]
-CANCELLED_RESULT = "The call was cancelled before it had a result."
+
+CANCELLED = "cancelled"
+"""What the model is told of a tool that was called and never ran."""
+CANCELLED_BY_ERROR = "cancelled: the turn ended with an error"
+CONTINUE = "Continue."
+"""What the user says where a next call is due and the assistant had the last word."""
 
 
 class PastTurn(NamedTuple):
-    """A turn as history sees it."""
+    """A turn as history sees it: `blocks` in order, an assistant's with the results of its tools among them."""
 
     role: str
     status: TurnStatus
     blocks: Sequence[Block]
 
 
-def build_history(turns: Iterable[tuple[str, TurnStatus, Sequence[Block]]]) -> tuple[Message, ...]:
-    """The messages of `turns` (role, status, blocks), oldest first, the new user turn last."""
-    builder = _Builder()
-    for role, _status, blocks in turns:
-        for block in blocks:
-            builder.add("user" if role == "user" else "assistant", block)
-    return builder.finish()
+class _Side:
+    """What one side says before the other does. Of the user: `results`, which answer the calls of the side before,
+    and `blocks`; a call's fate, where it has no result, is what `unanswered` says."""
+
+    __slots__ = ("blocks", "results", "role", "unanswered")
+
+    def __init__(self, role: Role, unanswered: str) -> None:
+        self.role: Role = role
+        self.blocks: list[Block] = []
+        self.results: list[_Result] = []
+        self.unanswered = unanswered
+
+    @property
+    def calls(self) -> list[Block]:
+        return [block for block in self.blocks if _is_client_call(block)]
 
 
-class _Builder:
-    """Collects blocks into alternating messages. `_pending` holds the calls of the last assistant message that still
-    want a result."""
+class _Result(NamedTuple):
+    block: Block
+    given_by_user: bool
 
-    def __init__(self) -> None:
-        self._messages: list[tuple[Role, list[Block]]] = []
-        self._pending: dict[str, None] = {}
-        self._provider_calls: dict[str, Block] = {}
 
-    def add(self, role: Role, block: Block) -> None:
-        content: dict[str, Any] = block.content or {}
-        match block.block_type:
-            case "text":
-                if block.text_content and block.text_content.strip():
-                    self._append(role, block)
-            case "thinking":
-                if not block.partial and ("signature" in content or "redacted" in content or block.text_content):
-                    self._append(role, block)
-            case "tool_use":
-                self._add_call(content, block)
-            case "tool_result":
-                self._add_result(role, content, block)
-            case "image" | "provider":
-                if not block.partial:
-                    self._append(role, block)
-            case "reference" | "partial_reference":
-                if block.text_content:
-                    self._append(role, Block(block.sequence, "text", block.text_content))
+def build_history(
+    turns: Iterable[tuple[str, TurnStatus, Sequence[Block]]], *, for_next_call: bool = True
+) -> tuple[Message, ...]:
+    """The messages that stand for `turns` (`PastTurn`s, oldest first); empty where nothing was said.
 
-    def _add_call(self, content: dict[str, Any], block: Block) -> None:
-        call_id = content.get("tool_use_id")
-        if block.partial or not isinstance(call_id, str) or not call_id or not content.get("tool_name"):
-            return
+    `for_next_call`: the user has the last word, if need be with `CONTINUE`. Without it the last message may be the
+    assistant's, which some providers go on with.
+    """
+    sides = _merge(side for turn in turns for side in _sides_of(PastTurn(*turn)))
+    sides = _merge(_pair(sides))  # once more: where results of no call were all that was said in between
+    messages = [_message_of(side) for side in _begin_with_user(sides)]
+    if for_next_call and messages and messages[-1].role == "assistant":
+        messages.append(Message("user", (Block(0, "text", CONTINUE),)))
+    return tuple(_with_unique_ids(messages))
+
+
+def _sides_of(turn: PastTurn) -> list[_Side]:
+    """A turn's sides: an assistant's turn is cut after each run of results, which are the user's to say."""
+    unanswered = CANCELLED_BY_ERROR if turn.status == "error" else CANCELLED
+    sides: list[_Side] = []
+    for block in _usable(turn):
+        role: Role = "user" if turn.role == "user" or _is_client_result(block) else "assistant"
+        if not sides or sides[-1].role != role:
+            sides.append(_Side(role, unanswered))
+        if _is_client_result(block):
+            sides[-1].results.append(_Result(block, turn.role == "user"))
+        else:
+            sides[-1].blocks.append(block)
+    for side in sides:
+        if side.role == "assistant":
+            side.blocks = _without_trailing_thinking(side.blocks)
+    return [side for side in sides if side.blocks or side.results]
+
+
+def _usable(turn: PastTurn) -> list[Block]:
+    """The turn's blocks that any provider would take back, whatever stands around them."""
+    answered = {_identity(block) for block in turn.blocks if _is_client_result(block)}
+    asked = _provider_ids(turn.blocks, "tool_use") & _provider_ids(turn.blocks, "tool_result")
+    found: list[Block] = []
+    for block in turn.blocks:
+        content = block.content or {}
         if content.get("provider_executed"):
-            self._provider_calls[call_id] = block
-            self._append("assistant", block)
-            return
-        if not isinstance(content.get("input"), dict):
-            return
-        self._append("assistant", block)
-        self._pending[call_id] = None
+            keeps = turn.role != "user" and not block.partial and _identity(block) in asked
+        elif turn.role == "user":
+            keeps = _user_may_say(block)
+        else:
+            keeps = _assistant_may_say(block, answered)
+        if keeps:
+            found.append(_as_text(block))
+    return found
 
-    def _add_result(self, role: Role, content: dict[str, Any], block: Block) -> None:
-        call_id = content.get("tool_use_id")
-        if content.get("provider_executed"):
-            if self._provider_calls.pop(str(call_id), None) is not None and not block.partial:
-                self._append("assistant", block)
-        elif call_id in self._pending:
-            del self._pending[call_id]
-            self._append("user", block)
-        elif role == "user" and (text := _result_text(content)):
-            self._append("user", Block(block.sequence, "text", text))
 
-    def _append(self, role: Role, block: Block) -> None:
-        if self._pending and not (block.block_type == "tool_result" and role == "user"):
-            if role == "assistant" and self._messages and self._messages[-1][0] == "assistant":
-                if block.block_type in ("tool_use", "thinking", "text"):
-                    self._messages[-1][1].append(block)
-                    return
-            self._answer_pending()
-        if self._messages and self._messages[-1][0] == role:
-            self._messages[-1][1].append(block)
-        elif self._messages or role == "user":
-            self._messages.append((role, [block]))
+def _user_may_say(block: Block) -> bool:
+    match block.block_type:
+        case "text" | "reference" | "partial_reference":
+            return _is_said(block)
+        case "image":
+            content = block.content or {}
+            return bool(content.get("url") or (content.get("data") and content.get("media_type")))
+        case "tool_result":
+            return not block.partial
+        case _:
+            return False
 
-    def _answer_pending(self) -> None:
-        """Give every call without a result a synthetic one."""
-        calls = list(self._pending)
-        self._pending.clear()
-        results = [
-            Block(
-                0, "tool_result", None, {"tool_use_id": call, "content": CANCELLED_RESULT, "is_error": True}
-            )
-            for call in calls
-        ]
-        for result in results:
-            self._append("user", result)
 
-    def finish(self) -> tuple[Message, ...]:
-        self._answer_pending()
-        for call in self._provider_calls.values():
-            for _, blocks in self._messages:
-                if call in blocks:
-                    blocks.remove(call)
-        merged: list[tuple[Role, list[Block]]] = []
-        for role, blocks in self._messages:
-            if not blocks:
-                continue
-            if merged and merged[-1][0] == role:
-                merged[-1][1].extend(blocks)
+def _assistant_may_say(block: Block, answered: set[str]) -> bool:
+    content = block.content or {}
+    match block.block_type:
+        case "text" | "reference" | "partial_reference":
+            return _is_said(block)
+        case "thinking":
+            return bool(block.text_content or content) and not block.partial
+        case "tool_use":
+            return bool(content.get("tool_name")) and (not block.partial or _identity(block) in answered)
+        case "tool_result":
+            return not block.partial
+        case "provider":
+            return bool(content) and not block.partial
+        case "image":
+            return False
+
+
+def _without_trailing_thinking(blocks: list[Block]) -> list[Block]:
+    """Thinking must lead to something said. Vendor details without text that came late go before the calls they
+    belong to; other thinking at the end is left out."""
+    last = max((place for place, block in enumerate(blocks) if _is_solid(block)), default=-1)
+    first_call = next((place for place, block in enumerate(blocks) if _is_client_call(block)), None)
+    trailing = blocks[last + 1 :]
+    rest = [block for block in trailing if block.block_type != "thinking"]
+    if first_call is None:
+        return [*blocks[: last + 1], *rest]
+    late = [block for block in trailing if block.block_type == "thinking" and _has_details(block)]
+    return [*blocks[:first_call], *late, *blocks[first_call : last + 1], *rest]
+
+
+def _merge(sides: Iterable[_Side]) -> list[_Side]:
+    """Make the roles alternate. Calls that the assistant goes on from without results are cancelled in between."""
+    merged: list[_Side] = []
+    for side in sides:
+        last = merged[-1] if merged else None
+        if last is not None and last.role == side.role == "assistant" and last.calls:
+            merged.append(_Side("user", CANCELLED))
+            last = merged[-1]
+        if last is None or last.role != side.role:
+            merged.append(side)
+        else:
+            last.blocks.extend(side.blocks)
+            last.results.extend(side.results)
+    return merged
+
+
+def _pair(sides: list[_Side]) -> list[_Side]:
+    """Give each call its one result, in order, and put away results of no call."""
+    paired: list[_Side] = []
+    before: _Side | None = None
+    for side in [*sides, _Side("user", CANCELLED)]:
+        if side.role == "user":
+            calls = before.calls if before is not None else []
+            answers, orphans = _answers(calls, side.results, before.unanswered if before is not None else "")
+            side.blocks = [*answers, *orphans, *side.blocks]
+            side.results = []
+        if side.blocks:
+            paired.append(side)
+        before = side
+    return paired
+
+
+def _answers(calls: list[Block], results: list[_Result], unanswered: str) -> tuple[list[Block], list[Block]]:
+    """The results of `calls`, in their order; and what the user gave as results of calls that are not there, as text."""
+    waiting = list(results)
+    answers: list[Block] = []
+    for call in calls:
+        identity = _identity(call)
+        given = next((result for result in waiting if _identity(result.block) == identity), None)
+        if given is None:
+            answers.append(_cancelled(identity, unanswered))
+        else:
+            waiting.remove(given)
+            answers.append(given.block)
+    known = {_identity(call) for call in calls}
+    orphans = [
+        result.block for result in waiting if result.given_by_user and _identity(result.block) not in known
+    ]
+    return answers, [text for block in orphans if (text := _orphan_text(block)) is not None]
+
+
+def _begin_with_user(sides: list[_Side]) -> list[_Side]:
+    """Leave out what the assistant says first, and the results of its calls."""
+    if not sides or sides[0].role == "user":
+        return sides
+    rest = sides[1:]
+    if rest:
+        rest[0].blocks = [block for block in rest[0].blocks if not _is_client_result(block)]
+        if not rest[0].blocks:
+            return _begin_with_user(rest[1:])
+    return rest
+
+
+def _with_unique_ids(messages: list[Message]) -> list[Message]:
+    """Rename ids of calls that came before, or are empty, with their results."""
+    used: set[str] = set()
+    unique: list[Message] = []
+    renamed: list[str] = []
+    for message in messages:
+        if message.role == "assistant":
+            renamed = []
+        blocks: list[Block] = []
+        for block in message.blocks:
+            if _is_client_call(block):
+                identity = _unused_id(_identity(block), used)
+                used.add(identity)
+                renamed.append(identity)
+                blocks.append(_with_id(block, identity))
+            elif _is_client_result(block):
+                blocks.append(_with_id(block, renamed.pop(0)))
             else:
-                merged.append((role, blocks))
-        while merged and merged[-1][0] != "user":
-            merged.pop()
-        return tuple(Message(role, tuple(blocks)) for role, blocks in merged)
+                blocks.append(block)
+        unique.append(Message(message.role, tuple(blocks)))
+    return unique
 
 
-def _result_text(content: dict[str, Any]) -> str:
-    given = content.get("content")
-    return given if isinstance(given, str) else ""
+def _unused_id(identity: str, used: set[str]) -> str:
+    stem = identity or "call"
+    number = 2
+    while not identity or identity in used:
+        identity = f"{stem}_{number}"
+        number += 1
+    return identity
+
+
+def _message_of(side: _Side) -> Message:
+    return Message(
+        side.role,
+        tuple(
+            Block(n, block.block_type, block.text_content, block.content)
+            for n, block in enumerate(side.blocks)
+        ),
+    )
+
+
+def _as_text(block: Block) -> Block:
+    """A reference is what it says: not every provider has a block for it."""
+    if block.block_type in ("reference", "partial_reference"):
+        return Block(block.sequence, "text", block.text_content)
+    return block
+
+
+def _orphan_text(block: Block) -> Block | None:
+    value = (block.content or {}).get("content")
+    text = value if isinstance(value, str) else block.text_content
+    return Block(0, "text", text) if text and text.strip() else None
+
+
+def _cancelled(identity: str, reason: str) -> Block:
+    return Block(0, "tool_result", None, {"tool_use_id": identity, "content": reason, "is_error": True})
+
+
+def _with_id(block: Block, identity: str) -> Block:
+    content: Content = {**(block.content or {}), "tool_use_id": identity}
+    return Block(block.sequence, block.block_type, block.text_content, content)
+
+
+def _provider_ids(blocks: Iterable[Block], block_type: str) -> set[str]:
+    """Ids of what a provider's own tools were asked, or answered, in full."""
+    return {
+        _identity(block)
+        for block in blocks
+        if block.block_type == block_type
+        and not block.partial
+        and (block.content or {}).get("provider_executed")
+    }
+
+
+def _identity(block: Block) -> str:
+    return str((block.content or {}).get("tool_use_id") or "")
+
+
+def _is_said(block: Block) -> bool:
+    return bool(block.text_content and block.text_content.strip())
+
+
+def _is_client_call(block: Block) -> bool:
+    return block.block_type == "tool_use" and not (block.content or {}).get("provider_executed")
+
+
+def _is_client_result(block: Block) -> bool:
+    return block.block_type == "tool_result" and not (block.content or {}).get("provider_executed")
+
+
+def _is_solid(block: Block) -> bool:
+    return block.block_type in ("text", "tool_use", "tool_result")
+
+
+def _has_details(block: Block) -> bool:
+    match (block.content or {}).get("provider_metadata"):
+        case {"reasoning_details": details}:
+            return bool(details)
+        case _:
+            return False

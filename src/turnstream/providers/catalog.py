@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,7 @@ from turnstream.providers.http import HttpProvider
 from turnstream.simulator.in_process import SimulatedProvider
 from turnstream.simulator.options import SCRIPT_NAMES
 from turnstream.wires import WIRES
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT
 
 SIMULATOR = "sim"
 SIMULATED_DEFAULT = f"{SIMULATOR}/demo"
@@ -34,6 +35,9 @@ class ProviderDescription(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     models: tuple[str, ...]
     timeouts: Timeouts
+    event_limit: int = DEFAULT_EVENT_LIMIT
+    on_malformed: Literal["fail", "skip"] = "fail"
+    trust_env: bool = False
 
 
 class ListedModel(msgspec.Struct, frozen=True):
@@ -173,7 +177,14 @@ class Catalog:
                 raise AuthenticationFailed(
                     f"{name} needs a key: set {description.api_key_env} and start again", retryable=False
                 )
-        endpoint = Endpoint(description.base_url, key, description.headers)
+        endpoint = Endpoint(
+            description.base_url,
+            key,
+            description.headers,
+            trust_env=description.trust_env,
+            event_limit=description.event_limit,
+            on_malformed=description.on_malformed,
+        )
         return HttpProvider(name, WIRES[description.wire], endpoint, description.timeouts)
 
     def _key(self, variable: str) -> str | None:
@@ -205,4 +216,7 @@ def _describe(name: str, given: ProviderSettings | None) -> ProviderDescription:
         headers=given.headers,
         models=given.models or built_in.models,
         timeouts=given.timeouts,
+        event_limit=given.event_limit or DEFAULT_EVENT_LIMIT,
+        on_malformed=given.on_malformed,
+        trust_env=given.trust_env,
     )

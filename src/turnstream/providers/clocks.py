@@ -18,6 +18,8 @@ from turnstream.errors import ProviderTimeout
 
 _EARLY = 0.002
 """Seconds by which a timer may fire too soon: loops count whole milliseconds."""
+_LOOK_SECONDS = 1.0
+"""How often a long wait is looked at."""
 _PRELUDE = frozenset({MessageStart, Metadata, StreamNotice})
 
 
@@ -59,23 +61,29 @@ class WaitClocks:
             return ProviderTimeout(f"the answer took longer than {timeouts.total:g} s", code="total_timeout")
         if self._until is None:
             return ProviderTimeout(f"the provider was silent for {timeouts.idle:g} s", code="idle_timeout")
-        return ProviderTimeout(f"no output came within {timeouts.first_token:g} s", code="first_token_timeout")
+        return ProviderTimeout(
+            f"no output came within {timeouts.first_token:g} s", code="first_token_timeout"
+        )
 
 
 class ReadTimer:
-    """One timer for all the reads of a call, over its clocks; `expire` is called with the error of what ran out.
+    """One timer for all the reads of a call, over its clocks.
 
     Deadlines only move back (but for `restart`), so a read sets no timer: the one that is set looks, when it fires,
-    whether a read is waiting and how long it still may, and is set again.
+    whether a read is waiting and how long it still may, and is set again. `look` is called about once a second of
+    waiting, `expire` with the error of the clock that ran out.
     """
 
-    __slots__ = ("_clocks", "_expire", "_handle", "_loop", "_now", "_since")
+    __slots__ = ("_clocks", "_expire", "_handle", "_look", "_loop", "_now", "_since")
 
-    def __init__(self, clocks: WaitClocks, expire: Callable[[ProviderTimeout], None]) -> None:
+    def __init__(
+        self, clocks: WaitClocks, expire: Callable[[ProviderTimeout], None], look: Callable[[], None]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._clocks = clocks
         self._expire = expire
+        self._look = look
         self._since: float | None = None
         self._handle: asyncio.TimerHandle | None = None
 
@@ -84,7 +92,7 @@ class ReadTimer:
         if self._since is None:
             self._since = self._now()
             if self._handle is None:
-                self._handle = self._loop.call_at(self._since + self._clocks.patience(), self._ring)
+                self._set(self._since, self._since + self._clocks.patience())
 
     def stop(self) -> None:
         """What was waited for is there."""
@@ -103,8 +111,13 @@ class ReadTimer:
         self._handle = None
         if self._since is None:
             return
+        now = self._now()
         deadline = self._since + self._clocks.patience()
-        if self._now() + _EARLY < deadline:
-            self._handle = self._loop.call_at(deadline, self._ring)
+        if now + _EARLY < deadline:
+            self._set(now, deadline)
+            self._look()
         else:
             self._expire(self._clocks.timeout_error())
+
+    def _set(self, now: float, deadline: float) -> None:
+        self._handle = self._loop.call_at(min(deadline, now + _LOOK_SECONDS), self._ring)

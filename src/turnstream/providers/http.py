@@ -162,7 +162,7 @@ class _Call:
             event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed
         )
         self._clocks = WaitClocks(provider.timeouts)
-        self._timer = ReadTimer(self._clocks, self.interrupt)
+        self._timer = ReadTimer(self._clocks, self.interrupt, self._look_for_failure)
         self._response: aiohttp.ClientResponse | None = None
         self._taken = 0
         self._stopped = False
@@ -225,6 +225,15 @@ class _Call:
         """Make the read that is pending, or else the next, raise `error`."""
         if self._response is not None:
             self._content.set_exception(error)
+
+    def _look_for_failure(self) -> None:
+        """A decoder gives what came before a malformed event first, and raises when it is called again: when a read
+        waits for more, that is here."""
+        if self._content.total_bytes == self._taken:
+            try:
+                self._decoder.feed(b"")
+            except ProviderError as error:
+                self.interrupt(error)
 
     async def _answer_to(self, post: HttpRequest) -> aiohttp.ClientResponse:
         loop = asyncio.get_running_loop()

@@ -29,6 +29,8 @@ Reporter = Callable[[str], None]
 REQUEST_LIMIT = 32 * 1024 * 1024
 """Bytes that a request's body may have."""
 _PATHS = {"anthropic": "/messages", "openai-chat": "/chat/completions"}
+_WRITES_PER_TURN = 16
+"""Unpaced writes after which other requests get their turn."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -170,13 +172,14 @@ async def _perform(actions: Iterator[Action], request: web.Request, response: we
     """Play the actions on the socket. Delays count from the start, so a paced answer keeps its rate."""
     loop = asyncio.get_running_loop()
     due = loop.time()
-    for action in actions:
+    for number, action in enumerate(actions):
         match action:
             case Send(delay, data):
-                if delay:
-                    due += delay
-                    if (wait := due - loop.time()) > 0:
-                        await asyncio.sleep(wait)
+                due += delay
+                if delay and (wait := due - loop.time()) > 0:
+                    await asyncio.sleep(wait)
+                elif number % _WRITES_PER_TURN == 0:
+                    await asyncio.sleep(0)
                 await response.write(data)
             case Stall(ping, every):
                 await _stall(response, ping, every)

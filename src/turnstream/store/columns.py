@@ -46,8 +46,8 @@ class StoredText(TypeDecorator[str]):
 
 
 class JsonText(TypeDecorator[Any]):
-    """A JSON value as text, by msgspec: measured, an object of four keys is written in 0.2 µs and read in 0.3;
-    SQLAlchemy's own JSON type, by the standard library, takes 2.4 and 1.5."""
+    """A JSON value as text, by msgspec: measured, a tool call is written in 0.4 µs and read in 0.8; SQLAlchemy's own
+    JSON type, by the standard library, takes 4.2 and 3.6."""
 
     impl = Text
     cache_ok = True

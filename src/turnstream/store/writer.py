@@ -157,7 +157,11 @@ class Writer:
             turns = _by_turn(operations)
             if len(turns) == 1:
                 return _failures(error, len(operations))
-            logger.warning("a group of %d turns failed and is retried turn by turn: %s", len(turns), error)
+            logger.warning(
+                "a group of %d turns failed and is retried turn by turn: %s",
+                len(turns),
+                describe_failure(error),
+            )
         return self._commit_turns(operations, turns)
 
     def _commit_turns(

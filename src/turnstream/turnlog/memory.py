@@ -14,7 +14,9 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import (
     BlockDelta,
     BlockStart,
+    Data,
     Notice,
+    Source,
     Terminal,
     TurnCancelled,
     TurnComplete,
@@ -59,6 +61,8 @@ class TurnLog:
         self.open_block: OpenBlock | None = None
         """The block being shown; the executor keeps it in step with what it appends."""
         self.open_first_seq = 0
+        self.unstored_from: int | None = None
+        """Where a turn has ended that could not be stored: the last seq that the open block's content goes up to."""
         self.stored_seq = 0
         """The last seq of what the store holds: closed blocks and lasting events. Nothing above it need be looked
         for there."""
@@ -107,6 +111,12 @@ class TurnLog:
             self.start = (seq, event)
         elif isinstance(event, TurnComplete | TurnError | TurnCancelled):
             self.terminal = (seq, event)
+
+    def is_exact(self, seq: int) -> bool:
+        """Whether a client whose last event is `seq` surely has all that came before it. Not so at a lasting event in
+        the middle of a block: a catch-up sends it before the block."""
+        event = self.ring.event_at(seq)
+        return seq == 0 or (event is not None and not isinstance(event, Notice | Source | Data))
 
     def batch_after(self, seq: int) -> Batch:
         """Everything after `seq`, which the ring must cover; made once for all watchers at that cursor."""

@@ -40,6 +40,11 @@ class Ring:
         """Whether every event after `seq` is still here."""
         return seq >= self.first_seq - 1
 
+    def event_at(self, seq: int) -> TurnEvent | None:
+        """The event numbered `seq`; None when it is not here."""
+        place = seq - self.first_seq
+        return self._events[place] if 0 <= place < len(self._events) else None
+
     def append(self, events: Sequence[TurnEvent]) -> None:
         for event in events:
             self.last_seq += 1

@@ -70,7 +70,7 @@ class Subscription:
         """Find the place of a client's cursor. One that is not of this turn gets a snapshot from the beginning."""
         if after.generation == self.log.generation:
             if after.seq <= self.log.head:
-                self._seq, self._snapshot = after.seq, False
+                self._seq, self._snapshot = after.seq, not self.log.is_exact(after.seq)
         elif (survived := self.log.fence_of(after.generation)) is not None:
             self._seq, self._snapshot = min(after.seq, survived), False
             self._lost_generation = after.seq > survived
@@ -167,7 +167,8 @@ class Subscription:
             if block is None:
                 self._seq = max(self._seq, log.ring.first_seq - 1)
             else:
-                self._seq = log.head if log.terminal is None else log.terminal[0] - 1
+                seq = log.head if log.unstored_from is None else log.unstored_from
+                self._seq = max(seq, log.ring.first_seq - 1)
                 self._block_index, self._block_length = block.sequence, block.length
                 frames.append(log.frame(self._seq, block.catchup()))
         return b"".join(frames)

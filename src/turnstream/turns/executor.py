@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from turnstream.core.accumulator import Accumulator, CutBlock
+from turnstream.core.accumulator import Accumulator, CutBlock, catchup_of
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TERMINAL_STATUSES
@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 STORE_RETRY_DELAY = 0.1
 """Seconds before the one retry of a failed write (D3)."""
+SOURCE_CLOSE_TIMEOUT = 5.0
+"""Seconds that a source has to let go of what it holds."""
 _BREATH_EVERY = 8
 """Batches after which a source that always has more lets other tasks run."""
 _LASTING = (Notice, Source)
@@ -155,13 +157,16 @@ class Executor:
             stop = await self._run_step(step, stream)
             if stop is None and source.needs_end_marker:
                 raise StreamIncomplete("the model's answer ended without its end marker")
+            self.accumulator.end()
+            await self._advance([])
             stop_reason = stop.stop_reason if stop is not None else "end_turn"
             self.log.append([StepStop(step, stop_reason)])
             step += 1
         return Outcome("complete", stop_reason)
 
     async def _run_step(self, step: int, stream: AbstractAsyncContextManager[Batches]) -> MessageStop | None:
-        """Read one step's stream to its end; the model's end marker, if there was one."""
+        """Read one step's stream to its end; the model's end marker, if there was one. Blocks that the stream left open
+        stay so: whether they are whole depends on the marker."""
         self.usage = self.usage.plus(self.accumulator.usage)
         self.accumulator = Accumulator(self.accumulator.next_sequence)
         batches = await self._interruptibly(stream.__aenter__())
@@ -170,15 +175,24 @@ class Executor:
             self.log.append([StepStart(step)])
             await self._read_all(batches)
         except BaseException as error:
-            await stream.__aexit__(type(error), error, error.__traceback__)
+            await self._let_go(stream, error)
             raise
-        await stream.__aexit__(None, None, None)
-        accumulator = self.accumulator
-        accumulator.end()
-        await self._advance([])
-        if accumulator.error is not None:
-            raise stream_error(accumulator.error)
-        return accumulator.stop
+        await self._let_go(stream, None)
+        if (error := self.accumulator.error) is not None:
+            raise stream_error(error)
+        return self.accumulator.stop
+
+    async def _let_go(
+        self, stream: AbstractAsyncContextManager[Batches], error: BaseException | None
+    ) -> None:
+        """Leave a stream. What goes wrong with that does not change why it was left."""
+        details = (None, None, None) if error is None else (type(error), error, error.__traceback__)
+        try:
+            async with asyncio.timeout(SOURCE_CLOSE_TIMEOUT):
+                await stream.__aexit__(*details)
+        except Exception as failure:  # noqa: BLE001 - a source may raise anything
+            if failure is not error:
+                logger.warning("turn %s: its source did not close: %r", self.turn.id, failure)
 
     async def _read_all(self, batches: Batches) -> None:
         loop = asyncio.get_running_loop()
@@ -199,19 +213,33 @@ class Executor:
     async def _interruptibly(self, waiting: Awaitable[Value]) -> Value:
         """Await something that an interrupt may cut short. Everything else that the executor awaits is finished."""
         if self._stop is not None:
-            if asyncio.iscoroutine(waiting):
-                waiting.close()
+            close = getattr(waiting, "close", None)  # a coroutine that is never awaited complains
+            if close is not None:
+                close()
             raise _Stopped
         self._interruptible = True
+        value: Value | None = None
         try:
-            return await waiting
-        except asyncio.CancelledError:
-            if self._stop is None or self.task is None:
-                raise
-            self.task.uncancel()
-            raise _Stopped from None
+            value = await waiting
+        except (Exception, asyncio.CancelledError):
+            if self._stop is None:
+                raise  # else the source is let go of, and what it made of that is no matter
         finally:
             self._interruptible = False
+        if self._stop is not None:
+            await self._absorb_cancellation()
+            raise _Stopped
+        return cast("Value", value)
+
+    async def _absorb_cancellation(self) -> None:
+        """Take back the cancellation that `stop` sent, wherever it has got to: what follows must not be cut short."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            pass
+        if self.task is not None:
+            while self.task.cancelling():
+                self.task.uncancel()
 
     async def _absorb(self, events: Sequence[object]) -> None:
         """Take one batch from the source; the rare events that are not the model's are shown in their place."""
@@ -228,9 +256,11 @@ class Executor:
         accumulator, log = self.accumulator, self.log
         position = 0
         while True:
-            position = accumulator.fold(events, position)
-            log.append(accumulator.take_changes())
-            log.open_block = accumulator.shown
+            try:
+                position = accumulator.fold(events, position)
+            finally:  # what was folded before a bad event is shown: the log and the open block agree
+                log.append(accumulator.take_changes())
+                log.open_block = accumulator.shown
             if accumulator.finished is None:
                 break
             await self._store_block(accumulator.finished)
@@ -305,6 +335,7 @@ class Executor:
             await self._store.write(operation)
         self.unsaved = None
         self.log.open_block = None
+        self.log.unstored_from = None
         self.log.stored_seq = self.log.head - 1
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -320,6 +351,9 @@ class Executor:
         self.usage = self.usage.plus(self.accumulator.usage)
         events, cuts = self.accumulator.cut()
         rows = self._cut_rows(cuts)
+        if cuts and cuts[0].start is None:  # what cutting added to the open block is shown at once, as it is there
+            self.log.append(events[: cuts[0].stop])
+            events = events[cuts[0].stop :]
         operation = self._finish_operation(outcome, rows, self.log.head + len(events) + 1)
         try:
             self.turn = await self._write_end(operation)
@@ -387,18 +421,19 @@ class Executor:
             self.outcome = outcome
         head = self.log.head
         shown = self.log.open_block
-        self.unsaved = self._finish_operation(
-            outcome,
-            tuple(
-                msgspec.structs.replace(row, first_seq=min(row.first_seq, head), last_seq=head)
-                if shown is not None and row.block.sequence == shown.sequence
-                else msgspec.structs.replace(row, first_seq=head + 1, last_seq=head + 1)
-                for row in rows
-            ),
-            head + 1,
-        )
+        kept: list[StoredBlock] = []
+        others: list[TurnEvent] = []
+        for row in rows:
+            if shown is not None and row.block.sequence == shown.sequence:
+                kept.append(msgspec.structs.replace(row, first_seq=min(row.first_seq, head), last_seq=head))
+            else:  # nobody has seen it: it is shown whole
+                others.append(catchup_of(row.block))
+                seq = head + len(others)
+                kept.append(msgspec.structs.replace(row, first_seq=seq, last_seq=seq))
+        self.unsaved = self._finish_operation(outcome, tuple(kept), head + len(others) + 1)
         self.turn = _ended(self.turn, self.unsaved)
-        self.log.append([self._terminal(rows)])
+        self.log.append([*others, self._terminal(rows)])
+        self.log.unstored_from = head
 
 
 def _ended(turn: Turn, operation: FinishTurn) -> Turn:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
-from turnstream.core.stream_events import StreamEvent
+import msgspec
+
+from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, StepStop, ToolProgress
 from turnstream.providers.base import Provider
 from turnstream.wires.base import ModelRequest
@@ -73,5 +75,20 @@ class _Batching:
         return self
 
     async def __anext__(self) -> Sequence[SourceEvent]:
-        item = await anext(self._events)
-        return item if isinstance(item, list | tuple) else (item,)  # type: ignore[return-value]
+        item: object = await anext(self._events)
+        given = cast("Sequence[object]", item) if isinstance(item, list | tuple) else (item,)
+        return [_checked(event) for event in given]
+
+
+def _checked(event: object) -> SourceEvent:
+    """The event, surely one that can be shown and stored: whoever wrote the source, a wrong type in it must not come
+    to light in a watcher's stream. Raises TypeError."""
+    if isinstance(event, TextDelta | ThinkingDelta) and type(event.text) is str:
+        return event
+    try:
+        plain = msgspec.to_builtins(event, builtin_types=(bytes,))
+        checked = msgspec.convert(plain if isinstance(event, msgspec.Struct) else None, SourceEvent)
+        msgspec.json.encode(checked)
+    except (TypeError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise TypeError(f"the source gave a {type(event).__name__} that cannot be an event: {error}") from error
+    return checked

@@ -52,7 +52,7 @@ class OpenAIChatDecoder:
         self._other_choices: set[int] = set()
         self._last_sources = b""
         self._usage: JsonObject | None = None
-        self._trace: JsonObject = {}
+        self._beside: JsonObject = {}
         self._template: Template | None = None
         self._template_tries = 0
 
@@ -181,10 +181,10 @@ class OpenAIChatDecoder:
         for key in ("stop_reason", "matched_stop"):
             sequence = found.get(key)
             if isinstance(sequence, str) and not is_known(sequence):
-                self._stop_sequence = sequence
-        if any(self._trace.get(key) != item for key, item in found.items()):
-            self._trace.update(found)
-            events.append(Metadata(trace=dict(self._trace)))
+                self._stop_sequence = found.pop(key)
+        if new := {key: item for key, item in found.items() if self._beside.get(key) != item}:
+            self._beside |= new
+            events.append(Metadata(provider_metadata=new))
 
     def _take_choices(
         self, chunk: Chunk, choices: list[Choice], size: int, events: list[StreamEvent]

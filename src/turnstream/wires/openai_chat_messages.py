@@ -1,7 +1,8 @@
 """Our blocks as chat.completions messages, and these as our blocks (requirements B3, G6).
 
 One of our messages may become several of theirs: results of tools are messages of the role `tool`, which come
-before what else the user says. Thinking does not go back, except a vendor's `reasoning_details`, as they came.
+before what else the user says. Thinking does not go back, except a vendor's `reasoning_details`, as they came, and
+where the caller names a field for it.
 A failed tool's result begins with "Error: ", for want of a field that says so.
 """
 
@@ -22,12 +23,12 @@ Role: TypeAlias = Literal["user", "assistant"]
 ERROR_MARK = "Error: "
 
 
-def dump_messages(messages: Iterable[Message], system: str | None) -> list[RawMessage]:
-    """The system text and the history as chat.completions messages."""
-    dumped: list[RawMessage] = [{"role": "system", "content": system}] if system else []
+def dump_messages(messages: Iterable[Message], reasoning_field: str | None = None) -> list[RawMessage]:
+    """The history as chat.completions messages. `reasoning_field`: where thinking goes back, if anywhere."""
+    dumped: list[RawMessage] = []
     for message in messages:
         if message.role == "assistant":
-            dumped.extend(_dump_assistant(message.blocks))
+            dumped.extend(_dump_assistant(message.blocks, reasoning_field))
         else:
             dumped.extend(_dump_user(message.blocks))
     return dumped
@@ -55,27 +56,30 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
     return "\n\n".join(system) or None, messages
 
 
-def _dump_assistant(blocks: Sequence[Block]) -> list[RawMessage]:
+def _dump_assistant(blocks: Sequence[Block], reasoning_field: str | None) -> list[RawMessage]:
     """One message, and one more after each run of results: an assistant turn may hold those of its tools."""
     dumped: list[RawMessage] = []
     said: list[Block] = []
     for block in blocks:
         if _is_result(block):
-            dumped.extend(_dump_said(said))
+            dumped.extend(_dump_said(said, reasoning_field))
             said = []
             dumped.append(_dump_result(block.content or {}, block.text_content or ""))
         else:
             said.append(block)
-    return [*dumped, *_dump_said(said)]
+    return [*dumped, *_dump_said(said, reasoning_field)]
 
 
-def _dump_said(blocks: Sequence[Block]) -> list[RawMessage]:
+def _dump_said(blocks: Sequence[Block], reasoning_field: str | None) -> list[RawMessage]:
     text = "".join(block.text_content or "" for block in blocks if block.block_type in _TEXT_TYPES)
     calls = [_dump_call(content) for block in blocks if (content := _client_call(block)) is not None]
     details = [detail for block in blocks if block.block_type == "thinking" for detail in _details_of(block)]
     message: RawMessage = {"role": "assistant", "content": text or None}
     if details:
         message["reasoning_details"] = details
+    if reasoning_field:
+        thoughts = (block for block in blocks if block.block_type == "thinking" and not block.partial)
+        message[reasoning_field] = "".join(block.text_content or "" for block in thoughts)
     if calls:
         message["tool_calls"] = calls
     return [message] if text or calls else []

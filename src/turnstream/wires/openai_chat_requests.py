@@ -9,14 +9,16 @@ from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.openai_chat_chunks import JsonObject, is_list, is_object, kept
-from turnstream.wires.openai_chat_messages import dump_messages, parse_messages
+from turnstream.wires.openai_chat_messages import RawMessage, dump_messages, parse_messages
 
 PATH = "/chat/completions"
 
 _OUR_FIELDS = frozenset(
     {"model", "messages", "tools", "tool_choice", "stream", "stop", "max_completion_tokens"}
 )
-_OUR_PARAMS = frozenset({"stop", "tool_choice", "thinking", "max_tokens", "stream_options", "tools"})
+_OUR_PARAMS = frozenset(
+    {"stop", "tool_choice", "thinking", "max_tokens", "stream_options", "tools", "reasoning_field"}
+)
 _TAKES_COMPLETION_TOKENS = re.compile(r"(?:o\d|gpt-[5-9]|gpt-\d\d|codex|chatgpt)")
 _WITH_USAGE = {"include_usage": True}
 _EFFORTS = ((2048, "low"), (8192, "medium"))
@@ -27,10 +29,11 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 
     `max_tokens` keeps its name, which every vendor takes, but for OpenAI's reasoning models, which take only
     `max_completion_tokens`. A thinking budget becomes `reasoning_effort`. A param that is None is left out;
-    `stream_options` of None or False are left out too, for vendors that refuse them.
+    `stream_options` of None or False are left out too, for vendors that refuse them. `reasoning_field` names the field in
+    which a vendor wants the model's thinking back (DeepSeek's `reasoning_content`); by default none goes.
     """
     params = request.params
-    body: JsonObject = {"model": request.model, "messages": dump_messages(request.messages, request.system)}
+    body: JsonObject = {"model": request.model, "messages": _dump_messages(request)}
     body |= {key: value for key, value in params.items() if key not in _OUR_PARAMS and value is not None}
     body["stream"] = True
     if options := params.get("stream_options", _WITH_USAGE):
@@ -68,6 +71,12 @@ def decode_request(body: bytes) -> ModelRequest:
     if others:
         params["tools"] = others
     return ModelRequest(model, history, system, tools, params)
+
+
+def _dump_messages(request: ModelRequest) -> list[RawMessage]:
+    field = request.params.get("reasoning_field")
+    messages = dump_messages(request.messages, field if isinstance(field, str) else None)
+    return [{"role": "system", "content": request.system}, *messages] if request.system else messages
 
 
 def _limit_field(model: str) -> str:

@@ -1,0 +1,129 @@
+"""Running `turnstream …` as its users do: a process of its own, with pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+START_SECONDS = 60.0
+END_SECONDS = 30.0
+
+
+class Ended(NamedTuple):
+    code: int
+    output: str
+    errors: str
+
+
+class Program:
+    """A running command; as an async context manager it is killed at the end if it still runs.
+
+    `output` and `errors` hold what it has written so far.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        cwd: Path,
+        environ: Mapping[str, str] | None = None,
+        given: bytes | None = None,
+        module: str = "turnstream.cli.main",
+    ) -> None:
+        self.arguments = [sys.executable, "-m", module, *arguments]
+        self.output = ""
+        self.errors = ""
+        self._cwd = cwd
+        self._environ = {**os.environ, **(environ or {})}
+        self._given = given
+        self._grown = asyncio.Condition()
+        self._readers: list[asyncio.Task[None]] = []
+        self._process: Process | None = None
+
+    @property
+    def process(self) -> Process:
+        assert self._process is not None
+        return self._process
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            *self.arguments,
+            cwd=self._cwd,
+            env=self._environ,
+            stdin=DEVNULL if self._given is None else PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        if self._given is not None:
+            assert self._process.stdin is not None
+            self._process.stdin.write(self._given)
+            self._process.stdin.close()
+        self._readers = [asyncio.create_task(self._read(name)) for name in ("output", "errors")]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+        await asyncio.gather(*self._readers)
+
+    async def until(
+        self, pattern: str, *, errors: bool = False, seconds: float = START_SECONDS
+    ) -> re.Match[str]:
+        """Wait until what it has written holds `pattern`. Fails when it ends without."""
+
+        def found() -> re.Match[str] | None:
+            return re.search(pattern, self.errors if errors else self.output)
+
+        async with asyncio.timeout(seconds), self._grown:
+            await self._grown.wait_for(lambda: found() or all(reader.done() for reader in self._readers))
+        match = found()
+        assert match is not None, f"no {pattern!r} in {self.output!r}, {self.errors!r}"
+        return match
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self, seconds: float = END_SECONDS) -> Ended:
+        """Wait for its end."""
+        async with asyncio.timeout(seconds):
+            code = await self.process.wait()
+            await asyncio.gather(*self._readers)
+        return Ended(code, self.output, self.errors)
+
+    async def _read(self, name: str) -> None:
+        stream = self.process.stdout if name == "output" else self.process.stderr
+        assert stream is not None
+        data = bytearray()
+        while piece := await stream.read(64 * 1024):
+            data += piece
+            async with self._grown:
+                setattr(self, name, data.decode("utf-8", "replace"))
+                self._grown.notify_all()
+
+
+async def run(
+    *arguments: str,
+    cwd: Path,
+    environ: Mapping[str, str] | None = None,
+    given: bytes | None = None,
+    seconds: float = START_SECONDS,
+) -> Ended:
+    """Run a command to its end."""
+    async with Program(*arguments, cwd=cwd, environ=environ, given=given) as program:
+        return await program.ended(seconds)
+
+
+async def listening(program: Program) -> str:
+    """The URL at which `serve` or `simulate` listens, once it has told all it has to tell."""
+    await program.until("Ctrl-C")
+    return (await program.until(r"listens on (http://\S+)"))[1]

@@ -1,0 +1,144 @@
+"""Providers by name."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from turnstream.config import ProviderSettings, Timeouts
+from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
+from turnstream.providers.catalog import BUILT_IN, Catalog, parse_model
+from turnstream.providers.http import HttpProvider
+from turnstream.simulator.in_process import SimulatedProvider
+from turnstream.simulator.server import SimulatorServer
+from turnstream.wires import WIRES
+from turnstream.wires.base import ModelRequest
+
+LOCAL = ProviderSettings(wire="openai-chat", base_url="http://127.0.0.1:9/v1", models=("small", "large"))
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("model", "parsed"),
+        [
+            ("anthropic/claude", ("anthropic", "claude")),
+            ("router/meta/llama-3", ("router", "meta/llama-3")),
+            ("sim/story:events=3,pace=0", ("sim", "story:events=3,pace=0")),
+        ],
+    )
+    def test_provider_and_model(self, model, parsed):
+        assert parse_model(model, ("anthropic", "router", "sim")) == parsed
+
+    @pytest.mark.parametrize(
+        "model", ["", "claude", "/claude", "anthropic/", "nobody/claude", "Anthropic/claude"]
+    )
+    def test_anything_else_is_refused_with_the_known_names(self, model):
+        with pytest.raises(InvalidRequest, match="anthropic, openai, sim"):
+            Catalog(environ={}).resolve(model)
+
+    def test_a_long_name_is_not_repeated_whole(self):
+        with pytest.raises(InvalidRequest) as caught:
+            Catalog(environ={}).resolve("x" * 100_000)
+        assert len(caught.value.message) < 500
+
+
+class TestResolving:
+    def test_built_in_providers(self):
+        catalog = Catalog(environ={"ANTHROPIC_API_KEY": "k-a\n", "OPENAI_API_KEY": "k-o"})
+        provider, model = catalog.resolve("anthropic/claude-x")
+        assert isinstance(provider, HttpProvider)
+        assert (provider.name, provider.wire.name, model) == ("anthropic", "anthropic", "claude-x")
+        assert provider.endpoint.api_key == "k-a"
+        assert catalog.resolve("openai/gpt-x").provider.wire.name == "openai-chat"
+
+    def test_a_provider_is_built_once(self):
+        catalog = Catalog({"local": LOCAL}, environ={})
+        assert catalog.resolve("local/small").provider is catalog.resolve("local/large").provider
+
+    def test_a_missing_key_is_named_by_its_variable(self):
+        catalog = Catalog(environ={"OPENAI_API_KEY": "  "})
+        with pytest.raises(AuthenticationFailed, match="OPENAI_API_KEY") as caught:
+            catalog.resolve("openai/gpt-x")
+        assert not caught.value.retryable
+
+    def test_settings_complete_a_built_in_provider(self):
+        mine = ProviderSettings(
+            base_url="https://proxy.example/v1",
+            timeouts=Timeouts(idle=3),
+            headers={"X-A": "b"},
+            on_malformed="skip",
+            event_limit=65536,
+            trust_env=True,
+        )
+        provider, _ = Catalog({"openai": mine}, environ={"OPENAI_API_KEY": "k"}).resolve("openai/x")
+        assert isinstance(provider, HttpProvider)
+        assert provider.endpoint.base_url == "https://proxy.example/v1"
+        assert provider.wire.name == "openai-chat"
+        assert provider.timeouts.idle == 3
+        assert provider.endpoint.headers == {"X-A": "b"}
+        assert provider.endpoint.on_malformed == "skip"
+        assert provider.endpoint.event_limit == 65536
+        assert provider.endpoint.trust_env
+
+    @pytest.mark.parametrize(
+        ("name", "settings", "words"),
+        [
+            ("local", ProviderSettings(base_url="http://a.example"), "wire is missing"),
+            ("local", ProviderSettings(wire="anthropic"), "base_url is missing"),
+            (
+                "local",
+                ProviderSettings(wire="morse", base_url="http://a.example"),
+                "no wire 'morse'.*openai-chat",
+            ),
+            ("local", ProviderSettings(wire="anthropic", base_url="http://u:p@a.example"), "credentials"),
+            ("sim", LOCAL, "choose another"),
+        ],
+    )
+    def test_settings_that_cannot_work_are_refused_at_once(self, name, settings, words):
+        with pytest.raises(ConfigurationError, match=words):
+            Catalog({name: settings}, environ={})
+
+    def test_every_built_in_wire_is_there(self):
+        assert {settings.wire for settings in BUILT_IN.values()} <= set(WIRES)
+
+    async def test_a_configured_provider_answers(self):
+        async with SimulatorServer() as server, asyncio.timeout(5):
+            settings = ProviderSettings(wire="openai-chat", base_url=f"{server.url}/v1/")
+            catalog = Catalog({"look-alike": settings}, environ={})
+            provider, model = catalog.resolve("look-alike/story:events=3,pace=0")
+            async with provider.stream(ModelRequest(model, ())) as batches:
+                count = sum([len(batch) async for batch in batches])
+            await catalog.close()
+        assert count > 3
+
+
+class TestList:
+    def test_without_any_key_the_simulator_is_the_default(self):
+        catalog = Catalog(environ={})
+        assert catalog.default_model == "sim/demo"
+        listed = {model.id: model for model in catalog.models()}
+        assert listed["sim/demo"].default
+        assert listed["sim/demo"].ready
+        assert not any(model.ready for model in listed.values() if model.provider == "openai")
+        assert isinstance(catalog.resolve(catalog.default_model).provider, SimulatedProvider)
+
+    def test_the_first_provider_with_a_key_is_the_default(self):
+        catalog = Catalog(environ={"OPENAI_API_KEY": "k"})
+        assert catalog.default_model == f"openai/{BUILT_IN['openai'].models[0]}"
+        (default,) = [model for model in catalog.models() if model.default]
+        assert (default.provider, default.wire, default.ready) == ("openai", "openai-chat", True)
+
+    def test_a_configured_provider_comes_before_a_built_in_one(self):
+        catalog = Catalog({"local": LOCAL}, environ={"OPENAI_API_KEY": "k"})
+        assert catalog.default_model == "local/small"
+        assert catalog.models()[0].id == "local/small"
+
+    def test_a_default_that_is_not_listed_is_listed(self):
+        catalog = Catalog(environ={}, default_model="sim/story:events=5")
+        (default,) = [model for model in catalog.models() if model.default]
+        assert (default.id, default.ready) == ("sim/story:events=5", True)
+
+    def test_a_default_of_an_unknown_provider_is_refused(self):
+        with pytest.raises(InvalidRequest, match="nobody"):
+            Catalog(environ={}, default_model="nobody/x")

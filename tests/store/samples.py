@@ -1,0 +1,114 @@
+"""Values to store, and operations that a test makes wait or fail."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from turnstream.core.blocks import Block
+from turnstream.core.cursor import first_generation
+from turnstream.core.identifiers import new_id
+from turnstream.core.lifecycle import TerminalStatus, TurnStatus
+from turnstream.core.usage import Usage
+from turnstream.store.base import Chat, JournalSegment, Operation, StoredBlock, Turn
+from turnstream.store.operations import CreateChat, FinishTurn, MarkStreaming, SaveBlock, StartTurns
+from turnstream.store.schema import chats
+from turnstream.store.sql import SqlStore
+
+OWNER = "ada"
+STRANGER = "eve"
+DEADLINE = 10.0
+
+
+def make_chat(owner: str = OWNER, *, updated_at: int = 1) -> Chat:
+    return Chat(new_id(), owner, "A talk", {"project": "one"}, 1, updated_at)
+
+
+def make_turn(chat: Chat, role: str, prev: Turn | None = None, *, created_at: int = 1) -> Turn:
+    turn_id = new_id()
+    status: TurnStatus = "complete" if role == "user" else "pending"
+    generation = 0 if role == "user" else first_generation(turn_id)
+    return Turn(
+        id=turn_id,
+        chat_id=chat.id,
+        owner=chat.owner,
+        prev_turn_id=None if prev is None else prev.id,
+        role=role,
+        status=status,
+        model=None if role == "user" else "sim/demo",
+        created_at=created_at,
+        generation=generation,
+    )
+
+
+def make_block(turn: Turn, sequence: int, text: str = "some text", **fields: Any) -> StoredBlock:
+    block = Block(sequence, "text", text, **fields)
+    return StoredBlock(new_id(), turn.id, block, sequence * 10 + 1, sequence * 10 + 9, 5)
+
+
+def make_segment(turn: Turn, sequence: int, number: int, text: str = "piece") -> JournalSegment:
+    first = sequence * 10 + 1
+    content = {"tool_name": "search"} if number == 0 else None
+    return JournalSegment(turn.id, sequence, number, "text", first, first + number + 1, text, content)
+
+
+def save(turn: Turn, sequence: int, text: str = "some text") -> SaveBlock:
+    return SaveBlock(turn_id=turn.id, generation=turn.generation, row=make_block(turn, sequence, text))
+
+
+def finish(turn: Turn, status: TerminalStatus = "complete", **fields: Any) -> FinishTurn:
+    values: dict[str, Any] = {
+        "blocks": (),
+        "last_seq": 99,
+        "stop_reason": "end_turn" if status == "complete" else None,
+        "error_code": "api_error" if status == "error" else None,
+        "error_message": "the provider failed" if status == "error" else None,
+        "usage": Usage(45, 234),
+        "model": None,
+        "completed_at": 77,
+    }
+    return FinishTurn(turn_id=turn.id, generation=turn.generation, status=status, **(values | fields))
+
+
+async def stored_chat(store: SqlStore, owner: str = OWNER) -> Chat:
+    return await store.write(CreateChat(chat=make_chat(owner)))
+
+
+async def pending_turn(store: SqlStore, chat: Chat | None = None) -> Turn:
+    """An assistant turn that answers a user turn."""
+    chat = chat or await stored_chat(store)
+    user = make_turn(chat, "user")
+    assistant = make_turn(chat, "assistant", user)
+    question = (make_block(user, 0, "Why?"),)
+    await store.write(
+        StartTurns(owner=chat.owner, user_turn=user, assistant_turn=assistant, user_blocks=question)
+    )
+    return assistant
+
+
+async def running_turn(store: SqlStore, chat: Chat | None = None) -> Turn:
+    turn = await pending_turn(store, chat)
+    await store.write(MarkStreaming(turn_id=turn.id, generation=turn.generation, now=2))
+    return turn
+
+
+class Hold(Operation[None], frozen=True, kw_only=True):
+    """Keeps the writer in the middle of a transaction until it is let go."""
+
+    entered: threading.Event
+    let_go: threading.Event
+
+    def apply(self, connection: Connection) -> None:
+        self.entered.set()
+        assert self.let_go.wait(DEADLINE)
+
+
+class Poison(Operation[None], frozen=True, kw_only=True):
+    """A write that the database refuses, with something in it that nobody may read in a log."""
+
+    secret: str = "what-the-user-wrote"
+
+    def apply(self, connection: Connection) -> None:
+        connection.execute(insert(chats).values(id="0" * 36, owner=None, title=self.secret))

@@ -1,0 +1,134 @@
+"""The schema: made, upgraded, refused, and the same as the tables the code uses."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect
+from tests.store.samples import running_turn, save
+
+from turnstream.errors import ConfigurationError, StoreError
+from turnstream.store.migrations import NEWEST, database_revision, upgrade_database
+from turnstream.store.queries import AllBlocks
+from turnstream.store.schema import PREFIX, VERSION_TABLE, metadata
+from turnstream.store.sql import SqlStore
+
+
+def tables(database: Path) -> set[str]:
+    with sqlite3.connect(database) as connection:
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    connection.close()
+    return {name for (name,) in rows}
+
+
+def test_a_fresh_database_has_the_tables_of_the_schema(tmp_path: Path):
+    database = tmp_path / "a folder" / "that is missing" / "turns.db"
+    url = f"sqlite:///{database}"
+    assert database_revision(url) is None
+    assert upgrade_database(url) == NEWEST
+    assert database_revision(url) == NEWEST
+    assert tables(database) == {*metadata.tables, VERSION_TABLE}
+    assert all(name.startswith(PREFIX) for name in tables(database))
+
+
+def test_the_migrations_lead_to_the_schema_that_the_code_uses(empty_database: Path):
+    engine = create_engine(f"sqlite:///{empty_database}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "version_table": VERSION_TABLE}
+        )
+        assert compare_metadata(context, metadata) == []
+        inspector = inspect(connection)
+        for table in metadata.tables.values():
+            stored = inspector.get_pk_constraint(table.name)
+            assert stored["constrained_columns"] == [column.name for column in table.primary_key]
+            for key in inspector.get_foreign_keys(table.name):
+                assert key["options"] == {"ondelete": "CASCADE"}
+    engine.dispose()
+
+
+def test_the_newest_revision_is_the_one_named():
+    config = Config()
+    config.set_main_option("script_location", str(files("turnstream.store.migrations")))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_heads() == [NEWEST]
+
+
+async def test_upgrading_again_changes_nothing(database: Path):
+    url = f"sqlite:///{database}"
+    store = SqlStore(url)
+    await store.open()
+    turn = await running_turn(store)
+    await store.write(save(turn, 0))
+    await store.close()
+    assert upgrade_database(url) == NEWEST
+    await store.open()
+    assert len(await store.read(AllBlocks(turn_id=turn.id))) == 1
+    await store.close()
+
+
+async def test_a_database_from_the_future_is_left_alone(database: Path):
+    with sqlite3.connect(database) as connection:
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    connection.close()
+    untouched = database.read_bytes()
+    with pytest.raises(StoreError, match="newer version of turnstream: upgrade the package"):
+        await SqlStore(f"sqlite:///{database}").open()
+    with pytest.raises(StoreError, match="newer version"):
+        upgrade_database(f"sqlite:///{database}")
+    assert database.read_bytes() == untouched
+
+
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path):
+    file = tmp_path / "letter.txt"
+    file.write_text("Dear reader, " * 1000)
+    for attempt in (upgrade_database, database_revision):
+        with pytest.raises(StoreError, match="file is not a database.*give the path of a new file"):
+            attempt(f"sqlite:///{file}")
+    store = SqlStore(f"sqlite:///{file}")
+    with pytest.raises(StoreError, match="file is not a database"):
+        await store.open()
+    assert file.read_text() == "Dear reader, " * 1000
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path):
+    database = tmp_path / "turns.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute(f"CREATE TABLE {PREFIX}journal (stranger INTEGER)")
+    connection.close()
+    with pytest.raises(StoreError, match="already exists"):
+        upgrade_database(f"sqlite:///{database}")
+    assert tables(database) == {f"{PREFIX}journal"}
+
+
+def test_tables_of_an_application_stay_as_they_are(tmp_path: Path):
+    database = tmp_path / "host.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('hosts_own')")
+        connection.execute("CREATE TABLE users (name TEXT)")
+    connection.close()
+    upgrade_database(f"sqlite:///{database}")
+    assert tables(database) == {*metadata.tables, VERSION_TABLE, "alembic_version", "users"}
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT * FROM alembic_version").fetchall() == [("hosts_own",)]
+    connection.close()
+
+
+def test_odd_names_of_files_work(tmp_path: Path, empty_database: Path):
+    database = tmp_path / "100% of it; #1?.db"
+    url = "sqlite:///" + str(database).replace("%", "%25").replace("?", "%3F")
+    shutil.copy(empty_database, database)
+    found = [path.name for path in tmp_path.iterdir()]
+    try:
+        assert upgrade_database(url) == NEWEST
+    except ConfigurationError:
+        assert found == [database.name]

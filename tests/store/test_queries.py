@@ -1,0 +1,403 @@
+"""What each read answers, what another owner sees, and how long a read may take."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, func, select, text
+from tests.store.samples import (
+    DEADLINE,
+    OWNER,
+    STRANGER,
+    finish,
+    make_block,
+    make_chat,
+    make_segment,
+    make_turn,
+    pending_turn,
+    running_turn,
+    save,
+    stored_chat,
+)
+
+from turnstream.core.blocks import BLOCK_TYPES, Block
+from turnstream.core.identifiers import new_id
+from turnstream.core.usage import Usage
+from turnstream.errors import NotFound, StoreError
+from turnstream.store.base import Annotation, Chat, Query, StoredBlock, Turn
+from turnstream.store.connections import writer_engine
+from turnstream.store.operations import AppendJournal, CreateChat, SaveAnnotations, SaveBlock, StartTurns
+from turnstream.store.queries import (
+    AllBlocks,
+    AnnotationsAfter,
+    BlocksAfter,
+    BlocksOfTurns,
+    FindIdempotent,
+    GetChat,
+    GetTurn,
+    HistoryPath,
+    Journal,
+    LastSeq,
+    ListChats,
+    ListTurns,
+    UnfinishedTurns,
+)
+from turnstream.store.schema import blocks
+from turnstream.store.sql import SqlStore
+
+# -- owners --------------------------------------------------------------------------------------------------------
+
+
+async def test_another_owner_sees_nothing(store: SqlStore):
+    chat = await stored_chat(store)
+    turn = await pending_turn(store, chat)
+    start = StartTurns(
+        owner=OWNER,
+        user_turn=None,
+        assistant_turn=make_turn(chat, "assistant"),
+        idempotency_key="key",
+        request_hash="hash",
+    )
+    await store.write(start)
+    for query in (
+        GetChat(owner=STRANGER, chat_id=chat.id),
+        GetTurn(owner=STRANGER, turn_id=turn.id),
+        ListTurns(owner=STRANGER, chat_id=chat.id),
+    ):
+        with pytest.raises(NotFound) as foreign:
+            await store.read(query)
+        unknown = {"chat_id": new_id()} if not isinstance(query, GetTurn) else {"turn_id": new_id()}
+        with pytest.raises(NotFound) as missing:
+            await store.read(msgspec.structs.replace(query, **unknown))
+        assert str(foreign.value) == str(missing.value), "the answer tells that it exists"
+        assert await store.read(msgspec.structs.replace(query, owner=OWNER))
+        assert await store.read(msgspec.structs.replace(query, owner=None))
+    assert await store.read(ListChats(owner=STRANGER, limit=10)) == []
+    find = FindIdempotent(owner=STRANGER, chat_id=chat.id, key="key")
+    assert await store.read(find) is None
+    found = ("hash", None, start.assistant_turn.id)
+    assert await store.read(msgspec.structs.replace(find, owner=OWNER)) == found
+
+
+# -- lists ---------------------------------------------------------------------------------------------------------
+
+
+async def test_chats_come_newest_first_and_in_pages(store: SqlStore):
+    made = [make_chat(updated_at=number // 3) for number in range(10)]
+    for chat in [*made, make_chat(STRANGER)]:
+        await store.write(CreateChat(chat=chat))
+    expected = sorted(made, key=lambda chat: (chat.updated_at, chat.id), reverse=True)
+    pages: list[Chat] = []
+    before: tuple[int, str] | None = None
+    while page := await store.read(ListChats(owner=OWNER, limit=3, before=before)):
+        assert len(page) <= 3
+        pages.extend(page)
+        before = (page[-1].updated_at, page[-1].id)
+    assert pages == expected
+    assert len(await store.read(ListChats(owner=None, limit=100))) == 11
+
+
+async def test_turns_come_in_the_order_of_their_making_with_all_branches(store: SqlStore):
+    chat = await stored_chat(store)
+    first = make_turn(chat, "user", created_at=5)
+    answer = make_turn(chat, "assistant", first, created_at=5)
+    sibling = make_turn(chat, "assistant", first, created_at=6)
+    await store.write(StartTurns(owner=OWNER, user_turn=first, assistant_turn=answer))
+    await store.write(StartTurns(owner=OWNER, user_turn=None, assistant_turn=sibling))
+    assert await store.read(ListTurns(owner=OWNER, chat_id=chat.id)) == [first, answer, sibling]
+
+
+async def test_unfinished_turns_are_the_assistants_that_have_not_ended(store: SqlStore):
+    pending, running, ended = [
+        await pending_turn(store),
+        await running_turn(store),
+        await running_turn(store),
+    ]
+    await store.write(finish(ended))
+    unfinished = await store.read(UnfinishedTurns())
+    assert {turn.id for turn in unfinished} == {pending.id, running.id}
+    assert {turn.status for turn in unfinished} == {"pending", "streaming"}
+
+
+async def test_looking_for_unfinished_turns_reads_only_them(store: SqlStore):
+    plan = await store.read(PlanOfUnfinished())
+    assert "ix_turnstream_turns_unfinished" in plan, plan
+
+
+class PlanOfUnfinished(Query[str], frozen=True):
+    def fetch(self, connection: Connection) -> str:
+        statement = (
+            "EXPLAIN QUERY PLAN SELECT * FROM turnstream_turns "
+            "WHERE status IN ('pending', 'streaming', 'waiting') AND role = 'assistant'"
+        )
+        return " ".join(str(row) for row in connection.execute(text(statement)))
+
+
+# -- what a turn holds ---------------------------------------------------------------------------------------------
+
+
+async def test_blocks_after_a_cursor(store: SqlStore):
+    turn, other = await running_turn(store), await running_turn(store)
+    rows = [save(turn, sequence) for sequence in range(6)]
+    await asyncio.gather(*map(store.write, [*rows, save(other, 0)]))
+    stored = [operation.row for operation in rows]
+
+    async def after(seq: int, limit: int = 10, from_block: int = 0) -> list[StoredBlock]:
+        return await store.read(BlocksAfter(turn_id=turn.id, seq=seq, limit=limit, from_block=from_block))
+
+    assert await after(0) == stored
+    assert await after(stored[2].last_seq) == stored[3:]
+    assert await after(stored[2].last_seq - 1) == stored[2:], (
+        "a block that ends after the cursor is not had yet"
+    )
+    assert await after(0, limit=2) == stored[:2]
+    assert await after(0, from_block=4) == stored[4:]
+    assert await after(stored[-1].last_seq) == []
+    grouped = await store.read(BlocksOfTurns(turn_ids=[other.id, turn.id, "nobody"]))
+    assert list(grouped) == [other.id, turn.id, "nobody"]
+    assert grouped[turn.id] == stored == await store.read(AllBlocks(turn_id=turn.id))
+    assert (len(grouped[other.id]), grouped["nobody"]) == (1, [])
+
+
+async def test_the_greatest_seq_is_found_wherever_it_is(store: SqlStore):
+    turn = await running_turn(store)
+
+    async def last_seq() -> int:
+        return await store.read(LastSeq(turn_id=turn.id))
+
+    assert await last_seq() == 0
+    await store.write(save(turn, 0))
+    assert await last_seq() == 9
+    await store.write(AppendJournal(segments=(make_segment(turn, 3, 0), make_segment(turn, 3, 1))))
+    assert await last_seq() == 33
+    await store.write(
+        SaveAnnotations(turn_id=turn.id, generation=turn.generation, rows=(Annotation(turn.id, 41, b"{}"),))
+    )
+    assert await last_seq() == 41
+    await store.write(finish(turn, last_seq=500))
+    assert await last_seq() == 500
+    assert await store.read(LastSeq(turn_id=new_id())) == 0
+
+
+async def test_the_journal_comes_in_order(store: SqlStore):
+    turn = await running_turn(store)
+    segments = [make_segment(turn, sequence, number) for sequence in (1, 2) for number in range(12)]
+    shuffled = tuple(sorted(segments, key=lambda segment: str(segment.number)))
+    await store.write(AppendJournal(segments=shuffled))
+    assert await store.read(Journal(turn_id=turn.id)) == segments
+
+
+async def test_annotations_after_a_cursor(store: SqlStore):
+    turn = await running_turn(store)
+    rows = tuple(Annotation(turn.id, seq, b'{"type":"source"}') for seq in range(1, 8))
+    await store.write(SaveAnnotations(turn_id=turn.id, generation=turn.generation, rows=rows))
+    assert await store.read(AnnotationsAfter(turn_id=turn.id, seq=3, limit=2)) == [rows[3], rows[4]]
+
+
+# -- history -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_path_leads_from_the_first_turn_past_other_branches(store: SqlStore):
+    chat = await stored_chat(store)
+    path: list[Turn] = []
+    for number in range(4):
+        user = make_turn(chat, "user", path[-1] if path else None)
+        assistant = make_turn(chat, "assistant", user)
+        question = make_block(user, 0, f"question {number}")
+        await store.write(
+            StartTurns(owner=OWNER, user_turn=user, assistant_turn=assistant, user_blocks=(question,))
+        )
+        await store.write(save(assistant, 0, f"answer {number}"))
+        await store.write(save(assistant, 1, "and more"))
+        await store.write(finish(assistant, "error"))
+        sibling = make_turn(chat, "assistant", user)
+        await store.write(StartTurns(owner=OWNER, user_turn=None, assistant_turn=sibling))
+        path += [user, assistant]
+    found = await store.read(HistoryPath(turn_id=path[-1].id))
+    assert [turn.id for turn, _ in found] == [turn.id for turn in path]
+    texts = [[block.text_content for block in held] for _, held in found]
+    assert texts == [
+        words for number in range(4) for words in ([f"question {number}"], [f"answer {number}", "and more"])
+    ]
+    last = await store.read(HistoryPath(turn_id=path[-1].id, depth=3))
+    assert [turn.id for turn, _ in last] == [turn.id for turn in path[-3:]]
+    assert await store.read(HistoryPath(turn_id=new_id())) == []
+
+
+async def test_a_long_history_is_read_whole(store: SqlStore):
+    chat = await stored_chat(store)
+    previous: Turn | None = None
+    for _ in range(700):
+        turn = msgspec.structs.replace(make_turn(chat, "assistant", previous), status="complete")
+        await store.write(StartTurns(owner=OWNER, user_turn=None, assistant_turn=turn))
+        previous = turn
+    assert previous is not None
+    path = await store.read(HistoryPath(turn_id=previous.id))
+    assert len(path) == 700
+    assert path[-1][0] == previous
+
+
+# -- reading and writing -------------------------------------------------------------------------------------------
+
+
+async def test_a_read_sees_every_write_before_it(store: SqlStore):
+    turn = await running_turn(store)
+    for sequence in range(100):
+        await store.write(save(turn, sequence))
+        found = await asyncio.gather(*(store.read(LastSeq(turn_id=turn.id)) for _ in range(4)))
+        assert found == [sequence * 10 + 9] * 4
+
+
+class CountTwice(Query[tuple[int, int]], frozen=True, kw_only=True):
+    """Counts the blocks, waits, and counts them again."""
+
+    counted: threading.Event
+    go_on: threading.Event
+
+    def fetch(self, connection: Connection) -> tuple[int, int]:
+        count = select(func.count()).select_from(blocks)
+        first = connection.execute(count).scalar_one()
+        self.counted.set()
+        assert self.go_on.wait(DEADLINE)
+        return first, connection.execute(count).scalar_one()
+
+
+async def test_a_query_sees_one_state_whatever_is_written_meanwhile(store: SqlStore):
+    turn = await running_turn(store)
+    query = CountTwice(counted=threading.Event(), go_on=threading.Event())
+    reading = asyncio.create_task(store.read(query))
+    assert await asyncio.to_thread(query.counted.wait, DEADLINE)
+    await store.write(save(turn, 0))
+    query.go_on.set()
+    first, second = await reading
+    assert first == second
+    assert [row.block.sequence for row in await store.read(AllBlocks(turn_id=turn.id))] == [0]
+
+
+class Endless(Query[int], frozen=True, kw_only=True):
+    """Runs until it is interrupted."""
+
+    begun: threading.Event
+
+    def fetch(self, connection: Connection) -> int:
+        self.begun.set()
+        count = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+        return connection.execute(text(count)).scalar_one()
+
+
+async def test_a_read_that_takes_too_long_fails_and_frees_its_thread(database: Path):
+    store = SqlStore(f"sqlite:///{database}", read_timeout=0.3)
+    await store.open()
+    turn = await running_turn(store)
+    endless = [store.read(Endless(begun=threading.Event())) for _ in range(8)]
+    answers = await asyncio.wait_for(asyncio.gather(*endless, return_exceptions=True), DEADLINE)
+    assert {type(answer) for answer in answers} == {StoreError}
+    assert "within 0.3 s" in str(answers[0])
+    for _ in range(8):
+        assert (await store.read(GetTurn(owner=None, turn_id=turn.id))).id == turn.id
+    await asyncio.wait_for(store.close(), DEADLINE)
+
+
+async def test_cancelling_a_read_stops_it(store: SqlStore):
+    turn = await running_turn(store)
+    for _ in range(8):
+        query = Endless(begun=threading.Event())
+        reading = asyncio.create_task(store.read(query))
+        assert await asyncio.to_thread(query.begun.wait, DEADLINE)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert (await store.read(GetTurn(owner=None, turn_id=turn.id))).id == turn.id
+
+
+async def test_too_many_reads_are_refused(database: Path):
+    store = SqlStore(f"sqlite:///{database}", capacity=2)
+    await store.open()
+    queries = [CountTwice(counted=threading.Event(), go_on=threading.Event()) for _ in range(2)]
+    readings = [asyncio.create_task(store.read(query)) for query in queries]
+    await asyncio.sleep(0)
+    with pytest.raises(StoreError, match="2 reads are waiting"):
+        await store.read(UnfinishedTurns())
+    for query in queries:
+        query.go_on.set()
+    assert await asyncio.gather(*readings) == [(0, 0), (0, 0)]
+    assert await store.read(UnfinishedTurns()) == []
+    await store.close()
+
+
+class Vandal(Query[None], frozen=True):
+    def fetch(self, connection: Connection) -> None:
+        connection.execute(text("DELETE FROM turnstream_chats"))
+
+
+async def test_a_query_cannot_write(store: SqlStore):
+    chat = await stored_chat(store)
+    with pytest.raises(StoreError, match="readonly"):
+        await store.read(Vandal())
+    assert await store.read(GetChat(owner=OWNER, chat_id=chat.id)) == chat
+
+
+# -- any value -----------------------------------------------------------------------------------------------------
+
+texts = st.text(max_size=30)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+json_objects = st.dictionaries(texts, json_values, max_size=4)
+counts = st.none() | st.integers(0, 2**40)
+times = st.integers(0, 2**53)
+block_values = st.builds(
+    Block,
+    sequence=st.just(0),
+    block_type=st.sampled_from(sorted(BLOCK_TYPES)),
+    text_content=st.none() | texts,
+    content=st.none() | json_objects,
+    partial=st.booleans(),
+)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_stored_comes_back_alike(empty_database: Path, data: st.DataObject):
+    chat = Chat(new_id(), OWNER, data.draw(st.none() | texts), data.draw(json_objects), 1, 2)
+    turn = msgspec.structs.replace(
+        make_turn(chat, "assistant"),
+        system=data.draw(st.none() | texts),
+        params=data.draw(json_objects),
+        metadata=data.draw(json_objects),
+        fences=data.draw(st.lists(st.tuples(times, times), max_size=3).map(tuple)),
+        usage=data.draw(st.builds(Usage, counts, counts, counts, counts, counts)),
+        error_message=data.draw(st.none() | texts),
+        started_at=data.draw(st.none() | times),
+    )
+    first = StoredBlock(new_id(), turn.id, data.draw(block_values), 1, 2, data.draw(times))
+    second = msgspec.structs.replace(
+        first, block=msgspec.structs.replace(data.draw(block_values), sequence=1)
+    )
+    engine = writer_engine(empty_database, 1.0)
+    with engine.connect() as connection, connection.begin() as transaction:
+        CreateChat(chat=chat).apply(connection)
+        StartTurns(owner=OWNER, user_turn=None, assistant_turn=turn, user_blocks=()).apply(connection)
+        SaveBlock(turn_id=turn.id, generation=turn.generation, row=first).apply(connection)
+        assert _fetched(connection, chat, turn) == (chat, turn, [first])
+        assert finish(turn, "error", blocks=(second,)).apply(connection)
+        assert AllBlocks(turn_id=turn.id).fetch(connection) == [first, second]
+        transaction.rollback()
+    engine.dispose()
+
+
+def _fetched(connection: Connection, chat: Chat, turn: Turn) -> tuple[Any, ...]:
+    return (
+        GetChat(owner=OWNER, chat_id=chat.id).fetch(connection),
+        GetTurn(owner=OWNER, turn_id=turn.id).fetch(connection),
+        AllBlocks(turn_id=turn.id).fetch(connection),
+    )
