@@ -36,6 +36,7 @@ from turnstream.store.sql import SqlStore
 OWNER = "benchmark"
 TEXT = "The quick brown fox jumps over the lazy dog. " * 4
 BLOCKS_PER_TURN = 10
+TURNS_PER_WRITE = 2_000
 GROUP = 256
 PACED = "store, 32 writers at 2,000 blocks/s in all"
 FLAT_OUT = "store, 512 writers, flat out"
@@ -90,7 +91,8 @@ async def start_turns(store: SqlStore, number: int) -> list[Turn]:
         running.append(
             Turn(turn_id, chat.id, OWNER, None, "assistant", "streaming", "sim/demo", 0, generation)
         )
-    await store.write(InsertTurns(turns=running))
+    for start in range(0, number, TURNS_PER_WRITE):
+        await store.write(InsertTurns(turns=running[start : start + TURNS_PER_WRITE]))
     return running
 
 

@@ -51,8 +51,8 @@ class CuttingProxy:
                 limit = limit - len(data) if limit is not None else None
                 writer.write(data)
                 await writer.drain()
-        except ConnectionError:
-            pass  # either side may leave at any moment: that is what this is for
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # either side may leave at any moment, and so may the proxy: that is what it is for
         finally:
             requests.cancel()
             await asyncio.gather(requests, return_exceptions=True)

@@ -55,7 +55,6 @@ async def test_a_pipe_gets_the_answer_and_nothing_else(tmp_path: Path):
     assert ended.output == UNUSUAL
     assert ended.errors.rstrip("\n") == THOUGHT.rstrip("\n")
     assert "\x1b" not in ended.output + ended.errors
-    assert not os.listdir(tmp_path)
 
 
 async def test_without_a_model_the_simulated_one_answers_and_says_so(tmp_path: Path):
@@ -143,11 +142,11 @@ async def test_an_answer_over_http_is_the_same(server: str, tmp_path: Path):
 
 @pytest.mark.requirement("C3", "P1")
 async def test_lost_connections_lose_nothing_of_the_answer(server: str, tmp_path: Path):
-    """The chat is made over the first connection; then connections are cut in the request's headers, at every odd
-    place of the stream, and the answer is whole all the same."""
+    """The first connection carries the chat and the beginning; those after it are cut before the answer, in its
+    headers, and at odd places of its stream. The answer is whole all the same."""
     parts = urlsplit(server)
     draw = random.Random(5)
-    limits = [100_000, 0, 3, *(draw.randint(1, 4000) for _ in range(12))]
+    limits = [1000, 0, 3, *(draw.randint(1, 4000) for _ in range(12))]
     async with CuttingProxy((parts.hostname or "", parts.port or 0), limits) as proxy:
         arguments = ("ask", "Hello", "-m", "sim/story:events=300,pace=0.01", "--url", proxy.url)
         ended = await run(*arguments, cwd=tmp_path)
@@ -162,7 +161,7 @@ async def test_lost_connections_lose_nothing_of_the_answer(server: str, tmp_path
 @pytest.mark.requirement("A4", "J4")
 async def test_ctrl_c_stops_the_turn_and_keeps_what_was_said(server: str, tmp_path: Path):
     async with Program("ask", "Hello", "-m", SILENT, "--url", server, cwd=tmp_path) as program:
-        said = (await program.until(r"(?s)\A(\S+\s){18}"))[0]
+        said = (await program.until(r"(?s)\A(\S+\s){10}"))[0]
         assert (await only_turn(server))["status"] == "streaming"
         program.signal(signal.SIGINT)
         ended = await program.ended()
@@ -179,7 +178,7 @@ async def test_ctrl_c_stops_the_turn_and_keeps_what_was_said(server: str, tmp_pa
 async def test_a_signal_stops_the_turn_in_the_process_too(number: signal.Signals, code: int, tmp_path: Path):
     url = f"sqlite:///{tmp_path}/kept.sqlite"
     async with Program("ask", "Hello", "-m", SILENT, "--database-url", url, cwd=tmp_path) as program:
-        await program.until(r"(?s)\A(\S+\s){18}")
+        await program.until(r"(?s)\A(\S+\s){10}")
         program.signal(number)
         ended = await program.ended()
     assert ended.code == code

@@ -9,6 +9,7 @@ of it; the points are in a store of this file's own. Processes are forked from o
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -196,17 +197,27 @@ def _limit_pages(file: Path) -> None:
 
 
 def _add_inspection(application: FastAPI, engine: Engine) -> None:
-    """`GET /inspection`: what the process holds. A test's own route, on the application only."""
+    """`GET /inspection`: what the process holds; with `?quiet=true` once no turn and no watcher is left, or after ten
+    seconds. A test's own route, on the application only."""
+    registry = engine.commands.registry
+    process = psutil.Process()
+
+    def is_quiet() -> bool:
+        return not (registry.active_count or registry._ended or engine._keep_alive.streams)
 
     @application.get("/inspection")
-    async def inspection() -> dict[str, Any]:
-        registry = engine.commands.registry
+    async def inspection(*, quiet: bool = False) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + 10.0
+        while quiet and not is_quiet() and loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        gc.collect()
         return {
-            "tasks": sorted(task.get_name() for task in asyncio.all_tasks()),
+            "tasks": sorted(task.get_name().rstrip("0123456789") for task in asyncio.all_tasks()),
             "active": registry.active_count,
             "ended": len(registry._ended),
             "streams": len(engine._keep_alive.streams),
-            "resident": psutil.Process().memory_info().rss,
-            "descriptors": psutil.Process().num_fds(),
-            "threads": psutil.Process().num_threads(),
+            "resident": process.memory_info().rss,
+            "descriptors": process.num_fds(),
+            "threads": process.num_threads(),
         }

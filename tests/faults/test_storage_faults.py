@@ -165,6 +165,27 @@ async def test_a_short_lock_is_waited_for(tmp_path: Path, session: aiohttp.Clien
         assert watcher.terminal_events() == ["turn_complete"]
 
 
+@pytest.mark.requirement("A1", "D3", "D5")
+async def test_a_start_that_was_refused_leaves_no_turn_behind(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    """A write that took too long is refused, but may be applied after all: its turn must not stay pending."""
+    plan = plan_in(tmp_path)
+    async with server(plan) as process:
+        api = Api(process.url, session)
+        chat_id = await api.create_chat()
+        with locked(plan.database):
+            answers = await asyncio.gather(
+                *(api.post_turn(chat_id, "hello", "sim/echo:pace=0", key=f"key {n}") for n in range(6))
+            )
+        assert {status for status, _ in answers} == {500}
+        status, started = await api.post_turn(chat_id, "hello", "sim/echo:pace=0", key="key 5")
+        assert status == 201
+        assert (await api.watched(started["assistant_turn"]["id"])).terminal_events() == ["turn_complete"]
+        listed = await api.turns(chat_id)
+        assert [turn["id"] for turn in listed] == [started["user_turn"]["id"], started["assistant_turn"]["id"]]
+
+
 class FullDisk:
     """A folder for the database, and a way to let its disk be full."""
 

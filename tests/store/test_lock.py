@@ -121,7 +121,7 @@ async def test_a_start_that_fails_keeps_no_lock(tmp_path: Path):
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="the folder .*file.* cannot be made"):
+    with pytest.raises(StoreError, match=r"the folder .*file.* cannot be made"):
         await SqlStore(f"sqlite:///{tmp_path}/file/turns.db").open()
 
 
@@ -132,7 +132,8 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
         ("sqlite:///", "give the path of a file"),
         ("sqlite:///:memory:", "give the path of a file"),
         ("sqlite+aiosqlite:///:memory:", "give the path of a file"),
-        ("sqlite:///file:turns?mode=memory&uri=true", "give the path of a file"),
+        ("sqlite:///file:turns", "give the path of a file"),
+        ("sqlite:///file:turns?mode=memory&uri=true", "a path and nothing else"),
         ("sqlite://turns.db", "sqlite:///relative/path"),
         ("sqlite:///turns.db?timeout=5", "a path and nothing else"),
         ("postgresql://localhost/turns", "postgresql is not supported as a database yet"),

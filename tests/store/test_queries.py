@@ -368,7 +368,7 @@ block_values = st.builds(
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_whatever_is_stored_comes_back_alike(empty_database: Path, data: st.DataObject):
-    chat = Chat(new_id(), OWNER, data.draw(st.none() | texts), data.draw(json_objects), 1, 2)
+    chat = Chat(new_id(), OWNER, data.draw(st.none() | texts), data.draw(json_objects), 1, 1)
     turn = msgspec.structs.replace(
         make_turn(chat, "assistant"),
         system=data.draw(st.none() | texts),

@@ -115,7 +115,7 @@ class Client:
         if not self.connection:
             return
         last = self.connection[-1]
-        may_repeat = frame.name == "block_delta" or (frame.name == "block_catchup" and last.name in LASTING)
+        may_repeat = frame.name in {"block_delta", "block_catchup"}
         assert frame.seq > last.seq or (may_repeat and frame.seq == last.seq), f"{frame.id} after {last.id}"
 
     def terminal_events(self) -> list[Frame]:

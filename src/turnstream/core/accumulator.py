@@ -41,6 +41,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
+from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.turn_events import (
     BlockCatchup,
     BlockDelta,
@@ -55,7 +56,6 @@ from turnstream.errors import MalformedEvent, StreamBroken
 
 DEFAULT_MAX_LENGTH = 32 * 1024 * 1024
 """Characters that one model call may answer before it is ended as `answer_too_large`."""
-
 
 _DELTA_KINDS = frozenset({TextDelta, ThinkingDelta, ToolInputDelta})
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
@@ -160,36 +160,16 @@ class OpenBlock:
         text = self.text()
         content = self.shown_content()
         if self.block_type == "tool_use":
-            content = _finished_tool_use(content or {}, text)
+            content = finish_tool_use(content or {}, text)
             return Block(self.sequence, "tool_use", None, content, partial)
         has_text = bool(text) or self.block_type in ("text", "thinking")
         return Block(self.sequence, self.block_type, text if has_text else None, content, partial)
 
 
-def _finished_tool_use(content: Content, input_json: str) -> Content:
-    """Parse a tool call's arguments, once, when its block stops (B4). `input` is an object, or None with
-    `input_error` saying why; `input_json` is the provider's text, untouched."""
-    given = content.get("input")
-    finished: Content = {
-        **content,
-        "input": given if isinstance(given, dict) else {},
-        "input_json": input_json,
-    }
-    if not input_json.strip():
-        return finished
+def _check_content(content: Content) -> int:
+    """Content is shown and stored as JSON: the bytes it takes. Raises MalformedEvent for what cannot be written so."""
     try:
-        value: Any = msgspec.json.decode(input_json)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-        return {**finished, "input": None, "input_error": f"not valid JSON: {error}"}
-    if not isinstance(value, dict):
-        return {**finished, "input": None, "input_error": "the arguments are not a JSON object"}
-    return {**finished, "input": value}
-
-
-def _check_content(content: Content) -> None:
-    """Content is shown and stored as JSON. Raises MalformedEvent for what cannot be written so."""
-    try:
-        msgspec.json.encode(content)
+        return len(msgspec.json.encode(content))
     except (TypeError, ValueError, RecursionError) as error:
         raise MalformedEvent(
             f"a block's content cannot be written as JSON: {error}", retryable=False
@@ -245,6 +225,7 @@ class Accumulator:
         self._changes: list[TurnEvent] = []
         self._chunks = 0
         self._length = 0
+        self._beside = 0
         self._started_at: float | None = None
         self._updated_at: float | None = None
 
@@ -265,9 +246,10 @@ class Accumulator:
 
         Raises StreamBroken when the answer grows past its limit.
         """
-        if self._started_at is None:
-            self._started_at = now
-        self._updated_at = now
+        if now is not None:
+            self._updated_at = now
+            if self._started_at is None:
+                self._started_at = now
         total = len(events)
         while position < total and self.finished is None:
             event = events[position]
@@ -276,7 +258,7 @@ class Accumulator:
             else:
                 self._fold_rare(event)
                 position += 1
-        if self._length > self._max_length:
+        if self._length + self._beside > self._max_length:
             raise StreamBroken(
                 f"the answer grew past {self._max_length} characters",
                 code="answer_too_large",
@@ -348,10 +330,10 @@ class Accumulator:
             block = self._open_implicitly(index, _IMPLIED[kind])
         if block.carry or not text.isascii():
             text = _mend_surrogates(block, text)
+        self._chunks += end - position
         if text:
             block.parts.append(text)
             block.length += len(text)
-            self._chunks += end - position
             self._length += len(text)
             if block is self.shown:
                 self._changes.append(BlockDelta(block.sequence, block.block_type, block.field, text))
@@ -368,11 +350,13 @@ class Accumulator:
                     self._stop(block)
             case SignatureDelta():
                 block = self._open.get(event.index) or self._open_implicitly(event.index, "thinking")
-                block.sign(event.signature)
-                self._show_delta(block, "signature", event.signature)
+                if event.signature:
+                    block.sign(event.signature)
+                    self._beside += len(event.signature)
+                    self._show_delta(block, "signature", event.signature)
             case ContentDelta():
                 block = self._open.get(event.index) or self._open_implicitly(event.index, "provider")
-                _check_content(event.content)
+                self._beside += _check_content(event.content)
                 block.merge(event.content)
                 self._show_delta(block, "content", event.content)
             case MessageStart():
@@ -418,7 +402,7 @@ class Accumulator:
         self, index: int, block_type: BlockType, content: Content | None, *, implicit: bool
     ) -> OpenBlock:
         if content:
-            _check_content(content)
+            self._beside += _check_content(content)
         block = OpenBlock(self.next_sequence, index, block_type, content, implicit=implicit)
         self.next_sequence += 1
         self._open[index] = block
@@ -451,11 +435,39 @@ class Accumulator:
 
 
 class SharedAccumulator(Accumulator):
-    """An accumulator that several threads may feed; each call holds its lock (B6)."""
+    """An accumulator that several threads may feed: each call holds its lock (B6).
+
+    Feeding threads use `feed`. The steps of the class above are for one reader: taken by several, one's would fall
+    between another's.
+    """
 
     def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
         super().__init__(first_sequence, max_length=max_length)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+
+    def feed(
+        self, events: Sequence[StreamEvent], now: float | None = None
+    ) -> tuple[list[TurnEvent], list[Block]]:
+        """Fold all of `events`: what to show, block_stops included, and the blocks that finished.
+
+        Raises StreamBroken, as `fold`.
+        """
+        changes: list[TurnEvent] = []
+        blocks: list[Block] = []
+        position = 0
+        with self._lock:
+            while True:
+                position = self.fold(events, position, now)
+                changes.extend(self.take_changes())
+                if self.finished is None:
+                    return changes, blocks
+                blocks.append(self.finished)
+                changes.append(self.release())
+
+    @property
+    def statistics(self) -> Statistics:
+        with self._lock:
+            return super().statistics
 
     def fold(self, events: Sequence[StreamEvent], position: int = 0, now: float | None = None) -> int:
         with self._lock:
@@ -472,6 +484,10 @@ class SharedAccumulator(Accumulator):
     def end(self) -> None:
         with self._lock:
             super().end()
+
+    def cut(self) -> tuple[list[TurnEvent], list[CutBlock]]:
+        with self._lock:
+            return super().cut()
 
 
 def _events_so_far(block: OpenBlock) -> list[TurnEvent]:

@@ -29,15 +29,15 @@ def database_path(url: str) -> Path:
         raise ConfigurationError(
             f"{parsed.get_backend_name()} is not supported as a database yet: give sqlite:///PATH"
         )
+    if parsed.host or parsed.query:
+        raise ConfigurationError(
+            "an SQLite URL holds a path and nothing else: sqlite:///relative/path or sqlite:////absolute/path"
+        )
     name = parsed.database
     if not name or name == ":memory:" or name.startswith("file:"):
         raise ConfigurationError(
             "an SQLite database in memory cannot be shared by its writer and readers, and would lose every turn at "
             "the end: give the path of a file, sqlite:///PATH"
-        )
-    if parsed.host or parsed.query:
-        raise ConfigurationError(
-            "an SQLite URL holds a path and nothing else: sqlite:///relative/path or sqlite:////absolute/path"
         )
     return Path(name)
 

@@ -14,10 +14,11 @@ from turnstream.errors import StoreError, StoreLocked
 
 
 class WriterLock:
-    """The lock of the database at `database`: `database.lock`."""
+    """The lock of the database at `database`: `database.lock`, beside the file itself where that is a link to it."""
 
     def __init__(self, database: Path) -> None:
-        self.path = database.with_name(f"{database.name}.lock")
+        file = database.resolve()
+        self.path = file.with_name(f"{file.name}.lock")
         self._database = database
         # Threads share it: a store may be opened by one and closed by another.
         self._lock = FileLock(

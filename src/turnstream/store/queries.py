@@ -208,8 +208,10 @@ class HistoryPath(Query[list[tuple[Turn, tuple[Block, ...]]]], frozen=True, kw_o
 _UNFINISHED = (
     select(turns)
     .where(
-        # as the index has it: SQLite then looks at nothing else
-        turns.c.status.in_(["pending", "streaming", "waiting"]),
+        # As the index has it, and in the statement itself: SQLite then looks at nothing else.
+        turns.c.status.in_(
+            bindparam("open", ["pending", "streaming", "waiting"], expanding=True, literal_execute=True)
+        ),
         turns.c.role == "assistant",
     )
     .order_by(turns.c.created_at, turns.c.id)

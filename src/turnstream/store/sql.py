@@ -30,7 +30,7 @@ class SqlStore:
     def __init__(
         self, url: str, *, write_timeout: float = 5.0, read_timeout: float = 5.0, capacity: int = 10_000
     ) -> None:
-        self.path: Path = database_path(url)
+        self.path: Path = database_path(url).absolute()
         self._write_timeout = write_timeout
         self._read_timeout = read_timeout
         self._capacity = capacity

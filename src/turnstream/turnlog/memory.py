@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from turnstream.core.accumulator import OpenBlock
+from turnstream.core.accumulator import OpenBlock, catchup_of
+from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import (
     BlockDelta,
@@ -28,8 +29,9 @@ from turnstream.turnlog.base import Batch, FrameEncoder
 from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring
 
 _CACHED_BATCHES = 8
+NOTHING = -1
 REST_PIECE = 32 * 1024
-"""Characters of one delta to a watcher that catches up within the open block."""
+"""Characters of the open block that a watcher who catches up gets at a time."""
 
 
 class Fence(NamedTuple):
@@ -66,8 +68,8 @@ class TurnLog:
         self.stored_seq = 0
         """The last seq of what the store holds: closed blocks and lasting events. Nothing above it need be looked
         for there."""
-        self.plain_since = 0
-        """The last event that is not a text delta: after it there is only more text of the open block."""
+        self.content_since = 0
+        """The last event that changed the open block in any other way than by more text."""
         self._batches: dict[int, Batch] = {}
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -79,6 +81,11 @@ class TurnLog:
     @property
     def head_cursor(self) -> Cursor:
         return Cursor(self.generation, self.ring.last_seq)
+
+    @property
+    def open_seq(self) -> int:
+        """The last event that what the open block holds goes up to."""
+        return self.head if self.unstored_from is None else self.unstored_from
 
     @property
     def watchers_waiting(self) -> int:
@@ -104,9 +111,10 @@ class TurnLog:
             self._waiters.clear()
 
     def _note(self, seq: int, event: TurnEvent) -> None:
-        self.plain_since = seq
         if isinstance(event, BlockStart):
-            self.open_first_seq = seq
+            self.open_first_seq = self.content_since = seq
+        elif isinstance(event, BlockDelta):
+            self.content_since = seq
         elif isinstance(event, TurnStart):
             self.start = (seq, event)
         elif isinstance(event, TurnComplete | TurnError | TurnCancelled):
@@ -129,24 +137,32 @@ class TurnLog:
         return batch
 
     def rest_after(self, seq: int, length: int) -> Batch:
-        """For a watcher that fell off the ring with `length` characters of the open block: more of it as one delta.
+        """More of the open block, for a watcher at `seq` that has `length` characters of it: as a delta; or, where it
+        has nothing (NOTHING), as a catch-up with all but the text that is for later.
 
-        Sound only where nothing but text of the open block came after `seq` (`plain_since`). A piece that does not
-        reach the head keeps the watcher's own cursor as its id: an id never passes what has not been sent.
+        A piece that does not reach the end keeps the watcher's own cursor as its id: an id never passes what has not
+        been sent. So whoever is slow has one piece in memory, and gets nothing twice.
         """
-        key = -length - 1
-        batch = self._batches.get(key)
+        key = -length - 2
         block = self.open_block
-        if batch is None and block is not None:
-            text = block.text()[length : length + REST_PIECE]
-            reached = length + len(text)
-            at = self.head if reached == block.length else seq
-            delta = BlockDelta(block.sequence, block.block_type, block.field, text)
-            batch = Batch(self.encoder.frame(at, delta), at, block.sequence, reached)
-            if at == self.head:
-                self._remember(key, batch)
-        if batch is None:
+        if block is None:
             raise RuntimeError("no block is open")
+        batch = self._batches.get(key)
+        if batch is None or batch.seq < seq:
+            start = max(length, 0)
+            text = block.text()[start : start + REST_PIECE]
+            reached = start + len(text)
+            at = max(self.open_seq, seq) if reached == block.length else seq
+            event: TurnEvent
+            if length == NOTHING:
+                event = catchup_of(
+                    Block(block.sequence, block.block_type, text, block.shown_content()), complete=False
+                )
+            else:
+                event = BlockDelta(block.sequence, block.block_type, block.field, text)
+            batch = Batch(self.encoder.frame(at, event), at, block.sequence, reached)
+            if reached == block.length:
+                self._remember(key, batch)
         return batch
 
     def _remember(self, key: int, batch: Batch) -> None:

@@ -47,15 +47,16 @@ class Ring:
 
     def append(self, events: Sequence[TurnEvent]) -> None:
         for event in events:
-            self.last_seq += 1
-            self._events.append(event)
+            seq = self.last_seq + 1
             if type(event) is BlockDelta and event.field != "content":
                 self._frames.append(None)
-                self._size += _EVENT_COST + len(event.value)
+                self._size += _EVENT_COST + _text_cost(event.value)
             else:  # rare ones vary in size: their frame tells it
-                frame = self._encoder.frame(self.last_seq, event)
+                frame = self._encoder.frame(seq, event)
                 self._frames.append(frame)
                 self._size += _EVENT_COST + 2 * len(frame)
+            self._events.append(event)
+            self.last_seq = seq
         while self._size > self._limit and len(self._events) > 1:
             self._evict()
 
@@ -64,7 +65,7 @@ class Ring:
         frame = self._frames.popleft()
         self.first_seq += 1
         if type(event) is BlockDelta and event.field != "content":
-            self._size -= _EVENT_COST + len(event.value)
+            self._size -= _EVENT_COST + _text_cost(event.value)
             if frame is not None:
                 self._size -= _FRAME_COST + len(frame)
         elif frame is not None:
@@ -119,6 +120,11 @@ class Ring:
         if pending is not None:
             frames.append(self._encoder.frame(seq, _joined(pending, texts)))
         return b"".join(frames)
+
+
+def _text_cost(text: str) -> int:
+    """Bytes of a text in memory, at the most: 1, 2 or 4 for each character."""
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 def _joined(delta: BlockDelta, texts: list[str]) -> BlockDelta:

@@ -3,12 +3,10 @@
 A subscription is a cursor, not a queue. Each call of `next` looks where the cursor stands and takes the first that
 applies:
 
-    1. the ring covers it               everything after it, in one piece
-    2. only text of the open block      the rest of that block, as deltas
-       was missed, and we know how
-       much of it was sent
-    3. else                             catch-up: closed blocks and lasting events from the store, in pages, then the
-                                        open block from memory; each frame's id is the end of what it contains
+    1. the ring covers it     everything after it, in one piece
+    2. else                   catch-up: closed blocks and lasting events from the store, in pages, then the open block
+                              from memory, in pieces, or the rest of it where we know how much was sent; each frame's
+                              id is the end of what is complete with it
 
 As nothing is awaited between looking at the log and taking from it, no event can fall between catch-up and live.
 """
@@ -25,11 +23,10 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import TurnEvent
 from turnstream.store.base import Annotation, StoredBlock
 from turnstream.turnlog.base import Archive, Batch
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.memory import NOTHING, TurnLog
 
 _PAGE_BLOCKS = 16
 _PAGE_ANNOTATIONS = 64
-_NOTHING_SENT = -1
 _decode_event = msgspec.json.Decoder(TurnEvent).decode
 
 
@@ -40,6 +37,7 @@ class Subscription:
         "_archive",
         "_block_index",
         "_block_length",
+        "_block_seq",
         "_closed",
         "_from_block",
         "_lost_generation",
@@ -55,8 +53,10 @@ class Subscription:
         self.log = log
         self._archive = archive
         self._from_block = from_block
-        self._block_index = _NOTHING_SENT
+        self._block_index = NOTHING
         self._block_length = 0
+        self._block_seq = 0
+        """Of the block that was open at event `_block_seq`, so many characters have been sent."""
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
         self._lost_generation = False
@@ -100,7 +100,7 @@ class Subscription:
             if self._lost_generation:
                 return await self._tell_truncated()
             if self._snapshot or not self.log.ring.covers(self._seq):
-                data = self._rest_of_open_block() or await self._catch_up()
+                data = await self._catch_up()
                 if data:
                     return data
                 continue
@@ -108,7 +108,7 @@ class Subscription:
                 return self._take(self.log.batch_after(self._seq))
             if self.log.terminal is not None:
                 return None
-            if not await self._wait():
+            if not await self._wait() and not self._closed:
                 return b""
         return None
 
@@ -136,42 +136,37 @@ class Subscription:
 
     def _take(self, batch: Batch) -> bytes:
         _, self._seq, self._block_index, self._block_length = batch
+        self._block_seq = self.log.head
         return batch.data
 
-    def _rest_of_open_block(self) -> bytes | None:
-        block = self.log.open_block
-        if (
-            self._snapshot
-            or block is None
-            or block.sequence != self._block_index
-            or self._seq < self.log.plain_since
-            or block.length == self._block_length
-        ):
-            return None
-        return self._take(self.log.rest_after(self._seq, self._block_length))
-
     async def _catch_up(self) -> bytes:
-        """One page of catch-up; an empty one when there was nothing left to send on the way to the ring."""
-        self._snapshot = True
-        self._block_index = _NOTHING_SENT
+        """A piece of catch-up; an empty one when there was nothing left to send on the way to the ring."""
         log = self.log
-        frames: list[bytes] = []
         if log.start is not None and self._seq < log.start[0]:
+            self._snapshot = True
             self._seq, start = log.start
-            frames.append(log.frame(self._seq, start))
-        elif self._seq < log.stored_seq:
-            frames.extend(await self._stored_page())
-        else:
-            self._snapshot = False
-            block = log.open_block
-            if block is None:
-                self._seq = max(self._seq, log.ring.first_seq - 1)
+            return log.frame(self._seq, start)
+        if self._seq < log.stored_seq:
+            self._snapshot = True
+            return b"".join(await self._stored_page())
+        return self._from_open_block()
+
+    def _from_open_block(self) -> bytes:
+        log, block = self.log, self.log.open_block
+        data = b""
+        at_end = True
+        if block is not None:
+            is_known = block.sequence == self._block_index and self._block_seq >= log.content_since
+            length = self._block_length if is_known else NOTHING
+            if length == block.length:  # only passing events were missed
+                self._seq = max(self._seq, log.open_seq)
             else:
-                seq = log.head if log.unstored_from is None else log.unstored_from
-                self._seq = max(seq, log.ring.first_seq - 1)
-                self._block_index, self._block_length = block.sequence, block.length
-                frames.append(log.frame(self._seq, block.catchup()))
-        return b"".join(frames)
+                data = self._take(log.rest_after(self._seq, length))
+                at_end = self._block_length == block.length
+        self._snapshot = not at_end
+        if at_end:
+            self._seq = max(self._seq, log.ring.first_seq - 1)
+        return data
 
     async def _stored_page(self) -> list[bytes]:
         horizon = self.log.stored_seq

@@ -5,6 +5,7 @@ Every command carries its owner, and another owner's id is not found.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,6 +15,7 @@ from turnstream.core.blocks import Block, Message
 from turnstream.core.cursor import first_generation
 from turnstream.core.history import build_history
 from turnstream.core.identifiers import new_id
+from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.turn_events import TurnStart
 from turnstream.errors import Conflict, InvalidRequest, NotFound
 from turnstream.providers.catalog import Catalog
@@ -25,6 +27,7 @@ from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.executor import Executor
+from turnstream.turns.recovery import recover
 from turnstream.turns.registry import Registry
 from turnstream.turns.source import ModelSource, TurnSource
 from turnstream.wires.base import ModelRequest
@@ -148,9 +151,12 @@ class Commands:
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
         """Stop a turn, and tell what became of it (A4); one that has ended stays as it is. Raises NotFound."""
-        await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
         executor = self.registry.get(turn_id)
-        if executor is not None and not executor.ended.is_set():
+        if executor is None:
+            if turn.status not in TERMINAL_STATUSES:
+                await recover(self.store, turn)
+        elif not executor.ended.is_set():
             executor.stop("cancelled")
             await executor.ended.wait()
         return await self.state(owner, turn_id)
@@ -163,7 +169,9 @@ class Commands:
         if executor is None:
             return TurnState(turn, blocks, None)
         if executor.unsaved is not None:
-            return TurnState(executor.turn, (*blocks, *executor.unsaved.blocks), None)
+            stored = {row.block.sequence for row in blocks}
+            unsaved = (row for row in executor.unsaved.blocks if row.block.sequence not in stored)
+            return TurnState(executor.turn, (*blocks, *unsaved), None)
         open_block = executor.log.open_block
         return TurnState(turn, blocks, open_block.sequence if open_block is not None else None)
 
@@ -209,26 +217,22 @@ class Commands:
         assistant = _assistant_turn(owner, request, user, now)
         executor = self._executor(assistant)
         self.registry.launch(executor, source)
-        try:
-            started = await self.store.write(
-                StartTurns(
-                    turn_id=assistant.id,
-                    owner=owner,
-                    user_turn=user,
-                    user_blocks=user_blocks,
-                    assistant_turn=assistant,
-                    idempotency_key=request.idempotency_key,
-                    request_hash=request.fingerprint,
-                )
-            )
-        except BaseException:
-            executor.abandon()
-            raise
+        operation = StartTurns(
+            turn_id=assistant.id,
+            owner=owner,
+            user_turn=user,
+            user_blocks=user_blocks,
+            assistant_turn=assistant,
+            idempotency_key=request.idempotency_key,
+            request_hash=request.fingerprint,
+        )
+        # The rows decide, not the caller: who hangs up while they are written has started the turn all the same.
+        started = await asyncio.shield(
+            executor.begin_with(self.store.write(operation), start_event(assistant))
+        )
         if started.replayed:
-            executor.abandon()
             user_turn_id = started.user_turn.id if started.user_turn is not None else None
             return await self._started(owner, user_turn_id, started.assistant_turn.id)
-        executor.begin(start_event(assistant))
         return Started(user, user_blocks, assistant)
 
     def _executor(self, turn: Turn) -> Executor:

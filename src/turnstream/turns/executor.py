@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -41,7 +41,7 @@ from turnstream.errors import (
     TurnstreamError,
 )
 from turnstream.store.base import Annotation, JournalSegment, Operation, Store, StoredBlock, Turn
-from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock
+from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock, StartedTurns
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.clock import now_microseconds
@@ -86,6 +86,7 @@ class Executor:
         self._store = store
         self._debug = debug
         self._committed = asyncio.Event()
+        self._starting: asyncio.Task[StartedTurns] | None = None
         self._stop: StopCause | None = None
         self._interruptible = False
         self._saving = False
@@ -96,10 +97,36 @@ class Executor:
 
     # -- what others may ask -------------------------------------------------------------------------------------
 
+    def begin_with(
+        self, writing: Coroutine[Any, Any, StartedTurns], start: TurnEvent
+    ) -> asyncio.Task[StartedTurns]:
+        """Begin once the turn's rows are durable, or let go of the source when they are not made. The task is the
+        executor's own, and ends whether or not anybody waits for it."""
+
+        def settle(task: asyncio.Task[StartedTurns]) -> None:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if isinstance(error, StoreError):
+                self._begin_in_doubt(start, error)
+            elif error is not None or task.result().replayed:
+                self.abandon()
+            else:
+                self.begin(start)
+
+        self._starting = asyncio.get_running_loop().create_task(writing)
+        self._starting.add_done_callback(settle)
+        return self._starting
+
     def begin(self, start: TurnEvent) -> None:
         """The turn's rows are durable: from now on events are shown, `start` first."""
         self.log.append([start])
         self._committed.set()
+
+    def _begin_in_doubt(self, start: TurnEvent, error: StoreError) -> None:
+        """Storage failed, but may yet make the rows, as after a timeout: if it does, the turn has ended."""
+        self.abandon()
+        self.outcome = self._failed(error)
+        self.log.append([start])
+        self._end_unsaved(self.outcome, ())
 
     def stop(self, cause: StopCause) -> None:
         """Ask to end early; the first cause counts. Does nothing once the turn's end is decided."""
@@ -135,7 +162,12 @@ class Executor:
         try:
             outcome = await self._outcome(source)
             await self._committed.wait()
-            await self._finish(outcome)
+            try:
+                await self._finish(outcome)
+            except Exception as error:
+                logger.exception("turn %s could not be ended", self.turn.id)
+                if self.log.terminal is None:
+                    self._end_unsaved(self._failed(error), ())
         finally:
             self.ended.set()
 
@@ -351,7 +383,9 @@ class Executor:
         self.usage = self.usage.plus(self.accumulator.usage)
         events, cuts = self.accumulator.cut()
         rows = self._cut_rows(cuts)
-        if cuts and cuts[0].start is None:  # what cutting added to the open block is shown at once, as it is there
+        if (
+            cuts and cuts[0].start is None
+        ):  # what cutting added to the open block is shown at once, as it is there
             self.log.append(events[: cuts[0].stop])
             events = events[cuts[0].stop :]
         operation = self._finish_operation(outcome, rows, self.log.head + len(events) + 1)

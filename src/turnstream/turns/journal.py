@@ -35,7 +35,7 @@ class BlockJournal:
             return None
         if self._sequence != block.sequence:
             self._sequence, self._number, self._length = block.sequence, 0, 0
-        changed = self._number == 0 or log.plain_since > self._seq
+        changed = self._number == 0 or log.content_since > self._seq
         segment = JournalSegment(
             log.turn_id,
             block.sequence,
@@ -75,7 +75,10 @@ class JournalKeeper:
         """Runs until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
-            await self.write()
+            try:
+                await self.write()
+            except Exception:
+                logger.exception("the journal failed; it goes on")
 
     async def write(self) -> None:
         """Write what has been gained since the last time."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from turnstream.core.turn_events import Notice
 from turnstream.errors import StoreError, Unavailable
 from turnstream.store.base import JournalSegment, Store
+from turnstream.store.operations import WithdrawTurns
 from turnstream.turns.executor import Executor
 from turnstream.turns.source import TurnSource
 
@@ -51,6 +52,7 @@ class Registry:
         self._ended: OrderedDict[str, _Ended] = OrderedDict()
         """Ended executors, oldest first."""
         self._retained_bytes = 0
+        self._withdrawals: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -81,6 +83,18 @@ class Registry:
         executor.task = asyncio.get_running_loop().create_task(executor.run(source), name=f"turn {turn_id}")
         executor.task.add_done_callback(lambda _task: self._retire(executor))
 
+    def withdraw(self, operation: WithdrawTurns) -> None:
+        """Have turns taken back of which nobody knows whether they were stored: behind the write that may yet do it."""
+        task = asyncio.get_running_loop().create_task(self._withdraw(operation))
+        self._withdrawals.add(task)
+        task.add_done_callback(self._withdrawals.discard)
+
+    async def _withdraw(self, operation: WithdrawTurns) -> None:
+        try:
+            await self._store.write(operation)
+        except StoreError as error:
+            logger.warning("turn %s could not be taken back: %s", operation.turn_id, error)
+
     def _retire(self, executor: Executor) -> None:
         turn_id = executor.turn.id
         self._active.pop(turn_id, None)
@@ -92,7 +106,8 @@ class Registry:
             self._ended[turn_id] = ended
             self._retained_bytes += ended.size
             while len(self._ended) > MAX_RETAINED or self._retained_bytes > MAX_RETAINED_BYTES:
-                self.forget(next(iter(self._ended)))
+                saved = (key for key, kept in self._ended.items() if kept.executor.unsaved is None)
+                self.forget(next(saved, None) or next(iter(self._ended)))
 
     def forget(self, turn_id: str) -> None:
         """Drop an ended executor: the store has what it said."""
@@ -114,7 +129,10 @@ class Registry:
         """Sweep once a second until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
-            await self.sweep(asyncio.get_running_loop().time())
+            try:
+                await self.sweep(asyncio.get_running_loop().time())
+            except Exception:
+                logger.exception("a sweep failed; the next one comes")
 
     async def sweep(self, now: float) -> None:
         """End turns that fell silent, store ends that storage had refused, forget what ended long ago."""
@@ -125,11 +143,11 @@ class Registry:
                 )
                 executor.stop("orphaned")
         await self._save_ends()
-        while self._ended:
-            turn_id, ended = next(iter(self._ended.items()))
-            if now - ended.at < self._retention or ended.executor.unsaved is not None:
+        for turn_id, ended in list(self._ended.items()):
+            if now - ended.at < self._retention:
                 break
-            self.forget(turn_id)
+            if ended.executor.unsaved is None:
+                self.forget(turn_id)
 
     async def _save_ends(self) -> None:
         unsaved = [ended.executor for ended in self._ended.values() if ended.executor.unsaved is not None]
@@ -159,5 +177,5 @@ class Registry:
         executors = list(self._active.values())
         for executor in executors:
             executor.stop("shutdown")
-        await asyncio.gather(*(executor.ended.wait() for executor in executors))
+        await asyncio.gather(*(executor.ended.wait() for executor in executors), *self._withdrawals)
         await self._save_ends()

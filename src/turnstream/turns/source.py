@@ -90,5 +90,7 @@ def _checked(event: object) -> SourceEvent:
         checked = msgspec.convert(plain if isinstance(event, msgspec.Struct) else None, SourceEvent)
         msgspec.json.encode(checked)
     except (TypeError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise TypeError(f"the source gave a {type(event).__name__} that cannot be an event: {error}") from error
+        raise TypeError(
+            f"the source gave a {type(event).__name__} that cannot be an event: {error}"
+        ) from error
     return checked

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
 
+from turnstream.core.tool_input import nests_deeper
 from turnstream.errors import MalformedEvent
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 
@@ -137,12 +138,9 @@ def read_json(data: bytes) -> Any:
 
 def kept(value: Any) -> Any:
     """`value`, checked to be shallow enough to keep. Raises MalformedEvent."""
-    level = [value]
-    for _ in range(NESTING_LIMIT):
-        level = [item for outer in level if is_object(outer) or is_list(outer) for item in _items(outer)]
-        if not level:
-            return value
-    raise MalformedEvent("an event is nested too deeply")
+    if (is_object(value) or is_list(value)) and nests_deeper(value, NESTING_LIMIT):
+        raise MalformedEvent("an event is nested too deeply")
+    return value
 
 
 def decode_loosely(value: JsonObject, *, whole: bool) -> Chunk:
@@ -174,10 +172,6 @@ def leftovers(value: JsonObject) -> JsonObject:
         first = choices[0].items()
         found |= {key: item for key, item in first if key not in _KNOWN_OF_A_CHOICE and not is_blank(item)}
     return mend_surrogates(found)
-
-
-def _items(value: JsonObject | list[Any]) -> Any:
-    return value.values() if isinstance(value, dict) else value
 
 
 def _choices_of(item: JsonObject, *, whole: bool) -> list[Choice]:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from turnstream.core.blocks import Block, BlockType, Content, Message
+from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
-from turnstream.wires.lenient_json import decode_json, encode_json
+from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.openai_chat_blocks import REFUSAL, image_content, image_url
 from turnstream.wires.openai_chat_chunks import is_list, is_object
 
@@ -243,19 +244,8 @@ def _parse_call(call: Any) -> Block:
     text = arguments if isinstance(arguments, str) else ""
     extra = call.get("extra_content")
     metadata = {} if extra is None else {"provider_metadata": {"extra_content": extra}}
-    content: Content = {
-        **metadata,
-        "tool_use_id": str(call.get("id") or ""),
-        "tool_name": name,
-        "input_json": text,
-    }
-    try:
-        given = decode_json(text.encode() if text.strip() else b"{}")
-    except ValueError as error:
-        return _block("tool_use", None, {**content, "input": None, "input_error": f"not valid JSON: {error}"})
-    if not is_object(given):
-        return _block("tool_use", None, {**content, "input": None, "input_error": "not a JSON object"})
-    return _block("tool_use", None, {**content, "input": given})
+    content: Content = {**metadata, "tool_use_id": str(call.get("id") or ""), "tool_name": name}
+    return _block("tool_use", None, finish_tool_use(content, text))
 
 
 def _parse_result(raw: RawMessage) -> Block:
