@@ -55,7 +55,10 @@ class LiveTurn:
 
     async def response(self, request: Request) -> Response:
         """The turn's event stream for this request, from the cursor that the request carries."""
-        return await self._engine.response(request, self.id, principal=Principal(self._owner))
+        beginning = Cursor(self.started.assistant_turn.generation, 0)
+        return await self._engine.response(
+            request, self.id, principal=Principal(self._owner), beginning=beginning
+        )
 
     async def subscribe(self, *, after: Cursor | None = None, from_block: int = 0) -> Subscription:
         """The turn's frames, without HTTP."""
@@ -202,12 +205,18 @@ class Engine:
         return await self._watching.subscribe(owner, turn_id, after=after, from_block=from_block)
 
     async def response(
-        self, request: Request, turn_id: str, *, principal: Principal | None = None
+        self,
+        request: Request,
+        turn_id: str,
+        *,
+        principal: Principal | None = None,
+        beginning: Cursor | None = None,
     ) -> Response:
-        """Any turn's event stream, for an endpoint of the host's own. Raises NotFound, Unauthorized."""
+        """Any turn's event stream, for an endpoint of the host's own. `beginning` is where a request without a cursor
+        starts, if not with a catch-up. Raises NotFound, Unauthorized."""
         principal = principal or await self._context.principal(request)
         subscription = await self._watching.subscribe(
-            principal.owner, turn_id, after=asked_cursor(request), from_block=asked_block(request)
+            principal.owner, turn_id, after=asked_cursor(request) or beginning, from_block=asked_block(request)
         )
         return (
             Response(status_code=204)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,10 +31,19 @@ def story_text(events: int) -> str:
     return "".join(event.text for event in story(events, 0) if isinstance(event, TextDelta))
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[str]:
-    async with Program("serve", "--port", "0", cwd=tmp_path) as program:
-        yield await listening(program)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One server for all tests here."""
+    folder = tmp_path_factory.mktemp("server")
+    arguments = Program("serve", "--port", "0", cwd=folder).arguments
+    with (
+        (folder / "errors.log").open("wb") as errors,
+        subprocess.Popen(arguments, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout is not None
+        found = (re.search(r"listens on (http://\S+)", line) for line in process.stdout)
+        yield next(match[1] for match in found if match)
+        process.terminate()
 
 
 async def fetched(url: str) -> Any:
@@ -41,9 +52,9 @@ async def fetched(url: str) -> Any:
         return await response.json()
 
 
-async def only_turn(server: str) -> dict[str, Any]:
-    """The only assistant turn of the only chat."""
-    (chat,) = (await fetched(f"{server}/api/chats"))["chats"]
+async def last_turn(server: str) -> dict[str, Any]:
+    """The assistant turn of the chat that changed last."""
+    chat = (await fetched(f"{server}/api/chats"))["chats"][0]
     turns = (await fetched(f"{server}/api/chats/{chat['id']}/turns"))["turns"]
     (turn,) = [turn for turn in turns if turn["role"] == "assistant"]
     return await fetched(f"{server}/api/turns/{turn['id']}")
@@ -96,7 +107,7 @@ async def test_a_named_database_keeps_the_turn(tmp_path: Path):
     url = f"sqlite:///{tmp_path}/kept.sqlite"
     assert (await run("ask", "Hello", "-m", "sim/echo:pace=0", "--database-url", url, cwd=tmp_path)).code == 0
     async with Program("serve", "--port", "0", "--database-url", url, cwd=tmp_path) as program:
-        turn = await only_turn(await listening(program))
+        turn = await last_turn(await listening(program))
     assert turn["status"] == "complete"
     assert turn["blocks"][0]["text_content"] == "Hello"
 
@@ -134,7 +145,7 @@ async def test_an_answer_over_http_is_the_same(server: str, tmp_path: Path):
     remote = await run(*arguments, "--url", server, cwd=tmp_path)
     assert (remote.code, remote.output) == (0, UNUSUAL)
     assert remote.errors.rstrip("\n") == THOUGHT.rstrip("\n")
-    assert (await only_turn(server))["system"] == "Be odd."
+    assert (await last_turn(server))["system"] == "Be odd."
     refused = await run("ask", "Hello", "-m", "nobody/x", "--url", f"{server}/api/", cwd=tmp_path)
     assert refused.code == 1
     assert "no provider 'nobody' is configured" in refused.errors
@@ -153,7 +164,7 @@ async def test_lost_connections_lose_nothing_of_the_answer(server: str, tmp_path
         assert proxy.cuts >= 8
     assert ended.output == story_text(300).rstrip("\n") + "\n" or ended.output == story_text(300)
     assert ended.code == 0
-    turn = await only_turn(server)
+    turn = await last_turn(server)
     assert turn["status"] == "complete"
     assert turn["blocks"][0]["text_content"] == story_text(300)
 
@@ -162,13 +173,13 @@ async def test_lost_connections_lose_nothing_of_the_answer(server: str, tmp_path
 async def test_ctrl_c_stops_the_turn_and_keeps_what_was_said(server: str, tmp_path: Path):
     async with Program("ask", "Hello", "-m", SILENT, "--url", server, cwd=tmp_path) as program:
         said = (await program.until(r"(?s)\A(\S+\s){10}"))[0]
-        assert (await only_turn(server))["status"] == "streaming"
+        assert (await last_turn(server))["status"] == "streaming"
         program.signal(signal.SIGINT)
         ended = await program.ended()
     assert ended.code == 130
     assert ended.output.startswith(said)
     assert ended.errors.endswith("[stopped]\n")
-    turn = await only_turn(server)
+    turn = await last_turn(server)
     assert turn["status"] == "cancelled"
     assert turn["blocks"][0]["partial"] is True
     assert turn["blocks"][0]["text_content"].rstrip() == ended.output.rstrip()
@@ -214,4 +225,4 @@ async def test_a_reader_that_leaves_stops_the_turn_without_noise(server: str, tm
     process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
     errors = await asyncio.wait_for(process.stderr.read(), 60)
     assert (await process.wait(), errors) == (141, b"")
-    assert (await only_turn(server))["status"] == "cancelled"
+    assert (await last_turn(server))["status"] == "cancelled"

@@ -21,6 +21,7 @@ from turnstream.simulator.options import SCRIPT_NAMES
 
 SILENT = "sim/story:events=300,pace=0,fault=silence,after=20"
 """Says some words, and then nothing for ever."""
+CONTENT = ("block_delta", "block_catchup")
 WATCH_SECONDS = 30.0
 
 
@@ -117,7 +118,7 @@ async def test_a_stop_lets_running_turns_finish(tmp_path: Path, session: aiohttp
     async with Program("serve", "--port", "0", cwd=tmp_path) as program:
         url = await listening(program)
         async with asked(session, url, "sim/story:events=60,pace=0.05") as watched:
-            await watched.until("block_delta")
+            await watched.until(*CONTENT)
             program.signal(signal.SIGTERM)
             await watched.until("notice")
             assert watched.notices == ["draining"]
@@ -151,7 +152,7 @@ async def test_turns_that_do_not_finish_end_with_what_they_have(
     async with Program(*arguments, cwd=tmp_path) as program:
         url = await listening(program)
         async with asked(session, url, SILENT) as watched:
-            await watched.until("block_delta")
+            await watched.until(*CONTENT)
             for _ in range(signals):
                 program.signal(signal.SIGTERM)
                 await watched.until("notice")

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Never
 
 import psutil
 import sqlalchemy
@@ -127,11 +127,15 @@ def run_simulator(log: Path, ready: Connection) -> None:
     _write_to(log)
 
     async def serve() -> None:
-        async with SimulatorServer(report=lambda line: print(line, flush=True)) as server:
+        async with SimulatorServer(report=_log_line) as server:
             ready.send(Started(server.url, 0.0))
             await asyncio.get_running_loop().create_future()
 
     asyncio.run(serve())
+
+
+def _log_line(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _write_to(log: Path) -> None:
@@ -163,7 +167,7 @@ class _MortalStore(SqlStore):
             return await super().write(operation)
         if self._kill.moment == "after":
             await super().write(operation)
-        die()
+        return die()
 
     def _is_due(self, operation: Operation[Any]) -> bool:
         if type(operation).__name__ != self._kill.operation:
@@ -175,15 +179,16 @@ class _MortalStore(SqlStore):
         self, connection: sqlalchemy.Connection, operations: Sequence[Operation[Any]]
     ) -> list[Any]:
         answers = self._apply(connection, operations)
-        if any([self._is_due(operation) for operation in operations]):
-            die()
+        for operation in operations:
+            if self._is_due(operation):
+                die()
         return answers
 
 
-def die() -> None:
+def die() -> Never:
     """End this process as `kill -9` does."""
     os.kill(os.getpid(), signal.SIGKILL)
-    signal.pause()
+    raise AssertionError("SIGKILL returns to nobody")
 
 
 def _limit_pages(file: Path) -> None:
@@ -209,7 +214,7 @@ def _add_inspection(application: FastAPI, engine: Engine) -> None:
     async def inspection(*, quiet: bool = False) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + 10.0
-        while quiet and not is_quiet() and loop.time() < deadline:
+        while quiet and not is_quiet() and loop.time() < deadline:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.05)
         gc.collect()
         return {

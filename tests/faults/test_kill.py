@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import signal
 from dataclasses import replace
@@ -11,12 +12,14 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
-
 from tests.faults.load import MODELS, Account, Conversation, WatchedTurn, verify_after_crash
 from tests.faults.processes import NotStarted, RunningProcess, server
 from tests.faults.server_process import KillPoint, Moment, ServerPlan
 from tests.faults.watching import Api, Frame, stored_blocks
+
 from turnstream.config import EngineSettings, ProviderSettings
+
+logger = logging.getLogger(__name__)
 
 CONVERSATIONS = 3
 JOURNAL_INTERVAL = 0.1
@@ -38,9 +41,9 @@ class AtDelta(NamedTuple):
 
 
 class InRecovery(NamedTuple):
-    """Kill at a moment, then again when the restarted server ends the first of the turns it found."""
+    """Kill at a delta, then again while the restarted server ends a turn that it found."""
 
-    seconds: float
+    count: int
     point: KillPoint
 
 
@@ -66,10 +69,7 @@ def kills(group: int) -> list[list[Kill]]:
             KillPoint("StartTurns", moments[(group + 1) % 3], draw.randint(1, CONVERSATIONS)),
             AtDelta(draw.randint(50, 250)),
             KillPoint("SaveBlock", ("after", "within", "before")[group % 3], draw.randint(1, 3)),
-            InRecovery(
-                draw.uniform(0.2, LONGEST_TURN),
-                KillPoint("TakeOver", moments[group % 3], draw.randint(1, CONVERSATIONS)),
-            ),
+            InRecovery(draw.randint(1, 100), KillPoint("TakeOver", moments[group % 3])),
             AtMoment(draw.uniform(0.0, LONGEST_TURN)),
         ],
     ]
@@ -109,7 +109,9 @@ class Crashes:
             assert died.value.exit_code == -signal.SIGKILL
         async with self._server() as process:
             api = Api(process.url, self._session)
-            await asyncio.gather(*(self._check(turn, api) for turn in turns))
+            async with asyncio.TaskGroup() as group:
+                for turn in turns:
+                    group.create_task(self._check(turn, api))
         self.accounts.append(account)
         match kill:
             case KillPoint("StartTurns", "before" | "within"):
@@ -137,10 +139,10 @@ class Crashes:
         def on_frame(frame: Frame) -> None:
             nonlocal deltas
             deltas += frame.name == "block_delta"
-            if isinstance(kill, AtDelta) and deltas == kill.count:
+            if isinstance(kill, AtDelta | InRecovery) and deltas == kill.count:
                 process.kill_now()
 
-        if isinstance(kill, AtMoment | InRecovery):
+        if isinstance(kill, AtMoment):
             loop.call_later(kill.seconds, process.kill_now)
         async with asyncio.TaskGroup() as group:
             for turn in turns:
@@ -215,11 +217,14 @@ async def test_nothing_shown_is_lost_silently(
         await crashes.check_at_last()
         return crashes.accounts
 
-    found = await asyncio.gather(*(live_through(number, lives) for number, lives in enumerate(kills(group))))
-    accounts = [account for accounts in found for account in accounts]
+    async with asyncio.TaskGroup() as tasks:
+        found = [tasks.create_task(live_through(number, lives)) for number, lives in enumerate(kills(group))]
+    accounts = [account for task in found for account in task.result()]
     lost = sorted(stretch for account in accounts for stretch in account.lost)
-    print(
-        f"{len(accounts)} kills, {sum(account.resumed for account in accounts)} watchers resumed, "
-        f"{sum(account.truncated for account in accounts)} of them told of text that is gone; longest stretches lost: "
-        + ", ".join(f"{seconds * 1000:.0f} of {allowed * 1000:.0f} ms" for seconds, allowed in lost[-3:])
+    logger.info(
+        "%d kills; %d watchers resumed, %d of them told of text that is gone; longest lost: %s",
+        len(accounts),
+        sum(account.resumed for account in accounts),
+        sum(account.truncated for account in accounts),
+        ", ".join(f"{seconds * 1000:.0f} of {allowed * 1000:.0f} ms" for seconds, allowed in lost[-3:]),
     )

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 from aiohttp import web
-
 from tests.faults.processes import RunningProcess, server, simulator
 from tests.faults.server_process import ServerPlan
 from tests.faults.watching import Api, Watcher, stored_blocks
-from turnstream.config import ProviderSettings, Timeouts
+
+from turnstream.config import EngineSettings, ProviderSettings, Timeouts
 from turnstream.simulator import texts
 from turnstream.simulator.server import SimulatorServer
 
@@ -109,7 +109,9 @@ class FaultyWorld:
             assert KEY.encode() not in file.read_bytes(), file
 
 
-def faulty_plan(folder: Path, base_url: str, *, debug: bool = False, **options: Any) -> ServerPlan:
+def faulty_plan(
+    folder: Path, base_url: str, *, debug: bool = False, orphan_timeout: float = 300.0, **options: Any
+) -> ServerPlan:
     """A server whose providers, one on each wire, are at `base_url`; `options` are those of ProviderSettings."""
     return ServerPlan(
         folder / "chats.sqlite",
@@ -124,6 +126,7 @@ def faulty_plan(folder: Path, base_url: str, *, debug: bool = False, **options: 
             )
             for name, wire in WIRES.items()
         },
+        engine=EngineSettings(orphan_timeout=orphan_timeout),
         debug=debug,
         environ={KEY_VARIABLE: KEY},
     )
@@ -315,6 +318,18 @@ async def test_an_interrupt_while_the_provider_is_silent_closes_the_connection(
     async with SimulatorServer(report=report) as upstream:
         faulty = await make_faulty(upstream.url, timeouts=Timeouts(first_token=30, idle=30, total=60))
         await asyncio.gather(*(on_wire(faulty, provider) for provider in WIRES))
+
+
+@pytest.mark.requirement("D5", "E7")
+async def test_a_turn_that_stays_silent_is_ended(make_faulty: MakeFaulty, provider: RunningProcess) -> None:
+    """The last resort, where no clock of the provider's own ends it."""
+    patient = Timeouts(first_token=600, idle=600, total=600)
+    faulty = await make_faulty(provider.url, timeouts=patient, orphan_timeout=0.3)
+    for name in WIRES:
+        row, watcher = await faulty.take_turn(f"{name}/{story('silence,after=9')}")
+        assert row["error"]["code"] == "orphan_timeout"
+        assert watcher.fold.blocks == stored_blocks(row)
+        await faulty.take_next_turn(name, row)
 
 
 @pytest.mark.requirement("B4", "B5")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-
 from tests.faults.processes import server
 from tests.faults.server_process import ServerPlan
 from tests.faults.watching import Api, Watcher, stored_blocks
+
 from turnstream.config import EngineSettings
+
+logger = logging.getLogger(__name__)
 
 TURNS = 200
 MODEL = "sim/story:events=120,pace=0.01"
@@ -77,4 +80,4 @@ async def test_nothing_is_left_of_many_turns(tmp_path: Path, session: aiohttp.Cl
         megabytes = [round(size / 2**20, 1) for size in sizes]
         assert sizes[-1] - sizes[-2] < GROWTH, megabytes
         assert sizes[-1] - sizes[0] < SIZE, megabytes
-        print(megabytes, after)
+        logger.info("resident memory in MB, before and after each wave: %s", megabytes)

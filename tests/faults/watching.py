@@ -33,9 +33,9 @@ class Watcher:
     """One client's view of one turn, over all its connections."""
 
     turn_id: str
-    fold: NativeFold = field(default_factory=NativeFold)
-    frames: list[Frame] = field(default_factory=list)
-    stopped: dict[int, Block] = field(default_factory=dict)
+    fold: NativeFold = field(default_factory=NativeFold, repr=False)
+    frames: list[Frame] = field(default_factory=list, repr=False)
+    stopped: dict[int, Block] = field(default_factory=dict, repr=False)
     """Blocks whose block_stop it saw, as it saw them."""
     status: int | None = None
 

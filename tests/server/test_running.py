@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -13,8 +14,9 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from turnstream.errors import ConfigurationError
-from turnstream.server import running
-from turnstream.server.running import ConnectionProtocol, DrainingServer, address_of, bind
+from turnstream.server import connection, running
+from turnstream.server.connection import ConnectionProtocol
+from turnstream.server.running import DrainingServer, address_of, bind
 from turnstream.server.streams import ABORT_EXTENSION, PIECE
 
 SECONDS = 10.0
@@ -171,9 +173,9 @@ async def test_a_stalled_client_holds_little_and_does_not_hold_up_the_end(monkey
         stalled.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with asyncio.timeout(SECONDS):
             await WatchedProtocol.paused.wait()
-            (connection,) = run.server.server_state.connections
-            held = connection.transport.get_write_buffer_size()
-            assert running.WRITE_BUFFER < held <= running.WRITE_BUFFER + PIECE + 100
+            (stalling,) = run.server.server_state.connections
+            held = stalling.transport.get_write_buffer_size()
+            assert connection.WRITE_BUFFER < held <= connection.WRITE_BUFFER + PIECE + 100
             grace.over.set()
             run.server.end_by_signal()
             await run.task
@@ -196,6 +198,56 @@ async def test_a_response_can_cut_its_connection(caplog: pytest.LogCaptureFixtur
                     await reader.readuntil(b"0\r\n\r\n")
             writer.close()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def hello(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@pytest.mark.requirement("K4")
+@pytest.mark.parametrize("earlier", [0, 1], ids=["first request", "kept connection"])
+@pytest.mark.parametrize("endless", [b"GET /?", b"GET / HTTP/1.1\r\nX-Long: "], ids=["line", "header"])
+async def test_an_endless_head_is_refused(endless: bytes, earlier: int):
+    async with served(hello, Grace()) as run:
+        reader, writer = await asyncio.open_connection("127.0.0.1", run.port)
+        async with asyncio.timeout(SECONDS):
+            for _ in range(earlier):
+                writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                await reader.readuntil(b"hello")
+            writer.write(endless + b"x" * (connection.HEAD_LIMIT + 1))
+            answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b'{"error":{"code":"too_large"' in answer
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT"])
+async def test_a_head_has_its_time(sent: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.1)
+    async with served(hello, Grace()) as run:
+        reader, writer = await asyncio.open_connection("127.0.0.1", run.port)
+        writer.write(sent)
+        async with asyncio.timeout(SECONDS):
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+        writer.close()
+
+
+async def test_a_whole_head_stops_its_clock(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
+    release = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await release.wait()
+        await hello(scope, receive, send)
+
+    async with served(slow, Grace()) as run:
+        reader, writer = await run.connect()
+        asyncio.get_running_loop().call_later(0.2, release.set)
+        async with asyncio.timeout(SECONDS):
+            assert b"hello" in await reader.readuntil(b"hello")
+        writer.close()
 
 
 def test_a_bound_port_is_taken_at_once():

@@ -108,6 +108,18 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path):
     assert tables(database) == {f"{PREFIX}journal"}
 
 
+def test_a_database_that_another_program_holds_is_named_as_such(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("turnstream.store.migrations._BUSY_TIMEOUT", 0.1)
+    outsider = sqlite3.connect(database, isolation_level=None)
+    outsider.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match=r"database is locked.*another program holds it; close that one"):
+        asyncio.run(SqlStore(f"sqlite:///{database}").open())
+    outsider.close()
+    assert upgrade_database(f"sqlite:///{database}") == NEWEST
+
+
 def test_tables_of_an_application_stay_as_they_are(tmp_path: Path):
     database = tmp_path / "host.db"
     with sqlite3.connect(database) as connection:

@@ -317,6 +317,16 @@ async def test_cancelling_a_read_stops_it(store: SqlStore):
     assert (await store.read(GetTurn(owner=None, turn_id=turn.id))).id == turn.id
 
 
+async def test_closing_ends_every_read(store: SqlStore):
+    queries = [Endless(begun=threading.Event()) for _ in range(10)]
+    readings = [asyncio.create_task(store.read(query)) for query in queries]
+    assert await asyncio.to_thread(queries[0].begun.wait, DEADLINE)
+    await asyncio.wait_for(store.close(), DEADLINE)
+    answers = await asyncio.gather(*readings, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {StoreError}
+    assert any(not query.begun.is_set() for query in queries), "no read was still waiting for a thread"
+
+
 async def test_too_many_reads_are_refused(database: Path):
     store = SqlStore(f"sqlite:///{database}", capacity=2)
     await store.open()

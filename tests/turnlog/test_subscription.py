@@ -390,6 +390,36 @@ async def test_a_nudge_gives_an_empty_piece_and_a_close_the_end() -> None:
         assert turn.log.watchers_waiting == 0
 
 
+@pytest.mark.requirement("C4")
+async def test_what_a_sink_does_not_take_is_returned() -> None:
+    """A watcher that is up to date is served without waking; one whose connection is full waits with what is left."""
+    async with FedTurn() as turn:
+        await turn.feed(ContentBlockStart(0, "text"))
+        subscription = turn.watch()
+        client = await drained(subscription)
+        taken: list[bytes] = []
+        room = 2
+
+        def take(data: bytes) -> bool:
+            if len(taken) < room:
+                taken.append(data)
+                return True
+            return False
+
+        reading = asyncio.get_running_loop().create_task(subscription.next(take))
+        for word in ("one ", "two ", "three ", "four "):
+            await turn.feed(TextDelta(0, word))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(SECONDS):
+            rest = await reading
+        assert len(taken) == 2
+        for data in (*taken, rest or b""):
+            client.receive(data)
+        await drained(subscription, client)
+        assert client.now.blocks[0].text_content == "one two three four "
+        assert turn.log.watchers_waiting == 0
+
+
 async def test_a_watcher_that_leaves_leaves_nothing_behind() -> None:
     async with FedTurn() as turn:
         subscription = turn.watch()

@@ -215,6 +215,7 @@ TOOL_CASES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str]]]] =
         [{"index": 0, "id": 7, "function": {"name": "f", "arguments": "{}"}}],
         [("f", "7", "{}")],
     ),
+    "an id that says null": ([call(0, "a", "f", "{"), call(0, "null", None, "}")], [("f", "a", "{}")]),
     "no arguments at all": ([call(0, "a", "f"), call(1, "b", "g")], [("f", "a", ""), ("g", "b", "")]),
     "arguments that never become whole": (
         [call(0, "a", "f", '{"x":'), call(1, "b", "g", "{}")],
@@ -617,7 +618,7 @@ def test_usage_details() -> None:
     ]
     assert event == Metadata(Usage(100, 20, 60, 5, 7), raw)
     odd = {
-        "prompt_tokens": None,
+        "prompt_tokens": 10**30,
         "completion_tokens": "many",
         "input_tokens": 4,
         "prompt_cache_hit_tokens": 2,
@@ -688,6 +689,8 @@ IN_BAND: dict[str, tuple[bytes, str, str]] = {
         "rate_limit_error",
         "boom",
     ),
+    "minimax": (frame({"id": "c", "choices": None, "base_resp": {"status_code": 1002, "status_msg": "boom"}}), "api_error", "boom"),
+    "tgi": (frame({"error": "boom", "error_type": "overloaded"}), "overloaded_error", "boom"),
     "groq": (frame({"id": "c", "choices": [], "x_groq": {"id": "r", "error": "boom"}}), "api_error", "boom"),
     "no words": (frame({"error": {"code": "context_length_exceeded"}}), "context_length_exceeded", '{"code":"context_length_exceeded"}'),
 }  # fmt: skip
@@ -827,7 +830,12 @@ def test_a_surrogate_pair_halved_over_two_events() -> None:
 # --- properties ---------------------------------------------------------------------------------------------
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 600) | st.floats() | st.text(max_size=6),
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 600)
+    | st.sampled_from([2**64, -(10**40)])
+    | st.floats()
+    | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=8,
 )
@@ -914,7 +922,8 @@ def test_nothing_but_our_errors_and_any_cut_alike(
     assert outcome([data[a:b] for a, b in itertools.pairwise(bounds)], on_malformed) == whole
     assert outcome([data[n : n + 1] for n in range(len(data))], on_malformed) == whole
     events, _ = whole
-    json.dumps([repr(event) for event in events])
+    usages = [event.usage for event in events if isinstance(event, Metadata) and event.usage is not None]
+    assert all(0 <= (usage.input_tokens or 0) < 2**63 for usage in usages)
     stops = [place for place, event in enumerate(events) if isinstance(event, MessageStop | StreamError)]
     assert len([event for event in events if isinstance(event, MessageStop)]) <= 1
     assert len(stops) <= 1
@@ -998,7 +1007,7 @@ def decode_all(sent: list[bytes], *, short_cut: bool) -> list[StreamEvent]:
 @pytest.mark.parametrize("padding", [b"", b',"obfuscation":"%b"', b',"p":"%b"'])
 def test_the_short_cut_is_taken(padding: bytes) -> None:
     def plain(number: int) -> bytes:
-        pad = padding % (b"ab" * (number % 5)) if padding else b""
+        pad = padding % (b"ab" * (number % 5 + 1)) if padding else b""
         return b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"t%d"}}]%b}\n\n' % (
             number,
             pad,
@@ -1066,3 +1075,7 @@ def test_what_a_vendor_adds_to_a_call_goes_with_it() -> None:
     }
     (block,) = fold(calls(signed), FINISH)
     assert block["content"]["provider_metadata"] == {"extra_content": {"google": {"thought_signature": "S"}}}
+
+
+def test_a_call_that_is_in_no_list() -> None:
+    assert blocks(chunk({"tool_calls": call(0, "a", "f", "{}")}), FINISH) == [("f", "a", "{}")]

@@ -49,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=os.environ.get("FILE") or None,
         help="provider bytes to use in place of the simulator's: a recorded response body, .sse, .jsonl or .gz",
     )
-    parser.add_argument("--file", dest="file", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    file: str | None = parser.parse_args(arguments).file
+    parser.add_argument("--file", dest="named", metavar="FILE", help="the same")
+    given = parser.parse_args(arguments)
+    file: str | None = given.named or given.file
     try:
         recording = made_recording() if file is None else read_recording(Path(file))
         tell(

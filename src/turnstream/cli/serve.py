@@ -43,8 +43,9 @@ def run(arguments: Namespace) -> int:
     configure_logging(
         settings.telemetry.log_level, debug=settings.telemetry.debug, secrets=secrets_of(settings)
     )
-    # uvicorn's own warnings take the same way, keys masked.
-    logging.getLogger("uvicorn").handlers = logging.getLogger("turnstream").handlers
+    # What libraries warn of takes the same way, keys masked.
+    for library in ("uvicorn", "asyncio", "aiohttp"):
+        logging.getLogger(library).handlers = logging.getLogger("turnstream").handlers
     bound = bind(settings.server.host, settings.server.port)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

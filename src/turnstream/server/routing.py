@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -60,6 +61,18 @@ def limited_route(max_body_bytes: int) -> type[APIRoute]:
     return LimitedRoute
 
 
+def _check_text(body: bytes | bytearray) -> None:
+    """Half a surrogate pair may be written as a JSON escape, but it is no text: it could not be stored or sent on."""
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("the body holds half a surrogate pair, which is no text") from None
+    except (ValueError, RecursionError):
+        return  # not JSON: that is for the validation to say
+
+
 async def _read_body(request: Request, limit: int) -> None:
     """Read the body, at most `limit` bytes of it; it is kept where the framework looks for it."""
     too_large = TooLarge(f"the request body is larger than {limit} bytes")
@@ -71,4 +84,5 @@ async def _read_body(request: Request, limit: int) -> None:
         body += piece
         if len(body) > limit:
             raise too_large
+    _check_text(body)
     request._body = bytes(body)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -23,10 +23,9 @@ from typing import Any, TypeAlias, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from turnstream.errors import ConfigurationError
-from turnstream.server.streams import ABORT_EXTENSION
+from turnstream.server.connection import ConnectionProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +36,6 @@ KEEP_ALIVE_SECONDS = 65
 """Above the pools of common clients and proxies, so that it is they who close an idle connection."""
 FLUSH_SECONDS = 5.0
 """What the last answers have to reach their clients once nothing is at work any more."""
-WRITE_BUFFER = 32 * 1024
-"""Bytes waiting for a socket above which its stream is paused; with the piece that comes on top, this bounds what a
-watcher who takes nothing can hold."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NO_SUCH_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -123,32 +119,6 @@ async def run_application(
         timeout_graceful_shutdown=int(2 * FLUSH_SECONDS),
     )
     await DrainingServer(config, drain=drain, grace=grace, on_listening=on_listening).serve(list(bound))
-
-
-class ConnectionProtocol(HttpToolsProtocol):
-    """One client connection, which a response may cut without flushing it."""
-
-    _extensions: dict[str, Any]
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._extensions = {ABORT_EXTENSION: self.abort}
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._extensions.clear()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = self._extensions
-
-    def abort(self) -> None:
-        """Cut the connection now. What was not yet taken is dropped, and the response counts as over."""
-        cycle: Any = self.cycle  # None before the first request, whatever its annotation says
-        if cycle is not None:
-            cycle.disconnected = True
-        self.transport.abort()
 
 
 class DrainingServer(uvicorn.Server):

@@ -17,6 +17,7 @@ from turnstream.core.turn_events import Notice
 from turnstream.dialects.native import CONTENT_TYPE, HEARTBEAT
 from turnstream.errors import StoreError
 from turnstream.server.keepalive import KeepAlive
+from turnstream.turnlog.base import Sink
 from turnstream.turnlog.subscription import Subscription
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ PIECE = 64 * 1024
 
 ABORT_EXTENSION = "turnstream.abort"
 """A scope extension with which our own server lets a stalled connection be cut without flushing it."""
+
+WRITE_EXTENSION = "turnstream.write"
+"""A scope extension with which our own server takes a piece of a body without a task (a `Sink`)."""
 
 _UNREADABLE = Notice("database_error", "the catch-up could not be read: reconnect with your last id")
 
@@ -54,6 +58,8 @@ class EventStreamResponse(Response):
         self._keep_alive = keep_alive
         self._task: asyncio.Task[Any] | None = None
         self._dropped = False
+        self._write: Sink | None = None
+        self._now = asyncio.get_running_loop().time
 
     def nudge(self) -> None:
         self._subscription.nudge()
@@ -66,6 +72,7 @@ class EventStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._task = asyncio.current_task()
+        self._write = scope.get("extensions", {}).get(WRITE_EXTENSION)
         gone = asyncio.ensure_future(_until_disconnect(receive))
         gone.add_done_callback(lambda _: self._subscription.close())
         self._keep_alive.streams.add(self)
@@ -87,12 +94,12 @@ class EventStreamResponse(Response):
             gone.cancel()
 
     async def _serve(self, send: Send) -> None:
-        loop = asyncio.get_running_loop()
         subscription = self._subscription
+        sink = None if self._write is None else self._write_at_once
         while True:
-            self.idle_since = loop.time()
+            self.idle_since = self._now()
             try:
-                data = await subscription.next()
+                data = await subscription.next(sink)
             except StoreError as error:
                 logger.error("a watcher's catch-up could not be read: %s", error)
                 data = subscription.log.frame(subscription.cursor.seq, _UNREADABLE)
@@ -100,15 +107,20 @@ class EventStreamResponse(Response):
             self.idle_since = None
             if data is None:
                 return
-            self.sending_since = loop.time()
+            self.sending_since = self._now()
             if len(data) <= PIECE:
                 await send({"type": "http.response.body", "body": data or HEARTBEAT, "more_body": True})
             else:
                 await self._send_pieces(send, memoryview(data))
             self.sending_since = None
 
+    def _write_at_once(self, data: bytes) -> bool:
+        if self._write is None or len(data) > PIECE or not self._write(data):
+            return False
+        self.idle_since = self._now()
+        return True
+
     async def _send_pieces(self, send: Send, data: memoryview) -> None:
-        loop = asyncio.get_running_loop()
         for start in range(0, len(data), PIECE):
             message: Message = {
                 "type": "http.response.body",
@@ -116,7 +128,7 @@ class EventStreamResponse(Response):
                 "more_body": True,
             }
             await send(message)
-            self.sending_since = loop.time()
+            self.sending_since = self._now()
 
 
 async def _until_disconnect(receive: Receive) -> None:

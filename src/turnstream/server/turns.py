@@ -43,7 +43,8 @@ def turn_routes(context: ServerContext, route_class: type[APIRoute]) -> APIRoute
         started = await commands.send(principal.owner, turn_request)
         turn_id = started.assistant_turn.id
         if stream:
-            return await _stream(principal.owner, turn_id, None, 0)
+            beginning = Cursor(started.assistant_turn.generation, 0)
+            return await _stream(principal.owner, turn_id, beginning, 0)
         root = request.url.path.rpartition("/chats/")[0]
         view = StartedView.of(started, f"{root}/turns/{turn_id}/stream")
         return JSONResponse(view.model_dump(mode="json"), 201)

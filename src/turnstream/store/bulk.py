@@ -1,10 +1,10 @@
-"""Statements over many rows in one step.
+"""Statements over many rows at once.
 
-The driver lets go of the interpreter lock around each step of a statement, and has to win it back after. Beside a busy
-event loop that costs up to the switch interval (5 ms) for each row of an `executemany`: measured, 5,800 blocks/s, or
-177 in the worst case. Here a statement carries up to 256 rows in its VALUES and is one step. The SQL of each size is
-built once and stays prepared; sizes are powers of two, so there are few. They go straight to the driver: SQLAlchemy
-adds 40 µs to each, and two of them stand before every block_stop.
+A statement carries up to 256 rows in its VALUES, and joins them to what decides over them: the generation and status
+of their turns, the blocks that are there. So fencing costs no look of its own, and what was left out shows in the
+number of rows written. Measured: 136,000 blocks/s, as many as an `executemany` that checks nothing. The SQL of each
+size is built once and stays prepared; sizes are powers of two, so there are few. It goes straight to the driver:
+SQLAlchemy adds 40 µs to each statement, and two of them stand before every block_stop.
 
 This is SQLite's way of writing them.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ class Readers:
             raise StoreError("the store is closed", retryable=False)
         if self._waiting >= self._capacity:
             raise StoreError(f"{self._capacity} reads are waiting for the database already")
-        reading = _Reading(self._engine, query)
+        reading = _Reading(self._engine, query, self._is_closed)
         self._waiting += 1
         try:
             async with asyncio.timeout(self._timeout):
@@ -54,10 +55,17 @@ class Readers:
             return await asyncio.get_running_loop().run_in_executor(self._threads, reading.run)
         except asyncio.CancelledError:
             reading.stop()
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                # Not this task was cancelled, but its query, before it had begun.
+                raise StoreError("the store was closed", retryable=False) from None
             raise
 
+    def _is_closed(self) -> bool:
+        return self._closed
+
     def close(self) -> None:
-        """Wait for what is running, then close the connections; blocks."""
+        """End what waits and what runs on, let short queries finish, close the connections; blocks."""
         self._closed = True
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()
@@ -66,9 +74,10 @@ class Readers:
 class _Reading:
     """One query on its way, which can be told to stop while it runs."""
 
-    def __init__(self, engine: Engine, query: Query[Any]) -> None:
+    def __init__(self, engine: Engine, query: Query[Any], is_closed: Callable[[], bool]) -> None:
         self._engine = engine
         self._query = query
+        self._is_closed = is_closed
         self._unwanted = False
 
     def run(self) -> Any:
@@ -87,4 +96,4 @@ class _Reading:
         self._unwanted = True
 
     def _is_unwanted(self) -> bool:
-        return self._unwanted
+        return self._unwanted or self._is_closed()

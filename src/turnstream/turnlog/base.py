@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 from turnstream.core.turn_events import TurnEvent
 from turnstream.store.base import Annotation, StoredBlock
@@ -23,6 +23,10 @@ class Archive(Protocol):
         ...
 
     async def annotations_after(self, seq: int, *, limit: int) -> Sequence[Annotation]: ...
+
+
+Sink: TypeAlias = Callable[[bytes], bool]
+"""Takes frames at once, or answers False and takes nothing: then they have to be waited with."""
 
 
 class Batch(NamedTuple):

@@ -6,7 +6,7 @@ Between awaits, the log and the open block agree: what the open block holds is w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from turnstream.core.accumulator import OpenBlock, catchup_of
@@ -72,6 +72,8 @@ class TurnLog:
         """The last event that changed the open block in any other way than by more text."""
         self._batches: dict[int, Batch] = {}
         self._waiters: set[asyncio.Future[None]] = set()
+        self._followers: set[Callable[[], None]] = set()
+        self._telling = False
 
     @property
     def head(self) -> int:
@@ -89,7 +91,7 @@ class TurnLog:
 
     @property
     def watchers_waiting(self) -> int:
-        return len(self._waiters)
+        return len(self._waiters) + len(self._followers)
 
     def append(self, events: Sequence[TurnEvent]) -> None:
         """Number the events, and wake whoever waits. The terminal event is the last ever."""
@@ -109,6 +111,9 @@ class TurnLog:
                 if not waiter.done():
                     waiter.set_result(None)
             self._waiters.clear()
+        if self._followers and not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell_followers)
 
     def _note(self, seq: int, event: TurnEvent) -> None:
         if isinstance(event, BlockStart):
@@ -176,6 +181,18 @@ class TurnLog:
 
     def discard_waiter(self, waiter: asyncio.Future[None]) -> None:
         self._waiters.discard(waiter)
+
+    def add_follower(self, follower: Callable[[], None]) -> None:
+        """`follower` is called soon after each append; once for several that come together. It must not raise."""
+        self._followers.add(follower)
+
+    def discard_follower(self, follower: Callable[[], None]) -> None:
+        self._followers.discard(follower)
+
+    def _tell_followers(self) -> None:
+        self._telling = False
+        for follower in tuple(self._followers):
+            follower()
 
     def frame(self, seq: int, event: TurnEvent) -> bytes:
         return self.encoder.frame(seq, event)

@@ -22,7 +22,7 @@ from turnstream.core.accumulator import catchup_of
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import TurnEvent
 from turnstream.store.base import Annotation, StoredBlock
-from turnstream.turnlog.base import Archive, Batch
+from turnstream.turnlog.base import Archive, Batch, Sink
 from turnstream.turnlog.memory import NOTHING, TurnLog
 
 _PAGE_BLOCKS = 16
@@ -42,6 +42,7 @@ class Subscription:
         "_from_block",
         "_lost_generation",
         "_seq",
+        "_sink",
         "_snapshot",
         "_waiter",
         "log",
@@ -58,6 +59,7 @@ class Subscription:
         self._block_seq = 0
         """Of the block that was open at event `_block_seq`, so many characters have been sent."""
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
         self._closed = False
         self._lost_generation = False
         self._seq = 0
@@ -91,10 +93,12 @@ class Subscription:
     def waiting(self) -> bool:
         return self._waiter is not None
 
-    async def next(self) -> bytes | None:
+    async def next(self, sink: Sink | None = None) -> bytes | None:
         """The next frames; b"" after `nudge` when there is nothing (time for a heartbeat); None at the end.
 
-        Raises StoreError when the catch-up cannot be read.
+        While nothing is to be done but to wait for the log to grow, what it gains goes straight into `sink`, and the
+        caller sleeps on: a watcher that is up to date costs no task switch. Whatever the sink does not take is
+        returned. Raises StoreError when the catch-up cannot be read.
         """
         while not self._closed:
             if self._lost_generation:
@@ -108,7 +112,7 @@ class Subscription:
                 return self._take(self.log.batch_after(self._seq))
             if self.log.terminal is not None:
                 return None
-            if not await self._wait() and not self._closed:
+            if not await self._wait(sink) and not self._closed:
                 return b""
         return None
 
@@ -122,17 +126,33 @@ class Subscription:
         self._closed = True
         self.nudge()
 
-    async def _wait(self) -> bool:
-        """Wait for an append; False when something else woke us."""
+    async def _wait(self, sink: Sink | None) -> bool:
+        """Wait for an append that the sink does not take; False when something else woke us."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiter = waiter
-        self.log.add_waiter(waiter)
+        self._waiter, self._sink = waiter, sink
+        if sink is None:
+            self.log.add_waiter(waiter)
+        else:
+            self.log.add_follower(self._follow)
         try:
             await waiter
         finally:
-            self._waiter = None
+            self._waiter = self._sink = None
             self.log.discard_waiter(waiter)
+            self.log.discard_follower(self._follow)
         return self.log.head > self._seq
+
+    def _follow(self) -> None:
+        """The log has grown: give what is new to the sink, or else wake the reader."""
+        log, sink, waiter = self.log, self._sink, self._waiter
+        if sink is None or waiter is None or waiter.done():
+            return
+        if log.terminal is None and log.ring.covers(self._seq):
+            batch = log.batch_after(self._seq)
+            if sink(batch.data):
+                self._take(batch)
+                return
+        waiter.set_result(None)
 
     def _take(self, batch: Batch) -> bytes:
         _, self._seq, self._block_index, self._block_length = batch
@@ -143,8 +163,8 @@ class Subscription:
         """A piece of catch-up; an empty one when there was nothing left to send on the way to the ring."""
         log = self.log
         if log.start is not None and self._seq < log.start[0]:
-            self._snapshot = True
             self._seq, start = log.start
+            self._snapshot = self._seq < log.stored_seq or log.open_block is not None
             return log.frame(self._seq, start)
         if self._seq < log.stored_seq:
             self._snapshot = True

@@ -15,6 +15,8 @@ from turnstream.turnlog.memory import TurnLog
 logger = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL = 0.1
+DEFAULT_LIMIT = 32 * 1024 * 1024
+"""Characters that wait for a store that fails."""
 
 
 class BlockJournal:
@@ -56,7 +58,8 @@ class JournalKeeper:
     """Writes the segments of all open blocks, one statement at a time.
 
     While a write is under way nothing more is gathered, so a slow store is never piled upon. What a failed write
-    held is kept and sent again with the next.
+    held is sent again with the next: it may have been stored all the same, so it must be the same again. When more
+    than `limit` characters wait, they are given up; recovery stops at such a gap (see `recovery.unbroken`).
     """
 
     def __init__(
@@ -65,10 +68,12 @@ class JournalKeeper:
         gather: Callable[[], Iterable[JournalSegment]],
         *,
         interval: float = DEFAULT_INTERVAL,
+        limit: int = DEFAULT_LIMIT,
     ) -> None:
         self._store = store
         self._gather = gather
         self._interval = interval
+        self._limit = limit
         self._unwritten: list[JournalSegment] = []
 
     async def run(self) -> None:
@@ -82,12 +87,23 @@ class JournalKeeper:
 
     async def write(self) -> None:
         """Write what has been gained since the last time."""
-        segments = [*self._unwritten, *self._gather()]
-        self._unwritten = []
+        for segment in self._gather():
+            self._unwritten.append(segment)  # one by one: what was gathered before a failure is not lost
+        segments = tuple(self._unwritten)
         if not segments:
             return
         try:
-            await self._store.write(AppendJournal(segments=tuple(segments)))
+            await self._store.write(AppendJournal(segments=segments))
         except StoreError as error:
             logger.warning("the journal could not be written, and will be tried again: %s", error)
-            self._unwritten = segments
+            self._give_up_beyond_limit()
+        else:
+            self._unwritten.clear()
+
+    def _give_up_beyond_limit(self) -> None:
+        waiting = sum(len(segment.text) for segment in self._unwritten)
+        if waiting > self._limit:
+            self._unwritten.clear()
+            logger.error(
+                "storage has failed for too long: %d characters are given up by the journal", waiting
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from turnstream.core.accumulator import OpenBlock
@@ -49,9 +49,12 @@ async def recover(store: Store, turn: Turn) -> bool:
     survived = await store.read(LastSeq(turn_id=turn.id))
     segments = await store.read(Journal(turn_id=turn.id))
     seq = next_generation_seq(survived)
+    kept = unbroken(segments)
+    if len(kept) < len(segments):
+        survived = kept[-1].seq if kept else segments[0].first_seq - 1
     now = now_microseconds()
     rows: list[StoredBlock] = []
-    for block, first_seq in partial_blocks(segments):
+    for block, first_seq in partial_blocks(kept):
         rows.append(StoredBlock(new_id(), turn.id, block, first_seq, seq, now))
         seq += 1
     return await store.write(
@@ -68,6 +71,17 @@ async def recover(store: Store, turn: Turn) -> bool:
             completed_at=now,
         )
     )
+
+
+def unbroken(segments: Sequence[JournalSegment]) -> Sequence[JournalSegment]:
+    """Those before the first that is missing: the journal gives up text when storage fails for too long, and what came
+    after is of no use without it."""
+    for place, segment in enumerate(segments):
+        before = segments[place - 1] if place else None
+        expected = before.number + 1 if before is not None and before.sequence == segment.sequence else 0
+        if segment.number != expected:
+            return segments[:place]
+    return segments
 
 
 def partial_blocks(segments: Iterable[JournalSegment]) -> list[tuple[Block, int]]:

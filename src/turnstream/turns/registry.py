@@ -11,7 +11,6 @@ from typing import NamedTuple
 from turnstream.core.turn_events import Notice
 from turnstream.errors import StoreError, Unavailable
 from turnstream.store.base import JournalSegment, Store
-from turnstream.store.operations import WithdrawTurns
 from turnstream.turns.executor import Executor
 from turnstream.turns.source import TurnSource
 
@@ -52,7 +51,6 @@ class Registry:
         self._ended: OrderedDict[str, _Ended] = OrderedDict()
         """Ended executors, oldest first."""
         self._retained_bytes = 0
-        self._withdrawals: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -82,18 +80,6 @@ class Registry:
         self._idle.clear()
         executor.task = asyncio.get_running_loop().create_task(executor.run(source), name=f"turn {turn_id}")
         executor.task.add_done_callback(lambda _task: self._retire(executor))
-
-    def withdraw(self, operation: WithdrawTurns) -> None:
-        """Have turns taken back of which nobody knows whether they were stored: behind the write that may yet do it."""
-        task = asyncio.get_running_loop().create_task(self._withdraw(operation))
-        self._withdrawals.add(task)
-        task.add_done_callback(self._withdrawals.discard)
-
-    async def _withdraw(self, operation: WithdrawTurns) -> None:
-        try:
-            await self._store.write(operation)
-        except StoreError as error:
-            logger.warning("turn %s could not be taken back: %s", operation.turn_id, error)
 
     def _retire(self, executor: Executor) -> None:
         turn_id = executor.turn.id
@@ -177,5 +163,5 @@ class Registry:
         executors = list(self._active.values())
         for executor in executors:
             executor.stop("shutdown")
-        await asyncio.gather(*(executor.ended.wait() for executor in executors), *self._withdrawals)
+        await asyncio.gather(*(executor.ended.wait() for executor in executors))
         await self._save_ends()

@@ -29,7 +29,6 @@ from turnstream.wires.openai_chat_chunks import (
     is_blank,
     is_list,
     is_object,
-    kept,
 )
 from turnstream.wires.openai_chat_reasoning import ReasoningDetails, detail_text, readable_details
 from turnstream.wires.openai_chat_template import Template
@@ -97,7 +96,7 @@ class BlockBuilder:
             self._enter("refusal", events)
             events.append(TextDelta(self._index, text))
         if delta.annotations:
-            self.cite(kept(delta.annotations), events)
+            self.cite(delta.annotations, events)
         for call in delta.tool_calls or ():
             self._take_call(call, message_id, events)
         if (function := delta.function_call) is not None and (function.name or function.arguments):
@@ -106,13 +105,13 @@ class BlockBuilder:
     def take_extras(self, extras: JsonObject, size: int, events: list[StreamEvent]) -> None:
         """Take what only this vendor sends: images become blocks, the rest one raw block at the end.
 
-        Raises MalformedEvent, or EventTooLarge where it becomes too much to keep.
+        Raises EventTooLarge where it becomes too much to keep.
         """
         self.has_content = True
         self._raw_left -= size
         if self._raw_left < 0:
             raise EventTooLarge("fields that are kept raw grew past the limit of an event", retryable=False)
-        for key, value in kept(extras).items():
+        for key, value in extras.items():
             images = [_image(item) for item in value] if key == "images" and is_list(value) else [None]
             if None in images:
                 self._extras.setdefault(key, []).append(value)
@@ -216,8 +215,9 @@ class BlockBuilder:
 def _add_details(
     collected: ReasoningDetails, details: list[JsonObject], index: int, events: list[StreamEvent]
 ) -> None:
-    signatures = [collected.add(detail) for detail in details]
-    events.extend(SignatureDelta(index, signature) for signature in signatures if signature)
+    for detail in details:  # one, nearly always
+        if signature := collected.add(detail):
+            events.append(SignatureDelta(index, signature))  # noqa: PERF401
 
 
 def _image(item: Any) -> Content | None:

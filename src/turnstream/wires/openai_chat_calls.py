@@ -21,7 +21,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires.lenient_json import decode_json
-from turnstream.wires.openai_chat_chunks import ToolCallDelta, kept
+from turnstream.wires.openai_chat_chunks import ToolCallDelta
 from turnstream.wires.openai_chat_template import Template
 
 LEGACY_POSITION = -1
@@ -79,7 +79,7 @@ class ToolCalls:
     def take(self, delta: ToolCallDelta, message_id: str, events: list[StreamEvent]) -> None:
         """Add what a fragment of a call means. Raises MalformedEvent for arguments of a call that has ended."""
         function = delta.function
-        given_id = delta.id or ""
+        given_id = delta.id if delta.id and delta.id != "null" else ""
         name = (function.name or "") if function is not None else ""
         arguments = (function.arguments or "") if function is not None else ""
         call = self._find(delta.index, given_id)
@@ -89,7 +89,7 @@ class ToolCalls:
             self._amend(call, given_id, name, events)
         self._last_taken = call
         if delta.extras and call.open:
-            events.append(ContentDelta(call.index, {"provider_metadata": kept(delta.extras)}))
+            events.append(ContentDelta(call.index, {"provider_metadata": delta.extras}))
         if not arguments:
             return
         if call.open:

@@ -192,15 +192,14 @@ def _choices_of(item: JsonObject, *, whole: bool) -> list[Choice]:
 def _deltas_of(raw: JsonObject) -> list[Delta]:
     content = raw.get("content")
     parts = content if is_list(content) else [content] if is_object(content) else []
-    tool_calls = raw.get("tool_calls")
+    found = raw.get("tool_calls")
+    tool_calls = found if is_list(found) else [found]
     extras = {key: item for key, item in raw.items() if key not in _KNOWN_OF_A_DELTA and not is_blank(item)}
     delta = Delta(
         content=None if parts else as_text(content),
         reasoning_content=next((text for name in _REASONING if (text := as_text(raw.get(name)))), None),
         reasoning=as_text(raw.get("reasoning")),
-        tool_calls=[_tool_call(call) for call in tool_calls if is_object(call)]
-        if is_list(tool_calls)
-        else None,
+        tool_calls=[_tool_call(call) for call in tool_calls if is_object(call)],
         reasoning_details=_mended_list(raw.get("reasoning_details")),
         refusal=as_text(raw.get("refusal")),
         annotations=_mended_list(raw.get("annotations")),

@@ -14,6 +14,7 @@ from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, Strea
 from turnstream.wires.openai_chat_blocks import BlockBuilder
 from turnstream.wires.openai_chat_chunks import (
     ABSENT,
+    NESTING_LIMIT,
     Choice,
     Chunk,
     JsonObject,
@@ -21,7 +22,6 @@ from turnstream.wires.openai_chat_chunks import (
     decode_typed,
     is_list,
     is_object,
-    kept,
     leftovers,
     read_json,
 )
@@ -137,6 +137,8 @@ class OpenAIChatDecoder:
 
     def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None
+        if payload.count(b"{") + payload.count(b"[") > NESTING_LIMIT:
+            read_json(payload)  # raises where it is nested too deeply
         try:
             chunk = decode_typed(payload)
             is_usual = None not in [choice.delta for choice in chunk.choices or ()]
@@ -236,7 +238,7 @@ class OpenAIChatDecoder:
         """Usage may come in any chunk, and in several: each report is cumulative."""
         if raw != self._usage:
             self._usage = raw
-            events.append(Metadata(read_usage(raw), kept(raw)))
+            events.append(Metadata(read_usage(raw), raw))
 
     def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
         if not self._over:

@@ -156,6 +156,8 @@ def read_error(value: Any) -> ReportedError | None:
     if inner or value.get("object") == "error" or value.get("type") == "error":
         words = inner if isinstance(inner, str) else outer.words or _compact(value)
         return ReportedError(words[:_WORDS_LIMIT], outer.type, outer.code, outer.status)
+    if is_object(base := value.get("base_resp")) and base.get("status_code"):
+        return ReportedError(as_text(base.get("status_msg")) or "", code=as_text(base["status_code"]) or "")
     if "choices" not in value and outer.words and (outer.code or outer.status or "detail" in value):
         return outer
     return None
@@ -246,7 +248,7 @@ def _read_fields(value: dict[str, Any]) -> ReportedError:
         status = status or _http_status(number)
     if _http_status(code):
         code = None
-    kind = as_text(value.get("type")) or ""
+    kind = as_text(value.get("type")) or as_text(value.get("error_type")) or ""
     return ReportedError(words[:_WORDS_LIMIT], "" if kind == "error" else kind, as_text(code) or "", status)
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from turnstream.core.blocks import Content
-from turnstream.wires.openai_chat_chunks import JsonObject, is_blank, is_object, kept
+from turnstream.wires.openai_chat_chunks import JsonObject, is_blank, is_object
 
 _TEXT_FIELDS = {"reasoning.text": "text", "reasoning.summary": "summary"}
+_NAMING_FIELDS = frozenset({"type", "format", "index", "id"})
 _SIGNED_BY_ANTHROPIC = "anthropic"
 
 
@@ -18,12 +19,17 @@ class ReasoningDetails:
     def __init__(self) -> None:
         self._details: list[JsonObject] = []
         self._parts: list[str] = []
+        self._field = ""
+        self._name: tuple[Any, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self._details)
 
     def add(self, detail: JsonObject) -> str:
         """Add a fragment; return what it adds to an Anthropic signature."""
+        if self._is_more_text(detail):
+            self._parts.append(detail[self._field])
+            return ""
         field = _TEXT_FIELDS.get(str(detail.get("type")))
         last = self._details[-1] if self._details else None
         if last is None or field is None or not _continues(last, detail):
@@ -35,6 +41,8 @@ class ReasoningDetails:
         for key, value in detail.items():
             if key not in (field, "signature") and last.get(key) is None:
                 last[key] = value
+        self._field = field or ""
+        self._name = _name(detail)
         return _sign(last, detail)
 
     def content(self) -> Content:
@@ -44,15 +52,21 @@ class ReasoningDetails:
 
     def begins_another(self, details: list[JsonObject]) -> bool:
         """Whether the text among `details` belongs to another thought than the one collected here."""
-        if not self._details:
-            return False
-        index = self._details[-1].get("index")
-        return any(
-            detail_text(detail)
-            and isinstance(other := detail.get("index"), int)
-            and index is not None
-            and other != index
-            for detail in details
+        index = self._details[-1].get("index") if self._details else None
+        for detail in details:
+            other = detail.get("index")
+            if other != index and isinstance(other, int) and index is not None and detail_text(detail):
+                return True
+        return False
+
+    def _is_more_text(self, detail: JsonObject) -> bool:
+        """Whether a fragment has the name of the last one, and nothing but text."""
+        return (
+            bool(self._parts)
+            and _name(detail) == self._name
+            and detail.keys() <= {self._field, *_NAMING_FIELDS}
+            and isinstance(detail.get(self._field), str)
+            and not self._details[-1].get("signature")
         )
 
     def _join(self) -> None:
@@ -64,8 +78,8 @@ class ReasoningDetails:
 
 
 def readable_details(value: list[Any]) -> list[JsonObject]:
-    """The details that say something. Raises MalformedEvent for absurd nesting."""
-    return [kept(item) for item in value if is_object(item) and _says_something(item)]
+    """The details that say something."""
+    return [item for item in value if is_object(item) and _says_something(item)]
 
 
 def detail_text(detail: JsonObject) -> str:
@@ -76,9 +90,9 @@ def detail_text(detail: JsonObject) -> str:
 
 
 def _says_something(detail: JsonObject) -> bool:
-    return not all(
-        is_blank(item) for key, item in detail.items() if key not in ("type", "format", "index", "id")
-    )
+    if detail.get("text") or detail.get("data") or detail.get("signature"):
+        return True
+    return any(not is_blank(detail[key]) for key in detail.keys() - _NAMING_FIELDS)
 
 
 def _continues(last: JsonObject, detail: JsonObject) -> bool:
@@ -97,3 +111,7 @@ def _sign(last: JsonObject, detail: JsonObject) -> str:
         return ""
     last["signature"] = signature
     return signature if str(detail.get("format", "")).startswith(_SIGNED_BY_ANTHROPIC) else ""
+
+
+def _name(detail: JsonObject) -> tuple[Any, ...]:
+    return detail.get("type"), detail.get("index"), detail.get("id"), detail.get("format")

@@ -28,7 +28,7 @@ _TEXT_FIELDS: dict[str, DeltaEvent] = {
     "reasoning_content": ThinkingDelta,
     "reasoning": ThinkingDelta,
 }
-_PADDING = re.compile(rb',"(?:obfuscation|p)":"[A-Za-z0-9]*"\}\Z')
+_PADDING = re.compile(rb',"(?:obfuscation|p)":"[A-Za-z0-9]+"\}\Z')
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _PROBE = "\x01probe"
 _PROBE_JSON = rb'"\u0001probe"'
@@ -54,7 +54,7 @@ class Template:
         """Append the events of block `index` that `frames` from `position` on stand for, as far as they are plain;
         return the place of the first that is not."""
         before, after, event, padded = self._before, self._after, self._event, self._padded
-        start = len(before)
+        start, length_after = len(before), len(after)
         stop = -len(after)
         place = position
         for place in range(position, len(frames)):
@@ -63,7 +63,7 @@ class Template:
                 break
             if padded:
                 stop = payload.find(after, start)
-                if stop < 0 or not _is_padding(payload[stop + len(after) :]):
+                if stop < 0 or not (payload[stop + length_after : -2].isalnum() and payload.endswith(b'"}')):
                     break
             elif not payload.endswith(after):
                 break
@@ -133,7 +133,3 @@ def _is_between(before: bytes, after: bytes, chunk: Chunk, text: str) -> bool:
         return False
     setattr(found[0], found[1], text)
     return probe == chunk
-
-
-def _is_padding(tail: bytes) -> bool:
-    return tail.endswith(b'"}') and (len(tail) == 2 or tail[:-2].isalnum())

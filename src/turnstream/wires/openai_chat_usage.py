@@ -7,6 +7,8 @@ from typing import Any
 from turnstream.core.usage import Usage
 from turnstream.wires.openai_chat_chunks import JsonObject, is_object
 
+_ABSURD = 2**53
+
 
 def read_usage(raw: JsonObject) -> Usage:
     """`input_tokens` is the provider's prompt_tokens, those read from its cache among them (they are not always
@@ -59,9 +61,8 @@ def _part(raw: JsonObject, *names: str) -> JsonObject:
 
 
 def _first_count(*values: Any) -> int | None:
+    """The first that is a number of tokens; what no column could hold is none."""
     for value in values:
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _ABSURD:
             return int(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
     return None

@@ -75,11 +75,11 @@ def bring_up_to_date(path: Path) -> None:
 
 
 def _unusable(path: Path, error: Exception) -> StoreError:
-    return StoreError(
-        f"{path} cannot be used as a database ({describe_failure(error)}): "
-        "give the path of a new file, or of a database that turnstream made",
-        retryable=False,
-    )
+    why = describe_failure(error)
+    remedy = "give the path of a new file, or of a database that turnstream made"
+    if "locked" in why:
+        remedy = "another program holds it; close that one and try again"
+    return StoreError(f"{path} cannot be used as a database ({why}): {remedy}", retryable=False)
 
 
 def _current_revision(connection: Connection) -> str | None:

@@ -3,7 +3,7 @@
 from turnstream.store.operations.chats import CreateChat, DeleteChat, UpdateChat
 from turnstream.store.operations.content import AppendJournal, SaveAnnotations, SaveBlock
 from turnstream.store.operations.progress import FinishTurn, MarkStreaming, TakeOver
-from turnstream.store.operations.start import StartedTurns, StartTurns, WithdrawTurns
+from turnstream.store.operations.start import StartedTurns, StartTurns
 
 __all__ = [
     "AppendJournal",
@@ -17,5 +17,4 @@ __all__ = [
     "StartedTurns",
     "TakeOver",
     "UpdateChat",
-    "WithdrawTurns",
 ]

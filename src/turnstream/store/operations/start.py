@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import Conflict, NotFound
 from turnstream.store.base import Operation, StoredBlock, Turn
 from turnstream.store.operations.chats import require_chat
 from turnstream.store.operations.content import insert_blocks
-from turnstream.store.operations.fencing import turn_states
 from turnstream.store.rows import turn_from_row, turn_values
 from turnstream.store.schema import chats, idempotency, turns
 
@@ -27,8 +26,6 @@ _PREVIOUS = select(turns.c.role, turns.c.status).where(
 _TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
 _INSERT_TURN = insert(turns)
 _INSERT_KEY = insert(idempotency)
-_DELETE_KEY = delete(idempotency).where(idempotency.c.assistant_turn_id == bindparam("turn_id"))
-_DELETE_TURNS = delete(turns).where(turns.c.id.in_(bindparam("turn_ids", expanding=True)))
 _TOUCH_CHAT = update(chats).where(chats.c.id == bindparam("touched"))
 
 
@@ -113,21 +110,6 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
                 },
             )
         connection.execute(_TOUCH_CHAT, {"touched": assistant.chat_id, "updated_at": assistant.created_at})
-
-
-class WithdrawTurns(Operation[None], frozen=True, kw_only=True):
-    """Take back turns that were begun for a caller who did not live to hear of it, or was told that it failed: the
-    pending turn `turn_id`, the user's turn before it, and their idempotency key. Nothing happens when they are not
-    there, or the pending turn is none any more."""
-
-    user_turn_id: str | None
-
-    def apply(self, connection: Connection) -> None:
-        state = turn_states(connection, [self.turn_id]).get(self.turn_id)
-        if state is None or state.status != "pending":
-            return
-        connection.execute(_DELETE_KEY, {"turn_id": self.turn_id})
-        connection.execute(_DELETE_TURNS, {"turn_ids": [self.turn_id, self.user_turn_id]})
 
 
 def _turn(connection: Connection, turn_id: str) -> Turn:

@@ -1,0 +1,152 @@
+"""The server in a process of its own, as `turnstream serve` runs it, for clients on real sockets.
+
+Requests say who they are in `X-User`, so that tests can be several people. Two routes are the tests' own:
+`POST /paced` starts a turn whose every delta holds the time at which it was made, `GET /inspection` tells what the
+process holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+from fastapi import FastAPI
+from starlette.requests import Request
+
+from turnstream.config import EngineSettings, ServerSettings
+from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, StreamEvent, TextDelta
+from turnstream.engine import VERSION, Engine
+from turnstream.errors import Unauthorized
+from turnstream.server.application import build_application
+from turnstream.server.auth import Principal
+from turnstream.server.running import address_of, bind, loop_factory, run_application
+
+START_SECONDS = 20.0
+END_SECONDS = 10.0
+MAX_BODY = 64 * 1024
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["psutil", "turnstream.engine", "turnstream.server.running", "uvloop"])
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """How a server is run; its log goes beside the database."""
+
+    database: Path
+    engine: EngineSettings = field(default_factory=lambda: EngineSettings(heartbeat=0.2))
+
+
+def by_header(request: Request) -> Principal:
+    user = request.headers.get("x-user", "alice")
+    if user == "nobody":
+        raise Unauthorized("nobody may not")
+    return Principal(user, {"from": user})
+
+
+def run_server(plan: ServerPlan, ready: Connection) -> None:
+    """Serve until a signal; tell `ready` the port."""
+    descriptor = os.open(f"{plan.database}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    logging.basicConfig(level=logging.INFO)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(serve(plan, ready))
+
+
+async def serve(plan: ServerPlan, ready: Connection) -> None:
+    engine = Engine(
+        f"sqlite:///{plan.database}",
+        settings=plan.engine,
+        authenticate=by_header,
+        server=ServerSettings(max_body_bytes=MAX_BODY),
+    )
+    async with engine:
+        bound = bind("127.0.0.1", 0)
+        application = build_application(engine.router(), version=VERSION)
+        add_own_routes(application, engine)
+        await run_application(
+            application,
+            bound,
+            drain=engine.drain,
+            grace=0.0,
+            on_listening=lambda: ready.send(int(address_of(bound, "127.0.0.1").rpartition(":")[2])),
+        )
+
+
+def add_own_routes(application: FastAPI, engine: Engine) -> None:
+    @application.post("/paced")
+    async def paced(events: int, pace: float, size: int) -> dict[str, str]:
+        return {"id": (await engine.start(timed(events, pace, size), owner="alice")).id}
+
+    @application.get("/inspection")
+    async def inspection() -> dict[str, int]:
+        streams = engine._keep_alive.streams
+        return {
+            "streams": len(streams),
+            "stalled": sum(stream.sending_since is not None for stream in streams),
+            "resident": psutil.Process().memory_info().rss,
+            "active": engine.active_turns,
+        }
+
+
+async def timed(events: int, pace: float, size: int) -> AsyncIterator[StreamEvent]:
+    """Deltas of about `size` bytes, `pace` seconds apart, each beginning with the machine's monotonic time."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    yield ContentBlockStart(0, "text")
+    for _ in range(events):
+        due += pace
+        await asyncio.sleep(due - loop.time())
+        yield TextDelta(0, f"<{time.monotonic():.6f}>".ljust(size, "."))
+    yield ContentBlockStop(0)
+
+
+class ServerProcess:
+    """A server that runs inside the context manager; leaving it sends SIGTERM, and checks that it ends well."""
+
+    def __init__(self, plan: ServerPlan, target: Callable[[Any, Connection], None] = run_server) -> None:
+        self._receiver, self._sender = _context.Pipe(duplex=False)
+        self._process = _context.Process(target=target, args=(plan, self._sender), daemon=True)
+        self._log = Path(f"{plan.database}.log")
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        self._sender.close()
+        try:
+            if not self._receiver.poll(START_SECONDS):
+                raise TimeoutError("the server did not start")
+            self.port = self._receiver.recv()
+        except BaseException:
+            self._process.kill()
+            self._process.join()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGTERM)
+        self._process.join(END_SECONDS)
+        ended = self._process.exitcode
+        if ended is None:
+            self._process.kill()
+            self._process.join()
+        self._receiver.close()
+        assert ended == 0, f"the server ended with {ended}; its log: {self.log()[-3000:]}"
+
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")

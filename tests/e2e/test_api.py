@@ -1,0 +1,253 @@
+"""The HTTP API, as a client on a socket meets it (requirements A1 to A4, D2, D7, K4)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.e2e.live import Answer, Client, Watcher, read_chunks, read_head
+
+from turnstream.core.identifiers import is_id, new_id
+
+HELLO = [{"block_type": "text", "text_content": "hello"}]
+QUICK = "sim/echo:pace=0"
+SLOW = "sim/story:events=2000,pace=0.01"
+SILENT = "sim/story:events=20,pace=0.001,fault=silence,after=8"
+
+
+async def new_chat(client: Client) -> str:
+    return (await client.call("POST", "/chats")).json["id"]
+
+
+async def post_turn(client: Client, chat: str, *, key: str | None = None, **fields: Any) -> Answer:
+    headers = {"Idempotency-Key": key} if key is not None else None
+    body = {"turn_blocks": HELLO, "model": QUICK, **fields}
+    return await client.call("POST", f"/chats/{chat}/turns", body, headers)
+
+
+async def finished(client: Client, turn_id: str) -> dict[str, Any]:
+    await Watcher(client, turn_id).watch_to_the_end()
+    return (await client.call("GET", f"/turns/{turn_id}")).json
+
+
+@pytest.mark.requirement("A1")
+async def test_chats_are_made_listed_renamed_and_deleted(client: Client) -> None:
+    made = await client.call("POST", "/chats", {"title": "one", "metadata": {"a": 1}})
+    assert made.status == 201
+    chat = made.json
+    assert is_id(chat["id"])
+    assert (await client.call("GET", f"/chats/{chat['id']}")).json == chat
+    renamed = await client.call("PATCH", f"/chats/{chat['id']}", {"title": "two"})
+    assert (renamed.json["title"], renamed.json["metadata"]) == ("two", {"a": 1})
+    others = [await new_chat(client) for _ in range(3)]
+    first = (await client.call("GET", "/chats?limit=2")).json
+    second = (await client.call("GET", f"/chats?limit=2&before={first['next']}")).json
+    assert [c["id"] for c in first["chats"] + second["chats"]] == [*reversed(others), chat["id"]]
+    assert second["next"] is None
+    turn = (await post_turn(client, chat["id"])).json["assistant_turn"]["id"]
+    assert (await client.call("DELETE", f"/chats/{chat['id']}")).status == 204
+    for path in (
+        f"/chats/{chat['id']}",
+        f"/turns/{turn}",
+        f"/turns/{turn}/stream",
+        f"/chats/{chat['id']}/turns",
+    ):
+        assert (await client.call("GET", path)).status == 404
+
+
+@pytest.mark.requirement("A1")
+@pytest.mark.requirement("A3")
+async def test_a_turn_is_stored_and_running_before_the_answer(client: Client) -> None:
+    chat = await new_chat(client)
+    answer = await post_turn(
+        client, chat, model=SLOW, metadata={"page": 1}, system="be brief", params={"top_k": 3}
+    )
+    assert answer.status == 201
+    started = answer.json
+    user, assistant = started["user_turn"], started["assistant_turn"]
+    assert (user["role"], user["status"], assistant["status"]) == ("user", "complete", "pending")
+    assert user["blocks"][0]["text_content"] == "hello"
+    assert started["stream_url"] == f"/api/turns/{assistant['id']}/stream"
+    listed = (await client.call("GET", f"/chats/{chat}/turns")).json["turns"]
+    assert [turn["id"] for turn in listed] == [user["id"], assistant["id"]]
+    watcher = Watcher(client, assistant["id"])
+    await watcher.watch(events=5)
+    read = (await client.call("GET", f"/turns/{assistant['id']}")).json
+    assert (read["status"], read["metadata"], read["system"]) == ("streaming", {"page": 1}, "be brief")
+    blocks = (await client.call("GET", f"/turns/{assistant['id']}/blocks")).json
+    assert (blocks["status"], blocks["current_block_index"], blocks["blocks"]) == ("streaming", 0, [])
+    stopped = await client.call("POST", f"/turns/{assistant['id']}/interrupt")
+    assert stopped.json["status"] == "cancelled"
+
+
+@pytest.mark.requirement("A1")
+async def test_a_conversation_goes_on_with_what_was_said(client: Client) -> None:
+    chat = await new_chat(client)
+    first = (await post_turn(client, chat, system="s")).json["assistant_turn"]["id"]
+    assert (await finished(client, first))["status"] == "complete"
+    body = {"turn_blocks": HELLO, "prev_turn_id": first}
+    second = (await client.call("POST", f"/chats/{chat}/turns", body)).json
+    turn = await finished(client, second["assistant_turn"]["id"])
+    assert (turn["model"], turn["system"], turn["status"]) == (QUICK, "s", "complete")
+    assert turn["prev_turn_id"] == second["user_turn"]["id"]
+    assert second["user_turn"]["prev_turn_id"] == first
+
+
+@pytest.mark.requirement("A2")
+@pytest.mark.requirement("O1")
+async def test_the_stream_has_its_headers_and_beats_before_the_first_token(client: Client) -> None:
+    turn_id = await client.start("hi", model="sim/echo:first=30")
+    reader, writer = await client.open("GET", f"/turns/{turn_id}/stream")
+    async with asyncio.timeout(10):
+        status, headers = await read_head(reader)
+        assert status == 200
+        assert headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert headers["cache-control"] == "no-cache, no-transform"
+        assert headers["x-accel-buffering"] == "no"
+        beats = 0
+        async for chunk in read_chunks(reader, headers):
+            beats += chunk.startswith(b": ")
+            if beats == 2:
+                break
+    writer.close()
+    assert (await client.call("POST", f"/turns/{turn_id}/interrupt")).json["status"] == "cancelled"
+
+
+@pytest.mark.requirement("A1")
+@pytest.mark.requirement("A5")
+async def test_a_post_may_answer_with_the_stream_itself(client: Client) -> None:
+    chat = await new_chat(client)
+    body = {"turn_blocks": HELLO, "model": "sim/thinking:pace=0.001"}
+    answer = await client.call("POST", f"/chats/{chat}/turns?stream=true", body)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    names = [line[7:].decode() for line in answer.body.split(b"\n") if line.startswith(b"event: ")]
+    assert (names[0], names[-1]) == ("turn_start", "turn_complete")
+    assert names.count("block_start") == names.count("block_stop") == 2
+    assert "block_catchup" not in names
+    turns = (await client.call("GET", f"/chats/{chat}/turns")).json["turns"]
+    assert all(turn["id"].encode() in answer.body.split(b"\n\n")[0] for turn in turns)
+
+
+@pytest.mark.requirement("A1")
+async def test_an_idempotency_key_starts_one_turn(client: Client) -> None:
+    chat = await new_chat(client)
+    answers = await asyncio.gather(*(post_turn(client, chat, key="k", model=SLOW) for _ in range(8)))
+    ids = {(a.json["user_turn"]["id"], a.json["assistant_turn"]["id"]) for a in answers}
+    assert len(ids) == 1
+    assert {answer.status for answer in answers} == {201}
+    other = await post_turn(client, chat, key="k", model=QUICK)
+    assert (other.status, other.json["error"]["code"]) == (409, "idempotency_mismatch")
+    assert len((await client.call("GET", f"/chats/{chat}/turns")).json["turns"]) == 2
+    [(_, turn_id)] = ids
+    await client.call("POST", f"/turns/{turn_id}/interrupt")
+    again = await post_turn(client, chat, key="k", model=SLOW)
+    assert again.json["assistant_turn"]["status"] == "cancelled"
+
+
+@pytest.mark.requirement("A4")
+@pytest.mark.requirement("D2")
+async def test_an_interrupt_tells_the_true_end_and_may_be_repeated(client: Client) -> None:
+    turn_id = await client.start("hi", model=SILENT)
+    watcher = Watcher(client, turn_id)
+    while not watcher.fold.blocks:
+        await watcher.watch(events=1)
+    first = (await client.call("POST", f"/turns/{turn_id}/interrupt")).json
+    second = (await client.call("POST", f"/turns/{turn_id}/interrupt")).json
+    assert first == second
+    assert (first["status"], first["turn_id"]) == ("cancelled", turn_id)
+    assert first["partial_block"]["partial"] is True
+    await watcher.watch_to_the_end()
+    assert watcher.terminal_events() == ["turn_cancelled"]
+    assert watcher.blocks == await client.stored(turn_id)
+    done = await client.start("hi", model=QUICK)
+    await finished(client, done)
+    assert (await client.call("POST", f"/turns/{done}/interrupt")).json["status"] == "complete"
+    assert (await client.call("POST", f"/turns/{new_id()}/interrupt")).status == 404
+
+
+@pytest.mark.requirement("D7")
+async def test_one_terminal_event_then_the_end_then_204(client: Client) -> None:
+    turn_id = await client.start("hi", model="sim/echo:pace=0.001")
+    watcher = Watcher(client, turn_id)
+    await watcher.watch()
+    assert watcher.terminal_events() == ["turn_complete"]
+    assert await watcher.watch() == 204
+    assert await watcher.watch(query=True) == 204
+
+
+BAD_BODIES = [
+    b"",
+    b"{",
+    b"[]",
+    b"\xff\xfe",
+    b'{"turn_blocks": []}',
+    b'{"turn_blocks": [{"block_type": "text"}]}',
+    b'{"turn_blocks": [{"block_type": "text", "text_content": "  "}]}',
+    b'{"turn_blocks": [{"block_type": "tool_use", "content": {}}]}',
+    b'{"turn_blocks": [{"block_type": "image", "content": {}}]}',
+    b'{"turn_blocks": [{"block_type": "tool_result", "content": {"tool_use_id": 3}}]}',
+    b'{"turn_blocks": [{"block_type": "text", "text_content": "x"}], "role": "assistant"}',
+    b'{"turn_blocks": [{"block_type": "text", "text_content": "x"}], "prev_turn_id": "x"}',
+    b'{"turn_blocks": [{"block_type": "text", "text_content": "x"}], "model": "nonsense"}',
+    b'{"turn_blocks": [{"block_type": "text", "text_content": "x"}], "model": "nobody/knows"}',
+    b'{"turn_blocks": [{"block_type": "text", "text_content": "x"}], "surprise": 1}',
+    b'{"turn_blocks": [{"block_type": "text", "text_content": "\\ud800"}]}',
+]
+
+
+@pytest.mark.requirement("K4")
+@pytest.mark.requirement("A1")
+@pytest.mark.parametrize("body", BAD_BODIES)
+async def test_a_bad_body_is_refused_and_nothing_is_made(client: Client, body: bytes) -> None:
+    chat = await new_chat(client)
+    answer = await client.call("POST", f"/chats/{chat}/turns", body)
+    assert answer.status == 400, answer
+    assert set(answer.json["error"]) == {"code", "message"}
+    assert (await client.call("GET", f"/chats/{chat}/turns")).json["turns"] == []
+
+
+@pytest.mark.requirement("K4")
+async def test_what_is_too_large_wrong_or_unknown_is_refused_as_json(client: Client) -> None:
+    chat = await new_chat(client)
+    large = {"turn_blocks": [{"block_type": "text", "text_content": "x" * 100_000}]}
+    cases = [
+        await client.call("POST", f"/chats/{chat}/turns", large),
+        await client.call("PUT", "/chats"),
+        await client.call("GET", "/nothing/here"),
+        await client.call("POST", f"/chats/{new_id()}/turns", {"turn_blocks": HELLO}),
+        await post_turn(client, chat, prev_turn_id=new_id()),
+        await post_turn(client, chat, key="k" * 300),
+        await client.call("GET", "/chats?limit=0"),
+        await client.call("GET", "/chats?before=x"),
+    ]
+    assert [case.status for case in cases] == [413, 405, 404, 404, 404, 400, 400, 400]
+    assert all(set(case.json["error"]) == {"code", "message"} for case in cases)
+    assert (await client.call("GET", f"/chats/{chat}/turns")).json["turns"] == []
+
+
+@pytest.mark.requirement("A1")
+async def test_answering_to_a_turn_that_is_being_written_is_a_conflict(client: Client) -> None:
+    chat = await new_chat(client)
+    turn_id = (await post_turn(client, chat, model=SLOW)).json["assistant_turn"]["id"]
+    answer = await post_turn(client, chat, prev_turn_id=turn_id)
+    assert (answer.status, answer.json["error"]["code"]) == (409, "turn_active")
+    await client.call("POST", f"/turns/{turn_id}/interrupt")
+    assert (await post_turn(client, chat, prev_turn_id=turn_id)).status == 201
+
+
+async def test_health_models_and_reference(client: Client) -> None:
+    root = Client(client.port, prefix="")
+    assert (await root.call("GET", "/healthz")).json["status"] == "ok"
+    assert (await root.call("GET", "/docs")).status == 200
+    paths = (await root.call("GET", "/openapi.json")).json["paths"]
+    assert "/api/chats/{chat_id}/turns" in paths
+    models = (await client.call("GET", "/models")).json
+    assert [model["id"] for model in models if model["default"]] == ["sim/demo"]
+
+
+@pytest.mark.requirement("K3")
+async def test_only_this_machine_by_its_own_name_is_local(client: Client) -> None:
+    rebound = await client.call("GET", "/chats", headers={"Host": "evil.example"})
+    assert (rebound.status, rebound.json["error"]["code"]) == (401, "unauthorized")

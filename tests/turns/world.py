@@ -1,0 +1,252 @@
+"""Everything below the HTTP routes, on a real SQLite file: what the engine puts together, with deadlines for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Connection, event
+from tests.turnlog.watching import Client
+
+from turnstream.core.blocks import Block
+from turnstream.core.cursor import parse_cursor
+from turnstream.core.identifiers import new_id
+from turnstream.dialects.native import NativeEncoder
+from turnstream.providers.catalog import Catalog
+from turnstream.store.base import Operation, StoredBlock
+from turnstream.store.queries import AllBlocks
+from turnstream.store.sql import SqlStore
+from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.subscription import Subscription
+from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRequest, TurnState
+from turnstream.turns.ending import StopCause
+from turnstream.turns.executor import Executor
+from turnstream.turns.journal import JournalKeeper
+from turnstream.turns.recovery import recover_all
+from turnstream.turns.registry import Registry
+from turnstream.turns.source import ForeignSource, SourceEvent, TurnSource
+from turnstream.turns.watching import Watching
+
+SECONDS = 15.0
+OWNER = "local"
+Result = TypeVar("Result")
+Batch = Sequence[SourceEvent]
+
+
+class RecordingStore(SqlStore):
+    """The real store; it remembers when each write was asked for, and may be told to wait before or after one."""
+
+    def __init__(self, url: str, **limits: Any) -> None:
+        super().__init__(url, **limits)
+        self.writes: list[tuple[float, Operation[Any]]] = []
+        self.before: Callable[[Operation[Any]], Awaitable[None]] | None = None
+        self.after: Callable[[Operation[Any]], Awaitable[None]] | None = None
+
+    async def write(self, operation: Operation[Result]) -> Result:
+        self.writes.append((asyncio.get_running_loop().time(), operation))
+        if self.before is not None:
+            await self.before(operation)
+        answer = await super().write(operation)
+        if self.after is not None:
+            await self.after(operation)
+        return answer
+
+    def times_of(self, kind: type[Operation[Any]]) -> list[float]:
+        return [at for at, operation in self.writes if isinstance(operation, kind)]
+
+
+class World:
+    """One process's worth of turns. Leaving it ends them; `crash` leaves it as SIGKILL does."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        store_timeout: float = 5.0,
+        ring_limit: int = 64 * 1024,
+        debug: bool = False,
+        **limits: Any,
+    ) -> None:
+        self.path = path
+        self.store = RecordingStore(f"sqlite:///{path}", write_timeout=store_timeout)
+        self.registry = Registry(self.store, **limits)
+        self.catalog = Catalog({}, environ={})
+        self.commands = Commands(
+            self.store, self.registry, self.catalog, NativeEncoder, ExecutorOptions(ring_limit, debug)
+        )
+        self.watching = Watching(self.store, self.registry, NativeEncoder)
+        self.journal = JournalKeeper(self.store, self.registry.journal_segments)
+        self.recovered = 0
+
+    async def __aenter__(self) -> Self:
+        await self.store.open()
+        self.recovered = await recover_all(self.store)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with asyncio.timeout(SECONDS):
+            await self.registry.stop_all()
+            await self.catalog.close()
+            await self.store.close()
+
+    async def crash(self) -> None:
+        """Let go of everything without a last word: what is in the file is all that is left."""
+        tasks = [executor.task for executor in self.registry._active.values() if executor.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks) if tasks else None
+        await self.store.close()
+
+    async def chat(self, owner: str = OWNER) -> str:
+        return (await self.commands.create_chat(owner)).id
+
+    async def ask(self, text: str, *, chat_id: str | None = None, **options: Any) -> Started:
+        chat_id = chat_id or await self.chat()
+        request = TurnRequest(chat_id=chat_id, blocks=(Block(0, "text", text),), **options)
+        return await self.commands.send(OWNER, request)
+
+    async def start(self, source: TurnSource, **options: Any) -> Executor:
+        request = TurnRequest(chat_id=options.pop("chat_id", None) or await self.chat(), **options)
+        started = await self.commands.start(OWNER, request, source)
+        return self.executor(started.assistant_turn.id)
+
+    async def start_foreign(self, events: AsyncIterator[Any], **options: Any) -> Executor:
+        return await self.start(ForeignSource(events), **options)
+
+    def executor(self, turn_id: str) -> Executor:
+        executor = self.registry.get(turn_id)
+        assert executor is not None
+        return executor
+
+    async def state(self, turn_id: str) -> TurnState:
+        return await self.commands.state(OWNER, turn_id)
+
+    async def ended(self, turn_id: str) -> TurnState:
+        async with asyncio.timeout(SECONDS):
+            await self.commands.ended(turn_id)
+        return await self.state(turn_id)
+
+    async def stored(self, turn_id: str) -> list[StoredBlock]:
+        """What the file holds, whatever the process believes."""
+        return await self.store.read(AllBlocks(turn_id=turn_id))
+
+    async def watch(self, turn_id: str, cursor: str | None = None) -> Subscription:
+        after = parse_cursor(cursor) if cursor is not None else None
+        return await self.watching.subscribe(OWNER, turn_id, after=after)
+
+    async def watched(self, turn_id: str, client: Client | None = None) -> Client:
+        """A client at the turn's end; one that is given resumes from where it is."""
+        client = client or Client()
+        subscription = await self.watch(turn_id, client.reconnect())
+        async with asyncio.timeout(SECONDS):
+            while (data := await subscription.next()) is not None:
+                client.receive(data)
+        return client
+
+
+class Feed:
+    """A foreign stream that says what the test tells it to, when it tells it to."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+        self._items: asyncio.Queue[Batch | BaseException | None] = asyncio.Queue()
+        self._wants_more = asyncio.Event()
+
+    def put(self, *events: SourceEvent) -> None:
+        self._items.put_nowait(events)
+
+    async def say(self, *events: SourceEvent) -> None:
+        """Returns when all is taken in, as far as the executor can without waiting, and it asks for more."""
+        self._wants_more.clear()
+        self._items.put_nowait(events)
+        async with asyncio.timeout(SECONDS):
+            await self._wants_more.wait()
+
+    def end(self, error: BaseException | None = None) -> None:
+        self._items.put_nowait(error)
+
+    async def events(self) -> AsyncIterator[Batch]:
+        try:
+            while True:
+                if self._items.empty():
+                    self._wants_more.set()
+                item = await self._items.get()
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            self.closed.set()
+
+
+@contextmanager
+def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program that holds the database's write lock."""
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+class FullDisk:
+    """Makes the database of a store full: no page more than it has."""
+
+    def __init__(self, store: SqlStore) -> None:
+        assert store._writer is not None
+        self.full = False
+        event.listen(store._writer._engine, "begin", self._limit)
+
+    def _limit(self, connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        (pages,) = driver.execute("PRAGMA page_count").fetchone()
+        driver.execute(f"PRAGMA max_page_count = {pages if self.full else 1 << 30}").fetchone()
+
+
+async def ticks(count: int) -> None:
+    """Let other tasks of the loop run, so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def logged(executor: Executor, condition: Callable[[TurnLog], bool]) -> None:
+    """Wait until the turn's log is so."""
+    async with asyncio.timeout(SECONDS):
+        while not condition(executor.log):
+            waiter = asyncio.get_running_loop().create_future()
+            executor.log.add_waiter(waiter)
+            await waiter
+
+
+async def shows_text(executor: Executor) -> None:
+    """Wait until the open block has some."""
+    await logged(executor, lambda log: log.open_block is not None and log.open_block.length > 0)
+
+
+def stop_of(executor: Executor) -> asyncio.Event:
+    """An event that is set once the executor has been asked to stop."""
+    asked = asyncio.Event()
+    stop = executor.stop
+
+    def stop_and_tell(cause: StopCause) -> None:
+        stop(cause)
+        asked.set()
+
+    executor.stop = stop_and_tell  # type: ignore[method-assign]
+    return asked
+
+
+def unknown_id() -> str:
+    return new_id()
