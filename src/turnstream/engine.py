@@ -216,7 +216,10 @@ class Engine:
         starts, if not with a catch-up. Raises NotFound, Unauthorized."""
         principal = principal or await self._context.principal(request)
         subscription = await self._watching.subscribe(
-            principal.owner, turn_id, after=asked_cursor(request) or beginning, from_block=asked_block(request)
+            principal.owner,
+            turn_id,
+            after=asked_cursor(request) or beginning,
+            from_block=asked_block(request),
         )
         return (
             Response(status_code=204)

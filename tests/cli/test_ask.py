@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+
 from tests.cli.cutting_proxy import CuttingProxy
 from tests.cli.programs import Program, listening, run
-
 from turnstream.core.stream_events import TextDelta
 from turnstream.engine import Engine
 from turnstream.simulator.script import story

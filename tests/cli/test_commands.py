@@ -8,8 +8,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.cli.programs import Program, listening, run
 
+from tests.cli.programs import Program, listening, run
 from turnstream.cli.main import COMMANDS, build_parser
 from turnstream.store.migrations import NEWEST
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.programs import run
 
+from tests.cli.programs import run
 from turnstream.core.blocks import Block, Message
 from turnstream.simulator.actions import Send
 from turnstream.simulator.playback import play

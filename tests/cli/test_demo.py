@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.cli.programs import Ended, Program
 from tests.cli.test_decode import event_lines, recorded
-
 from turnstream.cli.demo_upstream import made_recording
 
 DEMO = "turnstream.cli.demo"

@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from tests.cli.programs import Program, listening, run
 
+from tests.cli.programs import Program, listening, run
 from turnstream.core.sse import SseDecoder
 from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.simulator.options import SCRIPT_NAMES

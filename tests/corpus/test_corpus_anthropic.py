@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+
 from tests.corpus.recordings import (
     SHORT,
     Recording,
@@ -15,7 +16,6 @@ from tests.corpus.recordings import (
     recordings,
     single_bytes,
 )
-
 from turnstream.wires import WIRES
 from turnstream.wires.recording import decode_pieces, decode_recording
 

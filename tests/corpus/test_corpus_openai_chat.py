@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+
 from tests.corpus.recordings import (
     Recording,
     every_cut,
@@ -14,7 +15,6 @@ from tests.corpus.recordings import (
     recordings,
     single_bytes,
 )
-
 from turnstream.core.stream_events import Metadata, StreamEvent, StreamNotice
 from turnstream.wires import WIRES
 from turnstream.wires.recording import decode_pieces, decode_recording

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from tests.faults.processes import RunningProcess, simulator
 
 

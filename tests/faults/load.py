@@ -11,7 +11,6 @@ from typing import Any
 from uuid import uuid4
 
 from tests.faults.watching import GONE, Api, Frame, Watcher, shown_text, stored_blocks
-
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import TextDelta
 from turnstream.simulator import texts

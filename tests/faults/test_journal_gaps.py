@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.turnlog.watching import Client
 from tests.turns.world import Feed, World
-
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import TextDelta
 from turnstream.errors import StoreError

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
+
 from tests.faults.load import MODELS, Account, Conversation, WatchedTurn, verify_after_crash
 from tests.faults.processes import NotStarted, RunningProcess, server
 from tests.faults.server_process import KillPoint, Moment, ServerPlan
 from tests.faults.watching import Api, Frame, stored_blocks
-
 from turnstream.config import EngineSettings, ProviderSettings
 
 logger = logging.getLogger(__name__)

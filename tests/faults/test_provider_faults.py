@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 from aiohttp import web
+
 from tests.faults.processes import RunningProcess, server, simulator
 from tests.faults.server_process import ServerPlan
 from tests.faults.watching import Api, Watcher, stored_blocks
-
 from turnstream.config import EngineSettings, ProviderSettings, Timeouts
 from turnstream.simulator import texts
 from turnstream.simulator.server import SimulatorServer

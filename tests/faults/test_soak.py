@@ -10,10 +10,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from tests.faults.processes import server
 from tests.faults.server_process import ServerPlan
 from tests.faults.watching import Api, Watcher, stored_blocks
-
 from turnstream.config import EngineSettings
 
 logger = logging.getLogger(__name__)

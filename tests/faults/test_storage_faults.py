@@ -13,10 +13,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from tests.faults.processes import server
 from tests.faults.server_process import ServerPlan
 from tests.faults.watching import Api, Watcher, shown_text, stored_blocks
-
 from turnstream.config import EngineSettings
 from turnstream.simulator import texts
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+
 from tests.faults.watching import Api, Watcher, stored_blocks
 
 START_SECONDS = 30.0

@@ -10,7 +10,6 @@ import os
 import sys
 
 from tests.store.samples import running_turn, save
-
 from turnstream.store.base import Turn
 from turnstream.store.sql import SqlStore
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.store.samples import DEADLINE, running_turn, save
 
+from tests.store.samples import DEADLINE, running_turn, save
 from turnstream.errors import ConfigurationError, StoreError, StoreLocked
 from turnstream.store.connections import database_path
 from turnstream.store.lock import WriterLock

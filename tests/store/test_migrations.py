@@ -13,8 +13,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
-from tests.store.samples import running_turn, save
 
+from tests.store.samples import running_turn, save
 from turnstream.errors import StoreError
 from turnstream.store.migrations import NEWEST, database_revision, upgrade_database
 from turnstream.store.queries import AllBlocks

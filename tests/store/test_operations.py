@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from tests.store.samples import (
     OWNER,
     STRANGER,
@@ -21,7 +22,6 @@ from tests.store.samples import (
     save,
     stored_chat,
 )
-
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import next_generation_seq
 from turnstream.core.identifiers import new_id

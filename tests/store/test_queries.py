@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select, text
+
 from tests.store.samples import (
     DEADLINE,
     OWNER,
@@ -26,7 +27,6 @@ from tests.store.samples import (
     save,
     stored_chat,
 )
-
 from turnstream.core.blocks import BLOCK_TYPES, Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.usage import Usage

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Connection, event
+
 from tests.store.samples import (
     DEADLINE,
     Hold,
@@ -29,7 +30,6 @@ from tests.store.samples import (
     running_turn,
     save,
 )
-
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.errors import Conflict, Fenced, NotFound, StoreError

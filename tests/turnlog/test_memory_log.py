@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from tests.turnlog.scripted import START, new_log
 from tests.turnlog.watching import Client, Frame
-
 from turnstream.core.accumulator import OpenBlock
 from turnstream.core.cursor import Cursor, first_generation
 from turnstream.core.turn_events import (

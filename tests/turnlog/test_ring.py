@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tests.turnlog.scripted import TURN_ID
 from tests.turnlog.watching import Client
-
 from turnstream.core.turn_events import BlockDelta, BlockStart, BlockStop, Data, TurnEvent
 from turnstream.dialects.native import NativeEncoder
 from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring

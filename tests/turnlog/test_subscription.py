@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from tests.turnlog.scripted import (
     START,
     TURN_ID,
@@ -19,7 +20,6 @@ from tests.turnlog.scripted import (
     turn_row,
 )
 from tests.turnlog.watching import Client
-
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import SEQ_STRIDE, Cursor, first_generation
 from turnstream.core.identifiers import new_id

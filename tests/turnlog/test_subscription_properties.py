@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tests.turnlog.scripted import ListArchive, ScriptedTurn, Ticks, new_log
 from tests.turnlog.watching import Client, Knowledge
-
 from turnstream.core.cursor import parse_cursor
 from turnstream.core.stream_events import (
     ContentBlockStart,

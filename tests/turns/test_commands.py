@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.turns.world import OWNER, SECONDS, Feed, World, unknown_id
 
+from tests.turns.world import OWNER, SECONDS, Feed, World, unknown_id
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import TextDelta
 from turnstream.errors import AuthenticationFailed, Conflict, InvalidRequest, NotFound

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.turnlog.watching import Client
 from tests.turns.world import OWNER, SECONDS, Feed, World, shows_text, stop_of, write_lock
-
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import (
     ContentBlockStart,

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 import pytest
+
 from tests.turnlog.watching import Client
 from tests.turns.world import OWNER, SECONDS, World, ticks
-
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+
 from tests.turnlog.watching import Client
 from tests.turns.world import OWNER, Feed, World, write_lock
-
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import (
     ContentBlockStart,

@@ -8,9 +8,9 @@ import weakref
 from pathlib import Path
 
 import pytest
+
 from tests.turnlog.watching import Client
 from tests.turns.world import OWNER, SECONDS, Feed, World
-
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, TextDelta
 from turnstream.errors import NotFound, Unavailable
 from turnstream.turns import registry as registry_module

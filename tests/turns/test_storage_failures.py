@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.turns.world import OWNER, SECONDS, Feed, FullDisk, World, unknown_id, write_lock
 
+from tests.turns.world import OWNER, SECONDS, Feed, FullDisk, World, unknown_id, write_lock
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, TextDelta
 from turnstream.core.turn_events import Data

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, event
-from tests.turnlog.watching import Client
 
+from tests.turnlog.watching import Client
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import parse_cursor
 from turnstream.core.identifiers import new_id

@@ -981,7 +981,8 @@ texts = st.one_of(
             b'"\\ude00"',
             b"null",
             b'"a","content":"b"',
-            b'"\\u0001probe"',
+            b'"another"',
+            b'"other"',
             b'""',
         ]
     ),
@@ -1079,3 +1080,11 @@ def test_what_a_vendor_adds_to_a_call_goes_with_it() -> None:
 
 def test_a_call_that_is_in_no_list() -> None:
     assert blocks(chunk({"tool_calls": call(0, "a", "f", "{}")}), FINISH) == [("f", "a", "{}")]
+
+
+@pytest.mark.parametrize("text_of_it", ["another", "other", "content"])
+def test_the_short_cut_is_not_learnt_at_another_field_of_the_same_name(text_of_it: str) -> None:
+    repeated = b'{"id":"c","choices":[{"index":0,"message":{"content":"%b"},"delta":{"content":"%b"}}]}'
+    sent = [repeated % (text_of_it.encode(), text_of_it.encode()), repeated % (b"more", b"more")]
+    events = WIRE.decoder().feed(b"".join(map(frame, sent)))
+    assert [event.text for event in events if isinstance(event, TextDelta)] == [text_of_it, "more"]

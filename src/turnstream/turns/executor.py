@@ -59,7 +59,7 @@ SOURCE_CLOSE_TIMEOUT = 5.0
 _BREATH_EVERY = 8
 """Batches after which a source that always has more lets other tasks run."""
 _LASTING = (Notice, Source)
-_OWN_EVENTS = (Data, Notice, Source, StepStart, StepStop, ToolProgress)
+_OWN_EVENTS = frozenset({Data, Notice, Source, StepStart, StepStop, ToolProgress})
 
 Value = TypeVar("Value")
 
@@ -237,7 +237,10 @@ class Executor:
             self.last_progress = loop.time()
             if self._marked is None:
                 self._mark_streaming()
-            await self._absorb(events)
+            if _OWN_EVENTS.isdisjoint(map(type, events)):
+                await self._advance(cast("Sequence[StreamEvent]", events))
+            else:
+                await self._absorb(events)
             count += 1
             if count % _BREATH_EVERY == 0:
                 await asyncio.sleep(0)
@@ -274,14 +277,14 @@ class Executor:
                 self.task.uncancel()
 
     async def _absorb(self, events: Sequence[object]) -> None:
-        """Take one batch from the source; the rare events that are not the model's are shown in their place."""
+        """Take one batch with events that are not the model's: they are shown in their place."""
         start = 0
         for place, event in enumerate(events):
-            if isinstance(event, _OWN_EVENTS):
+            if type(event) in _OWN_EVENTS:
                 await self._advance(cast("Sequence[StreamEvent]", events[start:place]))
-                await self._show_own(event)
+                await self._show_own(cast("TurnEvent", event))
                 start = place + 1
-        await self._advance(cast("Sequence[StreamEvent]", events[start:] if start else events))
+        await self._advance(cast("Sequence[StreamEvent]", events[start:]))
 
     async def _advance(self, events: Sequence[StreamEvent]) -> None:
         """Fold, show, and store each block as it closes (B1, B2)."""

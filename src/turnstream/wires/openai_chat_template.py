@@ -30,8 +30,6 @@ _TEXT_FIELDS: dict[str, DeltaEvent] = {
 }
 _PADDING = re.compile(rb',"(?:obfuscation|p)":"[A-Za-z0-9]+"\}\Z')
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_PROBE = "\x01probe"
-_PROBE_JSON = rb'"\u0001probe"'
 
 _decode_string = msgspec.json.Decoder(str).decode
 
@@ -124,12 +122,13 @@ def _only_string(chunk: Chunk) -> tuple[Delta | FunctionDelta, str, DeltaEvent] 
 
 def _is_between(before: bytes, after: bytes, chunk: Chunk, text: str) -> bool:
     """Whether another string between `before` and `after` changes the one string of the chunk, and nothing else."""
+    other = "another" if text != "another" else "other"
     try:
-        probe = decode_typed(before + _PROBE_JSON + after)
+        probe = decode_typed(b'%b"%b"%b' % (before, other.encode(), after))
     except (ValueError, RecursionError):
         return False
     found = _only_string(probe)
-    if found is None or getattr(found[0], found[1]) != _PROBE:
+    if found is None or getattr(found[0], found[1]) != other:
         return False
     setattr(found[0], found[1], text)
     return probe == chunk

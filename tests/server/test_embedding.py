@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.e2e.live import Client, Watcher, serving
+
+from tests.server.live import Client, Watcher, serving
 
 ADA = {"X-Token": "secret-of-ada"}
 BOB = {"X-Token": "secret-of-bob"}

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.live import Answer, Client, Watcher, read_chunks, read_head
 
+from tests.server.live import Answer, Client, Watcher, read_chunks, read_head, serving
+from turnstream.config import EngineSettings, ServerSettings
 from turnstream.core.identifiers import is_id, new_id
+from turnstream.engine import Engine
 
 HELLO = [{"block_type": "text", "text_content": "hello"}]
 QUICK = "sim/echo:pace=0"
 SLOW = "sim/story:events=2000,pace=0.01"
 SILENT = "sim/story:events=20,pace=0.001,fault=silence,after=8"
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    """A client of a fresh server, whose heartbeat is quick."""
+    engine = Engine(
+        f"sqlite:///{tmp_path}/turns.sqlite",
+        settings=EngineSettings(heartbeat=0.4),
+        server=ServerSettings(max_body_bytes=100_000),
+    )
+    async with serving(engine.application()) as port:
+        yield Client(port)
 
 
 async def new_chat(client: Client) -> str:
@@ -251,3 +267,52 @@ async def test_health_models_and_reference(client: Client) -> None:
 async def test_only_this_machine_by_its_own_name_is_local(client: Client) -> None:
     rebound = await client.call("GET", "/chats", headers={"Host": "evil.example"})
     assert (rebound.status, rebound.json["error"]["code"]) == (401, "unauthorized")
+
+
+@pytest.mark.requirement("C3")
+@pytest.mark.parametrize("cursor", ["1-1", "0-0", "999999999999-9999999999999999", "ahead"])
+async def test_a_cursor_of_elsewhere_gets_a_whole_snapshot(client: Client, cursor: str) -> None:
+    turn_id = await client.start("tell", model="sim/thinking:pace=0,seed=2")
+    first = Watcher(client, turn_id)
+    await first.watch_to_the_end()
+    if cursor == "ahead":
+        generation, seq = first.ids[-1].split("-")
+        cursor = f"{generation}-{int(seq) + 1}"
+    watcher = Watcher(client, turn_id)
+    watcher.ids.append(cursor)
+    await watcher.watch()
+    assert watcher.names[0] == "turn_start"
+    assert watcher.blocks == await client.stored(turn_id)
+    assert watcher.ended
+
+
+@pytest.mark.requirement("C2")
+async def test_from_block_leaves_out_what_the_client_has(client: Client) -> None:
+    turn_id = await client.start("tell", model="sim/thinking:pace=0,seed=2")
+    await Watcher(client, turn_id).watch_to_the_end()
+    stored = await client.stored(turn_id)
+    body = (await client.call("GET", f"/turns/{turn_id}/stream?from_block=1")).body
+    assert body.count(b"event: block_catchup\n") == len(stored) - 1
+    assert b'"block_index":0' not in body
+
+
+@pytest.mark.requirement("A6")
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        (f"/turns/{new_id()}/stream", 404, "not_found"),
+        ("/turns/nonsense/stream", 400, "invalid_id"),
+        ("/turns/0198c0de-0000-4000-8000-000000000000/stream", 400, "invalid_id"),
+    ],
+)
+async def test_no_such_turn(client: Client, path: str, status: int, code: str) -> None:
+    answer = await client.call("GET", path)
+    assert (answer.status, answer.json["error"]["code"]) == (status, code)
+
+
+@pytest.mark.requirement("C3")
+async def test_what_is_no_cursor_is_refused(client: Client) -> None:
+    turn_id = await client.start("tell", model=QUICK)
+    for cursor in ("x", "1", "1-", "-1", "1-2-3", "01-2", "1.5-2", "%D9%A1-2", "1-2%20"):
+        answer = await client.call("GET", f"/turns/{turn_id}/stream?after={cursor}")
+        assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_cursor")
