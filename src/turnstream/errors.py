@@ -4,7 +4,7 @@
     ├── ConfigurationError        the settings cannot work; the message names the remedy
     ├── RequestError              the caller's request cannot be served (an HTTP 4xx)
     │   ├── InvalidRequest 400    ├── Unauthorized 401   ├── NotFound 404
-    │   ├── Conflict 409          └── TooLarge 413
+    │   ├── RequestTimeout 408    ├── Conflict 409       └── TooLarge 413
     ├── Unavailable 503           try again later: draining, or too much at once
     ├── ProviderError             a model call failed
     │   ├── AuthenticationFailed  ├── PermissionDenied   ├── ModelNotFound
@@ -64,6 +64,12 @@ class Unauthorized(RequestError):
 class NotFound(RequestError):
     code = "not_found"
     status = 404
+
+
+class RequestTimeout(RequestError):
+    code = "request_timeout"
+    status = 408
+    retryable = True
 
 
 class Conflict(RequestError):

@@ -56,7 +56,7 @@ async def test_cut_at_random_bytes_again_and_again(server: ServerProcess) -> Non
 
     async def cut_often(watcher: Watcher, draw: random.Random) -> None:
         while not watcher.ended and watcher.connections < 12:
-            await watcher.watch(limit=draw.randint(1, 9000), query=draw.random() < 0.5)
+            await watcher.watch(limit=draw.randint(1, 4000), query=draw.random() < 0.5)
         while not watcher.ended:
             await watcher.watch()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from tests.faults.watching import GONE, Api, Frame, Watcher, shown_text, stored_blocks
+from tests.faults.watching import GONE, Api, Frame, Watcher, shown_text, stored_blocks, text_of
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import TextDelta
 from turnstream.simulator import texts
@@ -160,11 +160,7 @@ def first_lost(watcher: Watcher, stored: list[Block]) -> Frame | None:
     length = 0
     for frame in watcher.frames:
         if frame.data.get("block_index") == index:
-            if frame.name == "block_catchup":
-                length = len(frame.data.get("accumulated_text") or frame.data.get("input_partial") or "")
-            elif frame.name == "block_delta":
-                delta = frame.data["delta"]
-                length += len(delta.get("text") or delta.get("partial_json") or "")
+            length = len(text_of(frame)) + (length if frame.name == "block_delta" else 0)
             if length > kept:
                 return frame
     raise AssertionError("seen text without a frame")

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.load import MODELS, Account, Conversation, WatchedTurn, verify_after_crash
 from tests.faults.processes import NotStarted, RunningProcess, server
 from tests.faults.server_process import KillPoint, Moment, ServerPlan
-from tests.faults.watching import Api, Frame, stored_blocks
+from tests.faults.watching import Api, Frame, stored_blocks, text_of
 from turnstream.config import EngineSettings, ProviderSettings
 
 logger = logging.getLogger(__name__)
@@ -34,20 +34,20 @@ class AtMoment(NamedTuple):
     seconds: float
 
 
-class AtDelta(NamedTuple):
-    """Kill when clients have received so many deltas, all together: a block is open then."""
+class AtText(NamedTuple):
+    """Kill when clients have received so many characters, all together: blocks are open then."""
 
-    count: int
+    characters: int
 
 
 class InRecovery(NamedTuple):
-    """Kill at a delta, then again while the restarted server ends a turn that it found."""
+    """Kill as AtText, then again while the restarted server ends a turn that it found."""
 
-    count: int
+    characters: int
     point: KillPoint
 
 
-Kill = KillPoint | AtMoment | AtDelta | InRecovery
+Kill = KillPoint | AtMoment | AtText | InRecovery
 
 
 def kills(group: int) -> list[list[Kill]]:
@@ -60,16 +60,16 @@ def kills(group: int) -> list[list[Kill]]:
     return [
         [
             KillPoint("StartTurns", moments[group % 3], draw.randint(1, CONVERSATIONS)),
-            AtDelta(draw.randint(1, 50)),
+            AtText(draw.randint(1, 600)),
             KillPoint("SaveBlock", "after", draw.randint(1, 3)),
             KillPoint(*ends[group % 3], draw.randint(1, 2)),
             AtMoment(draw.uniform(0.0, LONGEST_TURN)),
         ],
         [
             KillPoint("StartTurns", moments[(group + 1) % 3], draw.randint(1, CONVERSATIONS)),
-            AtDelta(draw.randint(50, 250)),
+            AtText(draw.randint(600, 2500)),
             KillPoint("SaveBlock", ("after", "within", "before")[group % 3], draw.randint(1, 3)),
-            InRecovery(draw.randint(1, 100), KillPoint("TakeOver", moments[group % 3])),
+            InRecovery(draw.randint(1, 1500), KillPoint("TakeOver", moments[group % 3])),
             AtMoment(draw.uniform(0.0, LONGEST_TURN)),
         ],
     ]
@@ -120,8 +120,6 @@ class Crashes:
                 assert account.kept_unacknowledged, "the turn was durable before its POST was answered"
             case KillPoint("SaveBlock", "after"):
                 assert account.stored_unseen, "the block was stored before its stop was shown"
-            case AtDelta():
-                assert account.open_at_death
             case _:
                 pass
 
@@ -134,12 +132,12 @@ class Crashes:
             WatchedTurn(conversation, self._draw.choice(("messages", "completions")), script)
             for conversation, script in zip(self.conversations, scripts, strict=True)
         ]
-        deltas = 0
+        characters = 0
 
         def on_frame(frame: Frame) -> None:
-            nonlocal deltas
-            deltas += frame.name == "block_delta"
-            if isinstance(kill, AtDelta | InRecovery) and deltas == kill.count:
+            nonlocal characters
+            characters += len(text_of(frame))
+            if isinstance(kill, AtText | InRecovery) and characters >= kill.characters:
                 process.kill_now()
 
         if isinstance(kill, AtMoment):
@@ -147,6 +145,8 @@ class Crashes:
         async with asyncio.TaskGroup() as group:
             for turn in turns:
                 group.create_task(turn.run(api, self._draw, on_frame))
+        if not isinstance(kill, KillPoint):
+            process.kill_now()  # the turns ended first
         assert await process.ended() == -signal.SIGKILL
         return turns
 
@@ -220,6 +220,7 @@ async def test_nothing_shown_is_lost_silently(
     async with asyncio.TaskGroup() as tasks:
         found = [tasks.create_task(live_through(number, lives)) for number, lives in enumerate(kills(group))]
     accounts = [account for task in found for account in task.result()]
+    assert sum(account.open_at_death > 0 for account in accounts) >= 2, "kills inside an open block"
     lost = sorted(stretch for account in accounts for stretch in account.lost)
     logger.info(
         "%d kills; %d watchers resumed, %d of them told of text that is gone; longest lost: %s",

@@ -161,6 +161,18 @@ class Api:
         return watcher
 
 
+def text_of(frame: Frame) -> str:
+    """The text, or the tool call's arguments, that a frame brings."""
+    delta = frame.data.get("delta", {})
+    brought = (
+        frame.data.get("accumulated_text"),
+        frame.data.get("input_partial"),
+        delta.get("text"),
+        delta.get("partial_json"),
+    )
+    return next((text for text in brought if text), "")
+
+
 def stored_blocks(turn: dict[str, Any]) -> list[Block]:
     """The blocks of a turn as the API gives them."""
     return [

@@ -13,6 +13,7 @@ from tests.server.live import Answer, Client, Watcher, read_chunks, read_head, s
 from turnstream.config import EngineSettings, ServerSettings
 from turnstream.core.identifiers import is_id, new_id
 from turnstream.engine import Engine
+from turnstream.server import routing
 
 HELLO = [{"block_type": "text", "text_content": "hello"}]
 QUICK = "sim/echo:pace=0"
@@ -316,3 +317,15 @@ async def test_what_is_no_cursor_is_refused(client: Client) -> None:
     for cursor in ("x", "1", "1-", "-1", "1-2-3", "01-2", "1.5-2", "%D9%A1-2", "1-2%20"):
         answer = await client.call("GET", f"/turns/{turn_id}/stream?after={cursor}")
         assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_cursor")
+
+
+@pytest.mark.requirement("K4")
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "BODY_SECONDS", 0.2)
+    reader, writer = await client.open("POST", "/chats", headers={"Content-Length": "100"})
+    async with asyncio.timeout(10):
+        status, _ = await read_head(reader)
+    writer.close()
+    assert status == 408

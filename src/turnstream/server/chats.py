@@ -6,7 +6,6 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query
-from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,8 +15,7 @@ from turnstream.server.views import ChatBody, ChatChange, ChatList, ChatView, Mo
 from turnstream.store.queries import GetChat, ListChats, ListTurns
 
 
-def chat_routes(context: ServerContext, route_class: type[APIRoute]) -> APIRouter:
-    router = APIRouter(route_class=route_class)
+def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     commands, store = context.commands, context.commands.store
 
     @router.post("/chats", status_code=201, summary="Make a chat")
@@ -72,8 +70,6 @@ def chat_routes(context: ServerContext, route_class: type[APIRoute]) -> APIRoute
     async def list_models(request: Request) -> list[ModelView]:
         await context.principal(request)
         return [ModelView(**msgspec.structs.asdict(model)) for model in commands.catalog.models()]
-
-    return router
 
 
 def _position(before: str | None) -> tuple[int, str] | None:

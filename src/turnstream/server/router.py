@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 from fastapi.params import Depends
 
-from turnstream.server.chats import chat_routes
+from turnstream.server.chats import add_chat_routes
 from turnstream.server.context import ServerContext
 from turnstream.server.routing import limited_route
-from turnstream.server.turns import turn_routes
+from turnstream.server.turns import add_turn_routes
 
 
 def build_router(context: ServerContext, *, prefix: str, dependencies: Sequence[Depends] = ()) -> APIRouter:
-    """The engine's routes under `prefix`, each guarded by `dependencies`."""
-    router = APIRouter(prefix=prefix, dependencies=list(dependencies), tags=["turnstream"])
-    route_class = limited_route(context.max_body_bytes)
-    router.include_router(chat_routes(context, route_class))
-    router.include_router(turn_routes(context, route_class))
+    """The engine's routes under `prefix`, each guarded by `dependencies`.
+
+    One router holds them all: the framework matches the routes of a router within a router twice, at every level.
+    """
+    router = APIRouter(
+        prefix=prefix,
+        dependencies=list(dependencies),
+        tags=["turnstream"],
+        route_class=limited_route(context.max_body_bytes),
+    )
+    add_turn_routes(router, context)
+    add_chat_routes(router, context)
     return router

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine
@@ -12,7 +13,10 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from turnstream.errors import InvalidRequest, StoreError, TooLarge, TurnstreamError
+from turnstream.errors import InvalidRequest, RequestTimeout, StoreError, TooLarge, TurnstreamError
+
+BODY_SECONDS = 30.0
+"""How long the body of a request may take to arrive."""
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +84,13 @@ async def _read_body(request: Request, limit: int) -> None:
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise too_large
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise RequestTimeout(f"the request body did not arrive within {BODY_SECONDS:.0f} s") from None
     _check_text(body)
     request._body = bytes(body)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

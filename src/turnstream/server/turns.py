@@ -7,7 +7,6 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -24,8 +23,7 @@ _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def turn_routes(context: ServerContext, route_class: type[APIRoute]) -> APIRouter:
-    router = APIRouter(route_class=route_class)
+def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     commands = context.commands
 
     @router.post(
@@ -81,8 +79,6 @@ def turn_routes(context: ServerContext, route_class: type[APIRoute]) -> APIRoute
         if subscription.at_end:
             return Response(status_code=204)
         return EventStreamResponse(subscription, context.keep_alive)
-
-    return router
 
 
 def _turn_request(

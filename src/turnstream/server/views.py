@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from turnstream.core.blocks import Block, BlockType
 from turnstream.errors import InvalidRequest
@@ -13,6 +14,26 @@ from turnstream.turns.clock import iso_timestamp
 from turnstream.turns.commands import Started, TurnState
 
 MAX_METADATA = 16 * 1024
+"""Bytes of the JSON that a caller may attach to a chat or a turn."""
+
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Python's parser takes numbers that JSON does not have (NaN, 1e400): they would come back as something else."""
+    try:
+        json.dumps(value, allow_nan=False).encode()
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    return value
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) > MAX_METADATA:
+        raise ValueError(f"is larger than {MAX_METADATA} bytes")
+    return value
+
+
+JsonObject: TypeAlias = Annotated[dict[str, Any], AfterValidator(_as_json)]
+Metadata: TypeAlias = Annotated[JsonObject, AfterValidator(_small)]
 
 
 class _Body(BaseModel):
@@ -21,12 +42,12 @@ class _Body(BaseModel):
 
 class ChatBody(_Body):
     title: str | None = Field(default=None, max_length=500)
-    metadata: dict[str, Any] = Field(default={})
+    metadata: Metadata = Field(default={})
 
 
 class ChatChange(_Body):
     title: str | None = Field(default=None, max_length=500)
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
 
 
 class UserBlock(_Body):
@@ -35,7 +56,7 @@ class UserBlock(_Body):
 
     block_type: Literal["text", "image", "tool_result", "reference", "partial_reference"]
     text_content: str | None = None
-    content: dict[str, Any] | None = None
+    content: JsonObject | None = None
 
     def to_block(self, sequence: int) -> Block:
         """Raises InvalidRequest when what this type of block needs is missing."""
@@ -43,7 +64,7 @@ class UserBlock(_Body):
         match self.block_type:
             case "text" if not (self.text_content or "").strip():
                 raise InvalidRequest(f"turn_blocks[{sequence}]: a text block needs text_content")
-            case "image" if "url" not in content and not {"media_type", "data"} <= content.keys():
+            case "image" if not _has_texts(content, "url") and not _has_texts(content, "media_type", "data"):
                 raise InvalidRequest(
                     f"turn_blocks[{sequence}]: an image needs content {{media_type, data}} or {{url}}"
                 )
@@ -53,14 +74,18 @@ class UserBlock(_Body):
                 return Block(sequence, self.block_type, self.text_content, self.content)
 
 
+def _has_texts(content: dict[str, Any], *names: str) -> bool:
+    return all(isinstance(content.get(name), str) for name in names)
+
+
 class TurnBody(_Body):
     turn_blocks: list[UserBlock] = Field(min_length=1, max_length=1000)
     role: Literal["user"] = "user"
     prev_turn_id: str | None = None
     model: str | None = Field(default=None, max_length=300)
     system: str | None = None
-    params: dict[str, Any] | None = None
-    metadata: dict[str, Any] = Field(default={})
+    params: JsonObject | None = None
+    metadata: Metadata = Field(default={})
 
 
 class ChatView(BaseModel):

@@ -32,6 +32,8 @@ from turnstream.turns.registry import Registry
 from turnstream.turns.source import ModelSource, TurnSource
 from turnstream.wires.base import ModelRequest
 
+MAX_KNOWN_CHATS = 10_000
+
 EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
 
 
@@ -90,12 +92,16 @@ class Commands:
         self.catalog = catalog
         self._encoder = encoder
         self._options = options or ExecutorOptions()
+        self._chats: dict[str, str] = {}
+        """Owners of chats that are known to exist, those seen last."""
 
     async def create_chat(
         self, owner: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
     ) -> Chat:
         now = now_microseconds()
-        return await self.store.write(CreateChat(chat=Chat(new_id(), owner, title, metadata or {}, now, now)))
+        chat = await self.store.write(CreateChat(chat=Chat(new_id(), owner, title, metadata or {}, now, now)))
+        self._remember_chat(owner, chat.id)
+        return chat
 
     async def update_chat(
         self,
@@ -119,6 +125,7 @@ class Commands:
             await executor.ended.wait()
         for turn_id in await self.store.write(DeleteChat(owner=owner, chat_id=chat_id)):
             self.registry.forget(turn_id)
+        self._chats.pop(chat_id, None)
 
     async def send(self, owner: str, request: TurnRequest) -> Started:
         """Add a user turn and start the model's answer to it (A1).
@@ -131,7 +138,7 @@ class Commands:
             return replayed
         if not request.blocks:
             raise InvalidRequest("turn_blocks is empty: a user turn needs at least one block")
-        await self.store.read(GetChat(owner=owner, chat_id=request.chat_id))
+        await self._require_chat(owner, request.chat_id)
         path = await self._path(owner, request)
         request = _inheriting(request, path)
         target = request.model or self.catalog.default_model
@@ -146,7 +153,7 @@ class Commands:
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> Started:
         """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""
         self.registry.admit()
-        await self.store.read(GetChat(owner=owner, chat_id=request.chat_id))
+        await self._require_chat(owner, request.chat_id)
         return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
@@ -179,6 +186,18 @@ class Commands:
         """Return when a turn that is written here has ended."""
         if (executor := self.registry.get(turn_id)) is not None:
             await executor.ended.wait()
+
+    async def _require_chat(self, owner: str, chat_id: str) -> None:
+        """Raises NotFound unless the chat is the owner's. One seen before is not looked for again: chats go only by
+        `delete_chat`, and the write that starts a turn looks in any case."""
+        if self._chats.get(chat_id) != owner:
+            await self.store.read(GetChat(owner=owner, chat_id=chat_id))
+            self._remember_chat(owner, chat_id)
+
+    def _remember_chat(self, owner: str, chat_id: str) -> None:
+        if len(self._chats) >= MAX_KNOWN_CHATS:
+            del self._chats[next(iter(self._chats))]
+        self._chats[chat_id] = owner
 
     async def _replayed(self, owner: str, request: TurnRequest) -> Started | None:
         """The turns of an earlier request with the same idempotency key. Raises Conflict when it was another."""

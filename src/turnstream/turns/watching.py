@@ -45,9 +45,13 @@ class Watching:
         self, owner: str, turn_id: str, *, after: Cursor | None = None, from_block: int = 0
     ) -> Subscription:
         """Watch a turn from a cursor on, or from the beginning. Raises NotFound, StoreError."""
-        turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
         executor = self._registry.get(turn_id)
-        log = executor.log if executor is not None else await self._log_of_rows(turn)
+        if executor is not None and executor.log.head and executor.turn.owner == owner:
+            log = executor.log  # a turn that has begun here needs no look at the store
+        else:
+            turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
+            executor = self._registry.get(turn_id)
+            log = executor.log if executor is not None else await self._log_of_rows(turn)
         return Subscription(log, StoreArchive(self._store, turn_id), after=after, from_block=from_block)
 
     async def _log_of_rows(self, turn: Turn) -> TurnLog:

@@ -6,7 +6,7 @@ decoded in full. What begins and ends with them differs from that event in what 
 one JSON string, it means what that event meant, with this string. Everything else is decoded in full, which also ends
 the template's life: so it is never used in another state of the message than that in which it was learnt.
 
-Measured on events of 290 bytes, framing aside: 0.4 µs, against 1.7 in full.
+Measured on events of 280 bytes, framing aside: 0.6 µs an event, against 2.9 in full.
 """
 
 from __future__ import annotations
