@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnstream.core.accumulator import Accumulator, SharedAccumulator, Statistics, catchup_of, merge_content
+from turnstream.core.accumulator import Accumulator, Statistics
 from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.open_block import catchup_of, merge_content
+from turnstream.core.shared_accumulator import SharedAccumulator
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,

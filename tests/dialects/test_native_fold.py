@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnstream.core.accumulator import Accumulator, catchup_of
+from turnstream.core.accumulator import Accumulator
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
+from turnstream.core.open_block import catchup_of
 from turnstream.core.sse import SseDecoder
 from turnstream.core.stream_events import (
     ContentBlockStart,

@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from turnstream.server.running import address_of, bind, loop_factory, run_applic
 START_SECONDS = 20.0
 END_SECONDS = 10.0
 MAX_BODY = 64 * 1024
+SEND_BUFFER = 64 * 1024
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["psutil", "turnstream.engine", "turnstream.server.running", "uvloop"])
@@ -74,6 +76,8 @@ async def serve(plan: ServerPlan, ready: Connection) -> None:
     )
     async with engine:
         bound = bind("127.0.0.1", 0)
+        for listener in bound:  # the kernel would take megabytes of what a stalled client does not read
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         application = build_application(engine.router(), version=VERSION)
         add_own_routes(application, engine)
         await run_application(
@@ -87,8 +91,8 @@ async def serve(plan: ServerPlan, ready: Connection) -> None:
 
 def add_own_routes(application: FastAPI, engine: Engine) -> None:
     @application.post("/paced")
-    async def paced(events: int, pace: float, size: int) -> dict[str, str]:
-        return {"id": (await engine.start(timed(events, pace, size), owner="alice")).id}
+    async def paced(events: int, pace: float, delay: float, head: int) -> dict[str, str]:
+        return {"id": (await engine.start(timed(events, pace, delay, head), owner="alice")).id}
 
     @application.get("/inspection")
     async def inspection() -> dict[str, int]:
@@ -101,15 +105,17 @@ def add_own_routes(application: FastAPI, engine: Engine) -> None:
         }
 
 
-async def timed(events: int, pace: float, size: int) -> AsyncIterator[StreamEvent]:
-    """Deltas of about `size` bytes, `pace` seconds apart, each beginning with the machine's monotonic time."""
+async def timed(events: int, pace: float, delay: float, head: int) -> AsyncIterator[StreamEvent]:
+    """At once a text of `head` characters; after `delay` seconds so many deltas, `pace` seconds apart, each of which is
+    the machine's monotonic time as it is made."""
     loop = asyncio.get_running_loop()
-    due = loop.time()
+    due = loop.time() + delay
     yield ContentBlockStart(0, "text")
+    yield TextDelta(0, "x" * head)
     for _ in range(events):
-        due += pace
         await asyncio.sleep(due - loop.time())
-        yield TextDelta(0, f"<{time.monotonic():.6f}>".ljust(size, "."))
+        due += pace
+        yield TextDelta(0, f"<{time.monotonic():.6f}>")
     yield ContentBlockStop(0)
 
 

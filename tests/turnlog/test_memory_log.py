@@ -8,8 +8,8 @@ import pytest
 
 from tests.turnlog.scripted import START, new_log
 from tests.turnlog.watching import Client, Frame
-from turnstream.core.accumulator import OpenBlock
 from turnstream.core.cursor import Cursor, first_generation
+from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import (
     BlockDelta,
     BlockStart,

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from turnstream.core.accumulator import OpenBlock
 from turnstream.core.blocks import Block
+from turnstream.core.open_block import OpenBlock
 from turnstream.core.sse import SseDecoder
 from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
 

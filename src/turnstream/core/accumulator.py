@@ -17,7 +17,6 @@ here, at every moment.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, assert_never
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple, assert_never
 import msgspec
 
 from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.open_block import OpenBlock, events_so_far, flush_carry, mend_surrogates
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -41,11 +41,8 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.turn_events import (
-    BlockCatchup,
     BlockDelta,
-    BlockStart,
     BlockStop,
     DeltaField,
     Notice,
@@ -82,90 +79,6 @@ class Statistics(NamedTuple):
         )
 
 
-class OpenBlock:
-    """A block that is still growing. `length` counts the characters of its text, or of its input JSON."""
-
-    __slots__ = (
-        "_signature",
-        "block_type",
-        "carry",
-        "content",
-        "field",
-        "implicit",
-        "index",
-        "length",
-        "parts",
-        "sequence",
-        "stopped",
-    )
-
-    def __init__(
-        self,
-        sequence: int,
-        index: int,
-        block_type: BlockType,
-        content: Content | None,
-        *,
-        implicit: bool = False,
-    ) -> None:
-        self.sequence = sequence
-        self.index = index
-        self.block_type: BlockType = block_type
-        self.content: Content = dict(content) if content else {}
-        self.implicit = implicit
-        self.field: DeltaField = "partial_json" if block_type == "tool_use" else "text"
-        self.length = 0
-        self.stopped = False
-        self.carry = ""
-        self.parts: list[str] = []
-        self._signature: list[str] = []
-
-    def append(self, text: str) -> None:
-        self.parts.append(text)
-        self.length += len(text)
-
-    def sign(self, signature: str) -> None:
-        self._signature.append(signature)
-
-    def merge(self, content: Content) -> None:
-        merge_content(self.content, content)
-
-    def text(self, start: int = 0) -> str:
-        """What has grown so far, from character `start` on."""
-        if len(self.parts) > 1:
-            self.parts = ["".join(self.parts)]
-        whole = self.parts[0] if self.parts else ""
-        return whole[start:] if start else whole
-
-    @property
-    def signature(self) -> str:
-        return "".join(self._signature)
-
-    def shown_content(self) -> Content | None:
-        """`content` with the signature so far: what a catch-up shows of an open block."""
-        if self._signature:
-            return {**self.content, "signature": self.signature}
-        return dict(self.content) if self.content else None
-
-    def catchup(self) -> BlockCatchup:
-        """Everything of the open block so far."""
-        return catchup_of(
-            Block(self.sequence, self.block_type, self.text(), self.shown_content()), complete=False
-        )
-
-    def start_event(self) -> BlockStart:
-        return BlockStart(self.sequence, self.block_type, dict(self.content) if self.content else None)
-
-    def finish(self, *, partial: bool = False) -> Block:
-        text = self.text()
-        content = self.shown_content()
-        if self.block_type == "tool_use":
-            content = finish_tool_use(content or {}, text)
-            return Block(self.sequence, "tool_use", None, content, partial)
-        has_text = bool(text) or self.block_type in ("text", "thinking")
-        return Block(self.sequence, self.block_type, text if has_text else None, content, partial)
-
-
 def _check_content(content: Content) -> int:
     """Content is shown and stored as JSON: the bytes it takes. Raises MalformedEvent for what cannot be written so."""
     try:
@@ -174,24 +87,6 @@ def _check_content(content: Content) -> int:
         raise MalformedEvent(
             f"a block's content cannot be written as JSON: {error}", retryable=False
         ) from None
-
-
-def merge_content(content: Content, addition: Content) -> None:
-    """Merge a content delta in place: lists are extended, other values replaced."""
-    for key, value in addition.items():
-        old = content.get(key)
-        content[key] = [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
-
-
-def catchup_of(block: Block, *, complete: bool = True) -> BlockCatchup:
-    """The catch-up event that carries all of `block`."""
-    content = block.content
-    if block.block_type != "tool_use":
-        return BlockCatchup(
-            block.sequence, block.block_type, complete, block.text_content, None, content, block.partial
-        )
-    input_json = (content or {}).get("input_json", "") if complete else block.text_content
-    return BlockCatchup(block.sequence, "tool_use", complete, None, input_json, content, block.partial)
 
 
 class CutBlock(NamedTuple):
@@ -292,7 +187,7 @@ class Accumulator:
             events.append(BlockStop(block.sequence, block.block_type, block.partial))
         for waiting in self._waiting:
             start = len(events)
-            events.extend(_events_so_far(waiting))
+            events.extend(events_so_far(waiting))
             block = self._finish_cut(waiting, events)
             cuts.append(CutBlock(block, start, len(events)))
             events.append(BlockStop(block.sequence, block.block_type, block.partial))
@@ -305,7 +200,7 @@ class Accumulator:
     @staticmethod
     def _finish_cut(block: OpenBlock, events: list[TurnEvent]) -> Block:
         if block.carry:
-            _flush_carry(block)
+            flush_carry(block)
             events.append(BlockDelta(block.sequence, block.block_type, block.field, "\ufffd"))
         return block.finish(partial=not block.stopped)
 
@@ -329,7 +224,7 @@ class Accumulator:
         if block is None or block.block_type not in _TAKERS[kind]:
             block = self._open_implicitly(index, _IMPLIED[kind])
         if block.carry or not text.isascii():
-            text = _mend_surrogates(block, text)
+            text = mend_surrogates(block, text)
         self._chunks += end - position
         if text:
             block.parts.append(text)
@@ -415,7 +310,7 @@ class Accumulator:
         del self._open[block.index]
         block.stopped = True
         if block.carry:
-            _flush_carry(block)
+            flush_carry(block)
             self._show_delta(block, block.field, "\ufffd")
         if block is self.shown:
             self.finished = block.finish()
@@ -425,95 +320,10 @@ class Accumulator:
             return
         block = self._waiting.popleft()
         self.shown = block
-        self._changes.extend(_events_so_far(block))
+        self._changes.extend(events_so_far(block))
         if block.stopped:
             self.finished = block.finish()
 
     def _show_delta(self, block: OpenBlock, field: DeltaField, value: Any) -> None:
         if block is self.shown:
             self._changes.append(BlockDelta(block.sequence, block.block_type, field, value))
-
-
-class SharedAccumulator(Accumulator):
-    """An accumulator that several threads may feed: each call holds its lock (B6).
-
-    Feeding threads use `feed`. The steps of the class above are for one reader: taken by several, one's would fall
-    between another's.
-    """
-
-    def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
-        super().__init__(first_sequence, max_length=max_length)
-        self._lock = threading.RLock()
-
-    def feed(
-        self, events: Sequence[StreamEvent], now: float | None = None
-    ) -> tuple[list[TurnEvent], list[Block]]:
-        """Fold all of `events`: what to show, block_stops included, and the blocks that finished.
-
-        Raises StreamBroken, as `fold`.
-        """
-        changes: list[TurnEvent] = []
-        blocks: list[Block] = []
-        position = 0
-        with self._lock:
-            while True:
-                position = self.fold(events, position, now)
-                changes.extend(self.take_changes())
-                if self.finished is None:
-                    return changes, blocks
-                blocks.append(self.finished)
-                changes.append(self.release())
-
-    @property
-    def statistics(self) -> Statistics:
-        with self._lock:
-            return super().statistics
-
-    def fold(self, events: Sequence[StreamEvent], position: int = 0, now: float | None = None) -> int:
-        with self._lock:
-            return super().fold(events, position, now)
-
-    def take_changes(self) -> list[TurnEvent]:
-        with self._lock:
-            return super().take_changes()
-
-    def release(self) -> BlockStop:
-        with self._lock:
-            return super().release()
-
-    def end(self) -> None:
-        with self._lock:
-            super().end()
-
-    def cut(self) -> tuple[list[TurnEvent], list[CutBlock]]:
-        with self._lock:
-            return super().cut()
-
-
-def _events_so_far(block: OpenBlock) -> list[TurnEvent]:
-    events: list[TurnEvent] = [block.start_event()]
-    if block.length:
-        events.append(BlockDelta(block.sequence, block.block_type, block.field, block.text()))
-    if signature := block.signature:
-        events.append(BlockDelta(block.sequence, block.block_type, "signature", signature))
-    return events
-
-
-def _mend_surrogates(block: OpenBlock, text: str) -> str:
-    """Join halves of an escaped surrogate pair that came in two events; a half without its other becomes U+FFFD."""
-    if block.carry:
-        text = block.carry + text
-        block.carry = ""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        if "\ud800" <= text[-1] <= "\udbff":
-            block.carry = text[-1]
-            text = text[:-1]
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
-def _flush_carry(block: OpenBlock) -> None:
-    block.carry = ""
-    block.append("\ufffd")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from turnstream.core.accumulator import OpenBlock
 from turnstream.core.blocks import Block
+from turnstream.core.open_block import OpenBlock
 
 TERMINAL_NAMES = frozenset({"turn_complete", "turn_error", "turn_cancelled"})
 

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from turnstream.core.accumulator import OpenBlock, catchup_of
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
+from turnstream.core.open_block import OpenBlock, catchup_of
 from turnstream.core.turn_events import (
     BlockDelta,
     BlockStart,

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from turnstream.core.accumulator import catchup_of
 from turnstream.core.cursor import Cursor
+from turnstream.core.open_block import catchup_of
 from turnstream.core.turn_events import TurnEvent
 from turnstream.store.base import Annotation, StoredBlock
 from turnstream.turnlog.base import Archive, Batch, Sink

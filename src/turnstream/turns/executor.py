@@ -17,10 +17,11 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from turnstream.core.accumulator import Accumulator, CutBlock, catchup_of
+from turnstream.core.accumulator import Accumulator, CutBlock
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TERMINAL_STATUSES
+from turnstream.core.open_block import catchup_of
 from turnstream.core.stream_events import MessageStop, StopReason, StreamEvent
 from turnstream.core.turn_events import (
     Data,

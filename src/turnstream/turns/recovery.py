@@ -7,10 +7,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from turnstream.core.accumulator import OpenBlock
 from turnstream.core.blocks import Block, BlockType
 from turnstream.core.cursor import next_generation_seq
 from turnstream.core.identifiers import new_id
+from turnstream.core.open_block import OpenBlock
 from turnstream.store.base import JournalSegment, Store, StoredBlock, Turn
 from turnstream.store.operations import TakeOver
 from turnstream.store.queries import Journal, LastSeq, UnfinishedTurns

@@ -1,0 +1,138 @@
+"""A block that is still growing, and how blocks are shown whole (requirements B3, B4, C2)."""
+
+from __future__ import annotations
+
+from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.tool_input import finish_tool_use
+from turnstream.core.turn_events import BlockCatchup, BlockDelta, BlockStart, DeltaField, TurnEvent
+
+
+class OpenBlock:
+    """A block that is still growing. `length` counts the characters of its text, or of its input JSON."""
+
+    __slots__ = (
+        "_signature",
+        "block_type",
+        "carry",
+        "content",
+        "field",
+        "implicit",
+        "index",
+        "length",
+        "parts",
+        "sequence",
+        "stopped",
+    )
+
+    def __init__(
+        self,
+        sequence: int,
+        index: int,
+        block_type: BlockType,
+        content: Content | None,
+        *,
+        implicit: bool = False,
+    ) -> None:
+        self.sequence = sequence
+        self.index = index
+        self.block_type: BlockType = block_type
+        self.content: Content = dict(content) if content else {}
+        self.implicit = implicit
+        self.field: DeltaField = "partial_json" if block_type == "tool_use" else "text"
+        self.length = 0
+        self.stopped = False
+        self.carry = ""
+        self.parts: list[str] = []
+        self._signature: list[str] = []
+
+    def append(self, text: str) -> None:
+        self.parts.append(text)
+        self.length += len(text)
+
+    def sign(self, signature: str) -> None:
+        self._signature.append(signature)
+
+    def merge(self, content: Content) -> None:
+        merge_content(self.content, content)
+
+    def text(self, start: int = 0) -> str:
+        """What has grown so far, from character `start` on."""
+        if len(self.parts) > 1:
+            self.parts = ["".join(self.parts)]
+        whole = self.parts[0] if self.parts else ""
+        return whole[start:] if start else whole
+
+    @property
+    def signature(self) -> str:
+        return "".join(self._signature)
+
+    def shown_content(self) -> Content | None:
+        """`content` with the signature so far: what a catch-up shows of an open block."""
+        if self._signature:
+            return {**self.content, "signature": self.signature}
+        return dict(self.content) if self.content else None
+
+    def catchup(self) -> BlockCatchup:
+        """Everything of the open block so far."""
+        return catchup_of(
+            Block(self.sequence, self.block_type, self.text(), self.shown_content()), complete=False
+        )
+
+    def start_event(self) -> BlockStart:
+        return BlockStart(self.sequence, self.block_type, dict(self.content) if self.content else None)
+
+    def finish(self, *, partial: bool = False) -> Block:
+        text = self.text()
+        content = self.shown_content()
+        if self.block_type == "tool_use":
+            content = finish_tool_use(content or {}, text)
+            return Block(self.sequence, "tool_use", None, content, partial)
+        has_text = bool(text) or self.block_type in ("text", "thinking")
+        return Block(self.sequence, self.block_type, text if has_text else None, content, partial)
+
+
+def merge_content(content: Content, addition: Content) -> None:
+    """Merge a content delta in place: lists are extended, other values replaced."""
+    for key, value in addition.items():
+        old = content.get(key)
+        content[key] = [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
+
+
+def catchup_of(block: Block, *, complete: bool = True) -> BlockCatchup:
+    """The catch-up event that carries all of `block`."""
+    content = block.content
+    if block.block_type != "tool_use":
+        return BlockCatchup(
+            block.sequence, block.block_type, complete, block.text_content, None, content, block.partial
+        )
+    input_json = (content or {}).get("input_json", "") if complete else block.text_content
+    return BlockCatchup(block.sequence, "tool_use", complete, None, input_json, content, block.partial)
+
+
+def events_so_far(block: OpenBlock) -> list[TurnEvent]:
+    events: list[TurnEvent] = [block.start_event()]
+    if block.length:
+        events.append(BlockDelta(block.sequence, block.block_type, block.field, block.text()))
+    if signature := block.signature:
+        events.append(BlockDelta(block.sequence, block.block_type, "signature", signature))
+    return events
+
+
+def mend_surrogates(block: OpenBlock, text: str) -> str:
+    """Join halves of an escaped surrogate pair that came in two events; a half without its other becomes U+FFFD."""
+    if block.carry:
+        text = block.carry + text
+        block.carry = ""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        if "\ud800" <= text[-1] <= "\udbff":
+            block.carry = text[-1]
+            text = text[:-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def flush_carry(block: OpenBlock) -> None:
+    block.carry = ""
+    block.append("\ufffd")

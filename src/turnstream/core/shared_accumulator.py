@@ -1,0 +1,67 @@
+"""An accumulator for several threads (requirement B6)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from turnstream.core.accumulator import DEFAULT_MAX_LENGTH, Accumulator, CutBlock, Statistics
+from turnstream.core.blocks import Block
+from turnstream.core.stream_events import StreamEvent
+from turnstream.core.turn_events import BlockStop, TurnEvent
+
+
+class SharedAccumulator(Accumulator):
+    """An accumulator that several threads may feed: each call holds its lock (B6).
+
+    Feeding threads use `feed`. The steps of the class above are for one reader: taken by several, one's would fall
+    between another's.
+    """
+
+    def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
+        super().__init__(first_sequence, max_length=max_length)
+        self._lock = threading.RLock()
+
+    def feed(
+        self, events: Sequence[StreamEvent], now: float | None = None
+    ) -> tuple[list[TurnEvent], list[Block]]:
+        """Fold all of `events`: what to show, block_stops included, and the blocks that finished.
+
+        Raises StreamBroken, as `fold`.
+        """
+        changes: list[TurnEvent] = []
+        blocks: list[Block] = []
+        position = 0
+        with self._lock:
+            while True:
+                position = self.fold(events, position, now)
+                changes.extend(self.take_changes())
+                if self.finished is None:
+                    return changes, blocks
+                blocks.append(self.finished)
+                changes.append(self.release())
+
+    @property
+    def statistics(self) -> Statistics:
+        with self._lock:
+            return super().statistics
+
+    def fold(self, events: Sequence[StreamEvent], position: int = 0, now: float | None = None) -> int:
+        with self._lock:
+            return super().fold(events, position, now)
+
+    def take_changes(self) -> list[TurnEvent]:
+        with self._lock:
+            return super().take_changes()
+
+    def release(self) -> BlockStop:
+        with self._lock:
+            return super().release()
+
+    def end(self) -> None:
+        with self._lock:
+            super().end()
+
+    def cut(self) -> tuple[list[TurnEvent], list[CutBlock]]:
+        with self._lock:
+            return super().cut()
