@@ -27,6 +27,9 @@ class Recorder(asyncio.Protocol):
         self.times: list[float] = []
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
+        self._size = 0
+        self._awaited = 0
+        self._enough: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -37,11 +40,21 @@ class Recorder(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.times.append(time.monotonic())
         self.pieces.append(data)
+        self._size += len(data)
+        if self._enough is not None and self._size >= self._awaited and not self._enough.done():
+            self._enough.set_result(None)
         if data.endswith(b"\r\n0\r\n\r\n") or data == b"0\r\n\r\n":
             self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+
+    async def received(self, count: int) -> None:
+        """Wait until so many bytes have come."""
+        self._awaited = count
+        if self._size < count:
+            self._enough = asyncio.get_running_loop().create_future()
+            await self._enough
 
     def drop(self) -> None:
         if self._transport is not None:

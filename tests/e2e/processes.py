@@ -1,8 +1,8 @@
 """The server in a process of its own, as `turnstream serve` runs it, for clients on real sockets.
 
-Requests say who they are in `X-User`, so that tests can be several people. Two routes are the tests' own:
-`POST /paced` starts a turn whose every delta holds the time at which it was made, `GET /inspection` tells what the
-process holds.
+Requests say who they are in `X-User`, so that tests can be several people. Three routes are the tests' own:
+`POST /paced` starts a turn whose deltas hold the times at which they were made, and wait for `POST /go`;
+`GET /inspection` tells what the process holds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from turnstream.server.running import address_of, bind, loop_factory, run_applic
 START_SECONDS = 20.0
 END_SECONDS = 10.0
 MAX_BODY = 64 * 1024
-SEND_BUFFER = 64 * 1024
+SEND_BUFFER = 16 * 1024
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["psutil", "turnstream.engine", "turnstream.server.running", "uvloop"])
@@ -90,9 +90,18 @@ async def serve(plan: ServerPlan, ready: Connection) -> None:
 
 
 def add_own_routes(application: FastAPI, engine: Engine) -> None:
+    signals: dict[str, asyncio.Event] = {}
+
     @application.post("/paced")
-    async def paced(events: int, pace: float, delay: float, head: int) -> dict[str, str]:
-        return {"id": (await engine.start(timed(events, pace, delay, head), owner="alice")).id}
+    async def paced(events: int, pace: float, head: int) -> dict[str, str]:
+        signal_given = asyncio.Event()
+        turn_id = (await engine.start(timed(events, pace, head, signal_given), owner="alice")).id
+        signals[turn_id] = signal_given
+        return {"id": turn_id}
+
+    @application.post("/go")
+    async def go(turn_id: str) -> None:
+        signals.pop(turn_id).set()
 
     @application.get("/inspection")
     async def inspection() -> dict[str, int]:
@@ -105,16 +114,19 @@ def add_own_routes(application: FastAPI, engine: Engine) -> None:
         }
 
 
-async def timed(events: int, pace: float, delay: float, head: int) -> AsyncIterator[StreamEvent]:
-    """At once a text of `head` characters; after `delay` seconds so many deltas, `pace` seconds apart, each of which is
-    the machine's monotonic time as it is made."""
+async def timed(
+    events: int, pace: float, head: int, signal_given: asyncio.Event
+) -> AsyncIterator[StreamEvent]:
+    """At once a text of `head` characters; after the signal so many deltas, `pace` seconds apart, each of which is the
+    machine's monotonic time as it is made."""
     loop = asyncio.get_running_loop()
-    due = loop.time() + delay
     yield ContentBlockStart(0, "text")
     yield TextDelta(0, "x" * head)
+    await signal_given.wait()
+    due = loop.time()
     for _ in range(events):
-        await asyncio.sleep(due - loop.time())
         due += pace
+        await asyncio.sleep(due - loop.time())
         yield TextDelta(0, f"<{time.monotonic():.6f}>")
     yield ContentBlockStop(0)
 

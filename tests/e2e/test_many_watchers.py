@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.crowd import Member, all_ended, stalled_watchers
+from tests.e2e.crowd import SECONDS, Member, all_ended, stalled_watchers
 from tests.e2e.processes import ServerPlan, ServerProcess
 from tests.server.live import Client
 from turnstream.config import EngineSettings
@@ -20,8 +20,13 @@ logger = logging.getLogger(__name__)
 
 CROWD = 500
 STALLED = 50
+DELTAS = 20
+HEAD = 100_000
+"""Characters that all are sent at first: more than what fits on the way to one who does not read."""
+NOISE = 0.025
+"""Seconds by which the p99 of two equal passes may differ on a busy machine."""
 MEMORY_BOUND = 64 * 1024 * 1024
-"""What the server may grow by for 500 watchers and 50 stalled ones of a turn with 200 KB of text."""
+"""What the server may grow by for 500 watchers and 50 stalled ones of a turn with 100 KB of text."""
 
 
 async def paced(port: int, **query: float) -> str:
@@ -29,6 +34,10 @@ async def paced(port: int, **query: float) -> str:
     root = Client(port, {"X-User": "alice"}, "")
     asked = "&".join(f"{name}={value}" for name, value in query.items())
     return (await root.call("POST", f"/paced?{asked}")).json["id"]
+
+
+async def go(port: int, turn_id: str) -> None:
+    await Client(port, {"X-User": "alice"}, "").call("POST", f"/go?turn_id={turn_id}")
 
 
 async def inspect(port: int) -> dict[str, int]:
@@ -43,7 +52,8 @@ async def stored_blocks(port: int, turn_id: str) -> list[Block]:
 @pytest.mark.requirement("C1", "C2", "C3", "D7")
 async def test_five_hundred_watchers_come_drop_and_resume_at_random_moments(server: ServerProcess) -> None:
     port = server.port
-    turn_id = await paced(port, events=150, pace=0.02, delay=0.2, head=1000)
+    turn_id = await paced(port, events=150, pace=0.02, head=1000)
+    await go(port, turn_id)
     draw = random.Random(3)
     members = [Member(port, turn_id) for _ in range(CROWD)]
     loop = asyncio.get_running_loop()
@@ -86,19 +96,23 @@ class Pass:
         return statistics.quantiles(self.delays, n=100)[98]
 
     async def run(self, stalled: int) -> None:
-        turn_id = await paced(self.port, events=30, pace=0.05, delay=1.5, head=200_000)
+        turn_id = await paced(self.port, events=DELTAS, pace=0.05, head=HEAD)
         async with stalled_watchers(self.port, turn_id, stalled):
             members = [Member(self.port, turn_id) for _ in range(CROWD)]
             for member in members:
                 await member.connect()
+            async with asyncio.timeout(SECONDS):
+                for member in members:
+                    await member.connections[0].received(HEAD)
             self.stalled = (await inspect(self.port))["stalled"]
+            await go(self.port, turn_id)
             await all_ended(members)
         stored = await stored_blocks(self.port, turn_id)
         for member in members:
             assert member.blocks == stored
             assert member.terminal_events() == ["turn_complete"]
             self.delays += member.connections[0].delays()
-        assert len(self.delays) > 0.9 * CROWD * 30
+        assert len(self.delays) > 0.9 * CROWD * DELTAS
 
 
 @pytest.mark.requirement("C4", "O1")
@@ -124,7 +138,7 @@ async def test_stalled_watchers_delay_nobody_and_cost_little(
     record_property("delivery", told)
     logger.info("%s; grown by %d KiB; passes: %s", told, grown // 1024, p99)
     record_property("grown", f"{grown / 1024:.0f} KiB")
-    assert ratio < 1.1 or medians[STALLED] - medians[0] < 0.01, (told, p99)
+    assert ratio < 1.1 or medians[STALLED] - medians[0] < NOISE, (told, p99)
     assert grown < MEMORY_BOUND
 
 
@@ -133,7 +147,8 @@ async def test_a_stalled_watcher_is_cut_and_can_come_back(tmp_path_factory: pyte
     settings = EngineSettings(heartbeat=0.5, stall_timeout=0.5)
     plan = ServerPlan(tmp_path_factory.mktemp("cut") / "turns.sqlite", settings)
     with ServerProcess(plan) as server:
-        turn_id = await paced(server.port, events=40, pace=0.05, delay=0.5, head=5_000_000)
+        turn_id = await paced(server.port, events=40, pace=0.05, head=5_000_000)
+        await go(server.port, turn_id)
         async with stalled_watchers(server.port, turn_id, 5) as sockets:
             member = Member(server.port, turn_id)
             await member.connect()

@@ -48,8 +48,8 @@ async def test_a_turn_is_pending_then_streaming_then_complete(world: World) -> N
     turn_id = executor.turn.id
     assert (await world.state(turn_id)).turn.status == "pending"
     await feed.say(ContentBlockStart(0, "text"), TextDelta(0, "a"))
-    assert executor._marked is not None
-    await executor._marked
+    assert executor.writer.marking is not None
+    await executor.writer.marking
     streaming = await world.state(turn_id)
     assert (streaming.turn.status, streaming.open_block, streaming.blocks) == ("streaming", 0, ())
     await feed.say(ContentBlockStop(0))

@@ -69,7 +69,7 @@ async def race(world: World, chat_id: str, source: Source, number: int) -> Raced
     turn_id = executor.turn.id
     watching = asyncio.create_task(world.watched(turn_id))
     await ticks(number % PHASES)
-    raced = executor._saving, executor.outcome is not None
+    raced = executor.writer.busy, executor.outcome is not None
     if number % 2:  # at this very tick; the commands below come when the store has answered them
         executor.stop("cancelled")
     answers = await asyncio.gather(*(world.commands.interrupt(OWNER, turn_id) for _ in range(2)))

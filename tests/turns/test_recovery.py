@@ -170,8 +170,8 @@ async def test_the_journal_sends_again_what_storage_refused(tmp_path: Path) -> N
         feed = Feed()
         executor = await world.start_foreign(feed.events())
         await feed.say(TextDelta(0, "one "))
-        assert executor._marked is not None
-        await executor._marked
+        assert executor.writer.marking is not None
+        await executor.writer.marking
         with write_lock(path):
             await world.journal.write()
             await feed.say(TextDelta(0, "two "))

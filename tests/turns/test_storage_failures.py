@@ -16,8 +16,9 @@ from turnstream.core.turn_events import Data
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.operations import FinishTurn, SaveBlock
 from turnstream.store.queries import UnfinishedTurns
-from turnstream.turns.executor import STORE_RETRY_DELAY, Executor
+from turnstream.turns.executor import Executor
 from turnstream.turns.source import SourceEvent
+from turnstream.turns.writing import STORE_RETRY_DELAY
 
 pytestmark = pytest.mark.requirement("D3")
 
@@ -37,8 +38,8 @@ async def with_one_block(world: World) -> tuple[Feed, Executor]:
     feed = Feed()
     executor = await world.start_foreign(feed.events())
     await feed.say(*block(0, "stored"))
-    assert executor._marked is not None
-    await executor._marked
+    assert executor.writer.marking is not None
+    await executor.writer.marking
     return feed, executor
 
 

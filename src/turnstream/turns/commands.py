@@ -235,7 +235,6 @@ class Commands:
         user, user_blocks = _user_turn(owner, request, now) if with_user_turn else (None, ())
         assistant = _assistant_turn(owner, request, user, now)
         executor = self._executor(assistant)
-        self.registry.launch(executor, source)
         operation = StartTurns(
             turn_id=assistant.id,
             owner=owner,
@@ -245,10 +244,12 @@ class Commands:
             idempotency_key=request.idempotency_key,
             request_hash=request.fingerprint,
         )
+        self.registry.admit()
+        # The rows first, so that the database is at work already while the request to the model is made.
+        starting = executor.begin_with(self.store.write(operation), start_event(assistant))
+        self.registry.launch(executor, source)
         # The rows decide, not the caller: who hangs up while they are written has started the turn all the same.
-        started = await asyncio.shield(
-            executor.begin_with(self.store.write(operation), start_event(assistant))
-        )
+        started = await asyncio.shield(starting)
         if started.replayed:
             user_turn_id = started.user_turn.id if started.user_turn is not None else None
             return await self._started(owner, user_turn_id, started.assistant_turn.id)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+import msgspec
+
+from turnstream.core.accumulator import CutBlock
+from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TerminalStatus
 from turnstream.core.turn_events import Terminal, TurnCancelled, TurnComplete, TurnError
-from turnstream.store.base import Turn
+from turnstream.store.base import StoredBlock, Turn
+from turnstream.store.operations import FinishTurn
+from turnstream.turnlog.memory import TurnLog
+from turnstream.turns.clock import now_microseconds
 
 StopCause: TypeAlias = Literal["cancelled", "shutdown", "orphaned"]
 
@@ -54,3 +62,34 @@ def terminal_event(turn: Turn, *, total_blocks: int, blocks_completed: int) -> T
             return TurnError(turn.error_message or "the turn failed", code, blocks_completed, usage=usage)
         case _:
             raise ValueError(f"turn {turn.id} has not ended: {turn.status}")
+
+
+def ended_turn(turn: Turn, operation: FinishTurn) -> Turn:
+    """The turn's row as `operation` leaves it."""
+    return msgspec.structs.replace(
+        turn,
+        status=operation.status,
+        last_seq=operation.last_seq,
+        stop_reason=operation.stop_reason,
+        error_code=operation.error_code,
+        error_message=operation.error_message,
+        usage=operation.usage,
+        completed_at=operation.completed_at,
+    )
+
+
+def cut_rows(turn_id: str, log: TurnLog, cuts: Sequence[CutBlock]) -> tuple[StoredBlock, ...]:
+    """The rows of blocks that the end cut off, whose last events come next in the log."""
+    base = log.head
+    now = now_microseconds()
+    return tuple(
+        StoredBlock(
+            new_id(),
+            turn_id,
+            cut.block,
+            log.open_first_seq if cut.start is None else base + 1 + cut.start,
+            base + 1 + cut.stop,
+            now,
+        )
+        for cut in cuts
+    )

@@ -17,9 +17,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from turnstream.core.accumulator import Accumulator, CutBlock
-from turnstream.core.blocks import Block
-from turnstream.core.identifiers import new_id
+from turnstream.core.accumulator import Accumulator
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.open_block import catchup_of
 from turnstream.core.stream_events import MessageStop, StopReason, StreamEvent
@@ -41,15 +39,16 @@ from turnstream.errors import (
     StreamIncomplete,
     TurnstreamError,
 )
-from turnstream.store.base import Annotation, JournalSegment, Operation, Store, StoredBlock, Turn
-from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock, StartedTurns
+from turnstream.store.base import JournalSegment, Store, StoredBlock, Turn
+from turnstream.store.operations import FinishTurn, StartedTurns
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.ending import STOPPED, Outcome, StopCause, terminal_event
+from turnstream.turns.ending import STOPPED, Outcome, StopCause, cut_rows, ended_turn, terminal_event
 from turnstream.turns.failures import describe_failure, stream_error
 from turnstream.turns.journal import BlockJournal
 from turnstream.turns.source import Batches, TurnSource
+from turnstream.turns.writing import TurnWriter
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +58,6 @@ SOURCE_CLOSE_TIMEOUT = 5.0
 """Seconds that a source has to let go of what it holds."""
 _BREATH_EVERY = 8
 """Batches after which a source that always has more lets other tasks run."""
-_LASTING = (Notice, Source)
 _OWN_EVENTS = frozenset({Data, Notice, Source, StepStart, StepStop, ToolProgress})
 
 Value = TypeVar("Value")
@@ -90,9 +88,7 @@ class Executor:
         self._starting: asyncio.Task[StartedTurns] | None = None
         self._stop: StopCause | None = None
         self._interruptible = False
-        self._saving = False
-        self._postponed: list[TurnEvent] = []
-        self._marked: asyncio.Task[None] | None = None
+        self.writer = TurnWriter(turn, log, store)
         self._reported_usage = Usage()
         self._journal = BlockJournal()
 
@@ -145,14 +141,11 @@ class Executor:
         """Show a passing notice to whoever watches now."""
         if self.outcome is not None or not self._committed.is_set():
             return
-        if self._saving:
-            self._postponed.append(event)
-        else:
-            self.log.append([event])
+        self.writer.show_soon(event)
 
     def journal_segment(self) -> JournalSegment | None:
         """What the open block has gained since the last call; None when that is nothing, or is being stored."""
-        if self._saving or self.outcome is not None:
+        if self.writer.busy or self.outcome is not None:
             return None
         return self._journal.next_segment(self.log)
 
@@ -236,8 +229,8 @@ class Executor:
             except StopAsyncIteration:
                 return
             self.last_progress = loop.time()
-            if self._marked is None:
-                self._mark_streaming()
+            if not self.writer.marked:
+                self.writer.mark_streaming()
             if _OWN_EVENTS.isdisjoint(map(type, events)):
                 await self._advance(cast("Sequence[StreamEvent]", events))
             else:
@@ -283,7 +276,7 @@ class Executor:
         for place, event in enumerate(events):
             if type(event) in _OWN_EVENTS:
                 await self._advance(cast("Sequence[StreamEvent]", events[start:place]))
-                await self._show_own(cast("TurnEvent", event))
+                await self.writer.show(cast("TurnEvent", event))
                 start = place + 1
         await self._advance(cast("Sequence[StreamEvent]", events[start:]))
 
@@ -299,74 +292,21 @@ class Executor:
                 log.open_block = accumulator.shown
             if accumulator.finished is None:
                 break
-            await self._store_block(accumulator.finished)
+            await self.writer.store_block(accumulator.finished)
             log.append([accumulator.release()])
             log.open_block = accumulator.shown
             log.stored_seq = log.head
             self.blocks_completed += 1
-            self._show_postponed()
+            self.writer.show_postponed()
         if accumulator.usage != self._reported_usage and accumulator.stop is not None:
             self._reported_usage = accumulator.usage
             log.append([UsageReport(self.usage.plus(accumulator.usage))])
-
-    async def _store_block(self, block: Block) -> None:
-        row = StoredBlock(
-            new_id(), self.turn.id, block, self.log.open_first_seq, self.log.head + 1, now_microseconds()
-        )
-        self._saving = True
-        try:
-            await self._write(SaveBlock(turn_id=self.turn.id, generation=self.turn.generation, row=row))
-        finally:
-            self._saving = False
-
-    async def _show_own(self, event: TurnEvent) -> None:
-        """Show an event of the source's own; a lasting one is stored first."""
-        encoded = msgspec.json.encode(event)  # what cannot be encoded fails here, before it has a number
-        lasting = isinstance(event, _LASTING) or (isinstance(event, Data) and not event.transient)
-        if lasting:
-            self._saving = True
-            try:
-                row = Annotation(self.turn.id, self.log.head + 1, encoded)
-                await self._write(
-                    SaveAnnotations(turn_id=self.turn.id, generation=self.turn.generation, rows=(row,))
-                )
-            finally:
-                self._saving = False
-        self.log.append([event])
-        if lasting:
-            self.log.stored_seq = self.log.head
-        self._show_postponed()
-
-    def _show_postponed(self) -> None:
-        if self._postponed:
-            postponed, self._postponed = self._postponed, []
-            self.log.append(postponed)
-
-    def _mark_streaming(self) -> None:
-        """pending → streaming. Queued before every other write of the turn; nobody waits for it."""
-        operation = MarkStreaming(
-            turn_id=self.turn.id, generation=self.turn.generation, now=now_microseconds()
-        )
-        self._marked = asyncio.get_running_loop().create_task(self._store.write(operation))
-        self._marked.add_done_callback(_log_failure)
-
-    async def _write(self, operation: Operation[Value]) -> Value:
-        """Write durably, with one retry (D3). Raises StoreError."""
-        try:
-            return await self._store.write(operation)
-        except Fenced:
-            raise
-        except StoreError as error:
-            logger.warning("turn %s: storage failed, trying once more: %s", self.turn.id, error)
-            await asyncio.sleep(STORE_RETRY_DELAY)
-            return await self._store.write(operation)
 
     async def save_end(self) -> None:
         """Try again to store the end that storage refused. Raises StoreError."""
         if (operation := self.unsaved) is None:
             return
-        if self._marked is not None and _has_failed(self._marked):
-            self._mark_streaming()
+        self.writer.mark_again()
         with suppress(Fenced):  # the turn is gone, or another's: there is nothing left to save
             await self._store.write(operation)
         self.unsaved = None
@@ -386,10 +326,9 @@ class Executor:
         self.outcome = outcome
         self.usage = self.usage.plus(self.accumulator.usage)
         events, cuts = self.accumulator.cut()
-        rows = self._cut_rows(cuts)
-        if (
-            cuts and cuts[0].start is None
-        ):  # what cutting added to the open block is shown at once, as it is there
+        rows = cut_rows(self.turn.id, self.log, cuts)
+        # What cutting added to the open block is shown at once: there it is already.
+        if cuts and cuts[0].start is None:
             self.log.append(events[: cuts[0].stop])
             events = events[cuts[0].stop :]
         operation = self._finish_operation(outcome, rows, self.log.head + len(events) + 1)
@@ -406,29 +345,15 @@ class Executor:
 
     async def _write_end(self, operation: FinishTurn) -> Turn:
         """Store the end; the turn's row as it is then. Raises StoreError."""
-        if operation.status == "complete" and (self._marked is None or _has_failed(self._marked)):
-            self._mark_streaming()
-        if await self._write(operation):
-            return _ended(self.turn, operation)
+        if operation.status == "complete" and not self.writer.marked:
+            self.writer.mark_streaming()
+        self.writer.mark_again()
+        if await self.writer.write(operation):
+            return ended_turn(self.turn, operation)
         row = await self._store.read(GetTurn(owner=None, turn_id=self.turn.id))
         if row.status not in TERMINAL_STATUSES:
             raise StoreError("the end of the turn was not accepted")
         return row
-
-    def _cut_rows(self, cuts: Sequence[CutBlock]) -> tuple[StoredBlock, ...]:
-        base = self.log.head
-        now = now_microseconds()
-        return tuple(
-            StoredBlock(
-                new_id(),
-                self.turn.id,
-                cut.block,
-                self.log.open_first_seq if cut.start is None else base + 1 + cut.start,
-                base + 1 + cut.stop,
-                now,
-            )
-            for cut in cuts
-        )
 
     def _finish_operation(self, outcome: Outcome, rows: tuple[StoredBlock, ...], last_seq: int) -> FinishTurn:
         return FinishTurn(
@@ -469,29 +394,6 @@ class Executor:
                 seq = head + len(others)
                 kept.append(msgspec.structs.replace(row, first_seq=seq, last_seq=seq))
         self.unsaved = self._finish_operation(outcome, tuple(kept), head + len(others) + 1)
-        self.turn = _ended(self.turn, self.unsaved)
+        self.turn = ended_turn(self.turn, self.unsaved)
         self.log.append([*others, self._terminal(rows)])
         self.log.unstored_from = head
-
-
-def _ended(turn: Turn, operation: FinishTurn) -> Turn:
-    """The turn's row as `operation` leaves it."""
-    return msgspec.structs.replace(
-        turn,
-        status=operation.status,
-        last_seq=operation.last_seq,
-        stop_reason=operation.stop_reason,
-        error_code=operation.error_code,
-        error_message=operation.error_message,
-        usage=operation.usage,
-        completed_at=operation.completed_at,
-    )
-
-
-def _has_failed(task: asyncio.Task[None]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.warning("a turn could not be marked as streaming: %s", error)
