@@ -24,7 +24,7 @@ DELTAS = 20
 HEAD = 100_000
 """Characters that all are sent at first: more than what fits on the way to one who does not read."""
 NOISE = 0.025
-"""Seconds by which the p99 of two equal passes may differ on a busy machine."""
+"""Seconds by which the p99 of two equal passes differs on a machine with other work."""
 MEMORY_BOUND = 64 * 1024 * 1024
 """What the server may grow by for 500 watchers and 50 stalled ones of a turn with 100 KB of text."""
 
@@ -132,13 +132,13 @@ async def test_stalled_watchers_delay_nobody_and_cost_little(
                 values.append(measured.p99)
                 assert measured.stalled >= stalled * 0.9
         grown = (await inspect(server.port))["resident"] - before
-    medians = {stalled: statistics.median(values) for stalled, values in p99.items()}
-    ratio = medians[STALLED] / medians[0]
-    told = f"p99 {medians[0] * 1000:.1f} ms, {medians[STALLED] * 1000:.1f} ms beside {STALLED} stalled ({ratio:.2f})"
+    median = {stalled: statistics.median(values) * 1000 for stalled, values in p99.items()}
+    told = f"p99 {median[0]:.1f} ms, beside {STALLED} stalled {median[STALLED]:.1f} ms (medians of 3 passes)"
     record_property("delivery", told)
-    logger.info("%s; grown by %d KiB; passes: %s", told, grown // 1024, p99)
     record_property("grown", f"{grown / 1024:.0f} KiB")
-    assert ratio < 1.1 or medians[STALLED] - medians[0] < NOISE, (told, p99)
+    logger.info("%s; grown by %d KiB; passes: %s", told, grown // 1024, p99)
+    best, best_beside = min(p99[0]), min(p99[STALLED])  # what the machine's other work disturbed least
+    assert best_beside < 1.1 * best or best_beside - best < NOISE, (told, p99)
     assert grown < MEMORY_BOUND
 
 
