@@ -39,7 +39,6 @@ from turnstream.core.turn_events import (
     BlockDelta,
     BlockStart,
     BlockStop,
-    Notice,
     TurnEvent,
 )
 from turnstream.core.usage import Usage
@@ -454,7 +453,7 @@ def test_what_is_not_content() -> None:
     assert accumulator.stop == MessageStop("end_turn", "stop")
     assert accumulator.error is not None
     assert accumulator.error.message == "first"
-    assert [event.code for event in reader.shown if isinstance(event, Notice)] == ["code", "content_redacted"]
+    assert [notice.code for notice in accumulator.notices] == ["code", "content_redacted"]
     assert reader.stored == []
 
 

@@ -54,6 +54,8 @@ from turnstream.errors import MalformedEvent, StreamBroken
 DEFAULT_MAX_LENGTH = 32 * 1024 * 1024
 """Characters that one model call may answer before it is ended as `answer_too_large`."""
 
+MAX_NOTICES = 32
+
 _DELTA_KINDS = frozenset({TextDelta, ThinkingDelta, ToolInputDelta})
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
 _TAKERS: dict[type, frozenset[BlockType]] = {
@@ -113,6 +115,8 @@ class Accumulator:
         self.provider_metadata: dict[str, Any] | None = None
         self.shown: OpenBlock | None = None
         self.finished: Block | None = None
+        self.notices: list[Notice] = []
+        """What the stream said beside its blocks, at most MAX_NOTICES; the owner shows them."""
         self.next_sequence = first_sequence
         self._max_length = max_length
         self._open: dict[int, OpenBlock] = {}
@@ -262,17 +266,19 @@ class Accumulator:
             case Metadata():
                 self._fold_metadata(event)
             case StreamNotice():
-                self._changes.append(Notice(event.code, event.message))
+                self._notify(event.code, event.message)
             case RedactContent():
-                self._changes.append(
-                    Notice("content_redacted", f"the provider redacted {event.side} content")
-                )
+                self._notify("content_redacted", f"the provider redacted {event.side} content")
             case StreamError():
                 self.error = self.error or event
             case TextDelta() | ThinkingDelta() | ToolInputDelta():
                 raise AssertionError("handled in fold")
             case _:
                 assert_never(event)
+
+    def _notify(self, code: str, message: str) -> None:
+        if len(self.notices) < MAX_NOTICES:
+            self.notices.append(Notice(code, message))
 
     def _fold_metadata(self, event: Metadata) -> None:
         if event.usage is not None:

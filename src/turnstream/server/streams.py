@@ -1,17 +1,20 @@
-"""The responder of event streams: one ASGI send per wake-up (requirements A2, C4, D2, D7).
+"""Event streams over HTTP: one write per wake-up (requirements A2, C4, D2, D7).
 
-It runs in the task of its request and in no other; the turn it shows is written elsewhere, and outlives it.
+The turn that a stream shows is written elsewhere, and outlives it.
+
+A stream lasts for minutes, and a framework's stack under it takes more memory than all the rest of it. So on our own
+server the response hands its stream over to the connection and returns; elsewhere it is served in the request's task.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from turnstream.core.turn_events import Notice
 from turnstream.dialects.native import CONTENT_TYPE, HEARTBEAT
@@ -28,14 +31,78 @@ PIECE = 64 * 1024
 ABORT_EXTENSION = "turnstream.abort"
 """A scope extension with which our own server lets a stalled connection be cut without flushing it."""
 
-WRITE_EXTENSION = "turnstream.write"
-"""A scope extension with which our own server takes a piece of a body without a task (a `Sink`)."""
+HAND_OVER_EXTENSION = "turnstream.hand_over"
+"""A scope extension, a `HandOver`, with which our own server serves the rest of a response itself."""
 
 _UNREADABLE = Notice("database_error", "the catch-up could not be read: reconnect with your last id")
 
+SendData: TypeAlias = Callable[[bytes], Awaitable[None]]
+HandOver: TypeAlias = "Callable[[EventStream, Scope], bool]"
+"""Takes the stream, whose response has begun in that scope; or answers False, and takes nothing."""
+
+
+class EventStream:
+    """One subscription being served. Leaving early, however it happens, only ends the watching.
+
+    `idle_since`, `sending_since`: see `OpenStream`. `cut`: how to drop the connection.
+    """
+
+    __slots__ = ("_keep_alive", "_now", "_sink", "_subscription", "cut", "idle_since", "sending_since")
+
+    def __init__(self, subscription: Subscription, keep_alive: KeepAlive) -> None:
+        self.idle_since: float | None = None
+        self.sending_since: float | None = None
+        self.cut: Callable[[], None] = self.close
+        self._subscription = subscription
+        self._keep_alive = keep_alive
+        self._sink: Sink | None = None
+        self._now = asyncio.get_running_loop().time
+
+    def nudge(self) -> None:
+        self._subscription.nudge()
+
+    def drop(self) -> None:
+        """Cut a watcher whose socket takes nothing."""
+        logger.info("dropping a watcher whose connection takes nothing")
+        self.cut()
+
+    def close(self) -> None:
+        """Nobody watches any more: `serve` returns."""
+        self._subscription.close()
+
+    async def serve(self, send: SendData, sink: Sink | None = None) -> None:
+        """Send what the subscription gives, to its end; past this task, where there is a sink and it takes it."""
+        self._sink = sink
+        self._keep_alive.streams.add(self)
+        try:
+            while (data := await self._next()) is not None:
+                self.idle_since = None
+                for piece in _pieces(data or HEARTBEAT):
+                    self.sending_since = self._now()
+                    await send(piece)
+                self.sending_since = None
+        finally:
+            self._keep_alive.streams.discard(self)
+
+    async def _next(self) -> bytes | None:
+        self.idle_since = self._now()
+        subscription = self._subscription
+        try:
+            return await subscription.next(None if self._sink is None else self._write_at_once)
+        except StoreError as error:
+            logger.error("a watcher's catch-up could not be read: %s", error)
+            subscription.close()
+            return subscription.log.frame(subscription.cursor.seq, _UNREADABLE)
+
+    def _write_at_once(self, data: bytes) -> bool:
+        if self._sink is None or len(data) > PIECE or not self._sink(data):
+            return False
+        self.idle_since = self._now()
+        return True
+
 
 class EventStreamResponse(Response):
-    """Serves one subscription. Leaving early, however it happens, only ends the watching."""
+    """The response of one event stream."""
 
     media_type = "text/event-stream"
 
@@ -52,85 +119,51 @@ class EventStreamResponse(Response):
             },
         )
         del self.headers["content-length"]
-        self.idle_since: float | None = None
-        self.sending_since: float | None = None
-        self._subscription = subscription
-        self._keep_alive = keep_alive
-        self._task: asyncio.Task[Any] | None = None
+        self._stream = EventStream(subscription, keep_alive)
         self._dropped = False
-        self._write: Sink | None = None
-        self._now = asyncio.get_running_loop().time
-
-    def nudge(self) -> None:
-        self._subscription.nudge()
-
-    def drop(self) -> None:
-        """Cut a watcher whose socket takes nothing."""
-        self._dropped = True
-        if self._task is not None:
-            self._task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._task = asyncio.current_task()
-        self._write = scope.get("extensions", {}).get(WRITE_EXTENSION)
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        hand_over: HandOver | None = extensions.get(HAND_OVER_EXTENSION)
+        if hand_over is None or not hand_over(self._stream, scope):
+            await self._serve_here(receive, send, extensions.get(ABORT_EXTENSION))
+
+    async def _serve_here(self, receive: Receive, send: Send, abort: Callable[[], None] | None) -> None:
+        stream = self._stream
+        task = asyncio.current_task()
+
+        def cut() -> None:
+            self._dropped = True
+            if task is not None:
+                task.cancel()
+
+        async def send_data(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        stream.cut = cut
         gone = asyncio.ensure_future(_until_disconnect(receive))
-        gone.add_done_callback(lambda _: self._subscription.close())
-        self._keep_alive.streams.add(self)
+        gone.add_done_callback(lambda _: stream.close())
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._serve(send)
+            await stream.serve(send_data)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except asyncio.CancelledError:
-            if not self._dropped or self._task is None:
+            if not self._dropped or task is None:
                 raise
-            self._task.uncancel()
-            logger.info("dropped a watcher whose connection took nothing")
-            abort: Callable[[], None] | None = scope.get("extensions", {}).get(ABORT_EXTENSION)
+            task.uncancel()
             if abort is not None:
                 abort()
         finally:
-            self._keep_alive.streams.discard(self)
-            self._task = None
+            stream.cut = stream.close
             gone.cancel()
 
-    async def _serve(self, send: Send) -> None:
-        subscription = self._subscription
-        sink = None if self._write is None else self._write_at_once
-        while True:
-            self.idle_since = self._now()
-            try:
-                data = await subscription.next(sink)
-            except StoreError as error:
-                logger.error("a watcher's catch-up could not be read: %s", error)
-                data = subscription.log.frame(subscription.cursor.seq, _UNREADABLE)
-                subscription.close()
-            self.idle_since = None
-            if data is None:
-                return
-            self.sending_since = self._now()
-            if len(data) <= PIECE:
-                await send({"type": "http.response.body", "body": data or HEARTBEAT, "more_body": True})
-            else:
-                await self._send_pieces(send, memoryview(data))
-            self.sending_since = None
 
-    def _write_at_once(self, data: bytes) -> bool:
-        if self._write is None or len(data) > PIECE or not self._write(data):
-            return False
-        self.idle_since = self._now()
-        return True
-
-    async def _send_pieces(self, send: Send, data: memoryview) -> None:
-        for start in range(0, len(data), PIECE):
-            message: Message = {
-                "type": "http.response.body",
-                "body": bytes(data[start : start + PIECE]),
-                "more_body": True,
-            }
-            await send(message)
-            self.sending_since = self._now()
+def _pieces(data: bytes) -> list[bytes]:
+    if len(data) <= PIECE:
+        return [data]
+    return [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
 
 
-async def _until_disconnect(receive: Receive) -> None:
+async def _until_disconnect(receive: Receive) -> Any:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from types import TracebackType
 from typing import assert_never
@@ -144,7 +145,7 @@ class _Route:
         self._tell(said)
         try:
             return await self._stream(request, first, actions)
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
             self._tell(f"{said}: the client went away")
             raise
 
@@ -160,7 +161,8 @@ class _Route:
             _reset(request)
             return response
         await response.prepare(request)
-        await _perform(chain(() if first is None else (first,), actions), request, response)
+        with suppress(ConnectionError):  # the client went away
+            await _perform(chain(() if first is None else (first,), actions), request, response)
         return response
 
     def _tell(self, line: str) -> None:

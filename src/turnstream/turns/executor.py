@@ -90,6 +90,7 @@ class Executor:
         self._interruptible = False
         self.writer = TurnWriter(turn, log, store)
         self._reported_usage = Usage()
+        self._notices_shown = 0
         self._journal = BlockJournal()
 
     # -- what others may ask -------------------------------------------------------------------------------------
@@ -195,6 +196,7 @@ class Executor:
         stay so: whether they are whole depends on the marker."""
         self.usage = self.usage.plus(self.accumulator.usage)
         self.accumulator = Accumulator(self.accumulator.next_sequence)
+        self._notices_shown = 0
         batches = await self._interruptibly(stream.__aenter__())
         try:
             await self._interruptibly(self._committed.wait())
@@ -290,6 +292,8 @@ class Executor:
             finally:  # what was folded before a bad event is shown: the log and the open block agree
                 log.append(accumulator.take_changes())
                 log.open_block = accumulator.shown
+            if len(accumulator.notices) > self._notices_shown:
+                await self._show_notices()
             if accumulator.finished is None:
                 break
             await self.writer.store_block(accumulator.finished)
@@ -301,6 +305,12 @@ class Executor:
         if accumulator.usage != self._reported_usage and accumulator.stop is not None:
             self._reported_usage = accumulator.usage
             log.append([UsageReport(self.usage.plus(accumulator.usage))])
+
+    async def _show_notices(self) -> None:
+        while self._notices_shown < len(self.accumulator.notices):
+            notice = self.accumulator.notices[self._notices_shown]
+            self._notices_shown += 1
+            await self.writer.show(notice)
 
     async def save_end(self) -> None:
         """Try again to store the end that storage refused. Raises StoreError."""
