@@ -10,7 +10,6 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from itertools import chain
 from types import TracebackType
 from typing import assert_never
@@ -161,8 +160,10 @@ class _Route:
             _reset(request)
             return response
         await response.prepare(request)
-        with suppress(ConnectionError):  # the client went away
+        try:
             await _perform(chain(() if first is None else (first,), actions), request, response)
+        except ConnectionError:
+            self._tell(f"POST {request.path}: the client went away")
         return response
 
     def _tell(self, line: str) -> None:
