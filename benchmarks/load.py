@@ -113,7 +113,7 @@ class Stream(asyncio.Protocol):
         if data.endswith(_END) and not self.ended.done():
             self.ended.set_result(None)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         for waiting in (self.begun, self.ended, self._enough):
             if waiting is not None and not waiting.done():
                 waiting.cancel()

@@ -16,9 +16,11 @@ from benchmarks.load import Stream, Tally
 from benchmarks.processes import LOAD_CORE, Child, pinned
 from benchmarks.report import Line
 from benchmarks.systems import (
+    System,
     Turnstream,
     end_streams,
     open_streams,
+    running_relay,
     running_turnstream,
     running_upstream,
     watch_turn,
@@ -28,33 +30,30 @@ from benchmarks.upstream import Load
 SMALL_RING, FULL_RING = 4096, 64 * 1024
 BLOCK = 500
 """Deltas per block of a long turn: what is flat is the memory beside the text of the open block."""
+RATE = 100.0
 
 
-class TurnMemory(NamedTuple):
-    """Bytes per active turn with one watcher, after few and after many events."""
+class Length(NamedTuple):
+    """How long the turns are: `events` in all, `batch` of them at a time."""
 
-    few: float
-    many: float
-
-
-async def per_turn(upstream: Child, ring: int, turns: int, few: int, many: int) -> TurnMemory:
-    """Turns that fell silent after so many events, each with its watcher."""
-    return TurnMemory(
-        await _turn_slope(upstream, ring, turns, few), await _turn_slope(upstream, ring, turns, many)
-    )
+    events: int
+    batch: int
 
 
-async def _turn_slope(upstream: Child, ring: int, turns: int, events: int) -> float:
-    load = Load(events=events, block=BLOCK, hold=True)
-    with running_turnstream(upstream, str(ring)) as system:
-        await system.prepare(2 * turns)
-        streams = await open_streams(system, load, turns, Tally())
-        await _all_received(streams, events)
-        before = system.child.memory()
-        more = await open_streams(system, load, turns, Tally())
-        await _all_received(more, events)
-        after = system.child.memory()
-        await end_streams(upstream, [*streams, *more])
+async def per_turn(upstream: Child, system: System, length: Length, turns: int) -> float:
+    """Bytes per turn that is under way, with its one watcher; of a relay: per stream.
+
+    A first round fills what all turns share, such as the database's caches; the second is measured.
+    """
+    load = Load(rate=RATE, batch=length.batch, events=length.events, block=BLOCK, hold=True)
+    await system.prepare(2 * turns)
+    streams = await open_streams(system, load, turns, Tally())
+    await _all_received(streams, length.events)
+    before = system.child.memory()
+    more = await open_streams(system, load, turns, Tally(), first=turns)
+    await _all_received(more, length.events)
+    after = system.child.memory()
+    await end_streams(upstream, [*streams, *more])
     return (after - before) / turns
 
 
@@ -65,33 +64,31 @@ async def _all_received(streams: list[Stream], events: int) -> None:
     await asyncio.sleep(0.5)  # the journal of the last events is written meanwhile
 
 
-async def per_idle_watcher(upstream: Child, watchers: int) -> float:
+async def per_idle_watcher(upstream: Child, system: Turnstream, watchers: int) -> float:
     """Bytes per watcher of one silent turn."""
-    with running_turnstream(upstream) as system:
-        await system.prepare(1)
-        turn_id = await system.start(Load(events=10, hold=True))
-        streams = await watch_turn(system, turn_id, watchers // 4, Tally())
-        before = system.child.memory()
-        more = await watch_turn(system, turn_id, watchers, Tally())
-        after = system.child.memory()
-        await end_streams(upstream, [*streams, *more])
+    await system.prepare(1)
+    turn_id = await system.start(Load(events=10, hold=True))
+    streams = await watch_turn(system, turn_id, watchers // 4, Tally())
+    before = system.child.memory()
+    more = await watch_turn(system, turn_id, watchers, Tally())
+    after = system.child.memory()
+    await end_streams(upstream, [*streams, *more])
     return (after - before) / watchers
 
 
-async def per_stalled_watcher(upstream: Child, watchers: int, events: int) -> float:
+async def per_stalled_watcher(upstream: Child, system: Turnstream, watchers: int, events: int) -> float:
     """Bytes per watcher that takes nothing, of one turn that goes on."""
-    with running_turnstream(upstream) as system:
-        await system.prepare(1)
-        turn_id = await system.start(Load(rate=100, batch=100, events=events, hold=True))
-        attentive = (await watch_turn(system, turn_id, 1, Tally()))[0]
-        before = system.child.memory()
-        stalled = [_stalled_watcher(system, turn_id) for _ in range(watchers)]
-        async with asyncio.timeout(100):
-            await attentive.received(events)
-        after = system.child.memory()
-        for connection in stalled:
-            connection.close()
-        await end_streams(upstream, [attentive])
+    await system.prepare(1)
+    turn_id = await system.start(Load(rate=100, batch=100, events=events, hold=True))
+    attentive = (await watch_turn(system, turn_id, 1, Tally()))[0]
+    before = system.child.memory()
+    stalled = [_stalled_watcher(system, turn_id) for _ in range(watchers)]
+    async with asyncio.timeout(100):
+        await attentive.received(events)
+    after = system.child.memory()
+    for connection in stalled:
+        connection.close()
+    await end_streams(upstream, [attentive])
     return (after - before) / watchers
 
 
@@ -106,16 +103,24 @@ def _stalled_watcher(system: Turnstream, turn_id: str) -> socket.socket:
 
 def run(*, quick: bool) -> Iterator[Line]:
     """All lines of this benchmark."""
-    turns, few, many = (20, 1_000, 5_000) if quick else (50, 1_000, 100_000)
-    watchers = 500 if quick else 2_000
+    lengths = (Length(1_000, 10), Length(5_000, 50)) if quick else (Length(1_000, 1), Length(100_000, 50))
     with pinned(LOAD_CORE), running_upstream() as upstream:
         for ring, name, goal in ((SMALL_RING, "small ring", 30), (FULL_RING, "full ring", 100)):
-            seen = uvloop.run(per_turn(upstream, ring, turns, few, many))
-            for events, size in zip((few, many), seen, strict=True):
-                yield Line(f"memory per active turn, {events:,} events, {name}", size / 1024, "KiB", goal)
-        idle = uvloop.run(per_idle_watcher(upstream, watchers))
+            for length in lengths:
+                turns = 50 if length.events > lengths[0].events or quick else 100
+                with running_turnstream(upstream, str(ring)) as system:
+                    size = uvloop.run(per_turn(upstream, system, length, turns))
+                yield Line(
+                    f"memory per active turn, {length.events:,} events, {name}", size / 1024, "KiB", goal
+                )
+        with running_relay(upstream) as relay:
+            size = uvloop.run(per_turn(upstream, relay, lengths[0], 100))
+        yield Line(f"memory per stream, {lengths[0].events:,} events: bare relay", size / 1024, "KiB")
+        watchers = 500 if quick else 2_000
+        with running_turnstream(upstream) as system:
+            idle = uvloop.run(per_idle_watcher(upstream, system, watchers))
         yield Line("memory per idle watcher", idle / 1024, "KiB", 12)
-        stalled = uvloop.run(
-            per_stalled_watcher(upstream, 50 if quick else 200, 50_000 if quick else 200_000)
-        )
+        with running_turnstream(upstream) as system:
+            some, events = (50, 50_000) if quick else (200, 200_000)
+            stalled = uvloop.run(per_stalled_watcher(upstream, system, some, events))
         yield Line("memory per stalled watcher", stalled / 1024, "KiB")

@@ -55,9 +55,8 @@ class Child:
         return cls(module, [sys.executable, "-m", module, *arguments], core=core)
 
     def __enter__(self) -> Child:
-        self._popen = subprocess.Popen(
-            self._arguments, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=lambda: pin(self._core)
-        )
+        self._popen = subprocess.Popen(self._arguments, cwd=ROOT, stdout=subprocess.PIPE)
+        pin(self._core, self._popen.pid)
         self.process = psutil.Process(self._popen.pid)
         assert self._popen.stdout is not None
         line = self._popen.stdout.readline().decode().split()

@@ -5,6 +5,7 @@ python -m benchmarks.relay UPSTREAM_PORT
 
 from __future__ import annotations
 
+import socket
 import sys
 
 import aiohttp
@@ -21,6 +22,7 @@ class Relay:
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
         if self._session is None:
             self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         body = (await receive())["body"]
@@ -34,8 +36,8 @@ class Relay:
 
 
 class _Server(uvicorn.Server):
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup(None)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
         print("ready", self.servers[0].sockets[0].getsockname()[1], flush=True)
 
 

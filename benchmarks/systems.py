@@ -51,7 +51,8 @@ class System:
 
     def ask(self, load: Load, number: int) -> bytes:
         """The request that starts stream `number` of a measurement."""
-        body = {"model": load.model, "max_tokens": 1, "stream": True, "messages": []}
+        messages = [{"role": "user", "content": f"stream {number}"}]
+        body = {"model": load.model, "max_tokens": 1, "stream": True, "messages": messages}
         return request("POST", "/v1/messages", self.port, msgspec.json.encode(body))
 
 
@@ -162,16 +163,16 @@ def running_all(
         yield upstream, systems
 
 
-async def open_streams(system: System, load: Load, number: int, tally: Tally) -> list[Stream]:
-    """Start `number` streams, and wait until each has brought its first event."""
-    await system.prepare(number)
+async def open_streams(system: System, load: Load, number: int, tally: Tally, first: int = 0) -> list[Stream]:
+    """Start streams `first`, `first + 1`, …, and wait until each has brought its first event."""
+    await system.prepare(first + number)
     streams: list[Stream] = []
-    for first in range(0, number, CONNECT_AT_ONCE):
+    for start in range(0, number, CONNECT_AT_ONCE):
         some = await asyncio.gather(
-            *(Stream.connect(system.port, tally) for _ in range(min(CONNECT_AT_ONCE, number - first)))
+            *(Stream.connect(system.port, tally) for _ in range(min(CONNECT_AT_ONCE, number - start)))
         )
         for place, stream in enumerate(some):
-            stream.ask(system.ask(load, first + place))
+            stream.ask(system.ask(load, first + start + place))
         async with asyncio.timeout(START_SECONDS):
             await asyncio.gather(*(stream.begun for stream in some))
         streams.extend(some)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from types import TracebackType
@@ -24,12 +24,14 @@ from turnstream.config import EngineSettings, ProviderSettings, ServerSettings
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.dialects.native import NativeEncoder
+from turnstream.errors import RequestError
 from turnstream.providers.catalog import Catalog
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.router import build_router
+from turnstream.server.routing import error_response
 from turnstream.server.streams import EventStreamResponse
 from turnstream.store.sql import SqlStore
 from turnstream.turnlog.subscription import Subscription
@@ -185,7 +187,7 @@ class Engine:
 
     async def start(
         self,
-        source: TurnSource | AsyncIterator[SourceEvent | Sequence[SourceEvent]],
+        source: TurnSource | AsyncIterable[SourceEvent | Sequence[SourceEvent]],
         *,
         chat_id: str | None = None,
         owner: str = LOCAL.owner,
@@ -194,7 +196,7 @@ class Engine:
         """Make a turn of any event stream (F7): StreamEvents, and turn events such as Data or Source, singly or in
         lists. `options` are those of TurnRequest; with `blocks` a user turn is put before it."""
         chat = chat_id or (await self.commands.create_chat(owner)).id
-        turn_source = ForeignSource(source) if isinstance(source, AsyncIterator) else source
+        turn_source = ForeignSource(aiter(source)) if isinstance(source, AsyncIterable) else source
         request = TurnRequest(chat_id=chat, **options)
         return LiveTurn(self, owner, await self.commands.start(owner, request, turn_source))
 
@@ -213,14 +215,18 @@ class Engine:
         beginning: Cursor | None = None,
     ) -> Response:
         """Any turn's event stream, for an endpoint of the host's own. `beginning` is where a request without a cursor
-        starts, if not with a catch-up. Raises NotFound, Unauthorized."""
-        principal = principal or await self._context.principal(request)
-        subscription = await self._watching.subscribe(
-            principal.owner,
-            turn_id,
-            after=asked_cursor(request) or beginning,
-            from_block=asked_block(request),
-        )
+        starts, if not with a catch-up. A bad cursor, an unknown turn or caller is answered as the routes do, in JSON.
+        Raises StoreError."""
+        try:
+            principal = principal or await self._context.principal(request)
+            subscription = await self._watching.subscribe(
+                principal.owner,
+                turn_id,
+                after=asked_cursor(request) or beginning,
+                from_block=asked_block(request),
+            )
+        except RequestError as error:
+            return error_response(error)
         return (
             Response(status_code=204)
             if subscription.at_end

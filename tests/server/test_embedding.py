@@ -90,3 +90,11 @@ async def test_a_foreign_source_goes_on_when_its_caller_hangs_up(example: Module
         await watcher.watch_to_the_end()
         assert watcher.terminal_events() == ["turn_complete"]
         assert watcher.blocks[0]["text_content"].endswith("lift-off 🚀")
+
+
+@pytest.mark.requirement("F7")
+@pytest.mark.parametrize("example", ["foreign_source"], indirect=True)
+async def test_a_bad_cursor_at_a_host_s_endpoint_is_a_400(example: ModuleType) -> None:
+    async with serving(example.app) as port:
+        answer = await Client(port, {}, "").call("POST", "/countdown?start=1&after=nonsense")
+        assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_cursor")

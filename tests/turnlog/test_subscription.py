@@ -30,7 +30,7 @@ from turnstream.core.stream_events import (
     SignatureDelta,
     TextDelta,
 )
-from turnstream.core.turn_events import Data, Notice, Source, TurnError
+from turnstream.core.turn_events import Data, Notice, Source, StepStart, TurnError
 from turnstream.errors import StoreError
 from turnstream.store.base import Annotation, Chat, StoredBlock
 from turnstream.store.operations import CreateChat, SaveAnnotations, SaveBlock, StartTurns
@@ -210,6 +210,24 @@ async def test_blocks_that_the_client_has_are_left_out() -> None:
         client = await drained(turn.watch(from_block=38))
         assert [block.sequence for block in client.now.blocks] == [38, 39, 40]
         assert turn.archive.blocks_read == 2
+        assert "turn_start" not in [frame.name for frame in client.frames]
+
+
+@pytest.mark.requirement("C3")
+async def test_who_is_told_to_start_from_nothing_gets_the_blocks_that_it_had_left_out_too() -> None:
+    async with FedTurn() as turn:
+        await turn.feed(*text_block(0, "one"), *text_block(0, "two"))
+        client = await drained(turn.watch(Cursor(12345, 2), from_block=1))
+        assert client.frames[0].name == "turn_start"
+        assert [block.text_content for block in client.now.blocks] == ["one", "two"]
+
+
+@pytest.mark.requirement("C3")
+async def test_blocks_that_a_watcher_is_told_to_drop_are_sent_again_whatever_it_left_out() -> None:
+    log, archive = lost_and_recovered()
+    client = await to_the_end(Subscription(log, archive, after=at(30), from_block=7))
+    assert [frame.name for frame in client.frames] == ["notice", "block_catchup", "turn_error"]
+    assert client.frames[1].data["block_index"] == 1
 
 
 @pytest.mark.requirement("C4", "O2")
@@ -494,3 +512,32 @@ async def test_an_archive_begins_at_the_block_that_is_asked_for(archive: Archive
     blocks = await archive.blocks_after(15, from_block=5, limit=3)
     assert [row.block.sequence for row in blocks] == [5, 6, 7]
     assert list(await archive.blocks_after(0, from_block=12, limit=3)) == []
+
+
+@pytest.mark.requirement("C4")
+async def test_who_joins_while_others_are_about_to_be_told_gets_no_empty_piece() -> None:
+    """An empty piece would be the end of a chunked body."""
+    async with FedTurn() as turn:
+        await turn.feed(ContentBlockStart(0, "text"))
+        first, second = turn.watch(), turn.watch()
+        await drained(first)
+        pieces: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            pieces.append(data)
+            return True
+
+        following = asyncio.get_running_loop().create_task(first.next(take))
+        await asyncio.sleep(0)
+        await drained(second)
+        turn.log.append([StepStart(1)])  # who follows is told when the loop comes round
+        with pytest.raises(StopIteration):
+            second.next().send(None)  # it takes the event before that,
+        joining = second.next(take)
+        joining.send(None)  # and follows now, with nothing to be told
+        await asyncio.sleep(0)
+        assert len(pieces) == 1
+        assert b"step_start" in pieces[0]
+        joining.close()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)

@@ -25,8 +25,9 @@ from turnstream.turns.executor import Executor
 
 TURNS = 500
 AT_ONCE = 50
-PHASES = 25
-"""The interrupt comes after 0 to 24 ticks of the loop, or steps of the executor's task."""
+PHASES = 40
+"""The interrupt comes after 0 to 39 ticks of the loop, at the steps of the executor's task; or, in every other race,
+after five times as many, while its rows are written."""
 
 TEXT = "".join(f"{number} " for number in range(12))
 
@@ -68,7 +69,7 @@ async def race(world: World, chat_id: str, source: Source, number: int) -> Raced
     executor = await world.start_foreign(source(), chat_id=chat_id)
     turn_id = executor.turn.id
     watching = asyncio.create_task(world.watched(turn_id))
-    await ticks(number % PHASES)
+    await ticks(number // 2 % PHASES * (1 + 4 * (number // 80 % 2)))
     raced = executor.writer.busy, executor.outcome is not None
     if number % 2:  # at this very tick; the commands below come when the store has answered them
         executor.stop("cancelled")

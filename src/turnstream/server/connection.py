@@ -104,11 +104,12 @@ class ConnectionProtocol(HttpToolsProtocol):
         return True
 
     def write(self, data: bytes) -> bool:
-        """Write a piece of the stream; False, and nothing is written, while the client has not taken enough of what
-        came before."""
+        """Write a piece of the stream, which is not empty: an empty chunk is the body's end. False, and nothing is
+        written, while the client has not taken enough of what came before."""
         if self.flow.write_paused or self.transport.is_closing():
             return False
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        if data:  # a chunk of no bytes would end the body
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
 
     async def send(self, data: bytes) -> None:

@@ -16,17 +16,27 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.connections import driver_connection
-from turnstream.store.rows import BlockRow, SegmentRow
+from turnstream.store.rows import BlockRow, SegmentRow, TurnRow
 from turnstream.store.schema import blocks, journal, turns
 
 _LARGEST = 256
 _ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
 _BLOCK_COLUMNS = len(blocks.columns)
 _SEGMENT_COLUMNS = len(journal.columns)
+
+
+def insert_turns(connection: Connection, rows: Sequence[TurnRow]) -> None:
+    """Insert new turns."""
+    _execute(connection, _insert_turns, rows)
+
+
+def insert_blocks(connection: Connection, rows: Sequence[BlockRow]) -> None:
+    """Insert blocks without a look at their turns; those that exist stay as they are."""
+    _execute(connection, _insert_any_blocks, rows)
 
 
 def insert_blocks_of_running_turns(connection: Connection, rows: Sequence[tuple[BlockRow, int]]) -> int:
@@ -60,9 +70,17 @@ def _execute(connection: Connection, statement: Callable[[int], str], rows: Sequ
     return affected
 
 
-def _given(columns: int, rows: int) -> str:
+def _insert_into(table: Table) -> str:
+    return f"INSERT INTO {table.name} ({', '.join(table.columns.keys())})"
+
+
+def _values(columns: int, rows: int) -> str:
     row = f"({', '.join('?' * columns)})"
-    return f"(VALUES {', '.join([row] * rows)}) AS given"
+    return f"VALUES {', '.join([row] * rows)}"
+
+
+def _given(columns: int, rows: int) -> str:
+    return f"({_values(columns, rows)}) AS given"
 
 
 def _columns(count: int) -> str:
@@ -73,9 +91,19 @@ def _columns(count: int) -> str:
 
 
 @cache
+def _insert_turns(rows: int) -> str:
+    return f"INSERT INTO {turns.name} {_values(len(turns.columns), rows)}"
+
+
+@cache
+def _insert_any_blocks(rows: int) -> str:
+    return f"INSERT INTO {blocks.name} {_values(_BLOCK_COLUMNS, rows)} ON CONFLICT DO NOTHING"
+
+
+@cache
 def _insert_blocks(rows: int) -> str:
     return (
-        f"INSERT INTO {blocks.name} ({', '.join(blocks.columns.keys())}) "  # noqa: S608
+        f"{_insert_into(blocks)} "  # noqa: S608
         f"SELECT {_columns(_BLOCK_COLUMNS)} FROM {_given(_BLOCK_COLUMNS + 1, rows)} "
         f"CROSS JOIN {turns.name} AS turn WHERE turn.id = given.column1 "
         f"AND turn.generation = given.column{_BLOCK_COLUMNS + 1} AND turn.status NOT IN ({_ENDED}) "
@@ -95,7 +123,7 @@ def _delete_journal(rows: int) -> str:
 @cache
 def _insert_segments(rows: int) -> str:
     return (
-        f"INSERT INTO {journal.name} ({', '.join(journal.columns.keys())}) "  # noqa: S608
+        f"{_insert_into(journal)} "  # noqa: S608
         f"SELECT {_columns(_SEGMENT_COLUMNS)} FROM {_given(_SEGMENT_COLUMNS, rows)} "
         f"CROSS JOIN {turns.name} AS turn WHERE turn.id = given.column1 AND turn.status NOT IN ({_ENDED}) "
         f"AND NOT EXISTS (SELECT 1 FROM {blocks.name} AS block "

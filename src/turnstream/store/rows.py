@@ -12,6 +12,7 @@ from turnstream.core.usage import Usage
 from turnstream.store.base import Annotation, Chat, JournalSegment, StoredBlock, Turn
 from turnstream.store.columns import encode_json, storable_text
 
+TurnRow = tuple[str | int | None, ...]
 BlockRow = tuple[str, int, str, str, str | None, str | None, bool, int, int, int]
 SegmentRow = tuple[str, int, int, str, int, int, str, str | None]
 
@@ -87,6 +88,36 @@ def turn_values(turn: Turn) -> dict[str, Any]:
     }
 
 
+def turn_row(turn: Turn) -> TurnRow:
+    """The columns of `turns` in order, as the driver takes them."""
+    return (
+        turn.id,
+        turn.chat_id,
+        storable_text(turn.owner),
+        turn.prev_turn_id,
+        turn.role,
+        turn.status,
+        turn.generation,
+        turn.last_seq,
+        turn.created_at,
+        turn.started_at,
+        turn.completed_at,
+        _storable(turn.model),
+        _storable(turn.stop_reason),
+        _storable(turn.error_code),
+        _storable(turn.error_message),
+        *usage_values(turn.usage).values(),
+        encode_json(turn.fences),
+        encode_json(turn.params),
+        encode_json(turn.metadata),
+        _storable(turn.system),
+    )
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable_text(text)
+
+
 def usage_values(usage: Usage) -> dict[str, int | None]:
     return {
         "input_tokens": usage.input_tokens,
@@ -113,7 +144,7 @@ def block_row(stored: StoredBlock) -> BlockRow:
         block.sequence,
         stored.id,
         block.block_type,
-        None if text is None else storable_text(text),
+        _storable(text),
         None if content is None else encode_json(content),
         block.partial,
         stored.first_seq,

@@ -6,6 +6,7 @@ Between awaits, the log and the open block agree: what the open block holds is w
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from turnstream.core.turn_events import (
 )
 from turnstream.turnlog.base import Batch, FrameEncoder
 from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring
+
+logger = logging.getLogger(__name__)
 
 _CACHED_BATCHES = 8
 NOTHING = -1
@@ -192,7 +195,10 @@ class TurnLog:
     def _tell_followers(self) -> None:
         self._telling = False
         for follower in tuple(self._followers):
-            follower()
+            try:
+                follower()
+            except Exception:
+                logger.exception("turn %s: a watcher could not be told", self.turn_id)
 
     def frame(self, seq: int, event: TurnEvent) -> bytes:
         return self.encoder.frame(seq, event)

@@ -69,13 +69,16 @@ class Subscription:
             self._resume(after)
 
     def _resume(self, after: Cursor) -> None:
-        """Find the place of a client's cursor. One that is not of this turn gets a snapshot from the beginning."""
-        if after.generation == self.log.generation:
-            if after.seq <= self.log.head:
-                self._seq, self._snapshot = after.seq, not self.log.is_exact(after.seq)
-        elif (survived := self.log.fence_of(after.generation)) is not None:
+        """Find the place of a client's cursor. One that is not of this turn gets a snapshot from the beginning, of all
+        blocks: it tells the client to start from nothing."""
+        log = self.log
+        if after.generation == log.generation and after.seq <= log.head:
+            self._seq, self._snapshot = after.seq, not log.is_exact(after.seq)
+        elif after.generation != log.generation and (survived := log.fence_of(after.generation)) is not None:
             self._seq, self._snapshot = min(after.seq, survived), False
             self._lost_generation = after.seq > survived
+        else:
+            self._from_block = 0
 
     @property
     def cursor(self) -> Cursor:
@@ -145,8 +148,8 @@ class Subscription:
     def _follow(self) -> None:
         """The log has grown: give what is new to the sink, or else wake the reader."""
         log, sink, waiter = self.log, self._sink, self._waiter
-        if sink is None or waiter is None or waiter.done():
-            return
+        if sink is None or waiter is None or waiter.done() or log.head <= self._seq:
+            return  # what it was called for may have been taken before it waited
         if log.terminal is None and log.ring.covers(self._seq):
             batch = log.batch_after(self._seq)
             if sink(batch.data):
@@ -165,7 +168,8 @@ class Subscription:
         if log.start is not None and self._seq < log.start[0]:
             self._seq, start = log.start
             self._snapshot = self._seq < log.stored_seq or log.open_block is not None
-            return log.frame(self._seq, start)
+            # Who has blocks already, and asks for those after them, is not told to start from nothing.
+            return b"" if self._from_block else log.frame(self._seq, start)
         if self._seq < log.stored_seq:
             self._snapshot = True
             return b"".join(await self._stored_page())
@@ -209,6 +213,7 @@ class Subscription:
             if len(kept) < len(page):
                 break
         self._lost_generation = False
+        self._from_block = min(self._from_block, blocks_kept)
         return self.log.frame(self._seq, self.log.truncated_notice(blocks_kept))
 
 

@@ -237,6 +237,7 @@ class Executor:
                 await self._advance(cast("Sequence[StreamEvent]", events))
             else:
                 await self._absorb(events)
+            del events  # a batch may be large, and the next long in coming
             count += 1
             if count % _BREATH_EVERY == 0:
                 await asyncio.sleep(0)

@@ -19,9 +19,7 @@ _CHAT_OF_OWNER = select(chats.c.id).where(
 
 def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
     """Raises NotFound for a chat that is not, and for another owner's just the same."""
-    found = connection.execute(
-        select(chats.c.id).where(chats.c.id == chat_id, chats.c.owner == owner)
-    ).first()
+    found = connection.execute(_CHAT_OF_OWNER, {"chat_id": chat_id, "owner": owner}).first()
     if found is None:
         raise NotFound("no such chat")
 

@@ -18,9 +18,7 @@ from turnstream.store.bulk import (
 )
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.rows import block_row, segment_row
-from turnstream.store.schema import annotations, blocks
-
-_BLOCK_NAMES = blocks.columns.keys()
+from turnstream.store.schema import annotations
 
 
 @cache
@@ -29,29 +27,6 @@ def insert_if_absent(dialect: str, table: Table) -> Insert:
     if dialect == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()
-
-
-def insert_blocks(connection: Connection, rows: Sequence[StoredBlock]) -> None:
-    """Insert blocks without a look at their turn; those that exist stay as they are."""
-    if rows:
-        values = [dict(zip(_BLOCK_NAMES, _typed_row(row), strict=True)) for row in rows]
-        connection.execute(insert_if_absent(connection.dialect.name, blocks), values)
-
-
-def _typed_row(row: StoredBlock) -> tuple[Any, ...]:
-    block = row.block
-    return (
-        row.turn_id,
-        block.sequence,
-        row.id,
-        block.block_type,
-        block.text_content,
-        block.content,
-        block.partial,
-        row.first_seq,
-        row.last_seq,
-        row.created_at,
-    )
 
 
 class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):

@@ -11,9 +11,9 @@ from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources
 from turnstream.core.usage import Usage
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation, StoredBlock
-from turnstream.store.operations.content import insert_blocks
+from turnstream.store.bulk import insert_blocks
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
-from turnstream.store.rows import usage_values
+from turnstream.store.rows import block_row, usage_values
 from turnstream.store.schema import journal, turns
 
 _COMPARE_AND_SET = update(turns).where(
@@ -121,6 +121,6 @@ def _end(
         raise refused or StoreError(
             f"a turn cannot become {status} from {state and state.status}", retryable=False
         )
-    insert_blocks(connection, rows)
+    insert_blocks(connection, [block_row(row) for row in rows])
     connection.execute(_DELETE_JOURNAL, {"of_turn": turn_id})
     return True

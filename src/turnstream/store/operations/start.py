@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import Conflict, NotFound
 from turnstream.store.base import Operation, StoredBlock, Turn
+from turnstream.store.bulk import insert_blocks, insert_turns
 from turnstream.store.operations.chats import require_chat
-from turnstream.store.operations.content import insert_blocks
-from turnstream.store.rows import turn_from_row, turn_values
+from turnstream.store.rows import block_row, turn_from_row, turn_row
 from turnstream.store.schema import chats, idempotency, turns
 
 _USE_OF_KEY = select(idempotency).where(
@@ -24,7 +24,6 @@ _PREVIOUS = select(turns.c.role, turns.c.status).where(
     turns.c.owner == bindparam("owner"),
 )
 _TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
-_INSERT_TURN = insert(turns)
 _INSERT_KEY = insert(idempotency)
 _TOUCH_CHAT = update(chats).where(chats.c.id == bindparam("touched"))
 
@@ -92,11 +91,9 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
 
     def _insert(self, connection: Connection) -> None:
         assistant = self.assistant_turn
-        if self.user_turn is not None:
-            connection.execute(_INSERT_TURN, [turn_values(self.user_turn), turn_values(assistant)])
-            insert_blocks(connection, self.user_blocks)
-        else:
-            connection.execute(_INSERT_TURN, turn_values(assistant))
+        turns_made = (assistant,) if self.user_turn is None else (self.user_turn, assistant)
+        insert_turns(connection, [turn_row(turn) for turn in turns_made])
+        insert_blocks(connection, [block_row(row) for row in self.user_blocks])
         if self.idempotency_key is not None:
             connection.execute(
                 _INSERT_KEY,
