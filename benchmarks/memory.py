@@ -49,10 +49,10 @@ async def per_turn(upstream: Child, system: System, length: Length, turns: int) 
     await system.prepare(2 * turns)
     streams = await open_streams(system, load, turns, Tally())
     await _all_received(streams, length.events)
-    before = system.child.memory()
+    before = await system.child.memory()
     more = await open_streams(system, load, turns, Tally(), first=turns)
     await _all_received(more, length.events)
-    after = system.child.memory()
+    after = await system.child.memory()
     await end_streams(upstream, [*streams, *more])
     return (after - before) / turns
 
@@ -61,7 +61,6 @@ async def _all_received(streams: list[Stream], events: int) -> None:
     async with asyncio.timeout(100):
         for stream in streams:
             await stream.received(events)
-    await asyncio.sleep(0.5)  # the journal of the last events is written meanwhile
 
 
 async def per_idle_watcher(upstream: Child, system: Turnstream, watchers: int) -> float:
@@ -69,9 +68,9 @@ async def per_idle_watcher(upstream: Child, system: Turnstream, watchers: int) -
     await system.prepare(1)
     turn_id = await system.start(Load(events=10, hold=True))
     streams = await watch_turn(system, turn_id, watchers // 4, Tally())
-    before = system.child.memory()
+    before = await system.child.memory()
     more = await watch_turn(system, turn_id, watchers, Tally())
-    after = system.child.memory()
+    after = await system.child.memory()
     await end_streams(upstream, [*streams, *more])
     return (after - before) / watchers
 
@@ -81,11 +80,11 @@ async def per_stalled_watcher(upstream: Child, system: Turnstream, watchers: int
     await system.prepare(1)
     turn_id = await system.start(Load(rate=100, batch=100, events=events, hold=True))
     attentive = (await watch_turn(system, turn_id, 1, Tally()))[0]
-    before = system.child.memory()
+    before = await system.child.memory()
     stalled = [_stalled_watcher(system, turn_id) for _ in range(watchers)]
     async with asyncio.timeout(100):
         await attentive.received(events)
-    after = system.child.memory()
+    after = await system.child.memory()
     for connection in stalled:
         connection.close()
     await end_streams(upstream, [attentive])

@@ -18,6 +18,8 @@ from benchmarks.systems import System, Turnstream, end_streams, open_streams, wa
 from benchmarks.upstream import Load
 
 SETTLE_SECONDS = 0.3
+REST_SECONDS = 0.004
+"""From an answer's first token to the rest of it."""
 
 
 def percentile(values: list[float] | list[int], share: float) -> float:
@@ -88,7 +90,7 @@ async def unpaced(system: System, turns: int, events: int) -> Passed:
 
 async def first_tokens(system: System, number: int, pause: float) -> list[float]:
     """Microseconds from sending a request to the first event, one after another on one connection."""
-    load = Load(events=2)
+    load = Load(events=2, pause=REST_SECONDS)
     await system.prepare(1)
     stream = await Stream.connect(system.port, Tally())
     request = system.ask(load, 0)

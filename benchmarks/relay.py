@@ -5,6 +5,8 @@ python -m benchmarks.relay UPSTREAM_PORT
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
 import sys
 
@@ -13,7 +15,7 @@ import uvicorn
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from benchmarks.processes import SERVER_CORE, pin
+from benchmarks.processes import SERVER_CORE, give_back_memory, pin
 
 
 class Relay:
@@ -43,6 +45,7 @@ class _Server(uvicorn.Server):
 
 async def main(upstream_port: int) -> None:
     pin(SERVER_CORE)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, give_back_memory)
     config = uvicorn.Config(
         Relay(upstream_port),
         port=0,

@@ -5,11 +5,13 @@ python -m benchmarks.server UPSTREAM_PORT DIRECTORY [RING_BYTES]
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
 
 import uvloop
 
-from benchmarks.processes import SERVER_CORE, pin
+from benchmarks.processes import SERVER_CORE, give_back_memory, pin
 from turnstream.config import EngineSettings, ProviderSettings
 from turnstream.engine import Engine
 from turnstream.server.running import bind, run_application
@@ -19,6 +21,7 @@ PROVIDER = "bench"
 
 async def main(upstream_port: int, directory: str, ring_bytes: int) -> None:
     pin(SERVER_CORE)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, give_back_memory)
     provider = ProviderSettings(wire="anthropic", base_url=f"http://127.0.0.1:{upstream_port}")
     engine = Engine(
         f"sqlite:///{directory}/benchmark.sqlite",

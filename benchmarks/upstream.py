@@ -4,7 +4,8 @@
 
 The model's name says what to answer: `load:rate=50,batch=1,events=1000,block=0,hold=0`. `rate`: writes per second (0:
 unpaced), `batch`: deltas per write, `events`: deltas in all (0: until stopped), `block`: deltas per text block (0: all in
-one), `hold`: fall silent in place of ending. SIGUSR1 ends all answers now.
+one), `pause`: seconds from the first delta of an unpaced answer to the rest, `hold`: fall silent in place of ending.
+SIGUSR1 ends all answers now.
 
 Each delta's text is `MARK`, the time of its writing in microseconds of the monotonic clock, and a space: so that the load
 counts events by counting marks, however they were merged on the way, and knows how old they are.
@@ -48,12 +49,14 @@ class Load(msgspec.Struct, frozen=True):
     batch: int = 1
     events: int = 0
     block: int = 0
+    pause: float = 0.0
     hold: bool = False
 
     @property
     def model(self) -> str:
         """The model name that asks for it."""
-        return f"load:rate={self.rate},batch={self.batch},events={self.events},block={self.block},hold={self.hold:d}"
+        options = msgspec.structs.asdict(self) | {"hold": int(self.hold)}
+        return "load:" + ",".join(f"{name}={value}" for name, value in options.items())
 
 
 def parse_load(model: str) -> Load:
@@ -138,9 +141,14 @@ class Upstream(asyncio.Protocol):
         self._left = load.events or 1 << 62
         self._index = self._in_block = 0
         self._answering = True
-        self._transport.write(_HEAD + chunk(_MESSAGE_START + block_start(0)))
+        prelude = _MESSAGE_START + block_start(0)
+        if load.pause:
+            prelude += self._deltas(1, stamp())
+        self._transport.write(_HEAD + chunk(prelude))
         self._pacers.answering.add(self)
-        if load.rate:
+        if load.pause:
+            asyncio.get_running_loop().call_later(load.pause, self._write_unpaced)
+        elif load.rate:
             self._pacers.pacer(load.rate).add(self)
         else:
             self._write_unpaced()

@@ -89,7 +89,6 @@ def _turn_request(
         raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
     if body.prev_turn_id is not None:
         checked_id(body.prev_turn_id, "prev_turn_id")
-    canonical = json.dumps([chat_id, body.model_dump(mode="json")], sort_keys=True)
     return TurnRequest(
         chat_id=chat_id,
         blocks=tuple(block.to_block(place) for place, block in enumerate(body.turn_blocks)),
@@ -99,5 +98,11 @@ def _turn_request(
         params=body.params,
         metadata={**body.metadata, **principal_metadata},
         idempotency_key=key,
-        fingerprint=hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest(),
+        fingerprint=_fingerprint(chat_id, body) if key is not None else None,
     )
+
+
+def _fingerprint(chat_id: str, body: TurnBody) -> str:
+    """A hash of what is asked for, by which a repetition is known."""
+    canonical = json.dumps([chat_id, body.model_dump(mode="json")], sort_keys=True)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

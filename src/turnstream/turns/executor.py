@@ -250,18 +250,18 @@ class Executor:
                 close()
             raise _Stopped
         self._interruptible = True
-        value: Value | None = None
         try:
             value = await waiting
         except (Exception, asyncio.CancelledError):
             if self._stop is None:
                 raise  # else the source is let go of, and what it made of that is no matter
+        else:
+            if self._stop is None:
+                return value
         finally:
             self._interruptible = False
-        if self._stop is not None:
-            await self._absorb_cancellation()
-            raise _Stopped
-        return cast("Value", value)
+        await self._absorb_cancellation()
+        raise _Stopped
 
     async def _absorb_cancellation(self) -> None:
         """Take back the cancellation that `stop` sent, wherever it has got to: what follows must not be cut short."""
