@@ -34,27 +34,31 @@ RATE = 100.0
 
 
 class Length(NamedTuple):
-    """How long the turns are: `events` in all, `batch` of them at a time."""
+    """How long the turns are: `events` in all, `batch` of them at a time; and how many turns start together."""
 
     events: int
     batch: int
+    turns: int
 
 
-async def per_turn(upstream: Child, system: System, length: Length, turns: int) -> float:
+async def per_turn(upstream: Child, system: System, length: Length, rounds: int) -> float:
     """Bytes per turn that is under way, with its one watcher; of a relay: per stream.
 
-    A first round fills what all turns share, such as the database's caches; the second is measured.
+    A first round of turns fills what all share, such as the database's caches; what the following rounds add is
+    measured.
     """
     load = Load(rate=RATE, batch=length.batch, events=length.events, block=BLOCK, hold=True)
-    await system.prepare(2 * turns)
-    streams = await open_streams(system, load, turns, Tally())
-    await _all_received(streams, length.events)
-    before = await system.child.memory()
-    more = await open_streams(system, load, turns, Tally(), first=turns)
-    await _all_received(more, length.events)
-    after = await system.child.memory()
-    await end_streams(upstream, [*streams, *more])
-    return (after - before) / turns
+    turns = length.turns
+    await system.prepare((1 + rounds) * turns)
+    streams: list[Stream] = []
+    sizes: list[int] = []
+    for number in range(1 + rounds):
+        some = await open_streams(system, load, turns, Tally(), first=number * turns)
+        await _all_received(some, length.events)
+        sizes.append(await system.child.memory())
+        streams.extend(some)
+    await end_streams(upstream, streams)
+    return (sizes[-1] - sizes[0]) / (rounds * turns)
 
 
 async def _all_received(streams: list[Stream], events: int) -> None:
@@ -102,19 +106,22 @@ def _stalled_watcher(system: Turnstream, turn_id: str) -> socket.socket:
 
 def run(*, quick: bool) -> Iterator[Line]:
     """All lines of this benchmark."""
-    lengths = (Length(1_000, 10), Length(5_000, 50)) if quick else (Length(1_000, 1), Length(100_000, 50))
+    short, long = Length(1_000, 1, 100), Length(100_000, 25, 40)
+    if quick:
+        short, long = Length(500, 2, 50), Length(5_000, 25, 40)
+    rounds = 1 if quick else 2
     with pinned(LOAD_CORE), running_upstream() as upstream:
-        for ring, name, goal in ((SMALL_RING, "small ring", 30), (FULL_RING, "full ring", 100)):
-            for length in lengths:
-                turns = 50 if length.events > lengths[0].events or quick else 100
-                with running_turnstream(upstream, str(ring)) as system:
-                    size = uvloop.run(per_turn(upstream, system, length, turns))
-                yield Line(
-                    f"memory per active turn, {length.events:,} events, {name}", size / 1024, "KiB", goal
-                )
+        for ring, name, length, goal in (
+            (SMALL_RING, "small ring", short, 30),
+            (FULL_RING, "full ring", short, 100),
+            (FULL_RING, "full ring", long, 100),
+        ):
+            with running_turnstream(upstream, str(ring)) as system:
+                size = uvloop.run(per_turn(upstream, system, length, rounds))
+            yield Line(f"memory per active turn, {length.events:,} events, {name}", size / 1024, "KiB", goal)
         with running_relay(upstream) as relay:
-            size = uvloop.run(per_turn(upstream, relay, lengths[0], 100))
-        yield Line(f"memory per stream, {lengths[0].events:,} events: bare relay", size / 1024, "KiB")
+            size = uvloop.run(per_turn(upstream, relay, short, rounds))
+        yield Line(f"memory per stream, {short.events:,} events: bare relay", size / 1024, "KiB")
         watchers = 500 if quick else 2_000
         with running_turnstream(upstream) as system:
             idle = uvloop.run(per_idle_watcher(upstream, system, watchers))
