@@ -42,7 +42,7 @@ async def test_a_host_with_users_prefix_and_middleware_resumes_at_any_byte(examp
         await whole.watch_to_the_end()
         stored = await ada.stored(turn_id)
         assert stored
-        assert cut.connections > 5
+        assert cut.connections > 1
         assert cut.blocks == whole.blocks == stored
         assert cut.terminal_events() == whole.terminal_events() == ["turn_complete"]
 
