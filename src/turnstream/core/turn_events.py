@@ -155,8 +155,3 @@ TurnEvent: TypeAlias = (
     | Data
     | Terminal
 )
-TERMINAL: tuple[type, ...] = (TurnComplete, TurnError, TurnCancelled)
-
-
-def is_terminal(event: TurnEvent) -> bool:
-    return isinstance(event, TERMINAL)
