@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from turnstream.errors import StoreError
 from turnstream.store.base import JournalSegment, Store
@@ -15,6 +16,8 @@ from turnstream.turnlog.memory import TurnLog
 logger = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL = 0.1
+PORTION = 64
+"""Segments gathered and written at a time: hundreds in one go would hold up the streams of their turns by milliseconds."""
 DEFAULT_LIMIT = 32 * 1024 * 1024
 """Characters that wait for a store that fails."""
 
@@ -55,7 +58,7 @@ class BlockJournal:
 
 
 class JournalKeeper:
-    """Writes the segments of all open blocks, one statement at a time.
+    """Writes the segments of all open blocks, a portion at a time.
 
     While a write is under way nothing more is gathered, so a slow store is never piled upon. What a failed write
     held is sent again with the next: it may have been stored all the same, so it must be the same again. When more
@@ -87,18 +90,25 @@ class JournalKeeper:
 
     async def write(self) -> None:
         """Write what has been gained since the last time."""
-        for segment in self._gather():
+        gathered = iter(self._gather())
+        while self._take_portion(gathered) and await self._write_portion():
+            pass
+
+    def _take_portion(self, gathered: Iterator[JournalSegment]) -> bool:
+        """Whether there is anything to write."""
+        for segment in islice(gathered, PORTION):
             self._unwritten.append(segment)  # one by one: what was gathered before a failure is not lost
-        segments = tuple(self._unwritten)
-        if not segments:
-            return
+        return bool(self._unwritten)
+
+    async def _write_portion(self) -> bool:
         try:
-            await self._store.write(AppendJournal(segments=segments))
+            await self._store.write(AppendJournal(segments=tuple(self._unwritten)))
         except StoreError as error:
             logger.warning("the journal could not be written, and will be tried again: %s", error)
             self._give_up_beyond_limit()
-        else:
-            self._unwritten.clear()
+            return False
+        self._unwritten.clear()
+        return True
 
     def _give_up_beyond_limit(self) -> None:
         waiting = sum(len(segment.text) for segment in self._unwritten)

@@ -105,8 +105,8 @@ class Registry:
         return [executor for executor in self._active.values() if executor.turn.chat_id == chat_id]
 
     def journal_segments(self) -> Iterator[JournalSegment]:
-        """What the open blocks of all turns have gained since the last call."""
-        for executor in self._active.values():
+        """What the open blocks of all turns have gained since the last call. Turns may come and go meanwhile."""
+        for executor in list(self._active.values()):
             segment = executor.journal_segment()
             if segment is not None:
                 yield segment

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from turnstream.errors import NotFound
 from turnstream.store.base import Chat, Operation
+from turnstream.store.connections import driver_connection
 from turnstream.store.rows import chat_from_row, chat_values
 from turnstream.store.schema import chats, turns
 
@@ -16,11 +17,23 @@ _CHAT_OF_OWNER = select(chats.c.id).where(
     chats.c.id == bindparam("chat_id"), chats.c.owner == bindparam("owner")
 )
 
+_TOUCH_CHAT = f"UPDATE {chats.name} SET updated_at = ? WHERE id = ? AND owner = ?"  # noqa: S608 - only the table's name
+
 
 def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
     """Raises NotFound for a chat that is not, and for another owner's just the same."""
     found = connection.execute(_CHAT_OF_OWNER, {"chat_id": chat_id, "owner": owner}).first()
     if found is None:
+        raise NotFound("no such chat")
+
+
+def touch_chat(connection: Connection, owner: str, chat_id: str, now: int) -> None:
+    """Note that something has happened in a chat. Raises NotFound, as `require_chat` does.
+
+    It stands before every turn's first event, and so goes straight to the driver (see `store.bulk`).
+    """
+    touched = driver_connection(connection).execute(_TOUCH_CHAT, (now, chat_id, owner))
+    if touched.rowcount == 0:
         raise NotFound("no such chat")
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import Conflict, NotFound
 from turnstream.store.base import Operation, StoredBlock, Turn
 from turnstream.store.bulk import insert_blocks, insert_turns
-from turnstream.store.operations.chats import require_chat
+from turnstream.store.operations.chats import require_chat, touch_chat
 from turnstream.store.rows import block_row, turn_from_row, turn_row
-from turnstream.store.schema import chats, idempotency, turns
+from turnstream.store.schema import idempotency, turns
 
 _USE_OF_KEY = select(idempotency).where(
     idempotency.c.chat_id == bindparam("chat_id"), idempotency.c.key == bindparam("key")
@@ -25,7 +25,6 @@ _PREVIOUS = select(turns.c.role, turns.c.status).where(
 )
 _TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
 _INSERT_KEY = insert(idempotency)
-_TOUCH_CHAT = update(chats).where(chats.c.id == bindparam("touched"))
 
 
 class StartedTurns(msgspec.Struct, frozen=True):
@@ -53,12 +52,13 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
     request_hash: str | None = None
 
     def apply(self, connection: Connection) -> StartedTurns:
-        require_chat(connection, self.owner, self.assistant_turn.chat_id)
         if self.idempotency_key is not None:
+            require_chat(connection, self.owner, self.assistant_turn.chat_id)
             used = self._use_of_key(connection)
             if used is not None:
                 return self._replay(connection, used)
         self._check_previous(connection)
+        touch_chat(connection, self.owner, self.assistant_turn.chat_id, self.assistant_turn.created_at)
         self._insert(connection)
         return StartedTurns(self.user_turn, self.assistant_turn, replayed=False)
 
@@ -106,7 +106,6 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
                     "created_at": assistant.created_at,
                 },
             )
-        connection.execute(_TOUCH_CHAT, {"touched": assistant.chat_id, "updated_at": assistant.created_at})
 
 
 def _turn(connection: Connection, turn_id: str) -> Turn:
