@@ -1,0 +1,92 @@
+"""Two harmless tools, for trying things out: a calculator and a clock."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from turnstream.tools.base import ToolError, tool
+
+MAX_EXPRESSION = 500
+"""Characters of an expression."""
+MAX_BITS = 4096
+"""Bits that a whole number may have on the way: 9**9**9 would take all memory."""
+
+_BINARY: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: lambda left, right: left + right,
+    ast.Sub: lambda left, right: left - right,
+    ast.Mult: lambda left, right: left * right,
+    ast.Div: lambda left, right: left / right,
+    ast.FloorDiv: lambda left, right: left // right,
+    ast.Mod: lambda left, right: left % right,
+    ast.Pow: lambda left, right: left**right,
+}
+_UNARY: dict[type, Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    name: getattr(math, name)
+    for name in ("sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "log10", "floor", "ceil")
+} | {"abs": abs, "round": round, "min": min, "max": max}
+_CONSTANTS = {"pi": math.pi, "e": math.e, "tau": math.tau}
+
+
+@tool(idempotent=True)
+def calculator(expression: str) -> str:
+    """Work out an arithmetic expression.
+
+    Args:
+        expression: Numbers, + - * / // % **, parentheses, pi, e, and functions such as sqrt, sin, log, round, min, max.
+    """
+    if len(expression) > MAX_EXPRESSION:
+        raise ToolError(f"the expression is longer than {MAX_EXPRESSION} characters")
+    try:
+        return str(_value(ast.parse(expression.strip(), mode="eval").body))
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise ToolError(f"cannot work out {expression}: {error}") from error
+
+
+@tool(idempotent=True)
+def clock(time_zone: str = "UTC") -> str:
+    """Tell the date and the time.
+
+    Args:
+        time_zone: A name such as Europe/Vienna.
+    """
+    try:
+        zone = ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ToolError(f"there is no time zone {time_zone}: give a name such as Europe/Vienna") from None
+    return datetime.now(zone).isoformat(timespec="seconds")
+
+
+def _value(node: ast.expr) -> int | float:
+    match node:
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            return value
+        case ast.Name(id=name) if name in _CONSTANTS:
+            return _CONSTANTS[name]
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
+            return _UNARY[type(op)](_value(operand))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            return _bounded(op, _value(left), _value(right))
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
+            return _FUNCTIONS[name](*(_value(argument) for argument in arguments))
+        case _:
+            raise ValueError(f"{ast.unparse(node)} is not arithmetic")
+
+
+def _bounded(op: ast.operator, left: float, right: float) -> int | float:
+    if isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length() + right.bit_length()
+        if isinstance(op, ast.Pow):
+            bits = left.bit_length() * abs(right)
+        if bits > MAX_BITS:
+            raise ValueError("the numbers get too large")
+    result = _BINARY[type(op)](left, right)
+    if isinstance(result, complex):
+        raise ValueError("the result is not a real number")
+    return result

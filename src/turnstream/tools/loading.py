@@ -1,0 +1,31 @@
+"""Tools that the configuration names as `module:function`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+from turnstream.errors import ConfigurationError
+
+
+def load_functions(names: Iterable[str]) -> list[Any]:
+    """The functions of `names`, each `package.module:function`. Raises ConfigurationError, naming what is wrong."""
+    return [_load(name) for name in names]
+
+
+def _load(name: str) -> Any:
+    module_name, separator, path = name.partition(":")
+    if not (module_name and separator and path):
+        raise ConfigurationError(f"the tool {name} cannot be found: write package.module:function")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the module of the tool {name} cannot be imported ({error}): is its folder on PYTHONPATH?"
+        ) from error
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise ConfigurationError(f"the tool {name} cannot be found: {module_name} has no function {path}")
+    return found

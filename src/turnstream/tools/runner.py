@@ -1,0 +1,157 @@
+"""One call of a tool: its arguments checked, its time limited, whatever happens told to the model (requirement G3)."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+from pydantic import BaseModel
+
+from turnstream.core.blocks import Block
+from turnstream.tools.base import Tool, ToolContext, ToolError, ToolOutput
+from turnstream.tools.threads import NoThread, in_thread
+
+logger = logging.getLogger(__name__)
+
+RESULT_LIMIT = 256 * 1024
+"""Characters of a result that the model is told; the rest is cut off, and the model told so."""
+STOP_SECONDS = 1.0
+"""What a function that ran out of time, or was interrupted, has to clean up."""
+
+
+class ToolLimits(NamedTuple):
+    """`timeout`: seconds of one call, where the tool sets none; `parallel`: calls of one turn that run at once;
+    `soft_rounds`, `rounds`: rounds of tools in a turn after which the model is asked to finish, and made to."""
+
+    timeout: float = 30.0
+    parallel: int = 8
+    soft_rounds: int = 8
+    rounds: int = 10
+
+
+class ToolRunner:
+    """Runs calls of some tools. `debug`: tell the model, and with it the user, what exceptions say."""
+
+    def __init__(
+        self, tools: Mapping[str, Tool], limits: ToolLimits | None = None, *, debug: bool = False
+    ) -> None:
+        self.tools = dict(tools)
+        self.limits = limits or ToolLimits()
+        self._debug = debug
+
+    def knows(self, call: Block) -> bool:
+        """Whether the call is of one of these tools."""
+        return tool_name(call) in self.tools
+
+    def may_start_early(self, call: Block) -> bool:
+        """Whether to run the call does no harm if the answer that it is in turns out to be broken off."""
+        known = self.tools.get(tool_name(call))
+        return known is not None and known.idempotent
+
+    async def run(self, call: Block, context: ToolContext, *, offered: Sequence[str]) -> ToolOutput:
+        """The result of `call`, a stopped tool_use block; `offered` are the names of the tools that the model was given.
+        Never raises but for a cancellation."""
+        name = tool_name(call)
+        known = self.tools.get(name)
+        if known is None or name not in offered:
+            others = ", ".join(offered) or "none"
+            return ToolOutput(f"there is no tool called {name}; there are: {others}", is_error=True)
+        if (fault := unusable(call)) is not None:
+            return ToolOutput(fault, is_error=True)
+        try:
+            arguments = known.arguments.read(cast("dict[str, Any]", (call.content or {})["input"]))
+        except ValueError as error:
+            return ToolOutput(f"the arguments do not fit, and nothing was run: {error}", is_error=True)
+        if known.context is not None:
+            arguments[known.context] = context
+        return await self._run(known, arguments)
+
+    async def _run(self, known: Tool, arguments: dict[str, Any]) -> ToolOutput:
+        timeout = known.timeout or self.limits.timeout
+        try:
+            task = asyncio.ensure_future(
+                known.function(**arguments)
+                if known.is_async
+                else in_thread(functools.partial(known.function, **arguments), f"tool {known.name}")
+            )
+        except NoThread:
+            return ToolOutput("too many tools are running: try again later", is_error=True)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=timeout)
+        except asyncio.CancelledError:
+            await _stop(task, known.name)
+            raise
+        if not done:
+            await _stop(task, known.name)
+            return ToolOutput(f"the tool did not finish within {timeout:g} s, and was stopped", is_error=True)
+        return self._output(known.name, task)
+
+    def _output(self, name: str, task: asyncio.Future[Any]) -> ToolOutput:
+        if task.cancelled():
+            return ToolOutput("the tool was cancelled", is_error=True)
+        error = task.exception()
+        try:
+            if error is None:
+                return as_output(task.result())
+        except (TypeError, ValueError, RecursionError) as failure:
+            error = failure
+        if isinstance(error, ToolError):
+            return _cut(ToolOutput(str(error) or "the tool failed", is_error=True))
+        logger.warning("the tool %s failed", name, exc_info=error)
+        what = f"{type(error).__name__}: {error}" if self._debug else type(error).__name__
+        return _cut(ToolOutput(f"the tool failed ({what})", is_error=True))
+
+
+def tool_name(call: Block) -> str:
+    return str((call.content or {}).get("tool_name") or "")
+
+
+def unusable(call: Block) -> str | None:
+    """Why a call must not be executed, in words for the model (B4); None for one that may."""
+    content = call.content or {}
+    if call.partial:
+        return "the call was cut off, and nothing was run: call again"
+    if not isinstance(content.get("input"), dict):
+        why = content.get("input_error") or "they are missing"
+        return f"the arguments cannot be read, and nothing was run: {why}"
+    return None
+
+
+def as_output(value: Any) -> ToolOutput:
+    """What the model is told of a function's value. Raises TypeError or ValueError for what is not JSON."""
+    if isinstance(value, ToolOutput):
+        return _cut(value)
+    if value is None:
+        return ToolOutput("")
+    if isinstance(value, str):
+        return _cut(ToolOutput(value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")))
+    if isinstance(value, BaseModel):
+        return _cut(ToolOutput(value.model_dump_json()))
+    return _cut(ToolOutput(msgspec.json.encode(value).decode()))
+
+
+def _cut(output: ToolOutput) -> ToolOutput:
+    left_out = len(output.text) - RESULT_LIMIT
+    if left_out <= 0:
+        return output
+    return output._replace(text=f"{output.text[:RESULT_LIMIT]}\n… ({left_out} more characters were cut off)")
+
+
+async def _stop(task: asyncio.Future[Any], name: str) -> None:
+    """Cancel a call, and give it a moment to clean up; one that does not end is left behind, and said so."""
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=STOP_SECONDS)
+    if not done:
+        logger.warning("the tool %s does not end: it is left behind", name)
+        task.add_done_callback(_retrieve)
+    elif not task.cancelled():
+        _retrieve(task)
+
+
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.info("a tool that was stopped ended with %r", error)

@@ -1,0 +1,63 @@
+"""Running a blocking function beside the event loop.
+
+Not in a pool: a function that never returns would keep one of its threads for ever, and the interpreter waits for pools when
+it ends. Each call has a daemon thread of its own, and there are at most `MAX_THREADS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+MAX_THREADS = 64
+
+_slots = threading.BoundedSemaphore(MAX_THREADS)
+
+
+class NoThread(Exception):
+    """All threads are taken, by functions that have not returned."""
+
+
+def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]:
+    """Start `function`, in a copy of the current context; a future for its result. Cancelling the future stops
+    nothing. Raises NoThread."""
+    if not _slots.acquire(blocking=False):
+        raise NoThread
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Value] = loop.create_future()
+
+    def settle(value: Value | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)  # type: ignore[arg-type]
+
+    def work() -> None:
+        value: Value | None = None
+        failure: BaseException | None = None
+        try:
+            value = function()
+        except StopIteration as error:  # a future cannot hold it
+            failure = RuntimeError(f"the function raised {error!r}")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the call's answer
+            failure = error
+        finally:
+            _slots.release()
+        try:
+            loop.call_soon_threadsafe(settle, value, failure)
+        except RuntimeError:
+            return  # the loop has ended, and with it whoever waited
+
+    try:
+        threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
+    except BaseException:
+        _slots.release()
+        raise
+    return future
