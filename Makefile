@@ -29,7 +29,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 serve: .venv/runtime.ready ## Start the server on an embedded database (HOST=, PORT=)
-	@exec $(BIN)/turnstream serve $${HOST:+--host "$$HOST"} $${PORT:+--port "$$PORT"}
+	@exec $(BIN)/turnstream serve --builtin-tools $${HOST:+--host "$$HOST"} $${PORT:+--port "$$PORT"}
 
 demo: .venv/runtime.ready ## Run the main job unattended and print what happens (FILE= provider bytes to use)
 	@exec $(BIN)/python -m turnstream.cli.demo $${FILE:+"$$FILE"}

@@ -86,7 +86,9 @@ async def test_an_exception_is_told_without_its_words_unless_they_are_meant() ->
 
     runner = of(secretive, frank)
     assert await run(runner, call("secretive")) == ToolOutput("the tool failed (KeyError)", is_error=True)
-    assert await run(runner, call("frank")) == ToolOutput("the city is not known: give another", is_error=True)
+    assert await run(runner, call("frank")) == ToolOutput(
+        "the city is not known: give another", is_error=True
+    )
     told = await run(of(secretive, debug=True), call("secretive"))
     assert "hunter2" in told.text
 
@@ -112,7 +114,9 @@ async def test_a_tool_that_takes_too_long_is_stopped_and_told_so() -> None:
     try:
         for name in ("slow", "blocking"):
             output = await run(runner, call(name))
-            assert output == ToolOutput("the tool did not finish within 0.05 s, and was stopped", is_error=True)
+            assert output == ToolOutput(
+                "the tool did not finish within 0.05 s, and was stopped", is_error=True
+            )
     finally:
         release.set()
     assert ended.is_set()
@@ -172,7 +176,18 @@ async def test_the_calculator_calculates(expression: str, value: str) -> None:
 
 @pytest.mark.parametrize(
     "expression",
-    ["9**9**9", "__import__('os')", "1 +", "x", "(-1) ** 0.5", "1 / 0", "(" * 300, "'a' * 3", "10.0 ** 400", "True + 1"],
+    [
+        "9**9**9",
+        "__import__('os')",
+        "1 +",
+        "x",
+        "(-1) ** 0.5",
+        "1 / 0",
+        "(" * 300,
+        "'a' * 3",
+        "10.0 ** 400",
+        "True + 1",
+    ],
 )
 async def test_the_calculator_refuses_what_is_no_arithmetic(expression: str) -> None:
     content = {"tool_use_id": "1", "tool_name": "calculator", "input": {"expression": expression}}

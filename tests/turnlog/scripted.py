@@ -130,8 +130,7 @@ class ScriptedTurn:
         self.executor = Executor(turn_row(), self.log, self.store)
 
     def begin(self) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self.executor.run(ForeignSource(self._source())))
-        self.executor.task = task
+        task = self.executor.start(ForeignSource(self._source()))
         self.executor.begin(START)
         return task
 

@@ -58,8 +58,7 @@ class FedTurn:
         self._taken = asyncio.Event()
 
     async def __aenter__(self) -> FedTurn:
-        self.task = asyncio.get_running_loop().create_task(self.executor.run(ForeignSource(self._source())))
-        self.executor.task = self.task
+        self.task = self.executor.start(ForeignSource(self._source()))
         self.executor.begin(START)
         await self.feed()
         return self

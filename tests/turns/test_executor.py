@@ -31,7 +31,7 @@ from turnstream.core.usage import Usage
 from turnstream.errors import Overloaded, RateLimited
 from turnstream.store.operations import SaveBlock
 from turnstream.store.queries import AnnotationsAfter
-from turnstream.turns.source import Batches
+from turnstream.turns.source import Batches, TurnSource
 
 
 def text_block(index: int, text: str) -> tuple[StreamEvent, ...]:
@@ -224,7 +224,7 @@ async def test_usage_survives_an_early_end(world: World, ending: str) -> None:
     assert (await world.ended(executor.turn.id)).turn.usage == Usage(45, 3)
 
 
-class Steps:
+class Steps(TurnSource):
     """A source of several steps, as a loop of model calls and tools is one."""
 
     needs_end_marker = True
@@ -410,7 +410,7 @@ async def test_half_a_character_at_the_end_is_shown_as_it_is_stored(world: World
 # -- interrupts, phase by phase -------------------------------------------------------------------------------------
 
 
-class SlowOpening:
+class SlowOpening(TurnSource):
     """A source whose stream takes for ever to open."""
 
     needs_end_marker = True

@@ -21,6 +21,7 @@ from turnstream.providers.catalog import Catalog
 from turnstream.store.base import Operation, StoredBlock
 from turnstream.store.queries import AllBlocks
 from turnstream.store.sql import SqlStore
+from turnstream.tools import ToolRunner
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRequest, TurnState
@@ -70,6 +71,7 @@ class World:
         store_timeout: float = 5.0,
         ring_limit: int = 64 * 1024,
         debug: bool = False,
+        tools: ToolRunner | None = None,
         **limits: Any,
     ) -> None:
         self.path = path
@@ -77,7 +79,11 @@ class World:
         self.registry = Registry(self.store, **limits)
         self.catalog = Catalog({}, environ={})
         self.commands = Commands(
-            self.store, self.registry, self.catalog, NativeEncoder, ExecutorOptions(ring_limit, debug)
+            self.store,
+            self.registry,
+            self.catalog,
+            NativeEncoder,
+            ExecutorOptions(ring_limit, debug, tools or ToolRunner({})),
         )
         self.watching = Watching(self.store, self.registry, NativeEncoder)
         self.journal = JournalKeeper(self.store, self.registry.journal_segments)

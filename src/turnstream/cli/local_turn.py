@@ -11,6 +11,7 @@ from typing import Self
 from turnstream.cli.watched import NativeEvent, Question, frame_decoder, native_event
 from turnstream.config import Settings
 from turnstream.engine import Engine, LiveTurn
+from turnstream.tools.loading import configured_tools
 from turnstream.turnlog.subscription import Subscription
 
 
@@ -43,7 +44,14 @@ class LocalTurn:
             url = f"sqlite:///{folder}/turns.sqlite"
         settings = self._settings
         engine = await self._held.enter_async_context(
-            Engine(url, settings=settings.engine, providers=settings.providers, server=settings.server)
+            Engine(
+                url,
+                settings=settings.engine,
+                providers=settings.providers,
+                prices=settings.prices,
+                server=settings.server,
+                tools=configured_tools(settings.tools),
+            )
         )
         question = self._question
         self._turn = await engine.send(question.text, model=question.model, system=question.system)

@@ -23,6 +23,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_database(parser, "where turns are kept (default: sqlite:///turnstream.sqlite)")
     parser.add_argument("--default-model", metavar="PROVIDER/MODEL", help="the model of turns that name none")
     parser.add_argument(
+        "--builtin-tools",
+        action="store_true",
+        default=None,
+        help="let models call the built-in tools too: calculator and clock",
+    )
+    parser.add_argument(
         "--drain-seconds",
         type=float,
         metavar="N",
@@ -41,7 +47,11 @@ def run(arguments: Namespace) -> int:
     settings = load_settings(arguments.config, flags=_flags(arguments))
     check_binding(settings.server)
     configure_logging(
-        settings.telemetry.log_level, debug=settings.telemetry.debug, secrets=secrets_of(settings)
+        settings.telemetry.log_level,
+        debug=settings.telemetry.debug,
+        levels=settings.telemetry.levels,
+        secrets=secrets_of(settings),
+        form=settings.telemetry.format,
     )
     # What libraries warn of takes the same way, keys masked.
     for library in ("uvicorn", "asyncio", "aiohttp"):
@@ -64,6 +74,7 @@ def _flags(arguments: Namespace) -> dict[str, object]:
         "server.drain_seconds": arguments.drain_seconds,
         "store.url": arguments.database_url,
         "engine.default_model": arguments.default_model,
+        "tools.builtin": arguments.builtin_tools,
     }
 
 
@@ -72,14 +83,17 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
     from turnstream.engine import Engine
     from turnstream.server.auth import key_required, local_use
     from turnstream.server.running import address_of, run_application
+    from turnstream.tools.loading import configured_tools
 
     key = server_key(settings.server)
     engine = Engine(
         settings.store.url,
         settings=settings.engine,
         providers=settings.providers,
+        prices=settings.prices,
         authenticate=local_use if key is None else key_required(key),
         server=settings.server,
+        tools=configured_tools(settings.tools, debug=settings.server.debug),
     )
     url = address_of(bound, settings.server.host)
 
@@ -111,6 +125,8 @@ def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) ->
         f"  database   {database_path(settings.store.url).absolute()}",
         *_beside("  models     ", table(models, settings)),
     ]
+    if names := ", ".join(engine.commands.tools.tools):
+        lines.append(f"  tools      {names}")
     if simulated:
         lines += [
             "",

@@ -6,7 +6,20 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+from turnstream.config import ToolSettings
 from turnstream.errors import ConfigurationError
+from turnstream.tools.base import by_name
+from turnstream.tools.builtin import calculator, clock
+from turnstream.tools.runner import ToolLimits, ToolRunner
+
+
+def configured_tools(settings: ToolSettings, *, debug: bool = False) -> ToolRunner:
+    """The tools that the settings name, with their limits. Raises ConfigurationError."""
+    functions = load_functions(settings.functions)
+    if settings.builtin:
+        functions += [calculator, clock]
+    limits = ToolLimits(settings.timeout, settings.parallel, settings.soft_rounds, settings.rounds)
+    return ToolRunner(by_name(functions), limits, debug=debug)
 
 
 def load_functions(names: Iterable[str]) -> list[Any]:

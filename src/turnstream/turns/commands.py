@@ -13,7 +13,7 @@ import msgspec
 
 from turnstream.core.blocks import Block, Message
 from turnstream.core.cursor import first_generation
-from turnstream.core.history import build_history
+from turnstream.core.history import PastTurn, build_history
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.turn_events import TurnStart
@@ -22,15 +22,17 @@ from turnstream.providers.catalog import Catalog
 from turnstream.store.base import Chat, Store, StoredBlock, Turn
 from turnstream.store.operations import CreateChat, DeleteChat, StartTurns, UpdateChat
 from turnstream.store.queries import AllBlocks, FindIdempotent, GetChat, GetTurn, HistoryPath
+from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.executor import Executor
+from turnstream.turns.model_source import ModelSource, ToolUse
 from turnstream.turns.recovery import recover
 from turnstream.turns.registry import Registry
-from turnstream.turns.source import ModelSource, TurnSource
-from turnstream.wires.base import ModelRequest
+from turnstream.turns.source import TurnSource
+from turnstream.wires.base import ModelRequest, ToolDefinition
 
 MAX_KNOWN_CHATS = 10_000
 
@@ -47,6 +49,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     system: str | None = None
     params: dict[str, Any] | None = None
     metadata: dict[str, Any] = {}
+    tools: tuple[str | ToolDefinition, ...] | None = None
+    """The engine's tools by name, and definitions of those that the client runs itself (G6). None: all the engine's."""
     idempotency_key: str | None = None
     fingerprint: str | None = None
     """A hash of the request: the same idempotency key with another one is a conflict."""
@@ -62,10 +66,12 @@ class Started(NamedTuple):
 
 
 class ExecutorOptions(NamedTuple):
-    """How turns are written. `ring_limit`: bytes of recent events; `debug`: tell providers' own error texts."""
+    """How turns are made. `ring_limit`: bytes of recent events; `debug`: tell providers' own error texts; `tools`: those
+    that models may call."""
 
     ring_limit: int = DEFAULT_LIMIT
     debug: bool = False
+    tools: ToolRunner = ToolRunner({})
 
 
 class TurnState(NamedTuple):
@@ -92,6 +98,7 @@ class Commands:
         self.catalog = catalog
         self._encoder = encoder
         self._options = options or ExecutorOptions()
+        self.tools = self._options.tools
         self._chats: dict[str, str] = {}
         """Owners of chats that are known to exist, those seen last."""
 
@@ -144,17 +151,21 @@ class Commands:
         target = request.model or self.catalog.default_model
         request = msgspec.structs.replace(request, model=target)
         provider, model = self.catalog.resolve(target)
-        messages = _history(path, request.blocks)
-        call = ModelRequest(
-            model=model, messages=messages, system=request.system, params=request.params or {}
-        )
-        return await self._start(owner, request, ModelSource(provider, call), with_user_turn=True)
+        definitions, offered = self._tools_of(request)
+        past = _past(path, request.blocks)
+        call = ModelRequest(model, _history(past), request.system, definitions, request.params or {})
+
+        def source(turn: Turn) -> TurnSource:
+            use = ToolUse(self.tools, offered, turn.id, owner, turn.metadata)
+            return ModelSource(provider, call, past, use)
+
+        return await self._start(owner, request, source, with_user_turn=True)
 
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> Started:
         """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""
         self.registry.admit()
         await self._require_chat(owner, request.chat_id)
-        return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
+        return await self._start(owner, request, lambda _turn: source, with_user_turn=bool(request.blocks))
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
         """Stop a turn, and tell what became of it (A4); one that has ended stays as it is. Raises NotFound."""
@@ -228,8 +239,28 @@ class Commands:
             raise NotFound("prev_turn_id is not a turn of this chat")
         return await self.store.read(HistoryPath(turn_id=turn.id))
 
+    def _tools_of(self, request: TurnRequest) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:
+        """The tools that the model is given, and the names of those among them that run here. Raises InvalidRequest."""
+        known = self.tools.tools
+        wanted = tuple(known) if request.tools is None else request.tools
+        definitions: dict[str, ToolDefinition] = {}
+        offered: list[str] = []
+        for tool in wanted:
+            if isinstance(tool, str):
+                if tool not in known:
+                    raise InvalidRequest(
+                        f"there is no tool called {tool} here; there are: {', '.join(known) or 'none'}",
+                        code="unknown_tool",
+                    )
+                offered.append(tool)
+            name, definition = (tool, known[tool].definition) if isinstance(tool, str) else (tool.name, tool)
+            if name in definitions:
+                raise InvalidRequest(f"two tools are called {name}", code="duplicate_tool")
+            definitions[name] = definition
+        return tuple(definitions.values()), tuple(offered)
+
     async def _start(
-        self, owner: str, request: TurnRequest, source: TurnSource, *, with_user_turn: bool
+        self, owner: str, request: TurnRequest, source: Callable[[Turn], TurnSource], *, with_user_turn: bool
     ) -> Started:
         now = now_microseconds()
         user, user_blocks = _user_turn(owner, request, now) if with_user_turn else (None, ())
@@ -247,7 +278,7 @@ class Commands:
         self.registry.admit()
         # The rows first, so that the database is at work already while the request to the model is made.
         starting = executor.begin_with(self.store.write(operation), start_event(assistant))
-        self.registry.launch(executor, source)
+        self.registry.launch(executor, source(assistant))
         # The rows decide, not the caller: who hangs up while they are written has started the turn all the same.
         started = await asyncio.shield(starting)
         if started.replayed:
@@ -284,12 +315,13 @@ def _inheriting(request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ..
     )
 
 
-def _history(
-    path: Sequence[tuple[Turn, tuple[Block, ...]]], blocks: tuple[Block, ...]
-) -> tuple[Message, ...]:
-    messages = build_history(
-        [*((turn.role, turn.status, kept) for turn, kept in path), ("user", "complete", blocks)]
-    )
+def _past(path: Sequence[tuple[Turn, tuple[Block, ...]]], blocks: tuple[Block, ...]) -> list[PastTurn]:
+    turns = [PastTurn(turn.role, turn.status, kept) for turn, kept in path]
+    return [*turns, PastTurn("user", "complete", blocks)]
+
+
+def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:
+    messages = build_history(past)
     if not messages:
         raise InvalidRequest("turn_blocks hold nothing that could be sent to a model: give some text")
     return messages

@@ -8,9 +8,19 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from turnstream.core.accumulator import CutBlock
+from turnstream.core.blocks import Block
+from turnstream.core.history import CANCELLED, CANCELLED_BY_ERROR
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TerminalStatus
-from turnstream.core.turn_events import Terminal, TurnCancelled, TurnComplete, TurnError
+from turnstream.core.turn_events import (
+    BlockStart,
+    BlockStop,
+    Terminal,
+    TurnCancelled,
+    TurnComplete,
+    TurnError,
+    TurnEvent,
+)
 from turnstream.store.base import StoredBlock, Turn
 from turnstream.store.operations import FinishTurn
 from turnstream.turnlog.memory import TurnLog
@@ -76,6 +86,29 @@ def ended_turn(turn: Turn, operation: FinishTurn) -> Turn:
         usage=operation.usage,
         completed_at=operation.completed_at,
     )
+
+
+def add_cancelled(
+    calls: Sequence[Block],
+    next_sequence: int,
+    outcome: Outcome,
+    events: list[TurnEvent],
+    cuts: list[CutBlock],
+) -> None:
+    """Give each of `calls` a result that says it was cancelled: to `events`, and as blocks to `cuts` (G5)."""
+    said = CANCELLED_BY_ERROR if outcome.status == "error" else CANCELLED
+    for sequence, call in enumerate(calls, next_sequence):
+        called = call.content or {}
+        content = {
+            "tool_use_id": called.get("tool_use_id", ""),
+            "tool_name": called.get("tool_name", ""),
+            "content": said,
+            "is_error": True,
+        }
+        start = len(events)
+        events.append(BlockStart(sequence, "tool_result", content))
+        cuts.append(CutBlock(Block(sequence, "tool_result", None, content), start, len(events)))
+        events.append(BlockStop(sequence, "tool_result"))
 
 
 def cut_rows(turn_id: str, log: TurnLog, cuts: Sequence[CutBlock]) -> tuple[StoredBlock, ...]:

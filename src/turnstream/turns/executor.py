@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, TypeVar, cast
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, cast
 
 import msgspec
 
 from turnstream.core.accumulator import Accumulator
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.open_block import catchup_of
-from turnstream.core.stream_events import MessageStop, StopReason, StreamEvent
+from turnstream.core.stream_events import MessageStop, StreamEvent
 from turnstream.core.turn_events import (
     Data,
     Notice,
@@ -44,10 +44,19 @@ from turnstream.store.operations import FinishTurn, StartedTurns
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.ending import STOPPED, Outcome, StopCause, cut_rows, ended_turn, terminal_event
+from turnstream.turns.ending import (
+    STOPPED,
+    Outcome,
+    StopCause,
+    add_cancelled,
+    cut_rows,
+    ended_turn,
+    terminal_event,
+)
 from turnstream.turns.failures import describe_failure, stream_error
+from turnstream.turns.interruption import Interruption, Stopped
 from turnstream.turns.journal import BlockJournal
-from turnstream.turns.source import Batches, TurnSource
+from turnstream.turns.source import Batches, Stream, TurnSource
 from turnstream.turns.writing import TurnWriter
 
 logger = logging.getLogger(__name__)
@@ -59,12 +68,6 @@ SOURCE_CLOSE_TIMEOUT = 5.0
 _BREATH_EVERY = 8
 """Batches after which a source that always has more lets other tasks run."""
 _OWN_EVENTS = frozenset({Data, Notice, Source, StepStart, StepStop, ToolProgress})
-
-Value = TypeVar("Value")
-
-
-class _Stopped(Exception):
-    """The executor was asked to stop, and has let go of its source."""
 
 
 class Executor:
@@ -81,17 +84,28 @@ class Executor:
         self.blocks_completed = 0
         self.last_progress = asyncio.get_running_loop().time()
         self.ended = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
+        self.runs_tools = False
+        """Silence is a tool's then, which has a limit of its own."""
+        self._interruption = Interruption()
         self._store = store
         self._debug = debug
         self._committed = asyncio.Event()
         self._starting: asyncio.Task[StartedTurns] | None = None
-        self._stop: StopCause | None = None
-        self._interruptible = False
+        self._source: TurnSource | None = None
         self.writer = TurnWriter(turn, log, store)
         self._reported_usage = Usage()
         self._notices_shown = 0
         self._journal = BlockJournal()
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        return self._interruption.task
+
+    def start(self, source: TurnSource) -> asyncio.Task[None]:
+        """Start the turn's task on `source`."""
+        task = asyncio.get_running_loop().create_task(self.run(source), name=f"turn {self.turn.id}")
+        self._interruption.task = task
+        return task
 
     # -- what others may ask -------------------------------------------------------------------------------------
 
@@ -128,18 +142,16 @@ class Executor:
 
     def stop(self, cause: StopCause) -> None:
         """Ask to end early; the first cause counts. Does nothing once the turn's end is decided."""
-        if self._stop is None and self.outcome is None:
-            self._stop = cause
-            if self._interruptible and self.task is not None:
-                self.task.cancel()
+        if self.outcome is None:
+            self._interruption.ask(cause)
 
     def abandon(self) -> None:
         """The turn's rows could not be made: let go of the source; nothing was shown."""
         if self.task is not None:
             self.task.cancel()
 
-    def notify(self, event: Notice) -> None:
-        """Show a passing notice to whoever watches now."""
+    def notify(self, event: Notice | ToolProgress) -> None:
+        """Show a passing event to whoever watches now."""
         if self.outcome is not None or not self._committed.is_set():
             return
         self.writer.show_soon(event)
@@ -167,52 +179,77 @@ class Executor:
             self.ended.set()
 
     async def _outcome(self, source: TurnSource) -> Outcome:
+        self._source = source
         try:
             return await self._generate(source)
-        except _Stopped:
-            return STOPPED[self._stop or "cancelled"]
+        except Stopped:
+            return STOPPED[self._interruption.cause or "cancelled"]
         except TurnstreamError as error:
             return self._failed(error)
         except Exception as error:
             logger.exception("turn %s failed unexpectedly", self.turn.id)
             return self._failed(error)
+        finally:
+            await self._close(source)
 
     async def _generate(self, source: TurnSource) -> Outcome:
+        source.begin(self.notify)
         step = 0
-        stop_reason: StopReason | None = None
+        reason: str | None = None
         while (stream := source.step(step)) is not None:
-            stop = await self._run_step(step, stream)
+            stop = await self._run_call(step, stream)
             if stop is None and source.needs_end_marker:
                 raise StreamIncomplete("the model's answer ended without its end marker")
             self.accumulator.end()
             await self._advance([])
-            stop_reason = stop.stop_reason if stop is not None else "end_turn"
-            self.log.append([StepStop(step, stop_reason)])
+            if (results := source.results(stop)) is not None:
+                await self._run_tools(results)
+            reason = stop.stop_reason if stop is not None else "end_turn"
+            self.log.append([StepStop(step, reason)])
             step += 1
-        return Outcome("complete", stop_reason)
+        return Outcome("complete", source.stop_reason or reason)
 
-    async def _run_step(self, step: int, stream: AbstractAsyncContextManager[Batches]) -> MessageStop | None:
-        """Read one step's stream to its end; the model's end marker, if there was one. Blocks that the stream left open
-        stay so: whether they are whole depends on the marker."""
+    async def _run_call(self, step: int, stream: Stream) -> MessageStop | None:
+        """Read a model call to its end; its end marker, if there was one. Blocks that the stream left open stay so:
+        whether they are whole depends on the marker."""
+        await self._read(stream, StepStart(step))
+        if (error := self.accumulator.error) is not None:
+            raise stream_error(error)
+        return self.accumulator.stop
+
+    async def _run_tools(self, results: Stream) -> None:
+        self.runs_tools = True
+        try:
+            await self._read(results, None)
+        finally:
+            self.runs_tools = False
+            self.last_progress = asyncio.get_running_loop().time()
+
+    async def _read(self, stream: Stream, start: StepStart | None) -> None:
+        """Open a stream, fold it to its end, and let go of it, however it ends."""
         self.usage = self.usage.plus(self.accumulator.usage)
         self.accumulator = Accumulator(self.accumulator.next_sequence)
         self._notices_shown = 0
-        batches = await self._interruptibly(stream.__aenter__())
+        self._reported_usage = Usage()
+        batches = await self._interruption.wait(stream.__aenter__())
         try:
-            await self._interruptibly(self._committed.wait())
-            self.log.append([StepStart(step)])
+            await self._interruption.wait(self._committed.wait())
+            if start is not None:
+                self.log.append([start])
             await self._read_all(batches)
         except BaseException as error:
             await self._let_go(stream, error)
             raise
         await self._let_go(stream, None)
-        if (error := self.accumulator.error) is not None:
-            raise stream_error(error)
-        return self.accumulator.stop
 
-    async def _let_go(
-        self, stream: AbstractAsyncContextManager[Batches], error: BaseException | None
-    ) -> None:
+    async def _close(self, source: TurnSource) -> None:
+        try:
+            async with asyncio.timeout(SOURCE_CLOSE_TIMEOUT):
+                await source.close()
+        except Exception as failure:  # noqa: BLE001 - a source may raise anything
+            logger.warning("turn %s: its source did not close: %r", self.turn.id, failure)
+
+    async def _let_go(self, stream: Stream, error: BaseException | None) -> None:
         """Leave a stream. What goes wrong with that does not change why it was left."""
         details = (None, None, None) if error is None else (type(error), error, error.__traceback__)
         try:
@@ -227,7 +264,7 @@ class Executor:
         count = 0
         while True:
             try:
-                events = await self._interruptibly(anext(batches))
+                events = await self._interruption.wait(anext(batches))
             except StopAsyncIteration:
                 return
             self.last_progress = loop.time()
@@ -241,37 +278,6 @@ class Executor:
             count += 1
             if count % _BREATH_EVERY == 0:
                 await asyncio.sleep(0)
-
-    async def _interruptibly(self, waiting: Awaitable[Value]) -> Value:
-        """Await something that an interrupt may cut short. Everything else that the executor awaits is finished."""
-        if self._stop is not None:
-            close = getattr(waiting, "close", None)  # a coroutine that is never awaited complains
-            if close is not None:
-                close()
-            raise _Stopped
-        self._interruptible = True
-        try:
-            value = await waiting
-        except (Exception, asyncio.CancelledError):
-            if self._stop is None:
-                raise  # else the source is let go of, and what it made of that is no matter
-        else:
-            if self._stop is None:
-                return value
-        finally:
-            self._interruptible = False
-        await self._absorb_cancellation()
-        raise _Stopped
-
-    async def _absorb_cancellation(self) -> None:
-        """Take back the cancellation that `stop` sent, wherever it has got to: what follows must not be cut short."""
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            pass
-        if self.task is not None:
-            while self.task.cancelling():
-                self.task.uncancel()
 
     async def _absorb(self, events: Sequence[object]) -> None:
         """Take one batch with events that are not the model's: they are shown in their place."""
@@ -297,11 +303,14 @@ class Executor:
                 await self._show_notices()
             if accumulator.finished is None:
                 break
-            await self.writer.store_block(accumulator.finished)
+            block = accumulator.finished
+            await self.writer.store_block(block)
             log.append([accumulator.release()])
             log.open_block = accumulator.shown
             log.stored_seq = log.head
             self.blocks_completed += 1
+            if self._source is not None:
+                self._source.stored(block)
             self.writer.show_postponed()
         if accumulator.usage != self._reported_usage and accumulator.stop is not None:
             self._reported_usage = accumulator.usage
@@ -337,6 +346,9 @@ class Executor:
         self.outcome = outcome
         self.usage = self.usage.plus(self.accumulator.usage)
         events, cuts = self.accumulator.cut()
+        if self._source is not None and outcome.status != "complete":
+            calls = self._source.unanswered()
+            add_cancelled(calls, self.accumulator.next_sequence, outcome, events, cuts)
         rows = cut_rows(self.turn.id, self.log, cuts)
         # What cutting added to the open block is shown at once: there it is already.
         if cuts and cuts[0].start is None:

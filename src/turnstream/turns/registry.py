@@ -6,11 +6,18 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import NamedTuple
 
+import msgspec
+
 from turnstream.core.turn_events import Notice
+from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import StoreError, Unavailable
-from turnstream.store.base import JournalSegment, Store
+from turnstream.store.base import JournalSegment, Store, Turn
+from turnstream.telemetry import turn_context
+from turnstream.telemetry.measures import TurnMeasures
+from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.executor import Executor
 from turnstream.turns.source import TurnSource
 
@@ -43,6 +50,7 @@ class Registry:
         orphan_timeout: float = 300.0,
     ) -> None:
         self.draining = False
+        self.measures = TurnMeasures()
         self._store = store
         self._max_active = max_active
         self._retention = retention
@@ -78,8 +86,9 @@ class Registry:
         turn_id = executor.turn.id
         self._active[turn_id] = executor
         self._idle.clear()
-        executor.task = asyncio.get_running_loop().create_task(executor.run(source), name=f"turn {turn_id}")
-        executor.task.add_done_callback(lambda _task: self._retire(executor))
+        # The task takes this context over: whatever it logs is known to be this turn's (F5).
+        task = turn_context(turn_id, executor.turn.generation).run(executor.start, source)
+        task.add_done_callback(lambda _task: self._retire(executor))
 
     def _retire(self, executor: Executor) -> None:
         turn_id = executor.turn.id
@@ -87,7 +96,10 @@ class Registry:
         if not self._active:
             self._idle.set()
         executor.ended.set()  # also when its task never began
-        if executor.outcome is not None:
+        if executor.outcome is None:
+            self._count_log(executor.log)
+        else:
+            self._count_turn(executor)
             ended = _Ended(asyncio.get_running_loop().time(), executor.log.ring.size, executor)
             self._ended[turn_id] = ended
             self._retained_bytes += ended.size
@@ -99,6 +111,27 @@ class Registry:
         """Drop an ended executor: the store has what it said."""
         if (ended := self._ended.pop(turn_id, None)) is not None:
             self._retained_bytes -= ended.size
+            self._count_log(ended.executor.log)
+
+    def logs(self) -> Iterator[TurnLog]:
+        """The logs of all executors that are still here."""
+        for executor in self._active.values():
+            yield executor.log
+        for ended in self._ended.values():
+            yield ended.executor.log
+
+    def _count_turn(self, executor: Executor) -> None:
+        turn, log, measures = executor.turn, executor.log, self.measures
+        measures.count_end(turn.status, turn.error_code)
+        if log.first_block_at is not None:
+            measures.first_token.observe(log.first_block_at - log.made_at)
+        if turn.usage != Usage():
+            _count_usage(measures, turn)
+
+    def _count_log(self, log: TurnLog) -> None:
+        """Take over what a log has counted, before it goes."""
+        self.measures.coalesced += log.ring.coalesced
+        self.measures.catch_ups += log.catch_ups
 
     def active_in(self, chat_id: str) -> list[Executor]:
         """The executors at work in one chat."""
@@ -123,7 +156,7 @@ class Registry:
     async def sweep(self, now: float) -> None:
         """End turns that fell silent, store ends that storage had refused, forget what ended long ago."""
         for executor in list(self._active.values()):
-            if now - executor.last_progress > self._orphan_timeout:
+            if now - executor.last_progress > self._orphan_timeout and not executor.runs_tools:
                 logger.warning(
                     "turn %s was silent for %.0f s: ending it", executor.turn.id, self._orphan_timeout
                 )
@@ -165,3 +198,19 @@ class Registry:
             executor.stop("shutdown")
         await asyncio.gather(*(executor.ended.wait() for executor in executors))
         await self._save_ends()
+
+
+def _count_usage(measures: TurnMeasures, turn: Turn) -> None:
+    """Each step to its own model; where the steps are not known, the turn to its model."""
+    for step in turn.steps or (StepUsage(0, turn.model, turn.usage, turn.cost),):
+        model = measures.of_model(step.model)
+        model.calls += 1
+        if step.cost is not None:
+            model.cost += Decimal(step.cost)
+        else:
+            model.unpriced += 1
+        for kind, count in zip(
+            step.usage.__struct_fields__, msgspec.structs.astuple(step.usage), strict=True
+        ):
+            if count:
+                model.tokens[kind] = model.tokens.get(kind, 0) + count

@@ -2,57 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import msgspec
 
-from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta
+from turnstream.core.blocks import Block
+from turnstream.core.stream_events import MessageStop, StreamEvent, TextDelta, ThinkingDelta
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, StepStop, ToolProgress
-from turnstream.providers.base import Provider
-from turnstream.wires.base import ModelRequest
 
 SourceEvent: TypeAlias = StreamEvent | Data | Notice | Source | StepStart | StepStop | ToolProgress
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
+Stream: TypeAlias = AbstractAsyncContextManager[Batches]
+Show: TypeAlias = Callable[[ToolProgress | Notice], None]
 
 
-class TurnSource(Protocol):
-    """A seam: what an executor reads.
+class TurnSource:
+    """A seam: what an executor reads. A turn is a row of steps; each is a stream, and may be followed by another with the
+    results of the tools that it called.
 
-    `needs_end_marker`: a step whose stream ends without a MessageStop is incomplete, and fails (D6).
+        begin ─► step(0) ─► stored(block) … ─► results ─► step(1) ─► … ─► step(n) is None ─► close
     """
 
-    needs_end_marker: bool
+    needs_end_marker = False
+    """A step whose stream ends without a MessageStop is incomplete, and fails (D6)."""
+    stop_reason: str | None = None
+    """Why the turn is complete, where the last step's own reason does not say it."""
 
-    def step(self, number: int) -> AbstractAsyncContextManager[Batches] | None:
+    def begin(self, show: Show) -> None:
+        """`show` shows watchers a passing event, at any time until `close`."""
+
+    def step(self, number: int) -> Stream | None:
         """The stream of the turn's step `number`, from 0; None when the turn is complete."""
-        ...
+        raise NotImplementedError
+
+    def stored(self, block: Block) -> None:
+        """A block of the step has been stopped and stored."""
+
+    def results(self, stop: MessageStop | None) -> Stream | None:
+        """What follows the step, whose end was `stop`; None for nothing."""
+        del stop
+        return None
+
+    def unanswered(self) -> Sequence[Block]:
+        """Stored calls of tools that have no result yet. A turn that ends early gives them one (G5)."""
+        return ()
+
+    async def close(self) -> None:
+        """Let go of everything. The turn is at its end, whatever end that is."""
 
 
-class ModelSource:
-    """One model call."""
-
-    needs_end_marker = True
-
-    def __init__(self, provider: Provider, request: ModelRequest) -> None:
-        self._provider = provider
-        self._request = request
-
-    def step(self, number: int) -> AbstractAsyncContextManager[Batches] | None:
-        return self._provider.stream(self._request) if number == 0 else None
-
-
-class ForeignSource:
+class ForeignSource(TurnSource):
     """Any async iterator of events, or of lists of them. Its normal end is the turn's success; its exception is
     the turn's error; it is closed when the turn ends early."""
-
-    needs_end_marker = False
 
     def __init__(self, events: AsyncIterator[SourceEvent | Sequence[SourceEvent]]) -> None:
         self._events = events
 
-    def step(self, number: int) -> AbstractAsyncContextManager[Batches] | None:
+    def step(self, number: int) -> Stream | None:
         return self._open() if number == 0 else None
 
     @asynccontextmanager

@@ -1,0 +1,275 @@
+"""Our own model loop: call the model, run the tools that it calls, tell it their results, and again (requirements G1 to G6).
+
+    the model's stream ─► its blocks are stored ─► each call of an idempotent tool starts there and then
+         ▲                                              │ the end marker: the others start, at most so many at once
+         └── history with the results ◄── tool_result blocks, in the order of the calls ◄──┘
+
+A call of a tool that has no function here ends the turn: the client runs it, and its next turn brings the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import NamedTuple
+
+import msgspec
+
+from turnstream.core.blocks import Block, Content, Message
+from turnstream.core.history import PastTurn, build_history
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStop,
+    StreamEvent,
+)
+from turnstream.core.turn_events import Notice, ToolProgress
+from turnstream.providers.base import Provider
+from turnstream.tools.base import ToolContext, ToolOutput
+from turnstream.tools.runner import ToolRunner, tool_name, unusable
+from turnstream.turns.source import Show, SourceEvent, Stream, TurnSource
+from turnstream.wires.base import ModelRequest
+
+MAX_ROUNDS = "max_rounds"
+"""The stop reason of a turn whose model would not stop calling tools."""
+
+_NOT_MEANT = frozenset({"refusal", "content_filtered", "guardrail_intervened"})
+"""With these the model's answer was broken off: what it called until then is not run."""
+
+
+class ToolUse(NamedTuple):
+    """The tools of one turn. `offered`: names of the runner's that the model is given; `owner`, `metadata`: what
+    their functions are told of the turn."""
+
+    runner: ToolRunner
+    offered: tuple[str, ...]
+    turn_id: str
+    owner: str
+    metadata: dict[str, object]
+
+
+class ModelSource(TurnSource):
+    """Model calls, with tools between them. `request` is the first; `past` the turns that its messages stand for."""
+
+    needs_end_marker = True
+
+    def __init__(
+        self, provider: Provider, request: ModelRequest, past: Sequence[PastTurn], tools: ToolUse
+    ) -> None:
+        self.stop_reason = None
+        self._provider = provider
+        self._request = request
+        self._past = tuple(past)
+        self._tools = tools
+        self._clients = {tool.name for tool in request.tools} - set(tools.offered)
+        self._blocks: list[Block] = []
+        self._calls: list[_Call] = []
+        self._rounds = 0
+        self._goes_on = False
+        self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
+        self._show: Show | None = None
+
+    def begin(self, show: Show) -> None:
+        self._show = show
+
+    def step(self, number: int) -> Stream | None:
+        if number and not self._goes_on:
+            return None
+        request = self._request
+        if number:
+            request = msgspec.structs.replace(request, messages=self._messages())
+        return self._provider.stream(request)
+
+    def stored(self, block: Block) -> None:
+        self._blocks.append(block)
+        if block.block_type == "tool_use" and not (block.content or {}).get("provider_executed"):
+            call = _Call(block)
+            self._calls.append(call)
+            if self._tools.runner.may_start_early(block) and unusable(block) is None and self._may_run():
+                self._start(call)
+
+    def results(self, stop: MessageStop | None) -> Stream | None:
+        reason = stop.stop_reason if stop is not None else None
+        calls = self._calls
+        self._goes_on = False
+        if not calls and reason == "pause_turn":
+            self._rounds += 1
+            self._goes_on = self._may_run()
+        if not calls or reason in _NOT_MEANT:
+            return None
+        self._rounds += 1
+        for_client = [call for call in calls if tool_name(call.block) in self._clients]
+        ours = [call for call in calls if call not in for_client]
+        if for_client:
+            self.stop_reason = "tool_use"
+        elif self._rounds > self._tools.runner.limits.rounds:
+            self.stop_reason = MAX_ROUNDS
+        else:
+            self._goes_on = True
+        if reason == "max_tokens" and not (calls[-1].block.content or {}).get("input_json"):
+            calls[-1].was_cut = True
+        return _Results(self, ours) if ours else None
+
+    def unanswered(self) -> Sequence[Block]:
+        return [call.block for call in self._calls]
+
+    async def close(self) -> None:
+        tasks = [call.task for call in self._calls if call.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # -- for the results -----------------------------------------------------------------------------------------
+
+    def start_all(self, calls: Sequence[_Call]) -> None:
+        """Start those that have not been."""
+        for call in calls:
+            if call.task is None:
+                self._start(call)
+
+    def answered(self, call: _Call) -> None:
+        """The call's result is on its way into the log."""
+        self._calls.remove(call)
+
+    @property
+    def exhausted(self) -> Notice | None:
+        """What watchers are told where the tools were stopped."""
+        if self.stop_reason != MAX_ROUNDS:
+            return None
+        rounds = self._tools.runner.limits.rounds
+        return Notice(
+            "max_rounds", f"the model called tools for more than {rounds} rounds: the turn ends here"
+        )
+
+    def _start(self, call: _Call) -> None:
+        call.task = asyncio.get_running_loop().create_task(
+            self._run(call), name=f"tool {tool_name(call.block)}"
+        )
+
+    async def _run(self, call: _Call) -> ToolOutput:
+        tools = self._tools
+        if self.stop_reason == MAX_ROUNDS:
+            return ToolOutput("not run: this turn has used all its rounds of tools", is_error=True)
+        if call.was_cut:
+            return ToolOutput("the call was cut off, and nothing was run: call again", is_error=True)
+        async with self._parallel:
+            context = ToolContext(
+                call.identity, tools.turn_id, tools.owner, tools.metadata, self._progress_shower()
+            )
+            return await tools.runner.run(call.block, context, offered=tools.offered)
+
+    def _progress_shower(self) -> _ProgressShower:
+        return _ProgressShower(asyncio.get_running_loop(), self._show)
+
+    def _may_run(self) -> bool:
+        return self._rounds < self._tools.runner.limits.rounds
+
+    def _messages(self) -> tuple[Message, ...]:
+        turns = [*self._past, PastTurn("assistant", "streaming", tuple(self._blocks))]
+        messages = build_history(turns, for_next_call=bool(self._answers_last()))
+        limits = self._tools.runner.limits
+        if self._rounds >= limits.soft_rounds and messages[-1].role == "user":
+            last = messages[-1]
+            reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
+            messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
+        return messages
+
+    def _answers_last(self) -> bool:
+        """Whether the last that was said is a tool's result; else the model paused, and goes on with its own words."""
+        return bool(self._blocks) and self._blocks[-1].block_type == "tool_result"
+
+
+class _Call:
+    """A call of a tool that has not been answered."""
+
+    __slots__ = ("block", "task", "was_cut")
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.task: asyncio.Task[ToolOutput] | None = None
+        self.was_cut = False
+        """The answer was cut off before the call had any arguments: nobody knows whether it should have had some."""
+
+    @property
+    def identity(self) -> str:
+        return str((self.block.content or {}).get("tool_use_id") or "")
+
+
+class _ProgressShower:
+    """Shows a tool's progress, from whatever thread it comes."""
+
+    __slots__ = ("_loop", "_show")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, show: Show | None) -> None:
+        self._loop = loop
+        self._show = show
+
+    def __call__(self, tool_use_id: str, text: str) -> None:
+        if self._show is not None:
+            self._loop.call_soon_threadsafe(self._show, ToolProgress(tool_use_id, text))
+
+
+class _Results:
+    """The results of a step's calls as a stream, in the order of the calls. Leaving it stops those that still run."""
+
+    def __init__(self, source: ModelSource, calls: Sequence[_Call]) -> None:
+        self._source = source
+        self._left = list(calls)
+        self._number = 0
+        self._notice = source.exhausted
+
+    async def __aenter__(self) -> _Results:
+        self._source.start_all(self._left)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = [call.task for call in self._left if call.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def __aiter__(self) -> _Results:
+        return self
+
+    async def __anext__(self) -> Sequence[SourceEvent]:
+        if not self._left:
+            notice, self._notice = self._notice, None
+            if notice is None:
+                raise StopAsyncIteration
+            return [notice]
+        call = self._left[0]
+        assert call.task is not None
+        output = await asyncio.shield(call.task)
+        self._left.pop(0)
+        self._source.answered(call)
+        events = result_events(self._number, call.block, output)
+        self._number += 1
+        return events
+
+
+def result_events(index: int, call: Block, output: ToolOutput) -> list[StreamEvent]:
+    """A call's result as a block of its own (G1)."""
+    return [
+        ContentBlockStart(index, "tool_result", result_start(call)),
+        ContentDelta(index, {"content": output.text, "is_error": output.is_error}),
+        ContentBlockStop(index),
+    ]
+
+
+def result_start(call: Block) -> Content:
+    """What is known of a result before it is there."""
+    content = call.content or {}
+    return {"tool_use_id": content.get("tool_use_id", ""), "tool_name": content.get("tool_name", "")}
+
+
+def _reminder(rounds: int, most: int) -> str:
+    return (
+        f"(You have used {rounds} of at most {most} rounds of tools in this turn. Finish now: answer with what you know, "
+        "and call a tool only if you cannot do without.)"
+    )
