@@ -8,7 +8,7 @@ import msgspec
 
 from turnstream.errors import InvalidModelRequest, ModelNotFound
 
-ScriptName: TypeAlias = Literal["demo", "echo", "thinking", "tools", "story"]
+ScriptName: TypeAlias = Literal["demo", "echo", "thinking", "tools", "agent", "story"]
 SCRIPT_NAMES: tuple[str, ...] = get_args(ScriptName)
 
 FaultName: TypeAlias = Literal[

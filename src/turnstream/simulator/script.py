@@ -173,6 +173,22 @@ def _tools(request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
         yield from _tool_call(number + 1, tool, f"toolu_sim_{options.seed}_{number}")
 
 
+def _agent(request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
+    """Thinks, speaks and calls two tools at once; given their results, thinks again and tells them."""
+    results = [block for block in request.messages[-1].blocks if block.block_type == "tool_result"]
+    yield ContentBlockStart(0, "thinking")
+    for piece in _graphemes_cut(texts.THOUGHT):
+        yield ThinkingDelta(0, piece)
+    yield SignatureDelta(0, f"sim-{crc32(texts.THOUGHT.encode()):08x}-{options.seed}")
+    yield ContentBlockStop(0)
+    if results:
+        yield from _text(1, "The tools say: " + "; ".join(_result_text(result) for result in results))
+        return
+    yield from _text(1, "Let me look that up." if request.tools else texts.NO_TOOLS)
+    for number, tool in enumerate((request.tools * 2)[:2]):
+        yield from _tool_call(number + 2, tool, f"toolu_sim_{options.seed}_{number}")
+
+
 def _tool_call(index: int, tool: ToolDefinition, tool_use_id: str) -> Iterator[StreamEvent]:
     yield ContentBlockStart(index, "tool_use", {"tool_use_id": tool_use_id, "tool_name": tool.name})
     arguments = msgspec.json.encode(example_of(tool.input_schema, index)).decode()
@@ -220,6 +236,7 @@ _SCRIPTS: dict[str, tuple[Callable[[ModelRequest, Options], Iterator[StreamEvent
     "echo": (_echo, 0.02),
     "thinking": (_thinking, 0.01),
     "tools": (_tools, 0.02),
+    "agent": (_agent, 0.01),
     "story": (_story, 0.02),
 }
 """Each script with its own pace, in seconds per event."""
