@@ -41,7 +41,7 @@ class Program:
         self.output = ""
         self.errors = ""
         self._cwd = cwd
-        self._environ = {**os.environ, **(environ or {})}
+        self._environ = {**os.environ, "XDG_STATE_HOME": str(cwd / "state"), **(environ or {})}
         self._given = given
         self._grown = asyncio.Condition()
         self._readers: list[asyncio.Task[None]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -9,21 +10,41 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from turnstream.cli.command import Command, add_config, add_database
-from turnstream.errors import InvalidRequest, TurnstreamError
+from turnstream.errors import InvalidRequest, StoreLocked, TurnstreamError
 
 if TYPE_CHECKING:
-    from turnstream.cli.answer_text import AnswerText
+    from turnstream.cli.presenting import Presentation
     from turnstream.cli.terminal import Screen
-    from turnstream.cli.watched import Watched
+    from turnstream.cli.watched import Question, Watched
+
+logger = logging.getLogger(__name__)
 
 SIGNALLED = 128
 """Shells add the signal's number to it."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("question", help="what to ask; - reads it from standard input")
+    parser.add_argument(
+        "question",
+        nargs="*",
+        help="what to ask; - stands for what comes on standard input, as does nothing at all",
+    )
     parser.add_argument("-m", "--model", metavar="PROVIDER/MODEL", help="see `turnstream models`")
-    parser.add_argument("--system", metavar="TEXT", help="the system prompt")
+    parser.add_argument("-s", "--system", metavar="TEXT", help="the system prompt")
+    parser.add_argument(
+        "-c",
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="go on with the conversation asked in last",
+    )
+    parser.add_argument(
+        "-u", "--usage", action="store_true", help="tell the tokens and their cost, at the end"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="events as lines of JSON; with --no-stream one object"
+    )
+    parser.add_argument("--no-stream", action="store_true", help="write the answer once it is whole")
     parser.add_argument("--url", help="ask this server; without it, the engine runs in this process")
     parser.add_argument(
         "--api-key-env",
@@ -31,23 +52,52 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="TURNSTREAM_API_KEY",
         help="the environment variable with the server's key (default: %(default)s)",
     )
-    add_database(parser, "without --url: keep the turn here (default: a temporary database)")
+    add_database(parser, "without --url: keep the turn here (default: a database of the user's own)")
     add_config(parser)
 
 
 def run(arguments: Namespace) -> int:
     import asyncio
 
-    question = sys.stdin.read() if arguments.question == "-" else arguments.question
-    if not question.strip():
-        raise InvalidRequest("the question is empty")
-    return asyncio.run(_ask(_watched(arguments, question)))
-
-
-def _watched(arguments: Namespace, text: str) -> Watched:
+    from turnstream.cli.conversation import own_database, recall
     from turnstream.cli.watched import Question
 
-    question = Question(text, arguments.model, arguments.system)
+    text = _question(arguments.question)
+    where = arguments.url or arguments.database_url or own_database()
+    place = recall(where) if arguments.go_on else None
+    question = Question(text, arguments.model, arguments.system, place)
+    return asyncio.run(_ask(arguments, question, where))
+
+
+def _question(words: list[str]) -> str:
+    if not words and sys.stdin.isatty():
+        raise InvalidRequest('nothing was asked: turnstream ask "Why is the sky blue?"')
+    text = "\n\n".join(sys.stdin.read() if word == "-" else word for word in words or ["-"])
+    if not text.strip():
+        raise InvalidRequest("the question is empty")
+    return text
+
+
+async def _ask(arguments: Namespace, question: Question, where: str) -> int:
+    from turnstream.cli.presenting import presentation, usage_line
+    from turnstream.cli.terminal import Piece, Screen
+
+    screen = Screen()
+    shown = presentation(screen, as_json=arguments.json, stream=not arguments.no_stream)
+    try:
+        stopped_by = await _watch(_watched(arguments, question, where), shown, where)
+    except StoreLocked:
+        if arguments.database_url is not None or question.place is not None:
+            raise
+        screen.write([Piece("[another question is being asked: this one is kept nowhere]\n", aside=True)])
+        stopped_by = await _watch(_watched(arguments, question, None), shown, None)
+    if arguments.usage:
+        screen.write([Piece(f"{usage_line(shown.fold)}\n", aside=True)])
+    return _exit_code(shown, screen, stopped_by)
+
+
+def _watched(arguments: Namespace, question: Question, where: str | None) -> Watched:
+    """The turn, at a server or in a database; None: in one that is gone with it."""
     if arguments.url is not None:
         from turnstream.cli.remote_turn import RemoteTurn
 
@@ -59,44 +109,53 @@ def _watched(arguments: Namespace, text: str) -> Watched:
 
     settings = load_settings(arguments.config, flags={"server.debug": arguments.debug or None})
     configure_logging("debug" if arguments.debug else "error", secrets=secrets_of(settings))
-    return LocalTurn(question, settings, database_url=arguments.database_url)
+    return LocalTurn(question, settings, database_url=where)
 
 
-async def _ask(watched: Watched) -> int:
+async def _watch(watched: Watched, shown: Presentation, where: str | None) -> signal.Signals | None:
+    """Show the answer; the signal that stopped it, if one did."""
     import asyncio
 
-    from turnstream.cli.answer_text import AnswerText
     from turnstream.cli.stopping import Stopping
-    from turnstream.cli.terminal import Screen
 
-    screen = Screen()
-    answer = AnswerText()
     stopping = Stopping(watched)
     try:
         async with watched:
             with stopping:
-                await _show(watched, answer, screen)
+                await _show(watched, shown, where)
     except asyncio.CancelledError:
         if stopping.by is None:
             raise
     finally:
-        screen.write(answer.close())
-    return _exit_code(answer, screen, stopping.by)
+        shown.close()
+    return stopping.by
 
 
-async def _show(watched: Watched, answer: AnswerText, screen: Screen) -> None:
+async def _show(watched: Watched, shown: Presentation, where: str | None) -> None:
     try:
         while (events := await watched.next()) is not None:
-            screen.write([piece for name, data in events for piece in answer.feed(name, data)])
+            for name, data in events:
+                if name == "turn_start" and where is not None:
+                    _remember(where, data["chat_id"], data["turn_id"])
+            shown.show(events)
     except BrokenPipeError:
         await watched.interrupt()
         raise
 
 
-def _exit_code(answer: AnswerText, screen: Screen, stopped_by: signal.Signals | None) -> int:
+def _remember(where: str, chat_id: str, turn_id: str) -> None:
+    from turnstream.cli.conversation import Place, remember
+
+    try:
+        remember(where, Place(chat_id, turn_id))
+    except OSError as error:
+        logger.warning("--continue will not find this conversation: %s", error)
+
+
+def _exit_code(shown: Presentation, screen: Screen, stopped_by: signal.Signals | None) -> int:
     from turnstream.cli.terminal import Piece
 
-    ending = answer.fold.ending
+    ending = shown.fold.ending
     if stopped_by is not None or (ending is not None and ending.name == "turn_cancelled"):
         note = "[stopped]" if ending is not None else "[left: the turn may still go on]"
         screen.write([Piece(f"{note}\n", aside=True)])
@@ -114,8 +173,10 @@ COMMAND = Command(
     """\
 turnstream ask "Why is the sky blue?"
 turnstream ask "Think about rain." -m sim/thinking
-turnstream ask "Hello!" --url http://127.0.0.1:8089 --system "Answer in French."
-git diff | turnstream ask - --system "Write a commit message." > message.txt""",
+turnstream ask -c "And about snow?" --usage
+turnstream ask "Hello!" --url http://127.0.0.1:8089 -s "Answer in French."
+git diff | turnstream ask "Write a commit message for this:" - > message.txt
+turnstream ask "Hello!" --json --no-stream > answer.json""",
     add_arguments,
     run,
 )

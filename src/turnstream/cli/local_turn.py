@@ -54,8 +54,15 @@ class LocalTurn:
             )
         )
         question = self._question
-        self._turn = await engine.send(question.text, model=question.model, system=question.system)
-        self._subscription = await self._turn.subscribe()
+        place = question.place
+        self._turn = await engine.send(
+            question.text,
+            chat_id=place.chat_id if place is not None else None,
+            prev_turn_id=place.turn_id if place is not None else None,
+            model=question.model,
+            system=question.system,
+        )
+        self._subscription = await self._turn.subscribe(after=self._turn.beginning)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

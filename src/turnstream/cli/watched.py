@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 import msgspec
 
+from turnstream.cli.conversation import Place
 from turnstream.core.sse import ServerSentEvent, SseDecoder
 
 NativeEvent: TypeAlias = tuple[str, dict[str, Any]]
@@ -23,6 +24,8 @@ class Question(NamedTuple):
     text: str
     model: str | None = None
     system: str | None = None
+    place: Place | None = None
+    """The turn to go on from; None begins a chat."""
 
 
 class Watched(Protocol):

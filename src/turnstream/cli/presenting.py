@@ -1,0 +1,128 @@
+"""How `turnstream ask` shows an answer: as text as it comes, as text once it is whole, or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from turnstream.cli.answer_text import AnswerText
+from turnstream.cli.terminal import Piece, Screen
+from turnstream.cli.watched import NativeEvent
+from turnstream.dialects.native_fold import NativeFold
+
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+class Presentation(Protocol):
+    """What is done with the events of an answer. `fold`: all of them so far."""
+
+    fold: NativeFold
+
+    def show(self, events: Sequence[NativeEvent]) -> None: ...
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        ...
+
+
+class LiveText:
+    """Text, written as it comes."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._answer = AnswerText()
+        self.fold = self._answer.fold
+        self._screen = screen
+
+    def show(self, events: Sequence[NativeEvent]) -> None:
+        self._screen.write([piece for name, data in events for piece in self._answer.feed(name, data)])
+
+    def close(self) -> None:
+        self._screen.write(self._answer.close())
+
+
+class WholeText:
+    """Text, written once the answer is whole, or has ended otherwise."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.fold = NativeFold()
+        self._screen = screen
+
+    def show(self, events: Sequence[NativeEvent]) -> None:
+        for name, data in events:
+            self.fold.feed(name, data)
+
+    def close(self) -> None:
+        texts = [block.text_content or "" for block in self.fold.blocks if block.block_type == "text"]
+        text = "\n\n".join(filter(None, texts))
+        if text:
+            self._screen.write([Piece(text if text.endswith("\n") else f"{text}\n")])
+
+
+class EventLines:
+    """Each event as a line of JSON, `{"event", "data"}`, as it comes."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.fold = NativeFold()
+        self._screen = screen
+
+    def show(self, events: Sequence[NativeEvent]) -> None:
+        for name, data in events:
+            self.fold.feed(name, data)
+            self._screen.write([Piece(f"{_json({'event': name, 'data': data})}\n")])
+
+    def close(self) -> None:
+        """All lines are written."""
+
+
+class WholeObject:
+    """The answer as one JSON object, once it has ended."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.fold = NativeFold()
+        self._screen = screen
+        self._start: Mapping[str, Any] = {}
+
+    def show(self, events: Sequence[NativeEvent]) -> None:
+        for name, data in events:
+            self.fold.feed(name, data)
+            if name == "turn_start":
+                self._start = data
+
+    def close(self) -> None:
+        ending = self.fold.ending
+        answer = {
+            **{name: self._start.get(name) for name in ("turn_id", "chat_id", "model")},
+            "blocks": self.fold.blocks,
+            **(ending.data if ending is not None else {"status": "unknown"}),
+        }
+        self._screen.write([Piece(f"{_json(answer)}\n")])
+
+
+def presentation(screen: Screen, *, as_json: bool, stream: bool) -> Presentation:
+    """What `--json` and `--no-stream` ask for."""
+    if as_json:
+        return EventLines(screen) if stream else WholeObject(screen)
+    return LiveText(screen) if stream else WholeText(screen)
+
+
+def usage_line(fold: NativeFold) -> str:
+    """Tokens and cost of an ended turn, for people."""
+    data: Mapping[str, Any] = fold.ending.data if fold.ending is not None else {}
+    usage: Mapping[str, Any] = data.get("usage") or data
+    parts = [
+        f"{usage[name]:,} {name.removesuffix('_tokens').replace('_', ' ')}"
+        for name in _TOKENS
+        if usage.get(name)
+    ]
+    text = f"[tokens: {', '.join(parts) or 'not told'}"
+    if (cost := data.get("cost")) is not None:
+        text += f"; cost: {cost} USD"
+    if data.get("estimated"):
+        text += ", estimated"
+    return f"{text}]"
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

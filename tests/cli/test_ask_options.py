@@ -1,0 +1,81 @@
+"""What `turnstream ask` takes beside the question: more input, other output, the conversation asked in last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.programs import Program, run
+from turnstream.cli.conversation import MAX_PLACES, Place, recall, remember, state_folder
+from turnstream.simulator.texts import UNUSUAL
+
+ECHO = ("-m", "sim/echo:pace=0")
+
+
+async def test_words_and_standard_input_make_one_question(tmp_path: Path) -> None:
+    ended = await run("ask", "Explain:", "-", *ECHO, cwd=tmp_path, given=b"a diff\n")
+    assert (ended.code, ended.output) == (0, "Explain:\n\na diff\n")
+    ended = await run("ask", *ECHO, cwd=tmp_path, given=b"nur Eingabe")
+    assert (ended.code, ended.output) == (0, "nur Eingabe\n")
+
+
+async def test_no_question_is_refused_with_an_example(tmp_path: Path) -> None:
+    ended = await run("ask", *ECHO, cwd=tmp_path)  # standard input is empty
+    assert ended.code == 1
+    assert ended.errors == "turnstream: the question is empty\n"
+
+
+async def test_continue_goes_on_in_the_chat_asked_in_last(tmp_path: Path) -> None:
+    first = await run("ask", "one", *ECHO, "--json", "--no-stream", cwd=tmp_path)
+    second = await run("ask", "-c", "two", "--json", "--no-stream", cwd=tmp_path)
+    begun, gone_on = json.loads(first.output), json.loads(second.output)
+    assert gone_on["chat_id"] == begun["chat_id"]
+    assert gone_on["model"] == begun["model"], "the conversation keeps its model"
+    assert [block["text_content"] for block in gone_on["blocks"]] == ["two"]
+    other = await run("ask", "three", *ECHO, "--json", "--no-stream", cwd=tmp_path)
+    assert json.loads(other.output)["chat_id"] != begun["chat_id"]
+
+
+async def test_continue_without_a_conversation_says_what_to_do(tmp_path: Path) -> None:
+    ended = await run("ask", "-c", "two", *ECHO, cwd=tmp_path)
+    assert ended.code == 1
+    assert "ask without --continue first" in ended.errors
+
+
+async def test_events_as_lines_of_json(tmp_path: Path) -> None:
+    ended = await run("ask", "Hello", *ECHO, "--json", cwd=tmp_path)
+    events = [json.loads(line) for line in ended.output.splitlines()]
+    assert [event["event"] for event in events][:2] == ["turn_start", "step_start"]
+    assert events[-1]["event"] == "turn_complete"
+    assert ended.errors == ""
+
+
+async def test_a_whole_answer_is_its_text_alone(tmp_path: Path) -> None:
+    ended = await run("ask", "Hello", "-m", "sim/thinking:pace=0", "--no-stream", cwd=tmp_path)
+    assert ended.output == UNUSUAL if UNUSUAL.endswith("\n") else f"{UNUSUAL}\n"
+    assert ended.errors == ""
+
+
+async def test_usage_is_told_beside_the_answer(tmp_path: Path) -> None:
+    ended = await run("ask", "one two", *ECHO, "-u", cwd=tmp_path)
+    assert ended.output == "one two\n"
+    assert ended.errors.startswith("[tokens: 2 input, 2 output")
+
+
+async def test_two_at_once_both_get_their_answer(tmp_path: Path) -> None:
+    slow = "sim/story:events=300,pace=0,fault=silence,after=20"
+    async with Program("ask", "wait", "-m", slow, cwd=tmp_path) as first:
+        await first.until(r"\w+ \w+ \w+")
+        ended = await run("ask", "quick", *ECHO, cwd=tmp_path)
+        assert (ended.code, ended.output) == (0, "quick\n")
+        assert "this one is kept nowhere" in ended.errors
+
+
+def test_places_are_kept_for_those_used_last(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for number in range(MAX_PLACES + 5):
+        remember(f"http://{number}", Place(f"chat-{number}", f"turn-{number}"))
+    assert recall(f"http://{MAX_PLACES + 4}") == Place(f"chat-{MAX_PLACES + 4}", f"turn-{MAX_PLACES + 4}")
+    stored = json.loads((state_folder() / "last-asked.json").read_bytes())
+    assert len(stored) == MAX_PLACES
+    assert [path.name for path in state_folder().iterdir()] == ["last-asked.json"]
