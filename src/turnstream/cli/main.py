@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from textwrap import indent
 
-from turnstream.cli import ask, database, decode, models, serve, simulate
+from turnstream.cli import ask, database, decode, models, record, serve, simulate
 from turnstream.cli.command import Command
 from turnstream.errors import ConfigurationError, TurnstreamError
 
@@ -18,6 +18,7 @@ COMMANDS: tuple[Command, ...] = (
     ask.COMMAND,
     models.COMMAND,
     decode.COMMAND,
+    record.COMMAND,
     simulate.COMMAND,
     database.COMMAND,
 )

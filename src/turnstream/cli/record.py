@@ -1,0 +1,167 @@
+"""`turnstream record`: a provider's answer, byte for byte as it came, for a bug report."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from turnstream.cli.command import Command, add_config
+from turnstream.errors import ConfigurationError, ConnectionFailed, InvalidRequest, TooLarge
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from turnstream.config import Settings
+
+LIMIT = 64 * 1024 * 1024
+"""Bytes of an answer that are kept."""
+MASK = b"*"
+SHORTEST_SECRET = 8
+SILENCE = 300.0
+"""Seconds without a byte after which an answer counts as broken off."""
+
+
+class Recording(NamedTuple):
+    """What came: `broken` says why it is not whole, where it is not."""
+
+    status: int
+    content_type: str
+    body: bytes
+    broken: str | None = None
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="MODEL|URL", help="`provider/model`, or the whole URL of an endpoint"
+    )
+    parser.add_argument(
+        "prompt", nargs="?", help="what to ask; of a URL, the request's body (default: standard input)"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="where to write it; .gz compresses"
+    )
+    parser.add_argument("-s", "--system", metavar="TEXT", help="with a model: the system prompt")
+    parser.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME: VALUE",
+        help="with a URL: a header of the request; its value is masked wherever the answer repeats it",
+    )
+    add_config(parser)
+
+
+def run(arguments: Namespace) -> int:
+    import asyncio
+    import os
+
+    from turnstream.config import load_settings, secrets_of
+
+    settings = load_settings(arguments.config)
+    text = sys.stdin.read() if arguments.prompt in (None, "-") else arguments.prompt
+    if not text.strip():
+        raise InvalidRequest("nothing was asked: give a prompt, or the body of the request on standard input")
+    headers = dict(_header(line) for line in arguments.header)
+    words = (word for value in headers.values() for word in (value, *value.split()))
+    secrets = {*secrets_of(settings, os.environ), *words}
+    if arguments.source.startswith(("http://", "https://")):
+        recording = asyncio.run(_record_url(arguments.source, text, headers))
+        wire = "WIRE"
+    else:
+        wire, recording = asyncio.run(_record_model(settings, arguments.source, text, arguments.system))
+    body = masked(recording.body, secrets)
+    output = Path(arguments.output)
+    try:
+        output.write_bytes(gzip.compress(body) if output.suffix == ".gz" else body)
+    except OSError as error:
+        raise InvalidRequest(f"{output} cannot be written: {error.strerror}") from error
+    print(f"{len(body):,} bytes of {recording.content_type} (status {recording.status}) in {output}")
+    if body != recording.body:
+        print("keys in it were masked")
+    if recording.broken is not None:
+        print(f"it is not whole: {recording.broken}")
+    print(f"read it with: turnstream decode --wire {wire} {output}")
+    return 0
+
+
+async def _record_model(
+    settings: Settings, name: str, text: str, system: str | None
+) -> tuple[str, Recording]:
+    from turnstream.core.blocks import Block, Message
+    from turnstream.providers.catalog import Catalog
+    from turnstream.providers.http import HttpProvider
+    from turnstream.wires.base import ModelRequest
+
+    catalog = Catalog(settings.providers)
+    try:
+        provider, model = catalog.resolve(name)
+        if not isinstance(provider, HttpProvider):
+            raise ConfigurationError(
+                f"{name} answers in this process, and sends no bytes: start `turnstream simulate`, and record its URL"
+            )
+        request = ModelRequest(model, (Message("user", (Block(0, "text", text),)),), system)
+        return provider.wire.name, await _read(provider.post(provider.wire.encode_request(request)))
+    finally:
+        await catalog.close()
+
+
+async def _record_url(url: str, body: str, headers: Mapping[str, str]) -> Recording:
+    import aiohttp
+
+    given = {"Content-Type": "application/json", "Accept": "*/*", **headers}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=True, auto_decompress=True) as session:
+        return await _read(session.post(url, data=body.encode(), headers=given))
+
+
+async def _read(answering: Awaitable[aiohttp.ClientResponse]) -> Recording:
+    """Read an answer as far as it comes."""
+    import aiohttp
+
+    body = bytearray()
+    broken: str | None = None
+    try:
+        response = await answering
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise ConnectionFailed(f"no answer came: {error or type(error).__name__}") from error
+    async with response:
+        try:
+            async for data in response.content.iter_any():
+                body += data
+                if len(body) > LIMIT:
+                    raise TooLarge(f"the answer is larger than {LIMIT:,} bytes")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            broken = str(error) or type(error).__name__
+        return Recording(response.status, response.content_type, bytes(body), broken)
+
+
+def masked(body: bytes, secrets: Iterable[str]) -> bytes:
+    """The body with every secret in it made asterisks of the same length: nothing else moves."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            body = body.replace(secret.encode(), MASK * len(secret.encode()))
+    return body
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, separator, value = line.partition(":")
+    if not (separator and name.strip()):
+        raise InvalidRequest(f"{line!r} is no header: write it as 'name: value'")
+    return name.strip(), value.strip()
+
+
+COMMAND = Command(
+    "record",
+    "keep a provider's answer byte for byte, for a bug report",
+    """\
+turnstream record anthropic/claude-sonnet-4-5 "Why is the sky blue?" -o answer.sse
+cat request.json | turnstream record http://127.0.0.1:11434/api/chat -o answer.ndjson
+turnstream record https://api.example.com/v1/chat/completions '{"model": "m", "messages": []}' -H "Authorization: Bearer $KEY" -o answer.sse.gz""",
+    add_arguments,
+    run,
+)
