@@ -13,6 +13,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
 
@@ -32,6 +33,9 @@ EnvironmentName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z
 BaseUrl: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$")]
 ProviderName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+Dollars: TypeAlias = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+PricedModel: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/\S+$")]
+Component: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.]*$")]
 
 
 def _split_commas(value: object) -> object:
@@ -59,6 +63,8 @@ class ServerSettings(_Section):
     """How long running turns may go on after SIGTERM."""
     debug: bool = False
     """Show clients the provider's own error texts."""
+    metrics: Literal["open", "key", "off"] = "key"
+    """Who may read `/metrics`: whoever may use the API, anybody, or nobody."""
 
 
 class StoreSettings(_Section):
@@ -84,10 +90,42 @@ class EngineSettings(_Section):
     max_active_turns: int = Field(default=10_000, ge=1)
 
 
+class ToolSettings(_Section):
+    functions: Names = ()
+    """Python functions that models may call, each `package.module:function`."""
+    builtin: bool = False
+    """Offer the built-in tools too: calculator and clock."""
+    timeout: Seconds = 30.0
+    """Seconds that one call may take, where its function sets no other limit."""
+    parallel: int = Field(default=8, ge=1, le=64)
+    """Calls of one turn that run at once."""
+    soft_rounds: int = Field(default=8, ge=1, le=100)
+    """Rounds of tools after which a model is asked to finish its turn."""
+    rounds: int = Field(default=10, ge=1, le=100)
+    """Rounds of tools after which its turn is ended."""
+
+
 class TelemetrySettings(_Section):
     log_level: LogLevel = "info"
+    format: Literal["text", "json"] = "text"
+    """Log lines for people, or JSON objects for machines."""
     debug: Names = ()
-    """Components logged at debug level whatever `log_level` says: module paths below turnstream, `turns.executor`."""
+    """Components logged at debug level whatever `log_level` says: module paths below turnstream, `turns.executor`, or
+    one of the short names client, accumulator, events."""
+    levels: dict[Component, LogLevel] = {}
+    """A level for each component, named as in `debug`."""
+
+
+class PriceSettings(_Section):
+    """One `[prices."provider/model"]`, in US dollars per million tokens; `*` in the name stands for anything.
+
+    What is read from a cache or written to it costs as much as other input unless it has its own price.
+    """
+
+    input_per_million: Dollars
+    output_per_million: Dollars
+    cache_read_per_million: Dollars | None = None
+    cache_write_per_million: Dollars | None = None
 
 
 class Timeouts(_Section):
@@ -116,14 +154,19 @@ class ProviderSettings(_Section):
     """Whether an event that is none of its wire ends the call, or is skipped with a notice."""
     trust_env: bool = False
     """Take proxies from the environment (HTTPS_PROXY and its like)."""
+    think_tags: Names = ()
+    """Models whose text has its thinking between `<think>` tags, which then becomes thinking blocks; `*` in a name
+    stands for anything."""
 
 
 class Settings(_Section):
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     engine: EngineSettings = EngineSettings()
+    tools: ToolSettings = ToolSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     providers: dict[ProviderName, ProviderSettings] = {}
+    prices: dict[PricedModel, PriceSettings] = {}
 
 
 def load_settings(

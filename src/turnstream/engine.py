@@ -20,20 +20,24 @@ from fastapi.params import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from turnstream.config import EngineSettings, ProviderSettings, ServerSettings
+from turnstream.config import EngineSettings, PriceSettings, ProviderSettings, ServerSettings
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import RequestError
 from turnstream.providers.catalog import Catalog
+from turnstream.providers.pricing import Pricing
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
 from turnstream.server.keepalive import KeepAlive
+from turnstream.server.metrics import EngineMetrics, metrics_response
 from turnstream.server.router import build_router
 from turnstream.server.routing import error_response
 from turnstream.server.streams import EventStreamResponse
 from turnstream.store.sql import SqlStore
+from turnstream.tools.base import Tool, ToolFunction, by_name
+from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRequest, TurnState
 from turnstream.turns.journal import JournalKeeper
@@ -55,11 +59,15 @@ class LiveTurn:
         self._engine = engine
         self._owner = owner
 
+    @property
+    def beginning(self) -> Cursor:
+        """The cursor before the first event: from it on every event is seen, as long as memory holds them."""
+        return Cursor(self.started.assistant_turn.generation, 0)
+
     async def response(self, request: Request) -> Response:
         """The turn's event stream for this request, from the cursor that the request carries."""
-        beginning = Cursor(self.started.assistant_turn.generation, 0)
         return await self._engine.response(
-            request, self.id, principal=Principal(self._owner), beginning=beginning
+            request, self.id, principal=Principal(self._owner), beginning=self.beginning
         )
 
     async def subscribe(self, *, after: Cursor | None = None, from_block: int = 0) -> Subscription:
@@ -81,9 +89,11 @@ class Engine:
     `store_url`: `sqlite:///PATH`. `providers`: by name, as in `[providers.NAME]` of the configuration.
     `authenticate`: who is asking; without it, requests from this machine only, as one user.
     `server`: of it, the limit on request bodies, and whether clients are told the providers' own error texts.
+    `prices`: by `provider/model`, as in `[prices]` of the configuration; they win over those of the price list.
+    `tools`: Python functions that models may call, or a ToolRunner with limits of its own. Raises ConfigurationError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the one place where all parts meet
         self,
         store_url: str = "sqlite:///turnstream.sqlite",
         *,
@@ -91,10 +101,14 @@ class Engine:
         providers: Mapping[str, ProviderSettings] | None = None,
         authenticate: Authenticate = local_use,
         server: ServerSettings | None = None,
+        tools: Sequence[ToolFunction | Tool] | ToolRunner = (),
+        prices: Mapping[str, PriceSettings] | None = None,
     ) -> None:
         server = server or ServerSettings()
         self.settings = settings or EngineSettings()
         self.catalog = Catalog(providers or {}, default_model=self.settings.default_model)
+        base_urls = {name: given.base_url for name, given in (providers or {}).items() if given.base_url}
+        self.pricing = Pricing(prices, base_urls=base_urls)
         self._store = SqlStore(store_url)
         self._registry = Registry(
             self._store,
@@ -107,7 +121,11 @@ class Engine:
             self._registry,
             self.catalog,
             NativeEncoder,
-            ExecutorOptions(self.settings.ring_bytes, server.debug),
+            ExecutorOptions(
+                self.settings.ring_bytes,
+                server.debug,
+                tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug),
+            ),
         )
         self._watching = Watching(self._store, self._registry, NativeEncoder)
         self._keep_alive = KeepAlive(
@@ -119,6 +137,9 @@ class Engine:
         self._context = ServerContext(
             self.commands, self._watching, self._keep_alive, authenticate, server.max_body_bytes
         )
+        self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
+        """For Prometheus: `metrics.render()`, or register it with a registry of yours."""
+        self._metrics_for = server.metrics
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -170,7 +191,14 @@ class Engine:
             async with self:
                 yield
 
-        return build_application(self.router(), version=VERSION, lifespan=lifespan)
+        scrape = None if self._metrics_for == "off" else self._scrape
+        return build_application(self.router(), version=VERSION, lifespan=lifespan, scrape=scrape)
+
+    async def _scrape(self, request: Request) -> Response:
+        """Raises Unauthorized."""
+        if self._metrics_for == "key":
+            await self._context.principal(request)
+        return await metrics_response(self.metrics, request)
 
     async def send(
         self,

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, inspect
 from tests.store.samples import running_turn, save
 from turnstream.errors import StoreError
 from turnstream.store.migrations import NEWEST, database_revision, upgrade_database
-from turnstream.store.queries import AllBlocks
+from turnstream.store.queries import AllBlocks, GetTurn
 from turnstream.store.schema import PREFIX, VERSION_TABLE, metadata
 from turnstream.store.sql import SqlStore
 
@@ -73,6 +73,27 @@ async def test_upgrading_again_changes_nothing(database: Path):
     await store.open()
     assert len(await store.read(AllBlocks(turn_id=turn.id))) == 1
     await store.close()
+
+
+async def test_turns_made_before_costs_were_kept_are_read_as_without(database: Path):
+    url = f"sqlite:///{database}"
+    store = SqlStore(url)
+    await store.open()
+    turn = await running_turn(store)
+    await store.close()
+    with sqlite3.connect(database) as connection:
+        for column in ("cost", "cost_estimated", "steps"):
+            connection.execute(f"ALTER TABLE {PREFIX}turns DROP COLUMN {column}")
+        connection.execute(f"ALTER TABLE {PREFIX}chats DROP COLUMN active_turn_id")
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
+    connection.close()
+    assert database_revision(url) == "0001"
+    await store.open()
+    old = await store.read(GetTurn(owner=None, turn_id=turn.id))
+    assert (old.cost, old.cost_estimated, old.steps) == (None, False, ())
+    await running_turn(store)
+    await store.close()
+    assert database_revision(url) == NEWEST
 
 
 def test_a_database_from_the_future_is_left_alone(database: Path):

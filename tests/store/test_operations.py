@@ -25,7 +25,7 @@ from tests.store.samples import (
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import next_generation_seq
 from turnstream.core.identifiers import new_id
-from turnstream.core.usage import Usage
+from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import Conflict, Fenced, NotFound, StoreError
 from turnstream.store.base import Annotation, StoredBlock, Turn
 from turnstream.store.operations import (
@@ -83,10 +83,12 @@ async def test_a_chat_is_made_renamed_and_deleted(store: SqlStore):
 async def test_another_owner_finds_nothing_to_change(store: SqlStore):
     chat = await stored_chat(store)
     turn = await running_turn(store, chat)
+    chat = await store.read(GetChat(owner=OWNER, chat_id=chat.id))
     stranger_chat = await stored_chat(store, STRANGER)
     follower = make_turn(stranger_chat, "assistant", turn)
     for operation in (
         UpdateChat(owner=STRANGER, chat_id=chat.id, title="mine", now=2),
+        UpdateChat(owner=STRANGER, chat_id=stranger_chat.id, active_turn_id=turn.id, now=2),
         DeleteChat(owner=STRANGER, chat_id=chat.id),
         StartTurns(owner=STRANGER, user_turn=None, assistant_turn=make_turn(chat, "assistant")),
         StartTurns(owner=STRANGER, user_turn=None, assistant_turn=follower),
@@ -503,3 +505,45 @@ async def test_a_takeover_that_comes_second_is_fenced(store: SqlStore):
         await store.write(take_over)
     assert await reread(store, turn) == msgspec.structs.replace(turn, status="streaming", started_at=2)
     assert await blocks_of(store, turn) == []
+
+
+@pytest.mark.requirement("I2", "I3")
+async def test_the_cost_and_the_steps_of_a_turn_are_stored_with_its_end(store: SqlStore):
+    turn = await running_turn(store)
+    steps = (
+        StepUsage(0, "sim/demo", Usage(45, 12, cache_read_tokens=3), "0.000315"),
+        StepUsage(1, "sim/demo", Usage(50, 1), estimated=True),
+    )
+    end = finish(turn, "cancelled", cost="0.000315", cost_estimated=True, steps=steps)
+    assert await store.write(end)
+    stored = await reread(store, turn)
+    assert (stored.cost, stored.cost_estimated, stored.steps) == ("0.000315", True, steps)
+
+
+async def test_a_turn_without_a_cost_has_none(store: SqlStore):
+    turn = await running_turn(store)
+    assert await store.write(finish(turn))
+    stored = await reread(store, turn)
+    assert (stored.cost, stored.cost_estimated, stored.steps) == (None, False, ())
+
+
+async def test_a_turn_may_be_made_with_its_cost(store: SqlStore):
+    chat = await stored_chat(store)
+    steps = (StepUsage(0, None, Usage(1, 2)),)
+    turn = msgspec.structs.replace(
+        make_turn(chat, "assistant"), status="complete", cost="1.500000", cost_estimated=True, steps=steps
+    )
+    await store.write(StartTurns(owner=chat.owner, user_turn=None, assistant_turn=turn, user_blocks=()))
+    assert await reread(store, turn) == turn
+
+
+async def test_the_store_measures_how_long_it_takes(store: SqlStore):
+    writes, reads = store.measures.writes.cumulative()[-1][1], store.measures.reads.cumulative()[-1][1]
+    turn = await running_turn(store)
+    with pytest.raises(NotFound):
+        await store.read(GetTurn(owner=STRANGER, turn_id=turn.id))
+    await reread(store, turn)
+    assert store.measures.writes.cumulative()[-1][1] == writes + 3
+    assert store.measures.reads.cumulative()[-1][1] == reads + 2
+    assert 0 < store.measures.writes.total < 10
+    assert (store.measures.failed_writes, store.measures.failed_reads) == (0, 0)

@@ -398,6 +398,7 @@ def test_whatever_is_stored_comes_back_alike(empty_database: Path, data: st.Data
         CreateChat(chat=chat).apply(connection)
         StartTurns(owner=OWNER, user_turn=None, assistant_turn=turn, user_blocks=()).apply(connection)
         SaveBlock(turn_id=turn.id, generation=turn.generation, row=first).apply(connection)
+        chat = msgspec.structs.replace(chat, updated_at=turn.created_at, active_turn_id=turn.id)
         assert _fetched(connection, chat, turn) == (chat, turn, [first])
         assert finish(turn, "error", blocks=(second,)).apply(connection)
         assert AllBlocks(turn_id=turn.id).fetch(connection) == [first, second]

@@ -85,10 +85,14 @@ class ToolProgress(msgspec.Struct, frozen=True, gc=False, tag="tool_progress"):
     text: str
 
 
-class UsageReport(msgspec.Struct, frozen=True, gc=False, tag="usage"):
-    """Tokens of the turn so far."""
+class UsageReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="usage"):
+    """Tokens of the turn so far, and what they cost: `cost` in US dollars, a decimal number with six places.
+    `estimated`: both are an estimate. `unpriced`: there is no cost, as the price of the model is not known (I2)."""
 
     usage: Usage
+    cost: str | None = None
+    estimated: bool = False
+    unpriced: bool = False
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="notice"):
@@ -116,12 +120,18 @@ class Data(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="data"
 
 
 class TurnComplete(msgspec.Struct, frozen=True, gc=False, tag="turn_complete"):
+    """`cost`, `estimated`, `unpriced`: as in `UsageReport`, here and in the other two; left out where there is
+    nothing to say."""
+
     stop_reason: str | None
     input_tokens: int | None
     output_tokens: int | None
     total_blocks: int
     status: Literal["complete"] = "complete"
     usage: Usage | None = None
+    cost: str | msgspec.UnsetType = msgspec.UNSET
+    estimated: bool | msgspec.UnsetType = msgspec.UNSET
+    unpriced: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class TurnError(msgspec.Struct, frozen=True, gc=False, tag="turn_error"):
@@ -130,12 +140,18 @@ class TurnError(msgspec.Struct, frozen=True, gc=False, tag="turn_error"):
     blocks_completed: int
     status: Literal["error"] = "error"
     usage: Usage | None = None
+    cost: str | msgspec.UnsetType = msgspec.UNSET
+    estimated: bool | msgspec.UnsetType = msgspec.UNSET
+    unpriced: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class TurnCancelled(msgspec.Struct, frozen=True, gc=False, tag="turn_cancelled"):
     blocks_completed: int
     status: Literal["cancelled"] = "cancelled"
     usage: Usage | None = None
+    cost: str | msgspec.UnsetType = msgspec.UNSET
+    estimated: bool | msgspec.UnsetType = msgspec.UNSET
+    unpriced: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 Terminal: TypeAlias = TurnComplete | TurnError | TurnCancelled

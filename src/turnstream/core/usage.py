@@ -37,3 +37,18 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
                 for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
             )
         )
+
+
+class StepUsage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What one step (model call) of a turn used, as it is stored.
+
+    `cost`: US dollars, a decimal number with six places; None where the price of the model is not known, or nothing is
+    known of its usage. `estimated`: the counts, and so the cost, are an estimate (requirement I3). `model` is
+    `provider/model`.
+    """
+
+    step: int
+    model: str | None = None
+    usage: Usage = Usage()
+    cost: str | None = None
+    estimated: bool = False

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from turnstream.errors import TurnstreamError
 from turnstream.server.routing import error_response
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Scrape = Callable[[Request], Awaitable[Response]]
 
 
-def build_application(router: APIRouter, *, version: str, lifespan: Lifespan | None = None) -> FastAPI:
-    """An ASGI application of `router` and `GET /healthz`; OpenAPI is at /docs."""
+def build_application(
+    router: APIRouter,
+    *,
+    version: str,
+    lifespan: Lifespan | None = None,
+    scrape: Scrape | None = None,
+) -> FastAPI:
+    """An ASGI application of `router` and `GET /healthz`; OpenAPI is at /docs. `scrape` answers `GET /metrics`, where
+    there is one."""
     application = FastAPI(
         title="turnstream",
         version=version,
@@ -29,6 +37,18 @@ def build_application(router: APIRouter, *, version: str, lifespan: Lifespan | N
     @application.get("/healthz", tags=["health"], summary="Whether the server answers")
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "version": version}
+
+    if scrape is not None:
+
+        async def metrics(request: Request) -> Response:
+            try:
+                return await scrape(request)
+            except TurnstreamError as error:
+                return error_response(error)
+
+        application.add_api_route(
+            "/metrics", metrics, tags=["health"], summary="Metrics for Prometheus", response_class=Response
+        )
 
     async def http_error(_request: Request, error: Exception) -> JSONResponse:
         status = error.status_code if isinstance(error, HTTPException) else 500

@@ -11,7 +11,16 @@ from starlette.responses import Response
 
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext, checked_id
-from turnstream.server.views import ChatBody, ChatChange, ChatList, ChatView, ModelView, TurnList, TurnView
+from turnstream.server.views import (
+    ChatBody,
+    ChatChange,
+    ChatList,
+    ChatView,
+    ModelView,
+    PathView,
+    TurnList,
+    TurnView,
+)
 from turnstream.store.queries import GetChat, ListChats, ListTurns
 
 
@@ -42,7 +51,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         owner = (await context.principal(request)).owner
         return ChatView.of(await store.read(GetChat(owner=owner, chat_id=checked_id(chat_id, "chat_id"))))
 
-    @router.patch("/chats/{chat_id}", summary="Rename a chat, or replace its metadata")
+    @router.patch("/chats/{chat_id}", summary="Rename a chat, replace its metadata, or show another branch")
     async def change_chat(request: Request, chat_id: str, body: ChatChange) -> ChatView:
         owner = (await context.principal(request)).owner
         given = body.model_fields_set
@@ -51,6 +60,11 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
             checked_id(chat_id, "chat_id"),
             title=body.title if "title" in given else msgspec.UNSET,
             metadata=(body.metadata or {}) if "metadata" in given else msgspec.UNSET,
+            active_turn_id=(
+                msgspec.UNSET
+                if body.active_turn_id is None
+                else checked_id(body.active_turn_id, "active_turn_id")
+            ),
         )
         return ChatView.of(chat)
 
@@ -65,6 +79,13 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         owner = (await context.principal(request)).owner
         turns = await store.read(ListTurns(owner=owner, chat_id=checked_id(chat_id, "chat_id")))
         return TurnList(turns=[TurnView.of(turn) for turn in turns])
+
+    @router.get("/chats/{chat_id}/path", summary="Read the branch of a chat that is shown, with its blocks")
+    async def read_path(request: Request, chat_id: str, turn_id: str | None = None) -> PathView:
+        owner = (await context.principal(request)).owner
+        through = None if turn_id is None else checked_id(turn_id, "turn_id")
+        path = await commands.path(owner, checked_id(chat_id, "chat_id"), through=through)
+        return PathView.of(chat_id, path)
 
     @router.get("/models", summary="List the models that turns may name")
     async def list_models(request: Request) -> list[ModelView]:

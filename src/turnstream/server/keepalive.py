@@ -14,6 +14,9 @@ class OpenStream(Protocol):
     sending_since: float | None
     """Since when its socket has taken nothing; None while it waits."""
 
+    @property
+    def lag(self) -> int: ...
+
     def nudge(self) -> None: ...
 
     def drop(self) -> None: ...
@@ -25,6 +28,8 @@ class KeepAlive:
 
     def __init__(self, *, heartbeat: float = 15.0, stall_timeout: float = 30.0) -> None:
         self.streams: set[OpenStream] = set()
+        self.dropped = 0
+        """Streams that were cut since the start."""
         self._heartbeat = heartbeat
         self._stall_timeout = stall_timeout
 
@@ -38,6 +43,7 @@ class KeepAlive:
     def look(self, now: float, interval: float) -> None:
         for stream in list(self.streams):
             if stream.sending_since is not None and now - stream.sending_since >= self._stall_timeout:
+                self.dropped += 1
                 stream.drop()
             elif stream.idle_since is not None and now - stream.idle_since >= self._heartbeat - 2 * interval:
                 stream.nudge()

@@ -58,6 +58,11 @@ class EventStream:
         self._sink: Sink | None = None
         self._now = asyncio.get_running_loop().time
 
+    @property
+    def lag(self) -> int:
+        """Events that are yet to be sent."""
+        return self._subscription.lag
+
     def nudge(self) -> None:
         self._subscription.nudge()
 
@@ -72,6 +77,9 @@ class EventStream:
 
     async def serve(self, send: SendData, sink: Sink | None = None) -> None:
         """Send what the subscription gives, to its end; past this task, where there is a sink and it takes it."""
+        subscription = self._subscription
+        turn_id = subscription.log.turn_id
+        logger.debug("turn %s: a watcher has joined at %s", turn_id, subscription.cursor)
         self._sink = sink
         self._keep_alive.streams.add(self)
         try:
@@ -83,6 +91,7 @@ class EventStream:
                 self.sending_since = None
         finally:
             self._keep_alive.streams.discard(self)
+            logger.debug("turn %s: a watcher has left at %s", turn_id, subscription.cursor)
 
     async def _next(self) -> bytes | None:
         self.idle_since = self._now()

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,8 +15,18 @@ from turnstream.core.cursor import Cursor
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext, asked_block, asked_cursor, checked_id
 from turnstream.server.streams import EventStreamResponse
-from turnstream.server.views import BlocksView, InterruptView, StartedView, TurnBody, TurnView
-from turnstream.turns.commands import TurnRequest
+from turnstream.server.views import (
+    BlocksView,
+    CallBody,
+    InterruptView,
+    StartedView,
+    ToolBody,
+    TurnBody,
+    TurnList,
+    TurnView,
+)
+from turnstream.turns.commands import Started, TurnRequest
+from turnstream.wires.base import ToolDefinition
 
 MAX_KEY = 255
 _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
@@ -39,13 +50,32 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         principal = await context.principal(request)
         turn_request = _turn_request(request, checked_id(chat_id, "chat_id"), body, principal.metadata)
         started = await commands.send(principal.owner, turn_request)
-        turn_id = started.assistant_turn.id
-        if stream:
-            beginning = Cursor(started.assistant_turn.generation, 0)
-            return await _stream(principal.owner, turn_id, beginning, 0)
-        root = request.url.path.rpartition("/chats/")[0]
-        view = StartedView.of(started, f"{root}/turns/{turn_id}/stream")
-        return JSONResponse(view.model_dump(mode="json"), 201)
+        return await _answer(principal.owner, started, request, "/chats/", stream=stream)
+
+    @router.post(
+        "/turns/{turn_id}/regenerate",
+        status_code=201,
+        response_model=StartedView,
+        responses=_STREAM_DOCS,
+        summary="Answer again: a sibling of an answer, or another answer to a user turn",
+    )
+    async def regenerate_turn(
+        request: Request,
+        turn_id: str,
+        body: CallBody | None = None,
+        *,
+        stream: Annotated[bool, Query()] = False,
+    ) -> Response:
+        principal = await context.principal(request)
+        asked = _call_request(request, checked_id(turn_id, "turn_id"), body or CallBody(), principal.metadata)
+        started = await commands.regenerate(principal.owner, turn_id, asked)
+        return await _answer(principal.owner, started, request, "/turns/", stream=stream)
+
+    @router.get("/turns/{turn_id}/siblings", summary="List a turn and its alternatives, oldest first")
+    async def list_siblings(request: Request, turn_id: str) -> TurnList:
+        owner = (await context.principal(request)).owner
+        turns = await commands.siblings(owner, checked_id(turn_id, "turn_id"))
+        return TurnList(turns=[TurnView.of(turn) for turn in turns])
 
     @router.get("/turns/{turn_id}", summary="Read a turn with its blocks")
     async def read_turn(request: Request, turn_id: str) -> TurnView:
@@ -74,6 +104,16 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         owner = (await context.principal(request)).owner
         return InterruptView.of(await commands.interrupt(owner, checked_id(turn_id, "turn_id")))
 
+    async def _answer(
+        owner: str, started: Started, request: Request, collection: str, *, stream: bool
+    ) -> Response:
+        turn_id = started.assistant_turn.id
+        if stream:
+            return await _stream(owner, turn_id, Cursor(started.assistant_turn.generation, 0), 0)
+        root = request.url.path.rpartition(collection)[0]
+        view = StartedView.of(started, f"{root}/turns/{turn_id}/stream")
+        return JSONResponse(view.model_dump(mode="json"), 201)
+
     async def _stream(owner: str, turn_id: str, after: Cursor | None, from_block: int) -> Response:
         subscription = await context.watching.subscribe(owner, turn_id, after=after, from_block=from_block)
         if subscription.at_end:
@@ -84,25 +124,40 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
 def _turn_request(
     request: Request, chat_id: str, body: TurnBody, principal_metadata: dict[str, object]
 ) -> TurnRequest:
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= MAX_KEY:
-        raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
     if body.prev_turn_id is not None:
         checked_id(body.prev_turn_id, "prev_turn_id")
-    return TurnRequest(
+    return msgspec.structs.replace(
+        _call_request(request, chat_id, body, principal_metadata),
         chat_id=chat_id,
         blocks=tuple(block.to_block(place) for place, block in enumerate(body.turn_blocks)),
         prev_turn_id=body.prev_turn_id,
-        model=body.model,
-        system=body.system,
-        params=body.params,
-        metadata={**body.metadata, **principal_metadata},
-        idempotency_key=key,
-        fingerprint=_fingerprint(chat_id, body) if key is not None else None,
     )
 
 
-def _fingerprint(chat_id: str, body: TurnBody) -> str:
+def _call_request(
+    request: Request, asked_of: str, body: CallBody, principal_metadata: dict[str, object]
+) -> TurnRequest:
+    """A request without blocks; `asked_of`: the id of what it is about, for the fingerprint."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= MAX_KEY:
+        raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
+    return TurnRequest(
+        chat_id="",
+        model=body.model,
+        system=body.system,
+        params=body.params,
+        tools=None if body.tools is None else tuple(_tool(tool) for tool in body.tools),
+        metadata={**body.metadata, **principal_metadata},
+        idempotency_key=key,
+        fingerprint=_fingerprint(asked_of, body) if key is not None else None,
+    )
+
+
+def _tool(tool: str | ToolBody) -> str | ToolDefinition:
+    return tool if isinstance(tool, str) else ToolDefinition(tool.name, tool.description, tool.input_schema)
+
+
+def _fingerprint(asked_of: str, body: CallBody) -> str:
     """A hash of what is asked for, by which a repetition is known."""
-    canonical = json.dumps([chat_id, body.model_dump(mode="json")], sort_keys=True)
+    canonical = json.dumps([asked_of, body.model_dump(mode="json")], sort_keys=True)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

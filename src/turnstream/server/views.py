@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, TypeAlias
 
+import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from turnstream.core.blocks import Block, BlockType
+from turnstream.core.usage import StepUsage
 from turnstream.errors import InvalidRequest
 from turnstream.store.base import Chat, StoredBlock, Turn
+from turnstream.turns.accounts import is_unpriced
 from turnstream.turns.clock import iso_timestamp
-from turnstream.turns.commands import Started, TurnState
+from turnstream.turns.commands import PathTurn, Started, TurnState
 
 MAX_METADATA = 16 * 1024
 """Bytes of the JSON that a caller may attach to a chat or a turn."""
@@ -48,6 +51,8 @@ class ChatBody(_Body):
 class ChatChange(_Body):
     title: str | None = Field(default=None, max_length=500)
     metadata: Metadata | None = None
+    active_turn_id: str | None = None
+    """Show the branch of this turn."""
 
 
 class UserBlock(_Body):
@@ -78,14 +83,29 @@ def _has_texts(content: dict[str, Any], *names: str) -> bool:
     return all(isinstance(content.get(name), str) for name in names)
 
 
-class TurnBody(_Body):
-    turn_blocks: list[UserBlock] = Field(min_length=1, max_length=1000)
-    role: Literal["user"] = "user"
-    prev_turn_id: str | None = None
+class ToolBody(_Body):
+    """A tool that the client runs itself: a call of it ends the turn with the stop reason tool_use."""
+
+    name: str = Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$")
+    description: str = ""
+    input_schema: JsonObject = Field(default={"type": "object"})
+
+
+class CallBody(_Body):
+    """How a model is called; what is left out is as in the answer before."""
+
     model: str | None = Field(default=None, max_length=300)
     system: str | None = None
     params: JsonObject | None = None
+    tools: list[str | ToolBody] | None = Field(default=None, max_length=128)
+    """The server's tools by name, and definitions of the client's own; null: all of the server's."""
     metadata: Metadata = Field(default={})
+
+
+class TurnBody(CallBody):
+    turn_blocks: list[UserBlock] = Field(min_length=1, max_length=1000)
+    role: Literal["user"] = "user"
+    prev_turn_id: str | None = None
 
 
 class ChatView(BaseModel):
@@ -94,6 +114,8 @@ class ChatView(BaseModel):
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
+    active_turn_id: str | None
+    """The turn whose branch is shown."""
 
     @classmethod
     def of(cls, chat: Chat) -> ChatView:
@@ -103,6 +125,7 @@ class ChatView(BaseModel):
             metadata=chat.metadata,
             created_at=iso_timestamp(chat.created_at),
             updated_at=iso_timestamp(chat.updated_at),
+            active_turn_id=chat.active_turn_id,
         )
 
 
@@ -144,6 +167,30 @@ class ErrorView(BaseModel):
     error: ErrorDetail
 
 
+class StepView(BaseModel):
+    """One model call of an ended turn."""
+
+    step: int
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    cost: str | None
+    estimated: bool
+
+    @classmethod
+    def of(cls, step: StepUsage) -> StepView:
+        return cls(
+            step=step.step,
+            model=step.model,
+            cost=step.cost,
+            estimated=step.estimated,
+            **msgspec.structs.asdict(step.usage),
+        )
+
+
 class TurnView(BaseModel):
     id: str
     chat_id: str
@@ -161,6 +208,12 @@ class TurnView(BaseModel):
     cache_write_tokens: int | None
     reasoning_tokens: int | None
     cost: str | None
+    """US dollars, a decimal number with six places; null where it is not known."""
+    cost_estimated: bool
+    """The cost, and the tokens, are an estimate: the provider had not said them before the turn broke off."""
+    unpriced: bool
+    """There is no cost, as the price of the model is not known."""
+    steps: list[StepView]
     error: ErrorDetail | None
     created_at: str
     completed_at: str | None
@@ -188,7 +241,10 @@ class TurnView(BaseModel):
             cache_read_tokens=usage.cache_read_tokens,
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
-            cost=None,
+            cost=turn.cost,
+            cost_estimated=turn.cost_estimated,
+            unpriced=is_unpriced(turn),
+            steps=[StepView.of(step) for step in turn.steps],
             error=error,
             created_at=iso_timestamp(turn.created_at),
             completed_at=iso_timestamp(turn.completed_at) if turn.completed_at is not None else None,
@@ -198,6 +254,26 @@ class TurnView(BaseModel):
 
 class TurnList(BaseModel):
     turns: list[TurnView]
+
+
+class PathTurnView(TurnView):
+    siblings: list[str]
+    """The ids of this turn and its alternatives, oldest first."""
+
+
+class PathView(BaseModel):
+    chat_id: str
+    turns: list[PathTurnView]
+
+    @classmethod
+    def of(cls, chat_id: str, path: list[PathTurn]) -> PathView:
+        return cls(
+            chat_id=chat_id,
+            turns=[
+                PathTurnView(**dict(TurnView.of(entry.turn, entry.blocks)), siblings=entry.siblings)
+                for entry in path
+            ],
+        )
 
 
 class StartedView(BaseModel):

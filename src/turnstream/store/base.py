@@ -14,13 +14,13 @@ from sqlalchemy import Connection
 
 from turnstream.core.blocks import Block
 from turnstream.core.lifecycle import TurnStatus
-from turnstream.core.usage import Usage
+from turnstream.core.usage import StepUsage, Usage
 
 Result = TypeVar("Result")
 
 
 class Chat(msgspec.Struct, frozen=True, gc=False):
-    """A tree of turns. Times are microseconds since the epoch, UTC, here and in all rows."""
+    """A tree of turns. `active_turn_id`: the turn whose branch is shown; None in an empty chat. Times are microseconds since the epoch, UTC, here and in all rows."""
 
     id: str
     owner: str
@@ -28,10 +28,15 @@ class Chat(msgspec.Struct, frozen=True, gc=False):
     metadata: dict[str, Any]
     created_at: int
     updated_at: int
+    active_turn_id: str | None = None
 
 
 class Turn(msgspec.Struct, frozen=True, gc=False):
-    """One message of a chat. `fences` holds `(generation, last seq that survived)` for each lost generation."""
+    """One message of a chat. `fences` holds `(generation, last seq that survived)` for each lost generation.
+
+    `cost`: US dollars, a decimal number with six places; None where it is not known. `cost_estimated`: it, and the
+    counts in `usage`, are an estimate. `steps`: the model calls of an ended turn.
+    """
 
     id: str
     chat_id: str
@@ -53,6 +58,9 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
     usage: Usage = Usage()
     started_at: int | None = None
     completed_at: int | None = None
+    cost: str | None = None
+    cost_estimated: bool = False
+    steps: tuple[StepUsage, ...] = ()
 
 
 class StoredBlock(msgspec.Struct, frozen=True, gc=False):

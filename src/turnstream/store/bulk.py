@@ -92,7 +92,7 @@ def _columns(count: int) -> str:
 
 @cache
 def _insert_turns(rows: int) -> str:
-    return f"INSERT INTO {turns.name} {_values(len(turns.columns), rows)}"
+    return f"{_insert_into(turns)} {_values(len(turns.columns), rows)}"
 
 
 @cache

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection, bindparam, case, desc, func, literal, select, tuple_, union_all
 
 from turnstream.core.blocks import Block
+from turnstream.core.branches import Branches, Node
 from turnstream.errors import NotFound
 from turnstream.store.base import Annotation, Chat, JournalSegment, Query, StoredBlock, Turn
 from turnstream.store.rows import (
@@ -90,6 +91,39 @@ class ListTurns(Query[list[Turn]], frozen=True, kw_only=True):
     def fetch(self, connection: Connection) -> list[Turn]:
         GetChat(owner=self.owner, chat_id=self.chat_id).fetch(connection)
         return [turn_from_row(row) for row in connection.execute(_TURNS_OF_CHAT, {"chat_id": self.chat_id})]
+
+
+_TREE_OF_CHAT = (
+    select(turns.c.id, turns.c.prev_turn_id)
+    .where(turns.c.chat_id == bindparam("chat_id"))
+    .order_by(turns.c.created_at, desc(turns.c.role), turns.c.id)
+)
+
+
+class ChatTree(Query[Branches], frozen=True, kw_only=True):
+    """All turns of a chat as a tree."""
+
+    chat_id: str
+
+    def fetch(self, connection: Connection) -> Branches:
+        rows = connection.execute(_TREE_OF_CHAT, {"chat_id": self.chat_id})
+        return Branches(Node(row.id, row.prev_turn_id) for row in rows)
+
+
+_TURNS_BY_ID = select(turns).where(turns.c.id.in_(bindparam("turn_ids", expanding=True)))
+
+
+class TurnsById(Query[list[Turn]], frozen=True, kw_only=True):
+    """The turns of these ids, in their order; those that are gone are left out."""
+
+    turn_ids: Sequence[str]
+
+    def fetch(self, connection: Connection) -> list[Turn]:
+        found: dict[str, Turn] = {}
+        for turn_ids in _portions(self.turn_ids):
+            for row in connection.execute(_TURNS_BY_ID, {"turn_ids": turn_ids}):
+                found[row.id] = turn_from_row(row)
+        return [found[turn_id] for turn_id in self.turn_ids if turn_id in found]
 
 
 _BLOCKS = select(blocks).where(blocks.c.turn_id == bindparam("turn_id")).order_by(blocks.c.sequence)

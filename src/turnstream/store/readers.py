@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
@@ -12,6 +13,7 @@ from sqlalchemy import Engine
 from turnstream.errors import RequestError, StoreError
 from turnstream.store.base import Query
 from turnstream.store.connections import describe_failure, driver_connection
+from turnstream.telemetry.measures import StoreMeasures
 
 Result = TypeVar("Result")
 
@@ -22,10 +24,19 @@ _STEPS_BETWEEN_LOOKS = 10_000
 class Readers:
     """At most `capacity` queries wait or run, `threads` of them at a time."""
 
-    def __init__(self, engine: Engine, *, threads: int, timeout: float, capacity: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        threads: int,
+        timeout: float,
+        capacity: int,
+        measures: StoreMeasures | None = None,
+    ) -> None:
         self._engine = engine
         self._timeout = timeout
         self._capacity = capacity
+        self._measures = measures or StoreMeasures()
         self._waiting = 0
         self._closed = False
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="turnstream-reader")
@@ -38,17 +49,21 @@ class Readers:
             raise StoreError(f"{self._capacity} reads are waiting for the database already")
         reading = _Reading(self._engine, query, self._is_closed)
         self._waiting += 1
+        began = monotonic()
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._run(reading)
         except TimeoutError:
+            self._measures.failed_reads += 1
             raise StoreError(f"the database did not answer within {self._timeout:g} s") from None
         except (RequestError, StoreError):
             raise
         except Exception as error:
+            self._measures.failed_reads += 1
             raise StoreError(f"the database refused the read: {describe_failure(error)}") from error
         finally:
             self._waiting -= 1
+            self._measures.reads.observe(monotonic() - began)
 
     async def _run(self, reading: _Reading) -> Any:
         try:

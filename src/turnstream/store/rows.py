@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row
 
 from turnstream.core.blocks import Block
-from turnstream.core.usage import Usage
+from turnstream.core.usage import StepUsage, Usage
 from turnstream.store.base import Annotation, Chat, JournalSegment, StoredBlock, Turn
 from turnstream.store.columns import encode_json, storable_text
 
@@ -18,7 +19,9 @@ SegmentRow = tuple[str, int, int, str, int, int, str, str | None]
 
 
 def chat_from_row(row: Row[Any]) -> Chat:
-    return Chat(row.id, row.owner, row.title, row.metadata, row.created_at, row.updated_at)
+    return Chat(
+        row.id, row.owner, row.title, row.metadata, row.created_at, row.updated_at, row.active_turn_id
+    )
 
 
 def chat_values(chat: Chat) -> dict[str, Any]:
@@ -29,6 +32,7 @@ def chat_values(chat: Chat) -> dict[str, Any]:
         "metadata": chat.metadata,
         "created_at": chat.created_at,
         "updated_at": chat.updated_at,
+        "active_turn_id": chat.active_turn_id,
     }
 
 
@@ -60,6 +64,9 @@ def turn_from_row(row: Row[Any]) -> Turn:
         ),
         started_at=row.started_at,
         completed_at=row.completed_at,
+        cost=row.cost,
+        cost_estimated=row.cost_estimated,
+        steps=msgspec.convert(row.steps, tuple[StepUsage, ...]) if row.steps else (),
     )
 
 
@@ -85,6 +92,7 @@ def turn_values(turn: Turn) -> dict[str, Any]:
         "metadata": turn.metadata,
         "system": turn.system,
         **usage_values(turn.usage),
+        **cost_values(turn.cost, turn.steps, estimated=turn.cost_estimated),
     }
 
 
@@ -111,6 +119,9 @@ def turn_row(turn: Turn) -> TurnRow:
         encode_json(turn.params),
         encode_json(turn.metadata),
         _storable(turn.system),
+        turn.cost,
+        turn.cost_estimated,
+        encode_json(turn.steps) if turn.steps else None,
     )
 
 
@@ -126,6 +137,10 @@ def usage_values(usage: Usage) -> dict[str, int | None]:
         "cache_write_tokens": usage.cache_write_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
     }
+
+
+def cost_values(cost: str | None, steps: Sequence[StepUsage], *, estimated: bool) -> dict[str, Any]:
+    return {"cost": cost, "cost_estimated": estimated, "steps": tuple(steps) or None}
 
 
 def block_from_row(row: Sequence[Any]) -> StoredBlock:

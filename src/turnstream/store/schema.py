@@ -7,6 +7,7 @@
 
 Everything below a chat goes with it (ON DELETE CASCADE). Times are microseconds since the epoch, ids UUIDv7 text.
 `turns` keeps what every write looks at (status, generation) before its long columns, so that a look reads one page.
+Its `cost` is a decimal number as text, in US dollars with six places: no floating point comes near it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    false,
     text,
 )
 
@@ -61,6 +63,7 @@ chats = Table(
     Column("metadata", JsonText, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("active_turn_id", String(_ID_LENGTH)),
     PrimaryKeyConstraint("id"),
     Index(None, "owner", "updated_at", "id"),
 )
@@ -92,6 +95,9 @@ turns = Table(
     Column("params", JsonText, nullable=False),
     Column("metadata", JsonText, nullable=False),
     Column("system", StoredText),
+    Column("cost", String(32)),
+    Column("cost_estimated", Boolean, nullable=False, server_default=false()),
+    Column("steps", JsonText),
     PrimaryKeyConstraint("id"),
     Index(None, "chat_id", "created_at"),
     Index(None, "prev_turn_id"),

@@ -13,6 +13,7 @@ from turnstream.store.lock import WriterLock
 from turnstream.store.migrations import bring_up_to_date
 from turnstream.store.readers import Readers
 from turnstream.store.writer import Writer
+from turnstream.telemetry.measures import StoreMeasures
 
 Result = TypeVar("Result")
 
@@ -31,6 +32,7 @@ class SqlStore:
         self, url: str, *, write_timeout: float = 5.0, read_timeout: float = 5.0, capacity: int = 10_000
     ) -> None:
         self.path: Path = database_path(url).absolute()
+        self.measures = StoreMeasures()
         self._write_timeout = write_timeout
         self._read_timeout = read_timeout
         self._capacity = capacity
@@ -51,13 +53,17 @@ class SqlStore:
         # Another program's lock on the file is waited for, but not as long as the write itself may take.
         busy_timeout = self._write_timeout * 0.8
         self._writer = Writer(
-            writer_engine(self.path, busy_timeout), timeout=self._write_timeout, capacity=self._capacity
+            writer_engine(self.path, busy_timeout),
+            timeout=self._write_timeout,
+            capacity=self._capacity,
+            measures=self.measures,
         )
         self._readers = Readers(
             reader_engine(self.path, busy_timeout, _READER_THREADS),
             threads=_READER_THREADS,
             timeout=self._read_timeout,
             capacity=self._capacity,
+            measures=self.measures,
         )
 
     async def close(self) -> None:

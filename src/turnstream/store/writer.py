@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine
 from turnstream.errors import RequestError, StoreError
 from turnstream.store.base import Operation
 from turnstream.store.connections import describe_failure
+from turnstream.telemetry.measures import StoreMeasures
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +48,13 @@ class _CannotBegin(Exception):
 class Writer:
     """Made, used and resolved on one event loop; `close` may be called from anywhere but the writer's thread."""
 
-    def __init__(self, engine: Engine, *, timeout: float, capacity: int) -> None:
+    def __init__(
+        self, engine: Engine, *, timeout: float, capacity: int, measures: StoreMeasures | None = None
+    ) -> None:
         self._engine = engine
         self._timeout = timeout
         self._capacity = capacity
+        self._measures = measures or StoreMeasures()
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._unresolved: deque[_Waiting] = deque()
@@ -83,8 +87,12 @@ class Writer:
 
     def _resolve(self, answers: Sequence[Any]) -> None:
         """Answer the oldest writes; those that were cancelled or have expired want no answer."""
+        measures, submitted_before = self._measures, self._loop.time() + self._timeout
         for answer in answers:
-            future = self._unresolved.popleft().future
+            _, future, deadline = self._unresolved.popleft()
+            measures.writes.observe(submitted_before - deadline)
+            if isinstance(answer, Exception) and not isinstance(answer, RequestError):
+                measures.failed_writes += 1
             if future.done():
                 continue
             if isinstance(answer, Exception):

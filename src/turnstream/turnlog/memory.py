@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 from turnstream.core.blocks import Block
@@ -73,6 +74,10 @@ class TurnLog:
         for there."""
         self.content_since = 0
         """The last event that changed the open block in any other way than by more text."""
+        self.made_at = monotonic()
+        self.first_block_at: float | None = None
+        self.catch_ups = 0
+        """How often a watcher began to be caught up."""
         self._batches: dict[int, Batch] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._followers: set[Callable[[], None]] = set()
@@ -121,6 +126,8 @@ class TurnLog:
     def _note(self, seq: int, event: TurnEvent) -> None:
         if isinstance(event, BlockStart):
             self.open_first_seq = self.content_since = seq
+            if self.first_block_at is None:
+                self.first_block_at = monotonic()
         elif isinstance(event, BlockDelta):
             self.content_since = seq
         elif isinstance(event, TurnStart):

@@ -20,11 +20,13 @@ _JOIN_AT_MOST = 16
 class Ring:
     """Consecutive events `first_seq … last_seq`. Appending evicts the oldest beyond the limit, but keeps the newest."""
 
-    __slots__ = ("_encoder", "_events", "_frames", "_limit", "_size", "first_seq", "last_seq")
+    __slots__ = ("_encoder", "_events", "_frames", "_limit", "_size", "coalesced", "first_seq", "last_seq")
 
     def __init__(self, encoder: FrameEncoder, *, last_seq: int = 0, limit: int = DEFAULT_LIMIT) -> None:
         self.first_seq = last_seq + 1
         self.last_seq = last_seq
+        self.coalesced = 0
+        """Events that were sent within another, merged with it."""
         self._encoder = encoder
         self._limit = limit
         self._size = 0
@@ -119,6 +121,7 @@ class Ring:
                 frames.append(self._frame(place, seq))
         if pending is not None:
             frames.append(self._encoder.frame(seq, _joined(pending, texts)))
+        self.coalesced += len(self._events) - start - len(frames)
         return b"".join(frames)
 
 

@@ -38,6 +38,7 @@ class Subscription:
         "_block_index",
         "_block_length",
         "_block_seq",
+        "_catching_up",
         "_closed",
         "_from_block",
         "_lost_generation",
@@ -61,6 +62,7 @@ class Subscription:
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
         self._closed = False
+        self._catching_up = False
         self._lost_generation = False
         self._seq = 0
         self._snapshot = True
@@ -93,6 +95,11 @@ class Subscription:
         )
 
     @property
+    def lag(self) -> int:
+        """How many events it is behind."""
+        return max(0, self.log.head - self._seq)
+
+    @property
     def waiting(self) -> bool:
         return self._waiter is not None
 
@@ -109,8 +116,10 @@ class Subscription:
             if self._snapshot or not self.log.ring.covers(self._seq):
                 data = await self._catch_up()
                 if data:
+                    self._count_catch_up()
                     return data
                 continue
+            self._catching_up = False
             if self.log.head > self._seq:
                 return self._take(self.log.batch_after(self._seq))
             if self.log.terminal is not None:
@@ -128,6 +137,12 @@ class Subscription:
         """Make `next` return None from now on; a waiting one returns at once."""
         self._closed = True
         self.nudge()
+
+    def _count_catch_up(self) -> None:
+        """Count one when it begins, however many pieces it comes in."""
+        if not self._catching_up:
+            self._catching_up = True
+            self.log.catch_ups += 1
 
     async def _wait(self, sink: Sink | None) -> bool:
         """Wait for an append that the sink does not take; False when something else woke us."""

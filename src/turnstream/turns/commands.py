@@ -21,7 +21,16 @@ from turnstream.errors import Conflict, InvalidRequest, NotFound
 from turnstream.providers.catalog import Catalog
 from turnstream.store.base import Chat, Store, StoredBlock, Turn
 from turnstream.store.operations import CreateChat, DeleteChat, StartTurns, UpdateChat
-from turnstream.store.queries import AllBlocks, FindIdempotent, GetChat, GetTurn, HistoryPath
+from turnstream.store.queries import (
+    AllBlocks,
+    BlocksOfTurns,
+    ChatTree,
+    FindIdempotent,
+    GetChat,
+    GetTurn,
+    HistoryPath,
+    TurnsById,
+)
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.memory import TurnLog
@@ -74,6 +83,14 @@ class ExecutorOptions(NamedTuple):
     tools: ToolRunner = ToolRunner({})
 
 
+class PathTurn(NamedTuple):
+    """A turn of a branch, and the ids of it and its alternatives, oldest first."""
+
+    turn: Turn
+    blocks: tuple[StoredBlock, ...]
+    siblings: list[str]
+
+
 class TurnState(NamedTuple):
     """A turn with its blocks, as of now. `open_block`: the index of the block being written."""
 
@@ -117,12 +134,38 @@ class Commands:
         *,
         title: str | msgspec.UnsetType | None = msgspec.UNSET,
         metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET,
+        active_turn_id: str | msgspec.UnsetType = msgspec.UNSET,
     ) -> Chat:
-        """Raises NotFound."""
-        now = now_microseconds()
+        """`active_turn_id`: show the branch of this turn (A7). Raises NotFound."""
         return await self.store.write(
-            UpdateChat(owner=owner, chat_id=chat_id, title=title, metadata=metadata, now=now)
+            UpdateChat(
+                owner=owner,
+                chat_id=chat_id,
+                title=title,
+                metadata=metadata,
+                active_turn_id=active_turn_id,
+                now=now_microseconds(),
+            )
         )
+
+    async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[PathTurn]:
+        """The branch of a chat that is shown, or the one through a given turn, from the beginning (A7).
+
+        Raises NotFound."""
+        chat = await self.store.read(GetChat(owner=owner, chat_id=chat_id))
+        tree = await self.store.read(ChatTree(chat_id=chat_id))
+        if through is not None and not tree.siblings(through):
+            raise NotFound("no such turn in this chat")
+        turn_ids = tree.path(through or chat.active_turn_id)
+        turns = await self.store.read(TurnsById(turn_ids=turn_ids))
+        blocks = await self.store.read(BlocksOfTurns(turn_ids=turn_ids))
+        return [PathTurn(turn, tuple(blocks[turn.id]), tree.siblings(turn.id)) for turn in turns]
+
+    async def siblings(self, owner: str, turn_id: str) -> list[Turn]:
+        """A turn and its alternatives, oldest first. Raises NotFound."""
+        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        tree = await self.store.read(ChatTree(chat_id=turn.chat_id))
+        return await self.store.read(TurnsById(turn_ids=tree.siblings(turn_id)))
 
     async def delete_chat(self, owner: str, chat_id: str) -> None:
         """Delete a chat with all its turns; those at work are stopped. Raises NotFound."""
@@ -148,6 +191,26 @@ class Commands:
         await self._require_chat(owner, request.chat_id)
         path = await self._path(owner, request)
         request = _inheriting(request, path)
+        return await self._call(owner, request, path)
+
+    async def regenerate(self, owner: str, turn_id: str, request: TurnRequest) -> Started:
+        """Answer once more what an assistant turn answers, or a user turn says: a new sibling (A7). What `request` leaves
+        open is as in the answer that is there; it brings no blocks. Raises as `send`."""
+        self.registry.admit()
+        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        asked_id = turn.prev_turn_id if turn.role == "assistant" else turn.id
+        path = await self.store.read(HistoryPath(turn_id=asked_id)) if asked_id is not None else []
+        if not path or path[-1][0].role != "user":
+            raise InvalidRequest("there is no user turn before this one that could be answered again")
+        request = msgspec.structs.replace(request, chat_id=turn.chat_id, prev_turn_id=asked_id)
+        if (replayed := await self._replayed(owner, request)) is not None:
+            return replayed
+        return await self._call(owner, _inheriting(request, [*path, (turn, ())]), path)
+
+    async def _call(
+        self, owner: str, request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ...]]]
+    ) -> Started:
+        """Start the model's answer to what `path` and the request's blocks, if it has any, say."""
         target = request.model or self.catalog.default_model
         request = msgspec.structs.replace(request, model=target)
         provider, model = self.catalog.resolve(target)
@@ -159,7 +222,7 @@ class Commands:
             use = ToolUse(self.tools, offered, turn.id, owner, turn.metadata)
             return ModelSource(provider, call, past, use)
 
-        return await self._start(owner, request, source, with_user_turn=True)
+        return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
 
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> Started:
         """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""
@@ -190,6 +253,8 @@ class Commands:
             stored = {row.block.sequence for row in blocks}
             unsaved = (row for row in executor.unsaved.blocks if row.block.sequence not in stored)
             return TurnState(executor.turn, (*blocks, *unsaved), None)
+        if turn.status == "pending" and executor.writer.marked:  # its row is on its way
+            turn = msgspec.structs.replace(turn, status="streaming")
         open_block = executor.log.open_block
         return TurnState(turn, blocks, open_block.sequence if open_block is not None else None)
 
@@ -317,7 +382,7 @@ def _inheriting(request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ..
 
 def _past(path: Sequence[tuple[Turn, tuple[Block, ...]]], blocks: tuple[Block, ...]) -> list[PastTurn]:
     turns = [PastTurn(turn.role, turn.status, kept) for turn, kept in path]
-    return [*turns, PastTurn("user", "complete", blocks)]
+    return [*turns, PastTurn("user", "complete", blocks)] if blocks else turns
 
 
 def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:

@@ -78,6 +78,10 @@ class JournalKeeper:
         self._interval = interval
         self._limit = limit
         self._unwritten: list[JournalSegment] = []
+        self.writes = 0
+        self.segments = 0
+        self.given_up = 0
+        """Writes, the segments in them, and the characters that were given up, since the start."""
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -107,6 +111,8 @@ class JournalKeeper:
             logger.warning("the journal could not be written, and will be tried again: %s", error)
             self._give_up_beyond_limit()
             return False
+        self.writes += 1
+        self.segments += len(self._unwritten)
         self._unwritten.clear()
         return True
 
@@ -114,6 +120,7 @@ class JournalKeeper:
         waiting = sum(len(segment.text) for segment in self._unwritten)
         if waiting > self._limit:
             self._unwritten.clear()
+            self.given_up += waiting
             logger.error(
                 "storage has failed for too long: %d characters are given up by the journal", waiting
             )

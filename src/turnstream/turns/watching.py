@@ -51,7 +51,14 @@ class Watching:
         else:
             turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
             executor = self._registry.get(turn_id)
-            log = executor.log if executor is not None else await self._log_of_rows(turn)
+            if executor is not None:
+                log = executor.log
+            else:
+                log = await self._log_of_rows(turn)
+                self._registry.measures.catch_ups += (
+                    1  # such a log is gone with its watcher, and counts nothing
+                )
+        self._registry.measures.subscriptions += 1
         return Subscription(log, StoreArchive(self._store, turn_id), after=after, from_block=from_block)
 
     async def _log_of_rows(self, turn: Turn) -> TurnLog:

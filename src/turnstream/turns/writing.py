@@ -78,6 +78,7 @@ class TurnWriter:
             await self.write(SaveBlock(turn_id=self._turn_id, generation=self._generation, row=row))
         finally:
             self.busy = False
+        logger.debug("block %d (%s) is whole and stored", block.sequence, block.block_type)
 
     async def show(self, event: TurnEvent) -> None:
         """Show an event of the source's own; a lasting one is stored first. Raises StoreError."""

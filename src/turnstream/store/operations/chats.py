@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from turnstream.errors import NotFound
-from turnstream.store.base import Chat, Operation
+from turnstream.store.base import Chat, Operation, Turn
 from turnstream.store.connections import driver_connection
 from turnstream.store.rows import chat_from_row, chat_values
 from turnstream.store.schema import chats, turns
@@ -17,7 +17,10 @@ _CHAT_OF_OWNER = select(chats.c.id).where(
     chats.c.id == bindparam("chat_id"), chats.c.owner == bindparam("owner")
 )
 
-_TOUCH_CHAT = f"UPDATE {chats.name} SET updated_at = ? WHERE id = ? AND owner = ?"  # noqa: S608 - only the table's name
+_TURN_OF_CHAT = select(turns.c.id).where(
+    turns.c.id == bindparam("turn_id"), turns.c.chat_id == bindparam("chat_id")
+)
+_TOUCH_CHAT = f"UPDATE {chats.name} SET updated_at = ?, active_turn_id = ? WHERE id = ? AND owner = ?"  # noqa: S608 - only the table's name
 
 
 def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
@@ -27,12 +30,14 @@ def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
         raise NotFound("no such chat")
 
 
-def touch_chat(connection: Connection, owner: str, chat_id: str, now: int) -> None:
-    """Note that something has happened in a chat. Raises NotFound, as `require_chat` does.
+def touch_chat(connection: Connection, owner: str, turn: Turn) -> None:
+    """Note that a turn begins in its chat, whose branch is shown from now on. Raises NotFound, as `require_chat` does.
 
     It stands before every turn's first event, and so goes straight to the driver (see `store.bulk`).
     """
-    touched = driver_connection(connection).execute(_TOUCH_CHAT, (now, chat_id, owner))
+    touched = driver_connection(connection).execute(
+        _TOUCH_CHAT, (turn.created_at, turn.id, turn.chat_id, owner)
+    )
     if touched.rowcount == 0:
         raise NotFound("no such chat")
 
@@ -46,21 +51,29 @@ class CreateChat(Operation[Chat], frozen=True, kw_only=True):
 
 
 class UpdateChat(Operation[Chat], frozen=True, kw_only=True):
-    """Set what is given; answers the chat as it is then. `metadata` replaces the old. Raises NotFound."""
+    """Set what is given; answers the chat as it is then. `metadata` replaces the old. Raises NotFound, for an
+    `active_turn_id` that is no turn of the chat too."""
 
     owner: str
     chat_id: str
     now: int
     title: str | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
+    active_turn_id: str | UnsetType = UNSET
 
     def apply(self, connection: Connection) -> Chat:
         require_chat(connection, self.owner, self.chat_id)
+        if self.active_turn_id is not UNSET:
+            values_of_turn = {"turn_id": self.active_turn_id, "chat_id": self.chat_id}
+            if connection.execute(_TURN_OF_CHAT, values_of_turn).first() is None:
+                raise NotFound("no such turn in this chat: active_turn_id")
         values: dict[str, Any] = {"updated_at": self.now}
         if self.title is not UNSET:
             values["title"] = self.title
         if self.metadata is not UNSET:
             values["metadata"] = self.metadata
+        if self.active_turn_id is not UNSET:
+            values["active_turn_id"] = self.active_turn_id
         connection.execute(update(chats).where(chats.c.id == self.chat_id).values(values))
         return chat_from_row(connection.execute(select(chats).where(chats.c.id == self.chat_id)).one())
 

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources_of
-from turnstream.core.usage import Usage
+from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation, StoredBlock
 from turnstream.store.bulk import insert_blocks
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
-from turnstream.store.rows import block_row, usage_values
+from turnstream.store.rows import block_row, cost_values, usage_values
 from turnstream.store.schema import journal, turns
 
 _COMPARE_AND_SET = update(turns).where(
@@ -50,7 +50,7 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
 
     Answers True when this ended it; False when it had ended before: then nothing is written. Raises Fenced when
     another executor has the turn or it is gone, and StoreError when it may not become `status` from what it is.
-    `model` None keeps the turn's.
+    `model` None keeps the turn's. `cost`, `cost_estimated`, `steps`: as in `Turn`.
     """
 
     generation: int
@@ -63,6 +63,9 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
     usage: Usage
     model: str | None
     completed_at: int
+    cost: str | None = None
+    cost_estimated: bool = False
+    steps: tuple[StepUsage, ...] = ()
 
     def apply(self, connection: Connection) -> bool:
         values: dict[str, Any] = {
@@ -73,6 +76,7 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
             "error_message": self.error_message,
             "completed_at": self.completed_at,
             **usage_values(self.usage),
+            **cost_values(self.cost, self.steps, estimated=self.cost_estimated),
         }
         if self.model is not None:
             values["model"] = self.model

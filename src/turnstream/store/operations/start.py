@@ -58,7 +58,7 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
             if used is not None:
                 return self._replay(connection, used)
         self._check_previous(connection)
-        touch_chat(connection, self.owner, self.assistant_turn.chat_id, self.assistant_turn.created_at)
+        touch_chat(connection, self.owner, self.assistant_turn)
         self._insert(connection)
         return StartedTurns(self.user_turn, self.assistant_turn, replayed=False)
 

@@ -1,0 +1,243 @@
+"""What model calls cost, in US dollars (requirement I2).
+
+Prices come from the settings, and else from the `genai-prices` library as it is installed: it is never asked to fetch
+newer ones. A model that neither knows has no price, and its cost is unknown: nothing is guessed.
+
+The library is large (measured: 0.1 s to import, 0.4 where it is not compiled yet, and 8 MB), so it is imported only when
+a model asks for it, and in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from turnstream.config import PriceSettings
+from turnstream.core.usage import Usage
+from turnstream.providers.rates import Rate, Rates, Tier, split_tokens
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
+
+logger = logging.getLogger(__name__)
+
+PLACES = Decimal("0.000001")
+LARGEST_CACHE = 1000
+"""Models whose prices are remembered; more are looked up again."""
+
+_ZERO = Decimal(0)
+
+
+class Cost(NamedTuple):
+    """What a call cost: `amount` in US dollars, exact. `known` is False, and `amount` None, where the model's price is not
+    known. `estimated`: the usage that it rests on is an estimate."""
+
+    amount: Decimal | None
+    known: bool = True
+    estimated: bool = False
+
+    @property
+    def text(self) -> str | None:
+        """The amount with six places, as it is stored and shown."""
+        return None if self.amount is None else format_amount(self.amount)
+
+
+def format_amount(amount: Decimal) -> str:
+    """US dollars with six places, halves rounded up, never in scientific notation."""
+    return f"{amount.quantize(PLACES, ROUND_HALF_UP):f}"
+
+
+class _PriceList(Protocol):
+    """Prices of one model, which may depend on the time of the call."""
+
+    def rates(self, now: datetime) -> Rates: ...
+
+
+class _Fixed(NamedTuple):
+    """Prices that hold at any time."""
+
+    always: Rates
+
+    def rates(self, now: datetime) -> Rates:  # noqa: ARG002 - the seam's
+        return self.always
+
+
+_FREE = _Fixed(Rates(Rate(_ZERO), Rate(_ZERO)))
+
+
+class _Library(NamedTuple):
+    """Prices of the library that change by date or time of day."""
+
+    model: ModelInfo
+
+    def rates(self, now: datetime) -> Rates:
+        rates = _rates_of(self.model.get_prices(now))
+        return rates if rates is not None else _FREE.always
+
+
+class Pricing:
+    """Prices by model. `prices`: those of the settings by `provider/model`, where `*` stands for anything; of several
+    that fit the most exact wins. `base_urls`: where each provider is called, which tells whose prices hold whatever the
+    provider was named. `free`: providers that cost nothing, unless the settings say otherwise.
+    """
+
+    def __init__(
+        self,
+        prices: Mapping[str, PriceSettings] | None = None,
+        *,
+        base_urls: Mapping[str, str] | None = None,
+        free: frozenset[str] = frozenset({"sim"}),
+    ) -> None:
+        own = sorted((prices or {}).items(), key=lambda item: _exactness(item[0]), reverse=True)
+        self._own = [(_matcher(pattern), _own_rates(price)) for pattern, price in own]
+        self._base_urls = dict(base_urls or {})
+        self._free = free
+        self._found: dict[tuple[str, str], _PriceList | None] = {}
+        self._loading: asyncio.Future[None] | None = None
+
+    def prepare(self, provider: str, model: str) -> None:
+        """Have the model's price at hand by the time its call ends, without holding up anything now: where the library is
+        needed, a thread imports it. Call it from the event loop."""
+        if self._loading is not None or not self._needs_library(provider, model):
+            return
+        self._loading = asyncio.get_running_loop().run_in_executor(None, _load_library)
+
+    async def ready(self, seconds: float = 5.0) -> None:
+        """Wait until what `prepare` began is done, at most so many seconds: then `cost` is quick."""
+        if self._loading is not None and not self._loading.done():
+            await asyncio.wait([self._loading], timeout=seconds)
+
+    @property
+    def loading(self) -> bool:
+        """Whether the library is being imported: a cost that is asked for now would wait for it."""
+        return self._loading is not None and not self._loading.done()
+
+    def cost(
+        self,
+        provider: str,
+        model: str,
+        wire: str,
+        usage: Usage,
+        *,
+        raw: Mapping[str, Any] | None = None,
+    ) -> Cost | None:
+        """What a call of `provider`'s `model` cost; None where nothing is known of its usage.
+
+        `wire` decides whether cached tokens are counted within the input or beside it. `raw` is the provider's own
+        usage object, for what has no place in ours: what is cached for longer, and thinking that is not in the output.
+        """
+        if usage.input_tokens is None and usage.output_tokens is None:
+            return None
+        prices = self._find(provider, model)
+        if prices is None:
+            return Cost(None, known=False)
+        return Cost(prices.rates(datetime.now(UTC)).price(split_tokens(wire, usage, raw)))
+
+    def _needs_library(self, provider: str, model: str) -> bool:
+        if (provider, model) in self._found or provider in self._free:
+            return False
+        return self._own_price(f"{provider}/{model}".lower()) is None
+
+    def _find(self, provider: str, model: str) -> _PriceList | None:
+        key = (provider, model)
+        if key in self._found:
+            return self._found[key]
+        found = self._own_price(f"{provider}/{model}".lower())
+        if found is None and provider in self._free:
+            found = _FREE
+        elif found is None:
+            found = _library_price(provider, model, self._base_urls.get(provider))
+        if len(self._found) >= LARGEST_CACHE:
+            self._found.clear()
+        self._found[key] = found
+        return found
+
+    def _own_price(self, name: str) -> _PriceList | None:
+        return next((rates for pattern, rates in self._own if pattern.fullmatch(name)), None)
+
+
+def _exactness(pattern: str) -> tuple[int, bool]:
+    return len(pattern.replace("*", "")), "*" not in pattern
+
+
+def _matcher(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in pattern.lower().split("*")), re.DOTALL)
+
+
+def _own_rates(price: PriceSettings) -> _Fixed:
+    read, write = price.cache_read_per_million, price.cache_write_per_million
+    return _Fixed(
+        Rates(
+            Rate(price.input_per_million),
+            Rate(price.output_per_million),
+            None if read is None else Rate(read),
+            None if write is None else Rate(write),
+        )
+    )
+
+
+# -- the library ---------------------------------------------------------------------------------------------------
+
+
+def _load_library() -> None:
+    from genai_prices import data_snapshot  # noqa: PLC0415 - takes 0.1 s, which only real models are worth
+
+    data_snapshot.get_snapshot()
+
+
+def _library_price(provider: str, model: str, base_url: str | None) -> _PriceList | None:
+    """The library's price of a model: of the provider that is called at `base_url`, else of the one of this very name. Of
+    a name that merely resembles one nothing is known."""
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - as above
+
+    snapshot = get_snapshot()
+    matches = (known for known in snapshot.providers if base_url and re.match(known.api_pattern, base_url))
+    found = next(matches, None) or next((known for known in snapshot.providers if known.id == provider), None)
+    info = found.find_model(model, all_providers=snapshot.providers) if found is not None else None
+    if info is None or _rates_of(info.get_prices(datetime.now(UTC))) is None:
+        logger.info("no price is known of %s/%s: its cost is not told", provider, model)
+        return None
+    if isinstance(info.prices, list):
+        return _Library(info)
+    rates = _rates_of(info.prices)
+    return None if rates is None else _Fixed(rates)
+
+
+def _rates_of(price: ModelPrice) -> Rates | None:
+    """None for a model that is not paid by tokens."""
+    input_rate, output_rate = _rate(price.input_mtok), _rate(price.output_mtok)
+    if input_rate is None and output_rate is None:
+        return None
+    per_thousand_calls = _rate(price.requests_kcount)
+    return Rates(
+        input_rate or Rate(_ZERO),
+        output_rate or Rate(_ZERO),
+        _rate(price.cache_read_mtok),
+        _rate(price.cache_write_mtok),
+        _rate(price.cache_write_1h_mtok),
+        _rate(price.output_reasoning_mtok),
+        _ZERO if per_thousand_calls is None else per_thousand_calls.base / 1000,
+    )
+
+
+def _rate(price: Decimal | TieredPrices | None) -> Rate | None:
+    if price is None or isinstance(price, Decimal):
+        return None if price is None else Rate(price)
+    highest_first = sorted(price.tiers, key=lambda tier: tier.start, reverse=True)
+    return Rate(price.base, tuple(Tier(tier.start, tier.price) for tier in highest_first))
+
+
+def total(costs: list[Cost | None]) -> Cost | None:
+    """The steps of a turn together: unknown as soon as one of them is, None where nothing is known of any."""
+    said = [cost for cost in costs if cost is not None]
+    if not said:
+        return None
+    estimated = any(cost.estimated for cost in said)
+    if not all(cost.known for cost in said):
+        return Cost(None, known=False, estimated=estimated)
+    return Cost(sum((cost.amount or _ZERO for cost in said), _ZERO), estimated=estimated)

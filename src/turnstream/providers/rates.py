@@ -1,0 +1,114 @@
+"""Tokens of a call in parts that each have one price, and the prices of a model (requirement I2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple, cast
+
+from turnstream.core.usage import Usage
+
+_ZERO = Decimal(0)
+_MILLION = Decimal(1_000_000)
+_CACHE_BESIDE_INPUT = frozenset({"anthropic", "bedrock"})
+"""Wires whose input tokens leave out what was read from a cache or written to it; of all others it is a part."""
+
+
+class Tokens(NamedTuple):
+    """Usage in parts that do not overlap, so that each has one price."""
+
+    input: int
+    cache_read: int
+    cache_write: int
+    output: int
+    reasoning: int = 0
+    """Beyond `output`, and of the same price where the model has none for it."""
+    cache_write_long: int = 0
+    """Of what was written to a cache, what is kept for an hour; not in `cache_write`."""
+
+    @property
+    def all_input(self) -> int:
+        return self.input + self.cache_read + self.cache_write + self.cache_write_long
+
+
+class Tier(NamedTuple):
+    """A price per million tokens, of every token of a call whose input has more than `above`."""
+
+    above: int
+    price: Decimal
+
+
+class Rate(NamedTuple):
+    """A price per million tokens, and what replaces it for long inputs, the highest first."""
+
+    base: Decimal
+    tiers: tuple[Tier, ...] = ()
+
+    def at(self, input_tokens: int) -> Decimal:
+        for tier in self.tiers:
+            if input_tokens > tier.above:
+                return tier.price
+        return self.base
+
+
+class Rates(NamedTuple):
+    """One model's prices. What is None costs what it would without a cache, or a longer one, or thinking."""
+
+    input: Rate
+    output: Rate
+    cache_read: Rate | None = None
+    cache_write: Rate | None = None
+    cache_write_long: Rate | None = None
+    reasoning: Rate | None = None
+    per_call: Decimal = _ZERO
+
+    def price(self, tokens: Tokens) -> Decimal:
+        size = tokens.all_input
+        write = self.cache_write or self.input
+        parts = (
+            (tokens.input, self.input),
+            (tokens.cache_read, self.cache_read or self.input),
+            (tokens.cache_write, write),
+            (tokens.cache_write_long, self.cache_write_long or write),
+            (tokens.output, self.output),
+            (tokens.reasoning, self.reasoning or self.output),
+        )
+        return (
+            self.per_call + sum((rate.at(size) * count for count, rate in parts if count), _ZERO) / _MILLION
+        )
+
+
+def split_tokens(wire: str, usage: Usage, raw: Mapping[str, Any] | None = None) -> Tokens:
+    """Usage as `wire` reports it, in parts that do not overlap.
+
+    Vendors of chat completions disagree: one reports more cached tokens than there were prompted, and then no more than
+    the prompt can have come from the cache; one counts thinking beside the completion, which its total tells.
+    """
+    given = usage.input_tokens or 0
+    read = usage.cache_read_tokens or 0
+    written = usage.cache_write_tokens or 0
+    output = usage.output_tokens or 0
+    thinking = usage.reasoning_tokens or 0
+    if wire in _CACHE_BESIDE_INPUT:
+        long = min(_count(raw, "cache_creation", "ephemeral_1h_input_tokens"), written)
+        return _with_thinking(Tokens(given, read, written - long, output, 0, long), thinking)
+    read = min(read, given)
+    written = min(written, given - read)
+    tokens = Tokens(given - read - written, read, written, output)
+    total = _count(raw, "total_tokens")
+    if thinking > output or (thinking and total == given + output + thinking):
+        return tokens._replace(reasoning=thinking)
+    return _with_thinking(tokens, thinking)
+
+
+def _with_thinking(tokens: Tokens, thinking: int) -> Tokens:
+    """Thinking that is a part of the output, taken out of it: a few models have another price for it."""
+    inside = min(thinking, tokens.output)
+    return tokens._replace(output=tokens.output - inside, reasoning=inside)
+
+
+def _count(raw: Mapping[str, Any] | None, *path: str) -> int:
+    value: Any = raw
+    for name in path:
+        value = cast("Mapping[str, Any]", value).get(name) if isinstance(value, Mapping) else None
+    return value if type(value) is int and value > 0 else 0

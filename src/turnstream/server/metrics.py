@@ -1,0 +1,173 @@
+"""What an engine is doing, for Prometheus (its text format, or OpenMetrics where that is asked for).
+
+Nothing here runs while turns do: the parts count in plain numbers, and these are read when somebody asks. So metrics
+that nobody scrapes cost nothing, and the library is imported at the first scrape (measured: 0.1 s).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from turnstream.server.keepalive import KeepAlive
+from turnstream.telemetry.measures import Histogram, StoreMeasures
+from turnstream.turns.journal import JournalKeeper
+from turnstream.turns.registry import Registry
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import CollectorRegistry
+
+
+class MeasuredStore(Protocol):
+    measures: StoreMeasures
+
+
+class EngineMetrics:
+    """The metrics of one engine. A host application adds them to a registry of its own with
+    `prometheus_client.REGISTRY.register(engine.metrics)`, or shows `render()` wherever it likes."""
+
+    def __init__(
+        self, store: MeasuredStore, turns: Registry, journal: JournalKeeper, keep_alive: KeepAlive
+    ) -> None:
+        self._store = store
+        self._turns = turns
+        self._journal = journal
+        self._keep_alive = keep_alive
+
+    @cached_property
+    def registry(self) -> CollectorRegistry:
+        """A registry with these metrics and nothing else."""
+        from prometheus_client.registry import CollectorRegistry  # noqa: PLC0415 - see above
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return registry
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics as text, and its content type. `accept`: what the reader takes, as an `Accept` header says it."""
+        from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - see above
+
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Read everything that is counted. To be called on the event loop of the engine, as its numbers change there."""
+        yield from self._turn_metrics()
+        yield from self._watcher_metrics()
+        yield from self._store_metrics()
+        yield from self._model_metrics()
+
+    def _turn_metrics(self) -> Iterator[Metric]:
+        measures = self._turns.measures
+        yield _gauge("active_turns", "Turns that are being written", self._turns.active_count)
+        yield _labelled("turns", "Turns that have ended", ("status", "code"), measures.ended.items())
+        yield _histogram(
+            "first_token_seconds",
+            "From the request to the first block of the answer, of turns that have ended",
+            measures.first_token,
+        )
+        yield _histogram(
+            "event_gap_seconds", "Between two pieces that a model or other source brought", measures.gaps
+        )
+
+    def _watcher_metrics(self) -> Iterator[Metric]:
+        measures, streams = self._turns.measures, self._keep_alive.streams
+        logs = list(self._turns.logs())
+        coalesced = measures.coalesced + sum(log.ring.coalesced for log in logs)
+        catch_ups = measures.catch_ups + sum(log.catch_ups for log in logs)
+        lags = [stream.lag for stream in streams]
+        yield _gauge("watchers", "Event streams that are open over HTTP", len(lags))
+        yield _gauge(
+            "watcher_lag_events", "Events that the slowest open stream is behind", max(lags, default=0)
+        )
+        yield _gauge("watchers_behind", "Open event streams that are behind", sum(lag > 0 for lag in lags))
+        yield _counter("subscriptions", "Watchers that have joined a turn", measures.subscriptions)
+        yield _counter("catch_ups", "Times that a watcher was caught up from the store or a block", catch_ups)
+        yield _counter("coalesced_events", "Events that were sent merged into another", coalesced)
+        yield _counter(
+            "stalled_watchers", "Event streams cut as their connection took nothing", self._keep_alive.dropped
+        )
+
+    def _store_metrics(self) -> Iterator[Metric]:
+        measures, journal = self._store.measures, self._journal
+        yield _histogram("store_write_seconds", "From asking for a write to its commit", measures.writes)
+        yield _histogram("store_read_seconds", "From asking for a read to its answer", measures.reads)
+        failures = [(("write",), measures.failed_writes), (("read",), measures.failed_reads)]
+        yield _labelled("store_failures", "Reads and writes that storage failed", ("operation",), failures)
+        yield _counter("journal_writes", "Writes of the journal, each for all open blocks", journal.writes)
+        yield _counter("journal_segments", "Pieces of open blocks that were journalled", journal.segments)
+        yield _counter(
+            "journal_lost_characters", "Text that the journal gave up while storage failed", journal.given_up
+        )
+
+    def _model_metrics(self) -> Iterator[Metric]:
+        models = self._turns.measures.models
+        labels = ("provider", "model")
+        calls = [(name, model.calls) for name, model in models.items()]
+        unpriced = [(name, model.unpriced) for name, model in models.items()]
+        cost = [(name, float(model.cost)) for name, model in models.items()]
+        tokens = [
+            ((*name, kind.removesuffix("_tokens")), count)
+            for name, model in models.items()
+            for kind, count in model.tokens.items()
+        ]
+        yield _labelled("model_calls", "Model calls whose usage is known", labels, calls)
+        yield _labelled(
+            "tokens", "Tokens as the providers count them; kinds may overlap", (*labels, "kind"), tokens
+        )
+        yield _labelled("cost_dollars", "What model calls have cost, in US dollars", labels, cost)
+        yield _labelled("unpriced_calls", "Model calls whose cost is not known", labels, unpriced)
+
+
+async def metrics_response(metrics: EngineMetrics, request: Request) -> Response:
+    """What a scrape is answered."""
+    await asyncio.to_thread(_load_library)  # the first time; nobody else is held up by it
+    content, content_type = metrics.render(request.headers.get("accept", ""))
+    return Response(content, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
+def _load_library() -> None:
+    import prometheus_client.exposition  # noqa: PLC0415 - see above
+
+    assert prometheus_client.exposition
+
+
+def _name(name: str) -> str:
+    return f"turnstream_{name}"
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    from prometheus_client.metrics_core import GaugeMetricFamily  # noqa: PLC0415 - see above
+
+    return GaugeMetricFamily(_name(name), text, value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    from prometheus_client.metrics_core import CounterMetricFamily  # noqa: PLC0415 - see above
+
+    return CounterMetricFamily(_name(name), text, value)
+
+
+def _labelled(
+    name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
+) -> Metric:
+    from prometheus_client.metrics_core import CounterMetricFamily  # noqa: PLC0415 - see above
+
+    family = CounterMetricFamily(_name(name), text, labels=labels)
+    for given, value in values:
+        family.add_metric(given, value)
+    return family
+
+
+def _histogram(name: str, text: str, measured: Histogram) -> Metric:
+    from prometheus_client.metrics_core import HistogramMetricFamily  # noqa: PLC0415 - see above
+
+    buckets = [("+Inf" if bound == inf else str(bound), count) for bound, count in measured.cumulative()]
+    return HistogramMetricFamily(_name(name), text, buckets, measured.total)

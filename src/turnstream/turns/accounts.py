@@ -1,0 +1,264 @@
+"""What a turn has used and cost, step by step (requirements I1 to I3).
+
+A provider says its usage at the end of its answer. Of an answer that broke off before, the provider has said nothing, or
+only what it counted when it began; then the account goes by an estimate, and says so:
+
+    output tokens   the bytes of UTF-8 that the step brought, thinking and tool arguments included, divided by 4
+    input tokens    the bytes of the request's texts, divided by 4, and 1,000 for each image
+
+Of both, what the provider did say holds where it is more. A call that was refused, or never answered, has used nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypedDict
+
+import msgspec
+
+from turnstream.core.blocks import Block
+from turnstream.core.turn_events import UsageReport
+from turnstream.core.usage import StepUsage, Usage
+from turnstream.providers.pricing import Cost, Pricing, total
+from turnstream.store.base import Turn
+from turnstream.wires.base import ModelRequest
+
+BYTES_PER_TOKEN = 4
+TOKENS_PER_IMAGE = 1000
+
+
+class CalledModel(NamedTuple):
+    """Whom a step calls: `provider` by its name in the settings, `model` as the provider calls it."""
+
+    provider: str
+    model: str
+    wire: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class Summary(NamedTuple):
+    """A turn's account: what its row and its terminal event say of it."""
+
+    usage: Usage = Usage()
+    cost: str | None = None
+    estimated: bool = False
+    steps: tuple[StepUsage, ...] = ()
+
+
+class _Step(NamedTuple):
+    number: int
+    model: CalledModel | None
+    usage: Usage
+    cost: Cost | None
+    estimated: bool = False
+
+
+class TurnAccount:
+    """Of one turn, kept by its executor. `pricing` None: nothing is priced."""
+
+    def __init__(self, pricing: Pricing | None = None) -> None:
+        self._pricing = pricing
+        self._closed: list[_Step] = []
+        self._open: _Step | None = None
+        self._input_estimate: Callable[[], int] | None = None
+        self._output_bytes = 0
+        self._told = UsageReport(Usage())
+
+    @property
+    def usage(self) -> Usage:
+        """Of all steps so far."""
+        usage = Usage()
+        for step in self._all():
+            usage = usage.plus(step.usage)
+        return usage
+
+    def begin(
+        self,
+        step: int,
+        model: CalledModel | None = None,
+        input_estimate: Callable[[], int] | None = None,
+    ) -> None:
+        """A provider has begun to answer. `model` is None for a source that is no model of ours; `input_estimate` tells
+        the tokens of the request (`estimated_input_tokens`), and is called only where they are wanted."""
+        if self._open is not None:
+            self._closed.append(self._open)
+        self._open = _Step(step, model, Usage(), None)
+        self._input_estimate = input_estimate
+        self._output_bytes = 0
+        if model is not None and self._pricing is not None:
+            self._pricing.prepare(model.provider, model.model)
+
+    def said(self, block: Block) -> None:
+        """A block of the open step is whole; what tools answered may be given too, and counts for nothing."""
+        self._output_bytes += output_bytes_of(block)
+
+    def report(self, usage: Usage, raw: Mapping[str, Any] | None = None) -> UsageReport:
+        """What the provider has said of the open step so far, which replaces what it said before: the event that tells
+        the turn's usage. While prices are still being read, the event has no cost."""
+        self._say(usage, raw, may_wait=False)
+        self._told = self._report(estimated=False)
+        return self._told
+
+    def untold(self, summary: Summary) -> UsageReport | None:
+        """What the last report did not say yet: to be shown before the terminal event (I2)."""
+        report = self._report(estimated=summary.estimated)
+        return None if report == self._told else report
+
+    def _report(self, *, estimated: bool) -> UsageReport:
+        cost = self._cost()
+        if cost is None:
+            return UsageReport(self.usage, estimated=estimated)
+        return UsageReport(self.usage, cost.text, estimated=estimated, unpriced=not cost.known)
+
+    async def ready(self) -> None:
+        """Wait until prices can be had without holding up anything. To be awaited before `end`."""
+        if self._pricing is not None:
+            await self._pricing.ready()
+
+    def close(self, usage: Usage, raw: Mapping[str, Any] | None = None) -> None:
+        """The open step has ended with its end marker: `usage` is all there is to say of it."""
+        self._say(usage, raw, may_wait=False)
+        if self._open is not None:
+            self._closed.append(self._open)
+            self._open = None
+
+    def end(
+        self,
+        usage: Usage,
+        raw: Mapping[str, Any] | None = None,
+        *,
+        cut: Iterable[Block] = (),
+        complete: bool,
+    ) -> Summary:
+        """The turn has ended. Of the step that is still open, if there is one: `usage`, `raw` are what the provider said,
+        `cut` its blocks that were cut off, `complete` whether it was whole all the same."""
+        if self._open is not None:
+            size = self._output_bytes + sum(map(output_bytes_of, cut))
+            estimate = None if complete else self._estimate(usage, size)
+            self._say(estimate or usage, raw, may_wait=True, estimated=estimate is not None)
+        self._reprice()
+        cost = self._cost()
+        estimated = any(step.estimated for step in self._all())
+        return Summary(
+            self.usage,
+            cost.text if cost is not None else None,
+            estimated,
+            tuple(_stored(step) for step in self._all() if step.model is not None or step.usage != Usage()),
+        )
+
+    def _all(self) -> list[_Step]:
+        return [*self._closed, self._open] if self._open is not None else self._closed
+
+    def _say(
+        self, usage: Usage, raw: Mapping[str, Any] | None, *, may_wait: bool, estimated: bool = False
+    ) -> None:
+        if (step := self._open) is not None:
+            cost = self._price(step.model, usage, raw, may_wait=may_wait)
+            self._open = step._replace(usage=usage, cost=cost, estimated=estimated)
+
+    def _price(
+        self, model: CalledModel | None, usage: Usage, raw: Mapping[str, Any] | None, *, may_wait: bool
+    ) -> Cost | None:
+        pricing = self._pricing
+        if model is None or pricing is None or (pricing.loading and not may_wait):
+            return None
+        return pricing.cost(model.provider, model.model, model.wire, usage, raw=raw)
+
+    def _reprice(self) -> None:
+        """Price the steps that ended before prices could be had."""
+        self._closed = [
+            step
+            if step.cost is not None
+            else step._replace(cost=self._price(step.model, step.usage, None, may_wait=True))
+            for step in self._closed
+        ]
+
+    def _cost(self) -> Cost | None:
+        steps = self._all()
+        if any(step.cost is None and step.usage != Usage() for step in steps):
+            return None  # of a part nothing is known: the rest would be taken for the whole
+        return total([step.cost for step in steps])
+
+    def _estimate(self, usage: Usage, output_bytes: int) -> Usage | None:
+        """What a step that broke off has used; None where the provider said as much itself, or is no model."""
+        step = self._open
+        if step is None or step.model is None or self._input_estimate is None:
+            return None
+        output = max(usage.output_tokens or 0, _tokens(output_bytes))
+        given = usage.input_tokens if usage.input_tokens is not None else self._input_estimate()
+        if (given, output) == (usage.input_tokens, usage.output_tokens):
+            return None
+        return msgspec.structs.replace(usage, input_tokens=given, output_tokens=output)
+
+
+def estimated_input_tokens(request: ModelRequest) -> int:
+    """The tokens of a request, from the size of its texts (see above)."""
+    size = _size(request.system or "")
+    images = 0
+    for message in request.messages:
+        for block in message.blocks:
+            if block.block_type == "image":
+                images += 1
+            else:
+                size += _size_of(block)
+    size += sum(len(msgspec.json.encode(tool)) for tool in request.tools)
+    return _tokens(size) + images * TOKENS_PER_IMAGE
+
+
+def output_bytes_of(block: Block) -> int:
+    """The bytes of what a model said in a block: text, thinking and tool arguments; not what a tool answered."""
+    return _size_of(block) if block.block_type in {"text", "thinking", "tool_use"} else 0
+
+
+class CostFields(TypedDict):
+    cost: str | msgspec.UnsetType
+    estimated: bool | msgspec.UnsetType
+    unpriced: bool | msgspec.UnsetType
+
+
+def cost_fields(turn: Turn) -> CostFields:
+    """What a terminal event says of an ended turn's cost, from its row."""
+    return {
+        "cost": msgspec.UNSET if turn.cost is None else turn.cost,
+        "estimated": turn.cost_estimated or msgspec.UNSET,
+        "unpriced": is_unpriced(turn) or msgspec.UNSET,
+    }
+
+
+def is_unpriced(turn: Turn) -> bool:
+    """Whether the turn has no cost because the price of a model is not known, though its usage is."""
+    return turn.cost is None and any(
+        step.model is not None and step.cost is None and step.usage != Usage() for step in turn.steps
+    )
+
+
+def _stored(step: _Step) -> StepUsage:
+    return StepUsage(
+        step.number,
+        step.model.name if step.model is not None else None,
+        step.usage,
+        step.cost.text if step.cost is not None else None,
+        step.estimated,
+    )
+
+
+def _size_of(block: Block) -> int:
+    content = block.content or {}
+    text = block.text_content or ""
+    if block.block_type == "tool_use":
+        return _size(text) + _size(content.get("input_json") or "") + _size(content.get("tool_name") or "")
+    if block.block_type == "tool_result":
+        result = content.get("content")
+        return _size(text) + (_size(result) if isinstance(result, str) else len(msgspec.json.encode(result)))
+    return _size(text)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _tokens(size: int) -> int:
+    return -(-size // BYTES_PER_TOKEN)

@@ -1,0 +1,203 @@
+"""What a turn used and cost, measured or estimated (requirements I1 to I3)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from turnstream.config import PriceSettings
+from turnstream.core.blocks import Block, Message
+from turnstream.core.turn_events import UsageReport
+from turnstream.core.usage import StepUsage, Usage
+from turnstream.providers.pricing import Pricing
+from turnstream.store.base import Turn
+from turnstream.turns.accounts import (
+    CalledModel,
+    Summary,
+    TurnAccount,
+    estimated_input_tokens,
+    is_unpriced,
+    output_bytes_of,
+)
+from turnstream.wires.base import ModelRequest, ToolDefinition
+
+MODEL = CalledModel("acme", "one", "anthropic")
+UNKNOWN = CalledModel("nobody", "demo", "anthropic")
+PRICES = {
+    "acme/*": PriceSettings(input_per_million=Decimal(3), output_per_million=Decimal(15)),
+}
+
+
+def account() -> TurnAccount:
+    return TurnAccount(Pricing(PRICES))
+
+
+def text(content: str, sequence: int = 0) -> Block:
+    return Block(sequence, "text", content)
+
+
+def never() -> int:
+    raise AssertionError("nobody wants an estimate")
+
+
+@pytest.mark.requirement("I1", "I2")
+def test_a_later_report_replaces_the_one_before() -> None:
+    turn = account()
+    turn.begin(0, MODEL, never)
+    assert turn.report(Usage(45, 1)) == UsageReport(Usage(45, 1), "0.000150")
+    assert turn.report(Usage(45, 12)) == UsageReport(Usage(45, 12), "0.000315")
+    step = StepUsage(0, "acme/one", Usage(45, 12), "0.000315")
+    assert turn.end(Usage(45, 12), complete=True) == Summary(Usage(45, 12), "0.000315", False, (step,))
+
+
+@pytest.mark.requirement("I2")
+def test_steps_add_up_exactly() -> None:
+    turn = account()
+    turn.begin(0, MODEL, never)
+    turn.report(Usage(1, 0))
+    turn.close(Usage(1, 0))
+    turn.begin(1, MODEL, never)
+    assert turn.report(Usage(0, 1)).cost == "0.000018"
+    turn.close(Usage(0, 1))
+    summary = turn.end(Usage(), complete=True)
+    assert (summary.usage, summary.cost) == (Usage(1, 1), "0.000018")
+    assert [step.cost for step in summary.steps] == ["0.000003", "0.000015"]
+
+
+@pytest.mark.requirement("I2")
+async def test_an_unknown_model_is_flagged_and_spoils_the_sum() -> None:
+    pricing = Pricing(PRICES)
+    pricing.prepare("nobody", "demo")
+    await pricing.ready()
+    turn = TurnAccount(pricing)
+    turn.begin(0, MODEL, never)
+    turn.report(Usage(1, 1))
+    turn.begin(1, UNKNOWN, never)
+    assert turn.report(Usage(2, 2)) == UsageReport(Usage(3, 3), unpriced=True)
+    summary = turn.end(Usage(2, 2), complete=True)
+    assert summary.cost is None
+    assert not summary.estimated
+    assert [step.cost for step in summary.steps] == ["0.000018", None]
+    row = Turn("t", "c", "o", None, "assistant", "complete", "nobody/demo", 1, 1, steps=summary.steps)
+    assert is_unpriced(row)
+    assert not is_unpriced(msgspec.structs.replace(row, cost="1.000000"))
+    assert not is_unpriced(msgspec.structs.replace(row, steps=()))
+
+
+@pytest.mark.requirement("I3")
+def test_a_turn_that_broke_off_before_its_usage_is_estimated_and_says_so() -> None:
+    turn = account()
+    turn.begin(0, MODEL, lambda: 100)
+    turn.said(text("x" * 41))
+    summary = turn.end(Usage(), cut=[text("ü" * 10, 1)], complete=False)
+    # 41 bytes and 20 bytes: 61 / 4, rounded up; 100 × 3 + 16 × 15 per million.
+    assert summary.usage == Usage(100, 16)
+    assert (summary.cost, summary.estimated) == ("0.000540", True)
+    assert summary.steps == (StepUsage(0, "acme/one", Usage(100, 16), "0.000540", estimated=True),)
+
+
+@pytest.mark.requirement("I3")
+def test_what_was_said_at_the_beginning_holds_for_the_input_and_not_for_the_output() -> None:
+    turn = account()
+    turn.begin(0, MODEL, never)
+    summary = turn.end(Usage(45, 1, 10), cut=[text("y" * 400)], complete=False)
+    assert (summary.usage, summary.estimated) == (Usage(45, 100, 10), True)
+
+
+@pytest.mark.requirement("I3")
+def test_what_was_measured_stays_measured_though_the_turn_broke_off() -> None:
+    turn = account()
+    turn.begin(0, MODEL, never)
+    summary = turn.end(Usage(45, 12), cut=[text("short")], complete=False)
+    assert (summary.usage, summary.cost, summary.estimated) == (Usage(45, 12), "0.000315", False)
+
+
+@pytest.mark.requirement("I3")
+def test_an_estimate_is_of_the_last_step_only() -> None:
+    turn = account()
+    turn.begin(0, MODEL, never)
+    turn.said(text("a" * 4000))
+    turn.report(Usage(10, 1000))
+    turn.begin(1, MODEL, lambda: 20)
+    summary = turn.end(Usage(), cut=[text("b" * 8, 1)], complete=False)
+    assert summary.usage == Usage(30, 1002)
+    assert [step.estimated for step in summary.steps] == [False, True]
+    assert summary.estimated
+
+
+@pytest.mark.requirement("I3")
+def test_an_interrupt_between_two_steps_leaves_what_was_measured() -> None:
+    turn = account()
+    turn.begin(0, MODEL, never)
+    turn.said(text("a" * 4000))
+    turn.close(Usage(45, 12))
+    turn.said(Block(1, "tool_result", None, {"content": "b" * 4000}))
+    summary = turn.end(Usage(), cut=[Block(2, "tool_result", None, {"content": "c"})], complete=False)
+    assert (summary.usage, summary.cost, summary.estimated) == (Usage(45, 12), "0.000315", False)
+
+
+@pytest.mark.requirement("I2", "I3")
+def test_what_no_report_has_said_is_left_to_be_told_before_the_end() -> None:
+    turn = account()
+    turn.begin(0, MODEL, lambda: 100)
+    turn.report(Usage(45, 12))
+    assert turn.untold(turn.end(Usage(45, 12), complete=True)) is None
+    broken = account()
+    broken.begin(0, MODEL, lambda: 100)
+    summary = broken.end(Usage(), cut=[text("1234")], complete=False)
+    assert broken.untold(summary) == UsageReport(Usage(100, 1), "0.000315", estimated=True)
+    silent = account()
+    assert silent.untold(silent.end(Usage(), complete=False)) is None
+
+
+@pytest.mark.requirement("I3")
+def test_a_call_that_was_never_answered_has_used_nothing() -> None:
+    assert account().end(Usage(), complete=False) == Summary(Usage(), None, False, ())
+
+
+def test_a_foreign_source_is_neither_priced_nor_estimated() -> None:
+    turn = account()
+    turn.begin(0)
+    assert turn.report(Usage(5, 6)) == UsageReport(Usage(5, 6))
+    turn.said(text("z" * 100))
+    summary = turn.end(Usage(5, 6), complete=False)
+    assert summary == Summary(Usage(5, 6), None, False, (StepUsage(0, None, Usage(5, 6)),))
+
+
+def test_without_prices_usage_is_counted_all_the_same() -> None:
+    turn = TurnAccount()
+    turn.begin(0, MODEL, lambda: 3)
+    assert turn.end(Usage(), cut=[text("1234")], complete=False).usage == Usage(3, 1)
+
+
+@pytest.mark.requirement("I3")
+async def test_steps_that_ended_before_prices_were_read_are_priced_at_the_end() -> None:
+    turn = TurnAccount(Pricing())
+    turn.begin(0, CalledModel("anthropic", "claude-sonnet-4-5", "anthropic"), never)
+    early = turn.report(Usage(45, 12))
+    assert early.cost in {None, "0.000315"}  # the price list may be in memory already
+    turn.begin(1, CalledModel("anthropic", "claude-sonnet-4-5", "anthropic"), never)
+    await turn.ready()
+    assert turn.end(Usage(45, 234), complete=True).cost == "0.003960"
+
+
+def test_the_size_of_a_request_and_of_an_answer() -> None:
+    call = Block(2, "tool_use", None, {"tool_name": "sums", "input_json": '{"a": 1}', "input": {"a": 1}})
+    result = Block(3, "tool_result", None, {"content": "12345678", "is_error": False})
+    image = Block(4, "image", None, {"media_type": "image/png", "data": "A" * 100_000})
+    messages = (
+        Message("user", (text("1234"), image)),
+        Message("assistant", (call,)),
+        Message("user", (result,)),
+    )
+    request = ModelRequest("m", messages, system="12345678")
+    assert estimated_input_tokens(request) == (8 + 4 + 12 + 8) // 4 + 1000
+    tool = ToolDefinition("sums", "adds", {"type": "object"})
+    with_tools = msgspec.structs.replace(request, tools=(tool,))
+    assert estimated_input_tokens(with_tools) > estimated_input_tokens(request)
+    assert [output_bytes_of(block) for block in (text("é"), call, result, image)] == [2, 12, 0, 0]
+    assert output_bytes_of(Block(0, "thinking", "hmm")) == 3
+    odd = Block(0, "tool_result", None, {"content": [{"type": "text", "text": "\N{SNOWMAN}"}]})
+    assert estimated_input_tokens(ModelRequest("m", (Message("user", (odd,)),))) == 8
