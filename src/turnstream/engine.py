@@ -125,6 +125,7 @@ class Engine:
                 self.settings.ring_bytes,
                 server.debug,
                 tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug),
+                self.pricing,
             ),
         )
         self._watching = Watching(self._store, self._registry, NativeEncoder)

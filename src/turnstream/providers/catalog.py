@@ -1,7 +1,8 @@
 """Providers by name: `provider/model` → the provider that answers, and its own name for the model.
 
-Built in are `anthropic` and `openai`; any other comes from `[providers.NAME]` of the settings, which may also change a
-built-in one. `sim`, the simulator, is always there, and `sim/demo` is the default where no key is set.
+Built in are `anthropic`, `openai` and `ollama`, which needs no key; any other comes from `[providers.NAME]` of the
+settings, which may also change a built-in one. `sim`, the simulator, is always there, and `sim/demo` is the default
+where no key is set.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class ProviderDescription(msgspec.Struct, frozen=True):
     event_limit: int = DEFAULT_EVENT_LIMIT
     on_malformed: Literal["fail", "skip"] = "fail"
     trust_env: bool = False
+    think_tags: tuple[str, ...] = ()
 
 
 class ListedModel(msgspec.Struct, frozen=True):
@@ -70,6 +72,7 @@ BUILT_IN: dict[str, ProviderSettings] = {
         api_key_env="OPENAI_API_KEY",
         models=("gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna"),
     ),
+    "ollama": ProviderSettings(wire="ollama", base_url="http://127.0.0.1:11434"),
 }
 
 
@@ -156,7 +159,7 @@ class Catalog:
         listed.update((f"{SIMULATOR}/{script}", SIMULATOR) for script in SCRIPT_NAMES)
         listed.setdefault(default, default.partition("/")[0])
         return [
-            ListedModel(model, name, self._wire_name(name), self.is_ready(name), model == default)
+            ListedModel(model, name, self.wire_of(name), self.is_ready(name), model == default)
             for model, name in listed.items()
         ]
 
@@ -184,13 +187,14 @@ class Catalog:
             trust_env=description.trust_env,
             event_limit=description.event_limit,
             on_malformed=description.on_malformed,
+            think_tags=description.think_tags,
         )
         return HttpProvider(name, WIRES[description.wire], endpoint, description.timeouts)
 
     def _key(self, variable: str) -> str | None:
         return self._environ.get(variable, "").strip() or None
 
-    def _wire_name(self, name: str) -> str:
+    def wire_of(self, name: str) -> str:
         description = self._described.get(name)
         return description.wire if description is not None else "anthropic"
 
@@ -219,4 +223,5 @@ def _describe(name: str, given: ProviderSettings | None) -> ProviderDescription:
         event_limit=given.event_limit or DEFAULT_EVENT_LIMIT,
         on_malformed=given.on_malformed,
         trust_env=given.trust_env,
+        think_tags=given.think_tags,
     )

@@ -19,6 +19,7 @@ from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.turn_events import TurnStart
 from turnstream.errors import Conflict, InvalidRequest, NotFound
 from turnstream.providers.catalog import Catalog
+from turnstream.providers.pricing import Pricing
 from turnstream.store.base import Chat, Store, StoredBlock, Turn
 from turnstream.store.operations import CreateChat, DeleteChat, StartTurns, UpdateChat
 from turnstream.store.queries import (
@@ -35,9 +36,10 @@ from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
+from turnstream.turns.accounts import CalledModel, TurnAccount
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.executor import Executor
-from turnstream.turns.model_source import ModelSource, ToolUse
+from turnstream.turns.model_source import Called, ModelSource, ToolUse
 from turnstream.turns.recovery import recover
 from turnstream.turns.registry import Registry
 from turnstream.turns.source import TurnSource
@@ -81,6 +83,7 @@ class ExecutorOptions(NamedTuple):
     ring_limit: int = DEFAULT_LIMIT
     debug: bool = False
     tools: ToolRunner = ToolRunner({})
+    pricing: Pricing | None = None
 
 
 class PathTurn(NamedTuple):
@@ -220,7 +223,8 @@ class Commands:
 
         def source(turn: Turn) -> TurnSource:
             use = ToolUse(self.tools, offered, turn.id, owner, turn.metadata)
-            return ModelSource(provider, call, past, use)
+            called = CalledModel(provider.name, model, self.catalog.wire_of(provider.name))
+            return ModelSource(Called(provider, called), call, past, use)
 
         return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
 
@@ -358,7 +362,10 @@ class Commands:
             self._encoder(turn.id, turn.generation),
             ring_limit=self._options.ring_limit,
         )
-        return Executor(turn, log, self.store, debug=self._options.debug)
+        executor = Executor(turn, log, self.store, debug=self._options.debug)
+        executor.account = TurnAccount(self._options.pricing)
+        executor.gaps = self.registry.measures.gaps
+        return executor
 
 
 def idempotency_conflict() -> Conflict:

@@ -24,6 +24,7 @@ from turnstream.core.turn_events import (
 from turnstream.store.base import StoredBlock, Turn
 from turnstream.store.operations import FinishTurn
 from turnstream.turnlog.memory import TurnLog
+from turnstream.turns.accounts import cost_fields
 from turnstream.turns.clock import now_microseconds
 
 StopCause: TypeAlias = Literal["cancelled", "shutdown", "orphaned"]
@@ -59,17 +60,18 @@ def terminal_event(turn: Turn, *, total_blocks: int, blocks_completed: int) -> T
 
     `blocks_completed` counts the blocks that were not cut off.
     """
-    usage = turn.usage
+    usage, cost = turn.usage, cost_fields(turn)
     match turn.status:
         case "complete":
             return TurnComplete(
-                turn.stop_reason, usage.input_tokens, usage.output_tokens, total_blocks, usage=usage
+                turn.stop_reason, usage.input_tokens, usage.output_tokens, total_blocks, usage=usage, **cost
             )
         case "cancelled":
-            return TurnCancelled(blocks_completed, usage=usage)
+            return TurnCancelled(blocks_completed, usage=usage, **cost)
         case "error":
             code = turn.error_code or "internal_error"
-            return TurnError(turn.error_message or "the turn failed", code, blocks_completed, usage=usage)
+            message = turn.error_message or "the turn failed"
+            return TurnError(message, code, blocks_completed, usage=usage, **cost)
         case _:
             raise ValueError(f"turn {turn.id} has not ended: {turn.status}")
 
@@ -84,6 +86,9 @@ def ended_turn(turn: Turn, operation: FinishTurn) -> Turn:
         error_code=operation.error_code,
         error_message=operation.error_message,
         usage=operation.usage,
+        cost=operation.cost,
+        cost_estimated=operation.cost_estimated,
+        steps=operation.steps,
         completed_at=operation.completed_at,
     )
 

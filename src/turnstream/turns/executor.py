@@ -30,7 +30,6 @@ from turnstream.core.turn_events import (
     Terminal,
     ToolProgress,
     TurnEvent,
-    UsageReport,
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import (
@@ -42,7 +41,9 @@ from turnstream.errors import (
 from turnstream.store.base import JournalSegment, Store, StoredBlock, Turn
 from turnstream.store.operations import FinishTurn, StartedTurns
 from turnstream.store.queries import GetTurn
+from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog.memory import TurnLog
+from turnstream.turns.accounts import Summary, TurnAccount
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import (
     STOPPED,
@@ -80,7 +81,10 @@ class Executor:
         self.outcome: Outcome | None = None
         self.unsaved: FinishTurn | None = None
         """The end of the turn, where storage refused it; whoever keeps the executor tries it again."""
-        self.usage = Usage()
+        self.account = TurnAccount()
+        self.gaps: Histogram | None = None
+        """Where the seconds between two pieces of the source are counted."""
+        self._summary = Summary()
         self.blocks_completed = 0
         self.last_progress = asyncio.get_running_loop().time()
         self.ended = asyncio.Event()
@@ -215,6 +219,8 @@ class Executor:
         await self._read(stream, StepStart(step))
         if (error := self.accumulator.error) is not None:
             raise stream_error(error)
+        if self.accumulator.stop is not None:
+            self.account.close(self.accumulator.usage, self.accumulator.raw_usage)
         return self.accumulator.stop
 
     async def _run_tools(self, results: Stream) -> None:
@@ -227,7 +233,6 @@ class Executor:
 
     async def _read(self, stream: Stream, start: StepStart | None) -> None:
         """Open a stream, fold it to its end, and let go of it, however it ends."""
-        self.usage = self.usage.plus(self.accumulator.usage)
         self.accumulator = Accumulator(self.accumulator.next_sequence)
         self._notices_shown = 0
         self._reported_usage = Usage()
@@ -235,6 +240,8 @@ class Executor:
         try:
             await self._interruption.wait(self._committed.wait())
             if start is not None:
+                source = self._source or TurnSource()
+                self.account.begin(start.step, source.called, source.estimated_input)
                 self.log.append([start])
             await self._read_all(batches)
         except BaseException as error:
@@ -267,7 +274,10 @@ class Executor:
                 events = await self._interruption.wait(anext(batches))
             except StopAsyncIteration:
                 return
-            self.last_progress = loop.time()
+            now = loop.time()
+            if count and self.gaps is not None:
+                self.gaps.observe(now - self.last_progress)
+            self.last_progress = now
             if not self.writer.marked:
                 self.writer.mark_streaming()
             if _OWN_EVENTS.isdisjoint(map(type, events)):
@@ -309,12 +319,13 @@ class Executor:
             log.open_block = accumulator.shown
             log.stored_seq = log.head
             self.blocks_completed += 1
+            self.account.said(block)
             if self._source is not None:
                 self._source.stored(block)
             self.writer.show_postponed()
         if accumulator.usage != self._reported_usage and accumulator.stop is not None:
             self._reported_usage = accumulator.usage
-            log.append([UsageReport(self.usage.plus(accumulator.usage))])
+            log.append([self.account.report(accumulator.usage, accumulator.raw_usage)])
 
     async def _show_notices(self) -> None:
         while self._notices_shown < len(self.accumulator.notices):
@@ -344,8 +355,14 @@ class Executor:
     async def _finish(self, outcome: Outcome) -> None:
         """Decide the end, in one transaction; only then show it (D1, D7)."""
         self.outcome = outcome
-        self.usage = self.usage.plus(self.accumulator.usage)
+        await self.account.ready()
         events, cuts = self.accumulator.cut()
+        self._summary = self.account.end(
+            self.accumulator.usage,
+            self.accumulator.raw_usage,
+            cut=[cut.block for cut in cuts],
+            complete=outcome.status == "complete",
+        )
         if self._source is not None and outcome.status != "complete":
             calls = self._source.unanswered()
             add_cancelled(calls, self.accumulator.next_sequence, outcome, events, cuts)
@@ -354,6 +371,8 @@ class Executor:
         if cuts and cuts[0].start is None:
             self.log.append(events[: cuts[0].stop])
             events = events[cuts[0].stop :]
+        if (report := self.account.untold(self._summary)) is not None:
+            events = [*events, report]
         operation = self._finish_operation(outcome, rows, self.log.head + len(events) + 1)
         try:
             self.turn = await self._write_end(operation)
@@ -388,9 +407,12 @@ class Executor:
             stop_reason=outcome.stop_reason,
             error_code=outcome.code,
             error_message=outcome.message,
-            usage=self.usage,
+            usage=self._summary.usage,
             model=None,
             completed_at=now_microseconds(),
+            cost=self._summary.cost,
+            cost_estimated=self._summary.estimated,
+            steps=self._summary.steps,
         )
 
     def _terminal(self, rows: Sequence[StoredBlock]) -> Terminal:

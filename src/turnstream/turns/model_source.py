@@ -29,6 +29,7 @@ from turnstream.core.turn_events import Notice, ToolProgress
 from turnstream.providers.base import Provider
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner, tool_name, unusable
+from turnstream.turns.accounts import CalledModel, estimated_input_tokens
 from turnstream.turns.source import Show, SourceEvent, Stream, TurnSource
 from turnstream.wires.base import ModelRequest
 
@@ -50,15 +51,24 @@ class ToolUse(NamedTuple):
     metadata: dict[str, object]
 
 
+class Called(NamedTuple):
+    """Whom to call, and by which names its calls are priced."""
+
+    provider: Provider
+    model: CalledModel
+
+
 class ModelSource(TurnSource):
     """Model calls, with tools between them. `request` is the first; `past` the turns that its messages stand for."""
 
     needs_end_marker = True
 
     def __init__(
-        self, provider: Provider, request: ModelRequest, past: Sequence[PastTurn], tools: ToolUse
+        self, called: Called, request: ModelRequest, past: Sequence[PastTurn], tools: ToolUse
     ) -> None:
         self.stop_reason = None
+        provider, self.called = called
+        self._sent = request
         self._provider = provider
         self._request = request
         self._past = tuple(past)
@@ -80,7 +90,11 @@ class ModelSource(TurnSource):
         request = self._request
         if number:
             request = msgspec.structs.replace(request, messages=self._messages())
+        self._sent = request
         return self._provider.stream(request)
+
+    def estimated_input(self) -> int:
+        return estimated_input_tokens(self._sent)
 
     def stored(self, block: Block) -> None:
         self._blocks.append(block)

@@ -11,6 +11,7 @@ import msgspec
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import MessageStop, StreamEvent, TextDelta, ThinkingDelta
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, StepStop, ToolProgress
+from turnstream.turns.accounts import CalledModel
 
 SourceEvent: TypeAlias = StreamEvent | Data | Notice | Source | StepStart | StepStop | ToolProgress
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
@@ -27,6 +28,8 @@ class TurnSource:
 
     needs_end_marker = False
     """A step whose stream ends without a MessageStop is incomplete, and fails (D6)."""
+    called: CalledModel | None = None
+    """The model that the steps call; None where what they use has no price here."""
     stop_reason: str | None = None
     """Why the turn is complete, where the last step's own reason does not say it."""
 
@@ -36,6 +39,10 @@ class TurnSource:
     def step(self, number: int) -> Stream | None:
         """The stream of the turn's step `number`, from 0; None when the turn is complete."""
         raise NotImplementedError
+
+    def estimated_input(self) -> int:
+        """The tokens of the step's request, by its size."""
+        return 0
 
     def stored(self, block: Block) -> None:
         """A block of the step has been stopped and stored."""
