@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -21,7 +22,8 @@ class Endpoint:
     `base_url`: absolute, without credentials; it may end in a slash, or with the beginning of the wire's own path.
     `headers` are sent with every call. `trust_env`: take proxies from the environment. `event_limit`: bytes that one
     event may have. `on_malformed`: whether an event that is none of its wire fails the call or is skipped with a
-    notice (E6). Keys are not in its repr.
+    notice (E6). `think_tags`: patterns of models whose text has its thinking between tags (L4). Keys are not in its
+    repr.
     """
 
     base_url: str
@@ -30,6 +32,11 @@ class Endpoint:
     trust_env: bool = False
     event_limit: int = DEFAULT_EVENT_LIMIT
     on_malformed: Literal["fail", "skip"] = "fail"
+    think_tags: tuple[str, ...] = ()
+
+    def has_think_tags(self, model: str) -> bool:
+        """Whether the text of `model` (the provider's own name) may hold `<think>` tags."""
+        return any(fnmatchcase(model, pattern) for pattern in self.think_tags)
 
 
 def split_base_url(name: str, base_url: str) -> SplitResult:
@@ -50,14 +57,14 @@ def split_base_url(name: str, base_url: str) -> SplitResult:
 def call_url(base: SplitResult, path: str) -> str:
     """The URL of `path` below `base`, whose query stays.
 
-    What both have is not repeated: `https://host/v1` and `/v1/messages` meet at `v1`, and a base URL that already is
-    the whole address stays as it is.
+    What both have is not repeated: `https://host/v1` and `/v1/messages` meet at `v1` (others at `api`), and a base URL
+    that already is the whole address stays as it is.
     """
     segments = [segment for segment in base.path.split("/") if segment]
     wanted = [segment for segment in path.split("/") if segment]
     for shared in range(min(len(segments), len(wanted)), 0, -1):
         if segments[-shared:] == wanted[:shared] and (
-            shared == len(wanted) or _VERSION_SEGMENT.fullmatch(wanted[0])
+            shared == len(wanted) or wanted[0] == "api" or _VERSION_SEGMENT.fullmatch(wanted[0])
         ):
             wanted = wanted[shared:]
             break

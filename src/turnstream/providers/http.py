@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 
@@ -28,6 +29,9 @@ from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.endpoints import Endpoint, call_headers, call_url, split_base_url
 from turnstream.providers.failures import SecretMask, broken_stream, request_failure
 from turnstream.wires.base import HttpRequest, ModelRequest, Wire
+from turnstream.wires.think_tags import ThinkTagDecoder
+
+logger = logging.getLogger(__name__)
 
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an error's body that are read."""
@@ -161,6 +165,8 @@ class _Call:
         self._decoder = provider.wire.decoder(
             event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed
         )
+        if endpoint.has_think_tags(request.model):
+            self._decoder = ThinkTagDecoder(self._decoder)
         self._clocks = WaitClocks(provider.timeouts)
         self._timer = ReadTimer(self._clocks, self.interrupt, self._look_for_failure)
         self._response: aiohttp.ClientResponse | None = None
@@ -175,6 +181,7 @@ class _Call:
         try:
             response = self._response = await self._answer_to(post)
             self._content = response.content
+            logger.debug("%s answers %s with %d", provider.name, self._request.model, response.status)
             if not 200 <= response.status < 300:
                 raise await self._status_error(response)
         except BaseException:

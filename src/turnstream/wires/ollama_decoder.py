@@ -1,0 +1,202 @@
+"""Ollama's bytes → StreamEvents (requirements E1 to E6, E8).
+
+The message ends with the line that says `"done": true`; a body that ends before is incomplete. There are no block
+boundaries: a text or thinking block begins where the kind of what comes changes.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Literal, TypeAlias
+
+from turnstream.core.blocks import Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+)
+from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.ollama_calls import ToolCalls
+from turnstream.wires.ollama_errors import stream_error
+from turnstream.wires.ollama_lines import (
+    NESTING_LIMIT,
+    JsonObject,
+    Line,
+    LineDecoder,
+    Said,
+    counts,
+    decode_loosely,
+    decode_typed,
+    leftovers,
+    read_line,
+)
+from turnstream.wires.ollama_repetition import Repetition
+from turnstream.wires.ollama_usage import parse_stop_reason, read_counts
+
+_Kind: TypeAlias = Literal["text", "thinking"]
+
+_MEDIA_TYPES = (
+    ("iVBORw0KGgo", "image/png"),
+    ("/9j/", "image/jpeg"),
+    ("R0lGOD", "image/gif"),
+    ("UklGR", "image/webp"),
+)
+_UNKNOWN_MEDIA_TYPE = "application/octet-stream"
+
+
+def image_content(data: str) -> Content:
+    """An image block's content out of base64, whose type the wire does not say: its first bytes do."""
+    found = (media_type for begin, media_type in _MEDIA_TYPES if data.startswith(begin))
+    return {"media_type": next(found, _UNKNOWN_MEDIA_TYPE), "data": data}
+
+
+class OllamaDecoder:
+    """Decodes one response."""
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._lines = LineDecoder(limit=event_limit)
+        self._skips_malformed = on_malformed == "skip"
+        self._failure: StreamBroken | None = None
+        self._over = False
+        self._started = False
+        self._seed = ""
+        self._kind: _Kind | None = None
+        self._index = 0
+        self._indexes = count()
+        self._calls = ToolCalls(self._indexes)
+        self._said: dict[_Kind, Repetition] = {"text": Repetition(), "thinking": Repetition()}
+        self._counts: JsonObject = {}
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that `data` completes.
+
+        Raises MalformedEvent (unless malformed lines are skipped) or EventTooLarge; where events came before it in
+        the same `data`, they are returned and the next call raises.
+        """
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        try:
+            for line in self._lines.feed(data):
+                self._take_line(line, events)
+        except StreamBroken as failure:
+            self._failure = failure
+            if not events:
+                raise
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The body is over. Raises StreamIncomplete where no line said that it is done."""
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if line := self._lines.close():
+            try:
+                self._take_line(line, events)
+            except MalformedEvent:
+                events.clear()  # the body was cut inside a line: whether the message had ended by then decides
+        if not self._over:
+            raise StreamIncomplete("the stream ended without a line that is done")
+        return events
+
+    def _take_line(self, data: bytes, events: list[StreamEvent]) -> None:
+        try:
+            self._take(data, events)
+        except MalformedEvent as failure:
+            if not self._skips_malformed or isinstance(failure, EventTooLarge):
+                raise
+            events.append(StreamNotice(failure.code, failure.message))
+
+    def _take(self, data: bytes, events: list[StreamEvent]) -> None:
+        value: JsonObject | None = None
+        if len(data) > 2 * NESTING_LIMIT and data.count(b"{") + data.count(b"[") > NESTING_LIMIT:
+            value = read_line(data)  # raises where it is nested too deeply
+        try:
+            line = decode_typed(data)
+        except (ValueError, RecursionError):
+            value = read_line(data) if value is None else value
+            line = decode_loosely(value)
+        if self._over or line.done or line.error or not self._started:
+            value = read_line(data) if value is None else value
+            if self._take_unusual(line, value, events):
+                return
+        self._take_said(line, events)
+        if line.done and value is not None:
+            self._end_message(line, value, events)
+
+    def _take_unusual(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> bool:
+        """What only the first line says, errors, and lines after the end; whether there is nothing else to take."""
+        if self._over:
+            self._take_counts(value, events)
+            return True
+        if line.error:
+            self._over = True
+            events.append(stream_error({**value, "error": line.error}))
+            return True
+        if not self._started and (line.model or line.message is not None or line.done):
+            self._started = True
+            self._seed = f"{line.model}:{line.created_at}"
+            events.append(MessageStart(None, line.model or None))
+            if not line.done:
+                self._take_leftovers(value, events)
+        return False
+
+    def _take_said(self, line: Line, events: list[StreamEvent]) -> None:
+        said = line.message or Said()
+        final = bool(line.done)
+        self._take_text("thinking", said.thinking or line.thinking, events, final=final)
+        self._take_text("text", said.content or line.response, events, final=final)
+        for image in said.images or ():
+            self._leave(events)
+            index = next(self._indexes)
+            events.extend((ContentBlockStart(index, "image", image_content(image)), ContentBlockStop(index)))
+        if calls := said.tool_calls:
+            for call in self._calls.new_in(calls) if final else calls:
+                self._leave(events)
+                self._calls.take(call, self._seed, events)
+        if said.extras:
+            events.append(Metadata(provider_metadata={"message": said.extras}))
+
+    def _take_text(self, kind: _Kind, text: str | None, events: list[StreamEvent], *, final: bool) -> None:
+        if not text:
+            return
+        said = self._said[kind]
+        if final and not (text := said.new_in(text)):
+            return
+        said.add(text)
+        if self._kind != kind:
+            self._leave(events)
+            self._kind = kind
+            self._index = next(self._indexes)
+            events.append(ContentBlockStart(self._index, kind))
+        events.append(TextDelta(self._index, text) if kind == "text" else ThinkingDelta(self._index, text))
+
+    def _leave(self, events: list[StreamEvent]) -> None:
+        """Stop the open text or thinking block."""
+        if self._kind is not None:
+            events.append(ContentBlockStop(self._index))
+            self._kind = None
+
+    def _end_message(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> None:
+        self._over = True
+        self._leave(events)
+        self._take_leftovers(value, events)
+        self._take_counts(value, events)
+        raw = line.done_reason or None
+        events.append(MessageStop(parse_stop_reason(raw, called=bool(self._calls)), raw))
+
+    def _take_leftovers(self, value: JsonObject, events: list[StreamEvent]) -> None:
+        if found := leftovers(value):
+            events.append(Metadata(provider_metadata=found))
+
+    def _take_counts(self, value: JsonObject, events: list[StreamEvent]) -> None:
+        found = counts(value)
+        if found and found != self._counts:
+            self._counts = found
+            events.append(read_counts(found))

@@ -1,0 +1,145 @@
+"""Requests to Ollama, in both directions (requirement F1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turnstream.core.tool_input import nests_deeper
+from turnstream.errors import InvalidRequest
+from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.ollama_lines import NESTING_LIMIT, JsonObject, is_list, is_object
+from turnstream.wires.ollama_messages import dump_messages, parse_messages
+
+PATH = "/api/chat"
+
+_OPTION_OF = {"max_tokens": "num_predict"}
+_PARAM_OF = {option: param for param, option in _OPTION_OF.items()}
+_SHARED_OPTIONS = frozenset({"temperature", "top_p", "top_k", "stop"})
+_OWN_OPTIONS = frozenset(
+    {
+        "frequency_penalty", "main_gpu", "min_p", "mirostat", "mirostat_eta", "mirostat_tau", "num_batch", "num_ctx",
+        "num_gpu", "num_keep", "num_predict", "num_thread", "presence_penalty", "repeat_last_n", "repeat_penalty",
+        "seed", "tfs_z", "typical_p", "use_mmap",
+    }
+)  # fmt: skip
+_OUR_PARAMS = frozenset({"thinking", "tool_choice", "tools", "options"})
+_OUR_FIELDS = frozenset(
+    {"model", "messages", "tools", "stream", "options", "prompt", "system", "images", "raw"}
+)
+
+
+def encode_request(request: ModelRequest) -> HttpRequest:
+    """The POST for `request`.
+
+    What Ollama knows as an option goes into `options`, `max_tokens` as `num_predict`; a thinking budget becomes
+    `"think": true`. There is no tool_choice: "none" sends no tools, and any other choice is the model's.
+    A param that is None is left out.
+    """
+    params = {key: value for key, value in request.params.items() if value is not None}
+    given = params.get("options")
+    options: JsonObject = dict(given) if is_object(given) else {}
+    body: JsonObject = {"model": request.model, "messages": []}
+    for key, value in params.items():
+        if key in _OPTION_OF or key in _SHARED_OPTIONS or key in _OWN_OPTIONS:
+            options[_OPTION_OF.get(key, key)] = value
+        elif key not in _OUR_PARAMS:
+            body[key] = value
+    system = [{"role": "system", "content": request.system}] if request.system else []
+    body["messages"] = [*system, *dump_messages(request.messages)]
+    body["stream"] = True
+    if options:
+        body["options"] = options
+    if (thinking := params.get("thinking")) is not None:
+        body.setdefault("think", _dump_thinking(thinking))
+    tools = [_dump_tool(tool) for tool in request.tools] + list(params.get("tools") or ())
+    if tools and params.get("tool_choice") != "none":
+        body["tools"] = tools
+    headers = {"content-type": "application/json", "accept": "application/x-ndjson"}
+    return HttpRequest(PATH, headers, encode_json(body))
+
+
+def decode_request(body: bytes) -> ModelRequest:
+    """The request that `body`, of `/api/chat` or of `/api/generate`, asks for. Raises InvalidRequest."""
+    try:
+        value: Any = mend_surrogates(decode_json(body))
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from error
+    if not is_object(value):
+        raise InvalidRequest("the body is not an object")
+    if nests_deeper(value, NESTING_LIMIT):
+        raise InvalidRequest("the body is nested too deeply")
+    model = value.get("model")
+    if not isinstance(model, str) or not model:
+        raise InvalidRequest("model is missing")
+    system, history = parse_messages(_messages_of(value))
+    tools, others = _parse_tools(value.get("tools"))
+    params = _parse_params(value)
+    if others:
+        params["tools"] = others
+    return ModelRequest(model, history, system, tools, params)
+
+
+def _messages_of(value: JsonObject) -> list[Any]:
+    """The messages; those that a prompt of `/api/generate` stands for."""
+    messages = value.get("messages")
+    if messages is None and "prompt" in value:
+        system = [{"role": "system", "content": value["system"]}] if value.get("system") else []
+        return [*system, {"role": "user", "content": value["prompt"], "images": value.get("images")}]
+    if not is_list(messages):
+        raise InvalidRequest("messages is not a list")
+    return messages
+
+
+def _parse_params(value: JsonObject) -> JsonObject:
+    """Params: options under our names, and the fields that we do not know, where they say anything."""
+    params = {
+        key: item for key, item in value.items() if key not in _OUR_FIELDS and item not in (None, "", [], {})
+    }
+    options = value.get("options")
+    if options is None:
+        return params
+    if not is_object(options):
+        raise InvalidRequest("options is not an object")
+    for option, item in options.items():
+        if item is not None:
+            params[_PARAM_OF.get(option, option)] = item
+    if isinstance(stop := params.get("stop"), str):
+        params["stop"] = [stop]
+    unknown = {key for key in options if key not in _PARAM_OF and key not in _SHARED_OPTIONS | _OWN_OPTIONS}
+    if unknown:
+        params["options"] = {key: params.pop(key) for key in sorted(unknown) if key in params}
+    return params
+
+
+def _dump_tool(tool: ToolDefinition) -> JsonObject:
+    function: JsonObject = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = tool.input_schema or {"type": "object", "properties": {}}
+    return {"type": "function", "function": function}
+
+
+def _dump_thinking(thinking: Any) -> Any:
+    """Our `{budget_tokens}` as a yes; Anthropic's `{"type": "disabled"}` as a no; an effort's name as it is."""
+    if is_object(thinking):
+        return thinking.get("type") != "disabled"
+    return thinking
+
+
+def _parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
+    if raw is not None and not is_list(raw):
+        raise InvalidRequest("tools is not a list")
+    tools: list[ToolDefinition] = []
+    others: list[Any] = []
+    for item in raw or []:
+        function = item.get("function") if is_object(item) else None
+        if not is_object(function) or function.keys() - {"name", "description", "parameters"}:
+            others.append(item)
+            continue
+        name = function.get("name")
+        schema: Any = function.get("parameters") or {}
+        if not isinstance(name, str) or not name or not is_object(schema):
+            raise InvalidRequest("a tool has no name, or its parameters are not an object")
+        tools.append(ToolDefinition(name, str(function.get("description") or ""), schema))
+    return tuple(tools), others

@@ -1,0 +1,215 @@
+"""`<think>` tags in text, as thinking blocks (requirement L4): a decoder around any wire's decoder.
+
+Some models write their thinking into the text, between `<think>` and `</think>`. For these, a text block that begins with the
+tag, after white space at most, becomes a thinking block and, behind the closing tag, a text block; so does what follows
+it, where that begins with the tag again. A tag further inside the text is text. Held back is only what could still become
+a tag, and white space before one. White space around the thinking's begin and end tags is dropped where it separates
+blocks; all else stays as it came. Any cut of the text gives the same blocks.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStop,
+    SignatureDelta,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.wires.base import Decoder
+
+OPENING = "<think>"
+CLOSING = "</think>"
+BLANK_LIMIT = 1024
+"""Characters of white space that are held back before a tag; behind more of it, no tag is looked for."""
+
+_NO_PLACE = -1
+
+_Delta: TypeAlias = TextDelta | ThinkingDelta | ToolInputDelta | SignatureDelta | ContentDelta
+_Indexed: TypeAlias = _Delta | ContentBlockStop
+
+
+class ThinkTagDecoder:
+    """A Decoder whose text blocks are those of `decoder`, without the thinking in them."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._indexes = count()
+        self._places: dict[int, int] = {}
+        self._texts: dict[int, _SplitText] = {}
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """As `Decoder.feed`."""
+        return self.split(self._decoder.feed(data))
+
+    def close(self) -> list[StreamEvent]:
+        """As `Decoder.close`. What is held back of a text that was cut off is the begin of a tag, at most."""
+        return self.split(self._decoder.close())
+
+    def split(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        """`events` with their text blocks taken apart, and the indexes of all blocks changed to fit."""
+        found: list[StreamEvent] = []
+        for event in events:
+            if isinstance(event, TextDelta) and (text := self._text_of(event.index)) is not None:
+                text.take(event.text, found)
+            elif isinstance(event, ContentBlockStart):
+                self._start(event, found)
+            elif isinstance(event, _Indexed):
+                self._pass_on(event, found)
+            else:
+                if isinstance(event, MessageStop | StreamError):
+                    for text in self._texts.values():
+                        text.flush(found)
+                found.append(event)
+        return found
+
+    def _text_of(self, index: int) -> _SplitText | None:
+        """The open text block at `index`; a new one where no block is open there."""
+        if index not in self._texts and index not in self._places:
+            self._texts[index] = _SplitText(ContentBlockStart(index, "text"), self._indexes)
+        return self._texts.get(index)
+
+    def _start(self, event: ContentBlockStart, found: list[StreamEvent]) -> None:
+        self._stop(event.index, found)
+        if event.block_type == "text":
+            self._texts[event.index] = _SplitText(event, self._indexes)
+            return
+        self._places[event.index] = place = next(self._indexes)
+        found.append(ContentBlockStart(place, event.block_type, event.content))
+
+    def _pass_on(self, event: _Indexed, found: list[StreamEvent]) -> None:
+        index = event.index
+        if isinstance(event, ContentBlockStop):
+            self._stop(index, found)
+            return
+        if isinstance(event, ContentDelta) and (text := self._texts.get(index)) is not None:
+            text.take_content(event, found)
+            return
+        if index not in self._places:  # a block that begins without its start
+            self._stop(index, found)
+            self._places[index] = next(self._indexes)
+        found.append(_moved(event, self._places[index]))
+
+    def _stop(self, index: int, found: list[StreamEvent]) -> None:
+        """What was open at `index` is over."""
+        if (place := self._places.pop(index, None)) is not None:
+            found.append(ContentBlockStop(place))
+        if (text := self._texts.pop(index, None)) is not None:
+            text.stop(found)
+
+
+def _moved(event: _Delta, place: int) -> StreamEvent:
+    return msgspec.structs.replace(event, index=place)
+
+
+class _SplitText:
+    """One text block of the wire, being taken apart."""
+
+    __slots__ = ("_content", "_held", "_indexes", "_place", "_start", "_state", "_thought")
+
+    def __init__(self, start: ContentBlockStart, indexes: count[int]) -> None:
+        self._start = start
+        self._indexes = indexes
+        self._state: Literal["begin", "think", "text"] = "begin"
+        self._held = ""
+        self._thought = False
+        self._content: list[ContentDelta] = []
+        self._place = _NO_PLACE
+
+    def take(self, text: str, found: list[StreamEvent]) -> None:
+        """Add the events of more text."""
+        while text:
+            if self._state == "text":
+                found.append(TextDelta(self._place, text))
+                return
+            text, self._held = self._held + text, ""
+            text = self._begin(text, found) if self._state == "begin" else self._think(text, found)
+
+    def take_content(self, event: ContentDelta, found: list[StreamEvent]) -> None:
+        """What the text block gains beside text; it waits while the block has not begun."""
+        if self._state == "text":
+            found.append(ContentDelta(self._place, event.content))
+        else:
+            self._content.append(event)
+
+    def flush(self, found: list[StreamEvent]) -> None:
+        """Show what was held back: it became no tag."""
+        held, self._held = self._held, ""
+        if self._state == "think":
+            self._show_thinking(held, found)
+        elif self._state == "begin" and (held.strip() or not self._thought):
+            self._enter_text(found)
+            if held:
+                found.append(TextDelta(self._place, held.lstrip() if self._thought else held))
+
+    def stop(self, found: list[StreamEvent]) -> None:
+        """The text is over."""
+        self.flush(found)
+        if self._content:
+            self._leave_thinking(found)
+            self._enter_text(found)
+        if self._place != _NO_PLACE:
+            found.append(ContentBlockStop(self._place))
+
+    def _begin(self, text: str, found: list[StreamEvent]) -> str:
+        """Before the first character that is neither white space nor part of a tag; returns what is not taken."""
+        said = text.lstrip()
+        few = len(text) - len(said) <= BLANK_LIMIT
+        if few and said.startswith(OPENING):
+            self._state = "think"
+            return said[len(OPENING) :]
+        if few and OPENING.startswith(said):
+            self._held = text
+            return ""
+        self._enter_text(found)
+        return said if few and self._thought else text
+
+    def _think(self, text: str, found: list[StreamEvent]) -> str:
+        """Between the tags; returns what is behind the closing one."""
+        thinking, tag, rest = text.partition(CLOSING)
+        if not tag:
+            keep = _overlap(text)
+            thinking, self._held = text[: len(text) - keep], text[len(text) - keep :]
+        self._show_thinking(thinking, found)
+        if tag:
+            self._leave_thinking(found)
+        return rest
+
+    def _show_thinking(self, thinking: str, found: list[StreamEvent]) -> None:
+        if self._place == _NO_PLACE:
+            thinking = thinking.lstrip()
+            if thinking:
+                self._place = next(self._indexes)
+                found.append(ContentBlockStart(self._place, "thinking"))
+        if thinking:
+            found.append(ThinkingDelta(self._place, thinking))
+
+    def _leave_thinking(self, found: list[StreamEvent]) -> None:
+        if self._place != _NO_PLACE:
+            found.append(ContentBlockStop(self._place))
+        self._place = _NO_PLACE
+        self._thought = True
+        self._state = "begin"
+
+    def _enter_text(self, found: list[StreamEvent]) -> None:
+        self._state = "text"
+        self._place = next(self._indexes)
+        found.append(ContentBlockStart(self._place, "text", self._start.content))
+        found.extend(ContentDelta(self._place, event.content) for event in self._content)
+        self._content.clear()
+
+
+def _overlap(text: str) -> int:
+    """Characters at the end of `text` that may begin the closing tag."""
+    longest = min(len(text), len(CLOSING) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(CLOSING[:size])), 0)
