@@ -12,14 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
 from typing import Any, cast
 
-import msgspec
-
 from turnstream.core.accumulator import Accumulator
-from turnstream.core.lifecycle import TERMINAL_STATUSES
-from turnstream.core.open_block import catchup_of
 from turnstream.core.stream_events import MessageStop, StreamEvent
 from turnstream.core.turn_events import (
     Data,
@@ -27,34 +22,28 @@ from turnstream.core.turn_events import (
     Source,
     StepStart,
     StepStop,
-    Terminal,
     ToolProgress,
     TurnEvent,
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import (
-    Fenced,
     StoreError,
     StreamIncomplete,
     TurnstreamError,
 )
-from turnstream.store.base import JournalSegment, Store, StoredBlock, Turn
+from turnstream.store.base import JournalSegment, Store, Turn
 from turnstream.store.operations import FinishTurn, StartedTurns
-from turnstream.store.queries import GetTurn
 from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.accounts import Summary, TurnAccount
-from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import (
     STOPPED,
     Outcome,
     StopCause,
     add_cancelled,
-    cut_rows,
-    ended_turn,
-    terminal_event,
 )
 from turnstream.turns.failures import describe_failure, stream_error
+from turnstream.turns.finishing import Finisher, Rest
 from turnstream.turns.interruption import Interruption, Stopped
 from turnstream.turns.journal import BlockJournal
 from turnstream.turns.source import Batches, Stream, TurnSource
@@ -75,31 +64,44 @@ class Executor:
     """Runs one turn; `run` is the body of its only task. Safe to ask for anything from the same event loop."""
 
     def __init__(self, turn: Turn, log: TurnLog, store: Store, *, debug: bool = False) -> None:
-        self.turn = turn
         self.log = log
         self.accumulator = Accumulator()
-        self.outcome: Outcome | None = None
-        self.unsaved: FinishTurn | None = None
-        """The end of the turn, where storage refused it; whoever keeps the executor tries it again."""
         self.account = TurnAccount()
         self.gaps: Histogram | None = None
         """Where the seconds between two pieces of the source are counted."""
-        self._summary = Summary()
-        self.blocks_completed = 0
         self.last_progress = asyncio.get_running_loop().time()
         self.ended = asyncio.Event()
         self.runs_tools = False
         """Silence is a tool's then, which has a limit of its own."""
         self._interruption = Interruption()
-        self._store = store
         self._debug = debug
         self._committed = asyncio.Event()
         self._starting: asyncio.Task[StartedTurns] | None = None
         self._source: TurnSource | None = None
         self.writer = TurnWriter(turn, log, store)
+        self._finisher = Finisher(turn, log, store, self.writer)
         self._reported_usage = Usage()
         self._notices_shown = 0
         self._journal = BlockJournal()
+
+    @property
+    def turn(self) -> Turn:
+        """The turn's row, as far as is known here."""
+        return self._finisher.turn
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the turn ends, once that is decided."""
+        return self._finisher.outcome
+
+    @property
+    def unsaved(self) -> FinishTurn | None:
+        """The end of the turn, where storage refused it; whoever keeps the executor tries `save_end`."""
+        return self._finisher.unsaved
+
+    @property
+    def blocks_completed(self) -> int:
+        return self._finisher.blocks_completed
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -140,9 +142,8 @@ class Executor:
     def _begin_in_doubt(self, start: TurnEvent, error: StoreError) -> None:
         """Storage failed, but may yet make the rows, as after a timeout: if it does, the turn has ended."""
         self.abandon()
-        self.outcome = self._failed(error)
         self.log.append([start])
-        self._end_unsaved(self.outcome, ())
+        self._finisher.end_unsaved(self._failed(error), (), Summary())
 
     def stop(self, cause: StopCause) -> None:
         """Ask to end early; the first cause counts. Does nothing once the turn's end is decided."""
@@ -159,6 +160,10 @@ class Executor:
         if self.outcome is not None or not self._committed.is_set():
             return
         self.writer.show_soon(event)
+
+    async def save_end(self) -> None:
+        """Try again to store the end that storage refused. Raises StoreError."""
+        await self._finisher.save()
 
     def journal_segment(self) -> JournalSegment | None:
         """What the open block has gained since the last call; None when that is nothing, or is being stored."""
@@ -178,7 +183,7 @@ class Executor:
             except Exception as error:
                 logger.exception("turn %s could not be ended", self.turn.id)
                 if self.log.terminal is None:
-                    self._end_unsaved(self._failed(error), ())
+                    self._finisher.end_unsaved(self._failed(error), (), Summary())
         finally:
             self.ended.set()
 
@@ -318,7 +323,7 @@ class Executor:
             log.append([accumulator.release()])
             log.open_block = accumulator.shown
             log.stored_seq = log.head
-            self.blocks_completed += 1
+            self._finisher.blocks_completed += 1
             self.account.said(block)
             if self._source is not None:
                 self._source.stored(block)
@@ -333,18 +338,6 @@ class Executor:
             self._notices_shown += 1
             await self.writer.show(notice)
 
-    async def save_end(self) -> None:
-        """Try again to store the end that storage refused. Raises StoreError."""
-        if (operation := self.unsaved) is None:
-            return
-        self.writer.mark_again()
-        with suppress(Fenced):  # the turn is gone, or another's: there is nothing left to save
-            await self._store.write(operation)
-        self.unsaved = None
-        self.log.open_block = None
-        self.log.unstored_from = None
-        self.log.stored_seq = self.log.head - 1
-
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _failed(self, error: Exception) -> Outcome:
@@ -353,11 +346,11 @@ class Executor:
         return Outcome("error", None, code, message)
 
     async def _finish(self, outcome: Outcome) -> None:
-        """Decide the end, in one transaction; only then show it (D1, D7)."""
-        self.outcome = outcome
+        """Decide the end: from here on nothing can change it (D1)."""
+        self._finisher.outcome = outcome
         await self.account.ready()
         events, cuts = self.accumulator.cut()
-        self._summary = self.account.end(
+        summary = self.account.end(
             self.accumulator.usage,
             self.accumulator.raw_usage,
             cut=[cut.block for cut in cuts],
@@ -366,79 +359,6 @@ class Executor:
         if self._source is not None and outcome.status != "complete":
             calls = self._source.unanswered()
             add_cancelled(calls, self.accumulator.next_sequence, outcome, events, cuts)
-        rows = cut_rows(self.turn.id, self.log, cuts)
-        # What cutting added to the open block is shown at once: there it is already.
-        if cuts and cuts[0].start is None:
-            self.log.append(events[: cuts[0].stop])
-            events = events[cuts[0].stop :]
-        if (report := self.account.untold(self._summary)) is not None:
-            events = [*events, report]
-        operation = self._finish_operation(outcome, rows, self.log.head + len(events) + 1)
-        try:
-            self.turn = await self._write_end(operation)
-        except StoreError as error:
-            logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
-            self._end_unsaved(outcome, rows)
-        else:
-            own_end = self.turn.last_seq == operation.last_seq
-            self.log.append([*(events if own_end else ()), self._terminal(rows)])
-            self.log.open_block = None
-            self.log.stored_seq = self.log.head - 1
-
-    async def _write_end(self, operation: FinishTurn) -> Turn:
-        """Store the end; the turn's row as it is then. Raises StoreError."""
-        if operation.status == "complete" and not self.writer.marked:
-            self.writer.mark_streaming()
-        self.writer.mark_again()
-        if await self.writer.write(operation):
-            return ended_turn(self.turn, operation)
-        row = await self._store.read(GetTurn(owner=None, turn_id=self.turn.id))
-        if row.status not in TERMINAL_STATUSES:
-            raise StoreError("the end of the turn was not accepted")
-        return row
-
-    def _finish_operation(self, outcome: Outcome, rows: tuple[StoredBlock, ...], last_seq: int) -> FinishTurn:
-        return FinishTurn(
-            turn_id=self.turn.id,
-            generation=self.turn.generation,
-            status=outcome.status,
-            blocks=rows,
-            last_seq=last_seq,
-            stop_reason=outcome.stop_reason,
-            error_code=outcome.code,
-            error_message=outcome.message,
-            usage=self._summary.usage,
-            model=None,
-            completed_at=now_microseconds(),
-            cost=self._summary.cost,
-            cost_estimated=self._summary.estimated,
-            steps=self._summary.steps,
-        )
-
-    def _terminal(self, rows: Sequence[StoredBlock]) -> Terminal:
-        total = self.blocks_completed + len(rows)
-        self.blocks_completed += sum(not row.block.partial for row in rows)
-        return terminal_event(self.turn, total_blocks=total, blocks_completed=self.blocks_completed)
-
-    def _end_unsaved(self, outcome: Outcome, rows: tuple[StoredBlock, ...]) -> None:
-        """Storage failed at the very end (D3): watchers are told, the open block stays readable here, and the rows
-        wait in `unsaved`. Their cursors say what watchers saw: no block_stop, then the end."""
-        if outcome.status != "error":
-            code, message = describe_failure(StoreError("the end of the turn could not be stored"))
-            outcome = Outcome("error", None, code, message)
-            self.outcome = outcome
-        head = self.log.head
-        shown = self.log.open_block
-        kept: list[StoredBlock] = []
-        others: list[TurnEvent] = []
-        for row in rows:
-            if shown is not None and row.block.sequence == shown.sequence:
-                kept.append(msgspec.structs.replace(row, first_seq=min(row.first_seq, head), last_seq=head))
-            else:  # nobody has seen it: it is shown whole
-                others.append(catchup_of(row.block))
-                seq = head + len(others)
-                kept.append(msgspec.structs.replace(row, first_seq=seq, last_seq=seq))
-        self.unsaved = self._finish_operation(outcome, tuple(kept), head + len(others) + 1)
-        self.turn = ended_turn(self.turn, self.unsaved)
-        self.log.append([*others, self._terminal(rows)])
-        self.log.unstored_from = head
+        report = self.account.untold(summary)
+        told_last = () if report is None else (report,)
+        await self._finisher.finish(outcome, Rest(events, cuts, summary, told_last))

@@ -1,0 +1,145 @@
+"""How a turn's end is stored and shown: one transaction, and only then the terminal event (D1, D3, D7)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import msgspec
+
+from turnstream.core.accumulator import CutBlock
+from turnstream.core.lifecycle import TERMINAL_STATUSES
+from turnstream.core.open_block import catchup_of
+from turnstream.core.turn_events import Terminal, TurnEvent
+from turnstream.errors import Fenced, StoreError
+from turnstream.store.base import Store, StoredBlock, Turn
+from turnstream.store.operations import FinishTurn
+from turnstream.store.queries import GetTurn
+from turnstream.turnlog.memory import TurnLog
+from turnstream.turns.accounts import Summary
+from turnstream.turns.clock import now_microseconds
+from turnstream.turns.ending import Outcome, cut_rows, ended_turn, terminal_event
+from turnstream.turns.failures import describe_failure
+from turnstream.turns.writing import TurnWriter
+
+logger = logging.getLogger(__name__)
+
+
+class Rest(NamedTuple):
+    """What a turn leaves when it ends: blocks that were not stored, with the events that show the rest of them, what the
+    turn used, and what is still to be told after the blocks."""
+
+    events: list[TurnEvent]
+    cuts: list[CutBlock]
+    summary: Summary
+    told_last: Sequence[TurnEvent]
+
+
+class Finisher:
+    """The end of one turn. `turn`: its row, as far as is known here; `outcome`: set once the end is decided."""
+
+    def __init__(self, turn: Turn, log: TurnLog, store: Store, writer: TurnWriter) -> None:
+        self.turn = turn
+        self.outcome: Outcome | None = None
+        self.unsaved: FinishTurn | None = None
+        """The end, where storage refused it."""
+        self.blocks_completed = 0
+        self._log = log
+        self._store = store
+        self._writer = writer
+
+    async def finish(self, outcome: Outcome, rest: Rest) -> None:
+        """Store the end, then show it. Does not raise StoreError: then the end is shown as an error, and `unsaved`."""
+        log = self._log
+        events, cuts, summary, told_last = rest
+        rows = cut_rows(self.turn.id, log, cuts)
+        # What cutting added to the open block is shown at once: there it is already.
+        if cuts and cuts[0].start is None:
+            log.append(events[: cuts[0].stop])
+            events = events[cuts[0].stop :]
+        events = [*events, *told_last]
+        operation = self._operation(outcome, rows, summary, log.head + len(events) + 1)
+        try:
+            self.turn = await self._write(operation)
+        except StoreError as error:
+            logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
+            self.end_unsaved(outcome, rows, summary)
+        else:
+            own_end = self.turn.last_seq == operation.last_seq
+            log.append([*(events if own_end else ()), self._terminal(rows)])
+            log.open_block = None
+            log.stored_seq = log.head - 1
+
+    def end_unsaved(self, outcome: Outcome, rows: Sequence[StoredBlock], summary: Summary) -> None:
+        """Storage failed at the very end (D3): watchers are told, the open block stays readable here, and the rows
+        wait in `unsaved`. Their cursors say what watchers saw: no block_stop, then the end."""
+        if outcome.status != "error":
+            code, message = describe_failure(StoreError("the end of the turn could not be stored"))
+            outcome = Outcome("error", None, code, message)
+        self.outcome = outcome
+        head = self._log.head
+        shown = self._log.open_block
+        kept: list[StoredBlock] = []
+        others: list[TurnEvent] = []
+        for row in rows:
+            if shown is not None and row.block.sequence == shown.sequence:
+                kept.append(msgspec.structs.replace(row, first_seq=min(row.first_seq, head), last_seq=head))
+            else:  # nobody has seen it: it is shown whole
+                others.append(catchup_of(row.block))
+                seq = head + len(others)
+                kept.append(msgspec.structs.replace(row, first_seq=seq, last_seq=seq))
+        self.unsaved = self._operation(outcome, tuple(kept), summary, head + len(others) + 1)
+        self.turn = ended_turn(self.turn, self.unsaved)
+        self._log.append([*others, self._terminal(rows)])
+        self._log.unstored_from = head
+
+    async def save(self) -> None:
+        """Try again to store the end that storage refused. Raises StoreError."""
+        if (operation := self.unsaved) is None:
+            return
+        self._writer.mark_again()
+        with suppress(Fenced):  # the turn is gone, or another's: there is nothing left to save
+            await self._store.write(operation)
+        self.unsaved = None
+        self._log.open_block = None
+        self._log.unstored_from = None
+        self._log.stored_seq = self._log.head - 1
+
+    async def _write(self, operation: FinishTurn) -> Turn:
+        """Store the end; the turn's row as it is then. Raises StoreError."""
+        if operation.status == "complete" and not self._writer.marked:
+            self._writer.mark_streaming()
+        self._writer.mark_again()
+        if await self._writer.write(operation):
+            return ended_turn(self.turn, operation)
+        row = await self._store.read(GetTurn(owner=None, turn_id=self.turn.id))
+        if row.status not in TERMINAL_STATUSES:
+            raise StoreError("the end of the turn was not accepted")
+        return row
+
+    def _operation(
+        self, outcome: Outcome, rows: tuple[StoredBlock, ...], summary: Summary, last_seq: int
+    ) -> FinishTurn:
+        return FinishTurn(
+            turn_id=self.turn.id,
+            generation=self.turn.generation,
+            status=outcome.status,
+            blocks=rows,
+            last_seq=last_seq,
+            stop_reason=outcome.stop_reason,
+            error_code=outcome.code,
+            error_message=outcome.message,
+            usage=summary.usage,
+            model=None,
+            completed_at=now_microseconds(),
+            cost=summary.cost,
+            cost_estimated=summary.estimated,
+            steps=summary.steps,
+        )
+
+    def _terminal(self, rows: Sequence[StoredBlock]) -> Terminal:
+        total = self.blocks_completed + len(rows)
+        self.blocks_completed += sum(not row.block.partial for row in rows)
+        return terminal_event(self.turn, total_blocks=total, blocks_completed=self.blocks_completed)
