@@ -210,7 +210,7 @@ class Engine:
         **options: Any,
     ) -> LiveTurn:
         """Ask a model. `options` are those of TurnRequest: model, system, params, prev_turn_id, metadata."""
-        chat = chat_id or (await self.commands.create_chat(owner)).id
+        chat = chat_id or (await self.commands.chats.create(owner)).id
         request = TurnRequest(chat_id=chat, blocks=(Block(0, "text", text),), **options)
         return LiveTurn(self, owner, await self.commands.send(owner, request))
 
@@ -224,7 +224,7 @@ class Engine:
     ) -> LiveTurn:
         """Make a turn of any event stream (F7): StreamEvents, and turn events such as Data or Source, singly or in
         lists. `options` are those of TurnRequest; with `blocks` a user turn is put before it."""
-        chat = chat_id or (await self.commands.create_chat(owner)).id
+        chat = chat_id or (await self.commands.chats.create(owner)).id
         turn_source = ForeignSource(aiter(source)) if isinstance(source, AsyncIterable) else source
         request = TurnRequest(chat_id=chat, **options)
         return LiveTurn(self, owner, await self.commands.start(owner, request, turn_source))

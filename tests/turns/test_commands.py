@@ -187,8 +187,8 @@ async def test_another_owner_s_ids_are_not_found(world: World) -> None:
         world.commands.state("other", turn_id),
         world.commands.interrupt("other", turn_id),
         world.watching.subscribe("other", turn_id),
-        world.commands.delete_chat("other", chat_id),
-        world.commands.update_chat("other", chat_id, title="mine"),
+        world.commands.chats.delete("other", chat_id),
+        world.commands.chats.update("other", chat_id, title="mine"),
         world.commands.send("other", asking(chat_id)),
     ):
         with pytest.raises(NotFound):

@@ -178,7 +178,7 @@ async def test_deleting_a_chat_stops_its_turns(world: World) -> None:
     await feed.say(ContentBlockStart(0, "text"), TextDelta(0, "half"))
     watching = asyncio.create_task(world.watched(executor.turn.id))
     await asyncio.sleep(0)
-    await world.commands.delete_chat(OWNER, chat_id)
+    await world.commands.chats.delete(OWNER, chat_id)
     assert feed.closed.is_set()
     assert world.registry.get(executor.turn.id) is None
     with pytest.raises(NotFound):

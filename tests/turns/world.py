@@ -111,7 +111,7 @@ class World:
         await self.store.close()
 
     async def chat(self, owner: str = OWNER) -> str:
-        return (await self.commands.create_chat(owner)).id
+        return (await self.commands.chats.create(owner)).id
 
     async def ask(self, text: str, *, chat_id: str | None = None, **options: Any) -> Started:
         chat_id = chat_id or await self.chat()

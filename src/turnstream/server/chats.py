@@ -32,7 +32,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         principal = await context.principal(request)
         body = body or ChatBody()
         metadata = {**body.metadata, **principal.metadata}
-        return ChatView.of(await commands.create_chat(principal.owner, title=body.title, metadata=metadata))
+        return ChatView.of(await commands.chats.create(principal.owner, title=body.title, metadata=metadata))
 
     @router.get("/chats", summary="List chats, last changed first")
     async def list_chats(
@@ -55,7 +55,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     async def change_chat(request: Request, chat_id: str, body: ChatChange) -> ChatView:
         owner = (await context.principal(request)).owner
         given = body.model_fields_set
-        chat = await commands.update_chat(
+        chat = await commands.chats.update(
             owner,
             checked_id(chat_id, "chat_id"),
             title=body.title if "title" in given else msgspec.UNSET,
@@ -71,7 +71,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     @router.delete("/chats/{chat_id}", status_code=204, summary="Delete a chat and all its turns")
     async def delete_chat(request: Request, chat_id: str) -> Response:
         owner = (await context.principal(request)).owner
-        await commands.delete_chat(owner, checked_id(chat_id, "chat_id"))
+        await commands.chats.delete(owner, checked_id(chat_id, "chat_id"))
         return Response(status_code=204)
 
     @router.get("/chats/{chat_id}/turns", summary="List a chat's turns, oldest first, without their blocks")
@@ -84,7 +84,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     async def read_path(request: Request, chat_id: str, turn_id: str | None = None) -> PathView:
         owner = (await context.principal(request)).owner
         through = None if turn_id is None else checked_id(turn_id, "turn_id")
-        path = await commands.path(owner, checked_id(chat_id, "chat_id"), through=through)
+        path = await commands.chats.path(owner, checked_id(chat_id, "chat_id"), through=through)
         return PathView.of(chat_id, path)
 
     @router.get("/models", summary="List the models that turns may name")

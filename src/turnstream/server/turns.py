@@ -74,7 +74,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     @router.get("/turns/{turn_id}/siblings", summary="List a turn and its alternatives, oldest first")
     async def list_siblings(request: Request, turn_id: str) -> TurnList:
         owner = (await context.principal(request)).owner
-        turns = await commands.siblings(owner, checked_id(turn_id, "turn_id"))
+        turns = await commands.chats.siblings(owner, checked_id(turn_id, "turn_id"))
         return TurnList(turns=[TurnView.of(turn) for turn in turns])
 
     @router.get("/turns/{turn_id}", summary="Read a turn with its blocks")

@@ -20,23 +20,20 @@ from turnstream.core.turn_events import TurnStart
 from turnstream.errors import Conflict, InvalidRequest, NotFound
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
-from turnstream.store.base import Chat, Store, StoredBlock, Turn
-from turnstream.store.operations import CreateChat, DeleteChat, StartTurns, UpdateChat
+from turnstream.store.base import Store, StoredBlock, Turn
+from turnstream.store.operations import StartTurns
 from turnstream.store.queries import (
     AllBlocks,
-    BlocksOfTurns,
-    ChatTree,
     FindIdempotent,
-    GetChat,
     GetTurn,
     HistoryPath,
-    TurnsById,
 )
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.accounts import CalledModel, TurnAccount
+from turnstream.turns.chats import Chats
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.executor import Executor
 from turnstream.turns.model_source import Called, ModelSource, ToolUse
@@ -44,8 +41,6 @@ from turnstream.turns.recovery import recover
 from turnstream.turns.registry import Registry
 from turnstream.turns.source import TurnSource
 from turnstream.wires.base import ModelRequest, ToolDefinition
-
-MAX_KNOWN_CHATS = 10_000
 
 EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
 
@@ -86,14 +81,6 @@ class ExecutorOptions(NamedTuple):
     pricing: Pricing | None = None
 
 
-class PathTurn(NamedTuple):
-    """A turn of a branch, and the ids of it and its alternatives, oldest first."""
-
-    turn: Turn
-    blocks: tuple[StoredBlock, ...]
-    siblings: list[str]
-
-
 class TurnState(NamedTuple):
     """A turn with its blocks, as of now. `open_block`: the index of the block being written."""
 
@@ -115,70 +102,11 @@ class Commands:
     ) -> None:
         self.store = store
         self.registry = registry
+        self.chats = Chats(store, registry)
         self.catalog = catalog
         self._encoder = encoder
         self._options = options or ExecutorOptions()
         self.tools = self._options.tools
-        self._chats: dict[str, str] = {}
-        """Owners of chats that are known to exist, those seen last."""
-
-    async def create_chat(
-        self, owner: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
-    ) -> Chat:
-        now = now_microseconds()
-        chat = await self.store.write(CreateChat(chat=Chat(new_id(), owner, title, metadata or {}, now, now)))
-        self._remember_chat(owner, chat.id)
-        return chat
-
-    async def update_chat(
-        self,
-        owner: str,
-        chat_id: str,
-        *,
-        title: str | msgspec.UnsetType | None = msgspec.UNSET,
-        metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET,
-        active_turn_id: str | msgspec.UnsetType = msgspec.UNSET,
-    ) -> Chat:
-        """`active_turn_id`: show the branch of this turn (A7). Raises NotFound."""
-        return await self.store.write(
-            UpdateChat(
-                owner=owner,
-                chat_id=chat_id,
-                title=title,
-                metadata=metadata,
-                active_turn_id=active_turn_id,
-                now=now_microseconds(),
-            )
-        )
-
-    async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[PathTurn]:
-        """The branch of a chat that is shown, or the one through a given turn, from the beginning (A7).
-
-        Raises NotFound."""
-        chat = await self.store.read(GetChat(owner=owner, chat_id=chat_id))
-        tree = await self.store.read(ChatTree(chat_id=chat_id))
-        if through is not None and not tree.siblings(through):
-            raise NotFound("no such turn in this chat")
-        turn_ids = tree.path(through or chat.active_turn_id)
-        turns = await self.store.read(TurnsById(turn_ids=turn_ids))
-        blocks = await self.store.read(BlocksOfTurns(turn_ids=turn_ids))
-        return [PathTurn(turn, tuple(blocks[turn.id]), tree.siblings(turn.id)) for turn in turns]
-
-    async def siblings(self, owner: str, turn_id: str) -> list[Turn]:
-        """A turn and its alternatives, oldest first. Raises NotFound."""
-        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
-        tree = await self.store.read(ChatTree(chat_id=turn.chat_id))
-        return await self.store.read(TurnsById(turn_ids=tree.siblings(turn_id)))
-
-    async def delete_chat(self, owner: str, chat_id: str) -> None:
-        """Delete a chat with all its turns; those at work are stopped. Raises NotFound."""
-        await self.store.read(GetChat(owner=owner, chat_id=chat_id))
-        for executor in self.registry.active_in(chat_id):
-            executor.stop("cancelled")
-            await executor.ended.wait()
-        for turn_id in await self.store.write(DeleteChat(owner=owner, chat_id=chat_id)):
-            self.registry.forget(turn_id)
-        self._chats.pop(chat_id, None)
 
     async def send(self, owner: str, request: TurnRequest) -> Started:
         """Add a user turn and start the model's answer to it (A1).
@@ -191,7 +119,7 @@ class Commands:
             return replayed
         if not request.blocks:
             raise InvalidRequest("turn_blocks is empty: a user turn needs at least one block")
-        await self._require_chat(owner, request.chat_id)
+        await self.chats.require(owner, request.chat_id)
         path = await self._path(owner, request)
         request = _inheriting(request, path)
         return await self._call(owner, request, path)
@@ -231,7 +159,7 @@ class Commands:
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> Started:
         """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""
         self.registry.admit()
-        await self._require_chat(owner, request.chat_id)
+        await self.chats.require(owner, request.chat_id)
         return await self._start(owner, request, lambda _turn: source, with_user_turn=bool(request.blocks))
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
@@ -266,18 +194,6 @@ class Commands:
         """Return when a turn that is written here has ended."""
         if (executor := self.registry.get(turn_id)) is not None:
             await executor.ended.wait()
-
-    async def _require_chat(self, owner: str, chat_id: str) -> None:
-        """Raises NotFound unless the chat is the owner's. One seen before is not looked for again: chats go only by
-        `delete_chat`, and the write that starts a turn looks in any case."""
-        if self._chats.get(chat_id) != owner:
-            await self.store.read(GetChat(owner=owner, chat_id=chat_id))
-            self._remember_chat(owner, chat_id)
-
-    def _remember_chat(self, owner: str, chat_id: str) -> None:
-        if len(self._chats) >= MAX_KNOWN_CHATS:
-            del self._chats[next(iter(self._chats))]
-        self._chats[chat_id] = owner
 
     async def _replayed(self, owner: str, request: TurnRequest) -> Started | None:
         """The turns of an earlier request with the same idempotency key. Raises Conflict when it was another."""

@@ -1,0 +1,110 @@
+"""What callers may ask of chats: to make, change and delete them, and to walk their branches (requirements A1, A7).
+
+Every command carries its owner, and another owner's id is not found.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from turnstream.core.identifiers import new_id
+from turnstream.errors import NotFound
+from turnstream.store.base import Chat, Store, StoredBlock, Turn
+from turnstream.store.operations import CreateChat, DeleteChat, UpdateChat
+from turnstream.store.queries import BlocksOfTurns, ChatTree, GetChat, GetTurn, TurnsById
+from turnstream.turns.clock import now_microseconds
+from turnstream.turns.registry import Registry
+
+MAX_KNOWN = 10_000
+
+
+class PathTurn(NamedTuple):
+    """A turn of a branch, and the ids of it and its alternatives, oldest first."""
+
+    turn: Turn
+    blocks: tuple[StoredBlock, ...]
+    siblings: list[str]
+
+
+class Chats:
+    """The commands of chats."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+        self._known: dict[str, str] = {}
+        """Owners of chats that are known to exist, those seen last."""
+
+    async def create(
+        self, owner: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> Chat:
+        now = now_microseconds()
+        chat = await self._store.write(
+            CreateChat(chat=Chat(new_id(), owner, title, metadata or {}, now, now))
+        )
+        self._remember(owner, chat.id)
+        return chat
+
+    async def update(
+        self,
+        owner: str,
+        chat_id: str,
+        *,
+        title: str | msgspec.UnsetType | None = msgspec.UNSET,
+        metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET,
+        active_turn_id: str | msgspec.UnsetType = msgspec.UNSET,
+    ) -> Chat:
+        """`active_turn_id`: show the branch of this turn (A7). Raises NotFound."""
+        return await self._store.write(
+            UpdateChat(
+                owner=owner,
+                chat_id=chat_id,
+                title=title,
+                metadata=metadata,
+                active_turn_id=active_turn_id,
+                now=now_microseconds(),
+            )
+        )
+
+    async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[PathTurn]:
+        """The branch of a chat that is shown, or the one through a given turn, from the beginning (A7).
+
+        Raises NotFound."""
+        chat = await self._store.read(GetChat(owner=owner, chat_id=chat_id))
+        tree = await self._store.read(ChatTree(chat_id=chat_id))
+        if through is not None and not tree.siblings(through):
+            raise NotFound("no such turn in this chat")
+        turn_ids = tree.path(through or chat.active_turn_id)
+        turns = await self._store.read(TurnsById(turn_ids=turn_ids))
+        blocks = await self._store.read(BlocksOfTurns(turn_ids=turn_ids))
+        return [PathTurn(turn, tuple(blocks[turn.id]), tree.siblings(turn.id)) for turn in turns]
+
+    async def siblings(self, owner: str, turn_id: str) -> list[Turn]:
+        """A turn and its alternatives, oldest first. Raises NotFound."""
+        turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
+        tree = await self._store.read(ChatTree(chat_id=turn.chat_id))
+        return await self._store.read(TurnsById(turn_ids=tree.siblings(turn_id)))
+
+    async def delete(self, owner: str, chat_id: str) -> None:
+        """Delete a chat with all its turns; those at work are stopped. Raises NotFound."""
+        await self._store.read(GetChat(owner=owner, chat_id=chat_id))
+        for executor in self._registry.active_in(chat_id):
+            executor.stop("cancelled")
+            await executor.ended.wait()
+        for turn_id in await self._store.write(DeleteChat(owner=owner, chat_id=chat_id)):
+            self._registry.forget(turn_id)
+        self._known.pop(chat_id, None)
+
+    async def require(self, owner: str, chat_id: str) -> None:
+        """Raises NotFound unless the chat is the owner's. One seen before is not looked for again: chats go only by
+        `delete`, and the write that starts a turn looks in any case."""
+        if self._known.get(chat_id) != owner:
+            await self._store.read(GetChat(owner=owner, chat_id=chat_id))
+            self._remember(owner, chat_id)
+
+    def _remember(self, owner: str, chat_id: str) -> None:
+        if len(self._known) >= MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[chat_id] = owner
