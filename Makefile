@@ -2,6 +2,8 @@
 # Python 3.11 or newer, make, git. `make` alone lists the targets.
 
 UV_VERSION := 0.13.8
+CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3
+CLIENTS_PYTEST := 9.2.0
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 
@@ -23,10 +25,10 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test lint format bench requirements clean
+.PHONY: help serve demo test test-clients lint format bench requirements clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 serve: .venv/runtime.ready ## Start the server on an embedded database (HOST=, PORT=)
 	@exec $(BIN)/turnstream serve --builtin-tools $${HOST:+--host "$$HOST"} $${PORT:+--port "$$PORT"}
@@ -37,6 +39,10 @@ demo: .venv/runtime.ready ## Run the main job unattended and print what happens 
 test: lint ## Lint, types, layers, then all tests
 	@echo "== pytest"
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) ## Test with the providers' own clients
+	@echo "== pytest tests/clients"
+	@$(BIN)/pytest $(PYTEST_ARGS) tests/clients
 
 lint: .venv/development.ready ## Style, types and layers
 	@echo "== ruff check"
@@ -81,4 +87,14 @@ $(UV):
 .venv/benchmarks.ready: .venv/runtime.ready
 	@echo "== installing what the benchmarks compare with into .venv"
 	@$(SYNC) --group bench
+	@touch $@
+
+# NAME-VERSION of a client: the environment .tools/clients/NAME, with pytest for the examples of the docs.
+.tools/clients/%.ready: $(UV)
+	@echo "== installing the client $* into .tools/clients"
+	@mkdir -p .tools/clients
+	@rm -f .tools/clients/$(firstword $(subst -, ,$*))-*.ready
+	@.tools/bin/uv venv --quiet --clear --python .tools/bin/python .tools/clients/$(firstword $(subst -, ,$*))
+	@.tools/bin/uv pip install --quiet --python .tools/clients/$(firstword $(subst -, ,$*)) \
+		$(subst -,==,$*) pytest==$(CLIENTS_PYTEST)
 	@touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import get_args
 
 import pytest
 
@@ -14,6 +15,8 @@ from turnstream.errors import ProviderError
 from turnstream.providers.base import Provider
 from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
+from turnstream.simulator.fault_names import FAULTS as FAULTS_TOLD
+from turnstream.simulator.fault_names import FaultName
 from turnstream.simulator.in_process import SimulatedProvider
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
@@ -46,6 +49,7 @@ FAULTS = [
     ("fault=silence,ping=0.02", "idle_timeout", True, True),
     ("fault=silence,after=0,ping=0.02", "first_token_timeout", True, False),
     ("fault=malformed,after=12", "malformed_event", True, True),
+    ("fault=huge-event,after=12", "event_too_large", False, True),
     ("fault=no-end", "stream_incomplete", True, True),
     ("unheard-of=1", "invalid_request_error", False, False),
 ]
@@ -58,7 +62,7 @@ async def provide(request, simulator_server) -> AsyncIterator[Callable[..., Prov
 
     def make(wire: str, timeouts: Timeouts = PATIENT) -> Provider:
         if request.param == "socket":
-            made.append(HttpProvider("sim", WIRES[wire], Endpoint(f"{simulator_server.url}/v1"), timeouts))
+            made.append(HttpProvider("sim", WIRES[wire], Endpoint(simulator_server.url), timeouts))
         else:
             made.append(SimulatedProvider("sim", WIRES[wire], timeouts))
         return made[-1]
@@ -113,6 +117,30 @@ async def test_an_error_in_mid_stream_is_the_last_event(provide, ask, wire, code
     assert events[-1].code == code
     assert text_of(events)
     assert not any(isinstance(event, MessageStop) for event in events)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("after", [3, 12])
+async def test_a_model_that_stops_in_mid_answer(provide, ask, wire, after):
+    events, error = await outcome(provide(wire), ask(f"demo:pace=0,fault=max-tokens,after={after}"))
+    assert error is None
+    (stop,) = (event for event in events if isinstance(event, MessageStop))
+    assert stop.stop_reason == "max_tokens"
+    assert bool(text_of(events)) is (after > 3)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_huge_event_within_the_limit_is_no_error(provide, ask, wire):
+    events, error = await outcome(provide(wire), ask("demo:pace=0,fault=huge-event,size=1000000"))
+    whole, _ = await outcome(provide(wire), ask("demo:pace=0"))
+    assert error is None
+    assert text_of(events) == text_of(whole)
+
+
+def test_each_fault_is_tried_here():
+    tried = {options.partition(",")[0].removeprefix("fault=") for options, *_ in FAULTS}
+    assert set(FAULTS_TOLD) - tried == {"error", "max-tokens"}, "these have tests of their own"
+    assert set(FAULTS_TOLD) == set(get_args(FaultName))
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -2,58 +2,170 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+import math
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from turnstream.cli.command import Command
 from turnstream.cli.terminal import bold, dim
+from turnstream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from turnstream.simulator.replay import Replay
 
 _TOLD = """\
 {title}
 
-  It answers on the wires anthropic (POST /v1/messages) and openai-chat (POST /v1/chat/completions), and asks for no key.
-
-  models    {models}
-            with a pace and faults by name: story:events=500,pace=0.005  demo:fault=cut,after=20
+{answers}
 
   in turnstream.toml
             [providers.lookalike]
-            wire = "anthropic"
+            wire = "{wire}"
             base_url = "{url}"
-            models = ["demo", "thinking"]
+            models = [{listed}]
 
   with the official SDKs
             export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=any
             export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=any
+            export OLLAMA_HOST={url}
+
+  what it was asked
+            curl {url}/_simulator/requests
 
 {end}
 """
 
+_SCRIPTED = """\
+  It answers on the wires anthropic (POST /v1/messages), openai-chat (POST /v1/chat/completions) and ollama
+  (POST /api/chat), and asks for no key.
+
+  models    {models}
+            with a pace and faults by name: story:events=500,pace=0.005  demo:fault=cut,after=20
+            or by header, which wins: X-Simulate: script=demo,fault=cut,after=20\
+"""
+
+_REPLAYED = """\
+  It answers any request on the wire {wire} with the recording {file} ({events} events), whatever the model,
+  and asks for no key. Faults come by header: X-Simulate: fault=cut,after=20\
+"""
+
 
 def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = f"{parser.epilog or ''}\n\n{_options_told()}"
     parser.add_argument("--port", type=int, default=9090, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--verbose", action="store_true", help="a line for each request")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="append each request to FILE, as a line of JSON; keys are masked",
+    )
+    replay = parser.add_argument_group("a recording in place of the scripts")
+    replay.add_argument(
+        "--replay",
+        type=Path,
+        metavar="FILE",
+        help="a recorded body, or .jsonl with one event's JSON per line; .gz of either",
+    )
+    replay.add_argument("--wire", help="the protocol of FILE (default: the one that fits)")
+    replay.add_argument(
+        "--rate", type=_rate, metavar="EVENTS_PER_S", help="events per second (default: all at once)"
+    )
+    replay.add_argument(
+        "--chunk", type=_chunk, default=0, metavar="BYTES", help="cut the body every BYTES, wherever that is"
+    )
+
+
+def _options_told() -> str:
+    """Everything that may follow a model's name or stand in the header."""
+    from turnstream.simulator.fault_names import FAULTS
+
+    faults = "\n".join(f"  fault={name:<14}{text}" for name, text in FAULTS.items())
+    return f"""\
+options, as in the model "story:events=500,pace=0.005" or the header "X-Simulate: fault=cut,after=9,pace=0.01";
+the header wins, and its script=NAME chooses the script whatever the model's name:
+  first=SECONDS       before the first event          pace=SECONDS   per event
+  batch=EVENTS        per write (0: 64 KiB)           chunk=BYTES    per write, wherever that cuts
+  events=COUNT        deltas of a story               seed=NUMBER    for what is drawn by lot
+faults:
+{faults}"""
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"{text} is no rate: give events per second, more than 0")
+    return value
+
+
+def _chunk(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ArgumentTypeError(f"{text} is no size: give 1 byte or more")
+    return value
 
 
 def run(arguments: Namespace) -> int:
     import asyncio
 
-    asyncio.run(_simulate(arguments.host, arguments.port, verbose=arguments.verbose))
+    asyncio.run(_simulate(arguments, _replay(arguments)))
     return 0
 
 
-async def _simulate(host: str, port: int, *, verbose: bool) -> None:
-    from turnstream.cli.signals import ended_by_signal
-    from turnstream.simulator.options import SCRIPT_NAMES
-    from turnstream.simulator.server import SimulatorServer
+def _replay(arguments: Namespace) -> Replay | None:
+    """The recording to answer with. Raises ConfigurationError for what does not fit together."""
+    from turnstream.simulator.options import Options
+    from turnstream.simulator.replay import load_replay
+    from turnstream.wires import WIRES
 
-    async with SimulatorServer(host, port, _report if verbose else None) as simulator:
-        title = f"{bold('turnstream simulate')} listens on {bold(simulator.url)}"
-        text = _TOLD.format(
-            title=title, models=", ".join(SCRIPT_NAMES), url=simulator.url, end=dim("Ctrl-C ends it.")
-        )
-        print(text, flush=True)
-        await ended_by_signal()
+    file: Path | None = arguments.replay
+    if file is None:
+        if arguments.wire or arguments.rate or arguments.chunk:
+            raise ConfigurationError("--wire, --rate and --chunk are for a recording: name it with --replay")
+        return None
+    wire: str = arguments.wire or ""
+    if wire and wire not in WIRES:
+        raise ConfigurationError(f"no wire {wire!r}; there are {', '.join(WIRES)}")
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+    options = Options(pace=1 / arguments.rate if arguments.rate else 0.0, chunk=arguments.chunk)
+    return load_replay(str(file), data, WIRES.get(wire), options)
+
+
+async def _simulate(arguments: Namespace, replay: Replay | None) -> None:
+    import asyncio
+
+    from turnstream.cli.signals import ended_by_signal
+    from turnstream.simulator.request_log import RequestLog
+    from turnstream.simulator.server import Answers, SimulatorServer
+
+    report = _report if arguments.verbose else None
+    with RequestLog(arguments.log) as log:
+        async with SimulatorServer(arguments.host, arguments.port, report, Answers(replay, log)) as simulator:
+            # Whoever reads that it listens may end it at once: the signals are awaited before.
+            ending = asyncio.create_task(ended_by_signal())
+            await asyncio.sleep(0)
+            print(_told(simulator.url, replay, arguments.replay), flush=True)
+            await ending
+
+
+def _told(url: str, replay: Replay | None, file: Path | None) -> str:
+    from turnstream.simulator.options import REPLAY, SCRIPT_NAMES
+
+    if replay is None:
+        answers = _SCRIPTED.format(models=", ".join(SCRIPT_NAMES))
+        wire, listed = "anthropic", '"demo", "thinking"'
+    else:
+        wire, listed = replay.wire.name, f'"{REPLAY}"'
+        answers = _REPLAYED.format(wire=wire, file=file, events=len(replay))
+    title = f"{bold('turnstream simulate')} listens on {bold(url)}"
+    return _TOLD.format(
+        title=title, answers=answers, wire=wire, listed=listed, url=url, end=dim("Ctrl-C ends it.")
+    )
 
 
 def _report(line: str) -> None:
@@ -63,7 +175,10 @@ def _report(line: str) -> None:
 COMMAND = Command(
     "simulate",
     "run a provider look-alike with scripted answers",
-    "turnstream simulate --port 9090\nturnstream simulate --port 0 --verbose",
+    """\
+turnstream simulate --port 9090
+turnstream simulate --port 0 --verbose --log requests.jsonl
+turnstream simulate --replay answer.sse --rate 50 --chunk 7""",
     add_arguments,
     run,
 )

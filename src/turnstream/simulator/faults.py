@@ -1,23 +1,23 @@
-"""Faults by model name: `demo:fault=cut,after=20`.
+"""Faults, by model name (`demo:fault=cut,after=20`) or by header (`X-Simulate: fault=cut,after=20`).
 
-error-before   an HTTP error in place of the stream: `status`, `retry-after`
-error          the provider's own error in its stream, after `after` events: `code`
-cut            the connection is closed after `after` events
-reset          the connection is reset: before any header, or after `after` events
-hang           the request is taken and never answered
-silence        nothing more after `after` events; `ping` seconds between pings, which are no output
-slow-first     `seconds` before the first event
-malformed      one event that is none of the wire, after `after` events; then the answer goes on
-no-end         the body ends cleanly, without the end marker
+`fault_names.FAULTS` says what each of them does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal, TypeAlias
 
-from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    StreamError,
+    StreamEvent,
+)
 from turnstream.errors import (
     AuthenticationFailed,
     InvalidModelRequest,
@@ -39,10 +39,22 @@ ErrorKind: TypeAlias = Literal[
 DEFAULT_AFTER = 5
 """Events before a fault in mid-answer, where `after` is not given."""
 
-MALFORMED = b'data: {"type": "content_block_delta", "index": \n\n'
+_MALFORMED = {
+    "anthropic": b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": \n\n',
+    "openai-chat": b'data: {"object": "chat.completion.chunk", "choices": \n\n',
+    "ollama": b'{"message": {"role": "assistant", "content": \n',
+}
 """An event whose JSON breaks off."""
 
-_PINGS = {"anthropic": b'event: ping\ndata: {"type": "ping"}\n\n'}
+_EMPTY_EVENTS = {
+    "anthropic": (b'event: ping\ndata: {"type":"ping","filler":"', b'"}\n\n'),
+    "openai-chat": (b'data: {"object":"chat.completion.chunk","choices":[],"filler":"', b'"}\n\n'),
+    "ollama": (b'{"message":{"role":"assistant","content":""},"done":false,"filler":"', b'"}\n'),
+}
+"""An event that says nothing: what stands before and after what fills it."""
+_FILLER = b"x" * (64 * 1024)
+
+_PINGS = {"anthropic": b'event: ping\ndata: {"type": "ping"}\n\n', "ollama": b"\n"}
 _COMMENT = b": ping\n\n"
 
 _KINDS: dict[str, ErrorKind] = {
@@ -51,6 +63,7 @@ _KINDS: dict[str, ErrorKind] = {
     "invalid_request_error": "validation",
     "api_error": "internal_server",
 }
+_STATUS_OF = {"overloaded_error": 529, "rate_limit_error": 429, "invalid_request_error": 400}
 _BY_STATUS: dict[int, type[ProviderError]] = {
     400: InvalidModelRequest,
     401: AuthenticationFailed,
@@ -66,20 +79,22 @@ def instead_of_answer(options: Options, wire: Wire) -> Action | None:
     """What happens in place of an answer."""
     match options.fault:
         case "error-before":
-            kind = _BY_STATUS.get(
-                options.status, ProviderFailed if options.status >= 500 else InvalidModelRequest
-            )
-            _, body = wire.encode_error(
-                kind(f"simulated error {options.status}", provider_status=options.status)
-            )
-            headers = {} if options.retry_after is None else {"Retry-After": f"{options.retry_after:g}"}
-            return Refuse(options.status, headers, body)
+            return refusal(options, wire)
         case "hang":
             return Hang()
         case "reset" if not options.after:
             return Reset()
         case _:
             return None
+
+
+def refusal(options: Options, wire: Wire) -> Refuse:
+    """The HTTP error that a fault stands for where no answer has begun."""
+    status = status_of(options)
+    kind = _BY_STATUS.get(status, ProviderFailed if status >= 500 else InvalidModelRequest)
+    _, body = wire.encode_error(kind(f"simulated error {status}", provider_status=status))
+    headers = {} if options.retry_after is None else {"Retry-After": f"{options.retry_after:g}"}
+    return Refuse(status, headers, body)
 
 
 def spoiled(events: Iterator[StreamEvent], options: Options) -> Iterator[StreamEvent]:
@@ -89,11 +104,47 @@ def spoiled(events: Iterator[StreamEvent], options: Options) -> Iterator[StreamE
         case "cut" | "reset" | "silence":
             return islice(events, after)
         case "error":
-            return _reported(islice(events, after), options.code)
+            return chain(islice(events, after), (reported_error(options),))
         case "no-end":
             return (event for event in events if type(event) is not MessageStop)
+        case "max-tokens":
+            return _stopped_short(events, after)
         case _:
             return events
+
+
+def inserted(options: Options, wire: Wire) -> Iterator[bytes] | None:
+    """The bytes of an event that does not belong into the answer, in pieces; None where none comes."""
+    match options.fault:
+        case "malformed":
+            return iter((_MALFORMED[wire.name],))
+        case "huge-event":
+            return _huge_event(wire, options.size)
+        case _:
+            return None
+
+
+def _huge_event(wire: Wire, size: int) -> Iterator[bytes]:
+    before, after = _EMPTY_EVENTS[wire.name]
+    rest = max(0, size - len(before) - len(after))
+    yield before
+    while rest:
+        yield _FILLER[:rest]
+        rest -= min(rest, len(_FILLER))
+    yield after
+
+
+def reported_error(options: Options) -> StreamError:
+    """What a provider says in mid-stream."""
+    code = options.code
+    return StreamError(_KINDS.get(code, "model_stream"), code, f"simulated {code} in mid-stream")
+
+
+def status_of(options: Options) -> int:
+    """The HTTP status that goes with an error that is reported before an answer began."""
+    if options.fault == "error-before":
+        return options.status
+    return _STATUS_OF.get(options.code, 500)
 
 
 def final_action(options: Options, wire: Wire) -> Action | None:
@@ -109,6 +160,25 @@ def final_action(options: Options, wire: Wire) -> Action | None:
             return None
 
 
-def _reported(events: Iterator[StreamEvent], code: str) -> Iterator[StreamEvent]:
-    yield from events
-    yield StreamError(_KINDS.get(code, "model_stream"), code, f"simulated {code} in mid-stream")
+def _stopped_short(events: Iterator[StreamEvent], after: int) -> Iterator[StreamEvent]:
+    """As a provider does it: the block that is open is stopped where it is, and what was used is told."""
+    open_index: int | None = None
+    for number, event in enumerate(events):
+        if number < after or isinstance(event, MessageStart):
+            open_index = _open_after(event, open_index)
+            yield event
+        elif isinstance(event, Metadata):
+            yield event
+    if open_index is not None:
+        yield ContentBlockStop(open_index)
+    yield MessageStop("max_tokens")
+
+
+def _open_after(event: StreamEvent, open_index: int | None) -> int | None:
+    match event:
+        case ContentBlockStart(index):
+            return index
+        case ContentBlockStop():
+            return None
+        case _:
+            return open_index

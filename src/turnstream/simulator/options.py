@@ -1,19 +1,26 @@
-"""The names of simulated models: `SCRIPT[:OPTION=VALUE,...]`, for example `story:events=300,pace=0.002,seed=7`."""
+"""The names of simulated models: `SCRIPT[:OPTION=VALUE,...]`, for example `story:events=300,pace=0.002,seed=7`.
+
+The same options may come in the request's header `X-Simulate`, where they win over the model's; `script=NAME` among them
+chooses the script, so that an application under test keeps its own models' names.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
 from turnstream.errors import InvalidModelRequest, ModelNotFound
+from turnstream.simulator.fault_names import FaultName
 
 ScriptName: TypeAlias = Literal["demo", "echo", "thinking", "tools", "agent", "story"]
 SCRIPT_NAMES: tuple[str, ...] = get_args(ScriptName)
 
-FaultName: TypeAlias = Literal[
-    "error-before", "error", "cut", "reset", "silence", "hang", "slow-first", "malformed", "no-end"
-]
+HEADER = "X-Simulate"
+REPLAY = "replay"
+"""The name of the recorded answer, where there is one."""
+_LONGEST_NAME = 2000
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=3600)]
@@ -26,7 +33,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     write (0: as many as fit 64 KiB), `chunk` bytes per write, wherever that cuts.
     Content: `events` deltas of a story, `seed` for what is drawn by lot.
     Faults: `fault`, `after` so many events, `status`, `code` and `retry-after` of a reported error, `seconds` of
-    `slow-first`, `ping` seconds between the pings of a `silence` (0: none).
+    `slow-first`, `ping` seconds between the pings of a `silence` (0: none), `size` bytes of a `huge-event`.
     """
 
     first: Seconds = 0.0
@@ -42,6 +49,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     retry_after: Seconds | None = None
     seconds: Seconds = 5.0
     ping: Seconds = 0.0
+    size: Annotated[int, msgspec.Meta(ge=100, le=128 * 1024 * 1024)] = 17 * 1024 * 1024
 
 
 class SimulatedModel(NamedTuple):
@@ -49,18 +57,53 @@ class SimulatedModel(NamedTuple):
     options: Options
 
 
-def parse_model_name(name: str) -> SimulatedModel:
-    """Raises ModelNotFound for a script that is not there, InvalidModelRequest for options that do not fit."""
+def parse_model_name(name: str, header: str = "") -> SimulatedModel:
+    """What a model's name and the header `X-Simulate` ask for together.
+
+    Raises ModelNotFound for a script that is not there, InvalidModelRequest for options that do not fit.
+    """
     script, _, text = name.partition(":")
+    told = _parse_pairs(header)
+    if "script" in told:
+        chosen = told.pop("script")
+        text = text if script in SCRIPT_NAMES else ""
+        script = chosen
     if script not in SCRIPT_NAMES:
         raise ModelNotFound(f"no simulated model {script[:80]!r}; there are {', '.join(SCRIPT_NAMES)}")
+    return SimulatedModel(script, _options({**_parse_pairs(text), **told}, f"simulated model {name[:200]!r}"))
+
+
+def parse_replay_options(name: str, header: str, defaults: Options) -> Options:
+    """The options of a replayed answer: `defaults`, then those of a model named `replay:…`, then the header's.
+
+    Any other model's name is the application's own, and says nothing. Raises InvalidModelRequest.
+    """
+    model, _, text = name.partition(":")
+    given = {**_parse_pairs(text if model == REPLAY else ""), **_parse_pairs(header)}
+    given.pop("script", None)
+    base = {key: value for key, value in msgspec.to_builtins(defaults).items() if value is not None}
+    options = _options({**base, **given}, "the replay")
+    if options.fault == "max-tokens":
+        raise InvalidModelRequest(
+            "fault=max-tokens cuts a script short; a recorded answer ends as it was recorded"
+        )
+    return options
+
+
+def _parse_pairs(text: str) -> dict[str, str]:
+    if len(text) > _LONGEST_NAME:
+        raise InvalidModelRequest(f"more than {_LONGEST_NAME} characters of options")
     given: dict[str, str] = {}
-    for option in filter(None, text.split(",")):
+    for option in filter(None, (part.strip() for part in text.split(","))):
         key, separator, value = option.partition("=")
         if not separator:
             raise InvalidModelRequest(f"{option[:80]!r} is not like option=value")
         given[key.strip()] = value.strip()
+    return given
+
+
+def _options(given: Mapping[str, object], what: str) -> Options:
     try:
-        return SimulatedModel(script, msgspec.convert(given, Options, strict=False))
+        return msgspec.convert(given, Options, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidModelRequest(f"simulated model {name[:200]!r}: {error}") from None
+        raise InvalidModelRequest(f"{what}: {error}") from None

@@ -6,10 +6,15 @@ The server plays the actions on a socket, the in-process provider on a decoder; 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
 
 from turnstream.errors import ProviderError
 from turnstream.simulator.actions import Action, Refuse, Send
-from turnstream.simulator.faults import DEFAULT_AFTER, MALFORMED, final_action, instead_of_answer, spoiled
+from turnstream.simulator.faults import DEFAULT_AFTER, final_action, inserted, instead_of_answer, spoiled
+from turnstream.simulator.options import Options, parse_replay_options
+from turnstream.simulator.replay import Replay
 from turnstream.simulator.script import Script, script_for
 from turnstream.wires.base import ModelRequest, Wire
 
@@ -23,24 +28,64 @@ _stories: dict[tuple[str | int, ...], tuple[bytes, ...]] = {}
 """Encoded stories: load tests ask for the same one again and again."""
 
 
-def play(request: ModelRequest, wire: Wire) -> Iterator[Action]:
-    """The actions that answer `request`. After the last of them the body ends; Cut, Reset, Stall and Hang are last."""
+class Prepared(NamedTuple):
+    """An answer before it is played: its options, seconds per event, and its body event by event."""
+
+    options: Options
+    pace: float
+    frames: Iterable[bytes]
+
+
+def play(
+    request: ModelRequest, wire: Wire, *, header: str = "", replay: Replay | None = None
+) -> Iterator[Action]:
+    """The actions that answer `request`. After the last of them the body ends; Cut, Reset, Stall and Hang are last.
+
+    `header` holds the options of the request's `X-Simulate`, which win over those of the model's name. A `replay` is
+    answered in place of a script; it is of this wire.
+    """
     try:
-        script = script_for(request)
+        options, pace, frames = prepare(request, wire, header=header, replay=replay)
     except ProviderError as error:
         status, body = wire.encode_error(error)
         yield Refuse(status, {}, body)
         return
-    options = script.options
     instead = instead_of_answer(options, wire)
     if instead is not None:
         yield instead
         return
-    writes = _paced(_frames(script, wire), script)
-    yield from _recut(writes, options.chunk) if options.chunk else writes
+    writes = _paced(frames, options, pace)
+    yield from recut(writes, options.chunk) if options.chunk else writes
     final = final_action(options, wire)
     if final is not None:
         yield final
+
+
+def prepare(
+    request: ModelRequest,
+    wire: Wire,
+    *,
+    header: str = "",
+    replay: Replay | None = None,
+    unspoiled: bool = False,
+) -> Prepared:
+    """What `play` plays. `unspoiled`: without the faults of a stream, whatever the options say of them.
+
+    Raises ModelNotFound or InvalidModelRequest.
+    """
+    if replay is not None:
+        options = parse_replay_options(request.model, header, replay.options)
+        return Prepared(
+            options, options.pace or 0.0, replay.frames(_faultless(options) if unspoiled else options)
+        )
+    script = script_for(request, header)
+    shown = script._replace(options=_faultless(script.options)) if unspoiled else script
+    return Prepared(script.options, script.pace, _frames(shown, wire))
+
+
+def _faultless(options: Options) -> Options:
+    """`max-tokens` is how the model ends, and no fault of the stream."""
+    return options if options.fault == "max-tokens" else msgspec.structs.replace(options, fault=None)
 
 
 def _frames(script: Script, wire: Wire) -> Iterable[bytes]:
@@ -60,21 +105,19 @@ def _frames(script: Script, wire: Wire) -> Iterable[bytes]:
 def _encode(script: Script, wire: Wire) -> Iterator[bytes]:
     options = script.options
     encoder = wire.encoder(model=script.model, message_id=script.message_id)
-    malformed_at = None
-    if options.fault == "malformed":
-        malformed_at = DEFAULT_AFTER if options.after is None else options.after
+    foreign = inserted(options, wire)
+    after = DEFAULT_AFTER if options.after is None else options.after
     for number, event in enumerate(spoiled(script.events, options)):
-        if number == malformed_at:
-            yield MALFORMED
+        if number == after and foreign is not None:
+            yield from foreign
         yield encoder.feed((event,))
     if options.fault not in _ENDLESS_FAULTS:
         yield encoder.close()
 
 
-def _paced(frames: Iterable[bytes], script: Script) -> Iterator[Send]:
+def _paced(frames: Iterable[bytes], options: Options, pace: float) -> Iterator[Send]:
     """Batch frames into writes. What an encoder holds back takes its time all the same."""
-    options = script.options
-    delay = options.first + (options.seconds if options.fault == "slow-first" else 0.0)
+    delay = first_delay(options)
     pending: list[bytes] = []
     size = 0
     for frame in frames:
@@ -86,12 +129,17 @@ def _paced(frames: Iterable[bytes], script: Script) -> Iterator[Send]:
                 pending.clear()
                 delay = 0.0
                 size = 0
-        delay += script.pace
+        delay += pace
     if pending:
         yield Send(delay, b"".join(pending))
 
 
-def _recut(writes: Iterable[Send], size: int) -> Iterator[Send]:
+def first_delay(options: Options) -> float:
+    """Seconds before the first byte."""
+    return options.first + (options.seconds if options.fault == "slow-first" else 0.0)
+
+
+def recut(writes: Iterable[Send], size: int) -> Iterator[Send]:
     """Cut the body every `size` bytes, whatever is there."""
     delay = 0.0
     rest = bytearray()

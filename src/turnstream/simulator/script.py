@@ -48,9 +48,12 @@ class Script(NamedTuple):
     identity: tuple[str | int, ...] | None
 
 
-def script_for(request: ModelRequest) -> Script:
-    """The answer to `request`, chosen by its model's name. Raises ModelNotFound or InvalidModelRequest."""
-    name, options = parse_model_name(request.model)
+def script_for(request: ModelRequest, header: str = "") -> Script:
+    """The answer to `request`, chosen by its model's name and the `header` `X-Simulate`.
+
+    Raises ModelNotFound or InvalidModelRequest.
+    """
+    name, options = parse_model_name(request.model, header)
     tell, pace = _SCRIPTS[name]
     said = last_user_text(request)
     message_id = f"msg_sim_{crc32(msgspec.json.encode((request.model, said))):08x}"
@@ -61,7 +64,7 @@ def script_for(request: ModelRequest) -> Script:
         options,
         pace if options.pace is None else options.pace,
         _message(MessageStart(message_id, request.model), input_tokens, tell(request, options)),
-        (request.model, message_id, input_tokens) if name == "story" else None,
+        (request.model, header, message_id, input_tokens) if name == "story" else None,
     )
 
 

@@ -1,51 +1,79 @@
-"""The simulated provider as a server: a look-alike of both APIs, for tests, load and the official SDKs.
+"""The simulated provider as a server: a look-alike of each API, for tests, load and the official SDKs.
 
-`POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `GET /v1/models`
-both; each is also there without `/v1`. Models are named as `simulator.options` says. It asks for no key.
+`POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /api/chat` the
+wire `ollama`; `GET /v1/models` and `GET /api/tags` list the models. The first two are also there without `/v1`. Models
+are named as `simulator.options` says. It asks for no key. `GET /_simulator/requests` tells what was asked
+(`?limit=` so many, newest last), `DELETE` there forgets it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from types import TracebackType
-from typing import assert_never
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRequest, RequestError
-from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
-from turnstream.simulator.options import SCRIPT_NAMES
+from turnstream.simulator.actions import Action, Hang, Refuse, Reset
+from turnstream.simulator.options import HEADER, REPLAY, SCRIPT_NAMES
+from turnstream.simulator.performing import perform, reset
 from turnstream.simulator.playback import play
+from turnstream.simulator.replay import Replay
+from turnstream.simulator.request_log import REQUESTS_KEPT, LoggedRequest, RequestLog
+from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
-from turnstream.wires.base import Wire
+from turnstream.wires.base import ModelRequest, Wire
 
 Reporter = Callable[[str], None]
 
 REQUEST_LIMIT = 32 * 1024 * 1024
 """Bytes that a request's body may have."""
-_PATHS = {"anthropic": "/messages", "openai-chat": "/chat/completions"}
-_WRITES_PER_TURN = 16
-"""Unpaced writes after which other requests get their turn."""
-_NO_LINGER = struct.pack("ii", 1, 0)
+_PATHS = {
+    "anthropic": ("/v1/messages", "/messages"),
+    "openai-chat": ("/v1/chat/completions", "/chat/completions"),
+    "ollama": ("/api/chat",),
+}
+_ERROR_KEPT = 2000
+_LOG_PATH = "/_simulator/requests"
+_STREAMS_UNASKED = frozenset({"ollama"})
+"""Wires that stream unless the request says `"stream": false`."""
+
+
+class Answers(NamedTuple):
+    """What a server answers with: a recorded body in place of the scripts, and where it notes the requests."""
+
+    replay: Replay | None = None
+    log: RequestLog | None = None
 
 
 class SimulatorServer:
     """The server, as an async context manager: it listens inside it, at `url`.
 
-    `port` 0 takes a free port. `report` is called with a line about each request. Raises ConfigurationError where
-    the address cannot be listened on.
+    `port` 0 takes a free port. `report` is called with a line about each request. `log` holds the requests. Raises
+    ConfigurationError where the address cannot be listened on.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, report: Reporter | None = None) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        report: Reporter | None = None,
+        answers: Answers | None = None,
+    ) -> None:
         self.host = host
         self.port = port
+        answers = answers or Answers()
+        self.log = answers.log or RequestLog()
         self._runner = web.AppRunner(
-            application(report), handler_cancellation=True, access_log=None, shutdown_timeout=0.5
+            application(report, Answers(answers.replay, self.log)),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=0.5,
         )
 
     @property
@@ -79,17 +107,45 @@ async def serve(port: int, host: str = "127.0.0.1", report: Reporter | None = No
         await asyncio.get_running_loop().create_future()
 
 
-def application(report: Reporter | None = None) -> web.Application:
+def application(report: Reporter | None = None, answers: Answers | None = None) -> web.Application:
     """The server's routes as an aiohttp application; run it with `handler_cancellation`."""
+    replay, given = answers or Answers()
+    log = RequestLog() if given is None else given
     app = web.Application(client_max_size=REQUEST_LIMIT)
-    for prefix in ("/v1", ""):
-        for wire_name, path in _PATHS.items():
-            app.router.add_post(prefix + path, _Route(WIRES[wire_name], report).answer)
-        app.router.add_get(prefix + "/models", _models)
+    for wire_name, paths in _PATHS.items():
+        route = _Route(WIRES[wire_name], replay, log, report)
+        for path in paths:
+            app.router.add_post(path, route.answer)
+    names = SCRIPT_NAMES if replay is None else (REPLAY,)
+    for path in ("/v1/models", "/models"):
+        app.router.add_get(path, partial(_models, names))
+    app.router.add_get("/api/tags", partial(_tags, names))
+    app.router.add_get(_LOG_PATH, partial(_requests, log))
+    app.router.add_delete(_LOG_PATH, partial(_forget, log))
     return app
 
 
-async def _models(_request: web.Request) -> web.Response:
+async def _requests(log: RequestLog, request: web.Request) -> web.Response:
+    try:
+        limit = int(request.query.get("limit", REQUESTS_KEPT))
+    except ValueError:
+        limit = REQUESTS_KEPT
+    body = msgspec.json.encode({"requests": log.newest(max(0, limit))})
+    return web.Response(body=body, content_type="application/json")
+
+
+async def _forget(log: RequestLog, _request: web.Request) -> web.Response:
+    log.clear()
+    return web.Response(status=204)
+
+
+async def _tags(names: Sequence[str], _request: web.Request) -> web.Response:
+    """The list that Ollama's client reads."""
+    models = [{"name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z"} for name in names]
+    return web.json_response({"models": models})
+
+
+async def _models(names: Sequence[str], _request: web.Request) -> web.Response:
     """One list that both SDKs read."""
     models = [
         {
@@ -101,15 +157,15 @@ async def _models(_request: web.Request) -> web.Response:
             "display_name": f"Simulated: {name}",
             "created_at": "1970-01-01T00:00:00Z",
         }
-        for name in SCRIPT_NAMES
+        for name in names
     ]
     return web.json_response(
         {
             "object": "list",
             "data": models,
             "has_more": False,
-            "first_id": SCRIPT_NAMES[0],
-            "last_id": SCRIPT_NAMES[-1],
+            "first_id": names[0],
+            "last_id": names[-1],
         }
     )
 
@@ -121,48 +177,83 @@ class _Asked(msgspec.Struct):
 class _Route:
     """How the server answers on one wire."""
 
-    def __init__(self, wire: Wire, report: Reporter | None) -> None:
+    def __init__(self, wire: Wire, replay: Replay | None, log: RequestLog, report: Reporter | None) -> None:
         self._wire = wire
+        self._replay = replay
+        self._log = log
         self._report = report
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        noted = self._log.begin(request.method, request.path, request.headers, body)
+        noted.answered.wire = self._wire.name
+        noted.answered.simulate = request.headers.get(HEADER)
         try:
-            asked = self._wire.decode_request(request.path, body)
-            if not msgspec.json.decode(body, type=_Asked).stream:
-                raise InvalidRequest('the simulator answers as a stream only: ask with "stream": true')
+            return await self._answer(request, body, noted)
+        except asyncio.CancelledError:
+            noted.answered.ended = "client went away"
+            raise
+        finally:
+            self._log.end(noted)
+
+    async def _answer(self, request: web.Request, body: bytes, noted: LoggedRequest) -> web.StreamResponse:
+        try:
+            asked, streamed = self._understood(request.path, body)
         except RequestError as error:
             self._tell(f"POST {request.path} 400: {error.message}")
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
-            return _error(status, words)
+            return _error(noted, status, words)
         said = f"POST {request.path} model={asked.model} messages={len(asked.messages)} bytes={len(body)}"
-        actions = play(asked, self._wire)
+        player = play if streamed else play_whole
+        actions = player(asked, self._wire, header=request.headers.get(HEADER, ""), replay=self._replay)
         first = next(actions, None)
+        noted.answered.stream = streamed
         if isinstance(first, Refuse):
             self._tell(f"{said} {first.status}")
-            return _error(first.status, first.body, first.headers)
+            return _error(noted, first.status, first.body, first.headers)
         self._tell(said)
         try:
-            return await self._stream(request, first, actions)
+            return await self._perform(request, first, actions, noted)
         except asyncio.CancelledError:
             self._tell(f"{said}: the client went away")
             raise
 
-    async def _stream(
-        self, request: web.Request, first: Action | None, actions: Iterator[Action]
+    def _understood(self, path: str, body: bytes) -> tuple[ModelRequest, bool]:
+        """The request, and whether it wants a stream. Raises RequestError."""
+        asked = self._wire.decode_request(path, body)
+        if self._replay is not None and self._replay.wire is not self._wire:
+            raise InvalidRequest(
+                f"the recording is of the wire {self._replay.wire.name}, not {self._wire.name}"
+            )
+        try:
+            stream = msgspec.json.decode(body, type=_Asked).stream
+        except msgspec.DecodeError as error:
+            raise InvalidRequest(f"stream: {error}") from error
+        return asked, self._wire.name in _STREAMS_UNASKED if stream is None else stream
+
+    async def _perform(
+        self, request: web.Request, first: Action | None, actions: Iterator[Action], noted: LoggedRequest
     ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": self._wire.content_type, "Cache-Control": "no-cache"}
-        )
+        answered = noted.answered
+        media_type = self._wire.content_type if answered.stream else "application/json"
+        response = web.StreamResponse(headers={"Content-Type": media_type, "Cache-Control": "no-cache"})
         if isinstance(first, Hang):
             await asyncio.get_running_loop().create_future()
         if isinstance(first, Reset):
-            _reset(request)
+            reset(request)
+            answered.ended = "broken off"
             return response
+        answered.status = 200
         await response.prepare(request)
+
+        def sent(size: int) -> None:
+            answered.bytes += size
+
         try:
-            await _perform(chain(() if first is None else (first,), actions), request, response)
+            whole = await perform(chain(() if first is None else (first,), actions), request, response, sent)
+            answered.ended = "complete" if whole else "broken off"
         except ConnectionError:
+            answered.ended = "client went away"
             self._tell(f"POST {request.path}: the client went away")
         return response
 
@@ -171,55 +262,12 @@ class _Route:
             self._report(line)
 
 
-async def _perform(actions: Iterator[Action], request: web.Request, response: web.StreamResponse) -> None:
-    """Play the actions on the socket. Delays count from the start, so a paced answer keeps its rate."""
-    loop = asyncio.get_running_loop()
-    due = loop.time()
-    for number, action in enumerate(actions):
-        match action:
-            case Send(delay, data):
-                due += delay
-                if delay and (wait := due - loop.time()) > 0:
-                    await asyncio.sleep(wait)
-                elif number % _WRITES_PER_TURN == 0:
-                    await asyncio.sleep(0)
-                await response.write(data)
-            case Stall(ping, every):
-                await _stall(response, ping, every)
-            case Cut():
-                _cut(request)
-            case Reset():
-                _reset(request)
-            case Refuse() | Hang():
-                raise AssertionError("comes first, or not at all")
-            case _:
-                assert_never(action)
-
-
-async def _stall(response: web.StreamResponse, ping: bytes, every: float) -> None:
-    while every:
-        await asyncio.sleep(every)
-        await response.write(ping)
-    await asyncio.get_running_loop().create_future()
-
-
-def _cut(request: web.Request) -> None:
-    """Close the connection; what was written still arrives, but the body has no end."""
-    if request.transport is not None:
-        request.transport.close()
-
-
-def _reset(request: web.Request) -> None:
-    """Reset the connection: without lingering, the kernel says RST in place of FIN."""
-    transport = request.transport
-    if transport is None:
-        return
-    connection: socket.socket = transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    transport.abort()
-
-
-def _error(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
+def _error(
+    noted: LoggedRequest, status: int, body: bytes, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    answered = noted.answered
+    answered.status, answered.bytes, answered.ended = status, len(body), "complete"
+    answered.error = body[:_ERROR_KEPT].decode("utf-8", "replace")
     return web.Response(
         status=status, body=body, headers={**(headers or {}), "Content-Type": "application/json"}
     )

@@ -36,6 +36,10 @@ _SAID = b'"message":{"role":"assistant","content":'
 _THOUGHT = b'"message":{"role":"assistant","content":"","thinking":'
 _GOES_ON = b'},"done":false}\n'
 
+_LINE_ENDS = tuple(
+    (character.encode(), b"\\u%04x" % ord(character)) for character in ("\u0085", "\u2028", "\u2029")
+)
+
 _encode_string = msgspec.json.Encoder().encode
 
 
@@ -67,7 +71,7 @@ class OllamaEncoder:
                     lines.append(self._line(_THOUGHT, _string(event.text)))
                 case _:
                     self._encode_rare(event, lines)
-        return b"".join(lines)
+        return _on_one_line(b"".join(lines))
 
     def close(self) -> bytes:
         """The final line of a message that was stopped; nothing after an error, or where the end is missing."""
@@ -162,6 +166,14 @@ class _OpenCall:
         if not is_object(value):
             return encode_json(text)
         return encode_json(value) if "\n" in text or "\r" in text or text != text.strip() else data
+
+
+def _on_one_line(data: bytes) -> bytes:
+    """Lines of JSON without what some line readers, such as the official client's, take for a line's end."""
+    if not data.isascii():
+        for character, escaped in _LINE_ENDS:
+            data = data.replace(character, escaped)
+    return data
 
 
 def _string(text: str) -> bytes:

@@ -20,8 +20,16 @@ from turnstream.wires.base import Wire
 def decode_recording(wire: Wire, data: bytes, *, file_name: str) -> dict[str, Any]:
     """What `data`, the content of the file `file_name`, holds; see `decode_pieces`.
 
-    `.gz` is unpacked first. In a `.jsonl` each line is the JSON of one event, whose framing is put back.
     Raises InvalidRequest for a broken archive; errors of the stream are part of the answer.
+    """
+    return decode_pieces(wire, (recorded_body(wire, data, file_name=file_name),))
+
+
+def recorded_body(wire: Wire, data: bytes, *, file_name: str) -> bytes:
+    """The body that `data`, the content of the file `file_name`, stands for.
+
+    `.gz` is unpacked first. In a `.jsonl` each line is the JSON of one event, whose framing is put back.
+    Raises InvalidRequest for a broken archive.
     """
     name = file_name.lower()
     if name.endswith(".gz"):
@@ -31,8 +39,8 @@ def decode_recording(wire: Wire, data: bytes, *, file_name: str) -> dict[str, An
         except (OSError, EOFError, zlib.error) as error:
             raise InvalidRequest(f"{file_name} is not a whole gzip file: {error}") from error
     if name.endswith(".jsonl"):
-        return decode_pieces(wire, (frame_line(wire, line) for line in data.split(b"\n") if line.strip()))
-    return decode_pieces(wire, (data,))
+        return b"".join(frame_line(wire, line) for line in data.split(b"\n") if line.strip())
+    return data
 
 
 def frame_line(wire: Wire, line: bytes) -> bytes:

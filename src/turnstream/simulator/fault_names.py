@@ -1,0 +1,34 @@
+"""The faults by name, and what each of them does; nothing else, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+FaultName: TypeAlias = Literal[
+    "error-before",
+    "error",
+    "cut",
+    "reset",
+    "silence",
+    "hang",
+    "slow-first",
+    "malformed",
+    "huge-event",
+    "no-end",
+    "max-tokens",
+]
+
+FAULTS: dict[FaultName, str] = {
+    "error-before": "an HTTP error in place of the answer: status=429, retry-after=SECONDS",
+    "error": "the provider's own error in its stream, after=EVENTS: code=overloaded_error",
+    "cut": "the connection is closed after=EVENTS",
+    "reset": "the connection is reset: before any header, or after=EVENTS",
+    "silence": "nothing more after=EVENTS; ping=SECONDS between pings, which are no output",
+    "hang": "the request is taken and never answered, not even with headers",
+    "slow-first": "seconds=SECONDS before the first event",
+    "malformed": "one event that is none of the wire, after=EVENTS; then the answer goes on",
+    "huge-event": "one event of size=BYTES without any content, after=EVENTS; then the answer goes on",
+    "no-end": "the body ends cleanly, without the end marker",
+    "max-tokens": "the model stops after=EVENTS, in the middle of what it was saying: stop reason max_tokens",
+}
+"""Each fault and its options."""

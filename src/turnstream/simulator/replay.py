@@ -1,0 +1,114 @@
+"""A recorded answer as the simulator's own: its bytes event by event, paced and cut as asked for, with faults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+
+from turnstream.core.stream_events import MessageStart
+from turnstream.errors import ConfigurationError, StreamBroken
+from turnstream.simulator.faults import DEFAULT_AFTER, inserted, reported_error
+from turnstream.simulator.options import REPLAY, Options
+from turnstream.wires import WIRES
+from turnstream.wires.base import Wire
+from turnstream.wires.recording import decode_recording, recorded_body
+
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2,}")
+_LINE_END = re.compile(rb"\n")
+
+
+class Replay:
+    """One recorded body, of one wire. `options`: what holds where a request asks for nothing else."""
+
+    def __init__(self, wire: Wire, body: bytes, options: Options | None = None) -> None:
+        self.wire = wire
+        self.body = body
+        self.options = options or Options()
+        self._frames = split_events(wire, body)
+
+    def __len__(self) -> int:
+        """Events of the body, as the wire frames them."""
+        return len(self._frames)
+
+    def frames(self, options: Options) -> Iterator[bytes]:
+        """The body event by event, up to where the fault in `options` ends it; without a fault exactly the recorded
+        bytes. `after` counts the wire's own events."""
+        after = DEFAULT_AFTER if options.after is None else options.after
+        match options.fault:
+            case "cut" | "reset" | "silence":
+                return islice(iter(self._frames), after)
+            case "error":
+                return chain(islice(self._frames, after), (self._error_frame(options),))
+            case "no-end":
+                return islice(iter(self._frames), self._events_before_the_end())
+            case _:
+                foreign = inserted(options, self.wire) or ()
+                return chain(islice(self._frames, after), foreign, islice(self._frames, after, None))
+
+    def _error_frame(self, options: Options) -> bytes:
+        """The error alone: the message has begun already."""
+        encoder = self.wire.encoder(model=REPLAY, message_id=REPLAY)
+        begun = encoder.feed((MessageStart(REPLAY, REPLAY), reported_error(options)))
+        return split_events(self.wire, begun)[-1]
+
+    def _events_before_the_end(self) -> int:
+        """How many events make the longest body that is not whole: whole bodies stay whole, so halving finds it."""
+        low, high = 0, len(self._frames)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (low, middle - 1) if _is_whole(self.wire, self._frames[:middle]) else (middle, high)
+        return low
+
+
+def split_events(wire: Wire, body: bytes) -> tuple[bytes, ...]:
+    """Cut a body after each event, whatever its line ends are; joined again, the pieces are the body."""
+    end = _LINE_END if wire.content_type == "application/x-ndjson" else _EVENT_END
+    pieces: list[bytes] = []
+    start = 0
+    for match in end.finditer(body):
+        pieces.append(body[start : match.end()])
+        start = match.end()
+    if start < len(body):
+        pieces.append(body[start:])
+    return tuple(pieces)
+
+
+def load_replay(file_name: str, data: bytes, wire: Wire | None, options: Options) -> Replay:
+    """The recording `data`, content of the file `file_name`: a body, `.jsonl` with one event's JSON per line, or
+    `.gz` of either, as `turnstream decode` reads them. Without a `wire` the one that makes most of it is taken.
+
+    Raises InvalidRequest for a broken archive, ConfigurationError where no wire knows the body.
+    """
+    wire = wire or guess_wire(file_name, data)
+    data = recorded_body(wire, data, file_name=file_name)
+    if not data:
+        raise ConfigurationError(f"{file_name} is empty: there is nothing to replay")
+    return Replay(wire, data, options)
+
+
+def guess_wire(file_name: str, data: bytes) -> Wire:
+    """The wire that makes most of a recording. Raises InvalidRequest, or ConfigurationError where none knows it."""
+    best: tuple[tuple[bool, int, int], Wire] | None = None
+    for wire in WIRES.values():
+        told = decode_recording(wire, data, file_name=file_name)
+        known = sum(1 for name in ("id", "model", "raw_stop_reason") if told[name])
+        rank = (told["complete"], len(told["blocks"]), known)
+        if any(rank) and (best is None or rank > best[0]):
+            best = rank, wire
+    if best is None:
+        raise ConfigurationError(
+            f"{file_name} fits none of the wires {', '.join(WIRES)}: say which with --wire"
+        )
+    return best[1]
+
+
+def _is_whole(wire: Wire, frames: Sequence[bytes]) -> bool:
+    decoder = wire.decoder()
+    try:
+        for frame in frames:
+            decoder.feed(frame)
+        decoder.close()
+    except StreamBroken:
+        return False
+    return True

@@ -1,0 +1,127 @@
+"""What the simulator was asked and what it answered, for a user's tests to assert; bounded, and without secrets."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TextIO, TypeAlias
+
+import msgspec
+
+from turnstream.errors import ConfigurationError
+
+REQUESTS_KEPT = 200
+BODY_LIMIT = 64 * 1024
+"""Bytes of a request's body that are kept."""
+HEADER_LIMIT = 1000
+"""Characters of a header's value that are kept."""
+MASK = "***"
+_SECRET_WORDS = ("authorization", "key", "token", "secret", "cookie", "password", "credential", "signature")
+
+Ending: TypeAlias = Literal["complete", "broken off", "client went away"]
+
+
+class Answered(msgspec.Struct, omit_defaults=True):
+    """What a request got. `ended` is None while it is being answered; `bytes` counts those of the body."""
+
+    status: int | None = None
+    wire: str | None = None
+    stream: bool = False
+    simulate: str | None = None
+    error: str | None = None
+    bytes: int = 0
+    ended: Ending | None = None
+
+
+class LoggedRequest(msgspec.Struct):
+    """A request. `body` is its JSON, or the text of what is none or was cut off at `BODY_LIMIT` bytes."""
+
+    number: int
+    time: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: msgspec.Raw
+    body_bytes: int
+    body_truncated: bool
+    answered: Answered
+
+
+class RequestLog:
+    """The newest requests in memory, oldest first; with a `path` each is also a line of that file once it is answered.
+
+    Use it as a context manager. Raises ConfigurationError where the file cannot be written.
+    """
+
+    def __init__(self, path: Path | None = None, kept: int = REQUESTS_KEPT) -> None:
+        self._requests: deque[LoggedRequest] = deque(maxlen=kept)
+        self._count = 0
+        self._file: TextIO | None = None
+        if path is not None:
+            try:
+                self._file = path.open("a", encoding="utf-8")
+            except OSError as error:
+                raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+    def __enter__(self) -> RequestLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def begin(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> LoggedRequest:
+        """Note a request that has come; its `answered` is filled in later."""
+        self._count += 1
+        request = LoggedRequest(
+            self._count,
+            datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            method,
+            path[:HEADER_LIMIT],
+            masked(headers),
+            _kept_body(body),
+            len(body),
+            len(body) > BODY_LIMIT,
+            Answered(),
+        )
+        self._requests.append(request)
+        return request
+
+    def end(self, request: LoggedRequest) -> None:
+        """Write an answered request to the file, if there is one."""
+        if self._file is not None:
+            self._file.write(msgspec.json.encode(request).decode() + "\n")
+            self._file.flush()
+
+    def newest(self, count: int = REQUESTS_KEPT) -> Sequence[LoggedRequest]:
+        """The last `count` requests, newest last."""
+        return list(self._requests)[-count:] if count else []
+
+    def clear(self) -> None:
+        """Forget what is in memory; numbers and the file go on."""
+        self._requests.clear()
+
+
+def masked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Header names in lower case; the values of those that carry secrets are replaced."""
+    return {
+        name.lower(): MASK if any(word in name.lower() for word in _SECRET_WORDS) else value[:HEADER_LIMIT]
+        for name, value in headers.items()
+    }
+
+
+def _kept_body(body: bytes) -> msgspec.Raw:
+    if len(body) <= BODY_LIMIT:
+        try:
+            text = body.decode()
+            value: Any = msgspec.json.decode(text)
+            return msgspec.Raw(msgspec.json.encode(value))
+        except (ValueError, RecursionError):
+            pass
+    return msgspec.Raw(msgspec.json.encode(body[:BODY_LIMIT].decode("utf-8", "replace")))

@@ -1,0 +1,42 @@
+"""Requests to the simulator as a plain HTTP client makes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import aiohttp
+
+from turnstream.wires.base import ModelRequest, Wire
+
+PATHS = {"anthropic": "/v1/messages", "openai-chat": "/v1/chat/completions", "ollama": "/api/chat"}
+
+
+class Got(NamedTuple):
+    """An answer. `broken` tells that the connection ended before it did."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    broken: bool
+
+
+async def post(
+    url: str, wire: Wire, request: ModelRequest, simulate: str = "", *, stream: bool = True
+) -> Got:
+    """POST a request; `simulate` goes into the header `X-Simulate`."""
+    body: dict[str, Any] = json.loads(wire.encode_request(request).body)
+    body["stream"] = stream
+    headers = {"X-Simulate": simulate} if simulate else {}
+    data = bytearray()
+    broken = False
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
+        session.post(url + PATHS[wire.name], json=body, headers=headers) as answer,
+    ):
+        try:
+            async for piece in answer.content.iter_any():
+                data += piece
+        except aiohttp.ClientError:
+            broken = True
+        return Got(answer.status, dict(answer.headers), bytes(data), broken)
