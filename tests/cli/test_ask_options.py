@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.programs import Program, run
+from tests.cli.programs import Program, listening, run
 from turnstream.cli.conversation import MAX_PLACES, Place, recall, remember, state_folder
 from turnstream.simulator.texts import UNUSUAL
 
@@ -34,6 +34,19 @@ async def test_continue_goes_on_in_the_chat_asked_in_last(tmp_path: Path) -> Non
     assert [block["text_content"] for block in gone_on["blocks"]] == ["two"]
     other = await run("ask", "three", *ECHO, "--json", "--no-stream", cwd=tmp_path)
     assert json.loads(other.output)["chat_id"] != begun["chat_id"]
+
+
+async def test_continue_goes_on_at_a_server_too(tmp_path: Path) -> None:
+    async with Program("serve", "--port", "0", cwd=tmp_path) as server:
+        url = await listening(server)
+        at = ("--url", url, "--json", "--no-stream")
+        begun = json.loads((await run("ask", "one", *ECHO, *at, cwd=tmp_path)).output)
+        gone_on = json.loads((await run("ask", "-c", "two", *at, cwd=tmp_path)).output)
+        assert gone_on["chat_id"] == begun["chat_id"]
+        nowhere = await run("ask", "-c", "two", *ECHO, cwd=tmp_path)
+        assert "nothing was asked yet" in nowhere.errors, (
+            "a server's conversations are not those of this machine"
+        )
 
 
 async def test_continue_without_a_conversation_says_what_to_do(tmp_path: Path) -> None:

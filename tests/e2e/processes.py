@@ -25,6 +25,7 @@ import psutil
 from fastapi import FastAPI
 from starlette.requests import Request
 
+from tests.e2e.tools import ask_the_way, look_out
 from turnstream.config import EngineSettings, ServerSettings
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, StreamEvent, TextDelta
 from turnstream.engine import VERSION, Engine
@@ -73,6 +74,7 @@ async def serve(plan: ServerPlan, ready: Connection) -> None:
         settings=plan.engine,
         authenticate=by_header,
         server=ServerSettings(max_body_bytes=MAX_BODY),
+        tools=[look_out, ask_the_way],
     )
     async with engine:
         bound = bind("127.0.0.1", 0)

@@ -10,22 +10,33 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from tests.faults.tools import found, weight
 from tests.faults.watching import GONE, Api, Frame, Watcher, shown_text, stored_blocks, text_of
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import TextDelta
 from turnstream.simulator import texts
 from turnstream.simulator.script import story
 
+_AGENT_SAYS = (
+    texts.THOUGHT,
+    "Let me look that up.",
+    '{"subject":"example 2"}',
+    '{"subject":"example 3"}',
+    found("example 2"),
+    weight("example 3"),
+    texts.THOUGHT,
+    f"The tools say: {found('example 2')}; {weight('example 3')}",
+)
+PLAIN = ("thinking:pace=0.0018", "story:events=220,pace=0.002,seed=1")
+AGENTS = tuple(f"agent:pace=0.0006,seed={seed}" for seed in (1, 2, 3))
 MODELS: dict[str, tuple[str, ...]] = {
-    "thinking:pace=0.0018": (texts.THOUGHT, texts.UNUSUAL),
-    **{
-        f"story:events=220,pace=0.002,seed={seed}": (
-            "".join(event.text for event in story(220, seed) if isinstance(event, TextDelta)),
-        )
-        for seed in (1, 2)
-    },
+    PLAIN[0]: (texts.THOUGHT, texts.UNUSUAL),
+    PLAIN[1]: ("".join(event.text for event in story(220, 1) if isinstance(event, TextDelta)),),
+    "agent:pace=0.0015": _AGENT_SAYS,
+    **dict.fromkeys(AGENTS, _AGENT_SAYS),
 }
-"""What to ask for, and the texts of the blocks that come."""
+"""What to ask for, and the texts of the blocks that come: of the agents, with the arguments and results of two tools."""
+MIXED = (*PLAIN, "agent:pace=0.0015")
 
 
 WRITE_SECONDS = 0.2
@@ -35,10 +46,14 @@ half as long or more, twice what that took."""
 
 @dataclass
 class Conversation:
-    """A chat with its last turn."""
+    """A chat with its turns, as they were after they had ended."""
 
     chat_id: str
-    last_turn: str | None = None
+    path: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def last_turn(self) -> str | None:
+        return self.path[-1]["id"] if self.path else None
 
 
 @dataclass
@@ -114,6 +129,11 @@ class Account:
     """Turns with a whole block in the store, whose stop no client saw."""
     kept_unacknowledged: int = 0
     """Turns that exist though their POST was never answered."""
+    inside_tools: int = 0
+    """Calls of tools that had begun, and had not ended."""
+    calls_in_histories: int = 0
+    results_stored_unseen: int = 0
+    """Turns with a tool's result in the store, whose stop no client saw."""
 
 
 async def verify_after_crash(
@@ -135,7 +155,9 @@ async def verify_after_crash(
     allowed = journal_interval + max(WRITE_SECONDS, 2 * turn.post_seconds)
     account.open_at_death += any(watcher.open_text[0] >= 0 for watcher in turn.watchers)
     seen = {index for watcher in turn.watchers for index in watcher.stopped}
-    account.stored_unseen += any(not block.partial and block.sequence not in seen for block in stored)
+    unseen = [block.block_type for block in stored if not block.partial and block.sequence not in seen]
+    account.stored_unseen += bool(unseen)
+    account.results_stored_unseen += "tool_result" in unseen
     for watcher in turn.watchers:
         for index, block in watcher.stopped.items():
             assert stored[index] == block

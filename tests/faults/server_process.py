@@ -1,8 +1,8 @@
 """The server and the simulated provider as processes of their own, for tests that kill them.
 
 `run_server` joins the engine and uvicorn as `turnstream serve` does. A plan may name a kill point, a place between two
-steps of the store where the process kills itself with SIGKILL: so the crash is exactly there. The engine knows nothing
-of it; the points are in a store of this file's own. Processes are forked from one that has imported everything (see
+steps of the store or inside a tool where the process kills itself with SIGKILL: so the crash is exactly there. The engine
+knows nothing of it; the points are in a store of this file's own, and in the tools. Processes are forked from one that has imported everything (see
 `processes.py`), so a start costs what a start does, without the imports.
 """
 
@@ -12,15 +12,15 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import sqlite3
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Never
+from typing import Any, NamedTuple
 
 import psutil
 import sqlalchemy
@@ -29,7 +29,9 @@ from sqlalchemy import event
 
 import turnstream.engine
 import turnstream.store.writer
-from turnstream.config import EngineSettings, ProviderSettings, ServerSettings
+from tests.faults.killing import Death, InTool, KillPoint, die
+from tests.faults.tools import Tools
+from turnstream.config import EngineSettings, PriceSettings, ProviderSettings, ServerSettings
 from turnstream.engine import VERSION, Engine
 from turnstream.errors import TurnstreamError
 from turnstream.server.application import build_application
@@ -39,22 +41,14 @@ from turnstream.store.base import Operation
 from turnstream.store.sql import SqlStore
 from turnstream.telemetry import configure_logging
 
-Moment = Literal["before", "within", "after"]
-"""Of a write: not yet given to the writer; applied, but not committed; committed, and nobody has been told."""
-
-
-class KillPoint(NamedTuple):
-    """Where the process kills itself: at the write number `occurrence` (from 1) of a class of operations."""
-
-    operation: str
-    moment: Moment
-    occurrence: int = 1
+_PRICES = {"*/*": PriceSettings(input_per_million=Decimal(1), output_per_million=Decimal(2))}
+"""To import the list of everybody's prices would take a third of a second of each of these short lives."""
 
 
 @dataclass(frozen=True)
 class ServerPlan:
     """How a server is run. `page_limit`: the pages its database may have, changed while it runs through the file
-    named; the log goes to `log`."""
+    named; the log goes to `log`. `tool_notes`: the file of `tools.Tools`, which the server has where it is named."""
 
     database: Path
     log: Path
@@ -63,10 +57,11 @@ class ServerPlan:
     debug: bool = False
     log_level: str = "debug"
     environ: dict[str, str] = field(default_factory=dict)
-    kill: KillPoint | None = None
+    kill: Death | None = None
     store_timeout: float = 5.0
     page_limit: Path | None = None
     drain_seconds: float = 0.0
+    tool_notes: Path | None = None
 
 
 class Started(NamedTuple):
@@ -107,6 +102,8 @@ async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
         settings=plan.engine,
         providers=plan.providers,
         server=ServerSettings(debug=plan.debug),
+        tools=_tools(plan),
+        prices=_PRICES,
     )
     async with engine:
         bound = bind("127.0.0.1", 0)
@@ -145,8 +142,14 @@ def _write_to(log: Path) -> None:
     os.dup2(descriptor, sys.stderr.fileno())
 
 
+def _tools(plan: ServerPlan) -> list[Any]:
+    if plan.tool_notes is None:
+        return []
+    return Tools(plan.tool_notes, plan.kill if isinstance(plan.kill, InTool) else None).functions
+
+
 def _store(url: str, plan: ServerPlan) -> SqlStore:
-    if plan.kill is None:
+    if not isinstance(plan.kill, KillPoint):
         return SqlStore(url, write_timeout=plan.store_timeout)
     return _MortalStore(url, plan.kill)
 
@@ -170,7 +173,7 @@ class _MortalStore(SqlStore):
         return die()
 
     def _is_due(self, operation: Operation[Any]) -> bool:
-        if type(operation).__name__ != self._kill.operation:
+        if not self._kill.counts(operation):
             return False
         self._seen += 1
         return self._seen == self._kill.occurrence
@@ -183,12 +186,6 @@ class _MortalStore(SqlStore):
             if self._is_due(operation):
                 die()
         return answers
-
-
-def die() -> Never:
-    """End this process as `kill -9` does."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("SIGKILL returns to nobody")
 
 
 def _limit_pages(file: Path) -> None:

@@ -162,13 +162,15 @@ class Api:
 
 
 def text_of(frame: Frame) -> str:
-    """The text, or the tool call's arguments, that a frame brings."""
+    """The text, the tool call's arguments, or the tool's result, that a frame brings."""
     delta = frame.data.get("delta", {})
     brought = (
         frame.data.get("accumulated_text"),
         frame.data.get("input_partial"),
         delta.get("text"),
         delta.get("partial_json"),
+        (frame.data.get("content") or {}).get("content"),
+        (delta.get("content") or {}).get("content"),
     )
     return next((text for text in brought if text), "")
 
@@ -182,7 +184,9 @@ def stored_blocks(turn: dict[str, Any]) -> list[Block]:
 
 
 def shown_text(block: Block) -> str:
-    """What of a block grows: its text, or a tool call's arguments."""
+    """What of a block grows: its text, or a tool call's arguments; or a tool's result, which comes at once."""
     if block.block_type == "tool_use":
         return (block.content or {}).get("input_json", "")
+    if block.block_type == "tool_result":
+        return (block.content or {}).get("content", "")
     return block.text_content or ""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import aiohttp
 
-from turnstream.cli.watched import frame_decoder, native_event
+from turnstream.client.watched_turn import frame_decoder, native_event
 from turnstream.core.cursor import Cursor, parse_cursor
 from turnstream.core.sse import SseDecoder
 from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold

@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
-from turnstream.cli.watched import NativeEvent, Question, frame_decoder, native_event
+from turnstream.cli.watched import Question
+from turnstream.client.watched_turn import NativeEvent, frame_decoder, native_event
 from turnstream.config import Settings
 from turnstream.engine import Engine, LiveTurn
 from turnstream.tools.loading import configured_tools

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias
-
-import msgspec
+from typing import NamedTuple, Protocol, Self
 
 from turnstream.cli.conversation import Place
-from turnstream.core.sse import ServerSentEvent, SseDecoder
-
-NativeEvent: TypeAlias = tuple[str, dict[str, Any]]
-"""An event's name and data."""
-
-FRAME_LIMIT = 64 * 1024 * 1024
-"""Bytes of one native frame: a catch-up carries a whole block."""
+from turnstream.client.watched_turn import NativeEvent
 
 
 class Question(NamedTuple):
@@ -47,14 +39,3 @@ class Watched(Protocol):
     async def interrupt(self) -> None:
         """Stop the turn; its last events still come."""
         ...
-
-
-def frame_decoder() -> SseDecoder:
-    return SseDecoder(event_limit=FRAME_LIMIT)
-
-
-def native_event(frame: ServerSentEvent) -> NativeEvent:
-    """The event of one frame. Raises ValueError for a frame that is not of the native dialect."""
-    name, data, _ = frame
-    value = msgspec.json.decode(data, type=dict[str, Any])
-    return (name or b"message").decode(), value

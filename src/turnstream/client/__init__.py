@@ -1,0 +1,60 @@
+"""The client of a turnstream server: it resumes by itself until a turn has ended (requirement F6).
+
+    async with AsyncClient("http://127.0.0.1:8089") as client:
+        turn = await client.send("Why is the sky blue?")
+        async for event in turn:
+            ...
+        print(turn.status, turn.text, turn.usage)
+
+`Client` is the same without asyncio, and `Conversation` keeps what was said in a chat. It talks HTTP only.
+"""
+
+from __future__ import annotations
+
+from turnstream.client.answers import (
+    Chat,
+    ChatPage,
+    Failure,
+    Interrupted,
+    Model,
+    StoredBlock,
+    StoredTurn,
+    TurnList,
+)
+from turnstream.client.asynchronous import AsyncClient
+from turnstream.client.blocking import Client, Turn
+from turnstream.client.conversation import (
+    AssistantMessage,
+    AsyncConversation,
+    Conversation,
+    ConversationState,
+    UserMessage,
+)
+from turnstream.client.questions import SendOptions
+from turnstream.client.retrying import Retry
+from turnstream.client.turns import AsyncTurn
+from turnstream.client.watched_turn import NativeEvent, WatchedTurn
+
+__all__ = [
+    "AssistantMessage",
+    "AsyncClient",
+    "AsyncConversation",
+    "AsyncTurn",
+    "Chat",
+    "ChatPage",
+    "Client",
+    "Conversation",
+    "ConversationState",
+    "Failure",
+    "Interrupted",
+    "Model",
+    "NativeEvent",
+    "Retry",
+    "SendOptions",
+    "StoredBlock",
+    "StoredTurn",
+    "Turn",
+    "TurnList",
+    "UserMessage",
+    "WatchedTurn",
+]

@@ -1,0 +1,122 @@
+"""What the server answers, as typed values (requirements A1, A3, A4). Fields that this version does not know are
+passed over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from turnstream.core.blocks import Block
+from turnstream.core.lifecycle import TurnStatus
+from turnstream.core.usage import Usage
+
+
+class Chat(msgspec.Struct, frozen=True):
+    id: str
+    title: str | None
+    metadata: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+
+class ChatPage(msgspec.Struct, frozen=True):
+    """Chats, last changed first. `next`: to be given as `before` to read on; None at the end."""
+
+    chats: list[Chat]
+    next: str | None
+
+
+class StoredBlock(msgspec.Struct, frozen=True):
+    id: str
+    sequence: int
+    block_type: str
+    text_content: str | None
+    content: dict[str, Any] | None
+    created_at: str
+    partial: bool = False
+
+    @property
+    def block(self) -> Block:
+        """The block without its row."""
+        kind: Any = self.block_type
+        return Block(self.sequence, kind, self.text_content, self.content, self.partial)
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a turn ended as an error."""
+
+    code: str
+    message: str
+
+
+class StoredTurn(msgspec.Struct, frozen=True):
+    """A turn as it is stored. `cost`: US dollars, a decimal number; None where it is not known."""
+
+    id: str
+    chat_id: str
+    prev_turn_id: str | None
+    role: str
+    status: TurnStatus
+    model: str | None
+    created_at: str
+    completed_at: str | None = None
+    system: str | None = None
+    params: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    stop_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost: str | None = None
+    cost_estimated: bool = False
+    unpriced: bool = False
+    error: Failure | None = None
+    blocks: list[StoredBlock] = []
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.reasoning_tokens,
+        )
+
+    @property
+    def text(self) -> str:
+        """The texts of the text blocks, joined."""
+        return "".join(block.text_content or "" for block in self.blocks if block.block_type == "text")
+
+
+class TurnList(msgspec.Struct, frozen=True):
+    turns: list[StoredTurn]
+
+
+class StartedTurns(msgspec.Struct, frozen=True):
+    """The two turns that a question makes."""
+
+    assistant_turn: StoredTurn
+    user_turn: StoredTurn | None = None
+
+
+class Interrupted(msgspec.Struct, frozen=True):
+    """`status`: the turn's true one, `cancelled` or what it had already ended as."""
+
+    turn_id: str
+    status: TurnStatus
+    blocks_completed: int
+    partial_block: StoredBlock | None = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model that turns may name. `ready`: it can be called; else its key is missing."""
+
+    id: str
+    provider: str
+    wire: str
+    ready: bool
+    default: bool

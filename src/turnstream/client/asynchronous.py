@@ -1,0 +1,136 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from types import TracebackType
+from typing import Any, Self, Unpack
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+
+from turnstream.client.answers import Chat, ChatPage, Interrupted, Model, StartedTurns, StoredTurn, TurnList
+from turnstream.client.questions import Content, SendOptions, turn_request
+from turnstream.client.retrying import Retry
+from turnstream.client.transport import Connections, Request, Transport, api_root, path_part
+from turnstream.client.turns import AsyncTurn
+from turnstream.config import is_loopback
+
+
+class AsyncClient:
+    """Speaks to one turnstream server, and does not mind when it restarts or the network goes away for a while.
+
+    `base_url`: `http://host:port`, or where a host application has mounted the routes (`https://host/llm`).
+    `api_key` is sent as a bearer token, `headers` with every request. `session`: an aiohttp session of yours, which
+    stays open. Use it as an async context manager, or `close` it. Raises ConfigurationError.
+
+    All methods raise errors of `turnstream.errors`: what the server says (InvalidRequest, Unauthorized, NotFound,
+    Conflict, …), or ConnectionFailed and Unavailable once it has been away for longer than `retry.budget`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        session: aiohttp.ClientSession | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        given = dict(headers or {})
+        if api_key is not None:
+            given["Authorization"] = f"Bearer {api_key}"
+        retry = retry or Retry()
+        retry.check()
+        root = api_root(base_url)
+        connections = Connections(session, trust_env=not is_loopback(urlsplit(root).hostname or ""))
+        self._transport = Transport(root, given, retry, connections)
+        self.chats = AsyncChats(self._transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def root(self) -> str:
+        """Where the server's routes are."""
+        return self._transport.root
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.connections.close()
+
+    def with_retry(self, retry: Retry) -> AsyncClient:
+        """The same client with other waits; they share their connections, and are closed together."""
+        retry.check()
+        other = copy(self)
+        other._transport = self._transport._replace(retry=retry)  # noqa: SLF001  another client, but of this class
+        other.chats = AsyncChats(self._transport._replace(retry=retry))
+        return other
+
+    async def send(
+        self, content: Content, *, chat_id: str | None = None, **options: Unpack[SendOptions]
+    ) -> AsyncTurn:
+        """Ask a model; without `chat_id` in a new chat. The answer is being written when this returns.
+
+        A POST whose answer was lost is sent again with the same `Idempotency-Key`: no second turn is started.
+        """
+        if chat_id is None:
+            chat_id = (await self.chats.create()).id
+        started = await self._transport.ask(turn_request(chat_id, content, options), StartedTurns)
+        turn = self.watch(started.assistant_turn.id)
+        turn.chat_id = chat_id
+        return turn
+
+    def watch(self, turn_id: str, *, after: str | None = None) -> AsyncTurn:
+        """A turn to be iterated, from the beginning, or from after a cursor (an earlier `turn.last_id`)."""
+        return AsyncTurn(self._transport, path_part(turn_id), after=after)
+
+    async def read(self, turn_id: str) -> StoredTurn:
+        """A turn with its blocks, as it is now."""
+        return await self._transport.ask(Request("GET", f"/turns/{path_part(turn_id)}"), StoredTurn)
+
+    async def interrupt(self, turn_id: str) -> Interrupted:
+        """Stop a turn. Its true status is answered; stopping it again changes nothing."""
+        return await self.watch(turn_id).interrupt()
+
+    async def models(self) -> list[Model]:
+        """The models that turns may name."""
+        return await self._transport.ask(Request("GET", "/models"), list[Model])
+
+
+class AsyncChats:
+    """`client.chats`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def create(self, title: str | None = None, metadata: Mapping[str, Any] | None = None) -> Chat:
+        """Make a chat. Sent again only where it is sure that none was made."""
+        body = {"title": title, "metadata": dict(metadata or {})}
+        return await self._transport.ask(Request("POST", "/chats", body, repeatable=False), Chat)
+
+    async def list(self, *, limit: int = 50, before: str | None = None) -> ChatPage:
+        """A page of chats, last changed first. `before`: the `next` of the page before."""
+        query = urlencode({"limit": limit} | ({"before": before} if before is not None else {}))
+        return await self._transport.ask(Request("GET", f"/chats?{query}"), ChatPage)
+
+    async def read(self, chat_id: str) -> Chat:
+        return await self._transport.ask(Request("GET", f"/chats/{path_part(chat_id)}"), Chat)
+
+    async def rename(self, chat_id: str, title: str | None) -> Chat:
+        path = f"/chats/{path_part(chat_id)}"
+        return await self._transport.ask(Request("PATCH", path, {"title": title}), Chat)
+
+    async def delete(self, chat_id: str) -> None:
+        """Delete a chat and all its turns; those at work are stopped."""
+        await self._transport.ask(Request("DELETE", f"/chats/{path_part(chat_id)}"), bytes)
+
+    async def turns(self, chat_id: str) -> TurnList:
+        """A chat's turns, oldest first, without their blocks."""
+        return await self._transport.ask(Request("GET", f"/chats/{path_part(chat_id)}/turns"), TurnList)

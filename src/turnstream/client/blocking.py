@@ -1,0 +1,163 @@
+"""The client without asyncio: the same, with a loop in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from turnstream.client.answers import Chat, ChatPage, Interrupted, Model, StoredTurn, TurnList
+from turnstream.client.asynchronous import AsyncClient
+from turnstream.client.following import Following
+from turnstream.client.loop_thread import LoopThread
+from turnstream.client.questions import Content, SendOptions
+from turnstream.client.retrying import Retry
+from turnstream.client.transport import Request, Transport
+from turnstream.client.turns import AsyncTurn
+from turnstream.client.watched_turn import WatchedTurn, turn_events
+from turnstream.core.turn_events import TurnEvent
+
+
+class Client:
+    """`AsyncClient`, for code without asyncio. Use it as a context manager, or `close` it; it may be shared by
+    threads, as long as each turn is iterated by one."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        self._client = AsyncClient(base_url, api_key=api_key, headers=headers, retry=retry)
+        self._thread = LoopThread("turnstream client")
+        self.chats = Chats(self._client, self._thread)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def root(self) -> str:
+        """Where the server's routes are."""
+        return self._client.root
+
+    def close(self) -> None:
+        """Close all connections and end the thread; a call under way in another thread is cancelled."""
+        self._thread.close(self._client.close)
+
+    def send(self, content: Content, *, chat_id: str | None = None, **options: Unpack[SendOptions]) -> Turn:
+        """See `AsyncClient.send`."""
+        return self._turn(self._thread.run(lambda: self._client.send(content, chat_id=chat_id, **options)))
+
+    def watch(self, turn_id: str, *, after: str | None = None) -> Turn:
+        """See `AsyncClient.watch`."""
+        return self._turn(self._client.watch(turn_id, after=after))
+
+    def read(self, turn_id: str) -> StoredTurn:
+        """See `AsyncClient.read`."""
+        return self._thread.run(lambda: self._client.read(turn_id))
+
+    def interrupt(self, turn_id: str) -> Interrupted:
+        """See `AsyncClient.interrupt`."""
+        return self._thread.run(lambda: self._client.interrupt(turn_id))
+
+    def models(self) -> list[Model]:
+        """See `AsyncClient.models`."""
+        return self._thread.run(self._client.models)
+
+    def _turn(self, turn: AsyncTurn) -> Turn:
+        made = Turn(self._thread, turn.transport, turn.turn_id, after=turn.last_id)
+        made.chat_id = turn.chat_id
+        return made
+
+
+class Chats:
+    """`client.chats`: see `AsyncChats`."""
+
+    def __init__(self, client: AsyncClient, thread: LoopThread) -> None:
+        self._chats = client.chats
+        self._thread = thread
+
+    def create(self, title: str | None = None, metadata: Mapping[str, Any] | None = None) -> Chat:
+        return self._thread.run(lambda: self._chats.create(title, metadata))
+
+    def list(self, *, limit: int = 50, before: str | None = None) -> ChatPage:
+        return self._thread.run(lambda: self._chats.list(limit=limit, before=before))
+
+    def read(self, chat_id: str) -> Chat:
+        return self._thread.run(lambda: self._chats.read(chat_id))
+
+    def rename(self, chat_id: str, title: str | None) -> Chat:
+        return self._thread.run(lambda: self._chats.rename(chat_id, title))
+
+    def delete(self, chat_id: str) -> None:
+        self._thread.run(lambda: self._chats.delete(chat_id))
+
+    def turns(self, chat_id: str) -> TurnList:
+        return self._thread.run(lambda: self._chats.turns(chat_id))
+
+
+class Turn(WatchedTurn):
+    """`AsyncTurn`, for code without asyncio: `for event in turn`. It is folded in the thread that iterates."""
+
+    def __init__(
+        self, thread: LoopThread, transport: Transport, turn_id: str, *, after: str | None = None
+    ) -> None:
+        super().__init__(turn_id, after=after)
+        self._thread = thread
+        self._transport = transport
+        self._following = Following(transport, self)
+        self._watching = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def losses(self) -> int:
+        """Connections that were lost so far, or could not be made."""
+        return self._following.losses
+
+    def close(self) -> None:
+        """Let go of the connection. The turn goes on."""
+        if not self._thread.closed:
+            self._thread.run(self._let_go)
+
+    def __iter__(self) -> Generator[TurnEvent, None, None]:
+        if self._watching:
+            raise RuntimeError(
+                "this turn is being iterated already: client.watch(turn_id) makes another watcher"
+            )
+        self._watching = True
+        try:
+            while not self.ended and (frames := self._thread.run(self._following.step)) is not None:
+                for frame in frames:
+                    taken = self.take(frame)
+                    yield from turn_events(taken) if taken is not None else ()
+        finally:
+            self._watching = False
+            self.close()
+
+    def wait(self) -> Self:
+        """Follow it to its end."""
+        for _ in self:
+            pass
+        return self
+
+    def interrupt(self) -> Interrupted:
+        """Stop the turn; its last events still come."""
+        request = Request("POST", f"/turns/{self.turn_id}/interrupt")
+        return self._thread.run(lambda: self._transport.ask(request, Interrupted))
+
+    async def _let_go(self) -> None:
+        self._following.close()

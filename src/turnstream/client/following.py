@@ -1,0 +1,138 @@
+"""Following a turn's event stream over as many connections as it takes (requirements C3, D7, P1)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import aiohttp
+
+from turnstream.client.refusals import TEMPORARY, connection_failure, refusal
+from turnstream.client.retrying import Backoff, retry_after_seconds
+from turnstream.client.transport import ERROR_LIMIT, Transport, read_body
+from turnstream.client.watched_turn import Frame, WatchedTurn, frame_decoder
+from turnstream.errors import TurnstreamError
+
+_LOST = "lost the connection, and it did not come back"
+
+
+class Following:
+    """Gives the frames of one turn as they come, from `turn.last_id` on.
+
+    A connection is opened when frames are asked for, and again when it is lost: closed, refused, or silent for longer
+    than `Retry.idle`. What it left of an unfinished frame is dropped, as the server sends that again. Nothing is kept
+    here but what one read brought.
+    """
+
+    def __init__(self, transport: Transport, turn: WatchedTurn) -> None:
+        self.losses = 0
+        """Connections that were lost, or attempts at one that failed."""
+        self._transport = transport
+        self._turn = turn
+        self._backoff = Backoff(transport.retry)
+        self._decoder = frame_decoder()
+        self._response: aiohttp.ClientResponse | None = None
+        self._taken = 0
+
+    async def step(self) -> Sequence[Frame] | None:
+        """What is new, to be folded before the next call; nothing after a loss (the next call tries again); None when
+        the server says that nothing follows.
+
+        Raises what cannot be mended by trying again (NotFound, Unauthorized, …), and the last failure once the
+        server has been away for longer than `Retry.budget`.
+        """
+        if self._response is None:
+            await self._backoff.pause()
+            try:
+                if not await self._open():
+                    return None if self._turn.ended else ()
+            except TurnstreamError:
+                self.close()
+                raise
+        try:
+            return await self._read()
+        except TurnstreamError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the connection. Another `step` opens a new one."""
+        response, self._response = self._response, None
+        self._transport.connections.streams.discard(self)
+        if response is None or response.closed:
+            return
+        connection = response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # `close` alone waits for a TLS peer's goodbye
+        response.close()
+
+    async def _open(self) -> bool:
+        began = time.monotonic()
+        last_id = self._turn.last_id
+        headers = {"Last-Event-ID": last_id} if last_id is not None else {}
+        retry_after = None
+        try:
+            response = await self._transport.open_stream(f"/turns/{self._turn.turn_id}/stream", headers)
+            if response.status == 200:
+                self._begin(response)
+                return True
+            async with response, asyncio.timeout(self._transport.retry.request):
+                if response.status == 204:
+                    self._turn.nothing_follows()
+                    return False
+                body = await read_body(response, ERROR_LIMIT)
+            failure = refusal(response.status, response.reason, body)
+            if response.status not in TEMPORARY:
+                raise failure
+            retry_after = retry_after_seconds(response.headers.get("Retry-After"))
+        except (aiohttp.ClientError, OSError) as error:
+            failure = connection_failure(self._transport.root, error, during="cannot be reached")
+            failure.__cause__ = error
+            if not failure.retryable:
+                raise failure from error
+        self.losses += 1
+        self._backoff.failed(failure, seconds=time.monotonic() - began, retry_after=retry_after)
+        return False
+
+    def _begin(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._transport.connections.streams.add(self)
+        if response.content_type != "text/event-stream":
+            raise TurnstreamError(
+                f"{self._transport.root} answers {response.content_type}, which is no event stream: is this the "
+                "address of a turnstream server?",
+                code="unexpected_answer",
+            )
+        self._decoder = frame_decoder()
+        self._taken = 0
+        self._turn.connected()
+
+    async def _read(self) -> Sequence[Frame]:
+        assert self._response is not None
+        content = self._response.content
+        error: Exception | None = None
+        try:
+            data = await content.readany()
+        except (aiohttp.ClientError, OSError) as failure:
+            error = failure
+            data = _unread(content, self._taken)
+        self._taken += len(data)
+        frames = self._decoder.feed(data) if data else ()
+        if frames:
+            self._backoff.succeeded()
+        if error is not None or not data:
+            self.close()
+            self.losses += 1
+            failure = connection_failure(self._transport.root, error, during=_LOST)
+            failure.__cause__ = error
+            self._backoff.failed(failure, seconds=0.0)
+        return frames
+
+
+def _unread(content: aiohttp.StreamReader, taken: int) -> bytes:
+    """What had arrived before the connection failed: aiohttp raises before it gives that out."""
+    if content.total_bytes == taken:
+        return b""
+    content._exception = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return content.read_nowait()

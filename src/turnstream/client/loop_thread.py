@@ -1,0 +1,98 @@
+"""An event loop in a thread of its own, for callers that have none."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+
+from turnstream.errors import TurnstreamError
+
+Result = TypeVar("Result")
+
+STOP_SECONDS = 10.0
+
+
+class LoopThread:
+    """Runs coroutines for other threads, until it is closed. The thread starts with the first of them, and does not
+    keep the process alive."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Run what `work` makes, and wait for it; an exception here, Ctrl-C for one, cancels it. Raises what it
+        raises, and TurnstreamError once it is closed, also for what was under way then."""
+        with self._lock:
+            loop = self._started()
+            future = asyncio.run_coroutine_threadsafe(_made_there(work), loop)
+        try:
+            return future.result()
+        except CancelledError:
+            if not self._closed:
+                raise
+            raise _closed_error() from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Cancel what is under way, run a last thing, and end the thread. Closing again does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        try:
+            asyncio.run_coroutine_threadsafe(_last(work), loop).result(STOP_SECONDS)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(STOP_SECONDS)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._closed:
+            raise _closed_error()
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True)
+            self._thread.start()
+        return self._loop
+
+
+def _closed_error() -> TurnstreamError:
+    return TurnstreamError("the client was closed", code="client_closed")
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _made_there(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    return await work()
+
+
+async def _last(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=STOP_SECONDS / 2)
+    await work()

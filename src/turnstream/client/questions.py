@@ -1,0 +1,60 @@
+"""What is sent to start a turn (requirement A1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict
+from uuid import uuid4
+
+from turnstream.client.transport import Request, path_part
+from turnstream.core.blocks import Block
+
+Content: TypeAlias = str | Sequence[Block | Mapping[str, Any]]
+"""A text, or blocks: as in PROTOCOL.md (`{"block_type": "text", "text_content": "Hi"}`), or `Block`s."""
+
+
+class SendOptions(TypedDict, total=False):
+    """What a turn may be given beside its blocks; what is left out, or None, is the server's to choose.
+
+    `prev_turn_id`: the turn to answer to. `params`: of the model call (`max_tokens`, `temperature`, …). `tools`: names of the
+    server's, and definitions of your own (`{"name", "description", "input_schema"}`).
+    `idempotency_key`: made anew for each turn unless it is given; the same key and content never start a second turn.
+    """
+
+    model: str | None
+    system: str | None
+    params: Mapping[str, Any] | None
+    metadata: Mapping[str, Any] | None
+    tools: Sequence[str | Mapping[str, Any]] | None
+    prev_turn_id: str | None
+    idempotency_key: str | None
+
+
+def new_key() -> str:
+    return str(uuid4())
+
+
+def turn_request(chat_id: str, content: Content, options: SendOptions) -> Request:
+    """The POST that starts a turn; safe to repeat, by its key."""
+    body: dict[str, Any] = {"turn_blocks": turn_blocks(content)}
+    body |= {
+        name: value for name, value in options.items() if value is not None and name != "idempotency_key"
+    }
+    headers = {"Idempotency-Key": options.get("idempotency_key") or new_key()}
+    return Request("POST", f"/chats/{path_part(chat_id)}/turns", body, headers)
+
+
+def turn_blocks(content: Content) -> list[dict[str, Any]]:
+    """The blocks as the API takes them."""
+    if isinstance(content, str):
+        return [{"block_type": "text", "text_content": content}]
+    return [_as_sent(block) if isinstance(block, Block) else dict(block) for block in content]
+
+
+def _as_sent(block: Block) -> dict[str, Any]:
+    fields = {
+        "block_type": block.block_type,
+        "text_content": block.text_content,
+        "content": block.content,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,67 @@
+"""What failed, as an error of our tree: an answer that refuses, or a connection that does not work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from turnstream.errors import (
+    Conflict,
+    ConnectionFailed,
+    InvalidRequest,
+    NotFound,
+    RequestError,
+    RequestTimeout,
+    TooLarge,
+    TurnstreamError,
+    Unauthorized,
+    Unavailable,
+)
+
+TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may succeed."""
+NOTHING_MADE = frozenset({425, 429, 503})
+"""Those that say for sure that the request had no effect."""
+
+_KINDS: dict[int, type[TurnstreamError]] = {
+    400: InvalidRequest,
+    401: Unauthorized,
+    404: NotFound,
+    408: RequestTimeout,
+    409: Conflict,
+    413: TooLarge,
+    429: Unavailable,
+    502: Unavailable,
+    503: Unavailable,
+    504: Unavailable,
+}
+
+
+def refusal(status: int, reason: str | None, body: bytes) -> TurnstreamError:
+    """The error of an answer that is no success, in the server's own words where it gives them."""
+    try:
+        detail: Any = msgspec.json.decode(body, type=dict[str, Any])["error"]
+        code, message = str(detail["code"]), str(detail["message"])
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        code = None
+        message = f"the server answers {status} {reason or ''}".rstrip()
+        message += ": is this the address of a turnstream server?"
+    kind = _KINDS.get(status) or (RequestError if status < 500 else TurnstreamError)
+    return kind(message, code=code, retryable=status in TEMPORARY)
+
+
+def connection_failure(root: str, error: BaseException | None, *, during: str) -> ConnectionFailed:
+    """The error of a connection that failed; None: the server closed it."""
+    if error is None:
+        words = "it was closed"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        words = error.os_error.strerror or "no connection"
+    elif isinstance(error, TimeoutError):
+        words = "nothing came in time"
+    else:
+        words = str(error) or type(error).__name__
+    return ConnectionFailed(
+        f"{root} {during} ({words})", retryable=not isinstance(error, aiohttp.ClientSSLError)
+    )

@@ -1,0 +1,140 @@
+"""Servers that go and come back at the same address: the HTTP side alone, over an engine that lives on; and a whole
+process, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tests.faults.processes import RunningProcess
+from tests.faults.server_process import Started
+from tests.server.live import QuietServer
+from turnstream.config import EngineSettings
+from turnstream.engine import VERSION, Engine
+from turnstream.server.application import build_application
+from turnstream.server.running import ConnectionProtocol, address_of, bind, loop_factory, run_application
+
+SECONDS = 20.0
+
+
+class AbruptServer(QuietServer):
+    """uvicorn that ends as a killed process does: at once, with every connection cut where it is."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        self.serving.set()
+        await self.stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in self.servers:
+            listener.close()
+        for bound in sockets or ():
+            bound.close()
+        for connection in list(self.server_state.connections):
+            connection.abort()  # type: ignore[union-attr]
+
+
+class RestartingServer:
+    """Serves an application at `url`, stops without a goodbye, and serves again on the same port."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        self.starts = 0
+        self._application = application
+        self._port = 0
+        self._server: AbruptServer | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        bound = bind("127.0.0.1", self._port)
+        self._port = bound[0].getsockname()[1]
+        config = uvicorn.Config(
+            self._application,
+            http=ConnectionProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+        )
+        self._server = AbruptServer(config)
+        self._task = asyncio.create_task(self._server.serve(bound))
+        async with asyncio.timeout(SECONDS):
+            await self._server.serving.wait()
+        self.starts += 1
+
+    async def stop(self) -> None:
+        """Cut every connection where it is, and refuse new ones."""
+        server, task = self._server, self._task
+        self._server = self._task = None
+        if server is None or task is None:
+            return
+        server.stopping.set()
+        async with asyncio.timeout(SECONDS):
+            await task
+
+
+@dataclass(frozen=True)
+class Life:
+    """How a server process is run; `port` 0 takes a free one."""
+
+    database: Path
+    port: int
+    journal_interval: float
+
+    @property
+    def log(self) -> Path:
+        return self.database.with_suffix(".log")
+
+
+def process(life: Life) -> RunningProcess:
+    return RunningProcess(run_life, life)
+
+
+def run_life(life: Life, ready: Connection) -> None:
+    """Serve until a signal; tell `ready` a Started."""
+    descriptor = os.open(life.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.dup2(descriptor, sys.stderr.fileno())
+    with asyncio.Runner(loop_factory=loop_factory()) as runner, contextlib.suppress(KeyboardInterrupt):
+        runner.run(_serve(life, ready))
+
+
+async def _serve(life: Life, ready: Connection) -> None:
+    settings = EngineSettings(journal_interval=life.journal_interval)
+    async with Engine(f"sqlite:///{life.database}", settings=settings) as engine:
+        bound = bind("127.0.0.1", life.port)
+        await run_application(
+            build_application(engine.router(), version=VERSION),
+            bound,
+            drain=engine.drain,
+            grace=0.0,
+            on_listening=lambda: ready.send(Started(address_of(bound, "127.0.0.1"), 0.0)),
+        )

@@ -1,0 +1,196 @@
+"""A server that is killed and restarted on one file, under load, and what is looked at each time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import aiohttp
+import pytest
+
+from tests.faults.histories import check_history, path_to
+from tests.faults.killing import Death, InTool, KillPoint
+from tests.faults.load import Account, Conversation, WatchedTurn, verify_after_crash
+from tests.faults.processes import NotStarted, RunningProcess, server
+from tests.faults.server_process import ServerPlan
+from tests.faults.tools import Call, Notes, read_notes
+from tests.faults.watching import Api, Frame, stored_blocks, text_of
+
+JOURNAL_INTERVAL = 0.1
+
+
+class AtMoment(NamedTuple):
+    """Kill so many seconds after the load began."""
+
+    seconds: float
+
+
+class AtText(NamedTuple):
+    """Kill when clients have received so many characters, all together: blocks are open then."""
+
+    characters: int
+
+
+class InRecovery(NamedTuple):
+    """Kill as AtText, then again while the restarted server ends a turn that it found."""
+
+    characters: int
+    point: KillPoint
+
+
+Kill = Death | AtMoment | AtText | InRecovery
+
+
+class Crashes:
+    """A server that is killed and restarted on one file. `scripts`: what is asked for, one conversation each, of any of
+    the plan's providers; the plan names `tool_notes`."""
+
+    def __init__(
+        self, plan: ServerPlan, session: aiohttp.ClientSession, seed: str, scripts: Sequence[str]
+    ) -> None:
+        self._plan = plan
+        self._scripts = list(scripts)
+        self._session = session
+        self._draw = random.Random(seed)
+        self.account = Account()
+        self.accounts: list[Account] = []
+        self.conversations: list[Conversation] = []
+        self.ended: dict[str, str] = {}
+        """Every assistant turn that was found ended, with its status."""
+        self._unfinished: set[Call] = set()
+
+    def _server(self, kill: Death | None = None) -> RunningProcess:
+        return server(replace(self._plan, kill=kill))
+
+    async def crash(self, kill: Kill) -> None:
+        """One life of the server, and the look at what it left."""
+        account = self.account = Account()
+        point = kill if isinstance(kill, KillPoint | InTool) else None
+        async with self._server(point) as process:
+            turns = await self._load_until_killed(process, kill)
+        notes = self._notes()
+        account.inside_tools = len(notes.unfinished - self._unfinished)
+        self._unfinished = notes.unfinished
+        if isinstance(kill, InRecovery):
+            with pytest.raises(NotStarted) as died:
+                async with self._server(kill.point):
+                    pass
+            assert died.value.exit_code == -signal.SIGKILL
+        async with self._server() as process:
+            api = Api(process.url, self._session)
+            async with asyncio.TaskGroup() as group:
+                for turn in turns:
+                    group.create_task(self._check(turn, api))
+        self._check_tools()
+        self.accounts.append(account)
+        match kill:
+            case KillPoint("StartTurns", "before" | "within"):
+                assert not all(turn.turn_ids for turn in turns)
+            case KillPoint("StartTurns", "after"):
+                assert account.kept_unacknowledged, "the turn was durable before its POST was answered"
+            case InTool():
+                assert account.inside_tools, "a tool was running"
+            case KillPoint("SaveBlock", "after", _, "tool_result"):
+                assert account.results_stored_unseen, "the result was stored before its stop was shown"
+            case KillPoint("SaveBlock", "after"):
+                assert account.stored_unseen, "the block was stored before its stop was shown"
+            case _:
+                pass
+
+    async def _load_until_killed(self, process: RunningProcess, kill: Kill) -> list[WatchedTurn]:
+        loop = asyncio.get_running_loop()
+        api = Api(process.url, self._session)
+        if not self.conversations:
+            self.conversations = [Conversation(await api.create_chat()) for _ in self._scripts]
+        scripts = self._draw.sample(self._scripts, len(self._scripts))
+        turns = [
+            WatchedTurn(conversation, self._provider(), script)
+            for conversation, script in zip(self.conversations, scripts, strict=True)
+        ]
+        characters = 0
+
+        def on_frame(frame: Frame) -> None:
+            nonlocal characters
+            characters += len(text_of(frame))
+            if isinstance(kill, AtText | InRecovery) and characters >= kill.characters:
+                process.kill_now()
+
+        if isinstance(kill, AtMoment):
+            loop.call_later(kill.seconds, process.kill_now)
+        async with asyncio.TaskGroup() as group:
+            for turn in turns:
+                group.create_task(turn.run(api, self._draw, on_frame))
+        if not isinstance(kill, KillPoint | InTool):
+            process.kill_now()  # the turns ended first
+        assert await process.ended() == -signal.SIGKILL
+        return turns
+
+    async def _check(self, turn: WatchedTurn, api: Api) -> None:
+        if turn.turn_ids is not None:
+            row = await verify_after_crash(turn, api, JOURNAL_INTERVAL, self.account)
+            self.ended[turn.turn_id] = row["status"]
+        again = await turn.post(api)
+        turn_ids = again["user_turn"]["id"], again["assistant_turn"]["id"]
+        if turn.turn_ids is not None:
+            assert turn_ids == turn.turn_ids, "the same key gave other turns"
+        else:
+            self.account.kept_unacknowledged += again["assistant_turn"]["status"] == "error"
+        watcher = await api.watched(turn_ids[1])
+        row = await api.turn(turn_ids[1])
+        assert watcher.fold.blocks == stored_blocks(row)
+        listed = await api.turns(turn.conversation.chat_id)
+        children = [
+            one
+            for one in listed
+            if one["prev_turn_id"] == turn.conversation.last_turn and one["role"] == "user"
+        ]
+        assert [one["id"] for one in children] == [turn_ids[0]], "one POST, one user turn"
+        self.ended[turn_ids[1]] = row["status"]
+        turn.conversation.path += [await api.turn(turn_ids[0]), row]
+        await self._go_on(turn.conversation, api)
+
+    async def _go_on(self, conversation: Conversation, api: Api) -> None:
+        """What is there is a history for any wire; the next turn is an agent's, and becomes whole."""
+        self.account.calls_in_histories += check_history(conversation.path)
+        turn_id = await self._ask(conversation, api)
+        watcher = await api.watched(turn_id)
+        row = await api.turn(turn_id)
+        assert row["status"] == "complete", row
+        assert watcher.fold.blocks == stored_blocks(row)
+        assert watcher.terminal_events() == ["turn_complete"]
+        conversation.path += [await api.turn(row["prev_turn_id"]), row]
+        check_history(conversation.path)
+        self.ended[turn_id] = "complete"
+
+    async def _ask(self, conversation: Conversation, api: Api) -> str:
+        """The assistant turn's id."""
+        model = f"{self._provider()}/agent:pace=0"
+        return await api.start(conversation.chat_id, "and?", model, prev=conversation.last_turn)
+
+    def _provider(self) -> str:
+        return self._draw.choice(list(self._plan.providers))
+
+    def _notes(self) -> Notes:
+        assert self._plan.tool_notes is not None
+        return read_notes(self._plan.tool_notes)
+
+    def _check_tools(self) -> None:
+        """No call was made twice, whatever died meanwhile, and only those that a process died over did not end."""
+        notes = self._notes()
+        assert {*notes.began.values()} <= {1}, notes.began
+        assert notes.unfinished == self._unfinished
+
+    async def check_at_last(self) -> None:
+        """No turn has changed since, and every chat goes on."""
+        async with self._server() as process:
+            api = Api(process.url, self._session)
+            for conversation in self.conversations:
+                assert await path_to(api, conversation.last_turn) == conversation.path
+                await self._go_on(conversation, api)
+                for turn in await api.turns(conversation.chat_id):
+                    if turn["role"] == "assistant":
+                        assert turn["status"] == self.ended[turn["id"]]

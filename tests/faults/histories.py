@@ -1,0 +1,60 @@
+"""What a crash leaves must be a history that every provider accepts (requirements G5, P4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tests.core.test_history import check_anthropic, check_blocks, check_chat
+from tests.faults.watching import Api, stored_blocks
+from turnstream.core.blocks import Block, Message
+from turnstream.core.history import PastTurn, build_history
+from turnstream.wires import WIRES
+from turnstream.wires.base import ModelRequest
+
+
+async def path_to(api: Api, turn_id: str | None) -> list[dict[str, Any]]:
+    """The turns from the first to this one, with their blocks."""
+    path: list[dict[str, Any]] = []
+    while turn_id is not None:
+        path.append(await api.turn(turn_id))
+        turn_id = path[-1]["prev_turn_id"]
+    return path[::-1]
+
+
+def check_history(path: Sequence[dict[str, Any]]) -> int:
+    """Ask every wire to encode what follows the turns of `path`; how many calls of tools are in it."""
+    turns = [PastTurn(row["role"], row["status"], stored_blocks(row)) for row in path]
+    said = PastTurn("user", "complete", (Block(0, "text", "and?"),))
+    messages = build_history([*turns, said])
+    check_blocks(messages)
+    called = check_answers(messages)
+    for wire in WIRES.values():
+        body = json.loads(wire.encode_request(ModelRequest("m", messages)).body)
+        assert body["messages"]
+        if wire.name == "anthropic":
+            check_anthropic(body["messages"])
+        if wire.name == "openai-chat":
+            check_chat(body["messages"])
+    return called
+
+
+def check_answers(messages: Sequence[Message]) -> int:
+    """Each call is answered once, in the very next message, and nothing else is; how many calls there are."""
+    called: list[str] = []
+    everything: list[str] = []
+    for message in messages:
+        answered = _ids(message, "tool_result")
+        assert answered == called, messages
+        called = _ids(message, "tool_use")
+        everything += called
+    assert not called, "the last call has no answer"
+    assert len({*everything}) == len(everything)
+    return len(everything)
+
+
+def _ids(message: Message, block_type: str) -> list[str]:
+    return [
+        (block.content or {})["tool_use_id"] for block in message.blocks if block.block_type == block_type
+    ]

@@ -1,0 +1,46 @@
+"""Where a server process kills itself, so that a crash is exactly there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any, Literal, NamedTuple, Never, TypeAlias
+
+from turnstream.store.base import Operation
+from turnstream.store.operations import SaveBlock
+
+Moment = Literal["before", "within", "after"]
+"""Of a write: not yet given to the writer; applied, but not committed; committed, and nobody has been told."""
+
+
+class KillPoint(NamedTuple):
+    """At the write number `occurrence` (from 1) of a class of operations; of SaveBlock, if so named, only those of one
+    type of block count."""
+
+    operation: str
+    moment: Moment
+    occurrence: int = 1
+    block_type: str | None = None
+
+    def counts(self, operation: Operation[Any]) -> bool:
+        if type(operation).__name__ != self.operation:
+            return False
+        return self.block_type is None or (
+            isinstance(operation, SaveBlock) and operation.row.block.block_type == self.block_type
+        )
+
+
+class InTool(NamedTuple):
+    """Inside a tool that runs: in call number `call` (from 1) of the process, at piece number `step` of its progress."""
+
+    call: int
+    step: int
+
+
+Death: TypeAlias = KillPoint | InTool
+
+
+def die() -> Never:
+    """End this process as `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("SIGKILL returns to nobody")
