@@ -101,6 +101,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
         print("\n".join(greeting(engine, settings, url, with_key=key is not None)), flush=True)
 
     async with engine:
+        await engine.load_prices()
         await run_application(
             engine.application(),
             bound,

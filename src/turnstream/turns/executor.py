@@ -272,19 +272,20 @@ class Executor:
                 logger.warning("turn %s: its source did not close: %r", self.turn.id, failure)
 
     async def _read_all(self, batches: Batches) -> None:
-        loop = asyncio.get_running_loop()
+        clock, wait, gaps = asyncio.get_running_loop().time, self._interruption.wait, self.gaps
         count = 0
         while True:
             try:
-                events = await self._interruption.wait(anext(batches))
+                events = await wait(anext(batches))
             except StopAsyncIteration:
                 return
-            now = loop.time()
-            if count and self.gaps is not None:
-                self.gaps.observe(now - self.last_progress)
+            now = clock()
+            if count == 0:
+                if not self.writer.marked:
+                    self.writer.mark_streaming()
+            elif gaps is not None:
+                gaps.observe(now - self.last_progress)
             self.last_progress = now
-            if not self.writer.marked:
-                self.writer.mark_streaming()
             if _OWN_EVENTS.isdisjoint(map(type, events)):
                 await self._advance(cast("Sequence[StreamEvent]", events))
             else:
