@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -498,3 +500,29 @@ async def test_tools_that_cannot_be_given_are_refused(tmp_path: Path, tools: Any
         with pytest.raises(Exception, match="tool") as refused:
             await world.ask("go", tools=tools)
         assert refused.value.code == code  # type: ignore[attr-defined]
+
+
+@pytest.mark.requirement("O2")
+async def test_a_turn_keeps_nothing_of_what_is_stored(tmp_path: Path) -> None:
+    """The next call reads it again: so memory does not grow with the answer."""
+    half = "x" * 10_000
+    block = [ContentBlockStart(0, "text"), TextDelta(0, half), TextDelta(0, half), ContentBlockStop(0)]
+    provider = ScriptedProvider(
+        answer(*[block] * 200, calls(1, "unheard-of"), stop="tool_use"), answer(says("-"))
+    )
+    provider.hold = asyncio.Event()
+    async with world_of(tmp_path, provider) as world:
+        world.store.writes = deque(maxlen=0)  # type: ignore[assignment]  # else the test's own store keeps them
+        tracemalloc.start()
+        try:
+            executor = await _started(world)
+            before, _ = tracemalloc.get_traced_memory()
+            await logged(executor, lambda _log: executor.blocks_completed == 201)
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert grown < 1_000_000, "4 MB have been stored"
+        provider.hold.set()
+        assert (await world.ended(executor.turn.id)).turn.status == "complete"
+        told = provider.asked[1].messages[1].blocks
+        assert sum(len(block.text_content or "") for block in told) == 200 * 20_000

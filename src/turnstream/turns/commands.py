@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -152,9 +153,13 @@ class Commands:
         def source(turn: Turn) -> TurnSource:
             use = ToolUse(self.tools, offered, turn.id, owner, turn.metadata)
             called = CalledModel(provider.name, model, self.catalog.wire_of(provider.name))
-            return ModelSource(Called(provider, called), call, past, use)
+            return ModelSource(Called(provider, called), call, partial(self._past_of, turn.id), use)
 
         return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
+
+    async def _past_of(self, turn_id: str) -> Sequence[PastTurn]:
+        """What has been said up to now, with what is stored of this turn."""
+        return _past(await self.store.read(HistoryPath(turn_id=turn_id)), ())
 
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> Started:
         """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""

@@ -10,9 +10,9 @@ A call of a tool that has no function here ends the turn: the client runs it, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -30,7 +30,7 @@ from turnstream.providers.base import Provider
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner, tool_name, unusable
 from turnstream.turns.accounts import CalledModel, estimated_input_tokens
-from turnstream.turns.source import Show, SourceEvent, Stream, TurnSource
+from turnstream.turns.source import Batches, Show, SourceEvent, Stream, TurnSource
 from turnstream.wires.base import ModelRequest
 
 MAX_ROUNDS = "max_rounds"
@@ -51,6 +51,9 @@ class ToolUse(NamedTuple):
     metadata: dict[str, object]
 
 
+ReadPast: TypeAlias = Callable[[], Awaitable[Sequence[PastTurn]]]
+
+
 class Called(NamedTuple):
     """Whom to call, and by which names its calls are priced."""
 
@@ -59,22 +62,20 @@ class Called(NamedTuple):
 
 
 class ModelSource(TurnSource):
-    """Model calls, with tools between them. `request` is the first; `past` the turns that its messages stand for."""
+    """Model calls, with tools between them. `request` is the first. What the next ones say is read again from storage, by
+    `read_past`: the turns up to and with this one. So nothing grows here with the length of the answer."""
 
     needs_end_marker = True
 
-    def __init__(
-        self, called: Called, request: ModelRequest, past: Sequence[PastTurn], tools: ToolUse
-    ) -> None:
+    def __init__(self, called: Called, request: ModelRequest, read_past: ReadPast, tools: ToolUse) -> None:
         self.stop_reason = None
         provider, self.called = called
         self._sent = request
         self._provider = provider
         self._request = request
-        self._past = tuple(past)
+        self._read_past = read_past
         self._tools = tools
         self._clients = {tool.name for tool in request.tools} - set(tools.offered)
-        self._blocks: list[Block] = []
         self._calls: list[_Call] = []
         self._rounds = 0
         self._goes_on = False
@@ -87,17 +88,12 @@ class ModelSource(TurnSource):
     def step(self, number: int) -> Stream | None:
         if number and not self._goes_on:
             return None
-        request = self._request
-        if number:
-            request = msgspec.structs.replace(request, messages=self._messages())
-        self._sent = request
-        return self._provider.stream(request)
+        return _NextCall(self) if number else self._provider.stream(self._request)
 
     def estimated_input(self) -> int:
         return estimated_input_tokens(self._sent)
 
     def stored(self, block: Block) -> None:
-        self._blocks.append(block)
         if block.block_type == "tool_use" and not (block.content or {}).get("provider_executed"):
             call = _Call(block)
             self._calls.append(call)
@@ -135,6 +131,23 @@ class ModelSource(TurnSource):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    # -- for the next call ---------------------------------------------------------------------------------------
+
+    async def next_stream(self) -> Stream:
+        """The model call that goes on from what is stored by now."""
+        past = await self._read_past()
+        blocks = past[-1].blocks if past else ()
+        # After a pause the last word is the model's own, and it goes on with it.
+        paused = not blocks or blocks[-1].block_type != "tool_result"
+        messages = build_history(past, for_next_call=not paused)
+        limits = self._tools.runner.limits
+        if self._rounds >= limits.soft_rounds and messages[-1].role == "user":
+            last = messages[-1]
+            reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
+            messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
+        self._sent = msgspec.structs.replace(self._request, messages=messages)
+        return self._provider.stream(self._sent)
 
     # -- for the results -----------------------------------------------------------------------------------------
 
@@ -181,19 +194,23 @@ class ModelSource(TurnSource):
     def _may_run(self) -> bool:
         return self._rounds < self._tools.runner.limits.rounds
 
-    def _messages(self) -> tuple[Message, ...]:
-        turns = [*self._past, PastTurn("assistant", "streaming", tuple(self._blocks))]
-        messages = build_history(turns, for_next_call=bool(self._answers_last()))
-        limits = self._tools.runner.limits
-        if self._rounds >= limits.soft_rounds and messages[-1].role == "user":
-            last = messages[-1]
-            reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
-            messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
-        return messages
 
-    def _answers_last(self) -> bool:
-        """Whether the last that was said is a tool's result; else the model paused, and goes on with its own words."""
-        return bool(self._blocks) and self._blocks[-1].block_type == "tool_result"
+class _NextCall:
+    """A model call whose request is made when it is entered."""
+
+    def __init__(self, source: ModelSource) -> None:
+        self._source = source
+        self._stream: Stream | None = None
+
+    async def __aenter__(self) -> Batches:
+        self._stream = await self._source.next_stream()
+        return await self._stream.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            await self._stream.__aexit__(kind, error, trace)
 
 
 class _Call:
