@@ -199,3 +199,19 @@ async def test_the_calculator_refuses_what_is_no_arithmetic(expression: str) -> 
 async def test_the_clock_knows_time_zones() -> None:
     assert (await run(of(clock), call("clock", '{"time_zone": "Europe/Vienna"}'))).text.count(":") >= 2
     assert (await run(of(clock), call("clock", '{"time_zone": "../etc/passwd"}'))).is_error
+
+
+@pytest.mark.requirement("G3")
+@pytest.mark.parametrize("name", ["leaving", "leaving_thread"])
+async def test_a_tool_that_exits_fails_and_the_process_lives_on(name: str) -> None:
+    async def leaving() -> None:
+        """Exit."""
+        raise SystemExit(3)
+
+    def leaving_thread() -> None:
+        """Exit."""
+        raise SystemExit(3)
+
+    output = await run(of(leaving, leaving_thread), call(name))
+    assert output.is_error
+    assert output.text.startswith("the tool failed (")

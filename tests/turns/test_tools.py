@@ -526,3 +526,24 @@ async def test_a_turn_keeps_nothing_of_what_is_stored(tmp_path: Path) -> None:
         assert (await world.ended(executor.turn.id)).turn.status == "complete"
         told = provider.asked[1].messages[1].blocks
         assert sum(len(block.text_content or "") for block in told) == 200 * 20_000
+
+
+@pytest.mark.requirement("G4", "O2")
+async def test_progress_that_comes_too_fast_is_shown_together(tmp_path: Path) -> None:
+    async def flood(context: ToolContext) -> str:
+        """Tell more than anyone can read, without a pause."""
+        for number in range(100_000):
+            context.progress(f"{number} ")
+        return "done"
+
+    provider = ScriptedProvider(answer(calls(0, "flood"), stop="tool_use"), answer(says("Good.")))
+    async with world_of(tmp_path, provider, flood) as world:
+        executor = await _started(world)
+        subscription = await world.watch(executor.turn.id, str(Cursor(executor.turn.generation, 0)))
+        shown = b""
+        async with asyncio.timeout(SECONDS):
+            while (data := await subscription.next()) is not None:
+                shown += data
+        assert shown.count(b"event: tool_progress") == 1
+        assert b"99999 " in shown
+        assert b" 99000 " not in shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -74,7 +74,7 @@ class ToolRunner:
         timeout = known.timeout or self.limits.timeout
         try:
             task = asyncio.ensure_future(
-                known.function(**arguments)
+                _without_exit(known.function(**arguments))
                 if known.is_async
                 else in_thread(functools.partial(known.function, **arguments), f"tool {known.name}")
             )
@@ -104,6 +104,14 @@ class ToolRunner:
         logger.warning("the tool %s failed", name, exc_info=error)
         what = f"{type(error).__name__}: {error}" if self._debug else type(error).__name__
         return _cut(ToolOutput(f"the tool failed ({what})", is_error=True))
+
+
+async def _without_exit(running: Awaitable[Any]) -> Any:
+    """A task that raises SystemExit ends the event loop, and with it every stream: here it is a failure like others."""
+    try:
+        return await running
+    except SystemExit as error:
+        raise RuntimeError("the tool tried to end the process") from error
 
 
 def tool_name(call: Block) -> str:

@@ -10,6 +10,7 @@ A call of a tool that has no function here ends the turn: the client runs it, an
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple, TypeAlias
@@ -35,6 +36,9 @@ from turnstream.wires.base import ModelRequest
 
 MAX_ROUNDS = "max_rounds"
 """The stop reason of a turn whose model would not stop calling tools."""
+
+MOST_PROGRESS = 64
+"""Pieces of one call's progress that may wait for the event loop."""
 
 _NOT_MEANT = frozenset({"refusal", "content_filtered", "guardrail_intervened"})
 """With these the model's answer was broken off: what it called until then is not run."""
@@ -230,17 +234,30 @@ class _Call:
 
 
 class _ProgressShower:
-    """Shows a tool's progress, from whatever thread it comes."""
+    """Shows the progress of one call, from whatever thread it comes. What comes faster than the event loop takes it is
+    shown together; of more than MOST_PROGRESS pieces the newest."""
 
-    __slots__ = ("_loop", "_show")
+    __slots__ = ("_is_due", "_loop", "_show", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, show: Show | None) -> None:
         self._loop = loop
         self._show = show
+        self._waiting: deque[str] = deque(maxlen=MOST_PROGRESS)
+        self._is_due = False
 
     def __call__(self, tool_use_id: str, text: str) -> None:
-        if self._show is not None:
-            self._loop.call_soon_threadsafe(self._show, ToolProgress(tool_use_id, text))
+        self._waiting.append(text)
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon_threadsafe(self._tell, tool_use_id)
+
+    def _tell(self, tool_use_id: str) -> None:
+        self._is_due = False  # before anything is taken: what comes meanwhile asks for a call of its own
+        pieces: list[str] = []
+        while self._waiting:
+            pieces.append(self._waiting.popleft())
+        if pieces and self._show is not None:
+            self._show(ToolProgress(tool_use_id, "".join(pieces)))
 
 
 class _Results:
