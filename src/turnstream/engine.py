@@ -25,6 +25,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import RequestError
+from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.server.application import build_application
@@ -43,7 +44,6 @@ from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRe
 from turnstream.turns.journal import JournalKeeper
 from turnstream.turns.recovery import recover_all
 from turnstream.turns.registry import Registry
-from turnstream.turns.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.turns.watching import Watching
 
 VERSION = version("turnstream")

@@ -14,11 +14,11 @@ from typing import Any
 from turnstream.core.cursor import first_generation
 from turnstream.core.turn_events import TurnStart
 from turnstream.dialects.native import NativeEncoder
+from turnstream.llm.source import ForeignSource, SourceEvent
 from turnstream.store.base import Annotation, Operation, Query, StoredBlock, Turn
 from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.executor import Executor
-from turnstream.turns.source import ForeignSource, SourceEvent
 
 TURN_ID = "01a1fc3d-f972-7b3d-9880-2b4d5256380e"
 START = TurnStart("01a1fc3d-f970-7117-9c99-98b8bd7eacee", "assistant", None, "2026-11-21T03:54:42.418Z")

@@ -32,6 +32,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, TurnError
 from turnstream.errors import StoreError
+from turnstream.llm.source import ForeignSource, SourceEvent
 from turnstream.store.base import Annotation, Chat, StoredBlock
 from turnstream.store.operations import CreateChat, SaveAnnotations, SaveBlock, StartTurns
 from turnstream.store.sql import SqlStore
@@ -39,7 +40,6 @@ from turnstream.turnlog.base import Archive
 from turnstream.turnlog.memory import REST_PIECE, Fence, TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.executor import Executor
-from turnstream.turns.source import ForeignSource, SourceEvent
 from turnstream.turns.watching import StoreArchive
 
 GENERATION = first_generation(TURN_ID)

@@ -28,10 +28,10 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import Data, Notice, Source, ToolProgress
 from turnstream.errors import StreamBroken
+from turnstream.llm.source import SourceEvent
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.executor import Executor
-from turnstream.turns.source import SourceEvent
 
 SECONDS = 20.0
 INDEXES = st.integers(0, 2)

@@ -17,6 +17,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.cursor import parse_cursor
 from turnstream.core.identifiers import new_id
 from turnstream.dialects.native import NativeEncoder
+from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.store.base import Operation, StoredBlock
 from turnstream.store.queries import AllBlocks
@@ -30,7 +31,6 @@ from turnstream.turns.executor import Executor
 from turnstream.turns.journal import JournalKeeper
 from turnstream.turns.recovery import recover_all
 from turnstream.turns.registry import Registry
-from turnstream.turns.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.turns.watching import Watching
 
 SECONDS = 15.0

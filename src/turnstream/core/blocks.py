@@ -7,7 +7,15 @@ from typing import Any, Literal, TypeAlias, get_args
 import msgspec
 
 BlockType: TypeAlias = Literal[
-    "text", "thinking", "tool_use", "tool_result", "image", "reference", "partial_reference", "provider"
+    "text",
+    "thinking",
+    "tool_use",
+    "tool_result",
+    "image",
+    "document",
+    "reference",
+    "partial_reference",
+    "provider",
 ]
 BLOCK_TYPES: frozenset[str] = frozenset(get_args(BlockType))
 
@@ -23,6 +31,7 @@ class Block(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
       tool_use     `{tool_use_id, tool_name, input, input_json, input_error?, provider_executed?}`
       tool_result  `{tool_use_id, content, is_error, provider_executed?}`
       image        `{media_type, data}` (base64) or `{url}`
+      document     `{media_type, data, title?}` (base64), `{url, media_type?, title?}` or `{text, title?}`
       provider     what one vendor alone has, kept as it was sent
     Any of them may hold `provider_metadata`: leftovers of the vendor that matter when it is sent back.
     """

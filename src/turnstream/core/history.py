@@ -115,9 +115,10 @@ def _user_may_say(block: Block) -> bool:
     match block.block_type:
         case "text" | "reference" | "partial_reference":
             return _is_said(block)
-        case "image":
+        case "image" | "document":
             content = block.content or {}
-            return bool(content.get("url") or (content.get("data") and content.get("media_type")))
+            has_text = block.block_type == "document" and content.get("text")
+            return bool(has_text or content.get("url") or (content.get("data") and content.get("media_type")))
         case "tool_result":
             return not block.partial
         case _:
@@ -137,7 +138,7 @@ def _assistant_may_say(block: Block, answered: set[str]) -> bool:
             return not block.partial
         case "provider":
             return bool(content) and not block.partial
-        case "image":
+        case "image" | "document":
             return False
 
 

@@ -12,10 +12,10 @@ from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import StepUsage
 from turnstream.errors import InvalidRequest
 from turnstream.store.base import Chat, StoredBlock, Turn
-from turnstream.turns.accounts import is_unpriced
 from turnstream.turns.chats import PathTurn
 from turnstream.turns.clock import iso_timestamp
 from turnstream.turns.commands import Started, TurnState
+from turnstream.turns.costs import is_unpriced
 
 MAX_METADATA = 16 * 1024
 """Bytes of the JSON that a caller may attach to a chat or a turn."""

@@ -19,6 +19,9 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.turn_events import TurnStart
 from turnstream.errors import Conflict, InvalidRequest, NotFound
+from turnstream.llm.accounts import CalledModel, TurnAccount
+from turnstream.llm.model_source import Called, ModelSource, ToolUse
+from turnstream.llm.source import TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import Store, StoredBlock, Turn
@@ -33,14 +36,11 @@ from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
-from turnstream.turns.accounts import CalledModel, TurnAccount
 from turnstream.turns.chats import Chats
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.executor import Executor
-from turnstream.turns.model_source import Called, ModelSource, ToolUse
 from turnstream.turns.recovery import recover
 from turnstream.turns.registry import Registry
-from turnstream.turns.source import TurnSource
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
 EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]

@@ -24,8 +24,8 @@ from turnstream.core.turn_events import (
 from turnstream.store.base import StoredBlock, Turn
 from turnstream.store.operations import FinishTurn
 from turnstream.turnlog.memory import TurnLog
-from turnstream.turns.accounts import cost_fields
 from turnstream.turns.clock import now_microseconds
+from turnstream.turns.costs import cost_fields
 
 StopCause: TypeAlias = Literal["cancelled", "shutdown", "orphaned"]
 

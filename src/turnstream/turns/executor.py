@@ -31,11 +31,12 @@ from turnstream.errors import (
     StreamIncomplete,
     TurnstreamError,
 )
+from turnstream.llm.accounts import Summary, TurnAccount
+from turnstream.llm.source import Batches, Stream, TurnSource
 from turnstream.store.base import JournalSegment, Store, Turn
 from turnstream.store.operations import FinishTurn, StartedTurns
 from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog.memory import TurnLog
-from turnstream.turns.accounts import Summary, TurnAccount
 from turnstream.turns.ending import (
     STOPPED,
     Outcome,
@@ -46,7 +47,6 @@ from turnstream.turns.failures import describe_failure, stream_error
 from turnstream.turns.finishing import Finisher, Rest
 from turnstream.turns.interruption import Interruption, Stopped
 from turnstream.turns.journal import BlockJournal
-from turnstream.turns.source import Batches, Stream, TurnSource
 from turnstream.turns.writing import TurnWriter
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.open_block import catchup_of
 from turnstream.core.turn_events import Terminal, TurnEvent
 from turnstream.errors import Fenced, StoreError
+from turnstream.llm.accounts import Summary
 from turnstream.store.base import Store, StoredBlock, Turn
 from turnstream.store.operations import FinishTurn
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.memory import TurnLog
-from turnstream.turns.accounts import Summary
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import Outcome, cut_rows, ended_turn, terminal_event
 from turnstream.turns.failures import describe_failure

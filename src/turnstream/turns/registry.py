@@ -14,12 +14,12 @@ import msgspec
 from turnstream.core.turn_events import Notice
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import StoreError, Unavailable
+from turnstream.llm.source import TurnSource
 from turnstream.store.base import JournalSegment, Store, Turn
 from turnstream.telemetry import turn_context
 from turnstream.telemetry.measures import TurnMeasures
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.executor import Executor
-from turnstream.turns.source import TurnSource
 
 logger = logging.getLogger(__name__)
 

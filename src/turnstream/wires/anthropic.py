@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from turnstream.core.answers import Answer
 from turnstream.errors import ProviderError
-from turnstream.wires import anthropic_errors, anthropic_requests
+from turnstream.wires import anthropic_answers, anthropic_errors, anthropic_requests
 from turnstream.wires.anthropic_decoder import AnthropicDecoder
 from turnstream.wires.anthropic_encoder import AnthropicEncoder
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Encoder, HttpRequest, ModelRequest, Wire
@@ -20,7 +21,7 @@ class AnthropicWire:
     """See `wires.base.Wire`."""
 
     name = "anthropic"
-    content_type: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
+    content_type = "text/event-stream"
 
     def decoder(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
@@ -29,6 +30,9 @@ class AnthropicWire:
 
     def encoder(self, *, model: str, message_id: str) -> Encoder:
         return AnthropicEncoder(model=model, message_id=message_id)
+
+    def encode_answer(self, answer: Answer) -> bytes:
+        return anthropic_answers.encode_answer(answer)
 
     def encode_request(self, request: ModelRequest) -> HttpRequest:
         return anthropic_requests.encode_request(request)

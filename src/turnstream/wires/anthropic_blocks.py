@@ -88,6 +88,9 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
             return _dump_tool_result(content, metadata, text)
         case "image":
             return {"type": "image", "source": _image_source(content), **metadata}
+        case "document":
+            title = {"title": content["title"]} if content.get("title") else {}
+            return {"type": "document", "source": _document_source(content), **title, **metadata}
         case _:
             return {"type": block_type, **content}
 
@@ -108,8 +111,8 @@ def returned_block(block: Block) -> RawBlock | None:
             return _returned_tool_use(content)
         case "tool_result":
             return _returned_tool_result(content, text)
-        case "image":
-            return dump_block("image", content)
+        case "image" | "document":
+            return dump_block(block.block_type, content)
         case "provider":
             known = content.get("type") in _RETURNABLE and not block.partial and content.get("content") != ""
             return dict(content) if known else None
@@ -176,6 +179,12 @@ def _result_content(value: Any, text: str) -> Any:
 
 def _is_result_part(part: Any) -> bool:
     return isinstance(part, dict) and cast(RawBlock, part).get("type") in _RESULT_PARTS
+
+
+def _document_source(content: Content) -> RawBlock:
+    if content.get("text"):
+        return {"type": "text", "media_type": "text/plain", "data": content["text"]}
+    return _image_source(content)
 
 
 def _image_source(content: Content) -> RawBlock:

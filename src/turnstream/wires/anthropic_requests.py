@@ -33,7 +33,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     thinking = _dump_thinking(params.get("thinking"))
     budget = (thinking or {}).get("budget_tokens")
     body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0))
-    body |= {"model": request.model, "messages": _dump_messages(request.messages), "stream": True}
+    body |= {"model": request.model, "messages": dump_messages(request.messages), "stream": True}
     if request.system:
         body["system"] = request.system
     if params.get("stop"):
@@ -72,7 +72,7 @@ def decode_request(body: bytes) -> ModelRequest:
         raise InvalidRequest(str(error)) from error
 
 
-def _dump_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
+def dump_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
     """Messages whose roles alternate. A block's kind decides its side where the API leaves no choice: an assistant
     turn may hold the results of its tools, which the API takes from the user."""
     dumped: list[dict[str, Any]] = []
@@ -94,7 +94,7 @@ def _role_of(block: Block, role: Role) -> Role | None:
             return "assistant"
         case "tool_result":
             return "assistant" if (block.content or {}).get("provider_executed") else "user"
-        case "image":
+        case "image" | "document":
             return "user" if role == "user" else None
         case _:
             return role

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from turnstream.core.answers import Answer
 from turnstream.core.blocks import Message
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import ProviderError
@@ -26,9 +27,16 @@ class ToolDefinition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """One model call, in no provider's words.
 
-    `model` is the provider's name for it, without our `provider/`. `params` may hold max_tokens, temperature,
-    top_p, top_k, stop (list), thinking (`{budget_tokens}`), tool_choice; what a wire does not know it passes
-    through as the provider's own.
+    `model` is the provider's name for it, without our `provider/`. `params` may hold, in our words:
+
+        max_tokens, temperature, top_p, top_k, stop (list), parallel_tool_calls
+        thinking          `{budget_tokens}` or `{effort: low | medium | high}`
+        tool_choice       auto, none, required or `{name}`
+        response_format   `{type: json_schema, name, schema, strict?}` or `{type: json_object}`
+        cache             true: hint the provider to keep the system prompt, tools and history for the next call
+        extra_body        merged into the body last, as it is
+
+    What a wire does not know it passes through as the provider's own. `stream` False asks for one whole answer.
     """
 
     model: str
@@ -36,6 +44,7 @@ class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     system: str | None = None
     tools: tuple[ToolDefinition, ...] = ()
     params: dict[str, Any] = {}
+    stream: bool = True
 
 
 class HttpRequest(msgspec.Struct, frozen=True, gc=False):
@@ -72,7 +81,8 @@ class Wire(Protocol):
     """A provider protocol. Each wire is a module-level object of this shape."""
 
     name: str
-    content_type: Literal["text/event-stream", "application/x-ndjson"]
+    content_type: str
+    """Of a streamed answer."""
 
     def decoder(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
@@ -81,6 +91,10 @@ class Wire(Protocol):
         ...
 
     def encoder(self, *, model: str, message_id: str) -> Encoder: ...
+
+    def encode_answer(self, answer: Answer) -> bytes:
+        """The JSON body of an answer that is no stream."""
+        ...
 
     def encode_request(self, request: ModelRequest) -> HttpRequest: ...
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from turnstream.core.answers import Answer
 from turnstream.errors import ProviderError
-from turnstream.wires import ollama_errors, ollama_requests
+from turnstream.wires import ollama_answers, ollama_errors, ollama_requests
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Encoder, HttpRequest, ModelRequest, Wire
 from turnstream.wires.ollama_decoder import OllamaDecoder
 from turnstream.wires.ollama_encoder import OllamaEncoder
@@ -20,7 +21,7 @@ class OllamaWire:
     """See `wires.base.Wire`. The base URL is the server's, as in `http://127.0.0.1:11434`."""
 
     name = "ollama"
-    content_type: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
+    content_type = "application/x-ndjson"
 
     def decoder(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
@@ -29,6 +30,9 @@ class OllamaWire:
 
     def encoder(self, *, model: str, message_id: str) -> Encoder:  # noqa: ARG002
         return OllamaEncoder(model=model)
+
+    def encode_answer(self, answer: Answer) -> bytes:
+        return ollama_answers.encode_answer(answer)
 
     def encode_request(self, request: ModelRequest) -> HttpRequest:
         return ollama_requests.encode_request(request)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from turnstream.core.answers import Answer
 from turnstream.errors import ProviderError
-from turnstream.wires import openai_chat_errors, openai_chat_requests
+from turnstream.wires import openai_chat_answers, openai_chat_errors, openai_chat_requests
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Encoder, HttpRequest, ModelRequest, Wire
 from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
 from turnstream.wires.openai_chat_encoder import OpenAIChatEncoder
@@ -20,7 +21,7 @@ class OpenAIChatWire:
     """See `wires.base.Wire`. The base URL includes the version, as in `https://api.openai.com/v1`."""
 
     name = "openai-chat"
-    content_type: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
+    content_type = "text/event-stream"
 
     def decoder(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
@@ -29,6 +30,9 @@ class OpenAIChatWire:
 
     def encoder(self, *, model: str, message_id: str) -> Encoder:
         return OpenAIChatEncoder(model=model, message_id=message_id)
+
+    def encode_answer(self, answer: Answer) -> bytes:
+        return openai_chat_answers.encode_answer(answer)
 
     def encode_request(self, request: ModelRequest) -> HttpRequest:
         return openai_chat_requests.encode_request(request)

@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 
-from turnstream.core.accumulator import Accumulator
+from turnstream.core.answers import Answer, AnswerFold
 from turnstream.core.blocks import Block
-from turnstream.core.stream_events import StreamEvent
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest, ProviderError
 from turnstream.wires.base import Wire
@@ -57,66 +56,42 @@ def decode_pieces(wire: Wire, pieces: Iterable[bytes]) -> dict[str, Any]:
     came, and no error. Blocks that an error or the end cut off are there as far as they came. `events` counts
     StreamEvents.
     """
-    folded = _Folded()
+    fold, error = fold_pieces(wire, pieces)
+    return _describe(wire, fold.finish(), fold.events, error)
+
+
+def fold_pieces(wire: Wire, pieces: Iterable[bytes]) -> tuple[AnswerFold, ProviderError | None]:
+    """One answer from its bytes as far as they decode, and the error that ended them."""
+    fold = AnswerFold()
     decoder = wire.decoder()
-    error: ProviderError | None = None
     try:
         for piece in pieces:
-            folded.add(decoder.feed(piece))
-        folded.add(decoder.close())
-    except ProviderError as failure:
-        error = failure
-    folded.finish()
-    return _describe(wire, folded, error)
+            fold.add(decoder.feed(piece))
+        fold.add(decoder.close())
+    except ProviderError as error:
+        return fold, error
+    return fold, None
 
 
-class _Folded:
-    """The accumulator's loop, for a reader that keeps every block."""
-
-    def __init__(self) -> None:
-        self.accumulator = Accumulator()
-        self.blocks: list[Block] = []
-        self.events = 0
-
-    def add(self, events: list[StreamEvent]) -> None:
-        self.events += len(events)
-        position = 0
-        while True:
-            position = self.accumulator.fold(events, position)
-            self.accumulator.take_changes()
-            if self.accumulator.finished is None:
-                break
-            self.blocks.append(self.accumulator.finished)
-            self.accumulator.release()
-
-    def finish(self) -> None:
-        if self.accumulator.stop is not None and self.accumulator.error is None:
-            self.accumulator.end()
-            self.add([])
-        _, cuts = self.accumulator.cut()
-        self.blocks.extend(cut.block for cut in cuts)
-
-
-def _describe(wire: Wire, folded: _Folded, error: ProviderError | None) -> dict[str, Any]:
-    accumulator = folded.accumulator
-    stop = accumulator.stop
+def _describe(wire: Wire, answer: Answer, events: int, error: ProviderError | None) -> dict[str, Any]:
+    stop = answer.stop
     failure: dict[str, str] | None = None
-    if accumulator.error is not None:
-        failure = {"code": accumulator.error.code, "message": accumulator.error.message}
+    if answer.error is not None:
+        failure = {"code": answer.error.code, "message": answer.error.message}
     elif error is not None:
         failure = {"code": error.code, "message": error.message}
     return {
         "wire": wire.name,
-        "id": accumulator.message_id,
-        "model": accumulator.model,
-        "blocks": [_describe_block(block) for block in folded.blocks],
+        "id": answer.id,
+        "model": answer.model,
+        "blocks": [_describe_block(block) for block in answer.blocks],
         "stop_reason": stop.stop_reason if stop else None,
         "raw_stop_reason": stop.raw_stop_reason if stop else None,
-        "usage": _describe_usage(accumulator.usage),
-        "raw_usage": accumulator.raw_usage,
+        "usage": _describe_usage(answer.usage),
+        "raw_usage": answer.raw_usage,
         "complete": stop is not None and failure is None,
         "error": failure,
-        "events": folded.events,
+        "events": events,
     }
 
 

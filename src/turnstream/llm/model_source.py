@@ -27,11 +27,11 @@ from turnstream.core.stream_events import (
     StreamEvent,
 )
 from turnstream.core.turn_events import Notice, ToolProgress
+from turnstream.llm.accounts import CalledModel, estimated_input_tokens
+from turnstream.llm.source import Batches, Show, SourceEvent, Stream, TurnSource
 from turnstream.providers.base import Provider
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner, tool_name, unusable
-from turnstream.turns.accounts import CalledModel, estimated_input_tokens
-from turnstream.turns.source import Batches, Show, SourceEvent, Stream, TurnSource
 from turnstream.wires.base import ModelRequest
 
 MAX_ROUNDS = "max_rounds"

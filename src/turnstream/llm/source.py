@@ -11,7 +11,7 @@ import msgspec
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import MessageStop, StreamEvent, TextDelta, ThinkingDelta
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, StepStop, ToolProgress
-from turnstream.turns.accounts import CalledModel
+from turnstream.llm.accounts import CalledModel
 
 SourceEvent: TypeAlias = StreamEvent | Data | Notice | Source | StepStart | StepStop | ToolProgress
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]

@@ -11,16 +11,16 @@ from turnstream.config import PriceSettings
 from turnstream.core.blocks import Block, Message
 from turnstream.core.turn_events import UsageReport
 from turnstream.core.usage import StepUsage, Usage
-from turnstream.providers.pricing import Pricing
-from turnstream.store.base import Turn
-from turnstream.turns.accounts import (
+from turnstream.llm.accounts import (
     CalledModel,
     Summary,
     TurnAccount,
     estimated_input_tokens,
-    is_unpriced,
     output_bytes_of,
 )
+from turnstream.providers.pricing import Pricing
+from turnstream.store.base import Turn
+from turnstream.turns.costs import is_unpriced
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
 MODEL = CalledModel("acme", "one", "anthropic")

@@ -12,7 +12,7 @@ Of both, what the provider did say holds where it is more. A call that was refus
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,7 +20,6 @@ from turnstream.core.blocks import Block
 from turnstream.core.turn_events import UsageReport
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.providers.pricing import Cost, Pricing, total
-from turnstream.store.base import Turn
 from turnstream.wires.base import ModelRequest
 
 BYTES_PER_TOKEN = 4
@@ -211,28 +210,6 @@ def estimated_input_tokens(request: ModelRequest) -> int:
 def output_bytes_of(block: Block) -> int:
     """The bytes of what a model said in a block: text, thinking and tool arguments; not what a tool answered."""
     return _size_of(block) if block.block_type in {"text", "thinking", "tool_use"} else 0
-
-
-class CostFields(TypedDict):
-    cost: str | msgspec.UnsetType
-    estimated: bool | msgspec.UnsetType
-    unpriced: bool | msgspec.UnsetType
-
-
-def cost_fields(turn: Turn) -> CostFields:
-    """What a terminal event says of an ended turn's cost, from its row."""
-    return {
-        "cost": msgspec.UNSET if turn.cost is None else turn.cost,
-        "estimated": turn.cost_estimated or msgspec.UNSET,
-        "unpriced": is_unpriced(turn) or msgspec.UNSET,
-    }
-
-
-def is_unpriced(turn: Turn) -> bool:
-    """Whether the turn has no cost because the price of a model is not known, though its usage is."""
-    return turn.cost is None and any(
-        step.model is not None and step.cost is None and step.usage != Usage() for step in turn.steps
-    )
 
 
 def _stored(step: _Step) -> StepUsage:
