@@ -17,15 +17,12 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from turnstream.core.blocks import Block, Content, Message
+from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.stream_events import (
-    ContentBlockStart,
-    ContentBlockStop,
-    ContentDelta,
     MessageStop,
-    StreamEvent,
 )
+from turnstream.core.tool_results import ToolCallName, result_events
 from turnstream.core.turn_events import Notice, ToolProgress
 from turnstream.llm.accounts import CalledModel, estimated_input_tokens
 from turnstream.llm.source import Batches, Show, SourceEvent, Stream, TurnSource
@@ -188,7 +185,7 @@ class ModelSource(TurnSource):
             return ToolOutput("the call was cut off, and nothing was run: call again", is_error=True)
         async with self._parallel:
             context = ToolContext(
-                call.identity, tools.turn_id, tools.owner, tools.metadata, self._progress_shower()
+                call.name.tool_use_id, tools.turn_id, tools.owner, tools.metadata, self._progress_shower()
             )
             return await tools.runner.run(call.block, context, offered=tools.offered)
 
@@ -229,8 +226,9 @@ class _Call:
         """The answer was cut off before the call had any arguments: nobody knows whether it should have had some."""
 
     @property
-    def identity(self) -> str:
-        return str((self.block.content or {}).get("tool_use_id") or "")
+    def name(self) -> ToolCallName:
+        content = self.block.content or {}
+        return ToolCallName(str(content.get("tool_use_id") or ""), str(content.get("tool_name") or ""))
 
 
 class _ProgressShower:
@@ -296,24 +294,11 @@ class _Results:
         output = await asyncio.shield(call.task)
         self._left.pop(0)
         self._source.answered(call)
-        events = result_events(self._number, call.block, output)
+        events: list[SourceEvent] = [
+            *result_events(self._number, call.name, output.text, is_error=output.is_error)
+        ]
         self._number += 1
         return events
-
-
-def result_events(index: int, call: Block, output: ToolOutput) -> list[StreamEvent]:
-    """A call's result as a block of its own (G1)."""
-    return [
-        ContentBlockStart(index, "tool_result", result_start(call)),
-        ContentDelta(index, {"content": output.text, "is_error": output.is_error}),
-        ContentBlockStop(index),
-    ]
-
-
-def result_start(call: Block) -> Content:
-    """What is known of a result before it is there."""
-    content = call.content or {}
-    return {"tool_use_id": content.get("tool_use_id", ""), "tool_name": content.get("tool_name", "")}
 
 
 def _reminder(rounds: int, most: int) -> str:
