@@ -25,6 +25,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.tool_results import ToolCallName, result_events
 from turnstream.core.turn_events import Notice, ToolProgress
 from turnstream.llm.accounts import CalledModel, estimated_input_tokens
+from turnstream.llm.preparing import Preparations
 from turnstream.llm.source import Batches, Show, SourceEvent, Stream, TurnSource
 from turnstream.providers.base import Provider
 from turnstream.tools.base import ToolContext, ToolOutput
@@ -82,6 +83,7 @@ class ModelSource(TurnSource):
         self._goes_on = False
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
         self._show: Show | None = None
+        self._preparations = Preparations(tools.runner, tools.offered, self._context)
 
     def begin(self, show: Show) -> None:
         self._show = show
@@ -89,7 +91,8 @@ class ModelSource(TurnSource):
     def step(self, number: int) -> Stream | None:
         if number and not self._goes_on:
             return None
-        return _NextCall(self) if number else self._provider.stream(self._request)
+        stream = _NextCall(self) if number else self._provider.stream(self._request)
+        return self._preparations.watched(stream)
 
     def estimated_input(self) -> int:
         return estimated_input_tokens(self._sent)
@@ -105,6 +108,8 @@ class ModelSource(TurnSource):
         reason = stop.stop_reason if stop is not None else None
         calls = self._calls
         self._goes_on = False
+        usable = [call.name.tool_use_id for call in calls if unusable(call.block) is None]
+        self._preparations.keep(usable if reason not in _NOT_MEANT else ())
         if not calls and reason == "pause_turn":
             self._rounds += 1
             self._goes_on = self._may_run()
@@ -132,6 +137,7 @@ class ModelSource(TurnSource):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._preparations.close()
 
     # -- for the next call ---------------------------------------------------------------------------------------
 
@@ -183,14 +189,13 @@ class ModelSource(TurnSource):
             return ToolOutput("not run: this turn has used all its rounds of tools", is_error=True)
         if call.was_cut:
             return ToolOutput("the call was cut off, and nothing was run: call again", is_error=True)
+        context = await self._preparations.context(call.name.tool_use_id)
         async with self._parallel:
-            context = ToolContext(
-                call.name.tool_use_id, tools.turn_id, tools.owner, tools.metadata, self._progress_shower()
-            )
             return await tools.runner.run(call.block, context, offered=tools.offered)
 
-    def _progress_shower(self) -> _ProgressShower:
-        return _ProgressShower(asyncio.get_running_loop(), self._show)
+    def _context(self, identity: str) -> ToolContext:
+        tools, shower = self._tools, _ProgressShower(asyncio.get_running_loop(), self._show)
+        return ToolContext(identity, tools.turn_id, tools.owner, tools.metadata, shower)
 
     def _may_run(self) -> bool:
         return self._rounds < self._tools.runner.limits.rounds
