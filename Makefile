@@ -27,7 +27,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-clients lint format bench requirements clean
+.PHONY: help serve demo docs test test-clients lint format bench requirements clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,9 @@ lint: .venv/development.ready ## Style, types and layers
 format: .venv/development.ready ## Format the code, and mend what can be mended mechanically
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+
+docs: .venv/development.ready ## Make the reference of the library from its docstrings, in docs/reference/html
+	@$(BIN)/python scripts/reference.py docs/reference/html
 
 bench: .venv/benchmarks.ready ## Measure, and print the table of goals
 	@exec $(BIN)/python -m benchmarks
