@@ -9,7 +9,12 @@ import aiohttp
 
 from turnstream.wires.base import ModelRequest, Wire
 
-PATHS = {"anthropic": "/v1/messages", "openai-chat": "/v1/chat/completions", "ollama": "/api/chat"}
+PATHS = {
+    "anthropic": "/v1/messages",
+    "openai-chat": "/v1/chat/completions",
+    "openai-responses": "/v1/responses",
+    "ollama": "/api/chat",
+}
 
 
 class Got(NamedTuple):

@@ -178,7 +178,97 @@ ollama_events = st.fixed_dictionaries(
         "response": scalars,
     },
 )
+parts = st.fixed_dictionaries(
+    {"type": st.sampled_from(["output_text", "refusal", "summary_text", "reasoning_text", "other"])},
+    optional={"text": scalars, "refusal": scalars, "annotations": json_values},
+)
+items = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(
+            [
+                "message",
+                "reasoning",
+                "function_call",
+                "custom_tool_call",
+                "mcp_call",
+                "code_interpreter_call",
+                "file_search_call",
+                "image_generation_call",
+                "web_search_call",
+            ]
+        )
+    },
+    optional={
+        "id": scalars,
+        "call_id": scalars,
+        "name": scalars,
+        "arguments": scalars | json_values,
+        "input": scalars,
+        "code": scalars,
+        "content": st.lists(parts, max_size=2) | json_values,
+        "summary": st.lists(parts, max_size=2) | json_values,
+        "output": json_values,
+        "outputs": json_values,
+        "results": json_values,
+        "queries": json_values,
+        "result": scalars,
+        "error": json_values,
+        "encrypted_content": scalars,
+        "status": scalars,
+    },
+)
+responses_events = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(
+            [
+                "response.output_text.delta",
+                "response.function_call_arguments.delta",
+                "response.reasoning_summary_text.delta",
+                "response.created",
+                "response.output_item.added",
+                "response.output_item.done",
+                "response.content_part.added",
+                "response.content_part.done",
+                "response.reasoning_summary_part.added",
+                "response.output_text.done",
+                "response.function_call_arguments.done",
+                "response.refusal.delta",
+                "response.output_text.annotation.added",
+                "response.completed",
+                "response.incomplete",
+                "response.failed",
+                "response.surprise",
+                "error",
+            ]
+        )
+    },
+    optional={
+        "delta": scalars,
+        "text": scalars,
+        "arguments": scalars,
+        "output_index": scalars,
+        "content_index": scalars,
+        "sequence_number": scalars,
+        "item": items | json_values,
+        "part": parts | json_values,
+        "annotation": json_values,
+        "response": json_values
+        | st.fixed_dictionaries(
+            {"output": st.lists(items, max_size=2)},
+            optional={
+                "id": scalars,
+                "model": scalars,
+                "status": scalars,
+                "usage": json_values,
+                "error": json_values,
+            },
+        ),
+        "error": json_values,
+        "message": scalars,
+    },
+)
 EVENTS: dict[str, st.SearchStrategy[Any]] = {
+    "openai-responses": responses_events,
     "anthropic": anthropic_events,
     "openai-chat": chat_events,
     "ollama": ollama_events,
@@ -238,7 +328,11 @@ def test_any_damage_to_a_sound_answer_ends_in_our_own_words(wire: Wire, data: st
 @given(data=st.data())
 def test_any_request_and_error_ends_in_our_own_words(wire: Wire, data: st.DataObject) -> None:
     request = st.fixed_dictionaries(
-        {"model": scalars, "messages": st.lists(said | json_values, max_size=3)},
+        {
+            "model": scalars,
+            "messages": st.lists(said | json_values, max_size=3),
+            "input": st.lists(items | said | json_values, max_size=3) | scalars,
+        },
         optional={"tools": json_values, "system": json_values, "options": json_values, "stop": json_values},
     )
     body = data.draw(

@@ -55,11 +55,13 @@ def split_base_url(name: str, base_url: str) -> SplitResult:
 
 
 def call_url(base: SplitResult, path: str) -> str:
-    """The URL of `path` below `base`, whose query stays.
+    """The URL of `path`, which may have a query, below `base`, whose own query stays.
 
     What both have is not repeated: `https://host/v1` and `/v1/messages` meet at `v1` (others at `api`), and a base URL
     that already is the whole address stays as it is.
     """
+    path, _, asked = path.partition("?")
+    query = "&".join(filter(None, (base.query, asked)))
     segments = [segment for segment in base.path.split("/") if segment]
     wanted = [segment for segment in path.split("/") if segment]
     for shared in range(min(len(segments), len(wanted)), 0, -1):
@@ -68,7 +70,7 @@ def call_url(base: SplitResult, path: str) -> str:
         ):
             wanted = wanted[shared:]
             break
-    return urlunsplit(base._replace(path="/" + "/".join(segments + wanted)))
+    return urlunsplit(base._replace(path="/" + "/".join(segments + wanted), query=query))
 
 
 def call_headers(name: str, wire: Wire, endpoint: Endpoint) -> dict[str, str]:

@@ -42,6 +42,7 @@ DEFAULT_AFTER = 5
 _MALFORMED = {
     "anthropic": b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": \n\n',
     "openai-chat": b'data: {"object": "chat.completion.chunk", "choices": \n\n',
+    "openai-responses": b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": \n\n',
     "ollama": b'{"message": {"role": "assistant", "content": \n',
 }
 """An event whose JSON breaks off."""
@@ -49,6 +50,10 @@ _MALFORMED = {
 _EMPTY_EVENTS = {
     "anthropic": (b'event: ping\ndata: {"type":"ping","filler":"', b'"}\n\n'),
     "openai-chat": (b'data: {"object":"chat.completion.chunk","choices":[],"filler":"', b'"}\n\n'),
+    "openai-responses": (
+        b'event: response.in_progress\ndata: {"type":"response.in_progress","filler":"',
+        b'"}\n\n',
+    ),
     "ollama": (b'{"message":{"role":"assistant","content":""},"done":false,"filler":"', b'"}\n'),
 }
 """An event that says nothing: what stands before and after what fills it."""

@@ -1,8 +1,8 @@
 """The simulated provider as a server: a look-alike of each API, for tests, load and the official SDKs.
 
-`POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /api/chat` the
-wire `ollama`; `GET /v1/models` and `GET /api/tags` list the models. The first two are also there without `/v1`. Models
-are named as `simulator.options` says. It asks for no key. `GET /_simulator/requests` tells what was asked
+`POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /v1/responses`
+the wire `openai-responses` (see `background` for what else is there), `POST /api/chat` the wire `ollama`; `GET /v1/models`
+and `GET /api/tags` list the models. All but the last wire are also there without `/v1`. Models are named as `simulator.options` says. It asks for no key. `GET /_simulator/requests` tells what was asked
 (`?limit=` so many, newest last), `DELETE` there forgets it.
 """
 
@@ -20,6 +20,7 @@ from aiohttp import web
 
 from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRequest, RequestError
 from turnstream.simulator.actions import Action, Hang, Refuse, Reset
+from turnstream.simulator.background import BackgroundResponses, add_routes
 from turnstream.simulator.options import HEADER, REPLAY, SCRIPT_NAMES
 from turnstream.simulator.performing import perform, reset
 from turnstream.simulator.playback import play
@@ -36,6 +37,7 @@ REQUEST_LIMIT = 32 * 1024 * 1024
 _PATHS = {
     "anthropic": ("/v1/messages", "/messages"),
     "openai-chat": ("/v1/chat/completions", "/chat/completions"),
+    "openai-responses": ("/v1/responses", "/responses"),
     "ollama": ("/api/chat",),
 }
 _ERROR_KEPT = 2000
@@ -112,8 +114,11 @@ def application(report: Reporter | None = None, answers: Answers | None = None) 
     replay, given = answers or Answers()
     log = RequestLog() if given is None else given
     app = web.Application(client_max_size=REQUEST_LIMIT)
+    kept = BackgroundResponses()
+    add_routes(app, kept)
     for wire_name, paths in _PATHS.items():
         route = _Route(WIRES[wire_name], replay, log, report)
+        route.background = kept if wire_name == "openai-responses" else None
         for path in paths:
             app.router.add_post(path, route.answer)
     names = SCRIPT_NAMES if replay is None else (REPLAY,)
@@ -182,6 +187,7 @@ class _Route:
         self._replay = replay
         self._log = log
         self._report = report
+        self.background: BackgroundResponses | None = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -204,8 +210,12 @@ class _Route:
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
             return _error(noted, status, words)
         said = f"POST {request.path} model={asked.model} messages={len(asked.messages)} bytes={len(body)}"
-        player = play if streamed else play_whole
-        actions = player(asked, self._wire, header=request.headers.get(HEADER, ""), replay=self._replay)
+        header = request.headers.get(HEADER, "")
+        if self.background is not None and asked.params.get("background"):
+            actions = self.background.play(asked, streamed=streamed, header=header, replay=self._replay)
+        else:
+            player = play if streamed else play_whole
+            actions = player(asked, self._wire, header=header, replay=self._replay)
         first = next(actions, None)
         noted.answered.stream = streamed
         if isinstance(first, Refuse):
