@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.corpus import gemini_differences
 from turnstream.wires import WIRES
 
 Body = dict[str, Any]
@@ -176,6 +177,7 @@ DIFFERENCES = (
     Difference("openai-responses", "text alone is the same as a list of one part", with_plain_text),
     Difference("anthropic", "text alone is the same as a list of one text block", with_listed_content),
     Difference("anthropic", "`is_error: false` is what its absence means", without_success_marks),
+    *(Difference("gemini", reason, apply) for reason, apply in gemini_differences.RULES),
 )
 
 

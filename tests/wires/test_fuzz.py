@@ -67,6 +67,28 @@ FIELDS = [
     "index",
     "status",
     "code",
+    "candidates",
+    "parts",
+    "thought",
+    "thoughtSignature",
+    "functionCall",
+    "functionResponse",
+    "args",
+    "partialArgs",
+    "jsonPath",
+    "stringValue",
+    "willContinue",
+    "inlineData",
+    "executableCode",
+    "codeExecutionResult",
+    "groundingMetadata",
+    "groundingChunks",
+    "groundingSupports",
+    "finishReason",
+    "promptFeedback",
+    "blockReason",
+    "usageMetadata",
+    "promptTokenCount",
 ]
 WORDS = [
     "message_start",
@@ -97,6 +119,10 @@ WORDS = [
     "<think>",
     "</think>",
     "😀",
+    "STOP",
+    "$.a[0].b",
+    "$['a']",
+    "image/png",
 ]
 
 scalars = (
@@ -267,11 +293,59 @@ responses_events = st.fixed_dictionaries(
         "message": scalars,
     },
 )
+arguments = st.fixed_dictionaries(
+    {
+        "jsonPath": st.sampled_from(["$.a", "$.a.b", "$.a[0]", "$.a[1].b", "$.c[0]", "$['d e'].f", "$", "a"])
+        | scalars
+    },
+    optional={"stringValue": scalars, "numberValue": scalars, "nullValue": scalars, "willContinue": scalars},
+)
+gemini_parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": scalars,
+        "thought": scalars,
+        "thoughtSignature": scalars,
+        "functionCall": st.fixed_dictionaries(
+            {},
+            optional={
+                "name": scalars,
+                "id": scalars,
+                "args": json_values,
+                "partialArgs": st.lists(arguments, max_size=4) | json_values,
+                "willContinue": scalars,
+            },
+        ),
+        "inlineData": json_values,
+        "executableCode": json_values,
+        "codeExecutionResult": json_values,
+    },
+)
+gemini_events = st.fixed_dictionaries(
+    {},
+    optional={
+        "candidates": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "content": st.fixed_dictionaries({"parts": st.lists(gemini_parts, max_size=3)})
+                    | json_values
+                },
+                optional={"index": scalars, "finishReason": scalars, "groundingMetadata": json_values},
+            ),
+            max_size=2,
+        ),
+        "usageMetadata": json_values,
+        "promptFeedback": json_values,
+        "responseId": scalars,
+        "error": json_values,
+    },
+)
 EVENTS: dict[str, st.SearchStrategy[Any]] = {
     "openai-responses": responses_events,
     "anthropic": anthropic_events,
     "openai-chat": chat_events,
     "ollama": ollama_events,
+    "gemini": gemini_events,
 }
 raw_lines = st.sampled_from(
     [
@@ -290,7 +364,18 @@ raw_lines = st.sampled_from(
 
 def bodies(wire: Wire) -> st.SearchStrategy[bytes]:
     framed = (EVENTS[wire.name] | json_values).map(lambda value: frame_line(wire, json.dumps(value).encode()))
-    return st.lists(framed | raw_lines.map(lambda line: line + b"\n"), max_size=8).map(b"".join)
+    whole = st.lists(framed | raw_lines.map(lambda line: line + b"\n"), max_size=8).map(b"".join)
+    return whole | arrays() if wire.name == "gemini" else whole
+
+
+def arrays() -> st.SearchStrategy[bytes]:
+    """Gemini's other framing: one JSON array, indented or not, with what does not belong into it."""
+    elements = st.lists(gemini_events | json_values, max_size=6)
+    indented = st.builds(
+        lambda value, indent: json.dumps(value, indent=indent).encode(), elements, st.sampled_from([None, 2])
+    )
+    foreign = st.sampled_from([b"", b"]", b"\n,x\n", b'"', b"}", b"{", b"\n}"])
+    return st.builds(lambda before, array, after: before + array + after + array, foreign, indented, foreign)
 
 
 @every_wire

@@ -1,8 +1,11 @@
 """The simulated provider as a server: a look-alike of each API, for tests, load and the official SDKs.
 
 `POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /v1/responses`
-the wire `openai-responses` (see `background` for what else is there), `POST /api/chat` the wire `ollama`; `GET /v1/models`
-and `GET /api/tags` list the models. All but the last wire are also there without `/v1`. Models are named as `simulator.options` says. It asks for no key. `GET /_simulator/requests` tells what was asked
+the wire `openai-responses` (see `background` for what else is there), `POST /api/chat` the wire `ollama`,
+`POST /v1beta/models/MODEL:streamGenerateContent` and `:generateContent` the wire `gemini` (also below `/v1`, and below
+`/v1beta1/projects/…` as Vertex AI has them; without `?alt=sse` a stream is one JSON array). `GET /v1/models` and
+`GET /api/tags` list the models. The first three are also there without `/v1`. Models are named as `simulator.options` says.
+It asks for no key. `GET /_simulator/requests` tells what was asked
 (`?limit=` so many, newest last), `DELETE` there forgets it.
 """
 
@@ -29,6 +32,7 @@ from turnstream.simulator.request_log import REQUESTS_KEPT, LoggedRequest, Reque
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, Wire
+from turnstream.wires.gemini import ARRAY_WIRE
 
 Reporter = Callable[[str], None]
 
@@ -44,6 +48,8 @@ _ERROR_KEPT = 2000
 _LOG_PATH = "/_simulator/requests"
 _STREAMS_UNASKED = frozenset({"ollama"})
 """Wires that stream unless the request says `"stream": false`."""
+_GEMINI_PATHS = ("/v1beta/models/{call:.+}", "/v1/models/{call:.+}", "/{version:v1[^/]*}/projects/{call:.+}")
+_STREAMS_BY_PATH = frozenset({"gemini", "gemini-array"})
 
 
 class Answers(NamedTuple):
@@ -121,6 +127,10 @@ def application(report: Reporter | None = None, answers: Answers | None = None) 
         route.background = kept if wire_name == "openai-responses" else None
         for path in paths:
             app.router.add_post(path, route.answer)
+    as_events = _Route(WIRES["gemini"], replay, log, report)
+    as_array = _Route(ARRAY_WIRE, replay, log, report) if replay is None else as_events
+    for path in _GEMINI_PATHS:
+        app.router.add_post(path, partial(_framed_as_asked, as_events, as_array))
     names = SCRIPT_NAMES if replay is None else (REPLAY,)
     for path in ("/v1/models", "/models"):
         app.router.add_get(path, partial(_models, names))
@@ -128,6 +138,11 @@ def application(report: Reporter | None = None, answers: Answers | None = None) 
     app.router.add_get(_LOG_PATH, partial(_requests, log))
     app.router.add_delete(_LOG_PATH, partial(_forget, log))
     return app
+
+
+async def _framed_as_asked(as_events: _Route, as_array: _Route, request: web.Request) -> web.StreamResponse:
+    route = as_events if request.query.get("alt") == "sse" else as_array
+    return await route.answer(request)
 
 
 async def _requests(log: RequestLog, request: web.Request) -> web.Response:
@@ -235,6 +250,8 @@ class _Route:
             raise InvalidRequest(
                 f"the recording is of the wire {self._replay.wire.name}, not {self._wire.name}"
             )
+        if self._wire.name in _STREAMS_BY_PATH:
+            return asked, asked.stream
         try:
             stream = msgspec.json.decode(body, type=_Asked).stream
         except msgspec.DecodeError as error:
