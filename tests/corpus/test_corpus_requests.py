@@ -113,6 +113,16 @@ def without_success_marks(body: Body) -> Body:
     return each_message(body, marked)
 
 
+def with_joined_messages(body: Body) -> Body:
+    joined: list[Body] = []
+    for message in body["messages"]:
+        if joined and joined[-1]["role"] == message["role"]:
+            joined[-1] = {**message, "content": [*joined[-1]["content"], *message["content"]]}
+        else:
+            joined.append(message)
+    return {**body, "messages": joined}
+
+
 def as_chat(body: Body) -> Body:
     if "prompt" not in body:
         return body
@@ -149,6 +159,9 @@ DIFFERENCES = (
     Difference("openai-chat", "a message that says nothing is left out", without_empty_messages),
     Difference(
         "openai-chat", "an id that the vendor never gave (Writer) is empty, not absent", with_empty_ids
+    ),
+    Difference(
+        "bedrock", "messages of one side in a row are one, as most models demand", with_joined_messages
     ),
     Difference("anthropic", "text alone is the same as a list of one text block", with_listed_content),
     Difference("anthropic", "`is_error: false` is what its absence means", without_success_marks),

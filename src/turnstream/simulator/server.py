@@ -1,7 +1,7 @@
 """The simulated provider as a server: a look-alike of each API, for tests, load and the official SDKs.
 
 `POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /api/chat` the
-wire `ollama`; `GET /v1/models` and `GET /api/tags` list the models. The first two are also there without `/v1`. Models
+wire `ollama`, `POST /model/{model}/converse-stream` and `/converse` the wire `bedrock`; `GET /v1/models` and `GET /api/tags` list the models. The first two are also there without `/v1`. Models
 are named as `simulator.options` says. It asks for no key. `GET /_simulator/requests` tells what was asked
 (`?limit=` so many, newest last), `DELETE` there forgets it.
 """
@@ -37,11 +37,14 @@ _PATHS = {
     "anthropic": ("/v1/messages", "/messages"),
     "openai-chat": ("/v1/chat/completions", "/chat/completions"),
     "ollama": ("/api/chat",),
+    "bedrock": ("/model/{model:.+}/converse-stream", "/model/{model:.+}/converse"),
 }
 _ERROR_KEPT = 2000
 _LOG_PATH = "/_simulator/requests"
 _STREAMS_UNASKED = frozenset({"ollama"})
 """Wires that stream unless the request says `"stream": false`."""
+_STREAMS_BY_PATH = frozenset({"bedrock"})
+"""Wires whose paths say whether they stream."""
 
 
 class Answers(NamedTuple):
@@ -198,7 +201,7 @@ class _Route:
 
     async def _answer(self, request: web.Request, body: bytes, noted: LoggedRequest) -> web.StreamResponse:
         try:
-            asked, streamed = self._understood(request.path, body)
+            asked, streamed = self._understood(request.rel_url.raw_path, body)
         except RequestError as error:
             self._tell(f"POST {request.path} 400: {error.message}")
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
@@ -225,6 +228,8 @@ class _Route:
             raise InvalidRequest(
                 f"the recording is of the wire {self._replay.wire.name}, not {self._wire.name}"
             )
+        if self._wire.name in _STREAMS_BY_PATH:
+            return asked, asked.stream
         try:
             stream = msgspec.json.decode(body, type=_Asked).stream
         except msgspec.DecodeError as error:
