@@ -31,6 +31,7 @@ from turnstream.errors import (
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Stall
 from turnstream.simulator.options import Options
 from turnstream.wires.base import Wire
+from turnstream.wires.bedrock_frames import encode_event
 
 ErrorKind: TypeAlias = Literal[
     "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
@@ -46,6 +47,7 @@ _MALFORMED = {
     "ollama": b'{"message": {"role": "assistant", "content": \n',
     "gemini": b'data: {"candidates": [{"content": \n\n',
     "gemini-array": b'\n,\n{"candidates": [{"content": }',
+    "bedrock": encode_event("contentBlockDelta", b'{"contentBlockIndex": 0, "delta": '),
 }
 """An event whose JSON breaks off."""
 
@@ -63,7 +65,12 @@ _EMPTY_EVENTS = {
 """An event that says nothing: what stands before and after what fills it."""
 _FILLER = b"x" * (64 * 1024)
 
-_PINGS = {"anthropic": b'event: ping\ndata: {"type": "ping"}\n\n', "ollama": b"\n", "gemini-array": b"\n"}
+_PINGS = {
+    "anthropic": b'event: ping\ndata: {"type": "ping"}\n\n',
+    "ollama": b"\n",
+    "gemini-array": b"\n",
+    "bedrock": encode_event("ping", b"{}"),
+}
 _COMMENT = b": ping\n\n"
 
 _KINDS: dict[str, ErrorKind] = {
@@ -134,6 +141,9 @@ def inserted(options: Options, wire: Wire) -> Iterator[bytes] | None:
 
 
 def _huge_event(wire: Wire, size: int) -> Iterator[bytes]:
+    if wire.name == "bedrock":
+        yield encode_event("metadata", b'{"p":"%b"}' % (b"x" * size))
+        return
     before, after = _EMPTY_EVENTS[wire.name]
     rest = max(0, size - len(before) - len(after))
     yield before

@@ -3,7 +3,8 @@
 `POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /v1/responses`
 the wire `openai-responses` (see `background` for what else is there), `POST /api/chat` the wire `ollama`,
 `POST /v1beta/models/MODEL:streamGenerateContent` and `:generateContent` the wire `gemini` (also below `/v1`, and below
-`/v1beta1/projects/…` as Vertex AI has them; without `?alt=sse` a stream is one JSON array). `GET /v1/models` and
+`/v1beta1/projects/…` as Vertex AI has them; without `?alt=sse` a stream is one JSON array),
+`POST /model/MODEL/converse-stream` and `/converse` the wire `bedrock`. `GET /v1/models` and
 `GET /api/tags` list the models. The first three are also there without `/v1`. Models are named as `simulator.options` says.
 It asks for no key. `GET /_simulator/requests` tells what was asked
 (`?limit=` so many, newest last), `DELETE` there forgets it.
@@ -43,13 +44,15 @@ _PATHS = {
     "openai-chat": ("/v1/chat/completions", "/chat/completions"),
     "openai-responses": ("/v1/responses", "/responses"),
     "ollama": ("/api/chat",),
+    "bedrock": ("/model/{model:.+}/converse-stream", "/model/{model:.+}/converse"),
 }
 _ERROR_KEPT = 2000
 _LOG_PATH = "/_simulator/requests"
 _STREAMS_UNASKED = frozenset({"ollama"})
 """Wires that stream unless the request says `"stream": false`."""
 _GEMINI_PATHS = ("/v1beta/models/{call:.+}", "/v1/models/{call:.+}", "/{version:v1[^/]*}/projects/{call:.+}")
-_STREAMS_BY_PATH = frozenset({"gemini", "gemini-array"})
+_STREAMS_BY_PATH = frozenset({"bedrock", "gemini", "gemini-array"})
+"""Wires whose paths say whether they stream."""
 
 
 class Answers(NamedTuple):
@@ -219,7 +222,7 @@ class _Route:
 
     async def _answer(self, request: web.Request, body: bytes, noted: LoggedRequest) -> web.StreamResponse:
         try:
-            asked, streamed = self._understood(request.path, body)
+            asked, streamed = self._understood(request.rel_url.raw_path, body)
         except RequestError as error:
             self._tell(f"POST {request.path} 400: {error.message}")
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
