@@ -15,7 +15,7 @@ from turnstream.wires.base import Position
 from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, read_json
 from turnstream.wires.lenient_json import mend_surrogates
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
-from turnstream.wires.openai_responses_events import KIND_OF, PARTS, STEMS, SUMMARY, decode_delta
+from turnstream.wires.openai_responses_events import PARTS, STEMS, SUMMARY, decode_delta
 from turnstream.wires.openai_responses_output import OutputBuilder
 from turnstream.wires.openai_responses_stop_reasons import parse_stop_reason
 from turnstream.wires.openai_responses_usage import parse_usage
@@ -87,29 +87,30 @@ class OpenAIResponsesDecoder:
             raise self._failure
         output = self._output
         events = output.events = []
+        taken_before = self._taken_before
         try:
+            part = output.current
             for name, payload, _ in self._frames.feed(data):
                 try:
                     delta = decode_delta(payload)
                 except (ValueError, RecursionError):
                     self._take_frame(name, payload)
+                    part = output.current
                     continue
-                part = output.current
-                sequence = delta.sequence_number
                 if (
                     part is None
+                    or delta.__class__ is not part.expected
                     or delta.output_index != part.output_index
-                    or KIND_OF[delta.__class__] is not part.kind
                     or delta.content_index + delta.summary_index != part.position
-                    or part.whole
-                    or sequence <= self._taken_before
+                    or delta.sequence_number <= taken_before
                 ):
                     self._take_frame(name, payload)
+                    part = output.current
                     continue
                 text = delta.delta
-                self._sequence = sequence
+                self._sequence = delta.sequence_number
                 part.texts.append(text)
-                events.append(part.kind.event(part.index, text))
+                events.append(part.event(part.index, text))
         except StreamBroken as failure:
             self._failure = failure
             if not events:
