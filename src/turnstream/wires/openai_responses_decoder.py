@@ -283,6 +283,7 @@ class OpenAIResponsesDecoder:
     def _fail(self, reported: ReportedError) -> None:
         if not self._over:
             self._over = True
+            self._output.current = None
             self._output.events.append(_stream_error(reported))
 
 
