@@ -31,6 +31,7 @@ _ENDS = {
 }
 _STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _CANCELLED = ReportedError("the response was cancelled", code="response_cancelled")
+_SIGNS_OF_LIFE = frozenset({"keepalive", "ping", "response.heartbeat"})
 _PLACES = frozenset(
     {"type", "item_id", "output_index", "content_index", "summary_index", "sequence_number", "obfuscation"}
 )
@@ -221,7 +222,7 @@ class OpenAIResponsesDecoder:
 
     def _take_unknown(self, kind: str, value: JsonObject, size: int) -> None:
         """Keep an event that nobody told us of, unless it says nothing, or an item that is kept raw says it again."""
-        if all(key in _PLACES or is_blank(item) for key, item in value.items()):
+        if kind in _SIGNS_OF_LIFE or all(key in _PLACES or is_blank(item) for key, item in value.items()):
             return
         place = value.get("output_index")
         if type(place) is int and self._output.belongs_to_a_raw_item(place):
