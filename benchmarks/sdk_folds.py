@@ -46,6 +46,23 @@ def openai_fold() -> Fold:
     return fold
 
 
+def responses_fold() -> Fold:
+    """Pieces of a body to the final response, by `client.responses.stream`."""
+    import openai
+
+    bodies: list[Sequence[bytes]] = []
+    client = openai.OpenAI(
+        api_key="none", http_client=openai.DefaultHttpxClient(transport=_transport(bodies))
+    )
+
+    def fold(pieces: Sequence[bytes]) -> object:
+        bodies[:] = [pieces]
+        with client.responses.stream(model="model", input="go") as stream:
+            return stream.get_final_response()
+
+    return fold
+
+
 def _transport(bodies: list[Sequence[bytes]]) -> Any:
     """Answers every request with the body in `bodies`."""
     import httpx2
@@ -60,4 +77,4 @@ def _transport(bodies: list[Sequence[bytes]]) -> Any:
     return httpx2.MockTransport(answer)
 
 
-SDK_FOLDS = {"anthropic": anthropic_fold, "openai-chat": openai_fold}
+SDK_FOLDS = {"anthropic": anthropic_fold, "openai-chat": openai_fold, "openai-responses": responses_fold}

@@ -21,16 +21,23 @@ def python_of(name: str) -> Path:
 
 
 async def accumulate(
-    name: str, url: str, model: str, *, tools: bool = False, patience: float = 20
+    name: str,
+    url: str,
+    model: str,
+    *,
+    tools: bool = False,
+    patience: float = 20,
+    environment: str | None = None,
 ) -> dict[str, Any]:
     """What the client makes of the model's answer: `{text, thinking, calls, usage, stop_reason, error}`.
 
-    `patience`: seconds that the client waits for the next bytes.
+    `patience`: seconds that the client waits for the next bytes. `environment`: where the client is, if not in one of its
+    name.
     """
     asked = json.dumps({"url": url, "model": model, "tools": tools, "timeout": patience})
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     process = await asyncio.create_subprocess_exec(
-        python_of(name),
+        python_of(environment or name),
         Path(__file__).with_name(f"{name}_client.py"),
         asked,
         stdout=PIPE,

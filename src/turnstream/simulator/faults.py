@@ -55,7 +55,7 @@ _EMPTY_EVENTS = {
     "anthropic": (b'event: ping\ndata: {"type":"ping","filler":"', b'"}\n\n'),
     "openai-chat": (b'data: {"object":"chat.completion.chunk","choices":[],"filler":"', b'"}\n\n'),
     "openai-responses": (
-        b'event: response.in_progress\ndata: {"type":"response.in_progress","filler":"',
+        b'event: keepalive\ndata: {"type":"keepalive","filler":"',
         b'"}\n\n',
     ),
     "ollama": (b'{"message":{"role":"assistant","content":""},"done":false,"filler":"', b'"}\n'),
