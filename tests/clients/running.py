@@ -38,7 +38,7 @@ async def accumulate(
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     process = await asyncio.create_subprocess_exec(
         python_of(environment or name),
-        Path(__file__).with_name(f"{name}_client.py"),
+        Path(__file__).with_name(f"{name.replace('-', '_')}_client.py"),
         asked,
         stdout=PIPE,
         stderr=PIPE,
