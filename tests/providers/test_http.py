@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from turnstream.config import Timeouts
+from turnstream.core.origin import Origin
 from turnstream.core.stream_events import MessageStop, Metadata, StreamError, StreamEvent, TextDelta
 from turnstream.core.usage import Usage
 from turnstream.errors import (
@@ -31,6 +32,7 @@ from turnstream.errors import (
 from turnstream.providers import http
 from turnstream.providers.endpoints import Endpoint, call_url, split_base_url
 from turnstream.providers.http import HttpProvider
+from turnstream.providers.provenance import with_origin
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
 
@@ -154,7 +156,9 @@ class TestAnswers:
 
         raw_server.answer = answer
         whole = WIRES["anthropic"].decoder()
-        assert await collect(provide()) == whole.feed(body) + whole.close()
+        origin = Origin("anthropic", "test", "x")
+        expected = with_origin(whole.feed(body) + whole.close(), origin)
+        assert await collect(provide()) == expected
 
     async def test_a_compressed_body_is_read(self, raw_server, provide):
         head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")

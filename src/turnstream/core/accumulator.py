@@ -25,6 +25,7 @@ import msgspec
 
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.open_block import OpenBlock, events_so_far, flush_carry, mend_surrogates
+from turnstream.core.origin import Origin, seal_of
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -118,6 +119,7 @@ class Accumulator:
         self.notices: list[Notice] = []
         """What the stream said beside its blocks, at most MAX_NOTICES; the owner shows them."""
         self.next_sequence = first_sequence
+        self._origin: Origin | None = None
         self._max_length = max_length
         self._open: dict[int, OpenBlock] = {}
         self._waiting: deque[OpenBlock] = deque()
@@ -261,6 +263,7 @@ class Accumulator:
             case MessageStart():
                 self.message_id = event.id or self.message_id
                 self.model = event.model or self.model
+                self._origin = event.origin or self._origin
             case MessageStop():
                 self.stop = event
             case Metadata():
@@ -322,6 +325,9 @@ class Accumulator:
         if block.carry:
             flush_carry(block)
             self._show_delta(block, block.field, "\ufffd")
+        if self._origin is not None and (seal := seal_of(block.finish(), self._origin)) is not None:
+            block.merge(seal)
+            self._show_delta(block, "content", seal)
         if block is self.shown:
             self.finished = block.finish()
 

@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from turnstream.config import Timeouts
+from turnstream.core.origin import Origin
 from turnstream.core.stream_events import (
     MessageStop,
     Metadata,
@@ -28,6 +29,7 @@ from turnstream.errors import ConnectionFailed, ProviderError, StreamIncomplete
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.endpoints import Endpoint, call_headers, call_url, split_base_url
 from turnstream.providers.failures import SecretMask, broken_stream, request_failure
+from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.wires.base import HttpRequest, ModelRequest, Wire
 from turnstream.wires.think_tags import ThinkTagDecoder
 
@@ -151,6 +153,7 @@ class _Call:
         "_clocks",
         "_content",
         "_decoder",
+        "_origin",
         "_over",
         "_provider",
         "_request",
@@ -165,6 +168,7 @@ class _Call:
         endpoint = provider.endpoint
         self._provider = provider
         self._request = request
+        self._origin = Origin(provider.wire.name, provider.name, request.model)
         self._decoder = provider.wire.decoder(
             event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed
         )
@@ -179,7 +183,7 @@ class _Call:
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
-        post = provider.wire.encode_request(self._request)
+        post = provider.wire.encode_request(with_own_blocks(self._request, self._origin))
         provider.enter(self)
         try:
             response = self._response = await self._answer_to(post)
@@ -276,9 +280,11 @@ class _Call:
 
     def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
         """Look into a batch that may begin the output or end the answer."""
-        if not self._clocks.output and is_output(events):
-            self._clocks.output_began()
-            self._timer.restart()
+        if not self._clocks.output:
+            events = with_origin(events, self._origin)
+            if is_output(events):
+                self._clocks.output_began()
+                self._timer.restart()
         for position, event in enumerate(events):
             if type(event) is MessageStop:
                 self._stopped = True

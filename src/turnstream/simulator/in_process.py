@@ -9,9 +9,11 @@ from itertools import chain
 from types import TracebackType
 
 from turnstream.config import Timeouts
+from turnstream.core.origin import Origin
 from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.clocks import WaitClocks, is_output
+from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
 from turnstream.simulator.playback import play
 from turnstream.wires import WIRES
@@ -47,6 +49,7 @@ class _SimulatedCall:
         "_clocks",
         "_decoder",
         "_due",
+        "_origin",
         "_over",
         "_provider",
         "_request",
@@ -59,6 +62,7 @@ class _SimulatedCall:
     def __init__(self, provider: SimulatedProvider, request: ModelRequest) -> None:
         self._provider = provider
         self._request = request
+        self._origin = Origin(provider.wire.name, provider.name, request.model)
         self._decoder = provider.wire.decoder()
         self._clocks = WaitClocks(provider.timeouts)
         self._silent = 0.0
@@ -69,7 +73,7 @@ class _SimulatedCall:
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
         wire = provider.wire
-        post = wire.encode_request(self._request)
+        post = wire.encode_request(with_own_blocks(self._request, self._origin))
         self._due = asyncio.get_running_loop().time()
         self._actions = play(wire.decode_request(post.path, post.body), wire)
         first = next(self._actions, None)
@@ -146,8 +150,10 @@ class _SimulatedCall:
     def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
         self._clocks.waited += self._silent
         self._silent = 0.0
-        if not self._clocks.output and is_output(events):
-            self._clocks.output_began()
+        if not self._clocks.output:
+            events = with_origin(events, self._origin)
+            if is_output(events):
+                self._clocks.output_began()
         for event in events:
             if type(event) is MessageStop:
                 self._stopped = True

@@ -48,11 +48,7 @@ _PATHS = {
 }
 _ERROR_KEPT = 2000
 _LOG_PATH = "/_simulator/requests"
-_STREAMS_UNASKED = frozenset({"ollama"})
-"""Wires that stream unless the request says `"stream": false`."""
 _GEMINI_PATHS = ("/v1beta/models/{call:.+}", "/v1/models/{call:.+}", "/{version:v1[^/]*}/projects/{call:.+}")
-_STREAMS_BY_PATH = frozenset({"bedrock", "gemini", "gemini-array"})
-"""Wires whose paths say whether they stream."""
 
 
 class Answers(NamedTuple):
@@ -193,10 +189,6 @@ async def _models(names: Sequence[str], _request: web.Request) -> web.Response:
     )
 
 
-class _Asked(msgspec.Struct):
-    stream: bool | None = None
-
-
 class _Route:
     """How the server answers on one wire."""
 
@@ -222,7 +214,7 @@ class _Route:
 
     async def _answer(self, request: web.Request, body: bytes, noted: LoggedRequest) -> web.StreamResponse:
         try:
-            asked, streamed = self._understood(request.rel_url.raw_path, body)
+            asked = self._understood(request.rel_url.raw_path, body)
         except RequestError as error:
             self._tell(f"POST {request.path} 400: {error.message}")
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
@@ -230,12 +222,12 @@ class _Route:
         said = f"POST {request.path} model={asked.model} messages={len(asked.messages)} bytes={len(body)}"
         header = request.headers.get(HEADER, "")
         if self.background is not None and asked.params.get("background"):
-            actions = self.background.play(asked, streamed=streamed, header=header, replay=self._replay)
+            actions = self.background.play(asked, streamed=asked.stream, header=header, replay=self._replay)
         else:
-            player = play if streamed else play_whole
+            player = play if asked.stream else play_whole
             actions = player(asked, self._wire, header=header, replay=self._replay)
         first = next(actions, None)
-        noted.answered.stream = streamed
+        noted.answered.stream = asked.stream
         if isinstance(first, Refuse):
             self._tell(f"{said} {first.status}")
             return _error(noted, first.status, first.body, first.headers)
@@ -246,20 +238,14 @@ class _Route:
             self._tell(f"{said}: the client went away")
             raise
 
-    def _understood(self, path: str, body: bytes) -> tuple[ModelRequest, bool]:
-        """The request, and whether it wants a stream. Raises RequestError."""
+    def _understood(self, path: str, body: bytes) -> ModelRequest:
+        """Raises RequestError."""
         asked = self._wire.decode_request(path, body)
         if self._replay is not None and self._replay.wire is not self._wire:
             raise InvalidRequest(
                 f"the recording is of the wire {self._replay.wire.name}, not {self._wire.name}"
             )
-        if self._wire.name in _STREAMS_BY_PATH:
-            return asked, asked.stream
-        try:
-            stream = msgspec.json.decode(body, type=_Asked).stream
-        except msgspec.DecodeError as error:
-            raise InvalidRequest(f"stream: {error}") from error
-        return asked, self._wire.name in _STREAMS_UNASKED if stream is None else stream
+        return asked
 
     async def _perform(
         self, request: web.Request, first: Action | None, actions: Iterator[Action], noted: LoggedRequest
