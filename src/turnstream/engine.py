@@ -48,7 +48,6 @@ from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRequest, TurnState
 from turnstream.turns.journal import JournalKeeper
-from turnstream.turns.recovery import recover_all
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import Watching
 
@@ -138,7 +137,7 @@ class Engine:
                 self.pricing,
             ),
         )
-        self._watching = Watching(self._store, self._registry, NativeEncoder)
+        self._watching = Watching(self._store, self._registry, NativeEncoder, self.commands.recovery)
         self._keep_alive = KeepAlive(
             heartbeat=self.settings.heartbeat, stall_timeout=self.settings.stall_timeout
         )
@@ -157,7 +156,7 @@ class Engine:
         """Open the store, end what a stopped process left unfinished, begin to serve. Raises StoreError."""
         await self._store.open()
         try:
-            await recover_all(self._store)
+            await self.commands.recovery.end_all()
         except BaseException:
             await self._store.close()
             raise

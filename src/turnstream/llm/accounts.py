@@ -126,6 +126,14 @@ class TurnAccount:
             self._closed.append(self._open)
             self._open = None
 
+    def lose(self) -> None:
+        """What the provider said of the open step is lost: it is estimated by what was `said`, and closed."""
+        if self._open is not None:
+            estimate = self._estimate(Usage(), self._output_bytes)
+            self._say(estimate or Usage(), None, may_wait=True, estimated=estimate is not None)
+            self._closed.append(self._open)
+            self._open = None
+
     def end(
         self,
         usage: Usage,

@@ -29,7 +29,7 @@ from turnstream.simulator.options import HEADER, REPLAY, SCRIPT_NAMES
 from turnstream.simulator.performing import perform, reset
 from turnstream.simulator.playback import play
 from turnstream.simulator.replay import Replay
-from turnstream.simulator.request_log import REQUESTS_KEPT, LoggedRequest, RequestLog
+from turnstream.simulator.request_log import REQUESTS_KEPT, LoggedRequest, RequestLog, header_text
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, Wire
@@ -203,7 +203,8 @@ class _Route:
         body = await request.read()
         noted = self._log.begin(request.method, request.path, request.headers, body)
         noted.answered.wire = self._wire.name
-        noted.answered.simulate = request.headers.get(HEADER)
+        if (asked := request.headers.get(HEADER)) is not None:
+            noted.answered.simulate = header_text(asked)
         try:
             return await self._answer(request, body, noted)
         except asyncio.CancelledError:
