@@ -377,8 +377,11 @@ class TestPushed:
     @pytest.mark.requirement("E4")
     @pytest.mark.parametrize("size", [1, 7, 1000])
     @pytest.mark.parametrize("takes", [0, 1, 2])
-    async def test_any_cut_gives_the_same_events(self, raw_server, provide, size, takes):
-        """Also where every other batch, or every batch, is refused."""
+    async def test_any_cut_of_what_is_pushed_gives_the_same_events(
+        self, raw_server, provide, monkeypatch, size, takes
+    ):
+        """Also where every other batch, or every batch, is refused. The end is seen when it comes."""
+        monkeypatch.setattr(http, "DRAIN_SECONDS", 2 * DEADLINE)
         body = chunk(BEGIN) + b"".join(chunk(delta(text)) for text in "Hello there") + chunk(END) + LAST_CHUNK
 
         async def answer(exchange):

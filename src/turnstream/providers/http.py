@@ -220,8 +220,8 @@ class _Call:
             while not self._over:
                 if content.total_bytes == self._taken:
                     timer.start()
-                    if self._connection is not None:
-                        pushed = await self._arrival(self._connection)
+                    if (connection := self._connection) is not None and self._more_may_come(connection):
+                        pushed = await self._arrival(connection)
                         if pushed:
                             timer.stop()
                             return pushed
@@ -254,6 +254,11 @@ class _Call:
         if self._response is not None:
             self._content.set_exception(error)
             self._arrived()
+
+    def _more_may_come(self, connection: ArrivalHandler) -> bool:
+        """Whether the connection is still this call's: it goes to another at the end of the body."""
+        content = self._content
+        return connection.connected and not content.is_eof() and content.exception() is None
 
     async def _arrival(self, connection: ArrivalHandler) -> list[StreamEvent] | None:
         """Wait for events that nobody takes at once; None when something else has come. Raises what the decoder does."""
