@@ -37,6 +37,7 @@ from turnstream.providers.pricing import Pricing
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
+from turnstream.server.direct import DirectTurns
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.metrics import EngineMetrics, metrics_response
 from turnstream.server.router import build_router
@@ -52,6 +53,8 @@ from turnstream.turns.registry import Registry
 from turnstream.turns.watching import Watching
 
 VERSION = version("turnstream")
+PREFIX = "/api"
+"""Where the routes are, unless a host application says otherwise."""
 
 
 class LiveTurn:
@@ -197,7 +200,7 @@ class Engine:
     def active_turns(self) -> int:
         return self._registry.active_count
 
-    def router(self, prefix: str = "/api", dependencies: Sequence[Depends] = ()) -> APIRouter:
+    def router(self, prefix: str = PREFIX, dependencies: Sequence[Depends] = ()) -> APIRouter:
         """The routes for a FastAPI application of yours, under your prefix and behind your dependencies."""
         return build_router(self._context, prefix=prefix, dependencies=dependencies)
 
@@ -210,7 +213,13 @@ class Engine:
                 yield
 
         scrape = None if self._metrics_for == "off" else self._scrape
-        return build_application(self.router(), version=VERSION, lifespan=lifespan, scrape=scrape)
+        return build_application(
+            self.router(PREFIX),
+            version=VERSION,
+            lifespan=lifespan,
+            scrape=scrape,
+            direct=DirectTurns(self._context, PREFIX),
+        )
 
     async def _scrape(self, request: Request) -> Response:
         """Raises Unauthorized."""

@@ -167,6 +167,22 @@ class Accumulator:
             )
         return position
 
+    def extend_shown(self, events: Sequence[StreamEvent]) -> list[TurnEvent] | None:
+        """Fold a batch that only adds text to the block being shown, and return what shows it. None, and nothing is
+        folded, where it is anything else."""
+        block, first = self.shown, events[0]
+        takers = _TAKERS.get(first.__class__)
+        if block is None or takers is None or block.block_type not in takers:
+            return None
+        if first.index != block.index or block.stopped or self._changes:  # type: ignore[union-attr]
+            return None
+        text, end = _run(events, 0, len(events))
+        if end < len(events) or self._length + len(text) + self._beside > self._max_length:
+            return None
+        self._chunks += end
+        delta = self._grow(block, text)
+        return [] if delta is None else [delta]
+
     def release(self) -> BlockStop:
         """Let go of the finished block; what folded behind it becomes the next changes."""
         block = self.finished
@@ -210,35 +226,30 @@ class Accumulator:
             events.append(BlockDelta(block.sequence, block.block_type, block.field, "\ufffd"))
         return block.finish(partial=not block.stopped)
 
-    def _fold_run(self, events: Sequence[Any], position: int, total: int) -> int:
+    def _fold_run(self, events: Sequence[StreamEvent], position: int, total: int) -> int:
         """Fold a run of deltas of one kind and block that came together: they are shown as one."""
-        first = events[position]
+        first: Any = events[position]
         kind: type[Any] = first.__class__
-        index: int = first.index
-        end = position + 1
-        while end < total and (event := events[end]).__class__ is kind and event.index == index:
-            end += 1
-        if kind is ToolInputDelta:
-            text: str = first.partial_json
-            if end - position > 1:
-                text = "".join([event.partial_json for event in events[position:end]])
-        else:
-            text = first.text
-            if end - position > 1:
-                text = "".join([event.text for event in events[position:end]])
-        block = self._open.get(index)
+        text, end = _run(events, position, total)
+        block = self._open.get(first.index)
         if block is None or block.block_type not in _TAKERS[kind]:
-            block = self._open_implicitly(index, _IMPLIED[kind])
+            block = self._open_implicitly(first.index, _IMPLIED[kind])
+        delta = self._grow(block, text)
+        if delta is not None and block is self.shown:
+            self._changes.append(delta)
+        self._chunks += end - position
+        return end
+
+    def _grow(self, block: OpenBlock, text: str) -> BlockDelta | None:
+        """Add text to a block; the delta that shows it, if there is anything to show."""
         if block.carry or not text.isascii():
             text = mend_surrogates(block, text)
-        self._chunks += end - position
-        if text:
-            block.parts.append(text)
-            block.length += len(text)
-            self._length += len(text)
-            if block is self.shown:
-                self._changes.append(BlockDelta(block.sequence, block.block_type, block.field, text))
-        return end
+        if not text:
+            return None
+        block.parts.append(text)
+        block.length += len(text)
+        self._length += len(text)
+        return BlockDelta(block.sequence, block.block_type, block.field, text)
 
     def _fold_rare(self, event: StreamEvent) -> None:
         match event:
@@ -343,3 +354,22 @@ class Accumulator:
     def _show_delta(self, block: OpenBlock, field: DeltaField, value: Any) -> None:
         if block is self.shown:
             self._changes.append(BlockDelta(block.sequence, block.block_type, field, value))
+
+
+def _run(events: Sequence[Any], position: int, total: int) -> tuple[str, int]:
+    """The text of the deltas from `position` on that are of one kind and block, and the place after the last."""
+    first = events[position]
+    kind: type[Any] = first.__class__
+    index: int = first.index
+    end = position + 1
+    while end < total and (event := events[end]).__class__ is kind and event.index == index:
+        end += 1
+    if kind is ToolInputDelta:
+        text: str = first.partial_json
+        if end - position > 1:
+            text = "".join([event.partial_json for event in events[position:end]])
+    else:
+        text = first.text
+        if end - position > 1:
+            text = "".join([event.text for event in events[position:end]])
+    return text, end

@@ -1,7 +1,8 @@
 """Model calls over HTTP, on aiohttp: the package's only client networking.
 
 One streaming POST per call. The answer is read as it arrives, never by line; a read that finds bytes ready awaits
-nothing, and the clocks cost one timer per call, not one per read.
+nothing, what arrives while one waits goes straight to whoever wants it pushed, and the clocks cost one timer per call,
+not one per read.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from turnstream.core.stream_events import (
     StreamNotice,
 )
 from turnstream.errors import ConnectionFailed, ProviderError, StreamIncomplete
+from turnstream.providers.arrivals import ArrivalConnector, ArrivalHandler
+from turnstream.providers.base import Take
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.endpoints import Endpoint, call_headers, call_url, split_base_url
 from turnstream.providers.failures import SecretMask, broken_stream, request_failure
@@ -131,7 +134,7 @@ class HttpProvider:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
+                connector=ArrivalConnector.unlimited(keepalive_timeout=KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=self.endpoint.trust_env,
             )
@@ -147,10 +150,11 @@ class HttpProvider:
 
 
 class _Call:
-    """One model call: an async context manager over an async iterator, which are the same object."""
+    """One model call: an async context manager over an async iterator, which are the same object. See `Pushed`."""
 
     __slots__ = (
         "_clocks",
+        "_connection",
         "_content",
         "_decoder",
         "_origin",
@@ -159,8 +163,10 @@ class _Call:
         "_request",
         "_response",
         "_stopped",
+        "_take",
         "_taken",
         "_timer",
+        "_waiter",
     )
     _content: aiohttp.StreamReader
 
@@ -177,6 +183,9 @@ class _Call:
         self._clocks = WaitClocks(provider.timeouts)
         self._timer = ReadTimer(self._clocks, self.interrupt, self._look_for_failure)
         self._response: aiohttp.ClientResponse | None = None
+        self._connection: ArrivalHandler | None = None
+        self._waiter: asyncio.Future[list[StreamEvent] | None] | None = None
+        self._take: Take | None = None
         self._taken = 0
         self._stopped = False
         self._over = False
@@ -204,16 +213,28 @@ class _Call:
     def __aiter__(self) -> _Call:
         return self
 
+    def push_to(self, take: Take) -> None:
+        """Offer what arrives while `__anext__` waits to `take`; see `Pushed`."""
+        connection = self._response.connection if self._response is not None else None
+        protocol = connection.protocol if connection is not None else None
+        if isinstance(protocol, ArrivalHandler):
+            self._connection, self._take = protocol, take
+
     async def __anext__(self) -> Sequence[StreamEvent]:
         content = self._content
         timer = self._timer
         try:
             while not self._over:
-                if content.total_bytes != self._taken:
-                    data = content.read_nowait()
-                else:
+                if content.total_bytes == self._taken:
                     timer.start()
+                    if (connection := self._connection) is not None and self._more_may_come(connection):
+                        pushed = await self._arrival(connection)
+                        if pushed:
+                            timer.stop()
+                            return pushed
                     data = await content.readany()
+                else:
+                    data = content.read_nowait()
                 if data:
                     self._taken += len(data)
                     events = self._decoder.feed(data)
@@ -239,6 +260,47 @@ class _Call:
         """Make the read that is pending, or else the next, raise `error`."""
         if self._response is not None:
             self._content.set_exception(error)
+            self._arrived()
+
+    def _more_may_come(self, connection: ArrivalHandler) -> bool:
+        """Whether the connection is still this call's: it goes to another at the end of the body."""
+        content = self._content
+        return connection.connected and not content.is_eof() and content.exception() is None
+
+    async def _arrival(self, connection: ArrivalHandler) -> list[StreamEvent] | None:
+        """Wait for events that nobody takes at once; None when something else has come. Raises what the decoder does."""
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        connection.arrived = self._arrived
+        try:
+            return await waiter
+        finally:
+            self._waiter = None
+            if connection.arrived == self._arrived:  # else another call has it by now
+                connection.arrived = None
+
+    def _arrived(self) -> None:
+        """Something has come: hand it on, if it is only more of the same, or else wake the read that waits."""
+        waiter, content, take = self._waiter, self._content, self._take
+        if waiter is None or waiter.done():
+            return
+        if take is None or not self._clocks.output or content.exception() is not None:
+            waiter.set_result(None)
+        elif content.total_bytes != self._taken:
+            try:
+                data = content.read_nowait()
+                self._taken += len(data)
+                events = self._decoder.feed(data)
+                if not events:
+                    return
+                self._timer.tick()
+                if type(events[-1]) in _LAST:
+                    waiter.set_result(self._inspected(events))
+                elif not take(events):
+                    waiter.set_result(events)
+            except Exception as error:  # noqa: BLE001 - it is raised where the read waits
+                waiter.set_exception(error)
+        elif content.is_eof():
+            waiter.set_result(None)
 
     def _look_for_failure(self) -> None:
         """A decoder gives what came before a malformed event first, and raises when it is called again: when a read
