@@ -20,14 +20,25 @@ from fastapi.params import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from turnstream.config import EngineSettings, PriceSettings, ProviderSettings, ServerSettings
+from turnstream.config import (
+    EngineSettings,
+    ModelSettings,
+    PriceSettings,
+    ProviderSettings,
+    RetrySettings,
+    ServerSettings,
+)
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import RequestError
 from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
+from turnstream.providers.circuit import CircuitPolicy, Circuits
+from turnstream.providers.decisions import RetryPolicy
+from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
+from turnstream.providers.routing import Routing
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
@@ -90,7 +101,7 @@ class Engine:
     `authenticate`: who is asking; without it, requests from this machine only, as one user.
     `server`: of it, the limit on request bodies, and whether clients are told the providers' own error texts.
     `prices`: by `provider/model`, as in `[prices]` of the configuration; they win over those of the price list.
-    `tools`: Python functions that models may call, or a ToolRunner with limits of its own. Raises ConfigurationError.
+    `retry`, `models`: as in `[retry]` and `[models.NAME]`. `tools`: Python functions that models may call, or a ToolRunner with limits of its own. Raises ConfigurationError.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where all parts meet
@@ -103,6 +114,8 @@ class Engine:
         server: ServerSettings | None = None,
         tools: Sequence[ToolFunction | Tool] | ToolRunner = (),
         prices: Mapping[str, PriceSettings] | None = None,
+        retry: RetrySettings | None = None,
+        models: Mapping[str, ModelSettings] | None = None,
     ) -> None:
         server = server or ServerSettings()
         self.settings = settings or EngineSettings()
@@ -126,6 +139,8 @@ class Engine:
                 server.debug,
                 tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug),
                 self.pricing,
+                _planner(retry or RetrySettings()),
+                Routing(self.catalog, models, self.settings.fallbacks),
             ),
         )
         self._watching = Watching(self._store, self._registry, NativeEncoder)
@@ -269,3 +284,8 @@ class Engine:
             if subscription.at_end
             else EventStreamResponse(subscription, self._keep_alive)
         )
+
+
+def _planner(retry: RetrySettings) -> Planner:
+    policy = RetryPolicy(retry.attempts, retry.delay, retry.max_delay, retry.budget, retry.spacing)
+    return Planner(policy, Circuits(CircuitPolicy(retry.circuit_failures, retry.circuit_seconds)))

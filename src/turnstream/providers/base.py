@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from turnstream.core.stream_events import StreamEvent
 from turnstream.wires.base import ModelRequest
+
+
+class CalledModel(NamedTuple):
+    """Whom a call goes to: `provider` by its name in the settings, `model` as the provider calls it."""
+
+    provider: str
+    model: str
+    wire: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}/{self.model}"
 
 
 class Provider(Protocol):
