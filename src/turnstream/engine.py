@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from turnstream.config import (
+    CapabilitySettings,
     EngineSettings,
     ModelSettings,
     PriceSettings,
@@ -101,7 +102,9 @@ class Engine:
     `authenticate`: who is asking; without it, requests from this machine only, as one user.
     `server`: of it, the limit on request bodies, and whether clients are told the providers' own error texts.
     `prices`: by `provider/model`, as in `[prices]` of the configuration; they win over those of the price list.
-    `retry`, `models`: as in `[retry]` and `[models.NAME]`. `tools`: Python functions that models may call, or a ToolRunner with limits of its own. Raises ConfigurationError.
+    `capabilities`: by `provider/model`, what models can do where that is known better than by the table.
+    `retry`, `models`: as in `[retry]` and `[models.NAME]` of the configuration.
+    `tools`: Python functions that models may call, or a ToolRunner with limits of its own. Raises ConfigurationError.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where all parts meet
@@ -116,10 +119,13 @@ class Engine:
         prices: Mapping[str, PriceSettings] | None = None,
         retry: RetrySettings | None = None,
         models: Mapping[str, ModelSettings] | None = None,
+        capabilities: Mapping[str, CapabilitySettings] | None = None,
     ) -> None:
         server = server or ServerSettings()
         self.settings = settings or EngineSettings()
-        self.catalog = Catalog(providers or {}, default_model=self.settings.default_model)
+        self.catalog = Catalog(
+            providers or {}, default_model=self.settings.default_model, capabilities=capabilities
+        )
         base_urls = {name: given.base_url for name, given in (providers or {}).items() if given.base_url}
         self.pricing = Pricing(prices, base_urls=base_urls)
         self._store = SqlStore(store_url)

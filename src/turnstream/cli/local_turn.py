@@ -52,6 +52,7 @@ class LocalTurn:
                 prices=settings.prices,
                 retry=settings.retry,
                 models=settings.models,
+                capabilities=settings.capabilities,
                 server=settings.server,
                 tools=configured_tools(settings.tools),
             )

@@ -93,6 +93,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
         prices=settings.prices,
         retry=settings.retry,
         models=settings.models,
+        capabilities=settings.capabilities,
         authenticate=local_use if key is None else key_required(key),
         server=settings.server,
         tools=configured_tools(settings.tools, debug=settings.server.debug),

@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from turnstream.config import ProviderSettings, Timeouts
+from turnstream.config import CapabilitySettings, ProviderSettings, Timeouts
 from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
 from turnstream.providers.base import Provider
+from turnstream.providers.capabilities import Capabilities, capabilities_of
 from turnstream.providers.endpoints import Endpoint, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.simulator.in_process import SimulatedProvider
@@ -96,7 +97,8 @@ class Catalog:
 
     `settings`: the `[providers.*]` tables by name. `environ`: where keys are looked up, each time a provider is built.
     `default_model` names the default; without it, it is the first listed model of the first provider whose key is set,
-    configured before built-in. Raises ConfigurationError where the settings cannot work.
+    configured before built-in. `capabilities`: what the settings say that models can do. Raises ConfigurationError where
+    the settings cannot work.
     """
 
     def __init__(
@@ -105,8 +107,10 @@ class Catalog:
         *,
         environ: Mapping[str, str] | None = None,
         default_model: str | None = None,
+        capabilities: Mapping[str, CapabilitySettings] | None = None,
     ) -> None:
         given = settings or {}
+        self._capabilities = capabilities or {}
         self._environ = os.environ if environ is None else environ
         names = [*given, *(name for name in BUILT_IN if name not in given)]
         self._described = {name: _describe(name, given.get(name)) for name in names}
@@ -138,6 +142,11 @@ class Catalog:
         if provider is None:
             provider = self._built[name] = self._build(name)
         return Target(provider, own_name)
+
+    def capabilities_of(self, model: str) -> Capabilities:
+        """What `provider/model` can do, the settings' word included. Raises InvalidRequest, as `resolve`."""
+        name, own_name = parse_model(model, self.names)
+        return capabilities_of(name, self.wire_of(name), own_name, self._capabilities)
 
     def is_ready(self, name: str) -> bool:
         """Whether a provider can be called: its key is set, or it needs none."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import NoReturn
 
 from turnstream.config import ModelSettings
 from turnstream.core.stream_events import StreamEvent
@@ -17,21 +17,6 @@ from turnstream.wires.base import ModelRequest
 MAX_FALLBACKS = 8
 
 
-class Traits(NamedTuple):
-    """What a plan must know of a model: whether it goes on with words of its own, and how many tokens it reads."""
-
-    prefills: bool = False
-    context: int | None = None
-
-
-TraitsOf: TypeAlias = Callable[[CalledModel, ModelRequest], Traits]
-
-
-def no_traits(called: CalledModel, request: ModelRequest) -> Traits:
-    """Nothing is known of any model."""
-    return Traits()
-
-
 class Routing:
     """Names → the models that are called, in their order. `models`: as in `[models.NAME]`; `fallbacks`: those of any other
     model. Raises ConfigurationError where the settings cannot work."""
@@ -41,12 +26,10 @@ class Routing:
         catalog: Catalog,
         models: Mapping[str, ModelSettings] | None = None,
         fallbacks: Sequence[str] = (),
-        traits: TraitsOf = no_traits,
     ) -> None:
         self._catalog = catalog
         self._models = models or {}
         self._fallbacks = fallbacks
-        self._traits = traits
 
     def names(self, asked: str, fallbacks: Sequence[str] | None) -> list[str]:
         """`provider/model` of each model to call, without repetitions. Raises InvalidRequest."""
@@ -83,8 +66,8 @@ class Routing:
                 raise
             provider, model = _without_key(name, error)
         called = CalledModel(provider.name, model, self._catalog.wire_of(provider.name))
-        prefills, context = self._traits(called, request)
-        return PlannedModel(provider, called, prefills, context)
+        can = self._catalog.capabilities_of(name)
+        return PlannedModel(provider, called, can.may_prefill(request.params), can.context_tokens)
 
 
 def _without_key(name: str, error: AuthenticationFailed) -> Target:
