@@ -209,6 +209,8 @@ def test_the_size_of_a_request_and_of_an_answer() -> None:
     tool = ToolDefinition("sums", "adds", {"type": "object"})
     with_tools = msgspec.structs.replace(request, tools=(tool,))
     assert estimated_input_tokens(with_tools) > estimated_input_tokens(request)
+    documents = (Block(0, "document", None, {"url": "u"}), Block(1, "document", None, {"text": "12345678"}))
+    assert estimated_input_tokens(ModelRequest("m", (Message("user", documents),))) == 3000 + 8 // 4
     assert [output_bytes_of(block) for block in (text("é"), call, result, image)] == [2, 12, 0, 0]
     assert output_bytes_of(Block(0, "thinking", "hmm")) == 3
     odd = Block(0, "tool_result", None, {"content": [{"type": "text", "text": "\N{SNOWMAN}"}]})

@@ -496,7 +496,12 @@ def test_a_request_as_ollama_takes_it() -> None:
 
 @pytest.mark.requirement("F1")
 def test_a_request_comes_back_as_it_went() -> None:
-    params = {"max_tokens": 9, "stop": ["x"], "options": {"new_one": 1}, "format": "json"}
+    params = {
+        "max_tokens": 9,
+        "stop": ["x"],
+        "options": {"new_one": 1},
+        "response_format": {"type": "json_object"},
+    }
     request = ModelRequest("m", HISTORY, "be good", (TOOL,), params)
     again = WIRE.decode_request("/api/chat", WIRE.encode_request(request).body)
     assert (again.system, again.tools, again.params) == (request.system, request.tools, request.params)
@@ -551,7 +556,10 @@ def test_results_without_ids_find_their_calls() -> None:
 
 def test_tool_choice_none_sends_no_tools() -> None:
     assert "tools" not in body_of(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": "none"}))
-    assert body_of(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": "required"}))["tools"]
+    assert body_of(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": "auto"}))["tools"]
+    for choice in ("required", {"name": "weather"}):
+        with pytest.raises(InvalidRequest, match="auto or none"):
+            WIRE.encode_request(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": choice}))
 
 
 @pytest.mark.parametrize(

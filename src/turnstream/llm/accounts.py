@@ -27,6 +27,8 @@ from turnstream.wires.base import ModelRequest
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_IMAGE = 1000
+TOKENS_PER_DOCUMENT = 3000
+"""Of one that is no text: about two pages of a PDF."""
 
 
 class Summary(NamedTuple):
@@ -241,15 +243,17 @@ class TurnAccount:
 def estimated_input_tokens(request: ModelRequest) -> int:
     """The tokens of a request, from the size of its texts (see above)."""
     size = _size(request.system or "")
-    images = 0
+    seen = 0
     for message in request.messages:
         for block in message.blocks:
             if block.block_type == "image":
-                images += 1
+                seen += TOKENS_PER_IMAGE
+            elif block.block_type == "document" and not (block.content or {}).get("text"):
+                seen += TOKENS_PER_DOCUMENT
             else:
                 size += _size_of(block)
     size += sum(len(msgspec.json.encode(tool)) for tool in request.tools)
-    return _tokens(size) + images * TOKENS_PER_IMAGE
+    return _tokens(size) + seen
 
 
 def output_bytes_of(block: Block) -> int:
@@ -289,7 +293,7 @@ def _size_of(block: Block) -> int:
     if block.block_type == "tool_result":
         result = content.get("content")
         return _size(text) + (_size(result) if isinstance(result, str) else len(msgspec.json.encode(result)))
-    return _size(text)
+    return _size(text) + (_size(content["text"]) if block.block_type == "document" else 0)
 
 
 def _size(text: str) -> int:

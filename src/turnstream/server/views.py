@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import Attempt, StepUsage
 from turnstream.errors import InvalidRequest
+from turnstream.server.attachments import check_attachment
 from turnstream.store.base import Chat, StoredBlock, Turn
 from turnstream.turns.chats import PathTurn
 from turnstream.turns.clock import iso_timestamp
@@ -57,31 +58,25 @@ class ChatChange(_Body):
 
 
 class UserBlock(_Body):
-    """A block of a user turn: text, image `{media_type, data}` or `{url}`, tool_result `{tool_use_id, content,
-    is_error?}`, reference."""
+    """A block of a user turn: text, image `{media_type, data}` or `{url}`, document `{media_type, data}`, `{url}` or
+    `{text}`, each with a title if you like, tool_result `{tool_use_id, content, is_error?}`, reference."""
 
-    block_type: Literal["text", "image", "tool_result", "reference", "partial_reference"]
+    block_type: Literal["text", "image", "document", "tool_result", "reference", "partial_reference"]
     text_content: str | None = None
     content: JsonObject | None = None
 
     def to_block(self, sequence: int) -> Block:
         """Raises InvalidRequest when what this type of block needs is missing."""
         content = self.content or {}
+        if self.block_type in ("image", "document"):
+            check_attachment(f"turn_blocks[{sequence}]", self.block_type, content)
         match self.block_type:
             case "text" if not (self.text_content or "").strip():
                 raise InvalidRequest(f"turn_blocks[{sequence}]: a text block needs text_content")
-            case "image" if not _has_texts(content, "url") and not _has_texts(content, "media_type", "data"):
-                raise InvalidRequest(
-                    f"turn_blocks[{sequence}]: an image needs content {{media_type, data}} or {{url}}"
-                )
             case "tool_result" if not isinstance(content.get("tool_use_id"), str):
                 raise InvalidRequest(f"turn_blocks[{sequence}]: a tool_result needs content.tool_use_id")
             case _:
                 return Block(sequence, self.block_type, self.text_content, self.content)
-
-
-def _has_texts(content: dict[str, Any], *names: str) -> bool:
-    return all(isinstance(content.get(name), str) for name in names)
 
 
 class ToolBody(_Body):

@@ -40,8 +40,6 @@ _PATHS = {
 }
 _ERROR_KEPT = 2000
 _LOG_PATH = "/_simulator/requests"
-_STREAMS_UNASKED = frozenset({"ollama"})
-"""Wires that stream unless the request says `"stream": false`."""
 
 
 class Answers(NamedTuple):
@@ -170,10 +168,6 @@ async def _models(names: Sequence[str], _request: web.Request) -> web.Response:
     )
 
 
-class _Asked(msgspec.Struct):
-    stream: bool | None = None
-
-
 class _Route:
     """How the server answers on one wire."""
 
@@ -198,16 +192,16 @@ class _Route:
 
     async def _answer(self, request: web.Request, body: bytes, noted: LoggedRequest) -> web.StreamResponse:
         try:
-            asked, streamed = self._understood(request.path, body)
+            asked = self._understood(request.path, body)
         except RequestError as error:
             self._tell(f"POST {request.path} 400: {error.message}")
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
             return _error(noted, status, words)
         said = f"POST {request.path} model={asked.model} messages={len(asked.messages)} bytes={len(body)}"
-        player = play if streamed else play_whole
+        player = play if asked.stream else play_whole
         actions = player(asked, self._wire, header=request.headers.get(HEADER, ""), replay=self._replay)
         first = next(actions, None)
-        noted.answered.stream = streamed
+        noted.answered.stream = asked.stream
         if isinstance(first, Refuse):
             self._tell(f"{said} {first.status}")
             return _error(noted, first.status, first.body, first.headers)
@@ -218,18 +212,14 @@ class _Route:
             self._tell(f"{said}: the client went away")
             raise
 
-    def _understood(self, path: str, body: bytes) -> tuple[ModelRequest, bool]:
-        """The request, and whether it wants a stream. Raises RequestError."""
+    def _understood(self, path: str, body: bytes) -> ModelRequest:
+        """Raises RequestError."""
         asked = self._wire.decode_request(path, body)
         if self._replay is not None and self._replay.wire is not self._wire:
             raise InvalidRequest(
                 f"the recording is of the wire {self._replay.wire.name}, not {self._wire.name}"
             )
-        try:
-            stream = msgspec.json.decode(body, type=_Asked).stream
-        except msgspec.DecodeError as error:
-            raise InvalidRequest(f"stream: {error}") from error
-        return asked, self._wire.name in _STREAMS_UNASKED if stream is None else stream
+        return asked
 
     async def _perform(
         self, request: web.Request, first: Action | None, actions: Iterator[Action], noted: LoggedRequest

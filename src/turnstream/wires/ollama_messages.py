@@ -14,6 +14,7 @@ from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
 from turnstream.wires.lenient_json import encode_json
+from turnstream.wires.normal_params import document_text
 from turnstream.wires.ollama_decoder import image_content
 from turnstream.wires.ollama_lines import is_list, is_object
 
@@ -106,6 +107,8 @@ def _dump_said(role: Role, blocks: Sequence[Block]) -> list[RawMessage]:
             texts.append(block.text_content)
         elif block.block_type == "image" and role == "user":
             _add_image(content, texts, images)
+        elif block.block_type == "document" and role == "user":
+            texts.append(_dump_document(content))
         elif block.block_type == "tool_use" and not content.get("provider_executed"):
             calls.append(_dump_call(content))
         elif block.block_type == "thinking" and block.text_content and not block.partial:
@@ -119,6 +122,13 @@ def _dump_said(role: Role, blocks: Sequence[Block]) -> list[RawMessage]:
     if calls:
         message["tool_calls"] = calls
     return [message] if text or images or calls else []
+
+
+def _dump_document(content: Content) -> str:
+    """Raises InvalidRequest for what is no text."""
+    if (text := document_text(content)) is None:
+        raise InvalidRequest("this model's API reads text alone: give the document's text")
+    return text
 
 
 def _dump_call(content: Content) -> RawMessage:
