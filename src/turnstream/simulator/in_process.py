@@ -12,10 +12,13 @@ from turnstream.config import Timeouts
 from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.clocks import WaitClocks, is_output
+from turnstream.providers.plain_answer import PlainAnswerDecoder
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
+from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import play
+from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
-from turnstream.wires.base import ModelRequest, Wire
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, ModelRequest, Wire
 
 _WRITES_PER_TURN = 16
 """Unpaced writes after which other tasks get their turn."""
@@ -32,6 +35,7 @@ class SimulatedProvider:
         self.name = name
         self.wire = wire or WIRES["anthropic"]
         self.timeouts = timeouts or Timeouts()
+        self.outages = Outages()
 
     def stream(self, request: ModelRequest) -> _SimulatedCall:
         """Make the call; see `Provider.stream`."""
@@ -59,7 +63,11 @@ class _SimulatedCall:
     def __init__(self, provider: SimulatedProvider, request: ModelRequest) -> None:
         self._provider = provider
         self._request = request
-        self._decoder = provider.wire.decoder()
+        self._decoder: Decoder = (
+            provider.wire.decoder()
+            if request.stream
+            else PlainAnswerDecoder(provider.wire, DEFAULT_EVENT_LIMIT)
+        )
         self._clocks = WaitClocks(provider.timeouts)
         self._silent = 0.0
         self._unpaced = 0
@@ -71,7 +79,9 @@ class _SimulatedCall:
         wire = provider.wire
         post = wire.encode_request(self._request)
         self._due = asyncio.get_running_loop().time()
-        self._actions = play(wire.decode_request(post.path, post.body), wire)
+        asked = wire.decode_request(post.path, post.body)
+        player = play if self._request.stream else play_whole
+        self._actions = player(asked, wire, outages=provider.outages)
         first = next(self._actions, None)
         match first:
             case Refuse(status, headers, body):

@@ -21,6 +21,7 @@ from aiohttp import web
 from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRequest, RequestError
 from turnstream.simulator.actions import Action, Hang, Refuse, Reset
 from turnstream.simulator.options import HEADER, REPLAY, SCRIPT_NAMES
+from turnstream.simulator.outages import Outages
 from turnstream.simulator.performing import perform, reset
 from turnstream.simulator.playback import play
 from turnstream.simulator.replay import Replay
@@ -174,6 +175,7 @@ class _Route:
     def __init__(self, wire: Wire, replay: Replay | None, log: RequestLog, report: Reporter | None) -> None:
         self._wire = wire
         self._replay = replay
+        self._outages = Outages()
         self._log = log
         self._report = report
 
@@ -199,7 +201,8 @@ class _Route:
             return _error(noted, status, words)
         said = f"POST {request.path} model={asked.model} messages={len(asked.messages)} bytes={len(body)}"
         player = play if asked.stream else play_whole
-        actions = player(asked, self._wire, header=request.headers.get(HEADER, ""), replay=self._replay)
+        header = request.headers.get(HEADER, "")
+        actions = player(asked, self._wire, header=header, replay=self._replay, outages=self._outages)
         first = next(actions, None)
         noted.answered.stream = asked.stream
         if isinstance(first, Refuse):
