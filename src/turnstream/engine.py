@@ -35,11 +35,8 @@ from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import RequestError
 from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
-from turnstream.providers.circuit import CircuitPolicy, Circuits
-from turnstream.providers.decisions import RetryPolicy
-from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
-from turnstream.providers.routing import Routing
+from turnstream.providers.routing import Routing, planner_of
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
@@ -145,7 +142,7 @@ class Engine:
                 server.debug,
                 tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug),
                 self.pricing,
-                _planner(retry or RetrySettings()),
+                planner_of(retry or RetrySettings()),
                 Routing(self.catalog, models, self.settings.fallbacks),
             ),
         )
@@ -290,8 +287,3 @@ class Engine:
             if subscription.at_end
             else EventStreamResponse(subscription, self._keep_alive)
         )
-
-
-def _planner(retry: RetrySettings) -> Planner:
-    policy = RetryPolicy(retry.attempts, retry.delay, retry.max_delay, retry.budget, retry.spacing)
-    return Planner(policy, Circuits(CircuitPolicy(retry.circuit_failures, retry.circuit_seconds)))

@@ -48,9 +48,6 @@ AT_ONCE: frozenset[Kind] = frozenset({"no_stream", "no_prefill"})
 UNAVAILABLE: frozenset[Kind] = frozenset({"transient", "unreachable"})
 """What counts against a model's availability."""
 
-MARGIN = 0.05
-"""Seconds that are added to a pause: requests that left apart may arrive a little closer."""
-
 _STREAMLESS = frozenset({405, 501})
 _NAMES_STREAM = re.compile(r"\bstream(ing|ed|s)?\b", re.IGNORECASE)
 
@@ -107,16 +104,17 @@ def _refuses_stream(error: ProviderError) -> bool:
 
 
 def pause_before(
-    policy: RetryPolicy, starts: Sequence[float], now: float, *, chance: float, retry_after: float | None
+    policy: RetryPolicy, failed: Sequence[float], now: float, *, chance: float, retry_after: float | None
 ) -> float:
-    """Seconds to wait before a model is tried again. `starts`: when its attempts began; `chance`: between 0 and 1."""
-    backoff = min(policy.max_delay, policy.delay * 2 ** (len(starts) - 1))
-    return max(backoff * (0.5 + chance / 2), retry_after or 0.0, spacing_left(policy, starts, now))
+    """Seconds to wait before a model is tried again. `failed`: when its attempts did; `chance`: between 0 and 1."""
+    backoff = min(policy.max_delay, policy.delay * 2 ** (len(failed) - 1))
+    return max(backoff * (0.5 + chance / 2), retry_after or 0.0, spacing_left(policy, failed, now))
 
 
-def spacing_left(policy: RetryPolicy, starts: Sequence[float], now: float) -> float:
-    """Seconds until another attempt may begin on a model."""
-    return max(0.0, starts[-2] + policy.spacing + MARGIN - now) if len(starts) > 1 else 0.0
+def spacing_left(policy: RetryPolicy, failed: Sequence[float], now: float) -> float:
+    """Seconds until another attempt may begin on a model. They count from the end of the last but one: when that arrived
+    there is not known here, but it was before."""
+    return max(0.0, failed[-2] + policy.spacing - now) if len(failed) > 1 else 0.0
 
 
 def may_wait(policy: RetryPolicy, pause: float, lost: float, *, other: bool) -> bool:

@@ -112,7 +112,9 @@ class CallPlan:
         self._current = 0
         self._request = ModelRequest("", ())
         self._sent = self._request
-        self._starts: dict[int, list[float]] = {}
+        self._failed: dict[int, list[float]] = {}
+        """When the attempts of this step failed, by model."""
+        self._began = 0.0
         self._out: set[int] = set()
         """Models that are not called again in this step."""
         self._no_prefill: set[int] = set()
@@ -139,7 +141,7 @@ class CallPlan:
     def begin(self, request: ModelRequest) -> Call:
         """The first call of a step. It goes to the model that answered the step before."""
         self._request = request
-        self._starts.clear()
+        self._failed.clear()
         self._out.clear()
         self._no_prefill.clear()
         self._needed = 0
@@ -204,7 +206,7 @@ class CallPlan:
                 f"{name} failed too often just now: it may be tried again in {wait:.0f} s", retry_after=wait
             )
         self._admitted = name
-        self._starts.setdefault(place, []).append(self._planner.pace.clock())
+        self._began = self._now()
 
     def answering(self) -> None:
         """The provider has accepted the call."""
@@ -226,9 +228,10 @@ class CallPlan:
             len(block.text_content or "") + len(str(block.content or "")) for block in shown.blocks
         )
         brought, self._seen = size != self._seen, size
-        starts = self._starts.get(self._current)
-        if not brought and starts and self._admitted is not None:
-            self._lost += self._planner.pace.clock() - starts[-1]
+        if self._admitted is not None:
+            self._failed.setdefault(self._current, []).append(self._now())
+            if not brought:
+                self._lost += self._now() - self._began
         return brought
 
     def _tell_circuit(self, kind: Kind, failure: ProviderError) -> None:
@@ -261,7 +264,7 @@ class CallPlan:
         place = next((place for place in candidates if self._continues(place, kept)), candidates[0])
         if place == self._current:
             return place, pause
-        return place, spacing_left(self._planner.policy, self._starts.get(place, ()), self._now())
+        return place, spacing_left(self._planner.policy, self._failed.get(place, ()), self._now())
 
     def _others(self) -> list[int]:
         """The other models, those that come after the current one first."""
@@ -275,18 +278,18 @@ class CallPlan:
 
     def _may_try(self, place: int, pause: float, *, other: bool = True) -> bool:
         policy = self._planner.policy
-        made = len(self._starts.get(place, ()))
+        made = len(self._failed.get(place, ()))
         return made < policy.attempts and (
             place != self._current or may_wait(policy, pause, self._lost, other=other)
         )
 
     def _pause(self, kind: Kind, failure: ProviderError) -> float:
         policy, pace = self._planner.policy, self._planner.pace
-        starts = self._starts.get(self._current, ())
-        if kind in AT_ONCE or not starts:
-            return spacing_left(policy, starts, self._now())
+        failed = self._failed.get(self._current, ())
+        if kind in AT_ONCE or not failed:
+            return spacing_left(policy, failed, self._now())
         return pause_before(
-            policy, starts, self._now(), chance=pace.chance(), retry_after=failure.retry_after
+            policy, failed, self._now(), chance=pace.chance(), retry_after=failure.retry_after
         )
 
     def _now(self) -> float:

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import NoReturn
 
-from turnstream.config import ModelSettings
+from turnstream.config import ModelSettings, RetrySettings
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import AuthenticationFailed, InvalidRequest
 from turnstream.providers.base import CalledModel, Provider
 from turnstream.providers.catalog import Catalog, Target, parse_model
-from turnstream.providers.plan import PlannedModel
+from turnstream.providers.circuit import CircuitPolicy, Circuits
+from turnstream.providers.decisions import RetryPolicy
+from turnstream.providers.plan import PlannedModel, Planner
 from turnstream.wires.base import ModelRequest
 
 MAX_FALLBACKS = 8
@@ -68,6 +70,12 @@ class Routing:
         called = CalledModel(provider.name, model, self._catalog.wire_of(provider.name))
         can = self._catalog.capabilities_of(name)
         return PlannedModel(provider, called, can.may_prefill(request.params), can.context_tokens)
+
+
+def planner_of(retry: RetrySettings) -> Planner:
+    """The planner of an engine, as `[retry]` has it."""
+    policy = RetryPolicy(retry.attempts, retry.delay, retry.max_delay, retry.budget, retry.spacing)
+    return Planner(policy, Circuits(CircuitPolicy(retry.circuit_failures, retry.circuit_seconds)))
 
 
 def _without_key(name: str, error: AuthenticationFailed) -> Target:

@@ -36,7 +36,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     `slow-first`, `ping` seconds between the pings of a `silence` (0: none), `size` bytes of a `huge-event`. Only the first
     `times` requests of a model get the fault, or those of the first `lasting` seconds (0: all).
     `prefill`: what becomes of a request whose last word is the model's own: it goes on with it, refuses it, or repeats it
-    first.
+    first. `label`: nothing but a mark, by which the requests of one test are found in the log.
     """
 
     first: Seconds = 0.0
@@ -54,6 +54,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     ping: Seconds = 0.0
     times: Count = 0
     lasting: Seconds = 0.0
+    label: str = ""
     prefill: Literal["continue", "refuse", "repeat"] = "continue"
     size: Annotated[int, msgspec.Meta(ge=100, le=128 * 1024 * 1024)] = 17 * 1024 * 1024
 
