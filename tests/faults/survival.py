@@ -322,3 +322,35 @@ async def faces_of(folder: Path, scale: Scale) -> AsyncIterator[Faces]:
                 yield faces
             finally:
                 await faces.close()
+
+
+class Outage(NamedTuple):
+    """A provider that is down for a while: turns until it answers again, and what each was told and called."""
+
+    answered_by: Sequence[str]
+    called: int
+    """Requests that the primary got while it was down."""
+    skipped: int
+    """Turns that did not even try it."""
+
+
+async def outlive(faces: Faces, face: str, label: str) -> Outage:
+    """Take turns until the primary, which is down at first, answers one again."""
+    scale = faces.scale
+    healthy = f"story:events={EVENTS},seed={SEED},pace={scale.pace},label={label}"
+    primary = f"{healthy} primary,fault=error-before,status=503,lasting={scale.down}"
+    models = Asked(f"primary/{primary}", f"backup/{healthy} fallback")
+    answered_by: list[str] = []
+    skipped = 0
+    async with asyncio.timeout(scale.down + scale.within):
+        while not answered_by or not answered_by[-1].startswith("primary"):
+            before = len(faces.requests(primary))
+            outcome = await getattr(faces, face)(models, with_fallback=True)
+            assert (outcome.code, outcome.text) == (None, STORY)
+            answered_by.append(outcome.attempts[-1][0])
+            skipped += len(faces.requests(primary)) == before
+    outcome = await getattr(faces, face)(models, with_fallback=True)
+    assert [name for name, _ in outcome.attempts] == [models.primary], "it is the first again"
+    requests = faces.requests(primary)
+    failed = [request for request in requests if request.answered.status == 503]
+    return Outage(answered_by, len(failed), skipped)
