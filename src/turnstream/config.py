@@ -35,6 +35,7 @@ ProviderName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Dollars: TypeAlias = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 NamedModels: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/\S+$")]
+ModelName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 Component: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.]*$")]
 
 
@@ -75,6 +76,8 @@ class StoreSettings(_Section):
 class EngineSettings(_Section):
     default_model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
     """`provider/model` for turns that name none; None leaves the choice to what is configured."""
+    fallbacks: Names = ()
+    """`provider/model` of those that are called, in this order, where a turn's own fails."""
     journal_interval: Seconds = 0.1
     """Seconds of an open block that a killed process may lose."""
     retention: Seconds = 600.0
@@ -88,6 +91,35 @@ class EngineSettings(_Section):
     ring_bytes: int = Field(default=64 * 1024, ge=4096)
     """Memory of one turn's recent events."""
     max_active_turns: int = Field(default=10_000, ge=1)
+
+
+class RetrySettings(_Section):
+    """How calls of models are tried again: see `[engine] fallbacks` for what is called instead."""
+
+    attempts: int = Field(default=3, ge=1, le=6)
+    """Calls of one model for one answer, the first included."""
+    delay: Seconds = 1.0
+    """Seconds before the second call, about; twice as long before each further one."""
+    max_delay: Seconds = 30.0
+    """Seconds that such a wait may grow to. A provider that asks for more is waited for only where no other model is
+    left."""
+    budget: Seconds = 120.0
+    """Seconds that waiting, and calls that brought nothing, may take together before a model is given up."""
+    spacing: Seconds = 1.5
+    """No more than two calls of one model begin within so many seconds."""
+    circuit_failures: int = Field(default=5, ge=1, le=1000)
+    """Failures of a model in a row after which it is not called for a while."""
+    circuit_seconds: Seconds = 30.0
+    """That while; then one call at a time probes it."""
+
+
+class ModelSettings(_Section):
+    """One `[models.NAME]`: a name of your own for a model, or a `provider/model`, with what is called where it fails."""
+
+    model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
+    """The `provider/model` that NAME stands for."""
+    fallbacks: Names | None = None
+    """In place of `engine.fallbacks`."""
 
 
 class ToolSettings(_Section):
@@ -180,6 +212,8 @@ class Settings(_Section):
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     engine: EngineSettings = EngineSettings()
+    retry: RetrySettings = RetrySettings()
+    models: dict[ModelName, ModelSettings] = {}
     tools: ToolSettings = ToolSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     providers: dict[ProviderName, ProviderSettings] = {}

@@ -23,8 +23,10 @@ from starlette.responses import Response
 from turnstream.config import (
     CapabilitySettings,
     EngineSettings,
+    ModelSettings,
     PriceSettings,
     ProviderSettings,
+    RetrySettings,
     ServerSettings,
 )
 from turnstream.core.blocks import Block
@@ -34,6 +36,7 @@ from turnstream.errors import RequestError
 from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
+from turnstream.providers.routing import Routing, planner_of
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
@@ -99,6 +102,7 @@ class Engine:
     `server`: of it, the limit on request bodies, and whether clients are told the providers' own error texts.
     `prices`: by `provider/model`, as in `[prices]` of the configuration; they win over those of the price list.
     `capabilities`: by `provider/model`, what models can do where that is known better than by the table.
+    `retry`, `models`: as in `[retry]` and `[models.NAME]` of the configuration.
     `tools`: Python functions that models may call, or a ToolRunner with limits of its own. Raises ConfigurationError.
     """
 
@@ -112,6 +116,8 @@ class Engine:
         server: ServerSettings | None = None,
         tools: Sequence[ToolFunction | Tool] | ToolRunner = (),
         prices: Mapping[str, PriceSettings] | None = None,
+        retry: RetrySettings | None = None,
+        models: Mapping[str, ModelSettings] | None = None,
         capabilities: Mapping[str, CapabilitySettings] | None = None,
     ) -> None:
         server = server or ServerSettings()
@@ -138,6 +144,8 @@ class Engine:
                 server.debug,
                 tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug),
                 self.pricing,
+                planner_of(retry or RetrySettings()),
+                Routing(self.catalog, models, self.settings.fallbacks),
             ),
         )
         self._watching = Watching(self._store, self._registry, NativeEncoder, self.commands.recovery)

@@ -19,6 +19,9 @@ from turnstream.core.identifiers import new_id
 from turnstream.dialects.native import NativeEncoder
 from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
+from turnstream.providers.circuit import CircuitPolicy, Circuits
+from turnstream.providers.decisions import RetryPolicy
+from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import Operation, StoredBlock
 from turnstream.store.queries import AllBlocks
@@ -62,7 +65,7 @@ class RecordingStore(SqlStore):
 
 
 class World:
-    """One process's worth of turns. Leaving it ends them; `crash` leaves it as SIGKILL does."""
+    """One process's worth of turns; a model is called once, unless `retry` says otherwise. Leaving it ends them; `crash` leaves it as SIGKILL does."""
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class World:
         debug: bool = False,
         tools: ToolRunner | None = None,
         pricing: Pricing | None = None,
+        retry: RetryPolicy | None = None,
         **limits: Any,
     ) -> None:
         self.path = path
@@ -84,7 +88,13 @@ class World:
             self.registry,
             self.catalog,
             NativeEncoder,
-            ExecutorOptions(ring_limit, debug, tools or ToolRunner({}), pricing),
+            ExecutorOptions(
+                ring_limit,
+                debug,
+                tools or ToolRunner({}),
+                pricing,
+                planner=Planner(retry or RetryPolicy(attempts=1), Circuits(CircuitPolicy(failures=1000))),
+            ),
         )
         self.watching = Watching(self.store, self.registry, NativeEncoder, self.commands.recovery)
         self.journal = JournalKeeper(self.store, self.registry.journal_segments)

@@ -56,6 +56,8 @@ DEFAULT_MAX_LENGTH = 32 * 1024 * 1024
 """Characters that one model call may answer before it is ended as `answer_too_large`."""
 
 MAX_NOTICES = 32
+RESUMED = -1
+"""The index of the block that was being shown when a call broke off, for the call that takes its place."""
 
 _DELTA_KINDS = frozenset({TextDelta, ThinkingDelta, ToolInputDelta})
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
@@ -197,6 +199,36 @@ class Accumulator:
         """The stream is over: blocks that were never stopped stop now. They finish one by one, as in `fold`."""
         for block in list(self._open.values()):
             self._stop(block)
+
+    def resume(self) -> None:
+        """The call broke off, and another takes its place: what was shown stays, and the block that was being shown can be
+        gone on with, as index RESUMED. What nobody was shown is dropped, and what the call said of itself."""
+        self._waiting.clear()
+        self._open.clear()
+        shown = self.shown
+        if shown is not None:
+            shown.carry = ""
+            self.next_sequence = shown.sequence + 1
+            self._open[RESUMED] = shown
+            shown.index = RESUMED
+        self.stop = None
+        self.error = None
+        self.usage = Usage()
+        self.raw_usage = None
+
+    def take_back(self, sequence: int) -> None:
+        """Forget the blocks from `sequence` on; the next one that begins takes its number."""
+        self._waiting.clear()
+        if self.shown is not None and self.shown.sequence >= sequence:
+            self._open.clear()
+            self.shown = None
+            self.finished = None
+        self.next_sequence = sequence
+
+    def unstored(self) -> list[Block]:
+        """The blocks that are not released yet, as they would be if they were cut off now."""
+        blocks = [*([self.shown] if self.shown is not None else ()), *self._waiting]
+        return [block.finish(partial=not block.stopped) for block in blocks]
 
     def cut(self) -> tuple[list[TurnEvent], list[CutBlock]]:
         """End by error or cancel: every block not yet released, with the events that show the rest of them."""

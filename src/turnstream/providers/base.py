@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from turnstream.core.stream_events import StreamEvent
 from turnstream.wires.base import ModelRequest
@@ -21,6 +21,18 @@ class Pushed(Protocol):
         """Offer each batch that comes while `__anext__` waits to `take`, which must not raise. What it takes wakes
         nobody; what it does not is returned."""
         ...
+
+
+class CalledModel(NamedTuple):
+    """Whom a call goes to: `provider` by its name in the settings, `model` as the provider calls it."""
+
+    provider: str
+    model: str
+    wire: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}/{self.model}"
 
 
 class Provider(Protocol):

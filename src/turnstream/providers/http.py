@@ -1,6 +1,6 @@
 """Model calls over HTTP, on aiohttp: the package's only client networking.
 
-One streaming POST per call. The answer is read as it arrives, never by line; a read that finds bytes ready awaits
+One POST per call. The answer is read as it arrives, never by line; a read that finds bytes ready awaits
 nothing, what arrives while one waits goes straight to whoever wants it pushed, and the clocks cost one timer per call,
 not one per read.
 """
@@ -32,8 +32,9 @@ from turnstream.providers.base import Take
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.endpoints import Endpoint, call_headers, call_url, split_base_url
 from turnstream.providers.failures import SecretMask, broken_stream, request_failure
+from turnstream.providers.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.providers.provenance import with_origin, with_own_blocks
-from turnstream.wires.base import HttpRequest, ModelRequest, Wire
+from turnstream.wires.base import Decoder, HttpRequest, ModelRequest, Wire
 from turnstream.wires.think_tags import ThinkTagDecoder
 
 logger = logging.getLogger(__name__)
@@ -104,10 +105,13 @@ class HttpProvider:
         if self._owns_session and self._session is not None:
             await self._session.close()
 
-    async def send(self, request: HttpRequest) -> aiohttp.ClientResponse:
-        """Send one request and wait for the answer's headers. Raises aiohttp's errors."""
+    async def send(self, request: HttpRequest, accept: str | None = None) -> aiohttp.ClientResponse:
+        """Send one request and wait for the answer's headers. `accept`: a type in place of the stream's. Raises aiohttp's
+        errors."""
         headers = CIMultiDict(request.headers)
         headers.update(self._headers)
+        if accept is not None:
+            headers["Accept"] = accept
         body = request.body
         return await self._open_session().request(
             request.method,
@@ -175,11 +179,9 @@ class _Call:
         self._provider = provider
         self._request = request
         self._origin = Origin(provider.wire.name, provider.name, request.model)
-        self._decoder = provider.wire.decoder(
-            event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed
+        self._decoder = self._decoder_of(
+            provider.wire.decoder(event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed)
         )
-        if endpoint.has_think_tags(request.model):
-            self._decoder = ThinkTagDecoder(self._decoder)
         self._clocks = WaitClocks(provider.timeouts)
         self._timer = ReadTimer(self._clocks, self.interrupt, self._look_for_failure)
         self._response: aiohttp.ClientResponse | None = None
@@ -200,6 +202,10 @@ class _Call:
             logger.debug("%s answers %s with %d", provider.name, self._request.model, response.status)
             if not 200 <= response.status < 300:
                 raise await self._status_error(response)
+            if not self._request.stream or is_plain(provider.wire, response.content_type):
+                self._decoder = self._decoder_of(
+                    PlainAnswerDecoder(provider.wire, provider.endpoint.event_limit)
+                )
         except BaseException:
             self._close()
             raise
@@ -311,12 +317,16 @@ class _Call:
             except ProviderError as error:
                 self.interrupt(error)
 
+    def _decoder_of(self, decoder: Decoder) -> Decoder:
+        has_tags = self._provider.endpoint.has_think_tags(self._request.model)
+        return ThinkTagDecoder(decoder) if has_tags else decoder
+
     async def _answer_to(self, post: HttpRequest) -> aiohttp.ClientResponse:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             async with asyncio.timeout(self._clocks.patience()):
-                return await self._provider.send(post)
+                return await self._provider.send(post, None if self._request.stream else JSON)
         except TimeoutError as error:
             connecting = isinstance(error, aiohttp.ClientError)
             failure = (

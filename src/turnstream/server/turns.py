@@ -81,7 +81,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     async def read_turn(request: Request, turn_id: str) -> TurnView:
         owner = (await context.principal(request)).owner
         state = await commands.state(owner, checked_id(turn_id, "turn_id"))
-        return TurnView.of(state.turn, state.blocks)
+        return TurnView.of(state.turn, state.blocks, state.attempts)
 
     @router.get("/turns/{turn_id}/blocks", summary="Read a turn's blocks")
     async def read_blocks(request: Request, turn_id: str) -> BlocksView:
@@ -161,6 +161,7 @@ def _call_request(
     return TurnRequest(
         chat_id="",
         model=body.model,
+        fallbacks=None if body.fallbacks is None else tuple(body.fallbacks),
         system=body.system,
         params=body.params,
         tools=None if body.tools is None else tuple(_tool(tool) for tool in body.tools),

@@ -26,6 +26,7 @@ from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRe
 from turnstream.simulator.actions import Action, Hang, Refuse, Reset
 from turnstream.simulator.background import BackgroundResponses, add_routes
 from turnstream.simulator.options import HEADER, REPLAY, SCRIPT_NAMES
+from turnstream.simulator.outages import Outages
 from turnstream.simulator.performing import perform, reset
 from turnstream.simulator.playback import play
 from turnstream.simulator.replay import Replay
@@ -195,6 +196,7 @@ class _Route:
     def __init__(self, wire: Wire, replay: Replay | None, log: RequestLog, report: Reporter | None) -> None:
         self._wire = wire
         self._replay = replay
+        self._outages = Outages()
         self._log = log
         self._report = report
         self.background: BackgroundResponses | None = None
@@ -226,7 +228,7 @@ class _Route:
             actions = self.background.play(asked, streamed=asked.stream, header=header, replay=self._replay)
         else:
             player = play if asked.stream else play_whole
-            actions = player(asked, self._wire, header=header, replay=self._replay)
+            actions = player(asked, self._wire, header=header, replay=self._replay, outages=self._outages)
         first = next(actions, None)
         noted.answered.stream = asked.stream
         if isinstance(first, Refuse):

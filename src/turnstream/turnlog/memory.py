@@ -16,6 +16,7 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.open_block import OpenBlock, catchup_of
 from turnstream.core.turn_events import (
     BlockDelta,
+    BlockReset,
     BlockStart,
     Data,
     Notice,
@@ -45,6 +46,13 @@ class Fence(NamedTuple):
     seq: int
 
 
+class Reset(NamedTuple):
+    """Blocks from `block_index` on were taken back by the event `seq`."""
+
+    seq: int
+    block_index: int
+
+
 class TurnLog:
     """The ordered, bounded record of one turn. Only the turn's executor appends."""
 
@@ -61,6 +69,7 @@ class TurnLog:
         self.generation = generation
         self.encoder = encoder
         self.fences: tuple[Fence, ...] = ()
+        self.resets: tuple[Reset, ...] = ()
         self.ring = Ring(encoder, last_seq=head, limit=ring_limit)
         self.start: tuple[int, TurnStart] | None = None
         self.terminal: tuple[int, Terminal] | None = None
@@ -134,6 +143,8 @@ class TurnLog:
                 self.first_block_at = monotonic()
         elif isinstance(event, BlockDelta):
             self.content_since = seq
+        elif isinstance(event, BlockReset):
+            self.resets = (*self.resets, Reset(seq, event.block_index))
         elif isinstance(event, TurnStart):
             self.start = (seq, event)
         elif isinstance(event, TurnComplete | TurnError | TurnCancelled):
@@ -220,6 +231,11 @@ class TurnLog:
             if fence.generation == generation:
                 return fence.seq
         return None
+
+    def reset_since(self, seq: int) -> BlockReset | None:
+        """What of it was taken back that who has seen the events up to `seq` may have; None for nothing."""
+        indexes = [reset.block_index for reset in self.resets if reset.seq > seq]
+        return BlockReset(min(indexes)) if indexes else None
 
     def truncated_notice(self, block_index: int) -> Notice:
         return Notice(

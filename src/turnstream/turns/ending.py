@@ -82,6 +82,7 @@ def ended_turn(turn: Turn, operation: FinishTurn) -> Turn:
         turn,
         status=operation.status,
         last_seq=operation.last_seq,
+        model=operation.model or turn.model,
         stop_reason=operation.stop_reason,
         error_code=operation.error_code,
         error_message=operation.error_message,

@@ -8,7 +8,7 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.base import Annotation, Store, StoredBlock, Turn
 from turnstream.store.queries import AnnotationsAfter, BlocksAfter, CountBlocks, GetTurn
-from turnstream.turnlog.memory import Fence, TurnLog
+from turnstream.turnlog.memory import Fence, Reset, TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import EncoderFactory, start_event
 from turnstream.turns.ending import terminal_event
@@ -76,6 +76,7 @@ class Watching:
             head=max(last - 1, 0),
         )
         log.fences = tuple(Fence(generation, seq) for generation, seq in turn.fences)
+        log.resets = tuple(Reset(seq, index) for seq, index in turn.resets)
         log.start = (min(1, last), start_event(turn))
         log.stored_seq = max(last - 1, 0)
         log.append([terminal_event(turn, total_blocks=total, blocks_completed=completed)])
