@@ -199,7 +199,7 @@ class OutputBuilder:
         said = [item for item in output if is_object(item)]
         by_id = {item["id"]: item for item in said if isinstance(item.get("id"), str)}
         for item in [item for item in self._items.values() if item.open]:
-            whole = by_id.get(item.raw.get("id"))
+            whole = by_id.get(as_text(item.raw.get("id")) or "")
             if whole is None and item.output_index < len(said):
                 there = said[item.output_index]
                 whole = there if there.get("type") == item.kind else None
