@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from turnstream.errors import (
     ProviderFailed,
     RateLimited,
     StreamIncomplete,
+    TurnstreamError,
 )
 from turnstream.wires.base import Position
 from turnstream.wires.openai_responses import WIRE, OpenAIResponsesWire
@@ -69,6 +71,10 @@ def marked(kind: str, **kept: Any) -> Content:
     return {"provider_metadata": {"responses": {"type": kind, **kept}}}
 
 
+FIELDS = (
+    "output", "id", "type", "status", "error", "usage", "content", "summary", "text", "call_id", "arguments", "result",
+    "model", "incomplete_details", "reason", "outputs", "message", "reasoning", "function_call", "output_text",
+)  # fmt: skip
 MESSAGE = item("message", id="msg_1", role="assistant", content=[])
 
 
@@ -345,13 +351,13 @@ values = st.text(max_size=5) | st.lists(st.integers(), min_size=1, max_size=2)
 
 
 @st.composite
-def canonical_events(draw: st.DrawFn) -> list[say.StreamEvent]:
-    """Events as the decoder gives them: item after item."""
+def canonical_events(draw: st.DrawFn, *, apart: bool = True) -> list[say.StreamEvent]:
+    """Events as the decoder gives them: item after item. `apart`: among them calls whose result has to come next."""
     usage = {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2}
     events: list[say.StreamEvent] = [say.MessageStart("resp_1", "model")]
     called = refused = False
     for number in range(draw(st.integers(0, 4))):
-        kind = draw(st.sampled_from(sorted(BLOCKS)))
+        kind = draw(st.sampled_from(sorted(BLOCKS if apart else BLOCKS.keys() - {"mcp", "code", "search"})))
         index = sum(isinstance(event, say.ContentBlockStart) for event in events)
         events += BLOCKS[kind](draw, index, f"{kind}_{number}")
         called = called or kind in ("function", "custom")
@@ -594,3 +600,46 @@ def test_a_failed_answer_says_so():
         json.dumps(end("failed", error={"code": "server_error", "message": "no"})["response"]).encode()
     )
     assert error == say.StreamError("internal_server", "api_error", "no")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    events=canonical_events(apart=False),
+    other=canonical_events(apart=False),
+    order=st.randoms(use_true_random=False),
+)
+def test_interleaved_items_fold_alike(events, other, order):
+    """Two series of items at once, as no provider has to send them one after the other."""
+    begin, *first = [event for event in events if not isinstance(event, say.Metadata | say.MessageStop)]
+    second = [event for event in other if hasattr(event, "index")]
+    queues = [list(first), [msgspec.structs.replace(event, index=event.index + 100) for event in second]]
+    mixed: list[say.StreamEvent] = [begin]
+    while any(queues):
+        mixed.append(order.choice([queue for queue in queues if queue]).pop(0))
+    mixed.append(say.MessageStop("end_turn", "completed"))
+    encoder = WIRE.encoder(model="model", message_id="resp_1")
+    found = fold_answer(decode(encoder.feed(mixed) + encoder.close()))
+    said = {
+        block.text_content for block in fold_answer(mixed).blocks if block.block_type in ("text", "thinking")
+    }
+    assert {block.text_content for block in found.blocks if block.block_type in ("text", "thinking")} == said
+    assert sorted(block.block_type for block in found.blocks) == sorted(
+        block.block_type for block in fold_answer(mixed).blocks
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@pytest.mark.requirement("E6")
+@settings(max_examples=150, deadline=None)
+@given(value=json_values)
+def test_any_whole_answer_ends_in_our_own_words(value):
+    try:
+        fold_answer(WIRE.decode_answer(json.dumps(value).encode()))
+    except TurnstreamError:
+        pass
