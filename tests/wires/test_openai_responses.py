@@ -295,6 +295,26 @@ def test_what_its_deltas_left_out_comes_with_the_whole_text():
     assert answer(MESSAGE, done, done, end()).blocks[0].text_content == "one two"
 
 
+def test_what_is_said_after_an_end_is_not_lost_nor_doubled():
+    part = {"type": "response.content_part.done", "output_index": 0, "content_index": 0}
+    part["part"] = {"type": "output_text", "text": "one", "annotations": []}
+    whole = {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "one"}
+    found = answer(
+        MESSAGE, delta("output_text", "one"), part, whole, part, delta("output_text", "more"), end()
+    )
+    assert [block.text_content for block in found.blocks] == ["one", "more"]
+    thought = item("reasoning", id="rs_1", summary=[])
+    summaries = (
+        delta("reasoning_summary_text", text, summary_index=n) for n, text in ((0, "a"), (1, "b"), (0, "c"))
+    )
+    assert [block.text_content for block in answer(thought, *summaries, end()).blocks] == ["a", "b", "c"]
+    ended = item("message", id="msg_1", role="assistant", content=[], done=True)
+    decoder = WIRE.decoder()
+    decoder.feed(frames(MESSAGE, ended, delta("output_text", "late")))
+    with pytest.raises(MalformedEvent):
+        decoder.feed(b"")
+
+
 def test_missing_starts_are_no_failure():
     found = answer(delta("output_text", "hi"), delta("output_text", " you", 3), end())
     assert [block.text_content for block in found.blocks] == ["hi", " you"]
