@@ -371,7 +371,7 @@ values = st.text(max_size=5) | st.lists(st.integers(), min_size=1, max_size=2)
 
 
 @st.composite
-def canonical_events(draw: st.DrawFn, *, apart: bool = True) -> list[say.StreamEvent]:
+def canonical_events(draw: st.DrawFn, *, apart: bool = True, series: str = "a") -> list[say.StreamEvent]:
     """Events as the decoder gives them: item after item. `apart`: among them calls whose result has to come next."""
     usage = {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2}
     events: list[say.StreamEvent] = [say.MessageStart("resp_1", "model")]
@@ -379,7 +379,7 @@ def canonical_events(draw: st.DrawFn, *, apart: bool = True) -> list[say.StreamE
     for number in range(draw(st.integers(0, 4))):
         kind = draw(st.sampled_from(sorted(BLOCKS if apart else BLOCKS.keys() - {"mcp", "code", "search"})))
         index = sum(isinstance(event, say.ContentBlockStart) for event in events)
-        events += BLOCKS[kind](draw, index, f"{kind}_{number}")
+        events += BLOCKS[kind](draw, index, f"{kind}_{series}{number}")
         called = called or kind in ("function", "custom")
         refused = refused or kind == "refusal"
     events.append(say.Metadata(Usage(5, 2, 1), usage))
@@ -625,7 +625,7 @@ def test_a_failed_answer_says_so():
 @settings(max_examples=60, deadline=None)
 @given(
     events=canonical_events(apart=False),
-    other=canonical_events(apart=False),
+    other=canonical_events(apart=False, series="b"),
     order=st.randoms(use_true_random=False),
 )
 def test_interleaved_items_fold_alike(events, other, order):
