@@ -128,6 +128,27 @@ class TestThinking:
         assert body["max_tokens"] > 8192 or sent == {"type": "disabled"}
         assert body_of("anthropic", again("anthropic", request)) == body
 
+    def test_what_else_is_said_of_thinking_goes_along(self):
+        shown = {"effort": "low", "display": "summarized"}
+        request = asked("anthropic", model="claude-opus-5-5", thinking=shown)
+        assert body_of("anthropic", request)["thinking"] == {"type": "adaptive", "display": "summarized"}
+        assert again("anthropic", request).params["thinking"] == shown
+
+    @pytest.mark.parametrize(
+        ("model", "thinking", "room"),
+        [
+            ("claude-opus-4-8", None, 0),
+            ("claude-opus-5-5", None, 16_384),
+            ("claude-sonnet-5-5", {"type": "disabled"}, 0),
+            ("claude-sonnet-5-5", {"effort": "low"}, 2048),
+        ],
+    )
+    def test_an_answer_has_room_beside_thinking_that_nobody_asked_for(self, model, thinking, room):
+        assert (
+            body_of("anthropic", asked("anthropic", model=model, thinking=thinking))["max_tokens"]
+            == 8192 + room
+        )
+
     def test_an_effort_stands_beside_a_schema(self):
         request = asked(
             "anthropic", thinking={"effort": "low"}, response_format={"type": "json_schema", "schema": SCHEMA}
