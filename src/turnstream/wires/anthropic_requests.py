@@ -12,7 +12,7 @@ from turnstream.wires.anthropic_cache import mark_for_cache, take_cache_marks
 from turnstream.wires.anthropic_thinking import dump_thinking, room_for_thinking
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
-from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop
+from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop, read_tools
 
 Role: TypeAlias = Literal["user", "assistant"]
 
@@ -67,11 +67,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["thinking"] = thinking
     if output := _dump_output(params, effort):
         body["output_config"] = output
-    given_tools = params.get("tools")
-    tools: list[Any] = [_dump_tool(tool) for tool in request.tools]
-    if isinstance(given_tools, list):
-        tools += cast(list[Any], given_tools)
-    if tools:
+    if tools := [*map(_dump_tool, request.tools), *read_tools(params)]:
         body["tools"] = tools
         if (choice := _dump_tool_choice(params)) is not None:
             body["tool_choice"] = choice
@@ -261,7 +257,7 @@ def _parse_output(output: dict[str, Any], params: dict[str, Any]) -> dict[str, A
     rest = dict(output)
     found: dict[str, Any] = {}
     if "effort" in params.get("thinking", {}):
-        del rest["effort"]
+        rest.pop("effort", None)
     asked: Any = rest.get("format")
     if isinstance(asked, dict) and asked.keys() == {"type", "schema"} and asked["type"] == "json_schema":
         found["response_format"] = asked
