@@ -44,7 +44,7 @@ _MALFORMED = {
     "openai-chat": b'data: {"object": "chat.completion.chunk", "choices": \n\n',
     "ollama": b'{"message": {"role": "assistant", "content": \n',
     "gemini": b'data: {"candidates": [{"content": \n\n',
-    "gemini-array": b'\n,\n{"candidates": [{"content": }',
+    "gemini-array": b'{"candidates": [{"content": }]}',
 }
 """An event whose JSON breaks off."""
 
