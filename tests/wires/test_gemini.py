@@ -137,8 +137,8 @@ def test_two_signatures_are_two_blocks() -> None:
         end({"text": "c"}),
     )
     assert found == [
-        ("thinking", "a", {"signature": "MQ=="}),
-        ("thinking", "b", {"signature": "Mg=="}),
+        ("thinking", "a", {"signature": "MQ==", "provider_metadata": {"part": "thought"}}),
+        ("thinking", "b", {"signature": "Mg==", "provider_metadata": {"part": "thought"}}),
         ("text", "c", None),
     ]
 
@@ -588,6 +588,26 @@ def test_an_array_takes_time_in_proportion(indent: int | None) -> None:
     assert seconds(4000) < 4 * 16 * seconds(250)
 
 
+@pytest.mark.requirement("B4")
+@pytest.mark.parametrize(
+    "path", ["$.items[{n}].name", "$.text", "$.half{half}.k{n}"], ids=["fields", "a string", "late"]
+)
+def test_arguments_in_pieces_take_time_in_proportion(path: str) -> None:
+    def seconds(count: int) -> float:
+        told = [path.format(n=n, half=n % 2) for n in range(count)]
+        body = sse(
+            chunk(pieces(name="f")), *(chunk(pieces(arg(where, "word ", more=True))) for where in told)
+        )
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            WIRE.decoder().feed(body)
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(2000) < 16 * 4 * seconds(125)
+
+
 @pytest.mark.requirement("B4", "E4")
 def test_halves_of_a_surrogate_pair_meet() -> None:
     body = sse(chunk({"text": "a"})) + (
@@ -653,6 +673,7 @@ def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
                 body = [ThinkingDelta(index, text) for text in draw(st.lists(words, min_size=1, max_size=3))]
                 if draw(st.booleans()):
                     body.append(SignatureDelta(index, draw(base64s)))
+                    body.append(ContentDelta(index, {"provider_metadata": {"part": "thought"}}))
             case "call":
                 called = True
                 content = {"tool_use_id": f"id{index}", "tool_name": draw(words)}

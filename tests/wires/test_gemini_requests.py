@@ -198,7 +198,7 @@ def test_what_was_encoded_is_the_request_again() -> None:
         said("user", text("a"), Block(0, "image", None, {"media_type": "image/png", "data": PNG})),
         said(
             "assistant",
-            Block(0, "thinking", "hm", {"signature": "c2ln"}),
+            Block(0, "thinking", "hm", {"signature": "c2ln", "provider_metadata": {"part": "thought"}}),
             text("b", {"provider_metadata": {"thoughtSignature": "c2ln"}}),
             call(content={"provider_metadata": {"thoughtSignature": "c2ln"}}),
             call("i2"),
@@ -269,7 +269,14 @@ def test_what_the_api_would_refuse_stays_here() -> None:
         parts_of(
             Block(0, "thinking", "hm"),
             Block(0, "thinking", None, {"redacted": "x"}),
-            Block(0, "thinking", "cut", {"signature": "c2ln"}, partial=True),
+            Block(0, "thinking", "another's", {"signature": "c2ln"}),
+            Block(
+                0,
+                "thinking",
+                "cut",
+                {"signature": "c2ln", "provider_metadata": {"part": "thought"}},
+                partial=True,
+            ),
             text(""),
             call(content=foreign),
             Block(0, "tool_result", None, {"tool_use_id": "i1", "content": [], "is_error": False, **foreign}),
