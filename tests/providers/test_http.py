@@ -777,6 +777,28 @@ class TestUrls:
                 "https://z.example/d/chat/completions?api-version=2",
             ),
             ("http://[::1]:8000/v1", "/chat/completions", "http://[::1]:8000/v1/chat/completions"),
+            (
+                "https://g.example",
+                "/v1beta/models/m:s?alt=sse",
+                "https://g.example/v1beta/models/m:s?alt=sse",
+            ),
+            ("https://g.example/v1beta/", "/v1beta/models/m:g", "https://g.example/v1beta/models/m:g"),
+            ("https://g.example/v1", "/v1beta/models/m:g", "https://g.example/v1/models/m:g"),
+            (
+                "https://g.example/x?key=k&alt=sse",
+                "/v1beta/models/m:s?alt=sse",
+                "https://g.example/x/v1beta/models/m:s?key=k&alt=sse",
+            ),
+            (
+                "https://v.example/v1/projects/p/locations/l/publishers/google",
+                "/v1beta/models/m:s?alt=sse",
+                "https://v.example/v1/projects/p/locations/l/publishers/google/models/m:s?alt=sse",
+            ),
+            (
+                "https://g.example/v1beta/models/m:s?alt=sse",
+                "/v1beta/models/m:s?alt=sse",
+                "https://g.example/v1beta/models/m:s?alt=sse",
+            ),
         ],
     )
     def test_base_urls_as_people_write_them(self, base, path, url):

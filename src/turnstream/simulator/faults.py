@@ -49,7 +49,7 @@ _MALFORMED = {
     "openai-responses": b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": \n\n',
     "ollama": b'{"message": {"role": "assistant", "content": \n',
     "gemini": b'data: {"candidates": [{"content": \n\n',
-    "gemini-array": b'\n,\n{"candidates": [{"content": }',
+    "gemini-array": b'{"candidates": [{"content": }]}',
     "bedrock": encode_event("contentBlockDelta", b'{"contentBlockIndex": 0, "delta": '),
 }
 """An event whose JSON breaks off."""
