@@ -100,12 +100,18 @@ class HttpProvider:
             await self._session.close()
 
     async def post(self, request: HttpRequest) -> aiohttp.ClientResponse:
-        """Send one request and wait for the answer's headers. Raises aiohttp's errors."""
+        """Send one request and wait for the answer's headers. Raises aiohttp's errors, and AuthenticationFailed where it
+        could not be signed."""
+        url = self._url(request.path)
         headers = CIMultiDict(request.headers)
         headers.update(self._headers)
         body = request.body
+        if (signer := self.endpoint.signer) is not None:
+            await signer.prepare()
+            self.mask.add(signer.secrets)
+            headers.update(signer.sign("POST", str(url), headers, body))
         return await self._open_session().post(
-            self._url(request.path),
+            url,
             data=body if len(body) <= _LARGE_BODY else io.BytesIO(body),
             headers=headers,
             timeout=self._timeout,
@@ -137,7 +143,8 @@ class HttpProvider:
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
         if url is None:
-            url = self._urls[path] = URL(call_url(self._base_url, path))
+            # What a wire quoted stays as it is: a signature is made over it.
+            url = self._urls[path] = URL(call_url(self._base_url, path), encoded="%" in path)
         return url
 
 
