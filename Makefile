@@ -2,7 +2,7 @@
 # Python 3.11 or newer, make, git. `make` alone lists the targets.
 
 UV_VERSION := 0.13.8
-CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3
+CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3 boto3-1.44.8
 CLIENTS_PYTEST := 9.2.0
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)

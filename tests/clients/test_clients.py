@@ -14,7 +14,7 @@ from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, ToolDefinition
 from turnstream.wires.recording import decode_pieces
 
-CLIENTS = {"openai": "openai-chat", "anthropic": "anthropic", "ollama": "ollama"}
+CLIENTS = {"openai": "openai-chat", "anthropic": "anthropic", "ollama": "ollama", "boto3": "bedrock"}
 EVERY_CLIENT = pytest.mark.parametrize("client", CLIENTS)
 WEATHER = ToolDefinition(
     "get_weather",
@@ -23,21 +23,36 @@ WEATHER = ToolDefinition(
 )
 QUESTION = (Message("user", (Block(0, "text", "What is the weather?"),)),)
 
-FAULTS: dict[str, tuple[str | None, str | None, str | None]] = {
-    # the error of openai, anthropic and ollama; None: that client takes the answer for whole
-    "error-before,status=401": ("AuthenticationError", "AuthenticationError", "ResponseError"),
-    "error-before,status=429,retry-after=1": ("RateLimitError", "RateLimitError", "ResponseError"),
-    "error-before,status=500": ("InternalServerError", "InternalServerError", "ResponseError"),
-    "error": ("APIError", "APIStatusError", "ResponseError"),
-    "cut": ("APIConnectionError", "RemoteProtocolError", "RemoteProtocolError"),
-    "reset": ("APIConnectionError", "APIConnectionError", "ReadError"),
-    "reset,after=9": ("APIConnectionError", "ReadError", "ReadError"),
-    "hang": ("APITimeoutError", "APITimeoutError", "ReadTimeout"),
-    "silence": ("APITimeoutError", "ReadTimeout", "ReadTimeout"),
-    "slow-first,seconds=30": ("APITimeoutError", "ReadTimeout", "ReadTimeout"),
-    "malformed": ("JSONDecodeError", "JSONDecodeError", "JSONDecodeError"),
-    "no-end": (None, None, None),
-    "huge-event,size=1000000": (None, None, None),
+FAULTS: dict[str, tuple[str | None, ...]] = {
+    # the error of each client, in the order of CLIENTS; None: that client takes the answer for whole
+    "error-before,status=401": (
+        "AuthenticationError",
+        "AuthenticationError",
+        "ResponseError",
+        "UnrecognizedClientException",
+    ),
+    "error-before,status=429,retry-after=1": (
+        "RateLimitError",
+        "RateLimitError",
+        "ResponseError",
+        "ThrottlingException",
+    ),
+    "error-before,status=500": (
+        "InternalServerError",
+        "InternalServerError",
+        "ResponseError",
+        "InternalServerException",
+    ),
+    "error": ("APIError", "APIStatusError", "ResponseError", "serviceUnavailableException"),
+    "cut": ("APIConnectionError", "RemoteProtocolError", "RemoteProtocolError", "ProtocolError"),
+    "reset": ("APIConnectionError", "APIConnectionError", "ReadError", "ConnectionClosedError"),
+    "reset,after=9": ("APIConnectionError", "ReadError", "ReadError", "ProtocolError"),
+    "hang": ("APITimeoutError", "APITimeoutError", "ReadTimeout", "ReadTimeoutError"),
+    "silence": ("APITimeoutError", "ReadTimeout", "ReadTimeout", "ReadTimeoutError"),
+    "slow-first,seconds=30": ("APITimeoutError", "ReadTimeout", "ReadTimeout", "ReadTimeoutError"),
+    "malformed": ("JSONDecodeError", "JSONDecodeError", "JSONDecodeError", "ChecksumMismatch"),
+    "no-end": (None, None, None, None),
+    "huge-event,size=1000000": (None, None, None, None),
 }
 
 

@@ -44,9 +44,9 @@ _MALFORMED = {
     "anthropic": b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": \n\n',
     "openai-chat": b'data: {"object": "chat.completion.chunk", "choices": \n\n',
     "ollama": b'{"message": {"role": "assistant", "content": \n',
-    "bedrock": encode_event("contentBlockDelta", b'{"contentBlockIndex": 0, "delta": '),
+    "bedrock": encode_event("contentBlockDelta", b"{}")[:-1] + b"\0",
 }
-"""An event whose JSON breaks off."""
+"""An event whose JSON breaks off; a message whose checksum is wrong."""
 
 _EMPTY_EVENTS = {
     "anthropic": (b'event: ping\ndata: {"type":"ping","filler":"', b'"}\n\n'),
