@@ -30,8 +30,11 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import MalformedEvent, StreamIncomplete
-from turnstream.wires.bedrock import WIRE, BedrockWire
-from turnstream.wires.bedrock_frames import MessageDecoder
+from turnstream.wires import WIRES
+from turnstream.wires.event_stream import MessageDecoder
+
+WIRE: Any = WIRES["bedrock"]
+
 
 any_text = st.text(st.characters(codec=None), max_size=12)
 whole_text = st.text(max_size=12)
@@ -149,7 +152,13 @@ def canonical(draw: st.DrawFn) -> list[StreamEvent]:
         )
     )
     end = next(place for place, event in enumerate(events) if isinstance(event, MessageStop))
-    return [*events[: draw(st.integers(1, end))], error]
+    cut = draw(st.integers(1, end))
+    while isinstance(start := events[cut - 1], ContentBlockStart) and start.block_type in (
+        "text",
+        "thinking",
+    ):
+        cut -= 1  # the protocol has no word for it before its first delta
+    return [*events[:cut], error]
 
 
 def encode(events: list[StreamEvent]) -> bytes:
@@ -252,7 +261,7 @@ class TestWholeAnswers:
         answer = fold_answer(events)
         if answer.error is not None:
             return
-        wire = BedrockWire()
+        wire = WIRE
         again = fold_answer(wire.decode_answer(wire.encode_answer(answer)))
         said = [block for block in answer.blocks if is_returned(block.block_type, block)]
         assert [(b.block_type, b.text_content) for b in again.blocks] == [
@@ -282,7 +291,7 @@ class TestWholeAnswers:
             "metrics": {"latencyMs": 5},
             "additionalModelResponseFields": {"stop_sequence": "x"},
         }
-        events = BedrockWire().decode_answer(json.dumps(body).encode())
+        events = WIRE.decode_answer(json.dumps(body).encode())
         answer = fold_answer(events)
         assert [(b.block_type, b.text_content, b.content) for b in answer.blocks] == [
             ("thinking", "hm", {"signature": "s"}),
@@ -310,7 +319,7 @@ class TestWholeAnswers:
     )  # fmt: skip
     def test_what_is_no_answer(self, body):
         with pytest.raises(MalformedEvent):
-            BedrockWire().decode_answer(body)
+            WIRE.decode_answer(body)
 
 
 def is_returned(block_type: str, block: Any) -> bool:

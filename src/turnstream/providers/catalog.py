@@ -23,7 +23,7 @@ from turnstream.simulator.in_process import SimulatedProvider
 from turnstream.simulator.options import SCRIPT_NAMES
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
-from turnstream.wires.bedrock_library import is_installed
+from turnstream.wires.botocore_library import is_installed
 
 SIGNED_WIRE = "bedrock"
 """The wire whose requests are signed where no key is set."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from turnstream.errors import AuthenticationFailed
-from turnstream.wires.bedrock_library import botocore_module
+from turnstream.wires.botocore_library import botocore_module
 
 ACCESS_KEY = "AWS_ACCESS_KEY_ID"
 SECRET_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105  the name of a variable

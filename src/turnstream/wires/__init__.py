@@ -9,7 +9,8 @@ from turnstream.wires import anthropic, bedrock, ollama, openai_chat
 from turnstream.wires.base import Wire
 
 WIRES: dict[str, Wire] = {
-    wire.name: wire for wire in (anthropic.WIRE, openai_chat.WIRE, ollama.WIRE, bedrock.WIRE)
+    wire.name: wire
+    for wire in (anthropic.WIRE, openai_chat.WIRE, ollama.WIRE, bedrock.BedrockWire(anthropic.WIRE))
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from turnstream.core.stream_events import MessageStop, StreamNotice, TextDelta
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamIncomplete
-from turnstream.wires.bedrock import WIRE
-from turnstream.wires.bedrock_frames import (
+from turnstream.wires import WIRES
+from turnstream.wires.event_stream import (
     BrokenMessage,
     MessageDecoder,
     encode_event,
@@ -21,6 +22,9 @@ from turnstream.wires.bedrock_frames import (
     frame_line,
     split_messages,
 )
+
+WIRE: Any = WIRES["bedrock"]
+
 
 messages = st.lists(
     st.tuples(
