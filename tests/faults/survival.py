@@ -32,9 +32,9 @@ from turnstream.errors import ProviderError
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.plan import Planner
 from turnstream.providers.routing import Routing, planner_of
-from turnstream.simulator.request_log import LoggedRequest
+from turnstream.simulator.request_log import LoggedRequest, RequestLog
 from turnstream.simulator.script import story
-from turnstream.simulator.server import SimulatorServer
+from turnstream.simulator.server import Answers, SimulatorServer
 from turnstream.wires.base import ModelRequest
 
 EVENTS = 60
@@ -44,6 +44,8 @@ STORY = "".join(getattr(event, "text", "") for event in story(EVENTS, SEED))
 """What every model answers when it is well."""
 MOST_ATTEMPTS = 6
 MOST_WITHIN_SPACING = 2
+LOGGED = 5000
+"""Requests that the simulator remembers."""
 
 
 class Scale(NamedTuple):
@@ -227,7 +229,7 @@ class Faces:
 
     def requests(self, model: str) -> list[LoggedRequest]:
         """What the provider was asked of one model, whatever its options' order."""
-        log = self.upstream.log.newest()
+        log = self.upstream.log.newest(LOGGED)
         return [entry for entry in log if _model_of(entry) == model]
 
     async def close(self) -> None:
@@ -306,7 +308,7 @@ async def faces_of(folder: Path, scale: Scale) -> AsyncIterator[Faces]:
         "primary/*": PriceSettings(input_per_million=Decimal(1), output_per_million=Decimal(2)),
         "backup/*": PriceSettings(input_per_million=Decimal(10), output_per_million=Decimal(20)),
     }
-    async with SimulatorServer() as upstream:
+    async with SimulatorServer(answers=Answers(log=RequestLog(kept=LOGGED))) as upstream:
         providers, capabilities = _providers(upstream.url, scale)
         engine = Engine(
             f"sqlite:///{folder}/chats.sqlite",
@@ -334,8 +336,8 @@ class Outage(NamedTuple):
     """Turns that did not even try it."""
 
 
-async def outlive(faces: Faces, face: str, label: str) -> Outage:
-    """Take turns until the primary, which is down at first, answers one again."""
+async def outlive(faces: Faces, face: str, label: str, *, between: float = 0.0) -> Outage:
+    """Take turns, so many seconds `between` them, until the primary, which is down at first, answers one again."""
     scale = faces.scale
     healthy = f"story:events={EVENTS},seed={SEED},pace={scale.pace},label={label}"
     primary = f"{healthy} primary,fault=error-before,status=503,lasting={scale.down}"
@@ -349,6 +351,7 @@ async def outlive(faces: Faces, face: str, label: str) -> Outage:
             assert (outcome.code, outcome.text) == (None, STORY)
             answered_by.append(outcome.attempts[-1][0])
             skipped += len(faces.requests(primary)) == before
+            await asyncio.sleep(between)
     outcome = await getattr(faces, face)(models, with_fallback=True)
     assert [name for name, _ in outcome.attempts] == [models.primary], "it is the first again"
     requests = faces.requests(primary)
