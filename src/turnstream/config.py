@@ -172,8 +172,6 @@ class CapabilitySettings(_Section):
     tools: bool | None = None
     thinking: Literal["budget", "effort", "switch", "none"] | None = None
     """How it is told how much to think."""
-    thinking_bound: bool | None = None
-    """Its thinking may go back to itself alone."""
     structured_output: bool | None = None
     context_tokens: int | None = Field(default=None, ge=1)
     max_output_tokens: int | None = Field(default=None, ge=1)

@@ -542,6 +542,25 @@ def test_what_ollama_would_refuse_is_said_otherwise() -> None:
     ]
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_history_of_very_many_calls_is_read_in_linear_time(named: bool) -> None:
+    many = 30_000
+    calls = [{"function": {"name": "f" if n % 2 else "g", "arguments": {}}} for n in range(many)]
+    order = [*range(1, many, 2), *range(0, many, 2)] if named else range(many)
+    results = [
+        {"role": "tool", "content": str(n), **({"tool_name": "f" if n % 2 else "g"} if named else {})}
+        for n in order
+    ]
+    body = {"model": "m", "messages": [{"role": "assistant", "content": "", "tool_calls": calls}, *results]}
+    asked, answered = WIRE.decode_request("/api/chat", json.dumps(body).encode()).messages
+    identities = [(block.content or {})["tool_use_id"] for block in asked.blocks]
+    assert len({*identities}) == many
+    for block in answered.blocks:
+        content = block.content or {}
+        assert content["tool_use_id"] == identities[int(content["content"])]
+
+
 @pytest.mark.requirement("G6")
 def test_results_without_ids_find_their_calls() -> None:
     calls = [call("f", {}), call("g", {}), call("f", {})]

@@ -154,6 +154,14 @@ class TurnAccount:
             self._closed.append(self._open.ended("complete"))
             self._open = None
 
+    def lose(self) -> None:
+        """What the provider said of the open step is lost: it is estimated by what was `said`, and closed."""
+        self.answering()
+        self._settle(Usage(), None, (), may_wait=True)
+        if self._open is not None:
+            self._closed.append(self._open.ended("orphaned"))
+            self._open = None
+
     def end(
         self,
         usage: Usage,

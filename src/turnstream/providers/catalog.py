@@ -1,6 +1,6 @@
 """Providers by name: `provider/model` → the provider that answers, and its own name for the model.
 
-Built in are `anthropic`, `openai` and `ollama`, which needs no key; any other comes from `[providers.NAME]` of the
+Built in are `anthropic`, `openai`, `gemini` and `ollama`, which needs no key; any other comes from `[providers.NAME]` of the
 settings, which may also change a built-in one. `sim`, the simulator, is always there, and `sim/demo` is the default
 where no key is set.
 """
@@ -72,6 +72,12 @@ BUILT_IN: dict[str, ProviderSettings] = {
         base_url="https://api.openai.com/v1",
         api_key_env="OPENAI_API_KEY",
         models=("gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna"),
+    ),
+    "gemini": ProviderSettings(
+        wire="gemini",
+        base_url="https://generativelanguage.googleapis.com",
+        api_key_env="GEMINI_API_KEY",
+        models=("gemini-3.8-flash", "gemini-3.1-pro-preview", "gemini-3.5-flash-lite"),
     ),
     "ollama": ProviderSettings(wire="ollama", base_url="http://127.0.0.1:11434"),
 }

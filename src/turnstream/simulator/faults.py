@@ -33,6 +33,7 @@ from turnstream.errors import (
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Stall
 from turnstream.simulator.options import Options
 from turnstream.wires.base import ModelRequest, Wire
+from turnstream.wires.bedrock_frames import encode_event
 
 ErrorKind: TypeAlias = Literal[
     "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
@@ -45,19 +46,34 @@ DEFAULT_AFTER = 5
 _MALFORMED = {
     "anthropic": b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": \n\n',
     "openai-chat": b'data: {"object": "chat.completion.chunk", "choices": \n\n',
+    "openai-responses": b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": \n\n',
     "ollama": b'{"message": {"role": "assistant", "content": \n',
+    "gemini": b'data: {"candidates": [{"content": \n\n',
+    "gemini-array": b'\n,\n{"candidates": [{"content": }',
+    "bedrock": encode_event("contentBlockDelta", b'{"contentBlockIndex": 0, "delta": '),
 }
 """An event whose JSON breaks off."""
 
 _EMPTY_EVENTS = {
     "anthropic": (b'event: ping\ndata: {"type":"ping","filler":"', b'"}\n\n'),
     "openai-chat": (b'data: {"object":"chat.completion.chunk","choices":[],"filler":"', b'"}\n\n'),
+    "openai-responses": (
+        b'event: keepalive\ndata: {"type":"keepalive","filler":"',
+        b'"}\n\n',
+    ),
     "ollama": (b'{"message":{"role":"assistant","content":""},"done":false,"filler":"', b'"}\n'),
+    "gemini": (b'data: {"candidates":[],"modelVersion":"', b'"}\n\n'),
+    "gemini-array": (b'\n,\n{"candidates":[],"modelVersion":"', b'"}'),
 }
 """An event that says nothing: what stands before and after what fills it."""
 _FILLER = b"x" * (64 * 1024)
 
-_PINGS = {"anthropic": b'event: ping\ndata: {"type": "ping"}\n\n', "ollama": b"\n"}
+_PINGS = {
+    "anthropic": b'event: ping\ndata: {"type": "ping"}\n\n',
+    "ollama": b"\n",
+    "gemini-array": b"\n",
+    "bedrock": encode_event("ping", b"{}"),
+}
 _COMMENT = b": ping\n\n"
 
 _KINDS: dict[str, ErrorKind] = {
@@ -145,6 +161,9 @@ def inserted(options: Options, wire: Wire) -> Iterator[bytes] | None:
 
 
 def _huge_event(wire: Wire, size: int) -> Iterator[bytes]:
+    if wire.name == "bedrock":
+        yield encode_event("metadata", b'{"p":"%b"}' % (b"x" * size))
+        return
     before, after = _EMPTY_EVENTS[wire.name]
     rest = max(0, size - len(before) - len(after))
     yield before

@@ -9,10 +9,12 @@ from itertools import chain
 from types import TracebackType
 
 from turnstream.config import Timeouts
+from turnstream.core.origin import Origin
 from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.clocks import WaitClocks, is_output
 from turnstream.providers.plain_answer import PlainAnswerDecoder
+from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import play
@@ -51,6 +53,7 @@ class _SimulatedCall:
         "_clocks",
         "_decoder",
         "_due",
+        "_origin",
         "_over",
         "_provider",
         "_request",
@@ -63,6 +66,7 @@ class _SimulatedCall:
     def __init__(self, provider: SimulatedProvider, request: ModelRequest) -> None:
         self._provider = provider
         self._request = request
+        self._origin = Origin(provider.wire.name, provider.name, request.model)
         self._decoder: Decoder = (
             provider.wire.decoder()
             if request.stream
@@ -77,7 +81,7 @@ class _SimulatedCall:
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
         wire = provider.wire
-        post = wire.encode_request(self._request)
+        post = wire.encode_request(with_own_blocks(self._request, self._origin))
         self._due = asyncio.get_running_loop().time()
         asked = wire.decode_request(post.path, post.body)
         player = play if self._request.stream else play_whole
@@ -156,8 +160,10 @@ class _SimulatedCall:
     def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
         self._clocks.waited += self._silent
         self._silent = 0.0
-        if not self._clocks.output and is_output(events):
-            self._clocks.output_began()
+        if not self._clocks.output:
+            events = with_origin(events, self._origin)
+            if is_output(events):
+                self._clocks.output_began()
         for event in events:
             if type(event) is MessageStop:
                 self._stopped = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -160,13 +161,17 @@ def _thinking(_request: ModelRequest, options: Options) -> Iterator[StreamEvent]
     yield ContentBlockStart(0, "thinking")
     for piece in _graphemes_cut(texts.THOUGHT):
         yield ThinkingDelta(0, piece)
-    signature = f"sim-{crc32(texts.THOUGHT.encode()):08x}-{options.seed}"
-    yield SignatureDelta(0, signature)
+    yield SignatureDelta(0, _signature(options))
     yield ContentBlockStop(0)
     yield ContentBlockStart(1, "text")
     for piece in _graphemes_cut(texts.UNUSUAL):
         yield TextDelta(1, piece)
     yield ContentBlockStop(1)
+
+
+def _signature(options: Options) -> str:
+    """Of the thought. Base64, as clients of some wires insist."""
+    return b64encode(b"sim-%08x-%d" % (crc32(texts.THOUGHT.encode()), options.seed)).decode()
 
 
 def _graphemes_cut(text: str) -> list[str]:
@@ -215,7 +220,7 @@ def _agent(request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
     yield ContentBlockStart(0, "thinking")
     for piece in _graphemes_cut(texts.THOUGHT):
         yield ThinkingDelta(0, piece)
-    yield SignatureDelta(0, f"sim-{crc32(texts.THOUGHT.encode()):08x}-{options.seed}")
+    yield SignatureDelta(0, _signature(options))
     yield ContentBlockStop(0)
     if results:
         yield from _text(1, "The tools say: " + "; ".join(_result_text(result) for result in results))

@@ -110,8 +110,9 @@ class TurnLog:
     def watchers_waiting(self) -> int:
         return len(self._waiters) + len(self._followers)
 
-    def append(self, events: Sequence[TurnEvent]) -> None:
-        """Number the events, and wake whoever waits. The terminal event is the last ever."""
+    def append(self, events: Sequence[TurnEvent], *, tell_now: bool = False) -> None:
+        """Number the events, and wake whoever waits. The terminal event is the last ever. `tell_now`: followers are
+        called before this returns, for a caller who knows that nothing else is about to be appended."""
         if not events:
             return
         if self.terminal is not None:
@@ -129,8 +130,11 @@ class TurnLog:
                     waiter.set_result(None)
             self._waiters.clear()
         if self._followers and not self._telling:
-            self._telling = True
-            asyncio.get_running_loop().call_soon(self._tell_followers)
+            if tell_now:
+                self._tell_followers()
+            else:
+                self._telling = True
+                asyncio.get_running_loop().call_soon(self._tell_followers)
 
     def _note(self, seq: int, event: TurnEvent) -> None:
         if isinstance(event, BlockStart):
@@ -204,7 +208,7 @@ class TurnLog:
         self._waiters.discard(waiter)
 
     def add_follower(self, follower: Callable[[], None]) -> None:
-        """`follower` is called soon after each append; once for several that come together. It must not raise."""
+        """`follower` is called after each append; once for several that come together. It must not raise."""
         self._followers.add(follower)
 
     def discard_follower(self, follower: Callable[[], None]) -> None:

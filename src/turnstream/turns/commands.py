@@ -43,7 +43,7 @@ from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.chats import Chats
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.executor import Executor
-from turnstream.turns.recovery import recover
+from turnstream.turns.recovery import Recovery
 from turnstream.turns.registry import Registry
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
@@ -117,6 +117,7 @@ class Commands:
         self.catalog = catalog
         self._encoder = encoder
         self._options = options or ExecutorOptions()
+        self.recovery = Recovery(store, catalog, self._options.pricing)
         self.tools = self._options.tools
         self._planner = self._options.planner or Planner()
         self._routing = self._options.routing or Routing(catalog)
@@ -185,7 +186,7 @@ class Commands:
         executor = self.registry.get(turn_id)
         if executor is None:
             if turn.status not in TERMINAL_STATUSES:
-                await recover(self.store, turn)
+                await self.recovery.end(turn)
         elif not executor.ended.is_set():
             executor.stop("cancelled")
             await executor.ended.wait()

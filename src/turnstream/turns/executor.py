@@ -36,6 +36,7 @@ from turnstream.errors import (
 )
 from turnstream.llm.accounts import Summary, TurnAccount
 from turnstream.llm.source import Batches, Broken, Stream, TurnSource
+from turnstream.providers.base import Pushed
 from turnstream.providers.failures import stream_error
 from turnstream.store.base import JournalSegment, Store, Turn
 from turnstream.store.operations import FinishTurn, StartedTurns
@@ -73,7 +74,8 @@ class Executor:
         self.account = TurnAccount()
         self.gaps: Histogram | None = None
         """Where the seconds between two pieces of the source are counted."""
-        self.last_progress = asyncio.get_running_loop().time()
+        self._clock = asyncio.get_running_loop().time
+        self.last_progress = self._clock()
         self.ended = asyncio.Event()
         self.runs_tools = False
         """Silence is a tool's then, which has a limit of its own."""
@@ -279,7 +281,7 @@ class Executor:
             await self._read(results, None)
         finally:
             self.runs_tools = False
-            self.last_progress = asyncio.get_running_loop().time()
+            self.last_progress = self._clock()
 
     async def _read(self, stream: Stream, start: StepStart | None) -> None:
         """Open a stream, fold it to its end, and let go of it, however it ends."""
@@ -314,7 +316,11 @@ class Executor:
                 logger.warning("turn %s: its source did not close: %r", self.turn.id, failure)
 
     async def _read_all(self, batches: Batches) -> None:
-        clock, wait, gaps = asyncio.get_running_loop().time, self._interruption.wait, self.gaps
+        """Fold a stream to its end. What only adds text to the shown block is taken where it arrives, if the stream
+        pushes it; the task is woken for all else."""
+        clock, wait, gaps = self._clock, self._interruption.wait, self.gaps
+        if isinstance(batches, Pushed):
+            batches.push_to(self._take_at_once)
         count = 0
         while True:
             try:
@@ -336,6 +342,21 @@ class Executor:
             count += 1
             if count % _BREATH_EVERY == 0:
                 await asyncio.sleep(0)
+
+    def _take_at_once(self, events: Sequence[StreamEvent]) -> bool:
+        """Show a batch for which nothing has to be awaited, while the task waits for its source. False, and nothing is
+        done, for any other."""
+        if self._interruption.cause is not None or not self.writer.marked:
+            return False
+        changes = self.accumulator.extend_shown(events)
+        if changes is None:
+            return False
+        now = self._clock()
+        if self.gaps is not None:
+            self.gaps.observe(now - self.last_progress)
+        self.last_progress = now
+        self.log.append(changes, tell_now=True)
+        return True
 
     async def _absorb(self, events: Sequence[object]) -> None:
         """Take one batch with events that are not the model's: they are shown in their place."""

@@ -12,7 +12,7 @@ from turnstream.turnlog.memory import Fence, Reset, TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import EncoderFactory, start_event
 from turnstream.turns.ending import terminal_event
-from turnstream.turns.recovery import recover
+from turnstream.turns.recovery import Recovery
 from turnstream.turns.registry import Registry
 
 
@@ -36,10 +36,11 @@ class StoreArchive:
 class Watching:
     """Makes subscriptions."""
 
-    def __init__(self, store: Store, registry: Registry, encoder: EncoderFactory) -> None:
+    def __init__(self, store: Store, registry: Registry, encoder: EncoderFactory, recovery: Recovery) -> None:
         self._store = store
         self._registry = registry
         self._encoder = encoder
+        self._recovery = recovery
 
     async def subscribe(
         self, owner: str, turn_id: str, *, after: Cursor | None = None, from_block: int = 0
@@ -64,7 +65,7 @@ class Watching:
     async def _log_of_rows(self, turn: Turn) -> TurnLog:
         """The log of a turn that nobody writes any more: its blocks are all in the store."""
         if turn.status not in TERMINAL_STATUSES:
-            await recover(self._store, turn)
+            await self._recovery.end(turn)
             turn = await self._store.read(GetTurn(owner=None, turn_id=turn.id))
         total, completed = await self._store.read(CountBlocks(turn_id=turn.id))
         last = turn.last_seq

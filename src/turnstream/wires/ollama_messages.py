@@ -7,6 +7,7 @@ address is named in the text, since the server loads none.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -71,28 +72,35 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
 
 
 class _Calls:
-    """The calls of a history, and which of them have no result yet."""
+    """The calls of a history, and which of them have no result yet. A history may have very many."""
 
     def __init__(self) -> None:
-        self._unanswered: list[tuple[str, str]] = []
+        self._of_all: deque[str] = deque()
+        self._of_tool: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._answered: set[str] = set()
         self._made_up = 0
 
     def ask(self, given_id: Any, name: str) -> str:
         """The id of a call: its own, or one made up from its place."""
         identity = given_id if isinstance(given_id, str) and given_id else f"call_{self._made_up}"
         self._made_up += 1
-        self._unanswered.append((identity, name))
+        self._answered.discard(identity)
+        self._of_all.append(identity)
+        self._of_tool[name].append(identity)
         return identity
 
     def answer(self, given_id: Any, name: Any) -> str:
         """The id of the call that a result is for: the one it names, else the first open one of its tool."""
-        if isinstance(given_id, str) and given_id:
-            found = given_id
-        else:
-            alike = [identity for identity, tool in self._unanswered if not name or tool == name]
-            found = alike[0] if alike else str(name or "")
-        self._unanswered = [call for call in self._unanswered if call[0] != found]
+        found = given_id if isinstance(given_id, str) and given_id else self._first_open(str(name or ""))
+        self._answered.add(found)
         return found
+
+    def _first_open(self, name: str) -> str:
+        """The first call without a result; with a `name` of this tool. The name, where there is none."""
+        alike = self._of_tool[name] if name else self._of_all
+        while alike and alike[0] in self._answered:
+            alike.popleft()
+        return alike[0] if alike else name
 
 
 def _dump_said(role: Role, blocks: Sequence[Block]) -> list[RawMessage]:

@@ -9,13 +9,13 @@ from turnstream.core.answers import Answer
 from turnstream.core.blocks import Block, Content
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import MalformedEvent, StreamIncomplete
+from turnstream.wires.json_values import JsonObject, is_list, is_object, read_json
 from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.openai_chat_blocks import image_url
-from turnstream.wires.openai_chat_chunks import JsonObject, is_list, is_object, read_json
 from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
-from turnstream.wires.openai_chat_errors import read_error
 from turnstream.wires.openai_chat_stop_reasons import dump_stop_reason
 from turnstream.wires.openai_chat_usage import write_usage
+from turnstream.wires.openai_errors import read_error
 
 _LONGEST_DETAIL = 500
 

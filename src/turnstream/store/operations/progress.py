@@ -127,6 +127,10 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
     error_message: str | None
     last_seq: int
     completed_at: int
+    usage: Usage = Usage()
+    cost: str | None = None
+    cost_estimated: bool = False
+    steps: tuple[StepUsage, ...] = ()
 
     def apply(self, connection: Connection) -> bool:
         fences = connection.execute(_FENCES, {"turn_id": self.turn_id}).scalar()
@@ -138,6 +142,8 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
             "error_code": self.error_code,
             "error_message": self.error_message,
             "completed_at": self.completed_at,
+            **usage_values(self.usage),
+            **cost_values(self.cost, self.steps, estimated=self.cost_estimated),
         }
         return _end(connection, self.turn_id, self.expected_generation, values, self.blocks)
 
