@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tests.faults.reading import Reader
-from tests.server.live import Client, Watcher, serving
+from tests.server.live import Answer, Client, Watcher, serving
 from turnstream.config import (
     CapabilitySettings,
     EngineSettings,
@@ -30,7 +30,7 @@ from turnstream.core.blocks import Block, Message
 from turnstream.engine import Engine
 from turnstream.errors import ProviderError
 from turnstream.providers.catalog import Catalog
-from turnstream.providers.plan import Planner
+from turnstream.providers.plan import Planner, Restarts
 from turnstream.providers.routing import Routing, planner_of
 from turnstream.simulator.request_log import LoggedRequest, RequestLog
 from turnstream.simulator.script import story
@@ -212,11 +212,7 @@ class Faces:
     async def library(self, models: Asked, *, with_fallback: bool) -> Outcome:
         """The same plan, read without a server."""
         began = asyncio.get_running_loop().time()
-        said = Message("user", (Block(0, "text", "go on"),))
-        request = ModelRequest(models.primary, (said,))
-        fallbacks = [models.fallback] if with_fallback else []
-        plan = self._planner.plan(self._routing.models(models.primary, fallbacks, request))
-        reader = Reader(plan, request)
+        reader = self.reader(models, with_fallback=with_fallback)
         code = None
         async with asyncio.timeout(self.scale.within):
             try:
@@ -226,6 +222,30 @@ class Faces:
         seconds = asyncio.get_running_loop().time() - began
         notices = [notice.code for notice in reader.notices]
         return Outcome(code, reader.text, notices, [(name, "") for name in reader.models], seconds)
+
+    def reader(
+        self,
+        models: Asked,
+        *,
+        with_fallback: bool = True,
+        between: Sequence[str] = (),
+        restarts: Restarts = "reset",
+    ) -> Reader:
+        """What reads an answer without a server; `between` are called before the fallback."""
+        request = ModelRequest(models.primary, (Message("user", (Block(0, "text", "go on"),)),))
+        fallbacks = [*between, models.fallback] if with_fallback else []
+        routed = self._routing.models(models.primary, fallbacks, request)
+        return Reader(self._planner.plan(routed, restarts=restarts), request)
+
+    async def post_turn(self, model: str, fallbacks: Sequence[str]) -> Answer:
+        """The answer to a POST that starts a turn."""
+        chat = (await self._client.call("POST", "/chats")).json["id"]
+        body = {
+            "turn_blocks": [{"block_type": "text", "text_content": "go on"}],
+            "model": model,
+            "fallbacks": fallbacks,
+        }
+        return await self._client.call("POST", f"/chats/{chat}/turns", body)
 
     def requests(self, model: str) -> list[LoggedRequest]:
         """What the provider was asked of one model, whatever its options' order."""
@@ -294,6 +314,8 @@ def _providers(url: str, scale: Scale) -> tuple[dict[str, ProviderSettings], dic
         name: ProviderSettings(wire=wire, base_url=f"{url}/v1", timeouts=scale.timeouts)
         for name, wire in (("primary", "openai-chat"), ("backup", "anthropic"))
     }
+    providers["nobody"] = ProviderSettings(wire="anthropic", base_url="http://127.0.0.1:9")
+    providers["keyless"] = ProviderSettings(wire="anthropic", base_url=url, api_key_env="NO_SUCH_KEY")
     capabilities = {
         "primary/*": CapabilitySettings(prefill=False, context_tokens=1000),
         "backup/*": CapabilitySettings(prefill=True, context_tokens=2000),
