@@ -404,6 +404,8 @@ class Executor:
     async def _take_back(self, reset: BlockReset) -> None:
         """Drop blocks that were shown: in the store, then here, then for watchers."""
         index = reset.block_index
+        if index >= self.accumulator.next_sequence:
+            return  # there is nothing to take back
         removed = await self.writer.take_back(reset)
         self._finisher.blocks_completed -= removed
         self.accumulator.take_back(index)
