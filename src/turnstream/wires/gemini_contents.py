@@ -27,6 +27,8 @@ _RAW_PARTS = frozenset(
         "codeExecutionResult", "toolCall", "toolResponse",
     }
 )  # fmt: skip
+_UNKNOWN_FUNCTION = "unknown_function"
+"""Whose response it is where no call tells: the API wants a name."""
 _ROLES: dict[Role, str] = {"user": "user", "assistant": "model"}
 
 
@@ -64,7 +66,7 @@ def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
         case "tool_use":
             return [{"functionCall": _dump_call(content), **beside}]
         case "tool_result":
-            name = (names or {}).get(content.get("tool_use_id", ""), "")
+            name = (names or {}).get(content.get("tool_use_id", "")) or _UNKNOWN_FUNCTION
             return [{"functionResponse": _dump_response(content, text, name), **beside}]
         case "image" | "document":
             return [{**_dump_media(content), **beside}]
