@@ -107,8 +107,7 @@ class Engine:
         server = server or ServerSettings()
         self.settings = settings or EngineSettings()
         self.catalog = Catalog(providers or {}, default_model=self.settings.default_model)
-        base_urls = {name: given.base_url for name, given in (providers or {}).items() if given.base_url}
-        self.pricing = Pricing(prices, base_urls=base_urls)
+        self.pricing = Pricing(prices, base_urls=self.catalog.base_urls)
         self._store = SqlStore(store_url)
         self._registry = Registry(
             self._store,

@@ -84,7 +84,11 @@ BUILT_IN: dict[str, ProviderSettings] = {
         wire="bedrock",
         base_url="https://bedrock-runtime.{region}.amazonaws.com",
         api_key_env="AWS_BEARER_TOKEN_BEDROCK",
-        models=("us.anthropic.claude-sonnet-5", "us.amazon.nova-2-lite-v1:0"),
+        models=(
+            "global.anthropic.claude-sonnet-5-5",
+            "global.anthropic.claude-opus-5-5",
+            "global.amazon.nova-2-lite-v1:0",
+        ),
     ),
 }
 
@@ -132,6 +136,14 @@ class Catalog:
     def names(self) -> tuple[str, ...]:
         """All providers, the simulator last."""
         return (*self._described, SIMULATOR)
+
+    @property
+    def base_urls(self) -> dict[str, str]:
+        """Where each provider is called, in some region where that is not settled."""
+        return {
+            name: description.base_url.replace(REGION, self._region(description) or "any")
+            for name, description in self._described.items()
+        }
 
     @property
     def default_model(self) -> str:
