@@ -23,7 +23,7 @@ from turnstream.simulator.in_process import SimulatedProvider
 from turnstream.simulator.options import SCRIPT_NAMES
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
-from turnstream.wires.botocore_library import is_installed
+from turnstream.wires.botocore_library import is_installed, require_botocore
 
 SIGNED_WIRE = "bedrock"
 """The wire whose requests are signed where no key is set."""
@@ -204,6 +204,7 @@ class Catalog:
         base_url = description.base_url
         signer: Signer | None = None
         if description.wire == SIGNED_WIRE:
+            require_botocore()
             region = self._region(description)
             if region is None and (key is None or REGION in base_url):
                 raise ConfigurationError(
