@@ -29,6 +29,7 @@ _TOLD = """\
             export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=any
             export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=any
             export OLLAMA_HOST={url}
+            export AWS_ENDPOINT_URL_BEDROCK_RUNTIME={url}
 
   what it was asked
             curl {url}/_simulator/requests
