@@ -415,12 +415,14 @@ class TestPushed:
         assert text_of(await collect(provider)) == "Hello"
         assert raw_server.connections == 1
 
-    @pytest.mark.parametrize("ends", ["malformed", "reset", "close", "silence", "closed provider"])
+    @pytest.mark.parametrize(
+        "ends", ["malformed", "reset", "close", "silence", "closed provider", "with the last bytes"]
+    )
     async def test_what_goes_wrong_is_raised_where_the_read_waits(self, raw_server, provide, ends):
         async def answer(exchange):
             await exchange.send(HEAD, chunk(BEGIN + delta("a")))
             await pushing.wait()
-            await exchange.send(chunk(delta("b")))
+            await exchange.send(chunk(delta("b")) + (LAST_CHUNK if ends == "with the last bytes" else b""))
             await pushed.wait()
             if ends == "malformed":
                 await exchange.send(chunk(b"event: content_block_delta\ndata: {oh\n\n"))

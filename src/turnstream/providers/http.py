@@ -302,12 +302,15 @@ class _Call:
                 data = content.read_nowait()
                 self._taken += len(data)
                 events = self._decoder.feed(data)
-                if not events:
-                    return
-                self._timer.tick()
-                if type(events[-1]) in _LAST:
-                    waiter.set_result(self._inspected(events))
-                elif not take(events):
+                if events:
+                    self._timer.tick()
+                    if type(events[-1]) in _LAST:
+                        events = self._inspected(events)
+                    elif take(events):
+                        events = []
+                if (
+                    events or content.is_eof()
+                ):  # the end may come with the last bytes, and then nothing comes after it
                     waiter.set_result(events)
             except Exception as error:  # noqa: BLE001 - it is raised where the read waits
                 waiter.set_exception(error)
