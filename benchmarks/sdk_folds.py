@@ -63,6 +63,30 @@ def responses_fold() -> Fold:
     return fold
 
 
+def google_fold() -> Fold:
+    """Pieces of a body to the message, by `client.models.generate_content_stream`, which leaves the adding up to us."""
+    import httpx2
+    from google import genai
+
+    bodies: list[Sequence[bytes]] = []
+    http = httpx2.Client(transport=_transport(bodies))
+    client = genai.Client(api_key="none", http_options=genai.types.HttpOptions(httpx_client=http))
+
+    def fold(pieces: Sequence[bytes]) -> object:
+        bodies[:] = [pieces]
+        texts: list[str] = []
+        calls: list[object] = []
+        for chunk in client.models.generate_content_stream(model="model", contents="go"):
+            for part in chunk.parts or ():
+                if part.function_call is not None:
+                    calls.append(part.function_call)
+                elif part.text:
+                    texts.append(part.text)
+        return "".join(texts), calls
+
+    return fold
+
+
 def _transport(bodies: list[Sequence[bytes]]) -> Any:
     """Answers every request with the body in `bodies`."""
     import httpx2
@@ -77,4 +101,9 @@ def _transport(bodies: list[Sequence[bytes]]) -> Any:
     return httpx2.MockTransport(answer)
 
 
-SDK_FOLDS = {"anthropic": anthropic_fold, "openai-chat": openai_fold, "openai-responses": responses_fold}
+SDK_FOLDS = {
+    "anthropic": anthropic_fold,
+    "openai-chat": openai_fold,
+    "openai-responses": responses_fold,
+    "gemini": google_fold,
+}

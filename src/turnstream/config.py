@@ -28,13 +28,16 @@ SEPARATOR = "__"
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 
+_AWS_SECRETS = frozenset({"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"})
+
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EnvironmentName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 BaseUrl: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$")]
 ProviderName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Dollars: TypeAlias = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-PricedModel: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/\S+$")]
+NamedModels: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/\S+$")]
+ModelName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 Component: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.]*$")]
 
 
@@ -75,6 +78,8 @@ class StoreSettings(_Section):
 class EngineSettings(_Section):
     default_model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
     """`provider/model` for turns that name none; None leaves the choice to what is configured."""
+    fallbacks: Names = ()
+    """`provider/model` of those that are called, in this order, where a turn's own fails."""
     journal_interval: Seconds = 0.1
     """Seconds of an open block that a killed process may lose."""
     retention: Seconds = 600.0
@@ -88,6 +93,35 @@ class EngineSettings(_Section):
     ring_bytes: int = Field(default=64 * 1024, ge=4096)
     """Memory of one turn's recent events."""
     max_active_turns: int = Field(default=10_000, ge=1)
+
+
+class RetrySettings(_Section):
+    """How calls of models are tried again: see `[engine] fallbacks` for what is called instead."""
+
+    attempts: int = Field(default=3, ge=1, le=6)
+    """Calls of one model for one answer, the first included."""
+    delay: Seconds = 1.0
+    """Seconds before the second call, about; twice as long before each further one."""
+    max_delay: Seconds = 30.0
+    """Seconds that such a wait may grow to. A provider that asks for more is waited for only where no other model is
+    left."""
+    budget: Seconds = 120.0
+    """Seconds that waiting, and calls that brought nothing, may take together before a model is given up."""
+    spacing: Seconds = 1.5
+    """No more than two calls of one model begin within so many seconds."""
+    circuit_failures: int = Field(default=5, ge=1, le=1000)
+    """Failures of a model in a row after which it is not called for a while."""
+    circuit_seconds: Seconds = 30.0
+    """That while; then one call at a time probes it."""
+
+
+class ModelSettings(_Section):
+    """One `[models.NAME]`: a name of your own for a model, or a `provider/model`, with what is called where it fails."""
+
+    model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
+    """The `provider/model` that NAME stands for."""
+    fallbacks: Names | None = None
+    """In place of `engine.fallbacks`."""
 
 
 class ToolSettings(_Section):
@@ -128,6 +162,23 @@ class PriceSettings(_Section):
     cache_write_per_million: Dollars | None = None
 
 
+class CapabilitySettings(_Section):
+    """One `[capabilities."provider/model"]`: what the model can do, where that is known better here; `*` in the name
+    stands for anything. What is left out stays as it was known."""
+
+    prefill: bool | None = None
+    """It goes on with an answer that it is given the beginning of."""
+    images: bool | None = None
+    documents: bool | None = None
+    """It reads PDF files."""
+    tools: bool | None = None
+    thinking: Literal["budget", "effort", "switch", "none"] | None = None
+    """How it is told how much to think."""
+    structured_output: bool | None = None
+    context_tokens: int | None = Field(default=None, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+
+
 class Timeouts(_Section):
     """The clocks of one model call, in seconds."""
 
@@ -144,6 +195,8 @@ class ProviderSettings(_Section):
     wire: str | None = None
     base_url: BaseUrl | None = None
     api_key_env: EnvironmentName | None = None
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")] | None = None
+    """Of AWS, for the wire bedrock; None leaves it to AWS_REGION. `{region}` in `base_url` stands for it."""
     headers: dict[str, str] = Field(default={}, repr=False)
     """Sent with every call."""
     models: Names = ()
@@ -163,10 +216,13 @@ class Settings(_Section):
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     engine: EngineSettings = EngineSettings()
+    retry: RetrySettings = RetrySettings()
+    models: dict[ModelName, ModelSettings] = {}
     tools: ToolSettings = ToolSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     providers: dict[ProviderName, ProviderSettings] = {}
-    prices: dict[PricedModel, PriceSettings] = {}
+    prices: dict[NamedModels, PriceSettings] = {}
+    capabilities: dict[NamedModels, CapabilitySettings] = {}
 
 
 def load_settings(
@@ -229,10 +285,10 @@ def check_binding(server: ServerSettings, environ: Mapping[str, str] | None = No
 
 def secrets_of(settings: Settings, environ: Mapping[str, str] | None = None) -> frozenset[str]:
     """Every key in reach, so that logs can mask it: what the settings name, every variable that ends in `_API_KEY`,
-    and the headers whose name tells of a key."""
+    AWS's, and the headers whose name tells of a key."""
     environ = os.environ if environ is None else environ
     providers = settings.providers.values()
-    names = {name for name in environ if name.endswith("_API_KEY")}
+    names = {name for name in environ if name.endswith("_API_KEY")} | _AWS_SECRETS
     names.update((settings.server.api_key_env, *(provider.api_key_env or "" for provider in providers)))
     keys = {environ.get(name, "").strip() for name in names}
     headers = (header for provider in providers for header in provider.headers.items())

@@ -12,6 +12,7 @@
     │   ├── ContentFiltered       ├── RateLimited        ├── Overloaded
     │   ├── ProviderFailed        the provider's own fault (5xx, an error in its stream)
     │   ├── ProviderTimeout       ├── ConnectionFailed
+    │   ├── CircuitOpen           not called: it failed too often just now
     │   └── StreamBroken          bytes arrived, but not a whole answer
     │       ├── StreamIncomplete  └── MalformedEvent ── EventTooLarge
     └── StoreError                durable storage failed (`database_error`)
@@ -162,6 +163,14 @@ class ProviderTimeout(ProviderError):
 
 class ConnectionFailed(ProviderError):
     code = "connection_error"
+
+
+class CircuitOpen(ProviderError):
+    """The model was not called, since it failed too often just now; `retry_after` says for how long."""
+
+    code = "circuit_open"
+    status = 503
+    retryable = True
 
 
 class StreamBroken(ProviderError):

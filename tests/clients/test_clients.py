@@ -14,7 +14,13 @@ from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, ToolDefinition
 from turnstream.wires.recording import decode_pieces
 
-CLIENTS = {"openai": "openai-chat", "anthropic": "anthropic", "ollama": "ollama"}
+CLIENTS = {
+    "openai": "openai-chat",
+    "anthropic": "anthropic",
+    "ollama": "ollama",
+    "boto3": "bedrock",
+    "google-genai": "gemini",
+}
 EVERY_CLIENT = pytest.mark.parametrize("client", CLIENTS)
 WEATHER = ToolDefinition(
     "get_weather",
@@ -23,21 +29,57 @@ WEATHER = ToolDefinition(
 )
 QUESTION = (Message("user", (Block(0, "text", "What is the weather?"),)),)
 
-FAULTS: dict[str, tuple[str | None, str | None, str | None]] = {
-    # the error of openai, anthropic and ollama; None: that client takes the answer for whole
-    "error-before,status=401": ("AuthenticationError", "AuthenticationError", "ResponseError"),
-    "error-before,status=429,retry-after=1": ("RateLimitError", "RateLimitError", "ResponseError"),
-    "error-before,status=500": ("InternalServerError", "InternalServerError", "ResponseError"),
-    "error": ("APIError", "APIStatusError", "ResponseError"),
-    "cut": ("APIConnectionError", "RemoteProtocolError", "RemoteProtocolError"),
-    "reset": ("APIConnectionError", "APIConnectionError", "ReadError"),
-    "reset,after=9": ("APIConnectionError", "ReadError", "ReadError"),
-    "hang": ("APITimeoutError", "APITimeoutError", "ReadTimeout"),
-    "silence": ("APITimeoutError", "ReadTimeout", "ReadTimeout"),
-    "slow-first,seconds=30": ("APITimeoutError", "ReadTimeout", "ReadTimeout"),
-    "malformed": ("JSONDecodeError", "JSONDecodeError", "JSONDecodeError"),
-    "no-end": (None, None, None),
-    "huge-event,size=1000000": (None, None, None),
+FAULTS: dict[str, tuple[str | None, ...]] = {
+    # the error of each client, in the order of CLIENTS; None: that client takes the answer for whole
+    "error-before,status=401": (
+        "AuthenticationError",
+        "AuthenticationError",
+        "ResponseError",
+        "UnrecognizedClientException",
+        "ClientError",
+    ),
+    "error-before,status=429,retry-after=1": (
+        "RateLimitError",
+        "RateLimitError",
+        "ResponseError",
+        "ThrottlingException",
+        "ClientError",
+    ),
+    "error-before,status=500": (
+        "InternalServerError",
+        "InternalServerError",
+        "ResponseError",
+        "InternalServerException",
+        "ServerError",
+    ),
+    "error": ("APIError", "APIStatusError", "ResponseError", "serviceUnavailableException", "ServerError"),
+    "cut": (
+        "APIConnectionError",
+        "RemoteProtocolError",
+        "RemoteProtocolError",
+        "ProtocolError",
+        "RemoteProtocolError",
+    ),
+    "reset": ("APIConnectionError", "APIConnectionError", "ReadError", "ConnectionClosedError", "ReadError"),
+    "reset,after=9": ("APIConnectionError", "ReadError", "ReadError", "ProtocolError", "ReadError"),
+    "hang": ("APITimeoutError", "APITimeoutError", "ReadTimeout", "ReadTimeoutError", "ReadTimeout"),
+    "silence": ("APITimeoutError", "ReadTimeout", "ReadTimeout", "ReadTimeoutError", "ReadTimeout"),
+    "slow-first,seconds=30": (
+        "APITimeoutError",
+        "ReadTimeout",
+        "ReadTimeout",
+        "ReadTimeoutError",
+        "ReadTimeout",
+    ),
+    "malformed": (
+        "JSONDecodeError",
+        "JSONDecodeError",
+        "JSONDecodeError",
+        "ChecksumMismatch",
+        "UnknownApiResponseError",
+    ),
+    "no-end": (None, None, None, None, None),
+    "huge-event,size=1000000": (None, None, None, None, None),
 }
 
 

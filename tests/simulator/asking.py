@@ -6,6 +6,8 @@ import json
 from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
+from yarl import URL
 
 from turnstream.wires.base import ModelRequest, Wire
 
@@ -15,6 +17,7 @@ PATHS = {
     "openai-responses": "/v1/responses",
     "ollama": "/api/chat",
 }
+"""Where the server answers on a wire; a wire that is not here has the model in its path."""
 
 
 class Got(NamedTuple):
@@ -30,14 +33,17 @@ async def post(
     url: str, wire: Wire, request: ModelRequest, simulate: str = "", *, stream: bool = True
 ) -> Got:
     """POST a request; `simulate` goes into the header `X-Simulate`."""
-    body: dict[str, Any] = json.loads(wire.encode_request(request).body)
-    body["stream"] = stream
+    encoded = wire.encode_request(msgspec.structs.replace(request, stream=stream))
+    body: dict[str, Any] = json.loads(encoded.body)
+    if wire.name in PATHS:
+        body["stream"] = stream
+    address = URL(url + PATHS.get(wire.name, encoded.path), encoded=True)
     headers = {"X-Simulate": simulate} if simulate else {}
     data = bytearray()
     broken = False
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
-        session.post(url + PATHS[wire.name], json=body, headers=headers) as answer,
+        session.post(address, json=body, headers=headers) as answer,
     ):
         try:
             async for piece in answer.content.iter_any():

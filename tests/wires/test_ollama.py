@@ -326,11 +326,20 @@ def texts_of_once(body: bytes) -> str:
 
 # --- both ways ----------------------------------------------------------------------------------------------
 
+LINE_ENDS = "\x85\u2028\u2029"
 any_text = st.text(min_size=1, max_size=10)
 json_objects = st.dictionaries(
     st.text(max_size=4), st.none() | st.integers(-9, 9) | st.text(max_size=5) | st.lists(st.booleans(), max_size=2),
     max_size=3,
 )  # fmt: skip
+
+
+def arguments_on_one_line(value: dict[str, Any]) -> str:
+    """Arguments as this wire carries them: what ends a line for some readers is escaped. The decoder keeps the text."""
+    written = json.dumps(value, ensure_ascii=False)
+    for character in LINE_ENDS:
+        written = written.replace(character, f"\\u{ord(character):04x}")
+    return written
 
 
 @st.composite
@@ -348,9 +357,7 @@ def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
             events.append(ContentBlockStart(index, "image", {"media_type": "image/png", "data": PNG}))
         else:
             content = {"tool_use_id": f"c{index}", "tool_name": draw(st.text(max_size=5))}
-            arguments = draw(
-                json_objects.map(lambda v: json.dumps(v, ensure_ascii=False)) | st.just('{ "a":  1.50}')
-            )
+            arguments = draw(json_objects.map(arguments_on_one_line) | st.just('{ "a":  1.50}'))
             events += [ContentBlockStart(index, "tool_use", content), ToolInputDelta(index, arguments)]
         events.append(ContentBlockStop(index))
     if draw(st.booleans()):
@@ -375,8 +382,27 @@ def test_what_is_encoded_decodes_to_itself(events: list[StreamEvent], size: int)
     decoder = WIRE.decoder()
     pieces = [decoder.feed(body[at : at + size]) for at in range(0, len(body), size)]
     assert [event for piece in pieces for event in piece] + decoder.close() == events
-    for item in body.splitlines():
+    for item in body.decode().splitlines():
         json.loads(item)
+
+
+@pytest.mark.requirement("E1", "E4")
+@pytest.mark.parametrize("character", LINE_ENDS)
+def test_no_line_is_broken_by_what_some_readers_take_for_its_end(character: str) -> None:
+    said = f"a{character}b"
+    encoder = WIRE.encoder(model=said, message_id="i")
+    events: list[StreamEvent] = [
+        *(ContentBlockStart(0, "text"), TextDelta(0, said), ContentBlockStop(0)),
+        ContentBlockStart(1, "tool_use", {"tool_use_id": said, "tool_name": said}),
+        *(ToolInputDelta(1, json.dumps({said: said}, ensure_ascii=False)), ContentBlockStop(1)),
+        MessageStop("tool_use", "stop"),
+    ]
+    body = encoder.feed(events) + encoder.close()
+    assert [json.loads(line)["model"] for line in body.decode().splitlines()] == [said] * 3
+    decoded = decode_pieces(WIRE, [body])["blocks"]
+    assert decoded[0]["text_content"] == said
+    assert decoded[1]["content"]["input"] == {said: said}
+    assert decoded[1]["content"]["tool_name"] == said
 
 
 @pytest.mark.requirement("D4")
@@ -470,7 +496,12 @@ def test_a_request_as_ollama_takes_it() -> None:
 
 @pytest.mark.requirement("F1")
 def test_a_request_comes_back_as_it_went() -> None:
-    params = {"max_tokens": 9, "stop": ["x"], "options": {"new_one": 1}, "format": "json"}
+    params = {
+        "max_tokens": 9,
+        "stop": ["x"],
+        "options": {"new_one": 1},
+        "response_format": {"type": "json_object"},
+    }
     request = ModelRequest("m", HISTORY, "be good", (TOOL,), params)
     again = WIRE.decode_request("/api/chat", WIRE.encode_request(request).body)
     assert (again.system, again.tools, again.params) == (request.system, request.tools, request.params)
@@ -511,6 +542,25 @@ def test_what_ollama_would_refuse_is_said_otherwise() -> None:
     ]
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_history_of_very_many_calls_is_read_in_linear_time(named: bool) -> None:
+    many = 30_000
+    calls = [{"function": {"name": "f" if n % 2 else "g", "arguments": {}}} for n in range(many)]
+    order = [*range(1, many, 2), *range(0, many, 2)] if named else range(many)
+    results = [
+        {"role": "tool", "content": str(n), **({"tool_name": "f" if n % 2 else "g"} if named else {})}
+        for n in order
+    ]
+    body = {"model": "m", "messages": [{"role": "assistant", "content": "", "tool_calls": calls}, *results]}
+    asked, answered = WIRE.decode_request("/api/chat", json.dumps(body).encode()).messages
+    identities = [(block.content or {})["tool_use_id"] for block in asked.blocks]
+    assert len({*identities}) == many
+    for block in answered.blocks:
+        content = block.content or {}
+        assert content["tool_use_id"] == identities[int(content["content"])]
+
+
 @pytest.mark.requirement("G6")
 def test_results_without_ids_find_their_calls() -> None:
     calls = [call("f", {}), call("g", {}), call("f", {})]
@@ -525,7 +575,10 @@ def test_results_without_ids_find_their_calls() -> None:
 
 def test_tool_choice_none_sends_no_tools() -> None:
     assert "tools" not in body_of(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": "none"}))
-    assert body_of(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": "required"}))["tools"]
+    assert body_of(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": "auto"}))["tools"]
+    for choice in ("required", {"name": "weather"}):
+        with pytest.raises(InvalidRequest, match="auto or none"):
+            WIRE.encode_request(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": choice}))
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,15 @@ from turnstream.core.usage import Usage
 
 
 class Chat(msgspec.Struct, frozen=True):
+    """A chat without its turns. Times are ISO 8601, in UTC."""
+
     id: str
     title: str | None
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
+    active_turn_id: str | None = None
+    """The branch that is shown goes through this turn."""
 
 
 class ChatPage(msgspec.Struct, frozen=True):
@@ -28,6 +32,8 @@ class ChatPage(msgspec.Struct, frozen=True):
 
 
 class StoredBlock(msgspec.Struct, frozen=True):
+    """A block with its row; what it holds is told at `core.blocks.Block`."""
+
     id: str
     sequence: int
     block_type: str
@@ -50,7 +56,7 @@ class Failure(msgspec.Struct, frozen=True):
     message: str
 
 
-class StoredTurn(msgspec.Struct, frozen=True):
+class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
     """A turn as it is stored. `cost`: US dollars, a decimal number; None where it is not known."""
 
     id: str
@@ -93,7 +99,22 @@ class StoredTurn(msgspec.Struct, frozen=True):
 
 
 class TurnList(msgspec.Struct, frozen=True):
+    """Turns, oldest first."""
+
     turns: list[StoredTurn]
+
+
+class PathTurn(StoredTurn, frozen=True, kw_only=True):
+    """`siblings`: the ids of this turn and its alternatives, oldest first."""
+
+    siblings: list[str]
+
+
+class ChatPath(msgspec.Struct, frozen=True):
+    """One branch of a chat, from its first turn on, with the blocks."""
+
+    chat_id: str
+    turns: list[PathTurn]
 
 
 class StartedTurns(msgspec.Struct, frozen=True):

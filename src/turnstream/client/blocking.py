@@ -6,11 +6,11 @@ from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from turnstream.client.answers import Chat, ChatPage, Interrupted, Model, StoredTurn, TurnList
+from turnstream.client.answers import Chat, ChatPage, ChatPath, Interrupted, Model, StoredTurn, TurnList
 from turnstream.client.asynchronous import AsyncClient
 from turnstream.client.following import Following
 from turnstream.client.loop_thread import LoopThread
-from turnstream.client.questions import Content, SendOptions
+from turnstream.client.questions import CallOptions, Content, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Request, Transport
 from turnstream.client.turns import AsyncTurn
@@ -54,6 +54,18 @@ class Client:
     def send(self, content: Content, *, chat_id: str | None = None, **options: Unpack[SendOptions]) -> Turn:
         """See `AsyncClient.send`."""
         return self._turn(self._thread.run(lambda: self._client.send(content, chat_id=chat_id, **options)))
+
+    def regenerate(self, turn_id: str, **options: Unpack[CallOptions]) -> Turn:
+        """See `AsyncClient.regenerate`."""
+        return self._turn(self._thread.run(lambda: self._client.regenerate(turn_id, **options)))
+
+    def edit(self, turn_id: str, content: Content, **options: Unpack[CallOptions]) -> Turn:
+        """See `AsyncClient.edit`."""
+        return self._turn(self._thread.run(lambda: self._client.edit(turn_id, content, **options)))
+
+    def siblings(self, turn_id: str) -> TurnList:
+        """See `AsyncClient.siblings`."""
+        return self._thread.run(lambda: self._client.siblings(turn_id))
 
     def watch(self, turn_id: str, *, after: str | None = None) -> Turn:
         """See `AsyncClient.watch`."""
@@ -99,6 +111,12 @@ class Chats:
     def delete(self, chat_id: str) -> None:
         self._thread.run(lambda: self._chats.delete(chat_id))
 
+    def path(self, chat_id: str, turn_id: str | None = None) -> ChatPath:
+        return self._thread.run(lambda: self._chats.path(chat_id, turn_id))
+
+    def show(self, chat_id: str, turn_id: str) -> Chat:
+        return self._thread.run(lambda: self._chats.show(chat_id, turn_id))
+
     def turns(self, chat_id: str) -> TurnList:
         return self._thread.run(lambda: self._chats.turns(chat_id))
 
@@ -130,8 +148,7 @@ class Turn(WatchedTurn):
 
     def close(self) -> None:
         """Let go of the connection. The turn goes on."""
-        if not self._thread.closed:
-            self._thread.run(self._let_go)
+        self._thread.tell(self._following.close)
 
     def __iter__(self) -> Generator[TurnEvent, None, None]:
         if self._watching:
@@ -158,6 +175,3 @@ class Turn(WatchedTurn):
         """Stop the turn; its last events still come."""
         request = Request("POST", f"/turns/{self.turn_id}/interrupt")
         return self._thread.run(lambda: self._transport.ask(request, Interrupted))
-
-    async def _let_go(self) -> None:
-        self._following.close()

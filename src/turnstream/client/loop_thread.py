@@ -21,7 +21,7 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collector may come to `tell` while it is held
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -57,9 +57,12 @@ class LoopThread:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(STOP_SECONDS)
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
+    def tell(self, what: Callable[[], None]) -> None:
+        """Have `what` called in the thread, before anything that is asked for later; waits for nothing, so a garbage
+        collector may call it, in any thread and at any moment. Does nothing before the first `run` or once closed."""
+        with self._lock:
+            if self._loop is not None and not self._closed:
+                self._loop.call_soon_threadsafe(what)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._closed:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from turnstream.core.blocks import BlockType, Content
+from turnstream.core.origin import Origin
 from turnstream.core.usage import Usage
 
 StopReason: TypeAlias = Literal[
@@ -27,9 +28,12 @@ StopReason: TypeAlias = Literal[
 
 
 class MessageStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="message_start"):
+    """`origin` is the caller's to add, who knows whom it called; no wire does."""
+
     id: str | None = None
     model: str | None = None
     role: str = "assistant"
+    origin: Origin | None = None
 
 
 class ContentBlockStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="content_block_start"):
@@ -91,7 +95,8 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="m
     """Usage (cumulative within the call), latency and trace; may come after message_stop (E8).
 
     `raw` is the provider's own usage object, `provider_metadata` what else it said of the message as a whole
-    (why it refused, a container's id); both are merged key by key over the call.
+    (why it refused, a container's id); both are merged key by key over the call. In `raw`, a None takes away what was
+    said before.
     """
 
     usage: Usage | None = None

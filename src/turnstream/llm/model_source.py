@@ -12,24 +12,24 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from turnstream.core.blocks import Block, Content, Message
+from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.stream_events import (
-    ContentBlockStart,
-    ContentBlockStop,
-    ContentDelta,
     MessageStop,
-    StreamEvent,
 )
+from turnstream.core.tool_results import ToolCallName, result_events
 from turnstream.core.turn_events import Notice, ToolProgress
-from turnstream.llm.accounts import CalledModel, estimated_input_tokens
-from turnstream.llm.source import Batches, Show, SourceEvent, Stream, TurnSource
-from turnstream.providers.base import Provider
+from turnstream.llm.accounts import estimated_input_tokens
+from turnstream.llm.preparing import Preparations
+from turnstream.llm.source import Batches, Broken, Recovery, Show, SourceEvent, Stream, TurnSource
+from turnstream.providers.base import CalledModel
+from turnstream.providers.plan import CallPlan, Shown
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner, tool_name, unusable
 from turnstream.wires.base import ModelRequest
@@ -58,24 +58,15 @@ class ToolUse(NamedTuple):
 ReadPast: TypeAlias = Callable[[], Awaitable[Sequence[PastTurn]]]
 
 
-class Called(NamedTuple):
-    """Whom to call, and by which names its calls are priced."""
-
-    provider: Provider
-    model: CalledModel
-
-
 class ModelSource(TurnSource):
-    """Model calls, with tools between them. `request` is the first. What the next ones say is read again from storage, by
+    """Model calls by a plan, with tools between them. `request` is the first. What the next ones say is read again from storage, by
     `read_past`: the turns up to and with this one. So nothing grows here with the length of the answer."""
 
     needs_end_marker = True
 
-    def __init__(self, called: Called, request: ModelRequest, read_past: ReadPast, tools: ToolUse) -> None:
+    def __init__(self, plan: CallPlan, request: ModelRequest, read_past: ReadPast, tools: ToolUse) -> None:
         self.stop_reason = None
-        provider, self.called = called
-        self._sent = request
-        self._provider = provider
+        self._plan = plan
         self._request = request
         self._read_past = read_past
         self._tools = tools
@@ -85,6 +76,11 @@ class ModelSource(TurnSource):
         self._goes_on = False
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
         self._show: Show | None = None
+        self._preparations = Preparations(tools.runner, tools.offered, self._context)
+
+    @property
+    def called(self) -> CalledModel:
+        return self._plan.called
 
     def begin(self, show: Show) -> None:
         self._show = show
@@ -92,10 +88,27 @@ class ModelSource(TurnSource):
     def step(self, number: int) -> Stream | None:
         if number and not self._goes_on:
             return None
-        return _NextCall(self) if number else self._provider.stream(self._request)
+        stream = _NextCall(self) if number else self._plan.begin(self._request)
+        return self._preparations.watched(stream)
+
+    async def recover(self, broken: Broken) -> Recovery:
+        failure, first, shown, open_block = broken
+        blocks: list[Block] = []
+        if shown > (open_block is not None):
+            past = await self._read_past()
+            blocks.extend(block for block in past[-1].blocks if block.sequence >= first)
+        if open_block is not None:
+            blocks.append(open_block)
+        is_final = any(call.task is not None for call in self._calls)
+        recovery = self._plan.recover(failure, Shown(blocks, is_final))
+        stream = self._preparations.watched(recovery.call)
+        return Recovery(stream, recovery.notice, partial(self._plan.pause, recovery))
+
+    def taken_back(self, sequence: int) -> None:
+        self._calls = [call for call in self._calls if call.block.sequence < sequence]
 
     def estimated_input(self) -> int:
-        return estimated_input_tokens(self._sent)
+        return estimated_input_tokens(self._plan.sent)
 
     def stored(self, block: Block) -> None:
         if block.block_type == "tool_use" and not (block.content or {}).get("provider_executed"):
@@ -105,9 +118,12 @@ class ModelSource(TurnSource):
                 self._start(call)
 
     def results(self, stop: MessageStop | None) -> Stream | None:
+        self._plan.succeeded()
         reason = stop.stop_reason if stop is not None else None
         calls = self._calls
         self._goes_on = False
+        usable = [call.name.tool_use_id for call in calls if unusable(call.block) is None]
+        self._preparations.keep(usable if reason not in _NOT_MEANT else ())
         if not calls and reason == "pause_turn":
             self._rounds += 1
             self._goes_on = self._may_run()
@@ -130,11 +146,13 @@ class ModelSource(TurnSource):
         return [call.block for call in self._calls]
 
     async def close(self) -> None:
+        self._plan.close()
         tasks = [call.task for call in self._calls if call.task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._preparations.close()
 
     # -- for the next call ---------------------------------------------------------------------------------------
 
@@ -150,8 +168,7 @@ class ModelSource(TurnSource):
             last = messages[-1]
             reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
             messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
-        self._sent = msgspec.structs.replace(self._request, messages=messages)
-        return self._provider.stream(self._sent)
+        return self._plan.begin(msgspec.structs.replace(self._request, messages=messages))
 
     # -- for the results -----------------------------------------------------------------------------------------
 
@@ -186,14 +203,13 @@ class ModelSource(TurnSource):
             return ToolOutput("not run: this turn has used all its rounds of tools", is_error=True)
         if call.was_cut:
             return ToolOutput("the call was cut off, and nothing was run: call again", is_error=True)
+        context = await self._preparations.context(call.name.tool_use_id)
         async with self._parallel:
-            context = ToolContext(
-                call.identity, tools.turn_id, tools.owner, tools.metadata, self._progress_shower()
-            )
             return await tools.runner.run(call.block, context, offered=tools.offered)
 
-    def _progress_shower(self) -> _ProgressShower:
-        return _ProgressShower(asyncio.get_running_loop(), self._show)
+    def _context(self, identity: str) -> ToolContext:
+        tools, shower = self._tools, _ProgressShower(asyncio.get_running_loop(), self._show)
+        return ToolContext(identity, tools.turn_id, tools.owner, tools.metadata, shower)
 
     def _may_run(self) -> bool:
         return self._rounds < self._tools.runner.limits.rounds
@@ -229,8 +245,9 @@ class _Call:
         """The answer was cut off before the call had any arguments: nobody knows whether it should have had some."""
 
     @property
-    def identity(self) -> str:
-        return str((self.block.content or {}).get("tool_use_id") or "")
+    def name(self) -> ToolCallName:
+        content = self.block.content or {}
+        return ToolCallName(str(content.get("tool_use_id") or ""), str(content.get("tool_name") or ""))
 
 
 class _ProgressShower:
@@ -296,24 +313,11 @@ class _Results:
         output = await asyncio.shield(call.task)
         self._left.pop(0)
         self._source.answered(call)
-        events = result_events(self._number, call.block, output)
+        events: list[SourceEvent] = [
+            *result_events(self._number, call.name, output.text, is_error=output.is_error)
+        ]
         self._number += 1
         return events
-
-
-def result_events(index: int, call: Block, output: ToolOutput) -> list[StreamEvent]:
-    """A call's result as a block of its own (G1)."""
-    return [
-        ContentBlockStart(index, "tool_result", result_start(call)),
-        ContentDelta(index, {"content": output.text, "is_error": output.is_error}),
-        ContentBlockStop(index),
-    ]
-
-
-def result_start(call: Block) -> Content:
-    """What is known of a result before it is there."""
-    content = call.content or {}
-    return {"tool_use_id": content.get("tool_use_id", ""), "tool_name": content.get("tool_name", "")}
 
 
 def _reminder(rounds: int, most: int) -> str:

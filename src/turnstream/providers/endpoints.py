@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from turnstream.errors import ConfigurationError
+from turnstream.providers.signing import Signer
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire
 
 _VERSION_SEGMENT = re.compile(r"v[0-9]\w*", re.ASCII)
@@ -22,8 +23,8 @@ class Endpoint:
     `base_url`: absolute, without credentials; it may end in a slash, or with the beginning of the wire's own path.
     `headers` are sent with every call. `trust_env`: take proxies from the environment. `event_limit`: bytes that one
     event may have. `on_malformed`: whether an event that is none of its wire fails the call or is skipped with a
-    notice (E6). `think_tags`: patterns of models whose text has its thinking between tags (L4). Keys are not in its
-    repr.
+    notice (E6). `think_tags`: patterns of models whose text has its thinking between tags (L4). `signer`: what signs
+    each request, where a key is not all. Keys are not in its repr.
     """
 
     base_url: str
@@ -33,6 +34,7 @@ class Endpoint:
     event_limit: int = DEFAULT_EVENT_LIMIT
     on_malformed: Literal["fail", "skip"] = "fail"
     think_tags: tuple[str, ...] = ()
+    signer: Signer | None = field(default=None, repr=False)
 
     def has_think_tags(self, model: str) -> bool:
         """Whether the text of `model` (the provider's own name) may hold `<think>` tags."""
@@ -55,22 +57,33 @@ def split_base_url(name: str, base_url: str) -> SplitResult:
 
 
 def call_url(base: SplitResult, path: str) -> str:
-    """The URL of `path`, which may have a query, below `base`, whose own query stays.
+    """The URL of `path` below `base`. Both may have a query: the path's is added to that of the base.
 
     What both have is not repeated: `https://host/v1` and `/v1/messages` meet at `v1` (others at `api`), and a base URL
-    that already is the whole address stays as it is.
+    that already is the whole address stays as it is. A base that ends with a version of its own, or with a publisher of
+    Vertex AI (`…/v1/projects/P/locations/L/publishers/google`), keeps it: the path's version is left out.
     """
-    path, _, asked = path.partition("?")
-    query = "&".join(filter(None, (base.query, asked)))
+    path, _, query = path.partition("?")
     segments = [segment for segment in base.path.split("/") if segment]
     wanted = [segment for segment in path.split("/") if segment]
+    versioned = bool(wanted) and _VERSION_SEGMENT.fullmatch(wanted[0]) is not None
     for shared in range(min(len(segments), len(wanted)), 0, -1):
         if segments[-shared:] == wanted[:shared] and (
-            shared == len(wanted) or wanted[0] == "api" or _VERSION_SEGMENT.fullmatch(wanted[0])
+            shared == len(wanted) or wanted[0] == "api" or versioned
         ):
             wanted = wanted[shared:]
             break
-    return urlunsplit(base._replace(path="/" + "/".join(segments + wanted), query=query))
+    else:
+        if (
+            versioned
+            and segments
+            and (_VERSION_SEGMENT.fullmatch(segments[-1]) or "publishers" in segments[-2:-1])
+        ):
+            wanted = wanted[1:]
+    given = base.query.split("&") if base.query else []
+    added = [field for field in query.split("&") if field and field not in given]
+    whole = base._replace(path="/" + "/".join(segments + wanted), query="&".join([*given, *added]))
+    return urlunsplit(whole)
 
 
 def call_headers(name: str, wire: Wire, endpoint: Endpoint) -> dict[str, str]:

@@ -30,13 +30,15 @@ class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     `model` is the provider's name for it, without our `provider/`. `params` may hold, in our words:
 
         max_tokens, temperature, top_p, top_k, stop (list), parallel_tool_calls
-        thinking          `{budget_tokens}` or `{effort: low | medium | high}`
+        thinking          `{budget_tokens}` or `{effort: low | medium | high}`, in whichever words the model takes
         tool_choice       auto, none, required or `{name}`
         response_format   `{type: json_schema, name, schema, strict?}` or `{type: json_object}`
         cache             true: hint the provider to keep the system prompt, tools and history for the next call
         extra_body        merged into the body last, as it is
 
-    What a wire does not know it passes through as the provider's own. `stream` False asks for one whole answer.
+    A param that is None is as if it were not there. What a wire does not know it passes through as the provider's own;
+    what it cannot carry it refuses with an InvalidRequest that names the remedy, except for hints (`cache`, and
+    `parallel_tool_calls` where there is no such thing), which it leaves out. `stream` False asks for one whole answer.
     """
 
     model: str
@@ -104,10 +106,18 @@ class Wire(Protocol):
         """The JSON body of an answer that is no stream."""
         ...
 
+    def decode_answer(self, body: bytes) -> list[StreamEvent]:
+        """An answer that is no stream, as the events that its stream would have had: the message's start, whole blocks,
+        metadata, the message's end. An error that the provider reports in its place is the one StreamError.
+
+        Raises MalformedEvent for what is neither.
+        """
+        ...
+
     def encode_request(self, request: ModelRequest) -> HttpRequest: ...
 
     def decode_request(self, path: str, body: bytes) -> ModelRequest:
-        """The inverse of `encode_request`; raises InvalidRequest."""
+        """The inverse of `encode_request`, `stream` included; raises InvalidRequest."""
         ...
 
     def auth_headers(self, api_key: str) -> Mapping[str, str]: ...

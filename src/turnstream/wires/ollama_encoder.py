@@ -51,7 +51,7 @@ class OllamaEncoder:
         self._model = model
         self._head = b""
         self._begun = False
-        self._calls: dict[int, _OpenCall] = {}
+        self._calls: dict[int, OpenCall] = {}
         self._written = 0
         self._stop: MessageStop | None = None
         self._failed = False
@@ -82,7 +82,7 @@ class OllamaEncoder:
             "done": True,
             **write_counts(self._usage, self._raw_usage, self._latency_ms),
         }
-        return b'%b%b""},%b\n' % (self._head, _SAID, encode_json(final)[1:])
+        return _on_one_line(b'%b%b""},%b\n' % (self._head, _SAID, encode_json(final)[1:]))
 
     def _encode_rare(self, event: StreamEvent, lines: list[bytes]) -> None:
         match event:
@@ -113,7 +113,7 @@ class OllamaEncoder:
     def _start(self, event: ContentBlockStart, lines: list[bytes]) -> None:
         content = event.content or {}
         if event.block_type == "tool_use" and not content.get("provider_executed"):
-            self._calls[event.index] = _OpenCall(content)
+            self._calls[event.index] = OpenCall(content)
         elif event.block_type == "image" and content.get("data"):
             lines.append(self._line(_SAID, b'"","images":[%b]' % _string(content["data"])))
 
@@ -138,7 +138,7 @@ class OllamaEncoder:
         self._head = encode_json({"model": self._model, "created_at": self._created_at})[:-1] + b","
 
 
-class _OpenCall:
+class OpenCall:
     """A tool call whose arguments are still coming."""
 
     __slots__ = ("content", "fragments")
@@ -153,7 +153,8 @@ class _OpenCall:
         return b'{"id":%b,"function":%b}' % (encode_json(self.content.get("tool_use_id", "")), function)
 
     def _arguments(self) -> bytes:
-        """The arguments as an object, word for word where they fit on a line; what is no object as a string."""
+        """The arguments as an object, word for word where they fit on a line (but that `_on_one_line` escapes some
+        characters); what is no object as a string."""
         text = "".join(self.fragments)
         if not text.strip():
             given = self.content.get("input")
