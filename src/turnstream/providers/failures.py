@@ -15,16 +15,41 @@ import msgspec
 
 from turnstream.core.stream_events import StreamError
 from turnstream.errors import (
+    AuthenticationFailed,
     ConnectionFailed,
+    ContentFiltered,
+    ContextLengthExceeded,
+    InvalidModelRequest,
+    ModelNotFound,
+    Overloaded,
+    PermissionDenied,
     ProviderError,
     ProviderFailed,
     ProviderTimeout,
+    RateLimited,
     StreamIncomplete,
 )
 from turnstream.telemetry import MASK, SHORTEST_SECRET
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 _LASTING = frozenset({errno.ECONNREFUSED, socket.EAI_NONAME})
+_TYPES: tuple[type[ProviderError], ...] = (
+    AuthenticationFailed,
+    PermissionDenied,
+    ModelNotFound,
+    InvalidModelRequest,
+    ContextLengthExceeded,
+    ContentFiltered,
+    RateLimited,
+    Overloaded,
+    ProviderFailed,
+)
+_BY_CODE: dict[str, type[ProviderError]] = {kind.code: kind for kind in _TYPES}
+_BY_KIND: dict[str, type[ProviderError]] = {
+    "throttling": RateLimited,
+    "service_unavailable": Overloaded,
+    "validation": InvalidModelRequest,
+}
 
 
 class SecretMask:
@@ -84,6 +109,17 @@ def request_failure(name: str, error: Exception) -> ProviderError:
 def broken_stream(name: str, error: Exception) -> StreamIncomplete:
     """What an answer whose body broke off stands for."""
     return StreamIncomplete(f"{name}: the answer broke off", detail=str(error) or type(error).__name__)
+
+
+def stream_error(event: StreamError) -> ProviderError:
+    """The exception that an error inside a provider's stream stands for."""
+    kind = _BY_CODE.get(event.code) or _BY_KIND.get(event.kind, ProviderFailed)
+    return kind(
+        "the provider reported an error in its stream",
+        code=event.code,
+        provider_status=event.provider_status,
+        detail=event.message,
+    )
 
 
 def _may_pass(error: aiohttp.ClientConnectorError) -> bool:

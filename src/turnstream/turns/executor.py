@@ -33,6 +33,7 @@ from turnstream.errors import (
 )
 from turnstream.llm.accounts import Summary, TurnAccount
 from turnstream.llm.source import Batches, Stream, TurnSource
+from turnstream.providers.failures import stream_error
 from turnstream.store.base import JournalSegment, Store, Turn
 from turnstream.store.operations import FinishTurn, StartedTurns
 from turnstream.telemetry.measures import Histogram
@@ -43,7 +44,7 @@ from turnstream.turns.ending import (
     StopCause,
     add_cancelled,
 )
-from turnstream.turns.failures import describe_failure, stream_error
+from turnstream.turns.failures import describe_failure
 from turnstream.turns.finishing import Finisher, Rest
 from turnstream.turns.interruption import Interruption, Stopped
 from turnstream.turns.journal import BlockJournal

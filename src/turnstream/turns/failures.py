@@ -4,21 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from turnstream.core.stream_events import StreamError
-from turnstream.errors import (
-    AuthenticationFailed,
-    ContentFiltered,
-    ContextLengthExceeded,
-    InvalidModelRequest,
-    ModelNotFound,
-    Overloaded,
-    PermissionDenied,
-    ProviderError,
-    ProviderFailed,
-    RateLimited,
-    StoreError,
-    TurnstreamError,
-)
+from turnstream.errors import ProviderError, StoreError, TurnstreamError
 
 _MASKED: dict[str, str] = {
     "authentication_error": "the server's key for this model provider is missing or was refused",
@@ -39,23 +25,6 @@ _MASKED: dict[str, str] = {
     "event_too_large": "the model provider sent an event that is too large",
     "answer_too_large": "the answer grew past the limit",
     "database_error": "the answer could not be stored",
-}
-_TYPES: tuple[type[ProviderError], ...] = (
-    AuthenticationFailed,
-    PermissionDenied,
-    ModelNotFound,
-    InvalidModelRequest,
-    ContextLengthExceeded,
-    ContentFiltered,
-    RateLimited,
-    Overloaded,
-    ProviderFailed,
-)
-_BY_CODE: dict[str, type[ProviderError]] = {kind.code: kind for kind in _TYPES}
-_BY_KIND: dict[str, type[ProviderError]] = {
-    "throttling": RateLimited,
-    "service_unavailable": Overloaded,
-    "validation": InvalidModelRequest,
 }
 
 
@@ -78,14 +47,3 @@ def describe_failure(error: Exception, *, debug: bool = False) -> Failure:
         return Failure(error.code, error.message)
     own_words = f"{type(error).__name__}: {error}"
     return Failure("source_error", own_words if debug else "the source of this turn failed")
-
-
-def stream_error(event: StreamError) -> ProviderError:
-    """The exception that an error inside a provider's stream stands for."""
-    kind = _BY_CODE.get(event.code) or _BY_KIND.get(event.kind, ProviderFailed)
-    return kind(
-        "the provider reported an error in its stream",
-        code=event.code,
-        provider_status=event.provider_status,
-        detail=event.message,
-    )

@@ -17,10 +17,11 @@ STOP_SECONDS = 10.0
 
 class LoopThread:
     """Runs coroutines for other threads, until it is closed. The thread starts with the first of them, and does not
-    keep the process alive."""
+    keep the process alive. `owner` is what errors call whoever closed it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, owner: str = "client") -> None:
         self._name = name
+        self._owner = owner
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -37,7 +38,7 @@ class LoopThread:
         except CancelledError:
             if not self._closed:
                 raise
-            raise _closed_error() from None
+            raise self._closed_error() from None
         except BaseException:
             future.cancel()
             raise
@@ -61,18 +62,17 @@ class LoopThread:
     def closed(self) -> bool:
         return self._closed
 
+    def _closed_error(self) -> TurnstreamError:
+        return TurnstreamError(f"the {self._owner} was closed", code=f"{self._owner}_closed")
+
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._closed:
-            raise _closed_error()
+            raise self._closed_error()
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True)
             self._thread.start()
         return self._loop
-
-
-def _closed_error() -> TurnstreamError:
-    return TurnstreamError("the client was closed", code="client_closed")
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
