@@ -1,4 +1,11 @@
-"""Durable, resumable LLM streaming: one engine, any number of watchers, nothing lost.
+"""Durable, resumable LLM streaming: one engine, any number of watchers, nothing lost; and the nicest way to stream a model.
+
+    import turnstream as ts
+
+    llm = ts.LLM("anthropic/claude-sonnet-5-5")
+    async with llm.stream("Why is the sky blue?") as stream:
+        async for text in stream.text:
+            print(text, end="")
 
 Importing the package loads nothing heavy; each name is loaded when it is first used.
 """
@@ -9,37 +16,181 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from turnstream.config import ProviderSettings as ProviderSettings
+    from turnstream.config import Settings as Settings
+    from turnstream.config import StreamSettings as StreamSettings
+    from turnstream.config import load_settings as load_settings
     from turnstream.core.accumulator import Accumulator as Accumulator
     from turnstream.core.blocks import Block as Block
     from turnstream.core.blocks import Message as Message
     from turnstream.core.cursor import Cursor as Cursor
+    from turnstream.core.shared_accumulator import SharedAccumulator as SharedAccumulator
+    from turnstream.core.turn_events import BlockCatchup as BlockCatchup
+    from turnstream.core.turn_events import BlockDelta as BlockDelta
+    from turnstream.core.turn_events import BlockReset as BlockReset
+    from turnstream.core.turn_events import BlockStart as BlockStart
+    from turnstream.core.turn_events import BlockStop as BlockStop
+    from turnstream.core.turn_events import Data as Data
+    from turnstream.core.turn_events import Notice as Notice
+    from turnstream.core.turn_events import Source as Source
+    from turnstream.core.turn_events import StepStart as StepStart
+    from turnstream.core.turn_events import StepStop as StepStop
+    from turnstream.core.turn_events import ToolProgress as ToolProgress
+    from turnstream.core.turn_events import TurnComplete as TurnComplete
+    from turnstream.core.turn_events import TurnEvent as TurnEvent
+    from turnstream.core.turn_events import UsageReport as UsageReport
     from turnstream.core.usage import Usage as Usage
     from turnstream.engine import Engine as Engine
     from turnstream.engine import LiveTurn as LiveTurn
+    from turnstream.errors import AuthenticationFailed as AuthenticationFailed
+    from turnstream.errors import ConfigurationError as ConfigurationError
+    from turnstream.errors import ContentFiltered as ContentFiltered
+    from turnstream.errors import ContextLengthExceeded as ContextLengthExceeded
+    from turnstream.errors import InvalidOutput as InvalidOutput
+    from turnstream.errors import InvalidRequest as InvalidRequest
+    from turnstream.errors import Overloaded as Overloaded
+    from turnstream.errors import ProviderError as ProviderError
+    from turnstream.errors import ProviderTimeout as ProviderTimeout
+    from turnstream.errors import RateLimited as RateLimited
+    from turnstream.errors import StreamBroken as StreamBroken
+    from turnstream.errors import StreamClosed as StreamClosed
+    from turnstream.errors import StreamIncomplete as StreamIncomplete
     from turnstream.errors import TurnstreamError as TurnstreamError
+    from turnstream.llm.assembly import MessageAssembler as MessageAssembler
+    from turnstream.llm.blocking import SyncMessageStream as SyncMessageStream
+    from turnstream.llm.callbacks import Batching as Batching
+    from turnstream.llm.callbacks import Callbacks as Callbacks
+    from turnstream.llm.calling import Retry as Retry
+    from turnstream.llm.generation import StreamMetrics as StreamMetrics
+    from turnstream.llm.language_model import LLM as LLM
+    from turnstream.llm.language_model import CallOptions as CallOptions
+    from turnstream.llm.message_stream import MessageStream as MessageStream
+    from turnstream.llm.model_message import MessageStep as MessageStep
+    from turnstream.llm.model_message import ModelMessage as ModelMessage
+    from turnstream.llm.model_message import ToolCall as ToolCall
     from turnstream.server.auth import Principal as Principal
+    from turnstream.tools.base import ToolContext as ToolContext
+    from turnstream.tools.base import ToolError as ToolError
+    from turnstream.tools.base import tool as tool
+    from turnstream.tools.runner import ToolLimits as ToolLimits
 
 _HOMES = {
     "Accumulator": "turnstream.core.accumulator",
+    "AuthenticationFailed": "turnstream.errors",
+    "Batching": "turnstream.llm.callbacks",
     "Block": "turnstream.core.blocks",
+    "BlockCatchup": "turnstream.core.turn_events",
+    "BlockDelta": "turnstream.core.turn_events",
+    "BlockReset": "turnstream.core.turn_events",
+    "BlockStart": "turnstream.core.turn_events",
+    "BlockStop": "turnstream.core.turn_events",
+    "CallOptions": "turnstream.llm.language_model",
+    "Callbacks": "turnstream.llm.callbacks",
+    "ConfigurationError": "turnstream.errors",
+    "ContentFiltered": "turnstream.errors",
+    "ContextLengthExceeded": "turnstream.errors",
     "Cursor": "turnstream.core.cursor",
+    "Data": "turnstream.core.turn_events",
     "Engine": "turnstream.engine",
+    "InvalidOutput": "turnstream.errors",
+    "InvalidRequest": "turnstream.errors",
+    "LLM": "turnstream.llm.language_model",
     "LiveTurn": "turnstream.engine",
     "Message": "turnstream.core.blocks",
+    "MessageAssembler": "turnstream.llm.assembly",
+    "MessageStep": "turnstream.llm.model_message",
+    "MessageStream": "turnstream.llm.message_stream",
+    "ModelMessage": "turnstream.llm.model_message",
+    "Notice": "turnstream.core.turn_events",
+    "Overloaded": "turnstream.errors",
     "Principal": "turnstream.server.auth",
+    "ProviderError": "turnstream.errors",
+    "ProviderSettings": "turnstream.config",
+    "ProviderTimeout": "turnstream.errors",
+    "RateLimited": "turnstream.errors",
+    "Retry": "turnstream.llm.calling",
+    "Settings": "turnstream.config",
+    "SharedAccumulator": "turnstream.core.shared_accumulator",
+    "Source": "turnstream.core.turn_events",
+    "StepStart": "turnstream.core.turn_events",
+    "StepStop": "turnstream.core.turn_events",
+    "StreamBroken": "turnstream.errors",
+    "StreamClosed": "turnstream.errors",
+    "StreamIncomplete": "turnstream.errors",
+    "StreamMetrics": "turnstream.llm.generation",
+    "StreamSettings": "turnstream.config",
+    "SyncMessageStream": "turnstream.llm.blocking",
+    "ToolCall": "turnstream.llm.model_message",
+    "ToolContext": "turnstream.tools.base",
+    "ToolError": "turnstream.tools.base",
+    "ToolLimits": "turnstream.tools.runner",
+    "ToolProgress": "turnstream.core.turn_events",
+    "TurnComplete": "turnstream.core.turn_events",
+    "TurnEvent": "turnstream.core.turn_events",
     "TurnstreamError": "turnstream.errors",
     "Usage": "turnstream.core.usage",
+    "UsageReport": "turnstream.core.turn_events",
+    "load_settings": "turnstream.config",
+    "tool": "turnstream.tools.base",
 }
 __all__ = [
+    "LLM",
     "Accumulator",
+    "AuthenticationFailed",
+    "Batching",
     "Block",
+    "BlockCatchup",
+    "BlockDelta",
+    "BlockReset",
+    "BlockStart",
+    "BlockStop",
+    "CallOptions",
+    "Callbacks",
+    "ConfigurationError",
+    "ContentFiltered",
+    "ContextLengthExceeded",
     "Cursor",
+    "Data",
     "Engine",
+    "InvalidOutput",
+    "InvalidRequest",
     "LiveTurn",
     "Message",
+    "MessageAssembler",
+    "MessageStep",
+    "MessageStream",
+    "ModelMessage",
+    "Notice",
+    "Overloaded",
     "Principal",
+    "ProviderError",
+    "ProviderSettings",
+    "ProviderTimeout",
+    "RateLimited",
+    "Retry",
+    "Settings",
+    "SharedAccumulator",
+    "Source",
+    "StepStart",
+    "StepStop",
+    "StreamBroken",
+    "StreamClosed",
+    "StreamIncomplete",
+    "StreamMetrics",
+    "StreamSettings",
+    "SyncMessageStream",
+    "ToolCall",
+    "ToolContext",
+    "ToolError",
+    "ToolLimits",
+    "ToolProgress",
+    "TurnComplete",
+    "TurnEvent",
     "TurnstreamError",
     "Usage",
+    "UsageReport",
+    "load_settings",
+    "tool",
 ]
 
 
@@ -47,4 +198,9 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'turnstream' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,19 +12,38 @@
     │   ├── ContentFiltered       ├── RateLimited        ├── Overloaded
     │   ├── ProviderFailed        the provider's own fault (5xx, an error in its stream)
     │   ├── ProviderTimeout       ├── ConnectionFailed
+    │   ├── InvalidOutput         a whole answer that is not of the type that was asked for
     │   └── StreamBroken          bytes arrived, but not a whole answer
     │       ├── StreamIncomplete  └── MalformedEvent ── EventTooLarge
+    ├── StreamClosed              the caller left a stream of the library before its end
     └── StoreError                durable storage failed (`database_error`)
         ├── Fenced                another executor owns the turn now
         └── StoreLocked           another process writes this database
 
 Every error has a `code` (a stable string for programs), a message for people, and `retryable`: whether the
-same request may succeed later.
+same request may succeed later. An error that ends a stream of the library has `partial`: what had come until then.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Protocol
+
+
+class PartialMessage(Protocol):
+    """What had come of a message that broke off: a `ModelMessage` whose `complete` is False."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def blocks(self) -> Sequence[Any]: ...
+    @property
+    def usage(self) -> Any: ...
+    @property
+    def cost(self) -> Decimal | None: ...
 
 
 class TurnstreamError(Exception):
@@ -33,6 +52,7 @@ class TurnstreamError(Exception):
     code: str = "internal_error"
     status: ClassVar[int] = 500
     retryable: bool = False
+    partial: PartialMessage | None = None
 
     def __init__(self, message: str, *, code: str | None = None, retryable: bool | None = None) -> None:
         super().__init__(message)
@@ -164,6 +184,13 @@ class ConnectionFailed(ProviderError):
     code = "connection_error"
 
 
+class InvalidOutput(ProviderError):
+    """The answer is whole, but its value is not of the type that was asked for; `detail` holds the text."""
+
+    code = "invalid_output"
+    retryable = True
+
+
 class StreamBroken(ProviderError):
     code = "stream_error"
     retryable = True
@@ -183,6 +210,12 @@ class MalformedEvent(StreamBroken):
 
 class EventTooLarge(MalformedEvent):
     code = "event_too_large"
+
+
+class StreamClosed(TurnstreamError):
+    """The stream was left before its end: there is no whole message, only `partial`."""
+
+    code = "stream_closed"
 
 
 class StoreError(TurnstreamError):

@@ -13,6 +13,7 @@ from turnstream.errors import TurnstreamError
 Result = TypeVar("Result")
 
 STOP_SECONDS = 10.0
+ABANDON_SECONDS = 1.0
 
 
 class LoopThread:
@@ -29,7 +30,12 @@ class LoopThread:
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Run what `work` makes, and wait for it; an exception here, Ctrl-C for one, cancels it. Raises what it
-        raises, and TurnstreamError once it is closed, also for what was under way then."""
+        raises, and TurnstreamError once it is closed, also for what was under way then; RuntimeError in the thread itself,
+        which would wait for itself."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                f"a call without asyncio, in the event loop of its own {self._owner}: await instead"
+            )
         with self._lock:
             loop = self._started()
             future = asyncio.run_coroutine_threadsafe(_made_there(work), loop)
@@ -58,6 +64,19 @@ class LoopThread:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(STOP_SECONDS)
 
+    def abandon(self) -> None:
+        """End the thread where nobody can need it any more, from any thread: as a finalizer."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        if thread is not threading.current_thread():
+            thread.join(ABANDON_SECONDS)
+
     @property
     def closed(self) -> bool:
         return self._closed
@@ -79,6 +98,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
+        loop.run_until_complete(_cancel_others())
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         asyncio.set_event_loop(None)
@@ -90,9 +110,13 @@ async def _made_there(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result
 
 
 async def _last(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await _cancel_others()
+    await work()
+
+
+async def _cancel_others() -> None:
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in others:
         task.cancel()
     if others:
         await asyncio.wait(others, timeout=STOP_SECONDS / 2)
-    await work()
