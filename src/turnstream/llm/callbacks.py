@@ -61,6 +61,8 @@ class Caller:
 
     def start(self, ending: Callable[[], tuple[ModelMessage[Any], StreamMetrics]]) -> None:
         """`ending` tells what to say at a whole message, or raises what is wrong with it."""
+        if self._callbacks == Callbacks():
+            return
         name = f"callbacks of stream {self._stream_id}"
         self._task = asyncio.get_running_loop().create_task(self._run(ending), name=name)
 
@@ -82,7 +84,7 @@ class Caller:
         told = self._callbacks
         await self._call(told.on_start, self._stream_id)
         await self._tell_events()
-        await self._live.wait_until_done()
+        await self._live.ended.wait()
         try:
             self._live.raise_error()
             message, metrics = ending()

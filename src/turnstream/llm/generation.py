@@ -63,12 +63,13 @@ class StreamMetrics(NamedTuple):
 
 
 class Generation:
-    """One stream's work. `opened`: set once the first model call was answered, or has failed."""
+    """One stream's work. `opened`: set once the first model call was answered (`answered`), or has failed."""
 
     def __init__(
         self, stream_id: str, live: LiveAnswer, pricing: Pricing | None, *, holds_tools: bool = False
     ) -> None:
         self.opened = asyncio.Event()
+        self.answered = False
         self.message: ModelMessage[Any] | None = None
         """The whole message, at its end."""
         self._id = stream_id
@@ -146,6 +147,7 @@ class Generation:
             self._open = MessageStep(number, self._source.called)
             self._account.begin(number, self._source.called, self._source.estimated_input)
             self._live.show([StepStart(number)])
+            self.answered = True
             self.opened.set()
             await self._read(batches)
         accumulator = self._fold.accumulator

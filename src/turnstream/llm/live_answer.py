@@ -32,7 +32,7 @@ class LiveAnswer:
         self.events = 0
         self.version = 0
         """Rises with each change."""
-        self.done = False
+        self.ended = asyncio.Event()
         self.error: BaseException | None = None
         self._buffer = buffer
         self._ahead = 0
@@ -43,6 +43,11 @@ class LiveAnswer:
         self._waiting: list[asyncio.Future[None]] = []
         self._room: asyncio.Future[None] | None = None
         self._held = None if as_it_comes else EventQueue(0)
+
+    @property
+    def done(self) -> bool:
+        """Nothing more will come."""
+        return self.ended.is_set()
 
     # -- the source's side ---------------------------------------------------------------------------------------
 
@@ -78,7 +83,7 @@ class LiveAnswer:
             held, self._held = self._held.take(), None
             self._show(held)
         self.error = error
-        self.done = True
+        self.ended.set()
         self._last = tuple(last)
         self._hand_out(last)
 
@@ -141,7 +146,7 @@ class LiveAnswer:
             raise
 
     async def wait_until_done(self, seconds: float | None = None) -> None:
-        """Until nothing more will come, or at most so many seconds."""
+        """Read on until nothing more will come, or at most so many seconds. (`ended.wait()` waits without reading.)"""
         try:
             async with asyncio.timeout(seconds):
                 while not self.done:

@@ -113,7 +113,7 @@ class MessageStream(Generic[Output]):
         self._caller.start(lambda: (self._checked(), self.metrics))
         try:
             await self._generation.opened.wait()
-            if self._live.done:
+            if not self._generation.answered:
                 self._live.raise_error()
         except BaseException:
             await self.close()
