@@ -24,7 +24,7 @@ class EventQueue:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._events: list[TurnEvent | _Joined] = []
-        self._progress: dict[str, int] = {}
+        self._places: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._events)
@@ -41,8 +41,8 @@ class EventQueue:
         """All that waits."""
         events = self._events
         self._events = []
-        if self._progress:
-            self._progress = {}
+        if self._places:
+            self._places = {}
         if any(type(event) is _Joined for event in events):
             return [event.event() if isinstance(event, _Joined) else event for event in events]
         return cast("list[TurnEvent]", events)
@@ -57,20 +57,20 @@ class EventQueue:
                 return True
             return False
         if isinstance(event, ToolProgress):
-            return self._join_progress(event)
-        if isinstance(event, UsageReport) and isinstance(last, UsageReport):
-            self._events[-1] = event
-            return True
+            return self._replace(f"progress {event.tool_use_id}", event)
+        if isinstance(event, UsageReport):
+            return self._replace("usage", event)
         return False
 
-    def _join_progress(self, event: ToolProgress) -> bool:
-        """Calls run at once, and tell of themselves in turn: each has one event here."""
-        place = self._progress.setdefault(event.tool_use_id, len(self._events))
+    def _replace(self, what: str, event: ToolProgress | UsageReport) -> bool:
+        """What comes again and again, between other things, has one place: the last usage, the progress of each call."""
+        place = self._places.setdefault(what, len(self._events))
         if place == len(self._events):
             return False
         old = self._events[place]
-        assert isinstance(old, ToolProgress)
-        self._events[place] = ToolProgress(event.tool_use_id, (old.text + event.text)[-PROGRESS_KEPT:])
+        if isinstance(event, ToolProgress) and isinstance(old, ToolProgress):
+            event = ToolProgress(event.tool_use_id, (old.text + event.text)[-PROGRESS_KEPT:])
+        self._events[place] = event
         return True
 
 
