@@ -3,6 +3,8 @@
 
 UV_VERSION := 0.13.8
 CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3
+LIBRARIES := openai==3.57.0 anthropic==2.13.0 google-genai==3.6.1 pydantic-ai-slim[openai]==2.68.0 \
+	openai-agents==0.24.0 langgraph==1.2.24 langchain-openai==1.7.4
 CLIENTS_PYTEST := 9.2.0
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
@@ -25,7 +27,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-clients lint format bench requirements clean
+.PHONY: help serve demo docs test test-clients lint format bench requirements clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -40,7 +42,7 @@ test: lint ## Lint, types, layers, then all tests
 	@echo "== pytest"
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) ## Test with the providers' own clients
+test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed ## Test with the providers' own clients
 	@echo "== pytest tests/clients"
 	@$(BIN)/pytest $(PYTEST_ARGS) tests/clients
 
@@ -57,6 +59,9 @@ lint: .venv/development.ready ## Style, types and layers
 format: .venv/development.ready ## Format the code, and mend what can be mended mechanically
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+
+docs: .venv/development.ready ## Make the reference of the library from its docstrings, in docs/reference/html
+	@$(BIN)/python scripts/reference.py docs/reference/html
 
 bench: .venv/benchmarks.ready ## Measure, and print the table of goals
 	@exec $(BIN)/python -m benchmarks
@@ -97,4 +102,12 @@ $(UV):
 	@.tools/bin/uv venv --quiet --clear --python .tools/bin/python .tools/clients/$(firstword $(subst -, ,$*))
 	@.tools/bin/uv pip install --quiet --python .tools/clients/$(firstword $(subst -, ,$*)) \
 		$(subst -,==,$*) pytest==$(CLIENTS_PYTEST)
+	@touch $@
+
+# The libraries whose streams become turns, together with turnstream.
+.tools/clients/libraries.installed: $(UV) Makefile pyproject.toml
+	@echo "== installing the libraries that adapters read into .tools/clients"
+	@mkdir -p .tools/clients
+	@.tools/bin/uv venv --quiet --clear --python .tools/bin/python .tools/clients/libraries
+	@.tools/bin/uv pip install --quiet --python .tools/clients/libraries $(LIBRARIES:%='%') --editable .
 	@touch $@

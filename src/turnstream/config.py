@@ -34,7 +34,7 @@ BaseUrl: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]
 ProviderName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Dollars: TypeAlias = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-PricedModel: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/\S+$")]
+NamedModels: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/\S+$")]
 Component: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.]*$")]
 
 
@@ -151,6 +151,25 @@ class PriceSettings(_Section):
     cache_write_per_million: Dollars | None = None
 
 
+class CapabilitySettings(_Section):
+    """One `[capabilities."provider/model"]`: what the model can do, where that is known better here; `*` in the name
+    stands for anything. What is left out stays as it was known."""
+
+    prefill: bool | None = None
+    """It goes on with an answer that it is given the beginning of."""
+    images: bool | None = None
+    documents: bool | None = None
+    """It reads PDF files."""
+    tools: bool | None = None
+    thinking: Literal["budget", "effort", "switch", "none"] | None = None
+    """How it is told how much to think."""
+    thinking_bound: bool | None = None
+    """Its thinking may go back to itself alone."""
+    structured_output: bool | None = None
+    context_tokens: int | None = Field(default=None, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+
+
 class Timeouts(_Section):
     """The clocks of one model call, in seconds."""
 
@@ -190,7 +209,8 @@ class Settings(_Section):
     stream: StreamSettings = StreamSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     providers: dict[ProviderName, ProviderSettings] = {}
-    prices: dict[PricedModel, PriceSettings] = {}
+    prices: dict[NamedModels, PriceSettings] = {}
+    capabilities: dict[NamedModels, CapabilitySettings] = {}
 
 
 def load_settings(

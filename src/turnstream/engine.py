@@ -20,7 +20,13 @@ from fastapi.params import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from turnstream.config import EngineSettings, PriceSettings, ProviderSettings, ServerSettings
+from turnstream.config import (
+    CapabilitySettings,
+    EngineSettings,
+    PriceSettings,
+    ProviderSettings,
+    ServerSettings,
+)
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.dialects.native import NativeEncoder
@@ -90,6 +96,7 @@ class Engine:
     `authenticate`: who is asking; without it, requests from this machine only, as one user.
     `server`: of it, the limit on request bodies, and whether clients are told the providers' own error texts.
     `prices`: by `provider/model`, as in `[prices]` of the configuration; they win over those of the price list.
+    `capabilities`: by `provider/model`, what models can do where that is known better than by the table.
     `tools`: Python functions that models may call, or a ToolRunner with limits of its own. Raises ConfigurationError.
     """
 
@@ -103,10 +110,13 @@ class Engine:
         server: ServerSettings | None = None,
         tools: Sequence[ToolFunction | Tool] | ToolRunner = (),
         prices: Mapping[str, PriceSettings] | None = None,
+        capabilities: Mapping[str, CapabilitySettings] | None = None,
     ) -> None:
         server = server or ServerSettings()
         self.settings = settings or EngineSettings()
-        self.catalog = Catalog(providers or {}, default_model=self.settings.default_model)
+        self.catalog = Catalog(
+            providers or {}, default_model=self.settings.default_model, capabilities=capabilities
+        )
         base_urls = {name: given.base_url for name, given in (providers or {}).items() if given.base_url}
         self.pricing = Pricing(prices, base_urls=base_urls)
         self._store = SqlStore(store_url)

@@ -212,6 +212,60 @@ def test_a_provider_s_own_tools() -> None:
 
 
 @pytest.mark.requirement("P4")
+def test_a_provider_s_answer_stands_after_what_was_asked() -> None:
+    def asked(identity: str) -> Block:
+        return call(identity, provider_executed=True)
+
+    def answered(identity: str) -> Block:
+        return result(identity, [], provider_executed=True)
+
+    def said(*blocks: Block) -> list[tuple[str, list[Any]]]:
+        return shape(build_history([user(text("a")), assistant(*blocks), user(text("z"))]))[1:-1]
+
+    assert said(answered("s"), asked("s"), text("b")) == [("assistant", ["b"])], "the wrong way round"
+    assert said(asked("s"), answered("s"), answered("s"), text("b")) == [("assistant", ["s()", "s=[]", "b"])]
+    assert said(asked("s"), text("b"), asked("s"), answered("s")) == [("assistant", ["b", "s()", "s=[]"])]
+    assert said(thinking(signature="s"), asked("s")) == [], "thinking led to nothing that stays"
+    assert said(asked("s"), asked("t"), answered("s"), answered("t"), text("b")) == [
+        ("assistant", ["s()", "t()", "s=[]", "t=[]", "b"])
+    ]
+
+
+@pytest.mark.requirement("P4")
+def test_a_provider_s_answer_may_come_after_results_of_client_tools() -> None:
+    asked, answered = call("s", provider_executed=True), result("s", [], provider_executed=True)
+    messages = build_history([user(text("a")), assistant(asked, call("x"), result("x"), answered, text("b"))])
+    assert shape(messages)[1:4] == [
+        ("assistant", ["s()", "x()"]),
+        ("user", ["x=ok"]),
+        ("assistant", ["s=[]", "b"]),
+    ]
+    assert build_history([PastTurn(m.role, "complete", m.blocks) for m in messages]) == messages
+    words_between = [
+        user(text("a")),
+        assistant(asked, call("x")),
+        user(result("x"), text("b")),
+        assistant(answered, text("c")),
+    ]
+    assert shape(build_history(words_between))[1:4] == [
+        ("assistant", ["x()"]),
+        ("user", ["x=ok", "b"]),
+        ("assistant", ["c"]),
+    ]
+
+
+@pytest.mark.requirement("P4")
+def test_a_provider_s_answer_goes_with_the_first_words_that_asked_for_it() -> None:
+    asked, answered = call("s", provider_executed=True), result("s", [], provider_executed=True)
+    for first in (
+        [assistant(asked, call("x"), result("x"), answered, text("b")), user(text("c"))],
+        [assistant(asked, call("x")), assistant(answered, text("b")), user(text("c"))],
+        [assistant(asked), user(result("lost", "")), assistant(answered), user(text("c"))],
+    ):
+        assert shape(build_history(first)) == [("user", ["c"])]
+
+
+@pytest.mark.requirement("P4")
 def test_the_user_begins_and_ends() -> None:
     turns = [
         assistant(text("hello"), call("x"), result("x")),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.corpus import gemini_differences
 from turnstream.wires import WIRES
 
 Body = dict[str, Any]
@@ -113,6 +114,24 @@ def without_success_marks(body: Body) -> Body:
     return each_message(body, marked)
 
 
+def with_loose_tools(body: Body) -> Body:
+    tools = [
+        {"strict": False, **tool} if tool["type"] == "function" else tool for tool in body.get("tools", [])
+    ]
+    return {**body, "tools": tools} if tools else body
+
+
+def with_plain_text(body: Body) -> Body:
+    def plain(item: Body) -> Body:
+        match item.get("content"):
+            case [{"type": "input_text" | "output_text", "text": text}]:
+                return {**item, "content": text}
+            case _:
+                return item
+
+    return {**body, "input": [plain(item) for item in body["input"]]}
+
+
 def as_chat(body: Body) -> Body:
     if "prompt" not in body:
         return body
@@ -150,8 +169,15 @@ DIFFERENCES = (
     Difference(
         "openai-chat", "an id that the vendor never gave (Writer) is empty, not absent", with_empty_ids
     ),
+    Difference(
+        "openai-responses",
+        "a tool that does not say so is not strict: the API would change a schema that was not written for it",
+        with_loose_tools,
+    ),
+    Difference("openai-responses", "text alone is the same as a list of one part", with_plain_text),
     Difference("anthropic", "text alone is the same as a list of one text block", with_listed_content),
     Difference("anthropic", "`is_error: false` is what its absence means", without_success_marks),
+    *(Difference("gemini", reason, apply) for reason, apply in gemini_differences.RULES),
 )
 
 

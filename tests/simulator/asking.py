@@ -6,10 +6,17 @@ import json
 from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
 
 from turnstream.wires.base import ModelRequest, Wire
 
-PATHS = {"anthropic": "/v1/messages", "openai-chat": "/v1/chat/completions", "ollama": "/api/chat"}
+PATHS = {
+    "anthropic": "/v1/messages",
+    "openai-chat": "/v1/chat/completions",
+    "openai-responses": "/v1/responses",
+    "ollama": "/api/chat",
+}
+"""Of the other wires the request's own path is the server's."""
 
 
 class Got(NamedTuple):
@@ -25,14 +32,17 @@ async def post(
     url: str, wire: Wire, request: ModelRequest, simulate: str = "", *, stream: bool = True
 ) -> Got:
     """POST a request; `simulate` goes into the header `X-Simulate`."""
-    body: dict[str, Any] = json.loads(wire.encode_request(request).body)
-    body["stream"] = stream
+    encoded = wire.encode_request(msgspec.structs.replace(request, stream=stream))
+    path = PATHS.get(wire.name, encoded.path)
+    body: dict[str, Any] = json.loads(encoded.body)
+    if wire.name in PATHS:
+        body["stream"] = stream
     headers = {"X-Simulate": simulate} if simulate else {}
     data = bytearray()
     broken = False
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
-        session.post(url + PATHS[wire.name], json=body, headers=headers) as answer,
+        session.post(url + path, json=body, headers=headers) as answer,
     ):
         try:
             async for piece in answer.content.iter_any():

@@ -130,7 +130,9 @@ def test_files_and_the_guess_of_their_wire(ask, wire, name):
     data = body
     if "jsonl" in name.lower():
         lines = [
-            line.removeprefix(b"data: ") for line in body.split(b"\n") if line and b"event: " not in line
+            line.removeprefix(b"data: ")
+            for line in body.split(b"\n")
+            if line and not line.startswith(b"event: ")
         ]
         data = b"\n".join(line for line in lines if line != b"[DONE]")
     if name.lower().endswith(".gz"):

@@ -63,6 +63,7 @@ async def test_ollama(simulator_server, ask):
 
 async def test_what_streams_unless_told_otherwise(simulator_server):
     asked = {"model": "echo:pace=0", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
+    asked["input"] = asked["messages"]
     kinds = {}
     async with aiohttp.ClientSession() as session, asyncio.timeout(10):
         for name, path in PATHS.items():
@@ -72,6 +73,7 @@ async def test_what_streams_unless_told_otherwise(simulator_server):
     assert kinds == {
         "anthropic": "application/json",
         "openai-chat": "application/json",
+        "openai-responses": "application/json",
         "ollama": "application/x-ndjson",
     }
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import threading
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
 from turnstream.core.blocks import Block
 from turnstream.core.tool_input import finish_tool_use
-from turnstream.tools import ToolContext, ToolError, ToolLimits, ToolOutput, ToolRunner
+from turnstream.tools import Tool, ToolContext, ToolError, ToolLimits, ToolOutput, ToolRunner, tool
 from turnstream.tools import runner as runner_module
 from turnstream.tools.base import by_name
 from turnstream.tools.builtin import calculator, clock
@@ -91,6 +94,47 @@ async def test_an_exception_is_told_without_its_words_unless_they_are_meant() ->
     )
     told = await run(of(secretive, debug=True), call("secretive"))
     assert "hunter2" in told.text
+
+
+@pytest.mark.requirement("G3", "F1")
+async def test_a_plain_function_may_return_what_has_to_be_awaited() -> None:
+    async def add(number: int, more: int, context: ToolContext) -> int:
+        """Add."""
+        return number + more + len(context.owner)
+
+    bound = functools.partial(add, more=2)
+    assert Tool.of(bound).definition.input_schema["properties"] == {"number": {"type": "integer"}}
+    assert await run(of(bound), call("add", '{"number": 5}')) == ToolOutput("12")
+    again = tool(name="again")(lambda: add(1, 2, ToolContext("", "", "", {}, print)))
+    assert await run(of(again), call("again")) == ToolOutput("3")
+    limited = functools.partial(tool(timeout=3)(add), 1)
+    assert Tool.of(limited).timeout == 3
+    assert Tool.of(tool(name="mine")(limited)).timeout is None, "the outer decorator counts"
+
+
+@pytest.mark.requirement("G3")
+async def test_a_coroutine_that_comes_too_late_is_closed() -> None:
+    release, began = threading.Event(), threading.Event()
+    coroutines: list[Coroutine[Any, Any, None]] = []
+
+    async def inner() -> None:
+        """Never begins."""
+
+    def late() -> Any:
+        """Return a coroutine when nobody waits any more."""
+        began.set()
+        release.wait(SECONDS)
+        coroutines.append(inner())
+        return coroutines[0]
+
+    output = await run(of(late, limits={"timeout": 0.05}), call("late"))
+    assert output.is_error
+    assert began.is_set()
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "tool late"]
+    release.set()
+    await asyncio.to_thread(thread.join, SECONDS)
+    await asyncio.sleep(0)
+    assert inspect.getcoroutinestate(coroutines[0]) == inspect.CORO_CLOSED
 
 
 @pytest.mark.requirement("G3")

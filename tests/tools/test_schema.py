@@ -89,7 +89,7 @@ def test_the_decorator_renames_and_limits() -> None:
 
     made = Tool.of(find)
     assert (made.name, made.definition.description) == ("find-it", "Find it.")
-    assert (made.timeout, made.idempotent, made.is_async) == (2.0, True, True)
+    assert (made.timeout, made.idempotent) == (2.0, True)
 
 
 def starred(*paths: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import tracemalloc
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -36,7 +37,8 @@ from turnstream.turns.executor import Executor
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
-Answer = Sequence[StreamEvent]
+Late: TypeAlias = Callable[[], Awaitable[StreamEvent]]
+Answer: TypeAlias = Sequence[StreamEvent | Late]
 
 
 class ScriptedProvider:
@@ -62,7 +64,7 @@ class ScriptedProvider:
             for event in events:
                 if isinstance(event, MessageStop) and self.hold is not None:
                     await self.hold.wait()
-                yield [event]
+                yield [await event() if callable(event) else event]
 
         yield batches()
 
@@ -74,14 +76,22 @@ def says(text: str, index: int = 0) -> list[StreamEvent]:
     return [ContentBlockStart(index, "text"), TextDelta(index, text), ContentBlockStop(index)]
 
 
-def calls(index: int, name: str, arguments: str = "{}", *, identity: str | None = None) -> list[StreamEvent]:
+def calls(
+    index: int, name: str, arguments: str | Late = "{}", *, identity: str | None = None
+) -> list[StreamEvent | Late]:
     content = {"tool_use_id": identity or f"call-{index}", "tool_name": name}
     start = ContentBlockStart(index, "tool_use", content)
-    return [start, ToolInputDelta(index, arguments), ContentBlockStop(index)]
+    written = ToolInputDelta(index, arguments) if isinstance(arguments, str) else arguments
+    return [start, written, ContentBlockStop(index)]
 
 
-def answer(*blocks: list[StreamEvent], stop: StopReason | None = "end_turn") -> list[StreamEvent]:
-    events: list[StreamEvent] = [MessageStart("msg", "m"), *(event for block in blocks for event in block)]
+def answer(
+    *blocks: Sequence[StreamEvent | Late], stop: StopReason | None = "end_turn"
+) -> list[StreamEvent | Late]:
+    events: list[StreamEvent | Late] = [
+        MessageStart("msg", "m"),
+        *(event for block in blocks for event in block),
+    ]
     if stop is not None:
         events += [Metadata(Usage(10, 5)), MessageStop(stop)]
     return events
@@ -289,6 +299,97 @@ async def test_an_idempotent_tool_runs_while_the_model_still_answers_and_no_othe
         provider.hold.set()
         blocks = await blocks_of(world, executor.turn.id)
         assert results(blocks) == [("call-0", "seen", False), ("call-1", "written", False)]
+
+
+@pytest.mark.requirement("G2")
+async def test_a_tool_is_prepared_when_its_call_begins(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def connect(context: ToolContext) -> str:
+        begun.set()
+        return f"connected for {context.owner}, {context.tool_use_id}"
+
+    @tool(prepare=connect)
+    async def fetch(what: str, context: ToolContext) -> str:
+        """Fetch it."""
+        return f"{what} {context.prepared}"
+
+    async def arguments() -> StreamEvent:
+        await begun.wait()  # the model writes them only now: the tool was prepared before they were there
+        return ToolInputDelta(0, '{"what": "rows"}')
+
+    provider = ScriptedProvider(answer(calls(0, "fetch", arguments), stop="tool_use"), answer(says("Fine.")))
+    async with world_of(tmp_path, provider, fetch) as world:
+        blocks = await blocks_of(world, (await world.ask("go")).assistant_turn.id)
+    assert results(blocks) == [("call-0", "rows connected for local, call-0", False)]
+
+
+@pytest.mark.requirement("G2", "G3")
+@pytest.mark.parametrize("kind", ["raises", "hangs", "takes nothing", "exits", "blocks"])
+async def test_a_tool_whose_preparing_fails_runs_without(tmp_path: Path, kind: str) -> None:
+    release = threading.Event()
+
+    async def fails(_context: ToolContext) -> None:
+        if kind == "hangs":
+            await asyncio.Event().wait()
+        if kind == "exits":
+            raise SystemExit(1)
+        raise LookupError("no connection")
+
+    prepare: Any = {"takes nothing": lambda: 1, "blocks": lambda _context: release.wait(SECONDS)}.get(
+        kind, fails
+    )
+
+    @tool(prepare=prepare, timeout=0.05)
+    async def fetch(context: ToolContext) -> str:
+        """Fetch it."""
+        return f"without: {context.prepared}"
+
+    provider = ScriptedProvider(answer(calls(0, "fetch"), stop="tool_use"), answer(says("Fine.")))
+    try:
+        async with world_of(tmp_path, provider, fetch) as world:
+            turn_id = (await world.ask("go")).assistant_turn.id
+            assert results(await blocks_of(world, turn_id)) == [("call-0", "without: None", False)]
+            assert (await world.state(turn_id)).turn.status == "complete"
+    finally:
+        release.set()
+
+
+@pytest.mark.requirement("G2", "D6")
+@pytest.mark.parametrize("kind", ["cut arguments", "refused", "interrupted"])
+async def test_preparing_for_a_call_that_never_comes_is_cancelled(tmp_path: Path, kind: str) -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+    ran: list[str] = []
+
+    async def connect(_context: ToolContext) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    @tool(prepare=connect)
+    async def fetch(what: str) -> None:
+        """Fetch it."""
+        ran.append(what)
+
+    async def arguments() -> StreamEvent:
+        await begun.wait()
+        if kind == "interrupted":
+            await asyncio.Event().wait()
+        return ToolInputDelta(0, '{"what": "ro' if kind == "cut arguments" else '{"what": "rows"}')
+
+    stop: StopReason = "refusal" if kind == "refused" else "tool_use"
+    provider = ScriptedProvider(answer(calls(0, "fetch", arguments), stop=stop), answer(says("Fine.")))
+    async with world_of(tmp_path, provider, fetch) as world:
+        executor = await _started(world)
+        async with asyncio.timeout(SECONDS):
+            await begun.wait()
+            if kind == "interrupted":
+                executor.stop("cancelled")
+            await cancelled.wait()
+        await world.ended(executor.turn.id)
+    assert not ran
 
 
 @pytest.mark.requirement("G2")

@@ -67,6 +67,28 @@ FIELDS = [
     "index",
     "status",
     "code",
+    "candidates",
+    "parts",
+    "thought",
+    "thoughtSignature",
+    "functionCall",
+    "functionResponse",
+    "args",
+    "partialArgs",
+    "jsonPath",
+    "stringValue",
+    "willContinue",
+    "inlineData",
+    "executableCode",
+    "codeExecutionResult",
+    "groundingMetadata",
+    "groundingChunks",
+    "groundingSupports",
+    "finishReason",
+    "promptFeedback",
+    "blockReason",
+    "usageMetadata",
+    "promptTokenCount",
 ]
 WORDS = [
     "message_start",
@@ -97,6 +119,10 @@ WORDS = [
     "<think>",
     "</think>",
     "😀",
+    "STOP",
+    "$.a[0].b",
+    "$['a']",
+    "image/png",
 ]
 
 scalars = (
@@ -178,10 +204,148 @@ ollama_events = st.fixed_dictionaries(
         "response": scalars,
     },
 )
+parts = st.fixed_dictionaries(
+    {"type": st.sampled_from(["output_text", "refusal", "summary_text", "reasoning_text", "other"])},
+    optional={"text": scalars, "refusal": scalars, "annotations": json_values},
+)
+items = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(
+            [
+                "message",
+                "reasoning",
+                "function_call",
+                "custom_tool_call",
+                "mcp_call",
+                "code_interpreter_call",
+                "file_search_call",
+                "image_generation_call",
+                "web_search_call",
+            ]
+        )
+    },
+    optional={
+        "id": scalars,
+        "call_id": scalars,
+        "name": scalars,
+        "arguments": scalars | json_values,
+        "input": scalars,
+        "code": scalars,
+        "content": st.lists(parts, max_size=2) | json_values,
+        "summary": st.lists(parts, max_size=2) | json_values,
+        "output": json_values,
+        "outputs": json_values,
+        "results": json_values,
+        "queries": json_values,
+        "result": scalars,
+        "error": json_values,
+        "encrypted_content": scalars,
+        "status": scalars,
+    },
+)
+responses_events = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(
+            [
+                "response.output_text.delta",
+                "response.function_call_arguments.delta",
+                "response.reasoning_summary_text.delta",
+                "response.created",
+                "response.output_item.added",
+                "response.output_item.done",
+                "response.content_part.added",
+                "response.content_part.done",
+                "response.reasoning_summary_part.added",
+                "response.output_text.done",
+                "response.function_call_arguments.done",
+                "response.refusal.delta",
+                "response.output_text.annotation.added",
+                "response.completed",
+                "response.incomplete",
+                "response.failed",
+                "response.surprise",
+                "error",
+            ]
+        )
+    },
+    optional={
+        "delta": scalars,
+        "text": scalars,
+        "arguments": scalars,
+        "output_index": scalars,
+        "content_index": scalars,
+        "sequence_number": scalars,
+        "item": items | json_values,
+        "part": parts | json_values,
+        "annotation": json_values,
+        "response": json_values
+        | st.fixed_dictionaries(
+            {"output": st.lists(items, max_size=2)},
+            optional={
+                "id": scalars,
+                "model": scalars,
+                "status": scalars,
+                "usage": json_values,
+                "error": json_values,
+            },
+        ),
+        "error": json_values,
+        "message": scalars,
+    },
+)
+arguments = st.fixed_dictionaries(
+    {
+        "jsonPath": st.sampled_from(["$.a", "$.a.b", "$.a[0]", "$.a[1].b", "$.c[0]", "$['d e'].f", "$", "a"])
+        | scalars
+    },
+    optional={"stringValue": scalars, "numberValue": scalars, "nullValue": scalars, "willContinue": scalars},
+)
+gemini_parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": scalars,
+        "thought": scalars,
+        "thoughtSignature": scalars,
+        "functionCall": st.fixed_dictionaries(
+            {},
+            optional={
+                "name": scalars,
+                "id": scalars,
+                "args": json_values,
+                "partialArgs": st.lists(arguments, max_size=4) | json_values,
+                "willContinue": scalars,
+            },
+        ),
+        "inlineData": json_values,
+        "executableCode": json_values,
+        "codeExecutionResult": json_values,
+    },
+)
+gemini_events = st.fixed_dictionaries(
+    {},
+    optional={
+        "candidates": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "content": st.fixed_dictionaries({"parts": st.lists(gemini_parts, max_size=3)})
+                    | json_values
+                },
+                optional={"index": scalars, "finishReason": scalars, "groundingMetadata": json_values},
+            ),
+            max_size=2,
+        ),
+        "usageMetadata": json_values,
+        "promptFeedback": json_values,
+        "responseId": scalars,
+        "error": json_values,
+    },
+)
 EVENTS: dict[str, st.SearchStrategy[Any]] = {
+    "openai-responses": responses_events,
     "anthropic": anthropic_events,
     "openai-chat": chat_events,
     "ollama": ollama_events,
+    "gemini": gemini_events,
 }
 raw_lines = st.sampled_from(
     [
@@ -200,7 +364,18 @@ raw_lines = st.sampled_from(
 
 def bodies(wire: Wire) -> st.SearchStrategy[bytes]:
     framed = (EVENTS[wire.name] | json_values).map(lambda value: frame_line(wire, json.dumps(value).encode()))
-    return st.lists(framed | raw_lines.map(lambda line: line + b"\n"), max_size=8).map(b"".join)
+    whole = st.lists(framed | raw_lines.map(lambda line: line + b"\n"), max_size=8).map(b"".join)
+    return whole | arrays() if wire.name == "gemini" else whole
+
+
+def arrays() -> st.SearchStrategy[bytes]:
+    """Gemini's other framing: one JSON array, indented or not, with what does not belong into it."""
+    elements = st.lists(gemini_events | json_values, max_size=6)
+    indented = st.builds(
+        lambda value, indent: json.dumps(value, indent=indent).encode(), elements, st.sampled_from([None, 2])
+    )
+    foreign = st.sampled_from([b"", b"]", b"\n,x\n", b'"', b"}", b"{", b"\n}"])
+    return st.builds(lambda before, array, after: before + array + after + array, foreign, indented, foreign)
 
 
 @every_wire
@@ -238,7 +413,11 @@ def test_any_damage_to_a_sound_answer_ends_in_our_own_words(wire: Wire, data: st
 @given(data=st.data())
 def test_any_request_and_error_ends_in_our_own_words(wire: Wire, data: st.DataObject) -> None:
     request = st.fixed_dictionaries(
-        {"model": scalars, "messages": st.lists(said | json_values, max_size=3)},
+        {
+            "model": scalars,
+            "messages": st.lists(said | json_values, max_size=3),
+            "input": st.lists(items | said | json_values, max_size=3) | scalars,
+        },
         optional={"tools": json_values, "system": json_values, "options": json_values, "stop": json_values},
     )
     body = data.draw(

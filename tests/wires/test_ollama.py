@@ -326,11 +326,20 @@ def texts_of_once(body: bytes) -> str:
 
 # --- both ways ----------------------------------------------------------------------------------------------
 
+LINE_ENDS = "\x85\u2028\u2029"
 any_text = st.text(min_size=1, max_size=10)
 json_objects = st.dictionaries(
     st.text(max_size=4), st.none() | st.integers(-9, 9) | st.text(max_size=5) | st.lists(st.booleans(), max_size=2),
     max_size=3,
 )  # fmt: skip
+
+
+def arguments_on_one_line(value: dict[str, Any]) -> str:
+    """Arguments as this wire carries them: what ends a line for some readers is escaped. The decoder keeps the text."""
+    written = json.dumps(value, ensure_ascii=False)
+    for character in LINE_ENDS:
+        written = written.replace(character, f"\\u{ord(character):04x}")
+    return written
 
 
 @st.composite
@@ -348,9 +357,7 @@ def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
             events.append(ContentBlockStart(index, "image", {"media_type": "image/png", "data": PNG}))
         else:
             content = {"tool_use_id": f"c{index}", "tool_name": draw(st.text(max_size=5))}
-            arguments = draw(
-                json_objects.map(lambda v: json.dumps(v, ensure_ascii=False)) | st.just('{ "a":  1.50}')
-            )
+            arguments = draw(json_objects.map(arguments_on_one_line) | st.just('{ "a":  1.50}'))
             events += [ContentBlockStart(index, "tool_use", content), ToolInputDelta(index, arguments)]
         events.append(ContentBlockStop(index))
     if draw(st.booleans()):
@@ -375,8 +382,27 @@ def test_what_is_encoded_decodes_to_itself(events: list[StreamEvent], size: int)
     decoder = WIRE.decoder()
     pieces = [decoder.feed(body[at : at + size]) for at in range(0, len(body), size)]
     assert [event for piece in pieces for event in piece] + decoder.close() == events
-    for item in body.splitlines():
+    for item in body.decode().splitlines():
         json.loads(item)
+
+
+@pytest.mark.requirement("E1", "E4")
+@pytest.mark.parametrize("character", LINE_ENDS)
+def test_no_line_is_broken_by_what_some_readers_take_for_its_end(character: str) -> None:
+    said = f"a{character}b"
+    encoder = WIRE.encoder(model=said, message_id="i")
+    events: list[StreamEvent] = [
+        *(ContentBlockStart(0, "text"), TextDelta(0, said), ContentBlockStop(0)),
+        ContentBlockStart(1, "tool_use", {"tool_use_id": said, "tool_name": said}),
+        *(ToolInputDelta(1, json.dumps({said: said}, ensure_ascii=False)), ContentBlockStop(1)),
+        MessageStop("tool_use", "stop"),
+    ]
+    body = encoder.feed(events) + encoder.close()
+    assert [json.loads(line)["model"] for line in body.decode().splitlines()] == [said] * 3
+    decoded = decode_pieces(WIRE, [body])["blocks"]
+    assert decoded[0]["text_content"] == said
+    assert decoded[1]["content"]["input"] == {said: said}
+    assert decoded[1]["content"]["tool_name"] == said
 
 
 @pytest.mark.requirement("D4")

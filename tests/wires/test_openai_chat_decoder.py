@@ -28,8 +28,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import EventTooLarge, MalformedEvent, ProviderError, StreamIncomplete
+from turnstream.wires.json_values import NESTING_LIMIT
 from turnstream.wires.openai_chat import WIRE
-from turnstream.wires.openai_chat_chunks import NESTING_LIMIT
 from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
 from turnstream.wires.recording import decode_pieces
 

@@ -50,6 +50,7 @@ class LocalTurn:
                 settings=settings.engine,
                 providers=settings.providers,
                 prices=settings.prices,
+                capabilities=settings.capabilities,
                 server=settings.server,
                 tools=configured_tools(settings.tools),
             )

@@ -105,7 +105,7 @@ async def _record_model(
                 f"{name} answers in this process, and sends no bytes: start `turnstream simulate`, and record its URL"
             )
         request = ModelRequest(model, (Message("user", (Block(0, "text", text),)),), system)
-        return provider.wire.name, await _read(provider.post(provider.wire.encode_request(request)))
+        return provider.wire.name, await _read(provider.send(provider.wire.encode_request(request)))
     finally:
         await catalog.close()
 

@@ -91,6 +91,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
         settings=settings.engine,
         providers=settings.providers,
         prices=settings.prices,
+        capabilities=settings.capabilities,
         authenticate=local_use if key is None else key_required(key),
         server=settings.server,
         tools=configured_tools(settings.tools, debug=settings.server.debug),

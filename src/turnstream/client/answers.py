@@ -13,6 +13,8 @@ from turnstream.core.usage import Usage
 
 
 class Chat(msgspec.Struct, frozen=True):
+    """A chat without its turns. Times are ISO 8601, in UTC."""
+
     id: str
     title: str | None
     metadata: dict[str, Any]
@@ -28,6 +30,8 @@ class ChatPage(msgspec.Struct, frozen=True):
 
 
 class StoredBlock(msgspec.Struct, frozen=True):
+    """A block with its row; what it holds is told at `core.blocks.Block`."""
+
     id: str
     sequence: int
     block_type: str
@@ -93,6 +97,8 @@ class StoredTurn(msgspec.Struct, frozen=True):
 
 
 class TurnList(msgspec.Struct, frozen=True):
+    """Turns, oldest first."""
+
     turns: list[StoredTurn]
 
 

@@ -284,7 +284,11 @@ class Accumulator:
         if event.usage is not None:
             self.usage = self.usage.updated(event.usage)
         if event.raw is not None:
-            self.raw_usage = {**(self.raw_usage or {}), **event.raw}
+            gone = {
+                key for key, value in event.raw.items() if value is None and key in (self.raw_usage or {})
+            }
+            merged = {**(self.raw_usage or {}), **event.raw}
+            self.raw_usage = {key: value for key, value in merged.items() if key not in gone}
         if event.latency_ms is not None:
             self.latency_ms = event.latency_ms
         if event.trace is not None:

@@ -28,7 +28,7 @@ class Block(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     `content` by type:
       text         `{citations?: [...]}`
       thinking     `{signature?}`, or `{redacted: "…"}` where the provider shows only an encrypted form
-      tool_use     `{tool_use_id, tool_name, input, input_json, input_error?, provider_executed?}`
+      tool_use     `{tool_use_id, tool_name, input, input_json, input_error?, free_text?, provider_executed?}`
       tool_result  `{tool_use_id, content, is_error, provider_executed?}`
       image        `{media_type, data}` (base64) or `{url}`
       document     `{media_type, data, title?}` (base64), `{url, media_type?, title?}` or `{text, title?}`

@@ -5,7 +5,7 @@ What the providers ask for, taken together:
   - no blank text, no empty message
   - each tool call has exactly one result, in the very next message, before anything else the user says there;
     no result without its call; ids are unique
-  - what a provider's own tool was asked has its answer in the same turn
+  - what a provider's own tool was asked comes before its answer, and neither is there alone
   - thinking goes back whole or not at all, and is never the last thing in a message
 
 Turns know nothing of this: they are cut off by errors, cancels and crashes. Nothing here is stored; it is computed for one
@@ -69,7 +69,8 @@ def build_history(
     """
     sides = _merge(side for turn in turns for side in _sides_of(PastTurn(*turn)))
     sides = _merge(_pair(sides))  # once more: where results of no call were all that was said in between
-    messages = [_message_of(side) for side in _begin_with_user(sides)]
+    sides = _merge(_without_torn_pairs(_begin_with_user(sides)))
+    messages = [_message_of(side) for side in sides]
     if for_next_call and messages and messages[-1].role == "assistant":
         messages.append(Message("user", (Block(0, "text", CONTINUE),)))
     return tuple(_with_unique_ids(messages))
@@ -96,12 +97,10 @@ def _sides_of(turn: PastTurn) -> list[_Side]:
 def _usable(turn: PastTurn) -> list[Block]:
     """The turn's blocks that any provider would take back, whatever stands around them."""
     answered = {_identity(block) for block in turn.blocks if _is_client_result(block)}
-    asked = _provider_ids(turn.blocks, "tool_use") & _provider_ids(turn.blocks, "tool_result")
     found: list[Block] = []
     for block in turn.blocks:
-        content = block.content or {}
-        if content.get("provider_executed"):
-            keeps = turn.role != "user" and not block.partial and _identity(block) in asked
+        if _is_provider_executed(block):
+            keeps = turn.role != "user" and not block.partial
         elif turn.role == "user":
             keeps = _user_may_say(block)
         else:
@@ -218,6 +217,27 @@ def _begin_with_user(sides: list[_Side]) -> list[_Side]:
     return rest
 
 
+def _without_torn_pairs(sides: list[_Side]) -> list[_Side]:
+    """Leave out what a provider's own tools were asked without an answer after it, and answers to nothing before
+    them. What belongs together may stand on both sides of a client tool's results, but not of the user's words."""
+    keeps: set[tuple[int, int]] = set()
+    asked: dict[str, list[tuple[int, int]]] = {}
+    for n, side in enumerate(sides):
+        if side.role == "user" and not all(_is_client_result(block) for block in side.blocks):
+            asked.clear()
+        for k, block in enumerate(side.blocks):
+            if not _is_provider_executed(block):
+                continue
+            if block.block_type == "tool_use":
+                asked.setdefault(_identity(block), []).append((n, k))
+            elif waiting := asked.get(_identity(block)):
+                keeps |= {waiting.pop(), (n, k)}
+    for n, side in enumerate(sides):
+        kept = [b for k, b in enumerate(side.blocks) if not _is_provider_executed(b) or (n, k) in keeps]
+        side.blocks = kept if side.role == "user" else _without_trailing_thinking(kept)
+    return [side for side in sides if side.blocks]
+
+
 def _with_unique_ids(messages: list[Message]) -> list[Message]:
     """Rename ids of calls that came before, or are empty, with their results."""
     used: set[str] = set()
@@ -282,17 +302,6 @@ def _with_id(block: Block, identity: str) -> Block:
     return Block(block.sequence, block.block_type, block.text_content, content)
 
 
-def _provider_ids(blocks: Iterable[Block], block_type: str) -> set[str]:
-    """Ids of what a provider's own tools were asked, or answered, in full."""
-    return {
-        _identity(block)
-        for block in blocks
-        if block.block_type == block_type
-        and not block.partial
-        and (block.content or {}).get("provider_executed")
-    }
-
-
 def _identity(block: Block) -> str:
     return str((block.content or {}).get("tool_use_id") or "")
 
@@ -302,11 +311,15 @@ def _is_said(block: Block) -> bool:
 
 
 def _is_client_call(block: Block) -> bool:
-    return block.block_type == "tool_use" and not (block.content or {}).get("provider_executed")
+    return block.block_type == "tool_use" and not _is_provider_executed(block)
 
 
 def _is_client_result(block: Block) -> bool:
-    return block.block_type == "tool_result" and not (block.content or {}).get("provider_executed")
+    return block.block_type == "tool_result" and not _is_provider_executed(block)
+
+
+def _is_provider_executed(block: Block) -> bool:
+    return bool((block.content or {}).get("provider_executed"))
 
 
 def _is_solid(block: Block) -> bool:

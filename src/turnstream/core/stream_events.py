@@ -91,7 +91,8 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="m
     """Usage (cumulative within the call), latency and trace; may come after message_stop (E8).
 
     `raw` is the provider's own usage object, `provider_metadata` what else it said of the message as a whole
-    (why it refused, a container's id); both are merged key by key over the call.
+    (why it refused, a container's id); both are merged key by key over the call. In `raw`, a None takes away what was
+    said before.
     """
 
     usage: Usage | None = None

@@ -14,7 +14,8 @@ NESTING_LIMIT = 200
 
 def finish_tool_use(content: Content, input_json: str) -> Content:
     """The content of a stopped tool_use block. `input` is an object, or None with `input_error` saying why;
-    `input_json` is the provider's text, untouched. Without any text the `input` of the block's start holds."""
+    `input_json` is the provider's text, untouched. Without any text the `input` of the block's start holds. Where
+    `free_text` names a key the text is no JSON, and the input is `{key: text}`."""
     given: Any = content.get("input")
     finished: Content = {
         "tool_use_id": "",
@@ -25,6 +26,8 @@ def finish_tool_use(content: Content, input_json: str) -> Content:
     }
     if not input_json.strip():
         return finished
+    if isinstance(key := content.get("free_text"), str):
+        return {**finished, "input": {key: input_json}}
     try:
         value: Any = msgspec.json.decode(input_json)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:

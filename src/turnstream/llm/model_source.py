@@ -17,17 +17,15 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from turnstream.core.blocks import Block, Content, Message
+from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.stream_events import (
-    ContentBlockStart,
-    ContentBlockStop,
-    ContentDelta,
     MessageStop,
-    StreamEvent,
 )
+from turnstream.core.tool_results import ToolCallName, result_events
 from turnstream.core.turn_events import Notice, ToolProgress
 from turnstream.llm.accounts import CalledModel, estimated_input_tokens
+from turnstream.llm.preparing import Preparations
 from turnstream.llm.source import Batches, Show, SourceEvent, Stream, TurnSource
 from turnstream.providers.base import Provider
 from turnstream.tools.base import ToolContext, ToolOutput
@@ -85,6 +83,7 @@ class ModelSource(TurnSource):
         self._goes_on = False
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
         self._show: Show | None = None
+        self._preparations = Preparations(tools.runner, tools.offered, self._context)
 
     def begin(self, show: Show) -> None:
         self._show = show
@@ -92,7 +91,8 @@ class ModelSource(TurnSource):
     def step(self, number: int) -> Stream | None:
         if number and not self._goes_on:
             return None
-        return _NextCall(self) if number else self._provider.stream(self._request)
+        stream = _NextCall(self) if number else self._provider.stream(self._request)
+        return self._preparations.watched(stream)
 
     def estimated_input(self) -> int:
         return estimated_input_tokens(self._sent)
@@ -108,6 +108,8 @@ class ModelSource(TurnSource):
         reason = stop.stop_reason if stop is not None else None
         calls = self._calls
         self._goes_on = False
+        usable = [call.name.tool_use_id for call in calls if unusable(call.block) is None]
+        self._preparations.keep(usable if reason not in _NOT_MEANT else ())
         if not calls and reason == "pause_turn":
             self._rounds += 1
             self._goes_on = self._may_run()
@@ -135,6 +137,7 @@ class ModelSource(TurnSource):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._preparations.close()
 
     # -- for the next call ---------------------------------------------------------------------------------------
 
@@ -186,14 +189,13 @@ class ModelSource(TurnSource):
             return ToolOutput("not run: this turn has used all its rounds of tools", is_error=True)
         if call.was_cut:
             return ToolOutput("the call was cut off, and nothing was run: call again", is_error=True)
+        context = await self._preparations.context(call.name.tool_use_id)
         async with self._parallel:
-            context = ToolContext(
-                call.identity, tools.turn_id, tools.owner, tools.metadata, self._progress_shower()
-            )
             return await tools.runner.run(call.block, context, offered=tools.offered)
 
-    def _progress_shower(self) -> _ProgressShower:
-        return _ProgressShower(asyncio.get_running_loop(), self._show)
+    def _context(self, identity: str) -> ToolContext:
+        tools, shower = self._tools, _ProgressShower(asyncio.get_running_loop(), self._show)
+        return ToolContext(identity, tools.turn_id, tools.owner, tools.metadata, shower)
 
     def _may_run(self) -> bool:
         return self._rounds < self._tools.runner.limits.rounds
@@ -229,8 +231,9 @@ class _Call:
         """The answer was cut off before the call had any arguments: nobody knows whether it should have had some."""
 
     @property
-    def identity(self) -> str:
-        return str((self.block.content or {}).get("tool_use_id") or "")
+    def name(self) -> ToolCallName:
+        content = self.block.content or {}
+        return ToolCallName(str(content.get("tool_use_id") or ""), str(content.get("tool_name") or ""))
 
 
 class _ProgressShower:
@@ -296,24 +299,11 @@ class _Results:
         output = await asyncio.shield(call.task)
         self._left.pop(0)
         self._source.answered(call)
-        events = result_events(self._number, call.block, output)
+        events: list[SourceEvent] = [
+            *result_events(self._number, call.name, output.text, is_error=output.is_error)
+        ]
         self._number += 1
         return events
-
-
-def result_events(index: int, call: Block, output: ToolOutput) -> list[StreamEvent]:
-    """A call's result as a block of its own (G1)."""
-    return [
-        ContentBlockStart(index, "tool_result", result_start(call)),
-        ContentDelta(index, {"content": output.text, "is_error": output.is_error}),
-        ContentBlockStop(index),
-    ]
-
-
-def result_start(call: Block) -> Content:
-    """What is known of a result before it is there."""
-    content = call.content or {}
-    return {"tool_use_id": content.get("tool_use_id", ""), "tool_name": content.get("tool_name", "")}
 
 
 def _reminder(rounds: int, most: int) -> str:

@@ -1,6 +1,6 @@
 """Providers by name: `provider/model` → the provider that answers, and its own name for the model.
 
-Built in are `anthropic`, `openai` and `ollama`, which needs no key; any other comes from `[providers.NAME]` of the
+Built in are `anthropic`, `openai`, `gemini` and `ollama`, which needs no key; any other comes from `[providers.NAME]` of the
 settings, which may also change a built-in one. `sim`, the simulator, is always there, and `sim/demo` is the default
 where no key is set.
 """
@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from turnstream.config import ProviderSettings, Timeouts
+from turnstream.config import CapabilitySettings, ProviderSettings, Timeouts
 from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
 from turnstream.providers.base import Provider
+from turnstream.providers.capabilities import Capabilities, capabilities_of
 from turnstream.providers.endpoints import Endpoint, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.simulator.in_process import SimulatedProvider
@@ -72,6 +73,12 @@ BUILT_IN: dict[str, ProviderSettings] = {
         api_key_env="OPENAI_API_KEY",
         models=("gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna"),
     ),
+    "gemini": ProviderSettings(
+        wire="gemini",
+        base_url="https://generativelanguage.googleapis.com",
+        api_key_env="GEMINI_API_KEY",
+        models=("gemini-3.8-flash", "gemini-3.1-pro-preview", "gemini-3.5-flash-lite"),
+    ),
     "ollama": ProviderSettings(wire="ollama", base_url="http://127.0.0.1:11434"),
 }
 
@@ -96,7 +103,8 @@ class Catalog:
 
     `settings`: the `[providers.*]` tables by name. `environ`: where keys are looked up, each time a provider is built.
     `default_model` names the default; without it, it is the first listed model of the first provider whose key is set,
-    configured before built-in. Raises ConfigurationError where the settings cannot work.
+    configured before built-in. `capabilities`: what the settings say that models can do. Raises ConfigurationError where
+    the settings cannot work.
     """
 
     def __init__(
@@ -105,8 +113,10 @@ class Catalog:
         *,
         environ: Mapping[str, str] | None = None,
         default_model: str | None = None,
+        capabilities: Mapping[str, CapabilitySettings] | None = None,
     ) -> None:
         given = settings or {}
+        self._capabilities = capabilities or {}
         self._environ = os.environ if environ is None else environ
         names = [*given, *(name for name in BUILT_IN if name not in given)]
         self._described = {name: _describe(name, given.get(name)) for name in names}
@@ -138,6 +148,11 @@ class Catalog:
         if provider is None:
             provider = self._built[name] = self._build(name)
         return Target(provider, own_name)
+
+    def capabilities_of(self, model: str) -> Capabilities:
+        """What `provider/model` can do, the settings' word included. Raises InvalidRequest, as `resolve`."""
+        name, own_name = parse_model(model, self.names)
+        return capabilities_of(name, self.wire_of(name), own_name, self._capabilities)
 
     def is_ready(self, name: str) -> bool:
         """Whether a provider can be called: its key is set, or it needs none."""

@@ -55,20 +55,33 @@ def split_base_url(name: str, base_url: str) -> SplitResult:
 
 
 def call_url(base: SplitResult, path: str) -> str:
-    """The URL of `path` below `base`, whose query stays.
+    """The URL of `path` below `base`. Both may have a query: the path's is added to that of the base.
 
     What both have is not repeated: `https://host/v1` and `/v1/messages` meet at `v1` (others at `api`), and a base URL
-    that already is the whole address stays as it is.
+    that already is the whole address stays as it is. A base that ends with a version of its own, or with a publisher of
+    Vertex AI (`…/v1/projects/P/locations/L/publishers/google`), keeps it: the path's version is left out.
     """
+    path, _, query = path.partition("?")
     segments = [segment for segment in base.path.split("/") if segment]
     wanted = [segment for segment in path.split("/") if segment]
+    versioned = bool(wanted) and _VERSION_SEGMENT.fullmatch(wanted[0]) is not None
     for shared in range(min(len(segments), len(wanted)), 0, -1):
         if segments[-shared:] == wanted[:shared] and (
-            shared == len(wanted) or wanted[0] == "api" or _VERSION_SEGMENT.fullmatch(wanted[0])
+            shared == len(wanted) or wanted[0] == "api" or versioned
         ):
             wanted = wanted[shared:]
             break
-    return urlunsplit(base._replace(path="/" + "/".join(segments + wanted)))
+    else:
+        if (
+            versioned
+            and segments
+            and (_VERSION_SEGMENT.fullmatch(segments[-1]) or "publishers" in segments[-2:-1])
+        ):
+            wanted = wanted[1:]
+    given = base.query.split("&") if base.query else []
+    added = [field for field in query.split("&") if field and field not in given]
+    whole = base._replace(path="/" + "/".join(segments + wanted), query="&".join([*given, *added]))
+    return urlunsplit(whole)
 
 
 def call_headers(name: str, wire: Wire, endpoint: Endpoint) -> dict[str, str]:

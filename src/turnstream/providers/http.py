@@ -99,14 +99,15 @@ class HttpProvider:
         if self._owns_session and self._session is not None:
             await self._session.close()
 
-    async def post(self, request: HttpRequest) -> aiohttp.ClientResponse:
+    async def send(self, request: HttpRequest) -> aiohttp.ClientResponse:
         """Send one request and wait for the answer's headers. Raises aiohttp's errors."""
         headers = CIMultiDict(request.headers)
         headers.update(self._headers)
         body = request.body
-        return await self._open_session().post(
+        return await self._open_session().request(
+            request.method,
             self._url(request.path),
-            data=body if len(body) <= _LARGE_BODY else io.BytesIO(body),
+            data=(body or None) if len(body) <= _LARGE_BODY else io.BytesIO(body),
             headers=headers,
             timeout=self._timeout,
             allow_redirects=False,
@@ -137,7 +138,9 @@ class HttpProvider:
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
         if url is None:
-            url = self._urls[path] = URL(call_url(self._base_url, path))
+            url = URL(call_url(self._base_url, path))
+            if "?" not in path:  # what has a query is asked once
+                self._urls[path] = url
         return url
 
 
@@ -247,7 +250,7 @@ class _Call:
         began = loop.time()
         try:
             async with asyncio.timeout(self._clocks.patience()):
-                return await self._provider.post(post)
+                return await self._provider.send(post)
         except TimeoutError as error:
             connecting = isinstance(error, aiohttp.ClientError)
             failure = (

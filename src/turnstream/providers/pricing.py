@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from turnstream.config import PriceSettings
 from turnstream.core.usage import Usage
+from turnstream.providers.patterns import most_exact_first
 from turnstream.providers.rates import Rate, Rates, Tier, split_tokens
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ class Pricing:
         base_urls: Mapping[str, str] | None = None,
         free: frozenset[str] = frozenset({"sim"}),
     ) -> None:
-        own = sorted((prices or {}).items(), key=lambda item: _exactness(item[0]), reverse=True)
-        self._own = [(_matcher(pattern), _own_rates(price)) for pattern, price in own]
+        self._own = [(pattern, _own_rates(price)) for pattern, price in most_exact_first(prices or {})]
         self._base_urls = dict(base_urls or {})
         self._free = free
         self._found: dict[tuple[str, str], _PriceList | None] = {}
@@ -159,14 +159,6 @@ class Pricing:
 
     def _own_price(self, name: str) -> _PriceList | None:
         return next((rates for pattern, rates in self._own if pattern.fullmatch(name)), None)
-
-
-def _exactness(pattern: str) -> tuple[int, bool]:
-    return len(pattern.replace("*", "")), "*" not in pattern
-
-
-def _matcher(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(part) for part in pattern.lower().split("*")), re.DOTALL)
 
 
 def _own_rates(price: PriceSettings) -> _Fixed:

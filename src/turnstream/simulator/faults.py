@@ -42,19 +42,28 @@ DEFAULT_AFTER = 5
 _MALFORMED = {
     "anthropic": b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": \n\n',
     "openai-chat": b'data: {"object": "chat.completion.chunk", "choices": \n\n',
+    "openai-responses": b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": \n\n',
     "ollama": b'{"message": {"role": "assistant", "content": \n',
+    "gemini": b'data: {"candidates": [{"content": \n\n',
+    "gemini-array": b'\n,\n{"candidates": [{"content": }',
 }
 """An event whose JSON breaks off."""
 
 _EMPTY_EVENTS = {
     "anthropic": (b'event: ping\ndata: {"type":"ping","filler":"', b'"}\n\n'),
     "openai-chat": (b'data: {"object":"chat.completion.chunk","choices":[],"filler":"', b'"}\n\n'),
+    "openai-responses": (
+        b'event: response.in_progress\ndata: {"type":"response.in_progress","filler":"',
+        b'"}\n\n',
+    ),
     "ollama": (b'{"message":{"role":"assistant","content":""},"done":false,"filler":"', b'"}\n'),
+    "gemini": (b'data: {"candidates":[],"modelVersion":"', b'"}\n\n'),
+    "gemini-array": (b'\n,\n{"candidates":[],"modelVersion":"', b'"}'),
 }
 """An event that says nothing: what stands before and after what fills it."""
 _FILLER = b"x" * (64 * 1024)
 
-_PINGS = {"anthropic": b'event: ping\ndata: {"type": "ping"}\n\n', "ollama": b"\n"}
+_PINGS = {"anthropic": b'event: ping\ndata: {"type": "ping"}\n\n', "ollama": b"\n", "gemini-array": b"\n"}
 _COMMENT = b": ping\n\n"
 
 _KINDS: dict[str, ErrorKind] = {

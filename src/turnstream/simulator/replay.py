@@ -12,6 +12,7 @@ from turnstream.simulator.faults import DEFAULT_AFTER, inserted, reported_error
 from turnstream.simulator.options import REPLAY, Options
 from turnstream.wires import WIRES
 from turnstream.wires.base import Wire
+from turnstream.wires.gemini_framing import split_elements
 from turnstream.wires.recording import decode_recording, recorded_body
 
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2,}")
@@ -63,6 +64,8 @@ class Replay:
 
 def split_events(wire: Wire, body: bytes) -> tuple[bytes, ...]:
     """Cut a body after each event, whatever its line ends are; joined again, the pieces are the body."""
+    if wire.name == "gemini" and body.lstrip().startswith(b"["):
+        return split_elements(body)
     end = _LINE_END if wire.content_type == "application/x-ndjson" else _EVENT_END
     pieces: list[bytes] = []
     start = 0

@@ -1,8 +1,11 @@
 """The simulated provider as a server: a look-alike of each API, for tests, load and the official SDKs.
 
-`POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /api/chat` the
-wire `ollama`; `GET /v1/models` and `GET /api/tags` list the models. The first two are also there without `/v1`. Models
-are named as `simulator.options` says. It asks for no key. `GET /_simulator/requests` tells what was asked
+`POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /v1/responses`
+the wire `openai-responses` (see `background` for what else is there), `POST /api/chat` the wire `ollama`,
+`POST /v1beta/models/MODEL:streamGenerateContent` and `:generateContent` the wire `gemini` (also below `/v1`, and below
+`/v1beta1/projects/…` as Vertex AI has them; without `?alt=sse` a stream is one JSON array). `GET /v1/models` and
+`GET /api/tags` list the models. The first three are also there without `/v1`. Models are named as `simulator.options` says.
+It asks for no key. `GET /_simulator/requests` tells what was asked
 (`?limit=` so many, newest last), `DELETE` there forgets it.
 """
 
@@ -20,6 +23,7 @@ from aiohttp import web
 
 from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRequest, RequestError
 from turnstream.simulator.actions import Action, Hang, Refuse, Reset
+from turnstream.simulator.background import BackgroundResponses, add_routes
 from turnstream.simulator.options import HEADER, REPLAY, SCRIPT_NAMES
 from turnstream.simulator.performing import perform, reset
 from turnstream.simulator.playback import play
@@ -28,6 +32,7 @@ from turnstream.simulator.request_log import REQUESTS_KEPT, LoggedRequest, Reque
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, Wire
+from turnstream.wires.gemini import ARRAY_WIRE
 
 Reporter = Callable[[str], None]
 
@@ -36,12 +41,15 @@ REQUEST_LIMIT = 32 * 1024 * 1024
 _PATHS = {
     "anthropic": ("/v1/messages", "/messages"),
     "openai-chat": ("/v1/chat/completions", "/chat/completions"),
+    "openai-responses": ("/v1/responses", "/responses"),
     "ollama": ("/api/chat",),
 }
 _ERROR_KEPT = 2000
 _LOG_PATH = "/_simulator/requests"
 _STREAMS_UNASKED = frozenset({"ollama"})
 """Wires that stream unless the request says `"stream": false`."""
+_GEMINI_PATHS = ("/v1beta/models/{call:.+}", "/v1/models/{call:.+}", "/{version:v1[^/]*}/projects/{call:.+}")
+_STREAMS_BY_PATH = frozenset({"gemini", "gemini-array"})
 
 
 class Answers(NamedTuple):
@@ -112,10 +120,17 @@ def application(report: Reporter | None = None, answers: Answers | None = None) 
     replay, given = answers or Answers()
     log = RequestLog() if given is None else given
     app = web.Application(client_max_size=REQUEST_LIMIT)
+    kept = BackgroundResponses()
+    add_routes(app, kept)
     for wire_name, paths in _PATHS.items():
         route = _Route(WIRES[wire_name], replay, log, report)
+        route.background = kept if wire_name == "openai-responses" else None
         for path in paths:
             app.router.add_post(path, route.answer)
+    as_events = _Route(WIRES["gemini"], replay, log, report)
+    as_array = _Route(ARRAY_WIRE, replay, log, report) if replay is None else as_events
+    for path in _GEMINI_PATHS:
+        app.router.add_post(path, partial(_framed_as_asked, as_events, as_array))
     names = SCRIPT_NAMES if replay is None else (REPLAY,)
     for path in ("/v1/models", "/models"):
         app.router.add_get(path, partial(_models, names))
@@ -123,6 +138,11 @@ def application(report: Reporter | None = None, answers: Answers | None = None) 
     app.router.add_get(_LOG_PATH, partial(_requests, log))
     app.router.add_delete(_LOG_PATH, partial(_forget, log))
     return app
+
+
+async def _framed_as_asked(as_events: _Route, as_array: _Route, request: web.Request) -> web.StreamResponse:
+    route = as_events if request.query.get("alt") == "sse" else as_array
+    return await route.answer(request)
 
 
 async def _requests(log: RequestLog, request: web.Request) -> web.Response:
@@ -182,6 +202,7 @@ class _Route:
         self._replay = replay
         self._log = log
         self._report = report
+        self.background: BackgroundResponses | None = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -204,8 +225,12 @@ class _Route:
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
             return _error(noted, status, words)
         said = f"POST {request.path} model={asked.model} messages={len(asked.messages)} bytes={len(body)}"
-        player = play if streamed else play_whole
-        actions = player(asked, self._wire, header=request.headers.get(HEADER, ""), replay=self._replay)
+        header = request.headers.get(HEADER, "")
+        if self.background is not None and asked.params.get("background"):
+            actions = self.background.play(asked, streamed=streamed, header=header, replay=self._replay)
+        else:
+            player = play if streamed else play_whole
+            actions = player(asked, self._wire, header=header, replay=self._replay)
         first = next(actions, None)
         noted.answered.stream = streamed
         if isinstance(first, Refuse):
@@ -225,6 +250,8 @@ class _Route:
             raise InvalidRequest(
                 f"the recording is of the wire {self._replay.wire.name}, not {self._wire.name}"
             )
+        if self._wire.name in _STREAMS_BY_PATH:
+            return asked, asked.stream
         try:
             stream = msgspec.json.decode(body, type=_Asked).stream
         except msgspec.DecodeError as error:

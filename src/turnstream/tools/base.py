@@ -10,21 +10,22 @@
         '''
 
 A plain function is a tool too; the decorator is for its options. A parameter annotated with `ToolContext` gets one, and the
-model is not told of it. What a function returns becomes the result: text as it is, any other value as JSON.
+model is not told of it. What a function returns becomes the result: text as it is, any other value as JSON. A plain function
+may return a coroutine, which is awaited. A `functools.partial` is a tool whose bound arguments are no business of the model.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from turnstream.errors import ConfigurationError
-from turnstream.tools.schema import Arguments, describe
+from turnstream.tools.schema import Arguments, describe, unbound
 from turnstream.wires.base import ToolDefinition
 
 ToolFunction: TypeAlias = Callable[..., Any]
 Function = TypeVar("Function", bound=ToolFunction)
+Prepare: TypeAlias = "Callable[[ToolContext], Any]"
 
 PROGRESS_LIMIT = 4096
 """Characters of one piece of progress; more of it is cut off."""
@@ -44,9 +45,10 @@ class ToolOutput(NamedTuple):
 
 
 class ToolContext:
-    """The call that a tool is run for. `owner`, `metadata`: of the turn, as the host application gave them."""
+    """The call that a tool is run for. `owner`, `metadata`: of the turn, as the host application gave them; `prepared`:
+    what the tool's `prepare` gave; None without one, or where it failed or was not called."""
 
-    __slots__ = ("_show", "metadata", "owner", "tool_use_id", "turn_id")
+    __slots__ = ("_show", "metadata", "owner", "prepared", "tool_use_id", "turn_id")
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class ToolContext:
         self.turn_id = turn_id
         self.owner = owner
         self.metadata = metadata
+        self.prepared: Any = None
         self._show = show
 
     def progress(self, text: str) -> None:
@@ -74,6 +77,7 @@ class Options(NamedTuple):
     description: str | None = None
     timeout: float | None = None
     idempotent: bool = False
+    prepare: Prepare | None = None
 
 
 class Tool(NamedTuple):
@@ -85,26 +89,27 @@ class Tool(NamedTuple):
     context: str | None = None
     timeout: float | None = None
     idempotent: bool = False
+    prepare: Prepare | None = None
 
     @property
     def name(self) -> str:
         return self.definition.name
-
-    @property
-    def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(
-            getattr(self.function, "__call__", None)  # noqa: B004 - an object with an async __call__
-        )
 
     @classmethod
     def of(cls, function: ToolFunction | Tool) -> Tool:
         """The tool that a function is. Raises ConfigurationError for one that no model could call."""
         if isinstance(function, Tool):
             return function
-        options: Options = getattr(function, _OPTIONS, Options())
+        options: Options = getattr(function, _OPTIONS, getattr(unbound(function), _OPTIONS, Options()))
         found = describe(function, ToolContext, name=options.name, description=options.description)
         return cls(
-            found.definition, function, found.arguments, found.context, options.timeout, options.idempotent
+            found.definition,
+            function,
+            found.arguments,
+            found.context,
+            options.timeout,
+            options.idempotent,
+            options.prepare,
         )
 
 
@@ -117,12 +122,18 @@ def tool(
     description: str | None = None,
     timeout: float | None = None,
     idempotent: bool = False,
+    prepare: Prepare | None = None,
 ) -> Callable[[Function], Function]: ...
 def tool(function: ToolFunction | None = None, /, **options: Any) -> Any:
     """Mark a function as a tool, and set what differs from its own name, docstring and the engine's limits.
 
     `timeout` is in seconds. `idempotent`: to run it and throw the result away does no harm, so it starts as soon as its
     arguments are there, while the model is still answering; any other waits until the answer is known to be whole.
+
+    `prepare` is called with the call's ToolContext as soon as the model begins to call the tool, before any argument is
+    there: to open a connection, to load a table. The tool finds what it returned in `context.prepared`. It has the tool's
+    time, and it may fail: the tool then runs without. If the call never comes, or must not be run, it is cancelled, and
+    what it returned is dropped; so it should change nothing, and return nothing that has to be closed.
     """
 
     def mark(marked: ToolFunction) -> ToolFunction:

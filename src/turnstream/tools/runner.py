@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from turnstream.core.blocks import Block
 from turnstream.tools.base import Tool, ToolContext, ToolError, ToolOutput
+from turnstream.tools.schema import unbound
 from turnstream.tools.threads import NoThread, in_thread
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,26 @@ class ToolRunner:
         known = self.tools.get(tool_name(call))
         return known is not None and known.idempotent
 
+    def prepares(self, name: str) -> bool:
+        """Whether the tool wants to know when the model begins to call it."""
+        known = self.tools.get(name)
+        return known is not None and known.prepare is not None
+
+    async def prepare(self, name: str, context: ToolContext) -> Any:
+        """What the tool's `prepare` gives for a call that the model has begun; None where there is none, where it fails,
+        or takes longer than the tool may. Never raises but for a cancellation."""
+        known = self.tools[name]
+        if known.prepare is None:
+            return None
+        task = await _within(self._timeout_of(known), functools.partial(known.prepare, context), name)
+        if task is None or task.cancelled():
+            logger.warning("preparing the tool %s did not come to its end", name)
+            return None
+        if (error := task.exception()) is not None:
+            logger.warning("preparing the tool %s failed", name, exc_info=error)
+            return None
+        return task.result()
+
     async def run(self, call: Block, context: ToolContext, *, offered: Sequence[str]) -> ToolOutput:
         """The result of `call`, a stopped tool_use block; `offered` are the names of the tools that the model was given.
         Never raises but for a cancellation."""
@@ -71,24 +93,14 @@ class ToolRunner:
         return await self._run(known, arguments)
 
     async def _run(self, known: Tool, arguments: dict[str, Any]) -> ToolOutput:
-        timeout = known.timeout or self.limits.timeout
-        try:
-            task = asyncio.ensure_future(
-                _without_exit(known.function(**arguments))
-                if known.is_async
-                else in_thread(functools.partial(known.function, **arguments), f"tool {known.name}")
-            )
-        except NoThread:
-            return ToolOutput("too many tools are running: try again later", is_error=True)
-        try:
-            done, _ = await asyncio.wait({task}, timeout=timeout)
-        except asyncio.CancelledError:
-            await _stop(task, known.name)
-            raise
-        if not done:
-            await _stop(task, known.name)
+        timeout = self._timeout_of(known)
+        task = await _within(timeout, functools.partial(known.function, **arguments), known.name)
+        if task is None:
             return ToolOutput(f"the tool did not finish within {timeout:g} s, and was stopped", is_error=True)
         return self._output(known.name, task)
+
+    def _timeout_of(self, known: Tool) -> float:
+        return known.timeout or self.limits.timeout
 
     def _output(self, name: str, task: asyncio.Future[Any]) -> ToolOutput:
         if task.cancelled():
@@ -99,6 +111,8 @@ class ToolRunner:
                 return as_output(task.result())
         except (TypeError, ValueError, RecursionError) as failure:
             error = failure
+        if isinstance(error, NoThread):
+            return ToolOutput("too many tools are running: try again later", is_error=True)
         if isinstance(error, ToolError):
             return _cut(ToolOutput(str(error) or "the tool failed", is_error=True))
         logger.warning("the tool %s failed", name, exc_info=error)
@@ -106,12 +120,37 @@ class ToolRunner:
         return _cut(ToolOutput(f"the tool failed ({what})", is_error=True))
 
 
-async def _without_exit(running: Awaitable[Any]) -> Any:
-    """A task that raises SystemExit ends the event loop, and with it every stream: here it is a failure like others."""
+async def _within(seconds: float, function: Callable[[], Any], name: str) -> asyncio.Task[Any] | None:
+    """Run a tool's function; the task, which has ended, or None where it had to be stopped."""
+    task = asyncio.get_running_loop().create_task(_value_of(function, name), name=f"tool {name}")
     try:
-        return await running
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        await _stop(task, name)
+        raise
+    if not done:
+        await _stop(task, name)
+        return None
+    return task
+
+
+async def _value_of(function: Callable[[], Any], name: str) -> Any:
+    """What the function returns. One that is not async runs in a thread; a coroutine that it returns is awaited here.
+
+    A task that raises SystemExit ends the event loop, and with it every stream: here it is a failure like others.
+    """
+    try:
+        value = function() if _is_async(function) else await in_thread(function, f"tool {name}")
+        return await value if inspect.isawaitable(value) else value
     except SystemExit as error:
         raise RuntimeError("the tool tried to end the process") from error
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    plain = unbound(function)
+    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(
+        getattr(plain, "__call__", None)  # noqa: B004 - an object with an async __call__
+    )
 
 
 def tool_name(call: Block) -> str:

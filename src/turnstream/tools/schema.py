@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 
@@ -53,12 +54,13 @@ def describe(
     description: str | None = None,
 ) -> Description:
     """Describe `function` to a model. Raises ConfigurationError for what a model could not call."""
-    name = name or str(getattr(function, "__name__", type(function).__name__))
+    plain = unbound(function)
+    name = name or str(getattr(plain, "__name__", type(plain).__name__))
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"{name} cannot be a tool's name (letters, digits, - and _, at most 64): set @tool(name=…)"
         )
-    summary, of_parameters = read_docstring(inspect.getdoc(function) or "")
+    summary, of_parameters = read_docstring(inspect.getdoc(plain) or "")
     fields: dict[str, Any] = {}
     context: str | None = None
     for parameter, annotation in _parameters(function, name):
@@ -78,16 +80,37 @@ def describe(
     return Description(definition, Arguments(model), context)
 
 
+def unbound(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself, where some of its arguments are bound by `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = cast("functools.partial[Any]", function).func
+    return function
+
+
+def _bound_names(function: Callable[..., Any]) -> set[str]:
+    """Names of the arguments that partials bind, which a signature would still show."""
+    names: set[str] = set()
+    while isinstance(function, functools.partial):
+        partial = cast("functools.partial[Any]", function)
+        names |= partial.keywords.keys()
+        function = partial.func
+    return names
+
+
 def _parameters(function: Callable[..., Any], name: str) -> list[tuple[inspect.Parameter, Any]]:
     try:
         signature = inspect.signature(function)
+        plain = unbound(function)
         hints = typing.get_type_hints(
-            function if inspect.isroutine(function) else type(function).__call__, include_extras=True
+            plain if inspect.isroutine(plain) else type(plain).__call__, include_extras=True
         )
     except (NameError, TypeError, ValueError) as error:
         raise ConfigurationError(f"the signature of the tool {name} cannot be read: {error}") from error
+    bound = _bound_names(function)
     found: list[tuple[inspect.Parameter, Any]] = []
     for parameter in signature.parameters.values():
+        if parameter.name in bound:
+            continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ConfigurationError(
                 f"the tool {name} takes {parameter}: a model gives arguments by their names"
@@ -99,10 +122,10 @@ def _parameters(function: Callable[..., Any], name: str) -> list[tuple[inspect.P
 def _plain(schema: Any) -> Any:
     """The schema without titles, which repeat the names."""
     if isinstance(schema, list):
-        return [_plain(part) for part in typing.cast("list[Any]", schema)]
+        return [_plain(part) for part in cast("list[Any]", schema)]
     if not isinstance(schema, dict):
         return schema
-    parts = typing.cast("dict[str, Any]", schema)
+    parts = cast("dict[str, Any]", schema)
     plain: dict[str, Any] = {}
     for key, value in parts.items():
         if key == "title" and isinstance(value, str):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -33,6 +34,8 @@ def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]
 
     def settle(value: Value | None, error: BaseException | None) -> None:
         if future.done():
+            if inspect.iscoroutine(value):
+                value.close()  # nobody will await it
             return
         if error is not None:
             future.set_exception(error)

@@ -48,11 +48,19 @@ class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HttpRequest(msgspec.Struct, frozen=True, gc=False):
-    """The POST that makes a model call: path below the provider's base URL, headers without the key."""
+    """What makes a model call: path (with its query, if any) below the provider's base URL, headers without the key."""
 
     path: str
     headers: dict[str, str]
     body: bytes
+    method: str = "POST"
+
+
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """How far an answer that the provider keeps has been read: `sequence_number` is that of the last event taken."""
+
+    response_id: str
+    sequence_number: int
 
 
 class Decoder(Protocol):

@@ -9,6 +9,7 @@ import msgspec
 
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, StreamEvent, ToolInputDelta
 from turnstream.wires.lenient_json import decode_json
+from turnstream.wires.made_up_ids import made_up_id
 from turnstream.wires.ollama_lines import Call
 
 
@@ -36,7 +37,7 @@ class ToolCalls:
         """Add the events of a call. `seed`: what tells this message from others."""
         if call.function is None:
             return
-        identity = call.id if call.id and call.id not in self._ids else _made_up_id(seed, len(self._seen))
+        identity = call.id if call.id and call.id not in self._ids else made_up_id(seed, len(self._seen))
         self._ids.add(identity)
         self._seen.append(_digest(call))
         index = next(self._indexes)
@@ -64,8 +65,3 @@ def _digest(call: Call) -> bytes:
             digest.update(part.encode("utf-8", "replace") + b"\0")
         digest.update(bytes(function.arguments))
     return digest.digest()
-
-
-def _made_up_id(seed: str, ordinal: int) -> str:
-    """An id for a call that came without one: the same at every decoding, another for every call."""
-    return "call_" + hashlib.sha256(f"{seed}:{ordinal}".encode("utf-8", "replace")).hexdigest()[:24]

@@ -82,7 +82,7 @@ class OllamaEncoder:
             "done": True,
             **write_counts(self._usage, self._raw_usage, self._latency_ms),
         }
-        return b'%b%b""},%b\n' % (self._head, _SAID, encode_json(final)[1:])
+        return _on_one_line(b'%b%b""},%b\n' % (self._head, _SAID, encode_json(final)[1:]))
 
     def _encode_rare(self, event: StreamEvent, lines: list[bytes]) -> None:
         match event:
@@ -153,7 +153,8 @@ class _OpenCall:
         return b'{"id":%b,"function":%b}' % (encode_json(self.content.get("tool_use_id", "")), function)
 
     def _arguments(self) -> bytes:
-        """The arguments as an object, word for word where they fit on a line; what is no object as a string."""
+        """The arguments as an object, word for word where they fit on a line (but that `_on_one_line` escapes some
+        characters); what is no object as a string."""
         text = "".join(self.fragments)
         if not text.strip():
             given = self.content.get("input")

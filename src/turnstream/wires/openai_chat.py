@@ -1,7 +1,7 @@
 """OpenAI Chat Completions and the vendors that speak it: one provider protocol, both ways.
 
 The parts: `openai_chat_decoder` (with `_template`, `_chunks`, `_calls`, `_reasoning`) and `openai_chat_encoder` for the
-stream; `openai_chat_requests` and `_messages`; `openai_chat_errors`, `_usage` and `_stop_reasons`, used by all.
+stream; `openai_chat_requests` and `_messages`; `openai_chat_usage` and `_stop_reasons`, used by all; `openai_errors`, which both wires of OpenAI share.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 from turnstream.core.answers import Answer
 from turnstream.errors import ProviderError
-from turnstream.wires import openai_chat_answers, openai_chat_errors, openai_chat_requests
+from turnstream.wires import openai_chat_answers, openai_chat_requests, openai_errors
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Encoder, HttpRequest, ModelRequest, Wire
 from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
 from turnstream.wires.openai_chat_encoder import OpenAIChatEncoder
@@ -44,10 +44,10 @@ class OpenAIChatWire:
         return {"authorization": f"Bearer {api_key}"}
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        return openai_chat_errors.decode_error(status, headers, body)
+        return openai_errors.decode_error(status, headers, body)
 
     def encode_error(self, error: ProviderError) -> tuple[int, bytes]:
-        return openai_chat_errors.encode_error(error)
+        return openai_errors.encode_error(error)
 
 
 WIRE: Wire = OpenAIChatWire()

@@ -21,15 +21,9 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
 )
 from turnstream.errors import EventTooLarge
+from turnstream.wires.json_values import JsonObject, is_blank, is_list, is_object
 from turnstream.wires.openai_chat_calls import LEGACY_POSITION, ToolCalls
-from turnstream.wires.openai_chat_chunks import (
-    Delta,
-    JsonObject,
-    ToolCallDelta,
-    is_blank,
-    is_list,
-    is_object,
-)
+from turnstream.wires.openai_chat_chunks import Delta, ToolCallDelta
 from turnstream.wires.openai_chat_reasoning import ReasoningDetails, detail_text, readable_details
 from turnstream.wires.openai_chat_template import Template
 

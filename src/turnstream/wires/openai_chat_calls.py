@@ -8,7 +8,6 @@ interleave) until the message ends.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from turnstream.core.sse import ServerSentEvent
@@ -21,6 +20,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires.lenient_json import decode_json
+from turnstream.wires.made_up_ids import made_up_id
 from turnstream.wires.openai_chat_chunks import ToolCallDelta
 from turnstream.wires.openai_chat_template import Template
 
@@ -133,7 +133,7 @@ class ToolCalls:
     ) -> _Call:
         self.stop_whole(events)
         call = _Call(next(self._indexes), given_id, name)
-        identity = given_id or _made_up_id(message_id, len(self._all))
+        identity = given_id or made_up_id(message_id, len(self._all))
         self._all.append(call)
         self._open.append(call)
         if position is not None:
@@ -171,8 +171,3 @@ def _is_another(call: _Call, given_id: str, name: str, arguments: str) -> bool:
     if name and not call.given_id and arguments:
         return not call.open or call.is_whole()
     return False
-
-
-def _made_up_id(message_id: str, ordinal: int) -> str:
-    """An id for a call that the provider gave none: the same at every decoding, another for every call."""
-    return "call_" + hashlib.sha256(f"{message_id}:{ordinal}".encode("utf-8", "replace")).hexdigest()[:24]

@@ -8,17 +8,12 @@ one vendor alone has ends up in `extras` and is never dropped in silence.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any
 
 import msgspec
 
-from turnstream.core.tool_input import nests_deeper
-from turnstream.errors import MalformedEvent
-from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
-
-JsonObject: TypeAlias = dict[str, Any]
-NESTING_LIMIT = 100
-"""Levels of JSON that we keep: what is nested deeper could not be written down again everywhere."""
+from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object
+from turnstream.wires.lenient_json import encode_json, mend_surrogates
 
 ABSENT = msgspec.Raw()
 EXTRAS = "(extras)"
@@ -102,45 +97,6 @@ _KNOWN_OF_A_CHUNK = frozenset(
 _KNOWN_OF_A_CHOICE = frozenset(
     {"index", "delta", "message", "finish_reason", "usage", "logprobs", "token_ids", "text", "error", "seed"}
 )
-
-
-def is_object(value: Any) -> TypeGuard[JsonObject]:
-    return isinstance(value, dict)
-
-
-def is_list(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
-def is_blank(value: Any) -> bool:
-    """Whether there is nothing in it: null, an empty string, or a container of such."""
-    if is_object(value):
-        return all(is_blank(item) for item in value.values())
-    if is_list(value):
-        return all(is_blank(item) for item in value)
-    return value is None or value == ""
-
-
-def as_text(value: Any) -> str | None:
-    if isinstance(value, int | float):
-        return str(value)
-    return value if isinstance(value, str) else None
-
-
-def read_json(data: bytes) -> Any:
-    """Any JSON that is not nested absurdly. Raises MalformedEvent."""
-    try:
-        value = decode_json(data)
-    except ValueError as error:
-        raise MalformedEvent("an event is not JSON", detail=data[:200].decode("utf-8", "replace")) from error
-    return kept(value)
-
-
-def kept(value: Any) -> Any:
-    """`value`, checked to be shallow enough to keep. Raises MalformedEvent."""
-    if (is_object(value) or is_list(value)) and nests_deeper(value, NESTING_LIMIT):
-        raise MalformedEvent("an event is nested too deeply")
-    return value
 
 
 def decode_loosely(value: JsonObject, *, whole: bool) -> Chunk:

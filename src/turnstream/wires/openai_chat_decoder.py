@@ -11,24 +11,13 @@ from typing import Literal
 from turnstream.core.sse import SseDecoder
 from turnstream.core.stream_events import MessageStart, MessageStop, Metadata, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.json_values import NESTING_LIMIT, JsonObject, is_list, is_object, read_json
 from turnstream.wires.openai_chat_blocks import BlockBuilder
-from turnstream.wires.openai_chat_chunks import (
-    ABSENT,
-    NESTING_LIMIT,
-    Choice,
-    Chunk,
-    JsonObject,
-    decode_loosely,
-    decode_typed,
-    is_list,
-    is_object,
-    leftovers,
-    read_json,
-)
-from turnstream.wires.openai_chat_errors import ReportedError, read_error, stream_error
+from turnstream.wires.openai_chat_chunks import ABSENT, Choice, Chunk, decode_loosely, decode_typed, leftovers
 from turnstream.wires.openai_chat_stop_reasons import is_failure, is_known, parse_stop_reason
 from turnstream.wires.openai_chat_template import Template, learn_template
 from turnstream.wires.openai_chat_usage import read_usage
+from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
 
 _DONE = b"[DONE]"
 _TEMPLATE_TRIES = 8

@@ -27,12 +27,12 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.usage import Usage
+from turnstream.wires.json_values import JsonObject, is_object
 from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.openai_chat_blocks import image_url
-from turnstream.wires.openai_chat_chunks import JsonObject, is_object
-from turnstream.wires.openai_chat_errors import error_object
 from turnstream.wires.openai_chat_stop_reasons import dump_stop_reason
 from turnstream.wires.openai_chat_usage import write_usage
+from turnstream.wires.openai_errors import error_object
 
 _Delta: TypeAlias = dict[str, Any]
 

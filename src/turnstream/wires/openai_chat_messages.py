@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeAlias
 from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
+from turnstream.wires.json_values import is_list, is_object
 from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.openai_chat_blocks import REFUSAL, image_content, image_url
-from turnstream.wires.openai_chat_chunks import is_list, is_object
 
 RawMessage: TypeAlias = dict[str, Any]
 Role: TypeAlias = Literal["user", "assistant"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from turnstream.core.blocks import Content
-from turnstream.wires.openai_chat_chunks import JsonObject, is_blank, is_object
+from turnstream.wires.json_values import JsonObject, is_blank, is_object
 
 _TEXT_FIELDS = {"reasoning.text": "text", "reasoning.summary": "summary"}
 _NAMING_FIELDS = frozenset({"type", "format", "index", "id"})

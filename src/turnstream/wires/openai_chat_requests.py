@@ -7,8 +7,8 @@ from typing import Any
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.json_values import JsonObject, is_list, is_object, kept
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
-from turnstream.wires.openai_chat_chunks import JsonObject, is_list, is_object, kept
 from turnstream.wires.openai_chat_messages import RawMessage, dump_messages, parse_messages
 
 PATH = "/chat/completions"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from turnstream.core.usage import Usage
-from turnstream.wires.openai_chat_chunks import JsonObject, is_object
+from turnstream.wires.json_values import JsonObject, is_object
 
 _ABSURD = 2**53
 

@@ -1,4 +1,5 @@
-"""What an error of a chat.completions provider means, in whatever shape it is written (requirements D4, E2, J2).
+"""What an error of an OpenAI-like provider means, in whatever shape it is written (requirements D4, E2, J2). The wires
+`openai-chat` and `openai-responses` share it: their errors are the same.
 
     read_error()    any JSON that reports a failure  →  its words, type, code and status
     classify()      those                            →  our exception class
@@ -27,8 +28,8 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.json_values import as_text, is_list, is_object
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
-from turnstream.wires.openai_chat_chunks import as_text, is_list, is_object
 
 ErrorKind: TypeAlias = Literal[
     "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
@@ -45,6 +46,8 @@ _BY_TOKEN: dict[str, type[ProviderError]] = {
     "insufficient_system_resource": Overloaded,
     "network_error": ProviderFailed,
     "sensitive": ContentFiltered,
+    "bio_policy": ContentFiltered,
+    "misalignment_policy_violation": ContentFiltered,
 }
 _BY_PART: tuple[tuple[str, type[ProviderError]], ...] = (
     ("context_length", ContextLengthExceeded),
@@ -213,7 +216,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Provid
 
 
 def encode_error(error: ProviderError) -> tuple[int, bytes]:
-    """Status and body with which a chat.completions provider reports `error`."""
+    """Status and body with which such a provider reports `error`."""
     status, body = _spoken(error)
     return status, encode_json(body)
 

@@ -1,0 +1,162 @@
+"""Runs of LangGraph graphs, and of LangChain agents, which are such graphs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Hashable
+from typing import Any, cast
+
+import msgspec
+
+from turnstream.adapters.indexes import BlockIndexes
+from turnstream.adapters.opening import ForeignStream, opened
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.stream_events import (
+    MessageStart,
+    MessageStop,
+    Metadata,
+    SignatureDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.tool_results import ToolCallName, result_events
+from turnstream.core.turn_events import Data
+from turnstream.core.usage import Usage
+from turnstream.llm.source import SourceEvent
+
+
+async def from_langgraph(stream: ForeignStream) -> AsyncIterator[list[SourceEvent]]:
+    """`graph.astream(…, stream_mode=["messages", "custom"])`: the models' text, thinking and calls, and the results of
+    tools. What other modes give becomes a `data` event of the mode's name; with `stream_mode="messages"` alone there is none.
+    What the run raises is the turn's error.
+    """
+    run = _Run()
+    async with opened(stream) as items:
+        async for item in items:
+            mode, payload = _mode_and_payload(item)
+            if mode == "messages":
+                events: list[SourceEvent] = [*run.message(payload[0])]
+            else:
+                events = [Data(mode, _plain(payload))]
+            if events:
+                yield events
+    yield [*run.end()]
+
+
+def _mode_and_payload(item: Any) -> tuple[str, Any]:
+    match item:
+        case (str(mode), payload):
+            return mode, payload
+        case (_, str(mode), payload):  # with subgraphs=True the graph's path comes first
+            return mode, payload
+        case (_, dict()):
+            return "messages", item
+        case _:
+            return "values", item
+
+
+class _Run:
+    def __init__(self) -> None:
+        self._blocks = BlockIndexes()
+        self._open: dict[str, list[Hashable]] = {}
+        """By message: the keys of its open blocks, of which the last is being written."""
+        self._usage = Usage()
+
+    def message(self, message: Any) -> list[StreamEvent]:
+        """A message or a chunk of one."""
+        if message.type == "tool":
+            return self._result(message)
+        if message.type not in {"ai", "AIMessageChunk"}:
+            return []
+        identity = str(message.id)
+        events: list[StreamEvent] = []
+        if identity not in self._open:
+            self._open[identity] = []
+            events.append(MessageStart(identity, message.response_metadata.get("model_name")))
+        for block in message.content_blocks:
+            events += self._block(identity, cast("dict[str, Any]", block))
+        if (used := message.usage_metadata) is not None:
+            self._usage = self._usage.plus(_usage(used))
+            events.append(Metadata(self._usage))
+        is_whole = message.type == "ai" or message.chunk_position == "last"
+        if is_whole:
+            events += [self._blocks.stop(key) for key in self._open[identity]]
+            self._open[identity] = []
+        return events
+
+    def end(self) -> list[StreamEvent]:
+        """The run is over."""
+        return [*self._blocks.stop_all(), MessageStop("end_turn")]
+
+    def _block(self, identity: str, block: dict[str, Any]) -> list[StreamEvent]:
+        match block:
+            case {"type": "text", "text": str(text)}:
+                started, index = self._at(identity, block, "text")
+                return [*started, TextDelta(index, text)]
+            case {"type": "reasoning"}:
+                started, index = self._at(identity, block, "thinking")
+                if text := block.get("reasoning"):
+                    started.append(ThinkingDelta(index, str(text)))
+                extras: dict[str, Any] = block.get("extras") or {}
+                if signature := extras.get("signature"):
+                    started.append(SignatureDelta(index, str(signature)))
+                return started
+            case {"type": "tool_call_chunk"}:
+                call = {"tool_use_id": block.get("id") or "", "tool_name": block.get("name") or ""}
+                started, index = self._at(identity, block, "tool_use", call)
+                return [*started, ToolInputDelta(index, str(block.get("args") or ""))]
+            case {"type": "tool_call", "id": identity_of_call, "name": name, "args": arguments}:
+                started, index = self._at(
+                    identity,
+                    {**block, "index": identity_of_call},
+                    "tool_use",
+                    {"tool_use_id": identity_of_call or "", "tool_name": name},
+                )
+                return [*started, ToolInputDelta(index, msgspec.json.encode(arguments).decode())]
+            case _:
+                started, _ = self._at(identity, block, "provider", _plain(block))
+                return started
+
+    def _at(
+        self, identity: str, block: dict[str, Any], block_type: BlockType, content: Content | None = None
+    ) -> tuple[list[StreamEvent], int]:
+        """The index of the block that this piece belongs to, with what begins it: a piece of another kind, or with
+        another index, is of another block, and ends the one before."""
+        key = (identity, block_type, block.get("index"))
+        if key in self._blocks:
+            return [], self._blocks[key]
+        keys = self._open[identity]
+        events: list[StreamEvent] = [self._blocks.stop(keys.pop())] if keys else []
+        keys.append(key)
+        start = self._blocks.start(key, block_type, content)
+        return [*events, start], start.index
+
+    def _result(self, message: Any) -> list[StreamEvent]:
+        content = message.content if isinstance(message.content, str) else _plain(message.content)
+        call = ToolCallName(message.tool_call_id, message.name or "")
+        return result_events(self._blocks.take(), call, content, is_error=message.status == "error")
+
+
+def _usage(used: dict[str, Any]) -> Usage:
+    read: dict[str, int] = used.get("input_token_details") or {}
+    written: dict[str, int] = used.get("output_token_details") or {}
+    cached = read.get("cache_read")
+    given = used.get("input_tokens")
+    return Usage(
+        given - cached if isinstance(given, int) and cached else given,
+        used.get("output_tokens"),
+        cached,
+        read.get("cache_creation"),
+        written.get("reasoning"),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON; messages and other objects in it as their fields, or in words."""
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_fields))
+
+
+def _fields(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json") if dump is not None else repr(value)

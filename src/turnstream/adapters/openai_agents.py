@@ -1,0 +1,107 @@
+"""Runs of the OpenAI Agents SDK."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import msgspec
+
+from turnstream.adapters.opening import ForeignStream, opened
+from turnstream.adapters.provider_sdks import responses_event
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    StreamEvent,
+)
+from turnstream.core.tool_results import ToolCallName, result_events
+from turnstream.core.turn_events import Data
+from turnstream.core.usage import Usage
+from turnstream.llm.source import SourceEvent
+from turnstream.wires import WIRES
+from turnstream.wires.base import Decoder
+from turnstream.wires.recording import frame_line
+
+_WIRE = "openai-responses"
+
+
+async def from_openai_agents(run: Any) -> AsyncIterator[list[SourceEvent]]:
+    """`Runner.run_streamed(…)`, or its `stream_events()`: what the model said on the Responses API (the SDK turns every
+    other model into that), results of tools, and a `data` event `agent` for each hand-over. What the run raises is the turn's error.
+    """
+    stream: ForeignStream = run.stream_events() if hasattr(run, "stream_events") else run
+    turn = _Run()
+    async with opened(stream) as items:
+        async for event in items:
+            if taken := turn.take(event):
+                yield taken
+    yield turn.end()
+
+
+class _Run:
+    """A run is several responses, each decoded on its own, with the results of tools between them."""
+
+    def __init__(self) -> None:
+        self._decoder: Decoder | None = None
+        self._base = 0
+        self._next = 0
+        self._usage = Usage()
+        self._used_before = Usage()
+        self._stop = MessageStop("end_turn")
+
+    def take(self, event: Any) -> list[SourceEvent]:
+        match event.type:
+            case "raw_response_event":
+                return [*self._response(event.data)]
+            case "run_item_stream_event" if event.name == "tool_output":
+                return [*self._result(event.item)]
+            case "agent_updated_stream_event":
+                return [Data("agent", {"name": event.new_agent.name})]
+            case _:
+                return []
+
+    def end(self) -> list[SourceEvent]:
+        """The run is over."""
+        return [Metadata(self._used_before.plus(self._usage)), self._stop]
+
+    def _response(self, data: Any) -> list[StreamEvent]:
+        wire = WIRES[_WIRE]
+        if self._decoder is None or data.type == "response.created":
+            self._decoder = wire.decoder()
+            self._used_before = self._used_before.plus(self._usage)
+            self._usage = Usage()
+            self._base = self._next
+        text = responses_event(data)
+        events = self._decoder.feed(frame_line(wire, text.encode())) if text is not None else []
+        return [moved for event in events if (moved := self._moved(event)) is not None]
+
+    def _moved(self, event: StreamEvent) -> StreamEvent | None:
+        """The event in its place within the run. What closes a response only adds to what closes the run."""
+        match event:
+            case MessageStop():
+                self._stop = event
+                return None
+            case Metadata(usage=Usage() as usage):
+                self._usage = self._usage.updated(usage)
+                return msgspec.structs.replace(event, usage=self._used_before.plus(self._usage))
+            case MessageStart() | Metadata():
+                return event
+            case _ if (index := getattr(event, "index", None)) is not None:
+                place = self._base + index
+                if isinstance(event, ContentBlockStart):
+                    self._next = max(self._next, place + 1)
+                return msgspec.structs.replace(event, index=place)
+            case _:
+                return event
+
+    def _result(self, item: Any) -> list[StreamEvent]:
+        raw: Any = item.raw_item
+        said = cast("dict[str, Any]", raw if isinstance(raw, dict) else raw.model_dump())
+        call = ToolCallName(str(said.get("call_id") or said.get("id") or ""), "")
+        index = self._next
+        self._next += 1
+        output = said.get("output")
+        content = output if isinstance(output, str) else msgspec.json.encode(output, enc_hook=repr).decode()
+        return result_events(index, call, content, is_error=False)

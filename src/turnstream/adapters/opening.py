@@ -1,0 +1,27 @@
+"""What a library calls a stream, opened and closed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeAlias
+
+ForeignStream: TypeAlias = Any
+"""An async iterable of the library's events, an async context manager around one, or an awaitable of either."""
+
+
+@asynccontextmanager
+async def opened(stream: ForeignStream) -> AsyncGenerator[AsyncIterator[Any], None]:
+    """The events of `stream`, which is closed at the end. Raises TypeError for what is no stream."""
+    async with AsyncExitStack() as stack:
+        if inspect.isawaitable(stream):
+            stream = await stream
+        if hasattr(stream, "__aenter__"):
+            stream = await stack.enter_async_context(stream)
+        if not hasattr(stream, "__aiter__"):
+            raise TypeError(f"{type(stream).__name__} is no async stream: use the library's async client")
+        events: AsyncIterator[Any] = aiter(stream)
+        if (close := getattr(events, "aclose", None)) is not None:
+            stack.push_async_callback(close)
+        yield events

@@ -1,0 +1,132 @@
+"""The streams of the providers' own SDKs, read by the wires that they came on: one decoder for both.
+
+An SDK's event is what the provider sent, parsed; written as JSON again it is what the wire reads. So everything that a wire
+knows (end markers, usage, vendors' fields) holds here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias, cast
+
+import msgspec
+
+from turnstream.adapters.opening import ForeignStream, opened
+from turnstream.core.stream_events import StreamEvent
+from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout
+from turnstream.wires import WIRES
+from turnstream.wires.base import Decoder, Wire
+from turnstream.wires.recording import frame_line
+
+_ToJson: TypeAlias = Callable[[Any], str | None]
+"""An SDK's event as the JSON that the provider sent; None for events that the SDK made up itself."""
+
+_ANTHROPIC_EVENTS = frozenset(
+    {
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "ping",
+        "error",
+    }
+)
+_WITH_SNAPSHOTS = frozenset({"content_block_stop", "message_stop"})
+_BESIDE_THE_WIRE = frozenset({"parsed_output", "snapshot"})
+
+
+def from_openai_chat(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
+    """`AsyncOpenAI().chat.completions.create(…, stream=True)`, or `.stream(…)`.
+
+    Ask for usage with `stream_options={"include_usage": True}`. Raises ProviderError.
+    """
+    return _decoded(stream, WIRES["openai-chat"], _chat_chunk)
+
+
+def from_openai_responses(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
+    """`AsyncOpenAI().responses.create(…, stream=True)`, or `.stream(…)`. Raises ProviderError."""
+    return _decoded(stream, WIRES["openai-responses"], responses_event)
+
+
+def from_anthropic(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
+    """`AsyncAnthropic().messages.create(…, stream=True)`, or `.stream(…)`. Raises ProviderError."""
+    return _decoded(stream, WIRES["anthropic"], _anthropic_event)
+
+
+def from_gemini(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
+    """`genai.Client().aio.models.generate_content_stream(…)`. Raises ProviderError."""
+    return _decoded(stream, WIRES["gemini"], _gemini_chunk)
+
+
+async def _decoded(stream: ForeignStream, wire: Wire, to_json: _ToJson) -> AsyncIterator[list[StreamEvent]]:
+    decoder = wire.decoder()
+    try:
+        async with opened(stream) as items:
+            async for item in items:
+                text = to_json(item)
+                if text is not None and (events := decoder.feed(frame_line(wire, text.encode()))):
+                    yield events
+    except ProviderError:
+        raise
+    except Exception as error:
+        events = _told_in_stream(wire, decoder, error)
+        if not events:
+            raise _failure(wire, error) from error
+        yield events
+        return
+    if events := decoder.close():
+        yield events
+
+
+def _chat_chunk(event: Any) -> str | None:
+    if (kind := getattr(event, "type", None)) is not None and not hasattr(event, "choices"):
+        return event.chunk.model_dump_json(exclude_unset=True) if kind == "chunk" else None
+    return event.model_dump_json(exclude_unset=True)
+
+
+def responses_event(event: Any) -> str | None:
+    """An event of the Responses API, as the SDK gives it."""
+    return event.model_dump_json(exclude_unset=True, exclude=_BESIDE_THE_WIRE, by_alias=True, warnings=False)
+
+
+def _anthropic_event(event: Any) -> str | None:
+    if event.type not in _ANTHROPIC_EVENTS:
+        return None
+    snapshots = {"content_block", "message"} if event.type in _WITH_SNAPSHOTS else None
+    return event.model_dump_json(exclude_unset=True, exclude=snapshots, warnings=False)
+
+
+def _gemini_chunk(chunk: Any) -> str | None:
+    return chunk.model_dump_json(by_alias=True, exclude_none=True, exclude={"sdk_http_response", "parsed"})
+
+
+def _told_in_stream(wire: Wire, decoder: Decoder, error: Exception) -> list[StreamEvent]:
+    """What the provider said in its stream, which its SDK raised: the wire reads that itself."""
+    body: Any = getattr(error, "body", None)
+    if not isinstance(body, dict) or getattr(error, "status_code", 200) >= 400:
+        return []
+    told = cast("dict[str, Any]", body)
+    said = told if "error" in told else {"error": told}
+    try:
+        return decoder.feed(frame_line(wire, msgspec.json.encode(said)))
+    except (ProviderError, TypeError):
+        return []
+
+
+def _failure(wire: Wire, error: Exception) -> Exception:
+    """The typed error that an SDK's exception stands for; the exception itself where none is."""
+    status, response = getattr(error, "status_code", None), getattr(error, "response", None)
+    if isinstance(status, int) and status >= 400 and response is not None:
+        try:
+            body: bytes = response.content
+        except (AttributeError, RuntimeError):  # not read, and closed by now
+            body = b""
+        return wire.decode_error(status, response.headers, body)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "APITimeoutError" in names:
+        return ProviderTimeout("the provider did not answer in time", code="idle_timeout", detail=str(error))
+    if "APIConnectionError" in names:
+        return ConnectionFailed("the provider could not be reached", retryable=True, detail=str(error))
+    return error

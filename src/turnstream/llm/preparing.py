@@ -1,0 +1,107 @@
+"""Preparing tools while the model still writes their arguments (requirement G2).
+
+ToolUseStart seen in the model's stream ─► `prepare` runs ─► the call is stored and run: it waits, and takes the context
+                                                        └─► the step ends without a call to run: cancelled
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import Any
+
+from turnstream.core.stream_events import ContentBlockStart
+from turnstream.llm.source import Batches, SourceEvent, Stream
+from turnstream.tools.base import ToolContext
+from turnstream.tools.runner import ToolRunner
+
+
+class Preparations:
+    """The preparations of one turn, by the ids of their calls. `places`: how many may run at once, shared with the calls;
+    `context_of` makes the context of a call."""
+
+    def __init__(
+        self, runner: ToolRunner, offered: Collection[str], context_of: Callable[[str], ToolContext]
+    ) -> None:
+        self._runner = runner
+        self._wanted = frozenset(name for name in offered if runner.prepares(name))
+        self._context_of = context_of
+        self._places = asyncio.Semaphore(runner.limits.parallel)
+        self._running: dict[str, asyncio.Task[Any]] = {}
+        self._dropped: set[asyncio.Task[Any]] = set()
+
+    def watched(self, stream: Stream) -> Stream:
+        """`stream`, in which the begin of a call is seen; itself where no tool wants to know."""
+        return _Watched(stream, self._see) if self._wanted else stream
+
+    async def context(self, identity: str) -> ToolContext:
+        """The context that a call is run with, once what was prepared for it is there."""
+        context = self._context_of(identity)
+        if (task := self._running.pop(identity, None)) is not None:
+            try:
+                context.prepared = await task
+            finally:
+                self._drop(task)
+        return context
+
+    def keep(self, identities: Collection[str]) -> None:
+        """The step has ended, and of its calls only these will be run."""
+        for identity in self._running.keys() - set(identities):
+            self._drop(self._running.pop(identity))
+
+    async def close(self) -> None:
+        """Cancel all, and wait until they have ended."""
+        self.keep(())
+        if self._dropped:
+            await asyncio.wait(self._dropped)
+
+    def _see(self, events: Sequence[SourceEvent]) -> None:
+        for event in events:
+            if type(event) is ContentBlockStart and event.block_type == "tool_use":
+                content = event.content or {}
+                identity, name = content.get("tool_use_id"), content.get("tool_name")
+                if identity and name in self._wanted and identity not in self._running:
+                    self._running[identity] = asyncio.get_running_loop().create_task(
+                        self._prepare(name, identity), name=f"preparing {name}"
+                    )
+
+    async def _prepare(self, name: str, identity: str) -> Any:
+        async with self._places:
+            return await self._runner.prepare(name, self._context_of(identity))
+
+    def _drop(self, task: asyncio.Task[Any]) -> None:
+        if not task.done():
+            task.cancel()
+            self._dropped.add(task)
+            task.add_done_callback(self._dropped.discard)
+
+
+class _Watched:
+    """A model's stream whose batches are looked at before they are folded."""
+
+    def __init__(self, stream: Stream, see: Callable[[Sequence[SourceEvent]], None]) -> None:
+        self._stream = stream
+        self._see = see
+
+    async def __aenter__(self) -> Batches:
+        return _Seen(await self._stream.__aenter__(), self._see)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stream.__aexit__(kind, error, trace)
+
+
+class _Seen:
+    def __init__(self, batches: Batches, see: Callable[[Sequence[SourceEvent]], None]) -> None:
+        self._batches = batches
+        self._see = see
+
+    def __aiter__(self) -> _Seen:
+        return self
+
+    async def __anext__(self) -> Sequence[SourceEvent]:
+        events = await anext(self._batches)
+        self._see(events)
+        return events

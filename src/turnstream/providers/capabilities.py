@@ -1,0 +1,180 @@
+"""What models can do, so that nobody asks a model for what it refuses (requirements F1, J3).
+
+A small table, most special row first; what it does not know gets the careful default of its wire. The user's word, from
+`[capabilities."provider/model"]` of the settings, wins over it field by field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from turnstream.config import CapabilitySettings
+from turnstream.providers.patterns import most_exact_first
+
+ThinkingControl: TypeAlias = Literal["budget", "effort", "switch", "none"]
+"""How a model is told how much to think: in tokens, by an effort, on or off only, or not at all."""
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What one model can do on one wire. None: not known.
+
+    `prefill`: it goes on with a history whose last word is its own. `documents`: it reads PDF files. `thinking_bound`:
+    its thinking may go back to itself alone, and that of no other model to it. `context_tokens` counts the question and
+    the answer, `max_output_tokens` the answer with its thinking.
+    """
+
+    prefill: bool = False
+    images: bool = False
+    documents: bool = False
+    tools: bool = True
+    thinking: ThinkingControl = "none"
+    thinking_bound: bool = False
+    structured_output: bool = False
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+    def may_prefill(self, params: Mapping[str, Any]) -> bool:
+        """Whether a call with these params may end with the model's own words: none may while it is told to think."""
+        thinking: Any = params.get("thinking")
+        disabled = isinstance(thinking, dict) and thinking == {"type": "disabled"}
+        return self.prefill and (not thinking or disabled)
+
+
+def capabilities_of(
+    provider_name: str,
+    wire_name: str,
+    model: str,
+    own: Mapping[str, CapabilitySettings] | None = None,
+) -> Capabilities:
+    """What `model`, as its provider names it, can do. `own`: the settings' tables by `provider/model`, where `*` stands
+    for anything; of several that fit, the more exact one wins."""
+    found = _known(wire_name, model.lower())
+    name = f"{provider_name}/{model}".lower()
+    fitting = [given for pattern, given in most_exact_first(own or {}) if pattern.fullmatch(name)]
+    changes: dict[str, Any] = {}
+    for given in reversed(fitting):
+        changes.update(given.model_dump(exclude_unset=True, exclude_none=True))
+    return msgspec.structs.replace(found, **changes) if changes else found
+
+
+class _Row(NamedTuple):
+    """A family: `pattern` is looked for anywhere in the model's name; `wires` None: on all of them."""
+
+    pattern: re.Pattern[str]
+    wires: frozenset[str] | None
+    capabilities: Capabilities
+
+
+def _known(wire_name: str, model: str) -> Capabilities:
+    for row in _TABLE:
+        if (row.wires is None or wire_name in row.wires) and row.pattern.search(model):
+            found = row.capabilities
+            break
+    else:
+        found = _DEFAULTS.get(wire_name, Capabilities())
+    may_prefill = found.prefill and wire_name in _PREFILLING_WIRES
+    return found if may_prefill == found.prefill else msgspec.structs.replace(found, prefill=False)
+
+
+def _row(pattern: str, capabilities: Capabilities, *wires: str) -> _Row:
+    return _Row(re.compile(pattern), frozenset(wires) or None, capabilities)
+
+
+_PREFILLING_WIRES = frozenset({"anthropic", "ollama"})
+_K = 1000
+_M = 1_000_000
+
+_OLLAMA = Capabilities(prefill=True, structured_output=True)
+"""Its server goes on with what the template opened, and holds any model to a schema. How much a model reads is set on
+the server, not by the model."""
+
+_DEFAULTS = {
+    "ollama": _OLLAMA,
+    "openai-responses": Capabilities(images=True, documents=True, structured_output=True),
+    "gemini": Capabilities(images=True, documents=True, structured_output=True),
+}
+
+
+def _claude(context: int, output: int, **more: Any) -> Capabilities:
+    return Capabilities(images=True, documents=True, context_tokens=context, max_output_tokens=output, **more)
+
+
+_CLAUDE_WITH_EFFORT: dict[str, Any] = {"thinking": "effort", "structured_output": True}
+_CLAUDE_WITH_BUDGET: dict[str, Any] = {"thinking": "budget", "prefill": True}
+
+
+def _openai(context: int, output: int, **more: Any) -> Capabilities:
+    reading: dict[str, Any] = {"images": True, "documents": True, "structured_output": True}
+    return Capabilities(context_tokens=context, max_output_tokens=output, **{**reading, **more})
+
+
+_TABLE = (
+    # What an Ollama server runs is its own table: names there are those of files.
+    _row(r"gpt-oss", msgspec.structs.replace(_OLLAMA, thinking="effort"), "ollama"),
+    _row(
+        r"qwen3(\.\d)?-vl|gemma4|qwen3\.[5-9]",
+        msgspec.structs.replace(_OLLAMA, images=True, thinking="switch"),
+        "ollama",
+    ),
+    _row(
+        r"qwen3(?!-coder)|deepseek-(r1|v3\.[1-9])|magistral",
+        msgspec.structs.replace(_OLLAMA, thinking="switch"),
+        "ollama",
+    ),
+    _row(
+        r"llava|gemma3(?!:(1b|270m))|qwen2\.5-?vl|llama3\.2-vision|llama4|mistral-small3\.[1-9]|minicpm-v",
+        msgspec.structs.replace(_OLLAMA, images=True),
+        "ollama",
+    ),
+    _row(r"", _OLLAMA, "ollama"),
+    # Claude: from 4.6 on the last word must be the user's; from 4.7 on a thinking budget is refused.
+    _row(
+        r"claude-(opus|sonnet|haiku|fable|mythos)-(5[.-]\d(?!\d)|[6-9]|\d\d(?!\d))",
+        _claude(_M, 128 * _K, thinking_bound=True, **_CLAUDE_WITH_EFFORT),
+    ),
+    _row(r"claude-(opus|sonnet|haiku|fable|mythos)-5", _claude(_M, 128 * _K, **_CLAUDE_WITH_EFFORT)),
+    _row(r"claude-opus-4[.-][678]", _claude(_M, 128 * _K, **_CLAUDE_WITH_EFFORT)),
+    _row(r"claude-sonnet-4[.-]6", _claude(_M, 64 * _K, **_CLAUDE_WITH_EFFORT)),
+    _row(
+        r"claude-(opus|sonnet|haiku)-4[.-]5",
+        _claude(200 * _K, 64 * _K, structured_output=True, **_CLAUDE_WITH_BUDGET),
+    ),
+    _row(r"claude-(opus-4|4-opus)(?![.-][2-9](?!\d))", _claude(200 * _K, 32 * _K, **_CLAUDE_WITH_BUDGET)),
+    _row(r"claude-(sonnet-4|4-sonnet)(?![.-][1-9](?!\d))", _claude(200 * _K, 64 * _K, **_CLAUDE_WITH_BUDGET)),
+    _row(r"claude-3[.-]7", _claude(200 * _K, 64 * _K, **_CLAUDE_WITH_BUDGET)),
+    _row(r"claude-3[.-]5", _claude(200 * _K, 8192, prefill=True)),
+    _row(
+        r"claude-3-", Capabilities(images=True, prefill=True, context_tokens=200 * _K, max_output_tokens=4096)
+    ),
+    _row(r"claude", Capabilities(images=True, documents=True, thinking="effort")),
+    # OpenAI. What it says last, it does not go on with.
+    _row(r"gpt-oss", Capabilities(thinking="effort", structured_output=True, context_tokens=131_072)),
+    _row(
+        r"gpt-(image|audio|realtime|live|transcribe)|gpt-4o.*-(audio|realtime|transcribe|tts)", Capabilities()
+    ),
+    _row(
+        r"gpt-6|gpt-5[.-]6|gpt-5\.4(-pro)?(?!-(mini|nano|image))",
+        _openai(1_050_000, 128 * _K, thinking="effort"),
+    ),
+    _row(r"gpt-5\.5", _openai(_M, 128 * _K, thinking="effort")),
+    _row(r"gpt-5([.-]\d)?-chat", _openai(128 * _K, 16_384)),
+    _row(r"gpt-5", _openai(400 * _K, 128 * _K, thinking="effort")),
+    _row(r"gpt-4\.1", _openai(1_047_576, 32_768)),
+    _row(r"chatgpt-4o|gpt-4o-2024-05-13", _openai(128 * _K, 4096, structured_output=False)),
+    _row(r"gpt-4o", _openai(128 * _K, 16_384)),
+    _row(r"\bo3-mini", _openai(200 * _K, 100 * _K, thinking="effort", images=False, documents=False)),
+    _row(r"\bo1-(mini|preview)", Capabilities(tools=False, context_tokens=128 * _K)),
+    _row(r"\b(o1|o3|o4-mini)\b", _openai(200 * _K, 100 * _K, thinking="effort")),
+    _row(r"gpt-4-turbo", Capabilities(images=True, context_tokens=128 * _K, max_output_tokens=4096)),
+    _row(r"gpt-3\.5-turbo", Capabilities(context_tokens=16_385, max_output_tokens=4096)),
+    # Others, as far as they are the same wherever they run.
+    _row(r"gemini-[3-9]", _openai(1_048_576, 65_536, thinking="effort")),
+    _row(r"gemini-2\.5", _openai(1_048_576, 65_536, thinking="budget")),
+    _row(r"gemini-2\.0", _openai(1_048_576, 8192)),
+    _row(r"deepseek-(r1|reasoner)-?(?!distill)", Capabilities(thinking="none")),
+    _row(r"facebook/opt", Capabilities(tools=False)),
+)

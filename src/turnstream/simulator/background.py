@@ -1,0 +1,148 @@
+"""Background responses: what the simulated OpenAI keeps of its answers, so that a stream can be gone on with.
+
+`GET /v1/responses/{id}` gives the response object; with `?stream=true&starting_after=N` the events after number N, without
+the fault that the first stream had. `POST /v1/responses/{id}/cancel` ends one. The newest are kept, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from turnstream.errors import ModelNotFound, ProviderError
+from turnstream.simulator.actions import Action, Send
+from turnstream.simulator.performing import perform
+from turnstream.simulator.playback import play, prepare
+from turnstream.simulator.replay import Replay, split_events
+from turnstream.wires.base import ModelRequest
+from turnstream.wires.openai_responses import OpenAIResponsesWire
+
+RESPONSES_KEPT = 64
+BYTES_KEPT = 16 * 1024 * 1024
+
+_WIRE = OpenAIResponsesWire(background=True)
+_SEQUENCE = re.compile(rb'"sequence_number": ?(\d+)')
+_LAST_SEQUENCE = 2**53
+
+
+class _Kept:
+    """A response: its events one by one, and the seconds from one to the next."""
+
+    def __init__(self, events: tuple[bytes, ...], pace: float) -> None:
+        self.events = events
+        self.pace = pace
+        self.cancelled = False
+        self.size = sum(map(len, events))
+        self.response: dict[str, Any] = _data(events[0])["response"]
+
+    def answer(self) -> dict[str, Any]:
+        """The response object as a GET tells it."""
+        if self.cancelled:
+            return {**self.response, "status": "cancelled"}
+        return _data(self.events[-1]).get("response") or self.response
+
+    def after(self, number: int) -> Iterator[Action]:
+        """The events after `number`."""
+        for event in self.events:
+            if self.cancelled:
+                break
+            found = _SEQUENCE.search(event)
+            if found is None or int(found[1]) > number:
+                yield Send(self.pace, event)
+        if self.cancelled:
+            yield self.cancellation()
+
+    def cancellation(self) -> Send:
+        """The event with which a cancelled stream ends."""
+        said = {"type": "response.cancelled", "response": self.answer(), "sequence_number": _LAST_SEQUENCE}
+        return Send(0.0, b"event: response.cancelled\ndata: %b\n\n" % msgspec.json.encode(said))
+
+
+class BackgroundResponses:
+    """The newest responses, at most RESPONSES_KEPT and BYTES_KEPT."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._size = 0
+
+    def find(self, identity: str) -> _Kept | None:
+        return self._kept.get(identity)
+
+    def play(
+        self, asked: ModelRequest, *, streamed: bool, header: str, replay: Replay | None
+    ) -> Iterator[Action]:
+        """As `playback.play`, and keep what is said. Without a stream it is only queued."""
+        try:
+            prepared = prepare(asked, _WIRE, header=header, replay=replay, unspoiled=True)
+        except ProviderError:
+            yield from play(asked, _WIRE, header=header, replay=replay)
+            return
+        kept = _Kept(split_events(_WIRE, b"".join(prepared.frames)), prepared.pace)
+        self._keep(kept)
+        if not streamed:
+            yield Send(0.0, msgspec.json.encode({**kept.response, "status": "queued"}))
+            return
+        for action in play(asked, _WIRE, header=header, replay=replay):
+            if kept.cancelled:
+                yield kept.cancellation()
+                return
+            yield action
+
+    def _keep(self, kept: _Kept) -> None:
+        identity = str(kept.response.get("id"))
+        if (old := self._kept.pop(identity, None)) is not None:
+            self._size -= old.size
+        self._kept[identity] = kept
+        self._size += kept.size
+        while len(self._kept) > RESPONSES_KEPT or self._size > BYTES_KEPT:
+            self._size -= self._kept.pop(next(iter(self._kept))).size
+
+
+def add_routes(app: web.Application, responses: BackgroundResponses) -> None:
+    """What the API offers for a response that it keeps."""
+    for prefix in ("/v1", ""):
+        app.router.add_get(prefix + "/responses/{id}", partial(_get, responses))
+        app.router.add_post(prefix + "/responses/{id}/cancel", partial(_cancel, responses))
+
+
+async def _get(responses: BackgroundResponses, request: web.Request) -> web.StreamResponse:
+    kept = responses.find(request.match_info["id"])
+    if kept is None:
+        return _unknown()
+    if request.query.get("stream") != "true":
+        return web.json_response(kept.answer())
+    try:
+        after = int(request.query.get("starting_after", -1))
+    except ValueError:
+        after = -1
+    headers = {"Content-Type": _WIRE.content_type, "Cache-Control": "no-cache"}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    try:
+        await perform(kept.after(after), request, response, lambda _size: None)
+    except ConnectionError:
+        pass  # the client went away, as it may
+    return response
+
+
+async def _cancel(responses: BackgroundResponses, request: web.Request) -> web.StreamResponse:
+    kept = responses.find(request.match_info["id"])
+    if kept is None:
+        return _unknown()
+    kept.cancelled = True
+    return web.json_response(kept.answer())
+
+
+def _unknown() -> web.Response:
+    status, body = _WIRE.encode_error(ModelNotFound("no such response"))
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+def _data(event: bytes) -> dict[str, Any]:
+    line = next(line for line in event.splitlines() if line.startswith(b"data:"))
+    return msgspec.json.decode(line.removeprefix(b"data:"))

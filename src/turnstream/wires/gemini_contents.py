@@ -1,0 +1,331 @@
+"""Our blocks as Gemini's contents, and these as our blocks (requirements B3, G6, P4).
+
+A content is what one side says, in parts; a function's response is the user's to say, and names its function. A part goes
+back with the thought signature it came with. Thinking without a signature stays here: the API has no use for it.
+What a tool said is `{"output": …}`, and what it failed with `{"error": …}`, unless it is an object already.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+from turnstream.core.blocks import Block, BlockType, Content, Message
+from turnstream.core.tool_input import finish_tool_use
+from turnstream.errors import InvalidRequest
+from turnstream.wires.gemini_calls import MADE_UP
+from turnstream.wires.gemini_chunks import JsonObject, is_list, is_object, named, objects_in, text_in
+from turnstream.wires.gemini_parts import parse_image
+from turnstream.wires.lenient_json import encode_json
+from turnstream.wires.made_up_ids import made_up_id
+
+Part: TypeAlias = JsonObject
+Role: TypeAlias = Literal["user", "assistant"]
+
+_BESIDE = frozenset({"thoughtSignature", "thought", "videoMetadata", "mediaResolution", "partMetadata"})
+"""What a part may say beside its data, and does again when it goes back."""
+_RAW_PARTS = frozenset(
+    {
+        "text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode",
+        "codeExecutionResult", "toolCall", "toolResponse",
+    }
+)  # fmt: skip
+_ROLES: dict[Role, str] = {"user": "user", "assistant": "model"}
+
+
+def dump_contents(messages: Iterable[Message]) -> list[JsonObject]:
+    """The history as contents whose roles alternate."""
+    contents: list[JsonObject] = []
+    names: dict[str, str] = {}
+    for message in messages:
+        for block in message.blocks:
+            content = block.content or {}
+            if block.block_type == "tool_use":
+                names[content.get("tool_use_id", "")] = content.get("tool_name", "")
+            parts = dump_parts(block, names)
+            role = _ROLES[_side_of(block, message.role)]
+            if parts and (not contents or contents[-1]["role"] != role):
+                contents.append({"role": role, "parts": []})
+            if parts:
+                contents[-1]["parts"].extend(parts)
+    return contents
+
+
+def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
+    """The parts that a block stands for; none where the API would refuse it. `names`: of the tools, by their calls."""
+    content = block.content or {}
+    text = block.text_content or ""
+    beside = _beside(content)
+    match block.block_type:
+        case "text" | "reference" | "partial_reference":
+            return _dump_text(text, content, beside)
+        case "thinking":
+            signature = content.get("signature")
+            if not signature or block.partial:
+                return []
+            return [{"text": text, "thought": True, "thoughtSignature": signature}]
+        case "tool_use" | "tool_result" if content.get("provider_executed"):
+            return [{**part, **beside}] if (part := _dump_server_part(block)) else []
+        case "tool_use":
+            return [{"functionCall": _dump_call(content), **beside}]
+        case "tool_result":
+            name = (names or {}).get(content.get("tool_use_id", ""), "")
+            return [{"functionResponse": _dump_response(content, text, name), **beside}]
+        case "image" | "document":
+            return [{**_dump_media(content), **beside}]
+        case "provider":
+            raw = not block.partial and "type" not in content and not _RAW_PARTS.isdisjoint(content)
+            return [dict(content)] if raw else []
+
+
+def parse_contents(raw: Sequence[Any]) -> tuple[Message, ...]:
+    """The messages of a request's `contents`. Calls without ids get some, their responses the same. Raises
+    InvalidRequest."""
+    messages: list[Message] = []
+    calls = _Calls()
+    for item in raw:
+        if not is_object(item):
+            raise InvalidRequest("a content is not an object")
+        content = named(item)
+        role = content.get("role", "user")
+        if role not in ("user", "model", "function", "tool"):
+            raise InvalidRequest("a content's role is user or model")
+        parts = content.get("parts", [])
+        if not is_list(parts) or not all(is_object(part) for part in parts):
+            raise InvalidRequest("the parts of a content are not a list of objects")
+        blocks = tuple(_parse_part(n, named(part), calls) for n, part in enumerate(parts))
+        messages.append(Message("assistant" if role == "model" else "user", blocks))
+    return tuple(messages)
+
+
+def text_of_parts(value: Any) -> str:
+    """The text of a content, or of what stands for one."""
+    if isinstance(value, str):
+        return value
+    parts = named(value).get("parts", value) if is_object(value) else value
+    texts = [text_in(part.get("text")) for part in objects_in([parts] if is_object(parts) else parts)]
+    return "\n\n".join(text for text in texts if text)
+
+
+def _side_of(block: Block, role: Role) -> Role:
+    if block.block_type in ("tool_use", "thinking"):
+        return "assistant"
+    if block.block_type == "tool_result" and not (block.content or {}).get("provider_executed"):
+        return "user"
+    return role
+
+
+def _beside(content: Content) -> Part:
+    metadata = content.get("provider_metadata")
+    return {key: item for key, item in metadata.items() if key in _BESIDE} if is_object(metadata) else {}
+
+
+def _dump_text(text: str, content: Content, beside: Part) -> list[Part]:
+    """One part; of a text of which a part is signed, that and what stands around it."""
+    metadata = content.get("provider_metadata")
+    signed = metadata.get("signed") if is_object(metadata) else None
+    if not (is_list(signed) and len(signed) == 2 and all(type(place) is int for place in signed)):
+        return [{"text": text, **beside}] if text or beside else []
+    start, end = signed
+    before, after = text[:start], text[end:]
+    return [
+        *([{"text": before}] if before else []),
+        {"text": text[start:end], **beside},
+        *([{"text": after}] if after else []),
+    ]
+
+
+def _dump_call(content: Content) -> JsonObject:
+    given = content.get("input")
+    call: JsonObject = {"name": content.get("tool_name", ""), "args": given if is_object(given) else {}}
+    identity = text_in(content.get("tool_use_id"))
+    return call if not identity or identity.startswith(MADE_UP) else {"id": identity, **call}
+
+
+def _dump_response(content: Content, text: str, name: str) -> JsonObject:
+    value = content.get("content")
+    value = text if value is None else value
+    images: list[Part] = []
+    if is_list(value) and all(is_object(part) and part.get("type") in ("text", "image") for part in value):
+        images = [image for part in value if part["type"] == "image" and (image := _result_image(part))]
+        value = "\n".join(text_in(part.get("text")) for part in value if part["type"] == "text")
+    failed = bool(content.get("is_error"))
+    if failed or not is_object(value):
+        value = {"error" if failed else "output": value}
+    response: JsonObject = {"name": name, "response": value}
+    if images:
+        response["parts"] = images
+    identity = text_in(content.get("tool_use_id"))
+    return response if not identity or identity.startswith(MADE_UP) else {"id": identity, **response}
+
+
+def _result_image(part: JsonObject) -> Part | None:
+    """An image of a tool's result: ours, or with Anthropic's `source`."""
+    source = part.get("source")
+    found = _dump_media(source if is_object(source) else part)
+    return found if "inlineData" in found and found["inlineData"]["data"] else None
+
+
+def _dump_media(content: Content) -> Part:
+    if content.get("text"):
+        return {"text": content["text"]}
+    media_type = content.get("media_type")
+    if "url" in content:
+        of_type = {"mimeType": media_type} if media_type else {}
+        return {"fileData": {**of_type, "fileUri": content["url"]}}
+    return {"inlineData": {"mimeType": media_type or "", "data": content.get("data", "")}}
+
+
+def _dump_server_part(block: Block) -> Part | None:
+    """A part of Gemini's own tools; None for what another vendor's did."""
+    content = block.content or {}
+    metadata = content.get("provider_metadata")
+    name = metadata.get("part") if is_object(metadata) else None
+    identity = text_in(content.get("tool_use_id"))
+    given = {"id": identity} if identity and not identity.startswith(MADE_UP) else {}
+    match name:
+        case "executableCode" if is_object(content.get("input")):
+            return {name: {**content["input"], **given}}
+        case "toolCall" if is_object(content.get("input")):
+            return {name: {"toolType": content.get("tool_name", ""), "args": content["input"], **given}}
+        case "codeExecutionResult" | "toolResponse" if is_object(content.get("content")):
+            return {name: {**content["content"], **given}}
+        case _:
+            return None
+
+
+class _Calls:
+    """The calls of a request: each response goes to the first that has its id, or its name, and none yet."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._unanswered: deque[tuple[str, str]] = deque()
+        self._last_code = ""
+
+    def called(self, name: str, given: str) -> str:
+        identity = given or self._new()
+        self._unanswered.append((identity, name))
+        return identity
+
+    def answered(self, name: str, given: str) -> str:
+        for waiting in self._unanswered:
+            identity, called = waiting
+            if identity == given or (not given and called == name and identity.startswith(MADE_UP)):
+                self._unanswered.remove(waiting)
+                return identity
+        return given or self._new()
+
+    def code(self, given: str) -> str:
+        self._last_code = given or self._new()
+        return self._last_code
+
+    def code_result(self, given: str) -> str:
+        return given or self._last_code or self._new()
+
+    def _new(self) -> str:
+        self._count += 1
+        return made_up_id("request", self._count, MADE_UP)
+
+
+def _parse_part(sequence: int, part: Part, calls: _Calls) -> Block:
+    beside = {key: item for key, item in part.items() if key in _BESIDE}
+    data = {key: item for key, item in part.items() if key not in _BESIDE}
+    metadata = {"provider_metadata": beside} if beside else {}
+    match data:
+        case {"text": str(text)} if len(data) == 1 and beside.get("thought") is True and len(beside) <= 2:
+            signature = beside.get("thoughtSignature")
+            return Block(sequence, "thinking", text, {"signature": signature} if signature else None)
+        case {"text": str(text)} if len(data) == 1:
+            return Block(sequence, "text", text, metadata or None)
+        case {"functionCall": call} if len(data) == 1 and is_object(call):
+            return Block(sequence, "tool_use", None, {**metadata, **_parse_call(named(call), calls)})
+        case {"functionResponse": response} if len(data) == 1 and is_object(response):
+            parsed = _parse_response(named(response), calls)
+            return Block(sequence, "tool_result", None, {**metadata, **parsed})
+        case {"inlineData": media} | {"fileData": media} if len(data) == 1 and is_object(media):
+            found = _parse_media(named(media))
+            if found is not None:
+                return Block(sequence, found[0], None, {**found[1], **metadata})
+        case _:
+            server = _parse_server_part(sequence, data, beside, calls)
+            if server is not None:
+                return server
+    return Block(sequence, "provider", None, dict(part))
+
+
+def _parse_call(call: JsonObject, calls: _Calls) -> Content:
+    name, args = call.get("name"), call.get("args", {})
+    if not isinstance(name, str) or not is_object(args):
+        raise InvalidRequest("a functionCall has no name, or its args are no object")
+    identity = calls.called(name, text_in(call.get("id")))
+    content: Content = {"tool_use_id": identity, "tool_name": name}
+    return finish_tool_use(content, encode_json(args).decode("utf-8", "replace"))
+
+
+def _parse_response(response: JsonObject, calls: _Calls) -> Content:
+    name, value = text_in(response.get("name")), response.get("response", {})
+    if not is_object(value):
+        raise InvalidRequest("a functionResponse has no response")
+    identity = calls.answered(name, text_in(response.get("id")))
+    said: Any = value
+    failed = False
+    if value.keys() == {"output"} and isinstance(value["output"], str):
+        said = value["output"]
+    elif value.keys() == {"error"}:
+        said, failed = value["error"], True
+    if images := [
+        _parse_media(named(item)) for part in objects_in(response.get("parts")) for item in part.values()
+    ]:
+        text = said if isinstance(said, str) else encode_json(said).decode("utf-8", "replace")
+        shown = [{"type": "image", **found[1]} for found in images if found is not None]
+        said = [{"type": "text", "text": text}, *shown]
+    return {"tool_use_id": identity, "content": said, "is_error": failed}
+
+
+def _parse_media(media: JsonObject) -> tuple[BlockType, Content] | None:
+    """An image, or else a document; None where it says more."""
+    if (image := parse_image(media)) is not None:
+        return "image", image[1]
+    media_type = media.get("mimeType")
+    if (
+        media.keys() == {"mimeType", "data"}
+        and isinstance(media_type, str)
+        and isinstance(media["data"], str)
+    ):
+        return "document", {"media_type": media_type, "data": media["data"]}
+    if media.keys() <= {"mimeType", "fileUri"} and isinstance(url := media.get("fileUri"), str):
+        return "document", {"url": url, **({"media_type": media_type} if media_type else {})}
+    return None
+
+
+def _parse_server_part(sequence: int, data: Part, beside: Part, calls: _Calls) -> Block | None:
+    """What Gemini's own tools were asked, or answered."""
+    name = next(iter(data)) if len(data) == 1 else ""
+    value = data.get(name)
+    if not is_object(value):
+        return None
+    value = named(value)
+    own = {key: item for key, item in value.items() if key != "id"}
+    given = text_in(value.get("id"))
+    metadata = {**beside, "part": name}
+    match name:
+        case "executableCode" | "toolCall":
+            asked = own if name == "executableCode" else own.get("args", {})
+            tool = "code_execution" if name == "executableCode" else text_in(own.get("toolType"))
+            content: Content = {
+                "tool_use_id": calls.code(given),
+                "tool_name": tool,
+                "provider_executed": True,
+                "provider_metadata": metadata,
+            }
+            text = encode_json(asked).decode("utf-8", "replace")
+            return Block(sequence, "tool_use", None, finish_tool_use(content, text))
+        case "codeExecutionResult" | "toolResponse":
+            content = {"tool_use_id": calls.code_result(given), "content": own, "provider_executed": True}
+            failed = own.get("outcome", "OUTCOME_OK") != "OUTCOME_OK"
+            return Block(
+                sequence, "tool_result", None, {**content, "is_error": failed, "provider_metadata": metadata}
+            )
+        case _:
+            return None

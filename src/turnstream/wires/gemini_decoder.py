@@ -1,0 +1,252 @@
+"""Gemini's bytes → StreamEvents (requirements E1 to E4, E6, E8).
+
+There is no end marker but the finishReason, and some models give one with every event: the message stops when the body
+ends, if a finishReason, or the reason why the prompt was blocked, was seen by then. Otherwise the stream is incomplete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from turnstream.core.stream_events import (
+    MessageStart,
+    MessageStop,
+    Metadata,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+)
+from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.gemini_chunks import (
+    ABSENT,
+    JsonObject,
+    decode_plain,
+    is_list,
+    is_object,
+    named,
+    objects_in,
+    read_events,
+    text_in,
+)
+from turnstream.wires.gemini_citations import citations_of
+from turnstream.wires.gemini_errors import stream_error
+from turnstream.wires.gemini_framing import ResponseFraming
+from turnstream.wires.gemini_parts import PartBuilder
+from turnstream.wires.gemini_stop_reasons import UNSAID, parse_block_reason, parse_stop_reason
+from turnstream.wires.gemini_usage import read_usage
+from turnstream.wires.lenient_json import decode_json, mend_surrogates
+
+_DONE = b"[DONE]"
+_KNOWN_OF_A_CHUNK = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "error"})
+_KNOWN_OF_A_CANDIDATE = frozenset({"content", "index", "finishReason", "logprobsResult"})
+_BEGINS = frozenset({"candidates", "promptFeedback", "usageMetadata", "responseId", "modelVersion"})
+
+
+class GeminiDecoder:
+    """Decodes one response, in either framing."""
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._frames = ResponseFraming(event_limit=event_limit)
+        self._skips_malformed = on_malformed == "skip"
+        self._failure: StreamBroken | None = None
+        self._over = False
+        self._started = False
+        self._blocks = PartBuilder()
+        self._candidate: int | None = None
+        self._other_candidates: set[int] = set()
+        self._finish_reason = ""
+        self._block_reason = ""
+        self._usage: JsonObject | None = None
+        self._plain_usage: msgspec.Raw = ABSENT
+        self._beside: JsonObject = {}
+
+    @property
+    def found_answer(self) -> bool:
+        """Whether anything of an answer has come."""
+        return self._started
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that `data` completes.
+
+        Raises MalformedEvent (unless malformed events are skipped) or EventTooLarge; where events came before it in
+        the same `data`, they are returned and the next call raises.
+        """
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if self._over:
+            return events
+        blocks = self._blocks
+        append = events.append
+        try:
+            for _, payload, _ in self._frames.feed(data):
+                if self._candidate == 0:
+                    try:
+                        chunk = decode_plain(payload)
+                    except (ValueError, RecursionError):
+                        pass
+                    else:
+                        if chunk.usage_metadata is not ABSENT:
+                            self._plain_usage = chunk.usage_metadata
+                        part = chunk.candidates[0].content.parts[0]
+                        text = part.text
+                        kind = "thinking" if part.thought else "text"
+                        if kind != blocks.open_type or blocks.signed:
+                            blocks.take_text(text, kind, events)
+                        elif text and kind == "text":
+                            blocks.length += len(text)
+                            append(TextDelta(blocks.index, text))
+                        elif text:
+                            append(ThinkingDelta(blocks.index, text))
+                        continue
+                self._take_payload(payload, events)
+                if self._over:
+                    break
+        except StreamBroken as failure:
+            self._failure = failure
+            if not events:
+                raise
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The body is over. Raises StreamIncomplete where no finishReason came."""
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if self._over:
+            return events
+        for _, payload, _ in self._frames.close():
+            try:
+                self._take_payload(payload, events)
+            except MalformedEvent:
+                break  # the body was cut inside an event: whether the message had ended by then decides
+        if self._over:
+            return events
+        if not (self._finish_reason or self._block_reason):
+            raise StreamIncomplete("the stream ended without a finishReason")
+        return events + self._end()
+
+    def end_answer(self) -> list[StreamEvent]:
+        """The end of an answer that is no stream, and so whole whether or not it says why it ended."""
+        if self._failure is not None:
+            raise self._failure
+        return [] if self._over else self._end()
+
+    def _end(self) -> list[StreamEvent]:
+        events: list[StreamEvent] = []
+        self._over = True
+        self._blocks.leave(events)
+        self._take_plain_usage(events)
+        if self._other_candidates:
+            others = ", ".join(str(index) for index in sorted(self._other_candidates))
+            words = f"candidate {self._candidate} was decoded; not: {others}"
+            events.append(StreamNotice("other_candidates", words))
+        if raw := self._finish_reason:
+            events.append(MessageStop(parse_stop_reason(raw, called=bool(self._blocks.calls)), raw))
+        elif raw := self._block_reason:
+            events.append(MessageStop(parse_block_reason(raw), raw))
+        else:
+            events.append(MessageStop())
+        return events
+
+    def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
+        """Take any event; of a malformed one what it says up to its fault."""
+        if not payload.strip() or payload.strip() == _DONE:
+            return
+        try:
+            for value in read_events(payload):
+                if not is_object(value):
+                    raise MalformedEvent("an event is not a JSON object")
+                self._take(named(value), payload, events)
+                if self._over:
+                    break
+        except (MalformedEvent, ValueError) as error:
+            failure = error if isinstance(error, MalformedEvent) else MalformedEvent(str(error))
+            if not self._skips_malformed:
+                raise failure from None
+            events.append(StreamNotice(failure.code, failure.message))
+
+    def _take(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
+        if chunk.get("error"):
+            self._blocks.leave(events)
+            self._take_plain_usage(events)
+            self._over = True
+            events.append(stream_error(mend_surrogates(chunk["error"])))
+            return
+        if not self._started and not _BEGINS.isdisjoint(chunk):
+            self._begin(chunk, payload, events)
+        self._take_plain_usage(events)
+        self._take_feedback(chunk)
+        for candidate in objects_in(chunk.get("candidates")):
+            self._take_candidate(candidate, events)
+        if is_object(usage := chunk.get("usageMetadata")):
+            self._report_usage(usage, events)
+        self._take_leftovers(chunk, _KNOWN_OF_A_CHUNK, events)
+
+    def _begin(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
+        self._started = True
+        identity = mend_surrogates(text_in(chunk.get("responseId")))
+        model = mend_surrogates(text_in(chunk.get("modelVersion")))
+        self._blocks.calls.seed = identity or hashlib.sha256(payload).hexdigest()
+        events.append(MessageStart(identity or None, model or None))
+
+    def _take_feedback(self, chunk: JsonObject) -> None:
+        feedback = chunk.get("promptFeedback")
+        if is_object(feedback):
+            self._block_reason = (
+                mend_surrogates(text_in(named(feedback).get("blockReason"))) or self._block_reason
+            )
+
+    def _take_candidate(self, candidate: JsonObject, events: list[StreamEvent]) -> None:
+        index = candidate.get("index")
+        index = index if isinstance(index, int) else 0
+        if self._candidate is None:
+            self._candidate = index
+        if index != self._candidate:
+            self._other_candidates.add(index)
+            return
+        content = candidate.get("content")
+        parts = named(content).get("parts") if is_object(content) else None
+        if parts is not None and not is_list(parts):
+            raise MalformedEvent("the parts of an answer are no list")
+        for part in parts or ():
+            if not is_object(part):
+                raise MalformedEvent("a part of an answer is no object")
+            self._blocks.take(part, events)
+        reason = text_in(candidate.get("finishReason"))
+        if reason not in UNSAID:
+            self._finish_reason = mend_surrogates(reason)
+        if citations := citations_of(candidate):
+            self._blocks.cite(mend_surrogates(citations), events)
+        self._take_leftovers(candidate, _KNOWN_OF_A_CANDIDATE, events)
+
+    def _take_leftovers(self, value: JsonObject, known: frozenset[str], events: list[StreamEvent]) -> None:
+        """What is said beside the answer: each field where it is new, or has changed."""
+        new = {
+            key: item
+            for key, item in value.items()
+            if key not in known and item not in ("", [], {}) and self._beside.get(key) != item
+        }
+        if new:
+            self._beside |= new
+            events.append(Metadata(provider_metadata=mend_surrogates(new)))
+
+    def _take_plain_usage(self, events: list[StreamEvent]) -> None:
+        """The usage that the last plain event told: they are many, and each counts a little more."""
+        if self._plain_usage is not ABSENT:
+            usage = decode_json(bytes(self._plain_usage))
+            self._plain_usage = ABSENT
+            if is_object(usage):
+                self._report_usage(usage, events)
+
+    def _report_usage(self, raw: JsonObject, events: list[StreamEvent]) -> None:
+        """Each report is the whole of what is known: it may leave out what an earlier one had."""
+        raw = named(raw)
+        if raw != self._usage:
+            gone: JsonObject = dict.fromkeys((self._usage or {}).keys() - raw.keys())
+            self._usage = raw
+            events.append(Metadata(read_usage(raw), mend_surrogates({**raw, **gone})))

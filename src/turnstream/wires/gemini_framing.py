@@ -1,0 +1,232 @@
+"""The two framings of a Gemini stream: server-sent events, and one JSON array that is sent in pieces.
+
+Which of them a body has is told by its first byte. An error may come as bare JSON in the middle of an event stream; no
+line of the events begins with a brace, so the rest of the body is then taken for JSON. Elements of the array are events;
+so are bare objects, one after the other, and an object alone.
+
+Google's array is indented, so the first `}` at a line's begin ends an element: inside of a string there is no line end.
+That is tried first, and believed if what lies before it is JSON. Everything else is scanned, once, token by token.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from turnstream.core.sse import ServerSentEvent, SseDecoder
+from turnstream.errors import EventTooLarge
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WHITE_SPACE = b" \t\r\n"
+_JSON_BEGINS = (b"{", b"[")
+_BARE_LINES = (b"\n{", b"\n[", b"\r{", b"\r[")
+_BETWEEN = re.compile(rb"[ \t\r\n,\[\]]*")
+_FOREIGN = re.compile(rb"[^ \t\r\n,\[\]{]+")
+_TOKEN = re.compile(rb'["{}]')
+_STRING_END = re.compile(rb'["\\]')
+_BRACE, _QUOTE, _BACKSLASH = b"{", b'"', b"\\"
+
+_check_json = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class ResponseFraming:
+    """Cuts one body into events, whichever framing it has. `event_limit`: bytes that one event may have."""
+
+    def __init__(self, *, event_limit: int) -> None:
+        self._event_limit = event_limit
+        self._head: bytes | None = b""
+        self._events: SseDecoder | None = None
+        self._elements: JsonElements | None = None
+        self._at_line_start = False
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """The events that `data` completes. Raises EventTooLarge; where events came before it in the same `data`,
+        they are returned and the next call raises."""
+        if self._head is not None:
+            data = self._begin(data)
+        if self._elements is not None:
+            return self._elements.feed(data)
+        if self._events is None or not data:
+            return [] if self._events is None else self._events.feed(data)
+        place = self._bare_json(data)
+        if place is None:
+            self._at_line_start = data[-1] in b"\r\n"
+            return self._events.feed(data)
+        return self._go_over_to_json(self._events, data, place)
+
+    def close(self) -> list[ServerSentEvent]:
+        """The body is over: an event whose blank line never came. An element that is not whole is no event."""
+        if self._elements is not None:
+            self._elements.close()
+            return []
+        return [] if self._events is None else self._events.close()
+
+    def _go_over_to_json(self, events: SseDecoder, data: bytes, place: int) -> list[ServerSentEvent]:
+        found = events.feed(data[:place])
+        try:
+            found += events.close()
+            self._elements = JsonElements(event_limit=self._event_limit)
+            found += self._elements.feed(data[place:])
+        except EventTooLarge:
+            if not found:
+                raise
+        return found
+
+    def _begin(self, data: bytes) -> bytes:
+        """Leave out a byte order mark and white space; by the first byte after them the framing is known."""
+        data = (self._head or b"") + data
+        if len(data) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(data):
+            self._head = data
+            return b""
+        data = data.removeprefix(_BYTE_ORDER_MARK).lstrip(_WHITE_SPACE)
+        if not data:
+            self._head = b" "  # of white space, enough to know that no byte order mark can come
+            return b""
+        self._head = None
+        if data.startswith(_JSON_BEGINS):
+            self._elements = JsonElements(event_limit=self._event_limit)
+        else:
+            self._events = SseDecoder(event_limit=self._event_limit)
+        return data
+
+    def _bare_json(self, data: bytes) -> int | None:
+        """Where a line begins with JSON, if one does."""
+        if self._at_line_start and data.startswith(_JSON_BEGINS):
+            return 0
+        places = [place for begin in _BARE_LINES if (place := data.find(begin)) >= 0]
+        return min(places) + 1 if places else None
+
+
+class JsonElements:
+    """Cuts a JSON array, or objects that follow each other, into its elements, each as an event without a name.
+
+    What stands between the elements and is none is an event too, which nobody will understand.
+    """
+
+    def __init__(self, *, event_limit: int) -> None:
+        self._event_limit = event_limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        self._indented = True
+        self._failure: EventTooLarge | None = None
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """As `ResponseFraming.feed`."""
+        if self._failure is not None:
+            raise self._failure
+        found: list[ServerSentEvent] = []
+        position = 0
+        while position < len(data) and self._failure is None:
+            if self._depth:
+                position = self._scan(data, position, found)
+                continue
+            if not self._pieces:
+                position = _BETWEEN.match(data, position).end()  # type: ignore[union-attr]
+                if data.startswith(_BRACE, position):
+                    position = self._take_element(data, position, found)
+                    continue
+            position = self._take_foreign(data, position, found)
+        if self._failure is not None and not found:
+            raise self._failure
+        return found
+
+    def close(self) -> None:
+        """Raises EventTooLarge."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _take_element(self, data: bytes, begin: int, found: list[ServerSentEvent]) -> int:
+        """The element that begins at `begin`, or as much of it as is there; the place after it."""
+        end = data.find(b"\n}", begin) if self._indented else -1
+        if end >= 0:
+            element = data[begin : end + 2]
+            try:
+                _check_json(element)
+            except (ValueError, RecursionError):
+                self._indented = False
+            else:
+                if len(element) > self._event_limit:
+                    self._fail()
+                else:
+                    found.append((None, element, None))
+                return end + 2
+        position = self._scan(data, begin, found)
+        self._indented = self._indented and bool(self._depth)
+        return position
+
+    def _take_foreign(self, data: bytes, begin: int, found: list[ServerSentEvent]) -> int:
+        """What is no element, up to where one could begin; the place after it."""
+        match = _FOREIGN.match(data, begin)
+        end = begin if match is None else match.end()
+        self._keep(data[begin:end])
+        if end < len(data):
+            self._finish(found)
+        return end
+
+    def _scan(self, data: bytes, begin: int, found: list[ServerSentEvent]) -> int:
+        """Go through an element from where the last read ended; the place after what was scanned."""
+        position = begin
+        while position < len(data):
+            if self._in_string:
+                position = self._scan_string(data, position)
+                continue
+            token = _TOKEN.search(data, position)
+            if token is None:
+                position = len(data)
+                break
+            position = token.end()
+            if token[0] == _QUOTE:
+                self._in_string = True
+            elif token[0] == _BRACE:
+                self._depth += 1
+            else:
+                self._depth -= 1
+                if not self._depth:
+                    self._keep(data[begin:position])
+                    self._finish(found)
+                    return position
+        self._keep(data[begin:position])
+        return position
+
+    def _scan_string(self, data: bytes, position: int) -> int:
+        if self._escaped:
+            self._escaped = False
+            return position + 1
+        found = _STRING_END.search(data, position)
+        if found is None:
+            return len(data)
+        self._escaped = found[0] == _BACKSLASH
+        self._in_string = self._escaped
+        return found.end()
+
+    def _keep(self, piece: bytes) -> None:
+        if piece:
+            self._pieces.append(piece)
+            self._size += len(piece)
+            if self._size > self._event_limit:
+                self._fail()
+
+    def _finish(self, found: list[ServerSentEvent]) -> None:
+        if self._pieces:
+            found.append((None, b"".join(self._pieces), None))
+            self._pieces.clear()
+            self._size = 0
+
+    def _fail(self) -> None:
+        self._pieces.clear()
+        self._failure = EventTooLarge(f"an event has more than {self._event_limit} bytes", retryable=False)
+
+
+def split_elements(body: bytes) -> tuple[bytes, ...]:
+    """A JSON array cut after each element; joined again, the pieces are the body."""
+    pieces: list[bytes] = []
+    start = 0
+    for _, element, _ in JsonElements(event_limit=len(body)).feed(body):
+        end = body.index(element, start) + len(element)
+        pieces.append(body[start:end])
+        start = end
+    return (*pieces, body[start:]) if start < len(body) else tuple(pieces)

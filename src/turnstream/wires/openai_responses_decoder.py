@@ -1,0 +1,304 @@
+"""Responses bytes → StreamEvents (requirements E1 to E4, E6).
+
+The message ends with `response.completed` or `response.incomplete`; `response.failed` and `error` report a failure. Unknown
+events that belong to no item are kept in the message's `provider_metadata`, under `events`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from turnstream.core.sse import SseDecoder
+from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
+from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.base import Position
+from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, read_json
+from turnstream.wires.lenient_json import mend_surrogates
+from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
+from turnstream.wires.openai_responses_events import KIND_OF, PARTS, STEMS, SUMMARY, decode_delta
+from turnstream.wires.openai_responses_output import OutputBuilder
+from turnstream.wires.openai_responses_stop_reasons import parse_stop_reason
+from turnstream.wires.openai_responses_usage import parse_usage
+
+_DONE = b"[DONE]"
+_BEGINNINGS = frozenset({"response.created", "response.queued", "response.in_progress"})
+_ENDS = {
+    "response.completed": "completed",
+    "response.done": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+    "response.cancelled": "cancelled",
+}
+_STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_CANCELLED = ReportedError("the response was cancelled", code="response_cancelled")
+_PLACES = frozenset(
+    {"type", "item_id", "output_index", "content_index", "summary_index", "sequence_number", "obfuscation"}
+)
+"""Fields of an event that say nothing by themselves."""
+_ASKED_OR_TAKEN = frozenset(
+    {
+        "background", "completed_at", "conversation", "created_at", "error", "frequency_penalty", "id", "include",
+        "incomplete_details", "instructions", "max_output_tokens", "max_tool_calls", "metadata", "model", "object",
+        "output", "output_text", "parallel_tool_calls", "presence_penalty", "previous_response_id", "prompt",
+        "prompt_cache_key", "prompt_cache_retention", "reasoning", "safety_identifier", "status", "store", "temperature",
+        "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "usage", "user",
+    }
+)  # fmt: skip
+"""Fields of a response that repeat the request, or that are taken elsewhere."""
+
+
+class OpenAIResponsesDecoder:
+    """Decodes one response. A background response that was cut can be gone on with: see `position`, `reattach`."""
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._event_limit = event_limit
+        self._frames = SseDecoder(event_limit=event_limit)
+        self._skips_malformed = on_malformed == "skip"
+        self._failure: StreamBroken | None = None
+        self._over = False
+        self._output = OutputBuilder()
+        self._response_id: str | None = None
+        self._in_background = False
+        self._sequence = -1
+        self._taken_before = -2
+        self._raw_left = event_limit
+        self._unknown: list[JsonObject] = []
+
+    @property
+    def position(self) -> Position | None:
+        """Where to go on if the stream breaks off now; None where the provider keeps no such response."""
+        if self._response_id is None or not self._in_background or self._over or self._sequence < 0:
+            return None
+        return Position(self._response_id, self._sequence)
+
+    def reattach(self) -> None:
+        """The connection was lost; what is fed from now on comes from a new one, which the wire's `encode_resume` asked
+        for. Events that were taken already are left out."""
+        self._frames = SseDecoder(event_limit=self._event_limit)
+        self._taken_before = self._sequence
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that `data` completes.
+
+        Raises MalformedEvent (unless malformed events are skipped) or EventTooLarge; where events came before it in
+        the same `data`, they are returned and the next call raises.
+        """
+        if self._failure is not None:
+            raise self._failure
+        output = self._output
+        events = output.events = []
+        try:
+            for name, payload, _ in self._frames.feed(data):
+                try:
+                    delta = decode_delta(payload)
+                except (ValueError, RecursionError):
+                    self._take_frame(name, payload)
+                    continue
+                part = output.current
+                sequence = delta.sequence_number
+                if (
+                    part is None
+                    or delta.output_index != part.output_index
+                    or KIND_OF[delta.__class__] is not part.kind
+                    or delta.content_index + delta.summary_index != part.position
+                    or part.whole
+                    or sequence <= self._taken_before
+                ):
+                    self._take_frame(name, payload)
+                    continue
+                text = delta.delta
+                self._sequence = sequence
+                part.texts.append(text)
+                events.append(part.kind.event(part.index, text))
+        except StreamBroken as failure:
+            self._failure = failure
+            if not events:
+                raise
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The body is over. Raises StreamIncomplete where the response has not ended."""
+        if self._failure is not None:
+            raise self._failure
+        events = self._output.events = []
+        for name, payload, _ in self._frames.close():
+            try:
+                self._take_frame(name, payload)
+            except MalformedEvent:
+                break  # the body was cut inside an event: whether the response had ended by then decides
+        if not self._over:
+            raise StreamIncomplete("the stream ended without response.completed")
+        return events
+
+    def take_whole(self, response: JsonObject) -> list[StreamEvent]:
+        """A response that was no stream: the events that it would have had."""
+        events = self._output.events = []
+        self._start(response)
+        self._end(str(response.get("status")), {"response": response})
+        return events
+
+    def _take_frame(self, name: bytes | None, payload: bytes) -> None:
+        try:
+            self._take_payload(name, payload.strip())
+        except MalformedEvent as failure:
+            if not self._skips_malformed or isinstance(failure, EventTooLarge):
+                raise
+            self._output.events.append(StreamNotice(failure.code, failure.message))
+
+    def _take_payload(self, name: bytes | None, payload: bytes) -> None:
+        if self._over or not payload or payload in (_DONE, b"null"):
+            return
+        value = read_json(payload)
+        if not is_object(value):
+            reported = read_error(value)
+            if reported is None:
+                raise MalformedEvent("an event is not a JSON object")
+            self._fail(reported)
+            return
+        sequence = value.get("sequence_number")
+        if type(sequence) is int:
+            if sequence <= self._taken_before:
+                return
+            self._sequence = sequence
+        kind = value.get("type")
+        if not isinstance(kind, str):
+            kind = name.decode("utf-8", "replace") if name is not None else ""
+        if not kind.endswith(".delta"):
+            value = mend_surrogates(value)
+        self._take_event(kind, value, len(payload))
+
+    def _take_event(self, kind: str, value: JsonObject, size: int) -> None:
+        response = value.get("response")
+        if kind in _BEGINNINGS:
+            self._start(response if is_object(response) else {})
+        elif kind in _ENDS:
+            said = response.get("status") if is_object(response) else None
+            self._end(said if said in _STATUSES else _ENDS[kind], value)
+        elif kind == "error" or (not kind and read_error(value) is not None):
+            found = {**value, "type": "error"} if read_error(value) is None else value
+            self._fail(read_error(found) or ReportedError("the provider reported an error"))
+        elif not self._take_output(kind, value):
+            self._take_unknown(kind, value, size)
+
+    def _take_output(self, kind: str, value: JsonObject) -> bool:
+        """An event about an item; whether it is one that we know."""
+        output = self._output
+        place = value.get("output_index")
+        output_index = place if type(place) is int else 0
+        position = _position(value)
+        stem, _, ending = kind.rpartition(".")
+        part_kind = STEMS.get(stem)
+        if part_kind is not None and ending == "delta":
+            delta = value.get("delta")
+            text = as_text(delta)
+            if text is None:
+                raise MalformedEvent("a delta is no text")
+            output.grow(output_index, part_kind, position, text)
+        elif part_kind is not None and ending == "done":
+            output.complete(output_index, part_kind, position, as_text(value.get(part_kind.field)) or "")
+        elif kind in ("response.output_item.added", "response.output_item.done"):
+            if not is_object(item := value.get("item")):
+                raise MalformedEvent("an output item is not an object")
+            (output.add_item if ending == "added" else output.end_item)(output_index, item)
+        elif kind == "response.output_text.annotation.added":
+            output.cite(output_index, position, value.get("annotation"))
+        elif stem in ("response.content_part", "response.reasoning_part", "response.reasoning_summary_part"):
+            part = value.get("part")
+            self._take_part(ending, output_index, position, part if is_object(part) else {})
+        else:
+            return False
+        return True
+
+    def _take_part(self, ending: str, output_index: int, position: int, part: JsonObject) -> None:
+        if ending == "done":
+            self._output.end_part(output_index, position, part)
+        elif (kind := PARTS.get(str(part.get("type")))) is not None:
+            if kind is SUMMARY or kind.item_type == "message":
+                self._output.add_part(output_index, kind, position)
+            if text := as_text(part.get("text")):
+                self._output.grow(output_index, kind, position, text)
+
+    def _take_unknown(self, kind: str, value: JsonObject, size: int) -> None:
+        """Keep an event that nobody told us of, unless it says nothing, or an item that is kept raw says it again."""
+        if all(key in _PLACES or is_blank(item) for key, item in value.items()):
+            return
+        place = value.get("output_index")
+        if type(place) is int and self._output.belongs_to_a_raw_item(place):
+            return
+        self._raw_left -= size
+        if self._raw_left < 0:
+            raise EventTooLarge("events that are kept raw grew past the limit of an event", retryable=False)
+        self._unknown.append(mend_surrogates({**value, "type": kind}))
+
+    def _start(self, response: JsonObject) -> None:
+        if response.get("background") is True:
+            self._in_background = True
+        identity, model = as_text(response.get("id")), as_text(response.get("model"))
+        if self._response_id is None and (identity or model):
+            self._response_id = self._output.message_id = identity or ""
+            self._output.events.append(MessageStart(identity, model))
+
+    def _end(self, status: str, value: JsonObject) -> None:
+        response = value.get("response")
+        if not is_object(response):
+            response = {}
+        self._start(response)
+        self._over = True
+        if (identity := as_text(response.get("id"))) and identity != self._response_id:
+            # Copilot renames the response in every event: the last name is the one to go on from.
+            self._output.events.append(MessageStart(identity))
+        items = response.get("output")
+        self._output.end(items if is_list(items) else [])
+        self._tell_beside(response, value)
+        if status in ("failed", "cancelled"):
+            self._over = False
+            reported = read_error(response) if status == "failed" else _CANCELLED
+            self._fail(reported or ReportedError("the response failed"))
+            return
+        details = response.get("incomplete_details")
+        reason = as_text(details.get("reason")) if is_object(details) else None
+        self._output.events.append(
+            parse_stop_reason(status, reason, refused=self._output.refused, called=self._output.called)
+        )
+
+    def _tell_beside(self, response: JsonObject, value: JsonObject) -> None:
+        """Usage, and what a vendor says beside the answer, in its last event or in others that we do not know."""
+        beside = {
+            key: item for key, item in response.items() if key not in _ASKED_OR_TAKEN and not is_blank(item)
+        }
+        beside |= {
+            key: item
+            for key, item in value.items()
+            if key not in _PLACES and key != "response" and not is_blank(item)
+        }
+        if self._unknown:
+            beside["events"] = self._unknown
+        usage = response.get("usage")
+        if is_object(usage) and usage:
+            self._output.events.append(Metadata(parse_usage(usage), usage, provider_metadata=beside or None))
+        elif beside:
+            self._output.events.append(Metadata(provider_metadata=beside))
+
+    def _fail(self, reported: ReportedError) -> None:
+        if not self._over:
+            self._over = True
+            self._output.events.append(_stream_error(reported))
+
+
+def _stream_error(reported: ReportedError) -> StreamError:
+    if reported is _CANCELLED:
+        return StreamError("model_stream", reported.code, reported.words)
+    return stream_error(reported)
+
+
+def _position(value: JsonObject) -> int:
+    for name in ("content_index", "summary_index"):
+        if type(found := value.get(name)) is int:
+            return found
+    return 0
+
+
+def read_response(value: Any) -> JsonObject | None:
+    """`value` if it is a response object."""
+    known = is_object(value) and (is_list(value.get("output")) or value.get("object") == "response")
+    return value if known else None

@@ -1,0 +1,352 @@
+"""Our blocks as input items of Responses, and these as our blocks (requirements B3, G6).
+
+An item becomes the blocks that `openai_responses_items` tells of, and blocks that this wire has marked become the item that
+they were. Thinking goes back only where it came from this wire, and where the API can read it: with its encrypted content,
+with its full text, or, where the provider `keeps` responses, by its id.
+A failed tool's result begins with "Error: ", for want of a field that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias
+
+from turnstream.core.blocks import Block, BlockType, Content, Message
+from turnstream.core.tool_input import finish_tool_use
+from turnstream.errors import InvalidRequest
+from turnstream.wires.json_values import JsonObject, is_list, is_object
+from turnstream.wires.lenient_json import encode_json
+from turnstream.wires.openai_responses_items import (
+    KEY,
+    arguments_of,
+    call_content,
+    call_item,
+    citations_of,
+    image_of,
+    is_raw_item,
+    is_refusal,
+    metadata_of,
+    own_metadata,
+    result_content,
+)
+
+Role: TypeAlias = Literal["user", "assistant"]
+
+ERROR_MARK = "Error: "
+_TEXT_TYPES = ("text", "reference", "partial_reference")
+_CALLS = frozenset(
+    {"function_call", "custom_tool_call", "mcp_call", "code_interpreter_call", "file_search_call"}
+)
+_RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
+_PART_FIELDS = frozenset({"type", "text", "refusal", "annotations"})
+
+
+def dump_input(messages: Iterable[Message], *, keeps: bool) -> list[JsonObject]:
+    """The history as input items. `keeps`: the provider has the responses that it gave."""
+    writer = _Writer(keeps=keeps)
+    for message in messages:
+        results = {
+            (block.content or {}).get("tool_use_id"): block.content
+            for block in message.blocks
+            if block.block_type == "tool_result" and (block.content or {}).get("provider_executed")
+        }
+        for block in message.blocks:
+            writer.add(message.role, block, results)
+        writer.flush()
+    return writer.items
+
+
+def parse_input(raw: Any) -> tuple[str | None, tuple[Message, ...]]:
+    """System text and history. What a side says in several items becomes one message. Raises InvalidRequest."""
+    items = [{"role": "user", "content": raw}] if isinstance(raw, str) else raw
+    if not is_list(items):
+        raise InvalidRequest("input is neither text nor a list")
+    system: list[str] = []
+    sides: list[tuple[Role, list[Block]]] = []
+    for item in items:
+        if not is_object(item):
+            raise InvalidRequest("an input item is not an object")
+        if item.get("role") in ("system", "developer"):
+            system.append("".join(block.text_content or "" for block in _parse_content(item)))
+            continue
+        side, found = _parse_item(item)
+        if not sides or sides[-1][0] != side:
+            sides.append((side, []))
+        sides[-1][1].extend(found)
+    messages = tuple(
+        Message(side, tuple(Block(n, b.block_type, b.text_content, b.content) for n, b in enumerate(blocks)))
+        for side, blocks in sides
+    )
+    return "\n\n".join(system) or None, messages
+
+
+class _Writer:
+    """Items, as blocks are added. Parts of one message, or of one reasoning item, are gathered until something else
+    comes."""
+
+    def __init__(self, *, keeps: bool) -> None:
+        self.items: list[JsonObject] = []
+        self._keeps = keeps
+        self._role: Role = "user"
+        self._kept: JsonObject = {}
+        self._parts: list[JsonObject] = []
+        self._reasoning: JsonObject | None = None
+        self._custom: set[Any] = set()
+
+    def add(self, role: Role, block: Block, results: dict[Any, Content | None]) -> None:
+        content = block.content or {}
+        kept = own_metadata(content)
+        if (part := _dump_part(role, block)) is not None:
+            kept = kept if kept.get("type") == "message" else {}
+            if role != self._role or kept.get("id") != self._kept.get("id") or self._reasoning is not None:
+                self.flush()
+                self._role, self._kept = role, kept
+            self._parts.append(part)
+            return
+        identity = content.get("tool_use_id")
+        match block.block_type:
+            case "thinking" if kept.get("type") == "reasoning" and not block.partial:
+                self._add_thinking(block.text_content or "", kept)
+            case "tool_use" if not content.get("provider_executed") or kept:
+                if content.get("free_text") == "input":
+                    self._custom.add(identity)
+                self._append(call_item(content, _call_text(block), results.get(identity)))
+            case "tool_result" if not content.get("provider_executed"):
+                custom = identity in self._custom or kept.get("type") == "custom_tool_call_output"
+                self._append(_dump_result(content, block.text_content or "", custom=custom))
+            case "image" if kept:
+                self._append({**kept, "result": content.get("data")})
+            case "provider" if is_raw_item(content) and not block.partial:
+                self._append(content)
+            case _:
+                pass
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self._parts:
+            self.items.append(_message(self._role, self._parts, self._kept))
+        reasoning = self._reasoning
+        if reasoning is not None and (
+            self._keeps or reasoning.get("encrypted_content") or reasoning.get("content")
+        ):
+            self.items.append(reasoning)
+        self._parts, self._kept, self._reasoning = [], {}, None
+
+    def _append(self, item: JsonObject) -> None:
+        self.flush()
+        self.items.append(item)
+
+    def _add_thinking(self, text: str, kept: JsonObject) -> None:
+        fields = {key: value for key, value in kept.items() if key != "part"}
+        mark = "id" if "id" in fields else "encrypted_content"
+        gathered = self._reasoning
+        if gathered is None or fields.get(mark) is None or gathered.get(mark) != fields[mark]:
+            self.flush()
+            gathered = self._reasoning = {"type": "reasoning", "summary": []}
+        gathered |= fields
+        if text:
+            name = str(kept.get("part", "summary_text"))
+            field = "content" if name == "reasoning_text" else "summary"
+            gathered[field] = [*gathered.get(field, ()), {"type": name, "text": text}]
+
+
+def _message(role: Role, parts: list[JsonObject], kept: JsonObject) -> JsonObject:
+    """A message; one that this wire has marked is written in full, as the item that it was."""
+    if "id" not in kept:
+        only = parts[0] if len(parts) == 1 and parts[0].keys() == {"type", "text"} else None
+        return {"role": role, "content": parts if only is None else only["text"]}
+    whole = [
+        {**part, "annotations": part.get("annotations", [])} if "text" in part else part for part in parts
+    ]
+    fields = {key: value for key, value in kept.items() if key != "logprobs"}
+    return {"type": "message", "role": role, "status": "completed", "content": whole, **fields}
+
+
+def _dump_part(role: Role, block: Block) -> JsonObject | None:
+    """A block as part of a message, or None where it is none."""
+    content = block.content or {}
+    if block.block_type in _TEXT_TYPES:
+        if not block.text_content:
+            return None
+        if role == "user":
+            return {"type": "input_text", "text": block.text_content}
+        if is_refusal(content):
+            return {"type": "refusal", "refusal": block.text_content}
+        part: JsonObject = {"type": "output_text", "text": block.text_content}
+        citations = citations_of(content) if own_metadata(content) else []
+        return {**part, "annotations": citations} if citations else part
+    if role != "user":
+        return None
+    if block.block_type in ("image", "document"):
+        return dump_media(block.block_type, content)
+    if block.block_type == "provider" and str(content.get("type")).startswith("input_"):
+        return content
+    return None
+
+
+def dump_media(block_type: BlockType, content: Content) -> JsonObject:
+    """An image or a document as a content part."""
+    beside = {key: value for key, value in own_metadata(content).items() if key != "type"}
+    if block_type == "image":
+        return {"type": "input_image", "image_url": _url(content), **beside}
+    title = {"filename": content["title"]} if content.get("title") else {}
+    if content.get("url"):
+        return {"type": "input_file", "file_url": content["url"], **title, **beside}
+    if content.get("text"):
+        return {
+            "type": "input_text",
+            "text": "\n\n".join(filter(None, (content.get("title"), content["text"]))),
+        }
+    return {"type": "input_file", "filename": "document", **title, "file_data": _url(content), **beside}
+
+
+def _call_text(block: Block) -> str:
+    """A call's arguments as the model made them. What is no object goes back as an empty one, as the API reads them;
+    the result says what was wrong."""
+    content = block.content or {}
+    text, given = arguments_of(block), content.get("input")
+    if content.get("free_text"):
+        return text
+    if not is_object(given):
+        return "{}"
+    return text if text.strip() else encode_json(given).decode()
+
+
+def _dump_result(content: Content, text: str, *, custom: bool) -> JsonObject:
+    value = content.get("content")
+    output: Any = text if value is None else value
+    if is_list(value) and all(is_object(part) and part.get("type") in ("text", "image") for part in value):
+        output = [_dump_result_part(part) for part in value]
+        if all(part["type"] == "input_text" for part in output):
+            output = "\n".join(part["text"] for part in output)
+    elif is_list(value) and all(
+        is_object(part) and str(part.get("type")).startswith("input_") for part in value
+    ):
+        output = value
+    elif not isinstance(output, str):
+        output = encode_json(value).decode()
+    if content.get("is_error") and isinstance(output, str) and not output.startswith(ERROR_MARK):
+        output = ERROR_MARK + output
+    kept = {key: item for key, item in own_metadata(content).items() if key != "type"}
+    kind = "custom_tool_call_output" if custom else "function_call_output"
+    return {"type": kind, "call_id": content.get("tool_use_id", ""), "output": output, **kept}
+
+
+def _dump_result_part(part: JsonObject) -> JsonObject:
+    if part["type"] == "text":
+        return {"type": "input_text", "text": str(part.get("text", ""))}
+    source = part.get("source")
+    return {"type": "input_image", "image_url": _url(source if is_object(source) else part)}
+
+
+def _url(content: Content) -> str:
+    return content.get("url") or f"data:{content.get('media_type', '')};base64,{content.get('data', '')}"
+
+
+def _parse_item(item: JsonObject) -> tuple[Role, list[Block]]:
+    kind = item.get("type")
+    role = item.get("role")
+    if role in ("user", "assistant"):
+        return role, _parse_content(item)
+    if role is not None or kind in (None, "message"):
+        raise InvalidRequest(f"a message's role is {role!r}")
+    if kind == "reasoning":
+        return "assistant", parse_reasoning(item)
+    if kind in _CALLS:
+        return "assistant", parse_call(item)
+    if kind in _RESULTS:
+        return "user", [_parse_result(item)]
+    if (image := image_of(item)) is not None:
+        return "assistant", [Block(0, "image", None, image)]
+    side: Role = "user" if str(kind).endswith(("_output", "_response")) else "assistant"
+    return side, [Block(0, "provider", None, item)]
+
+
+def parse_reasoning(item: JsonObject) -> list[Block]:
+    """The thinking blocks of a reasoning item that a caller sent; what it has beside its parts is kept on each."""
+    kept = metadata_of(item, exact=True)
+    blocks: list[Block] = []
+    for field in ("summary", "content"):
+        parts = item.get(field)
+        for part in parts if is_list(parts) else []:
+            text = part.get("text") if is_object(part) else None
+            if not isinstance(text, str):
+                raise InvalidRequest("a part of a reasoning item has no text")
+            mark = {"part": "reasoning_text"} if field == "content" else {}
+            own = {**kept["provider_metadata"][KEY], **mark}
+            blocks.append(Block(0, "thinking", text, {"provider_metadata": {KEY: own}}))
+    return blocks or [Block(0, "thinking", "", kept)]
+
+
+def parse_call(item: JsonObject) -> list[Block]:
+    """A call that a caller sent, with its result where the provider ran it."""
+    arguments = item.get("arguments", item.get("input", item.get("code")))
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = encode_json(arguments).decode()
+    if item.get("type") in ("function_call", "custom_tool_call") and not isinstance(item.get("name"), str):
+        raise InvalidRequest("a tool call has no name")
+    content = finish_tool_use(call_content(item, "", exact=True), arguments or "")
+    call = Block(0, "tool_use", None, content)
+    result = result_content(item, content["tool_use_id"])
+    return [call] if result is None else [call, Block(1, "tool_result", None, result)]
+
+
+def _parse_result(item: JsonObject) -> Block:
+    identity = item.get("call_id")
+    if not isinstance(identity, str):
+        raise InvalidRequest("call_id is not a string")
+    output = item.get("output")
+    failed = isinstance(output, str) and output.startswith(ERROR_MARK)
+    said = output.removeprefix(ERROR_MARK) if isinstance(output, str) else output
+    kept = {key: value for key, value in item.items() if key not in ("type", "call_id", "output")}
+    content: Content = {"tool_use_id": identity, "content": said, "is_error": failed}
+    if kept or item["type"] != "function_call_output":
+        content["provider_metadata"] = {KEY: {"type": item["type"], **kept}}
+    return Block(0, "tool_result", None, content)
+
+
+def _parse_content(item: JsonObject) -> list[Block]:
+    content = item.get("content")
+    kept = metadata_of(item, exact=True) if item.get("role") == "assistant" and "id" in item else {}
+    if isinstance(content, str):
+        return [Block(0, "text", content, kept or None)] if content else []
+    if not is_list(content):
+        raise InvalidRequest("a message's content is neither text nor a list of parts")
+    return [_parse_part(part, kept) for part in content]
+
+
+def _parse_part(part: Any, kept: Content) -> Block:
+    if not is_object(part):
+        raise InvalidRequest("a content part is not an object")
+    text = part.get("text", part.get("refusal"))
+    match part.get("type"):
+        case "input_text" | "output_text" | "text":
+            if not isinstance(text, str):
+                raise InvalidRequest("a text part has no text")
+            annotations = part.get("annotations")
+            cited = {"citations": annotations} if is_list(annotations) and annotations else {}
+            return Block(0, "text", text, {**cited, **kept} or None)
+        case "refusal" if isinstance(text, str):
+            metadata = {"refusal": True, **kept.get("provider_metadata", {})}
+            return Block(0, "text", text, {"provider_metadata": metadata})
+        case "input_image" if isinstance(url := part.get("image_url"), str) and url:
+            return Block(0, "image", None, _parse_media(part, url, "image_url"))
+        case "input_file" if isinstance(url := part.get("file_url"), str) and url:
+            return Block(0, "document", None, _parse_media(part, url, "file_url"))
+        case "input_file" if isinstance(data := part.get("file_data"), str) and data:
+            return Block(0, "document", None, _parse_media(part, data, "file_data"))
+        case _:
+            return Block(0, "provider", None, part)
+
+
+def _parse_media(part: JsonObject, url: str, field: str) -> Content:
+    """The content of an image or document block: the data that a `data:` URL holds, or the URL."""
+    head, comma, data = url.partition(";base64,")
+    inline = bool(comma) and head.startswith("data:")
+    content: Content = {"media_type": head.removeprefix("data:"), "data": data} if inline else {"url": url}
+    if isinstance(title := part.get("filename"), str) and title:
+        content["title"] = title
+    rest = {key: value for key, value in part.items() if key not in ("type", field, "filename")}
+    if rest:
+        content["provider_metadata"] = {KEY: {"type": str(part["type"]), **rest}}
+    return content
