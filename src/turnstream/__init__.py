@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from turnstream.config import CapabilitySettings as CapabilitySettings
+    from turnstream.config import PriceSettings as PriceSettings
     from turnstream.config import ProviderSettings as ProviderSettings
     from turnstream.config import Settings as Settings
     from turnstream.config import StreamSettings as StreamSettings
@@ -44,12 +46,18 @@ if TYPE_CHECKING:
     from turnstream.engine import LiveTurn as LiveTurn
     from turnstream.errors import AuthenticationFailed as AuthenticationFailed
     from turnstream.errors import ConfigurationError as ConfigurationError
+    from turnstream.errors import ConnectionFailed as ConnectionFailed
     from turnstream.errors import ContentFiltered as ContentFiltered
     from turnstream.errors import ContextLengthExceeded as ContextLengthExceeded
+    from turnstream.errors import InvalidModelRequest as InvalidModelRequest
     from turnstream.errors import InvalidOutput as InvalidOutput
     from turnstream.errors import InvalidRequest as InvalidRequest
+    from turnstream.errors import MalformedEvent as MalformedEvent
+    from turnstream.errors import ModelNotFound as ModelNotFound
     from turnstream.errors import Overloaded as Overloaded
+    from turnstream.errors import PermissionDenied as PermissionDenied
     from turnstream.errors import ProviderError as ProviderError
+    from turnstream.errors import ProviderFailed as ProviderFailed
     from turnstream.errors import ProviderTimeout as ProviderTimeout
     from turnstream.errors import RateLimited as RateLimited
     from turnstream.errors import StreamBroken as StreamBroken
@@ -65,10 +73,13 @@ if TYPE_CHECKING:
     from turnstream.llm.language_model import LLM as LLM
     from turnstream.llm.language_model import CallOptions as CallOptions
     from turnstream.llm.message_stream import MessageStream as MessageStream
+    from turnstream.llm.message_stream import StreamOptions as StreamOptions
     from turnstream.llm.model_message import MessageStep as MessageStep
     from turnstream.llm.model_message import ModelMessage as ModelMessage
     from turnstream.llm.model_message import ToolCall as ToolCall
+    from turnstream.llm.output import OutputMode as OutputMode
     from turnstream.server.auth import Principal as Principal
+    from turnstream.telemetry import configure_logging as configure_logging
     from turnstream.tools.base import ToolContext as ToolContext
     from turnstream.tools.base import ToolError as ToolError
     from turnstream.tools.base import tool as tool
@@ -84,27 +95,38 @@ _HOMES = {
     "BlockReset": "turnstream.core.turn_events",
     "BlockStart": "turnstream.core.turn_events",
     "BlockStop": "turnstream.core.turn_events",
-    "CallOptions": "turnstream.llm.language_model",
     "Callbacks": "turnstream.llm.callbacks",
+    "CallOptions": "turnstream.llm.language_model",
+    "CapabilitySettings": "turnstream.config",
     "ConfigurationError": "turnstream.errors",
+    "configure_logging": "turnstream.telemetry",
+    "ConnectionFailed": "turnstream.errors",
     "ContentFiltered": "turnstream.errors",
     "ContextLengthExceeded": "turnstream.errors",
     "Cursor": "turnstream.core.cursor",
     "Data": "turnstream.core.turn_events",
     "Engine": "turnstream.engine",
+    "InvalidModelRequest": "turnstream.errors",
     "InvalidOutput": "turnstream.errors",
     "InvalidRequest": "turnstream.errors",
-    "LLM": "turnstream.llm.language_model",
     "LiveTurn": "turnstream.engine",
+    "LLM": "turnstream.llm.language_model",
+    "load_settings": "turnstream.config",
+    "MalformedEvent": "turnstream.errors",
     "Message": "turnstream.core.blocks",
     "MessageAssembler": "turnstream.llm.assembly",
     "MessageStep": "turnstream.llm.model_message",
     "MessageStream": "turnstream.llm.message_stream",
     "ModelMessage": "turnstream.llm.model_message",
+    "ModelNotFound": "turnstream.errors",
     "Notice": "turnstream.core.turn_events",
+    "OutputMode": "turnstream.llm.output",
     "Overloaded": "turnstream.errors",
+    "PermissionDenied": "turnstream.errors",
+    "PriceSettings": "turnstream.config",
     "Principal": "turnstream.server.auth",
     "ProviderError": "turnstream.errors",
+    "ProviderFailed": "turnstream.errors",
     "ProviderSettings": "turnstream.config",
     "ProviderTimeout": "turnstream.errors",
     "RateLimited": "turnstream.errors",
@@ -118,8 +140,10 @@ _HOMES = {
     "StreamClosed": "turnstream.errors",
     "StreamIncomplete": "turnstream.errors",
     "StreamMetrics": "turnstream.llm.generation",
+    "StreamOptions": "turnstream.llm.message_stream",
     "StreamSettings": "turnstream.config",
     "SyncMessageStream": "turnstream.llm.blocking",
+    "tool": "turnstream.tools.base",
     "ToolCall": "turnstream.llm.model_message",
     "ToolContext": "turnstream.tools.base",
     "ToolError": "turnstream.tools.base",
@@ -130,8 +154,6 @@ _HOMES = {
     "TurnstreamError": "turnstream.errors",
     "Usage": "turnstream.core.usage",
     "UsageReport": "turnstream.core.turn_events",
-    "load_settings": "turnstream.config",
-    "tool": "turnstream.tools.base",
 }
 __all__ = [
     "LLM",
@@ -146,24 +168,33 @@ __all__ = [
     "BlockStop",
     "CallOptions",
     "Callbacks",
+    "CapabilitySettings",
     "ConfigurationError",
+    "ConnectionFailed",
     "ContentFiltered",
     "ContextLengthExceeded",
     "Cursor",
     "Data",
     "Engine",
+    "InvalidModelRequest",
     "InvalidOutput",
     "InvalidRequest",
     "LiveTurn",
+    "MalformedEvent",
     "Message",
     "MessageAssembler",
     "MessageStep",
     "MessageStream",
     "ModelMessage",
+    "ModelNotFound",
     "Notice",
+    "OutputMode",
     "Overloaded",
+    "PermissionDenied",
+    "PriceSettings",
     "Principal",
     "ProviderError",
+    "ProviderFailed",
     "ProviderSettings",
     "ProviderTimeout",
     "RateLimited",
@@ -177,6 +208,7 @@ __all__ = [
     "StreamClosed",
     "StreamIncomplete",
     "StreamMetrics",
+    "StreamOptions",
     "StreamSettings",
     "SyncMessageStream",
     "ToolCall",
@@ -189,6 +221,7 @@ __all__ = [
     "TurnstreamError",
     "Usage",
     "UsageReport",
+    "configure_logging",
     "load_settings",
     "tool",
 ]

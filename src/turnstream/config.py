@@ -202,6 +202,8 @@ class ProviderSettings(_Section):
 
 
 class Settings(_Section):
+    """All settings; each field is a table of `turnstream.toml`."""
+
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     engine: EngineSettings = EngineSettings()

@@ -64,45 +64,61 @@ class TurnstreamError(Exception):
 
 
 class ConfigurationError(TurnstreamError):
+    """The settings, or what stands in for them, cannot work; the message names the remedy."""
+
     code = "configuration_error"
 
 
 class RequestError(TurnstreamError):
+    """The caller's request cannot be served."""
+
     code = "invalid_request"
     status = 400
 
 
 class InvalidRequest(RequestError):
-    pass
+    """What was asked for is not something that can be asked for."""
 
 
 class Unauthorized(RequestError):
+    """Nobody is known by this key, or none was given."""
+
     code = "unauthorized"
     status = 401
 
 
 class NotFound(RequestError):
+    """There is no such thing, or it belongs to another owner."""
+
     code = "not_found"
     status = 404
 
 
 class RequestTimeout(RequestError):
+    """The request did not arrive in time."""
+
     code = "request_timeout"
     status = 408
     retryable = True
 
 
 class Conflict(RequestError):
+    """The request contradicts what is there."""
+
     code = "conflict"
     status = 409
 
 
 class TooLarge(RequestError):
+    """What was sent is larger than is taken."""
+
     code = "too_large"
     status = 413
 
 
 class Unavailable(TurnstreamError):
+    """Draining, or too much at once: try again later."""
+
     code = "unavailable"
     status = 503
     retryable = True
@@ -135,40 +151,58 @@ class ProviderError(TurnstreamError):
 
 
 class AuthenticationFailed(ProviderError):
+    """The provider's key is missing, or was refused."""
+
     code = "authentication_error"
 
 
 class PermissionDenied(ProviderError):
+    """The key may not do this."""
+
     code = "permission_error"
 
 
 class ModelNotFound(ProviderError):
+    """The provider does not know this model."""
+
     code = "not_found_error"
 
 
 class InvalidModelRequest(ProviderError):
+    """The provider refused the request as it is: to send it again unchanged is no use."""
+
     code = "invalid_request_error"
 
 
 class ContextLengthExceeded(InvalidModelRequest):
+    """The conversation is longer than the model can read."""
+
     code = "context_length_exceeded"
 
 
 class ContentFiltered(ProviderError):
+    """The provider's content filter refused the request."""
+
     code = "content_filtered"
 
 
 class RateLimited(ProviderError):
+    """Too many requests, or tokens, for now; `retry_after` tells how long to wait, where the provider said so."""
+
     code = "rate_limit_error"
     retryable = True
 
 
 class Overloaded(ProviderError):
+    """The provider has too much to do."""
+
     code = "overloaded_error"
     retryable = True
 
 
 class ProviderFailed(ProviderError):
+    """The provider's own fault."""
+
     code = "api_error"
     retryable = True
 
@@ -181,6 +215,8 @@ class ProviderTimeout(ProviderError):
 
 
 class ConnectionFailed(ProviderError):
+    """The provider could not be reached, or the connection was lost before an answer."""
+
     code = "connection_error"
 
 
@@ -192,6 +228,8 @@ class InvalidOutput(ProviderError):
 
 
 class StreamBroken(ProviderError):
+    """Bytes arrived, but not a whole answer."""
+
     code = "stream_error"
     retryable = True
 
@@ -209,6 +247,8 @@ class MalformedEvent(StreamBroken):
 
 
 class EventTooLarge(MalformedEvent):
+    """One event of a stream is larger than is taken."""
+
     code = "event_too_large"
 
 
@@ -219,6 +259,8 @@ class StreamClosed(TurnstreamError):
 
 
 class StoreError(TurnstreamError):
+    """Durable storage failed."""
+
     code = "database_error"
     retryable = True
 
@@ -231,5 +273,7 @@ class Fenced(StoreError):
 
 
 class StoreLocked(StoreError):
+    """Another process writes this database."""
+
     code = "database_locked"
     retryable = False

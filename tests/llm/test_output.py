@@ -44,6 +44,7 @@ class Country(msgspec.Struct):
     motto: str | None = None
 
 
+SCHEMAS = {"over/*": {"structured_output": True}}
 JSON = '{"name": "Vienna", "people": 2000000}'
 KINDS: list[tuple[Any, Any]] = [
     (City, City("Vienna", 2_000_000)),
@@ -58,7 +59,7 @@ KINDS: list[tuple[Any, Any]] = [
 async def test_the_answer_is_a_value_of_the_type(
     simulator: SimulatorServer, wire: str, kind: Any, value: Any
 ) -> None:
-    model = llm_at(simulator.url, wire, "echo:pace=0")
+    model = llm_at(simulator.url, wire, "echo:pace=0", capabilities=SCHEMAS)
     async with model.stream(JSON, output=kind) as stream:
         partials = [partial async for partial in stream.partials]
         assert await stream.final_output() == value
@@ -70,7 +71,7 @@ async def test_the_answer_is_a_value_of_the_type(
 
 
 async def test_a_schema_goes_with_the_call(simulator: SimulatorServer) -> None:
-    await llm_at(simulator.url, "openai-chat", "echo:pace=0").collect(JSON, output=City)
+    await llm_at(simulator.url, "openai-chat", "echo:pace=0", capabilities=SCHEMAS).collect(JSON, output=City)
     sent = msgspec.json.decode(bytes(simulator.log.newest(1)[0].body))["response_format"]
     text = msgspec.json.encode(sent).decode()
     assert '"additionalProperties":false' in text
@@ -122,6 +123,21 @@ async def test_a_model_without_schemas_answers_by_a_tool() -> None:
     assert message.stop_reason == "end_turn"
     assert message.tool_calls == ()
     assert any((block.content or {}).get("tool_name") == OUTPUT_TOOL for block in message.blocks)
+
+
+async def test_how_a_type_is_asked_for_is_known_of_the_models(simulator: SimulatorServer) -> None:
+    ollama = llm_at(simulator.url, "ollama", "tools:pace=0")
+    with pytest.raises(ts.InvalidOutput):  # asked by a schema; the script has nothing to say without tools
+        await ollama.collect("go", output=City)
+    mixed = ts.LLM("sim/echo", fallbacks=["ollama/x"], settings=ts.Settings())
+    async with mixed.stream(JSON, output=City) as stream:
+        assert (await stream.final_output()).name == "Vienna", (
+            "a model that does not call the tool is understood"
+        )
+    anthropic = llm_at(simulator.url, "anthropic", "tools:pace=0")
+    assert (await anthropic.collect("go", output=City)).output.name.startswith("example")
+    sent = msgspec.json.decode(bytes(simulator.log.newest(1)[0].body))
+    assert sent["tool_choice"] == {"type": "tool", "name": OUTPUT_TOOL}
 
 
 async def test_tools_run_before_the_answer_is_given() -> None:

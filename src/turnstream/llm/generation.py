@@ -147,6 +147,7 @@ class Generation:
             self._open = MessageStep(number, self._source.called)
             self._account.begin(number, self._source.called, self._source.estimated_input)
             self._live.show([StepStart(number)])
+            logger.debug("stream %s: %s answers step %d", self._id, self._called_name(), number)
             self.answered = True
             self.opened.set()
             await self._read(batches)
@@ -154,6 +155,10 @@ class Generation:
         if accumulator.error is not None:
             raise stream_error(accumulator.error)
         return accumulator.stop
+
+    def _called_name(self) -> str:
+        called = self._source.called
+        return called.name if called is not None else "the source"
 
     def _begin_call(self) -> None:
         self._fold.begin_call()
@@ -248,6 +253,7 @@ class Generation:
         self.message = replace(self._message(blocks, self._steps), complete=True, stop_reason=reason)
         usage = self.message.usage
         last = TurnComplete(reason, usage.input_tokens, usage.output_tokens, len(blocks), usage=usage)
+        logger.debug("stream %s is complete: %s, %s", self._id, reason, usage)
         self._live.end(None, [last])
 
     def _fail(self, error: BaseException) -> None:
@@ -271,6 +277,7 @@ class Generation:
             error = StreamClosed("the stream was left before its end")
         if isinstance(error, TurnstreamError):
             error.partial = self.message
+        logger.debug("stream %s broke off: %r", self._id, error)
         self._live.end(error)
 
     def _show_cut(self, events: list[TurnEvent]) -> None:

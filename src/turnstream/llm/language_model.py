@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast, overload
 
-from turnstream.config import PriceSettings, ProviderSettings, Settings, load_settings
+from turnstream.config import CapabilitySettings, PriceSettings, ProviderSettings, Settings, load_settings
 from turnstream.core.history import PastTurn, build_history
 from turnstream.errors import ConfigurationError, InvalidRequest
 from turnstream.llm.blocking import SyncMessageStream
@@ -34,9 +34,6 @@ Output = TypeVar("Output")
 
 AnyTool: TypeAlias = ToolFunction | Tool | ToolDefinition | Mapping[str, Any]
 """A Python function; or `{"name", "description", "input_schema"}` of a tool whose calls the caller answers."""
-
-_TOOL_WIRES = frozenset({"anthropic", "bedrock"})
-"""Wires that get structured output by a tool that the model has to call, where nothing else is asked for."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -63,8 +60,8 @@ class LLM:
 
     `model` is `provider/model`; without one, the default of the settings, or of the first provider whose key is in the
     environment; `sim/demo` needs no key. `fallbacks` stand in for it, in their order. `retry`: how often to try.
-    `providers`, `prices`: by name, as in `[providers.NAME]` and `[prices]` of the settings, and winning over them. `settings`: a file,
-    or Settings; without, `turnstream.toml` where there is one, and the environment. `tool_limits`: of the tools' time and
+    `providers`, `prices`, `capabilities`: by name, as in `[providers.NAME]`, `[prices]` and `[capabilities]` of the settings, and
+    winning over them. `settings`: a file, or Settings; without, `turnstream.toml` where there is one, and the environment. `tool_limits`: of the tools' time and
     rounds.
 
     An LLM holds no state of a conversation. It may be used by any number of tasks, event loops and threads at once, and
@@ -79,23 +76,31 @@ class LLM:
         retry: Retry | None = None,
         providers: Mapping[str, ProviderSettings | Mapping[str, Any]] | None = None,
         prices: Mapping[str, PriceSettings] | None = None,
+        capabilities: Mapping[str, CapabilitySettings] | None = None,
         settings: Settings | str | Path | None = None,
         tool_limits: ToolLimits | None = None,
     ) -> None:
         found = settings if isinstance(settings, Settings) else load_settings(settings)
         self.settings = found
         described = _providers(found, providers or {})
-        make = partial(Catalog, described, default_model=found.engine.default_model)
+        make = partial(
+            Catalog,
+            described,
+            default_model=found.engine.default_model,
+            capabilities={**found.capabilities, **(capabilities or {})},
+        )
         catalog = make()
         self.model = model or catalog.default_model
         stream = found.stream
         self.fallbacks = tuple(fallbacks)
         for name in (self.model, *self.fallbacks):
             parse_model(name, catalog.names)
-        self._wire = catalog.wire_of(self.model.partition("/")[0])
         self._callees = Callees(
             (self.model, *(self.fallbacks if stream.fallback_on_error else ())),
             retry or Retry(stream.retry_attempts, stream.retry_delay),
+        )
+        self._takes_schemas = all(
+            catalog.capabilities_of(name).structured_output for name in self._callees.models
         )
         self._limits = tool_limits or ToolLimits(
             found.tools.timeout, found.tools.parallel, found.tools.soft_rounds, found.tools.rounds
@@ -105,6 +110,16 @@ class LLM:
         self._catalogs = LoopCatalogs(make)
         self._thread = LoopThread("turnstream llm", "llm")
         weakref.finalize(self, self._thread.abandon)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Who may answer, the first choice first."""
+        return tuple(self._callees.models)
+
+    @property
+    def retry(self) -> Retry:
+        """How often each of them is asked."""
+        return self._callees.retry
 
     def __repr__(self) -> str:
         also = f", fallbacks={list(self.fallbacks)!r}" if self.fallbacks else ""
@@ -259,7 +274,8 @@ class LLM:
         )
 
     def _asks_by_tool(self, mode: OutputMode) -> bool:
-        return mode == "tool" or (mode == "auto" and self._wire in _TOOL_WIRES)
+        """Whether a type is asked for by a tool: so it is where one of the models takes no schema."""
+        return mode == "tool" or (mode == "auto" and not self._takes_schemas)
 
     def _tools(
         self, tools: Sequence[AnyTool], *, runs: bool

@@ -11,6 +11,7 @@ joined. Everything here happens in one event loop, between two awaits.
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Sequence
 
@@ -20,6 +21,8 @@ from turnstream.core.turn_events import BlockDelta, BlockReset, BlockStart, Turn
 from turnstream.llm.event_queue import EventQueue
 from turnstream.llm.message_fold import MessageFold
 from turnstream.llm.text_log import TextLog
+
+logger = logging.getLogger(__name__)
 
 
 class LiveAnswer:
@@ -109,7 +112,11 @@ class LiveAnswer:
         """The events from now on, and before them what there is: each event from the first one on, as long as not many
         have come, else a catch-up of each block. The queue lives as long as the caller keeps it."""
         queue = EventQueue(self._buffer)
+        late = self._beginning is None
         queue.push(self._catch_up() if self._beginning is None else self._beginning)
+        logger.debug(
+            "a reader begins after %d events, %s", self.events, "with a catch-up" if late else "at the first"
+        )
         self._queues = [reference for reference in self._queues if reference() is not None]
         self._queues.append(weakref.ref(queue))
         return queue

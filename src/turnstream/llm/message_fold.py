@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from turnstream.core.accumulator import Accumulator
@@ -9,6 +10,8 @@ from turnstream.core.blocks import Block
 from turnstream.core.stream_events import StreamEvent
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import StreamBroken
+
+logger = logging.getLogger(__name__)
 
 
 class MessageFold:
@@ -36,7 +39,9 @@ class MessageFold:
                 changes += accumulator.take_changes()
                 if accumulator.finished is None:
                     return changes
-                self.blocks.append(accumulator.finished)
+                block = accumulator.finished
+                logger.debug("block %d (%s) is whole", block.sequence, block.block_type)
+                self.blocks.append(block)
                 changes.append(accumulator.release())
         except StreamBroken:
             self._unshown = changes
