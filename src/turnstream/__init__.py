@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from turnstream.llm.calling import Retry as Retry
     from turnstream.llm.generation import StreamMetrics as StreamMetrics
     from turnstream.llm.language_model import LLM as LLM
+    from turnstream.llm.language_model import AnyTool as AnyTool
     from turnstream.llm.language_model import CallOptions as CallOptions
     from turnstream.llm.message_stream import MessageStream as MessageStream
     from turnstream.llm.message_stream import StreamOptions as StreamOptions
@@ -78,6 +79,10 @@ if TYPE_CHECKING:
     from turnstream.llm.model_message import ModelMessage as ModelMessage
     from turnstream.llm.model_message import ToolCall as ToolCall
     from turnstream.llm.output import OutputMode as OutputMode
+    from turnstream.llm.prompts import MessageLike as MessageLike
+    from turnstream.llm.prompts import Prompt as Prompt
+    from turnstream.llm.readers import EventFilter as EventFilter
+    from turnstream.llm.readers import Renderer as Renderer
     from turnstream.server.auth import Principal as Principal
     from turnstream.telemetry import configure_logging as configure_logging
     from turnstream.tools.base import ToolContext as ToolContext
@@ -86,6 +91,11 @@ if TYPE_CHECKING:
     from turnstream.tools.runner import ToolLimits as ToolLimits
 
 _HOMES = {
+    "AnyTool": "turnstream.llm.language_model",
+    "Renderer": "turnstream.llm.readers",
+    "EventFilter": "turnstream.llm.readers",
+    "Prompt": "turnstream.llm.prompts",
+    "MessageLike": "turnstream.llm.prompts",
     "Accumulator": "turnstream.core.accumulator",
     "AuthenticationFailed": "turnstream.errors",
     "Batching": "turnstream.llm.callbacks",
@@ -158,6 +168,7 @@ _HOMES = {
 __all__ = [
     "LLM",
     "Accumulator",
+    "AnyTool",
     "AuthenticationFailed",
     "Batching",
     "Block",
@@ -176,6 +187,7 @@ __all__ = [
     "Cursor",
     "Data",
     "Engine",
+    "EventFilter",
     "InvalidModelRequest",
     "InvalidOutput",
     "InvalidRequest",
@@ -183,6 +195,7 @@ __all__ = [
     "MalformedEvent",
     "Message",
     "MessageAssembler",
+    "MessageLike",
     "MessageStep",
     "MessageStream",
     "ModelMessage",
@@ -193,11 +206,13 @@ __all__ = [
     "PermissionDenied",
     "PriceSettings",
     "Principal",
+    "Prompt",
     "ProviderError",
     "ProviderFailed",
     "ProviderSettings",
     "ProviderTimeout",
     "RateLimited",
+    "Renderer",
     "Retry",
     "Settings",
     "SharedAccumulator",
