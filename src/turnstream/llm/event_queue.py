@@ -7,6 +7,7 @@ from typing import cast
 
 from turnstream.core.turn_events import (
     BlockDelta,
+    BlockReset,
     BlockStart,
     BlockStop,
     ToolProgress,
@@ -107,6 +108,8 @@ class ToolHolder:
         for event in events:
             if isinstance(event, BlockStart) and event.block_type == "tool_use":
                 self._held = EventQueue(1)
+            elif isinstance(event, BlockReset):
+                self._held = None
             if self._held is None:
                 shown.append(event)
                 continue

@@ -28,7 +28,6 @@ from turnstream.core.turn_events import (
 from turnstream.core.usage import Usage
 from turnstream.errors import StreamBroken, StreamClosed, StreamIncomplete, TurnstreamError
 from turnstream.llm.accounts import TurnAccount
-from turnstream.llm.event_queue import ToolHolder
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.model_message import MessageStep, ModelMessage
 from turnstream.llm.source import Batches, Stream, TurnSource
@@ -65,9 +64,7 @@ class StreamMetrics(NamedTuple):
 class Generation:
     """One stream's work. `opened`: set once the first model call was answered (`answered`), or has failed."""
 
-    def __init__(
-        self, stream_id: str, live: LiveAnswer, pricing: Pricing | None, *, holds_tools: bool = False
-    ) -> None:
+    def __init__(self, stream_id: str, live: LiveAnswer, pricing: Pricing | None) -> None:
         self.opened = asyncio.Event()
         self.answered = False
         self.message: ModelMessage[Any] | None = None
@@ -86,7 +83,6 @@ class Generation:
         self._first_output: float | None = None
         self._ended: float | None = None
         self._source = TurnSource()
-        self._holder = ToolHolder() if holds_tools else None
 
     async def run(self, source: TurnSource) -> None:
         """Write the answer to its end, whatever end that is; only a cancellation is raised. Nothing of the source is
@@ -176,7 +172,8 @@ class Generation:
             count += 1
             if count % _BREATH_EVERY == 0:
                 await asyncio.sleep(0)
-            await live.room()
+            if live.is_full:
+                await live.room()
 
     def _absorb_mixed(self, events: Sequence[object]) -> None:
         """Take one batch with events that are not the model's: they are shown in their place."""
@@ -201,16 +198,17 @@ class Generation:
 
     def _shown(self, changes: list[TurnEvent]) -> None:
         fold, accumulator = self._fold, self._fold.accumulator
-        for notice in accumulator.notices[self._notices_shown :]:
-            self._notices_shown += 1
-            changes.append(notice)
+        if len(accumulator.notices) > self._notices_shown:
+            changes += accumulator.notices[self._notices_shown :]
+            self._notices_shown = len(accumulator.notices)
         if accumulator.stop is not None and accumulator.usage != self._reported:
             self._reported = accumulator.usage
             changes.append(self._account.report(accumulator.usage, accumulator.raw_usage))
-        self._live.show(changes if self._holder is None else self._holder.through(changes))
-        for block in fold.take_finished():
-            self._account.said(block)
-            self._source.stored(block)
+        self._live.show(changes)
+        if fold.has_finished:
+            for block in fold.take_finished():
+                self._account.said(block)
+                self._source.stored(block)
 
     def _close_step(self, stop: MessageStop | None) -> None:
         accumulator = self._fold.accumulator
@@ -282,7 +280,7 @@ class Generation:
 
     def _show_cut(self, events: list[TurnEvent]) -> None:
         try:
-            self._live.show(events if self._holder is None else self._holder.through(events))
+            self._live.show(events)
         except StreamBroken as error:  # it is the error that ends the stream, or comes after one
             logger.debug("stream %s: the rest of it cannot be shown: %s", self._id, error)
 

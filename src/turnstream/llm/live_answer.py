@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from turnstream.core.blocks import Block
 from turnstream.core.open_block import catchup_of
 from turnstream.core.turn_events import BlockDelta, BlockReset, BlockStart, TurnEvent
-from turnstream.llm.event_queue import EventQueue
+from turnstream.llm.event_queue import EventQueue, ToolHolder
 from turnstream.llm.message_fold import MessageFold
 from turnstream.llm.text_log import TextLog
 
@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 class LiveAnswer:
     """`buffer`: events that may come before anybody asks for them. `as_it_comes` False: readers get nothing before
-    the end. `error`: why the answer broke off, once it is `done`."""
+    the end; `tools_as_they_come` False: nothing of a tool's call before that is whole. `error`: why the answer broke off, once it is `done`."""
 
-    def __init__(self, buffer: int, *, as_it_comes: bool = True) -> None:
+    def __init__(self, buffer: int, *, as_it_comes: bool = True, tools_as_they_come: bool = True) -> None:
         self.fold = MessageFold()
         self.text = TextLog()
         self.events = 0
@@ -46,6 +46,7 @@ class LiveAnswer:
         self._waiting: list[asyncio.Future[None]] = []
         self._room: asyncio.Future[None] | None = None
         self._held = None if as_it_comes else EventQueue(0)
+        self._tools = None if tools_as_they_come else ToolHolder()
 
     @property
     def done(self) -> bool:
@@ -56,6 +57,8 @@ class LiveAnswer:
 
     def show(self, events: Sequence[TurnEvent]) -> None:
         """Tell readers of what has happened. Raises StreamBroken where text that was read is not repeated."""
+        if self._tools is not None:
+            events = self._tools.through(events)
         if self._held is not None:
             self._held.push(events)
         elif events:
@@ -74,9 +77,14 @@ class LiveAnswer:
         self._ahead += len(events)
         self.events += len(events)
 
+    @property
+    def is_full(self) -> bool:
+        """As much has come as may before anybody asks for it."""
+        return self._ahead >= self._buffer and not self._waiting
+
     async def room(self) -> None:
-        """Wait until more may come. To be called after each `show`."""
-        while self._ahead >= self._buffer and not self._waiting:
+        """Wait until more may come. To be called after each `show` that leaves it full."""
+        while self.is_full:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
@@ -123,7 +131,8 @@ class LiveAnswer:
 
     def _catch_up(self) -> list[TurnEvent]:
         events: list[TurnEvent] = [catchup_of(block) for block in self.fold.blocks]
-        if (shown := self.fold.accumulator.shown) is not None:
+        shown = self.fold.accumulator.shown
+        if shown is not None and (self._tools is None or shown.block_type != "tool_use"):
             events.append(shown.catchup())
         return [*events, *self._last]
 

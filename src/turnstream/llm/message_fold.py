@@ -47,6 +47,11 @@ class MessageFold:
             self._unshown = changes
             raise
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether `take_finished` would give any."""
+        return len(self.blocks) > self._taken
+
     def take_finished(self) -> list[Block]:
         """The blocks that were finished since the last call."""
         finished = self.blocks[self._taken :]

@@ -93,10 +93,10 @@ class MessageStream(Generic[Output]):
         self._options = options
         self._output = output
         self._as_tool = output_as_tool
-        self._live = LiveAnswer(options.buffer, as_it_comes=options.as_it_comes)
-        self._generation = Generation(
-            self.id, self._live, options.pricing, holds_tools=not options.tools_as_they_come
+        self._live = LiveAnswer(
+            options.buffer, as_it_comes=options.as_it_comes, tools_as_they_come=options.tools_as_they_come
         )
+        self._generation = Generation(self.id, self._live, options.pricing)
         self._caller = Caller(options.callbacks, self.id, self._live)
         self._task: asyncio.Task[None] | None = None
         self._final: ModelMessage[Any] | InvalidOutput | None = None
