@@ -135,6 +135,16 @@ async def test_errors_are_told_before_and_in_mid_stream(model: str, error: type[
     assert told.told[1][1] is raised.value
 
 
+async def test_a_call_that_cannot_even_be_made_is_told_too() -> None:
+    told = Told()
+    model = ts.LLM("anthropic/claude-sonnet-5-5", settings=ts.Settings())
+    with pytest.raises(ts.AuthenticationFailed) as raised:
+        await model.collect("hello", callbacks=told.callbacks())
+    assert told.told[-1] == ("error", raised.value)
+    assert raised.value.partial is not None
+    assert raised.value.partial.blocks == ()
+
+
 async def test_a_stream_that_is_left_and_an_answer_of_another_type_are_errors() -> None:
     told = Told()
     async with llm("sim/story:events=9999,pace=0.001").stream("go", callbacks=told.callbacks()) as stream:

@@ -211,6 +211,26 @@ async def test_an_answer_without_its_end_marker_is_incomplete() -> None:
             await stream.final_message()
 
 
+class Odd(TurnSource):
+    """Fails in ways that no source should."""
+
+    def step(self, number: int) -> Stream | None:
+        raise KeyError("in a source")
+
+    async def close(self) -> None:
+        raise OSError("while it is closed")
+
+
+async def test_a_source_that_fails_unexpectedly_ends_the_stream_with_its_own_error() -> None:
+    stream = streaming(Odd())
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(KeyError, match="in a source"):
+            await stream.__aenter__()
+        with pytest.raises(KeyError):
+            await stream.final_message()
+    assert stream.ended
+
+
 # -- the parts -------------------------------------------------------------------------------------------------------
 
 _ACTIONS = st.lists(

@@ -122,7 +122,9 @@ async def test_a_model_without_schemas_answers_by_a_tool() -> None:
     assert partials[-1] == {"name": city.name, "people": city.people}
     assert message.stop_reason == "end_turn"
     assert message.tool_calls == ()
-    assert any((block.content or {}).get("tool_name") == OUTPUT_TOOL for block in message.blocks)
+    assert {(block.content or {}).get("tool_name") for block in message.outputs} == {OUTPUT_TOOL}
+    again = await ts.LLM("sim/tools:pace=0", settings=ts.Settings()).collect("and?", messages=[message])
+    assert again.complete
 
 
 async def test_how_a_type_is_asked_for_is_known_of_the_models(simulator: SimulatorServer) -> None:

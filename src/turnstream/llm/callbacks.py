@@ -74,11 +74,15 @@ class Caller:
         try:
             done, _ = await asyncio.wait({task}, timeout=CALLBACK_SECONDS)
         finally:
-            if not task.done():
-                task.cancel()
+            task.cancel()
         if not done:
             logger.warning("stream %s: its callbacks did not end, and were cancelled", self._stream_id)
             await asyncio.wait({task}, timeout=1.0)
+
+    def cancel(self) -> None:
+        """Tell nothing more."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def _run(self, ending: Callable[[], tuple[ModelMessage[Any], StreamMetrics]]) -> None:
         told = self._callbacks

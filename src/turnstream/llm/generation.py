@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -84,22 +84,24 @@ class Generation:
         self._ended: float | None = None
         self._source = TurnSource()
 
-    async def run(self, source: TurnSource) -> None:
+    async def run(self, make_source: Callable[[], Awaitable[TurnSource]]) -> None:
         """Write the answer to its end, whatever end that is; only a cancellation is raised. Nothing of the source is
         left when it returns."""
-        self._source = source
         try:
-            reason = await self._generate()
+            try:
+                self._source = await make_source()
+                reason = await self._generate()
+            finally:
+                await self._close()
+            self._complete(reason)
         except BaseException as error:
-            await self._close()
             self._fail(error)
             if not isinstance(error, Exception):
                 raise
-        else:
-            await self._close()
-            self._complete(reason)
         finally:
             self.opened.set()
+            if not self._live.done:  # or readers would wait for ever
+                self._live.end(TurnstreamError("the stream ended for a reason that nobody thought of"))
 
     def snapshot(self) -> ModelMessage[Any]:
         """The message as far as it has come."""

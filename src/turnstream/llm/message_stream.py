@@ -15,14 +15,13 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import InvalidOutput
 from turnstream.llm.callbacks import Callbacks, Caller
 from turnstream.llm.generation import Generation, StreamMetrics
 from turnstream.llm.live_answer import LiveAnswer
-from turnstream.llm.model_message import OUTPUT_TOOL, ModelMessage
+from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.output import OutputFormat, written
 from turnstream.llm.readers import (
     BlocksReader,
@@ -104,12 +103,11 @@ class MessageStream(Generic[Output]):
     # -- the block -----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Call the model. Raises ProviderError where it does not begin to answer."""
+        """Call the model. Raises ProviderError where it does not begin to answer, AuthenticationFailed without a key."""
         if self._task is not None:
             raise RuntimeError("this stream was begun already: make another with llm.stream(…)")
-        source = await self._make_source(self.id, self._live)
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._generation.run(source), name=f"stream {self.id}")
+        work = self._generation.run(lambda: self._make_source(self.id, self._live))
+        self._task = asyncio.get_running_loop().create_task(work, name=f"stream {self.id}")
         self._caller.start(lambda: (self._checked(), self.metrics))
         try:
             await self._generation.opened.wait()
@@ -130,11 +128,15 @@ class MessageStream(Generic[Output]):
         task = self._task
         if task is None:
             return
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=CLOSE_SECONDS)
+        try:
             if not task.done():
-                logger.warning("stream %s does not let go of its source: it is left behind", self.id)
+                task.cancel()
+                await asyncio.wait({task}, timeout=CLOSE_SECONDS)
+                if not task.done():
+                    logger.warning("stream %s does not let go of its source: it is left behind", self.id)
+        except BaseException:
+            self._caller.cancel()
+            raise
         await self._caller.finish()
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -244,9 +246,6 @@ class MessageStream(Generic[Output]):
         except InvalidOutput as error:
             error.partial = message
             return error
-        called = any(_is_output(block) for block in message.blocks)
-        return replace(message, output=value, stop_reason="end_turn" if called else message.stop_reason)
-
-
-def _is_output(block: Block) -> bool:
-    return (block.content or {}).get("tool_name") == OUTPUT_TOOL
+        return replace(
+            message, output=value, stop_reason="end_turn" if message.outputs else message.stop_reason
+        )

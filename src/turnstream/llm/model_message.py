@@ -105,6 +105,12 @@ class ModelMessage(Generic[Output]):
         return tuple(call for call in calls if call.id not in answered and call.name != OUTPUT_TOOL)
 
     @property
+    def outputs(self) -> tuple[Block, ...]:
+        """The calls whose arguments are the answer of a type, where it was asked for by a tool."""
+        calls = self._of_type("tool_use")
+        return tuple(block for block in calls if (block.content or {}).get("tool_name") == OUTPUT_TOOL)
+
+    @property
     def cost(self) -> Decimal | None:
         """US dollars for all calls; None where a price is not known.
 

@@ -44,7 +44,8 @@ def blocks_of(prompt: Prompt, where: str) -> tuple[Block, ...]:
 def _past_turn(place: int, message: object) -> PastTurn:
     where = f"messages[{place}]"
     if isinstance(message, ModelMessage):
-        return PastTurn("assistant", "complete" if message.complete else "error", message.blocks)
+        blocks = (*message.blocks, *map(_taken, message.outputs))
+        return PastTurn("assistant", "complete" if message.complete else "error", blocks)
     if isinstance(message, Message):
         return PastTurn(message.role, "complete", message.blocks)
     if not isinstance(message, Mapping):
@@ -61,6 +62,12 @@ def _past_turn(place: int, message: object) -> PastTurn:
     if not isinstance(content, str | Sequence):
         raise InvalidRequest(f"{where}: content has to be a text or a list of parts")
     return PastTurn(role, "complete", blocks_of(cast("Prompt", content), where))
+
+
+def _taken(call: Block) -> Block:
+    """The result of the call that was the answer, of a type that was asked for."""
+    identity = (call.content or {}).get("tool_use_id", "")
+    return Block(0, "tool_result", None, {"tool_use_id": identity, "content": "taken", "is_error": False})
 
 
 def _block(number: int, part: object, where: str) -> Block:
