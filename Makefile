@@ -2,7 +2,7 @@
 # Python 3.11 or newer, make, git. `make` alone lists the targets.
 
 UV_VERSION := 0.13.8
-CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3
+CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3 google-genai-3.6.1
 LIBRARIES := openai==3.57.0 anthropic==2.13.0 google-genai==3.6.1 pydantic-ai-slim[openai]==2.68.0 \
 	openai-agents==0.24.0 langgraph==1.2.24 langchain-openai==1.7.4
 CLIENTS_PYTEST := 9.2.0
@@ -95,13 +95,15 @@ $(UV):
 	@touch $@
 
 # NAME-VERSION of a client: the environment .tools/clients/NAME, with pytest for the examples of the docs.
+.tools/clients/%.ready: CLIENT_VERSION = $(lastword $(subst -, ,$*))
+.tools/clients/%.ready: CLIENT = $(patsubst %-$(CLIENT_VERSION),%,$*)
 .tools/clients/%.ready: $(UV)
 	@echo "== installing the client $* into .tools/clients"
 	@mkdir -p .tools/clients
-	@rm -f .tools/clients/$(firstword $(subst -, ,$*))-*.ready
-	@.tools/bin/uv venv --quiet --clear --python .tools/bin/python .tools/clients/$(firstword $(subst -, ,$*))
-	@.tools/bin/uv pip install --quiet --python .tools/clients/$(firstword $(subst -, ,$*)) \
-		$(subst -,==,$*) pytest==$(CLIENTS_PYTEST)
+	@rm -f .tools/clients/$(CLIENT)-*.ready
+	@.tools/bin/uv venv --quiet --clear --python .tools/bin/python .tools/clients/$(CLIENT)
+	@.tools/bin/uv pip install --quiet --python .tools/clients/$(CLIENT) \
+		$(CLIENT)==$(CLIENT_VERSION) pytest==$(CLIENTS_PYTEST)
 	@touch $@
 
 # The libraries whose streams become turns, together with turnstream.

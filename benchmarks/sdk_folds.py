@@ -46,6 +46,47 @@ def openai_fold() -> Fold:
     return fold
 
 
+def responses_fold() -> Fold:
+    """Pieces of a body to the final response, by `client.responses.stream`."""
+    import openai
+
+    bodies: list[Sequence[bytes]] = []
+    client = openai.OpenAI(
+        api_key="none", http_client=openai.DefaultHttpxClient(transport=_transport(bodies))
+    )
+
+    def fold(pieces: Sequence[bytes]) -> object:
+        bodies[:] = [pieces]
+        with client.responses.stream(model="model", input="go") as stream:
+            return stream.get_final_response()
+
+    return fold
+
+
+def google_fold() -> Fold:
+    """Pieces of a body to the message, by `client.models.generate_content_stream`, which leaves the adding up to us."""
+    import httpx2
+    from google import genai
+
+    bodies: list[Sequence[bytes]] = []
+    http = httpx2.Client(transport=_transport(bodies))
+    client = genai.Client(api_key="none", http_options=genai.types.HttpOptions(httpx_client=http))
+
+    def fold(pieces: Sequence[bytes]) -> object:
+        bodies[:] = [pieces]
+        texts: list[str] = []
+        calls: list[object] = []
+        for chunk in client.models.generate_content_stream(model="model", contents="go"):
+            for part in chunk.parts or ():
+                if part.function_call is not None:
+                    calls.append(part.function_call)
+                elif part.text:
+                    texts.append(part.text)
+        return "".join(texts), calls
+
+    return fold
+
+
 def _transport(bodies: list[Sequence[bytes]]) -> Any:
     """Answers every request with the body in `bodies`."""
     import httpx2
@@ -60,4 +101,9 @@ def _transport(bodies: list[Sequence[bytes]]) -> Any:
     return httpx2.MockTransport(answer)
 
 
-SDK_FOLDS = {"anthropic": anthropic_fold, "openai-chat": openai_fold}
+SDK_FOLDS = {
+    "anthropic": anthropic_fold,
+    "openai-chat": openai_fold,
+    "openai-responses": responses_fold,
+    "gemini": google_fold,
+}

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from turnstream.config import CapabilitySettings as CapabilitySettings
+    from turnstream.config import ModelSettings as ModelSettings
     from turnstream.config import PriceSettings as PriceSettings
     from turnstream.config import ProviderSettings as ProviderSettings
+    from turnstream.config import RetrySettings as RetrySettings
     from turnstream.config import Settings as Settings
     from turnstream.config import StreamSettings as StreamSettings
     from turnstream.config import load_settings as load_settings
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from turnstream.engine import Engine as Engine
     from turnstream.engine import LiveTurn as LiveTurn
     from turnstream.errors import AuthenticationFailed as AuthenticationFailed
+    from turnstream.errors import CircuitOpen as CircuitOpen
     from turnstream.errors import ConfigurationError as ConfigurationError
     from turnstream.errors import ConnectionFailed as ConnectionFailed
     from turnstream.errors import ContentFiltered as ContentFiltered
@@ -68,13 +71,13 @@ if TYPE_CHECKING:
     from turnstream.llm.blocking import SyncMessageStream as SyncMessageStream
     from turnstream.llm.callbacks import Batching as Batching
     from turnstream.llm.callbacks import Callbacks as Callbacks
-    from turnstream.llm.calling import Retry as Retry
     from turnstream.llm.generation import StreamMetrics as StreamMetrics
     from turnstream.llm.language_model import LLM as LLM
     from turnstream.llm.language_model import AnyTool as AnyTool
     from turnstream.llm.language_model import CallOptions as CallOptions
     from turnstream.llm.message_stream import MessageStream as MessageStream
     from turnstream.llm.message_stream import StreamOptions as StreamOptions
+    from turnstream.llm.model_message import MessageAttempt as MessageAttempt
     from turnstream.llm.model_message import MessageStep as MessageStep
     from turnstream.llm.model_message import ModelMessage as ModelMessage
     from turnstream.llm.model_message import ToolCall as ToolCall
@@ -91,12 +94,8 @@ if TYPE_CHECKING:
     from turnstream.tools.runner import ToolLimits as ToolLimits
 
 _HOMES = {
-    "AnyTool": "turnstream.llm.language_model",
-    "Renderer": "turnstream.llm.readers",
-    "EventFilter": "turnstream.llm.readers",
-    "Prompt": "turnstream.llm.prompts",
-    "MessageLike": "turnstream.llm.prompts",
     "Accumulator": "turnstream.core.accumulator",
+    "AnyTool": "turnstream.llm.language_model",
     "AuthenticationFailed": "turnstream.errors",
     "Batching": "turnstream.llm.callbacks",
     "Block": "turnstream.core.blocks",
@@ -108,6 +107,7 @@ _HOMES = {
     "Callbacks": "turnstream.llm.callbacks",
     "CallOptions": "turnstream.llm.language_model",
     "CapabilitySettings": "turnstream.config",
+    "CircuitOpen": "turnstream.errors",
     "ConfigurationError": "turnstream.errors",
     "configure_logging": "turnstream.telemetry",
     "ConnectionFailed": "turnstream.errors",
@@ -116,6 +116,7 @@ _HOMES = {
     "Cursor": "turnstream.core.cursor",
     "Data": "turnstream.core.turn_events",
     "Engine": "turnstream.engine",
+    "EventFilter": "turnstream.llm.readers",
     "InvalidModelRequest": "turnstream.errors",
     "InvalidOutput": "turnstream.errors",
     "InvalidRequest": "turnstream.errors",
@@ -125,22 +126,27 @@ _HOMES = {
     "MalformedEvent": "turnstream.errors",
     "Message": "turnstream.core.blocks",
     "MessageAssembler": "turnstream.llm.assembly",
+    "MessageAttempt": "turnstream.llm.model_message",
+    "MessageLike": "turnstream.llm.prompts",
     "MessageStep": "turnstream.llm.model_message",
     "MessageStream": "turnstream.llm.message_stream",
     "ModelMessage": "turnstream.llm.model_message",
     "ModelNotFound": "turnstream.errors",
+    "ModelSettings": "turnstream.config",
     "Notice": "turnstream.core.turn_events",
     "OutputMode": "turnstream.llm.output",
     "Overloaded": "turnstream.errors",
     "PermissionDenied": "turnstream.errors",
     "PriceSettings": "turnstream.config",
     "Principal": "turnstream.server.auth",
+    "Prompt": "turnstream.llm.prompts",
     "ProviderError": "turnstream.errors",
     "ProviderFailed": "turnstream.errors",
     "ProviderSettings": "turnstream.config",
     "ProviderTimeout": "turnstream.errors",
     "RateLimited": "turnstream.errors",
-    "Retry": "turnstream.llm.calling",
+    "Renderer": "turnstream.llm.readers",
+    "RetrySettings": "turnstream.config",
     "Settings": "turnstream.config",
     "SharedAccumulator": "turnstream.core.shared_accumulator",
     "Source": "turnstream.core.turn_events",
@@ -180,6 +186,7 @@ __all__ = [
     "CallOptions",
     "Callbacks",
     "CapabilitySettings",
+    "CircuitOpen",
     "ConfigurationError",
     "ConnectionFailed",
     "ContentFiltered",
@@ -195,11 +202,13 @@ __all__ = [
     "MalformedEvent",
     "Message",
     "MessageAssembler",
+    "MessageAttempt",
     "MessageLike",
     "MessageStep",
     "MessageStream",
     "ModelMessage",
     "ModelNotFound",
+    "ModelSettings",
     "Notice",
     "OutputMode",
     "Overloaded",
@@ -213,7 +222,7 @@ __all__ = [
     "ProviderTimeout",
     "RateLimited",
     "Renderer",
-    "Retry",
+    "RetrySettings",
     "Settings",
     "SharedAccumulator",
     "Source",

@@ -35,6 +35,7 @@ ProviderName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Dollars: TypeAlias = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 NamedModels: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/\S+$")]
+ModelName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 Component: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.]*$")]
 
 
@@ -75,6 +76,8 @@ class StoreSettings(_Section):
 class EngineSettings(_Section):
     default_model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
     """`provider/model` for turns that name none; None leaves the choice to what is configured."""
+    fallbacks: Names = ()
+    """`provider/model` of those that are called, in this order, where a turn's own fails."""
     journal_interval: Seconds = 0.1
     """Seconds of an open block that a killed process may lose."""
     retention: Seconds = 600.0
@@ -88,6 +91,35 @@ class EngineSettings(_Section):
     ring_bytes: int = Field(default=64 * 1024, ge=4096)
     """Memory of one turn's recent events."""
     max_active_turns: int = Field(default=10_000, ge=1)
+
+
+class RetrySettings(_Section):
+    """How calls of models are tried again: see `[engine] fallbacks` for what is called instead."""
+
+    attempts: int = Field(default=3, ge=1, le=6)
+    """Calls of one model for one answer, the first included."""
+    delay: Seconds = 1.0
+    """Seconds before the second call, about; twice as long before each further one."""
+    max_delay: Seconds = 30.0
+    """Seconds that such a wait may grow to. A provider that asks for more is waited for only where no other model is
+    left."""
+    budget: Seconds = 120.0
+    """Seconds that waiting, and calls that brought nothing, may take together before a model is given up."""
+    spacing: Seconds = 1.5
+    """No more than two calls of one model begin within so many seconds."""
+    circuit_failures: int = Field(default=5, ge=1, le=1000)
+    """Failures of a model in a row after which it is not called for a while."""
+    circuit_seconds: Seconds = 30.0
+    """That while; then one call at a time probes it."""
+
+
+class ModelSettings(_Section):
+    """One `[models.NAME]`: a name of your own for a model, or a `provider/model`, with what is called where it fails."""
+
+    model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
+    """The `provider/model` that NAME stands for."""
+    fallbacks: Names | None = None
+    """In place of `engine.fallbacks`."""
 
 
 class ToolSettings(_Section):
@@ -106,7 +138,7 @@ class ToolSettings(_Section):
 
 
 class StreamSettings(_Section):
-    """`[stream]`: how the library streams."""
+    """`[stream]`: how the library streams; `[retry]` says how often models are called."""
 
     enabled: bool = True
     """Show an answer as it comes; otherwise once it is whole."""
@@ -116,10 +148,6 @@ class StreamSettings(_Section):
     """Seconds of silence in the middle of an answer after which it is given up, where a provider's own `idle` is not set."""
     tool_streaming: bool = True
     """Show a tool call's arguments as they come; otherwise once they are whole."""
-    retry_attempts: int = Field(default=3, ge=1, le=6)
-    """How often one model is asked in all."""
-    retry_delay: Seconds = 1.0
-    """Seconds before the second attempt; each further wait is twice the one before."""
     fallback_on_error: bool = True
     """Go on with the fallback models where the first fails."""
     update_interval: Annotated[float, Field(ge=0, le=60)] = 0.1
@@ -163,8 +191,6 @@ class CapabilitySettings(_Section):
     tools: bool | None = None
     thinking: Literal["budget", "effort", "switch", "none"] | None = None
     """How it is told how much to think."""
-    thinking_bound: bool | None = None
-    """Its thinking may go back to itself alone."""
     structured_output: bool | None = None
     context_tokens: int | None = Field(default=None, ge=1)
     max_output_tokens: int | None = Field(default=None, ge=1)
@@ -207,6 +233,8 @@ class Settings(_Section):
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     engine: EngineSettings = EngineSettings()
+    retry: RetrySettings = RetrySettings()
+    models: dict[ModelName, ModelSettings] = {}
     tools: ToolSettings = ToolSettings()
     stream: StreamSettings = StreamSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -23,8 +23,10 @@ from starlette.responses import Response
 from turnstream.config import (
     CapabilitySettings,
     EngineSettings,
+    ModelSettings,
     PriceSettings,
     ProviderSettings,
+    RetrySettings,
     ServerSettings,
 )
 from turnstream.core.blocks import Block
@@ -34,9 +36,11 @@ from turnstream.errors import RequestError
 from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
+from turnstream.providers.routing import Routing, planner_of
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
+from turnstream.server.direct import DirectTurns
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.metrics import EngineMetrics, metrics_response
 from turnstream.server.router import build_router
@@ -48,11 +52,12 @@ from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRequest, TurnState
 from turnstream.turns.journal import JournalKeeper
-from turnstream.turns.recovery import recover_all
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import Watching
 
 VERSION = version("turnstream")
+PREFIX = "/api"
+"""Where the routes are, unless a host application says otherwise."""
 
 
 class LiveTurn:
@@ -97,6 +102,7 @@ class Engine:
     `server`: of it, the limit on request bodies, and whether clients are told the providers' own error texts.
     `prices`: by `provider/model`, as in `[prices]` of the configuration; they win over those of the price list.
     `capabilities`: by `provider/model`, what models can do where that is known better than by the table.
+    `retry`, `models`: as in `[retry]` and `[models.NAME]` of the configuration.
     `tools`: Python functions that models may call, or a ToolRunner with limits of its own. Raises ConfigurationError.
     """
 
@@ -110,6 +116,8 @@ class Engine:
         server: ServerSettings | None = None,
         tools: Sequence[ToolFunction | Tool] | ToolRunner = (),
         prices: Mapping[str, PriceSettings] | None = None,
+        retry: RetrySettings | None = None,
+        models: Mapping[str, ModelSettings] | None = None,
         capabilities: Mapping[str, CapabilitySettings] | None = None,
     ) -> None:
         server = server or ServerSettings()
@@ -136,9 +144,11 @@ class Engine:
                 server.debug,
                 tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug),
                 self.pricing,
+                planner_of(retry or RetrySettings()),
+                Routing(self.catalog, models, self.settings.fallbacks),
             ),
         )
-        self._watching = Watching(self._store, self._registry, NativeEncoder)
+        self._watching = Watching(self._store, self._registry, NativeEncoder, self.commands.recovery)
         self._keep_alive = KeepAlive(
             heartbeat=self.settings.heartbeat, stall_timeout=self.settings.stall_timeout
         )
@@ -157,7 +167,7 @@ class Engine:
         """Open the store, end what a stopped process left unfinished, begin to serve. Raises StoreError."""
         await self._store.open()
         try:
-            await recover_all(self._store)
+            await self.commands.recovery.end_all()
         except BaseException:
             await self._store.close()
             raise
@@ -198,7 +208,7 @@ class Engine:
     def active_turns(self) -> int:
         return self._registry.active_count
 
-    def router(self, prefix: str = "/api", dependencies: Sequence[Depends] = ()) -> APIRouter:
+    def router(self, prefix: str = PREFIX, dependencies: Sequence[Depends] = ()) -> APIRouter:
         """The routes for a FastAPI application of yours, under your prefix and behind your dependencies."""
         return build_router(self._context, prefix=prefix, dependencies=dependencies)
 
@@ -211,7 +221,13 @@ class Engine:
                 yield
 
         scrape = None if self._metrics_for == "off" else self._scrape
-        return build_application(self.router(), version=VERSION, lifespan=lifespan, scrape=scrape)
+        return build_application(
+            self.router(PREFIX),
+            version=VERSION,
+            lifespan=lifespan,
+            scrape=scrape,
+            direct=DirectTurns(self._context, PREFIX),
+        )
 
     async def _scrape(self, request: Request) -> Response:
         """Raises Unauthorized."""

@@ -13,6 +13,7 @@
     │   ├── ProviderFailed        the provider's own fault (5xx, an error in its stream)
     │   ├── ProviderTimeout       ├── ConnectionFailed
     │   ├── InvalidOutput         a whole answer that is not of the type that was asked for
+    │   ├── CircuitOpen           not called: it failed too often just now
     │   └── StreamBroken          bytes arrived, but not a whole answer
     │       ├── StreamIncomplete  └── MalformedEvent ── EventTooLarge
     ├── StreamClosed              the caller left a stream of the library before its end
@@ -224,6 +225,14 @@ class InvalidOutput(ProviderError):
     """The answer is whole, but its value is not of the type that was asked for; `detail` holds the text."""
 
     code = "invalid_output"
+    retryable = True
+
+
+class CircuitOpen(ProviderError):
+    """The model was not called, since it failed too often just now; `retry_after` says for how long."""
+
+    code = "circuit_open"
+    status = 503
     retryable = True
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -50,11 +50,57 @@ class AbruptServer(QuietServer):
             connection.abort()  # type: ignore[union-attr]
 
 
+class Cuts:
+    """Says after how many bytes, of all that the server sends, it dies: in the middle of what it was writing."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        """Bytes that may still be sent; None for any number."""
+        self.died = asyncio.Event()
+        self.torn: list[bytes] = []
+        """Of each piece that was cut, what was sent of it."""
+
+    def protocol(self) -> type[ConnectionProtocol]:
+        """The server's own connections, over sockets that are cut."""
+        cuts = self
+
+        class CutConnection(ConnectionProtocol):
+            def connection_made(self, transport: asyncio.Transport) -> None:
+                super().connection_made(cast("asyncio.Transport", CutSocket(transport, cuts)))
+
+        return CutConnection
+
+
+class CutSocket:
+    """A transport that sends what may still be sent, and then closes the connection."""
+
+    def __init__(self, transport: asyncio.Transport, cuts: Cuts) -> None:
+        self._transport = transport
+        self._cuts = cuts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        left = self._cuts.left
+        if self._cuts.died.is_set():
+            return
+        if left is None or len(data) < left:
+            self._cuts.left = None if left is None else left - len(data)
+            self._transport.write(data)
+            return
+        self._transport.write(data[:left])
+        self._transport.close()
+        self._cuts.torn.append(data[:left])
+        self._cuts.died.set()
+
+
 class RestartingServer:
     """Serves an application at `url`, stops without a goodbye, and serves again on the same port."""
 
-    def __init__(self, application: ASGIApp) -> None:
+    def __init__(self, application: ASGIApp, protocol: type[ConnectionProtocol] = ConnectionProtocol) -> None:
         self.starts = 0
+        self._protocol = protocol
         self._application = application
         self._port = 0
         self._server: AbruptServer | None = None
@@ -78,7 +124,7 @@ class RestartingServer:
         self._port = bound[0].getsockname()[1]
         config = uvicorn.Config(
             self._application,
-            http=ConnectionProtocol,
+            http=self._protocol,
             ws="none",
             lifespan="off",
             log_config=None,

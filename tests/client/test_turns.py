@@ -172,10 +172,40 @@ async def test_two_loops_at_once_are_refused() -> None:
         AsyncClient(server.url, retry=RETRY) as client,
     ):
         turn = client.watch(TURN_ID)
-        async for _ in turn:
+        waiting = asyncio.create_task(turn.wait())
+        await asyncio.sleep(0)  # it begins
+        for second in (turn.wait(), turn.native(), anext(aiter(turn))):
             with pytest.raises(RuntimeError, match="iterated already"):
-                await turn.wait()
+                await second
+        await waiting
         assert turn.status == "complete"
+
+
+async def test_a_loop_that_another_took_over_from_says_so() -> None:
+    async with (
+        ScriptedServer([Reply(body=told(answer("x")))] * 2) as server,
+        AsyncClient(server.url, retry=RETRY) as client,
+    ):
+        turn = client.watch(TURN_ID)
+        loop = aiter(turn)
+        await anext(loop)
+        assert (await turn.wait()).status == "complete"
+        with pytest.raises(RuntimeError, match="iterated already"):
+            await anext(loop)
+
+
+async def test_a_loop_that_was_left_does_not_stand_in_the_way_of_the_next() -> None:
+    """An async generator that was left ends when the event loop comes to it: after the next loop has begun."""
+    replies = [
+        Reply(body=told(BEGINNING), end="silent"),
+        Reply(body=told([*BEGINNING[1:], COMPLETE], first=2)),
+    ]
+    async with ScriptedServer(replies) as server, AsyncClient(server.url, retry=RETRY) as client:
+        turn = client.watch(TURN_ID)
+        async for _ in turn:
+            break
+        assert [event async for event in turn] == [*BEGINNING[1:], COMPLETE]
+        assert [asked.headers.get("last-event-id") for asked in server.asked] == [None, "7-1"]
 
 
 def take(turn: WatchedTurn, body: bytes) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from asyncio.subprocess import PIPE
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +22,47 @@ def python_of(name: str) -> Path:
 
 
 async def accumulate(
-    name: str, url: str, model: str, *, tools: bool = False, patience: float = 20
+    name: str,
+    url: str,
+    model: str,
+    *,
+    tools: bool = False,
+    patience: float = 20,
+    environment: str | None = None,
 ) -> dict[str, Any]:
     """What the client makes of the model's answer: `{text, thinking, calls, usage, stop_reason, error}`.
 
-    `patience`: seconds that the client waits for the next bytes.
+    `patience`: seconds that the client waits for the next bytes. `environment`: where the client is, if not in one of its
+    name.
     """
     asked = json.dumps({"url": url, "model": model, "tools": tools, "timeout": patience})
+    script = f"{name.replace('-', '_')}_client.py"
+    return json.loads(await _run(environment or name, script, asked))
+
+
+async def make_calls(name: str, url: str, calls: Sequence[dict[str, Any]]) -> None:
+    """Make each of `calls` with the client; see `sdk_requests`."""
+    await _run(name, "sdk_requests.py", name, url, said=json.dumps(calls).encode())
+
+
+async def _run(environment: str, script: str, *arguments: str, said: bytes = b"") -> bytes:
+    """What a script prints in a client's environment, when it is told `said`."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     process = await asyncio.create_subprocess_exec(
-        python_of(name),
-        Path(__file__).with_name(f"{name}_client.py"),
-        asked,
+        python_of(environment),
+        Path(__file__).with_name(script),
+        *arguments,
+        stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
         env=environ,
     )
     try:
         async with asyncio.timeout(SECONDS):
-            output, errors = await process.communicate()
+            output, errors = await process.communicate(said)
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     assert process.returncode == 0, errors.decode()
-    return json.loads(output)
+    return output

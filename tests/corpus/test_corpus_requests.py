@@ -132,6 +132,16 @@ def with_plain_text(body: Body) -> Body:
     return {**body, "input": [plain(item) for item in body["input"]]}
 
 
+def with_joined_messages(body: Body) -> Body:
+    joined: list[Body] = []
+    for message in body["messages"]:
+        if joined and joined[-1]["role"] == message["role"]:
+            joined[-1] = {**message, "content": [*joined[-1]["content"], *message["content"]]}
+        else:
+            joined.append(message)
+    return {**body, "messages": joined}
+
+
 def as_chat(body: Body) -> Body:
     if "prompt" not in body:
         return body
@@ -175,6 +185,9 @@ DIFFERENCES = (
         with_loose_tools,
     ),
     Difference("openai-responses", "text alone is the same as a list of one part", with_plain_text),
+    Difference(
+        "bedrock", "messages of one side in a row are one, as most models demand", with_joined_messages
+    ),
     Difference("anthropic", "text alone is the same as a list of one text block", with_listed_content),
     Difference("anthropic", "`is_error: false` is what its absence means", without_success_marks),
     *(Difference("gemini", reason, apply) for reason, apply in gemini_differences.RULES),

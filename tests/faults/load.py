@@ -13,9 +13,11 @@ from uuid import uuid4
 from tests.faults.tools import found, weight
 from tests.faults.watching import GONE, Api, Frame, Watcher, shown_text, stored_blocks, text_of
 from turnstream.core.blocks import Block
+from turnstream.core.history import CANCELLED_BY_ERROR
 from turnstream.core.stream_events import TextDelta
 from turnstream.simulator import texts
 from turnstream.simulator.script import story
+from turnstream.turns.recovery import unanswered_calls
 
 _AGENT_SAYS = (
     texts.THOUGHT,
@@ -146,7 +148,10 @@ async def verify_after_crash(
     if row["status"] == "error":
         assert row["error"]["code"] == "orphaned", row
     expected = MODELS[turn.script]
+    assert not unanswered_calls(stored), stored
     for block in stored:
+        if is_made_by_recovery(block):
+            continue
         text = shown_text(block)
         assert expected[block.sequence] == text or (
             block.partial and expected[block.sequence].startswith(text)
@@ -155,7 +160,11 @@ async def verify_after_crash(
     allowed = journal_interval + max(WRITE_SECONDS, 2 * turn.post_seconds)
     account.open_at_death += any(watcher.open_text[0] >= 0 for watcher in turn.watchers)
     seen = {index for watcher in turn.watchers for index in watcher.stopped}
-    unseen = [block.block_type for block in stored if not block.partial and block.sequence not in seen]
+    unseen = [
+        block.block_type
+        for block in stored
+        if not (block.partial or block.sequence in seen or is_made_by_recovery(block))
+    ]
     account.stored_unseen += bool(unseen)
     account.results_stored_unseen += "tool_result" in unseen
     for watcher in turn.watchers:
@@ -169,6 +178,11 @@ async def verify_after_crash(
     fresh = await api.watched(turn.turn_id)
     assert fresh.fold.blocks == stored
     return row
+
+
+def is_made_by_recovery(block: Block) -> bool:
+    """The result of a call over which the process died, or which it had not begun (G5)."""
+    return block.block_type == "tool_result" and (block.content or {}).get("content") == CANCELLED_BY_ERROR
 
 
 def first_lost(watcher: Watcher, stored: list[Block]) -> Frame | None:
@@ -205,7 +219,7 @@ async def _resume(
     if truncated:
         account.truncated += 1
         assert truncated == new[:1]
-        whole = [block for block in stored if not block.partial]
+        whole = [block for block in stored if not (block.partial or is_made_by_recovery(block))]
         assert truncated[0].data["block_index"] == len(whole)
     assert watcher.fold.blocks == stored
     expected = {"complete": ["turn_complete"], "error": ["turn_error"]}[status]

@@ -31,7 +31,7 @@ import turnstream.engine
 import turnstream.store.writer
 from tests.faults.killing import Death, InTool, KillPoint, die
 from tests.faults.tools import Tools
-from turnstream.config import EngineSettings, PriceSettings, ProviderSettings, ServerSettings
+from turnstream.config import EngineSettings, PriceSettings, ProviderSettings, RetrySettings, ServerSettings
 from turnstream.engine import VERSION, Engine
 from turnstream.errors import TurnstreamError
 from turnstream.server.application import build_application
@@ -48,12 +48,13 @@ _PRICES = {"*/*": PriceSettings(input_per_million=Decimal(1), output_per_million
 @dataclass(frozen=True)
 class ServerPlan:
     """How a server is run. `page_limit`: the pages its database may have, changed while it runs through the file
-    named; the log goes to `log`. `tool_notes`: the file of `tools.Tools`, which the server has where it is named."""
+    named; the log goes to `log`. `retry`: a model is called once, unless it says otherwise. `tool_notes`: the file of `tools.Tools`, which the server has where it is named."""
 
     database: Path
     log: Path
     providers: dict[str, ProviderSettings] = field(default_factory=dict)
     engine: EngineSettings = field(default_factory=EngineSettings)
+    retry: RetrySettings = field(default_factory=lambda: RetrySettings(attempts=1, circuit_failures=1000))
     debug: bool = False
     log_level: str = "debug"
     environ: dict[str, str] = field(default_factory=dict)
@@ -104,6 +105,7 @@ async def _serve(plan: ServerPlan, ready: Connection, began: float) -> None:
         server=ServerSettings(debug=plan.debug),
         tools=_tools(plan),
         prices=_PRICES,
+        retry=plan.retry,
     )
     async with engine:
         bound = bind("127.0.0.1", 0)

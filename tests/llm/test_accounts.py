@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import msgspec
@@ -38,6 +39,14 @@ def text(content: str, sequence: int = 0) -> Block:
     return Block(sequence, "text", content)
 
 
+def begin(
+    turn: TurnAccount, step: int, model: CalledModel | None = None, estimate: Callable[[], int] | None = None
+) -> None:
+    """A call that the provider begins to answer."""
+    turn.begin(step, model, estimate)
+    turn.answering()
+
+
 def never() -> int:
     raise AssertionError("nobody wants an estimate")
 
@@ -45,20 +54,23 @@ def never() -> int:
 @pytest.mark.requirement("I1", "I2")
 def test_a_later_report_replaces_the_one_before() -> None:
     turn = account()
-    turn.begin(0, MODEL, never)
+    begin(turn, 0, MODEL, never)
     assert turn.report(Usage(45, 1)) == UsageReport(Usage(45, 1), "0.000150")
     assert turn.report(Usage(45, 12)) == UsageReport(Usage(45, 12), "0.000315")
     step = StepUsage(0, "acme/one", Usage(45, 12), "0.000315")
-    assert turn.end(Usage(45, 12), complete=True) == Summary(Usage(45, 12), "0.000315", False, (step,))
+    summary = turn.end(Usage(45, 12), complete=True)
+    assert summary._replace(attempts=()) == Summary(Usage(45, 12), "0.000315", False, (step,))
+    (attempt,) = summary.attempts
+    assert (attempt.number, attempt.outcome, attempt.usage) == (1, "complete", Usage(45, 12))
 
 
 @pytest.mark.requirement("I2")
 def test_steps_add_up_exactly() -> None:
     turn = account()
-    turn.begin(0, MODEL, never)
+    begin(turn, 0, MODEL, never)
     turn.report(Usage(1, 0))
     turn.close(Usage(1, 0))
-    turn.begin(1, MODEL, never)
+    begin(turn, 1, MODEL, never)
     assert turn.report(Usage(0, 1)).cost == "0.000018"
     turn.close(Usage(0, 1))
     summary = turn.end(Usage(), complete=True)
@@ -72,9 +84,9 @@ async def test_an_unknown_model_is_flagged_and_spoils_the_sum() -> None:
     pricing.prepare("nobody", "demo")
     await pricing.ready()
     turn = TurnAccount(pricing)
-    turn.begin(0, MODEL, never)
+    begin(turn, 0, MODEL, never)
     turn.report(Usage(1, 1))
-    turn.begin(1, UNKNOWN, never)
+    begin(turn, 1, UNKNOWN, never)
     assert turn.report(Usage(2, 2)) == UsageReport(Usage(3, 3), unpriced=True)
     summary = turn.end(Usage(2, 2), complete=True)
     assert summary.cost is None
@@ -89,7 +101,7 @@ async def test_an_unknown_model_is_flagged_and_spoils_the_sum() -> None:
 @pytest.mark.requirement("I3")
 def test_a_turn_that_broke_off_before_its_usage_is_estimated_and_says_so() -> None:
     turn = account()
-    turn.begin(0, MODEL, lambda: 100)
+    begin(turn, 0, MODEL, lambda: 100)
     turn.said(text("x" * 41))
     summary = turn.end(Usage(), cut=[text("ü" * 10, 1)], complete=False)
     # 41 bytes and 20 bytes: 61 / 4, rounded up; 100 × 3 + 16 × 15 per million.
@@ -101,7 +113,7 @@ def test_a_turn_that_broke_off_before_its_usage_is_estimated_and_says_so() -> No
 @pytest.mark.requirement("I3")
 def test_what_was_said_at_the_beginning_holds_for_the_input_and_not_for_the_output() -> None:
     turn = account()
-    turn.begin(0, MODEL, never)
+    begin(turn, 0, MODEL, never)
     summary = turn.end(Usage(45, 1, 10), cut=[text("y" * 400)], complete=False)
     assert (summary.usage, summary.estimated) == (Usage(45, 100, 10), True)
 
@@ -109,7 +121,7 @@ def test_what_was_said_at_the_beginning_holds_for_the_input_and_not_for_the_outp
 @pytest.mark.requirement("I3")
 def test_what_was_measured_stays_measured_though_the_turn_broke_off() -> None:
     turn = account()
-    turn.begin(0, MODEL, never)
+    begin(turn, 0, MODEL, never)
     summary = turn.end(Usage(45, 12), cut=[text("short")], complete=False)
     assert (summary.usage, summary.cost, summary.estimated) == (Usage(45, 12), "0.000315", False)
 
@@ -117,10 +129,10 @@ def test_what_was_measured_stays_measured_though_the_turn_broke_off() -> None:
 @pytest.mark.requirement("I3")
 def test_an_estimate_is_of_the_last_step_only() -> None:
     turn = account()
-    turn.begin(0, MODEL, never)
+    begin(turn, 0, MODEL, never)
     turn.said(text("a" * 4000))
     turn.report(Usage(10, 1000))
-    turn.begin(1, MODEL, lambda: 20)
+    begin(turn, 1, MODEL, lambda: 20)
     summary = turn.end(Usage(), cut=[text("b" * 8, 1)], complete=False)
     assert summary.usage == Usage(30, 1002)
     assert [step.estimated for step in summary.steps] == [False, True]
@@ -130,7 +142,7 @@ def test_an_estimate_is_of_the_last_step_only() -> None:
 @pytest.mark.requirement("I3")
 def test_an_interrupt_between_two_steps_leaves_what_was_measured() -> None:
     turn = account()
-    turn.begin(0, MODEL, never)
+    begin(turn, 0, MODEL, never)
     turn.said(text("a" * 4000))
     turn.close(Usage(45, 12))
     turn.said(Block(1, "tool_result", None, {"content": "b" * 4000}))
@@ -141,11 +153,11 @@ def test_an_interrupt_between_two_steps_leaves_what_was_measured() -> None:
 @pytest.mark.requirement("I2", "I3")
 def test_what_no_report_has_said_is_left_to_be_told_before_the_end() -> None:
     turn = account()
-    turn.begin(0, MODEL, lambda: 100)
+    begin(turn, 0, MODEL, lambda: 100)
     turn.report(Usage(45, 12))
     assert turn.untold(turn.end(Usage(45, 12), complete=True)) is None
     broken = account()
-    broken.begin(0, MODEL, lambda: 100)
+    begin(broken, 0, MODEL, lambda: 100)
     summary = broken.end(Usage(), cut=[text("1234")], complete=False)
     assert broken.untold(summary) == UsageReport(Usage(100, 1), "0.000315", estimated=True)
     silent = account()
@@ -159,7 +171,7 @@ def test_a_call_that_was_never_answered_has_used_nothing() -> None:
 
 def test_a_foreign_source_is_neither_priced_nor_estimated() -> None:
     turn = account()
-    turn.begin(0)
+    begin(turn, 0)
     assert turn.report(Usage(5, 6)) == UsageReport(Usage(5, 6))
     turn.said(text("z" * 100))
     summary = turn.end(Usage(5, 6), complete=False)
@@ -168,17 +180,17 @@ def test_a_foreign_source_is_neither_priced_nor_estimated() -> None:
 
 def test_without_prices_usage_is_counted_all_the_same() -> None:
     turn = TurnAccount()
-    turn.begin(0, MODEL, lambda: 3)
+    begin(turn, 0, MODEL, lambda: 3)
     assert turn.end(Usage(), cut=[text("1234")], complete=False).usage == Usage(3, 1)
 
 
 @pytest.mark.requirement("I3")
 async def test_steps_that_ended_before_prices_were_read_are_priced_at_the_end() -> None:
     turn = TurnAccount(Pricing())
-    turn.begin(0, CalledModel("anthropic", "claude-sonnet-4-5", "anthropic"), never)
+    begin(turn, 0, CalledModel("anthropic", "claude-sonnet-4-5", "anthropic"), never)
     early = turn.report(Usage(45, 12))
     assert early.cost in {None, "0.000315"}  # the price list may be in memory already
-    turn.begin(1, CalledModel("anthropic", "claude-sonnet-4-5", "anthropic"), never)
+    begin(turn, 1, CalledModel("anthropic", "claude-sonnet-4-5", "anthropic"), never)
     await turn.ready()
     assert turn.end(Usage(45, 234), complete=True).cost == "0.003960"
 
@@ -197,6 +209,8 @@ def test_the_size_of_a_request_and_of_an_answer() -> None:
     tool = ToolDefinition("sums", "adds", {"type": "object"})
     with_tools = msgspec.structs.replace(request, tools=(tool,))
     assert estimated_input_tokens(with_tools) > estimated_input_tokens(request)
+    documents = (Block(0, "document", None, {"url": "u"}), Block(1, "document", None, {"text": "12345678"}))
+    assert estimated_input_tokens(ModelRequest("m", (Message("user", documents),))) == 3000 + 8 // 4
     assert [output_bytes_of(block) for block in (text("é"), call, result, image)] == [2, 12, 0, 0]
     assert output_bytes_of(Block(0, "thinking", "hmm")) == 3
     odd = Block(0, "tool_result", None, {"content": [{"type": "text", "text": "\N{SNOWMAN}"}]})

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import turnstream as ts
+from tests.llm.conftest import ONCE
 from turnstream.core.turn_events import TurnEvent
 from turnstream.llm import callbacks as module
 
@@ -18,7 +19,7 @@ DEADLINE = 10.0
 
 
 def llm(model: str = "sim/demo:pace=0") -> ts.LLM:
-    return ts.LLM(model, settings=ts.Settings())
+    return ts.LLM(model, settings=ONCE)
 
 
 class Told:
@@ -137,7 +138,7 @@ async def test_errors_are_told_before_and_in_mid_stream(model: str, error: type[
 
 async def test_a_call_that_cannot_even_be_made_is_told_too() -> None:
     told = Told()
-    model = ts.LLM("anthropic/claude-sonnet-5-5", settings=ts.Settings())
+    model = ts.LLM("anthropic/claude-sonnet-5-5", settings=ONCE)
     with pytest.raises(ts.AuthenticationFailed) as raised:
         await model.collect("hello", callbacks=told.callbacks())
     assert told.told[-1] == ("error", raised.value)

@@ -16,7 +16,10 @@ pytestmark = pytest.mark.requirement("F1")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-async def test_streaming_with_a_tool(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_streaming_with_a_tool(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNSTREAM_RETRY__ATTEMPTS", "1")
     assert await library_stream.main("sim/tools:pace=0", "What is the weather in Vienna?") == 0
     shown = capsys.readouterr().out
     assert "The tools say: example 1: sunny for 1 days" in shown

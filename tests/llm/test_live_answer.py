@@ -175,7 +175,7 @@ async def test_a_restart_that_says_something_else_is_an_error_and_never_spliced(
         source.go.release()
         with pytest.raises(StreamBroken) as raised:
             await anext(reader)
-    assert raised.value.code == "answer_changed"
+    assert raised.value.code == "cannot_continue"
     assert raised.value.partial is not None
     assert raised.value.partial.text == "The sea"
 

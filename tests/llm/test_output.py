@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 import turnstream as ts
-from tests.llm.conftest import llm_at
+from tests.llm.conftest import ONCE, llm_at
 from turnstream.core.partial_json import NOTHING
 from turnstream.llm.output import OUTPUT_TOOL, OutputFormat
 from turnstream.simulator.server import SimulatorServer
@@ -100,7 +100,7 @@ def test_schemas_have_no_reference_outside_and_are_closed() -> None:
 async def test_values_grow_while_they_come() -> None:
     value = {"cities": [{"name": f"City {n}", "people": n} for n in range(20)], "motto": "Onward 🤔"}
     text = msgspec.json.encode(value).decode()
-    async with ts.LLM("sim/echo:pace=0.0001", settings=ts.Settings()).stream(
+    async with ts.LLM("sim/echo:pace=0.0001", settings=ONCE).stream(
         text, output=Country, output_mode="schema"
     ) as stream:
         partials = [partial async for partial in stream.partials]
@@ -113,7 +113,7 @@ async def test_values_grow_while_they_come() -> None:
 
 
 async def test_a_model_without_schemas_answers_by_a_tool() -> None:
-    async with ts.LLM("sim/tools:pace=0", settings=ts.Settings()).stream("go", output=City) as stream:
+    async with ts.LLM("sim/tools:pace=0", settings=ONCE).stream("go", output=City) as stream:
         partials = [partial async for partial in stream.partials]
         city = await stream.final_output()
         message = await stream.final_message()
@@ -123,7 +123,7 @@ async def test_a_model_without_schemas_answers_by_a_tool() -> None:
     assert message.stop_reason == "end_turn"
     assert message.tool_calls == ()
     assert {(block.content or {}).get("tool_name") for block in message.outputs} == {OUTPUT_TOOL}
-    again = await ts.LLM("sim/tools:pace=0", settings=ts.Settings()).collect("and?", messages=[message])
+    again = await ts.LLM("sim/tools:pace=0", settings=ONCE).collect("and?", messages=[message])
     assert again.complete
 
 
@@ -131,7 +131,7 @@ async def test_how_a_type_is_asked_for_is_known_of_the_models(simulator: Simulat
     ollama = llm_at(simulator.url, "ollama", "tools:pace=0")
     with pytest.raises(ts.InvalidOutput):  # asked by a schema; the script has nothing to say without tools
         await ollama.collect("go", output=City)
-    mixed = ts.LLM("sim/echo", fallbacks=["ollama/x"], settings=ts.Settings())
+    mixed = ts.LLM("sim/echo", fallbacks=["ollama/x"], settings=ONCE)
     async with mixed.stream(JSON, output=City) as stream:
         assert (await stream.final_output()).name == "Vienna", (
             "a model that does not call the tool is understood"
@@ -146,7 +146,7 @@ async def test_tools_run_before_the_answer_is_given() -> None:
     def look(what: str) -> str:
         return '{"name": "Graz", "people": 3}'
 
-    async with ts.LLM("sim/tools:pace=0", settings=ts.Settings()).stream(
+    async with ts.LLM("sim/tools:pace=0", settings=ONCE).stream(
         "go", tools=[look], output=City, output_mode="schema"
     ) as stream:
         with pytest.raises(ts.InvalidOutput) as raised:  # "The tools say: …" is no JSON
@@ -163,19 +163,19 @@ async def test_tools_run_before_the_answer_is_given() -> None:
 @pytest.mark.parametrize("text", ['{"name": "Vienna"}', "Vienna", '{"name": 1, "people": 2}', "[]"])
 @pytest.mark.parametrize("kind", [City, Town])
 async def test_what_is_not_of_the_type_is_an_error(text: str, kind: Any) -> None:
-    model = ts.LLM("sim/echo:pace=0", settings=ts.Settings())
+    model = ts.LLM("sim/echo:pace=0", settings=ONCE)
     with pytest.raises(ts.InvalidOutput):
         await model.collect(text, output=kind, output_mode="schema")
 
 
 async def test_an_answer_that_broke_off_has_no_value() -> None:
-    model = ts.LLM("sim/echo:pace=0,fault=cut,after=4", settings=ts.Settings())
+    model = ts.LLM("sim/echo:pace=0,fault=cut,after=4", settings=ONCE)
     with pytest.raises(ts.StreamIncomplete):
         await model.collect(JSON, output=City, output_mode="schema")
 
 
 async def test_without_a_type_there_are_no_partial_values() -> None:
-    async with ts.LLM("sim/echo:pace=0", settings=ts.Settings()).stream("x") as stream:
+    async with ts.LLM("sim/echo:pace=0", settings=ONCE).stream("x") as stream:
         with pytest.raises(TypeError, match="output=SomeType"):
             _ = stream.partials
         assert await stream.final_output() is None
@@ -186,4 +186,4 @@ def test_a_type_without_a_schema_is_refused() -> None:
         pass
 
     with pytest.raises(ts.ConfigurationError):
-        ts.LLM("sim/echo", settings=ts.Settings()).stream("x", output=Odd)
+        ts.LLM("sim/echo", settings=ONCE).stream("x", output=Odd)

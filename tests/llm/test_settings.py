@@ -18,7 +18,7 @@ def test_defaults_are_those_that_are_promised() -> None:
     assert stream.buffer_size == 256
     assert stream.timeout == 60
     assert stream.tool_streaming
-    assert (stream.retry_attempts, stream.retry_delay) == (3, 1)
+    assert (ts.Settings().retry.attempts, ts.Settings().retry.delay) == (3, 1)
     assert stream.fallback_on_error
     assert (stream.update_interval, stream.update_buffer) == (0.1, 50)
 
@@ -35,25 +35,25 @@ async def test_settings_come_from_file_and_environment(
         [stream]
         enabled = false
         timeout = 5
-        retry_attempts = 2
+        [retry]
+        attempts = 2
         [providers.other]
         wire = "ollama"
         base_url = "http://127.0.0.1:1"
         timeouts = { idle = 7 }
         """
     )
-    monkeypatch.setenv("TURNSTREAM_STREAM__RETRY_DELAY", "0.5")
+    monkeypatch.setenv("TURNSTREAM_RETRY__DELAY", "0.5")
     monkeypatch.setenv("TURNSTREAM_STREAM__ENABLED", "true")
     llm = ts.LLM(settings=file)
     assert llm.model == "sim/story:events=300,pace=0"
     assert llm.settings.stream.enabled, "the environment wins"
     assert llm.settings.stream.timeout == 5
-    assert llm.retry == ts.Retry(2, 0.5)
+    assert (llm.settings.retry.attempts, llm.settings.retry.delay) == (2, 0.5)
     async with llm.stream("go") as stream:
         assert await stream.final_text()
     monkeypatch.setenv("TURNSTREAM_CONFIG", str(file))
     assert ts.LLM().model == llm.model
-    assert ts.LLM(retry=ts.Retry(1)).retry == ts.Retry(1, 1.0)
     monkeypatch.setenv("TURNSTREAM_STREAM__TIMEOUT", "soon")
     with pytest.raises(ts.ConfigurationError, match="TURNSTREAM_STREAM__TIMEOUT"):
         ts.LLM()
@@ -75,8 +75,8 @@ async def test_the_time_out_is_the_idle_clock_of_providers_that_set_none(tmp_pat
 
 
 async def _clocks(llm: ts.LLM) -> tuple[float, float]:
-    catalog = await llm._catalogs.get()
-    timeouts = catalog.resolve(llm.model).provider.timeouts  # type: ignore[attr-defined]
+    calling = await llm._callings.get()
+    timeouts = calling.catalog.resolve(llm.model).provider.timeouts  # type: ignore[attr-defined]
     return timeouts.first_token, timeouts.idle
 
 

@@ -18,7 +18,7 @@ DEADLINE = 10.0
 
 
 def llm(model: str = "sim/demo:pace=0", **settings: object) -> ts.LLM:
-    return ts.LLM(model, settings=ts.Settings.model_validate(settings))
+    return ts.LLM(model, settings=ts.Settings.model_validate({"retry": {"attempts": 1}, **settings}))
 
 
 async def test_text_comes_in_pieces_and_the_message_is_their_sum() -> None:

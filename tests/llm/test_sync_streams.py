@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import turnstream as ts
+from tests.llm.conftest import ONCE
 
 pytestmark = pytest.mark.requirement("F1")
 DEADLINE = 20.0
 
 
 def llm(model: str = "sim/demo:pace=0") -> ts.LLM:
-    return ts.LLM(model, settings=ts.Settings())
+    return ts.LLM(model, settings=ONCE)
 
 
 def test_everything_a_stream_gives_is_there() -> None:
@@ -29,7 +30,9 @@ def test_everything_a_stream_gives_is_there() -> None:
         assert [event for batch in stream.updates() for event in batch][-1] == events[-1]
         assert stream.final_text() == message.text == "".join(pieces)
         assert stream.message == message
-        shown = "".join(stream.render(lambda e: e.value if isinstance(e, ts.BlockDelta) else None))
+        shown = "".join(
+            stream.render(lambda e: e.value if isinstance(e, ts.BlockDelta) and e.field == "text" else None)
+        )
         assert message.text in shown
     assert stream.ended
     assert stream.error is None
@@ -67,7 +70,9 @@ def test_threads_share_an_llm() -> None:
 def test_two_threads_read_one_stream() -> None:
     with llm("sim/story:events=500,pace=0.0001").stream_sync("go") as stream, ThreadPoolExecutor(2) as pool:
         text = pool.submit(lambda: "".join(stream.text))
-        events = pool.submit(lambda: [e.value for e in stream if isinstance(e, ts.BlockDelta)])
+        events = pool.submit(
+            lambda: [e.value for e in stream if isinstance(e, ts.BlockDelta) and e.field == "text"]
+        )
         assert text.result(DEADLINE) == "".join(events.result(DEADLINE)) == stream.final_text()
 
 

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from turnstream.config import Timeouts
+from turnstream.core.origin import Origin
 from turnstream.core.stream_events import MessageStop, Metadata, StreamError, StreamEvent, TextDelta
 from turnstream.core.usage import Usage
 from turnstream.errors import (
@@ -29,8 +30,10 @@ from turnstream.errors import (
     StreamIncomplete,
 )
 from turnstream.providers import http
+from turnstream.providers.base import Pushed
 from turnstream.providers.endpoints import Endpoint, call_url, split_base_url
 from turnstream.providers.http import HttpProvider
+from turnstream.providers.provenance import with_origin
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
 
@@ -154,7 +157,9 @@ class TestAnswers:
 
         raw_server.answer = answer
         whole = WIRES["anthropic"].decoder()
-        assert await collect(provide()) == whole.feed(body) + whole.close()
+        origin = Origin("anthropic", "test", "x")
+        expected = with_origin(whole.feed(body) + whole.close(), origin)
+        assert await collect(provide()) == expected
 
     async def test_a_compressed_body_is_read(self, raw_server, provide):
         head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
@@ -340,6 +345,130 @@ class TestConnections:
             assert text_of(await collect(provider)) == "Hello"
             await provider.close()
             assert not session.closed
+
+
+class TestPushed:
+    """What arrives while a read waits goes to whoever takes it, and wakes nobody."""
+
+    async def test_what_is_taken_wakes_no_read(self, raw_server, provide):
+        said: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN + delta("Hel")))
+            while data := await said.get():
+                await exchange.send(chunk(data))
+            await exchange.send(chunk(END), LAST_CHUNK)
+
+        raw_server.answer = answer
+        pushed: asyncio.Queue[Sequence[StreamEvent]] = asyncio.Queue()
+        returned: list[StreamEvent] = []
+        async with asyncio.timeout(DEADLINE), provide().stream(REQUEST) as batches:
+            assert isinstance(batches, Pushed)
+            returned.extend(await anext(batches))
+            batches.push_to(lambda events: pushed.put_nowait(events) is None)
+            reading = asyncio.create_task(_extend(returned, batches))
+            said.put_nowait(delta("l"))
+            assert text_of([*await pushed.get()]) == "l"
+            said.put_nowait(delta("o") + delta("!"))
+            assert text_of([*await pushed.get()]) == "o!"
+            assert not reading.done()
+            assert text_of(returned) == "Hel"
+            said.put_nowait(b"")
+            await reading
+        assert isinstance(returned[-1], MessageStop)
+        assert pushed.empty()
+
+    @pytest.mark.requirement("E4")
+    @pytest.mark.parametrize("size", [1, 7, 1000])
+    @pytest.mark.parametrize("takes", [0, 1, 2])
+    async def test_any_cut_of_what_is_pushed_gives_the_same_events(
+        self, raw_server, provide, monkeypatch, size, takes
+    ):
+        """Also where every other batch, or every batch, is refused. The end is seen when it comes."""
+        monkeypatch.setattr(http, "DRAIN_SECONDS", 2 * DEADLINE)
+        body = chunk(BEGIN) + b"".join(chunk(delta(text)) for text in "Hello there") + chunk(END) + LAST_CHUNK
+
+        async def answer(exchange):
+            await exchange.send(HEAD)
+            for start in range(0, len(body), size):
+                await exchange.send(body[start : start + size])
+                await asyncio.sleep(0)
+
+        raw_server.answer = answer
+        events: list[StreamEvent] = []
+        offered = 0
+
+        def take(some: Sequence[StreamEvent]) -> bool:
+            nonlocal offered
+            offered += 1
+            if takes and offered % takes == 0:
+                events.extend(some)
+                return True
+            return False
+
+        provider = provide()
+        async with asyncio.timeout(DEADLINE), provider.stream(REQUEST) as batches:
+            batches.push_to(take)
+            await _extend(events, batches)
+        assert text_of(events) == "Hello there"
+        assert isinstance(events[-1], MessageStop)
+        raw_server.answer = lambda exchange: exchange.send(HEAD, chunk(ANSWER), LAST_CHUNK)
+        assert text_of(await collect(provider)) == "Hello"
+        assert raw_server.connections == 1
+
+    @pytest.mark.parametrize("ends", ["malformed", "reset", "close", "silence", "closed provider"])
+    async def test_what_goes_wrong_is_raised_where_the_read_waits(self, raw_server, provide, ends):
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN + delta("a")))
+            await pushing.wait()
+            await exchange.send(chunk(delta("b")))
+            await pushed.wait()
+            if ends == "malformed":
+                await exchange.send(chunk(b"event: content_block_delta\ndata: {oh\n\n"))
+            elif ends == "reset":
+                exchange.reset()
+            elif ends == "close":
+                exchange.writer.close()
+            elif ends == "closed provider":
+                await provider.close()
+            await exchange.closed_by_client()
+
+        raw_server.answer = answer
+        pushing, pushed = asyncio.Event(), asyncio.Event()
+        provider = provide(Timeouts(connect=10, first_token=10, idle=0.1, total=20))
+        taken: list[StreamEvent] = []
+
+        def take(events: Sequence[StreamEvent]) -> bool:
+            taken.extend(events)
+            pushed.set()
+            return True
+
+        async with asyncio.timeout(DEADLINE), provider.stream(REQUEST) as batches:
+            await anext(batches)
+            batches.push_to(take)
+            pushing.set()
+            with pytest.raises(ProviderError) as failure:
+                await anext(batches)
+        assert text_of(taken) == "b"
+        wanted = {
+            "malformed": MalformedEvent,
+            "silence": ProviderTimeout,
+            "closed provider": ConnectionFailed,
+        }
+        assert type(failure.value) is wanted.get(ends, StreamIncomplete)
+
+    async def test_on_a_session_of_the_host_every_batch_is_returned(self, raw_server):
+        raw_server.answer = lambda exchange: exchange.send(HEAD, chunk(ANSWER), LAST_CHUNK)
+        async with aiohttp.ClientSession() as session:
+            provider = HttpProvider("test", WIRES["anthropic"], Endpoint(raw_server.url), PATIENT, session)
+            taken: list[StreamEvent] = []
+            returned: list[StreamEvent] = []
+            async with asyncio.timeout(DEADLINE), provider.stream(REQUEST) as batches:
+                batches.push_to(lambda events: taken.extend(events) is None)
+                await _extend(returned, batches)
+            await provider.close()
+        assert text_of(returned) == "Hello"
+        assert not taken
 
 
 class TestClocks:

@@ -204,6 +204,7 @@ BAD_BODIES = [
     b'{"turn_blocks": [{"block_type": "text", "text_content": "  "}]}',
     b'{"turn_blocks": [{"block_type": "tool_use", "content": {}}]}',
     b'{"turn_blocks": [{"block_type": "image", "content": {}}]}',
+    b'{"turn_blocks": [{"block_type": "document", "content": {"title": "t"}}]}',
     b'{"turn_blocks": [{"block_type": "tool_result", "content": {"tool_use_id": 3}}]}',
     b'{"turn_blocks": [{"block_type": "text", "text_content": "x"}], "role": "assistant"}',
     b'{"turn_blocks": [{"block_type": "text", "text_content": "x"}], "prev_turn_id": "x"}',

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from turnstream.wires.base import ModelRequest, Wire
 
@@ -16,7 +17,7 @@ PATHS = {
     "openai-responses": "/v1/responses",
     "ollama": "/api/chat",
 }
-"""Of the other wires the request's own path is the server's."""
+"""Where the server answers on a wire; a wire that is not here has the model in its path."""
 
 
 class Got(NamedTuple):
@@ -33,16 +34,16 @@ async def post(
 ) -> Got:
     """POST a request; `simulate` goes into the header `X-Simulate`."""
     encoded = wire.encode_request(msgspec.structs.replace(request, stream=stream))
-    path = PATHS.get(wire.name, encoded.path)
     body: dict[str, Any] = json.loads(encoded.body)
     if wire.name in PATHS:
         body["stream"] = stream
+    address = URL(url + PATHS.get(wire.name, encoded.path), encoded=True)
     headers = {"X-Simulate": simulate} if simulate else {}
     data = bytearray()
     broken = False
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
-        session.post(url + path, json=body, headers=headers) as answer,
+        session.post(address, json=body, headers=headers) as answer,
     ):
         try:
             async for piece in answer.content.iter_any():

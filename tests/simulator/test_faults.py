@@ -7,9 +7,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import get_args
 
+import msgspec
 import pytest
 
 from turnstream.config import Timeouts
+from turnstream.core.answers import fold_answer
+from turnstream.core.blocks import Block, Message
 from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent, TextDelta
 from turnstream.errors import ProviderError
 from turnstream.providers.base import Provider
@@ -51,6 +54,8 @@ FAULTS = [
     ("fault=malformed,after=12", "malformed_event", True, True),
     ("fault=huge-event,after=12", "event_too_large", False, True),
     ("fault=no-end", "stream_incomplete", True, True),
+    ("fault=no-stream", "invalid_request_error", False, False),
+    ("fault=error-before,status=400,code=context_length_exceeded", "context_length_exceeded", False, False),
     ("unheard-of=1", "invalid_request_error", False, False),
 ]
 
@@ -154,7 +159,7 @@ async def test_retry_after_is_told(provide, ask, wire):
 async def test_a_slow_first_token_is_waited_for(provide, ask, wire):
     events, error = await outcome(provide(wire), ask("echo:pace=0,fault=slow-first,seconds=0.05"))
     assert error is None
-    assert isinstance(events[-1], MessageStop)
+    assert any(isinstance(event, MessageStop) for event in events)
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -209,3 +214,47 @@ async def test_a_read_after_the_end_ends(ask):
         assert [batch async for batch in batches]
         with pytest.raises(StopAsyncIteration):
             await anext(batches)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_faults_that_pass(provide, ask, wire):
+    of_two = provide(wire)
+    codes = [
+        await outcome(of_two, ask("echo:pace=0,fault=error-before,status=503,times=2")) for _ in range(3)
+    ]
+    assert [error and error.code for _, error in codes] == ["overloaded_error", "overloaded_error", None]
+    lasting = ask("echo:pace=0,fault=cut,after=0,lasting=0.2")
+    async with asyncio.timeout(DEADLINE):
+        assert (await outcome(of_two, lasting))[1] is not None
+        while (await outcome(of_two, lasting))[1] is not None:
+            pass
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("prefill", ["continue", "refuse", "repeat"])
+async def test_a_request_that_ends_with_the_models_own_words(provide, ask, wire, prefill):
+    whole = text_of((await outcome(provide(wire), ask("demo:pace=0")))[0])
+    request = ask(f"demo:pace=0,prefill={prefill}")
+    begun = Message("assistant", (Block(0, "text", whole[:101]),))
+    request = msgspec.structs.replace(request, messages=(*request.messages, begun))
+    events, error = await outcome(provide(wire), request)
+    if prefill == "refuse":
+        assert error is not None
+        assert error.code == "invalid_request_error"
+    else:
+        assert error is None
+        assert text_of(events) == (whole[101:] if prefill == "continue" else whole)
+
+
+@pytest.mark.requirement("J3")
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_plain_answer_where_streams_are_refused(provide, ask, wire):
+    model = "agent:pace=0,fault=no-stream"
+    plain = msgspec.structs.replace(ask(model, tools=True), stream=False)
+    streamed, error = await outcome(provide(wire), ask("agent:pace=0", tools=True))
+    assert error is None
+    events, error = await outcome(provide(wire), plain)
+    assert error is None
+    told, expected = fold_answer(events), fold_answer(streamed)
+    assert [block.text_content for block in told.blocks] == [block.text_content for block in expected.blocks]
+    assert (told.stop and told.stop.stop_reason, told.usage) == ("tool_use", expected.usage)

@@ -19,6 +19,7 @@ from turnstream.simulator.replay import Replay, guess_wire, load_replay, split_e
 from turnstream.simulator.server import Answers, SimulatorServer
 from turnstream.wires import WIRES
 from turnstream.wires.base import Wire
+from turnstream.wires.bedrock_frames import MessageDecoder
 from turnstream.wires.recording import decode_pieces, decode_recording
 
 EVERY_WIRE = pytest.mark.parametrize("wire", WIRES.values(), ids=lambda wire: wire.name)
@@ -41,6 +42,8 @@ async def replaying(replay: Replay) -> AsyncIterator[str]:
 def test_events_are_cut_where_they_end(ask, wire, line_end):
     if wire.name == "ollama" and line_end == b"\r":
         line_end = b"\r\n"
+    if wire.name == "bedrock":  # has no lines
+        line_end = b"\n"
     body = recorded(ask, wire).replace(b"\n", line_end)
     pieces = split_events(wire, body)
     assert b"".join(pieces) == body
@@ -87,7 +90,7 @@ def test_each_fault(ask, wire, fault):
     sent = b"".join(action.data for action in actions if isinstance(action, Send))
     told = decode_pieces(wire, (sent,))
     match fault:
-        case "error-before" | "max-tokens":
+        case "error-before" | "max-tokens" | "no-stream":
             assert isinstance(actions[0], Refuse)
         case "hang":
             assert not sent
@@ -123,18 +126,28 @@ async def test_without_a_stream(ask, wire):
     assert cut.broken
 
 
+def lines_of(wire: Wire, body: bytes) -> list[bytes]:
+    """The JSON of each event, as recorders write it down."""
+    if wire.name == "bedrock":
+        messages = MessageDecoder(limit=len(body))
+        messages.add(body)
+        return [
+            b'{"%b":%b}' % (headers[":event-type"].encode(), payload)
+            for headers, payload in iter(messages.take, None)
+        ]
+    lines = [
+        line.removeprefix(b"data: ") for line in body.split(b"\n") if line and not line.startswith(b"event: ")
+    ]
+    return [line for line in lines if line != b"[DONE]"]
+
+
 @EVERY_WIRE
 @pytest.mark.parametrize("name", ["a.sse", "a.sse.gz", "a.jsonl", "A.JSONL.GZ"])
 def test_files_and_the_guess_of_their_wire(ask, wire, name):
     body = recorded(ask, wire)
     data = body
     if "jsonl" in name.lower():
-        lines = [
-            line.removeprefix(b"data: ")
-            for line in body.split(b"\n")
-            if line and not line.startswith(b"event: ")
-        ]
-        data = b"\n".join(line for line in lines if line != b"[DONE]")
+        data = b"\n".join(lines_of(wire, body))
     if name.lower().endswith(".gz"):
         data = gzip.compress(data)
     replay = load_replay(name, data, None, Options())

@@ -50,6 +50,22 @@ async def test_requests_are_told_newest_last(simulator_server, ask):
     assert [request["number"] for request in await requests_of(url, "?limit=none")] == [1, 2, 3, 4]
 
 
+async def test_a_header_that_is_no_text_is_noted_all_the_same(tmp_path):
+    with RequestLog(tmp_path / "requests.jsonl") as log:
+        async with SimulatorServer(answers=Answers(log=log)) as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            body = b'{"model":"echo:pace=0","messages":[{"role":"user","content":"hi"}],"max_tokens":9}'
+            writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Name: caf\xe9\r\n")
+            writer.write(b"X-Simulate: \xff\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            answer = await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            told = await requests_of(server.url)
+    assert answer.startswith(b"HTTP/1.1 400"), "the option is none"
+    assert told[0]["headers"]["x-name"] == "caf?"
+    assert told[0]["answered"]["simulate"] == "?"
+    assert json.loads((tmp_path / "requests.jsonl").read_bytes()) == told[0]
+
+
 async def test_it_can_be_emptied(simulator_server, ask):
     await post(simulator_server.url, ANTHROPIC, ask("echo:pace=0"))
     address = f"{simulator_server.url}/_simulator/requests"

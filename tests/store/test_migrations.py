@@ -82,7 +82,8 @@ async def test_turns_made_before_costs_were_kept_are_read_as_without(database: P
     turn = await running_turn(store)
     await store.close()
     with sqlite3.connect(database) as connection:
-        for column in ("cost", "cost_estimated", "steps"):
+        connection.execute(f"DROP TABLE {PREFIX}attempts")
+        for column in ("cost", "cost_estimated", "steps", "asked_model", "fallbacks", "resets"):
             connection.execute(f"ALTER TABLE {PREFIX}turns DROP COLUMN {column}")
         connection.execute(f"ALTER TABLE {PREFIX}chats DROP COLUMN active_turn_id")
         connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
@@ -91,6 +92,7 @@ async def test_turns_made_before_costs_were_kept_are_read_as_without(database: P
     await store.open()
     old = await store.read(GetTurn(owner=None, turn_id=turn.id))
     assert (old.cost, old.cost_estimated, old.steps) == (None, False, ())
+    assert (old.asked_model, old.fallbacks, old.resets) == (None, None, ())
     await running_turn(store)
     await store.close()
     assert database_revision(url) == NEWEST

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.turnlog.watching import Client
-from tests.turns.world import OWNER, Feed, World, write_lock
+from tests.turns.world import OWNER, Feed, World, shows_text, write_lock
+from turnstream.config import PriceSettings
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import (
     ContentBlockStart,
@@ -21,10 +25,12 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.turn_events import Source
+from turnstream.core.usage import StepUsage, Usage
+from turnstream.providers.pricing import Pricing
 from turnstream.store.base import JournalSegment
 from turnstream.store.queries import Journal, UnfinishedTurns
 from turnstream.turns.executor import Executor
-from turnstream.turns.recovery import partial_blocks, recover, recover_all
+from turnstream.turns.recovery import model_calls, partial_blocks, unanswered_calls
 
 
 async def live(world: World, executor: Executor) -> Client:
@@ -69,7 +75,67 @@ async def test_after_a_crash_a_turn_is_ended_with_what_was_journalled(tmp_path: 
             again = await world.watch(turn_id, client.cursor)
             assert again.at_end
         assert await world.store.read(Journal(turn_id=turn_id)) == []
-        assert await recover_all(world.store) == 0
+        assert await world.commands.recovery.end_all() == 0
+
+
+PRICES = {"sim/*": PriceSettings(input_per_million=Decimal(3), output_per_million=Decimal(15))}
+
+
+@pytest.mark.requirement("I3", "D5")
+async def test_what_a_lost_turn_used_is_estimated_from_what_was_kept(tmp_path: Path) -> None:
+    path = tmp_path / "turns.sqlite"
+    async with World(path) as world:
+        first = await world.ask("hello", model="sim/echo:pace=0")
+        await world.ended(first.assistant_turn.id)
+        following = await world.ask(
+            "é" * 50,
+            chat_id=first.assistant_turn.chat_id,
+            prev_turn_id=first.assistant_turn.id,
+            system="s" * 13,
+            model="sim/story:events=100000,pace=0.001",
+        )
+        turn_id = following.assistant_turn.id
+        await shows_text(world.executor(turn_id))
+        await world.journal.write()
+        unasked = await world.ask("never", model="sim/demo:fault=hang")
+        await world.crash()
+    async with World(path, pricing=Pricing(PRICES)) as world:
+        state = await world.state(turn_id)
+        said = sum(len(row.block.text_content or "") for row in state.blocks)
+        asked = len("hello") + len("hello") + 2 * 50 + 13  # the first turn is echoed
+        usage = Usage(math.ceil(asked / 4), math.ceil(said / 4))
+        cost = f"{Decimal(usage.input_tokens or 0) * 3 / 10**6 + Decimal(usage.output_tokens or 0) * 15 / 10**6:.6f}"
+        assert said
+        assert (state.turn.usage, state.turn.cost_estimated) == (usage, True)
+        assert state.turn.cost == cost
+        assert state.turn.steps == (
+            StepUsage(0, "sim/story:events=100000,pace=0.001", usage, cost, estimated=True),
+        )
+        client = await world.watched(turn_id)
+        assert client.frames[-1].data["cost"] == cost
+        assert client.frames[-1].data["estimated"] is True
+        nothing = (await world.state(unasked.assistant_turn.id)).turn
+        assert (nothing.usage, nothing.cost, nothing.steps) == (Usage(), None, ())
+
+
+@pytest.mark.requirement("G5", "D5")
+def test_a_turn_s_calls_of_models_and_of_tools_are_known_by_its_blocks() -> None:
+    def call(sequence: int, identity: str, **more: Any) -> Block:
+        return Block(sequence, "tool_use", None, {"tool_use_id": identity, "tool_name": "f", **more})
+
+    def result(sequence: int, identity: str, *, partial: bool = False) -> Block:
+        return Block(sequence, "tool_result", None, {"tool_use_id": identity, "content": "ok"}, partial)
+
+    said = Block(0, "text", "a")
+    step = [said, call(1, "x"), call(2, "x"), result(3, "x")]
+    assert model_calls([]) == [([], [])]
+    assert model_calls(step) == [([], step)]
+    assert model_calls([*step, Block(4, "text", "b")]) == [([], step), (step, [Block(4, "text", "b")])]
+    assert unanswered_calls(step) == [call(2, "x")]
+    assert unanswered_calls([*step, result(4, "x", partial=True)]) == [call(2, "x")]
+    assert unanswered_calls([*step, result(4, "x")]) == []
+    assert unanswered_calls([call(0, "s", provider_executed=True)]) == []
+    assert unanswered_calls([Block(0, "tool_use", None, call(0, "x").content, partial=True)]) == []
 
 
 @pytest.mark.requirement("D5")
@@ -142,7 +208,7 @@ async def test_a_turn_that_has_ended_is_not_recovered(world: World) -> None:
     before = executor.turn
     feed.end()
     ended = await world.ended(executor.turn.id)
-    assert not await recover(world.store, before)
+    assert not await world.commands.recovery.end(before)
     assert (await world.state(executor.turn.id)).turn == ended.turn
 
 

@@ -16,6 +16,7 @@ import pytest
 from tests.turns.world import OWNER, SECONDS, World, logged
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
+from turnstream.core.history import CANCELLED_BY_ERROR
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -542,6 +543,9 @@ async def test_a_crash_within_a_tool_leaves_a_history_that_goes_on(tmp_path: Pat
     async with world_of(tmp_path, provider, endless) as world:
         state = await world.state(turn.id)
         assert (state.turn.status, state.turn.error_code) == ("error", "orphaned")
+        assert results([row.block for row in state.blocks]) == [("call-1", CANCELLED_BY_ERROR, True)]
+        client = await world.watched(turn.id)
+        assert client.now.blocks == [row.block for row in state.blocks]
         following = await world.ask("go on", chat_id=turn.chat_id, prev_turn_id=turn.id)
         assert (await world.ended(following.assistant_turn.id)).turn.status == "complete"
         blocks = provider.asked[-1].messages[-1].blocks

@@ -19,6 +19,10 @@ from turnstream.core.identifiers import new_id
 from turnstream.dialects.native import NativeEncoder
 from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
+from turnstream.providers.circuit import CircuitPolicy, Circuits
+from turnstream.providers.decisions import RetryPolicy
+from turnstream.providers.plan import Planner
+from turnstream.providers.pricing import Pricing
 from turnstream.store.base import Operation, StoredBlock
 from turnstream.store.queries import AllBlocks
 from turnstream.store.sql import SqlStore
@@ -29,7 +33,6 @@ from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRe
 from turnstream.turns.ending import StopCause
 from turnstream.turns.executor import Executor
 from turnstream.turns.journal import JournalKeeper
-from turnstream.turns.recovery import recover_all
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import Watching
 
@@ -62,7 +65,7 @@ class RecordingStore(SqlStore):
 
 
 class World:
-    """One process's worth of turns. Leaving it ends them; `crash` leaves it as SIGKILL does."""
+    """One process's worth of turns; a model is called once, unless `retry` says otherwise. Leaving it ends them; `crash` leaves it as SIGKILL does."""
 
     def __init__(
         self,
@@ -72,6 +75,8 @@ class World:
         ring_limit: int = 64 * 1024,
         debug: bool = False,
         tools: ToolRunner | None = None,
+        pricing: Pricing | None = None,
+        retry: RetryPolicy | None = None,
         **limits: Any,
     ) -> None:
         self.path = path
@@ -83,15 +88,21 @@ class World:
             self.registry,
             self.catalog,
             NativeEncoder,
-            ExecutorOptions(ring_limit, debug, tools or ToolRunner({})),
+            ExecutorOptions(
+                ring_limit,
+                debug,
+                tools or ToolRunner({}),
+                pricing,
+                planner=Planner(retry or RetryPolicy(attempts=1), Circuits(CircuitPolicy(failures=1000))),
+            ),
         )
-        self.watching = Watching(self.store, self.registry, NativeEncoder)
+        self.watching = Watching(self.store, self.registry, NativeEncoder, self.commands.recovery)
         self.journal = JournalKeeper(self.store, self.registry.journal_segments)
         self.recovered = 0
 
     async def __aenter__(self) -> Self:
         await self.store.open()
-        self.recovered = await recover_all(self.store)
+        self.recovered = await self.commands.recovery.end_all()
         return self
 
     async def __aexit__(

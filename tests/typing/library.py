@@ -142,7 +142,7 @@ def made() -> ts.LLM:
     return ts.LLM(
         "mine/model",
         fallbacks=["sim/demo"],
-        retry=ts.Retry(attempts=2),
+        retry=ts.RetrySettings(attempts=2),
         providers={
             "mine": {"wire": "ollama", "base_url": "http://127.0.0.1:1"},
             "other": ts.ProviderSettings(wire="anthropic", base_url="http://127.0.0.1:1"),

@@ -106,10 +106,7 @@ def test_an_answer_has_room_beside_its_thinking() -> None:
         ("none", {"type": "none"}),
         ("required", {"type": "any"}),
         ({"name": "n"}, {"type": "tool", "name": "n"}),
-        (
-            {"type": "auto", "disable_parallel_tool_use": True},
-            {"type": "auto", "disable_parallel_tool_use": True},
-        ),
+        ({"type": "of_tomorrow", "x": 1}, {"type": "of_tomorrow", "x": 1}),
     ],
 )
 def test_tool_choice(choice: Any, expected: Any) -> None:
@@ -270,7 +267,10 @@ user_blocks = st.one_of(
     words.map(text),
     st.builds(lambda t, c, e: Block(0, "tool_result", None, {"tool_use_id": t, "content": c, "is_error": e}), words, words, st.booleans()),
     st.builds(lambda u: Block(0, "image", None, {"url": u}), words),
-    st.builds(lambda t: text(t, provider_metadata={"cache_control": {"type": "ephemeral"}}), words),
+    st.builds(lambda t: Block(0, "document", None, {"text": t, "title": "t"}), words),
+    st.builds(lambda d: Block(0, "document", None, {"media_type": "application/pdf", "data": d}), words),
+    st.just(Block(0, "provider", None, {"type": "document", "source": {"type": "file", "file_id": "f"}})),
+    st.builds(lambda t: text(t, provider_metadata={"cache_control": {"type": "ephemeral", "ttl": "1h"}}), words),
 )  # fmt: skip
 assistant_blocks = st.one_of(
     words.map(text),
@@ -307,7 +307,11 @@ def canonical_requests(draw: st.DrawFn) -> ModelRequest:
             optional={
                 "temperature": st.just(0.5),
                 "stop": st.lists(words, min_size=1, max_size=2),
-                "thinking": st.sampled_from([{"budget_tokens": 1024}, {"type": "adaptive"}]),
+                "thinking": st.sampled_from(
+                    [{"budget_tokens": 1024}, {"type": "adaptive"}, {"effort": "low"}]
+                ),
+                "response_format": st.just({"type": "json_schema", "schema": {"type": "object"}}),
+                "output_config": st.just({"of_tomorrow": 1}),
                 "service_tier": st.just("auto"),
             },
         )
@@ -318,7 +322,12 @@ def canonical_requests(draw: st.DrawFn) -> ModelRequest:
                 {}, optional={"tool_choice": st.sampled_from(["auto", "required", {"name": "n"}])}
             )
         )
-    return ModelRequest(draw(words), tuple(messages), draw(st.none() | words), tuple(tools), params)
+        if params.get("tool_choice", "auto") != "auto" and draw(st.booleans()):
+            params["parallel_tool_calls"] = False
+    system = draw(st.none() | words)
+    if (tools or system or messages) and draw(st.booleans()):
+        params["cache"] = True
+    return ModelRequest(draw(words), tuple(messages), system, tuple(tools), params, draw(st.booleans()))
 
 
 @settings(deadline=None)

@@ -7,6 +7,7 @@ import json
 import tracemalloc
 from collections import deque
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -340,13 +341,61 @@ gemini_events = st.fixed_dictionaries(
         "error": json_values,
     },
 )
+bedrock_deltas = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": scalars,
+        "toolUse": st.fixed_dictionaries({}, optional={"input": json_values}),
+        "reasoningContent": st.fixed_dictionaries(
+            {}, optional={"text": scalars, "signature": scalars, "redactedContent": scalars}
+        ),
+        "citation": json_values,
+        "toolResult": json_values,
+        "image": st.fixed_dictionaries(
+            {}, optional={"source": st.fixed_dictionaries({}, optional={"bytes": scalars})}
+        ),
+        "extra": json_values,
+    },
+)
+bedrock_starts = st.fixed_dictionaries({}, optional={"toolUse": said, "toolResult": said, "image": said})
+bedrock_events = st.one_of(
+    st.builds(
+        lambda index, delta: {"contentBlockDelta": {"contentBlockIndex": index, "delta": delta}},
+        scalars,
+        bedrock_deltas | json_values,
+    ),
+    st.builds(
+        lambda index, start: {"contentBlockStart": {"contentBlockIndex": index, "start": start}},
+        scalars,
+        bedrock_starts | json_values,
+    ),
+    st.builds(lambda index: {"contentBlockStop": {"contentBlockIndex": index}}, scalars),
+    st.builds(
+        lambda name, value: {name: value},
+        st.sampled_from(
+            [
+                "messageStart",
+                "messageStop",
+                "metadata",
+                "throttlingException",
+                "modelStreamErrorException",
+                "new",
+            ]
+        ),
+        said | json_values,
+    ),
+    st.builds(lambda reason: {"messageStop": {"stopReason": reason}}, scalars),
+    anthropic_events,
+)
 EVENTS: dict[str, st.SearchStrategy[Any]] = {
     "openai-responses": responses_events,
     "anthropic": anthropic_events,
     "openai-chat": chat_events,
     "ollama": ollama_events,
     "gemini": gemini_events,
+    "bedrock": bedrock_events,
 }
+PATHS = {"bedrock": "/model/m/converse-stream"}
 raw_lines = st.sampled_from(
     [
         b"data: [DONE]",
@@ -424,7 +473,7 @@ def test_any_request_and_error_ends_in_our_own_words(wire: Wire, data: st.DataOb
         st.binary(max_size=30) | (json_values | request).map(lambda value: json.dumps(value).encode())
     )
     try:
-        wire.encode_request(wire.decode_request("/", body))
+        wire.encode_request(wire.decode_request(PATHS.get(wire.name, "/"), body))
     except TurnstreamError:
         pass
     error = wire.decode_error(
@@ -443,13 +492,21 @@ def test_nesting_and_endless_lines_are_refused(wire: Wire) -> None:
     tracemalloc.start()
     try:
         decoder = wire.decoder(event_limit=100_000)
-        endless = itertools.repeat(b"data: " + b"x" * 10_000, 10_000)
+        endless = itertools.chain([endless_event(wire)], itertools.repeat(b"x" * 10_000, 10_000))
         with pytest.raises(TurnstreamError) as refused:
             deque(map(decoder.feed, endless), maxlen=0)
         assert refused.value.code == "event_too_large"
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
+
+
+def endless_event(wire: Wire) -> bytes:
+    """The begin of an event that never ends."""
+    if wire.name == "bedrock":
+        lengths = (100_000_000).to_bytes(4) + bytes(4)
+        return lengths + crc32(lengths).to_bytes(4)
+    return b"data: "
 
 
 def fold(decoder: Any, body: bytes, size: int) -> None:

@@ -496,7 +496,12 @@ def test_a_request_as_ollama_takes_it() -> None:
 
 @pytest.mark.requirement("F1")
 def test_a_request_comes_back_as_it_went() -> None:
-    params = {"max_tokens": 9, "stop": ["x"], "options": {"new_one": 1}, "format": "json"}
+    params = {
+        "max_tokens": 9,
+        "stop": ["x"],
+        "options": {"new_one": 1},
+        "response_format": {"type": "json_object"},
+    }
     request = ModelRequest("m", HISTORY, "be good", (TOOL,), params)
     again = WIRE.decode_request("/api/chat", WIRE.encode_request(request).body)
     assert (again.system, again.tools, again.params) == (request.system, request.tools, request.params)
@@ -537,6 +542,25 @@ def test_what_ollama_would_refuse_is_said_otherwise() -> None:
     ]
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_history_of_very_many_calls_is_read_in_linear_time(named: bool) -> None:
+    many = 30_000
+    calls = [{"function": {"name": "f" if n % 2 else "g", "arguments": {}}} for n in range(many)]
+    order = [*range(1, many, 2), *range(0, many, 2)] if named else range(many)
+    results = [
+        {"role": "tool", "content": str(n), **({"tool_name": "f" if n % 2 else "g"} if named else {})}
+        for n in order
+    ]
+    body = {"model": "m", "messages": [{"role": "assistant", "content": "", "tool_calls": calls}, *results]}
+    asked, answered = WIRE.decode_request("/api/chat", json.dumps(body).encode()).messages
+    identities = [(block.content or {})["tool_use_id"] for block in asked.blocks]
+    assert len({*identities}) == many
+    for block in answered.blocks:
+        content = block.content or {}
+        assert content["tool_use_id"] == identities[int(content["content"])]
+
+
 @pytest.mark.requirement("G6")
 def test_results_without_ids_find_their_calls() -> None:
     calls = [call("f", {}), call("g", {}), call("f", {})]
@@ -551,7 +575,10 @@ def test_results_without_ids_find_their_calls() -> None:
 
 def test_tool_choice_none_sends_no_tools() -> None:
     assert "tools" not in body_of(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": "none"}))
-    assert body_of(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": "required"}))["tools"]
+    assert body_of(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": "auto"}))["tools"]
+    for choice in ("required", {"name": "weather"}):
+        with pytest.raises(InvalidRequest, match="auto or none"):
+            WIRE.encode_request(ModelRequest("m", HISTORY, None, (TOOL,), {"tool_choice": choice}))
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,8 @@ def summary_of(block: Block) -> str | None:
             return f"{'✗' if content.get('is_error') else '←'} {result[:_SUMMARY_LENGTH]}"
         case "image":
             return f"[image: {content.get('url') or content.get('media_type')}]"
+        case "document":
+            return f"[document: {content.get('title') or content.get('url') or content.get('media_type') or 'text'}]"
         case "reference" | "partial_reference":
             what = str(block.text_content or content.get("url") or content.get("title"))
             return f"[reference: {what[:_SUMMARY_LENGTH]}]"

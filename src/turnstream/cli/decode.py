@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         required=True,
         type=_wire,
         metavar="WIRE",
-        help="the protocol that was recorded: anthropic, openai-chat, ollama or gemini",
+        help="the protocol that was recorded: anthropic, openai-chat, openai-responses, ollama, gemini or bedrock",
     )
     parser.add_argument(
         "file",

@@ -26,7 +26,7 @@ from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest
 from turnstream.simulator import texts
 from turnstream.simulator.script import story
-from turnstream.wires import WIRES
+from turnstream.wires import WIRES, usable_wires
 from turnstream.wires.base import Wire
 from turnstream.wires.recording import decode_pieces, frame_line
 
@@ -94,7 +94,7 @@ def read_recording(file: Path) -> Recording:
     except (OSError, EOFError) as error:
         raise InvalidRequest(f"{file} cannot be read: {error}") from error
     name = file.name.removesuffix(".gz")
-    found = [_described(wire, _framed(wire, name, data)) for wire in WIRES.values()]
+    found = [_described(wire, _framed(wire, name, data)) for wire in usable_wires()]
     best = max(found, key=lambda recording: (recording.blocks > 0, recording.events))
     if not best.blocks:
         raise InvalidRequest(f"{file} is no recording of the wires {', '.join(WIRES)}, or holds no block")

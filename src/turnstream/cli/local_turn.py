@@ -50,6 +50,8 @@ class LocalTurn:
                 settings=settings.engine,
                 providers=settings.providers,
                 prices=settings.prices,
+                retry=settings.retry,
+                models=settings.models,
                 capabilities=settings.capabilities,
                 server=settings.server,
                 tools=configured_tools(settings.tools),

@@ -91,6 +91,8 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
         settings=settings.engine,
         providers=settings.providers,
         prices=settings.prices,
+        retry=settings.retry,
+        models=settings.models,
         capabilities=settings.capabilities,
         authenticate=local_use if key is None else key_required(key),
         server=settings.server,

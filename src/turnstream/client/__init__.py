@@ -14,9 +14,11 @@ from __future__ import annotations
 from turnstream.client.answers import (
     Chat,
     ChatPage,
+    ChatPath,
     Failure,
     Interrupted,
     Model,
+    PathTurn,
     StoredBlock,
     StoredTurn,
     TurnList,
@@ -30,7 +32,7 @@ from turnstream.client.conversation import (
     ConversationState,
     UserMessage,
 )
-from turnstream.client.questions import SendOptions
+from turnstream.client.questions import CallOptions, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.turns import AsyncTurn
 from turnstream.client.watched_turn import NativeEvent, WatchedTurn
@@ -40,8 +42,10 @@ __all__ = [
     "AsyncClient",
     "AsyncConversation",
     "AsyncTurn",
+    "CallOptions",
     "Chat",
     "ChatPage",
+    "ChatPath",
     "Client",
     "Conversation",
     "ConversationState",
@@ -49,6 +53,7 @@ __all__ = [
     "Interrupted",
     "Model",
     "NativeEvent",
+    "PathTurn",
     "Retry",
     "SendOptions",
     "StoredBlock",

@@ -20,6 +20,8 @@ class Chat(msgspec.Struct, frozen=True):
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
+    active_turn_id: str | None = None
+    """The branch that is shown goes through this turn."""
 
 
 class ChatPage(msgspec.Struct, frozen=True):
@@ -54,7 +56,7 @@ class Failure(msgspec.Struct, frozen=True):
     message: str
 
 
-class StoredTurn(msgspec.Struct, frozen=True):
+class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
     """A turn as it is stored. `cost`: US dollars, a decimal number; None where it is not known."""
 
     id: str
@@ -100,6 +102,19 @@ class TurnList(msgspec.Struct, frozen=True):
     """Turns, oldest first."""
 
     turns: list[StoredTurn]
+
+
+class PathTurn(StoredTurn, frozen=True, kw_only=True):
+    """`siblings`: the ids of this turn and its alternatives, oldest first."""
+
+    siblings: list[str]
+
+
+class ChatPath(msgspec.Struct, frozen=True):
+    """One branch of a chat, from its first turn on, with the blocks."""
+
+    chat_id: str
+    turns: list[PathTurn]
 
 
 class StartedTurns(msgspec.Struct, frozen=True):

@@ -10,12 +10,22 @@ from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 
-from turnstream.client.answers import Chat, ChatPage, Interrupted, Model, StartedTurns, StoredTurn, TurnList
-from turnstream.client.questions import Content, SendOptions, turn_request
+from turnstream.client.answers import (
+    Chat,
+    ChatPage,
+    ChatPath,
+    Interrupted,
+    Model,
+    StartedTurns,
+    StoredTurn,
+    TurnList,
+)
+from turnstream.client.questions import CallOptions, Content, SendOptions, regenerate_request, turn_request
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Connections, Request, Transport, api_root, path_part
 from turnstream.client.turns import AsyncTurn
 from turnstream.config import is_loopback
+from turnstream.errors import InvalidRequest
 
 
 class AsyncClient:
@@ -82,9 +92,29 @@ class AsyncClient:
         """
         if chat_id is None:
             chat_id = (await self.chats.create()).id
-        started = await self._transport.ask(turn_request(chat_id, content, options), StartedTurns)
+        return await self._start(turn_request(chat_id, content, options))
+
+    async def regenerate(self, turn_id: str, **options: Unpack[CallOptions]) -> AsyncTurn:
+        """Answer once more, beside the answers that are there. `turn_id`: an answer's, or the user turn's."""
+        return await self._start(regenerate_request(turn_id, options))
+
+    async def edit(self, turn_id: str, content: Content, **options: Unpack[CallOptions]) -> AsyncTurn:
+        """Say something else in the place of a user turn: a new branch, beside the old one. Raises InvalidRequest for
+        a turn that is not the user's."""
+        edited = await self.read(turn_id)
+        if edited.role != "user":
+            raise InvalidRequest("only a user turn can be edited: `regenerate` makes another answer")
+        beside: SendOptions = {**options, "prev_turn_id": edited.prev_turn_id}
+        return await self._start(turn_request(edited.chat_id, content, beside))
+
+    async def siblings(self, turn_id: str) -> TurnList:
+        """A turn and its alternatives, oldest first, without their blocks."""
+        return await self._transport.ask(Request("GET", f"/turns/{path_part(turn_id)}/siblings"), TurnList)
+
+    async def _start(self, request: Request) -> AsyncTurn:
+        started = await self._transport.ask(request, StartedTurns)
         turn = self.watch(started.assistant_turn.id)
-        turn.chat_id = chat_id
+        turn.chat_id = started.assistant_turn.chat_id
         return turn
 
     def watch(self, turn_id: str, *, after: str | None = None) -> AsyncTurn:
@@ -130,6 +160,16 @@ class AsyncChats:
     async def delete(self, chat_id: str) -> None:
         """Delete a chat and all its turns; those at work are stopped."""
         await self._transport.ask(Request("DELETE", f"/chats/{path_part(chat_id)}"), bytes)
+
+    async def path(self, chat_id: str, turn_id: str | None = None) -> ChatPath:
+        """The branch that is shown, with its blocks; with `turn_id` the one that goes through this turn."""
+        query = "" if turn_id is None else "?" + urlencode({"turn_id": turn_id})
+        return await self._transport.ask(Request("GET", f"/chats/{path_part(chat_id)}/path{query}"), ChatPath)
+
+    async def show(self, chat_id: str, turn_id: str) -> Chat:
+        """Show the branch that goes through this turn, from now on."""
+        path = f"/chats/{path_part(chat_id)}"
+        return await self._transport.ask(Request("PATCH", path, {"active_turn_id": turn_id}), Chat)
 
     async def turns(self, chat_id: str) -> TurnList:
         """A chat's turns, oldest first, without their blocks."""

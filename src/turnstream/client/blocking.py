@@ -6,10 +6,10 @@ from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from turnstream.client.answers import Chat, ChatPage, Interrupted, Model, StoredTurn, TurnList
+from turnstream.client.answers import Chat, ChatPage, ChatPath, Interrupted, Model, StoredTurn, TurnList
 from turnstream.client.asynchronous import AsyncClient
 from turnstream.client.following import Following
-from turnstream.client.questions import Content, SendOptions
+from turnstream.client.questions import CallOptions, Content, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Request, Transport
 from turnstream.client.turns import AsyncTurn
@@ -55,6 +55,18 @@ class Client:
         """See `AsyncClient.send`."""
         return self._turn(self._thread.run(lambda: self._client.send(content, chat_id=chat_id, **options)))
 
+    def regenerate(self, turn_id: str, **options: Unpack[CallOptions]) -> Turn:
+        """See `AsyncClient.regenerate`."""
+        return self._turn(self._thread.run(lambda: self._client.regenerate(turn_id, **options)))
+
+    def edit(self, turn_id: str, content: Content, **options: Unpack[CallOptions]) -> Turn:
+        """See `AsyncClient.edit`."""
+        return self._turn(self._thread.run(lambda: self._client.edit(turn_id, content, **options)))
+
+    def siblings(self, turn_id: str) -> TurnList:
+        """See `AsyncClient.siblings`."""
+        return self._thread.run(lambda: self._client.siblings(turn_id))
+
     def watch(self, turn_id: str, *, after: str | None = None) -> Turn:
         """See `AsyncClient.watch`."""
         return self._turn(self._client.watch(turn_id, after=after))
@@ -98,6 +110,12 @@ class Chats:
 
     def delete(self, chat_id: str) -> None:
         self._thread.run(lambda: self._chats.delete(chat_id))
+
+    def path(self, chat_id: str, turn_id: str | None = None) -> ChatPath:
+        return self._thread.run(lambda: self._chats.path(chat_id, turn_id))
+
+    def show(self, chat_id: str, turn_id: str) -> Chat:
+        return self._thread.run(lambda: self._chats.show(chat_id, turn_id))
 
     def turns(self, chat_id: str) -> TurnList:
         return self._thread.run(lambda: self._chats.turns(chat_id))

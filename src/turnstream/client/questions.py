@@ -13,11 +13,11 @@ Content: TypeAlias = str | Sequence[Block | Mapping[str, Any]]
 """A text, or blocks: as in PROTOCOL.md (`{"block_type": "text", "text_content": "Hi"}`), or `Block`s."""
 
 
-class SendOptions(TypedDict, total=False):
-    """What a turn may be given beside its blocks; what is left out, or None, is the server's to choose.
+class CallOptions(TypedDict, total=False):
+    """How a model is called; what is left out, or None, is the server's to choose.
 
-    `prev_turn_id`: the turn to answer to. `params`: of the model call (`max_tokens`, `temperature`, …). `tools`: names of the
-    server's, and definitions of your own (`{"name", "description", "input_schema"}`).
+    `params`: of the model call (`max_tokens`, `temperature`, …). `tools`: names of the server's, and definitions of your own
+    (`{"name", "description", "input_schema"}`).
     `idempotency_key`: made anew for each turn unless it is given; the same key and content never start a second turn.
     """
 
@@ -26,8 +26,13 @@ class SendOptions(TypedDict, total=False):
     params: Mapping[str, Any] | None
     metadata: Mapping[str, Any] | None
     tools: Sequence[str | Mapping[str, Any]] | None
-    prev_turn_id: str | None
     idempotency_key: str | None
+
+
+class SendOptions(CallOptions, total=False):
+    """`prev_turn_id`: the turn to answer to; without it the message begins a branch of its own."""
+
+    prev_turn_id: str | None
 
 
 def new_key() -> str:
@@ -36,12 +41,20 @@ def new_key() -> str:
 
 def turn_request(chat_id: str, content: Content, options: SendOptions) -> Request:
     """The POST that starts a turn; safe to repeat, by its key."""
-    body: dict[str, Any] = {"turn_blocks": turn_blocks(content)}
+    return _starting(f"/chats/{path_part(chat_id)}/turns", options, turn_blocks=turn_blocks(content))
+
+
+def regenerate_request(turn_id: str, options: CallOptions) -> Request:
+    """The POST that answers again; safe to repeat, by its key."""
+    return _starting(f"/turns/{path_part(turn_id)}/regenerate", options)
+
+
+def _starting(path: str, options: CallOptions, **body: Any) -> Request:
     body |= {
         name: value for name, value in options.items() if value is not None and name != "idempotency_key"
     }
     headers = {"Idempotency-Key": options.get("idempotency_key") or new_key()}
-    return Request("POST", f"/chats/{path_part(chat_id)}/turns", body, headers)
+    return Request("POST", path, body, headers)
 
 
 def turn_blocks(content: Content) -> list[dict[str, Any]]:

@@ -33,7 +33,9 @@ class AsyncTurn(WatchedTurn):
         super().__init__(turn_id, after=after)
         self.transport = transport
         self._following = Following(transport, self)
-        self._watching = False
+        self._loop: object | None = None
+        """The loop that is watching. One that was left may end late, when nobody holds it any more."""
+        self._is_reading = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,26 +55,25 @@ class AsyncTurn(WatchedTurn):
         self._following.close()
 
     async def __aiter__(self) -> AsyncGenerator[TurnEvent, None]:
-        self._begin()
+        loop = self._begin()
         try:
             while (frames := await self._next_frames()) is not None:
                 for frame in frames:
                     taken = self.take(frame)
                     for event in turn_events(taken) if taken is not None else ():
                         yield event
+                        self._check(loop)
         finally:
-            self._watching = False
-            self.close()
+            self._end(loop)
 
     async def wait(self) -> Self:
         """Follow it to its end."""
-        self._begin()
+        loop = self._begin()
         try:
             while await self.native() is not None:
-                pass
+                self._check(loop)
         finally:
-            self._watching = False
-            self.close()
+            self._end(loop)
         return self
 
     async def native(self) -> Sequence[NativeEvent] | None:
@@ -91,11 +92,31 @@ class AsyncTurn(WatchedTurn):
         return await self.transport.ask(Request("POST", f"/turns/{self.turn_id}/interrupt"), Interrupted)
 
     async def _next_frames(self) -> Sequence[Frame] | None:
-        return None if self.ended else await self._following.step()
+        if self.ended:
+            return None
+        self._check(self._loop)
+        self._is_reading = True
+        try:
+            return await self._following.step()
+        finally:
+            self._is_reading = False
 
-    def _begin(self) -> None:
-        if self._watching:
+    def _begin(self) -> object:
+        """Watch from here on, from where another loop was left."""
+        self._check(self._loop)
+        if self._loop is not None:
+            self.close()  # what that loop had read, and did not take, comes again
+        self._loop = object()
+        return self._loop
+
+    def _end(self, loop: object) -> None:
+        if loop is self._loop:
+            self._loop = None
+            self.close()
+
+    def _check(self, loop: object | None) -> None:
+        """Raises RuntimeError where two loops watch at once."""
+        if self._is_reading or loop is not self._loop:
             raise RuntimeError(
                 "this turn is being iterated already: client.watch(turn_id) makes another watcher"
             )
-        self._watching = True

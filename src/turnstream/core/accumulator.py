@@ -25,6 +25,7 @@ import msgspec
 
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.open_block import OpenBlock, events_so_far, flush_carry, mend_surrogates
+from turnstream.core.origin import Origin, seal_of
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -55,6 +56,8 @@ DEFAULT_MAX_LENGTH = 32 * 1024 * 1024
 """Characters that one model call may answer before it is ended as `answer_too_large`."""
 
 MAX_NOTICES = 32
+RESUMED = -1
+"""The index of the block that was being shown when a call broke off, for the call that takes its place."""
 
 _DELTA_KINDS = frozenset({TextDelta, ThinkingDelta, ToolInputDelta})
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
@@ -118,6 +121,7 @@ class Accumulator:
         self.notices: list[Notice] = []
         """What the stream said beside its blocks, at most MAX_NOTICES; the owner shows them."""
         self.next_sequence = first_sequence
+        self._origin: Origin | None = None
         self._max_length = max_length
         self._open: dict[int, OpenBlock] = {}
         self._waiting: deque[OpenBlock] = deque()
@@ -165,6 +169,22 @@ class Accumulator:
             )
         return position
 
+    def extend_shown(self, events: Sequence[StreamEvent]) -> list[TurnEvent] | None:
+        """Fold a batch that only adds text to the block being shown, and return what shows it. None, and nothing is
+        folded, where it is anything else."""
+        block, first = self.shown, events[0]
+        takers = _TAKERS.get(first.__class__)
+        if block is None or takers is None or block.block_type not in takers:
+            return None
+        if first.index != block.index or block.stopped or self._changes:  # type: ignore[union-attr]
+            return None
+        text, end = _run(events, 0, len(events))
+        if end < len(events) or self._length + len(text) + self._beside > self._max_length:
+            return None
+        self._chunks += end
+        delta = self._grow(block, text)
+        return [] if delta is None else [delta]
+
     def release(self) -> BlockStop:
         """Let go of the finished block; what folded behind it becomes the next changes."""
         block = self.finished
@@ -179,6 +199,36 @@ class Accumulator:
         """The stream is over: blocks that were never stopped stop now. They finish one by one, as in `fold`."""
         for block in list(self._open.values()):
             self._stop(block)
+
+    def resume(self) -> None:
+        """The call broke off, and another takes its place: what was shown stays, and the block that was being shown can be
+        gone on with, as index RESUMED. What nobody was shown is dropped, and what the call said of itself."""
+        self._waiting.clear()
+        self._open.clear()
+        shown = self.shown
+        if shown is not None:
+            shown.carry = ""
+            self.next_sequence = shown.sequence + 1
+            self._open[RESUMED] = shown
+            shown.index = RESUMED
+        self.stop = None
+        self.error = None
+        self.usage = Usage()
+        self.raw_usage = None
+
+    def take_back(self, sequence: int) -> None:
+        """Forget the blocks from `sequence` on; the next one that begins takes its number."""
+        self._waiting.clear()
+        if self.shown is not None and self.shown.sequence >= sequence:
+            self._open.clear()
+            self.shown = None
+            self.finished = None
+        self.next_sequence = sequence
+
+    def unstored(self) -> list[Block]:
+        """The blocks that are not released yet, as they would be if they were cut off now."""
+        blocks = [*([self.shown] if self.shown is not None else ()), *self._waiting]
+        return [block.finish(partial=not block.stopped) for block in blocks]
 
     def cut(self) -> tuple[list[TurnEvent], list[CutBlock]]:
         """End by error or cancel: every block not yet released, with the events that show the rest of them."""
@@ -208,35 +258,30 @@ class Accumulator:
             events.append(BlockDelta(block.sequence, block.block_type, block.field, "\ufffd"))
         return block.finish(partial=not block.stopped)
 
-    def _fold_run(self, events: Sequence[Any], position: int, total: int) -> int:
+    def _fold_run(self, events: Sequence[StreamEvent], position: int, total: int) -> int:
         """Fold a run of deltas of one kind and block that came together: they are shown as one."""
-        first = events[position]
+        first: Any = events[position]
         kind: type[Any] = first.__class__
-        index: int = first.index
-        end = position + 1
-        while end < total and (event := events[end]).__class__ is kind and event.index == index:
-            end += 1
-        if kind is ToolInputDelta:
-            text: str = first.partial_json
-            if end - position > 1:
-                text = "".join([event.partial_json for event in events[position:end]])
-        else:
-            text = first.text
-            if end - position > 1:
-                text = "".join([event.text for event in events[position:end]])
-        block = self._open.get(index)
+        text, end = _run(events, position, total)
+        block = self._open.get(first.index)
         if block is None or block.block_type not in _TAKERS[kind]:
-            block = self._open_implicitly(index, _IMPLIED[kind])
+            block = self._open_implicitly(first.index, _IMPLIED[kind])
+        delta = self._grow(block, text)
+        if delta is not None and block is self.shown:
+            self._changes.append(delta)
+        self._chunks += end - position
+        return end
+
+    def _grow(self, block: OpenBlock, text: str) -> BlockDelta | None:
+        """Add text to a block; the delta that shows it, if there is anything to show."""
         if block.carry or not text.isascii():
             text = mend_surrogates(block, text)
-        self._chunks += end - position
-        if text:
-            block.parts.append(text)
-            block.length += len(text)
-            self._length += len(text)
-            if block is self.shown:
-                self._changes.append(BlockDelta(block.sequence, block.block_type, block.field, text))
-        return end
+        if not text:
+            return None
+        block.parts.append(text)
+        block.length += len(text)
+        self._length += len(text)
+        return BlockDelta(block.sequence, block.block_type, block.field, text)
 
     def _fold_rare(self, event: StreamEvent) -> None:
         match event:
@@ -261,6 +306,7 @@ class Accumulator:
             case MessageStart():
                 self.message_id = event.id or self.message_id
                 self.model = event.model or self.model
+                self._origin = event.origin or self._origin
             case MessageStop():
                 self.stop = event
             case Metadata():
@@ -322,6 +368,9 @@ class Accumulator:
         if block.carry:
             flush_carry(block)
             self._show_delta(block, block.field, "\ufffd")
+        if self._origin is not None and (seal := seal_of(block.finish(), self._origin)) is not None:
+            block.merge(seal)
+            self._show_delta(block, "content", seal)
         if block is self.shown:
             self.finished = block.finish()
 
@@ -337,3 +386,22 @@ class Accumulator:
     def _show_delta(self, block: OpenBlock, field: DeltaField, value: Any) -> None:
         if block is self.shown:
             self._changes.append(BlockDelta(block.sequence, block.block_type, field, value))
+
+
+def _run(events: Sequence[Any], position: int, total: int) -> tuple[str, int]:
+    """The text of the deltas from `position` on that are of one kind and block, and the place after the last."""
+    first = events[position]
+    kind: type[Any] = first.__class__
+    index: int = first.index
+    end = position + 1
+    while end < total and (event := events[end]).__class__ is kind and event.index == index:
+        end += 1
+    if kind is ToolInputDelta:
+        text: str = first.partial_json
+        if end - position > 1:
+            text = "".join([event.partial_json for event in events[position:end]])
+    else:
+        text = first.text
+        if end - position > 1:
+            text = "".join([event.text for event in events[position:end]])
+    return text, end

@@ -33,7 +33,8 @@ class Block(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
       image        `{media_type, data}` (base64) or `{url}`
       document     `{media_type, data, title?}` (base64), `{url, media_type?, title?}` or `{text, title?}`
       provider     what one vendor alone has, kept as it was sent
-    Any of them may hold `provider_metadata`: leftovers of the vendor that matter when it is sent back.
+    Any of them may hold `provider_metadata`: leftovers of the vendor that matter when it is sent back; and `origin`: who
+    said it, with a digest (`core.origin`), where it may go back to nobody else.
     """
 
     sequence: int

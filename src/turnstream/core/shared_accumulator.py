@@ -50,6 +50,10 @@ class SharedAccumulator(Accumulator):
         with self._lock:
             return super().fold(events, position, now)
 
+    def extend_shown(self, events: Sequence[StreamEvent]) -> list[TurnEvent] | None:
+        with self._lock:
+            return super().extend_shown(events)
+
     def take_changes(self) -> list[TurnEvent]:
         with self._lock:
             return super().take_changes()

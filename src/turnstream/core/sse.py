@@ -29,11 +29,13 @@ _CARRIAGE_RETURN = 0x0D
 class SseDecoder:
     """Cuts one response body into events.
 
-    `event_limit`: the bytes that one event may have, all its lines together.
+    `event_limit`: the bytes that one event may have, all its lines together. `bare_json`: what begins like JSON where an
+    event would begin is an event too, as some providers report an error, and not lines to be ignored.
     """
 
     __slots__ = (
         "_after_carriage_return",
+        "_bare_json",
         "_event_limit",
         "_failure",
         "_head",
@@ -43,8 +45,9 @@ class SseDecoder:
         "_rest",
     )
 
-    def __init__(self, *, event_limit: int) -> None:
+    def __init__(self, *, event_limit: int, bare_json: bool = False) -> None:
         self._event_limit = event_limit
+        self._bare_json = bare_json
         self._rest = bytearray()
         self._head: bytes | None = b""
         self._after_carriage_return = False
@@ -85,7 +88,7 @@ class SseDecoder:
                 if _LINE_FEED not in value:
                     events.append((name, value, None))
                     continue
-            event = _parse_frame(frame)
+            event = _parse_frame(frame) or self._as_bare_json(frame)
             if event is not None:
                 events.append(event)
                 prefix, name = self._expect_alike(event, frame)
@@ -100,7 +103,7 @@ class SseDecoder:
             raise self._failure
         frame = bytes(self._rest)
         self._rest.clear()
-        event = _parse_frame(frame)
+        event = _parse_frame(frame) or self._as_bare_json(frame)
         return [] if event is None else [event]
 
     def _regularise(self, data: bytes) -> bytes:
@@ -123,6 +126,9 @@ class SseDecoder:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         self._regular = not self._after_carriage_return
         return data
+
+    def _as_bare_json(self, frame: bytes) -> ServerSentEvent | None:
+        return (None, frame, None) if self._bare_json and frame.startswith((b"{", b"[")) else None
 
     def _expect_alike(self, event: ServerSentEvent, frame: bytes) -> tuple[bytes, bytes | None]:
         """What the next frame begins with, and the name it has, if it is written like `frame`."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from turnstream.core.blocks import BlockType, Content
+from turnstream.core.origin import Origin
 from turnstream.core.usage import Usage
 
 StopReason: TypeAlias = Literal[
@@ -27,9 +28,12 @@ StopReason: TypeAlias = Literal[
 
 
 class MessageStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="message_start"):
+    """`origin` is the caller's to add, who knows whom it called; no wire does."""
+
     id: str | None = None
     model: str | None = None
     role: str = "assistant"
+    origin: Origin | None = None
 
 
 class ContentBlockStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="content_block_start"):

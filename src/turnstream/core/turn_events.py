@@ -103,11 +103,12 @@ class UsageReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag
 
 class Notice(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="notice"):
     """`truncated`: text this watcher had seen is gone; drop blocks from `block_index` on, what follows
-    replaces them. Other codes inform."""
+    replaces them. Other codes inform; `model`: the one that is asked from now on."""
 
     code: str
     message: str
     block_index: int | None = None
+    model: str | None = None
 
 
 class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="source"):

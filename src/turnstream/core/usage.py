@@ -39,6 +39,25 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         )
 
 
+class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One call that was tried for a step of a turn, as it is stored; `number` counts a step's from 1.
+
+    `outcome`: `complete`, `cancelled`, or the code of the error that it ended with. `usage`, `cost`, `estimated`: as in
+    StepUsage; a call that was refused or never answered has used nothing. `started_at`: microseconds since the epoch;
+    `duration`: seconds.
+    """
+
+    step: int
+    number: int
+    model: str
+    outcome: str
+    started_at: int
+    duration: float
+    usage: Usage = Usage()
+    cost: str | None = None
+    estimated: bool = False
+
+
 class StepUsage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What one step (model call) of a turn used, as it is stored.
 

@@ -7,35 +7,28 @@ only what it counted when it began; then the account goes by an estimate, and sa
     input tokens    the bytes of the request's texts, divided by 4, and 1,000 for each image
 
 Of both, what the provider did say holds where it is more. A call that was refused, or never answered, has used nothing.
+A step may take several attempts: each is accounted for, to its own model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic, time_ns
 from typing import Any, NamedTuple
 
 import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import UsageReport
-from turnstream.core.usage import StepUsage, Usage
+from turnstream.core.usage import Attempt, StepUsage, Usage
+from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
 from turnstream.wires.base import ModelRequest
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_IMAGE = 1000
-
-
-class CalledModel(NamedTuple):
-    """Whom a step calls: `provider` by its name in the settings, `model` as the provider calls it."""
-
-    provider: str
-    model: str
-    wire: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.provider}/{self.model}"
+TOKENS_PER_DOCUMENT = 3000
+"""Of one that is no text: about two pages of a PDF."""
 
 
 class Summary(NamedTuple):
@@ -45,14 +38,26 @@ class Summary(NamedTuple):
     cost: str | None = None
     estimated: bool = False
     steps: tuple[StepUsage, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
 
 class _Step(NamedTuple):
+    """A model call: attempt `attempt` of step `number`. `answered`: the provider began to answer it."""
+
     number: int
+    attempt: int
     model: CalledModel | None
-    usage: Usage
-    cost: Cost | None
+    usage: Usage = Usage()
+    cost: Cost | None = None
     estimated: bool = False
+    answered: bool = False
+    started_at: int = 0
+    began: float = 0.0
+    outcome: str = ""
+    duration: float = 0.0
+
+    def ended(self, outcome: str) -> _Step:
+        return self._replace(outcome=outcome, duration=monotonic() - self.began)
 
 
 class TurnAccount:
@@ -64,6 +69,8 @@ class TurnAccount:
         self._open: _Step | None = None
         self._input_estimate: Callable[[], int] | None = None
         self._output_bytes = 0
+        self._carried = 0
+        """Of the open block, the bytes that are accounted for: an attempt before brought them."""
         self._told = UsageReport(Usage())
 
     @property
@@ -80,19 +87,42 @@ class TurnAccount:
         model: CalledModel | None = None,
         input_estimate: Callable[[], int] | None = None,
     ) -> None:
-        """A provider has begun to answer. `model` is None for a source that is no model of ours; `input_estimate` tells
-        the tokens of the request (`estimated_input_tokens`), and is called only where they are wanted."""
+        """A model is called. `model` is None for a source that is no model of ours; `input_estimate` tells the tokens of
+        the request (`estimated_input_tokens`), and is called only where they are wanted."""
         if self._open is not None:
             self._closed.append(self._open)
-        self._open = _Step(step, model, Usage(), None)
+        last = self._closed[-1] if self._closed else None
+        attempt = last.attempt + 1 if last is not None and last.number == step else 1
+        self._open = _Step(step, attempt, model, started_at=time_ns() // 1000, began=monotonic())
         self._input_estimate = input_estimate
         self._output_bytes = 0
         if model is not None and self._pricing is not None:
             self._pricing.prepare(model.provider, model.model)
 
+    def answering(self) -> None:
+        """The provider has begun to answer the open call: from now on it may have used something."""
+        if self._open is not None:
+            self._open = self._open._replace(answered=True)
+
+    def fail(
+        self, code: str, usage: Usage, raw: Mapping[str, Any] | None = None, *, unstored: Sequence[Block] = ()
+    ) -> None:
+        """The open call has failed, and another takes its place. `usage`, `raw`: what the provider said; `unstored`: its
+        blocks that are not whole, of which the first may be gone on with."""
+        self._settle(usage, raw, unstored)
+        self._carried = sum(map(output_bytes_of, unstored[:1]))
+        if self._open is not None:
+            self._closed.append(self._open.ended(code))
+            self._open = None
+
+    def taken_back(self) -> None:
+        """What was shown of the step is dropped, and said anew."""
+        self._carried = 0
+
     def said(self, block: Block) -> None:
         """A block of the open step is whole; what tools answered may be given too, and counts for nothing."""
-        self._output_bytes += output_bytes_of(block)
+        self._output_bytes += max(0, output_bytes_of(block) - self._carried)
+        self._carried = 0
 
     def report(self, usage: Usage, raw: Mapping[str, Any] | None = None) -> UsageReport:
         """What the provider has said of the open step so far, which replaces what it said before: the event that tells
@@ -121,6 +151,14 @@ class TurnAccount:
         """The open step has ended with its end marker: `usage` is all there is to say of it."""
         self._say(usage, raw, may_wait=False)
         if self._open is not None:
+            self._closed.append(self._open.ended("complete"))
+            self._open = None
+
+    def lose(self) -> None:
+        """What the provider said of the open step is lost: it is estimated by what was `said`, and closed."""
+        if self._open is not None:
+            estimate = self._estimate(Usage(), self._output_bytes)
+            self._say(estimate or Usage(), None, may_wait=True, estimated=estimate is not None)
             self._closed.append(self._open)
             self._open = None
 
@@ -131,13 +169,17 @@ class TurnAccount:
         *,
         cut: Iterable[Block] = (),
         complete: bool,
+        outcome: str = "cancelled",
     ) -> Summary:
-        """The turn has ended. Of the step that is still open, if there is one: `usage`, `raw` are what the provider said,
-        `cut` its blocks that were cut off, `complete` whether it was whole all the same."""
+        """The turn has ended. Of the call that is still open, if there is one: `usage`, `raw` are what the provider said,
+        `cut` its blocks that were cut off, `complete` whether it was whole all the same, else `outcome` what became of
+        it."""
         if self._open is not None:
-            size = self._output_bytes + sum(map(output_bytes_of, cut))
-            estimate = None if complete else self._estimate(usage, size)
-            self._say(estimate or usage, raw, may_wait=True, estimated=estimate is not None)
+            if complete:
+                self._say(usage, raw, may_wait=True)
+            else:
+                self._settle(usage, raw, [*cut], may_wait=True)
+            self._open = self._open.ended("complete" if complete else outcome)
         self._reprice()
         cost = self._cost()
         estimated = any(step.estimated for step in self._all())
@@ -145,8 +187,21 @@ class TurnAccount:
             self.usage,
             cost.text if cost is not None else None,
             estimated,
-            tuple(_stored(step) for step in self._all() if step.model is not None or step.usage != Usage()),
+            tuple(
+                _stored(step)
+                for step in self._all()
+                if (step.model is not None and step.answered) or step.usage != Usage()
+            ),
+            tuple(_attempt(step, step.model) for step in self._all() if step.model is not None),
         )
+
+    def _settle(
+        self, usage: Usage, raw: Mapping[str, Any] | None, cut: Sequence[Block], *, may_wait: bool = False
+    ) -> None:
+        """The open call has broken off: what it used is what the provider said, or else an estimate."""
+        size = self._output_bytes + max(0, sum(map(output_bytes_of, cut)) - self._carried)
+        estimate = self._estimate(usage, size)
+        self._say(estimate or usage, raw, may_wait=may_wait, estimated=estimate is not None)
 
     def _all(self) -> list[_Step]:
         return [*self._closed, self._open] if self._open is not None else self._closed
@@ -184,7 +239,7 @@ class TurnAccount:
     def _estimate(self, usage: Usage, output_bytes: int) -> Usage | None:
         """What a step that broke off has used; None where the provider said as much itself, or is no model."""
         step = self._open
-        if step is None or step.model is None or self._input_estimate is None:
+        if step is None or step.model is None or not step.answered or self._input_estimate is None:
             return None
         output = max(usage.output_tokens or 0, _tokens(output_bytes))
         given = usage.input_tokens if usage.input_tokens is not None else self._input_estimate()
@@ -196,15 +251,17 @@ class TurnAccount:
 def estimated_input_tokens(request: ModelRequest) -> int:
     """The tokens of a request, from the size of its texts (see above)."""
     size = _size(request.system or "")
-    images = 0
+    seen = 0
     for message in request.messages:
         for block in message.blocks:
             if block.block_type == "image":
-                images += 1
+                seen += TOKENS_PER_IMAGE
+            elif block.block_type == "document" and not (block.content or {}).get("text"):
+                seen += TOKENS_PER_DOCUMENT
             else:
                 size += _size_of(block)
     size += sum(len(msgspec.json.encode(tool)) for tool in request.tools)
-    return _tokens(size) + images * TOKENS_PER_IMAGE
+    return _tokens(size) + seen
 
 
 def output_bytes_of(block: Block) -> int:
@@ -222,6 +279,20 @@ def _stored(step: _Step) -> StepUsage:
     )
 
 
+def _attempt(step: _Step, model: CalledModel) -> Attempt:
+    return Attempt(
+        step.number,
+        step.attempt,
+        model.name,
+        step.outcome or "complete",
+        step.started_at,
+        round(step.duration, 6),
+        step.usage,
+        step.cost.text if step.cost is not None else None,
+        step.estimated,
+    )
+
+
 def _size_of(block: Block) -> int:
     content = block.content or {}
     text = block.text_content or ""
@@ -230,7 +301,7 @@ def _size_of(block: Block) -> int:
     if block.block_type == "tool_result":
         result = content.get("content")
         return _size(text) + (_size(result) if isinstance(result, str) else len(msgspec.json.encode(result)))
-    return _size(text)
+    return _size(text) + (_size(content["text"]) if block.block_type == "document" else 0)
 
 
 def _size(text: str) -> int:

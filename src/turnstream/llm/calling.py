@@ -1,31 +1,48 @@
-"""Whom a stream of the library calls: the one place where the provider of its steps is made."""
+"""Whom a stream of the library calls: the one place where the plan of its calls is made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from turnstream.llm.accounts import CalledModel
-from turnstream.llm.model_source import Called
+from turnstream.config import ModelSettings, RetrySettings
 from turnstream.providers.catalog import Catalog
-
-
-class Retry(NamedTuple):
-    """How often one model is asked before it is given up, and seconds before the second time; each further wait is twice the
-    one before."""
-
-    attempts: int = 3
-    delay: float = 1.0
+from turnstream.providers.plan import CallPlan, Planner
+from turnstream.providers.routing import Routing, planner_of
+from turnstream.wires.base import ModelRequest
 
 
 class Callees(NamedTuple):
-    """`models`: `provider/model`s, the first choice first; the others stand in for it."""
+    """`model`, and what stands in for it: `provider/model`s, or names of `[models]`. `fallbacks` None: as the settings have it."""
 
-    models: Sequence[str]
-    retry: Retry
+    model: str
+    fallbacks: Sequence[str] | None = None
 
 
-def called_for(catalog: Catalog, callees: Callees) -> Called:
-    """The provider that answers. Raises InvalidRequest, AuthenticationFailed."""
-    provider, model = catalog.resolve(callees.models[0])
-    return Called(provider, CalledModel(provider.name, model, catalog.wire_of(provider.name)))
+class Calling:
+    """Makes the plans of one LLM in one event loop; the circuits of models that fail are theirs together."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        retry: RetrySettings,
+        models: Mapping[str, ModelSettings] | None = None,
+        fallbacks: Sequence[str] = (),
+    ) -> None:
+        self.catalog = catalog
+        self._routing = Routing(catalog, models, fallbacks)
+        self._planner: Planner = planner_of(retry)
+
+    def names(self, callees: Callees) -> list[str]:
+        """`provider/model` of each model that may answer. Raises InvalidRequest."""
+        return self._routing.names(callees.model, callees.fallbacks)
+
+    def plan(self, callees: Callees, request: ModelRequest) -> CallPlan:
+        """The plan of one stream. What the model has shown may be taken back, as long as no text of it was read.
+
+        Raises InvalidRequest, and AuthenticationFailed where the only model's key is missing."""
+        return self._planner.plan(self._routing.models(callees.model, callees.fallbacks, request))
+
+    async def close(self) -> None:
+        """Close every provider that was called."""
+        await self.catalog.close()

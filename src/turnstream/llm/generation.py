@@ -25,12 +25,14 @@ from turnstream.core.turn_events import (
     TurnComplete,
     TurnEvent,
 )
-from turnstream.core.usage import Usage
-from turnstream.errors import StreamBroken, StreamClosed, StreamIncomplete, TurnstreamError
-from turnstream.llm.accounts import TurnAccount
+from turnstream.core.usage import Attempt, Usage
+from turnstream.errors import ProviderError, StreamBroken, StreamClosed, StreamIncomplete, TurnstreamError
+from turnstream.llm.accounts import Summary, TurnAccount
 from turnstream.llm.live_answer import LiveAnswer
-from turnstream.llm.model_message import MessageStep, ModelMessage
-from turnstream.llm.source import Batches, Stream, TurnSource
+from turnstream.llm.model_message import MessageAttempt, MessageStep, ModelMessage
+from turnstream.llm.source import Batches, Broken, Stream, TurnSource
+from turnstream.llm.text_log import CANNOT_CONTINUE
+from turnstream.providers.base import CalledModel, Pushed
 from turnstream.providers.failures import stream_error
 from turnstream.providers.pricing import Pricing
 
@@ -76,6 +78,7 @@ class Generation:
         self._account = TurnAccount()
         self._steps: list[MessageStep] = []
         self._open: MessageStep | None = None
+        self._tried: list[_Tried] = []
         self._reported = Usage()
         self._notices_shown = 0
         self._started_at = time.time()
@@ -107,7 +110,7 @@ class Generation:
         """The message as far as it has come."""
         if self.message is not None:
             return self.message
-        return self._message(self._live.snapshot(), self._all_steps())
+        return self._message(self._live.snapshot(), self._all_steps(), Summary(self._usage_so_far()))
 
     @property
     def metrics(self) -> StreamMetrics:
@@ -124,13 +127,13 @@ class Generation:
         number = 0
         reason: str | None = None
         while (stream := source.step(number)) is not None:
-            stop = await self._call(number, stream)
-            if stop is None and source.needs_end_marker:
-                raise StreamIncomplete("the model's answer ended without its end marker")
+            stop = await self._run_step(number, stream)
             self._shown(self._fold.end_call())
-            self._close_step(stop)
+            if self._open is not None:
+                self._steps.append(self._with_answer(self._open))
+                self._open = None
             if (results := source.results(stop)) is not None:
-                self._begin_call()
+                self._fold_anew()
                 async with results as batches:
                     await self._read(batches)
             reason = stop.stop_reason if stop is not None else "end_turn"
@@ -139,32 +142,87 @@ class Generation:
         self._live.text.end()
         return source.stop_reason or reason
 
-    async def _call(self, number: int, stream: Stream) -> MessageStop | None:
-        self._begin_call()
-        async with stream as batches:
-            self._open = MessageStep(number, self._source.called)
-            self._account.begin(number, self._source.called, self._source.estimated_input)
+    async def _run_step(self, number: int, stream: Stream) -> MessageStop | None:
+        """Read model calls until one is whole, or nothing can be done about its failure; its end marker, if it has one."""
+        self._fold_anew()
+        first = self._fold.accumulator.next_sequence
+        while True:
+            self._begin_call(number)
+            try:
+                async with stream as batches:
+                    self._answering(number)
+                    await self._read(batches)
+                return self._whole_answer()
+            except ProviderError as failure:
+                if failure.code == CANNOT_CONTINUE:
+                    raise
+                stream = await self._recover(failure, first)
+
+    def _begin_call(self, number: int) -> None:
+        source = self._source
+        self._account.begin(number, source.called, source.estimated_input)
+        if source.called is not None:
+            self._tried.append(_Tried(source.called))
+
+    def _answering(self, number: int) -> None:
+        """The provider has begun to answer."""
+        self._account.answering()
+        logger.debug("stream %s: %s answers step %d", self._id, self._called_name(), number)
+        if self._open is None:
             self._live.show([StepStart(number)])
-            logger.debug("stream %s: %s answers step %d", self._id, self._called_name(), number)
-            self.answered = True
-            self.opened.set()
-            await self._read(batches)
+        self._open = MessageStep(number, self._source.called)
+        self.answered = True
+        self.opened.set()
+
+    def _whole_answer(self) -> MessageStop | None:
+        """Raises ProviderError where the answer that was read is not whole."""
         accumulator = self._fold.accumulator
         if accumulator.error is not None:
             raise stream_error(accumulator.error)
+        if accumulator.stop is not None:
+            self._account.close(accumulator.usage, accumulator.raw_usage)
+            self._note_usage()
+        elif self._source.needs_end_marker:
+            raise StreamIncomplete("the model's answer ended without its end marker")
         return accumulator.stop
+
+    async def _recover(self, failure: ProviderError, first: int) -> Stream:
+        """The stream to read on after a failure. What was shown stands. Raises the failure where there is none."""
+        accumulator = self._fold.accumulator
+        shown = accumulator.shown
+        begun = (shown.sequence + 1 if shown is not None else accumulator.next_sequence) - first
+        open_block = shown.finish(partial=True) if shown is not None else None
+        recovery = await self._source.recover(Broken(failure, first, begun, open_block))
+        unstored = accumulator.unstored()
+        self._account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
+        self._note_usage()
+        self._fold.resume()
+        self._reported = Usage()
+        logger.info("stream %s: %s: %s", self._id, failure.code, recovery.notice.message)
+        self._live.show([recovery.notice])
+        await recovery.pause()
+        return recovery.stream
+
+    def _note_usage(self) -> None:
+        """What the provider said of the call that ends, in its own words."""
+        if self._tried:
+            self._tried[-1].raw_usage = self._fold.accumulator.raw_usage
 
     def _called_name(self) -> str:
         called = self._source.called
         return called.name if called is not None else "the source"
 
-    def _begin_call(self) -> None:
+    def _fold_anew(self) -> None:
         self._fold.begin_call()
         self._reported = Usage()
         self._notices_shown = 0
 
     async def _read(self, batches: Batches) -> None:
+        """Fold a stream to its end. What only adds text to the shown block is taken where it arrives, if the stream
+        pushes it; the task is woken for all else."""
         live = self._live
+        if isinstance(batches, Pushed):
+            batches.push_to(self._take_at_once)
         count = 0
         async for events in batches:
             if _OWN_EVENTS.isdisjoint(map(type, events)):
@@ -177,6 +235,17 @@ class Generation:
             if live.is_full:
                 await live.room()
 
+    def _take_at_once(self, events: Sequence[StreamEvent]) -> bool:
+        """Show a batch while the task waits for its source. False, and nothing is done, for one that has to wait itself."""
+        live = self._live
+        if live.is_full or live.text.repeats or self._first_output is None:
+            return False
+        changes = self._fold.accumulator.extend_shown(events)
+        if changes is None:
+            return False
+        live.show(changes)
+        return True
+
     def _absorb_mixed(self, events: Sequence[object]) -> None:
         """Take one batch with events that are not the model's: they are shown in their place."""
         start = 0
@@ -185,7 +254,8 @@ class Generation:
                 self._absorb(cast("Sequence[StreamEvent]", events[start:place]))
                 if isinstance(event, BlockReset):
                     self._fold.take_back(event.block_index)
-                    self._begin_call()
+                    self._account.taken_back()
+                    self._source.taken_back(event.block_index)
                 self._live.show([cast("TurnEvent", event)])
                 start = place + 1
         self._absorb(cast("Sequence[StreamEvent]", events[start:]))
@@ -212,31 +282,26 @@ class Generation:
                 self._account.said(block)
                 self._source.stored(block)
 
-    def _close_step(self, stop: MessageStop | None) -> None:
-        accumulator = self._fold.accumulator
-        self._account.close(accumulator.usage, accumulator.raw_usage)
-        step = self._open_step()
-        assert step is not None
-        self._open = None
-        self._steps.append(replace(step, stop_reason=stop.stop_reason if stop is not None else None))
-
-    def _open_step(self) -> MessageStep | None:
+    def _with_answer(self, step: MessageStep) -> MessageStep:
         """The step that is being read, as far as it has come."""
-        step, accumulator = self._open, self._fold.accumulator
-        if step is None:
-            return None
+        accumulator = self._fold.accumulator
         return replace(
             step,
             called=self._source.called or step.called,
             model=accumulator.model,
             message_id=accumulator.message_id,
+            stop_reason=accumulator.stop.stop_reason if accumulator.stop is not None else None,
             usage=accumulator.usage,
             raw_usage=accumulator.raw_usage,
         )
 
     def _all_steps(self) -> list[MessageStep]:
-        step = self._open_step()
-        return self._steps if step is None else [*self._steps, step]
+        return self._steps if self._open is None else [*self._steps, self._with_answer(self._open)]
+
+    def _usage_so_far(self) -> Usage:
+        """Of all calls, as far as providers have told."""
+        said = self._fold.accumulator.usage if self._open is not None else Usage()
+        return self._account.usage if said == self._reported else self._account.usage.plus(said)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -249,32 +314,28 @@ class Generation:
 
     def _complete(self, reason: str | None) -> None:
         blocks = tuple(self._fold.blocks)
+        summary = self._account.end(Usage(), complete=True)
         self._end_clock()
-        self.message = replace(self._message(blocks, self._steps), complete=True, stop_reason=reason)
-        usage = self.message.usage
+        whole = self._message(blocks, self._steps, summary)
+        self.message = replace(whole, complete=True, stop_reason=reason)
+        usage = summary.usage
         last = TurnComplete(reason, usage.input_tokens, usage.output_tokens, len(blocks), usage=usage)
         logger.debug("stream %s is complete: %s, %s", self._id, reason, usage)
         self._live.end(None, [last])
 
     def _fail(self, error: BaseException) -> None:
         """Keep what there is, and let the error tell of it."""
-        kept = len(self._fold.blocks)
-        usage, raw = self._fold.accumulator.usage, self._fold.accumulator.raw_usage
-        steps = self._all_steps()
-        self._show_cut(self._fold.cut())
-        cut: list[Block] = self._fold.blocks[kept:]
-        summary = self._account.end(usage, raw, cut=cut, complete=False)
-        said = {step.step: step for step in summary.steps}
-        steps = [
-            replace(step, usage=said[step.number].usage, estimated=said[step.number].estimated)
-            if step.number in said
-            else step
-            for step in steps
-        ]
-        self._end_clock()
-        self.message = self._message(tuple(self._fold.blocks), steps)
         if isinstance(error, asyncio.CancelledError):
             error = StreamClosed("the stream was left before its end")
+        kept, steps = len(self._fold.blocks), self._all_steps()
+        usage, raw = self._fold.accumulator.usage, self._fold.accumulator.raw_usage
+        self._note_usage()
+        self._show_cut(self._fold.cut())
+        cut: list[Block] = self._fold.blocks[kept:]
+        outcome = error.code if isinstance(error, ProviderError) else "cancelled"
+        summary = self._account.end(usage, raw, cut=cut, complete=False, outcome=outcome)
+        self._end_clock()
+        self.message = self._message(tuple(self._fold.blocks), steps, summary)
         if isinstance(error, TurnstreamError):
             error.partial = self.message
         logger.debug("stream %s broke off: %r", self._id, error)
@@ -289,18 +350,42 @@ class Generation:
     def _end_clock(self) -> None:
         self._ended = time.perf_counter() - self._began
 
-    def _message(self, blocks: tuple[Block, ...], steps: Sequence[MessageStep]) -> ModelMessage[Any]:
-        usage = Usage()
-        for step in steps:
-            usage = usage.plus(step.usage)
+    def _message(
+        self, blocks: tuple[Block, ...], steps: Sequence[MessageStep], summary: Summary
+    ) -> ModelMessage[Any]:
         last = steps[-1] if steps else None
         called = (last.called if last is not None else None) or self._source.called
+        tried = zip(summary.attempts, self._tried, strict=True) if summary.attempts else ()
         return ModelMessage(
             self._id,
             (last.model if last is not None else None) or (called.model if called is not None else ""),
             called.provider if called is not None else "",
             blocks,
-            usage=usage,
+            usage=summary.usage,
             steps=tuple(steps),
+            attempts=tuple(_attempt(attempt, call) for attempt, call in tried),
             pricing=self._pricing,
         )
+
+
+class _Tried:
+    """A call, as long as the account has its other side."""
+
+    __slots__ = ("called", "raw_usage")
+
+    def __init__(self, called: CalledModel) -> None:
+        self.called = called
+        self.raw_usage: dict[str, Any] | None = None
+
+
+def _attempt(attempt: Attempt, call: _Tried) -> MessageAttempt:
+    return MessageAttempt(
+        attempt.step,
+        attempt.number,
+        call.called,
+        attempt.outcome,
+        attempt.duration,
+        attempt.usage,
+        attempt.estimated,
+        call.raw_usage,
+    )

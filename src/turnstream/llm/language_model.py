@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast, overload
 
-from turnstream.config import CapabilitySettings, PriceSettings, ProviderSettings, Settings, load_settings
+from turnstream.config import (
+    CapabilitySettings,
+    PriceSettings,
+    ProviderSettings,
+    RetrySettings,
+    Settings,
+    load_settings,
+)
 from turnstream.core.history import PastTurn, build_history
 from turnstream.errors import ConfigurationError, InvalidRequest
 from turnstream.llm.blocking import SyncMessageStream
 from turnstream.llm.callbacks import Callbacks
-from turnstream.llm.calling import Callees, Retry, called_for
+from turnstream.llm.calling import Callees, Calling
 from turnstream.llm.live_answer import LiveAnswer
-from turnstream.llm.loop_catalogs import LoopCatalogs
+from turnstream.llm.loop_callings import LoopCallings
 from turnstream.llm.message_stream import MessageStream, StreamOptions
 from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.model_source import ModelSource, ToolUse
@@ -24,7 +30,7 @@ from turnstream.llm.output import OutputFormat, OutputMode
 from turnstream.llm.prompts import MessageLike, Prompt, past_turns
 from turnstream.llm.source import TurnSource
 from turnstream.loop_thread import LoopThread
-from turnstream.providers.catalog import BUILT_IN, Catalog, parse_model
+from turnstream.providers.catalog import BUILT_IN, Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.tools.base import Tool, ToolFunction, by_name
 from turnstream.tools.runner import ToolLimits, ToolRunner
@@ -59,7 +65,8 @@ class LLM:
     """A model to ask: `LLM("anthropic/claude-sonnet-5-5", fallbacks=["openai/gpt-6.1-sol"])`.
 
     `model` is `provider/model`; without one, the default of the settings, or of the first provider whose key is in the
-    environment; `sim/demo` needs no key. `fallbacks` stand in for it, in their order. `retry`: how often to try.
+    environment; `sim/demo` needs no key. `fallbacks` stand in for it, in their order; None leaves them to the settings. `retry`: how
+    often to try.
     `providers`, `prices`, `capabilities`: by name, as in `[providers.NAME]`, `[prices]` and `[capabilities]` of the settings, and
     winning over them. `settings`: a file, or Settings; without, `turnstream.toml` where there is one, and the environment. `tool_limits`: of the tools' time and
     rounds.
@@ -72,8 +79,8 @@ class LLM:
         self,
         model: str | None = None,
         *,
-        fallbacks: Sequence[str] = (),
-        retry: Retry | None = None,
+        fallbacks: Sequence[str] | None = None,
+        retry: RetrySettings | None = None,
         providers: Mapping[str, ProviderSettings | Mapping[str, Any]] | None = None,
         prices: Mapping[str, PriceSettings] | None = None,
         capabilities: Mapping[str, CapabilitySettings] | None = None,
@@ -83,46 +90,34 @@ class LLM:
         found = settings if isinstance(settings, Settings) else load_settings(settings)
         self.settings = found
         described = _providers(found, providers or {})
-        make = partial(
-            Catalog,
-            described,
-            default_model=found.engine.default_model,
-            capabilities={**found.capabilities, **(capabilities or {})},
-        )
-        catalog = make()
-        self.model = model or catalog.default_model
-        stream = found.stream
-        self.fallbacks = tuple(fallbacks)
-        for name in (self.model, *self.fallbacks):
-            parse_model(name, catalog.names)
-        self._callees = Callees(
-            (self.model, *(self.fallbacks if stream.fallback_on_error else ())),
-            retry or Retry(stream.retry_attempts, stream.retry_delay),
-        )
+        kinds = {**found.capabilities, **(capabilities or {})}
+        default = found.engine.default_model
+        spare = found.engine.fallbacks if found.stream.fallback_on_error else ()
+
+        def calling() -> Calling:
+            catalog = Catalog(described, default_model=default, capabilities=kinds)
+            return Calling(catalog, retry or found.retry, found.models, spare)
+
+        checked = calling()
+        self.model = model or checked.catalog.default_model
+        self._callees = Callees(self.model, fallbacks if found.stream.fallback_on_error else ())
+        self.models = tuple(checked.names(self._callees))
+        """`provider/model` of each that may answer, the first choice first."""
+        checked.names(Callees(self.model, fallbacks))
         self._takes_schemas = all(
-            catalog.capabilities_of(name).structured_output for name in self._callees.models
+            checked.catalog.capabilities_of(name).structured_output for name in self.models
         )
         self._limits = tool_limits or ToolLimits(
             found.tools.timeout, found.tools.parallel, found.tools.soft_rounds, found.tools.rounds
         )
         base_urls = {name: given.base_url for name, given in described.items() if given.base_url}
         self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=base_urls)
-        self._catalogs = LoopCatalogs(make)
+        self._callings = LoopCallings(calling)
         self._thread = LoopThread("turnstream llm", "llm")
         weakref.finalize(self, self._thread.abandon)
 
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Who may answer, the first choice first."""
-        return tuple(self._callees.models)
-
-    @property
-    def retry(self) -> Retry:
-        """How often each of them is asked."""
-        return self._callees.retry
-
     def __repr__(self) -> str:
-        also = f", fallbacks={list(self.fallbacks)!r}" if self.fallbacks else ""
+        also = f", fallbacks={list(self.models[1:])!r}" if self.models[1:] else ""
         return f"LLM({self.model!r}{also})"
 
     # -- asking --------------------------------------------------------------------------------------------------
@@ -163,13 +158,13 @@ class LLM:
         metadata = options.get("metadata", {})
 
         async def source(stream_id: str, live: LiveAnswer) -> TurnSource:
-            called = called_for(await self._catalogs.get(), self._callees)
+            plan = (await self._callings.get()).plan(self._callees, request)
             use = ToolUse(runner, offered, stream_id, "local", metadata)
 
             async def read_past() -> Sequence[PastTurn]:
                 return [*past, PastTurn("assistant", "streaming", tuple(live.fold.blocks))]
 
-            return ModelSource(called, _named(request, called.model.model), read_past, use)
+            return ModelSource(plan, request, read_past, use)
 
         return MessageStream(
             source, self._stream_options(options.get("callbacks")), shape, output_as_tool=as_tool
@@ -237,11 +232,11 @@ class LLM:
     async def close(self) -> None:
         """Close the connections that this event loop has opened. Nobody has to: it happens when the loop shuts down, or the LLM
         is no more."""
-        await self._catalogs.close()
+        await self._callings.close()
 
     def close_sync(self) -> None:
         """End the thread of the streams without asyncio, and close its connections; such a stream under way is cancelled."""
-        self._thread.close(self._catalogs.close)
+        self._thread.close(self._callings.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -341,7 +336,3 @@ def _ask_for(
     if "thinking" not in params:  # which goes with a free choice only
         params.setdefault("tool_choice", "required" if definitions else {"name": shape.tool.name})
     return (*definitions, shape.tool)
-
-
-def _named(request: ModelRequest, model: str) -> ModelRequest:
-    return ModelRequest(model, request.messages, request.system, request.tools, request.params)

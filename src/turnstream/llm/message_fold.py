@@ -69,11 +69,16 @@ class MessageFold:
         self.blocks.extend(cut.block for cut in cuts)
         return [*self._unshown, *events]
 
+    def resume(self) -> None:
+        """The call broke off, and another takes its place: what was shown stays, and can be gone on with."""
+        self._unshown = []
+        self.accumulator.resume()
+
     def take_back(self, index: int) -> None:
         """Blocks from `index` on are no more; the next block will be `index`."""
         self.blocks = [block for block in self.blocks if block.sequence < index]
         self._taken = min(self._taken, len(self.blocks))
-        self.accumulator = Accumulator(index)
+        self.accumulator.take_back(index)
 
     def snapshot(self) -> tuple[Block, ...]:
         """All blocks as of now; one that still grows as if it were cut off here (`partial`)."""

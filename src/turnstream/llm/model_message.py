@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from turnstream.core.blocks import Block, Message
 from turnstream.core.usage import Usage
-from turnstream.llm.accounts import CalledModel
+from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
 
 Output = TypeVar("Output")
@@ -54,14 +54,31 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class MessageStep:
-    """One model call of a message. `message_id` and `model` are the provider's own; `estimated`: the call broke off, and
-    its usage is an estimate. `raw_usage`: the usage in the provider's words."""
+    """One model call of a message, or what there is of it. `message_id` and `model` are the provider's own; `raw_usage`: the
+    usage in the provider's words."""
 
     number: int
     called: CalledModel | None
     model: str | None = None
     message_id: str | None = None
     stop_reason: str | None = None
+    usage: Usage = _NONE_USED
+    raw_usage: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAttempt:
+    """One call that was tried for a step; `number` counts a step's from 1.
+
+    `outcome`: `complete`, `cancelled`, or the code of the error that it ended with. `duration`: seconds. A call that was
+    refused, or never answered, has used nothing.
+    """
+
+    step: int
+    number: int
+    called: CalledModel
+    outcome: str
+    duration: float
     usage: Usage = _NONE_USED
     estimated: bool = False
     raw_usage: Mapping[str, Any] | None = None
@@ -72,7 +89,8 @@ class ModelMessage(Generic[Output]):
     """What a model said, over all the calls and tools that it took.
 
     `id`: the stream's own, unique. `model` and `provider`: who answered last, in their own words. `blocks`: everything in
-    order, the results of tools among it. `complete` False: it broke off, and has no stop reason. `output`: the value, where
+    order, the results of tools among it. `usage`: of all calls, those that failed included. `steps`: the calls that the message
+    is made of; `attempts`: all calls that were tried, once it has ended. `complete` False: it broke off, and has no stop reason. `output`: the value, where
     a type was asked for. Give the message to the `messages` of the next call to go on from it.
     """
 
@@ -84,6 +102,7 @@ class ModelMessage(Generic[Output]):
     stop_reason: str | None = None
     usage: Usage = _NONE_USED
     steps: tuple[MessageStep, ...] = ()
+    attempts: tuple[MessageAttempt, ...] = ()
     output: Output = _NO_VALUE
     pricing: Pricing | None = field(default=None, repr=False, compare=False)
 
@@ -120,13 +139,13 @@ class ModelMessage(Generic[Output]):
         pricing = self.pricing
         if pricing is None:
             return None
-        found = total([_cost_of(step, pricing) for step in self.steps])
+        found = total([_cost_of(call, pricing) for call in self.attempts or self.steps])
         return found.amount if found is not None else None
 
     @property
     def cost_estimated(self) -> bool:
         """Whether the usage, and so the cost, is in part an estimate: of calls that broke off."""
-        return any(step.estimated for step in self.steps)
+        return any(attempt.estimated for attempt in self.attempts)
 
     def as_message(self) -> Message:
         """Role and blocks alone, as they can be kept: `msgspec.json.encode(message.as_message())`."""
@@ -140,8 +159,8 @@ class ModelMessage(Generic[Output]):
         ]
 
 
-def _cost_of(step: MessageStep, pricing: Pricing) -> Cost | None:
-    called = step.called
+def _cost_of(call: MessageStep | MessageAttempt, pricing: Pricing) -> Cost | None:
+    called = call.called
     if called is None:
         return None
-    return pricing.cost(called.provider, called.model, called.wire, step.usage, raw=step.raw_usage)
+    return pricing.cost(called.provider, called.model, called.wire, call.usage, raw=call.raw_usage)

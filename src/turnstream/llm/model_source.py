@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
@@ -24,10 +25,11 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.tool_results import ToolCallName, result_events
 from turnstream.core.turn_events import Notice, ToolProgress
-from turnstream.llm.accounts import CalledModel, estimated_input_tokens
+from turnstream.llm.accounts import estimated_input_tokens
 from turnstream.llm.preparing import Preparations
-from turnstream.llm.source import Batches, Show, SourceEvent, Stream, TurnSource
-from turnstream.providers.base import Provider
+from turnstream.llm.source import Batches, Broken, Recovery, Show, SourceEvent, Stream, TurnSource
+from turnstream.providers.base import CalledModel
+from turnstream.providers.plan import CallPlan, Shown
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner, tool_name, unusable
 from turnstream.wires.base import ModelRequest
@@ -56,24 +58,15 @@ class ToolUse(NamedTuple):
 ReadPast: TypeAlias = Callable[[], Awaitable[Sequence[PastTurn]]]
 
 
-class Called(NamedTuple):
-    """Whom to call, and by which names its calls are priced."""
-
-    provider: Provider
-    model: CalledModel
-
-
 class ModelSource(TurnSource):
-    """Model calls, with tools between them. `request` is the first. What the next ones say is read again from storage, by
+    """Model calls by a plan, with tools between them. `request` is the first. What the next ones say is read again from storage, by
     `read_past`: the turns up to and with this one. So nothing grows here with the length of the answer."""
 
     needs_end_marker = True
 
-    def __init__(self, called: Called, request: ModelRequest, read_past: ReadPast, tools: ToolUse) -> None:
+    def __init__(self, plan: CallPlan, request: ModelRequest, read_past: ReadPast, tools: ToolUse) -> None:
         self.stop_reason = None
-        provider, self.called = called
-        self._sent = request
-        self._provider = provider
+        self._plan = plan
         self._request = request
         self._read_past = read_past
         self._tools = tools
@@ -85,17 +78,37 @@ class ModelSource(TurnSource):
         self._show: Show | None = None
         self._preparations = Preparations(tools.runner, tools.offered, self._context)
 
+    @property
+    def called(self) -> CalledModel:
+        return self._plan.called
+
     def begin(self, show: Show) -> None:
         self._show = show
 
     def step(self, number: int) -> Stream | None:
         if number and not self._goes_on:
             return None
-        stream = _NextCall(self) if number else self._provider.stream(self._request)
+        stream = _NextCall(self) if number else self._plan.begin(self._request)
         return self._preparations.watched(stream)
 
+    async def recover(self, broken: Broken) -> Recovery:
+        failure, first, shown, open_block = broken
+        blocks: list[Block] = []
+        if shown > (open_block is not None):
+            past = await self._read_past()
+            blocks.extend(block for block in past[-1].blocks if block.sequence >= first)
+        if open_block is not None:
+            blocks.append(open_block)
+        is_final = any(call.task is not None for call in self._calls)
+        recovery = self._plan.recover(failure, Shown(blocks, is_final))
+        stream = self._preparations.watched(recovery.call)
+        return Recovery(stream, recovery.notice, partial(self._plan.pause, recovery))
+
+    def taken_back(self, sequence: int) -> None:
+        self._calls = [call for call in self._calls if call.block.sequence < sequence]
+
     def estimated_input(self) -> int:
-        return estimated_input_tokens(self._sent)
+        return estimated_input_tokens(self._plan.sent)
 
     def stored(self, block: Block) -> None:
         if block.block_type == "tool_use" and not (block.content or {}).get("provider_executed"):
@@ -105,6 +118,7 @@ class ModelSource(TurnSource):
                 self._start(call)
 
     def results(self, stop: MessageStop | None) -> Stream | None:
+        self._plan.succeeded()
         reason = stop.stop_reason if stop is not None else None
         calls = self._calls
         self._goes_on = False
@@ -132,6 +146,7 @@ class ModelSource(TurnSource):
         return [call.block for call in self._calls]
 
     async def close(self) -> None:
+        self._plan.close()
         tasks = [call.task for call in self._calls if call.task is not None]
         for task in tasks:
             task.cancel()
@@ -153,8 +168,7 @@ class ModelSource(TurnSource):
             last = messages[-1]
             reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
             messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
-        self._sent = msgspec.structs.replace(self._request, messages=messages)
-        return self._provider.stream(self._sent)
+        return self._plan.begin(msgspec.structs.replace(self._request, messages=messages))
 
     # -- for the results -----------------------------------------------------------------------------------------
 

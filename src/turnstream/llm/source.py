@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import MessageStop, StreamEvent, TextDelta, ThinkingDelta
-from turnstream.core.turn_events import Data, Notice, Source, StepStart, StepStop, ToolProgress
-from turnstream.llm.accounts import CalledModel
+from turnstream.core.turn_events import BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress
+from turnstream.errors import ProviderError
+from turnstream.providers.base import CalledModel
 
-SourceEvent: TypeAlias = StreamEvent | Data | Notice | Source | StepStart | StepStop | ToolProgress
+SourceEvent: TypeAlias = (
+    StreamEvent | BlockReset | Data | Notice | Source | StepStart | StepStop | ToolProgress
+)
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
 Stream: TypeAlias = AbstractAsyncContextManager[Batches]
 Show: TypeAlias = Callable[[ToolProgress | Notice], None]
+
+
+class Broken(NamedTuple):
+    """A step's call that failed. `first`: the sequence that the step's first block has, or would have; `shown`: how many
+    blocks have begun since; `open_block`: the last of them as far as it has come, if it is being written."""
+
+    failure: ProviderError
+    first: int
+    shown: int = 0
+    open_block: Block | None = None
+
+
+class Recovery(NamedTuple):
+    """What is done about a call that failed: `notice` is told, `pause` awaited, and `stream` read in its place.
+
+    That one goes on where the other broke off: blocks that were begun stay as they are (see `Accumulator.resume`), until
+    its BlockReset, if it has one, takes some back.
+    """
+
+    stream: Stream
+    notice: Notice
+    pause: Callable[[], Awaitable[None]]
 
 
 class TurnSource:
@@ -24,14 +49,18 @@ class TurnSource:
     results of the tools that it called.
 
         begin ─► step(0) ─► stored(block) … ─► results ─► step(1) ─► … ─► step(n) is None ─► close
+                   └─ its stream fails ─► recover ─► another stream for the same step
     """
 
     needs_end_marker = False
     """A step whose stream ends without a MessageStop is incomplete, and fails (D6)."""
-    called: CalledModel | None = None
-    """The model that the steps call; None where what they use has no price here."""
     stop_reason: str | None = None
     """Why the turn is complete, where the last step's own reason does not say it."""
+
+    @property
+    def called(self) -> CalledModel | None:
+        """The model that is called; None where what the steps use has no price here."""
+        return None
 
     def begin(self, show: Show) -> None:
         """`show` shows watchers a passing event, at any time until `close`."""
@@ -40,12 +69,19 @@ class TurnSource:
         """The stream of the turn's step `number`, from 0; None when the turn is complete."""
         raise NotImplementedError
 
+    async def recover(self, broken: Broken) -> Recovery:
+        """What to do now that the step's stream has failed. Raises the failure where nothing can be done."""
+        raise broken.failure
+
     def estimated_input(self) -> int:
         """The tokens of the step's request, by its size."""
         return 0
 
     def stored(self, block: Block) -> None:
         """A block of the step has been stopped and stored."""
+
+    def taken_back(self, sequence: int) -> None:
+        """Blocks from `sequence` on, stored or not, are no more."""
 
     def results(self, stop: MessageStop | None) -> Stream | None:
         """What follows the step, whose end was `stop`; None for nothing."""

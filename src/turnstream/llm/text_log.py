@@ -6,6 +6,8 @@ from bisect import bisect_right
 
 from turnstream.errors import StreamBroken
 
+CANNOT_CONTINUE = "cannot_continue"
+"""The code of the error that ends an answer which was shown and cannot be gone on with."""
 MOST_PARTS = 4096
 """Pieces that are kept apart, each with its own small cost."""
 
@@ -25,12 +27,17 @@ class TextLog:
         self._read = 0
         self._repeat = ""
 
+    @property
+    def repeats(self) -> bool:
+        """Whether text has to come again that was read before: until then `append` and `end` may raise."""
+        return bool(self._repeat)
+
     def begin_block(self, index: int) -> None:
         """What comes now belongs to block `index`."""
         self._blocks.append((index, self.length))
 
     def append(self, text: str) -> None:
-        """Raises StreamBroken (`answer_changed`) where it is not what had been read before a restart."""
+        """Raises StreamBroken (`cannot_continue`) where it is not what had been read before a restart."""
         if self._repeat:
             self._check(text)
         if len(self._parts) >= MOST_PARTS:
@@ -84,5 +91,7 @@ class TextLog:
 
 def _changed() -> StreamBroken:
     return StreamBroken(
-        "the answer was started again, and is not the one whose beginning was read", code="answer_changed"
+        "the answer was started again, and is not the one whose beginning was read",
+        code=CANNOT_CONTINUE,
+        retryable=False,
     )

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from turnstream.core.stream_events import StreamEvent
 from turnstream.wires.base import ModelRequest
+
+Take: TypeAlias = Callable[[Sequence[StreamEvent]], bool]
+"""Takes a batch at once, or answers False and takes nothing: then it has to be waited for."""
+
+
+@runtime_checkable
+class Pushed(Protocol):
+    """Batches that need not be waited for one by one."""
+
+    def push_to(self, take: Take) -> None:
+        """Offer each batch that comes while `__anext__` waits to `take`, which must not raise. What it takes wakes
+        nobody; what it does not is returned."""
+        ...
+
+
+class CalledModel(NamedTuple):
+    """Whom a call goes to: `provider` by its name in the settings, `model` as the provider calls it."""
+
+    provider: str
+    model: str
+    wire: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}/{self.model}"
 
 
 class Provider(Protocol):
@@ -19,7 +44,7 @@ class Provider(Protocol):
         self, request: ModelRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]:
         """Make the call. Iterating yields what each read brought, never an empty batch, and ends after the model's
-        end marker. Raises ProviderError (from entering or from iterating). Leaving the context, or cancelling a
+        end marker; the iterator may be `Pushed`. Raises ProviderError (from entering or from iterating). Leaving the context, or cancelling a
         read, closes the upstream connection at once unless it is already done with."""
         ...
 

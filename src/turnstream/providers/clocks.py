@@ -100,6 +100,13 @@ class ReadTimer:
             self._clocks.waited += self._now() - self._since
             self._since = None
 
+    def tick(self) -> None:
+        """What was waited for is there, and the next is waited for already."""
+        if self._since is not None:
+            now = self._now()
+            self._clocks.waited += now - self._since
+            self._since = now
+
     def restart(self) -> None:
         """Another clock runs from now on: no read is waiting, or has been told of an event."""
         self._since = None

@@ -32,7 +32,30 @@ from turnstream.errors import (
 from turnstream.telemetry import MASK, SHORTEST_SECRET
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
-_LASTING = frozenset({errno.ECONNREFUSED, socket.EAI_NONAME})
+MASKED: dict[str, str] = {
+    "authentication_error": "the server's key for this model provider is missing or was refused",
+    "permission_error": "the model provider does not allow this request",
+    "not_found_error": "the model provider does not know this model",
+    "invalid_request_error": "the model provider refused the request",
+    "context_length_exceeded": "the conversation is longer than the model can read",
+    "content_filtered": "the model provider's content filter refused the request",
+    "rate_limit_error": "the model provider limits requests; try again later",
+    "overloaded_error": "the model provider is overloaded; try again later",
+    "api_error": "the model provider failed",
+    "connection_error": "the model provider could not be reached",
+    "first_token_timeout": "the model did not begin to answer in time",
+    "idle_timeout": "the model stopped answering",
+    "connect_timeout": "the model provider could not be reached in time",
+    "circuit_open": "the model failed too often just now; try again later",
+    "cannot_continue": "the answer broke off, and could not be gone on with",
+    "total_timeout": "the answer took longer than is allowed",
+    "stream_incomplete": "the answer ended before it was complete",
+    "malformed_event": "the model provider sent something that cannot be read",
+    "event_too_large": "the model provider sent an event that is too large",
+    "answer_too_large": "the answer grew past the limit",
+    "database_error": "the answer could not be stored",
+}
+"""What clients are told in place of a provider's own words, by code."""
 _TYPES: tuple[type[ProviderError], ...] = (
     AuthenticationFailed,
     PermissionDenied,
@@ -50,6 +73,7 @@ _BY_KIND: dict[str, type[ProviderError]] = {
     "service_unavailable": Overloaded,
     "validation": InvalidModelRequest,
 }
+_LASTING = frozenset({errno.ECONNREFUSED, socket.EAI_NONAME})
 
 
 class SecretMask:
@@ -111,6 +135,15 @@ def broken_stream(name: str, error: Exception) -> StreamIncomplete:
     return StreamIncomplete(f"{name}: the answer broke off", detail=str(error) or type(error).__name__)
 
 
+def _may_pass(error: aiohttp.ClientConnectorError) -> bool:
+    return error.os_error.errno not in _LASTING
+
+
+def masked_message(error: ProviderError) -> str:
+    """What clients are told of `error`: nothing of the provider's own words."""
+    return MASKED.get(error.code, "the model provider failed")
+
+
 def stream_error(event: StreamError) -> ProviderError:
     """The exception that an error inside a provider's stream stands for."""
     kind = _BY_CODE.get(event.code) or _BY_KIND.get(event.kind, ProviderFailed)
@@ -120,7 +153,3 @@ def stream_error(event: StreamError) -> ProviderError:
         provider_status=event.provider_status,
         detail=event.message,
     )
-
-
-def _may_pass(error: aiohttp.ClientConnectorError) -> bool:
-    return error.os_error.errno not in _LASTING

@@ -1,7 +1,8 @@
 """Model calls over HTTP, on aiohttp: the package's only client networking.
 
-One streaming POST per call. The answer is read as it arrives, never by line; a read that finds bytes ready awaits
-nothing, and the clocks cost one timer per call, not one per read.
+One POST per call. The answer is read as it arrives, never by line; a read that finds bytes ready awaits
+nothing, what arrives while one waits goes straight to whoever wants it pushed, and the clocks cost one timer per call,
+not one per read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from turnstream.config import Timeouts
+from turnstream.core.origin import Origin
 from turnstream.core.stream_events import (
     MessageStop,
     Metadata,
@@ -25,10 +27,14 @@ from turnstream.core.stream_events import (
     StreamNotice,
 )
 from turnstream.errors import ConnectionFailed, ProviderError, StreamIncomplete
+from turnstream.providers.arrivals import ArrivalConnector, ArrivalHandler
+from turnstream.providers.base import Take
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.endpoints import Endpoint, call_headers, call_url, split_base_url
 from turnstream.providers.failures import SecretMask, broken_stream, request_failure
-from turnstream.wires.base import HttpRequest, ModelRequest, Wire
+from turnstream.providers.plain_answer import JSON, PlainAnswerDecoder, is_plain
+from turnstream.providers.provenance import with_origin, with_own_blocks
+from turnstream.wires.base import Decoder, HttpRequest, ModelRequest, Wire
 from turnstream.wires.think_tags import ThinkTagDecoder
 
 logger = logging.getLogger(__name__)
@@ -99,10 +105,13 @@ class HttpProvider:
         if self._owns_session and self._session is not None:
             await self._session.close()
 
-    async def send(self, request: HttpRequest) -> aiohttp.ClientResponse:
-        """Send one request and wait for the answer's headers. Raises aiohttp's errors."""
+    async def send(self, request: HttpRequest, accept: str | None = None) -> aiohttp.ClientResponse:
+        """Send one request and wait for the answer's headers. `accept`: a type in place of the stream's. Raises aiohttp's
+        errors."""
         headers = CIMultiDict(request.headers)
         headers.update(self._headers)
+        if accept is not None:
+            headers["Accept"] = accept
         body = request.body
         return await self._open_session().request(
             request.method,
@@ -129,7 +138,7 @@ class HttpProvider:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
+                connector=ArrivalConnector.unlimited(keepalive_timeout=KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=self.endpoint.trust_env,
             )
@@ -145,19 +154,23 @@ class HttpProvider:
 
 
 class _Call:
-    """One model call: an async context manager over an async iterator, which are the same object."""
+    """One model call: an async context manager over an async iterator, which are the same object. See `Pushed`."""
 
     __slots__ = (
         "_clocks",
+        "_connection",
         "_content",
         "_decoder",
+        "_origin",
         "_over",
         "_provider",
         "_request",
         "_response",
         "_stopped",
+        "_take",
         "_taken",
         "_timer",
+        "_waiter",
     )
     _content: aiohttp.StreamReader
 
@@ -165,21 +178,23 @@ class _Call:
         endpoint = provider.endpoint
         self._provider = provider
         self._request = request
-        self._decoder = provider.wire.decoder(
-            event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed
+        self._origin = Origin(provider.wire.name, provider.name, request.model)
+        self._decoder = self._decoder_of(
+            provider.wire.decoder(event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed)
         )
-        if endpoint.has_think_tags(request.model):
-            self._decoder = ThinkTagDecoder(self._decoder)
         self._clocks = WaitClocks(provider.timeouts)
         self._timer = ReadTimer(self._clocks, self.interrupt, self._look_for_failure)
         self._response: aiohttp.ClientResponse | None = None
+        self._connection: ArrivalHandler | None = None
+        self._waiter: asyncio.Future[list[StreamEvent] | None] | None = None
+        self._take: Take | None = None
         self._taken = 0
         self._stopped = False
         self._over = False
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
-        post = provider.wire.encode_request(self._request)
+        post = provider.wire.encode_request(with_own_blocks(self._request, self._origin))
         provider.enter(self)
         try:
             response = self._response = await self._answer_to(post)
@@ -187,6 +202,10 @@ class _Call:
             logger.debug("%s answers %s with %d", provider.name, self._request.model, response.status)
             if not 200 <= response.status < 300:
                 raise await self._status_error(response)
+            if not self._request.stream or is_plain(provider.wire, response.content_type):
+                self._decoder = self._decoder_of(
+                    PlainAnswerDecoder(provider.wire, provider.endpoint.event_limit)
+                )
         except BaseException:
             self._close()
             raise
@@ -200,16 +219,28 @@ class _Call:
     def __aiter__(self) -> _Call:
         return self
 
+    def push_to(self, take: Take) -> None:
+        """Offer what arrives while `__anext__` waits to `take`; see `Pushed`."""
+        connection = self._response.connection if self._response is not None else None
+        protocol = connection.protocol if connection is not None else None
+        if isinstance(protocol, ArrivalHandler):
+            self._connection, self._take = protocol, take
+
     async def __anext__(self) -> Sequence[StreamEvent]:
         content = self._content
         timer = self._timer
         try:
             while not self._over:
-                if content.total_bytes != self._taken:
-                    data = content.read_nowait()
-                else:
+                if content.total_bytes == self._taken:
                     timer.start()
+                    if (connection := self._connection) is not None and self._more_may_come(connection):
+                        pushed = await self._arrival(connection)
+                        if pushed:
+                            timer.stop()
+                            return pushed
                     data = await content.readany()
+                else:
+                    data = content.read_nowait()
                 if data:
                     self._taken += len(data)
                     events = self._decoder.feed(data)
@@ -235,6 +266,47 @@ class _Call:
         """Make the read that is pending, or else the next, raise `error`."""
         if self._response is not None:
             self._content.set_exception(error)
+            self._arrived()
+
+    def _more_may_come(self, connection: ArrivalHandler) -> bool:
+        """Whether the connection is still this call's: it goes to another at the end of the body."""
+        content = self._content
+        return connection.connected and not content.is_eof() and content.exception() is None
+
+    async def _arrival(self, connection: ArrivalHandler) -> list[StreamEvent] | None:
+        """Wait for events that nobody takes at once; None when something else has come. Raises what the decoder does."""
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        connection.arrived = self._arrived
+        try:
+            return await waiter
+        finally:
+            self._waiter = None
+            if connection.arrived == self._arrived:  # else another call has it by now
+                connection.arrived = None
+
+    def _arrived(self) -> None:
+        """Something has come: hand it on, if it is only more of the same, or else wake the read that waits."""
+        waiter, content, take = self._waiter, self._content, self._take
+        if waiter is None or waiter.done():
+            return
+        if take is None or not self._clocks.output or content.exception() is not None:
+            waiter.set_result(None)
+        elif content.total_bytes != self._taken:
+            try:
+                data = content.read_nowait()
+                self._taken += len(data)
+                events = self._decoder.feed(data)
+                if not events:
+                    return
+                self._timer.tick()
+                if type(events[-1]) in _LAST:
+                    waiter.set_result(self._inspected(events))
+                elif not take(events):
+                    waiter.set_result(events)
+            except Exception as error:  # noqa: BLE001 - it is raised where the read waits
+                waiter.set_exception(error)
+        elif content.is_eof():
+            waiter.set_result(None)
 
     def _look_for_failure(self) -> None:
         """A decoder gives what came before a malformed event first, and raises when it is called again: when a read
@@ -245,12 +317,16 @@ class _Call:
             except ProviderError as error:
                 self.interrupt(error)
 
+    def _decoder_of(self, decoder: Decoder) -> Decoder:
+        has_tags = self._provider.endpoint.has_think_tags(self._request.model)
+        return ThinkTagDecoder(decoder) if has_tags else decoder
+
     async def _answer_to(self, post: HttpRequest) -> aiohttp.ClientResponse:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             async with asyncio.timeout(self._clocks.patience()):
-                return await self._provider.send(post)
+                return await self._provider.send(post, None if self._request.stream else JSON)
         except TimeoutError as error:
             connecting = isinstance(error, aiohttp.ClientError)
             failure = (
@@ -276,9 +352,11 @@ class _Call:
 
     def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
         """Look into a batch that may begin the output or end the answer."""
-        if not self._clocks.output and is_output(events):
-            self._clocks.output_began()
-            self._timer.restart()
+        if not self._clocks.output:
+            events = with_origin(events, self._origin)
+            if is_output(events):
+                self._clocks.output_began()
+                self._timer.restart()
         for position, event in enumerate(events):
             if type(event) is MessageStop:
                 self._stopped = True

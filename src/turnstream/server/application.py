@@ -9,12 +9,28 @@ from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from turnstream.errors import TurnstreamError
-from turnstream.server.routing import error_response
+from turnstream.server.direct import DirectTurns
+from turnstream.server.routing import error_response, unexpected_response
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Scrape = Callable[[Request], Awaitable[Response]]
+
+
+class Application(FastAPI):
+    """`direct` answers what it can past the framework, unless middleware was added."""
+
+    direct: DirectTurns | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        direct = self.direct
+        if direct is None or self.user_middleware or (chat_id := direct.chat_of(scope)) is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await direct.answer(chat_id, super().__call__, scope, receive, send)
 
 
 def build_application(
@@ -23,15 +39,17 @@ def build_application(
     version: str,
     lifespan: Lifespan | None = None,
     scrape: Scrape | None = None,
+    direct: DirectTurns | None = None,
 ) -> FastAPI:
     """An ASGI application of `router` and `GET /healthz`; OpenAPI is at /docs. `scrape` answers `GET /metrics`, where
-    there is one."""
-    application = FastAPI(
+    there is one. `direct` serves routes of `router`, which then has no dependencies."""
+    application = Application(
         title="turnstream",
         version=version,
         description="Start a turn, watch it from anywhere, lose nothing.",
         lifespan=lifespan,
     )
+    application.direct = direct
     application.include_router(router)
 
     @application.get("/healthz", tags=["health"], summary="Whether the server answers")
@@ -59,7 +77,7 @@ def build_application(
         return JSONResponse(body, status_code=status, headers=headers)
 
     async def unexpected(_request: Request, _error: Exception) -> JSONResponse:
-        return error_response(TurnstreamError("the server failed unexpectedly"))
+        return unexpected_response()
 
     application.add_exception_handler(HTTPException, http_error)
     application.add_exception_handler(Exception, unexpected)

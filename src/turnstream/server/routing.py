@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +27,11 @@ def error_response(error: TurnstreamError) -> JSONResponse:
     return JSONResponse(body, status_code=error.status, headers=headers)
 
 
+def unexpected_response() -> JSONResponse:
+    """For an exception that is not ours."""
+    return error_response(TurnstreamError("the server failed unexpectedly"))
+
+
 def masked(error: StoreError) -> TurnstreamError:
     """What a client is told when storage fails: nothing of its inside."""
     logger.error("storage failed: %s", error)
@@ -41,6 +46,18 @@ def validation_error(error: RequestValidationError) -> InvalidRequest:
     return InvalidRequest("; ".join(faults))
 
 
+async def answered(handling: Awaitable[Response]) -> Response:
+    """What handling a request comes to, our errors included."""
+    try:
+        return await handling
+    except RequestValidationError as error:
+        return error_response(validation_error(error))
+    except StoreError as error:
+        return error_response(masked(error))
+    except TurnstreamError as error:
+        return error_response(error)
+
+
 def limited_route(max_body_bytes: int) -> type[APIRoute]:
     """A route class that bounds bodies and turns our errors into JSON."""
 
@@ -49,18 +66,14 @@ def limited_route(max_body_bytes: int) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def handle_limited(request: Request) -> Response:
-                try:
-                    if request.method not in ("GET", "HEAD", "DELETE"):
-                        await _read_body(request, max_body_bytes)
-                    return await handle(request)
-                except RequestValidationError as error:
-                    return error_response(validation_error(error))
-                except StoreError as error:
-                    return error_response(masked(error))
-                except TurnstreamError as error:
-                    return error_response(error)
+                if request.method not in ("GET", "HEAD", "DELETE"):
+                    await read_body(request, max_body_bytes)
+                return await handle(request)
 
-            return handle_limited
+            async def handle_answered(request: Request) -> Response:
+                return await answered(handle_limited(request))
+
+            return handle_answered
 
     return LimitedRoute
 
@@ -77,8 +90,9 @@ def _check_text(body: bytes | bytearray) -> None:
         return  # not JSON: that is for the validation to say
 
 
-async def _read_body(request: Request, limit: int) -> None:
-    """Read the body, at most `limit` bytes of it; it is kept where the framework looks for it."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read the body, at most `limit` bytes of it; it is kept where the framework looks for it. Raises TooLarge,
+    RequestTimeout, and InvalidRequest for what is no text."""
     too_large = TooLarge(f"the request body is larger than {limit} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
@@ -93,4 +107,5 @@ async def _read_body(request: Request, limit: int) -> None:
     except TimeoutError:
         raise RequestTimeout(f"the request body did not arrive within {BODY_SECONDS:.0f} s") from None
     _check_text(body)
-    request._body = bytes(body)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    request._body = whole = bytes(body)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return whole

@@ -25,6 +25,7 @@ from turnstream.server.views import (
     TurnList,
     TurnView,
 )
+from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Started, TurnRequest
 from turnstream.wires.base import ToolDefinition
 
@@ -47,10 +48,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     async def start_turn(
         request: Request, chat_id: str, body: TurnBody, *, stream: Annotated[bool, Query()] = False
     ) -> Response:
-        principal = await context.principal(request)
-        turn_request = _turn_request(request, checked_id(chat_id, "chat_id"), body, principal.metadata)
-        started = await commands.send(principal.owner, turn_request)
-        return await _answer(principal.owner, started, request, "/chats/", stream=stream)
+        return await answer_turn(context, request, chat_id, body, stream=stream)
 
     @router.post(
         "/turns/{turn_id}/regenerate",
@@ -69,7 +67,9 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         principal = await context.principal(request)
         asked = _call_request(request, checked_id(turn_id, "turn_id"), body or CallBody(), principal.metadata)
         started = await commands.regenerate(principal.owner, turn_id, asked)
-        return await _answer(principal.owner, started, request, "/turns/", stream=stream)
+        if stream:
+            return await _stream_of(context, principal.owner, started)
+        return _started(started, request, "/turns/")
 
     @router.get("/turns/{turn_id}/siblings", summary="List a turn and its alternatives, oldest first")
     async def list_siblings(request: Request, turn_id: str) -> TurnList:
@@ -81,7 +81,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     async def read_turn(request: Request, turn_id: str) -> TurnView:
         owner = (await context.principal(request)).owner
         state = await commands.state(owner, checked_id(turn_id, "turn_id"))
-        return TurnView.of(state.turn, state.blocks)
+        return TurnView.of(state.turn, state.blocks, state.attempts)
 
     @router.get("/turns/{turn_id}/blocks", summary="Read a turn's blocks")
     async def read_blocks(request: Request, turn_id: str) -> BlocksView:
@@ -97,28 +97,45 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     async def watch_turn(request: Request, turn_id: str) -> Response:
         owner = (await context.principal(request)).owner
         checked_id(turn_id, "turn_id")
-        return await _stream(owner, turn_id, asked_cursor(request), asked_block(request))
+        subscription = await context.watching.subscribe(
+            owner, turn_id, after=asked_cursor(request), from_block=asked_block(request)
+        )
+        return _stream(context, subscription)
 
     @router.post("/turns/{turn_id}/interrupt", summary="Stop a turn; its true end is answered")
     async def interrupt_turn(request: Request, turn_id: str) -> InterruptView:
         owner = (await context.principal(request)).owner
         return InterruptView.of(await commands.interrupt(owner, checked_id(turn_id, "turn_id")))
 
-    async def _answer(
-        owner: str, started: Started, request: Request, collection: str, *, stream: bool
-    ) -> Response:
-        turn_id = started.assistant_turn.id
-        if stream:
-            return await _stream(owner, turn_id, Cursor(started.assistant_turn.generation, 0), 0)
-        root = request.url.path.rpartition(collection)[0]
-        view = StartedView.of(started, f"{root}/turns/{turn_id}/stream")
-        return JSONResponse(view.model_dump(mode="json"), 201)
 
-    async def _stream(owner: str, turn_id: str, after: Cursor | None, from_block: int) -> Response:
-        subscription = await context.watching.subscribe(owner, turn_id, after=after, from_block=from_block)
-        if subscription.at_end:
-            return Response(status_code=204)
-        return EventStreamResponse(subscription, context.keep_alive)
+async def answer_turn(
+    context: ServerContext, request: Request, chat_id: str, body: TurnBody, *, stream: bool
+) -> Response:
+    """Start a turn, and answer with its ids, or its event stream. Raises TurnstreamError."""
+    principal = await context.principal(request)
+    turn_request = _turn_request(request, checked_id(chat_id, "chat_id"), body, principal.metadata)
+    started = await context.commands.send(principal.owner, turn_request)
+    if stream:
+        return await _stream_of(context, principal.owner, started)
+    return _started(started, request, "/chats/")
+
+
+def _started(started: Started, request: Request, collection: str) -> Response:
+    root = request.url.path.rpartition(collection)[0]
+    view = StartedView.of(started, f"{root}/turns/{started.assistant_turn.id}/stream")
+    return JSONResponse(view.model_dump(mode="json"), 201)
+
+
+async def _stream_of(context: ServerContext, owner: str, started: Started) -> Response:
+    turn = started.assistant_turn
+    beginning = Cursor(turn.generation, 0)
+    return _stream(context, await context.watching.subscribe(owner, turn.id, after=beginning))
+
+
+def _stream(context: ServerContext, subscription: Subscription) -> Response:
+    if subscription.at_end:
+        return Response(status_code=204)
+    return EventStreamResponse(subscription, context.keep_alive)
 
 
 def _turn_request(
@@ -144,6 +161,7 @@ def _call_request(
     return TurnRequest(
         chat_id="",
         model=body.model,
+        fallbacks=None if body.fallbacks is None else tuple(body.fallbacks),
         system=body.system,
         params=body.params,
         tools=None if body.tools is None else tuple(_tool(tool) for tool in body.tools),

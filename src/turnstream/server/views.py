@@ -9,8 +9,9 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from turnstream.core.blocks import Block, BlockType
-from turnstream.core.usage import StepUsage
+from turnstream.core.usage import Attempt, StepUsage
 from turnstream.errors import InvalidRequest
+from turnstream.server.attachments import check_attachment
 from turnstream.store.base import Chat, StoredBlock, Turn
 from turnstream.turns.chats import PathTurn
 from turnstream.turns.clock import iso_timestamp
@@ -57,31 +58,25 @@ class ChatChange(_Body):
 
 
 class UserBlock(_Body):
-    """A block of a user turn: text, image `{media_type, data}` or `{url}`, tool_result `{tool_use_id, content,
-    is_error?}`, reference."""
+    """A block of a user turn: text, image `{media_type, data}` or `{url}`, document `{media_type, data}`, `{url}` or
+    `{text}`, each with a title if you like, tool_result `{tool_use_id, content, is_error?}`, reference."""
 
-    block_type: Literal["text", "image", "tool_result", "reference", "partial_reference"]
+    block_type: Literal["text", "image", "document", "tool_result", "reference", "partial_reference"]
     text_content: str | None = None
     content: JsonObject | None = None
 
     def to_block(self, sequence: int) -> Block:
         """Raises InvalidRequest when what this type of block needs is missing."""
         content = self.content or {}
+        if self.block_type in ("image", "document"):
+            check_attachment(f"turn_blocks[{sequence}]", self.block_type, content)
         match self.block_type:
             case "text" if not (self.text_content or "").strip():
                 raise InvalidRequest(f"turn_blocks[{sequence}]: a text block needs text_content")
-            case "image" if not _has_texts(content, "url") and not _has_texts(content, "media_type", "data"):
-                raise InvalidRequest(
-                    f"turn_blocks[{sequence}]: an image needs content {{media_type, data}} or {{url}}"
-                )
             case "tool_result" if not isinstance(content.get("tool_use_id"), str):
                 raise InvalidRequest(f"turn_blocks[{sequence}]: a tool_result needs content.tool_use_id")
             case _:
                 return Block(sequence, self.block_type, self.text_content, self.content)
-
-
-def _has_texts(content: dict[str, Any], *names: str) -> bool:
-    return all(isinstance(content.get(name), str) for name in names)
 
 
 class ToolBody(_Body):
@@ -96,6 +91,8 @@ class CallBody(_Body):
     """How a model is called; what is left out is as in the answer before."""
 
     model: str | None = Field(default=None, max_length=300)
+    fallbacks: list[str] | None = Field(default=None, max_length=8)
+    """Models to call, in this order, where `model` fails; null: the server's."""
     system: str | None = None
     params: JsonObject | None = None
     tools: list[str | ToolBody] | None = Field(default=None, max_length=128)
@@ -192,6 +189,38 @@ class StepView(BaseModel):
         )
 
 
+class AttemptView(BaseModel):
+    """One model call that was tried for a turn. `outcome`: complete, cancelled, or an error's code; `duration`: seconds."""
+
+    step: int
+    number: int
+    model: str
+    outcome: str
+    started_at: str
+    duration: float
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    cost: str | None
+    estimated: bool
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> AttemptView:
+        return cls(
+            step=attempt.step,
+            number=attempt.number,
+            model=attempt.model,
+            outcome=attempt.outcome,
+            started_at=iso_timestamp(attempt.started_at),
+            duration=attempt.duration,
+            cost=attempt.cost,
+            estimated=attempt.estimated,
+            **msgspec.structs.asdict(attempt.usage),
+        )
+
+
 class TurnView(BaseModel):
     id: str
     chat_id: str
@@ -215,13 +244,20 @@ class TurnView(BaseModel):
     unpriced: bool
     """There is no cost, as the price of the model is not known."""
     steps: list[StepView]
+    attempts: list[AttemptView]
+    """The model calls that were tried, those that failed included, once the turn has ended; where turns are listed, none."""
+    asked_model: str | None
+    """The model that was asked for; `model` is the one that answered at last."""
+    fallbacks: list[str] | None
     error: ErrorDetail | None
     created_at: str
     completed_at: str | None
     blocks: list[BlockView]
 
     @classmethod
-    def of(cls, turn: Turn, blocks: tuple[StoredBlock, ...] = ()) -> TurnView:
+    def of(
+        cls, turn: Turn, blocks: tuple[StoredBlock, ...] = (), attempts: tuple[Attempt, ...] = ()
+    ) -> TurnView:
         usage = turn.usage
         error = None
         if turn.error_code is not None:
@@ -246,6 +282,9 @@ class TurnView(BaseModel):
             cost_estimated=turn.cost_estimated,
             unpriced=is_unpriced(turn),
             steps=[StepView.of(step) for step in turn.steps],
+            attempts=[AttemptView.of(attempt) for attempt in attempts],
+            asked_model=turn.asked_model,
+            fallbacks=None if turn.fallbacks is None else list(turn.fallbacks),
             error=error,
             created_at=iso_timestamp(turn.created_at),
             completed_at=iso_timestamp(turn.completed_at) if turn.completed_at is not None else None,

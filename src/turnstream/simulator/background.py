@@ -17,7 +17,7 @@ from aiohttp import web
 from turnstream.errors import ModelNotFound, ProviderError
 from turnstream.simulator.actions import Action, Send
 from turnstream.simulator.performing import perform
-from turnstream.simulator.playback import play, prepare
+from turnstream.simulator.playback import Circumstances, play, prepare
 from turnstream.simulator.replay import Replay, split_events
 from turnstream.wires.base import ModelRequest
 from turnstream.wires.openai_responses import OpenAIResponsesWire
@@ -78,7 +78,7 @@ class BackgroundResponses:
     ) -> Iterator[Action]:
         """As `playback.play`, and keep what is said. Without a stream it is only queued."""
         try:
-            prepared = prepare(asked, _WIRE, header=header, replay=replay, unspoiled=True)
+            prepared = prepare(asked, _WIRE, Circumstances(header, replay), unspoiled=True)
         except ProviderError:
             yield from play(asked, _WIRE, header=header, replay=replay)
             return

@@ -20,6 +20,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import (
     AuthenticationFailed,
+    ContentFiltered,
+    ContextLengthExceeded,
     InvalidModelRequest,
     ModelNotFound,
     Overloaded,
@@ -30,12 +32,14 @@ from turnstream.errors import (
 )
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Stall
 from turnstream.simulator.options import Options
-from turnstream.wires.base import Wire
+from turnstream.wires.base import ModelRequest, Wire
+from turnstream.wires.bedrock_frames import encode_event
 
 ErrorKind: TypeAlias = Literal[
     "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
 ]
 
+DEFAULT_CODE = "overloaded_error"
 DEFAULT_AFTER = 5
 """Events before a fault in mid-answer, where `after` is not given."""
 
@@ -46,6 +50,7 @@ _MALFORMED = {
     "ollama": b'{"message": {"role": "assistant", "content": \n',
     "gemini": b'data: {"candidates": [{"content": \n\n',
     "gemini-array": b'\n,\n{"candidates": [{"content": }',
+    "bedrock": encode_event("contentBlockDelta", b'{"contentBlockIndex": 0, "delta": '),
 }
 """An event whose JSON breaks off."""
 
@@ -53,7 +58,7 @@ _EMPTY_EVENTS = {
     "anthropic": (b'event: ping\ndata: {"type":"ping","filler":"', b'"}\n\n'),
     "openai-chat": (b'data: {"object":"chat.completion.chunk","choices":[],"filler":"', b'"}\n\n'),
     "openai-responses": (
-        b'event: response.in_progress\ndata: {"type":"response.in_progress","filler":"',
+        b'event: keepalive\ndata: {"type":"keepalive","filler":"',
         b'"}\n\n',
     ),
     "ollama": (b'{"message":{"role":"assistant","content":""},"done":false,"filler":"', b'"}\n'),
@@ -63,7 +68,12 @@ _EMPTY_EVENTS = {
 """An event that says nothing: what stands before and after what fills it."""
 _FILLER = b"x" * (64 * 1024)
 
-_PINGS = {"anthropic": b'event: ping\ndata: {"type": "ping"}\n\n', "ollama": b"\n", "gemini-array": b"\n"}
+_PINGS = {
+    "anthropic": b'event: ping\ndata: {"type": "ping"}\n\n',
+    "ollama": b"\n",
+    "gemini-array": b"\n",
+    "bedrock": encode_event("ping", b"{}"),
+}
 _COMMENT = b": ping\n\n"
 
 _KINDS: dict[str, ErrorKind] = {
@@ -84,7 +94,14 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
 }
 
 
-def instead_of_answer(options: Options, wire: Wire) -> Action | None:
+_BY_CODE: dict[str, type[ProviderError]] = {
+    "context_length_exceeded": ContextLengthExceeded,
+    "content_filtered": ContentFiltered,
+}
+"""What an error that is no matter of its status is told as."""
+
+
+def instead_of_answer(options: Options, wire: Wire, request: ModelRequest) -> Action | None:
     """What happens in place of an answer."""
     match options.fault:
         case "error-before":
@@ -93,14 +110,24 @@ def instead_of_answer(options: Options, wire: Wire) -> Action | None:
             return Hang()
         case "reset" if not options.after:
             return Reset()
+        case "no-stream" if request.stream:
+            return _refused_stream(options, wire)
         case _:
             return None
+
+
+def _refused_stream(options: Options, wire: Wire) -> Refuse:
+    status = options.status if options.status != 500 else 400
+    words = InvalidModelRequest("streaming is not supported: set stream to false", provider_status=status)
+    return Refuse(status, {}, wire.encode_error(words)[1])
 
 
 def refusal(options: Options, wire: Wire) -> Refuse:
     """The HTTP error that a fault stands for where no answer has begun."""
     status = status_of(options)
-    kind = _BY_STATUS.get(status, ProviderFailed if status >= 500 else InvalidModelRequest)
+    kind = _BY_CODE.get(options.code or "") or _BY_STATUS.get(
+        status, ProviderFailed if status >= 500 else InvalidModelRequest
+    )
     _, body = wire.encode_error(kind(f"simulated error {status}", provider_status=status))
     headers = {} if options.retry_after is None else {"Retry-After": f"{options.retry_after:g}"}
     return Refuse(status, headers, body)
@@ -134,6 +161,9 @@ def inserted(options: Options, wire: Wire) -> Iterator[bytes] | None:
 
 
 def _huge_event(wire: Wire, size: int) -> Iterator[bytes]:
+    if wire.name == "bedrock":
+        yield encode_event("metadata", b'{"p":"%b"}' % (b"x" * size))
+        return
     before, after = _EMPTY_EVENTS[wire.name]
     rest = max(0, size - len(before) - len(after))
     yield before
@@ -145,7 +175,7 @@ def _huge_event(wire: Wire, size: int) -> Iterator[bytes]:
 
 def reported_error(options: Options) -> StreamError:
     """What a provider says in mid-stream."""
-    code = options.code
+    code = options.code or DEFAULT_CODE
     return StreamError(_KINDS.get(code, "model_stream"), code, f"simulated {code} in mid-stream")
 
 
@@ -153,7 +183,7 @@ def status_of(options: Options) -> int:
     """The HTTP status that goes with an error that is reported before an answer began."""
     if options.fault == "error-before":
         return options.status
-    return _STATUS_OF.get(options.code, 500)
+    return _STATUS_OF.get(options.code or DEFAULT_CODE, 500)
 
 
 def final_action(options: Options, wire: Wire) -> Action | None:

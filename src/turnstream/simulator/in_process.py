@@ -9,13 +9,18 @@ from itertools import chain
 from types import TracebackType
 
 from turnstream.config import Timeouts
+from turnstream.core.origin import Origin
 from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.clocks import WaitClocks, is_output
+from turnstream.providers.plain_answer import PlainAnswerDecoder
+from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
+from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import play
+from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
-from turnstream.wires.base import ModelRequest, Wire
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, ModelRequest, Wire
 
 _WRITES_PER_TURN = 16
 """Unpaced writes after which other tasks get their turn."""
@@ -32,6 +37,7 @@ class SimulatedProvider:
         self.name = name
         self.wire = wire or WIRES["anthropic"]
         self.timeouts = timeouts or Timeouts()
+        self.outages = Outages()
 
     def stream(self, request: ModelRequest) -> _SimulatedCall:
         """Make the call; see `Provider.stream`."""
@@ -47,6 +53,7 @@ class _SimulatedCall:
         "_clocks",
         "_decoder",
         "_due",
+        "_origin",
         "_over",
         "_provider",
         "_request",
@@ -59,7 +66,12 @@ class _SimulatedCall:
     def __init__(self, provider: SimulatedProvider, request: ModelRequest) -> None:
         self._provider = provider
         self._request = request
-        self._decoder = provider.wire.decoder()
+        self._origin = Origin(provider.wire.name, provider.name, request.model)
+        self._decoder: Decoder = (
+            provider.wire.decoder()
+            if request.stream
+            else PlainAnswerDecoder(provider.wire, DEFAULT_EVENT_LIMIT)
+        )
         self._clocks = WaitClocks(provider.timeouts)
         self._silent = 0.0
         self._unpaced = 0
@@ -69,9 +81,11 @@ class _SimulatedCall:
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
         wire = provider.wire
-        post = wire.encode_request(self._request)
+        post = wire.encode_request(with_own_blocks(self._request, self._origin))
         self._due = asyncio.get_running_loop().time()
-        self._actions = play(wire.decode_request(post.path, post.body), wire)
+        asked = wire.decode_request(post.path, post.body)
+        player = play if self._request.stream else play_whole
+        self._actions = player(asked, wire, outages=provider.outages)
         first = next(self._actions, None)
         match first:
             case Refuse(status, headers, body):
@@ -146,8 +160,10 @@ class _SimulatedCall:
     def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
         self._clocks.waited += self._silent
         self._silent = 0.0
-        if not self._clocks.output and is_output(events):
-            self._clocks.output_began()
+        if not self._clocks.output:
+            events = with_origin(events, self._origin)
+            if is_output(events):
+                self._clocks.output_began()
         for event in events:
             if type(event) is MessageStop:
                 self._stopped = True

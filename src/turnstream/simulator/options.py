@@ -33,7 +33,10 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     write (0: as many as fit 64 KiB), `chunk` bytes per write, wherever that cuts.
     Content: `events` deltas of a story, `seed` for what is drawn by lot.
     Faults: `fault`, `after` so many events, `status`, `code` and `retry-after` of a reported error, `seconds` of
-    `slow-first`, `ping` seconds between the pings of a `silence` (0: none), `size` bytes of a `huge-event`.
+    `slow-first`, `ping` seconds between the pings of a `silence` (0: none), `size` bytes of a `huge-event`. Only the first
+    `times` requests of a model get the fault, or those of the first `lasting` seconds (0: all).
+    `prefill`: what becomes of a request whose last word is the model's own: it goes on with it, refuses it, or repeats it
+    first. `label`: nothing but a mark, by which the requests of one test are found in the log.
     """
 
     first: Seconds = 0.0
@@ -45,10 +48,14 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
     fault: FaultName | None = None
     after: Count | None = None
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 500
-    code: str = "overloaded_error"
+    code: str | None = None
     retry_after: Seconds | None = None
     seconds: Seconds = 5.0
     ping: Seconds = 0.0
+    times: Count = 0
+    lasting: Seconds = 0.0
+    label: str = ""
+    prefill: Literal["continue", "refuse", "repeat"] = "continue"
     size: Annotated[int, msgspec.Meta(ge=100, le=128 * 1024 * 1024)] = 17 * 1024 * 1024
 
 

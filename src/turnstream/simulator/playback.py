@@ -14,6 +14,7 @@ from turnstream.errors import ProviderError
 from turnstream.simulator.actions import Action, Refuse, Send
 from turnstream.simulator.faults import DEFAULT_AFTER, final_action, inserted, instead_of_answer, spoiled
 from turnstream.simulator.options import Options, parse_replay_options
+from turnstream.simulator.outages import Outages
 from turnstream.simulator.replay import Replay
 from turnstream.simulator.script import Script, script_for
 from turnstream.wires.base import ModelRequest, Wire
@@ -36,21 +37,33 @@ class Prepared(NamedTuple):
     frames: Iterable[bytes]
 
 
-def play(
-    request: ModelRequest, wire: Wire, *, header: str = "", replay: Replay | None = None
-) -> Iterator[Action]:
-    """The actions that answer `request`. After the last of them the body ends; Cut, Reset, Stall and Hang are last.
+class Circumstances(NamedTuple):
+    """What an answer depends on beside its request: `header`, the request's `X-Simulate`, whose options win over those of
+    the model's name; a `replay`, of this wire, that is answered in place of a script; and `outages`, without which
+    faults last for ever."""
 
-    `header` holds the options of the request's `X-Simulate`, which win over those of the model's name. A `replay` is
-    answered in place of a script; it is of this wire.
-    """
+    header: str = ""
+    replay: Replay | None = None
+    outages: Outages | None = None
+
+
+def play(
+    request: ModelRequest,
+    wire: Wire,
+    *,
+    header: str = "",
+    replay: Replay | None = None,
+    outages: Outages | None = None,
+) -> Iterator[Action]:
+    """The actions that answer `request`, under these Circumstances. After the last of them the body ends; Cut, Reset, Stall
+    and Hang are last."""
     try:
-        options, pace, frames = prepare(request, wire, header=header, replay=replay)
+        options, pace, frames = prepare(request, wire, Circumstances(header, replay, outages))
     except ProviderError as error:
         status, body = wire.encode_error(error)
         yield Refuse(status, {}, body)
         return
-    instead = instead_of_answer(options, wire)
+    instead = instead_of_answer(options, wire, request)
     if instead is not None:
         yield instead
         return
@@ -62,23 +75,23 @@ def play(
 
 
 def prepare(
-    request: ModelRequest,
-    wire: Wire,
-    *,
-    header: str = "",
-    replay: Replay | None = None,
-    unspoiled: bool = False,
+    request: ModelRequest, wire: Wire, circumstances: Circumstances, *, unspoiled: bool = False
 ) -> Prepared:
     """What `play` plays. `unspoiled`: without the faults of a stream, whatever the options say of them.
 
     Raises ModelNotFound or InvalidModelRequest.
     """
+    header, replay, outages = circumstances
+    name = f"{wire.name} {request.model} {header}"
     if replay is not None:
         options = parse_replay_options(request.model, header, replay.options)
+        options = outages.options_now(name, options) if outages is not None else options
         return Prepared(
             options, options.pace or 0.0, replay.frames(_faultless(options) if unspoiled else options)
         )
     script = script_for(request, header)
+    if outages is not None:
+        script = script._replace(options=outages.options_now(name, script.options))
     shown = script._replace(options=_faultless(script.options)) if unspoiled else script
     return Prepared(script.options, script.pace, _frames(shown, wire))
 

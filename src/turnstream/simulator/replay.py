@@ -10,7 +10,7 @@ from turnstream.core.stream_events import MessageStart
 from turnstream.errors import ConfigurationError, StreamBroken
 from turnstream.simulator.faults import DEFAULT_AFTER, inserted, reported_error
 from turnstream.simulator.options import REPLAY, Options
-from turnstream.wires import WIRES
+from turnstream.wires import WIRES, bedrock_frames, usable_wires
 from turnstream.wires.base import Wire
 from turnstream.wires.gemini_framing import split_elements
 from turnstream.wires.recording import decode_recording, recorded_body
@@ -66,6 +66,8 @@ def split_events(wire: Wire, body: bytes) -> tuple[bytes, ...]:
     """Cut a body after each event, whatever its line ends are; joined again, the pieces are the body."""
     if wire.name == "gemini" and body.lstrip().startswith(b"["):
         return split_elements(body)
+    if wire.content_type == bedrock_frames.CONTENT_TYPE:
+        return tuple(bedrock_frames.split_messages(body))
     end = _LINE_END if wire.content_type == "application/x-ndjson" else _EVENT_END
     pieces: list[bytes] = []
     start = 0
@@ -93,7 +95,7 @@ def load_replay(file_name: str, data: bytes, wire: Wire | None, options: Options
 def guess_wire(file_name: str, data: bytes) -> Wire:
     """The wire that makes most of a recording. Raises InvalidRequest, or ConfigurationError where none knows it."""
     best: tuple[tuple[bool, int, int], Wire] | None = None
-    for wire in WIRES.values():
+    for wire in usable_wires():
         told = decode_recording(wire, data, file_name=file_name)
         known = sum(1 for name in ("id", "model", "raw_stop_reason") if told[name])
         rank = (told["complete"], len(told["blocks"]), known)

@@ -111,9 +111,14 @@ class RequestLog:
 def masked(headers: Mapping[str, str]) -> dict[str, str]:
     """Header names in lower case; the values of those that carry secrets are replaced."""
     return {
-        name.lower(): MASK if any(word in name.lower() for word in _SECRET_WORDS) else value[:HEADER_LIMIT]
+        name.lower(): MASK if any(word in name.lower() for word in _SECRET_WORDS) else header_text(value)
         for name, value in headers.items()
     }
+
+
+def header_text(value: str) -> str:
+    """A header's value as it is kept. Bytes that are no UTF-8 come as lone surrogates, which no JSON can hold."""
+    return value[:HEADER_LIMIT].encode("utf-8", "replace").decode()
 
 
 def _kept_body(body: bytes) -> msgspec.Raw:

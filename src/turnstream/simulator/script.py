@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -25,6 +26,7 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.usage import Usage
+from turnstream.errors import InvalidModelRequest
 from turnstream.simulator import texts
 from turnstream.simulator.options import Options, parse_model_name
 from turnstream.wires.base import ModelRequest, ToolDefinition
@@ -56,6 +58,12 @@ def script_for(request: ModelRequest, header: str = "") -> Script:
     name, options = parse_model_name(request.model, header)
     tell, pace = _SCRIPTS[name]
     said = last_user_text(request)
+    content = tell(request, options)
+    begun = last_word_of_model(request)
+    if begun and options.prefill == "refuse":
+        raise InvalidModelRequest("this model does not go on with words of its own: end with a user message")
+    if begun and options.prefill == "continue":
+        content = _gone_on_with(list(content), begun)
     message_id = f"msg_sim_{crc32(msgspec.json.encode((request.model, said))):08x}"
     input_tokens = _input_tokens(request)
     return Script(
@@ -63,8 +71,8 @@ def script_for(request: ModelRequest, header: str = "") -> Script:
         request.model,
         options,
         pace if options.pace is None else options.pace,
-        _message(MessageStart(message_id, request.model), input_tokens, tell(request, options)),
-        (request.model, header, message_id, input_tokens) if name == "story" else None,
+        _message(MessageStart(message_id, request.model), input_tokens, content),
+        (request.model, header, message_id, input_tokens) if name == "story" and not begun else None,
     )
 
 
@@ -76,6 +84,32 @@ def last_user_text(request: ModelRequest) -> str:
                 block.text_content or "" for block in message.blocks if block.block_type == "text"
             )
     return ""
+
+
+def last_word_of_model(request: ModelRequest) -> str:
+    """The text that the model is to go on with; an empty one where the last word is not its own."""
+    if not request.messages or request.messages[-1].role != "assistant":
+        return ""
+    return "".join(block.text_content or "" for block in request.messages[-1].blocks)
+
+
+def _gone_on_with(content: list[StreamEvent], begun: str) -> Iterator[StreamEvent]:
+    """The content without the text that it begins with; all of it where that is another."""
+    rest = begun
+    start: list[StreamEvent] = []
+    for place, event in enumerate(content):
+        if isinstance(event, ContentBlockStart):
+            start = [event] if event.block_type == "text" else []
+        if not isinstance(event, TextDelta):
+            continue
+        if not event.text.startswith(rest):
+            if not rest.startswith(event.text):
+                break
+            rest = rest[len(event.text) :]
+            continue
+        more = [TextDelta(event.index, event.text[len(rest) :])] if event.text != rest else []
+        return iter([*start, *more, *content[place + 1 :]])
+    return iter(content)
 
 
 def _message(start: MessageStart, input_tokens: int, content: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
@@ -127,13 +161,17 @@ def _thinking(_request: ModelRequest, options: Options) -> Iterator[StreamEvent]
     yield ContentBlockStart(0, "thinking")
     for piece in _graphemes_cut(texts.THOUGHT):
         yield ThinkingDelta(0, piece)
-    signature = f"sim-{crc32(texts.THOUGHT.encode()):08x}-{options.seed}"
-    yield SignatureDelta(0, signature)
+    yield SignatureDelta(0, _signature(options))
     yield ContentBlockStop(0)
     yield ContentBlockStart(1, "text")
     for piece in _graphemes_cut(texts.UNUSUAL):
         yield TextDelta(1, piece)
     yield ContentBlockStop(1)
+
+
+def _signature(options: Options) -> str:
+    """Of the thought. Base64, as clients of some wires insist."""
+    return b64encode(b"sim-%08x-%d" % (crc32(texts.THOUGHT.encode()), options.seed)).decode()
 
 
 def _graphemes_cut(text: str) -> list[str]:
@@ -182,7 +220,7 @@ def _agent(request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
     yield ContentBlockStart(0, "thinking")
     for piece in _graphemes_cut(texts.THOUGHT):
         yield ThinkingDelta(0, piece)
-    yield SignatureDelta(0, f"sim-{crc32(texts.THOUGHT.encode()):08x}-{options.seed}")
+    yield SignatureDelta(0, _signature(options))
     yield ContentBlockStop(0)
     if results:
         yield from _text(1, "The tools say: " + "; ".join(_result_text(result) for result in results))

@@ -3,7 +3,8 @@
 `POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /v1/responses`
 the wire `openai-responses` (see `background` for what else is there), `POST /api/chat` the wire `ollama`,
 `POST /v1beta/models/MODEL:streamGenerateContent` and `:generateContent` the wire `gemini` (also below `/v1`, and below
-`/v1beta1/projects/…` as Vertex AI has them; without `?alt=sse` a stream is one JSON array). `GET /v1/models` and
+`/v1beta1/projects/…` as Vertex AI has them; without `?alt=sse` a stream is one JSON array),
+`POST /model/MODEL/converse-stream` and `/converse` the wire `bedrock`. `GET /v1/models` and
 `GET /api/tags` list the models. The first three are also there without `/v1`. Models are named as `simulator.options` says.
 It asks for no key. `GET /_simulator/requests` tells what was asked
 (`?limit=` so many, newest last), `DELETE` there forgets it.
@@ -25,10 +26,11 @@ from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRe
 from turnstream.simulator.actions import Action, Hang, Refuse, Reset
 from turnstream.simulator.background import BackgroundResponses, add_routes
 from turnstream.simulator.options import HEADER, REPLAY, SCRIPT_NAMES
+from turnstream.simulator.outages import Outages
 from turnstream.simulator.performing import perform, reset
 from turnstream.simulator.playback import play
 from turnstream.simulator.replay import Replay
-from turnstream.simulator.request_log import REQUESTS_KEPT, LoggedRequest, RequestLog
+from turnstream.simulator.request_log import REQUESTS_KEPT, LoggedRequest, RequestLog, header_text
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, Wire
@@ -43,13 +45,11 @@ _PATHS = {
     "openai-chat": ("/v1/chat/completions", "/chat/completions"),
     "openai-responses": ("/v1/responses", "/responses"),
     "ollama": ("/api/chat",),
+    "bedrock": ("/model/{model:.+}/converse-stream", "/model/{model:.+}/converse"),
 }
 _ERROR_KEPT = 2000
 _LOG_PATH = "/_simulator/requests"
-_STREAMS_UNASKED = frozenset({"ollama"})
-"""Wires that stream unless the request says `"stream": false`."""
 _GEMINI_PATHS = ("/v1beta/models/{call:.+}", "/v1/models/{call:.+}", "/{version:v1[^/]*}/projects/{call:.+}")
-_STREAMS_BY_PATH = frozenset({"gemini", "gemini-array"})
 
 
 class Answers(NamedTuple):
@@ -190,16 +190,13 @@ async def _models(names: Sequence[str], _request: web.Request) -> web.Response:
     )
 
 
-class _Asked(msgspec.Struct):
-    stream: bool | None = None
-
-
 class _Route:
     """How the server answers on one wire."""
 
     def __init__(self, wire: Wire, replay: Replay | None, log: RequestLog, report: Reporter | None) -> None:
         self._wire = wire
         self._replay = replay
+        self._outages = Outages()
         self._log = log
         self._report = report
         self.background: BackgroundResponses | None = None
@@ -208,7 +205,8 @@ class _Route:
         body = await request.read()
         noted = self._log.begin(request.method, request.path, request.headers, body)
         noted.answered.wire = self._wire.name
-        noted.answered.simulate = request.headers.get(HEADER)
+        if (asked := request.headers.get(HEADER)) is not None:
+            noted.answered.simulate = header_text(asked)
         try:
             return await self._answer(request, body, noted)
         except asyncio.CancelledError:
@@ -219,7 +217,7 @@ class _Route:
 
     async def _answer(self, request: web.Request, body: bytes, noted: LoggedRequest) -> web.StreamResponse:
         try:
-            asked, streamed = self._understood(request.path, body)
+            asked = self._understood(request.rel_url.raw_path, body)
         except RequestError as error:
             self._tell(f"POST {request.path} 400: {error.message}")
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
@@ -227,12 +225,12 @@ class _Route:
         said = f"POST {request.path} model={asked.model} messages={len(asked.messages)} bytes={len(body)}"
         header = request.headers.get(HEADER, "")
         if self.background is not None and asked.params.get("background"):
-            actions = self.background.play(asked, streamed=streamed, header=header, replay=self._replay)
+            actions = self.background.play(asked, streamed=asked.stream, header=header, replay=self._replay)
         else:
-            player = play if streamed else play_whole
-            actions = player(asked, self._wire, header=header, replay=self._replay)
+            player = play if asked.stream else play_whole
+            actions = player(asked, self._wire, header=header, replay=self._replay, outages=self._outages)
         first = next(actions, None)
-        noted.answered.stream = streamed
+        noted.answered.stream = asked.stream
         if isinstance(first, Refuse):
             self._tell(f"{said} {first.status}")
             return _error(noted, first.status, first.body, first.headers)
@@ -243,20 +241,14 @@ class _Route:
             self._tell(f"{said}: the client went away")
             raise
 
-    def _understood(self, path: str, body: bytes) -> tuple[ModelRequest, bool]:
-        """The request, and whether it wants a stream. Raises RequestError."""
+    def _understood(self, path: str, body: bytes) -> ModelRequest:
+        """Raises RequestError."""
         asked = self._wire.decode_request(path, body)
         if self._replay is not None and self._replay.wire is not self._wire:
             raise InvalidRequest(
                 f"the recording is of the wire {self._replay.wire.name}, not {self._wire.name}"
             )
-        if self._wire.name in _STREAMS_BY_PATH:
-            return asked, asked.stream
-        try:
-            stream = msgspec.json.decode(body, type=_Asked).stream
-        except msgspec.DecodeError as error:
-            raise InvalidRequest(f"stream: {error}") from error
-        return asked, self._wire.name in _STREAMS_UNASKED if stream is None else stream
+        return asked
 
     async def _perform(
         self, request: web.Request, first: Action | None, actions: Iterator[Action], noted: LoggedRequest

@@ -11,7 +11,8 @@ from turnstream.errors import ProviderError
 from turnstream.simulator.actions import Action, Refuse, Send
 from turnstream.simulator.faults import final_action, instead_of_answer, refusal
 from turnstream.simulator.options import Options
-from turnstream.simulator.playback import first_delay, prepare, recut
+from turnstream.simulator.outages import Outages
+from turnstream.simulator.playback import Circumstances, first_delay, prepare, recut
 from turnstream.simulator.replay import Replay
 from turnstream.wires.base import ModelRequest, Wire
 from turnstream.wires.recording import fold_pieces
@@ -20,7 +21,12 @@ _BREAKING_OFF = frozenset({"cut", "reset", "silence", "malformed", "no-end"})
 
 
 def play_whole(
-    request: ModelRequest, wire: Wire, *, header: str = "", replay: Replay | None = None
+    request: ModelRequest,
+    wire: Wire,
+    *,
+    header: str = "",
+    replay: Replay | None = None,
+    outages: Outages | None = None,
 ) -> Iterator[Action]:
     """The actions that answer `request` with one JSON object, after the time that the stream would have taken.
 
@@ -28,7 +34,7 @@ def play_whole(
     middle; a huge event is as much white space. For the rest see `playback.play`.
     """
     try:
-        options, pace, frames = prepare(request, wire, header=header, replay=replay, unspoiled=True)
+        options, pace, frames = prepare(request, wire, Circumstances(header, replay, outages), unspoiled=True)
     except ProviderError as error:
         status, words = wire.encode_error(error)
         yield Refuse(status, {}, words)
@@ -36,7 +42,7 @@ def play_whole(
     pieces = list(frames)
     fold, broken = fold_pieces(wire, pieces)
     answer = fold.finish()
-    instead = instead_of_answer(options, wire)
+    instead = instead_of_answer(options, wire, request)
     if instead is None:
         instead = _refusal(options, wire, answer.error or broken)
     if instead is not None:

@@ -35,7 +35,9 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
     """One message of a chat. `fences` holds `(generation, last seq that survived)` for each lost generation.
 
     `cost`: US dollars, a decimal number with six places; None where it is not known. `cost_estimated`: it, and the
-    counts in `usage`, are an estimate. `steps`: the model calls of an ended turn.
+    counts in `usage`, are an estimate. `steps`: the model calls of an ended turn. `asked_model`, `fallbacks`: what was
+    asked for, where `model` is the one that answered at last; None for fallbacks: those of the settings. `resets` holds
+    `(seq, index)` for each time that blocks were taken back.
     """
 
     id: str
@@ -61,6 +63,9 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
     cost: str | None = None
     cost_estimated: bool = False
     steps: tuple[StepUsage, ...] = ()
+    asked_model: str | None = None
+    fallbacks: tuple[str, ...] | None = None
+    resets: tuple[tuple[int, int], ...] = ()
 
 
 class StoredBlock(msgspec.Struct, frozen=True, gc=False):

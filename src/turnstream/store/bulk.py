@@ -20,13 +20,14 @@ from sqlalchemy import Connection, Table
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.connections import driver_connection
-from turnstream.store.rows import BlockRow, SegmentRow, TurnRow
-from turnstream.store.schema import blocks, journal, turns
+from turnstream.store.rows import AttemptRow, BlockRow, SegmentRow, TurnRow
+from turnstream.store.schema import attempts, blocks, journal, turns
 
 _LARGEST = 256
 _ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
 _BLOCK_COLUMNS = len(blocks.columns)
 _SEGMENT_COLUMNS = len(journal.columns)
+_SEGMENT_SEQ = journal.columns.keys().index("seq") + 1
 
 
 def insert_turns(connection: Connection, rows: Sequence[TurnRow]) -> None:
@@ -47,13 +48,19 @@ def insert_blocks_of_running_turns(connection: Connection, rows: Sequence[tuple[
     return _execute(connection, _insert_blocks, [(*row, generation) for row, generation in rows])
 
 
+def insert_attempts(connection: Connection, rows: Sequence[AttemptRow]) -> None:
+    """Insert the calls that were tried for a turn."""
+    _execute(connection, _insert_attempts, rows)
+
+
 def delete_journal_of_blocks(connection: Connection, keys: Sequence[tuple[str, int]]) -> None:
     """Delete the journal of blocks, each given as turn id and sequence."""
     _execute(connection, _delete_journal, keys)
 
 
 def insert_segments_of_open_blocks(connection: Connection, rows: Sequence[SegmentRow]) -> None:
-    """Insert journal segments, but for those of stored blocks, of ended turns, and of turns that are gone."""
+    """Insert journal segments, but for those of stored blocks, of ended turns, and of turns that are gone; and for those
+    that were gathered before blocks of their turn were taken back (its `last_seq`)."""
     _execute(connection, _insert_segments, rows)
 
 
@@ -96,6 +103,11 @@ def _insert_turns(rows: int) -> str:
 
 
 @cache
+def _insert_attempts(rows: int) -> str:
+    return f"{_insert_into(attempts)} {_values(len(attempts.columns), rows)}"
+
+
+@cache
 def _insert_any_blocks(rows: int) -> str:
     return f"INSERT INTO {blocks.name} {_values(_BLOCK_COLUMNS, rows)} ON CONFLICT DO NOTHING"
 
@@ -126,6 +138,7 @@ def _insert_segments(rows: int) -> str:
         f"{_insert_into(journal)} "  # noqa: S608
         f"SELECT {_columns(_SEGMENT_COLUMNS)} FROM {_given(_SEGMENT_COLUMNS, rows)} "
         f"CROSS JOIN {turns.name} AS turn WHERE turn.id = given.column1 AND turn.status NOT IN ({_ENDED}) "
+        f"AND given.column{_SEGMENT_SEQ} > turn.last_seq "
         f"AND NOT EXISTS (SELECT 1 FROM {blocks.name} AS block "
         "WHERE block.turn_id = given.column1 AND block.sequence = given.column2) "
         "ON CONFLICT DO NOTHING"

@@ -11,16 +11,18 @@ from sqlalchemy import Connection, bindparam, case, desc, func, literal, select,
 
 from turnstream.core.blocks import Block
 from turnstream.core.branches import Branches, Node
+from turnstream.core.usage import Attempt
 from turnstream.errors import NotFound
 from turnstream.store.base import Annotation, Chat, JournalSegment, Query, StoredBlock, Turn
 from turnstream.store.rows import (
     annotation_from_row,
+    attempt_from_row,
     block_from_row,
     chat_from_row,
     segment_from_row,
     turn_from_row,
 )
-from turnstream.store.schema import annotations, blocks, chats, idempotency, journal, turns
+from turnstream.store.schema import annotations, attempts, blocks, chats, idempotency, journal, turns
 
 _IDS_PER_SELECT = 500
 
@@ -210,6 +212,22 @@ class AnnotationsAfter(Query[list[Annotation]], frozen=True, kw_only=True):
     def fetch(self, connection: Connection) -> list[Annotation]:
         values = {"turn_id": self.turn_id, "after": self.seq, "most": self.limit}
         return [annotation_from_row(row) for row in connection.execute(_ANNOTATIONS, values)]
+
+
+_ATTEMPTS = (
+    select(attempts)
+    .where(attempts.c.turn_id == bindparam("turn_id"))
+    .order_by(attempts.c.step, attempts.c.number)
+)
+
+
+class AttemptsOfTurn(Query[list[Attempt]], frozen=True, kw_only=True):
+    """The calls that were tried for an ended turn, in order."""
+
+    turn_id: str
+
+    def fetch(self, connection: Connection) -> list[Attempt]:
+        return [attempt_from_row(row) for row in connection.execute(_ATTEMPTS, {"turn_id": self.turn_id})]
 
 
 _path = (

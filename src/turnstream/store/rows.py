@@ -9,12 +9,13 @@ import msgspec
 from sqlalchemy import Row
 
 from turnstream.core.blocks import Block
-from turnstream.core.usage import StepUsage, Usage
+from turnstream.core.usage import Attempt, StepUsage, Usage
 from turnstream.store.base import Annotation, Chat, JournalSegment, StoredBlock, Turn
 from turnstream.store.columns import encode_json, storable_text
 
 TurnRow = tuple[str | int | None, ...]
 BlockRow = tuple[str, int, str, str, str | None, str | None, bool, int, int, int]
+AttemptRow = tuple[str | int | float | None, ...]
 SegmentRow = tuple[str, int, int, str, int, int, str, str | None]
 
 
@@ -55,18 +56,15 @@ def turn_from_row(row: Row[Any]) -> Turn:
         stop_reason=row.stop_reason,
         error_code=row.error_code,
         error_message=row.error_message,
-        usage=Usage(
-            row.input_tokens,
-            row.output_tokens,
-            row.cache_read_tokens,
-            row.cache_write_tokens,
-            row.reasoning_tokens,
-        ),
+        usage=_usage_of(row),
         started_at=row.started_at,
         completed_at=row.completed_at,
         cost=row.cost,
         cost_estimated=row.cost_estimated,
         steps=msgspec.convert(row.steps, tuple[StepUsage, ...]) if row.steps else (),
+        asked_model=row.asked_model,
+        fallbacks=None if row.fallbacks is None else tuple(row.fallbacks),
+        resets=tuple((seq, index) for seq, index in row.resets or ()),
     )
 
 
@@ -93,6 +91,9 @@ def turn_values(turn: Turn) -> dict[str, Any]:
         "system": turn.system,
         **usage_values(turn.usage),
         **cost_values(turn.cost, turn.steps, estimated=turn.cost_estimated),
+        "asked_model": turn.asked_model,
+        "fallbacks": turn.fallbacks,
+        "resets": turn.resets or None,
     }
 
 
@@ -122,6 +123,9 @@ def turn_row(turn: Turn) -> TurnRow:
         turn.cost,
         turn.cost_estimated,
         encode_json(turn.steps) if turn.steps else None,
+        _storable(turn.asked_model),
+        None if turn.fallbacks is None else encode_json(turn.fallbacks),
+        encode_json(turn.resets) if turn.resets else None,
     )
 
 
@@ -141,6 +145,46 @@ def usage_values(usage: Usage) -> dict[str, int | None]:
 
 def cost_values(cost: str | None, steps: Sequence[StepUsage], *, estimated: bool) -> dict[str, Any]:
     return {"cost": cost, "cost_estimated": estimated, "steps": tuple(steps) or None}
+
+
+def attempt_row(turn_id: str, attempt: Attempt) -> AttemptRow:
+    """The columns of `attempts` in order, as the driver takes them."""
+    return (
+        turn_id,
+        attempt.step,
+        attempt.number,
+        storable_text(attempt.model),
+        storable_text(attempt.outcome),
+        attempt.started_at,
+        attempt.duration,
+        *usage_values(attempt.usage).values(),
+        attempt.cost,
+        attempt.estimated,
+    )
+
+
+def attempt_from_row(row: Row[Any]) -> Attempt:
+    return Attempt(
+        row.step,
+        row.number,
+        row.model,
+        row.outcome,
+        row.started_at,
+        row.duration,
+        _usage_of(row),
+        row.cost,
+        row.estimated,
+    )
+
+
+def _usage_of(row: Row[Any]) -> Usage:
+    return Usage(
+        row.input_tokens,
+        row.output_tokens,
+        row.cache_read_tokens,
+        row.cache_write_tokens,
+        row.reasoning_tokens,
+    )
 
 
 def block_from_row(row: Sequence[Any]) -> StoredBlock:

@@ -2,7 +2,8 @@
 
     chats ──< turns ──< blocks          closed pieces of a turn, each with the seqs of the log that it spans
                    ├──< journal         what an open block has grown by, until the block is stored
-                   └──< annotations     lasting events that belong to no block
+                   ├──< annotations     lasting events that belong to no block
+                   └──< attempts        the model calls that were tried
     chats ──< idempotency               keys of requests that began turns
 
 Everything below a chat goes with it (ON DELETE CASCADE). Times are microseconds since the epoch, ids UUIDv7 text.
@@ -16,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -98,6 +100,9 @@ turns = Table(
     Column("cost", String(32)),
     Column("cost_estimated", Boolean, nullable=False, server_default=false()),
     Column("steps", JsonText),
+    Column("asked_model", StoredText),
+    Column("fallbacks", JsonText),
+    Column("resets", JsonText),
     PrimaryKeyConstraint("id"),
     Index(None, "chat_id", "created_at"),
     Index(None, "prev_turn_id"),
@@ -141,6 +146,26 @@ annotations = Table(
     Column("seq", BigInteger, nullable=False),
     Column("event", StoredText, nullable=False),
     PrimaryKeyConstraint("turn_id", "seq"),
+)
+
+attempts = Table(
+    f"{PREFIX}attempts",
+    metadata,
+    _child_of("turns", "turn_id"),
+    Column("step", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("model", StoredText, nullable=False),
+    Column("outcome", StoredText, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("duration", Float, nullable=False),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cache_read_tokens", BigInteger),
+    Column("cache_write_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("cost", String(32)),
+    Column("estimated", Boolean, nullable=False),
+    PrimaryKeyConstraint("turn_id", "step", "number"),
 )
 
 idempotency = Table(

@@ -16,6 +16,7 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.open_block import OpenBlock, catchup_of
 from turnstream.core.turn_events import (
     BlockDelta,
+    BlockReset,
     BlockStart,
     Data,
     Notice,
@@ -45,6 +46,13 @@ class Fence(NamedTuple):
     seq: int
 
 
+class Reset(NamedTuple):
+    """Blocks from `block_index` on were taken back by the event `seq`."""
+
+    seq: int
+    block_index: int
+
+
 class TurnLog:
     """The ordered, bounded record of one turn. Only the turn's executor appends."""
 
@@ -61,6 +69,7 @@ class TurnLog:
         self.generation = generation
         self.encoder = encoder
         self.fences: tuple[Fence, ...] = ()
+        self.resets: tuple[Reset, ...] = ()
         self.ring = Ring(encoder, last_seq=head, limit=ring_limit)
         self.start: tuple[int, TurnStart] | None = None
         self.terminal: tuple[int, Terminal] | None = None
@@ -101,8 +110,9 @@ class TurnLog:
     def watchers_waiting(self) -> int:
         return len(self._waiters) + len(self._followers)
 
-    def append(self, events: Sequence[TurnEvent]) -> None:
-        """Number the events, and wake whoever waits. The terminal event is the last ever."""
+    def append(self, events: Sequence[TurnEvent], *, tell_now: bool = False) -> None:
+        """Number the events, and wake whoever waits. The terminal event is the last ever. `tell_now`: followers are
+        called before this returns, for a caller who knows that nothing else is about to be appended."""
         if not events:
             return
         if self.terminal is not None:
@@ -120,8 +130,11 @@ class TurnLog:
                     waiter.set_result(None)
             self._waiters.clear()
         if self._followers and not self._telling:
-            self._telling = True
-            asyncio.get_running_loop().call_soon(self._tell_followers)
+            if tell_now:
+                self._tell_followers()
+            else:
+                self._telling = True
+                asyncio.get_running_loop().call_soon(self._tell_followers)
 
     def _note(self, seq: int, event: TurnEvent) -> None:
         if isinstance(event, BlockStart):
@@ -130,6 +143,8 @@ class TurnLog:
                 self.first_block_at = monotonic()
         elif isinstance(event, BlockDelta):
             self.content_since = seq
+        elif isinstance(event, BlockReset):
+            self.resets = (*self.resets, Reset(seq, event.block_index))
         elif isinstance(event, TurnStart):
             self.start = (seq, event)
         elif isinstance(event, TurnComplete | TurnError | TurnCancelled):
@@ -193,7 +208,7 @@ class TurnLog:
         self._waiters.discard(waiter)
 
     def add_follower(self, follower: Callable[[], None]) -> None:
-        """`follower` is called soon after each append; once for several that come together. It must not raise."""
+        """`follower` is called after each append; once for several that come together. It must not raise."""
         self._followers.add(follower)
 
     def discard_follower(self, follower: Callable[[], None]) -> None:
@@ -216,6 +231,11 @@ class TurnLog:
             if fence.generation == generation:
                 return fence.seq
         return None
+
+    def reset_since(self, seq: int) -> BlockReset | None:
+        """What of it was taken back that who has seen the events up to `seq` may have; None for nothing."""
+        indexes = [reset.block_index for reset in self.resets if reset.seq > seq]
+        return BlockReset(min(indexes)) if indexes else None
 
     def truncated_notice(self, block_index: int) -> Notice:
         return Notice(

@@ -4,7 +4,7 @@ A subscription is a cursor, not a queue. Each call of `next` looks where the cur
 applies:
 
     1. the ring covers it     everything after it, in one piece
-    2. else                   catch-up: closed blocks and lasting events from the store, in pages, then the open block
+    2. else                   catch-up: a block_reset, if blocks were taken back since; closed blocks and lasting events from the store, in pages, then the open block
                               from memory, in pieces, or the rest of it where we know how much was sent; each frame's
                               id is the end of what is complete with it
 
@@ -42,6 +42,7 @@ class Subscription:
         "_closed",
         "_from_block",
         "_lost_generation",
+        "_reset_seq",
         "_seq",
         "_sink",
         "_snapshot",
@@ -64,6 +65,8 @@ class Subscription:
         self._closed = False
         self._catching_up = False
         self._lost_generation = False
+        self._reset_seq = 0
+        """What was taken back up to that event has been told, though the cursor may be behind it."""
         self._seq = 0
         self._snapshot = True
         """A catch-up is under way: the ring serves again once the cursor has come to the open block."""
@@ -162,13 +165,15 @@ class Subscription:
 
     def _follow(self) -> None:
         """The log has grown: give what is new to the sink, or else wake the reader."""
-        log, sink, waiter = self.log, self._sink, self._waiter
-        if sink is None or waiter is None or waiter.done() or log.head <= self._seq:
+        log, sink, waiter, seq = self.log, self._sink, self._waiter, self._seq
+        ring = log.ring
+        if sink is None or waiter is None or waiter.done() or ring.last_seq <= seq:
             return  # what it was called for may have been taken before it waited
-        if log.terminal is None and log.ring.covers(self._seq):
-            batch = log.batch_after(self._seq)
+        if log.terminal is None and ring.covers(seq):
+            batch = log.batch_after(seq)
             if sink(batch.data):
-                self._take(batch)
+                _, self._seq, self._block_index, self._block_length = batch
+                self._block_seq = self._seq
                 return
         waiter.set_result(None)
 
@@ -182,9 +187,17 @@ class Subscription:
         log = self.log
         if log.start is not None and self._seq < log.start[0]:
             self._seq, start = log.start
+            if not self._from_block:  # who starts from nothing has nothing to drop
+                self._reset_seq = log.head
             self._snapshot = self._seq < log.stored_seq or log.open_block is not None
             # Who has blocks already, and asks for those after them, is not told to start from nothing.
             return b"" if self._from_block else log.frame(self._seq, start)
+        reset = log.reset_since(max(self._seq, self._reset_seq))
+        if reset is not None:
+            self._snapshot = True
+            self._reset_seq = log.head
+            self._from_block = min(self._from_block, reset.block_index)
+            return log.frame(self._seq, reset)
         if self._seq < log.stored_seq:
             self._snapshot = True
             return b"".join(await self._stored_page())

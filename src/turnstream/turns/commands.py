@@ -18,16 +18,20 @@ from turnstream.core.history import PastTurn, build_history
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.turn_events import TurnStart
+from turnstream.core.usage import Attempt
 from turnstream.errors import Conflict, InvalidRequest, NotFound
-from turnstream.llm.accounts import CalledModel, TurnAccount
-from turnstream.llm.model_source import Called, ModelSource, ToolUse
+from turnstream.llm.accounts import TurnAccount
+from turnstream.llm.model_source import ModelSource, ToolUse
 from turnstream.llm.source import TurnSource
 from turnstream.providers.catalog import Catalog
+from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
+from turnstream.providers.routing import Routing
 from turnstream.store.base import Store, StoredBlock, Turn
 from turnstream.store.operations import StartTurns
 from turnstream.store.queries import (
     AllBlocks,
+    AttemptsOfTurn,
     FindIdempotent,
     GetTurn,
     HistoryPath,
@@ -39,7 +43,7 @@ from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.chats import Chats
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.executor import Executor
-from turnstream.turns.recovery import recover
+from turnstream.turns.recovery import Recovery
 from turnstream.turns.registry import Registry
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
@@ -53,6 +57,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     blocks: tuple[Block, ...] = ()
     prev_turn_id: str | None = None
     model: str | None = None
+    fallbacks: tuple[str, ...] | None = None
+    """Models to call, in this order, where that one fails. None, with none before: those of the settings."""
     system: str | None = None
     params: dict[str, Any] | None = None
     metadata: dict[str, Any] = {}
@@ -80,14 +86,18 @@ class ExecutorOptions(NamedTuple):
     debug: bool = False
     tools: ToolRunner = ToolRunner({})
     pricing: Pricing | None = None
+    planner: Planner | None = None
+    routing: Routing | None = None
 
 
 class TurnState(NamedTuple):
-    """A turn with its blocks, as of now. `open_block`: the index of the block being written."""
+    """A turn with its blocks, as of now. `open_block`: the index of the block being written; `attempts`: the model calls of
+    one that has ended."""
 
     turn: Turn
     blocks: tuple[StoredBlock, ...]
     open_block: int | None
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Commands:
@@ -107,7 +117,10 @@ class Commands:
         self.catalog = catalog
         self._encoder = encoder
         self._options = options or ExecutorOptions()
+        self.recovery = Recovery(store, catalog, self._options.pricing)
         self.tools = self._options.tools
+        self._planner = self._options.planner or Planner()
+        self._routing = self._options.routing or Routing(catalog)
 
     async def send(self, owner: str, request: TurnRequest) -> Started:
         """Add a user turn and start the model's answer to it (A1).
@@ -145,15 +158,15 @@ class Commands:
         """Start the model's answer to what `path` and the request's blocks, if it has any, say."""
         target = request.model or self.catalog.default_model
         request = msgspec.structs.replace(request, model=target)
-        provider, model = self.catalog.resolve(target)
+        self._routing.names(target, request.fallbacks)
         definitions, offered = self._tools_of(request)
         past = _past(path, request.blocks)
-        call = ModelRequest(model, _history(past), request.system, definitions, request.params or {})
+        call = ModelRequest(target, _history(past), request.system, definitions, request.params or {})
+        models = self._routing.models(target, request.fallbacks, call)
 
         def source(turn: Turn) -> TurnSource:
             use = ToolUse(self.tools, offered, turn.id, owner, turn.metadata)
-            called = CalledModel(provider.name, model, self.catalog.wire_of(provider.name))
-            return ModelSource(Called(provider, called), call, partial(self._past_of, turn.id), use)
+            return ModelSource(self._planner.plan(models), call, partial(self._past_of, turn.id), use)
 
         return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
 
@@ -173,7 +186,7 @@ class Commands:
         executor = self.registry.get(turn_id)
         if executor is None:
             if turn.status not in TERMINAL_STATUSES:
-                await recover(self.store, turn)
+                await self.recovery.end(turn)
         elif not executor.ended.is_set():
             executor.stop("cancelled")
             await executor.ended.wait()
@@ -184,16 +197,23 @@ class Commands:
         turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
         blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
         executor = self.registry.get(turn_id)
+        if turn.status in TERMINAL_STATUSES:
+            return TurnState(turn, blocks, None, await self._attempts(turn))
         if executor is None:
             return TurnState(turn, blocks, None)
         if executor.unsaved is not None:
             stored = {row.block.sequence for row in blocks}
             unsaved = (row for row in executor.unsaved.blocks if row.block.sequence not in stored)
-            return TurnState(executor.turn, (*blocks, *unsaved), None)
+            return TurnState(executor.turn, (*blocks, *unsaved), None, executor.unsaved.attempts)
         if turn.status == "pending" and executor.writer.marked:  # its row is on its way
             turn = msgspec.structs.replace(turn, status="streaming")
         open_block = executor.log.open_block
         return TurnState(turn, blocks, open_block.sequence if open_block is not None else None)
+
+    async def _attempts(self, turn: Turn) -> tuple[Attempt, ...]:
+        if turn.role == "user":
+            return ()
+        return tuple(await self.store.read(AttemptsOfTurn(turn_id=turn.id)))
 
     async def ended(self, turn_id: str) -> None:
         """Return when a turn that is written here has ended."""
@@ -302,7 +322,8 @@ def _inheriting(request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ..
         return request
     return msgspec.structs.replace(
         request,
-        model=request.model if request.model is not None else previous.model,
+        model=request.model if request.model is not None else previous.asked_model or previous.model,
+        fallbacks=request.fallbacks if request.fallbacks is not None else previous.fallbacks,
         system=request.system if request.system is not None else previous.system,
         params=request.params if request.params is not None else previous.params,
     )
@@ -360,9 +381,17 @@ def _assistant_turn(owner: str, request: TurnRequest, user: Turn | None, now: in
         system=request.system,
         params=request.params or {},
         metadata=request.metadata,
+        asked_model=request.model,
+        fallbacks=request.fallbacks,
     )
 
 
 def start_event(turn: Turn) -> TurnStart:
     """The first event of a turn."""
-    return TurnStart(turn.chat_id, turn.role, turn.model, iso_timestamp(turn.created_at), turn.prev_turn_id)
+    return TurnStart(
+        turn.chat_id,
+        turn.role,
+        turn.asked_model or turn.model,
+        iso_timestamp(turn.created_at),
+        turn.prev_turn_id,
+    )

@@ -82,6 +82,7 @@ def ended_turn(turn: Turn, operation: FinishTurn) -> Turn:
         turn,
         status=operation.status,
         last_seq=operation.last_seq,
+        model=operation.model or turn.model,
         stop_reason=operation.stop_reason,
         error_code=operation.error_code,
         error_message=operation.error_message,
@@ -101,19 +102,30 @@ def add_cancelled(
     cuts: list[CutBlock],
 ) -> None:
     """Give each of `calls` a result that says it was cancelled: to `events`, and as blocks to `cuts` (G5)."""
-    said = CANCELLED_BY_ERROR if outcome.status == "error" else CANCELLED
-    for sequence, call in enumerate(calls, next_sequence):
-        called = call.content or {}
-        content = {
-            "tool_use_id": called.get("tool_use_id", ""),
-            "tool_name": called.get("tool_name", ""),
-            "content": said,
-            "is_error": True,
-        }
+    for block in cancelled_results(calls, next_sequence, outcome):
         start = len(events)
-        events.append(BlockStart(sequence, "tool_result", content))
-        cuts.append(CutBlock(Block(sequence, "tool_result", None, content), start, len(events)))
-        events.append(BlockStop(sequence, "tool_result"))
+        events.append(BlockStart(block.sequence, "tool_result", block.content))
+        cuts.append(CutBlock(block, start, len(events)))
+        events.append(BlockStop(block.sequence, "tool_result"))
+
+
+def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: Outcome) -> list[Block]:
+    """A result for each of `calls` that says it was cancelled (G5)."""
+    said = CANCELLED_BY_ERROR if outcome.status == "error" else CANCELLED
+    return [
+        Block(
+            sequence,
+            "tool_result",
+            None,
+            {
+                "tool_use_id": (call.content or {}).get("tool_use_id", ""),
+                "tool_name": (call.content or {}).get("tool_name", ""),
+                "content": said,
+                "is_error": True,
+            },
+        )
+        for sequence, call in enumerate(calls, next_sequence)
+    ]
 
 
 def cut_rows(turn_id: str, log: TurnLog, cuts: Sequence[CutBlock]) -> tuple[StoredBlock, ...]:

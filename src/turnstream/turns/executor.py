@@ -2,6 +2,7 @@
 
     open the step's stream ─► fold a batch ─► append to the log ─► … a block is finished:
         store it ─► append its block_stop ─► fold on ─► … ─► finish: one transaction, then the terminal event
+        the stream fails: its source recovers ─► open another stream for the same step ─► …
 
 Nothing is awaited per delta. An interrupt reaches the executor only while it waits for its source: what is being
 written is always written to the end, so a turn's last words and its status are one decision, made here.
@@ -17,6 +18,7 @@ from typing import Any, cast
 from turnstream.core.accumulator import Accumulator
 from turnstream.core.stream_events import MessageStop, StreamEvent
 from turnstream.core.turn_events import (
+    BlockReset,
     Data,
     Notice,
     Source,
@@ -27,12 +29,14 @@ from turnstream.core.turn_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import (
+    ProviderError,
     StoreError,
     StreamIncomplete,
     TurnstreamError,
 )
 from turnstream.llm.accounts import Summary, TurnAccount
-from turnstream.llm.source import Batches, Stream, TurnSource
+from turnstream.llm.source import Batches, Broken, Stream, TurnSource
+from turnstream.providers.base import Pushed
 from turnstream.providers.failures import stream_error
 from turnstream.store.base import JournalSegment, Store, Turn
 from turnstream.store.operations import FinishTurn, StartedTurns
@@ -58,7 +62,7 @@ SOURCE_CLOSE_TIMEOUT = 5.0
 """Seconds that a source has to let go of what it holds."""
 _BREATH_EVERY = 8
 """Batches after which a source that always has more lets other tasks run."""
-_OWN_EVENTS = frozenset({Data, Notice, Source, StepStart, StepStop, ToolProgress})
+_OWN_EVENTS = frozenset({BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress})
 
 
 class Executor:
@@ -70,7 +74,8 @@ class Executor:
         self.account = TurnAccount()
         self.gaps: Histogram | None = None
         """Where the seconds between two pieces of the source are counted."""
-        self.last_progress = asyncio.get_running_loop().time()
+        self._clock = asyncio.get_running_loop().time
+        self.last_progress = self._clock()
         self.ended = asyncio.Event()
         self.runs_tools = False
         """Silence is a tool's then, which has a limit of its own."""
@@ -83,6 +88,7 @@ class Executor:
         self._finisher = Finisher(turn, log, store, self.writer)
         self._reported_usage = Usage()
         self._notices_shown = 0
+        self._step_shown = False
         self._journal = BlockJournal()
 
     @property
@@ -207,9 +213,7 @@ class Executor:
         step = 0
         reason: str | None = None
         while (stream := source.step(step)) is not None:
-            stop = await self._run_call(step, stream)
-            if stop is None and source.needs_end_marker:
-                raise StreamIncomplete("the model's answer ended without its end marker")
+            stop = await self._run_step(source, step, stream)
             self.accumulator.end()
             await self._advance([])
             if (results := source.results(stop)) is not None:
@@ -219,35 +223,74 @@ class Executor:
             step += 1
         return Outcome("complete", source.stop_reason or reason)
 
-    async def _run_call(self, step: int, stream: Stream) -> MessageStop | None:
-        """Read a model call to its end; its end marker, if there was one. Blocks that the stream left open stay so:
-        whether they are whole depends on the marker."""
-        await self._read(stream, StepStart(step))
-        if (error := self.accumulator.error) is not None:
-            raise stream_error(error)
-        if self.accumulator.stop is not None:
-            self.account.close(self.accumulator.usage, self.accumulator.raw_usage)
-        return self.accumulator.stop
+    async def _run_step(self, source: TurnSource, step: int, stream: Stream) -> MessageStop | None:
+        """Read model calls until one is whole, or nothing can be done about its failure; its end marker, if it has one.
+        Blocks that it left open stay so: whether they are whole depends on the marker."""
+        self._fold_anew()
+        first = self.accumulator.next_sequence
+        start: StepStart | None = StepStart(step)
+        while True:
+            self.account.begin(step, source.called, source.estimated_input)
+            try:
+                await self._read(stream, start)
+                return self._whole_answer(source)
+            except ProviderError as error:
+                stream = await self._recover(source, error, first)
+            if self._step_shown:
+                start = None
+
+    def _whole_answer(self, source: TurnSource) -> MessageStop | None:
+        """Raises ProviderError where the answer that was read is not whole."""
+        accumulator = self.accumulator
+        if accumulator.error is not None:
+            raise stream_error(accumulator.error)
+        if accumulator.stop is not None:
+            self.account.close(accumulator.usage, accumulator.raw_usage)
+        elif source.needs_end_marker:
+            raise StreamIncomplete("the model's answer ended without its end marker")
+        return accumulator.stop
+
+    async def _recover(self, source: TurnSource, failure: ProviderError, first: int) -> Stream:
+        """The stream to read on after a failure. What was shown stands. Raises the failure where there is none."""
+        wait, accumulator = self._interruption.wait, self.accumulator
+        shown = accumulator.shown
+        begun = (shown.sequence + 1 if shown is not None else accumulator.next_sequence) - first
+        open_block = shown.finish(partial=True) if shown is not None else None
+        recovery = await wait(source.recover(Broken(failure, first, begun, open_block)))
+        await wait(self._committed.wait())
+        unstored = accumulator.unstored()
+        self.account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
+        accumulator.resume()
+        self._reported_usage = Usage()
+        logger.info("turn %s: %s: %s", self.turn.id, failure.code, recovery.notice.message)
+        await self.writer.show(recovery.notice)
+        await wait(recovery.pause())
+        self.last_progress = asyncio.get_running_loop().time()
+        return recovery.stream
+
+    def _fold_anew(self) -> None:
+        self.accumulator = Accumulator(self.accumulator.next_sequence)
+        self._notices_shown = 0
+        self._reported_usage = Usage()
+        self._step_shown = False
 
     async def _run_tools(self, results: Stream) -> None:
+        self._fold_anew()
         self.runs_tools = True
         try:
             await self._read(results, None)
         finally:
             self.runs_tools = False
-            self.last_progress = asyncio.get_running_loop().time()
+            self.last_progress = self._clock()
 
     async def _read(self, stream: Stream, start: StepStart | None) -> None:
         """Open a stream, fold it to its end, and let go of it, however it ends."""
-        self.accumulator = Accumulator(self.accumulator.next_sequence)
-        self._notices_shown = 0
-        self._reported_usage = Usage()
         batches = await self._interruption.wait(stream.__aenter__())
         try:
             await self._interruption.wait(self._committed.wait())
+            self.account.answering()
+            self._step_shown = True
             if start is not None:
-                source = self._source or TurnSource()
-                self.account.begin(start.step, source.called, source.estimated_input)
                 self.log.append([start])
             await self._read_all(batches)
         except BaseException as error:
@@ -273,7 +316,11 @@ class Executor:
                 logger.warning("turn %s: its source did not close: %r", self.turn.id, failure)
 
     async def _read_all(self, batches: Batches) -> None:
-        clock, wait, gaps = asyncio.get_running_loop().time, self._interruption.wait, self.gaps
+        """Fold a stream to its end. What only adds text to the shown block is taken where it arrives, if the stream
+        pushes it; the task is woken for all else."""
+        clock, wait, gaps = self._clock, self._interruption.wait, self.gaps
+        if isinstance(batches, Pushed):
+            batches.push_to(self._take_at_once)
         count = 0
         while True:
             try:
@@ -296,13 +343,31 @@ class Executor:
             if count % _BREATH_EVERY == 0:
                 await asyncio.sleep(0)
 
+    def _take_at_once(self, events: Sequence[StreamEvent]) -> bool:
+        """Show a batch for which nothing has to be awaited, while the task waits for its source. False, and nothing is
+        done, for any other."""
+        if self._interruption.cause is not None or not self.writer.marked:
+            return False
+        changes = self.accumulator.extend_shown(events)
+        if changes is None:
+            return False
+        now = self._clock()
+        if self.gaps is not None:
+            self.gaps.observe(now - self.last_progress)
+        self.last_progress = now
+        self.log.append(changes, tell_now=True)
+        return True
+
     async def _absorb(self, events: Sequence[object]) -> None:
         """Take one batch with events that are not the model's: they are shown in their place."""
         start = 0
         for place, event in enumerate(events):
             if type(event) in _OWN_EVENTS:
                 await self._advance(cast("Sequence[StreamEvent]", events[start:place]))
-                await self.writer.show(cast("TurnEvent", event))
+                if type(event) is BlockReset:
+                    await self._take_back(event)
+                else:
+                    await self.writer.show(cast("TurnEvent", event))
                 start = place + 1
         await self._advance(cast("Sequence[StreamEvent]", events[start:]))
 
@@ -334,6 +399,20 @@ class Executor:
             self._reported_usage = accumulator.usage
             log.append([self.account.report(accumulator.usage, accumulator.raw_usage)])
 
+    async def _take_back(self, reset: BlockReset) -> None:
+        """Drop blocks that were shown: in the store, then here, then for watchers."""
+        index = reset.block_index
+        removed = await self.writer.take_back(reset)
+        self._finisher.blocks_completed -= removed
+        self.accumulator.take_back(index)
+        self.account.taken_back()
+        self._journal = BlockJournal()
+        if self._source is not None:
+            self._source.taken_back(index)
+        self.log.append([reset])
+        self.log.open_block = self.accumulator.shown
+        self.writer.show_postponed()
+
     async def _show_notices(self) -> None:
         while self._notices_shown < len(self.accumulator.notices):
             notice = self.accumulator.notices[self._notices_shown]
@@ -357,6 +436,7 @@ class Executor:
             self.accumulator.raw_usage,
             cut=[cut.block for cut in cuts],
             complete=outcome.status == "complete",
+            outcome=outcome.code or outcome.status,
         )
         if self._source is not None and outcome.status != "complete":
             calls = self._source.unanswered()

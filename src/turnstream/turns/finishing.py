@@ -132,11 +132,12 @@ class Finisher:
             error_code=outcome.code,
             error_message=outcome.message,
             usage=summary.usage,
-            model=None,
+            model=summary.attempts[-1].model if summary.attempts and outcome.status == "complete" else None,
             completed_at=now_microseconds(),
             cost=summary.cost,
             cost_estimated=summary.estimated,
             steps=summary.steps,
+            attempts=summary.attempts,
         )
 
     def _terminal(self, rows: Sequence[StoredBlock]) -> Terminal:

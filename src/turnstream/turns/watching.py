@@ -8,11 +8,11 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.base import Annotation, Store, StoredBlock, Turn
 from turnstream.store.queries import AnnotationsAfter, BlocksAfter, CountBlocks, GetTurn
-from turnstream.turnlog.memory import Fence, TurnLog
+from turnstream.turnlog.memory import Fence, Reset, TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import EncoderFactory, start_event
 from turnstream.turns.ending import terminal_event
-from turnstream.turns.recovery import recover
+from turnstream.turns.recovery import Recovery
 from turnstream.turns.registry import Registry
 
 
@@ -36,10 +36,11 @@ class StoreArchive:
 class Watching:
     """Makes subscriptions."""
 
-    def __init__(self, store: Store, registry: Registry, encoder: EncoderFactory) -> None:
+    def __init__(self, store: Store, registry: Registry, encoder: EncoderFactory, recovery: Recovery) -> None:
         self._store = store
         self._registry = registry
         self._encoder = encoder
+        self._recovery = recovery
 
     async def subscribe(
         self, owner: str, turn_id: str, *, after: Cursor | None = None, from_block: int = 0
@@ -64,7 +65,7 @@ class Watching:
     async def _log_of_rows(self, turn: Turn) -> TurnLog:
         """The log of a turn that nobody writes any more: its blocks are all in the store."""
         if turn.status not in TERMINAL_STATUSES:
-            await recover(self._store, turn)
+            await self._recovery.end(turn)
             turn = await self._store.read(GetTurn(owner=None, turn_id=turn.id))
         total, completed = await self._store.read(CountBlocks(turn_id=turn.id))
         last = turn.last_seq
@@ -75,6 +76,7 @@ class Watching:
             head=max(last - 1, 0),
         )
         log.fences = tuple(Fence(generation, seq) for generation, seq in turn.fences)
+        log.resets = tuple(Reset(seq, index) for seq, index in turn.resets)
         log.start = (min(1, last), start_event(turn))
         log.stored_seq = max(last - 1, 0)
         log.append([terminal_event(turn, total_blocks=total, blocks_completed=completed)])

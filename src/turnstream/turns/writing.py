@@ -10,10 +10,10 @@ import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
-from turnstream.core.turn_events import Data, Notice, Source, TurnEvent
+from turnstream.core.turn_events import BlockReset, Data, Notice, Source, TurnEvent
 from turnstream.errors import Fenced, StoreError
 from turnstream.store.base import Annotation, Operation, Store, StoredBlock, Turn
-from turnstream.store.operations import MarkStreaming, SaveAnnotations, SaveBlock
+from turnstream.store.operations import MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.clock import now_microseconds
 
@@ -79,6 +79,22 @@ class TurnWriter:
         finally:
             self.busy = False
         logger.debug("block %d (%s) is whole and stored", block.sequence, block.block_type)
+
+    async def take_back(self, reset: BlockReset) -> int:
+        """Delete the blocks from an index on; the next event of the log is to be `reset`. How many were stored. Raises
+        StoreError."""
+        self.busy = True
+        try:
+            return await self.write(
+                TakeBack(
+                    turn_id=self._turn_id,
+                    generation=self._generation,
+                    index=reset.block_index,
+                    seq=self._log.head + 1,
+                )
+            )
+        finally:
+            self.busy = False
 
     async def show(self, event: TurnEvent) -> None:
         """Show an event of the source's own; a lasting one is stored first. Raises StoreError."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from turnstream.core.answers import Answer
+from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import ProviderError
 from turnstream.wires import anthropic_answers, anthropic_errors, anthropic_requests
 from turnstream.wires.anthropic_decoder import AnthropicDecoder
@@ -33,6 +34,9 @@ class AnthropicWire:
 
     def encode_answer(self, answer: Answer) -> bytes:
         return anthropic_answers.encode_answer(answer)
+
+    def decode_answer(self, body: bytes) -> list[StreamEvent]:
+        return anthropic_answers.decode_answer(body)
 
     def encode_request(self, request: ModelRequest) -> HttpRequest:
         return anthropic_requests.encode_request(request)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from turnstream.core.answers import Answer
-from turnstream.core.blocks import Message
-from turnstream.wires.anthropic_requests import dump_messages
-from turnstream.wires.lenient_json import encode_json
+from turnstream.core.blocks import Block
+from turnstream.core.sse import encode_event
+from turnstream.core.stream_events import StreamEvent
+from turnstream.errors import MalformedEvent
+from turnstream.wires.anthropic_blocks import RawBlock, dump_block
+from turnstream.wires.anthropic_decoder import AnthropicDecoder
+from turnstream.wires.anthropic_stop_reasons import dump_stop_reason
+from turnstream.wires.anthropic_usage import dump_usage
+from turnstream.wires.lenient_json import decode_json, encode_json
+
+_LONGEST_DETAIL = 500
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """The message object."""
-    said = [m for m in dump_messages((Message("assistant", answer.blocks),)) if m["role"] == "assistant"]
+    """The message object. Unlike in a history, everything that was said is in it."""
     stop = answer.stop
     return encode_json(
         {
@@ -18,9 +27,70 @@ def encode_answer(answer: Answer) -> bytes:
             "type": "message",
             "role": "assistant",
             "model": answer.model,
-            "content": said[0]["content"] if said else [],
-            "stop_reason": stop.raw_stop_reason if stop else None,
+            "content": [_dump(block) for block in answer.blocks],
+            "stop_reason": dump_stop_reason(stop) if stop else None,
             "stop_sequence": stop.stop_sequence if stop else None,
-            "usage": answer.raw_usage or {},
+            "usage": dump_usage(answer.usage, answer.raw_usage),
         }
     )
+
+
+def decode_answer(body: bytes) -> list[StreamEvent]:
+    """The events of the stream that would have brought the message; see `Wire.decode_answer`."""
+    try:
+        value = decode_json(body)
+    except ValueError as error:
+        raise _no_answer(body) from error
+    message = cast(dict[str, Any], value) if isinstance(value, dict) else {}
+    if message.get("type") == "error" or "error" in message:
+        frames = [_frame({**message, "type": "error"})]
+    elif isinstance(content := message.get("content"), list):
+        frames = _frames(message, cast(list[Any], content))
+    else:
+        raise _no_answer(body)
+    decoder = AnthropicDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")
+    events = decoder.feed(b"".join(frames))
+    return events + decoder.close()
+
+
+def _frames(message: dict[str, Any], content: list[Any]) -> list[bytes]:
+    """The stream's events: what the message is, block by block, why it ended, its end."""
+    frames = [_frame({"type": "message_start", "message": {**message, "content": []}})]
+    for index, raw in enumerate(content):
+        place = {"index": index}
+        block, fragment = _without_input(raw)
+        frames.append(_frame({"type": "content_block_start", **place, "content_block": block}))
+        if fragment is not None:
+            delta = {"type": "input_json_delta", "partial_json": fragment}
+            frames.append(_frame({"type": "content_block_delta", **place, "delta": delta}))
+        frames.append(_frame({"type": "content_block_stop", **place}))
+    frames.append(_frame({"type": "message_stop"}))
+    return frames
+
+
+def _without_input(raw: Any) -> tuple[Any, str | None]:
+    """A tool's block as a stream starts it, and its arguments as a stream sends them: as text."""
+    if not isinstance(raw, dict):
+        return raw, None
+    block = cast(RawBlock, raw)
+    given: Any = block.get("input")
+    if not str(block.get("type")).endswith("tool_use") or not isinstance(given, dict) or not given:
+        return block, None
+    return {**block, "input": {}}, encode_json(given).decode()
+
+
+def _dump(block: Block) -> RawBlock:
+    content = block.content or {}
+    raw = dump_block(block.block_type, content, block.text_content or "")
+    if block.block_type == "tool_use" and content.get("input") is None:
+        raw["input"] = content.get("input_json", "")
+    return raw
+
+
+def _frame(event: dict[str, Any]) -> bytes:
+    return encode_event(encode_json(event))
+
+
+def _no_answer(body: bytes) -> MalformedEvent:
+    detail = body[:_LONGEST_DETAIL].decode(errors="replace")
+    return MalformedEvent("the answer is no message of this API", detail=detail)

@@ -9,14 +9,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.errors import InvalidRequest
 from turnstream.wires.lenient_json import encode_json
+from turnstream.wires.normal_params import document_text, without_title
 
 RawBlock: TypeAlias = dict[str, Any]
 
 CLIENT_TOOL_USE = "tool_use"
 CLIENT_TOOL_RESULT = "tool_result"
 _INVALID_ARGUMENTS = "INVALID_JSON"
-_RETURNABLE = frozenset({"compaction", "fallback", "container_upload", "mcp_tool_listing"})
+USERS_OWN = frozenset({"document", "image", "search_result"})
+"""Types of blocks that only a user says, where one is kept raw: its source is one that we have no words for."""
+_RETURNABLE = USERS_OWN | {"compaction", "fallback", "container_upload", "mcp_tool_listing"}
 _CITATION_TYPES = frozenset(
     {
         "char_location",
@@ -26,7 +30,10 @@ _CITATION_TYPES = frozenset(
         "web_search_result_location",
     }
 )
-_RETURNABLE_METADATA = frozenset({"type", "caller", "server_name", "toolset_name", "cache_control"})
+_RETURNABLE_METADATA = frozenset(
+    {"type", "caller", "server_name", "toolset_name", "cache_control", "citations", "context"}
+)
+_PDF = "application/pdf"
 _RESULT_PARTS = frozenset({"text", "image", "document", "search_result", "tool_reference"})
 
 
@@ -54,8 +61,10 @@ def parse_block(raw: RawBlock) -> ParsedBlock:
         return _parse_tool_use(kind, raw)
     if kind == CLIENT_TOOL_RESULT or kind.endswith("_tool_result"):
         return _parse_tool_result(kind, raw)
-    if kind == "image" and (image := _parse_image(raw)) is not None:
+    if kind == "image" and (image := _parse_source(raw)) is not None:
         return _parsed("image", image)
+    if kind == "document" and (document := _parse_document(raw)) is not None:
+        return _parsed("document", document)
     return _parsed("provider", dict(raw))
 
 
@@ -143,14 +152,24 @@ def _parse_tool_result(kind: str, raw: RawBlock) -> ParsedBlock:
     )
 
 
-def _parse_image(raw: RawBlock) -> Content | None:
+def _parse_source(raw: RawBlock, *known: str) -> Content | None:
     match raw.get("source"):
         case {"type": "base64", "media_type": str(media_type), "data": str(data)}:
-            return {"media_type": media_type, "data": data, **_leftovers(raw, "type", "source")}
+            return {"media_type": media_type, "data": data, **_leftovers(raw, "type", "source", *known)}
         case {"type": "url", "url": str(url)}:
-            return {"url": url, **_leftovers(raw, "type", "source")}
+            return {"url": url, **_leftovers(raw, "type", "source", *known)}
         case _:
             return None
+
+
+def _parse_document(raw: RawBlock) -> Content | None:
+    match raw.get("source"):
+        case {"type": "text", "data": str(text)}:
+            found: Content | None = {"text": text, **_leftovers(raw, "type", "source", "title")}
+        case _:
+            found = _parse_source(raw, "title")
+    title = _text(raw, "title")
+    return {**found, "title": title} if found is not None and title else found
 
 
 def _dump_tool_result(content: Content, metadata: dict[str, Any], text: str) -> RawBlock:
@@ -182,8 +201,14 @@ def _is_result_part(part: Any) -> bool:
 
 
 def _document_source(content: Content) -> RawBlock:
-    if content.get("text"):
-        return {"type": "text", "media_type": "text/plain", "data": content["text"]}
+    """Raises InvalidRequest."""
+    if (text := document_text(without_title(content))) is not None:
+        return {"type": "text", "media_type": "text/plain", "data": text}
+    media_type = content.get("media_type") or ""
+    if not content.get("url") and media_type != _PDF:
+        raise InvalidRequest(
+            f"this model's API reads no documents of type {media_type!r}: give a PDF, an address or text"
+        )
     return _image_source(content)
 
 

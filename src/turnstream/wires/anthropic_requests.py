@@ -7,9 +7,12 @@ from typing import Any, Literal, TypeAlias, cast
 
 from turnstream.core.blocks import Block, Message
 from turnstream.errors import InvalidRequest
-from turnstream.wires.anthropic_blocks import RawBlock, parse_block, returned_block
+from turnstream.wires.anthropic_blocks import USERS_OWN, RawBlock, parse_block, returned_block
+from turnstream.wires.anthropic_cache import mark_for_cache, take_cache_marks
+from turnstream.wires.anthropic_thinking import dump_thinking
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.normal_params import budget_for, read_extra_body, read_response_format, read_stop
 
 Role: TypeAlias = Literal["user", "assistant"]
 
@@ -20,37 +23,64 @@ DEFAULT_MAX_TOKENS = 8192
 thinking budget, which counts towards it, is added."""
 
 _OUR_FIELDS = frozenset(
-    {"model", "messages", "system", "tools", "tool_choice", "stop_sequences", "stream", "thinking"}
+    {
+        "model",
+        "messages",
+        "system",
+        "tools",
+        "tool_choice",
+        "stop_sequences",
+        "stream",
+        "thinking",
+        "output_config",
+    }
 )
-_OUR_PARAMS = frozenset({"stop", "tool_choice", "thinking"})
+_OUR_PARAMS = frozenset(
+    {
+        "stop",
+        "tool_choice",
+        "thinking",
+        "tools",
+        "parallel_tool_calls",
+        "response_format",
+        "cache",
+        "extra_body",
+        "output_config",
+    }
+)
 _TOOL_FIELDS = frozenset({"name", "description", "input_schema"})
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
-    """The POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`)."""
-    params = request.params
+    """The POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`). A param that
+    is None is left out. Raises InvalidRequest for what this API cannot be asked for."""
+    params = {key: value for key, value in request.params.items() if value is not None}
     body: dict[str, Any] = {key: value for key, value in params.items() if key not in _OUR_PARAMS}
-    thinking = _dump_thinking(params.get("thinking"))
-    budget = (thinking or {}).get("budget_tokens")
-    body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0))
-    body |= {"model": request.model, "messages": dump_messages(request.messages), "stream": True}
+    thinking, effort = dump_thinking(request.model, params.get("thinking"))
+    body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + _room_for(thinking, effort))
+    body |= {"model": request.model, "messages": dump_messages(request.messages), "stream": request.stream}
     if request.system:
         body["system"] = request.system
-    if params.get("stop"):
-        body["stop_sequences"] = params["stop"]
+    if stop := read_stop(params):
+        body["stop_sequences"] = stop
     if thinking is not None:
         body["thinking"] = thinking
+    if output := _dump_output(params, effort):
+        body["output_config"] = output
     given_tools = params.get("tools")
     tools: list[Any] = [_dump_tool(tool) for tool in request.tools]
     if isinstance(given_tools, list):
         tools += cast(list[Any], given_tools)
     if tools:
         body["tools"] = tools
-        if (choice := _dump_tool_choice(params.get("tool_choice"))) is not None:
+        if (choice := _dump_tool_choice(params)) is not None:
             body["tool_choice"] = choice
+    if params.get("cache") is True:
+        mark_for_cache(body)
+    body |= read_extra_body(params)
     headers = {
         "content-type": "application/json",
-        "accept": "text/event-stream",
+        "accept": "text/event-stream" if request.stream else "application/json",
         "anthropic-version": API_VERSION,
     }
     return HttpRequest(PATH, headers, encode_json(body))
@@ -90,8 +120,10 @@ def dump_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 def _role_of(block: Block, role: Role) -> Role | None:
     match block.block_type:
-        case "tool_use" | "thinking" | "provider":
+        case "tool_use" | "thinking":
             return "assistant"
+        case "provider":
+            return "user" if (block.content or {}).get("type") in USERS_OWN else "assistant"
         case "tool_result":
             return "assistant" if (block.content or {}).get("provider_executed") else "user"
         case "image" | "document":
@@ -106,34 +138,61 @@ def _dump_tool(tool: ToolDefinition) -> dict[str, Any]:
     return {"name": tool.name, **described, "input_schema": schema}
 
 
-def _dump_tool_choice(choice: Any) -> Any:
-    """`auto`, `none`, `required` and `{"name": …}` in this API's words; its own objects pass through."""
-    match choice:
+def _dump_tool_choice(params: dict[str, Any]) -> Any:
+    """`auto`, `none`, `required` and `{"name": …}` in this API's words; its own objects pass through. That calls may not
+    be parallel is said there too."""
+    found: Any = params.get("tool_choice")
+    match found:
         case "required" | "any":
-            return {"type": "any"}
+            found = {"type": "any"}
         case str():
-            return {"type": choice}
-        case {"name": name} if "type" not in choice:
-            return {"type": "tool", "name": name}
+            found = {"type": found}
+        case {"name": name} if "type" not in found:
+            found = {"type": "tool", "name": name}
         case _:
-            return choice
+            pass
+    if params.get("parallel_tool_calls") is not False:
+        return found
+    choice: dict[str, Any] = cast(dict[str, Any], found) if isinstance(found, dict) else {"type": "auto"}
+    return choice if choice.get("type") == "none" else {**choice, "disable_parallel_tool_use": True}
 
 
-def _dump_thinking(thinking: Any) -> dict[str, Any] | None:
-    if not isinstance(thinking, dict):
-        return None
-    fields = cast(dict[str, Any], thinking)
-    return fields if "type" in fields else {"type": "enabled", **fields}
+def _dump_output(params: dict[str, Any], effort: str | None) -> dict[str, Any]:
+    """`output_config`: the effort, and the schema that the answer must fit. Raises InvalidRequest."""
+    given: Any = params.get("output_config")
+    output: dict[str, Any] = dict(cast(dict[str, Any], given)) if isinstance(given, dict) else {}
+    if effort is not None:
+        output["effort"] = effort
+    asked = read_response_format(params)
+    if asked is not None and asked.schema is None:
+        raise InvalidRequest(
+            "this model's API holds answers to a schema only: give response_format {type: json_schema, schema}"
+        )
+    if asked is not None:
+        output["format"] = {"type": "json_schema", "schema": asked.schema}
+    return output
+
+
+def _room_for(thinking: dict[str, Any] | None, effort: str | None) -> int:
+    """Tokens of the answer's limit that the thinking may take."""
+    budget: Any = (thinking or {}).get("budget_tokens")
+    if isinstance(budget, int):
+        return budget
+    return 0 if effort is None else budget_for(effort)
 
 
 def _parse_request(fields: dict[str, Any]) -> ModelRequest:
-    params = {key: value for key, value in fields.items() if key not in _OUR_FIELDS}
+    params: dict[str, Any] = {key: value for key, value in fields.items() if key not in _OUR_FIELDS}
+    if unmarked := take_cache_marks(fields):
+        fields = unmarked
+        params["cache"] = True
     if fields.get("stop_sequences"):
         params["stop"] = fields["stop_sequences"]
-    if (thinking := fields.get("thinking")) is not None:
-        params["thinking"] = _parse_thinking(_expect(thinking, dict, "thinking"))
+    output = _expect(fields.get("output_config") or {}, dict, "output_config")
+    params |= _parse_thinking(_expect(fields.get("thinking") or {}, dict, "thinking"), output)
+    params |= _parse_output(output, params)
     if (choice := fields.get("tool_choice")) is not None:
-        params["tool_choice"] = _parse_tool_choice(_expect(choice, dict, "tool_choice"))
+        params |= _parse_tool_choice(_expect(choice, dict, "tool_choice"))
     raw_tools = [_expect(tool, dict, "a tool") for tool in _expect(fields.get("tools") or [], list, "tools")]
     tools = tuple(_parse_tool(tool) for tool in raw_tools if _is_plain_tool(tool))
     if others := [tool for tool in raw_tools if not _is_plain_tool(tool)]:
@@ -145,6 +204,7 @@ def _parse_request(fields: dict[str, Any]) -> ModelRequest:
         system=_parse_system(fields.get("system")),
         tools=tools,
         params=params,
+        stream=fields.get("stream") is True,
     )
 
 
@@ -194,22 +254,44 @@ def _parse_system(system: Any) -> str | None:
     return "\n\n".join(_expect(block.get("text"), str, "a system block's text") for block in blocks)
 
 
-def _parse_thinking(thinking: dict[str, Any]) -> dict[str, Any]:
-    if thinking.get("type") != "enabled":
-        return thinking
-    return {key: value for key, value in thinking.items() if key != "type"}
-
-
-def _parse_tool_choice(choice: dict[str, Any]) -> Any:
-    match choice:
-        case {"type": "auto" | "none" as kind} if len(choice) == 1:
-            return kind
-        case {"type": "any"} if len(choice) == 1:
-            return "required"
-        case {"type": "tool", "name": name} if len(choice) == 2:
-            return {"name": name}
+def _parse_thinking(thinking: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
+    match thinking:
+        case {"type": "enabled"}:
+            return {"thinking": {key: value for key, value in thinking.items() if key != "type"}}
+        case {"type": "adaptive"} if len(thinking) == 1 and isinstance(effort := output.get("effort"), str):
+            return {"thinking": {"effort": effort}}
         case _:
-            return choice
+            return {"thinking": thinking} if thinking else {}
+
+
+def _parse_output(output: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+    """The asked format, and what else `output_config` says."""
+    rest = dict(output)
+    found: dict[str, Any] = {}
+    if "effort" in params.get("thinking", {}):
+        del rest["effort"]
+    asked: Any = rest.get("format")
+    if isinstance(asked, dict) and asked.keys() == {"type", "schema"} and asked["type"] == "json_schema":
+        found["response_format"] = asked
+        del rest["format"]
+    return {**found, "output_config": rest} if rest else found
+
+
+def _parse_tool_choice(choice: dict[str, Any]) -> dict[str, Any]:
+    rest = {key: value for key, value in choice.items() if key != "disable_parallel_tool_use"}
+    one_by_one = choice.get("disable_parallel_tool_use") is True
+    found: dict[str, Any] = {"parallel_tool_calls": False} if one_by_one else {}
+    match rest:
+        case {"type": "auto"} if len(rest) == 1 and one_by_one:
+            return found
+        case {"type": "auto" | "none" as kind} if len(rest) == 1:
+            return {**found, "tool_choice": kind}
+        case {"type": "any"} if len(rest) == 1:
+            return {**found, "tool_choice": "required"}
+        case {"type": "tool", "name": name} if len(rest) == 2:
+            return {**found, "tool_choice": {"name": name}}
+        case _:
+            return {"tool_choice": choice}
 
 
 def _expect(value: Any, kind: type[Any], name: str) -> Any:

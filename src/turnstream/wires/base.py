@@ -104,6 +104,14 @@ class Wire(Protocol):
         """The JSON body of an answer that is no stream."""
         ...
 
+    def decode_answer(self, body: bytes) -> list[StreamEvent]:
+        """An answer that is no stream, as the events that its stream would have had: the message's start, whole blocks,
+        metadata, the message's end. An error that the provider reports in its place is the one StreamError.
+
+        Raises MalformedEvent for what is neither.
+        """
+        ...
+
     def encode_request(self, request: ModelRequest) -> HttpRequest: ...
 
     def decode_request(self, path: str, body: bytes) -> ModelRequest:

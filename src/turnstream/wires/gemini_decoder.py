@@ -50,7 +50,7 @@ class GeminiDecoder:
     """Decodes one response, in either framing."""
 
     def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
-        self._frames = ResponseFraming(event_limit=event_limit)
+        self._framing = ResponseFraming(event_limit=event_limit)
         self._skips_malformed = on_malformed == "skip"
         self._failure: StreamBroken | None = None
         self._over = False
@@ -83,7 +83,8 @@ class GeminiDecoder:
         blocks = self._blocks
         append = events.append
         try:
-            for _, payload, _ in self._frames.feed(data):
+            reader = self._framing.reader
+            for _, payload, _ in self._framing.begin(data) if reader is None else reader.feed(data):
                 if self._candidate == 0:
                     try:
                         chunk = decode_plain(payload)
@@ -119,7 +120,7 @@ class GeminiDecoder:
         events: list[StreamEvent] = []
         if self._over:
             return events
-        for _, payload, _ in self._frames.close():
+        for _, payload, _ in self._framing.close():
             try:
                 self._take_payload(payload, events)
             except MalformedEvent:

@@ -1,8 +1,7 @@
 """The two framings of a Gemini stream: server-sent events, and one JSON array that is sent in pieces.
 
-Which of them a body has is told by its first byte. An error may come as bare JSON in the middle of an event stream; no
-line of the events begins with a brace, so the rest of the body is then taken for JSON. Elements of the array are events;
-so are bare objects, one after the other, and an object alone.
+Which of them a body has is told by its first byte. Elements of the array are events; so are bare objects, one after the
+other, and an object alone.
 
 Google's array is indented, so the first `}` at a line's begin ends an element: inside of a string there is no line end.
 That is tried first, and believed if what lies before it is JSON. Everything else is scanned, once, token by token.
@@ -20,7 +19,6 @@ from turnstream.errors import EventTooLarge
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WHITE_SPACE = b" \t\r\n"
 _JSON_BEGINS = (b"{", b"[")
-_BARE_LINES = (b"\n{", b"\n[", b"\r{", b"\r[")
 _BETWEEN = re.compile(rb"[ \t\r\n,\[\]]*")
 _FOREIGN = re.compile(rb"[^ \t\r\n,\[\]{]+")
 _TOKEN = re.compile(rb'["{}]')
@@ -31,71 +29,34 @@ _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class ResponseFraming:
-    """Cuts one body into events, whichever framing it has. `event_limit`: bytes that one event may have."""
+    """Recognises the framing of one body. `reader` cuts it into events, once it is known; until then `begin` takes the
+    bytes. `event_limit`: bytes that one event may have."""
 
     def __init__(self, *, event_limit: int) -> None:
+        self.reader: SseDecoder | JsonElements | None = None
         self._event_limit = event_limit
-        self._head: bytes | None = b""
-        self._events: SseDecoder | None = None
-        self._elements: JsonElements | None = None
-        self._at_line_start = False
+        self._head = b""
 
-    def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """The events that `data` completes. Raises EventTooLarge; where events came before it in the same `data`,
-        they are returned and the next call raises."""
-        if self._head is not None:
-            data = self._begin(data)
-        if self._elements is not None:
-            return self._elements.feed(data)
-        if self._events is None or not data:
-            return [] if self._events is None else self._events.feed(data)
-        place = self._bare_json(data)
-        if place is None:
-            self._at_line_start = data[-1] in b"\r\n"
-            return self._events.feed(data)
-        return self._go_over_to_json(self._events, data, place)
-
-    def close(self) -> list[ServerSentEvent]:
-        """The body is over: an event whose blank line never came. An element that is not whole is no event."""
-        if self._elements is not None:
-            self._elements.close()
-            return []
-        return [] if self._events is None else self._events.close()
-
-    def _go_over_to_json(self, events: SseDecoder, data: bytes, place: int) -> list[ServerSentEvent]:
-        found = events.feed(data[:place])
-        try:
-            found += events.close()
-            self._elements = JsonElements(event_limit=self._event_limit)
-            found += self._elements.feed(data[place:])
-        except EventTooLarge:
-            if not found:
-                raise
-        return found
-
-    def _begin(self, data: bytes) -> bytes:
-        """Leave out a byte order mark and white space; by the first byte after them the framing is known."""
-        data = (self._head or b"") + data
+    def begin(self, data: bytes) -> list[ServerSentEvent]:
+        """Take the first bytes, whose byte order mark and white space count for nothing; the events that they complete.
+        Raises EventTooLarge."""
+        data = self._head + data
         if len(data) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(data):
             self._head = data
-            return b""
+            return []
         data = data.removeprefix(_BYTE_ORDER_MARK).lstrip(_WHITE_SPACE)
         if not data:
             self._head = b" "  # of white space, enough to know that no byte order mark can come
-            return b""
-        self._head = None
+            return []
         if data.startswith(_JSON_BEGINS):
-            self._elements = JsonElements(event_limit=self._event_limit)
+            self.reader = JsonElements(event_limit=self._event_limit)
         else:
-            self._events = SseDecoder(event_limit=self._event_limit)
-        return data
+            self.reader = SseDecoder(event_limit=self._event_limit, bare_json=True)
+        return self.reader.feed(data)
 
-    def _bare_json(self, data: bytes) -> int | None:
-        """Where a line begins with JSON, if one does."""
-        if self._at_line_start and data.startswith(_JSON_BEGINS):
-            return 0
-        places = [place for begin in _BARE_LINES if (place := data.find(begin)) >= 0]
-        return min(places) + 1 if places else None
+    def close(self) -> list[ServerSentEvent]:
+        """The body is over: an event whose blank line never came."""
+        return [] if self.reader is None else self.reader.close()
 
 
 class JsonElements:
@@ -115,7 +76,8 @@ class JsonElements:
         self._failure: EventTooLarge | None = None
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """As `ResponseFraming.feed`."""
+        """The events that `data` completes. Raises EventTooLarge; where events came before it in the same `data`,
+        they are returned and the next call raises."""
         if self._failure is not None:
             raise self._failure
         found: list[ServerSentEvent] = []
@@ -134,10 +96,11 @@ class JsonElements:
             raise self._failure
         return found
 
-    def close(self) -> None:
-        """Raises EventTooLarge."""
+    def close(self) -> list[ServerSentEvent]:
+        """The body is over. An element that is not whole is no event. Raises EventTooLarge."""
         if self._failure is not None:
             raise self._failure
+        return []
 
     def _take_element(self, data: bytes, begin: int, found: list[ServerSentEvent]) -> int:
         """The element that begins at `begin`, or as much of it as is there; the place after it."""

@@ -51,7 +51,7 @@ class OllamaEncoder:
         self._model = model
         self._head = b""
         self._begun = False
-        self._calls: dict[int, _OpenCall] = {}
+        self._calls: dict[int, OpenCall] = {}
         self._written = 0
         self._stop: MessageStop | None = None
         self._failed = False
@@ -113,7 +113,7 @@ class OllamaEncoder:
     def _start(self, event: ContentBlockStart, lines: list[bytes]) -> None:
         content = event.content or {}
         if event.block_type == "tool_use" and not content.get("provider_executed"):
-            self._calls[event.index] = _OpenCall(content)
+            self._calls[event.index] = OpenCall(content)
         elif event.block_type == "image" and content.get("data"):
             lines.append(self._line(_SAID, b'"","images":[%b]' % _string(content["data"])))
 
@@ -138,7 +138,7 @@ class OllamaEncoder:
         self._head = encode_json({"model": self._model, "created_at": self._created_at})[:-1] + b","
 
 
-class _OpenCall:
+class OpenCall:
     """A tool call whose arguments are still coming."""
 
     __slots__ = ("content", "fragments")

@@ -7,6 +7,7 @@ address is named in the text, since the server loads none.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
 from turnstream.wires.lenient_json import encode_json
+from turnstream.wires.normal_params import document_text
 from turnstream.wires.ollama_decoder import image_content
 from turnstream.wires.ollama_lines import is_list, is_object
 
@@ -70,28 +72,35 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
 
 
 class _Calls:
-    """The calls of a history, and which of them have no result yet."""
+    """The calls of a history, and which of them have no result yet. A history may have very many."""
 
     def __init__(self) -> None:
-        self._unanswered: list[tuple[str, str]] = []
+        self._of_all: deque[str] = deque()
+        self._of_tool: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._answered: set[str] = set()
         self._made_up = 0
 
     def ask(self, given_id: Any, name: str) -> str:
         """The id of a call: its own, or one made up from its place."""
         identity = given_id if isinstance(given_id, str) and given_id else f"call_{self._made_up}"
         self._made_up += 1
-        self._unanswered.append((identity, name))
+        self._answered.discard(identity)
+        self._of_all.append(identity)
+        self._of_tool[name].append(identity)
         return identity
 
     def answer(self, given_id: Any, name: Any) -> str:
         """The id of the call that a result is for: the one it names, else the first open one of its tool."""
-        if isinstance(given_id, str) and given_id:
-            found = given_id
-        else:
-            alike = [identity for identity, tool in self._unanswered if not name or tool == name]
-            found = alike[0] if alike else str(name or "")
-        self._unanswered = [call for call in self._unanswered if call[0] != found]
+        found = given_id if isinstance(given_id, str) and given_id else self._first_open(str(name or ""))
+        self._answered.add(found)
         return found
+
+    def _first_open(self, name: str) -> str:
+        """The first call without a result; with a `name` of this tool. The name, where there is none."""
+        alike = self._of_tool[name] if name else self._of_all
+        while alike and alike[0] in self._answered:
+            alike.popleft()
+        return alike[0] if alike else name
 
 
 def _dump_said(role: Role, blocks: Sequence[Block]) -> list[RawMessage]:
@@ -106,6 +115,8 @@ def _dump_said(role: Role, blocks: Sequence[Block]) -> list[RawMessage]:
             texts.append(block.text_content)
         elif block.block_type == "image" and role == "user":
             _add_image(content, texts, images)
+        elif block.block_type == "document" and role == "user":
+            texts.append(_dump_document(content))
         elif block.block_type == "tool_use" and not content.get("provider_executed"):
             calls.append(_dump_call(content))
         elif block.block_type == "thinking" and block.text_content and not block.partial:
@@ -119,6 +130,13 @@ def _dump_said(role: Role, blocks: Sequence[Block]) -> list[RawMessage]:
     if calls:
         message["tool_calls"] = calls
     return [message] if text or images or calls else []
+
+
+def _dump_document(content: Content) -> str:
+    """Raises InvalidRequest for what is no text."""
+    if (text := document_text(content)) is None:
+        raise InvalidRequest("this model's API reads text alone: give the document's text")
+    return text
 
 
 def _dump_call(content: Content) -> RawMessage:

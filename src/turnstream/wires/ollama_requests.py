@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from turnstream.core.tool_input import nests_deeper
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.normal_params import effort_of, read_extra_body, read_response_format, read_stop
 from turnstream.wires.ollama_lines import NESTING_LIMIT, JsonObject, is_list, is_object
 from turnstream.wires.ollama_messages import dump_messages, parse_messages
 
@@ -23,23 +25,53 @@ _OWN_OPTIONS = frozenset(
         "seed", "tfs_z", "typical_p", "use_mmap",
     }
 )  # fmt: skip
-_OUR_PARAMS = frozenset({"thinking", "tool_choice", "tools", "options"})
-_OUR_FIELDS = frozenset(
-    {"model", "messages", "tools", "stream", "options", "prompt", "system", "images", "raw"}
+_OUR_PARAMS = frozenset(
+    {
+        "thinking",
+        "tool_choice",
+        "tools",
+        "options",
+        "response_format",
+        "cache",
+        "parallel_tool_calls",
+        "extra_body",
+    }
 )
+_OUR_FIELDS = frozenset(
+    {
+        "model",
+        "messages",
+        "tools",
+        "stream",
+        "options",
+        "prompt",
+        "system",
+        "images",
+        "raw",
+        "format",
+        "think",
+    }
+)
+_OUR_EFFORTS = frozenset({"low", "medium", "high"})
+_KNOWS_EFFORTS = re.compile(r"gpt-oss", re.IGNORECASE)
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
     """The POST for `request`.
 
     What Ollama knows as an option goes into `options`, `max_tokens` as `num_predict`; a thinking budget becomes
-    `"think": true`. There is no tool_choice: "none" sends no tools, and any other choice is the model's.
-    A param that is None is left out.
+    `"think": true`, and so does an effort where the model knows none. A schema goes into `format`, without its name.
+    Of the tool_choice only "none" can be told: no tools are sent then. The hints `cache`, for which there is no need, and
+    `parallel_tool_calls` are left out. A param that is None is left out. Raises InvalidRequest for what this API cannot
+    be asked for.
     """
+    _check_tool_choice(request.params.get("tool_choice"))
     params = {key: value for key, value in request.params.items() if value is not None}
     given = params.get("options")
     options: JsonObject = dict(given) if is_object(given) else {}
     body: JsonObject = {"model": request.model, "messages": []}
+    if stop := read_stop(params):
+        params["stop"] = stop
     for key, value in params.items():
         if key in _OPTION_OF or key in _SHARED_OPTIONS or key in _OWN_OPTIONS:
             options[_OPTION_OF.get(key, key)] = value
@@ -47,15 +79,19 @@ def encode_request(request: ModelRequest) -> HttpRequest:
             body[key] = value
     system = [{"role": "system", "content": request.system}] if request.system else []
     body["messages"] = [*system, *dump_messages(request.messages)]
-    body["stream"] = True
+    body["stream"] = request.stream
     if options:
         body["options"] = options
     if (thinking := params.get("thinking")) is not None:
-        body.setdefault("think", _dump_thinking(thinking))
+        body.setdefault("think", _dump_thinking(request.model, thinking))
+    if (asked := read_response_format(params)) is not None:
+        body["format"] = "json" if asked.schema is None else asked.schema
     tools = [_dump_tool(tool) for tool in request.tools] + list(params.get("tools") or ())
     if tools and params.get("tool_choice") != "none":
         body["tools"] = tools
-    headers = {"content-type": "application/json", "accept": "application/x-ndjson"}
+    body |= read_extra_body(params)
+    accept = "application/x-ndjson" if request.stream else "application/json"
+    headers = {"content-type": "application/json", "accept": accept}
     return HttpRequest(PATH, headers, encode_json(body))
 
 
@@ -77,7 +113,7 @@ def decode_request(body: bytes) -> ModelRequest:
     params = _parse_params(value)
     if others:
         params["tools"] = others
-    return ModelRequest(model, history, system, tools, params)
+    return ModelRequest(model, history, system, tools, params, stream=value.get("stream") is not False)
 
 
 def _messages_of(value: JsonObject) -> list[Any]:
@@ -96,6 +132,11 @@ def _parse_params(value: JsonObject) -> JsonObject:
     params = {
         key: item for key, item in value.items() if key not in _OUR_FIELDS and item not in (None, "", [], {})
     }
+    params |= _parse_format(value.get("format"))
+    if (think := value.get("think")) in _OUR_EFFORTS:
+        params["thinking"] = {"effort": think}
+    elif think is not None:
+        params["think"] = think
     options = value.get("options")
     if options is None:
         return params
@@ -120,8 +161,25 @@ def _dump_tool(tool: ToolDefinition) -> JsonObject:
     return {"type": "function", "function": function}
 
 
-def _dump_thinking(thinking: Any) -> Any:
-    """Our `{budget_tokens}` as a yes; Anthropic's `{"type": "disabled"}` as a no; an effort's name as it is."""
+def _check_tool_choice(choice: Any) -> None:
+    if choice not in (None, "none", "auto"):
+        raise InvalidRequest(
+            "this model's API cannot make a model call a tool: tool_choice may be auto or none"
+        )
+
+
+def _parse_format(asked: Any) -> JsonObject:
+    if is_object(asked) and asked:
+        return {"response_format": {"type": "json_schema", "schema": asked}}
+    return {"response_format": {"type": "json_object"}} if asked == "json" else {}
+
+
+def _dump_thinking(model: str, thinking: Any) -> Any:
+    """Our `{budget_tokens}` as a yes, our `{effort}` too where the model knows none; Anthropic's `{"type": "disabled"}`
+    as a no; an effort's name as it is."""
+    effort = effort_of(thinking)
+    if effort is not None and _KNOWS_EFFORTS.search(model):
+        return effort
     if is_object(thinking):
         return thinking.get("type") != "disabled"
     return thinking

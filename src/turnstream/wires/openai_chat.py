@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from turnstream.core.answers import Answer
+from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import ProviderError
 from turnstream.wires import openai_chat_answers, openai_chat_requests, openai_errors
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Encoder, HttpRequest, ModelRequest, Wire
@@ -33,6 +34,9 @@ class OpenAIChatWire:
 
     def encode_answer(self, answer: Answer) -> bytes:
         return openai_chat_answers.encode_answer(answer)
+
+    def decode_answer(self, body: bytes) -> list[StreamEvent]:
+        return openai_chat_answers.decode_answer(body)
 
     def encode_request(self, request: ModelRequest) -> HttpRequest:
         return openai_chat_requests.encode_request(request)

@@ -16,6 +16,7 @@ from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
 from turnstream.wires.json_values import is_list, is_object
 from turnstream.wires.lenient_json import encode_json
+from turnstream.wires.normal_params import document_text
 from turnstream.wires.openai_chat_blocks import REFUSAL, image_content, image_url
 
 RawMessage: TypeAlias = dict[str, Any]
@@ -98,12 +99,26 @@ def _dump_user(blocks: Sequence[Block]) -> list[RawMessage]:
             parts.append({"type": "text", "text": block.text_content})
         elif block.block_type == "image":
             parts.append({"type": "image_url", "image_url": {"url": image_url(content)}})
+        elif block.block_type == "document":
+            parts.append(_dump_document(content))
     if len(parts) == 1 and parts[0]["type"] == "text":
         return [*dumped, {"role": "user", "content": parts[0]["text"]}]
     return [*dumped, {"role": "user", "content": parts}] if parts else dumped
 
 
 _TEXT_TYPES = ("text", "reference", "partial_reference")
+_UNTITLED = "document.pdf"
+
+
+def _dump_document(content: Content) -> dict[str, Any]:
+    """Text as text, below its title; anything else as a file. Raises InvalidRequest for what is only an address."""
+    if (text := document_text(content)) is not None:
+        return {"type": "text", "text": text}
+    if not content.get("data"):
+        raise InvalidRequest("this model's API loads no documents: give the document's data instead of a url")
+    media_type = content.get("media_type") or "application/pdf"
+    data = f"data:{media_type};base64,{content['data']}"
+    return {"type": "file", "file": {"filename": content.get("title") or _UNTITLED, "file_data": data}}
 
 
 def _is_result(block: Block) -> bool:
@@ -221,6 +236,8 @@ def _parse_part(part: Any) -> Block | None:
             return _block("text", str(part.get("refusal", "")), REFUSAL)
         case "image_url":
             return _block("image", None, _parse_image(part.get("image_url")))
+        case "file":
+            return _block("document", None, _parse_file(part.get("file")))
         case "thinking" | "reasoning":
             return None
         case other:
@@ -232,6 +249,16 @@ def _parse_image(value: Any) -> Content:
     if not isinstance(url, str) or not url:
         raise InvalidRequest("an image has no url")
     return image_content(url)
+
+
+def _parse_file(value: Any) -> Content:
+    data = value.get("file_data") if is_object(value) else None
+    head, comma, inline = data.partition(";base64,") if isinstance(data, str) else ("", "", "")
+    if not (comma and head.startswith("data:")):
+        raise InvalidRequest("a file needs file_data, as a data: URL")
+    title = value.get("filename")
+    named = {"title": title} if isinstance(title, str) and title and title != _UNTITLED else {}
+    return {"media_type": head.removeprefix("data:"), "data": inline, **named}
 
 
 def _parse_call(call: Any) -> Block:

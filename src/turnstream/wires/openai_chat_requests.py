@@ -9,19 +9,34 @@ from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.json_values import JsonObject, is_list, is_object, kept
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.normal_params import (
+    budget_of,
+    effort_for,
+    effort_of,
+    read_extra_body,
+    read_response_format,
+    read_stop,
+)
 from turnstream.wires.openai_chat_messages import RawMessage, dump_messages, parse_messages
 
 PATH = "/chat/completions"
 
 _OUR_FIELDS = frozenset(
-    {"model", "messages", "tools", "tool_choice", "stream", "stop", "max_completion_tokens"}
-)
+    {
+        "model", "messages", "tools", "tool_choice", "stream", "stop", "max_completion_tokens", "response_format",
+        "reasoning_effort",
+    }
+)  # fmt: skip
 _OUR_PARAMS = frozenset(
-    {"stop", "tool_choice", "thinking", "max_tokens", "stream_options", "tools", "reasoning_field"}
-)
+    {
+        "stop", "tool_choice", "thinking", "max_tokens", "stream_options", "tools", "reasoning_field", "cache",
+        "extra_body", "response_format", "parallel_tool_calls",
+    }
+)  # fmt: skip
 _TAKES_COMPLETION_TOKENS = re.compile(r"(?:o\d|gpt-[5-9]|gpt-\d\d|codex|chatgpt)")
 _WITH_USAGE = {"include_usage": True}
-_EFFORTS = ((2048, "low"), (8192, "medium"))
+_OUR_EFFORTS = frozenset({"low", "medium", "high"})
+_DEFAULT_FORMAT_NAME = "answer"
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
@@ -30,25 +45,33 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     `max_tokens` keeps its name, which every vendor takes, but for OpenAI's reasoning models, which take only
     `max_completion_tokens`. A thinking budget becomes `reasoning_effort`. A param that is None is left out;
     `stream_options` of None or False are left out too, for vendors that refuse them. `reasoning_field` names the field in
-    which a vendor wants the model's thinking back (DeepSeek's `reasoning_content`); by default none goes.
+    which a vendor wants the model's thinking back (DeepSeek's `reasoning_content`); by default none goes. The hint `cache`
+    is left out, since these services keep what they were sent by themselves; a `prompt_cache_key` passes through.
+    Raises InvalidRequest for what this API cannot be asked for.
     """
     params = request.params
     body: JsonObject = {"model": request.model, "messages": _dump_messages(request)}
     body |= {key: value for key, value in params.items() if key not in _OUR_PARAMS and value is not None}
-    body["stream"] = True
-    if options := params.get("stream_options", _WITH_USAGE):
+    body["stream"] = request.stream
+    if request.stream and (options := params.get("stream_options", _WITH_USAGE)):
         body["stream_options"] = options
     if (limit := params.get("max_tokens")) is not None:
         body.setdefault(_limit_field(request.model), limit)
-    if params.get("stop"):
-        body["stop"] = params["stop"]
+    if stop := read_stop(params):
+        body["stop"] = stop
+    if (asked := params.get("response_format")) is not None:
+        body["response_format"] = _dump_response_format(asked)
     if (thinking := params.get("thinking")) is not None:
         body |= _dump_thinking(thinking)
     tools = [_dump_tool(tool) for tool in request.tools] + list(params.get("tools") or ())
     if tools:
         body["tools"] = tools
         body["tool_choice"] = _dump_tool_choice(params.get("tool_choice"))
-    headers = {"content-type": "application/json", "accept": "text/event-stream"}
+        if (parallel := params.get("parallel_tool_calls")) is not None:
+            body["parallel_tool_calls"] = parallel
+    body |= read_extra_body(params)
+    accept = "text/event-stream" if request.stream else "application/json"
+    headers = {"content-type": "application/json", "accept": accept}
     return HttpRequest(PATH, headers, encode_json(body))
 
 
@@ -70,7 +93,7 @@ def decode_request(body: bytes) -> ModelRequest:
     params = _parse_params(value)
     if others:
         params["tools"] = others
-    return ModelRequest(model, history, system, tools, params)
+    return ModelRequest(model, history, system, tools, params, stream=value.get("stream") is True)
 
 
 def _dump_messages(request: ModelRequest) -> list[RawMessage]:
@@ -105,13 +128,37 @@ def _dump_tool_choice(choice: Any) -> Any:
 
 
 def _dump_thinking(thinking: Any) -> JsonObject:
-    """Our `{budget_tokens}` as an effort; a vendor's own object (one with a `type`) passes through."""
-    if not is_object(thinking) or "type" in thinking:
-        return {"thinking": thinking}
-    budget = thinking.get("budget_tokens")
-    if not isinstance(budget, int):
-        return {"thinking": thinking}
-    return {"reasoning_effort": next((effort for limit, effort in _EFFORTS if budget <= limit), "high")}
+    """Our `{effort}`, or our `{budget_tokens}` as an effort; a vendor's own object passes through."""
+    if (effort := effort_of(thinking)) is not None:
+        return {"reasoning_effort": effort}
+    if (budget := budget_of(thinking)) is not None:
+        return {"reasoning_effort": effort_for(budget)}
+    return {"thinking": thinking}
+
+
+def _dump_response_format(asked: Any) -> Any:
+    """Our `{type: json_schema, name, schema, strict?}` in this API's shape; a vendor's own passes through."""
+    if not is_object(asked) or asked.get("type") != "json_schema" or "json_schema" in asked:
+        return asked
+    found = read_response_format({"response_format": asked})
+    if found is None or found.schema is None:
+        return asked
+    inner: JsonObject = {"name": found.name or _DEFAULT_FORMAT_NAME, "schema": found.schema}
+    if found.strict is not None:
+        inner["strict"] = found.strict
+    return {"type": "json_schema", "json_schema": inner}
+
+
+def _parse_response_format(asked: Any) -> Any:
+    inner = asked.get("json_schema") if is_object(asked) and asked.keys() == {"type", "json_schema"} else None
+    if (
+        not is_object(inner)
+        or inner.keys() - {"name", "schema", "strict"}
+        or not is_object(inner.get("schema"))
+    ):
+        return asked
+    named = {key: value for key, value in inner.items() if value is not None}
+    return {"type": "json_schema", **named}
 
 
 def _parse_params(value: JsonObject) -> JsonObject:
@@ -122,6 +169,12 @@ def _parse_params(value: JsonObject) -> JsonObject:
         params["max_tokens"] = limit
     if stop := value.get("stop"):
         params["stop"] = [stop] if isinstance(stop, str) else stop
+    if (asked := value.get("response_format")) is not None:
+        params["response_format"] = _parse_response_format(asked)
+    if (effort := value.get("reasoning_effort")) in _OUR_EFFORTS and "thinking" not in params:
+        params["thinking"] = {"effort": effort}
+    elif effort is not None:
+        params["reasoning_effort"] = effort
     choice = value.get("tool_choice")
     if (
         is_object(choice)

@@ -169,12 +169,13 @@ def read_error(value: Any) -> ReportedError | None:
 def classify(reported: ReportedError) -> type[ProviderError]:
     """Our class for it: by the provider's code and type, then by status, then by its words."""
     by_status = _BY_STATUS.get(reported.status or 0)
-    found: type[ProviderError] | None = None
+    vague: type[ProviderError] | None = None
     for token in (reported.code.lower(), reported.type.lower()):
         found = _class_of_token(token)
         if found is not None and found is not InvalidModelRequest:
             return found
-    found = by_status or found
+        vague = vague or found
+    found = by_status or vague
     if found is None or found is InvalidModelRequest:
         words = reported.words.lower()
         if any(text in words for text in _CONTEXT_WORDS):

@@ -15,7 +15,7 @@ from turnstream.wires.base import Position
 from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, read_json
 from turnstream.wires.lenient_json import mend_surrogates
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
-from turnstream.wires.openai_responses_events import KIND_OF, PARTS, STEMS, SUMMARY, decode_delta
+from turnstream.wires.openai_responses_events import PARTS, STEMS, SUMMARY, decode_delta
 from turnstream.wires.openai_responses_output import OutputBuilder
 from turnstream.wires.openai_responses_stop_reasons import parse_stop_reason
 from turnstream.wires.openai_responses_usage import parse_usage
@@ -31,6 +31,7 @@ _ENDS = {
 }
 _STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _CANCELLED = ReportedError("the response was cancelled", code="response_cancelled")
+_SIGNS_OF_LIFE = frozenset({"keepalive", "ping", "response.heartbeat"})
 _PLACES = frozenset(
     {"type", "item_id", "output_index", "content_index", "summary_index", "sequence_number", "obfuscation"}
 )
@@ -87,29 +88,30 @@ class OpenAIResponsesDecoder:
             raise self._failure
         output = self._output
         events = output.events = []
+        taken_before = self._taken_before
         try:
+            part = output.current
             for name, payload, _ in self._frames.feed(data):
                 try:
                     delta = decode_delta(payload)
                 except (ValueError, RecursionError):
                     self._take_frame(name, payload)
+                    part = output.current
                     continue
-                part = output.current
-                sequence = delta.sequence_number
                 if (
                     part is None
+                    or delta.__class__ is not part.expected
                     or delta.output_index != part.output_index
-                    or KIND_OF[delta.__class__] is not part.kind
                     or delta.content_index + delta.summary_index != part.position
-                    or part.whole
-                    or sequence <= self._taken_before
+                    or delta.sequence_number <= taken_before
                 ):
                     self._take_frame(name, payload)
+                    part = output.current
                     continue
                 text = delta.delta
-                self._sequence = sequence
+                self._sequence = delta.sequence_number
                 part.texts.append(text)
-                events.append(part.kind.event(part.index, text))
+                events.append(part.event(part.index, text))
         except StreamBroken as failure:
             self._failure = failure
             if not events:
@@ -220,7 +222,7 @@ class OpenAIResponsesDecoder:
 
     def _take_unknown(self, kind: str, value: JsonObject, size: int) -> None:
         """Keep an event that nobody told us of, unless it says nothing, or an item that is kept raw says it again."""
-        if all(key in _PLACES or is_blank(item) for key, item in value.items()):
+        if kind in _SIGNS_OF_LIFE or all(key in _PLACES or is_blank(item) for key, item in value.items()):
             return
         place = value.get("output_index")
         if type(place) is int and self._output.belongs_to_a_raw_item(place):
@@ -282,6 +284,7 @@ class OpenAIResponsesDecoder:
     def _fail(self, reported: ReportedError) -> None:
         if not self._over:
             self._over = True
+            self._output.current = None
             self._output.events.append(_stream_error(reported))
 
 

@@ -84,15 +84,15 @@ MCP_ARGUMENTS = PartKind("arguments", "mcp_call", ToolInputDelta, "arguments")
 CUSTOM_INPUT = PartKind("input", "custom_tool_call", ToolInputDelta, "input")
 CODE = PartKind("code", "code_interpreter_call", ToolInputDelta, "code")
 
-KIND_OF: dict[type, PartKind] = {
-    _OutputText: TEXT,
-    _Refusal: REFUSAL,
-    _SummaryText: SUMMARY,
-    _ReasoningText: REASONING,
-    _Arguments: ARGUMENTS,
-    _McpArguments: MCP_ARGUMENTS,
-    _CustomInput: CUSTOM_INPUT,
-    _Code: CODE,
+DELTA_OF: dict[PartKind, type[TypedDelta]] = {
+    TEXT: _OutputText,
+    REFUSAL: _Refusal,
+    SUMMARY: _SummaryText,
+    REASONING: _ReasoningText,
+    ARGUMENTS: _Arguments,
+    MCP_ARGUMENTS: _McpArguments,
+    CUSTOM_INPUT: _CustomInput,
+    CODE: _Code,
 }
 STEMS: dict[str, PartKind] = {
     "response.output_text": TEXT,

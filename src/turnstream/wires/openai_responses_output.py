@@ -21,6 +21,7 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent
 from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object
 from turnstream.wires.openai_responses_events import (
+    DELTA_OF,
     INPUTS,
     PARTS,
     REASONING,
@@ -28,6 +29,7 @@ from turnstream.wires.openai_responses_events import (
     SUMMARY,
     TEXT,
     PartKind,
+    TypedDelta,
 )
 from turnstream.wires.openai_responses_items import (
     KEY,
@@ -42,20 +44,36 @@ _DIFFERS = "the provider's final text is not what its deltas said; what was said
 
 
 class Part:
-    """A block that grows. `position`: its `content_index` or `summary_index`."""
+    """A block that grows. `position`: its `content_index` or `summary_index`. `expected`: the typed delta with which more of
+    it comes, as an `event`; None once its whole text was told."""
 
-    __slots__ = ("cited", "content", "index", "kind", "open", "output_index", "position", "texts", "whole")
+    __slots__ = (
+        "cited",
+        "content",
+        "event",
+        "expected",
+        "index",
+        "kind",
+        "open",
+        "output_index",
+        "position",
+        "texts",
+    )
 
     def __init__(self, index: int, output_index: int, position: int, kind: PartKind) -> None:
         self.index = index
         self.output_index = output_index
         self.position = position
-        self.kind = kind
         self.content: Content = {}
         self.texts: list[str] = []
         self.cited = 0
         self.open = True
-        self.whole = False
+        self.become(kind)
+
+    def become(self, kind: PartKind) -> None:
+        self.kind = kind
+        self.event = kind.event
+        self.expected: type[TypedDelta] | None = DELTA_OF[kind]
 
 
 class _Item:
@@ -131,7 +149,7 @@ class OutputBuilder:
             raise MalformedEvent("more of a part that had ended")
         self.current = part
         part.texts.append(text)
-        self.events.append(part.kind.event(part.index, text))
+        self.events.append(part.event(part.index, text))
 
     def complete(self, output_index: int, kind: PartKind, position: int, text: str) -> None:
         """The whole text of a part: what of it never came as a delta comes now."""
@@ -208,7 +226,8 @@ class OutputBuilder:
             return self._begin(item, kind, position, "text", _refusing(content))
         if item.spare is not None:
             part, item.spare = item.spare, None
-            part.kind, part.position = kind, position
+            part.position = position
+            part.become(kind)
         else:
             for other in item.parts.values():
                 self._stop(other)
@@ -221,21 +240,21 @@ class OutputBuilder:
 
     def _mark_refusal(self, part: Part) -> None:
         self.refused = True
-        part.kind = REFUSAL
+        part.become(REFUSAL)
         part.content = _refusing(part.content)
         self.events.append(ContentDelta(part.index, part.content))
 
     def _complete(self, part: Part, text: str) -> None:
-        if part.whole or not part.open or not text:
+        if part.expected is None or not part.open or not text:
             return
-        part.whole = True
+        part.expected = None
         said = _mended("".join(part.texts))
         part.texts = []
         text = _mended(text)
         if text == said:
             return
         if text.startswith(said):
-            self.events.append(part.kind.event(part.index, text[len(said) :]))
+            self.events.append(part.event(part.index, text[len(said) :]))
         else:
             self.events.append(StreamNotice("text_differs", _DIFFERS))
 

@@ -2,7 +2,7 @@
 
 from turnstream.store.operations.chats import CreateChat, DeleteChat, UpdateChat
 from turnstream.store.operations.content import AppendJournal, SaveAnnotations, SaveBlock
-from turnstream.store.operations.progress import FinishTurn, MarkStreaming, TakeOver
+from turnstream.store.operations.progress import FinishTurn, MarkStreaming, TakeBack, TakeOver
 from turnstream.store.operations.start import StartedTurns, StartTurns
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "SaveBlock",
     "StartTurns",
     "StartedTurns",
+    "TakeBack",
     "TakeOver",
     "UpdateChat",
 ]

@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources_of
-from turnstream.core.usage import StepUsage, Usage
+from turnstream.core.usage import Attempt, StepUsage, Usage
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation, StoredBlock
-from turnstream.store.bulk import insert_blocks
+from turnstream.store.bulk import insert_attempts, insert_blocks
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
-from turnstream.store.rows import block_row, cost_values, usage_values
-from turnstream.store.schema import journal, turns
+from turnstream.store.rows import attempt_row, block_row, cost_values, usage_values
+from turnstream.store.schema import blocks, journal, turns
 
 _COMPARE_AND_SET = update(turns).where(
     turns.c.id == bindparam("at_id"),
@@ -25,6 +25,14 @@ _MARK_STREAMING = _COMPARE_AND_SET.values(
     status="streaming", started_at=func.coalesce(turns.c.started_at, bindparam("now"))
 )
 _FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
+_RESETS = select(turns.c.resets).where(turns.c.id == bindparam("turn_id"))
+_SET_RESETS = update(turns).where(turns.c.id == bindparam("at_id"))
+_DELETE_BLOCKS = delete(blocks).where(
+    blocks.c.turn_id == bindparam("of_turn"), blocks.c.sequence >= bindparam("from_index")
+)
+_DELETE_SEGMENTS = delete(journal).where(
+    journal.c.turn_id == bindparam("of_turn"), journal.c.sequence >= bindparam("from_index")
+)
 _DELETE_JOURNAL = delete(journal).where(journal.c.turn_id == bindparam("of_turn"))
 
 
@@ -43,6 +51,25 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
         }
         if connection.execute(_MARK_STREAMING, values).rowcount == 0:
             require_executor(connection, self.turn_id, self.generation)
+
+
+class TakeBack(Operation[int], frozen=True, kw_only=True):
+    """Delete a turn's blocks from `index` on, and what the journal holds of them; answers how many were stored. `seq`, of
+    the event that tells of it, is kept in the turn's resets: who was shown the blocks must be told. Raises Fenced."""
+
+    generation: int
+    index: int
+    seq: int
+
+    def apply(self, connection: Connection) -> int:
+        require_executor(connection, self.turn_id, self.generation)
+        where = {"of_turn": self.turn_id, "from_index": self.index}
+        removed = connection.execute(_DELETE_BLOCKS, where).rowcount
+        connection.execute(_DELETE_SEGMENTS, where)
+        resets = connection.execute(_RESETS, {"turn_id": self.turn_id}).scalar()
+        values = {"resets": [*(resets or ()), (self.seq, self.index)], "last_seq": self.seq}
+        connection.execute(_SET_RESETS, {"at_id": self.turn_id, **values})
+        return removed
 
 
 class FinishTurn(Operation[bool], frozen=True, kw_only=True):
@@ -66,6 +93,7 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
     cost: str | None = None
     cost_estimated: bool = False
     steps: tuple[StepUsage, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
     def apply(self, connection: Connection) -> bool:
         values: dict[str, Any] = {
@@ -80,7 +108,10 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
         }
         if self.model is not None:
             values["model"] = self.model
-        return _end(connection, self.turn_id, self.generation, values, self.blocks)
+        ended = _end(connection, self.turn_id, self.generation, values, self.blocks)
+        if ended:
+            insert_attempts(connection, [attempt_row(self.turn_id, attempt) for attempt in self.attempts])
+        return ended
 
 
 class TakeOver(Operation[bool], frozen=True, kw_only=True):
@@ -96,6 +127,10 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
     error_message: str | None
     last_seq: int
     completed_at: int
+    usage: Usage = Usage()
+    cost: str | None = None
+    cost_estimated: bool = False
+    steps: tuple[StepUsage, ...] = ()
 
     def apply(self, connection: Connection) -> bool:
         fences = connection.execute(_FENCES, {"turn_id": self.turn_id}).scalar()
@@ -107,6 +142,8 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
             "error_code": self.error_code,
             "error_message": self.error_message,
             "completed_at": self.completed_at,
+            **usage_values(self.usage),
+            **cost_values(self.cost, self.steps, estimated=self.cost_estimated),
         }
         return _end(connection, self.turn_id, self.expected_generation, values, self.blocks)
 

@@ -12,43 +12,43 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple
 
-from turnstream.providers.catalog import Catalog
+from turnstream.llm.calling import Calling
 
 _FOR_EVER = 10.0 * 365 * 24 * 3600
 
 
 class _Kept(NamedTuple):
-    catalog: Catalog
+    calling: Calling
     keeper: AsyncGenerator[None, None]
     hold: asyncio.TimerHandle
 
 
-class LoopCatalogs:
-    """`make`: a catalog whose providers have not been called yet. Safe to use from several threads, each with its loop."""
+class LoopCallings:
+    """`make`: a Calling whose providers have not been called yet. Safe to use from several threads, each with its loop."""
 
-    def __init__(self, make: Callable[[], Catalog]) -> None:
+    def __init__(self, make: Callable[[], Calling]) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]] = {}
         weakref.finalize(self, _let_go, self._kept).atexit = False
 
-    async def get(self) -> Catalog:
-        """The running loop's catalog."""
+    async def get(self) -> Calling:
+        """The running loop's own."""
         loop = asyncio.get_running_loop()
         with self._lock:
             found = self._kept.get(id(loop))
             if found is not None and found[0]() is loop:
-                return found[1].catalog
-            catalog = self._make()
+                return found[1].calling
+            calling = self._make()
             # The loop closes its asynchronous generators when it shuts down. It knows them weakly, so a timer holds this one.
-            keeper = _keep(catalog, self._kept, id(loop))
-            kept = _Kept(catalog, keeper, loop.call_later(_FOR_EVER, _hold, keeper))
+            keeper = _keep(calling, self._kept, id(loop))
+            kept = _Kept(calling, keeper, loop.call_later(_FOR_EVER, _hold, keeper))
             self._kept[id(loop)] = (weakref.ref(loop), kept)
         await anext(keeper)
-        return catalog
+        return calling
 
     async def close(self) -> None:
-        """Close the running loop's connections; the next `get` makes a new catalog."""
+        """Close the running loop's connections; the next `get` makes another."""
         with self._lock:
             found = self._kept.get(id(asyncio.get_running_loop()))
         if found is not None:
@@ -56,14 +56,14 @@ class LoopCatalogs:
 
 
 async def _keep(
-    catalog: Catalog, kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]], key: int
+    calling: Calling, kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]], key: int
 ) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        if (found := kept.get(key)) is not None and found[1].catalog is catalog:
+        if (found := kept.get(key)) is not None and found[1].calling is calling:
             del kept[key]
-        await catalog.close()
+        await calling.close()
 
 
 async def _end(kept: _Kept) -> None:

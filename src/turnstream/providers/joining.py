@@ -1,0 +1,256 @@
+"""A call that takes the place of one that broke off, joined to what was shown of that (requirement J4).
+
+    Continued   the text that was being written goes on in its block; what the model says again is left out
+    Restarted   what was shown is taken back as soon as there is something in its place
+    Repeated    what was shown must come again, and is passed over; what follows it is new
+
+Until the new call brings output, all that was shown stands. A joint is pure; `Joined` reads a call through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from turnstream.core.accumulator import RESUMED
+from turnstream.core.blocks import Block
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    RedactContent,
+    SignatureDelta,
+    StreamError,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.turn_events import BlockReset
+from turnstream.errors import StreamBroken
+from turnstream.providers.prefill import Kept, unrepeated
+
+JoinedEvent: TypeAlias = StreamEvent | BlockReset
+
+_BESIDE = (MessageStart, Metadata, StreamNotice, StreamError, RedactContent)
+"""What is no part of any block, and no output."""
+
+
+class Joint(Protocol):
+    def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
+        """The events, as they are to be folded after those of the call before. Raises StreamBroken."""
+        ...
+
+
+class Joined:
+    """The batches of a call, through a joint."""
+
+    def __init__(self, batches: AsyncIterator[Sequence[StreamEvent]], joint: Joint) -> None:
+        self._batches = batches
+        self._join = joint.join
+
+    def __aiter__(self) -> Joined:
+        return self
+
+    async def __anext__(self) -> Sequence[JoinedEvent]:
+        while True:
+            events = self._join(await anext(self._batches))
+            if events:
+                return events
+
+
+class Restarted:
+    """Everything is said anew, in place of the blocks from `taken_back` on."""
+
+    def __init__(self, taken_back: int) -> None:
+        self._taken_back: int | None = taken_back
+
+    def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
+        if self._taken_back is None:
+            return [*events]
+        for place, event in enumerate(events):
+            if not isinstance(event, _BESIDE):
+                reset, self._taken_back = BlockReset(self._taken_back), None
+                return [*events[:place], reset, *events[place:]]
+        return [*events]
+
+
+class Continued:
+    """The call goes on from `kept`."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        self._restarted = None if kept.taken_back is None else Restarted(kept.taken_back)
+        self._target = RESUMED if kept.is_open else None
+        self._index: int | None = None
+        """The provider's index of the text that goes on."""
+        self._start: ContentBlockStart | None = None
+        self._said = ""
+        self._take: Callable[[StreamEvent], list[JoinedEvent]] = self._first
+
+    def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
+        joined: list[JoinedEvent] = []
+        for event in events:
+            joined.extend([event] if isinstance(event, _BESIDE) else self._take(event))
+        if self._restarted is None:
+            return joined
+        stream = [event for event in joined if not isinstance(event, BlockReset)]
+        return self._restarted.join(stream)
+
+    def _first(self, event: StreamEvent) -> list[JoinedEvent]:
+        """Nothing has been said yet."""
+        match event:
+            case ContentBlockStart(index, "text") | TextDelta(index):
+                self._index = index
+                self._start = event if isinstance(event, ContentBlockStart) else None
+                self._take = self._beginning
+                return [] if self._start is event else self._beginning(event)
+            case _:  # no text: what was being written has ended where it is
+                self._take = self._onward
+                return [event] if self._target is None else [ContentBlockStop(self._target), event]
+
+    def _beginning(self, event: StreamEvent) -> list[JoinedEvent]:
+        """The text may still be one that was shown."""
+        if isinstance(event, TextDelta) and event.index == self._index:
+            self._said += event.text
+            new = unrepeated(self._kept.text, self._said)
+            return [] if new is None else self._begin(new)
+        new = unrepeated(self._kept.text, self._said, is_all=True) or ""
+        if not new and self._target is None and isinstance(event, ContentBlockStop | MessageStop):
+            self._take = self._onward  # a block that would only repeat
+            self._index = None
+            return [] if isinstance(event, ContentBlockStop) else [event]
+        return [*self._begin(new), *self._onward(event)]
+
+    def _begin(self, new: str) -> list[JoinedEvent]:
+        self._take = self._onward
+        begun: list[JoinedEvent] = []
+        assert self._index is not None
+        target = self._target
+        if target is None:
+            target = self._target = self._index
+            if self._start is not None:
+                begun.append(self._start)
+        elif self._start is not None and self._start.content:
+            begun.append(ContentDelta(target, self._start.content))
+        if new:
+            begun.append(TextDelta(target, new))
+        return begun
+
+    def _onward(self, event: StreamEvent) -> list[JoinedEvent]:
+        index, target = self._index, self._target
+        if index is None or target is None or getattr(event, "index", None) != index:
+            return [event]
+        if isinstance(event, ContentBlockStop):
+            self._index = None
+        return [_at(event, target)]
+
+
+class Repeated:
+    """The call must say again what was `shown`, whose last block, if it is `partial`, is being written.
+
+    Raises StreamBroken `cannot_continue` where it says anything else: what was shown cannot be taken back.
+    """
+
+    def __init__(self, shown: Sequence[Block]) -> None:
+        self._shown = shown
+        self._places: dict[int, int] = {}
+        """Of each block of the call that is open: its place among all blocks of the call."""
+        self._begun = 0
+        self._said: dict[int, str] = {}
+
+    def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
+        joined: list[JoinedEvent] = []
+        for event in events:
+            joined.extend([event] if isinstance(event, _BESIDE) else self._take(event))
+        return joined
+
+    def _take(self, event: StreamEvent) -> list[JoinedEvent]:
+        if isinstance(event, MessageStop):
+            if self._begun < len(self._shown) or not all(map(self._is_whole, self._said)):
+                raise _other()
+            return [event]
+        index: int = getattr(event, "index", 0)
+        if isinstance(event, ContentBlockStart) or index not in self._places:
+            self._places[index] = self._begun
+            self._begun += 1
+        place = self._places[index]
+        if place >= len(self._shown):
+            return [event]
+        shown = self._shown[place]
+        again = self._again(event, shown, place)
+        if isinstance(event, ContentBlockStop):
+            del self._places[index]
+        return again
+
+    def _again(self, event: StreamEvent, shown: Block, place: int) -> list[JoinedEvent]:
+        """An event of a block that was shown, as far as it is new."""
+        said = self._said.setdefault(place, "")
+        text = _text_of(shown)
+        match event:
+            case ContentBlockStart(_, block_type, content):
+                if block_type != shown.block_type or not _agrees(content, shown):
+                    raise _other()
+                return []
+            case TextDelta(_, more) | ThinkingDelta(_, more) | ToolInputDelta(_, more):
+                self._said[place] = whole = said + more
+                old = min(len(whole), len(text))
+                if whole[:old] != text[:old] or (len(whole) > len(text) and not shown.partial):
+                    raise _other()
+                new = more[max(0, len(more) - (len(whole) - len(text))) :] if len(whole) > len(text) else ""
+                return [_with_text(event, new)] if new else []
+            case ContentBlockStop():
+                if not self._is_whole(place):
+                    raise _other()
+                del self._said[place]
+                return [ContentBlockStop(RESUMED)] if shown.partial else []
+            case _:
+                return [_at(event, RESUMED)] if shown.partial and self._is_whole(place) else []
+
+    def _is_whole(self, place: int) -> bool:
+        """Whether all that was shown of a block has come again."""
+        return len(self._said[place]) >= len(_text_of(self._shown[place]))
+
+
+def _other() -> StreamBroken:
+    return StreamBroken(
+        "the answer broke off, and the next attempt said something else than what was shown",
+        code="cannot_continue",
+        retryable=False,
+    )
+
+
+def _text_of(block: Block) -> str:
+    if block.block_type == "tool_use":
+        return str((block.content or {}).get("input_json") or "")
+    return block.text_content or ""
+
+
+def _agrees(content: dict[str, object] | None, shown: Block) -> bool:
+    """Whether a block begins as the shown one did: a call with another id, for one, would be another call."""
+    known = shown.content or {}
+    return all(known.get(name) == value for name, value in (content or {}).items())
+
+
+def _at(event: StreamEvent, index: int) -> StreamEvent:
+    match event:
+        case TextDelta():
+            return TextDelta(index, event.text)
+        case ThinkingDelta() | ToolInputDelta() | SignatureDelta() | ContentDelta():
+            return msgspec.structs.replace(event, index=index)
+        case ContentBlockStop():
+            return ContentBlockStop(index)
+        case _:
+            return event
+
+
+def _with_text(event: TextDelta | ThinkingDelta | ToolInputDelta, text: str) -> StreamEvent:
+    if isinstance(event, ToolInputDelta):
+        return ToolInputDelta(RESUMED, text)
+    return type(event)(RESUMED, text)

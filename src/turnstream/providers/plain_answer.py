@@ -1,0 +1,37 @@
+"""An answer that is no stream, as the events of one (requirement J3)."""
+
+from __future__ import annotations
+
+from turnstream.core.stream_events import StreamEvent
+from turnstream.errors import EventTooLarge, StreamIncomplete
+from turnstream.wires.base import Wire
+
+JSON = "application/json"
+
+
+def is_plain(wire: Wire, content_type: str) -> bool:
+    """Whether an answer of this type is none of the streams of `wire`, but one object: some gateways do not stream,
+    whatever they are asked."""
+    return content_type == JSON and wire.content_type != JSON
+
+
+class PlainAnswerDecoder:
+    """Holds the body back until it is whole; it may have `limit` bytes. See `wires.base.Decoder`."""
+
+    def __init__(self, wire: Wire, limit: int) -> None:
+        self._wire = wire
+        self._limit = limit
+        self._body = bytearray()
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """Raises EventTooLarge."""
+        self._body += data
+        if len(self._body) > self._limit:
+            raise EventTooLarge(f"the answer has more than {self._limit} bytes")
+        return []
+
+    def close(self) -> list[StreamEvent]:
+        """Raises StreamIncomplete, MalformedEvent."""
+        if not self._body.strip():
+            raise StreamIncomplete("the answer is empty")
+        return self._wire.decode_answer(bytes(self._body))

@@ -1,0 +1,341 @@
+"""Calls that survive what providers do: attempts, other models, and going on after a break (requirements J1 to J4).
+
+    plan.begin(request) ─► a call ─► read it … it fails ─► plan.recover(failure, shown) ─► tell, pause, the next call
+                                        └─ it is whole ─► plan.succeeded()
+
+A call is the provider's own stream: while it brings events, nothing of this stands between. Whoever reads it tells the
+plan what was shown when it failed; the plan decides (`decisions`), and gives the next call, joined to what was shown
+(`joining`). The plan of a turn spans its steps; attempts are counted step by step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from time import monotonic
+from types import TracebackType
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from turnstream.core.blocks import Block
+from turnstream.core.stream_events import StreamEvent
+from turnstream.core.turn_events import Notice
+from turnstream.errors import CircuitOpen, ProviderError
+from turnstream.providers.base import CalledModel, Provider
+from turnstream.providers.circuit import Circuits
+from turnstream.providers.decisions import (
+    AT_ONCE,
+    UNAVAILABLE,
+    WAYS,
+    CallState,
+    Kind,
+    RetryPolicy,
+    kind_of,
+    may_wait,
+    pause_before,
+    spacing_left,
+)
+from turnstream.providers.failures import masked_message
+from turnstream.providers.joining import Continued, Joined, JoinedEvent, Joint, Repeated, Restarted
+from turnstream.providers.prefill import Kept, kept_of
+from turnstream.wires.base import ModelRequest
+
+CallBatches: TypeAlias = AsyncIterator[Sequence[JoinedEvent]]
+Call: TypeAlias = AbstractAsyncContextManager[CallBatches]
+ProviderCall: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]
+Restarts: TypeAlias = Literal["reset", "repeat"]
+"""How a step is begun anew whose output was shown: it is taken back, or has to come again word for word."""
+
+
+class PlannedModel(NamedTuple):
+    """A model that may be called. `prefills`: it goes on with words of its own, under the request's params; `context`: the
+    tokens it reads, where that is known."""
+
+    provider: Provider
+    called: CalledModel
+    prefills: bool = False
+    context: int | None = None
+
+
+class Shown(NamedTuple):
+    """What was shown of the step when its call failed: `blocks`, of which one that is `partial` was being written. `final`:
+    none of it may be taken back, as a tool that it called was started."""
+
+    blocks: Sequence[Block] = ()
+    final: bool = False
+
+
+class Recovery(NamedTuple):
+    """What is done about a failure: `notice` is told, `pause` seconds are waited, and `call` is read on."""
+
+    call: Call
+    notice: Notice
+    pause: float
+
+
+class Pace(NamedTuple):
+    """Time and chance, as plans see them."""
+
+    clock: Callable[[], float] = monotonic
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    chance: Callable[[], float] = random.random
+
+
+class Planner:
+    """Makes plans: the policy and the circuits that all calls of an engine share."""
+
+    def __init__(
+        self,
+        policy: RetryPolicy | None = None,
+        circuits: Circuits | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self.policy = policy or RetryPolicy()
+        self.pace = pace or Pace()
+        self.circuits = Circuits(clock=self.pace.clock) if circuits is None else circuits
+
+    def plan(self, models: Sequence[PlannedModel], *, restarts: Restarts = "reset") -> CallPlan:
+        """The plan of a turn that calls the first of `models`, and the others where that fails."""
+        return CallPlan(self, models, restarts)
+
+
+class CallPlan:
+    """The calls of one turn."""
+
+    def __init__(self, planner: Planner, models: Sequence[PlannedModel], restarts: Restarts) -> None:
+        self._planner = planner
+        self._restarts = restarts
+        self._models = models
+        self._current = 0
+        self._request = ModelRequest("", ())
+        self._sent = self._request
+        self._failed: dict[int, list[float]] = {}
+        """When the attempts of this step failed, by model."""
+        self._began = 0.0
+        self._out: set[int] = set()
+        """Models that are not called again in this step."""
+        self._no_prefill: set[int] = set()
+        self._plain: set[int] = set()
+        """Models that do not stream."""
+        self._needed = 0
+        """The tokens that a model must read more than: some that reads so many has refused."""
+        self._lost = 0.0
+        self._prefilled = False
+        self._seen = 0
+        self._admitted: str | None = None
+        self._real_failure: ProviderError | None = None
+
+    @property
+    def called(self) -> CalledModel:
+        """The model of the call that was given last."""
+        return self._models[self._current].called
+
+    @property
+    def sent(self) -> ModelRequest:
+        """The request of that call."""
+        return self._sent
+
+    def begin(self, request: ModelRequest) -> Call:
+        """The first call of a step. It goes to the model that answered the step before."""
+        self._request = request
+        self._failed.clear()
+        self._out.clear()
+        self._no_prefill.clear()
+        self._needed = 0
+        self._lost = 0.0
+        self._seen = 0
+        self._real_failure = None
+        return self._call(self._current, self._request_for(self._current), None)
+
+    def recover(self, failure: ProviderError, shown: Shown) -> Recovery:
+        """What to do about the failure of the call that was given last. Raises the failure where nothing can be done, or
+        an earlier one where that one was of a call that was never made."""
+        brought = self._note_time(shown)
+        kind = kind_of(failure, CallState(self._sent.stream, self._prefilled, brought))
+        self._tell_circuit(kind, failure)
+        if not isinstance(failure, CircuitOpen):
+            self._real_failure = failure
+        kept = kept_of(shown.blocks)
+        place, pause = self._next_place(kind, failure, kept)
+        if place is None or (shown.final and not self._continues(place, kept)):
+            raise self._real_failure or failure
+        model = self._models[place]
+        request = self._request_for(place)
+        joint: Joint | None = None
+        code = "attempt_failed" if place == self._current else "fallback"
+        if shown.blocks and self._continues(place, kept):
+            assert kept is not None
+            code, joint = "continued", Continued(kept)
+            request = msgspec.structs.replace(request, messages=(*request.messages, kept.message))
+        elif shown.blocks:
+            code = "restarted"
+            first = shown.blocks[0].sequence
+            joint = Restarted(first) if self._restarts == "reset" else Repeated(shown.blocks)
+        notice = Notice(code, _told(failure, model, code, pause), model=model.called.name)
+        return Recovery(self._call(place, request, joint), notice, pause)
+
+    async def pause(self, recovery: Recovery) -> None:
+        """Wait before a recovery's call."""
+        if recovery.pause:
+            self._lost += recovery.pause
+            await self._planner.pace.sleep(recovery.pause)
+
+    def succeeded(self) -> None:
+        """The step's answer is whole."""
+        if self._admitted is not None:
+            self._planner.circuits.succeeded(self._admitted)
+            self._admitted = None
+
+    def close(self) -> None:
+        """The turn has ended. A call that was left without a verdict gets none."""
+        if self._admitted is not None:
+            self._planner.circuits.abandoned(self._admitted)
+            self._admitted = None
+
+    # -- for the calls -------------------------------------------------------------------------------------------
+
+    def admit(self, place: int) -> None:
+        """A call is about to be made. Raises CircuitOpen."""
+        name = self._models[place].called.name
+        wait = self._planner.circuits.admit(name)
+        if wait:
+            raise CircuitOpen(
+                f"{name} failed too often just now: it may be tried again in {wait:.0f} s", retry_after=wait
+            )
+        self._admitted = name
+        self._began = self._now()
+
+    def answering(self) -> None:
+        """The provider has accepted the call."""
+        if self._admitted is not None:
+            self._planner.circuits.answered(self._admitted)
+
+    # -- decisions -----------------------------------------------------------------------------------------------
+
+    def _call(self, place: int, request: ModelRequest, joint: Joint | None) -> Call:
+        self._current = place
+        self._prefilled = isinstance(joint, Continued)
+        model = self._models[place]
+        self._sent = msgspec.structs.replace(request, model=model.called.model)
+        return _PlannedCall(self, place, model.provider.stream(self._sent), joint)
+
+    def _note_time(self, shown: Shown) -> bool:
+        """Whether the call brought any output. If not, its time is lost."""
+        size = len(shown.blocks) + sum(
+            len(block.text_content or "") + len(str(block.content or "")) for block in shown.blocks
+        )
+        brought, self._seen = size != self._seen, size
+        if self._admitted is not None:
+            self._failed.setdefault(self._current, []).append(self._now())
+            if not brought:
+                self._lost += self._now() - self._began
+        return brought
+
+    def _tell_circuit(self, kind: Kind, failure: ProviderError) -> None:
+        name, self._admitted = self._admitted, None
+        if name is None or isinstance(failure, CircuitOpen):
+            return
+        if kind in UNAVAILABLE:
+            self._planner.circuits.failed(name)
+        else:
+            self._planner.circuits.succeeded(name)
+
+    def _next_place(self, kind: Kind, failure: ProviderError, kept: Kept | None) -> tuple[int | None, float]:
+        """Which model is called next, and after how many seconds; None where none is."""
+        ways = WAYS[kind]
+        if kind == "no_prefill":
+            self._no_prefill.add(self._current)
+        if kind == "no_stream":
+            self._plain.add(self._current)
+        if kind == "too_long":
+            self._needed = max(self._needed, self._models[self._current].context or 0)
+        others = [place for place in self._others() if self._may_try(place, 0.0)] if ways else []
+        pause = self._pause(kind, failure)
+        candidates = others
+        if "same" in ways and self._may_try(self._current, pause, other=bool(others)):
+            candidates = [self._current, *others]
+        else:
+            self._out.add(self._current)
+        if not candidates:
+            return None, 0.0
+        place = next((place for place in candidates if self._continues(place, kept)), candidates[0])
+        if place == self._current:
+            return place, pause
+        return place, spacing_left(self._planner.policy, self._failed.get(place, ()), self._now())
+
+    def _others(self) -> list[int]:
+        """The other models, those that come after the current one first."""
+        count = len(self._models)
+        order = [(self._current + step) % count for step in range(1, count)]
+        return [place for place in order if place not in self._out and self._reads_enough(place)]
+
+    def _reads_enough(self, place: int) -> bool:
+        context = self._models[place].context
+        return context is None or context > self._needed
+
+    def _may_try(self, place: int, pause: float, *, other: bool = True) -> bool:
+        policy = self._planner.policy
+        made = len(self._failed.get(place, ()))
+        return made < policy.attempts and (
+            place != self._current or may_wait(policy, pause, self._lost, other=other)
+        )
+
+    def _pause(self, kind: Kind, failure: ProviderError) -> float:
+        policy, pace = self._planner.policy, self._planner.pace
+        failed = self._failed.get(self._current, ())
+        if kind in AT_ONCE or not failed:
+            return spacing_left(policy, failed, self._now())
+        return pause_before(
+            policy, failed, self._now(), chance=pace.chance(), retry_after=failure.retry_after
+        )
+
+    def _now(self) -> float:
+        return self._planner.pace.clock()
+
+    def _continues(self, place: int, kept: Kept | None) -> bool:
+        """Whether the model can go on from what was shown."""
+        if kept is None or place in self._no_prefill or not self._models[place].prefills:
+            return False
+        return self._restarts == "reset" or kept.taken_back is None
+
+    def _request_for(self, place: int) -> ModelRequest:
+        """The step's request; a model that does not stream is asked for one plain answer."""
+        return msgspec.structs.replace(self._request, stream=place not in self._plain)
+
+
+class _PlannedCall:
+    """One call of a plan: once it is entered, its batches are the provider's own, but where they have to be joined."""
+
+    def __init__(self, plan: CallPlan, place: int, stream: ProviderCall, joint: Joint | None) -> None:
+        self._plan = plan
+        self._place = place
+        self._stream = stream
+        self._joint = joint
+
+    async def __aenter__(self) -> CallBatches:
+        self._plan.admit(self._place)
+        batches = await self._stream.__aenter__()
+        self._plan.answering()
+        return batches if self._joint is None else Joined(batches, self._joint)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stream.__aexit__(kind, error, trace)
+
+
+_GOES_ON = {
+    "attempt_failed": "it is tried again",
+    "fallback": "another model is asked",
+    "continued": "the answer goes on where it broke off",
+    "restarted": "the answer begins anew",
+}
+
+
+def _told(failure: ProviderError, model: PlannedModel, code: str, pause: float) -> str:
+    """What people are told: nothing of the provider's own words."""
+    when = f" in {pause:.1f} s" if pause >= 0.1 else ""
+    return f"{masked_message(failure)}: {_GOES_ON[code]}{when} ({model.called.name})"

@@ -1,0 +1,113 @@
+"""Which models a turn may call: names of the settings' own, and fallbacks (requirement J1)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import NoReturn
+
+from turnstream.config import ModelSettings, RetrySettings
+from turnstream.core.stream_events import StreamEvent
+from turnstream.errors import AuthenticationFailed, InvalidRequest
+from turnstream.providers.base import CalledModel, Provider
+from turnstream.providers.catalog import Catalog, Target, parse_model
+from turnstream.providers.circuit import CircuitPolicy, Circuits
+from turnstream.providers.decisions import RetryPolicy
+from turnstream.providers.plan import PlannedModel, Planner
+from turnstream.wires.base import ModelRequest
+
+MAX_FALLBACKS = 8
+
+
+class Routing:
+    """Names → the models that are called, in their order. `models`: as in `[models.NAME]`; `fallbacks`: those of any other
+    model. Raises ConfigurationError where the settings cannot work."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        models: Mapping[str, ModelSettings] | None = None,
+        fallbacks: Sequence[str] = (),
+    ) -> None:
+        self._catalog = catalog
+        self._models = models or {}
+        self._fallbacks = fallbacks
+
+    def names(self, asked: str, fallbacks: Sequence[str] | None) -> list[str]:
+        """`provider/model` of each model to call, without repetitions. Raises InvalidRequest."""
+        if fallbacks is None:
+            settings = self._models.get(asked)
+            given = settings.fallbacks if settings is not None else None
+            fallbacks = self._fallbacks if given is None else given
+        if len(fallbacks) > MAX_FALLBACKS:
+            raise InvalidRequest(f"more than {MAX_FALLBACKS} fallbacks")
+        names = [self._known(name) for name in (asked, *fallbacks)]
+        for name in names:
+            parse_model(name, self._catalog.names)
+        return list(dict.fromkeys(names))
+
+    def models(
+        self, asked: str, fallbacks: Sequence[str] | None, request: ModelRequest
+    ) -> list[PlannedModel]:
+        """The models to call for `request`. A fallback whose key is missing fails when its turn comes.
+
+        Raises InvalidRequest, and AuthenticationFailed where the only model's key is missing.
+        """
+        names = self.names(asked, fallbacks)
+        return [self._planned(name, request, is_only=len(names) == 1) for name in names]
+
+    def _known(self, name: str) -> str:
+        settings = self._models.get(name)
+        return settings.model if settings is not None and settings.model is not None else name
+
+    def _planned(self, name: str, request: ModelRequest, *, is_only: bool) -> PlannedModel:
+        try:
+            provider, model = self._catalog.resolve(name)
+        except AuthenticationFailed as error:
+            if is_only:
+                raise
+            provider, model = _without_key(name, error)
+        called = CalledModel(provider.name, model, self._catalog.wire_of(provider.name))
+        can = self._catalog.capabilities_of(name)
+        return PlannedModel(provider, called, can.may_prefill(request.params), can.context_tokens)
+
+
+def planner_of(retry: RetrySettings) -> Planner:
+    """The planner of an engine, as `[retry]` has it."""
+    policy = RetryPolicy(retry.attempts, retry.delay, retry.max_delay, retry.budget, retry.spacing)
+    return Planner(policy, Circuits(CircuitPolicy(retry.circuit_failures, retry.circuit_seconds)))
+
+
+def _without_key(name: str, error: AuthenticationFailed) -> Target:
+    provider, _, model = name.partition("/")
+    return Target(_Keyless(provider, error), model)
+
+
+class _Keyless(Provider):
+    """A provider that cannot be called: each call fails with the same error."""
+
+    def __init__(self, name: str, error: AuthenticationFailed) -> None:
+        self.name = name
+        self._error = error
+
+    def stream(self, request: ModelRequest) -> _Refused:  # noqa: ARG002
+        return _Refused(self._error)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Refused:
+    def __init__(self, error: AuthenticationFailed) -> None:
+        self._error = error
+
+    async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
+        self._refuse()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """It was never entered."""
+
+    def _refuse(self) -> NoReturn:
+        raise self._error

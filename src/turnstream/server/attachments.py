@@ -1,0 +1,64 @@
+"""What callers may attach to a turn: images and documents (requirement K4). How large they may be in all is the limit of a
+request's body."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+
+from turnstream.errors import InvalidRequest
+
+LONGEST_URL = 8192
+LONGEST_TITLE = 500
+
+_MEDIA_TYPES = {
+    "image": re.compile(r"image/(png|jpeg|gif|webp)"),
+    "document": re.compile(r"application/(pdf|json|xml|yaml)|text/[a-z0-9.+-]{1,60}"),
+}
+_SHAPES = {
+    "image": "{media_type, data} or {url}",
+    "document": "{media_type, data}, {url} or {text}, and may have a title",
+}
+_FIELDS = {
+    "image": ({"media_type", "data"}, {"url"}),
+    "document": ({"media_type", "data"}, {"url"}, {"url", "media_type"}, {"text"}),
+}
+_URL = re.compile(r"https?://[^\s/]+[^\s]*", re.IGNORECASE)
+
+
+def check_attachment(place: str, block_type: str, content: dict[str, Any]) -> None:
+    """Raises InvalidRequest, naming `place`, for content that an image or a document cannot have."""
+    fields = dict(content)
+    title: Any = fields.pop("title", "") if block_type == "document" else ""
+    fields.pop("provider_metadata", None)
+    whole = all(isinstance(value, str) and value.strip() for value in fields.values())
+    if set(fields) not in _FIELDS[block_type] or not whole:
+        article = "an" if block_type == "image" else "a"
+        raise InvalidRequest(f"{place}: {article} {block_type} needs content {_SHAPES[block_type]}")
+    if not isinstance(title, str) or len(title) > LONGEST_TITLE:
+        raise InvalidRequest(f"{place}: a title is text of at most {LONGEST_TITLE} characters")
+    media_type = fields.get("media_type")
+    if media_type is not None and not _MEDIA_TYPES[block_type].fullmatch(media_type):
+        raise InvalidRequest(f"{place}: {media_type[:80]!r} is no type of {block_type} that models read")
+    if "url" in fields:
+        _check_url(place, block_type, fields["url"])
+    elif "data" in fields:
+        _check_base64(place, fields["data"])
+
+
+def _check_url(place: str, block_type: str, url: str) -> None:
+    """An address, or an image's own data in one."""
+    head, comma, data = url.partition(";base64,")
+    if comma and block_type == "image" and _MEDIA_TYPES["image"].fullmatch(head.removeprefix("data:")):
+        _check_base64(place, data)
+    elif len(url) > LONGEST_URL or not _URL.fullmatch(url):
+        raise InvalidRequest(f"{place}: url must be http:// or https://, of at most {LONGEST_URL} characters")
+
+
+def _check_base64(place: str, data: str) -> None:
+    try:
+        base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"{place}: data is not base64") from error

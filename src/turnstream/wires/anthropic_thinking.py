@@ -1,0 +1,33 @@
+"""How much a model shall think, in the words that it takes: older Claude models a budget of tokens, newer ones an effort."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from turnstream.wires.normal_params import budget_for, budget_of, effort_for, effort_of
+
+_KNOWS_NO_EFFORT = re.compile(r"claude-(3|4-|(opus|sonnet|haiku)-4(?![.-][6-9]))")
+"""Models that a budget alone makes think."""
+
+_KNOWS_NO_BUDGET = re.compile(r"claude-(opus-4[.-][78]|(opus|sonnet|haiku|fable|mythos)-([5-9]|\d\d)(?!\d))")
+"""Models that refuse one."""
+
+
+def dump_thinking(model: str, thinking: Any) -> tuple[dict[str, Any] | None, str | None]:
+    """The fields `thinking` and `output_config.effort` for our param; this API's own objects pass through. Each model is
+    asked in the words that it takes. Raises InvalidRequest."""
+    budget, effort = budget_of(thinking), effort_of(thinking)
+    if budget is not None and _KNOWS_NO_BUDGET.search(model):
+        effort, budget = effort_for(budget), None
+    if effort is not None and _KNOWS_NO_EFFORT.search(model):
+        effort, budget = None, budget_for(effort)
+    if effort is not None:
+        return {"type": "adaptive"}, effort
+    if not isinstance(thinking, dict) or not thinking:
+        return None, None
+    fields = cast(dict[str, Any], thinking)
+    if "type" in fields:
+        return fields, None
+    rest = {key: value for key, value in fields.items() if key != "effort"}
+    return {"type": "enabled", **rest, **({} if budget is None else {"budget_tokens": budget})}, None

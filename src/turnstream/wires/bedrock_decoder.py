@@ -1,0 +1,317 @@
+"""Bedrock's streams, from bytes to StreamEvents (requirements E1 to E4, E6, E8).
+
+ConverseStream says little of where a block begins: only tools, their results and images have a start. Here every block
+gets one, with the first delta of its index, and a stop, at the latest with the model's.
+
+InvokeModelWithResponseStream sends the same framing around each model's own events, in messages of the type `chunk`.
+Claude's are those of Anthropic Messages, and are decoded by that wire's decoder: this module is the one place where a
+wire uses another, since the bytes inside are that other wire's by contract, and would be a second copy of it here.
+Nova's are Converse's own. Which of the two calls was made is seen from the messages themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Literal
+
+from turnstream.core import sse
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    SignatureDelta,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.errors import MalformedEvent, StreamIncomplete
+from turnstream.wires.anthropic_decoder import AnthropicDecoder
+from turnstream.wires.bedrock_errors import parse_stream_error
+from turnstream.wires.bedrock_frames import BrokenMessage, MessageDecoder
+from turnstream.wires.bedrock_json import Raw, is_list, is_object, object_of, text_of, without
+from turnstream.wires.bedrock_media import join_base64, media_type_of
+from turnstream.wires.bedrock_stop_reasons import parse_stop_reason
+from turnstream.wires.bedrock_tools import parse_result_start, parse_use_start
+from turnstream.wires.bedrock_usage import parse_usage
+from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+
+PADDING = "p"
+"""A field of every event that says nothing: it hides how long the text is."""
+_LONGEST_DETAIL = 500
+_EVENTS = frozenset(
+    {"messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata"}
+)
+
+
+class BedrockDecoder:
+    """Decodes one streamed answer; see `wires.base.Decoder`.
+
+    When a message that fails the stream comes in the same bytes as good ones, `feed` returns what these say, and the
+    next call raises. After an exception, and after damage behind the model's end marker, nothing is decoded.
+    """
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._messages = MessageDecoder(limit=event_limit)
+        self._event_limit = event_limit
+        self._on_malformed: Literal["fail", "skip"] = on_malformed
+        self._failure: MalformedEvent | None = None
+        self._over = False
+        self._stopped = False
+        self._open: dict[int, BlockType] = {}
+        self._bytes: dict[int, str] = {}
+        self._model_events: AnthropicDecoder | None = None
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if not self._over:
+            self._messages.add(data)
+        while not self._over:
+            try:
+                message = self._messages.take()
+                if message is None:
+                    break
+                self._decode_message(*message, events)
+            except MalformedEvent as error:
+                if not self._passed_over(error, events):
+                    break
+        if self._failure is not None and not events:
+            raise self._failure
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The end of the body. A message that is not whole by then was cut off."""
+        if self._failure is not None:
+            raise self._failure
+        if self._over or self._stopped:
+            return []
+        if self._model_events is not None and not self._messages.pending:
+            return self._model_events.close()
+        where = "within an event" if self._messages.pending else "without messageStop"
+        raise StreamIncomplete(f"the stream ended {where}")
+
+    def _passed_over(self, error: MalformedEvent, events: list[StreamEvent]) -> bool:
+        """Whether the stream can go on after `error`; otherwise it is over or has failed."""
+        one_message = isinstance(error, BrokenMessage)
+        if self._stopped or (one_message and self._on_malformed == "skip"):
+            events.append(StreamNotice("malformed_event", error.message))
+            self._over = not one_message
+            return one_message
+        self._failure = error
+        return False
+
+    def _decode_message(self, headers: Raw, payload: bytes, events: list[StreamEvent]) -> None:
+        """Add what one message means to `events`. Raises BrokenMessage, or MalformedEvent of the model's own events."""
+        if headers.get(":message-type", "event") != "event":
+            events.append(parse_stream_error(headers, payload))
+            self._over = True
+            return
+        decoded: list[StreamEvent] = []
+        try:
+            kind = str(headers.get(":event-type", ""))
+            value: Any = decode_json(payload) if payload.strip() else {}
+            if not is_object(value):
+                raise ValueError("not a JSON object")
+            self._decode_event(kind, value, decoded)
+        except (ValueError, RecursionError) as error:
+            detail = payload[:_LONGEST_DETAIL].decode(errors="replace")
+            reason = f"an event of the provider's stream is malformed: {error}"
+            raise BrokenMessage(reason, detail=detail) from error
+        events.extend(decoded)
+
+    def _decode_event(self, kind: str, event: Raw, events: list[StreamEvent]) -> None:
+        """Raises ValueError, or RecursionError, for what is no event of this wire."""
+        if kind == "contentBlockDelta":
+            self._decode_delta(_index(event), object_of(event, "delta"), events)
+            return
+        if kind == "chunk":
+            self._decode_chunk(event, events)
+            return
+        event = mend_surrogates(event)
+        match kind:
+            case "messageStart":
+                events.append(MessageStart(role=text_of(event, "role") or "assistant"))
+            case "contentBlockStart":
+                self._decode_start(_index(event), object_of(event, "start"), events)
+            case "contentBlockStop":
+                self._stop(_index(event), events)
+            case "messageStop":
+                self._decode_stop(event, events)
+            case "metadata":
+                events.append(usage_event(event))
+            case _:
+                if said := without(event, PADDING):
+                    events.append(Metadata(provider_metadata={kind: said}))
+
+    def _decode_chunk(self, event: Raw, events: list[StreamEvent]) -> None:
+        payload = base64.b64decode(text_of(event, "bytes"), validate=True)
+        value: Any = decode_json(payload)
+        if is_object(value) and len(names := value.keys() & _EVENTS) == 1:
+            (name,) = names
+            self._decode_event(name, object_of(value, name), events)
+            return
+        if self._model_events is None:
+            self._model_events = AnthropicDecoder(
+                event_limit=2 * self._event_limit, on_malformed=self._on_malformed
+            )
+        said = self._model_events.feed(sse.encode_event(payload))
+        self._stopped = self._stopped or any(type(one) is MessageStop for one in said)
+        events.extend(said)
+
+    def _decode_start(self, index: int, start: Raw, events: list[StreamEvent]) -> None:
+        match start:
+            case {"toolUse": use} if is_object(use):
+                self._start(index, "tool_use", parse_use_start(use), events)
+            case {"toolResult": result} if is_object(result):
+                self._start(index, "tool_result", parse_result_start(result), events)
+            case {"image": image} if is_object(image):
+                content = {"media_type": media_type_of(text_of(image, "format"), "image")}
+                self._start(index, "image", content | _leftovers(image, "format"), events)
+            case _:
+                self._start(index, "provider", dict(start), events)
+
+    def _decode_delta(self, index: int, delta: Raw, events: list[StreamEvent]) -> None:
+        if self._open.get(index) == "provider":
+            events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
+            return
+        for name, value in delta.items():
+            match name:
+                case "text" if isinstance(value, str):
+                    self._expect(index, "text", events)
+                    events.append(TextDelta(index, value))
+                case "toolUse" if is_object(value):
+                    self._expect(index, "tool_use", events)
+                    events.append(ToolInputDelta(index, _input_text(value)))
+                case "reasoningContent" if is_object(value):
+                    self._expect(index, "thinking", events)
+                    self._decode_reasoning(index, value, events)
+                case "citation":
+                    self._expect(index, "text", events)
+                    events.append(ContentDelta(index, {"citations": [mend_surrogates(value)]}))
+                case "toolResult" if is_list(value):
+                    self._expect(index, "tool_result", events)
+                    events.append(ContentDelta(index, {"content": mend_surrogates(value)}))
+                case "image" if is_object(value):
+                    self._expect(index, "image", events)
+                    self._decode_image(index, mend_surrogates(value), events)
+                case _:
+                    if index not in self._open:
+                        self._start(index, "provider", None, events)
+                    events.append(ContentDelta(index, {"deltas": [mend_surrogates({name: value})]}))
+
+    def _decode_reasoning(self, index: int, reasoning: Raw, events: list[StreamEvent]) -> None:
+        for name, value in reasoning.items():
+            match name:
+                case "text" if isinstance(value, str):
+                    events.append(ThinkingDelta(index, value))
+                case "signature" if isinstance(value, str):
+                    events.append(SignatureDelta(index, mend_surrogates(value)))
+                case "redactedContent" if isinstance(value, str):
+                    events.append(ContentDelta(index, {"redacted": self._joined(index, value)}))
+                case _:
+                    events.append(ContentDelta(index, {"deltas": [mend_surrogates({name: value})]}))
+
+    def _decode_image(self, index: int, image: Raw, events: list[StreamEvent]) -> None:
+        content: Content = {}
+        match image.get("source"):
+            case {"bytes": str(data)}:
+                content["data"] = self._joined(index, data)
+            case {"s3Location": {"uri": str(uri), **rest}}:
+                content["url"] = uri
+                image = {**image, **rest}
+            case _:
+                pass
+        events.append(ContentDelta(index, content | _leftovers(image, "source")))
+
+    def _decode_stop(self, event: Raw, events: list[StreamEvent]) -> None:
+        for index in list(self._open):
+            self._stop(index, events)
+        said = stop_events(event)
+        events.extend(said[1:] if self._stopped else said)
+        self._stopped = True
+
+    def _expect(self, index: int, block_type: BlockType, events: list[StreamEvent]) -> None:
+        """Open the block that a delta is for, unless it is open."""
+        if self._open.get(index) != block_type:
+            self._start(index, block_type, None, events)
+
+    def _start(
+        self, index: int, block_type: BlockType, content: Content | None, events: list[StreamEvent]
+    ) -> None:
+        self._stop(index, events)
+        self._open[index] = block_type
+        events.append(ContentBlockStart(index, block_type, content or None))
+
+    def _stop(self, index: int, events: list[StreamEvent]) -> None:
+        if self._open.pop(index, None) is not None:
+            self._bytes.pop(index, None)
+            events.append(ContentBlockStop(index))
+
+    def _joined(self, index: int, data: str) -> str:
+        """All bytes of a block so far, as base64: they may come in pieces."""
+        whole = self._bytes[index] = join_base64(self._bytes.get(index, ""), data)
+        return whole
+
+
+def stop_events(event: Raw) -> list[StreamEvent]:
+    """What `messageStop` says: the model's end marker, then what was told with it. Raises ValueError."""
+    raw = text_of(event, "stopReason") or None
+    sequence = _stop_sequence(event.get("additionalModelResponseFields"))
+    events: list[StreamEvent] = [MessageStop(parse_stop_reason(raw), raw, sequence)]
+    if said := without(event, "stopReason", PADDING):
+        events.append(Metadata(provider_metadata=said))
+    return events
+
+
+def usage_event(event: Raw) -> Metadata:
+    """What `metadata` says: usage, latency, trace, and what else is told of the message as a whole."""
+    raw, metrics = event.get("usage"), event.get("metrics")
+    usage = raw if is_object(raw) else None
+    measured = metrics if is_object(metrics) else {}
+    latency = measured.get("latencyMs")
+    told = without(event, "usage", "trace", "metrics", PADDING)
+    if more := without(measured, "latencyMs"):
+        told["metrics"] = more
+    return Metadata(
+        parse_usage(usage) if usage is not None else None,
+        usage,
+        latency if type(latency) in (int, float) else None,
+        event.get("trace"),
+        told or None,
+    )
+
+
+def _index(event: Raw) -> int:
+    index = event.get("contentBlockIndex", 0)
+    if type(index) is not int:
+        raise ValueError("contentBlockIndex is not a number")
+    return index
+
+
+def _input_text(use: Raw) -> str:
+    """A piece of a call's arguments: JSON text, or, from some models, the object itself."""
+    value = use.get("input")
+    if value is None or isinstance(value, str):
+        return value or ""
+    return encode_json(value).decode()
+
+
+def _stop_sequence(additional: Any) -> str | None:
+    """Where `additionalModelResponseFieldPaths` asked for it: as Claude's whole answers have it, or its streams."""
+    match additional:
+        case {"stop_sequence": str(text)} | {"delta": {"stop_sequence": str(text)}}:
+            return text
+        case _:
+            return None
+
+
+def _leftovers(fields: Raw, *known: str) -> Content:
+    rest = without(fields, *known)
+    return {"provider_metadata": rest} if rest else {}

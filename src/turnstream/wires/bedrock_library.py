@@ -1,0 +1,26 @@
+"""botocore, which only Amazon Bedrock needs: the extra `bedrock` brings it, and nothing imports it before its first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from turnstream.errors import ConfigurationError
+
+
+def botocore_module(name: str) -> ModuleType:
+    """The module `name` of botocore, such as `botocore.auth`. Raises ConfigurationError where botocore is missing."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "botocore":
+            raise
+        raise ConfigurationError(
+            "Amazon Bedrock needs botocore, which is not installed: pip install 'turnstream[bedrock]'"
+        ) from None
+
+
+def is_installed() -> bool:
+    """Whether botocore could be imported. Nothing is."""
+    return find_spec("botocore") is not None

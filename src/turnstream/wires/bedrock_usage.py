@@ -1,0 +1,45 @@
+"""Bedrock's token counts and ours (requirement I1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from turnstream.core.usage import Usage
+
+_LARGEST_COUNT = 2**53
+_COUNTS = {
+    "inputTokens": "input_tokens",
+    "outputTokens": "output_tokens",
+    "cacheReadInputTokens": "cache_read_tokens",
+    "cacheWriteInputTokens": "cache_write_tokens",
+}
+_FIELDS = frozenset({*_COUNTS, "totalTokens", "cacheDetails", "serverToolUsage"})
+
+
+def parse_usage(raw: Mapping[str, Any]) -> Usage:
+    """What `raw`, a `usage` object, counts. A field that is no count says nothing."""
+    counts = {ours: _count(raw.get(theirs)) for theirs, ours in _COUNTS.items()}
+    return Usage(**counts)
+
+
+def dump_usage(usage: Usage | None, raw: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A `usage` object: the provider's own fields where they are this protocol's, with the counts among them."""
+    fields = {key: value for key, value in (raw or {}).items() if key in _FIELDS}
+    if usage is None:
+        return fields
+    for theirs, ours in _COUNTS.items():
+        if (count := getattr(usage, ours)) is not None:
+            fields[theirs] = count
+    return fields
+
+
+def with_total(fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with the three counts that the API always tells."""
+    known = {"inputTokens": 0, "outputTokens": 0, **fields}
+    total = sum(known.get(name) or 0 for name in _COUNTS)
+    return {"totalTokens": total, **known}
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _LARGEST_COUNT else None

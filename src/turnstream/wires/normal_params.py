@@ -1,0 +1,113 @@
+"""What several wires read alike out of a request: params in our words (see `wires.base.ModelRequest`), and documents."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from turnstream.core.blocks import Content
+from turnstream.errors import InvalidRequest
+
+JsonObject: TypeAlias = dict[str, Any]
+
+_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
+_TEXT_TYPES = frozenset({"application/json", "application/xml", "application/yaml", "application/javascript"})
+
+
+class ResponseFormat(NamedTuple):
+    """What the answer must be: JSON of this `schema`; of None, any JSON object."""
+
+    schema: JsonObject | None
+    name: str | None = None
+    strict: bool | None = None
+
+
+def read_response_format(params: Mapping[str, Any]) -> ResponseFormat | None:
+    """The param `response_format`, or None where there is none, or free text is asked for. It is understood in OpenAI's
+    own shape too. Raises InvalidRequest."""
+    value = params.get("response_format")
+    match value:
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"}:
+            return ResponseFormat(None)
+        case {"type": "json_schema", "json_schema": {"schema": dict()} as inner}:
+            return _schema_format(cast(JsonObject, inner))
+        case {"type": "json_schema", "schema": dict()}:
+            return _schema_format(cast(JsonObject, value))
+        case _:
+            raise InvalidRequest(
+                "response_format must be {type: json_schema, schema: {…}, name?, strict?} or {type: json_object}"
+            )
+
+
+def _schema_format(value: JsonObject) -> ResponseFormat:
+    name, strict = value.get("name"), value.get("strict")
+    return ResponseFormat(
+        value["schema"], name if isinstance(name, str) else None, strict if isinstance(strict, bool) else None
+    )
+
+
+def read_extra_body(params: Mapping[str, Any]) -> JsonObject:
+    """The param `extra_body`, whose fields win over all others. Raises InvalidRequest."""
+    value: Any = params.get("extra_body")
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequest("extra_body must be an object")
+    return cast(JsonObject, value)
+
+
+def read_stop(params: Mapping[str, Any]) -> list[Any]:
+    """The param `stop`, of which a single text is understood too."""
+    value: Any = params.get("stop")
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def budget_of(thinking: Any) -> int | None:
+    """The budget in our `{budget_tokens}`; None for anything else, a provider's own object (one with a type) included."""
+    return _own(thinking, "budget_tokens", int)
+
+
+def effort_of(thinking: Any) -> str | None:
+    """The effort in our `{effort}`; None for anything else."""
+    return _own(thinking, "effort", str)
+
+
+def effort_for(budget: int) -> str:
+    """The effort that comes closest to a budget of tokens."""
+    return next((effort for effort in ("low", "medium") if budget <= _BUDGETS[effort]), "high")
+
+
+def budget_for(effort: str) -> int:
+    """Tokens that an effort stands for, where a model knows only those. Raises InvalidRequest."""
+    if effort not in _BUDGETS:
+        raise InvalidRequest(f"thinking.effort is one of {', '.join(_BUDGETS)}")
+    return _BUDGETS[effort]
+
+
+def document_text(content: Content) -> str | None:
+    """A document as text, below its title; None where it is none. Raises InvalidRequest for broken base64."""
+    text: Any = content.get("text")
+    media_type: Any = content.get("media_type") or ""
+    if not text and content.get("data") and (media_type.startswith("text/") or media_type in _TEXT_TYPES):
+        try:
+            text = base64.b64decode(content["data"], validate=True).decode("utf-8", "replace")
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise InvalidRequest("a document's data is not base64") from error
+    if not isinstance(text, str) or not text:
+        return None
+    title: Any = content.get("title")
+    return f"{title}\n\n{text}" if title else text
+
+
+def without_title(content: Content) -> Content:
+    return {key: value for key, value in content.items() if key != "title"}
+
+
+def _own(thinking: Any, key: str, kind: type[Any]) -> Any:
+    value: Any = cast(JsonObject, thinking).get(key) if isinstance(thinking, dict) else None
+    is_ours = isinstance(value, kind) and not isinstance(value, bool) and "type" not in thinking
+    return value if is_ours else None

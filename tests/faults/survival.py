@@ -1,0 +1,356 @@
+"""The sixteen faults of providers that a turn must survive: how each is made, and how it must end.
+
+Each is tried through the server and without one, with a fallback and without. `Scale` makes the same faults last
+milliseconds or seconds; the simulator's log of requests tells what was really called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tests.faults.reading import Reader
+from tests.server.live import Client, Watcher, serving
+from turnstream.config import (
+    CapabilitySettings,
+    EngineSettings,
+    PriceSettings,
+    ProviderSettings,
+    RetrySettings,
+    Timeouts,
+)
+from turnstream.core.blocks import Block, Message
+from turnstream.engine import Engine
+from turnstream.errors import ProviderError
+from turnstream.providers.catalog import Catalog
+from turnstream.providers.plan import Planner
+from turnstream.providers.routing import Routing, planner_of
+from turnstream.simulator.request_log import LoggedRequest
+from turnstream.simulator.script import story
+from turnstream.simulator.server import SimulatorServer
+from turnstream.wires.base import ModelRequest
+
+EVENTS = 60
+SEED = 3
+TWO_THIRDS = EVENTS * 2 // 3
+STORY = "".join(getattr(event, "text", "") for event in story(EVENTS, SEED))
+"""What every model answers when it is well."""
+MOST_ATTEMPTS = 6
+MOST_WITHIN_SPACING = 2
+
+
+class Scale(NamedTuple):
+    """How long things take, in seconds. `within`: in which everything must have ended."""
+
+    retry: RetrySettings
+    timeouts: Timeouts
+    pace: float
+    slow: float
+    retry_after: float
+    down: float
+    within: float
+
+
+QUICK = Scale(
+    RetrySettings(
+        attempts=3,
+        delay=0.04,
+        max_delay=0.2,
+        budget=3.0,
+        spacing=0.15,
+        circuit_failures=4,
+        circuit_seconds=0.3,
+    ),
+    Timeouts(connect=0.5, first_token=0.3, idle=0.3, total=5.0),
+    pace=0.0005,
+    slow=0.8,
+    retry_after=0.1,
+    down=0.4,
+    within=10.0,
+)
+FULL = Scale(
+    RetrySettings(circuit_failures=4),
+    Timeouts(connect=5.0, first_token=15.0, idle=10.0, total=120.0),
+    pace=0.02,
+    slow=20.0,
+    retry_after=3.0,
+    down=60.0,
+    within=240.0,
+)
+
+
+class Fault(NamedTuple):
+    """`primary`: the options of the model that fails; `fallback`: of the one that is called then. `alone`: the code of the
+    error without a fallback, None where the answer is whole all the same; `calls`: how often each is called then, and
+    with a fallback. `told`: what kinds of notices there are with a fallback."""
+
+    name: str
+    primary: str
+    alone: str | None
+    calls_alone: int
+    calls: tuple[int, int]
+    told: frozenset[str] = frozenset({"fallback"})
+    fallback: str = ""
+
+
+_RETRIED = frozenset({"attempt_failed"})
+_RETRIED_THEN_OTHER = frozenset({"attempt_failed", "fallback"})
+_CONTINUED = frozenset({"continued"})
+_AFTER = f"after={TWO_THIRDS}"
+
+FAULTS = (
+    Fault("429 with Retry-After once", "fault=error-before,status=429,retry-after={retry_after},times=1", None, 2, (2, 0), _RETRIED),
+    Fault("429 for ever", "fault=error-before,status=429", "rate_limit_error", 3, (3, 1), _RETRIED_THEN_OTHER),
+    Fault("500 once", "fault=error-before,status=500,times=1", None, 2, (2, 0), _RETRIED),
+    Fault("503 for ever", "fault=error-before,status=503", "overloaded_error", 3, (3, 1), _RETRIED_THEN_OTHER),
+    Fault("TCP reset before headers", "fault=reset", "connection_error", 3, (3, 1), _RETRIED_THEN_OTHER),
+    Fault("no response at all", "fault=hang", "first_token_timeout", 3, (3, 1), _RETRIED_THEN_OTHER),
+    Fault("20 s to the first token", "fault=slow-first,seconds={slow}", "first_token_timeout", 3, (3, 1), _RETRIED_THEN_OTHER),
+    Fault("cut after two thirds", f"fault=cut,{_AFTER}", "stream_incomplete", 3, (1, 1), _CONTINUED),
+    Fault("stall in mid-stream", f"fault=silence,{_AFTER}", "idle_timeout", 3, (1, 1), _CONTINUED),
+    Fault("one malformed event", f"fault=malformed,{_AFTER}", "malformed_event", 3, (1, 1), _CONTINUED),
+    Fault("no end marker though complete", "fault=no-end", "stream_incomplete", 3, (1, 1), _CONTINUED),
+    Fault(
+        "context length exceeded",
+        "fault=error-before,status=400,code=context_length_exceeded",
+        "context_length_exceeded", 1, (1, 1),
+    ),
+    Fault("content filter", "fault=error-before,status=400,code=content_filtered", "content_filtered", 1, (1, 0), frozenset()),
+    Fault(
+        "cut, with a fallback that rejects prefill",
+        f"fault=cut,{_AFTER}",
+        "stream_incomplete", 3, (1, 2), frozenset({"continued", "restarted"}),
+        "prefill=refuse",
+    ),
+    Fault("503 with accounting on the fallback", "fault=error-before,status=503", "overloaded_error", 3, (3, 1), _RETRIED_THEN_OTHER),
+)  # fmt: skip
+"""All but the one that takes several turns: down for a minute, then healthy."""
+
+
+class Outcome(NamedTuple):
+    """How a turn ended. `attempts`: model and outcome of each call, where they are known; `seconds`: how long it took."""
+
+    code: str | None
+    text: str
+    notices: Sequence[str]
+    attempts: Sequence[tuple[str, str]]
+    seconds: float
+    row: dict[str, Any] | None = None
+
+
+class Asked(NamedTuple):
+    """The two models of one try, each with a name of its own."""
+
+    primary: str
+    fallback: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.primary.partition("/")[2], self.fallback.partition("/")[2]
+
+
+def asked(fault: Fault, scale: Scale, label: str) -> Asked:
+    """The models for one try of a fault; `label` keeps their names apart from those of all other tries."""
+    options = fault.primary.format(slow=scale.slow, retry_after=scale.retry_after)
+    healthy = f"story:events={EVENTS},seed={SEED},pace={scale.pace},label={label}"
+    fallback = f"{healthy} fallback" + (f",{fault.fallback}" if fault.fallback else "")
+    return Asked(f"primary/{healthy} primary,{options}", f"backup/{fallback}")
+
+
+class Faces:
+    """The server, and the library without one, over one simulated provider."""
+
+    def __init__(self, upstream: SimulatorServer, engine: Engine, client: Client, scale: Scale) -> None:
+        self.upstream = upstream
+        self.scale = scale
+        self._engine = engine
+        self._client = client
+        self._planner: Planner = planner_of(scale.retry)
+        providers, capabilities = _providers(upstream.url, scale)
+        self._catalog = Catalog(providers, environ={}, capabilities=capabilities)
+        self._routing = Routing(self._catalog)
+
+    async def server(self, models: Asked, *, with_fallback: bool) -> Outcome:
+        """A turn over HTTP, watched from its beginning; what a watcher has must be what is stored."""
+        began = asyncio.get_running_loop().time()
+        fallbacks = [models.fallback] if with_fallback else []
+        async with asyncio.timeout(self.scale.within):
+            turn_id = await self._client.start("go on", model=models.primary, fallbacks=fallbacks)
+            watcher = Watcher(self._client, turn_id)
+            notices: list[str] = []
+            take = watcher.take
+
+            def take_and_note(name: str, identity: str, data: dict[str, Any]) -> None:
+                if name == "notice":
+                    notices.append(data["code"])
+                take(name, identity, data)
+
+            watcher.take = take_and_note  # type: ignore[method-assign]
+            await watcher.watch_to_the_end()
+        row = (await self._client.call("GET", f"/turns/{turn_id}")).json
+        seconds = asyncio.get_running_loop().time() - began
+        stored = await self._client.stored(turn_id)
+        assert watcher.blocks == stored
+        late = Watcher(self._client, turn_id)
+        await late.watch_to_the_end()
+        assert late.blocks == stored
+        assert row["status"] == ("error" if row["error"] else "complete")
+        attempts = [(attempt["model"], attempt["outcome"]) for attempt in row["attempts"]]
+        text = "".join(block["text_content"] or "" for block in stored)
+        code = row["error"]["code"] if row["error"] else None
+        return Outcome(code, text, notices, attempts, seconds, row)
+
+    async def library(self, models: Asked, *, with_fallback: bool) -> Outcome:
+        """The same plan, read without a server."""
+        began = asyncio.get_running_loop().time()
+        said = Message("user", (Block(0, "text", "go on"),))
+        request = ModelRequest(models.primary, (said,))
+        fallbacks = [models.fallback] if with_fallback else []
+        plan = self._planner.plan(self._routing.models(models.primary, fallbacks, request))
+        reader = Reader(plan, request)
+        code = None
+        async with asyncio.timeout(self.scale.within):
+            try:
+                await reader.read()
+            except ProviderError as error:
+                code = error.code
+        seconds = asyncio.get_running_loop().time() - began
+        notices = [notice.code for notice in reader.notices]
+        return Outcome(code, reader.text, notices, [(name, "") for name in reader.models], seconds)
+
+    def requests(self, model: str) -> list[LoggedRequest]:
+        """What the provider was asked of one model, whatever its options' order."""
+        log = self.upstream.log.newest()
+        return [entry for entry in log if _model_of(entry) == model]
+
+    async def close(self) -> None:
+        await self._catalog.close()
+
+
+def check(fault: Fault, faces: Faces, models: Asked, outcome: Outcome, *, with_fallback: bool) -> None:
+    """The end, the log of the provider, and what was told of it, for one try."""
+    primary, fallback = (faces.requests(name) for name in models.names)
+    wanted = fault.calls if with_fallback else (fault.calls_alone, 0)
+    assert (len(primary), len(fallback)) == wanted, (fault.name, outcome)
+    for requests in (primary, fallback):
+        check_rates(requests, faces.scale.retry)
+    is_whole = fault.alone is None or (with_fallback and fault.name != "content filter")
+    if is_whole:
+        assert (outcome.code, outcome.text) == (None, STORY), (fault.name, outcome)
+    else:
+        assert outcome.code == fault.alone, (fault.name, outcome)
+        assert STORY.startswith(outcome.text)
+    assert len(outcome.attempts) == sum(wanted), (fault.name, outcome)
+    if with_fallback:
+        assert set(outcome.notices) == fault.told, (fault.name, outcome)
+    assert len(outcome.notices) == len(outcome.attempts) - 1
+    if outcome.row is not None:
+        check_row(fault, models, outcome.row, is_whole=is_whole)
+
+
+def check_row(fault: Fault, models: Asked, row: dict[str, Any], *, is_whole: bool) -> None:
+    """What the caller is told of the attempts, and what it pays."""
+    last = row["attempts"][-1]
+    assert last["outcome"] == ("complete" if is_whole else fault.alone)
+    assert row["asked_model"] == models.primary
+    assert row["model"] == (last["model"] if is_whole else models.primary)
+    used = [attempt for attempt in row["attempts"] if attempt["output_tokens"] is not None]
+    assert row["output_tokens"] == (sum(attempt["output_tokens"] for attempt in used) if used else None)
+    if used:
+        assert Decimal(row["cost"]) == sum(Decimal(attempt["cost"]) for attempt in used)
+    if is_whole:
+        assert not last["estimated"]
+        rates = {"primary": (1, 2), "backup": (10, 20)}[last["model"].partition("/")[0]]
+        cost = last["input_tokens"] * rates[0] + last["output_tokens"] * rates[1]
+        assert Decimal(last["cost"]) == Decimal(cost) / 1_000_000
+    for attempt in row["attempts"]:
+        assert attempt["duration"] >= 0
+
+
+def check_rates(requests: Sequence[LoggedRequest], retry: RetrySettings) -> None:
+    """Never more than six calls of one model, and never more than two within the spacing."""
+    assert len(requests) <= MOST_ATTEMPTS
+    times = [datetime.fromisoformat(entry.time).timestamp() for entry in requests]
+    for first, third in zip(times, times[MOST_WITHIN_SPACING:], strict=False):
+        assert third - first >= retry.spacing, times
+
+
+def _model_of(entry: LoggedRequest) -> str:
+    return msgspec.json.decode(entry.body)["model"]
+
+
+def _providers(url: str, scale: Scale) -> tuple[dict[str, ProviderSettings], dict[str, CapabilitySettings]]:
+    """The primary on one wire, which takes no prefill; the fallback on another, which does."""
+    providers = {
+        name: ProviderSettings(wire=wire, base_url=f"{url}/v1", timeouts=scale.timeouts)
+        for name, wire in (("primary", "openai-chat"), ("backup", "anthropic"))
+    }
+    capabilities = {
+        "primary/*": CapabilitySettings(prefill=False, context_tokens=1000),
+        "backup/*": CapabilitySettings(prefill=True, context_tokens=2000),
+    }
+    return providers, capabilities
+
+
+@asynccontextmanager
+async def faces_of(folder: Path, scale: Scale) -> AsyncIterator[Faces]:
+    """Both faces over a simulator of their own."""
+    prices = {
+        "primary/*": PriceSettings(input_per_million=Decimal(1), output_per_million=Decimal(2)),
+        "backup/*": PriceSettings(input_per_million=Decimal(10), output_per_million=Decimal(20)),
+    }
+    async with SimulatorServer() as upstream:
+        providers, capabilities = _providers(upstream.url, scale)
+        engine = Engine(
+            f"sqlite:///{folder}/chats.sqlite",
+            settings=EngineSettings(),
+            providers=providers,
+            capabilities=capabilities,
+            prices=prices,
+            retry=scale.retry,
+        )
+        async with serving(engine.application()) as port:
+            faces = Faces(upstream, engine, Client(port), scale)
+            try:
+                yield faces
+            finally:
+                await faces.close()
+
+
+class Outage(NamedTuple):
+    """A provider that is down for a while: turns until it answers again, and what each was told and called."""
+
+    answered_by: Sequence[str]
+    called: int
+    """Requests that the primary got while it was down."""
+    skipped: int
+    """Turns that did not even try it."""
+
+
+async def outlive(faces: Faces, face: str, label: str) -> Outage:
+    """Take turns until the primary, which is down at first, answers one again."""
+    scale = faces.scale
+    healthy = f"story:events={EVENTS},seed={SEED},pace={scale.pace},label={label}"
+    primary = f"{healthy} primary,fault=error-before,status=503,lasting={scale.down}"
+    models = Asked(f"primary/{primary}", f"backup/{healthy} fallback")
+    answered_by: list[str] = []
+    skipped = 0
+    async with asyncio.timeout(scale.down + scale.within):
+        while not answered_by or not answered_by[-1].startswith("primary"):
+            before = len(faces.requests(primary))
+            outcome = await getattr(faces, face)(models, with_fallback=True)
+            assert (outcome.code, outcome.text) == (None, STORY)
+            answered_by.append(outcome.attempts[-1][0])
+            skipped += len(faces.requests(primary)) == before
+    outcome = await getattr(faces, face)(models, with_fallback=True)
+    assert [name for name, _ in outcome.attempts] == [models.primary], "it is the first again"
+    requests = faces.requests(primary)
+    failed = [request for request in requests if request.answered.status == 503]
+    return Outage(answered_by, len(failed), skipped)

@@ -1,0 +1,596 @@
+"""The wire openai-responses: what its streams mean, as bytes, and what it writes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from turnstream.core import stream_events as say
+from turnstream.core.answers import Answer, fold_answer
+from turnstream.core.blocks import Content
+from turnstream.core.usage import Usage
+from turnstream.errors import (
+    AuthenticationFailed,
+    ContentFiltered,
+    ContextLengthExceeded,
+    EventTooLarge,
+    MalformedEvent,
+    Overloaded,
+    ProviderFailed,
+    RateLimited,
+    StreamIncomplete,
+)
+from turnstream.wires.base import Position
+from turnstream.wires.openai_responses import WIRE, OpenAIResponsesWire
+
+RESPONSE = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
+
+
+def frames(*events: dict[str, Any], created: bool = True) -> bytes:
+    """A body of events; `response.created` comes first unless told otherwise."""
+    begin = [{"type": "response.created", "response": RESPONSE}] if created else []
+    told = [{"sequence_number": n, **event} for n, event in enumerate([*begin, *events])]
+    return b"".join(
+        b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps(event).encode()) for event in told
+    )
+
+
+def item(kind: str, output_index: int = 0, *, done: bool = False, **fields: Any) -> dict[str, Any]:
+    ending = "done" if done else "added"
+    return {
+        "type": f"response.output_item.{ending}",
+        "output_index": output_index,
+        "item": {"type": kind, **fields},
+    }
+
+
+def delta(name: str, text: str, output_index: int = 0, **fields: Any) -> dict[str, Any]:
+    return {"type": f"response.{name}.delta", "output_index": output_index, "delta": text, **fields}
+
+
+def end(status: str = "completed", **fields: Any) -> dict[str, Any]:
+    return {"type": f"response.{status}", "response": {**RESPONSE, "status": status, **fields}}
+
+
+def decode(body: bytes, **options: Any) -> list[say.StreamEvent]:
+    decoder = WIRE.decoder(**options)
+    return decoder.feed(body) + decoder.close()
+
+
+def answer(*events: dict[str, Any]) -> Answer:
+    return fold_answer(decode(frames(*events)))
+
+
+def marked(kind: str, **kept: Any) -> Content:
+    return {"provider_metadata": {"responses": {"type": kind, **kept}}}
+
+
+MESSAGE = item("message", id="msg_1", role="assistant", content=[])
+
+
+# --- how a response ends
+
+
+@pytest.mark.requirement("E3")
+@pytest.mark.parametrize(
+    ("last", "reason", "raw"),
+    [
+        (end(), "end_turn", "completed"),
+        (
+            end("incomplete", incomplete_details={"reason": "max_output_tokens"}),
+            "max_tokens",
+            "max_output_tokens",
+        ),
+        (
+            end("incomplete", incomplete_details={"reason": "content_filter"}),
+            "content_filtered",
+            "content_filter",
+        ),
+        (end("incomplete", incomplete_details={"reason": "steered"}), "unknown", "steered"),
+        (end("incomplete"), "unknown", "incomplete"),
+    ],
+)
+def test_stop_reasons(last, reason, raw):
+    stop = answer(MESSAGE, delta("output_text", "hi"), last).stop
+    assert stop == say.MessageStop(reason, raw)
+
+
+@pytest.mark.requirement("E3")
+def test_a_refusal_is_text_that_says_so():
+    found = answer(
+        MESSAGE, delta("refusal", "I can"), delta("refusal", "not."),
+        {"type": "response.refusal.done", "output_index": 0, "content_index": 0, "refusal": "I cannot."},
+        item("message", id="msg_1", role="assistant", content=[{"type": "refusal", "refusal": "I cannot."}], done=True),
+        end(),
+    )  # fmt: skip
+    (block,) = found.blocks
+    assert (block.block_type, block.text_content) == ("text", "I cannot.")
+    assert block.content == {
+        "provider_metadata": {"refusal": True, "responses": {"type": "message", "id": "msg_1"}}
+    }
+    assert found.stop == say.MessageStop("refusal", "completed")
+
+
+@pytest.mark.requirement("D6", "P5")
+def test_a_body_without_an_end_is_incomplete():
+    with pytest.raises(StreamIncomplete):
+        decode(frames(MESSAGE, delta("output_text", "hi")))
+    with pytest.raises(StreamIncomplete):
+        decode(frames(MESSAGE, delta("output_text", "hi"), end())[:-30])
+
+
+@pytest.mark.requirement("D4", "E2")
+@pytest.mark.parametrize(
+    ("code", "kind", "ours"),
+    [
+        ("context_length_exceeded", "validation", "context_length_exceeded"),
+        ("rate_limit_exceeded", "throttling", "rate_limit_error"),
+        ("insufficient_quota", "throttling", "insufficient_quota"),
+        ("server_error", "internal_server", "api_error"),
+        ("server_is_overloaded", "service_unavailable", "overloaded_error"),
+        ("content_filter", "validation", "content_filtered"),
+        ("image_content_policy_violation", "validation", "content_filtered"),
+        ("invalid_prompt", "validation", "invalid_request_error"),
+        ("vector_store_timeout", "service_unavailable", "timeout_error"),
+    ],
+)
+def test_errors_in_mid_stream(code, kind, ours):
+    expected = say.StreamError(kind, ours, "no")
+    plain = {"type": "error", "code": code, "message": "no", "param": None}
+    nested = {"type": "error", "error": {"type": "x", "code": code, "message": "no", "param": None}}
+    failed = end("failed", error={"code": code, "message": "no"})
+    for last in (plain, nested, failed):
+        events = decode(frames(MESSAGE, delta("output_text", "hi"), last, delta("output_text", "more")))
+        assert events[-1] == expected
+        assert not any(isinstance(event, say.MessageStop) for event in events)
+
+
+def test_what_was_used_before_a_failure_is_told():
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    *_, told, error = decode(frames(MESSAGE, end("failed", error={"code": "server_error"}, usage=usage)))
+    assert isinstance(told, say.Metadata)
+    assert told.usage == Usage(3, 2)
+    assert isinstance(error, say.StreamError)
+
+
+def test_a_cancelled_response_is_no_whole_answer():
+    *_, last = decode(frames(MESSAGE, delta("output_text", "hi"), end("cancelled")))
+    assert last == say.StreamError("model_stream", "response_cancelled", "the response was cancelled")
+
+
+# --- items
+
+
+@pytest.mark.requirement("B3", "B5")
+def test_items_interleave():
+    events = decode(
+        frames(
+            item("function_call", 0, id="fc_1", call_id="call_1", name="one", arguments=""),
+            item("function_call", 1, id="fc_2", call_id="call_2", name="two", arguments=""),
+            delta("function_call_arguments", '{"a"', 0),
+            delta("function_call_arguments", '{"b"', 1),
+            delta("function_call_arguments", ":1}", 0),
+            delta("function_call_arguments", ":2}", 1),
+            item("function_call", 1, id="fc_2", call_id="call_2", name="two", arguments='{"b":2}', done=True),
+            item("function_call", 0, id="fc_1", call_id="call_1", name="one", arguments='{"a":1}', done=True),
+            end(),
+        )
+    )
+    found = fold_answer(events)
+    calls = [block.content or {} for block in found.blocks]
+    assert [(call["tool_use_id"], call["input"]) for call in calls] == [
+        ("call_1", {"a": 1}),
+        ("call_2", {"b": 2}),
+    ]
+    assert found.stop == say.MessageStop("tool_use", "completed")
+
+
+@pytest.mark.requirement("B3", "K2")
+def test_what_reasoning_has_to_take_back_is_kept_on_its_last_block():
+    whole = item(
+        "reasoning",
+        id="rs_1",
+        summary=[{"type": "summary_text", "text": "one"}, {"type": "summary_text", "text": "two"}],
+        encrypted_content="secret",
+        done=True,
+    )
+    found = answer(
+        item("reasoning", id="rs_1", summary=[], encrypted_content="early"),
+        delta("reasoning_summary_text", "one", summary_index=0),
+        delta("reasoning_summary_text", "two", summary_index=1),
+        whole,
+        end(),
+    )
+    one, two = found.blocks
+    assert (one.text_content, one.content) == ("one", marked("reasoning", id="rs_1"))
+    assert (two.text_content, two.content) == (
+        "two",
+        marked("reasoning", id="rs_1", encrypted_content="secret"),
+    )
+    assert answer(whole, end()) == found, "an item that was never streamed is the same"
+
+
+@pytest.mark.requirement("B3")
+def test_a_custom_tool_takes_text_and_a_program_can_run_it():
+    found = answer(
+        item("custom_tool_call", id="ctc_1", call_id="call_1", name="sql", input=""),
+        delta("custom_tool_call_input", "SELECT "),
+        delta("custom_tool_call_input", "1"),
+        item("custom_tool_call", id="ctc_1", call_id="call_1", name="sql", input="SELECT 1", done=True),
+        end(),
+    )
+    (block,) = found.blocks
+    content = block.content or {}
+    assert (content["input_json"], content["input"]) == ("SELECT 1", {"input": "SELECT 1"})
+    assert found.stop == say.MessageStop("tool_use", "completed")
+
+
+@pytest.mark.requirement("B3")
+@pytest.mark.parametrize("failed", [False, True])
+def test_what_the_provider_ran_is_a_call_and_its_result(failed):
+    outcome = {"error": {"code": 5}, "output": None} if failed else {"output": "sunny", "error": None}
+    call = {"id": "mcp_1", "name": "weather", "server_label": "sky", "arguments": '{"city":"Oslo"}'}
+    found = answer(
+        item("mcp_call", **{**call, "arguments": ""}),
+        delta("mcp_call_arguments", '{"city":'),
+        delta("mcp_call_arguments", '"Oslo"}'),
+        item("mcp_call", **call, **outcome, done=True),
+        end(),
+    )
+    use, result = (block.content or {} for block in found.blocks)
+    assert (use["tool_name"], use["input"], use["provider_executed"]) == ("weather", {"city": "Oslo"}, True)
+    assert use["provider_metadata"] == marked("mcp_call", id="mcp_1", server_label="sky")["provider_metadata"]
+    assert (result["tool_use_id"], result["is_error"]) == ("mcp_1", failed)
+    assert result["content"] == ({"code": 5} if failed else "sunny")
+    assert found.stop == say.MessageStop("end_turn", "completed"), "nobody has to run anything"
+
+
+@pytest.mark.requirement("B3", "E1")
+def test_an_unknown_item_event_and_field_is_kept_raw():
+    quantum = {"id": "q_1", "answer": 42, "deep": {"a": [1]}}
+    events = decode(
+        frames(
+            item("quantum_call", **quantum),
+            {"type": "response.quantum_call.thinking", "output_index": 0, "hint": "in the item, later"},
+            item("quantum_call", **quantum, done=True),
+            {"type": "response.weather", "sky": "blue"},
+            {"type": "response.heartbeat", "output_index": 0},
+            end(moderation={"flagged": False}),
+        )
+    )
+    assert say.ContentBlockStart(0, "provider", {"type": "quantum_call", **quantum}) in events
+    (told,) = (event.provider_metadata for event in events if isinstance(event, say.Metadata))
+    assert told is not None
+    assert told["moderation"] == {"flagged": False}
+    assert [event["type"] for event in told["events"]] == ["response.weather"]
+
+
+def test_a_stream_that_only_ends_has_its_answer_in_the_end():
+    content = [{"type": "output_text", "text": "all", "annotations": [{"type": "url_citation", "url": "u"}]}]
+    found = answer(end(output=[{"type": "message", "id": "m", "role": "assistant", "content": content}]))
+    (block,) = found.blocks
+    assert block.text_content == "all"
+    assert (block.content or {})["citations"] == [{"type": "url_citation", "url": "u"}]
+
+
+@pytest.mark.requirement("B4")
+def test_halves_of_a_surrogate_pair_in_two_deltas():
+    body = frames(MESSAGE, delta("output_text", "\ud83d"), delta("output_text", "\ude00"), end())
+    assert fold_answer(decode(body)).blocks[0].text_content == "😀"
+
+
+def test_what_its_deltas_left_out_comes_with_the_whole_text():
+    done = {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "one two"}
+    assert answer(MESSAGE, delta("output_text", "one"), done, end()).blocks[0].text_content == "one two"
+    assert answer(MESSAGE, done, done, end()).blocks[0].text_content == "one two"
+
+
+def test_missing_starts_are_no_failure():
+    found = answer(delta("output_text", "hi"), delta("output_text", " you", 3), end())
+    assert [block.text_content for block in found.blocks] == ["hi", " you"]
+
+
+@pytest.mark.requirement("E6")
+def test_a_malformed_event_fails_or_is_skipped():
+    body = (
+        frames(MESSAGE, delta("output_text", "a"))
+        + b"data: {\n\n"
+        + frames(delta("output_text", "b"), end(), created=False)
+    )
+    decoder = WIRE.decoder()
+    assert decoder.feed(body)[-1] == say.TextDelta(0, "a")
+    with pytest.raises(MalformedEvent):
+        decoder.feed(b"")
+    events = decode(body, on_malformed="skip")
+    assert [event.text for event in events if isinstance(event, say.TextDelta)] == ["a", "b"]
+    with pytest.raises(EventTooLarge):
+        decode(body, event_limit=20)
+
+
+# --- going on with a background response
+
+
+@pytest.mark.requirement("E1")
+def test_a_position_is_where_a_background_response_can_be_gone_on_with():
+    kept = {"type": "response.created", "response": {**RESPONSE, "background": True}}
+    body = frames(
+        kept, MESSAGE, delta("output_text", "one "), delta("output_text", "two"), end(), created=False
+    )
+    decoder = WIRE.decoder()
+    assert decoder.position is None
+    whole = decode(body)
+    cut = body.index(b"two") + 1
+    events = decoder.feed(body[:cut])
+    assert decoder.position == Position("resp_1", 2)
+    request = WIRE.encode_resume(decoder.position)
+    assert (request.method, request.path) == ("GET", "/responses/resp_1?stream=true&starting_after=2")
+    decoder.reattach()
+    events += decoder.feed(body) + decoder.close()
+    assert events == whole, "what was taken already is left out, whatever the provider sends again"
+    assert decoder.position is None
+    other = WIRE.decoder()
+    other.feed(frames(MESSAGE))
+    assert other.position is None, "this one is not kept"
+
+
+# --- both ways
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+pieces = st.lists(texts, max_size=3)
+values = st.text(max_size=5) | st.lists(st.integers(), min_size=1, max_size=2)
+
+
+@st.composite
+def canonical_events(draw: st.DrawFn) -> list[say.StreamEvent]:
+    """Events as the decoder gives them: item after item."""
+    usage = {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2}
+    events: list[say.StreamEvent] = [say.MessageStart("resp_1", "model")]
+    called = refused = False
+    for number in range(draw(st.integers(0, 4))):
+        kind = draw(st.sampled_from(sorted(BLOCKS)))
+        index = sum(isinstance(event, say.ContentBlockStart) for event in events)
+        events += BLOCKS[kind](draw, index, f"{kind}_{number}")
+        called = called or kind in ("function", "custom")
+        refused = refused or kind == "refusal"
+    events.append(say.Metadata(Usage(5, 2, 1), usage))
+    reason = "refusal" if refused else "tool_use" if called else "end_turn"
+    ends = [say.MessageStop(reason, "completed"), say.MessageStop("max_tokens", "max_output_tokens")]
+    return [*events, draw(st.sampled_from(ends))]
+
+
+def _text(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    said = [say.TextDelta(index, text) for text in draw(pieces)]
+    cited = [
+        say.ContentDelta(index, {"citations": [{"type": "url_citation", "url": url}]}) for url in draw(pieces)
+    ]
+    begin = say.ContentBlockStart(index, "text", marked("message", id=identity))
+    return [begin, *said, *cited, say.ContentBlockStop(index)]
+
+
+def _refusal(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    metadata = {"refusal": True, **marked("message", id=identity)["provider_metadata"]}
+    said = [say.TextDelta(index, text) for text in draw(pieces)]
+    return [
+        say.ContentBlockStart(index, "text", {"provider_metadata": metadata}),
+        *said,
+        say.ContentBlockStop(index),
+    ]
+
+
+def _thinking(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    full = draw(st.booleans())
+    parts = [draw(st.lists(texts, min_size=1, max_size=3)) for _ in range(draw(st.integers(1, 2)))]
+    mark = {"part": "reasoning_text"} if full else {}
+    events: list[say.StreamEvent] = []
+    for number, part in enumerate(parts):
+        place = index + number
+        events.append(say.ContentBlockStart(place, "thinking", marked("reasoning", id=identity)))
+        if full:
+            events.append(say.ContentDelta(place, marked("reasoning", id=identity, **mark)))
+        events += [say.ThinkingDelta(place, text) for text in part]
+        if number == len(parts) - 1 and draw(st.booleans()):
+            kept = marked("reasoning", id=identity, encrypted_content="secret", **mark)
+            events.append(say.ContentDelta(place, kept))
+        events.append(say.ContentBlockStop(place))
+    return events
+
+
+def _silent(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    begin = say.ContentBlockStart(index, "thinking", marked("reasoning", id=identity))
+    kept = say.ContentDelta(index, marked("reasoning", id=identity, encrypted_content="secret"))
+    return [begin, kept, say.ContentBlockStop(index)]
+
+
+def _call(draw: st.DrawFn, index: int, content: Content) -> list[say.StreamEvent]:
+    said = [say.ToolInputDelta(index, text) for text in draw(pieces)]
+    return [say.ContentBlockStart(index, "tool_use", content), *said, say.ContentBlockStop(index)]
+
+
+def _function(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    content = {"tool_use_id": identity, "tool_name": "f", **marked("function_call", id=f"fc_{identity}")}
+    return _call(draw, index, content)
+
+
+def _custom(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    kept = marked("custom_tool_call", id=f"ctc_{identity}")
+    return _call(draw, index, {"tool_use_id": identity, "tool_name": "f", "free_text": "input", **kept})
+
+
+def _mcp(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    kept = marked("mcp_call", id=identity, server_label="s")
+    content = {"tool_use_id": identity, "tool_name": "f", "provider_executed": True, **kept}
+    failed = draw(st.booleans())
+    result = draw(values.filter(bool)) if failed else draw(values)
+    return [*_call(draw, index, content), *_result(index + 1, "mcp_call", identity, result, failed)]
+
+
+def _code(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    kept = marked("code_interpreter_call", id=identity, container_id="c")
+    content = {"tool_use_id": identity, "tool_name": "code_interpreter", "free_text": "code"}
+    call = _call(draw, index, {**content, "provider_executed": True, **kept})
+    outputs = [{"type": "logs", "logs": text} for text in draw(pieces)]
+    return [*call, *_result(index + 1, "code_interpreter_call", identity, outputs, False)]
+
+
+def _result(index: int, kind: str, identity: str, value: Any, failed: bool) -> list[say.StreamEvent]:
+    content = {
+        "tool_use_id": identity,
+        "content": value,
+        "is_error": failed,
+        "provider_executed": True,
+        **marked(kind, id=identity),
+    }
+    return [say.ContentBlockStart(index, "tool_result", content), say.ContentBlockStop(index)]
+
+
+def _search(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    kept = marked("file_search_call", id=identity)
+    use = {
+        "tool_use_id": identity,
+        "tool_name": "file_search",
+        "provider_executed": True,
+        "input": {"queries": draw(pieces)},
+        **kept,
+    }
+    begin = [say.ContentBlockStart(index, "tool_use", use), say.ContentBlockStop(index)]
+    return [*begin, *_result(index + 1, "file_search_call", identity, [{"text": "found"}], False)]
+
+
+def _image(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    kept = marked("image_generation_call", id=identity, output_format="webp")
+    content = {"media_type": "image/webp", "data": "QUJD", **kept}
+    return [say.ContentBlockStart(index, "image", content), say.ContentBlockStop(index)]
+
+
+def _raw(draw: st.DrawFn, index: int, identity: str) -> list[say.StreamEvent]:
+    content = {"type": "web_search_call", "id": identity, "action": {"query": draw(texts)}}
+    return [say.ContentBlockStart(index, "provider", content), say.ContentBlockStop(index)]
+
+
+BLOCKS = {
+    "text": _text,
+    "refusal": _refusal,
+    "thinking": _thinking,
+    "silent": _silent,
+    "function": _function,
+    "custom": _custom,
+    "mcp": _mcp,
+    "code": _code,
+    "search": _search,
+    "image": _image,
+    "raw": _raw,
+}
+
+
+@pytest.mark.requirement("E1", "E4")
+@settings(max_examples=200, deadline=None)
+@given(events=canonical_events(), size=st.integers(1, 200), batch=st.integers(1, 5))
+def test_decode_of_encode_is_the_same(events, size, batch):
+    encoder = WIRE.encoder(model="model", message_id="resp_1")
+    body = (
+        b"".join(encoder.feed(events[at : at + batch]) for at in range(0, len(events), batch))
+        + encoder.close()
+    )
+    decoder = WIRE.decoder()
+    found = [event for at in range(0, len(body), size) for event in decoder.feed(body[at : at + size])]
+    assert found + decoder.close() == events
+
+
+@pytest.mark.requirement("E1")
+@settings(max_examples=100, deadline=None)
+@given(events=canonical_events())
+def test_an_answer_without_a_stream_folds_alike(events):
+    whole = fold_answer(events)
+    assert fold_answer(WIRE.decode_answer(WIRE.encode_answer(whole))) == whole
+
+
+def test_the_numbers_of_the_events_count_from_zero():
+    encoder = OpenAIResponsesWire(background=True).encoder(model="m", message_id="resp_9")
+    said = [
+        say.ContentBlockStart(0, "text"),
+        say.TextDelta(0, "a"),
+        say.TextDelta(0, "b"),
+        say.ContentBlockStop(0),
+    ]
+    body = encoder.feed([say.MessageStart(), *said, say.MessageStop("end_turn")]) + encoder.close()
+    told = [json.loads(frame.partition(b"data: ")[2]) for frame in body.split(b"\n\n") if frame]
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    assert told[0]["response"]["background"] is True
+    assert [event["type"] for event in told] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    assert {event["response"]["id"] for event in told if "response" in event} == {"resp_9"}
+
+
+def test_what_only_another_wire_has_is_left_out():
+    events: list[say.StreamEvent] = [
+        say.MessageStart("i", "m"),
+        say.ContentBlockStart(0, "thinking", {"redacted": "xyz"}),
+        say.ContentBlockStop(0),
+        say.ContentBlockStart(
+            1, "tool_use", {"tool_use_id": "s", "tool_name": "x", "provider_executed": True}
+        ),
+        say.ToolInputDelta(1, "{}"),
+        say.ContentBlockStop(1),
+        say.ContentBlockStart(
+            2, "tool_result", {"tool_use_id": "s", "content": 1, "provider_executed": True}
+        ),
+        say.TextDelta(2, "x"),
+        say.ContentBlockStop(2),
+        say.ContentBlockStart(3, "provider", {"type": "container_upload"}),
+        say.ContentBlockStop(3),
+        say.MessageStop("end_turn"),
+    ]
+    encoder = WIRE.encoder(model="m", message_id="i")
+    found = fold_answer(decode(encoder.feed(events) + encoder.close()))
+    assert [block.block_type for block in found.blocks] == ["thinking"]
+
+
+# --- errors
+
+
+@pytest.mark.requirement("J2")
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (401, "invalid_api_key", AuthenticationFailed),
+        (400, "context_length_exceeded", ContextLengthExceeded),
+        (400, "content_filter", ContentFiltered),
+        (429, "rate_limit_exceeded", RateLimited),
+        (500, "server_error", ProviderFailed),
+        (503, "overloaded", Overloaded),
+    ],
+)
+def test_errors_both_ways(status, code, expected):
+    body = json.dumps({"error": {"message": "words", "type": "x", "param": None, "code": code}}).encode()
+    error = WIRE.decode_error(status, {"retry-after": "3"}, body)
+    assert type(error) is expected
+    assert (error.provider_status, error.detail, error.retry_after) == (status, "words", 3.0)
+    told, written = WIRE.encode_error(error)
+    assert type(WIRE.decode_error(told, {}, written)) is expected
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"<html>", b'{"choices":[]}'])
+def test_what_is_no_answer(body):
+    with pytest.raises(MalformedEvent):
+        WIRE.decode_answer(body)
+
+
+def test_a_failed_answer_says_so():
+    (*_, error) = WIRE.decode_answer(
+        json.dumps(end("failed", error={"code": "server_error", "message": "no"})["response"]).encode()
+    )
+    assert error == say.StreamError("internal_server", "api_error", "no")
