@@ -2,10 +2,12 @@
 # Python 3.11 or newer, make, git. `make` alone lists the targets.
 
 UV_VERSION := 0.13.8
-CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3 google-genai-3.6.1
+CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3 google-genai-3.6.1 boto3-1.44.8
 LIBRARIES := openai==3.57.0 anthropic==2.13.0 google-genai==3.6.1 pydantic-ai-slim[openai]==2.68.0 \
 	openai-agents==0.24.0 langgraph==1.2.24 langchain-openai==1.7.4
 CLIENTS_PYTEST := 9.2.0
+# Tests that measure how long things take, or load the whole machine: they run by themselves.
+ALONE := tests/e2e tests/faults
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 
@@ -39,8 +41,15 @@ demo: .venv/runtime.ready ## Run the main job unattended and print what happens 
 	@exec $(BIN)/python -m turnstream.cli.demo $${FILE:+"$$FILE"}
 
 test: lint ## Lint, types, layers, then all tests
+ifdef PYTEST_ARGS
 	@echo "== pytest"
 	@$(BIN)/pytest $(PYTEST_ARGS)
+else
+	@echo "== pytest, several at a time"
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ALONE:%=--ignore=%)
+	@echo "== pytest, one at a time"
+	@$(BIN)/pytest $(ALONE)
+endif
 
 test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed ## Test with the providers' own clients
 	@echo "== pytest tests/clients"

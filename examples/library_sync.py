@@ -31,8 +31,12 @@ def converse(llm: ts.LLM, questions: list[str]) -> list[ts.ModelMessage[Any] | d
 
 def ask_all(llm: ts.LLM, questions: list[str]) -> list[str]:
     """Ask all of them at once."""
+
+    def ask(question: str) -> str:
+        return llm.collect_sync(question).text
+
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda question: llm.collect_sync(question).text, questions))
+        return list(pool.map(ask, questions))
 
 
 def main(model: str, questions: list[str]) -> int:

@@ -20,7 +20,7 @@ _OURS = {CORPUS_VARIABLE, NO_SKIPS_VARIABLE}
 def pytest_configure() -> None:
     """Keep the developer's own settings and keys out of the tests, and so their accounts too."""
     for name in list(os.environ):
-        if name not in _OURS and (name.startswith("TURNSTREAM_") or name.endswith("_API_KEY")):
+        if name not in _OURS and (name.startswith(("TURNSTREAM_", "AWS_")) or name.endswith("_API_KEY")):
             del os.environ[name]
 
 

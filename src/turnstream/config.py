@@ -28,6 +28,8 @@ SEPARATOR = "__"
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 
+_AWS_SECRETS = frozenset({"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"})
+
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EnvironmentName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 BaseUrl: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+[^\s]*$")]
@@ -212,6 +214,8 @@ class ProviderSettings(_Section):
     wire: str | None = None
     base_url: BaseUrl | None = None
     api_key_env: EnvironmentName | None = None
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")] | None = None
+    """Of AWS, for the wire bedrock; None leaves it to AWS_REGION. `{region}` in `base_url` stands for it."""
     headers: dict[str, str] = Field(default={}, repr=False)
     """Sent with every call."""
     models: Names = ()
@@ -303,10 +307,10 @@ def check_binding(server: ServerSettings, environ: Mapping[str, str] | None = No
 
 def secrets_of(settings: Settings, environ: Mapping[str, str] | None = None) -> frozenset[str]:
     """Every key in reach, so that logs can mask it: what the settings name, every variable that ends in `_API_KEY`,
-    and the headers whose name tells of a key."""
+    AWS's, and the headers whose name tells of a key."""
     environ = os.environ if environ is None else environ
     providers = settings.providers.values()
-    names = {name for name in environ if name.endswith("_API_KEY")}
+    names = {name for name in environ if name.endswith("_API_KEY")} | _AWS_SECRETS
     names.update((settings.server.api_key_env, *(provider.api_key_env or "" for provider in providers)))
     keys = {environ.get(name, "").strip() for name in names}
     headers = (header for provider in providers for header in provider.headers.items())

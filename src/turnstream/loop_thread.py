@@ -23,7 +23,7 @@ class LoopThread:
     def __init__(self, name: str, owner: str = "client") -> None:
         self._name = name
         self._owner = owner
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collector may come to `tell` while it is held
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -76,6 +76,13 @@ class LoopThread:
         loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():
             thread.join(ABANDON_SECONDS)
+
+    def tell(self, what: Callable[[], None]) -> None:
+        """Have `what` called in the thread, before anything that is asked for later; waits for nothing, so a garbage
+        collector may call it, in any thread and at any moment. Does nothing before the first `run` or once closed."""
+        with self._lock:
+            if self._loop is not None and not self._closed:
+                self._loop.call_soon_threadsafe(what)
 
     @property
     def closed(self) -> bool:

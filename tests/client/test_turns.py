@@ -208,6 +208,26 @@ async def test_a_loop_that_was_left_does_not_stand_in_the_way_of_the_next() -> N
         assert [asked.headers.get("last-event-id") for asked in server.asked] == [None, "7-1"]
 
 
+async def test_a_blocking_loop_may_end_in_the_client_s_own_thread() -> None:
+    """The garbage collector ends what was left, and runs in any thread: in the one that would close the connection too."""
+    async with ScriptedServer([Reply(body=told(BEGINNING), end="silent")]) as server:
+
+        def watch_and_leave() -> None:
+            with Client(server.url, retry=RETRY) as client:
+                turn = client.watch(TURN_ID)
+                loop = iter(turn)
+                next(loop)
+
+                async def collect() -> None:
+                    loop.close()
+
+                client._thread.run(collect)
+
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(watch_and_leave)
+            await server.until(lambda: server.gone == 1)
+
+
 def take(turn: WatchedTurn, body: bytes) -> None:
     for frame in frame_decoder().feed(body):
         turn.take(frame)

@@ -14,7 +14,13 @@ from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, ToolDefinition
 from turnstream.wires.recording import decode_pieces
 
-CLIENTS = {"openai": "openai-chat", "anthropic": "anthropic", "ollama": "ollama", "google-genai": "gemini"}
+CLIENTS = {
+    "openai": "openai-chat",
+    "anthropic": "anthropic",
+    "ollama": "ollama",
+    "boto3": "bedrock",
+    "google-genai": "gemini",
+}
 EVERY_CLIENT = pytest.mark.parametrize("client", CLIENTS)
 WEATHER = ToolDefinition(
     "get_weather",
@@ -23,39 +29,58 @@ WEATHER = ToolDefinition(
 )
 QUESTION = (Message("user", (Block(0, "text", "What is the weather?"),)),)
 
-FAULTS: dict[str, tuple[str | None, str | None, str | None]] = {
-    # the error of openai, anthropic and ollama; None: that client takes the answer for whole
-    "error-before,status=401": ("AuthenticationError", "AuthenticationError", "ResponseError"),
-    "error-before,status=429,retry-after=1": ("RateLimitError", "RateLimitError", "ResponseError"),
-    "error-before,status=500": ("InternalServerError", "InternalServerError", "ResponseError"),
-    "error": ("APIError", "APIStatusError", "ResponseError"),
-    "cut": ("APIConnectionError", "RemoteProtocolError", "RemoteProtocolError"),
-    "reset": ("APIConnectionError", "APIConnectionError", "ReadError"),
-    "reset,after=9": ("APIConnectionError", "ReadError", "ReadError"),
-    "hang": ("APITimeoutError", "APITimeoutError", "ReadTimeout"),
-    "silence": ("APITimeoutError", "ReadTimeout", "ReadTimeout"),
-    "slow-first,seconds=30": ("APITimeoutError", "ReadTimeout", "ReadTimeout"),
-    "malformed": ("JSONDecodeError", "JSONDecodeError", "JSONDecodeError"),
-    "no-end": (None, None, None),
-    "huge-event,size=1000000": (None, None, None),
+FAULTS: dict[str, tuple[str | None, ...]] = {
+    # the error of each client, in the order of CLIENTS; None: that client takes the answer for whole
+    "error-before,status=401": (
+        "AuthenticationError",
+        "AuthenticationError",
+        "ResponseError",
+        "UnrecognizedClientException",
+        "ClientError",
+    ),
+    "error-before,status=429,retry-after=1": (
+        "RateLimitError",
+        "RateLimitError",
+        "ResponseError",
+        "ThrottlingException",
+        "ClientError",
+    ),
+    "error-before,status=500": (
+        "InternalServerError",
+        "InternalServerError",
+        "ResponseError",
+        "InternalServerException",
+        "ServerError",
+    ),
+    "error": ("APIError", "APIStatusError", "ResponseError", "serviceUnavailableException", "ServerError"),
+    "cut": (
+        "APIConnectionError",
+        "RemoteProtocolError",
+        "RemoteProtocolError",
+        "ProtocolError",
+        "RemoteProtocolError",
+    ),
+    "reset": ("APIConnectionError", "APIConnectionError", "ReadError", "ConnectionClosedError", "ReadError"),
+    "reset,after=9": ("APIConnectionError", "ReadError", "ReadError", "ProtocolError", "ReadError"),
+    "hang": ("APITimeoutError", "APITimeoutError", "ReadTimeout", "ReadTimeoutError", "ReadTimeout"),
+    "silence": ("APITimeoutError", "ReadTimeout", "ReadTimeout", "ReadTimeoutError", "ReadTimeout"),
+    "slow-first,seconds=30": (
+        "APITimeoutError",
+        "ReadTimeout",
+        "ReadTimeout",
+        "ReadTimeoutError",
+        "ReadTimeout",
+    ),
+    "malformed": (
+        "JSONDecodeError",
+        "JSONDecodeError",
+        "JSONDecodeError",
+        "ChecksumMismatch",
+        "UnknownApiResponseError",
+    ),
+    "no-end": (None, None, None, None, None),
+    "huge-event,size=1000000": (None, None, None, None, None),
 }
-
-GOOGLE_ERRORS: dict[str, str | None] = {
-    "error-before,status=401": "ClientError",
-    "error-before,status=429,retry-after=1": "ClientError",
-    "error-before,status=500": "ServerError",
-    "error": "ServerError",
-    "cut": "RemoteProtocolError",
-    "reset": "ReadError",
-    "reset,after=9": "ReadError",
-    "hang": "ReadTimeout",
-    "silence": "ReadTimeout",
-    "slow-first,seconds=30": "ReadTimeout",
-    "malformed": "UnknownApiResponseError",
-    "no-end": None,
-    "huge-event,size=1000000": None,
-}
-"""Those of google-genai."""
 
 
 def ours(wire_name: str, model: str, *, tools: bool) -> dict[str, Any]:
@@ -104,8 +129,7 @@ async def test_the_client_accumulates_what_we_do(simulator: SimulatorServer, cli
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_is_the_clients_own_error(simulator: SimulatorServer, client, fault):
     told = await accumulate(client, simulator.url, f"demo:pace=0,fault={fault}", patience=0.5)
-    errors = dict(zip(CLIENTS, FAULTS[fault], strict=False)) | {"google-genai": GOOGLE_ERRORS[fault]}
-    expected = errors[client]
+    expected = dict(zip(CLIENTS, FAULTS[fault], strict=True))[client]
     assert told["error"] == expected, told
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.corpus.recordings import Recording, every_cut, random_cuts, recordings, single_bytes
 from turnstream.core.stream_events import MessageStart, Metadata, StreamEvent
 from turnstream.wires import WIRES
-from turnstream.wires.bedrock_frames import split_messages
+from turnstream.wires.event_stream import split_messages
 from turnstream.wires.recording import decode_pieces, decode_recording
 
 WIRE = WIRES["bedrock"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
@@ -19,6 +20,7 @@ from tests.faults.processes import NotStarted, RunningProcess, server
 from tests.faults.server_process import ServerPlan
 from tests.faults.tools import Call, Notes, read_notes
 from tests.faults.watching import Api, Frame, stored_blocks, text_of
+from turnstream.config import EngineSettings, ProviderSettings
 
 JOURNAL_INTERVAL = 0.1
 
@@ -45,6 +47,18 @@ class InRecovery(NamedTuple):
 Kill = Death | AtMoment | AtText | InRecovery
 
 
+def plan_of(folder: Path, number: int, providers: Mapping[str, ProviderSettings]) -> ServerPlan:
+    """One of several servers, with files of its own."""
+    return ServerPlan(
+        folder / f"chats{number}.sqlite",
+        folder / f"server{number}.log",
+        providers=dict(providers),
+        engine=EngineSettings(journal_interval=JOURNAL_INTERVAL),
+        log_level="info",
+        tool_notes=folder / f"tools{number}.txt",
+    )
+
+
 class Crashes:
     """A server that is killed and restarted on one file. `scripts`: what is asked for, one conversation each, of any of
     the plan's providers; the plan names `tool_notes`."""
@@ -62,6 +76,17 @@ class Crashes:
         self.ended: dict[str, str] = {}
         """Every assistant turn that was found ended, with its status."""
         self._unfinished: set[Call] = set()
+
+    async def live_through(self, lives: Sequence[Kill]) -> Crashes:
+        """Every crash, and the look at what is left at last."""
+        for kill in lives:
+            try:
+                await self.crash(kill)
+            except BaseException as error:
+                error.add_note(f"at {kill}")
+                raise
+        await self.check_at_last()
+        return self
 
     def _server(self, kill: Death | None = None) -> RunningProcess:
         return server(replace(self._plan, kill=kill))

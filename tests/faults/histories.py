@@ -32,12 +32,27 @@ def check_history(path: Sequence[dict[str, Any]]) -> int:
     called = check_answers(messages)
     for wire in WIRES.values():
         body = json.loads(wire.encode_request(ModelRequest("m", messages)).body)
-        assert body["messages"]
+        assert any(body.get(name) for name in ("messages", "input", "contents"))
         if wire.name == "anthropic":
             check_anthropic(body["messages"])
         if wire.name == "openai-chat":
             check_chat(body["messages"])
+        if wire.name == "openai-responses":
+            check_items(body["input"])
     return called
+
+
+def check_items(items: Sequence[dict[str, Any]]) -> None:
+    """Each call has one output, which comes after it and before anyone says more."""
+    open_calls: list[str] = []
+    for item in items:
+        if item.get("type") == "function_call":
+            open_calls.append(item["call_id"])
+        elif item.get("type") == "function_call_output":
+            open_calls.remove(item["call_id"])
+        elif item.get("role") == "user":
+            assert not open_calls
+    assert not open_calls
 
 
 def check_answers(messages: Sequence[Message]) -> int:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tests.faults.reading import Reader
-from tests.server.live import Client, Watcher, serving
+from tests.server.live import Answer, Client, Watcher, serving
 from turnstream.config import (
     CapabilitySettings,
     EngineSettings,
@@ -30,11 +30,11 @@ from turnstream.core.blocks import Block, Message
 from turnstream.engine import Engine
 from turnstream.errors import ProviderError
 from turnstream.providers.catalog import Catalog
-from turnstream.providers.plan import Planner
+from turnstream.providers.plan import Planner, Restarts
 from turnstream.providers.routing import Routing, planner_of
-from turnstream.simulator.request_log import LoggedRequest
+from turnstream.simulator.request_log import LoggedRequest, RequestLog
 from turnstream.simulator.script import story
-from turnstream.simulator.server import SimulatorServer
+from turnstream.simulator.server import Answers, SimulatorServer
 from turnstream.wires.base import ModelRequest
 
 EVENTS = 60
@@ -44,6 +44,8 @@ STORY = "".join(getattr(event, "text", "") for event in story(EVENTS, SEED))
 """What every model answers when it is well."""
 MOST_ATTEMPTS = 6
 MOST_WITHIN_SPACING = 2
+LOGGED = 5000
+"""Requests that the simulator remembers."""
 
 
 class Scale(NamedTuple):
@@ -210,11 +212,7 @@ class Faces:
     async def library(self, models: Asked, *, with_fallback: bool) -> Outcome:
         """The same plan, read without a server."""
         began = asyncio.get_running_loop().time()
-        said = Message("user", (Block(0, "text", "go on"),))
-        request = ModelRequest(models.primary, (said,))
-        fallbacks = [models.fallback] if with_fallback else []
-        plan = self._planner.plan(self._routing.models(models.primary, fallbacks, request))
-        reader = Reader(plan, request)
+        reader = self.reader(models, with_fallback=with_fallback)
         code = None
         async with asyncio.timeout(self.scale.within):
             try:
@@ -225,9 +223,33 @@ class Faces:
         notices = [notice.code for notice in reader.notices]
         return Outcome(code, reader.text, notices, [(name, "") for name in reader.models], seconds)
 
+    def reader(
+        self,
+        models: Asked,
+        *,
+        with_fallback: bool = True,
+        between: Sequence[str] = (),
+        restarts: Restarts = "reset",
+    ) -> Reader:
+        """What reads an answer without a server; `between` are called before the fallback."""
+        request = ModelRequest(models.primary, (Message("user", (Block(0, "text", "go on"),)),))
+        fallbacks = [*between, models.fallback] if with_fallback else []
+        routed = self._routing.models(models.primary, fallbacks, request)
+        return Reader(self._planner.plan(routed, restarts=restarts), request)
+
+    async def post_turn(self, model: str, fallbacks: Sequence[str]) -> Answer:
+        """The answer to a POST that starts a turn."""
+        chat = (await self._client.call("POST", "/chats")).json["id"]
+        body = {
+            "turn_blocks": [{"block_type": "text", "text_content": "go on"}],
+            "model": model,
+            "fallbacks": fallbacks,
+        }
+        return await self._client.call("POST", f"/chats/{chat}/turns", body)
+
     def requests(self, model: str) -> list[LoggedRequest]:
         """What the provider was asked of one model, whatever its options' order."""
-        log = self.upstream.log.newest()
+        log = self.upstream.log.newest(LOGGED)
         return [entry for entry in log if _model_of(entry) == model]
 
     async def close(self) -> None:
@@ -292,6 +314,8 @@ def _providers(url: str, scale: Scale) -> tuple[dict[str, ProviderSettings], dic
         name: ProviderSettings(wire=wire, base_url=f"{url}/v1", timeouts=scale.timeouts)
         for name, wire in (("primary", "openai-chat"), ("backup", "anthropic"))
     }
+    providers["nobody"] = ProviderSettings(wire="anthropic", base_url="http://127.0.0.1:9")
+    providers["keyless"] = ProviderSettings(wire="anthropic", base_url=url, api_key_env="NO_SUCH_KEY")
     capabilities = {
         "primary/*": CapabilitySettings(prefill=False, context_tokens=1000),
         "backup/*": CapabilitySettings(prefill=True, context_tokens=2000),
@@ -306,7 +330,7 @@ async def faces_of(folder: Path, scale: Scale) -> AsyncIterator[Faces]:
         "primary/*": PriceSettings(input_per_million=Decimal(1), output_per_million=Decimal(2)),
         "backup/*": PriceSettings(input_per_million=Decimal(10), output_per_million=Decimal(20)),
     }
-    async with SimulatorServer() as upstream:
+    async with SimulatorServer(answers=Answers(log=RequestLog(kept=LOGGED))) as upstream:
         providers, capabilities = _providers(upstream.url, scale)
         engine = Engine(
             f"sqlite:///{folder}/chats.sqlite",
@@ -334,8 +358,8 @@ class Outage(NamedTuple):
     """Turns that did not even try it."""
 
 
-async def outlive(faces: Faces, face: str, label: str) -> Outage:
-    """Take turns until the primary, which is down at first, answers one again."""
+async def outlive(faces: Faces, face: str, label: str, *, between: float = 0.0) -> Outage:
+    """Take turns, so many seconds `between` them, until the primary, which is down at first, answers one again."""
     scale = faces.scale
     healthy = f"story:events={EVENTS},seed={SEED},pace={scale.pace},label={label}"
     primary = f"{healthy} primary,fault=error-before,status=503,lasting={scale.down}"
@@ -349,6 +373,7 @@ async def outlive(faces: Faces, face: str, label: str) -> Outage:
             assert (outcome.code, outcome.text) == (None, STORY)
             answered_by.append(outcome.attempts[-1][0])
             skipped += len(faces.requests(primary)) == before
+            await asyncio.sleep(between)
     outcome = await getattr(faces, face)(models, with_fallback=True)
     assert [name for name, _ in outcome.attempts] == [models.primary], "it is the first again"
     requests = faces.requests(primary)

@@ -10,12 +10,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.faults.crashes import JOURNAL_INTERVAL, AtMoment, AtText, Crashes, InRecovery, Kill
+from tests.faults.crashes import AtMoment, AtText, Crashes, InRecovery, Kill, plan_of
 from tests.faults.killing import KillPoint, Moment
-from tests.faults.load import MIXED, Account
+from tests.faults.load import MIXED
 from tests.faults.processes import RunningProcess
-from tests.faults.server_process import ServerPlan
-from turnstream.config import EngineSettings, ProviderSettings
+from turnstream.config import ProviderSettings
 
 logger = logging.getLogger(__name__)
 
@@ -60,28 +59,13 @@ async def test_nothing_shown_is_lost_silently(
         "completions": ProviderSettings(wire="openai-chat", base_url=f"{provider.url}/v1"),
     }
 
-    async def live_through(number: int, lives: list[Kill]) -> list[Account]:
-        plan = ServerPlan(
-            tmp_path / f"chats{number}.sqlite",
-            tmp_path / f"server{number}.log",
-            providers=providers,
-            engine=EngineSettings(journal_interval=JOURNAL_INTERVAL),
-            log_level="info",
-            tool_notes=tmp_path / f"tools{number}.txt",
-        )
-        crashes = Crashes(plan, session, f"{group} {number}", MIXED)
-        for kill in lives:
-            try:
-                await crashes.crash(kill)
-            except BaseException as error:
-                error.add_note(f"at {kill}")
-                raise
-        await crashes.check_at_last()
-        return crashes.accounts
+    async def live_through(number: int, lives: list[Kill]) -> Crashes:
+        plan = plan_of(tmp_path, number, providers)
+        return await Crashes(plan, session, f"{group} {number}", MIXED).live_through(lives)
 
     async with asyncio.TaskGroup() as tasks:
         found = [tasks.create_task(live_through(number, lives)) for number, lives in enumerate(kills(group))]
-    accounts = [account for task in found for account in task.result()]
+    accounts = [account for task in found for account in task.result().accounts]
     assert sum(account.open_at_death > 0 for account in accounts) >= 2, "kills inside an open block"
     lost = sorted(stretch for account in accounts for stretch in account.lost)
     logger.info(

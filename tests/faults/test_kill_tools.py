@@ -11,13 +11,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.faults.crashes import JOURNAL_INTERVAL, AtMoment, AtText, Crashes, Kill
+from tests.faults.crashes import AtMoment, AtText, Crashes, Kill, plan_of
 from tests.faults.killing import InTool, KillPoint, Moment
 from tests.faults.load import AGENTS
 from tests.faults.processes import RunningProcess
-from tests.faults.server_process import ServerPlan
 from tests.faults.tools import STEPS
-from turnstream.config import EngineSettings, ProviderSettings
+from turnstream.config import ProviderSettings
 
 logger = logging.getLogger(__name__)
 
@@ -65,23 +64,8 @@ async def test_a_tool_loop_that_is_killed_can_be_gone_on_from(
     }
 
     async def live_through(number: int, lives: list[Kill]) -> Crashes:
-        plan = ServerPlan(
-            tmp_path / f"chats{number}.sqlite",
-            tmp_path / f"server{number}.log",
-            providers=providers,
-            engine=EngineSettings(journal_interval=JOURNAL_INTERVAL),
-            log_level="info",
-            tool_notes=tmp_path / f"tools{number}.txt",
-        )
-        crashes = Crashes(plan, session, f"tools {group} {number}", AGENTS)
-        for kill in lives:
-            try:
-                await crashes.crash(kill)
-            except BaseException as error:
-                error.add_note(f"at {kill}")
-                raise
-        await crashes.check_at_last()
-        return crashes
+        plan = plan_of(tmp_path, number, providers)
+        return await Crashes(plan, session, f"tools {group} {number}", AGENTS).live_through(lives)
 
     async with asyncio.TaskGroup() as tasks:
         found = [tasks.create_task(live_through(number, lives)) for number, lives in enumerate(kills(group))]

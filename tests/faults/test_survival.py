@@ -8,7 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.survival import FAULTS, QUICK, Faces, Fault, asked, check, faces_of, outlive
+from tests.faults.survival import (
+    EVENTS,
+    FAULTS,
+    QUICK,
+    SEED,
+    STORY,
+    TWO_THIRDS,
+    Asked,
+    Faces,
+    Fault,
+    asked,
+    check,
+    faces_of,
+    outlive,
+)
+from turnstream.errors import StreamBroken
 
 
 @pytest.fixture
@@ -62,3 +77,82 @@ async def test_while_a_circuit_is_open_a_model_without_a_fallback_fails_at_once(
     assert outcome.attempts == [(models.primary, "circuit_open")]
     assert outcome.row is not None
     assert (outcome.row["cost"], outcome.row["input_tokens"]) == (None, None)
+
+
+@pytest.mark.requirement("J3")
+@pytest.mark.parametrize("face", ["server", "library"])
+@pytest.mark.parametrize("status", [400, 405, 501])
+async def test_where_a_provider_does_not_stream_one_plain_call_answers(
+    face: str, status: int, faces: Faces
+) -> None:
+    fault = Fault("no stream", f"fault=no-stream,status={status}", None, 2, (2, 0))
+    models = asked(fault, QUICK, f"plain {face} {status}")
+    outcome = await getattr(faces, face)(models, with_fallback=True)
+    assert (outcome.code, outcome.text, outcome.notices) == (None, STORY, ["attempt_failed"])
+    requests = faces.requests(models.names[0])
+    assert [(request.answered.status, request.answered.stream) for request in requests] == [
+        (status, True),
+        (200, False),
+    ]
+    if outcome.row is not None:
+        assert outcome.row["output_tokens"] == EVENTS
+        assert [block["block_type"] for block in outcome.row["blocks"]] == ["text"]
+
+
+@pytest.mark.requirement("J4")
+@pytest.mark.parametrize("prefill", ["continue", "repeat"])
+async def test_what_goes_on_is_not_doubled_whether_or_not_the_model_repeats_it(
+    prefill: str, faces: Faces
+) -> None:
+    cut = f"fault=cut,after={TWO_THIRDS}"
+    fault = Fault("cut", cut, None, 3, (1, 1), fallback=f"prefill={prefill}")
+    models = asked(fault, QUICK, f"prefill {prefill}")
+    outcome = await faces.server(models, with_fallback=True)
+    assert (outcome.code, outcome.text, outcome.notices) == (None, STORY, ["continued"])
+    assert outcome.row is not None
+    assert [(block["sequence"], block["partial"]) for block in outcome.row["blocks"]] == [(0, False)]
+
+
+@pytest.mark.requirement("J4")
+@pytest.mark.parametrize("seed", [SEED, SEED + 1])
+async def test_who_cannot_take_back_goes_on_only_with_what_repeats_what_was_shown(
+    seed: int, faces: Faces
+) -> None:
+    models = asked(FAULTS[7], QUICK, f"repeat {seed}")
+    fallback = models.fallback.replace(f"seed={SEED}", f"seed={seed}").replace("backup/", "primary/")
+    reader = faces.reader(Asked(models.primary, fallback), restarts="repeat")
+    if seed == SEED:
+        await reader.read()
+        assert reader.text == STORY
+        assert reader.notices[-1].code == "restarted"
+    else:
+        with pytest.raises(StreamBroken) as raised:
+            await reader.read()
+        assert raised.value.code == "cannot_continue"
+        assert reader.text
+        assert STORY.startswith(reader.text)
+    assert reader.resets == []
+
+
+@pytest.mark.requirement("J1")
+async def test_a_refused_connection_is_not_retried(faces: Faces) -> None:
+    reader = faces.reader(Asked("nobody/any", f"backup/story:events={EVENTS},seed={SEED},pace=0"))
+    await reader.read()
+    assert reader.text == STORY
+    assert [name.partition("/")[0] for name in reader.models] == ["nobody", "backup"]
+
+
+@pytest.mark.requirement("J1")
+async def test_a_fallback_without_a_key_is_passed_over(faces: Faces) -> None:
+    primary = f"primary/story:events={EVENTS},fault=error-before,status=404"
+    healthy = f"backup/story:events={EVENTS},seed={SEED},pace=0"
+    reader = faces.reader(Asked(primary, healthy), between=("keyless/any",))
+    await reader.read()
+    assert [name.partition("/")[0] for name in reader.models] == ["primary", "keyless", "backup"]
+
+
+@pytest.mark.requirement("J1")
+async def test_requests_with_fallbacks_that_cannot_be_are_refused(faces: Faces) -> None:
+    for fallbacks in (["nobody-knows/it"], ["no slash"], ["primary/a"] * 9):
+        answer = await faces.post_turn("primary/echo", fallbacks)
+        assert answer.status in {400, 422}, answer

@@ -34,7 +34,7 @@ class TestNames:
         "model", ["", "claude", "/claude", "anthropic/", "nobody/claude", "Anthropic/claude"]
     )
     def test_anything_else_is_refused_with_the_known_names(self, model):
-        with pytest.raises(InvalidRequest, match="anthropic, openai, gemini, ollama, sim"):
+        with pytest.raises(InvalidRequest, match=r"anthropic, openai, .*sim"):
             Catalog(environ={}).resolve(model)
 
     def test_a_long_name_is_not_repeated_whole(self):

@@ -30,7 +30,6 @@ from turnstream.errors import (
     StreamIncomplete,
 )
 from turnstream.providers import http
-from turnstream.providers.base import Pushed
 from turnstream.providers.endpoints import Endpoint, call_url, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.providers.provenance import with_origin
@@ -350,20 +349,20 @@ class TestConnections:
 class TestPushed:
     """What arrives while a read waits goes to whoever takes it, and wakes nobody."""
 
-    async def test_what_is_taken_wakes_no_read(self, raw_server, provide):
+    async def test_what_is_taken_wakes_no_read(self, raw_server, provide, monkeypatch):
+        monkeypatch.setattr(http, "DRAIN_SECONDS", 2 * DEADLINE)
         said: asyncio.Queue[bytes] = asyncio.Queue()
 
         async def answer(exchange):
             await exchange.send(HEAD, chunk(BEGIN + delta("Hel")))
             while data := await said.get():
                 await exchange.send(chunk(data))
-            await exchange.send(chunk(END), LAST_CHUNK)
+            await exchange.send(chunk(END) + LAST_CHUNK)
 
         raw_server.answer = answer
         pushed: asyncio.Queue[Sequence[StreamEvent]] = asyncio.Queue()
         returned: list[StreamEvent] = []
         async with asyncio.timeout(DEADLINE), provide().stream(REQUEST) as batches:
-            assert isinstance(batches, Pushed)
             returned.extend(await anext(batches))
             batches.push_to(lambda events: pushed.put_nowait(events) is None)
             reading = asyncio.create_task(_extend(returned, batches))
@@ -777,6 +776,28 @@ class TestUrls:
                 "https://z.example/d/chat/completions?api-version=2",
             ),
             ("http://[::1]:8000/v1", "/chat/completions", "http://[::1]:8000/v1/chat/completions"),
+            (
+                "https://g.example",
+                "/v1beta/models/m:s?alt=sse",
+                "https://g.example/v1beta/models/m:s?alt=sse",
+            ),
+            ("https://g.example/v1beta/", "/v1beta/models/m:g", "https://g.example/v1beta/models/m:g"),
+            ("https://g.example/v1", "/v1beta/models/m:g", "https://g.example/v1/models/m:g"),
+            (
+                "https://g.example/x?key=k&alt=sse",
+                "/v1beta/models/m:s?alt=sse",
+                "https://g.example/x/v1beta/models/m:s?key=k&alt=sse",
+            ),
+            (
+                "https://v.example/v1/projects/p/locations/l/publishers/google",
+                "/v1beta/models/m:s?alt=sse",
+                "https://v.example/v1/projects/p/locations/l/publishers/google/models/m:s?alt=sse",
+            ),
+            (
+                "https://g.example/v1beta/models/m:s?alt=sse",
+                "/v1beta/models/m:s?alt=sse",
+                "https://g.example/v1beta/models/m:s?alt=sse",
+            ),
         ],
     )
     def test_base_urls_as_people_write_them(self, base, path, url):

@@ -302,7 +302,7 @@ async def test_from_block_leaves_out_what_the_client_has(client: Client) -> None
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
-        (f"/turns/{new_id()}/stream", 404, "not_found"),
+        ("/turns/01a1fc3d-f972-7b3d-9880-2b4d5256380e/stream", 404, "not_found"),
         ("/turns/nonsense/stream", 400, "invalid_id"),
         ("/turns/0198c0de-0000-4000-8000-000000000000/stream", 400, "invalid_id"),
     ],

@@ -19,7 +19,7 @@ from turnstream.simulator.replay import Replay, guess_wire, load_replay, split_e
 from turnstream.simulator.server import Answers, SimulatorServer
 from turnstream.wires import WIRES
 from turnstream.wires.base import Wire
-from turnstream.wires.bedrock_frames import MessageDecoder
+from turnstream.wires.event_stream import MessageDecoder
 from turnstream.wires.recording import decode_pieces, decode_recording
 
 EVERY_WIRE = pytest.mark.parametrize("wire", WIRES.values(), ids=lambda wire: wire.name)

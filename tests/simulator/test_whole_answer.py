@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.simulator.asking import PATHS, post
+from turnstream.core.answers import fold_answer
+from turnstream.core.blocks import Block
 from turnstream.simulator.actions import Hang, Refuse, Reset, Send, Stall
+from turnstream.simulator.playback import play
 from turnstream.simulator.texts import THOUGHT, UNUSUAL
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
+from turnstream.wires.recording import fold_pieces
 
 EVERY_WIRE = pytest.mark.parametrize("wire", WIRES.values(), ids=lambda wire: wire.name)
 CALLS = [{"city": "example 1", "unit": "F"}, {"city": "example 2", "unit": "C"}]
@@ -59,6 +64,24 @@ async def test_ollama(simulator_server, ask):
     assert told["eval_count"] > 100
     told = await message(simulator_server, wire, ask("tools:pace=0", tools=True))
     assert [call["function"]["arguments"] for call in told["message"]["tool_calls"]] == CALLS
+
+
+@EVERY_WIRE
+@pytest.mark.requirement("J3")
+@pytest.mark.parametrize("script", ["demo", "echo", "thinking", "tools", "story"])
+def test_it_decodes_to_what_the_stream_says(ask, wire, script):
+    asked = ask(f"{script}:pace=0", tools=script == "tools")
+    streamed, _ = fold_pieces(wire, [send.data for send in play(asked, wire)])
+    whole = b"".join(send.data for send in play_whole(asked, wire))
+    told, expected = fold_answer(wire.decode_answer(whole)), streamed.finish()
+    assert (told.stop, told.usage) == (expected.stop, expected.usage)
+    assert [shown(block) for block in told.blocks] == [shown(block) for block in expected.blocks]
+
+
+def shown(block: Block) -> Any:
+    """A block without the white space of its arguments."""
+    content = {key: value for key, value in (block.content or {}).items() if key != "input_json"}
+    return block.block_type, block.text_content, content
 
 
 async def test_what_streams_unless_told_otherwise(simulator_server):

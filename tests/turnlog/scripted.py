@@ -16,8 +16,8 @@ from turnstream.core.turn_events import TurnStart
 from turnstream.dialects.native import NativeEncoder
 from turnstream.llm.source import ForeignSource, SourceEvent
 from turnstream.store.base import Annotation, Operation, Query, StoredBlock, Turn
-from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock
-from turnstream.turnlog.memory import TurnLog
+from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
+from turnstream.turnlog.memory import Reset, TurnLog
 from turnstream.turns.executor import Executor
 
 TURN_ID = "01a1fc3d-f972-7b3d-9880-2b4d5256380e"
@@ -42,6 +42,7 @@ class ListStore:
         self.blocks: list[StoredBlock] = []
         self.annotations: list[Annotation] = []
         self.ends: list[FinishTurn] = []
+        self.resets: list[Reset] = []
         self._ticks = ticks
 
     async def open(self) -> None:
@@ -59,7 +60,7 @@ class ListStore:
     async def read(self, query: Query[Any]) -> Any:
         raise AssertionError(f"the executor has no need of {query}")
 
-    def _apply(self, operation: Operation[Any]) -> bool | None:
+    def _apply(self, operation: Operation[Any]) -> bool | int | None:
         match operation:
             case SaveBlock():
                 self.blocks.append(operation.row)
@@ -69,6 +70,12 @@ class ListStore:
                 self.blocks.extend(operation.blocks)
                 self.ends.append(operation)
                 return True
+            case TakeBack():
+                kept = [row for row in self.blocks if row.block.sequence < operation.index]
+                removed = len(self.blocks) - len(kept)
+                self.blocks[:] = kept
+                self.resets.append(Reset(operation.seq, operation.index))
+                return removed
             case MarkStreaming():
                 pass
             case _:

@@ -26,7 +26,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.turn_events import Data, Notice, Source, ToolProgress
+from turnstream.core.turn_events import BlockReset, Data, Notice, Source, ToolProgress
 from turnstream.errors import StreamBroken
 from turnstream.llm.source import SourceEvent
 from turnstream.turnlog.memory import TurnLog
@@ -59,6 +59,8 @@ OWN_EVENTS: st.SearchStrategy[SourceEvent] = st.one_of(
     st.builds(Source, st.sampled_from(["s1", "s2"])),
     st.just(Notice("lasting", "kept")),
     st.just(ToolProgress("t", "…")),
+    st.builds(BlockReset, st.integers(0, 3)),
+    st.builds(BlockReset, st.integers(0, 3)),
 )
 BATCHES = st.lists(
     st.lists(st.one_of(*[STREAM_EVENTS] * 5, OWN_EVENTS), min_size=1, max_size=6), min_size=1, max_size=14
@@ -241,6 +243,7 @@ def log_of_rows(turn: ScriptedTurn) -> TurnLog:
     log = TurnLog(turn.log.turn_id, turn.log.generation, turn.log.encoder, head=last - 1)
     log.start = turn.log.start
     log.stored_seq = last - 1
+    log.resets = tuple(turn.store.resets)
     log.append([terminal])
     return log
 

@@ -110,12 +110,12 @@ class Client:
         self.past.append(self.now.copy())
 
     def _check_id(self, frame: Frame) -> None:
-        """Ids rise within a connection. Only a piece of the open block may keep the id before it, and the open block
-        itself that of a lasting event within it, which a catch-up sends first."""
+        """Ids rise within a connection. Only a piece of the open block may keep the id before it, a block_reset with which
+        a catch-up begins, and the open block itself that of a lasting event within it, which a catch-up sends first."""
         if not self.connection:
             return
         last = self.connection[-1]
-        may_repeat = frame.name in {"block_delta", "block_catchup"}
+        may_repeat = frame.name in {"block_delta", "block_catchup", "block_reset"}
         assert frame.seq > last.seq or (may_repeat and frame.seq == last.seq), f"{frame.id} after {last.id}"
 
     def terminal_events(self) -> list[Frame]:

@@ -364,7 +364,7 @@ async def test_an_interrupt_closes_the_source(world: World) -> None:
         "text",
         None,
     ],
-    ids=repr,
+    ids=lambda event: repr(event).partition(" at 0x")[0],
 )
 @pytest.mark.requirement("F7")
 async def test_what_is_no_event_ends_its_own_turn_and_nothing_else(world: World, wrong: Any) -> None:

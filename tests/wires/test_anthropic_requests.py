@@ -325,7 +325,9 @@ def canonical_requests(draw: st.DrawFn) -> ModelRequest:
         if params.get("tool_choice", "auto") != "auto" and draw(st.booleans()):
             params["parallel_tool_calls"] = False
     system = draw(st.none() | words)
-    if (tools or system or messages) and draw(st.booleans()):
+    markable = [b for b in messages[-1].blocks if b.block_type != "thinking"] if messages else []
+    has_own_mark = bool(markable) and "provider_metadata" in (markable[-1].content or {})
+    if (tools or system or markable) and not has_own_mark and draw(st.booleans()):
         params["cache"] = True
     return ModelRequest(draw(words), tuple(messages), system, tuple(tools), params, draw(st.booleans()))
 

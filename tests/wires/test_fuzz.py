@@ -226,9 +226,9 @@ items = st.fixed_dictionaries(
         )
     },
     optional={
-        "id": scalars,
-        "call_id": scalars,
-        "name": scalars,
+        "id": scalars | json_values,
+        "call_id": scalars | json_values,
+        "name": scalars | json_values,
         "arguments": scalars | json_values,
         "input": scalars,
         "code": scalars,
@@ -241,7 +241,7 @@ items = st.fixed_dictionaries(
         "result": scalars,
         "error": json_values,
         "encrypted_content": scalars,
-        "status": scalars,
+        "status": scalars | json_values,
     },
 )
 responses_events = st.fixed_dictionaries(
@@ -285,7 +285,7 @@ responses_events = st.fixed_dictionaries(
             optional={
                 "id": scalars,
                 "model": scalars,
-                "status": scalars,
+                "status": scalars | json_values,
                 "usage": json_values,
                 "error": json_values,
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from turnstream.errors import (
     ProviderFailed,
     RateLimited,
     StreamIncomplete,
+    TurnstreamError,
 )
 from turnstream.wires.base import Position
 from turnstream.wires.openai_responses import WIRE, OpenAIResponsesWire
@@ -69,6 +71,10 @@ def marked(kind: str, **kept: Any) -> Content:
     return {"provider_metadata": {"responses": {"type": kind, **kept}}}
 
 
+FIELDS = (
+    "output", "id", "type", "status", "error", "usage", "content", "summary", "text", "call_id", "arguments", "result",
+    "model", "incomplete_details", "reason", "outputs", "message", "reasoning", "function_call", "output_text",
+)  # fmt: skip
 MESSAGE = item("message", id="msg_1", role="assistant", content=[])
 
 
@@ -289,6 +295,26 @@ def test_what_its_deltas_left_out_comes_with_the_whole_text():
     assert answer(MESSAGE, done, done, end()).blocks[0].text_content == "one two"
 
 
+def test_what_is_said_after_an_end_is_not_lost_nor_doubled():
+    part = {"type": "response.content_part.done", "output_index": 0, "content_index": 0}
+    part["part"] = {"type": "output_text", "text": "one", "annotations": []}
+    whole = {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "one"}
+    found = answer(
+        MESSAGE, delta("output_text", "one"), part, whole, part, delta("output_text", "more"), end()
+    )
+    assert [block.text_content for block in found.blocks] == ["one", "more"]
+    thought = item("reasoning", id="rs_1", summary=[])
+    summaries = (
+        delta("reasoning_summary_text", text, summary_index=n) for n, text in ((0, "a"), (1, "b"), (0, "c"))
+    )
+    assert [block.text_content for block in answer(thought, *summaries, end()).blocks] == ["a", "b", "c"]
+    ended = item("message", id="msg_1", role="assistant", content=[], done=True)
+    decoder = WIRE.decoder()
+    decoder.feed(frames(MESSAGE, ended, delta("output_text", "late")))
+    with pytest.raises(MalformedEvent):
+        decoder.feed(b"")
+
+
 def test_missing_starts_are_no_failure():
     found = answer(delta("output_text", "hi"), delta("output_text", " you", 3), end())
     assert [block.text_content for block in found.blocks] == ["hi", " you"]
@@ -345,15 +371,15 @@ values = st.text(max_size=5) | st.lists(st.integers(), min_size=1, max_size=2)
 
 
 @st.composite
-def canonical_events(draw: st.DrawFn) -> list[say.StreamEvent]:
-    """Events as the decoder gives them: item after item."""
+def canonical_events(draw: st.DrawFn, *, apart: bool = True, series: str = "a") -> list[say.StreamEvent]:
+    """Events as the decoder gives them: item after item. `apart`: among them calls whose result has to come next."""
     usage = {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2}
     events: list[say.StreamEvent] = [say.MessageStart("resp_1", "model")]
     called = refused = False
     for number in range(draw(st.integers(0, 4))):
-        kind = draw(st.sampled_from(sorted(BLOCKS)))
+        kind = draw(st.sampled_from(sorted(BLOCKS if apart else BLOCKS.keys() - {"mcp", "code", "search"})))
         index = sum(isinstance(event, say.ContentBlockStart) for event in events)
-        events += BLOCKS[kind](draw, index, f"{kind}_{number}")
+        events += BLOCKS[kind](draw, index, f"{kind}_{series}{number}")
         called = called or kind in ("function", "custom")
         refused = refused or kind == "refusal"
     events.append(say.Metadata(Usage(5, 2, 1), usage))
@@ -594,3 +620,46 @@ def test_a_failed_answer_says_so():
         json.dumps(end("failed", error={"code": "server_error", "message": "no"})["response"]).encode()
     )
     assert error == say.StreamError("internal_server", "api_error", "no")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    events=canonical_events(apart=False),
+    other=canonical_events(apart=False, series="b"),
+    order=st.randoms(use_true_random=False),
+)
+def test_interleaved_items_fold_alike(events, other, order):
+    """Two series of items at once, as no provider has to send them one after the other."""
+    begin, *first = [event for event in events if not isinstance(event, say.Metadata | say.MessageStop)]
+    second = [event for event in other if hasattr(event, "index")]
+    queues = [list(first), [msgspec.structs.replace(event, index=event.index + 100) for event in second]]
+    mixed: list[say.StreamEvent] = [begin]
+    while any(queues):
+        mixed.append(order.choice([queue for queue in queues if queue]).pop(0))
+    mixed.append(say.MessageStop("end_turn", "completed"))
+    encoder = WIRE.encoder(model="model", message_id="resp_1")
+    found = fold_answer(decode(encoder.feed(mixed) + encoder.close()))
+    said = {
+        block.text_content for block in fold_answer(mixed).blocks if block.block_type in ("text", "thinking")
+    }
+    assert {block.text_content for block in found.blocks if block.block_type in ("text", "thinking")} == said
+    assert sorted(block.block_type for block in found.blocks) == sorted(
+        block.block_type for block in fold_answer(mixed).blocks
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@pytest.mark.requirement("E6")
+@settings(max_examples=150, deadline=None)
+@given(value=json_values)
+def test_any_whole_answer_ends_in_our_own_words(value):
+    try:
+        fold_answer(WIRE.decode_answer(json.dumps(value).encode()))
+    except TurnstreamError:
+        pass

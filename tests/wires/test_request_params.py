@@ -7,9 +7,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from turnstream.core.blocks import Block, Message
-from turnstream.errors import InvalidRequest
+from turnstream.errors import InvalidRequest, MalformedEvent
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
@@ -127,6 +129,27 @@ class TestThinking:
         assert body.get("output_config", {}).get("effort") == effort
         assert body["max_tokens"] > 8192 or sent == {"type": "disabled"}
         assert body_of("anthropic", again("anthropic", request)) == body
+
+    def test_what_else_is_said_of_thinking_goes_along(self):
+        shown = {"effort": "low", "display": "summarized"}
+        request = asked("anthropic", model="claude-opus-5-5", thinking=shown)
+        assert body_of("anthropic", request)["thinking"] == {"type": "adaptive", "display": "summarized"}
+        assert again("anthropic", request).params["thinking"] == shown
+
+    @pytest.mark.parametrize(
+        ("model", "thinking", "room"),
+        [
+            ("claude-opus-4-8", None, 0),
+            ("claude-opus-5-5", None, 16_384),
+            ("claude-sonnet-5-5", {"type": "disabled"}, 0),
+            ("claude-sonnet-5-5", {"effort": "low"}, 2048),
+        ],
+    )
+    def test_an_answer_has_room_beside_thinking_that_nobody_asked_for(self, model, thinking, room):
+        assert (
+            body_of("anthropic", asked("anthropic", model=model, thinking=thinking))["max_tokens"]
+            == 8192 + room
+        )
 
     def test_an_effort_stands_beside_a_schema(self):
         request = asked(
@@ -281,3 +304,62 @@ class TestDocuments:
     def test_broken_base64(self, wire):
         with pytest.raises(InvalidRequest, match="not base64"):
             self.dump(wire, {"media_type": "text/plain", "data": "%%%"})
+
+
+SAID = [
+    "m",
+    "auto",
+    "required",
+    "json_schema",
+    "json_object",
+    "text",
+    "effort",
+    "low",
+    "adaptive",
+    "enabled",
+    "ephemeral",
+]
+KEYS = [
+    "type", "schema", "json_schema", "name", "strict", "effort", "budget_tokens", "format", "function", "cache_control",
+    "content", "role", "text", "source", "data", "media_type", "url", "title", "file", "file_data", "parameters",
+]  # fmt: skip
+FIELDS = [
+    "system", "tools", "tool_choice", "stop", "stop_sequences", "thinking", "think", "reasoning_effort", "output_config",
+    "response_format", "format", "cache", "extra_body", "parallel_tool_calls", "max_tokens", "options", "stream", "messages",
+]  # fmt: skip
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 9000) | st.sampled_from(SAID),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@EVERY_WIRE
+@settings(max_examples=50, deadline=None)
+@given(params=st.dictionaries(st.sampled_from(FIELDS), anything, max_size=4), claude=st.booleans())
+@pytest.mark.requirement("K4")
+def test_any_params_make_a_request_or_are_refused(wire, params, claude):
+    """Callers of the HTTP API choose them: whatever they are, nothing else goes wrong."""
+    request = ModelRequest("claude-sonnet-4-5" if claude else "m", (HELLO,), "s", (TOOL,), params)
+    try:
+        json.loads(WIRES[wire].encode_request(request).body)
+    except InvalidRequest:
+        pass
+
+
+@EVERY_WIRE
+@settings(max_examples=50, deadline=None)
+@given(fields=st.dictionaries(st.sampled_from(FIELDS), anything, max_size=5))
+@pytest.mark.requirement("K4")
+def test_any_body_is_understood_or_refused(wire, fields):
+    hello = [{"role": "user", "content": "hello"}]
+    try:
+        request = WIRES[wire].decode_request(
+            "/", json.dumps({"model": "m", "messages": hello, **fields}).encode()
+        )
+    except (InvalidRequest, MalformedEvent):
+        return
+    try:
+        WIRES[wire].encode_request(request)
+    except InvalidRequest:
+        pass

@@ -37,8 +37,8 @@ _TOLD = """\
 """
 
 _SCRIPTED = """\
-  It answers on the wires anthropic (POST /v1/messages), openai-chat (POST /v1/chat/completions) and ollama
-  (POST /api/chat), and asks for no key.
+  It answers on the wires anthropic (POST /v1/messages), openai-chat (POST /v1/chat/completions), openai-responses
+  (POST /v1/responses) and ollama (POST /api/chat), and asks for no key.
 
   models    {models}
             with a pace and faults by name: story:events=500,pace=0.005  demo:fault=cut,after=20

@@ -148,8 +148,7 @@ class Turn(WatchedTurn):
 
     def close(self) -> None:
         """Let go of the connection. The turn goes on."""
-        if not self._thread.closed:
-            self._thread.run(self._let_go)
+        self._thread.tell(self._following.close)
 
     def __iter__(self) -> Generator[TurnEvent, None, None]:
         if self._watching:
@@ -176,6 +175,3 @@ class Turn(WatchedTurn):
         """Stop the turn; its last events still come."""
         request = Request("POST", f"/turns/{self.turn_id}/interrupt")
         return self._thread.run(lambda: self._transport.ask(request, Interrupted))
-
-    async def _let_go(self) -> None:
-        self._following.close()

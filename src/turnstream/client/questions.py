@@ -16,12 +16,14 @@ Content: TypeAlias = str | Sequence[Block | Mapping[str, Any]]
 class CallOptions(TypedDict, total=False):
     """How a model is called; what is left out, or None, is the server's to choose.
 
+    `fallbacks`: models to call, in this order, where `model` fails.
     `params`: of the model call (`max_tokens`, `temperature`, …). `tools`: names of the server's, and definitions of your own
     (`{"name", "description", "input_schema"}`).
     `idempotency_key`: made anew for each turn unless it is given; the same key and content never start a second turn.
     """
 
     model: str | None
+    fallbacks: Sequence[str] | None
     system: str | None
     params: Mapping[str, Any] | None
     metadata: Mapping[str, Any] | None

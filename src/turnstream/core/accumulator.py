@@ -218,12 +218,12 @@ class Accumulator:
 
     def take_back(self, sequence: int) -> None:
         """Forget the blocks from `sequence` on; the next one that begins takes its number."""
-        self._waiting.clear()
+        self._waiting = deque(block for block in self._waiting if block.sequence < sequence)
+        self._open = {index: block for index, block in self._open.items() if block.sequence < sequence}
         if self.shown is not None and self.shown.sequence >= sequence:
-            self._open.clear()
             self.shown = None
             self.finished = None
-        self.next_sequence = sequence
+        self.next_sequence = min(self.next_sequence, sequence)
 
     def unstored(self) -> list[Block]:
         """The blocks that are not released yet, as they would be if they were cut off now."""

@@ -156,10 +156,10 @@ class TurnAccount:
 
     def lose(self) -> None:
         """What the provider said of the open step is lost: it is estimated by what was `said`, and closed."""
+        self.answering()
+        self._settle(Usage(), None, (), may_wait=True)
         if self._open is not None:
-            estimate = self._estimate(Usage(), self._output_bytes)
-            self._say(estimate or Usage(), None, may_wait=True, estimated=estimate is not None)
-            self._closed.append(self._open)
+            self._closed.append(self._open.ended("orphaned"))
             self._open = None
 
     def end(

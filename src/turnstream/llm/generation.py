@@ -221,8 +221,8 @@ class Generation:
         """Fold a stream to its end. What only adds text to the shown block is taken where it arrives, if the stream
         pushes it; the task is woken for all else."""
         live = self._live
-        if isinstance(batches, Pushed):
-            batches.push_to(self._take_at_once)
+        if hasattr(batches, "push_to"):  # isinstance takes 20 µs for a protocol before Python 3.12
+            cast("Pushed", batches).push_to(self._take_at_once)
         count = 0
         async for events in batches:
             if _OWN_EVENTS.isdisjoint(map(type, events)):

@@ -1,7 +1,7 @@
 """Preparing tools while the model still writes their arguments (requirement G2).
 
-ToolUseStart seen in the model's stream ─► `prepare` runs ─► the call is stored and run: it waits, and takes the context
-                                                        └─► the step ends without a call to run: cancelled
+a call's block starts in the model's stream ─► `prepare` runs ─► the call is run: it waits for what was prepared
+                                                         └─► the step ends without a call to run: cancelled
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from turnstream.tools.runner import ToolRunner
 
 
 class Preparations:
-    """The preparations of one turn, by the ids of their calls. `places`: how many may run at once, shared with the calls;
-    `context_of` makes the context of a call."""
+    """The preparations of one turn, by the ids of their calls; as many run at once as calls may. `context_of` makes the
+    context of a call."""
 
     def __init__(
         self, runner: ToolRunner, offered: Collection[str], context_of: Callable[[str], ToolContext]

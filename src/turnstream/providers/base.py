@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias
 
 from turnstream.core.stream_events import StreamEvent
 from turnstream.wires.base import ModelRequest
@@ -13,9 +13,8 @@ Take: TypeAlias = Callable[[Sequence[StreamEvent]], bool]
 """Takes a batch at once, or answers False and takes nothing: then it has to be waited for."""
 
 
-@runtime_checkable
 class Pushed(Protocol):
-    """Batches that need not be waited for one by one."""
+    """What batches may have beside `__anext__`, so that they need not be waited for one by one."""
 
     def push_to(self, take: Take) -> None:
         """Offer each batch that comes while `__anext__` waits to `take`, which must not raise. What it takes wakes

@@ -1,6 +1,7 @@
 """Providers by name: `provider/model` → the provider that answers, and its own name for the model.
 
-Built in are `anthropic`, `openai`, `gemini` and `ollama`, which needs no key; any other comes from `[providers.NAME]` of the
+Built in are `anthropic`, `openai`, `gemini`, `ollama`, which needs no key, and `bedrock`, which takes AWS credentials too;
+any other comes from `[providers.NAME]` of the
 settings, which may also change a built-in one. `sim`, the simulator, is always there, and `sim/demo` is the default
 where no key is set.
 """
@@ -19,11 +20,17 @@ from turnstream.providers.base import Provider
 from turnstream.providers.capabilities import Capabilities, capabilities_of
 from turnstream.providers.endpoints import Endpoint, split_base_url
 from turnstream.providers.http import HttpProvider
+from turnstream.providers.signing import AwsSigner, Signer, has_credentials
 from turnstream.simulator.in_process import SimulatedProvider
 from turnstream.simulator.options import SCRIPT_NAMES
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
+from turnstream.wires.botocore_library import is_installed
 
+SIGNED_WIRE = "bedrock"
+"""The wire whose requests are signed where no key is set."""
+REGION = "{region}"
+"""Stands for the region in a base URL."""
 SIMULATOR = "sim"
 SIMULATED_DEFAULT = f"{SIMULATOR}/demo"
 
@@ -41,6 +48,7 @@ class ProviderDescription(msgspec.Struct, frozen=True):
     on_malformed: Literal["fail", "skip"] = "fail"
     trust_env: bool = False
     think_tags: tuple[str, ...] = ()
+    region: str | None = None
 
 
 class ListedModel(msgspec.Struct, frozen=True):
@@ -80,6 +88,12 @@ BUILT_IN: dict[str, ProviderSettings] = {
         models=("gemini-3.8-flash", "gemini-3.1-pro-preview", "gemini-3.5-flash-lite"),
     ),
     "ollama": ProviderSettings(wire="ollama", base_url="http://127.0.0.1:11434"),
+    "bedrock": ProviderSettings(
+        wire="bedrock",
+        base_url="https://bedrock-runtime.{region}.amazonaws.com",
+        api_key_env="AWS_BEARER_TOKEN_BEDROCK",
+        models=("us.anthropic.claude-sonnet-5", "us.amazon.nova-2-lite-v1:0"),
+    ),
 }
 
 
@@ -157,11 +171,13 @@ class Catalog:
     def is_ready(self, name: str) -> bool:
         """Whether a provider can be called: its key is set, or it needs none."""
         description = self._described.get(name)
-        return (
-            description is None
-            or not description.api_key_env
-            or self._key(description.api_key_env) is not None
-        )
+        if description is None:
+            return True
+        key_is_set = bool(description.api_key_env) and self._key(description.api_key_env or "") is not None
+        if description.wire == SIGNED_WIRE:
+            placed = REGION not in description.base_url or self._region(description) is not None
+            return is_installed() and placed and (key_is_set or has_credentials(self._environ))
+        return key_is_set or not description.api_key_env
 
     def models(self) -> list[ListedModel]:
         """What is configured, for people to choose from; the default is always among it."""
@@ -188,23 +204,35 @@ class Catalog:
         if name == SIMULATOR:
             return SimulatedProvider(name)
         description = self._described[name]
-        key = None
-        if description.api_key_env:
-            key = self._key(description.api_key_env)
-            if key is None:
-                raise AuthenticationFailed(
-                    f"{name} needs a key: set {description.api_key_env} and start again", retryable=False
+        key = self._key(description.api_key_env) if description.api_key_env else None
+        base_url = description.base_url
+        signer: Signer | None = None
+        if description.wire == SIGNED_WIRE:
+            region = self._region(description)
+            if region is None and (key is None or REGION in base_url):
+                raise ConfigurationError(
+                    f"{name} needs a region: set region in [providers.{name}], or AWS_REGION, and start again"
                 )
+            base_url = base_url.replace(REGION, region or "")
+            signer = AwsSigner(region or "", self._environ) if key is None else None
+        elif description.api_key_env and key is None:
+            raise AuthenticationFailed(
+                f"{name} needs a key: set {description.api_key_env} and start again", retryable=False
+            )
         endpoint = Endpoint(
-            description.base_url,
+            base_url,
             key,
             description.headers,
             trust_env=description.trust_env,
             event_limit=description.event_limit,
             on_malformed=description.on_malformed,
             think_tags=description.think_tags,
+            signer=signer,
         )
         return HttpProvider(name, WIRES[description.wire], endpoint, description.timeouts)
+
+    def _region(self, description: ProviderDescription) -> str | None:
+        return description.region or self._key("AWS_REGION") or self._key("AWS_DEFAULT_REGION")
 
     def _key(self, variable: str) -> str | None:
         return self._environ.get(variable, "").strip() or None
@@ -239,4 +267,5 @@ def _describe(name: str, given: ProviderSettings | None) -> ProviderDescription:
         on_malformed=given.on_malformed,
         trust_env=given.trust_env,
         think_tags=given.think_tags,
+        region=given.region,
     )

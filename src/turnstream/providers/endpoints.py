@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from turnstream.errors import ConfigurationError
+from turnstream.providers.signing import Signer
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire
 
 _VERSION_SEGMENT = re.compile(r"v[0-9]\w*", re.ASCII)
@@ -22,8 +23,8 @@ class Endpoint:
     `base_url`: absolute, without credentials; it may end in a slash, or with the beginning of the wire's own path.
     `headers` are sent with every call. `trust_env`: take proxies from the environment. `event_limit`: bytes that one
     event may have. `on_malformed`: whether an event that is none of its wire fails the call or is skipped with a
-    notice (E6). `think_tags`: patterns of models whose text has its thinking between tags (L4). Keys are not in its
-    repr.
+    notice (E6). `think_tags`: patterns of models whose text has its thinking between tags (L4). `signer`: what signs
+    each request, where a key is not all. Keys are not in its repr.
     """
 
     base_url: str
@@ -33,6 +34,7 @@ class Endpoint:
     event_limit: int = DEFAULT_EVENT_LIMIT
     on_malformed: Literal["fail", "skip"] = "fail"
     think_tags: tuple[str, ...] = ()
+    signer: Signer | None = field(default=None, repr=False)
 
     def has_think_tags(self, model: str) -> bool:
         """Whether the text of `model` (the provider's own name) may hold `<think>` tags."""

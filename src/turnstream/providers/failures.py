@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import aiohttp
 import msgspec
@@ -85,9 +85,13 @@ class SecretMask:
         secrets = {value for name, value in headers.items() if _SECRET_HEADER.search(name)}
         if api_key is not None:
             secrets.add(api_key)
-        self._secrets = sorted(
-            (secret for secret in secrets if len(secret) >= SHORTEST_SECRET), key=len, reverse=True
-        )
+        self._secrets: list[str] = []
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Replace these too."""
+        known = {*self._secrets, *(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)}
+        self._secrets = sorted(known, key=len, reverse=True)
 
     def text(self, text: str) -> str:
         for secret in self._secrets:

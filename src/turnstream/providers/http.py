@@ -107,15 +107,20 @@ class HttpProvider:
 
     async def send(self, request: HttpRequest, accept: str | None = None) -> aiohttp.ClientResponse:
         """Send one request and wait for the answer's headers. `accept`: a type in place of the stream's. Raises aiohttp's
-        errors."""
+        errors, and AuthenticationFailed where it could not be signed."""
+        url = self._url(request.path)
         headers = CIMultiDict(request.headers)
         headers.update(self._headers)
         if accept is not None:
             headers["Accept"] = accept
         body = request.body
+        if (signer := self.endpoint.signer) is not None:
+            await signer.prepare()
+            self.mask.add(signer.secrets)
+            headers.update(signer.sign(request.method, str(url), headers, body))
         return await self._open_session().request(
             request.method,
-            self._url(request.path),
+            url,
             data=(body or None) if len(body) <= _LARGE_BODY else io.BytesIO(body),
             headers=headers,
             timeout=self._timeout,
@@ -147,7 +152,8 @@ class HttpProvider:
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
         if url is None:
-            url = URL(call_url(self._base_url, path))
+            # What a wire quoted stays as it is: a signature is made over it.
+            url = URL(call_url(self._base_url, path), encoded="%" in path)
             if "?" not in path:  # what has a query is asked once
                 self._urls[path] = url
         return url

@@ -278,6 +278,8 @@ class CallPlan:
 
     def _may_try(self, place: int, pause: float, *, other: bool = True) -> bool:
         policy = self._planner.policy
+        if self._planner.circuits.closed_for(self._models[place].called.name) > pause:
+            return False
         made = len(self._failed.get(place, ()))
         return made < policy.attempts and (
             place != self._current or may_wait(policy, pause, self._lost, other=other)

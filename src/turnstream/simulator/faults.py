@@ -33,7 +33,7 @@ from turnstream.errors import (
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Stall
 from turnstream.simulator.options import Options
 from turnstream.wires.base import ModelRequest, Wire
-from turnstream.wires.bedrock_frames import encode_event
+from turnstream.wires.event_stream import encode_event
 
 ErrorKind: TypeAlias = Literal[
     "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
@@ -49,10 +49,10 @@ _MALFORMED = {
     "openai-responses": b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": \n\n',
     "ollama": b'{"message": {"role": "assistant", "content": \n',
     "gemini": b'data: {"candidates": [{"content": \n\n',
-    "gemini-array": b'\n,\n{"candidates": [{"content": }',
-    "bedrock": encode_event("contentBlockDelta", b'{"contentBlockIndex": 0, "delta": '),
+    "gemini-array": b'{"candidates": [{"content": }]}',
+    "bedrock": encode_event("contentBlockDelta", b"{}")[:-1] + b"\0",
 }
-"""An event whose JSON breaks off."""
+"""An event whose JSON breaks off; a message whose checksum is wrong."""
 
 _EMPTY_EVENTS = {
     "anthropic": (b'event: ping\ndata: {"type":"ping","filler":"', b'"}\n\n'),

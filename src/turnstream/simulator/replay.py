@@ -10,7 +10,7 @@ from turnstream.core.stream_events import MessageStart
 from turnstream.errors import ConfigurationError, StreamBroken
 from turnstream.simulator.faults import DEFAULT_AFTER, inserted, reported_error
 from turnstream.simulator.options import REPLAY, Options
-from turnstream.wires import WIRES, bedrock_frames, usable_wires
+from turnstream.wires import WIRES, event_stream, usable_wires
 from turnstream.wires.base import Wire
 from turnstream.wires.gemini_framing import split_elements
 from turnstream.wires.recording import decode_recording, recorded_body
@@ -66,8 +66,8 @@ def split_events(wire: Wire, body: bytes) -> tuple[bytes, ...]:
     """Cut a body after each event, whatever its line ends are; joined again, the pieces are the body."""
     if wire.name == "gemini" and body.lstrip().startswith(b"["):
         return split_elements(body)
-    if wire.content_type == bedrock_frames.CONTENT_TYPE:
-        return tuple(bedrock_frames.split_messages(body))
+    if wire.content_type == event_stream.CONTENT_TYPE:
+        return tuple(event_stream.split_messages(body))
     end = _LINE_END if wire.content_type == "application/x-ndjson" else _EVENT_END
     pieces: list[bytes] = []
     start = 0

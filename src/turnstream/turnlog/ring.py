@@ -13,6 +13,8 @@ _EVENT_COST = 152
 """Estimated bytes of a delta in the ring, beside its text: the struct, the string's head, two places in the ring."""
 
 _FRAME_COST = 33
+_WIDEST = 4
+"""Bytes of a character of a text that is not ASCII, at the most."""
 _JOIN_AT_MOST = 16
 """Backlogs up to this many events are sent frame by frame; in longer ones adjacent deltas are merged."""
 
@@ -51,27 +53,32 @@ class Ring:
         for event in events:
             seq = self.last_seq + 1
             if type(event) is BlockDelta and event.field != "content":
+                text: str = event.value
                 self._frames.append(None)
-                self._size += _EVENT_COST + _text_cost(event.value)
+                self._size += _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
             else:  # rare ones vary in size: their frame tells it
                 frame = self._encoder.frame(seq, event)
                 self._frames.append(frame)
                 self._size += _EVENT_COST + 2 * len(frame)
             self._events.append(event)
             self.last_seq = seq
-        while self._size > self._limit and len(self._events) > 1:
+        if self._size > self._limit:
             self._evict()
 
     def _evict(self) -> None:
-        event = self._events.popleft()
-        frame = self._frames.popleft()
-        self.first_seq += 1
-        if type(event) is BlockDelta and event.field != "content":
-            self._size -= _EVENT_COST + _text_cost(event.value)
-            if frame is not None:
-                self._size -= _FRAME_COST + len(frame)
-        elif frame is not None:
-            self._size -= _EVENT_COST + 2 * len(frame)
+        """Drop the oldest events beyond the limit."""
+        events, frames = self._events, self._frames
+        while self._size > self._limit and len(events) > 1:
+            event = events.popleft()
+            frame = frames.popleft()
+            self.first_seq += 1
+            if type(event) is BlockDelta and event.field != "content":
+                text: str = event.value
+                self._size -= _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
+                if frame is not None:
+                    self._size -= _FRAME_COST + len(frame)
+            elif frame is not None:
+                self._size -= _EVENT_COST + 2 * len(frame)
 
     def clear(self) -> None:
         """Forget the events; the numbering stays."""
@@ -123,11 +130,6 @@ class Ring:
             frames.append(self._encoder.frame(seq, _joined(pending, texts)))
         self.coalesced += len(self._events) - start - len(frames)
         return b"".join(frames)
-
-
-def _text_cost(text: str) -> int:
-    """Bytes of a text in memory, at the most: 1, 2 or 4 for each character."""
-    return len(text) if text.isascii() else 4 * len(text)
 
 
 def _joined(delta: BlockDelta, texts: list[str]) -> BlockDelta:

@@ -166,10 +166,9 @@ class Subscription:
     def _follow(self) -> None:
         """The log has grown: give what is new to the sink, or else wake the reader."""
         log, sink, waiter, seq = self.log, self._sink, self._waiter, self._seq
-        ring = log.ring
-        if sink is None or waiter is None or waiter.done() or ring.last_seq <= seq:
+        if sink is None or waiter is None or waiter.done() or log.ring.last_seq <= seq:
             return  # what it was called for may have been taken before it waited
-        if log.terminal is None and ring.covers(seq):
+        if log.terminal is None and log.ring.covers(seq):
             batch = log.batch_after(seq)
             if sink(batch.data):
                 _, self._seq, self._block_index, self._block_length = batch

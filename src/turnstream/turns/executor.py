@@ -319,8 +319,10 @@ class Executor:
         """Fold a stream to its end. What only adds text to the shown block is taken where it arrives, if the stream
         pushes it; the task is woken for all else."""
         clock, wait, gaps = self._clock, self._interruption.wait, self.gaps
-        if isinstance(batches, Pushed):
-            batches.push_to(self._take_at_once)
+        if hasattr(
+            batches, "push_to"
+        ):  # checked by hand: before Python 3.12 isinstance takes 20 µs for a protocol
+            cast("Pushed", batches).push_to(self._take_at_once)
         count = 0
         while True:
             try:
@@ -402,6 +404,8 @@ class Executor:
     async def _take_back(self, reset: BlockReset) -> None:
         """Drop blocks that were shown: in the store, then here, then for watchers."""
         index = reset.block_index
+        if index >= self.accumulator.next_sequence:
+            return  # there is nothing to take back
         removed = await self.writer.take_back(reset)
         self._finisher.blocks_completed -= removed
         self.accumulator.take_back(index)

@@ -16,7 +16,7 @@ WIRES: dict[str, Wire] = {
         openai_responses.WIRE,
         ollama.WIRE,
         gemini.WIRE,
-        bedrock.WIRE,
+        bedrock.BedrockWire(anthropic.WIRE),
     )
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.origin import ORIGIN
 from turnstream.errors import InvalidRequest
 from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.normal_params import document_text, without_title
@@ -101,7 +102,7 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
             title = {"title": content["title"]} if content.get("title") else {}
             return {"type": "document", "source": _document_source(content), **title, **metadata}
         case _:
-            return {"type": block_type, **content}
+            return {"type": block_type, **{key: value for key, value in content.items() if key != ORIGIN}}
 
 
 def returned_block(block: Block) -> RawBlock | None:
@@ -124,7 +125,7 @@ def returned_block(block: Block) -> RawBlock | None:
             return dump_block(block.block_type, content)
         case "provider":
             known = content.get("type") in _RETURNABLE and not block.partial and content.get("content") != ""
-            return dict(content) if known else None
+            return dump_block("provider", content) if known else None
 
 
 def _parse_tool_use(kind: str, raw: RawBlock) -> ParsedBlock:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, assert_never
 
 from turnstream.core.blocks import BlockType, Content
+from turnstream.core.origin import ORIGIN
 from turnstream.core.sse import encode_event
 from turnstream.core.stream_events import (
     ContentBlockStart,
@@ -153,6 +154,8 @@ class AnthropicEncoder:
         self._write_block(block, _DELTAS[type(event)] % (block.number, encode_json(text)))
 
     def _encode_content(self, event: ContentDelta) -> None:
+        if event.content.keys() == {ORIGIN}:
+            return
         block = self._open_block(event.index, "provider")
         content = event.content
         if block.block_type == "provider" and "deltas" not in content:

@@ -9,18 +9,18 @@ from turnstream.core.blocks import Block, Message
 from turnstream.errors import InvalidRequest
 from turnstream.wires.anthropic_blocks import USERS_OWN, RawBlock, parse_block, returned_block
 from turnstream.wires.anthropic_cache import mark_for_cache, take_cache_marks
-from turnstream.wires.anthropic_thinking import dump_thinking
+from turnstream.wires.anthropic_thinking import dump_thinking, room_for_thinking
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
-from turnstream.wires.normal_params import budget_for, read_extra_body, read_response_format, read_stop
+from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop, read_tools
 
 Role: TypeAlias = Literal["user", "assistant"]
 
 PATH = "/v1/messages"
 API_VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 8192
-"""The answer's limit where the caller sets none: the API demands one, and every current model accepts this. A
-thinking budget, which counts towards it, is added."""
+"""The answer's limit where the caller sets none: the API demands one, and every current model accepts this. What its
+thinking may take, which counts towards it, is added."""
 
 _OUR_FIELDS = frozenset(
     {
@@ -57,7 +57,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     params = {key: value for key, value in request.params.items() if value is not None}
     body: dict[str, Any] = {key: value for key, value in params.items() if key not in _OUR_PARAMS}
     thinking, effort = dump_thinking(request.model, params.get("thinking"))
-    body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + _room_for(thinking, effort))
+    body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + room_for_thinking(request.model, thinking, effort))
     body |= {"model": request.model, "messages": dump_messages(request.messages), "stream": request.stream}
     if request.system:
         body["system"] = request.system
@@ -67,11 +67,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["thinking"] = thinking
     if output := _dump_output(params, effort):
         body["output_config"] = output
-    given_tools = params.get("tools")
-    tools: list[Any] = [_dump_tool(tool) for tool in request.tools]
-    if isinstance(given_tools, list):
-        tools += cast(list[Any], given_tools)
-    if tools:
+    if tools := [*map(_dump_tool, request.tools), *read_tools(params)]:
         body["tools"] = tools
         if (choice := _dump_tool_choice(params)) is not None:
             body["tool_choice"] = choice
@@ -173,14 +169,6 @@ def _dump_output(params: dict[str, Any], effort: str | None) -> dict[str, Any]:
     return output
 
 
-def _room_for(thinking: dict[str, Any] | None, effort: str | None) -> int:
-    """Tokens of the answer's limit that the thinking may take."""
-    budget: Any = (thinking or {}).get("budget_tokens")
-    if isinstance(budget, int):
-        return budget
-    return 0 if effort is None else budget_for(effort)
-
-
 def _parse_request(fields: dict[str, Any]) -> ModelRequest:
     params: dict[str, Any] = {key: value for key, value in fields.items() if key not in _OUR_FIELDS}
     if unmarked := take_cache_marks(fields):
@@ -258,8 +246,8 @@ def _parse_thinking(thinking: dict[str, Any], output: dict[str, Any]) -> dict[st
     match thinking:
         case {"type": "enabled"}:
             return {"thinking": {key: value for key, value in thinking.items() if key != "type"}}
-        case {"type": "adaptive"} if len(thinking) == 1 and isinstance(effort := output.get("effort"), str):
-            return {"thinking": {"effort": effort}}
+        case {"type": "adaptive"} if isinstance(effort := output.get("effort"), str):
+            return {"thinking": {**{k: v for k, v in thinking.items() if k != "type"}, "effort": effort}}
         case _:
             return {"thinking": thinking} if thinking else {}
 
@@ -269,7 +257,7 @@ def _parse_output(output: dict[str, Any], params: dict[str, Any]) -> dict[str, A
     rest = dict(output)
     found: dict[str, Any] = {}
     if "effort" in params.get("thinking", {}):
-        del rest["effort"]
+        rest.pop("effort", None)
     asked: Any = rest.get("format")
     if isinstance(asked, dict) and asked.keys() == {"type", "schema"} and asked["type"] == "json_schema":
         found["response_format"] = asked

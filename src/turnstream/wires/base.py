@@ -30,13 +30,15 @@ class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     `model` is the provider's name for it, without our `provider/`. `params` may hold, in our words:
 
         max_tokens, temperature, top_p, top_k, stop (list), parallel_tool_calls
-        thinking          `{budget_tokens}` or `{effort: low | medium | high}`
+        thinking          `{budget_tokens}` or `{effort: low | medium | high}`, in whichever words the model takes
         tool_choice       auto, none, required or `{name}`
         response_format   `{type: json_schema, name, schema, strict?}` or `{type: json_object}`
         cache             true: hint the provider to keep the system prompt, tools and history for the next call
         extra_body        merged into the body last, as it is
 
-    What a wire does not know it passes through as the provider's own. `stream` False asks for one whole answer.
+    A param that is None is as if it were not there. What a wire does not know it passes through as the provider's own;
+    what it cannot carry it refuses with an InvalidRequest that names the remedy, except for hints (`cache`, and
+    `parallel_tool_calls` where there is no such thing), which it leaves out. `stream` False asks for one whole answer.
     """
 
     model: str
@@ -115,7 +117,7 @@ class Wire(Protocol):
     def encode_request(self, request: ModelRequest) -> HttpRequest: ...
 
     def decode_request(self, path: str, body: bytes) -> ModelRequest:
-        """The inverse of `encode_request`; raises InvalidRequest."""
+        """The inverse of `encode_request`, `stream` included; raises InvalidRequest."""
         ...
 
     def auth_headers(self, api_key: str) -> Mapping[str, str]: ...

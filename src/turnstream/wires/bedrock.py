@@ -1,6 +1,6 @@
 """Amazon Bedrock: ConverseStream and Converse, one provider protocol, both ways.
 
-The parts: `bedrock_frames` (the binary framing), `bedrock_decoder` and `bedrock_encoder` (the stream), `bedrock_requests`
+The parts: `event_stream` (the binary framing), which is AWS's and no wire's, `bedrock_decoder` and `bedrock_encoder` (the stream), `bedrock_requests`
 with `bedrock_params`, `bedrock_answers`, `bedrock_errors`, and `bedrock_blocks` with `bedrock_tools`, the shapes of
 content blocks that all of them share. What is signed, and how, is `providers.signing`.
 
@@ -19,19 +19,26 @@ from turnstream.wires import bedrock_answers, bedrock_errors, bedrock_requests
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Encoder, HttpRequest, ModelRequest, Wire
 from turnstream.wires.bedrock_decoder import BedrockDecoder
 from turnstream.wires.bedrock_encoder import BedrockEncoder
-from turnstream.wires.bedrock_frames import CONTENT_TYPE
+from turnstream.wires.event_stream import CONTENT_TYPE
 
 
 class BedrockWire:
-    """See `wires.base.Wire`."""
+    """See `wires.base.Wire`. `claude`: the wire that Claude's own requests and events are of, which InvokeModel carries
+    in Bedrock's envelope. It is given, since wires do not know each other."""
 
     name = "bedrock"
     content_type = CONTENT_TYPE
 
+    def __init__(self, claude: Wire) -> None:
+        self._claude = claude
+
     def decoder(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
     ) -> Decoder:
-        return BedrockDecoder(event_limit=event_limit, on_malformed=on_malformed)
+        def new_claude() -> Decoder:
+            return self._claude.decoder(event_limit=event_limit, on_malformed=on_malformed)
+
+        return BedrockDecoder(event_limit=event_limit, on_malformed=on_malformed, claude=new_claude)
 
     def encoder(self, *, model: str, message_id: str) -> Encoder:  # noqa: ARG002
         return BedrockEncoder()
@@ -44,10 +51,10 @@ class BedrockWire:
         return bedrock_answers.decode_answer(body)
 
     def encode_request(self, request: ModelRequest) -> HttpRequest:
-        return bedrock_requests.encode_request(request)
+        return bedrock_requests.encode_request(request, self._claude)
 
     def decode_request(self, path: str, body: bytes) -> ModelRequest:
-        return bedrock_requests.decode_request(path, body)
+        return bedrock_requests.decode_request(path, body, self._claude)
 
     def auth_headers(self, api_key: str) -> Mapping[str, str]:
         """An API key of Bedrock's own (`AWS_BEARER_TOKEN_BEDROCK`), which takes the place of a signature."""
@@ -58,6 +65,3 @@ class BedrockWire:
 
     def encode_error(self, error: ProviderError) -> tuple[int, bytes]:
         return bedrock_errors.encode_error(error)
-
-
-WIRE: Wire = BedrockWire()

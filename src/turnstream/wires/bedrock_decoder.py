@@ -4,15 +4,15 @@ ConverseStream says little of where a block begins: only tools, their results an
 gets one, with the first delta of its index, and a stop, at the latest with the model's.
 
 InvokeModelWithResponseStream sends the same framing around each model's own events, in messages of the type `chunk`.
-Claude's are those of Anthropic Messages, and are decoded by that wire's decoder: this module is the one place where a
-wire uses another, since the bytes inside are that other wire's by contract, and would be a second copy of it here.
-Nova's are Converse's own. Which of the two calls was made is seen from the messages themselves.
+Claude's are those of Anthropic Messages: a decoder of that wire, which is given, decodes them. Nova's are Converse's
+own. Which of the two calls was made is seen from the messages themselves.
 """
 
 from __future__ import annotations
 
 import base64
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 from turnstream.core import sse
 from turnstream.core.blocks import BlockType, Content
@@ -31,15 +31,17 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.errors import MalformedEvent, StreamIncomplete
-from turnstream.wires.anthropic_decoder import AnthropicDecoder
+from turnstream.wires.base import Decoder
 from turnstream.wires.bedrock_errors import parse_stream_error
-from turnstream.wires.bedrock_frames import BrokenMessage, MessageDecoder
 from turnstream.wires.bedrock_json import Raw, is_list, is_object, object_of, text_of, without
 from turnstream.wires.bedrock_media import join_base64, media_type_of
 from turnstream.wires.bedrock_stop_reasons import parse_stop_reason
 from turnstream.wires.bedrock_tools import parse_result_start, parse_use_start
 from turnstream.wires.bedrock_usage import parse_usage
+from turnstream.wires.event_stream import BrokenMessage, MessageDecoder
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+
+DecoderMaker: TypeAlias = Callable[[], Decoder]
 
 PADDING = "p"
 """A field of every event that says nothing: it hides how long the text is."""
@@ -56,16 +58,18 @@ class BedrockDecoder:
     next call raises. After an exception, and after damage behind the model's end marker, nothing is decoded.
     """
 
-    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+    def __init__(
+        self, *, event_limit: int, on_malformed: Literal["fail", "skip"], claude: DecoderMaker
+    ) -> None:
         self._messages = MessageDecoder(limit=event_limit)
-        self._event_limit = event_limit
-        self._on_malformed: Literal["fail", "skip"] = on_malformed
+        self._skip_malformed = on_malformed == "skip"
+        self._new_claude = claude
         self._failure: MalformedEvent | None = None
         self._over = False
         self._stopped = False
         self._open: dict[int, BlockType] = {}
         self._bytes: dict[int, str] = {}
-        self._model_events: AnthropicDecoder | None = None
+        self._model_events: Decoder | None = None
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         if self._failure is not None:
@@ -100,7 +104,7 @@ class BedrockDecoder:
     def _passed_over(self, error: MalformedEvent, events: list[StreamEvent]) -> bool:
         """Whether the stream can go on after `error`; otherwise it is over or has failed."""
         one_message = isinstance(error, BrokenMessage)
-        if self._stopped or (one_message and self._on_malformed == "skip"):
+        if self._stopped or (one_message and self._skip_malformed):
             events.append(StreamNotice("malformed_event", error.message))
             self._over = not one_message
             return one_message
@@ -158,9 +162,7 @@ class BedrockDecoder:
             self._decode_event(name, object_of(value, name), events)
             return
         if self._model_events is None:
-            self._model_events = AnthropicDecoder(
-                event_limit=2 * self._event_limit, on_malformed=self._on_malformed
-            )
+            self._model_events = self._new_claude()
         said = self._model_events.feed(sse.encode_event(payload))
         self._stopped = self._stopped or any(type(one) is MessageStop for one in said)
         events.extend(said)

@@ -29,12 +29,12 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.wires.bedrock_errors import dump_stream_error
-from turnstream.wires.bedrock_frames import encode_event, encode_exception
 from turnstream.wires.bedrock_json import Raw, list_of
 from turnstream.wires.bedrock_media import format_of
 from turnstream.wires.bedrock_stop_reasons import dump_stop_reason
 from turnstream.wires.bedrock_tools import dump_parts, dump_result_start, dump_use_start
 from turnstream.wires.bedrock_usage import dump_usage, with_total
+from turnstream.wires.event_stream import encode_event, encode_exception
 from turnstream.wires.lenient_json import encode_json
 
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}

@@ -2,7 +2,8 @@
 
 The model's name stands in the path. `bedrock_params` has the params, `bedrock_blocks` the content of messages.
 
-Params with `anthropic_version` among them ask for InvokeModelWithResponseStream, whose body is Claude's own request.
+Params with `anthropic_version` among them ask for InvokeModelWithResponseStream, whose body is Claude's own request: what
+the wire `claude` makes of it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ import msgspec
 
 from turnstream.core.blocks import Message
 from turnstream.errors import InvalidRequest
-from turnstream.wires import anthropic_requests
-from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition, Wire
 from turnstream.wires.bedrock_blocks import parse_block, returned_block, side_of
-from turnstream.wires.bedrock_frames import CONTENT_TYPE
 from turnstream.wires.bedrock_json import Raw, is_list, is_object, list_of, text_of, without
 from turnstream.wires.bedrock_params import (
     FIELDS,
@@ -36,6 +35,7 @@ from turnstream.wires.bedrock_params import (
     parse_output,
     parse_tool_choice,
 )
+from turnstream.wires.event_stream import CONTENT_TYPE
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 
 CACHE_POINT: Raw = {"cachePoint": {"type": "default"}}
@@ -47,10 +47,10 @@ _OUR_PARAMS = OUR_PARAMS | {"cache", "extra_body", "system", "tools"}
 _OUR_FIELDS = FIELDS | {"messages", "system", "toolConfig"}
 
 
-def encode_request(request: ModelRequest) -> HttpRequest:
+def encode_request(request: ModelRequest, claude: Wire) -> HttpRequest:
     """The POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`)."""
     if INVOCATION in request.params:
-        return _encode_invocation(request)
+        return _encode_invocation(request, claude)
     params = {key: value for key, value in request.params.items() if value is not None}
     body: Raw = {key: value for key, value in params.items() if key not in _OUR_PARAMS}
     cached = bool(params.get("cache")) and may_cache(request.model)
@@ -78,7 +78,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     return _post(request.model, call, accepted, body)
 
 
-def decode_request(path: str, body: bytes) -> ModelRequest:
+def decode_request(path: str, body: bytes, claude: Wire) -> ModelRequest:
     """The request that `body`, sent to `path`, asks for. Raises InvalidRequest.
 
     System blocks are joined to one text; if some of them are no text, the list is also kept in `params["system"]`, which
@@ -95,8 +95,8 @@ def decode_request(path: str, body: bytes) -> ModelRequest:
     fields = expect(value, dict, "the body")
     stream = call.endswith("-stream")
     if call.startswith("invoke"):
-        claude = anthropic_requests.decode_request(encode_json({**fields, "model": model}))
-        return msgspec.structs.replace(claude, stream=stream)
+        invocation = claude.decode_request(path, encode_json({**fields, "model": model}))
+        return msgspec.structs.replace(invocation, stream=stream)
     try:
         return _parse_request(model, fields, stream=stream)
     except (ValueError, RecursionError) as error:
@@ -138,9 +138,9 @@ def _post(model: str, call: str, accepted: str, body: Raw) -> HttpRequest:
     return HttpRequest(f"/model/{quote(model, safe='')}/{call}", headers, encode_json(body))
 
 
-def _encode_invocation(request: ModelRequest) -> HttpRequest:
+def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:
     """Claude's own request, which names neither the model nor that it streams."""
-    fields: Raw = msgspec.json.decode(anthropic_requests.encode_request(request).body)
+    fields: Raw = msgspec.json.decode(claude.encode_request(request).body)
     body = without(fields, "model", "stream")
     call, accepted = (
         ("invoke-with-response-stream", CONTENT_TYPE) if request.stream else ("invoke", "application/json")

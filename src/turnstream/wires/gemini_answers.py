@@ -7,7 +7,7 @@ from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import MalformedEvent
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
 from turnstream.wires.gemini_chunks import JsonObject
-from turnstream.wires.gemini_contents import dump_parts
+from turnstream.wires.gemini_contents import dump_answer
 from turnstream.wires.gemini_decoder import GeminiDecoder
 from turnstream.wires.gemini_stop_reasons import dump_stop_reason
 from turnstream.wires.gemini_usage import write_usage
@@ -15,14 +15,8 @@ from turnstream.wires.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """The response object. Thinking is in it, whether or not it was signed."""
-    parts: list[JsonObject] = []
-    for block in answer.blocks:
-        content = block.content or {}
-        if block.block_type == "thinking" and not content.get("signature"):
-            parts.append({"text": block.text_content or "", "thought": True})
-        else:
-            parts.extend(dump_parts(block))
+    """The response object."""
+    parts = dump_answer(answer.blocks)
     candidate: JsonObject = {"content": {"parts": parts, "role": "model"}, "index": 0}
     if answer.stop is not None:
         candidate["finishReason"] = dump_stop_reason(answer.stop)

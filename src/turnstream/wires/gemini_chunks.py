@@ -71,7 +71,7 @@ def text_in(value: Any) -> str:
 
 def named(value: JsonObject) -> JsonObject:
     """`value` under the REST API's names, without what is null. What it holds is left as it is."""
-    if any(item is None or "_" in key for key, item in value.items()):
+    if "_" in "".join(value) or None in value.values():
         return {_camel(key): item for key, item in value.items() if item is not None}
     return value
 
@@ -83,7 +83,8 @@ def read_events(data: bytes) -> list[Any]:
         value = decode_json(data)
     except ValueError as error:
         raise MalformedEvent("an event is not JSON", detail=data[:200].decode("utf-8", "replace")) from error
-    if (is_object(value) or is_list(value)) and nests_deeper(value, NESTING_LIMIT):
+    deep = data.count(b"{") + data.count(b"[") > NESTING_LIMIT
+    if deep and (is_object(value) or is_list(value)) and nests_deeper(value, NESTING_LIMIT):
         raise MalformedEvent("an event is nested too deeply")
     return value if is_list(value) else [value]
 

@@ -1,7 +1,8 @@
 """Our blocks as Gemini's contents, and these as our blocks (requirements B3, G6, P4).
 
 A content is what one side says, in parts; a function's response is the user's to say, and names its function. A part goes
-back with the thought signature it came with. Thinking without a signature stays here: the API has no use for it.
+back with the thought signature it came with. Thinking goes back only where Gemini signed it: the API has no use for other
+thinking, and refuses another vendor's signature.
 What a tool said is `{"output": …}`, and what it failed with `{"error": …}`, unless it is an object already.
 """
 
@@ -16,7 +17,7 @@ from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
 from turnstream.wires.gemini_calls import MADE_UP
 from turnstream.wires.gemini_chunks import JsonObject, is_list, is_object, named, objects_in, text_in
-from turnstream.wires.gemini_parts import parse_image
+from turnstream.wires.gemini_parts import THOUGHT, parse_image
 from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.made_up_ids import made_up_id
 
@@ -61,10 +62,8 @@ def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
         case "text" | "reference" | "partial_reference":
             return _dump_text(text, content, beside)
         case "thinking":
-            signature = content.get("signature")
-            if not signature or block.partial:
-                return []
-            return [{"text": text, "thought": True, "thoughtSignature": signature}]
+            own = _metadata(content).get("part") == THOUGHT and not block.partial
+            return [_thought(text, content)] if own and content.get("signature") else []
         case "tool_use" | "tool_result" if content.get("provider_executed"):
             return [{**part, **beside}] if (part := _dump_server_part(block)) else []
         case "tool_use":
@@ -77,6 +76,19 @@ def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
         case "provider":
             raw = not block.partial and "type" not in content and not _RAW_PARTS.isdisjoint(content)
             return [dict(content)] if raw else []
+
+
+def dump_answer(blocks: Iterable[Block]) -> list[Part]:
+    """The parts of a whole answer: thinking is among them whether or not it was signed, and by whom."""
+    return [
+        part
+        for block in blocks
+        for part in (
+            [_thought(block.text_content or "", block.content or {})]
+            if block.block_type == "thinking" and "redacted" not in (block.content or {})
+            else dump_parts(block)
+        )
+    ]
 
 
 def parse_contents(raw: Sequence[Any]) -> tuple[Message, ...]:
@@ -108,6 +120,11 @@ def text_of_parts(value: Any) -> str:
     return "\n\n".join(text for text in texts if text)
 
 
+def _thought(text: str, content: Content) -> Part:
+    signature = content.get("signature")
+    return {"text": text, "thought": True, **({"thoughtSignature": signature} if signature else {})}
+
+
 def _side_of(block: Block, role: Role) -> Role:
     if block.block_type in ("tool_use", "thinking"):
         return "assistant"
@@ -116,15 +133,18 @@ def _side_of(block: Block, role: Role) -> Role:
     return role
 
 
-def _beside(content: Content) -> Part:
+def _metadata(content: Content) -> JsonObject:
     metadata = content.get("provider_metadata")
-    return {key: item for key, item in metadata.items() if key in _BESIDE} if is_object(metadata) else {}
+    return metadata if is_object(metadata) else {}
+
+
+def _beside(content: Content) -> Part:
+    return {key: item for key, item in _metadata(content).items() if key in _BESIDE}
 
 
 def _dump_text(text: str, content: Content, beside: Part) -> list[Part]:
     """One part; of a text of which a part is signed, that and what stands around it."""
-    metadata = content.get("provider_metadata")
-    signed = metadata.get("signed") if is_object(metadata) else None
+    signed = _metadata(content).get("signed")
     if not (is_list(signed) and len(signed) == 2 and all(type(place) is int for place in signed)):
         return [{"text": text, **beside}] if text or beside else []
     start, end = signed
@@ -180,8 +200,7 @@ def _dump_media(content: Content) -> Part:
 def _dump_server_part(block: Block) -> Part | None:
     """A part of Gemini's own tools; None for what another vendor's did."""
     content = block.content or {}
-    metadata = content.get("provider_metadata")
-    name = metadata.get("part") if is_object(metadata) else None
+    name = _metadata(content).get("part")
     identity = text_in(content.get("tool_use_id"))
     given = {"id": identity} if identity and not identity.startswith(MADE_UP) else {}
     match name:
@@ -235,7 +254,8 @@ def _parse_part(sequence: int, part: Part, calls: _Calls) -> Block:
     match data:
         case {"text": str(text)} if len(data) == 1 and beside.get("thought") is True and len(beside) <= 2:
             signature = beside.get("thoughtSignature")
-            return Block(sequence, "thinking", text, {"signature": signature} if signature else None)
+            signed = {"signature": signature, "provider_metadata": {"part": THOUGHT}}
+            return Block(sequence, "thinking", text, signed if signature else None)
         case {"text": str(text)} if len(data) == 1:
             return Block(sequence, "text", text, metadata or None)
         case {"functionCall": call} if len(data) == 1 and is_object(call):

@@ -61,7 +61,7 @@ class GeminiDecoder:
         self._finish_reason = ""
         self._block_reason = ""
         self._usage: JsonObject | None = None
-        self._plain_usage: msgspec.Raw = ABSENT
+        self._untold_usage: msgspec.Raw | JsonObject = ABSENT
         self._beside: JsonObject = {}
 
     @property
@@ -92,7 +92,7 @@ class GeminiDecoder:
                         pass
                     else:
                         if chunk.usage_metadata is not ABSENT:
-                            self._plain_usage = chunk.usage_metadata
+                            self._untold_usage = chunk.usage_metadata
                         part = chunk.candidates[0].content.parts[0]
                         text = part.text
                         kind = "thinking" if part.thought else "text"
@@ -141,7 +141,7 @@ class GeminiDecoder:
         events: list[StreamEvent] = []
         self._over = True
         self._blocks.leave(events)
-        self._take_plain_usage(events)
+        self._report_usage(events)
         if self._other_candidates:
             others = ", ".join(str(index) for index in sorted(self._other_candidates))
             words = f"candidate {self._candidate} was decoded; not: {others}"
@@ -174,18 +174,19 @@ class GeminiDecoder:
     def _take(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
         if chunk.get("error"):
             self._blocks.leave(events)
-            self._take_plain_usage(events)
+            self._report_usage(events)
             self._over = True
             events.append(stream_error(mend_surrogates(chunk["error"])))
             return
         if not self._started and not _BEGINS.isdisjoint(chunk):
             self._begin(chunk, payload, events)
-        self._take_plain_usage(events)
         self._take_feedback(chunk)
         for candidate in objects_in(chunk.get("candidates")):
             self._take_candidate(candidate, events)
         if is_object(usage := chunk.get("usageMetadata")):
-            self._report_usage(usage, events)
+            self._untold_usage = named(usage)
+            if self._usage is None:
+                self._report_usage(events)
         self._take_leftovers(chunk, _KNOWN_OF_A_CHUNK, events)
 
     def _begin(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
@@ -227,6 +228,8 @@ class GeminiDecoder:
 
     def _take_leftovers(self, value: JsonObject, known: frozenset[str], events: list[StreamEvent]) -> None:
         """What is said beside the answer: each field where it is new, or has changed."""
+        if value.keys() <= known:
+            return
         new = {
             key: item
             for key, item in value.items()
@@ -236,18 +239,15 @@ class GeminiDecoder:
             self._beside |= new
             events.append(Metadata(provider_metadata=mend_surrogates(new)))
 
-    def _take_plain_usage(self, events: list[StreamEvent]) -> None:
-        """The usage that the last plain event told: they are many, and each counts a little more."""
-        if self._plain_usage is not ABSENT:
-            usage = decode_json(bytes(self._plain_usage))
-            self._plain_usage = ABSENT
-            if is_object(usage):
-                self._report_usage(usage, events)
-
-    def _report_usage(self, raw: JsonObject, events: list[StreamEvent]) -> None:
-        """Each report is the whole of what is known: it may leave out what an earlier one had."""
-        raw = named(raw)
-        if raw != self._usage:
+    def _report_usage(self, events: list[StreamEvent]) -> None:
+        """Tell the usage that came last. Nearly every event brings some, and each counts a little more: the first and
+        the last of them are told. Each is the whole of what is known: it may leave out what an earlier one had."""
+        raw = self._untold_usage
+        if isinstance(raw, msgspec.Raw):
+            value = None if raw is ABSENT else decode_json(bytes(raw))
+            raw = named(value) if is_object(value) else None
+        self._untold_usage = ABSENT
+        if raw is not None and raw != self._usage:
             gone: JsonObject = dict.fromkeys((self._usage or {}).keys() - raw.keys())
             self._usage = raw
             events.append(Metadata(read_usage(raw), mend_surrogates({**raw, **gone})))

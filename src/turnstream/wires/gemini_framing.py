@@ -21,9 +21,9 @@ _WHITE_SPACE = b" \t\r\n"
 _JSON_BEGINS = (b"{", b"[")
 _BETWEEN = re.compile(rb"[ \t\r\n,\[\]]*")
 _FOREIGN = re.compile(rb"[^ \t\r\n,\[\]{]+")
-_TOKEN = re.compile(rb'["{}]')
-_STRING_END = re.compile(rb'["\\]')
-_BRACE, _QUOTE, _BACKSLASH = b"{", b'"', b"\\"
+_TO_NEXT_BRACE = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_STRING_END = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_BRACE, _QUOTE = b"{", ord('"')
 
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -132,39 +132,32 @@ class JsonElements:
 
     def _scan(self, data: bytes, begin: int, found: list[ServerSentEvent]) -> int:
         """Go through an element from where the last read ended; the place after what was scanned."""
-        position = begin
+        position = self._scan_string(data, begin) if self._in_string else begin
         while position < len(data):
-            if self._in_string:
-                position = self._scan_string(data, position)
-                continue
-            token = _TOKEN.search(data, position)
-            if token is None:
-                position = len(data)
+            position = _TO_NEXT_BRACE.match(data, position).end()  # type: ignore[union-attr]
+            if position == len(data):
                 break
-            position = token.end()
-            if token[0] == _QUOTE:
-                self._in_string = True
-            elif token[0] == _BRACE:
-                self._depth += 1
-            else:
-                self._depth -= 1
-                if not self._depth:
-                    self._keep(data[begin:position])
-                    self._finish(found)
-                    return position
+            if data[position] == _QUOTE:
+                position = self._scan_string(data, position + 1)
+                continue
+            self._depth += 1 if data.startswith(_BRACE, position) else -1
+            position += 1
+            if not self._depth:
+                self._keep(data[begin:position])
+                self._finish(found)
+                return position
         self._keep(data[begin:position])
         return position
 
     def _scan_string(self, data: bytes, position: int) -> int:
-        if self._escaped:
+        """Go through a string that began before `position`, to behind its end if that is there."""
+        if self._escaped and position < len(data):
             self._escaped = False
-            return position + 1
-        found = _STRING_END.search(data, position)
-        if found is None:
-            return len(data)
-        self._escaped = found[0] == _BACKSLASH
-        self._in_string = self._escaped
-        return found.end()
+            position += 1
+        position = _STRING_END.match(data, position).end()  # type: ignore[union-attr]
+        self._in_string = position == len(data) or data[position] != _QUOTE
+        self._escaped = self._in_string and position < len(data)
+        return min(position + 1, len(data))
 
     def _keep(self, piece: bytes) -> None:
         if piece:

@@ -2,8 +2,8 @@
 
 A text or thinking block begins where the kind of what comes changes, and is stopped by the next; every other part is a
 block of its own. A thought signature stays with its part: in `provider_metadata.thoughtSignature` of the block, and of a
-text block with `provider_metadata.signed`, the begin and the end of the signed part in the block's text. A part of a kind
-that only Gemini has, or knows, is a `provider` block and stays raw.
+text block with `provider_metadata.signed`, the begin and the end of the signed part in the block's text; of thinking it is
+the block's own. A part of a kind that only Gemini has, or knows, is a `provider` block and stays raw.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from turnstream.wires.gemini_calls import FunctionCalls
 from turnstream.wires.gemini_chunks import JsonObject, is_object, named, text_in
 from turnstream.wires.lenient_json import encode_json, mend_surrogates
 
+THOUGHT = "thought"
+"""In `provider_metadata.part` of thinking: it was signed here, and may go back here."""
 _OK = ("OUTCOME_OK", "OUTCOME_UNSPECIFIED")
 
 
@@ -121,6 +123,7 @@ class PartBuilder:
             self.take_text(text, "thinking", events)
             self.signed = True
             events.append(SignatureDelta(self.index, signature))
+            events.append(ContentDelta(self.index, {"provider_metadata": {"part": THOUGHT}}))
         elif not text and (self.open_type != "text" or self.signed):
             self.leave(events)
             self._add("provider", {"text": "", "thoughtSignature": signature}, "", events)
@@ -144,6 +147,8 @@ class PartBuilder:
         metadata = mend_surrogates(rest)
         if signature and block_type == "text":
             metadata |= {"thoughtSignature": signature, "signed": [0, len(text)]}
+        elif signature:
+            metadata["part"] = THOUGHT
         index = next(self._indexes)
         events.append(ContentBlockStart(index, block_type, {"provider_metadata": metadata}))
         if text:

@@ -61,9 +61,21 @@ def read_extra_body(params: Mapping[str, Any]) -> JsonObject:
 
 
 def read_stop(params: Mapping[str, Any]) -> list[Any]:
-    """The param `stop`, of which a single text is understood too."""
+    """The param `stop`, of which a single text is understood too. Raises InvalidRequest."""
     value: Any = params.get("stop")
-    return [value] if isinstance(value, str) else list(value or ())
+    return [value] if isinstance(value, str) else _read_list(params, "stop")
+
+
+def read_tools(params: Mapping[str, Any]) -> list[Any]:
+    """The param `tools`: a provider's own, which stand beside the request's. Raises InvalidRequest."""
+    return _read_list(params, "tools")
+
+
+def _read_list(params: Mapping[str, Any], name: str) -> list[Any]:
+    value: Any = params.get(name)
+    if value is not None and not isinstance(value, list | tuple):
+        raise InvalidRequest(f"{name} must be a list")
+    return list(cast("list[Any]", value or ()))
 
 
 def budget_of(thinking: Any) -> int | None:
@@ -91,7 +103,7 @@ def budget_for(effort: str) -> int:
 def document_text(content: Content) -> str | None:
     """A document as text, below its title; None where it is none. Raises InvalidRequest for broken base64."""
     text: Any = content.get("text")
-    media_type: Any = content.get("media_type") or ""
+    media_type = str(content.get("media_type") or "")
     if not text and content.get("data") and (media_type.startswith("text/") or media_type in _TEXT_TYPES):
         try:
             text = base64.b64decode(content["data"], validate=True).decode("utf-8", "replace")

@@ -9,7 +9,13 @@ from turnstream.core.tool_input import nests_deeper
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
-from turnstream.wires.normal_params import effort_of, read_extra_body, read_response_format, read_stop
+from turnstream.wires.normal_params import (
+    effort_of,
+    read_extra_body,
+    read_response_format,
+    read_stop,
+    read_tools,
+)
 from turnstream.wires.ollama_lines import NESTING_LIMIT, JsonObject, is_list, is_object
 from turnstream.wires.ollama_messages import dump_messages, parse_messages
 
@@ -86,7 +92,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body.setdefault("think", _dump_thinking(request.model, thinking))
     if (asked := read_response_format(params)) is not None:
         body["format"] = "json" if asked.schema is None else asked.schema
-    tools = [_dump_tool(tool) for tool in request.tools] + list(params.get("tools") or ())
+    tools = [_dump_tool(tool) for tool in request.tools] + read_tools(params)
     if tools and params.get("tool_choice") != "none":
         body["tools"] = tools
     body |= read_extra_body(params)
@@ -133,7 +139,8 @@ def _parse_params(value: JsonObject) -> JsonObject:
         key: item for key, item in value.items() if key not in _OUR_FIELDS and item not in (None, "", [], {})
     }
     params |= _parse_format(value.get("format"))
-    if (think := value.get("think")) in _OUR_EFFORTS:
+    think = value.get("think")
+    if isinstance(think, str) and think in _OUR_EFFORTS:
         params["thinking"] = {"effort": think}
     elif think is not None:
         params["think"] = think

@@ -16,6 +16,7 @@ from turnstream.wires.normal_params import (
     read_extra_body,
     read_response_format,
     read_stop,
+    read_tools,
 )
 from turnstream.wires.openai_chat_messages import RawMessage, dump_messages, parse_messages
 
@@ -63,7 +64,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["response_format"] = _dump_response_format(asked)
     if (thinking := params.get("thinking")) is not None:
         body |= _dump_thinking(thinking)
-    tools = [_dump_tool(tool) for tool in request.tools] + list(params.get("tools") or ())
+    tools = [_dump_tool(tool) for tool in request.tools] + read_tools(params)
     if tools:
         body["tools"] = tools
         body["tool_choice"] = _dump_tool_choice(params.get("tool_choice"))
@@ -171,7 +172,8 @@ def _parse_params(value: JsonObject) -> JsonObject:
         params["stop"] = [stop] if isinstance(stop, str) else stop
     if (asked := value.get("response_format")) is not None:
         params["response_format"] = _parse_response_format(asked)
-    if (effort := value.get("reasoning_effort")) in _OUR_EFFORTS and "thinking" not in params:
+    effort = value.get("reasoning_effort")
+    if isinstance(effort, str) and effort in _OUR_EFFORTS and "thinking" not in params:
         params["thinking"] = {"effort": effort}
     elif effort is not None:
         params["reasoning_effort"] = effort

@@ -1,7 +1,7 @@
 """OpenAI Responses and the vendors that speak it: one provider protocol, both ways.
 
-The parts: `openai_responses_decoder` (with `_events` and `_output`) and `openai_responses_encoder` for the stream;
-`openai_responses_requests` and `_input`; `openai_responses_items`, the shapes of items that all of them share, and what
+The parts: `openai_responses_decoder` (with `_events`, `_output` and `_parts`) and `openai_responses_encoder` (with `_written`)
+for the stream; `openai_responses_requests`, `_input` and `_history`; `openai_responses_items`, the shapes of items that all of them share, and what
 becomes of each; `openai_responses_usage` and `_stop_reasons`.
 """
 

@@ -175,7 +175,7 @@ class OpenAIResponsesDecoder:
             self._start(response if is_object(response) else {})
         elif kind in _ENDS:
             said = response.get("status") if is_object(response) else None
-            self._end(said if said in _STATUSES else _ENDS[kind], value)
+            self._end(said if isinstance(said, str) and said in _STATUSES else _ENDS[kind], value)
         elif kind == "error" or (not kind and read_error(value) is not None):
             found = {**value, "type": "error"} if read_error(value) is None else value
             self._fail(read_error(found) or ReportedError("the provider reported an error"))

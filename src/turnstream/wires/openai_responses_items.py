@@ -105,11 +105,12 @@ def call_content(item: JsonObject, identity: str, *, exact: bool = False) -> Con
 def result_content(item: JsonObject, identity: str) -> Content | None:
     """The content of the tool_result block with which a call that the provider ran ends; None where it has none."""
     failed = not is_blank(item.get("error"))
+    value: Any
     match item.get("type"):
         case "mcp_call":
             value = item.get("error") if failed else item.get("output")
         case "code_interpreter_call":
-            value = item.get("outputs")
+            value = item.get("outputs") or []  # null where nobody asked to include them: it ran all the same
         case "file_search_call":
             value = item.get("results")
         case _:

@@ -21,7 +21,6 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent
 from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object
 from turnstream.wires.openai_responses_events import (
-    DELTA_OF,
     INPUTS,
     PARTS,
     REASONING,
@@ -29,7 +28,6 @@ from turnstream.wires.openai_responses_events import (
     SUMMARY,
     TEXT,
     PartKind,
-    TypedDelta,
 )
 from turnstream.wires.openai_responses_items import (
     KEY,
@@ -38,56 +36,10 @@ from turnstream.wires.openai_responses_items import (
     metadata_of,
     result_content,
 )
+from turnstream.wires.openai_responses_parts import Item, Part
 
 _PART_FIELDS = frozenset({"type", "text", "refusal", "annotations"})
 _DIFFERS = "the provider's final text is not what its deltas said; what was said first is kept"
-
-
-class Part:
-    """A block that grows. `position`: its `content_index` or `summary_index`. `expected`: the typed delta with which more of
-    it comes, as an `event`; None once its whole text was told."""
-
-    __slots__ = (
-        "cited",
-        "content",
-        "event",
-        "expected",
-        "index",
-        "kind",
-        "open",
-        "output_index",
-        "position",
-        "texts",
-    )
-
-    def __init__(self, index: int, output_index: int, position: int, kind: PartKind) -> None:
-        self.index = index
-        self.output_index = output_index
-        self.position = position
-        self.content: Content = {}
-        self.texts: list[str] = []
-        self.cited = 0
-        self.open = True
-        self.become(kind)
-
-    def become(self, kind: PartKind) -> None:
-        self.kind = kind
-        self.event = kind.event
-        self.expected: type[TypedDelta] | None = DELTA_OF[kind]
-
-
-class _Item:
-    """An output item. `spare`: the thinking block that was opened before its first part came."""
-
-    __slots__ = ("kind", "open", "output_index", "parts", "raw", "spare")
-
-    def __init__(self, output_index: int, raw: JsonObject) -> None:
-        self.output_index = output_index
-        self.raw = raw
-        self.kind = str(raw.get("type"))
-        self.parts: dict[tuple[str, int], Part] = {}
-        self.spare: Part | None = None
-        self.open = True
 
 
 class OutputBuilder:
@@ -101,15 +53,15 @@ class OutputBuilder:
         self.refused = False
         self.called = False
         self.message_id = ""
-        self._items: dict[int, _Item] = {}
+        self._items: dict[int, Item] = {}
         self._next_index = 0
 
-    def add_item(self, output_index: int, item: JsonObject) -> _Item:
+    def add_item(self, output_index: int, item: JsonObject) -> Item:
         """An item begins."""
         old = self._items.get(output_index)
         if old is not None and old.open:
             self._close(old)
-        found = self._items[output_index] = _Item(output_index, item)
+        found = self._items[output_index] = Item(output_index, item)
         if found.kind == "reasoning":
             content = metadata_of({**item, "encrypted_content": None})
             found.spare = self._begin(found, SUMMARY, 0, "thinking", content)
@@ -119,8 +71,8 @@ class OutputBuilder:
             self.called = self.called or not content.get("provider_executed")
         return found
 
-    def add_part(self, output_index: int, kind: PartKind, position: int) -> Part:
-        """A part of an item begins, or goes on where it has begun."""
+    def add_part(self, output_index: int, kind: PartKind, position: int, *, again: bool = False) -> Part:
+        """A part of an item begins, or goes on where it has begun. `again`: one that has ended begins anew."""
         item = self._items.get(output_index)
         if item is None:
             item = self.add_item(output_index, {"type": kind.item_type})
@@ -128,7 +80,7 @@ class OutputBuilder:
             raise MalformedEvent("more of an output item that had ended")
         key = (_group(kind), position)
         part = item.parts.get(key)
-        if part is None or (not part.open and kind.item_type == "message"):
+        if part is None or (not part.open and again):
             part = item.parts[key] = self._next_part(item, kind, position)
         elif kind is REFUSAL and part.kind is TEXT:
             self._mark_refusal(part)
@@ -144,9 +96,7 @@ class OutputBuilder:
         item = self._items.get(output_index)
         if item is not None and item.kind != kind.item_type and kind.item_type in INPUTS:
             return  # of an item that is kept raw: it is in there
-        part = self.add_part(output_index, kind, position)
-        if not part.open:
-            raise MalformedEvent("more of a part that had ended")
+        part = self.add_part(output_index, kind, position, again=kind.item_type not in INPUTS)
         self.current = part
         part.texts.append(text)
         self.events.append(part.event(part.index, text))
@@ -160,6 +110,8 @@ class OutputBuilder:
 
     def cite(self, output_index: int, position: int, annotation: Any) -> None:
         part = self.add_part(output_index, TEXT, position)
+        if not part.open:
+            return
         part.cited += 1
         self.events.append(ContentDelta(part.index, {"citations": [annotation]}))
 
@@ -199,7 +151,7 @@ class OutputBuilder:
         said = [item for item in output if is_object(item)]
         by_id = {item["id"]: item for item in said if isinstance(item.get("id"), str)}
         for item in [item for item in self._items.values() if item.open]:
-            whole = by_id.get(item.raw.get("id"))
+            whole = by_id.get(as_text(item.raw.get("id")) or "")
             if whole is None and item.output_index < len(said):
                 there = said[item.output_index]
                 whole = there if there.get("type") == item.kind else None
@@ -209,7 +161,7 @@ class OutputBuilder:
                 self.end_item(position, item)
 
     def _begin(
-        self, item: _Item, kind: PartKind, position: int, block_type: BlockType, content: Content
+        self, item: Item, kind: PartKind, position: int, block_type: BlockType, content: Content
     ) -> Part:
         part = Part(self._next_index, item.output_index, position, kind)
         part.content = content
@@ -217,7 +169,7 @@ class OutputBuilder:
         self.events.append(ContentBlockStart(part.index, block_type, content or None))
         return part
 
-    def _next_part(self, item: _Item, kind: PartKind, position: int) -> Part:
+    def _next_part(self, item: Item, kind: PartKind, position: int) -> Part:
         if kind.item_type != "reasoning":
             content = metadata_of(item.raw) if item.kind == "message" else {}
             if kind is not REFUSAL:
@@ -271,7 +223,7 @@ class OutputBuilder:
             self._keep(part, {"type": "message", **_own(part.content), **rest})
         self._stop(part)
 
-    def _end_message(self, item: _Item, raw: JsonObject) -> None:
+    def _end_message(self, item: Item, raw: JsonObject) -> None:
         """Parts are told by their order: one vendor counts them from 1."""
         content = raw.get("content")
         streamed = sorted(item.parts.values(), key=lambda part: part.position)
@@ -286,7 +238,7 @@ class OutputBuilder:
             else:
                 self._add_whole("provider", said)
 
-    def _end_reasoning(self, item: _Item, raw: JsonObject) -> None:
+    def _end_reasoning(self, item: Item, raw: JsonObject) -> None:
         for kind, field in ((SUMMARY, "summary"), (REASONING, "content")):
             parts = raw.get(field)
             streamed = sorted(
@@ -305,7 +257,7 @@ class OutputBuilder:
             marks = {"part": REASONING.name} if last.kind is REASONING else {}
             self._keep(last, {**kept, **marks})
 
-    def _end_call(self, item: _Item, raw: JsonObject) -> None:
+    def _end_call(self, item: Item, raw: JsonObject) -> None:
         part = next(iter(item.parts.values()))
         given = raw.get(part.kind.field)
         if given is not None and not isinstance(given, str):
@@ -323,7 +275,7 @@ class OutputBuilder:
         if (result := result_content(raw, part.content["tool_use_id"])) is not None:
             self._add_whole("tool_result", result)
 
-    def _end_raw(self, item: _Item, raw: JsonObject) -> None:
+    def _end_raw(self, item: Item, raw: JsonObject) -> None:
         identity = as_text(raw.get("id")) or self._made_up_id(item.output_index)
         if (image := image_of(raw)) is not None:
             self._add_whole("image", image)
@@ -345,7 +297,7 @@ class OutputBuilder:
             part.content = {**part.content, "provider_metadata": metadata}
             self.events.append(ContentDelta(part.index, {"provider_metadata": metadata}))
 
-    def _close(self, item: _Item) -> None:
+    def _close(self, item: Item) -> None:
         item.open = False
         if item.spare is not None:
             self._stop(item.spare)

@@ -9,7 +9,8 @@ from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, Position, ToolDefinition
 from turnstream.wires.json_values import JsonObject, is_list, is_object, kept
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
-from turnstream.wires.openai_responses_input import dump_input, parse_input
+from turnstream.wires.openai_responses_history import parse_input
+from turnstream.wires.openai_responses_input import dump_input
 
 PATH = "/responses"
 ENCRYPTED = "reasoning.encrypted_content"

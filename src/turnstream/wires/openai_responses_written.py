@@ -207,7 +207,7 @@ def open_block(
             item = _item(raw["type"], raw, output_index, message_id)
             item.may_go_on = raw["type"] in _PROVIDER_RUN
             return WrittenBlock(item, INPUTS[raw["type"]], content)
-        case "tool_result" if held is not None and held.raw["type"] in _PROVIDER_RUN:
+        case "tool_result" if held is not None and _is_result_of(held, content):
             return _result_block(held, content)
         case "image" if content.get("data"):
             raw = {"result": content["data"], **fields}
@@ -216,6 +216,10 @@ def open_block(
             return WrittenBlock(WrittenItem(output_index, content, may_go_on=False), None, {})
         case _:
             return None
+
+
+def _is_result_of(held: WrittenItem, content: Content) -> bool:
+    return held.raw["type"] in _PROVIDER_RUN and held.raw.get("id") == content.get("tool_use_id")
 
 
 def _result_block(held: WrittenItem, content: Content) -> WrittenBlock:

@@ -13,7 +13,7 @@ from turnstream.core.answers import Answer, AnswerFold
 from turnstream.core.blocks import Block
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest, ProviderError
-from turnstream.wires import bedrock_frames
+from turnstream.wires import event_stream
 from turnstream.wires.base import Wire
 
 
@@ -46,8 +46,8 @@ def recorded_body(wire: Wire, data: bytes, *, file_name: str) -> bytes:
 def frame_line(wire: Wire, line: bytes) -> bytes:
     """One event's JSON as the wire frames it."""
     line = line.strip()
-    if wire.content_type == bedrock_frames.CONTENT_TYPE:
-        return bedrock_frames.frame_line(line)
+    if wire.content_type == event_stream.CONTENT_TYPE:
+        return event_stream.frame_line(line)
     return line + b"\n" if wire.content_type == "application/x-ndjson" else b"data: " + line + b"\n\n"
 
 

@@ -17,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 from turnstream.errors import EventTooLarge, MalformedEvent
-from turnstream.wires.bedrock_library import botocore_module
+from turnstream.wires.botocore_library import botocore_module
 
 Message: TypeAlias = tuple[dict[str, Any], bytes]
 """Headers by name, and the payload."""
