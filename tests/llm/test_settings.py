@@ -37,10 +37,9 @@ async def test_settings_come_from_file_and_environment(
         timeout = 5
         [retry]
         attempts = 2
-        [providers.other]
-        wire = "ollama"
-        base_url = "http://127.0.0.1:1"
-        timeouts = { idle = 7 }
+        [models.quick]
+        model = "sim/echo:pace=0"
+        fallbacks = ["sim/demo"]
         """
     )
     monkeypatch.setenv("TURNSTREAM_RETRY__DELAY", "0.5")
@@ -52,6 +51,9 @@ async def test_settings_come_from_file_and_environment(
     assert (llm.settings.retry.attempts, llm.settings.retry.delay) == (2, 0.5)
     async with llm.stream("go") as stream:
         assert await stream.final_text()
+    named = ts.LLM("quick", settings=file)
+    assert named.models == ("sim/echo:pace=0", "sim/demo")
+    assert (await named.collect("x")).text == "x"
     monkeypatch.setenv("TURNSTREAM_CONFIG", str(file))
     assert ts.LLM().model == llm.model
     monkeypatch.setenv("TURNSTREAM_STREAM__TIMEOUT", "soon")

@@ -119,6 +119,10 @@ async def test_usage_and_cost_count_all_attempts_and_prices_come_from_the_settin
     message = await model.collect("hello")
     tokens = (message.usage.input_tokens or 0) + (message.usage.output_tokens or 0)
     assert message.cost == tokens
+    await model.load_prices()
+    unknown = ts.LLM("ollama/nobody-knows", settings=ts.Settings())
+    await unknown.load_prices()
+    await unknown.close()
 
 
 async def test_tools_of_an_attempt_that_failed_are_not_run_twice() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from turnstream.config import (
     load_settings,
 )
 from turnstream.core.history import PastTurn, build_history
+from turnstream.core.usage import Usage
 from turnstream.errors import ConfigurationError, InvalidRequest
 from turnstream.llm.blocking import SyncMessageStream
 from turnstream.llm.callbacks import Callbacks
@@ -228,6 +230,14 @@ class LLM:
             return stream.final_message()
 
     # -- letting go ----------------------------------------------------------------------------------------------
+
+    async def load_prices(self) -> None:
+        """Have the prices of the models at hand, read in a thread: then `message.cost` is quick from the first time on."""
+        calling = await self._callings.get()
+        for name in self.models:
+            provider, _, model = name.partition("/")
+            wire = calling.catalog.wire_of(provider)
+            await asyncio.to_thread(self._pricing.cost, provider, model, wire, Usage(0, 0))
 
     async def close(self) -> None:
         """Close the connections that this event loop has opened. Nobody has to: it happens when the loop shuts down, or the LLM
