@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 
-from benchmarks import catch_up, decode_fold, durable_blocks, end_to_end, machine, memory
+from benchmarks import catch_up, decode_fold, durable_blocks, end_to_end, library, machine, memory
 from benchmarks.report import Line, print_lines, print_summary
 
 BENCHMARKS: dict[str, Callable[..., Iterator[Line]]] = {
     "decode_fold": decode_fold.run,
+    "library": library.run,
     "end_to_end": end_to_end.run,
     "memory": memory.run,
     "catch_up": catch_up.run,

@@ -31,6 +31,8 @@ def main(folder: str) -> None:
         setattr(turnstream, name, getattr(turnstream, name))
     # The __init__ that a NamedTuple gets has no module in which names could be looked up; its fields tell their types.
     warnings.filterwarnings("ignore", "Error parsing type annotation", UserWarning)
+    # What a TypedDict has from another one has no place of its own.
+    warnings.filterwarnings("ignore", "Cannot determine where", UserWarning)
     pdoc.render.configure(docformat="markdown", footer_text="turnstream", search=True, show_source=False)
     pdoc.pdoc(*PUBLIC, output_directory=Path(folder))
     print(f"the reference is in {folder}/index.html")

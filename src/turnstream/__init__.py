@@ -1,4 +1,11 @@
-"""Durable, resumable LLM streaming: one engine, any number of watchers, nothing lost.
+"""Durable, resumable LLM streaming: one engine, any number of watchers, nothing lost; and the nicest way to stream a model.
+
+    import turnstream as ts
+
+    llm = ts.LLM("anthropic/claude-sonnet-5-5")
+    async with llm.stream("Why is the sky blue?") as stream:
+        async for text in stream.text:
+            print(text, end="")
 
 Importing the package loads nothing heavy; each name is loaded when it is first used.
 """
@@ -9,37 +16,238 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from turnstream.config import CapabilitySettings as CapabilitySettings
+    from turnstream.config import ModelSettings as ModelSettings
+    from turnstream.config import PriceSettings as PriceSettings
+    from turnstream.config import ProviderSettings as ProviderSettings
+    from turnstream.config import RetrySettings as RetrySettings
+    from turnstream.config import Settings as Settings
+    from turnstream.config import StreamSettings as StreamSettings
+    from turnstream.config import load_settings as load_settings
     from turnstream.core.accumulator import Accumulator as Accumulator
     from turnstream.core.blocks import Block as Block
     from turnstream.core.blocks import Message as Message
     from turnstream.core.cursor import Cursor as Cursor
+    from turnstream.core.shared_accumulator import SharedAccumulator as SharedAccumulator
+    from turnstream.core.turn_events import BlockCatchup as BlockCatchup
+    from turnstream.core.turn_events import BlockDelta as BlockDelta
+    from turnstream.core.turn_events import BlockReset as BlockReset
+    from turnstream.core.turn_events import BlockStart as BlockStart
+    from turnstream.core.turn_events import BlockStop as BlockStop
+    from turnstream.core.turn_events import Data as Data
+    from turnstream.core.turn_events import Notice as Notice
+    from turnstream.core.turn_events import Source as Source
+    from turnstream.core.turn_events import StepStart as StepStart
+    from turnstream.core.turn_events import StepStop as StepStop
+    from turnstream.core.turn_events import ToolProgress as ToolProgress
+    from turnstream.core.turn_events import TurnComplete as TurnComplete
+    from turnstream.core.turn_events import TurnEvent as TurnEvent
+    from turnstream.core.turn_events import UsageReport as UsageReport
     from turnstream.core.usage import Usage as Usage
     from turnstream.engine import Engine as Engine
     from turnstream.engine import LiveTurn as LiveTurn
+    from turnstream.errors import AuthenticationFailed as AuthenticationFailed
+    from turnstream.errors import CircuitOpen as CircuitOpen
+    from turnstream.errors import ConfigurationError as ConfigurationError
+    from turnstream.errors import ConnectionFailed as ConnectionFailed
+    from turnstream.errors import ContentFiltered as ContentFiltered
+    from turnstream.errors import ContextLengthExceeded as ContextLengthExceeded
+    from turnstream.errors import InvalidModelRequest as InvalidModelRequest
+    from turnstream.errors import InvalidOutput as InvalidOutput
+    from turnstream.errors import InvalidRequest as InvalidRequest
+    from turnstream.errors import MalformedEvent as MalformedEvent
+    from turnstream.errors import ModelNotFound as ModelNotFound
+    from turnstream.errors import Overloaded as Overloaded
+    from turnstream.errors import PermissionDenied as PermissionDenied
+    from turnstream.errors import ProviderError as ProviderError
+    from turnstream.errors import ProviderFailed as ProviderFailed
+    from turnstream.errors import ProviderTimeout as ProviderTimeout
+    from turnstream.errors import RateLimited as RateLimited
+    from turnstream.errors import StreamBroken as StreamBroken
+    from turnstream.errors import StreamClosed as StreamClosed
+    from turnstream.errors import StreamIncomplete as StreamIncomplete
     from turnstream.errors import TurnstreamError as TurnstreamError
+    from turnstream.llm.assembly import MessageAssembler as MessageAssembler
+    from turnstream.llm.blocking import SyncMessageStream as SyncMessageStream
+    from turnstream.llm.callbacks import Batching as Batching
+    from turnstream.llm.callbacks import Callbacks as Callbacks
+    from turnstream.llm.generation import StreamMetrics as StreamMetrics
+    from turnstream.llm.language_model import LLM as LLM
+    from turnstream.llm.language_model import AnyTool as AnyTool
+    from turnstream.llm.language_model import CallOptions as CallOptions
+    from turnstream.llm.message_stream import MessageStream as MessageStream
+    from turnstream.llm.message_stream import StreamOptions as StreamOptions
+    from turnstream.llm.model_message import MessageAttempt as MessageAttempt
+    from turnstream.llm.model_message import MessageStep as MessageStep
+    from turnstream.llm.model_message import ModelMessage as ModelMessage
+    from turnstream.llm.model_message import ToolCall as ToolCall
+    from turnstream.llm.output import OutputMode as OutputMode
+    from turnstream.llm.prompts import MessageLike as MessageLike
+    from turnstream.llm.prompts import Prompt as Prompt
+    from turnstream.llm.readers import EventFilter as EventFilter
+    from turnstream.llm.readers import Renderer as Renderer
     from turnstream.server.auth import Principal as Principal
+    from turnstream.telemetry import configure_logging as configure_logging
+    from turnstream.tools.base import ToolContext as ToolContext
+    from turnstream.tools.base import ToolError as ToolError
+    from turnstream.tools.base import tool as tool
+    from turnstream.tools.runner import ToolLimits as ToolLimits
 
 _HOMES = {
     "Accumulator": "turnstream.core.accumulator",
+    "AnyTool": "turnstream.llm.language_model",
+    "AuthenticationFailed": "turnstream.errors",
+    "Batching": "turnstream.llm.callbacks",
     "Block": "turnstream.core.blocks",
+    "BlockCatchup": "turnstream.core.turn_events",
+    "BlockDelta": "turnstream.core.turn_events",
+    "BlockReset": "turnstream.core.turn_events",
+    "BlockStart": "turnstream.core.turn_events",
+    "BlockStop": "turnstream.core.turn_events",
+    "Callbacks": "turnstream.llm.callbacks",
+    "CallOptions": "turnstream.llm.language_model",
+    "CapabilitySettings": "turnstream.config",
+    "CircuitOpen": "turnstream.errors",
+    "ConfigurationError": "turnstream.errors",
+    "configure_logging": "turnstream.telemetry",
+    "ConnectionFailed": "turnstream.errors",
+    "ContentFiltered": "turnstream.errors",
+    "ContextLengthExceeded": "turnstream.errors",
     "Cursor": "turnstream.core.cursor",
+    "Data": "turnstream.core.turn_events",
     "Engine": "turnstream.engine",
+    "EventFilter": "turnstream.llm.readers",
+    "InvalidModelRequest": "turnstream.errors",
+    "InvalidOutput": "turnstream.errors",
+    "InvalidRequest": "turnstream.errors",
     "LiveTurn": "turnstream.engine",
+    "LLM": "turnstream.llm.language_model",
+    "load_settings": "turnstream.config",
+    "MalformedEvent": "turnstream.errors",
     "Message": "turnstream.core.blocks",
+    "MessageAssembler": "turnstream.llm.assembly",
+    "MessageAttempt": "turnstream.llm.model_message",
+    "MessageLike": "turnstream.llm.prompts",
+    "MessageStep": "turnstream.llm.model_message",
+    "MessageStream": "turnstream.llm.message_stream",
+    "ModelMessage": "turnstream.llm.model_message",
+    "ModelNotFound": "turnstream.errors",
+    "ModelSettings": "turnstream.config",
+    "Notice": "turnstream.core.turn_events",
+    "OutputMode": "turnstream.llm.output",
+    "Overloaded": "turnstream.errors",
+    "PermissionDenied": "turnstream.errors",
+    "PriceSettings": "turnstream.config",
     "Principal": "turnstream.server.auth",
+    "Prompt": "turnstream.llm.prompts",
+    "ProviderError": "turnstream.errors",
+    "ProviderFailed": "turnstream.errors",
+    "ProviderSettings": "turnstream.config",
+    "ProviderTimeout": "turnstream.errors",
+    "RateLimited": "turnstream.errors",
+    "Renderer": "turnstream.llm.readers",
+    "RetrySettings": "turnstream.config",
+    "Settings": "turnstream.config",
+    "SharedAccumulator": "turnstream.core.shared_accumulator",
+    "Source": "turnstream.core.turn_events",
+    "StepStart": "turnstream.core.turn_events",
+    "StepStop": "turnstream.core.turn_events",
+    "StreamBroken": "turnstream.errors",
+    "StreamClosed": "turnstream.errors",
+    "StreamIncomplete": "turnstream.errors",
+    "StreamMetrics": "turnstream.llm.generation",
+    "StreamOptions": "turnstream.llm.message_stream",
+    "StreamSettings": "turnstream.config",
+    "SyncMessageStream": "turnstream.llm.blocking",
+    "tool": "turnstream.tools.base",
+    "ToolCall": "turnstream.llm.model_message",
+    "ToolContext": "turnstream.tools.base",
+    "ToolError": "turnstream.tools.base",
+    "ToolLimits": "turnstream.tools.runner",
+    "ToolProgress": "turnstream.core.turn_events",
+    "TurnComplete": "turnstream.core.turn_events",
+    "TurnEvent": "turnstream.core.turn_events",
     "TurnstreamError": "turnstream.errors",
     "Usage": "turnstream.core.usage",
+    "UsageReport": "turnstream.core.turn_events",
 }
 __all__ = [
+    "LLM",
     "Accumulator",
+    "AnyTool",
+    "AuthenticationFailed",
+    "Batching",
     "Block",
+    "BlockCatchup",
+    "BlockDelta",
+    "BlockReset",
+    "BlockStart",
+    "BlockStop",
+    "CallOptions",
+    "Callbacks",
+    "CapabilitySettings",
+    "CircuitOpen",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "ContentFiltered",
+    "ContextLengthExceeded",
     "Cursor",
+    "Data",
     "Engine",
+    "EventFilter",
+    "InvalidModelRequest",
+    "InvalidOutput",
+    "InvalidRequest",
     "LiveTurn",
+    "MalformedEvent",
     "Message",
+    "MessageAssembler",
+    "MessageAttempt",
+    "MessageLike",
+    "MessageStep",
+    "MessageStream",
+    "ModelMessage",
+    "ModelNotFound",
+    "ModelSettings",
+    "Notice",
+    "OutputMode",
+    "Overloaded",
+    "PermissionDenied",
+    "PriceSettings",
     "Principal",
+    "Prompt",
+    "ProviderError",
+    "ProviderFailed",
+    "ProviderSettings",
+    "ProviderTimeout",
+    "RateLimited",
+    "Renderer",
+    "RetrySettings",
+    "Settings",
+    "SharedAccumulator",
+    "Source",
+    "StepStart",
+    "StepStop",
+    "StreamBroken",
+    "StreamClosed",
+    "StreamIncomplete",
+    "StreamMetrics",
+    "StreamOptions",
+    "StreamSettings",
+    "SyncMessageStream",
+    "ToolCall",
+    "ToolContext",
+    "ToolError",
+    "ToolLimits",
+    "ToolProgress",
+    "TurnComplete",
+    "TurnEvent",
     "TurnstreamError",
     "Usage",
+    "UsageReport",
+    "configure_logging",
+    "load_settings",
+    "tool",
 ]
 
 
@@ -47,4 +255,9 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'turnstream' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

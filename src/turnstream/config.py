@@ -139,6 +139,25 @@ class ToolSettings(_Section):
     """Rounds of tools after which its turn is ended."""
 
 
+class StreamSettings(_Section):
+    """`[stream]`: how the library streams; `[retry]` says how often models are called."""
+
+    enabled: bool = True
+    """Show an answer as it comes; otherwise once it is whole."""
+    buffer_size: int = Field(default=256, ge=1, le=1_000_000)
+    """Events that are read ahead of whoever reads the stream."""
+    timeout: Seconds = 60.0
+    """Seconds of silence in the middle of an answer after which it is given up, where a provider's own `idle` is not set."""
+    tool_streaming: bool = True
+    """Show a tool call's arguments as they come; otherwise once they are whole."""
+    fallback_on_error: bool = True
+    """Go on with the fallback models where the first fails."""
+    update_interval: Annotated[float, Field(ge=0, le=60)] = 0.1
+    """Seconds between two updates of a screen."""
+    update_buffer: int = Field(default=50, ge=1)
+    """Events that wait for the next update at most."""
+
+
 class TelemetrySettings(_Section):
     log_level: LogLevel = "info"
     format: Literal["text", "json"] = "text"
@@ -213,12 +232,15 @@ class ProviderSettings(_Section):
 
 
 class Settings(_Section):
+    """All settings; each field is a table of `turnstream.toml`."""
+
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     engine: EngineSettings = EngineSettings()
     retry: RetrySettings = RetrySettings()
     models: dict[ModelName, ModelSettings] = {}
     tools: ToolSettings = ToolSettings()
+    stream: StreamSettings = StreamSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     providers: dict[ProviderName, ProviderSettings] = {}
     prices: dict[NamedModels, PriceSettings] = {}

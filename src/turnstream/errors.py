@@ -12,20 +12,39 @@
     │   ├── ContentFiltered       ├── RateLimited        ├── Overloaded
     │   ├── ProviderFailed        the provider's own fault (5xx, an error in its stream)
     │   ├── ProviderTimeout       ├── ConnectionFailed
+    │   ├── InvalidOutput         a whole answer that is not of the type that was asked for
     │   ├── CircuitOpen           not called: it failed too often just now
     │   └── StreamBroken          bytes arrived, but not a whole answer
     │       ├── StreamIncomplete  └── MalformedEvent ── EventTooLarge
+    ├── StreamClosed              the caller left a stream of the library before its end
     └── StoreError                durable storage failed (`database_error`)
         ├── Fenced                another executor owns the turn now
         └── StoreLocked           another process writes this database
 
 Every error has a `code` (a stable string for programs), a message for people, and `retryable`: whether the
-same request may succeed later.
+same request may succeed later. An error that ends a stream of the library has `partial`: what had come until then.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, Protocol
+
+
+class PartialMessage(Protocol):
+    """What had come of a message that broke off: a `ModelMessage` whose `complete` is False."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def blocks(self) -> Sequence[Any]: ...
+    @property
+    def usage(self) -> Any: ...
+    @property
+    def cost(self) -> Decimal | None: ...
 
 
 class TurnstreamError(Exception):
@@ -34,6 +53,7 @@ class TurnstreamError(Exception):
     code: str = "internal_error"
     status: ClassVar[int] = 500
     retryable: bool = False
+    partial: PartialMessage | None = None
 
     def __init__(self, message: str, *, code: str | None = None, retryable: bool | None = None) -> None:
         super().__init__(message)
@@ -45,45 +65,61 @@ class TurnstreamError(Exception):
 
 
 class ConfigurationError(TurnstreamError):
+    """The settings, or what stands in for them, cannot work; the message names the remedy."""
+
     code = "configuration_error"
 
 
 class RequestError(TurnstreamError):
+    """The caller's request cannot be served."""
+
     code = "invalid_request"
     status = 400
 
 
 class InvalidRequest(RequestError):
-    pass
+    """What was asked for is not something that can be asked for."""
 
 
 class Unauthorized(RequestError):
+    """Nobody is known by this key, or none was given."""
+
     code = "unauthorized"
     status = 401
 
 
 class NotFound(RequestError):
+    """There is no such thing, or it belongs to another owner."""
+
     code = "not_found"
     status = 404
 
 
 class RequestTimeout(RequestError):
+    """The request did not arrive in time."""
+
     code = "request_timeout"
     status = 408
     retryable = True
 
 
 class Conflict(RequestError):
+    """The request contradicts what is there."""
+
     code = "conflict"
     status = 409
 
 
 class TooLarge(RequestError):
+    """What was sent is larger than is taken."""
+
     code = "too_large"
     status = 413
 
 
 class Unavailable(TurnstreamError):
+    """Draining, or too much at once: try again later."""
+
     code = "unavailable"
     status = 503
     retryable = True
@@ -116,40 +152,58 @@ class ProviderError(TurnstreamError):
 
 
 class AuthenticationFailed(ProviderError):
+    """The provider's key is missing, or was refused."""
+
     code = "authentication_error"
 
 
 class PermissionDenied(ProviderError):
+    """The key may not do this."""
+
     code = "permission_error"
 
 
 class ModelNotFound(ProviderError):
+    """The provider does not know this model."""
+
     code = "not_found_error"
 
 
 class InvalidModelRequest(ProviderError):
+    """The provider refused the request as it is: to send it again unchanged is no use."""
+
     code = "invalid_request_error"
 
 
 class ContextLengthExceeded(InvalidModelRequest):
+    """The conversation is longer than the model can read."""
+
     code = "context_length_exceeded"
 
 
 class ContentFiltered(ProviderError):
+    """The provider's content filter refused the request."""
+
     code = "content_filtered"
 
 
 class RateLimited(ProviderError):
+    """Too many requests, or tokens, for now; `retry_after` tells how long to wait, where the provider said so."""
+
     code = "rate_limit_error"
     retryable = True
 
 
 class Overloaded(ProviderError):
+    """The provider has too much to do."""
+
     code = "overloaded_error"
     retryable = True
 
 
 class ProviderFailed(ProviderError):
+    """The provider's own fault."""
+
     code = "api_error"
     retryable = True
 
@@ -162,7 +216,16 @@ class ProviderTimeout(ProviderError):
 
 
 class ConnectionFailed(ProviderError):
+    """The provider could not be reached, or the connection was lost before an answer."""
+
     code = "connection_error"
+
+
+class InvalidOutput(ProviderError):
+    """The answer is whole, but its value is not of the type that was asked for; `detail` holds the text."""
+
+    code = "invalid_output"
+    retryable = True
 
 
 class CircuitOpen(ProviderError):
@@ -174,6 +237,8 @@ class CircuitOpen(ProviderError):
 
 
 class StreamBroken(ProviderError):
+    """Bytes arrived, but not a whole answer."""
+
     code = "stream_error"
     retryable = True
 
@@ -191,10 +256,20 @@ class MalformedEvent(StreamBroken):
 
 
 class EventTooLarge(MalformedEvent):
+    """One event of a stream is larger than is taken."""
+
     code = "event_too_large"
 
 
+class StreamClosed(TurnstreamError):
+    """The stream was left before its end: there is no whole message, only `partial`."""
+
+    code = "stream_closed"
+
+
 class StoreError(TurnstreamError):
+    """Durable storage failed."""
+
     code = "database_error"
     retryable = True
 
@@ -207,5 +282,7 @@ class Fenced(StoreError):
 
 
 class StoreLocked(StoreError):
+    """Another process writes this database."""
+
     code = "database_locked"
     retryable = False

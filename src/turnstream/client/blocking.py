@@ -9,13 +9,13 @@ from typing import Any, Self, Unpack
 from turnstream.client.answers import Chat, ChatPage, ChatPath, Interrupted, Model, StoredTurn, TurnList
 from turnstream.client.asynchronous import AsyncClient
 from turnstream.client.following import Following
-from turnstream.client.loop_thread import LoopThread
 from turnstream.client.questions import CallOptions, Content, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Request, Transport
 from turnstream.client.turns import AsyncTurn
 from turnstream.client.watched_turn import WatchedTurn, turn_events
 from turnstream.core.turn_events import TurnEvent
+from turnstream.loop_thread import LoopThread
 
 
 class Client:

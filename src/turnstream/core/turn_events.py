@@ -26,6 +26,8 @@ class TurnStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="
 
 
 class BlockStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="block_start"):
+    """A block begins. `content`: what is known of it from the start, as in `Block.content`."""
+
     block_index: int
     block_type: BlockType
     content: Content | None = None
@@ -76,11 +78,15 @@ class StepStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="
 
 
 class StepStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="step_stop"):
+    """A model call of the turn, and what its tools answered, is over. `stop_reason`: why the model stopped."""
+
     step: int
     stop_reason: str | None = None
 
 
 class ToolProgress(msgspec.Struct, frozen=True, gc=False, tag="tool_progress"):
+    """Something that a tool tells while it runs; kept nowhere."""
+
     tool_use_id: str
     text: str
 
@@ -106,6 +112,8 @@ class Notice(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="not
 
 
 class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="source"):
+    """Something that the answer rests on."""
+
     source_id: str
     url: str | None = None
     title: str | None = None
@@ -136,6 +144,8 @@ class TurnComplete(msgspec.Struct, frozen=True, gc=False, tag="turn_complete"):
 
 
 class TurnError(msgspec.Struct, frozen=True, gc=False, tag="turn_error"):
+    """The turn failed: `code` for programs, `error` for people."""
+
     error: str
     code: str
     blocks_completed: int
@@ -147,6 +157,8 @@ class TurnError(msgspec.Struct, frozen=True, gc=False, tag="turn_error"):
 
 
 class TurnCancelled(msgspec.Struct, frozen=True, gc=False, tag="turn_cancelled"):
+    """The turn was stopped on request."""
+
     blocks_completed: int
     status: Literal["cancelled"] = "cancelled"
     usage: Usage | None = None

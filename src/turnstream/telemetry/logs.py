@@ -19,9 +19,9 @@ MASK = "[masked]"
 SHORTEST_SECRET = 6
 """Shorter strings are not masked: they would blot out innocent text, and are no secret."""
 COMPONENTS: dict[str, tuple[str, ...]] = {
-    "client": ("client", "providers"),
-    "accumulator": ("turns.writing",),
-    "events": ("server.streams", "turnlog"),
+    "client": ("client", "providers", "llm.generation"),
+    "accumulator": ("turns.writing", "llm.message_fold"),
+    "events": ("server.streams", "turnlog", "llm.live_answer"),
 }
 """Short names for what people ask about most, beside the module paths that name everything."""
 

@@ -13,14 +13,16 @@ from turnstream.errors import TurnstreamError
 Result = TypeVar("Result")
 
 STOP_SECONDS = 10.0
+ABANDON_SECONDS = 1.0
 
 
 class LoopThread:
     """Runs coroutines for other threads, until it is closed. The thread starts with the first of them, and does not
-    keep the process alive."""
+    keep the process alive. `owner` is what errors call whoever closed it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, owner: str = "client") -> None:
         self._name = name
+        self._owner = owner
         self._lock = threading.RLock()  # a garbage collector may come to `tell` while it is held
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -28,7 +30,12 @@ class LoopThread:
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Run what `work` makes, and wait for it; an exception here, Ctrl-C for one, cancels it. Raises what it
-        raises, and TurnstreamError once it is closed, also for what was under way then."""
+        raises, and TurnstreamError once it is closed, also for what was under way then; RuntimeError in the thread itself,
+        which would wait for itself."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                f"a call without asyncio, in the event loop of its own {self._owner}: await instead"
+            )
         with self._lock:
             loop = self._started()
             future = asyncio.run_coroutine_threadsafe(_made_there(work), loop)
@@ -37,7 +44,7 @@ class LoopThread:
         except CancelledError:
             if not self._closed:
                 raise
-            raise _closed_error() from None
+            raise self._closed_error() from None
         except BaseException:
             future.cancel()
             raise
@@ -57,6 +64,19 @@ class LoopThread:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(STOP_SECONDS)
 
+    def abandon(self) -> None:
+        """End the thread where nobody can need it any more, from any thread: as a finalizer."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        if thread is not threading.current_thread():
+            thread.join(ABANDON_SECONDS)
+
     def tell(self, what: Callable[[], None]) -> None:
         """Have `what` called in the thread, before anything that is asked for later; waits for nothing, so a garbage
         collector may call it, in any thread and at any moment. Does nothing before the first `run` or once closed."""
@@ -64,9 +84,16 @@ class LoopThread:
             if self._loop is not None and not self._closed:
                 self._loop.call_soon_threadsafe(what)
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def _closed_error(self) -> TurnstreamError:
+        return TurnstreamError(f"the {self._owner} was closed", code=f"{self._owner}_closed")
+
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._closed:
-            raise _closed_error()
+            raise self._closed_error()
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True)
@@ -74,14 +101,11 @@ class LoopThread:
         return self._loop
 
 
-def _closed_error() -> TurnstreamError:
-    return TurnstreamError("the client was closed", code="client_closed")
-
-
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
+        loop.run_until_complete(_cancel_others())
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         asyncio.set_event_loop(None)
@@ -93,9 +117,13 @@ async def _made_there(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result
 
 
 async def _last(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    await _cancel_others()
+    await work()
+
+
+async def _cancel_others() -> None:
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in others:
         task.cancel()
     if others:
         await asyncio.wait(others, timeout=STOP_SECONDS / 2)
-    await work()

@@ -1,0 +1,52 @@
+"""A conversation without asyncio; and several questions at once, from threads.
+
+python examples/library_sync.py ollama/qwen3:8b "Why is the sky blue?" "And at night?"
+
+Without a model's name a simulated one answers, which needs no key.
+"""
+
+# pyright: strict
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import turnstream as ts
+
+
+def converse(llm: ts.LLM, questions: list[str]) -> list[ts.ModelMessage[Any] | dict[str, str]]:
+    """Ask one after another; each answer knows what was said before."""
+    said: list[ts.ModelMessage[Any] | dict[str, str]] = []
+    for question in questions:
+        with llm.stream_sync(question, messages=said) as stream:
+            print(f"\n> {question}")
+            for text in stream.text:
+                print(text, end="", flush=True)
+            said += [{"role": "user", "content": question}, stream.final_message()]
+    print()
+    return said
+
+
+def ask_all(llm: ts.LLM, questions: list[str]) -> list[str]:
+    """Ask all of them at once."""
+
+    def ask(question: str) -> str:
+        return llm.collect_sync(question).text
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(ask, questions))
+
+
+def main(model: str, questions: list[str]) -> int:
+    llm = ts.LLM(model)
+    converse(llm, questions)
+    for answer in ask_all(llm, questions):
+        print(f"- {answer[:60]}")
+    return 0
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1] if len(sys.argv) > 1 else "sim/echo"
+    sys.exit(main(chosen, sys.argv[2:] or ["Why is the sky blue?", "And at night?"]))

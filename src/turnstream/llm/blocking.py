@@ -1,0 +1,119 @@
+"""A stream for code without asyncio: the same one, in the loop of a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from turnstream.core.blocks import Block
+from turnstream.core.turn_events import TurnEvent
+from turnstream.llm.generation import StreamMetrics
+from turnstream.llm.message_stream import MessageStream
+from turnstream.llm.model_message import ModelMessage
+from turnstream.llm.readers import EventFilter, Reader, Renderer, filtered
+from turnstream.loop_thread import LoopThread
+
+Output = TypeVar("Output")
+Item = TypeVar("Item")
+
+
+class SyncMessageStream(Generic[Output]):
+    """`MessageStream`, for code without asyncio: `with llm.stream_sync("Why?") as stream: for text in stream.text: …`.
+
+    It may be read by several threads, each with a reader of its own.
+    """
+
+    def __init__(self, stream: MessageStream[Output], thread: LoopThread) -> None:
+        self._stream = stream
+        self._thread = thread
+        self.id = stream.id
+
+    def __enter__(self) -> Self:
+        """See `MessageStream.__aenter__`."""
+        self._thread.run(self._stream.__aenter__)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """See `MessageStream.close`."""
+        if not self._thread.closed:
+            self._thread.run(self._stream.close)
+
+    @property
+    def text(self) -> Iterator[str]:
+        """See `MessageStream.text`."""
+        return self._read(self._stream.text)
+
+    def __iter__(self) -> Iterator[TurnEvent]:
+        return self.events()
+
+    def events(self, *filters: EventFilter) -> Iterator[TurnEvent]:
+        """See `MessageStream.events`; `filters` are called in the thread that iterates."""
+        for events in self._read(self._stream.batches()):
+            yield from filtered(events, filters)
+
+    def updates(
+        self, interval: float | None = None, most: int | None = None
+    ) -> Iterator[Sequence[TurnEvent]]:
+        """See `MessageStream.updates`."""
+        return self._read(self._stream.updates(interval, most))
+
+    def render(self, renderer: Renderer, *filters: EventFilter) -> Iterator[str]:
+        """See `MessageStream.render`; the functions are called in the thread that iterates."""
+        for event in self.events(*filters):
+            if text := renderer(event):
+                yield text
+
+    @property
+    def blocks(self) -> Iterator[tuple[Block, ...]]:
+        """See `MessageStream.blocks`."""
+        return self._read(self._stream.blocks)
+
+    @property
+    def partials(self) -> Iterator[Any]:
+        """See `MessageStream.partials`."""
+        return self._read(self._stream.partials)
+
+    def final_message(self) -> ModelMessage[Output]:
+        """See `MessageStream.final_message`."""
+        return self._thread.run(self._stream.final_message)
+
+    def final_text(self) -> str:
+        """See `MessageStream.final_text`."""
+        return self._thread.run(self._stream.final_text)
+
+    def final_output(self) -> Output:
+        """See `MessageStream.final_output`."""
+        return self._thread.run(self._stream.final_output)
+
+    @property
+    def message(self) -> ModelMessage[Any]:
+        """See `MessageStream.message`."""
+        return self._thread.run(self._message)
+
+    @property
+    def metrics(self) -> StreamMetrics:
+        """See `MessageStream.metrics`."""
+        return self._stream.metrics
+
+    @property
+    def ended(self) -> bool:
+        """See `MessageStream.ended`."""
+        return self._stream.ended
+
+    @property
+    def error(self) -> BaseException | None:
+        """See `MessageStream.error`."""
+        return self._stream.error
+
+    async def _message(self) -> ModelMessage[Any]:
+        return self._stream.message
+
+    def _read(self, reader: Reader[Item]) -> Iterator[Item]:
+        while (item := self._thread.run(reader.take)) is not None:
+            yield item

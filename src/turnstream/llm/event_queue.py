@@ -1,0 +1,120 @@
+"""Events on their way to one reader, who may be slow: nothing is lost, and what waits is never more than the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from turnstream.core.turn_events import (
+    BlockDelta,
+    BlockReset,
+    BlockStart,
+    BlockStop,
+    ToolProgress,
+    TurnEvent,
+    UsageReport,
+)
+
+PROGRESS_KEPT = 64 * 1024
+"""Characters of one tool's progress that may wait; of more the newest."""
+
+
+class EventQueue:
+    """Holds up to `limit` events one by one; beyond that, what continues the last event is joined with it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._events: list[TurnEvent | _Joined] = []
+        self._places: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def push(self, events: Sequence[TurnEvent]) -> None:
+        if len(self._events) + len(events) <= self._limit:
+            self._events.extend(events)
+            return
+        for event in events:
+            if len(self._events) < max(self._limit, 1) or not self._join(event):
+                self._events.append(event)
+
+    def take(self) -> list[TurnEvent]:
+        """All that waits."""
+        events = self._events
+        self._events = []
+        if self._places:
+            self._places = {}
+        if any(type(event) is _Joined for event in events):
+            return [event.event() if isinstance(event, _Joined) else event for event in events]
+        return cast("list[TurnEvent]", events)
+
+    def _join(self, event: TurnEvent) -> bool:
+        last = self._events[-1]
+        if isinstance(event, BlockDelta):
+            if isinstance(last, _Joined):
+                return last.add(event)
+            if isinstance(last, BlockDelta) and (joined := _Joined(last)).add(event):
+                self._events[-1] = joined
+                return True
+            return False
+        if isinstance(event, ToolProgress):
+            return self._replace(f"progress {event.tool_use_id}", event)
+        if isinstance(event, UsageReport):
+            return self._replace("usage", event)
+        return False
+
+    def _replace(self, what: str, event: ToolProgress | UsageReport) -> bool:
+        """What comes again and again, between other things, has one place: the last usage, the progress of each call."""
+        place = self._places.setdefault(what, len(self._events))
+        if place == len(self._events):
+            return False
+        old = self._events[place]
+        if isinstance(event, ToolProgress) and isinstance(old, ToolProgress):
+            event = ToolProgress(event.tool_use_id, (old.text + event.text)[-PROGRESS_KEPT:])
+        self._events[place] = event
+        return True
+
+
+class _Joined:
+    """Deltas of one field of one block."""
+
+    __slots__ = ("_first", "_parts")
+
+    def __init__(self, first: BlockDelta) -> None:
+        self._first = first
+        self._parts = [first.value]
+
+    def add(self, delta: BlockDelta) -> bool:
+        first = self._first
+        if first.block_index != delta.block_index or first.field != delta.field or first.field == "content":
+            return False
+        self._parts.append(delta.value)
+        return True
+
+    def event(self) -> BlockDelta:
+        first = self._first
+        return BlockDelta(first.block_index, first.block_type, first.field, "".join(self._parts))
+
+
+class ToolHolder:
+    """Holds the events of a tool's call until it is whole."""
+
+    def __init__(self) -> None:
+        self._held: EventQueue | None = None
+
+    def through(self, events: Sequence[TurnEvent]) -> list[TurnEvent]:
+        """What may be shown by now."""
+        shown: list[TurnEvent] = []
+        for event in events:
+            if isinstance(event, BlockStart) and event.block_type == "tool_use":
+                self._held = EventQueue(1)
+            elif isinstance(event, BlockReset):
+                self._held = None
+            if self._held is None:
+                shown.append(event)
+                continue
+            self._held.push((event,))
+            if isinstance(event, BlockStop):
+                shown += self._held.take()
+                self._held = None
+        return shown

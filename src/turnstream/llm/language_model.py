@@ -1,0 +1,348 @@
+"""`LLM`: a model to ask, with what stands in for it (requirement F1)."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast, overload
+
+from turnstream.config import (
+    CapabilitySettings,
+    PriceSettings,
+    ProviderSettings,
+    RetrySettings,
+    Settings,
+    load_settings,
+)
+from turnstream.core.history import PastTurn, build_history
+from turnstream.core.usage import Usage
+from turnstream.errors import ConfigurationError, InvalidRequest
+from turnstream.llm.blocking import SyncMessageStream
+from turnstream.llm.callbacks import Callbacks
+from turnstream.llm.calling import Callees, Calling
+from turnstream.llm.live_answer import LiveAnswer
+from turnstream.llm.loop_callings import LoopCallings
+from turnstream.llm.message_stream import MessageStream, StreamOptions
+from turnstream.llm.model_message import ModelMessage
+from turnstream.llm.model_source import ModelSource, ToolUse
+from turnstream.llm.output import OutputFormat, OutputMode
+from turnstream.llm.prompts import MessageLike, Prompt, past_turns
+from turnstream.llm.source import TurnSource
+from turnstream.loop_thread import LoopThread
+from turnstream.providers.catalog import BUILT_IN, Catalog
+from turnstream.providers.pricing import Pricing
+from turnstream.tools.base import Tool, ToolFunction, by_name
+from turnstream.tools.runner import ToolLimits, ToolRunner
+from turnstream.wires.base import ModelRequest, ToolDefinition
+
+Output = TypeVar("Output")
+
+AnyTool: TypeAlias = ToolFunction | Tool | ToolDefinition | Mapping[str, Any]
+"""A Python function; or `{"name", "description", "input_schema"}` of a tool whose calls the caller answers."""
+
+
+class CallOptions(TypedDict, total=False):
+    """What a call may be given beside the prompt; all of it may be left out.
+
+    `messages`: what was said before. `system`: instructions. `tools`: functions that the model may call; the library runs them
+    and goes on by itself, unless `run_tools` is False: then the calls are in `message.tool_calls`. `params`: of the model call,
+    `max_tokens`, `temperature`, `thinking`, … and whatever the provider takes. `metadata`: for tools that ask for a
+    `ToolContext`. `callbacks`: who is told. `output_mode`: how a type is asked for, by a JSON Schema or a tool.
+    """
+
+    messages: Sequence[MessageLike]
+    system: str | None
+    tools: Sequence[AnyTool]
+    run_tools: bool
+    params: Mapping[str, Any]
+    metadata: dict[str, Any]
+    callbacks: Callbacks | None
+    output_mode: OutputMode
+
+
+class LLM:
+    """A model to ask: `LLM("anthropic/claude-sonnet-5-5", fallbacks=["openai/gpt-6.1-sol"])`.
+
+    `model` is `provider/model`; without one, the default of the settings, or of the first provider whose key is in the
+    environment; `sim/demo` needs no key. `fallbacks` stand in for it, in their order; None leaves them to the settings. `retry`: how
+    often to try.
+    `providers`, `prices`, `capabilities`: by name, as in `[providers.NAME]`, `[prices]` and `[capabilities]` of the settings, and
+    winning over them. `settings`: a file, or Settings; without, `turnstream.toml` where there is one, and the environment. `tool_limits`: of the tools' time and
+    rounds.
+
+    An LLM holds no state of a conversation. It may be used by any number of tasks, event loops and threads at once, and
+    need not be closed. Raises ConfigurationError, and InvalidRequest for a model that cannot be.
+    """
+
+    def __init__(  # noqa: PLR0913 - the one place where all parts of the library meet
+        self,
+        model: str | None = None,
+        *,
+        fallbacks: Sequence[str] | None = None,
+        retry: RetrySettings | None = None,
+        providers: Mapping[str, ProviderSettings | Mapping[str, Any]] | None = None,
+        prices: Mapping[str, PriceSettings] | None = None,
+        capabilities: Mapping[str, CapabilitySettings] | None = None,
+        settings: Settings | str | Path | None = None,
+        tool_limits: ToolLimits | None = None,
+    ) -> None:
+        found = settings if isinstance(settings, Settings) else load_settings(settings)
+        self.settings = found
+        described = _providers(found, providers or {})
+        kinds = {**found.capabilities, **(capabilities or {})}
+        default = found.engine.default_model
+        spare = found.engine.fallbacks if found.stream.fallback_on_error else ()
+
+        def calling() -> Calling:
+            catalog = Catalog(described, default_model=default, capabilities=kinds)
+            return Calling(catalog, retry or found.retry, found.models, spare)
+
+        checked = calling()
+        self.model = model or checked.catalog.default_model
+        self._callees = Callees(self.model, fallbacks if found.stream.fallback_on_error else ())
+        self.models = tuple(checked.names(self._callees))
+        """`provider/model` of each that may answer, the first choice first."""
+        checked.names(Callees(self.model, fallbacks))
+        self._takes_schemas = all(
+            checked.catalog.capabilities_of(name).structured_output for name in self.models
+        )
+        self._limits = tool_limits or ToolLimits(
+            found.tools.timeout, found.tools.parallel, found.tools.soft_rounds, found.tools.rounds
+        )
+        base_urls = {name: given.base_url for name, given in described.items() if given.base_url}
+        self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=base_urls)
+        self._callings = LoopCallings(calling)
+        self._thread = LoopThread("turnstream llm", "llm")
+        weakref.finalize(self, self._thread.abandon)
+
+    def __repr__(self) -> str:
+        also = f", fallbacks={list(self.models[1:])!r}" if self.models[1:] else ""
+        return f"LLM({self.model!r}{also})"
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    @overload
+    def stream(
+        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
+    ) -> MessageStream[Output]: ...
+    @overload
+    def stream(
+        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
+    ) -> MessageStream[None]: ...
+    def stream(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        output: type[Any] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> MessageStream[Any]:
+        """Ask, and read the answer while it comes: `async with llm.stream("Why?") as stream`.
+
+        `prompt`: what the user says, after `messages`. `output`: the type that the answer is to be of, for
+        `stream.final_output()`. `options`: see `CallOptions`. Raises InvalidRequest, and ConfigurationError for a tool or a type
+        that no model could be told of.
+        """
+        past = past_turns(options.get("messages", ()), prompt)
+        if not build_history(past):
+            raise InvalidRequest("what is said holds nothing that could be sent to a model: give some text")
+        shape = OutputFormat[Any](output) if output is not None else None
+        as_tool = shape is not None and self._asks_by_tool(options.get("output_mode", "auto"))
+        runner, definitions, offered = self._tools(
+            options.get("tools", ()), runs=options.get("run_tools", True)
+        )
+        params = dict(options.get("params", {}))
+        if shape is not None:
+            definitions = _ask_for(shape, definitions, params, as_tool=as_tool)
+        request = ModelRequest("", build_history(past), options.get("system"), definitions, params)
+        metadata = options.get("metadata", {})
+
+        async def source(stream_id: str, live: LiveAnswer) -> TurnSource:
+            plan = (await self._callings.get()).plan(self._callees, request)
+            use = ToolUse(runner, offered, stream_id, "local", metadata)
+
+            async def read_past() -> Sequence[PastTurn]:
+                return [*past, PastTurn("assistant", "streaming", tuple(live.fold.blocks))]
+
+            return ModelSource(plan, request, read_past, use)
+
+        return MessageStream(
+            source, self._stream_options(options.get("callbacks")), shape, output_as_tool=as_tool
+        )
+
+    @overload
+    def stream_sync(
+        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
+    ) -> SyncMessageStream[Output]: ...
+    @overload
+    def stream_sync(
+        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
+    ) -> SyncMessageStream[None]: ...
+    def stream_sync(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        output: type[Any] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> SyncMessageStream[Any]:
+        """`stream` for code without asyncio: `with llm.stream_sync("Why?") as stream`. Tools and callbacks run in another
+        thread, which all such streams of this LLM share."""
+        return SyncMessageStream(self.stream(prompt, output=cast("Any", output), **options), self._thread)
+
+    @overload
+    async def collect(
+        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
+    ) -> ModelMessage[Output]: ...
+    @overload
+    async def collect(
+        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
+    ) -> ModelMessage[None]: ...
+    async def collect(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        output: type[Any] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> ModelMessage[Any]:
+        """Ask, and wait for the whole message; with `output=` its value is `message.output`. Raises as reading a stream does."""
+        async with self.stream(prompt, output=cast("Any", output), **options) as stream:
+            return await stream.final_message()
+
+    @overload
+    def collect_sync(
+        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
+    ) -> ModelMessage[Output]: ...
+    @overload
+    def collect_sync(
+        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
+    ) -> ModelMessage[None]: ...
+    def collect_sync(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        output: type[Any] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> ModelMessage[Any]:
+        """`collect` for code without asyncio."""
+        with self.stream_sync(prompt, output=cast("Any", output), **options) as stream:
+            return stream.final_message()
+
+    # -- letting go ----------------------------------------------------------------------------------------------
+
+    async def load_prices(self) -> None:
+        """Have the prices of the models at hand, read in a thread: then `message.cost` is quick from the first time on."""
+        calling = await self._callings.get()
+        for name in self.models:
+            provider, _, model = name.partition("/")
+            wire = calling.catalog.wire_of(provider)
+            await asyncio.to_thread(self._pricing.cost, provider, model, wire, Usage(0, 0))
+
+    async def close(self) -> None:
+        """Close the connections that this event loop has opened. Nobody has to: it happens when the loop shuts down, or the LLM
+        is no more."""
+        await self._callings.close()
+
+    def close_sync(self) -> None:
+        """End the thread of the streams without asyncio, and close its connections; such a stream under way is cancelled."""
+        self._thread.close(self._callings.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close_sync()
+
+    # -- putting together ----------------------------------------------------------------------------------------
+
+    def _stream_options(self, callbacks: Callbacks | None) -> StreamOptions:
+        stream = self.settings.stream
+        return StreamOptions(
+            stream.buffer_size,
+            stream.update_interval,
+            stream.update_buffer,
+            stream.enabled,
+            stream.tool_streaming,
+            callbacks or Callbacks(),
+            self._pricing,
+        )
+
+    def _asks_by_tool(self, mode: OutputMode) -> bool:
+        """Whether a type is asked for by a tool: so it is where one of the models takes no schema."""
+        return mode == "tool" or (mode == "auto" and not self._takes_schemas)
+
+    def _tools(
+        self, tools: Sequence[AnyTool], *, runs: bool
+    ) -> tuple[ToolRunner, tuple[ToolDefinition, ...], tuple[str, ...]]:
+        """Who runs them, what the model is told of them, and the names of those that run here. Raises ConfigurationError."""
+        functions = [tool for tool in tools if not isinstance(tool, ToolDefinition | Mapping)]
+        known = by_name(functions)
+        definitions = {name: tool.definition for name, tool in known.items()}
+        for tool in tools:
+            if isinstance(tool, ToolDefinition | Mapping):
+                definition = (
+                    tool if isinstance(tool, ToolDefinition) else _definition(cast("Mapping[str, Any]", tool))
+                )
+                if definition.name in definitions:
+                    raise ConfigurationError(f"two tools are called {definition.name}")
+                definitions[definition.name] = definition
+        return ToolRunner(known, self._limits), tuple(definitions.values()), tuple(known) if runs else ()
+
+
+def _providers(
+    settings: Settings, given: Mapping[str, ProviderSettings | Mapping[str, Any]]
+) -> dict[str, ProviderSettings]:
+    """All providers, those given first; each with the stream's time-out as its `idle` clock unless it sets its own."""
+    described: dict[str, ProviderSettings] = {}
+    for name, one in given.items():
+        described[name] = one if isinstance(one, ProviderSettings) else _described(name, one)
+    for name, one in {**BUILT_IN, **settings.providers}.items():
+        described.setdefault(name, one)
+    for name, one in described.items():
+        if "idle" not in one.timeouts.model_fields_set:
+            timeouts = one.timeouts.model_copy(update={"idle": settings.stream.timeout})
+            described[name] = one.model_copy(update={"timeouts": timeouts})
+    return described
+
+
+def _described(name: str, given: Mapping[str, Any]) -> ProviderSettings:
+    try:
+        return ProviderSettings.model_validate(dict(given))
+    except ValueError as error:
+        raise ConfigurationError(f"providers[{name!r}]: {error}") from None
+
+
+def _definition(tool: Mapping[str, Any]) -> ToolDefinition:
+    name = tool.get("name")
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError("a tool that is given as a mapping needs a name")
+    return ToolDefinition(
+        name, str(tool.get("description") or ""), dict(tool.get("input_schema") or {"type": "object"})
+    )
+
+
+def _ask_for(
+    shape: OutputFormat[Any],
+    definitions: tuple[ToolDefinition, ...],
+    params: dict[str, Any],
+    *,
+    as_tool: bool,
+) -> tuple[ToolDefinition, ...]:
+    """The tools, and in `params` the rest, with which a model is asked for a value."""
+    if not as_tool:
+        params.setdefault("response_format", shape.response_format)
+        return definitions
+    if "thinking" not in params:  # which goes with a free choice only
+        params.setdefault("tool_choice", "required" if definitions else {"name": shape.tool.name})
+    return (*definitions, shape.tool)

@@ -1,0 +1,96 @@
+"""Providers for each event loop: connections belong to the loop that opened them.
+
+Nobody has to close an LLM: what a loop has opened is closed when the LLM is closed, when nobody has it any more, or when the
+loop shuts down as `asyncio.run` does it, whichever is first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from typing import NamedTuple
+
+from turnstream.llm.calling import Calling
+
+_FOR_EVER = 10.0 * 365 * 24 * 3600
+
+
+class _Kept(NamedTuple):
+    calling: Calling
+    keeper: AsyncGenerator[None, None]
+    hold: asyncio.TimerHandle
+
+
+class LoopCallings:
+    """`make`: a Calling whose providers have not been called yet. Safe to use from several threads, each with its loop."""
+
+    def __init__(self, make: Callable[[], Calling]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]] = {}
+        weakref.finalize(self, _let_go, self._kept).atexit = False
+
+    async def get(self) -> Calling:
+        """The running loop's own."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            found = self._kept.get(id(loop))
+            if found is not None and found[0]() is loop:
+                return found[1].calling
+            calling = self._make()
+            # The loop closes its asynchronous generators when it shuts down. It knows them weakly, so a timer holds this one.
+            keeper = _keep(calling, self._kept, id(loop))
+            kept = _Kept(calling, keeper, loop.call_later(_FOR_EVER, _hold, keeper))
+            self._kept[id(loop)] = (weakref.ref(loop), kept)
+        await anext(keeper)
+        return calling
+
+    async def close(self) -> None:
+        """Close the running loop's connections; the next `get` makes another."""
+        with self._lock:
+            found = self._kept.get(id(asyncio.get_running_loop()))
+        if found is not None:
+            await _end(found[1])
+
+
+async def _keep(
+    calling: Calling, kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]], key: int
+) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        if (found := kept.get(key)) is not None and found[1].calling is calling:
+            del kept[key]
+        await calling.close()
+
+
+async def _end(kept: _Kept) -> None:
+    await kept.keeper.aclose()
+    kept.hold.cancel()
+
+
+def _let_go(kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]]) -> None:
+    """Nobody has the LLM any more: each loop closes what it has opened, at once or when it shuts down."""
+    for reference, one in list(kept.values()):
+        loop = reference()
+        if loop is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(_start_end, loop, one)
+            except RuntimeError:
+                pass  # it was closed just now, and with it what it had opened
+
+
+def _start_end(loop: asyncio.AbstractEventLoop, kept: _Kept) -> None:
+    kept_task = loop.create_task(_end(kept), name="turnstream closes connections")
+    kept_task.add_done_callback(_ended)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _hold(_keeper: AsyncGenerator[None, None]) -> None:
+    """What the timer would call."""

@@ -1,0 +1,192 @@
+"""Answers that are a value of a type: what the model is told of it, and how its text is read (requirement F1).
+
+The type may be a msgspec Struct, a dataclass, a TypedDict, a pydantic model, or made of these: `list[Person]`, `int | None`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
+
+import msgspec
+from pydantic import BaseModel, TypeAdapter
+
+from turnstream.core.blocks import Block
+from turnstream.core.partial_json import NOTHING, partial_value
+from turnstream.errors import ConfigurationError, InvalidOutput
+from turnstream.llm.message_fold import MessageFold
+from turnstream.llm.model_message import OUTPUT_TOOL
+from turnstream.wires.base import ToolDefinition
+
+Output = TypeVar("Output")
+OutputMode: TypeAlias = Literal["auto", "schema", "tool"]
+
+_WRAPPED = "value"
+_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_FENCE = re.compile(r"\s*```(?:json)?\s*\n?")
+_SHOWN = 2000
+
+
+class Written(NamedTuple):
+    """Where the value is written: `parts` of a text, so many characters long, read only when it is wanted."""
+
+    length: int
+    blocks: Sequence[Block]
+    open_text: Any
+
+    def text(self) -> str:
+        return "".join([*map(_json_of, self.blocks), self.open_text() if self.open_text is not None else ""])
+
+
+class OutputFormat(Generic[Output]):
+    """What a type is to a model. Raises ConfigurationError for a type that has no JSON Schema."""
+
+    def __init__(self, kind: type[Output]) -> None:
+        self._kind = kind
+        self._adapter = TypeAdapter(kind) if _is_pydantic(kind) else None
+        schema = self._describe()
+        self._wrapped = schema.get("type") != "object"
+        if self._wrapped:
+            definitions = schema.pop("$defs", None)
+            schema = {"type": "object", "properties": {_WRAPPED: schema}, "required": [_WRAPPED]}
+            if definitions:
+                schema["$defs"] = definitions
+        self.strict = _close(schema)
+        self.schema = schema
+        name = getattr(kind, "__name__", None)
+        self.name = _NAME.sub("_", name)[:64] if isinstance(name, str) and not self._wrapped else "answer"
+
+    @property
+    def response_format(self) -> dict[str, Any]:
+        """For `params`: the model's text is to be JSON of this schema."""
+        return {"type": "json_schema", "name": self.name, "schema": self.schema, "strict": self.strict}
+
+    @property
+    def tool(self) -> ToolDefinition:
+        """For a model that takes no schema: a tool to call with the answer as its arguments."""
+        return ToolDefinition(OUTPUT_TOOL, "Give your answer by calling this.", self.schema)
+
+    def read(self, text: str) -> Output:
+        """The value that `text` is. Raises InvalidOutput."""
+        text = _unfenced(text)
+        try:
+            if self._wrapped:
+                text = json.dumps(msgspec.json.decode(text, type=dict[str, Any])[_WRAPPED])
+            if self._adapter is not None:
+                return self._adapter.validate_json(text)
+            return msgspec.json.decode(text, type=self._kind)
+        except (
+            ValueError,
+            KeyError,
+            RecursionError,
+        ) as error:  # msgspec's and pydantic's errors are ValueErrors
+            raise InvalidOutput(
+                f"the answer is not of the type that was asked for: {error}", detail=text[:_SHOWN]
+            ) from error
+
+    def read_partial(self, text: str) -> Any:
+        """The value so far, as plain JSON values; NOTHING where there is none yet."""
+        value = partial_value(_unfenced(text))
+        if not self._wrapped or value is NOTHING:
+            return value
+        return cast("dict[str, Any]", value).get(_WRAPPED, NOTHING) if isinstance(value, dict) else NOTHING
+
+    def _describe(self) -> dict[str, Any]:
+        kind = self._kind
+        try:
+            schema = msgspec.json.schema(kind) if self._adapter is None else self._adapter.json_schema()
+        except (TypeError, ValueError, NameError) as error:
+            raise ConfigurationError(f"{kind!r} cannot be described to a model: {error}") from error
+        return _with_root(schema)
+
+
+def written(fold: MessageFold, *, as_tool: bool) -> Written:
+    """Where the value is written by now: in the text after the last result of a tool, or in the arguments of `OUTPUT_TOOL`
+    where it was called."""
+    if as_tool:
+        shown = fold.accumulator.shown
+        if shown is not None and shown.content.get("tool_name") == OUTPUT_TOOL:
+            return Written(shown.length, (), shown.text)
+        for block in reversed(fold.blocks):
+            if (block.content or {}).get("tool_name") == OUTPUT_TOOL:
+                return Written(len(_json_of(block)), (block,), None)
+    last = next(
+        (n for n, block in enumerate(reversed(fold.blocks)) if block.block_type == "tool_result"), None
+    )
+    after = fold.blocks if last is None else fold.blocks[len(fold.blocks) - last :]
+    texts = [block for block in after if block.block_type == "text"]
+    length = sum(len(block.text_content or "") for block in texts)
+    shown = fold.accumulator.shown
+    if shown is not None and shown.block_type == "text":
+        return Written(length + shown.length, texts, shown.text)
+    return Written(length, texts, None)
+
+
+def _json_of(block: Block) -> str:
+    if block.block_type == "tool_use":
+        return str((block.content or {}).get("input_json") or "{}")
+    return block.text_content or ""
+
+
+def _is_pydantic(kind: Any) -> bool:
+    """Whether pydantic has to read it: msgspec knows nothing of pydantic's models, wherever they stand in it."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return True
+    if hasattr(cast("Any", kind), "__pydantic_validator__"):
+        return True
+    return any(map(_is_pydantic, get_args(kind)))
+
+
+def _with_root(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose outermost part is written out: providers take no reference there."""
+    reference = schema.get("$ref")
+    if not isinstance(reference, str):
+        return schema
+    definitions: dict[str, Any] = dict(schema["$defs"])
+    name = reference.removeprefix("#/$defs/")
+    root = dict(definitions[name])
+    if not _mentions(definitions, reference):
+        del definitions[name]
+    return {**root, "$defs": definitions} if definitions else root
+
+
+def _mentions(part: Any, reference: str) -> bool:
+    if isinstance(part, dict):
+        parts = cast("dict[str, Any]", part)
+        return parts.get("$ref") == reference or any(_mentions(inner, reference) for inner in parts.values())
+    return isinstance(part, list) and any(_mentions(inner, reference) for inner in cast("list[Any]", part))
+
+
+def _close(part: Any) -> bool:
+    """Say of every object with known properties that it has no others; whether the schema is then one that providers can
+    hold a model to strictly: each property required, no default."""
+    strict = True
+    if isinstance(part, list):
+        found = [_close(inner) for inner in cast("list[Any]", part)]
+        return all(found)
+    if not isinstance(part, dict):
+        return True
+    parts = cast("dict[str, Any]", part)
+    if parts.get("type") == "object":
+        properties = cast("dict[str, Any]", parts.get("properties", {}))
+        if "additionalProperties" not in parts and "properties" in parts:
+            parts["additionalProperties"] = False
+        strict = parts.get("additionalProperties") is False and set(parts.get("required", ())) == set(
+            properties
+        )
+    for key, inner in parts.items():
+        if key in ("properties", "$defs"):
+            found = [_close(schema) for schema in inner.values()]
+            strict = all(found) and strict
+        elif key not in ("required", "enum", "const", "default", "examples"):
+            strict = _close(inner) and strict
+    return strict and "default" not in parts
+
+
+def _unfenced(text: str) -> str:
+    """Without the ``` that some models put around JSON, asked or not."""
+    if (fence := _FENCE.match(text)) is None:
+        return text
+    return text[fence.end() :].rstrip().removesuffix("```")

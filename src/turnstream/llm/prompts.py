@@ -1,0 +1,115 @@
+"""What a caller says to a model, as turns of a history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+from turnstream.core.blocks import BLOCK_TYPES, Block, Content, Message
+from turnstream.core.history import PastTurn
+from turnstream.errors import InvalidRequest
+from turnstream.llm.model_message import ModelMessage
+
+Part: TypeAlias = str | Block | Mapping[str, Any]
+"""A piece of what is said: a text, a Block, or a mapping with a `type`:
+
+    {"type": "text", "text": "…"}
+    {"type": "image", "url": "https://…"}               or {"media_type": "image/png", "data": "<base64>"}
+    {"type": "document", "media_type": …, "data": …}    or {"url": …} or {"text": …}, each with an optional title
+    {"type": "tool_result", "tool_use_id": …, "content": "…", "is_error": false}
+    {"type": "tool_use", "id": …, "name": …, "input": {…}}
+"""
+Prompt: TypeAlias = str | Sequence[Part]
+MessageLike: TypeAlias = Message | ModelMessage[Any] | Mapping[str, Any]
+"""Something said before: a message that a stream gave, a Message, or `{"role": "user" | "assistant", "content": Prompt}`.
+`{"role": "tool", "tool_call_id": …, "content": …}` is the result of a call."""
+
+
+def past_turns(messages: Sequence[MessageLike], prompt: Prompt | None) -> list[PastTurn]:
+    """`messages`, and `prompt` as what the user says now. Raises InvalidRequest, naming what is wrong."""
+    past = [_past_turn(place, message) for place, message in enumerate(messages)]
+    if prompt is not None:
+        past.append(PastTurn("user", "complete", blocks_of(prompt, "the prompt")))
+    if not past:
+        raise InvalidRequest("there is nothing to answer: give a prompt, or messages")
+    return past
+
+
+def blocks_of(prompt: Prompt, where: str) -> tuple[Block, ...]:
+    """The blocks of what is said. Raises InvalidRequest."""
+    parts = [prompt] if isinstance(prompt, str | Block | Mapping) else prompt
+    return tuple(_block(number, part, where) for number, part in enumerate(parts))
+
+
+def _past_turn(place: int, message: object) -> PastTurn:
+    where = f"messages[{place}]"
+    if isinstance(message, ModelMessage):
+        blocks = (*message.blocks, *map(_taken, message.outputs))
+        return PastTurn("assistant", "complete" if message.complete else "error", blocks)
+    if isinstance(message, Message):
+        return PastTurn(message.role, "complete", message.blocks)
+    if not isinstance(message, Mapping):
+        raise InvalidRequest(f"{where} is a {type(message).__name__}: give a message or a mapping")
+    given = cast("Mapping[str, Any]", message)
+    role, content = given.get("role"), given.get("content")
+    if role == "tool":
+        result = {"type": "tool_result", "tool_use_id": given.get("tool_call_id"), "content": content}
+        return PastTurn("user", "complete", (_block(0, result, where),))
+    if role not in ("user", "assistant"):
+        raise InvalidRequest(
+            f"{where}: role is {role!r}, and has to be user, assistant or tool; instructions go to system="
+        )
+    if not isinstance(content, str | Sequence):
+        raise InvalidRequest(f"{where}: content has to be a text or a list of parts")
+    return PastTurn(role, "complete", blocks_of(cast("Prompt", content), where))
+
+
+def _taken(call: Block) -> Block:
+    """The result of the call that was the answer, of a type that was asked for."""
+    identity = (call.content or {}).get("tool_use_id", "")
+    return Block(0, "tool_result", None, {"tool_use_id": identity, "content": "taken", "is_error": False})
+
+
+def _block(number: int, part: object, where: str) -> Block:
+    if isinstance(part, str):
+        return Block(number, "text", part)
+    if isinstance(part, Block):
+        return Block(number, part.block_type, part.text_content, part.content)
+    if not isinstance(part, Mapping):
+        raise InvalidRequest(f"{where}: a part is a {type(part).__name__}: give a text, a Block or a mapping")
+    given = {str(key): value for key, value in cast("Mapping[Any, Any]", part).items()}
+    kind = given.pop("type", None)
+    if kind == "text":
+        return Block(number, "text", _text(given, "text", where))
+    if kind == "tool_use":
+        return _tool_use(number, given, where)
+    if kind == "tool_result":
+        _text(given, "tool_use_id", where)
+        return Block(number, "tool_result", None, {"is_error": False, **given})
+    if kind in ("image", "document"):
+        wanted = ("url", "data", "text") if kind == "document" else ("url", "data")
+        if not any(isinstance(given.get(name), str) for name in wanted):
+            raise InvalidRequest(f"{where}: the {kind} has none of {', '.join(wanted)}")
+        return Block(number, kind, None, given)
+    raise InvalidRequest(
+        f"{where}: type is {kind!r}, and has to be text, image, document, tool_result or tool_use"
+        + ("; other blocks are given as Block" if kind in BLOCK_TYPES else "")
+    )
+
+
+def _tool_use(number: int, given: dict[str, Any], where: str) -> Block:
+    arguments: Any = given.get("input")
+    content: Content = {
+        "tool_use_id": given.get("tool_use_id") or _text(given, "id", where),
+        "tool_name": given.get("tool_name") or _text(given, "name", where),
+        "input": cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else {},
+        "input_json": "",
+    }
+    return Block(number, "tool_use", None, content)
+
+
+def _text(given: Mapping[str, Any], name: str, where: str) -> str:
+    value = given.get(name)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{where}: {name} is missing, or not a text")
+    return value

@@ -1,0 +1,97 @@
+"""The text of an answer, for any number of readers that each stand somewhere in it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from turnstream.errors import StreamBroken
+
+CANNOT_CONTINUE = "cannot_continue"
+"""The code of the error that ends an answer which was shown and cannot be gone on with."""
+MOST_PARTS = 4096
+"""Pieces that are kept apart, each with its own small cost."""
+
+
+class TextLog:
+    """Text that only grows, as far as anybody has seen it.
+
+    An answer that is started again takes text back: what a reader had of it must then come again, letter by letter, before
+    anything new is given out.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._parts: list[str] = []
+        self._starts: list[int] = []
+        self._blocks: list[tuple[int, int]] = []
+        self._read = 0
+        self._repeat = ""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether text has to come again that was read before: until then `append` and `end` may raise."""
+        return bool(self._repeat)
+
+    def begin_block(self, index: int) -> None:
+        """What comes now belongs to block `index`."""
+        self._blocks.append((index, self.length))
+
+    def append(self, text: str) -> None:
+        """Raises StreamBroken (`cannot_continue`) where it is not what had been read before a restart."""
+        if self._repeat:
+            self._check(text)
+        if len(self._parts) >= MOST_PARTS:
+            self._parts, self._starts = ["".join(self._parts)], [0]
+        self._parts.append(text)
+        self._starts.append(self.length)
+        self.length += len(text)
+
+    def take_back(self, index: int) -> None:
+        """The text of blocks from `index` on is no more."""
+        place = next((start for block, start in self._blocks if block >= index), self.length)
+        kept = self._slice(0, place)
+        if self._read > place:
+            self._repeat = (self._slice(place, self.length) + self._repeat)[: self._read - place]
+        self._blocks = [(block, start) for block, start in self._blocks if block < index]
+        self._parts, self._starts = ([kept], [0]) if kept else ([], [])
+        self.length = place
+
+    def read(self, position: int) -> str:
+        """What stands after `position`; a reader takes it."""
+        if position >= self.length:
+            return ""
+        self._read = max(self._read, self.length)
+        return self._slice(position, self.length)
+
+    def end(self) -> None:
+        """The answer is whole. Raises StreamBroken where it is shorter than what had been read of it."""
+        if self._repeat:
+            raise _changed()
+
+    def _slice(self, start: int, end: int) -> str:
+        if start >= end:
+            return ""
+        first = bisect_right(self._starts, start) - 1
+        parts = (
+            self._parts[first:]
+            if end == self.length
+            else self._parts[first : bisect_right(self._starts, end)]
+        )
+        text = parts[0] if len(parts) == 1 else "".join(parts)
+        begin = self._starts[first]
+        return text if begin == start and len(text) == end - start else text[start - begin : end - begin]
+
+    def _check(self, text: str) -> None:
+        repeat = self._repeat
+        length = min(len(text), len(repeat))
+        if text[:length] != repeat[:length]:
+            raise _changed()
+        self._repeat = repeat[length:]
+
+
+def _changed() -> StreamBroken:
+    return StreamBroken(
+        "the answer was started again, and is not the one whose beginning was read",
+        code=CANNOT_CONTINUE,
+        retryable=False,
+    )
