@@ -415,6 +415,31 @@ class TestPushed:
         assert text_of(await collect(provider)) == "Hello"
         assert raw_server.connections == 1
 
+    async def test_more_than_the_buffer_holds(self, raw_server, provide, monkeypatch):
+        """Reading pauses within what one read of the socket brought, and goes on where it is taken."""
+        monkeypatch.setattr(http, "READ_BUFFER", 64)
+        waiting = asyncio.Event()
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN + delta("a")))
+            await waiting.wait()
+            await exchange.send(b"".join(chunk(delta("b")) for _ in range(300)))
+            await exchange.send(chunk(END) + LAST_CHUNK)
+
+        raw_server.answer = answer
+        taken: list[StreamEvent] = []
+        returned: list[StreamEvent] = []
+        async with asyncio.timeout(DEADLINE), provide().stream(REQUEST) as batches:
+            returned.extend(await anext(batches))
+            batches.push_to(lambda events: taken.extend(events) is None)
+            reading = asyncio.create_task(_extend(returned, batches))
+            await asyncio.sleep(0)
+            waiting.set()
+            await reading
+        assert text_of(returned) + text_of(taken) == "a" + "b" * 300
+        assert taken
+        assert isinstance(returned[-1], MessageStop)
+
     @pytest.mark.parametrize("ends", ["malformed", "reset", "close", "no end", "silence", "closed provider"])
     async def test_what_goes_wrong_is_raised_where_the_read_waits(self, raw_server, provide, ends):
         async def answer(exchange):

@@ -298,8 +298,10 @@ class _Call:
         if take is None or not self._clocks.output:
             waiter.set_result(None)
             return
+        events = None
         try:
-            events = self._unpushed(take) if content.total_bytes != self._taken else None
+            while events is None and content.total_bytes != self._taken:  # a read may make room for more
+                events = self._unpushed(take)
         except Exception as error:  # noqa: BLE001 - it is raised where the read waits
             waiter.set_exception(error)
             return
