@@ -71,16 +71,16 @@ if TYPE_CHECKING:
     from turnstream.llm.blocking import SyncMessageStream as SyncMessageStream
     from turnstream.llm.callbacks import Batching as Batching
     from turnstream.llm.callbacks import Callbacks as Callbacks
-    from turnstream.llm.generation import StreamMetrics as StreamMetrics
     from turnstream.llm.language_model import LLM as LLM
-    from turnstream.llm.language_model import AnyTool as AnyTool
     from turnstream.llm.language_model import CallOptions as CallOptions
     from turnstream.llm.message_stream import MessageStream as MessageStream
     from turnstream.llm.message_stream import StreamOptions as StreamOptions
+    from turnstream.llm.metrics import StreamMetrics as StreamMetrics
     from turnstream.llm.model_message import MessageAttempt as MessageAttempt
     from turnstream.llm.model_message import MessageStep as MessageStep
     from turnstream.llm.model_message import ModelMessage as ModelMessage
     from turnstream.llm.model_message import ToolCall as ToolCall
+    from turnstream.llm.offering import AnyTool as AnyTool
     from turnstream.llm.output import OutputMode as OutputMode
     from turnstream.llm.prompts import MessageLike as MessageLike
     from turnstream.llm.prompts import Prompt as Prompt
@@ -95,7 +95,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Accumulator": "turnstream.core.accumulator",
-    "AnyTool": "turnstream.llm.language_model",
+    "AnyTool": "turnstream.llm.offering",
     "AuthenticationFailed": "turnstream.errors",
     "Batching": "turnstream.llm.callbacks",
     "Block": "turnstream.core.blocks",
@@ -155,7 +155,7 @@ _HOMES = {
     "StreamBroken": "turnstream.errors",
     "StreamClosed": "turnstream.errors",
     "StreamIncomplete": "turnstream.errors",
-    "StreamMetrics": "turnstream.llm.generation",
+    "StreamMetrics": "turnstream.llm.metrics",
     "StreamOptions": "turnstream.llm.message_stream",
     "StreamSettings": "turnstream.config",
     "SyncMessageStream": "turnstream.llm.blocking",

@@ -8,8 +8,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import TurnEvent
-from turnstream.llm.generation import StreamMetrics
 from turnstream.llm.message_stream import MessageStream
+from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.readers import EventFilter, Reader, Renderer, filtered
 from turnstream.loop_thread import LoopThread

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from turnstream.core.turn_events import TurnEvent
 from turnstream.core.usage import Usage
-from turnstream.llm.generation import StreamMetrics
 from turnstream.llm.live_answer import LiveAnswer
+from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.readers import EventsReader, Pace
 

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import MessageStop, StreamEvent
@@ -25,10 +25,11 @@ from turnstream.core.turn_events import (
     TurnComplete,
     TurnEvent,
 )
-from turnstream.core.usage import Attempt, Usage
+from turnstream.core.usage import Usage
 from turnstream.errors import ProviderError, StreamBroken, StreamClosed, StreamIncomplete, TurnstreamError
 from turnstream.llm.accounts import Summary, TurnAccount
 from turnstream.llm.live_answer import LiveAnswer
+from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import MessageAttempt, MessageStep, ModelMessage
 from turnstream.llm.source import Batches, Broken, Stream, TurnSource
 from turnstream.llm.text_log import CANNOT_CONTINUE
@@ -43,24 +44,6 @@ SOURCE_CLOSE_TIMEOUT = 5.0
 _BREATH_EVERY = 8
 """Batches after which a source that always has more lets other tasks run."""
 _OWN_EVENTS = frozenset({BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress})
-
-
-class StreamMetrics(NamedTuple):
-    """How a stream went. `started_at`: seconds since 1970; `first_output`, `duration`: seconds since then; `first_output` None
-    before there was any. `characters`: of the text."""
-
-    started_at: float
-    first_output: float | None
-    duration: float
-    events: int
-    characters: int
-    steps: int
-
-    @property
-    def characters_per_second(self) -> float:
-        """From the first output on."""
-        seconds = self.duration - (self.first_output or 0.0)
-        return self.characters / seconds if seconds > 0 else 0.0
 
 
 class Generation:
@@ -329,7 +312,8 @@ class Generation:
             error = StreamClosed("the stream was left before its end")
         kept, steps = len(self._fold.blocks), self._all_steps()
         usage, raw = self._fold.accumulator.usage, self._fold.accumulator.raw_usage
-        self._note_usage()
+        if self._open is not None:
+            self._note_usage()
         self._show_cut(self._fold.cut())
         cut: list[Block] = self._fold.blocks[kept:]
         outcome = error.code if isinstance(error, ProviderError) else "cancelled"
@@ -363,7 +347,9 @@ class Generation:
             blocks,
             usage=summary.usage,
             steps=tuple(steps),
-            attempts=tuple(_attempt(attempt, call) for attempt, call in tried),
+            attempts=tuple(
+                MessageAttempt.of(attempt, call.called, call.raw_usage) for attempt, call in tried
+            ),
             pricing=self._pricing,
         )
 
@@ -376,16 +362,3 @@ class _Tried:
     def __init__(self, called: CalledModel) -> None:
         self.called = called
         self.raw_usage: dict[str, Any] | None = None
-
-
-def _attempt(attempt: Attempt, call: _Tried) -> MessageAttempt:
-    return MessageAttempt(
-        attempt.step,
-        attempt.number,
-        call.called,
-        attempt.outcome,
-        attempt.duration,
-        attempt.usage,
-        attempt.estimated,
-        call.raw_usage,
-    )

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from turnstream.config import (
     CapabilitySettings,
@@ -28,20 +28,17 @@ from turnstream.llm.loop_callings import LoopCallings
 from turnstream.llm.message_stream import MessageStream, StreamOptions
 from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.model_source import ModelSource, ToolUse
+from turnstream.llm.offering import AnyTool, ask_for, offer_of
 from turnstream.llm.output import OutputFormat, OutputMode
 from turnstream.llm.prompts import MessageLike, Prompt, past_turns
 from turnstream.llm.source import TurnSource
 from turnstream.loop_thread import LoopThread
 from turnstream.providers.catalog import BUILT_IN, Catalog
 from turnstream.providers.pricing import Pricing
-from turnstream.tools.base import Tool, ToolFunction, by_name
-from turnstream.tools.runner import ToolLimits, ToolRunner
-from turnstream.wires.base import ModelRequest, ToolDefinition
+from turnstream.tools.runner import ToolLimits
+from turnstream.wires.base import ModelRequest
 
 Output = TypeVar("Output")
-
-AnyTool: TypeAlias = ToolFunction | Tool | ToolDefinition | Mapping[str, Any]
-"""A Python function; or `{"name", "description", "input_schema"}` of a tool whose calls the caller answers."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -150,18 +147,17 @@ class LLM:
             raise InvalidRequest("what is said holds nothing that could be sent to a model: give some text")
         shape = OutputFormat[Any](output) if output is not None else None
         as_tool = shape is not None and self._asks_by_tool(options.get("output_mode", "auto"))
-        runner, definitions, offered = self._tools(
-            options.get("tools", ()), runs=options.get("run_tools", True)
-        )
+        offer = offer_of(options.get("tools", ()), self._limits, runs=options.get("run_tools", True))
+        definitions = offer.definitions
         params = dict(options.get("params", {}))
         if shape is not None:
-            definitions = _ask_for(shape, definitions, params, as_tool=as_tool)
+            definitions = ask_for(shape, definitions, params, as_tool=as_tool)
         request = ModelRequest("", build_history(past), options.get("system"), definitions, params)
         metadata = options.get("metadata", {})
 
         async def source(stream_id: str, live: LiveAnswer) -> TurnSource:
             plan = (await self._callings.get()).plan(self._callees, request)
-            use = ToolUse(runner, offered, stream_id, "local", metadata)
+            use = ToolUse(offer.runner, offer.offered, stream_id, "local", metadata)
 
             async def read_past() -> Sequence[PastTurn]:
                 return [*past, PastTurn("assistant", "streaming", tuple(live.fold.blocks))]
@@ -282,23 +278,6 @@ class LLM:
         """Whether a type is asked for by a tool: so it is where one of the models takes no schema."""
         return mode == "tool" or (mode == "auto" and not self._takes_schemas)
 
-    def _tools(
-        self, tools: Sequence[AnyTool], *, runs: bool
-    ) -> tuple[ToolRunner, tuple[ToolDefinition, ...], tuple[str, ...]]:
-        """Who runs them, what the model is told of them, and the names of those that run here. Raises ConfigurationError."""
-        functions = [tool for tool in tools if not isinstance(tool, ToolDefinition | Mapping)]
-        known = by_name(functions)
-        definitions = {name: tool.definition for name, tool in known.items()}
-        for tool in tools:
-            if isinstance(tool, ToolDefinition | Mapping):
-                definition = (
-                    tool if isinstance(tool, ToolDefinition) else _definition(cast("Mapping[str, Any]", tool))
-                )
-                if definition.name in definitions:
-                    raise ConfigurationError(f"two tools are called {definition.name}")
-                definitions[definition.name] = definition
-        return ToolRunner(known, self._limits), tuple(definitions.values()), tuple(known) if runs else ()
-
 
 def _providers(
     settings: Settings, given: Mapping[str, ProviderSettings | Mapping[str, Any]]
@@ -321,28 +300,3 @@ def _described(name: str, given: Mapping[str, Any]) -> ProviderSettings:
         return ProviderSettings.model_validate(dict(given))
     except ValueError as error:
         raise ConfigurationError(f"providers[{name!r}]: {error}") from None
-
-
-def _definition(tool: Mapping[str, Any]) -> ToolDefinition:
-    name = tool.get("name")
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError("a tool that is given as a mapping needs a name")
-    return ToolDefinition(
-        name, str(tool.get("description") or ""), dict(tool.get("input_schema") or {"type": "object"})
-    )
-
-
-def _ask_for(
-    shape: OutputFormat[Any],
-    definitions: tuple[ToolDefinition, ...],
-    params: dict[str, Any],
-    *,
-    as_tool: bool,
-) -> tuple[ToolDefinition, ...]:
-    """The tools, and in `params` the rest, with which a model is asked for a value."""
-    if not as_tool:
-        params.setdefault("response_format", shape.response_format)
-        return definitions
-    if "thinking" not in params:  # which goes with a free choice only
-        params.setdefault("tool_choice", "required" if definitions else {"name": shape.tool.name})
-    return (*definitions, shape.tool)

@@ -19,8 +19,9 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import InvalidOutput
 from turnstream.llm.callbacks import Callbacks, Caller
-from turnstream.llm.generation import Generation, StreamMetrics
+from turnstream.llm.generation import Generation
 from turnstream.llm.live_answer import LiveAnswer
+from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.output import OutputFormat, written
 from turnstream.llm.readers import (

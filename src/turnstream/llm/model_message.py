@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar, cast
 
 from turnstream.core.blocks import Block, Message
-from turnstream.core.usage import Usage
+from turnstream.core.usage import Attempt, Usage
 from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
 
@@ -82,6 +82,12 @@ class MessageAttempt:
     usage: Usage = _NONE_USED
     estimated: bool = False
     raw_usage: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, attempt: Attempt, called: CalledModel, raw_usage: Mapping[str, Any] | None) -> MessageAttempt:
+        """What an account says of a call, with what it used in the provider's own words."""
+        step, number, outcome, duration = attempt.step, attempt.number, attempt.outcome, attempt.duration
+        return cls(step, number, called, outcome, duration, attempt.usage, attempt.estimated, raw_usage)
 
 
 @dataclass(frozen=True, slots=True)
