@@ -24,11 +24,16 @@ from turnstream.config import (
     PriceSettings,
     ProviderSettings,
     RetrySettings,
+    Settings,
     Timeouts,
 )
 from turnstream.core.blocks import Block, Message
+from turnstream.core.turn_events import Notice, TurnEvent
 from turnstream.engine import Engine
 from turnstream.errors import ProviderError
+from turnstream.llm.callbacks import Callbacks
+from turnstream.llm.language_model import LLM
+from turnstream.llm.model_message import ModelMessage
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.plan import Planner, Restarts
 from turnstream.providers.routing import Routing, planner_of
@@ -175,8 +180,9 @@ class Faces:
         self._engine = engine
         self._client = client
         self._planner: Planner = planner_of(scale.retry)
-        providers, capabilities = _providers(upstream.url, scale)
-        self._catalog = Catalog(providers, environ={}, capabilities=capabilities)
+        self._providers, self._capabilities = _providers(upstream.url, scale)
+        self._llms: dict[tuple[Asked, bool], LLM] = {}
+        self._catalog = Catalog(self._providers, environ={}, capabilities=self._capabilities)
         self._routing = Routing(self._catalog)
 
     async def server(self, models: Asked, *, with_fallback: bool) -> Outcome:
@@ -210,18 +216,44 @@ class Faces:
         return Outcome(code, text, notices, attempts, seconds, row)
 
     async def library(self, models: Asked, *, with_fallback: bool) -> Outcome:
-        """The same plan, read without a server."""
+        """The same, as a program without a server asks for it."""
         began = asyncio.get_running_loop().time()
-        reader = self.reader(models, with_fallback=with_fallback)
+        notices: list[str] = []
+
+        def note(event: TurnEvent) -> None:
+            if isinstance(event, Notice):
+                notices.append(event.code)
+
         code = None
         async with asyncio.timeout(self.scale.within):
             try:
-                await reader.read()
+                message = await self._llm(models, with_fallback=with_fallback).collect(
+                    "go on", callbacks=Callbacks(on_event=note)
+                )
             except ProviderError as error:
-                code = error.code
+                code, message = error.code, error.partial
         seconds = asyncio.get_running_loop().time() - began
-        notices = [notice.code for notice in reader.notices]
-        return Outcome(code, reader.text, notices, [(name, "") for name in reader.models], seconds)
+        assert isinstance(message, ModelMessage)
+        assert message.complete == (code is None)
+        attempts = [(attempt.called.name, attempt.outcome) for attempt in message.attempts]
+        assert sum(attempt.usage.output_tokens or 0 for attempt in message.attempts) == (
+            message.usage.output_tokens or 0
+        )
+        return Outcome(code, message.text, notices, attempts, seconds)
+
+    def _llm(self, models: Asked, *, with_fallback: bool) -> LLM:
+        """One for all calls of these models: its circuits are its own."""
+        key = (models, with_fallback)
+        llm = self._llms.get(key)
+        if llm is None:
+            llm = self._llms[key] = LLM(
+                models.primary,
+                fallbacks=[models.fallback] if with_fallback else [],
+                providers=self._providers,
+                capabilities=self._capabilities,
+                settings=Settings(retry=self.scale.retry),
+            )
+        return llm
 
     def reader(
         self,
@@ -253,6 +285,8 @@ class Faces:
         return [entry for entry in log if _model_of(entry) == model]
 
     async def close(self) -> None:
+        for llm in self._llms.values():
+            await llm.close()
         await self._catalog.close()
 
 

@@ -288,10 +288,11 @@ async def test_a_model_that_refuses_its_own_words_begins_anew() -> None:
 
 
 @pytest.mark.requirement("G5")
-async def test_a_step_whose_tool_was_started_is_not_begun_anew() -> None:
+async def test_a_step_whose_tool_was_started_is_neither_begun_anew_nor_gone_on_with() -> None:
     blocks = (*SHOWN.blocks, Block(1, "tool_use", None, {"tool_use_id": "1", "tool_name": "look"}))
-    for shown in (Shown(blocks, final=True), Shown(SHOWN.blocks, final=True)):
-        planned = Planned([StreamIncomplete("-")], [])
+    for prefills in (False, True):
+        planned = Planned([StreamIncomplete("-")], [], prefills=(prefills, prefills))
+        shown = Shown(blocks, final=True)
         assert await planned.fails(shown) == "stream_incomplete"
         assert planned.made == "0"
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from turnstream.client.answers import (
+    Attempt,
     Chat,
     ChatPage,
     ChatPath,
@@ -42,6 +43,7 @@ __all__ = [
     "AsyncClient",
     "AsyncConversation",
     "AsyncTurn",
+    "Attempt",
     "CallOptions",
     "Chat",
     "ChatPage",

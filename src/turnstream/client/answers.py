@@ -56,8 +56,24 @@ class Failure(msgspec.Struct, frozen=True):
     message: str
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A model call that was tried for a turn. `outcome`: complete, cancelled, or an error's code; `duration`: seconds."""
+
+    step: int
+    number: int
+    model: str
+    outcome: str
+    started_at: str
+    duration: float
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: str | None = None
+    estimated: bool = False
+
+
 class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn as it is stored. `cost`: US dollars, a decimal number; None where it is not known."""
+    """A turn as it is stored. `cost`: US dollars, a decimal number; None where it is not known. `model`: the one that answered
+    at last, `asked_model` the one that was asked for; `attempts`: the calls that were tried, once it has ended."""
 
     id: str
     chat_id: str
@@ -80,6 +96,9 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
     cost_estimated: bool = False
     unpriced: bool = False
     error: Failure | None = None
+    asked_model: str | None = None
+    fallbacks: list[str] | None = None
+    attempts: list[Attempt] = []
     blocks: list[StoredBlock] = []
 
     @property

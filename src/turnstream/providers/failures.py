@@ -152,6 +152,20 @@ def masked_message(error: ProviderError) -> str:
     return MASKED.get(error.code, "the model provider failed")
 
 
+_GOES_ON = {
+    "attempt_failed": "it is tried again",
+    "fallback": "another model is asked",
+    "continued": "the answer goes on where it broke off",
+    "restarted": "the answer begins anew",
+}
+
+
+def recovery_message(failure: ProviderError, model: str, code: str, pause: float) -> str:
+    """What people are told of a failure that is answered by another call, of `model`, after `pause` seconds."""
+    when = f" in {pause:.1f} s" if pause >= 0.1 else ""
+    return f"{masked_message(failure)}: {_GOES_ON[code]}{when} ({model})"
+
+
 def stream_error(event: StreamError) -> ProviderError:
     """The exception that an error inside a provider's stream stands for."""
     kind = _BY_CODE.get(event.code) or _BY_KIND.get(event.kind, ProviderFailed)

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from types import TracebackType
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from turnstream.core.blocks import Block
-from turnstream.core.stream_events import StreamEvent
 from turnstream.core.turn_events import Notice
 from turnstream.errors import CircuitOpen, ProviderError
 from turnstream.providers.base import CalledModel, Provider
@@ -38,14 +35,12 @@ from turnstream.providers.decisions import (
     pause_before,
     spacing_left,
 )
-from turnstream.providers.failures import masked_message
-from turnstream.providers.joining import Continued, Joined, JoinedEvent, Joint, Repeated, Restarted
+from turnstream.providers.failures import recovery_message
+from turnstream.providers.joining import Continued, Joint, Repeated, Restarted
+from turnstream.providers.planned_call import Call, PlannedCall
 from turnstream.providers.prefill import Kept, kept_of
 from turnstream.wires.base import ModelRequest
 
-CallBatches: TypeAlias = AsyncIterator[Sequence[JoinedEvent]]
-Call: TypeAlias = AbstractAsyncContextManager[CallBatches]
-ProviderCall: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]
 Restarts: TypeAlias = Literal["reset", "repeat"]
 """How a step is begun anew whose output was shown: it is taken back, or has to come again word for word."""
 
@@ -160,12 +155,12 @@ class CallPlan:
             self._real_failure = failure
         kept = kept_of(shown.blocks)
         place, pause = self._next_place(kind, failure, kept)
-        if place is None or (shown.final and not self._continues(place, kept)):
+        if place is None or shown.final:
             raise self._real_failure or failure
         model = self._models[place]
         request = self._request_for(place)
         joint: Joint | None = None
-        code = "attempt_failed" if place == self._current else "fallback"
+        name, code = model.called.name, "attempt_failed" if place == self._current else "fallback"
         if shown.blocks and self._continues(place, kept):
             assert kept is not None
             code, joint = "continued", Continued(kept)
@@ -174,7 +169,7 @@ class CallPlan:
             code = "restarted"
             first = shown.blocks[0].sequence
             joint = Restarted(first) if self._restarts == "reset" else Repeated(shown.blocks)
-        notice = Notice(code, _told(failure, model, code, pause), model=model.called.name)
+        notice = Notice(code, recovery_message(failure, name, code, pause), model=name)
         return Recovery(self._call(place, request, joint), notice, pause)
 
     async def pause(self, recovery: Recovery) -> None:
@@ -220,7 +215,7 @@ class CallPlan:
         self._prefilled = isinstance(joint, Continued)
         model = self._models[place]
         self._sent = msgspec.structs.replace(request, model=model.called.model)
-        return _PlannedCall(self, place, model.provider.stream(self._sent), joint)
+        return PlannedCall(self, place, model.provider.stream(self._sent), joint)
 
     def _note_time(self, shown: Shown) -> bool:
         """Whether the call brought any output. If not, its time is lost."""
@@ -306,38 +301,3 @@ class CallPlan:
     def _request_for(self, place: int) -> ModelRequest:
         """The step's request; a model that does not stream is asked for one plain answer."""
         return msgspec.structs.replace(self._request, stream=place not in self._plain)
-
-
-class _PlannedCall:
-    """One call of a plan: once it is entered, its batches are the provider's own, but where they have to be joined."""
-
-    def __init__(self, plan: CallPlan, place: int, stream: ProviderCall, joint: Joint | None) -> None:
-        self._plan = plan
-        self._place = place
-        self._stream = stream
-        self._joint = joint
-
-    async def __aenter__(self) -> CallBatches:
-        self._plan.admit(self._place)
-        batches = await self._stream.__aenter__()
-        self._plan.answering()
-        return batches if self._joint is None else Joined(batches, self._joint)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stream.__aexit__(kind, error, trace)
-
-
-_GOES_ON = {
-    "attempt_failed": "it is tried again",
-    "fallback": "another model is asked",
-    "continued": "the answer goes on where it broke off",
-    "restarted": "the answer begins anew",
-}
-
-
-def _told(failure: ProviderError, model: PlannedModel, code: str, pause: float) -> str:
-    """What people are told: nothing of the provider's own words."""
-    when = f" in {pause:.1f} s" if pause >= 0.1 else ""
-    return f"{masked_message(failure)}: {_GOES_ON[code]}{when} ({model.called.name})"
