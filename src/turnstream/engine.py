@@ -125,8 +125,7 @@ class Engine:
         self.catalog = Catalog(
             providers or {}, default_model=self.settings.default_model, capabilities=capabilities
         )
-        base_urls = {name: given.base_url for name, given in (providers or {}).items() if given.base_url}
-        self.pricing = Pricing(prices, base_urls=base_urls)
+        self.pricing = Pricing(prices, base_urls=self.catalog.base_urls)
         self._store = SqlStore(store_url)
         self._registry = Registry(
             self._store,

@@ -448,6 +448,8 @@ def test_what_is_not_content() -> None:
     assert (accumulator.message_id, accumulator.model) == ("m", "two")
     assert accumulator.usage == Usage(5, 3)
     assert accumulator.raw_usage == {"a": 1, "b": 2}
+    accumulator.fold([Metadata(raw={"a": None, "c": None})])
+    assert accumulator.raw_usage == {"b": 2, "c": None}, "None takes away what was said before"
     assert (accumulator.latency_ms, accumulator.trace) == (3.0, {"t": 1})
     assert accumulator.provider_metadata == {"p": 1, "q": 2}
     assert accumulator.stop == MessageStop("end_turn", "stop")

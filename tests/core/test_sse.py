@@ -215,3 +215,13 @@ def test_the_fields_of_an_encoded_event_are_one_line_each() -> None:
 
 def test_comments_are_no_events() -> None:
     assert decode([encode_comment(b"ping"), encode_comment(), b"data: a\n\n"]) == [(None, b"a", None)]
+
+
+@pytest.mark.requirement("E4")
+def test_bare_json_is_an_event_where_it_is_asked_for() -> None:
+    body = b'data: a\n\n{\r\n  "error": 1\r\n}\r\n\r\n: no\n\nid: 1\n\n[{}]'
+    assert decode([body]) == [(None, b"a", None)]
+    for place in range(len(body) + 1):
+        decoder = SseDecoder(event_limit=LIMIT, bare_json=True)
+        found = [*decoder.feed(body[:place]), *decoder.feed(body[place:]), *decoder.close()]
+        assert found == [(None, b"a", None), (None, b'{\n  "error": 1\n}', None), (None, b"[{}]", None)]

@@ -415,12 +415,12 @@ class TestPushed:
         assert text_of(await collect(provider)) == "Hello"
         assert raw_server.connections == 1
 
-    @pytest.mark.parametrize("ends", ["malformed", "reset", "close", "silence", "closed provider"])
+    @pytest.mark.parametrize("ends", ["malformed", "reset", "close", "no end", "silence", "closed provider"])
     async def test_what_goes_wrong_is_raised_where_the_read_waits(self, raw_server, provide, ends):
         async def answer(exchange):
             await exchange.send(HEAD, chunk(BEGIN + delta("a")))
             await pushing.wait()
-            await exchange.send(chunk(delta("b")))
+            await exchange.send(chunk(delta("b")) + last.get(ends, b""))
             await pushed.wait()
             if ends == "malformed":
                 await exchange.send(chunk(b"event: content_block_delta\ndata: {oh\n\n"))
@@ -433,6 +433,7 @@ class TestPushed:
             await exchange.closed_by_client()
 
         raw_server.answer = answer
+        last = {"no end": LAST_CHUNK}  # in one read with the data before it
         pushing, pushed = asyncio.Event(), asyncio.Event()
         provider = provide(Timeouts(connect=10, first_token=10, idle=0.1, total=20))
         taken: list[StreamEvent] = []

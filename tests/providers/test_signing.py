@@ -22,10 +22,12 @@ import pytest
 
 from turnstream.config import ProviderSettings, Settings, Timeouts, secrets_of
 from turnstream.core.blocks import Block, Message
+from turnstream.core.usage import Usage
 from turnstream.errors import AuthenticationFailed, ConfigurationError, ProviderError
-from turnstream.providers.catalog import Catalog
+from turnstream.providers.catalog import BUILT_IN, Catalog
 from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
+from turnstream.providers.pricing import Pricing
 from turnstream.providers.signing import AwsSigner
 from turnstream.simulator.server import SimulatorServer
 from turnstream.wires import WIRES, usable_wires
@@ -266,6 +268,19 @@ class TestCatalog:
         assert provider.endpoint.base_url == "https://bedrock-runtime.ap-northeast-1.amazonaws.com"
         assert isinstance(provider.endpoint.signer, AwsSigner)
         assert provider.endpoint.signer.region == "ap-northeast-1"
+
+    async def test_its_models_have_prices(self):
+        settings = {
+            "mine": ProviderSettings(
+                wire="bedrock", base_url="https://bedrock-runtime.{region}.amazonaws.com"
+            )
+        }
+        pricing = Pricing(base_urls=Catalog(settings, environ={}).base_urls)
+        for provider in ("bedrock", "mine"):
+            for model in BUILT_IN["bedrock"].models:
+                cost = pricing.cost(provider, model, "bedrock", Usage(1_000_000, 0))
+                assert cost is not None
+                assert cost.amount
 
     async def test_an_api_key_is_preferred(self):
         environ = {**KEYS, "AWS_REGION": "eu-west-1", "AWS_BEARER_TOKEN_BEDROCK": "key"}

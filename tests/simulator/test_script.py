@@ -151,6 +151,11 @@ class TestTools:
             ({"const": 7}, 7),
             ({"type": "number", "minimum": 40}, 40),
             ({"type": "null"}, None),
+            ({"type": "array", "items": True}, ["example 1"]),
+            ({"properties": {"a": True}, "required": ["a"]}, {"a": "example 1"}),
+            ({"properties": [], "required": "a"}, {}),
+            ({"type": "integer", "minimum": "many", "enum": 7}, 1),
+            ({"type": []}, {}),
         ],
     )
     def test_examples(self, schema, example):

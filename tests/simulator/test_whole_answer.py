@@ -84,6 +84,19 @@ def shown(block: Block) -> Any:
     return block.block_type, block.text_content, content
 
 
+async def test_bedrock(simulator_server, ask):
+    wire = WIRES["bedrock"]
+    told = await message(simulator_server, wire, ask("thinking:pace=0"))
+    thinking, text = told["output"]["message"]["content"]
+    assert thinking["reasoningContent"]["reasoningText"]["text"] == THOUGHT
+    assert (text["text"], told["stopReason"]) == (UNUSUAL, "end_turn")
+    assert told["usage"]["totalTokens"] > 100
+    told = await message(simulator_server, wire, ask("tools:pace=0", tools=True))
+    content = told["output"]["message"]["content"]
+    assert [block["toolUse"]["input"] for block in content if "toolUse" in block] == CALLS
+    assert told["stopReason"] == "tool_use"
+
+
 async def test_what_streams_unless_told_otherwise(simulator_server):
     asked = {"model": "echo:pace=0", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
     asked["input"] = asked["messages"]

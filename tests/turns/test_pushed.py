@@ -62,9 +62,8 @@ class PushedStream:
         """Returns when the task waits again. No events: the end."""
         async with asyncio.timeout(SECONDS):
             await self._waits.wait()
-            assert self.take is not None
             assert self._waiter is not None
-            if not events or not self.take(events):
+            if not events or self.take is None or not self.take(events):
                 self._waiter.set_result(events or None)
                 self._waits.clear()
                 if events:

@@ -275,6 +275,17 @@ def test_an_unknown_item_event_and_field_is_kept_raw():
     assert [event["type"] for event in told["events"]] == ["response.weather"]
 
 
+@pytest.mark.requirement("E6")
+def test_unknown_events_are_kept_up_to_a_limit():
+    noise = [{"type": "response.noise", "data": "x" * 300} for _ in range(9)]
+    events = decode(frames(*noise, MESSAGE, delta("output_text", "hi"), end()), event_limit=1000)
+    assert [event.code for event in events if isinstance(event, say.StreamNotice)] == ["events_dropped"]
+    (told,) = (event.provider_metadata for event in events if isinstance(event, say.Metadata))
+    assert told is not None
+    assert len(told["events"]) == 2
+    assert fold_answer(events).complete
+
+
 def test_a_stream_that_only_ends_has_its_answer_in_the_end():
     content = [{"type": "output_text", "text": "all", "annotations": [{"type": "url_citation", "url": "u"}]}]
     found = answer(end(output=[{"type": "message", "id": "m", "role": "assistant", "content": content}]))
@@ -613,6 +624,13 @@ def test_errors_both_ways(status, code, expected):
 def test_what_is_no_answer(body):
     with pytest.raises(MalformedEvent):
         WIRE.decode_answer(body)
+
+
+@pytest.mark.requirement("D6")
+@pytest.mark.parametrize("status", ["queued", "in_progress", {}])
+def test_an_answer_that_has_not_ended_is_none(status):
+    with pytest.raises(MalformedEvent, match="not ended"):
+        WIRE.decode_answer(json.dumps({**RESPONSE, "status": status or {"a": 1}}).encode())
 
 
 def test_a_failed_answer_says_so():

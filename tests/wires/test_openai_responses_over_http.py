@@ -6,10 +6,12 @@ import asyncio
 import json
 
 import aiohttp
+import msgspec
 import pytest
 
-from turnstream.core.answers import AnswerFold, fold_answer
+from turnstream.core.answers import Answer, AnswerFold, fold_answer
 from turnstream.core.blocks import Block, Message
+from turnstream.core.history import PastTurn, build_history
 from turnstream.core.stream_events import StreamError, StreamEvent
 from turnstream.errors import StreamIncomplete
 from turnstream.providers.endpoints import Endpoint, call_url, split_base_url
@@ -124,3 +126,39 @@ async def test_without_a_stream_it_is_queued_and_can_be_asked_for() -> None:
             answer = fold_answer(WIRE.decode_answer(await response.read()))
     assert answer.blocks[0].text_content == "What is the weather?"
     assert answer.complete
+
+
+@pytest.mark.requirement("E1", "G6")
+async def test_a_tool_is_called_and_its_result_told() -> None:
+    async with SimulatorServer() as server, asyncio.timeout(DEADLINE):
+        provider = HttpProvider("openai", WIRE, Endpoint(server.url + "/v1"))
+        try:
+            asked = request("agent:pace=0", background=None)
+            first = await answer_of(provider, asked)
+            calls = [block.content or {} for block in first.blocks if block.block_type == "tool_use"]
+            results = [
+                Block(n, "tool_result", None, {"tool_use_id": call["tool_use_id"], "content": f"{n + 20} °C"})
+                for n, call in enumerate(calls)
+            ]
+            past = (*first.blocks, *results)
+            turns = [
+                PastTurn("user", "complete", asked.messages[0].blocks),
+                PastTurn("assistant", "complete", past),
+            ]
+            history = build_history(turns, for_next_call=False)
+            second = await answer_of(provider, msgspec.structs.replace(asked, messages=history))
+        finally:
+            await provider.close()
+    assert first.stop is not None
+    assert first.stop.stop_reason == "tool_use"
+    assert second.blocks[-1].text_content == "The tools say: 20 °C; 21 °C"
+    assert second.stop is not None
+    assert second.stop.stop_reason == "end_turn"
+
+
+async def answer_of(provider: HttpProvider, asked: ModelRequest) -> Answer:
+    fold = AnswerFold()
+    async with provider.stream(asked) as batches:
+        async for batch in batches:
+            fold.add(batch)
+    return fold.finish()

@@ -9,6 +9,7 @@ import pytest
 
 from turnstream.core.blocks import Block, Content, Message
 from turnstream.errors import InvalidRequest
+from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, ToolDefinition
 from turnstream.wires.openai_responses import WIRE
 
@@ -234,6 +235,14 @@ def test_what_another_provider_ran_or_alone_knows_does_not_go():
         Block(4, "image", None, {"media_type": "image/png", "data": "QUJD"}),
     ]
     assert asked(*others, role="assistant")["input"] == []
+
+
+def test_a_compaction_goes_back_only_to_whom_it_is_from():
+    ours = Block(0, "provider", None, {"type": "compaction", "id": "cmp_1", "encrypted_content": "x"})
+    assert asked(ours, role="assistant")["input"] == [ours.content]
+    message = Message("assistant", (ours, text("Hi")))
+    body = json.loads(WIRES["anthropic"].encode_request(ModelRequest("m", (message,))).body)
+    assert body["messages"] == [{"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}]
 
 
 def test_messages_of_the_system_are_joined():

@@ -117,16 +117,25 @@ def _told_in_stream(wire: Wire, decoder: Decoder, error: Exception) -> list[Stre
 
 def _failure(wire: Wire, error: Exception) -> Exception:
     """The typed error that an SDK's exception stands for; the exception itself where none is."""
-    status, response = getattr(error, "status_code", None), getattr(error, "response", None)
-    if isinstance(status, int) and status >= 400 and response is not None:
-        try:
-            body: bytes = response.content
-        except (AttributeError, RuntimeError):  # not read, and closed by now
-            body = b""
-        return wire.decode_error(status, response.headers, body)
+    status: Any = getattr(error, "status_code", None) or getattr(error, "code", None)
+    if isinstance(status, int) and status >= 400:
+        response: Any = getattr(error, "response", None)
+        return wire.decode_error(
+            status, getattr(response, "headers", None) or {}, _refused_body(error, response)
+        )
     names = {kind.__name__ for kind in type(error).__mro__}
     if "APITimeoutError" in names:
         return ProviderTimeout("the provider did not answer in time", code="idle_timeout", detail=str(error))
     if "APIConnectionError" in names:
         return ConnectionFailed("the provider could not be reached", retryable=True, detail=str(error))
     return error
+
+
+def _refused_body(error: Exception, response: Any) -> bytes:
+    """The body of a refusal, as far as the SDK has it: Google's keeps it parsed, in `details`."""
+    if isinstance(details := getattr(error, "details", None), dict):
+        return msgspec.json.encode(details, enc_hook=repr)
+    try:
+        return response.content
+    except (AttributeError, RuntimeError):  # not read, and closed by now
+        return b""

@@ -29,6 +29,7 @@ _TOLD = """\
             export ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY=any
             export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=any
             export OLLAMA_HOST={url}
+            export AWS_ENDPOINT_URL_BEDROCK_RUNTIME={url}
 
   what it was asked
             curl {url}/_simulator/requests
@@ -38,7 +39,8 @@ _TOLD = """\
 
 _SCRIPTED = """\
   It answers on the wires anthropic (POST /v1/messages), openai-chat (POST /v1/chat/completions), openai-responses
-  (POST /v1/responses) and ollama (POST /api/chat), and asks for no key.
+  (POST /v1/responses), gemini (POST /v1beta/models/MODEL:streamGenerateContent), bedrock (POST
+  /model/MODEL/converse-stream) and ollama (POST /api/chat), and asks for no key.
 
   models    {models}
             with a pace and faults by name: story:events=500,pace=0.005  demo:fault=cut,after=20

@@ -392,8 +392,10 @@ def _run(events: Sequence[Any], position: int, total: int) -> tuple[str, int]:
     """The text of the deltas from `position` on that are of one kind and block, and the place after the last."""
     first = events[position]
     kind: type[Any] = first.__class__
-    index: int = first.index
     end = position + 1
+    if end == total:
+        return (first.partial_json if kind is ToolInputDelta else first.text), end
+    index: int = first.index
     while end < total and (event := events[end]).__class__ is kind and event.index == index:
         end += 1
     if kind is ToolInputDelta:

@@ -175,6 +175,12 @@ _TABLE = (
     _row(r"gemini-[3-9]", _openai(1_048_576, 65_536, thinking="effort")),
     _row(r"gemini-2\.5", _openai(1_048_576, 65_536, thinking="budget")),
     _row(r"gemini-2\.0", _openai(1_048_576, 8192)),
+    _row(
+        r"nova-2-lite",
+        Capabilities(
+            images=True, documents=True, thinking="effort", context_tokens=_M, max_output_tokens=64 * _K
+        ),
+    ),
     _row(r"deepseek-(r1|reasoner)-?(?!distill)", Capabilities(thinking="none")),
     _row(r"facebook/opt", Capabilities(tools=False)),
 )

@@ -25,7 +25,7 @@ from turnstream.simulator.in_process import SimulatedProvider
 from turnstream.simulator.options import SCRIPT_NAMES
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
-from turnstream.wires.botocore_library import is_installed
+from turnstream.wires.botocore_library import is_installed, require_botocore
 
 SIGNED_WIRE = "bedrock"
 """The wire whose requests are signed where no key is set."""
@@ -92,7 +92,11 @@ BUILT_IN: dict[str, ProviderSettings] = {
         wire="bedrock",
         base_url="https://bedrock-runtime.{region}.amazonaws.com",
         api_key_env="AWS_BEARER_TOKEN_BEDROCK",
-        models=("us.anthropic.claude-sonnet-5", "us.amazon.nova-2-lite-v1:0"),
+        models=(
+            "global.anthropic.claude-sonnet-5-5",
+            "global.anthropic.claude-opus-5-5",
+            "global.amazon.nova-2-lite-v1:0",
+        ),
     ),
 }
 
@@ -143,6 +147,14 @@ class Catalog:
     def names(self) -> tuple[str, ...]:
         """All providers, the simulator last."""
         return (*self._described, SIMULATOR)
+
+    @property
+    def base_urls(self) -> dict[str, str]:
+        """Where each provider is called, in some region where that is not settled."""
+        return {
+            name: description.base_url.replace(REGION, self._region(description) or "any")
+            for name, description in self._described.items()
+        }
 
     @property
     def default_model(self) -> str:
@@ -208,6 +220,7 @@ class Catalog:
         base_url = description.base_url
         signer: Signer | None = None
         if description.wire == SIGNED_WIRE:
+            require_botocore()
             region = self._region(description)
             if region is None and (key is None or REGION in base_url):
                 raise ConfigurationError(

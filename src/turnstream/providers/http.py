@@ -295,24 +295,29 @@ class _Call:
         waiter, content, take = self._waiter, self._content, self._take
         if waiter is None or waiter.done():
             return
-        if take is None or not self._clocks.output or content.exception() is not None:
+        if take is None or not self._clocks.output:
             waiter.set_result(None)
-        elif content.total_bytes != self._taken:
-            try:
-                data = content.read_nowait()
-                self._taken += len(data)
-                events = self._decoder.feed(data)
-                if not events:
-                    return
-                self._timer.tick()
-                if type(events[-1]) in _LAST:
-                    waiter.set_result(self._inspected(events))
-                elif not take(events):
-                    waiter.set_result(events)
-            except Exception as error:  # noqa: BLE001 - it is raised where the read waits
-                waiter.set_exception(error)
-        elif content.is_eof():
-            waiter.set_result(None)
+            return
+        try:
+            events = self._unpushed(take) if content.total_bytes != self._taken else None
+        except Exception as error:  # noqa: BLE001 - it is raised where the read waits
+            waiter.set_exception(error)
+            return
+        # The body's end, or its failure, may have come with its last data.
+        if events or content.is_eof() or content.exception() is not None:
+            waiter.set_result(events)
+
+    def _unpushed(self, take: Take) -> list[StreamEvent] | None:
+        """Push what has come; the events that were not taken."""
+        data = self._content.read_nowait()
+        self._taken += len(data)
+        events = self._decoder.feed(data)
+        if not events:
+            return None
+        self._timer.tick()
+        if type(events[-1]) in _LAST:
+            return self._inspected(events)
+        return None if take(events) else events
 
     def _look_for_failure(self) -> None:
         """A decoder gives what came before a malformed event first, and raises when it is called again: when a read

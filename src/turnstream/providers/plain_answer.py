@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from turnstream.core.stream_events import StreamEvent
-from turnstream.errors import EventTooLarge, StreamIncomplete
+from turnstream.errors import EventTooLarge, MalformedEvent, StreamIncomplete
 from turnstream.wires.base import Wire
 
 JSON = "application/json"
@@ -31,7 +33,19 @@ class PlainAnswerDecoder:
         return []
 
     def close(self) -> list[StreamEvent]:
-        """Raises StreamIncomplete, MalformedEvent."""
-        if not self._body.strip():
-            raise StreamIncomplete("the answer is empty")
-        return self._wire.decode_answer(bytes(self._body))
+        """Raises StreamIncomplete for what is no whole JSON, MalformedEvent for what is no answer."""
+        body = bytes(self._body)
+        try:
+            return self._wire.decode_answer(body)
+        except MalformedEvent:
+            if not _is_json(body):
+                raise StreamIncomplete("the answer ended before it was whole") from None
+            raise
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return False
+    return True

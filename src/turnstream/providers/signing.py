@@ -1,8 +1,8 @@
 """Requests that are signed instead of carrying a key: AWS Signature Version 4, made by botocore.
 
 Where credentials come from is botocore's own chain (environment, profile, single sign-on, container, instance). Asking
-it may read files, run programs and call other hosts, so it is done in a thread, and again only for credentials that
-expire. Signing is computation, and takes place on the event loop.
+it may read files, run programs and call other hosts, and botocore itself takes a while to import: so both are done in a
+thread, and again only for credentials that expire. Signing is computation, and takes place on the event loop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from turnstream.errors import AuthenticationFailed
-from turnstream.wires.botocore_library import botocore_module
+from turnstream.wires.botocore_library import botocore_module, require_botocore
 
 ACCESS_KEY = "AWS_ACCESS_KEY_ID"
 SECRET_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105  the name of a variable
@@ -61,16 +61,15 @@ class AwsSigner:
     """
 
     def __init__(self, region: str, environ: Mapping[str, str], service: str = "bedrock") -> None:
-        auth, request = botocore_module("botocore.auth"), botocore_module("botocore.awsrequest")
+        require_botocore()
         self.region = region
         self._service = service
-        self._new_auth: Any = auth.SigV4Auth
-        self._new_request: Any = request.AWSRequest
+        self._new_auth: Any = None
+        self._new_request: Any = None
         self._lock = asyncio.Lock()
         self._source: Any = None
         self._keys = _keys_of(environ)
         self._expire = self._keys is None
-        _keep_secrets_out_of_the_log()
 
     def __repr__(self) -> str:
         return f"AwsSigner(region={self.region!r}, service={self._service!r})"
@@ -81,9 +80,9 @@ class AwsSigner:
         return () if keys is None else tuple(filter(None, (keys.secret_key, keys.token)))
 
     async def prepare(self) -> None:
-        if self._expire:
+        if self._expire or self._new_auth is None:
             async with self._lock:
-                self._keys = await asyncio.to_thread(self._current_keys)
+                await asyncio.to_thread(self._prepare)
 
     def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         signed = {name: value for name, value in headers.items() if name.lower() in _SIGNED}
@@ -91,8 +90,17 @@ class AwsSigner:
         self._new_auth(self._keys, self._service, self.region).add_auth(request)
         return {name: value for name, value in request.headers.items() if name not in signed}
 
+    def _prepare(self) -> None:
+        """In a thread: import what signs, and have keys that are good."""
+        _keep_secrets_out_of_the_log()
+        if self._expire:
+            self._keys = self._current_keys()
+        if self._new_auth is None:
+            self._new_request = botocore_module("botocore.awsrequest").AWSRequest
+            self._new_auth = botocore_module("botocore.auth").SigV4Auth
+
     def _current_keys(self) -> _Keys:
-        """In a thread: look for credentials once, and ask them for keys that are still good."""
+        """Look for credentials once, and ask them for keys that are still good."""
         library = botocore_module("botocore.exceptions")
         failures: Any = (
             library.BotoCoreError,

@@ -6,7 +6,7 @@ import random
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from zlib import crc32
 
 import msgspec
@@ -244,18 +244,27 @@ def _result_text(result: Block) -> str:
     return text[:_ECHO_LIMIT]
 
 
-def example_of(schema: dict[str, Any], number: int, depth: int = 0) -> Any:
-    """A value that fits a JSON Schema, as far as a tool's plain ones go; `number` makes two calls differ."""
-    if options := schema.get("enum"):
-        return options[number % len(options)]
+def example_of(schema: Any, number: int, depth: int = 0) -> Any:
+    """A value that fits a JSON Schema, as far as a tool's plain ones go; `number` makes two calls differ. What is no
+    schema at all, as a caller may send it, fits anything."""
+    if not isinstance(schema, dict):
+        return f"example {number}"
+    return _example_of(cast("dict[str, Any]", schema), number, depth)
+
+
+def _example_of(schema: dict[str, Any], number: int, depth: int) -> Any:
+    if isinstance(options := schema.get("enum"), list) and options:
+        return cast("list[Any]", options)[number % len(cast("list[Any]", options))]
     if "const" in schema:
         return schema["const"]
     kind: Any = schema.get("type")
-    match kind if isinstance(kind, str) or not kind else str(kind[0]):
+    kinds: list[Any] = cast("list[Any]", kind) if isinstance(kind, list) else [kind]
+    match kinds[0] if kinds else None:
         case "string":
             return f"example {number}"
         case "integer" | "number":
-            return max(number, schema.get("minimum", number))
+            least = schema.get("minimum")
+            return max(number, least) if isinstance(least, int | float) else number
         case "boolean":
             return True
         case "array":
@@ -265,10 +274,14 @@ def example_of(schema: dict[str, Any], number: int, depth: int = 0) -> Any:
         case "null":
             return None
         case _:
-            properties: dict[str, Any] = schema.get("properties", {})
-            wanted = schema.get("required") or list(properties)
+            given = schema.get("properties")
+            properties = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+            required = schema.get("required")
+            wanted = cast("list[Any]", required) if isinstance(required, list) and required else properties
             return {
-                name: example_of(properties.get(name, {}), number, depth + 1) for name in wanted if depth < 8
+                str(name): example_of(properties.get(str(name), {}), number, depth + 1)
+                for name in wanted
+                if depth < 8
             }
 
 

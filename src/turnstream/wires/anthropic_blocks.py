@@ -124,7 +124,7 @@ def returned_block(block: Block) -> RawBlock | None:
         case "image" | "document":
             return dump_block(block.block_type, content)
         case "provider":
-            known = content.get("type") in _RETURNABLE and not block.partial and content.get("content") != ""
+            known = _is_returnable(content) and not block.partial and content.get("content") != ""
             return dump_block("provider", content) if known else None
 
 
@@ -251,6 +251,11 @@ def _returned_tool_result(content: Content, text: str) -> RawBlock | None:
     if content.get("provider_executed") and not _own_type(content).endswith("_tool_result"):
         return None
     return dump_block("tool_result", content, text)
+
+
+def _is_returnable(content: Content) -> bool:
+    """Another vendor's compaction has no readable content."""
+    return content.get("type") in _RETURNABLE and (content["type"] != "compaction" or "content" in content)
 
 
 def _own_type(content: Content) -> str:

@@ -48,7 +48,7 @@ _OUR_PARAMS = frozenset(
         "output_config",
     }
 )
-_TOOL_FIELDS = frozenset({"name", "description", "input_schema"})
+_TOOL_FIELDS = frozenset({"name", "description", "input_schema", "strict"})
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
@@ -131,7 +131,8 @@ def _role_of(block: Block, role: Role) -> Role | None:
 def _dump_tool(tool: ToolDefinition) -> dict[str, Any]:
     schema = tool.input_schema or {"type": "object", "properties": {}}
     described = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, **described, "input_schema": schema}
+    strict = {"strict": True} if tool.strict else {}
+    return {"name": tool.name, **described, "input_schema": schema, **strict}
 
 
 def _dump_tool_choice(params: dict[str, Any]) -> Any:
@@ -205,6 +206,7 @@ def _parse_tool(tool: dict[str, Any]) -> ToolDefinition:
         _expect(tool.get("name"), str, "a tool's name"),
         _expect(tool.get("description") or "", str, "a tool's description"),
         _expect(tool["input_schema"], dict, "a tool's input_schema"),
+        tool.get("strict") is True,
     )
 
 

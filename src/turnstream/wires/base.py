@@ -17,11 +17,13 @@ DEFAULT_EVENT_LIMIT = 16 * 1024 * 1024
 
 
 class ToolDefinition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A tool the model may call; `input_schema` is a JSON Schema object."""
+    """A tool the model may call; `input_schema` is a JSON Schema object. `strict`: the model is held to it, on wires that
+    know of that; the schema must be one that the provider takes then."""
 
     name: str
     description: str = ""
     input_schema: dict[str, Any] = {}
+    strict: bool = False
 
 
 class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):

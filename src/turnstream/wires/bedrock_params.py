@@ -85,7 +85,7 @@ def dump_additional(model: str, params: Raw) -> Raw:
                 choice = {"type": "auto"}
         additional["tool_choice"] = {**choice, "disable_parallel_tool_use": True}
     match params.get("response_format"):
-        case {"type": "json_object"} if model.startswith("openai.") or "mistral." in model:
+        case {"type": "json_object"} if "openai." in model or "mistral." in model:
             additional["response_format"] = {"type": "json_object"}
         case _:
             pass

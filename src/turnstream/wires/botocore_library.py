@@ -16,11 +16,21 @@ def botocore_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "botocore":
             raise
-        raise ConfigurationError(
-            "Amazon Bedrock needs botocore, which is not installed: pip install 'turnstream[bedrock]'"
-        ) from None
+        raise _missing() from None
+
+
+def require_botocore() -> None:
+    """Raises ConfigurationError where botocore is missing. Imports nothing."""
+    if not is_installed():
+        raise _missing()
 
 
 def is_installed() -> bool:
     """Whether botocore could be imported. Nothing is."""
     return find_spec("botocore") is not None
+
+
+def _missing() -> ConfigurationError:
+    return ConfigurationError(
+        "Amazon Bedrock needs botocore, which is not installed: pip install 'turnstream[bedrock]'"
+    )

@@ -1,7 +1,7 @@
 """Google Gemini's generateContent, of the Gemini API and of Vertex AI: one provider protocol, both ways.
 
 The parts: `gemini_decoder` (with `_framing`, `_chunks`, `_parts`, `_calls`, `_arguments`, `_citations`) and `gemini_encoder`
-for the stream; `gemini_requests` and `_contents`; `gemini_answers`; `gemini_errors`, `_usage` and `_stop_reasons`, used
+for the stream; `gemini_requests` (with `_contents`, `_messages`, `_tools`); `gemini_answers`; `gemini_errors`, `_usage` and `_stop_reasons`, used
 by all.
 """
 

@@ -12,9 +12,11 @@ from urllib.parse import quote, unquote
 
 from turnstream.core.tool_input import nests_deeper
 from turnstream.errors import InvalidRequest
-from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.base import HttpRequest, ModelRequest
 from turnstream.wires.gemini_chunks import NESTING_LIMIT, JsonObject, is_list, is_object, named
-from turnstream.wires.gemini_contents import dump_contents, parse_contents, text_of_parts
+from turnstream.wires.gemini_contents import dump_contents
+from turnstream.wires.gemini_messages import parse_contents, text_of_parts
+from turnstream.wires.gemini_tools import dump_tool_config, dump_tools, parse_tool_config, parse_tools
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 
 _STREAM, _WHOLE = "streamGenerateContent", "generateContent"
@@ -49,7 +51,6 @@ _BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
 _CHECKS_SIGNATURES = re.compile(r"gemini-(?:[3-9]|\d\d)")
 _SKIP_CHECK = "skip_thought_signature_validator"
 """What Google takes in place of the signature of a call that another model made."""
-_DECLARATION = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
 _JSON = "application/json"
 
 
@@ -73,11 +74,9 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["systemInstruction"] = {"parts": [{"text": request.system}]}
     if config := _dump_config(request.model, params):
         body["generationConfig"] = config
-    tools = [{"functionDeclarations": [_dump_tool(tool) for tool in request.tools]}] if request.tools else []
-    tools += params.get("tools") or []
-    if tools:
+    if tools := dump_tools(request.tools, params.get("tools")):
         body["tools"] = tools
-    if tool_config := _dump_tool_config(params, calls=any(map(_declares, tools))):
+    if tool_config := dump_tool_config(params, tools):
         body["toolConfig"] = tool_config
     body |= params.get("extra_body") or {}
     headers = {"content-type": _JSON, "accept": "text/event-stream" if request.stream else _JSON}
@@ -105,7 +104,7 @@ def decode_request(path: str, body: bytes) -> ModelRequest:
     if not is_list(contents):
         raise InvalidRequest("contents is not a list")
     model, stream = _parse_path(path, fields)
-    tools, others = _parse_tools(fields.get("tools"))
+    tools, others = parse_tools(fields.get("tools"))
     params = _parse_params(fields)
     if others:
         params["tools"] = others
@@ -179,33 +178,6 @@ def _dump_response_format(wanted: JsonObject) -> JsonObject:
     return {"responseMimeType": _JSON, **of_schema}
 
 
-def _dump_tool(tool: ToolDefinition) -> JsonObject:
-    described = {"description": tool.description} if tool.description else {}
-    schema = tool.input_schema or {"type": "object", "properties": {}}
-    return {"name": tool.name, **described, "parametersJsonSchema": schema}
-
-
-def _declares(tool: Any) -> bool:
-    """Whether a tool is functions, of which alone the model can be told which to call."""
-    return is_object(tool) and bool(tool.get("functionDeclarations") or tool.get("function_declarations"))
-
-
-def _dump_tool_config(params: JsonObject, *, calls: bool) -> JsonObject:
-    given = params.get("toolConfig")
-    config: JsonObject = dict(given) if is_object(given) else {}
-    choice = params.get("tool_choice")
-    if not calls or choice is None:
-        return config
-    match choice:
-        case {"name": name}:
-            wanted: Any = {"mode": "ANY", "allowedFunctionNames": [name]}
-        case str():
-            wanted = {"mode": {"required": "ANY", "any": "ANY"}.get(choice, choice.upper())}
-        case _:
-            wanted = choice
-    return {**config, "functionCallingConfig": wanted}
-
-
 def _sign_foreign_calls(contents: list[JsonObject]) -> None:
     """Give the first call of each step a signature that is not checked, where the step has none: these models refuse
     calls that they did not sign, and another model signs none."""
@@ -237,7 +209,7 @@ def _parse_params(fields: JsonObject) -> JsonObject:
         params["thinking"] = _parse_thinking(named(thinking))
     tool_config = fields.get("toolConfig")
     if is_object(tool_config):
-        params |= _parse_tool_config(named(tool_config))
+        params |= parse_tool_config(named(tool_config))
     return params
 
 
@@ -251,75 +223,3 @@ def _parse_thinking(config: JsonObject) -> JsonObject:
     if not thinking.pop("includeThoughts", False):
         thinking["include_thoughts"] = False
     return thinking
-
-
-def _parse_tool_config(config: JsonObject) -> JsonObject:
-    rest = dict(config)
-    calling = rest.pop("functionCallingConfig", None)
-    params: JsonObject = {}
-    if is_object(calling):
-        calling = named(calling)
-        match calling:
-            case {"mode": "AUTO" | "NONE" as mode} if len(calling) == 1:
-                params["tool_choice"] = mode.lower()
-            case {"mode": "ANY"} if len(calling) == 1:
-                params["tool_choice"] = "required"
-            case {"mode": "ANY", "allowedFunctionNames": [name]} if len(calling) == 2:
-                params["tool_choice"] = {"name": name}
-            case _:
-                params["tool_choice"] = calling
-    if rest:
-        params["toolConfig"] = rest
-    return params
-
-
-def _parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
-    if raw is not None and not is_list(raw):
-        raise InvalidRequest("tools is not a list")
-    tools: list[ToolDefinition] = []
-    others: list[Any] = []
-    for item in raw or []:
-        fields = named(item) if is_object(item) else {}
-        declared = fields.get("functionDeclarations")
-        if fields.keys() != {"functionDeclarations"} or not is_list(declared):
-            others.append(item)
-            continue
-        for declaration in declared:
-            tool = _parse_tool(named(declaration)) if is_object(declaration) else None
-            if tool is None:
-                others.append({"functionDeclarations": [declaration]})
-            else:
-                tools.append(tool)
-    return tuple(tools), others
-
-
-def _parse_tool(declaration: JsonObject) -> ToolDefinition | None:
-    """A function; None for one that says more than we have words for."""
-    name = declaration.get("name")
-    if not isinstance(name, str) or not name:
-        raise InvalidRequest("a function has no name")
-    schema = declaration.get("parametersJsonSchema", declaration.get("parameters", {}))
-    if declaration.keys() - _DECLARATION or not is_object(schema):
-        return None
-    if "parametersJsonSchema" not in declaration:
-        schema = _json_schema(schema)
-    return ToolDefinition(name, str(declaration.get("description") or ""), schema)
-
-
-def _json_schema(schema: JsonObject) -> JsonObject:
-    """A schema of this API's older kind, whose types are in capitals, as JSON Schema."""
-    found: JsonObject = {}
-    for key, value in schema.items():
-        if key == "type" and isinstance(value, str):
-            found[key] = value.lower()
-        elif key == "properties" and is_object(value):
-            found[key] = {
-                name: _json_schema(inner) if is_object(inner) else inner for name, inner in value.items()
-            }
-        elif key == "items" and is_object(value):
-            found[key] = _json_schema(value)
-        elif key in ("anyOf", "any_of") and is_list(value):
-            found["anyOf"] = [_json_schema(inner) if is_object(inner) else inner for inner in value]
-        else:
-            found[key] = value
-    return found

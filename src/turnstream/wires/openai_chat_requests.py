@@ -112,6 +112,8 @@ def _dump_tool(tool: ToolDefinition) -> JsonObject:
     if tool.description:
         function["description"] = tool.description
     function["parameters"] = tool.input_schema or {"type": "object", "properties": {}}
+    if tool.strict:
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 
@@ -199,11 +201,10 @@ def _parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
         if not is_object(function) or function.keys() - {"name", "description", "parameters", "strict"}:
             others.append(item)
             continue
-        if function.get("strict"):
-            others.append(item)
-            continue
         name, schema = function.get("name"), function.get("parameters", {})
         if not isinstance(name, str) or not name or not is_object(schema):
             raise InvalidRequest("a tool has no name, or its parameters are not an object")
-        tools.append(ToolDefinition(name, str(function.get("description") or ""), schema))
+        tools.append(
+            ToolDefinition(name, str(function.get("description") or ""), schema, bool(function.get("strict")))
+        )
     return tuple(tools), others

@@ -29,8 +29,9 @@ _ENDS = {
     "response.failed": "failed",
     "response.cancelled": "cancelled",
 }
-_STATUSES = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_STATUSES = ("completed", "incomplete", "failed", "cancelled")
 _CANCELLED = ReportedError("the response was cancelled", code="response_cancelled")
+_TOO_MANY_UNKNOWN = "the provider sends more events of an unknown kind than are kept"
 _SIGNS_OF_LIFE = frozenset({"keepalive", "ping", "response.heartbeat"})
 _PLACES = frozenset(
     {"type", "item_id", "output_index", "content_index", "summary_index", "sequence_number", "obfuscation"}
@@ -133,10 +134,13 @@ class OpenAIResponsesDecoder:
         return events
 
     def take_whole(self, response: JsonObject) -> list[StreamEvent]:
-        """A response that was no stream: the events that it would have had."""
+        """A response that was no stream: the events that it would have had. Raises MalformedEvent where it has not ended."""
+        status = response.get("status") or "completed"
+        if status not in _STATUSES:
+            raise MalformedEvent(f"the response has not ended: {as_text(status)}")
         events = self._output.events = []
         self._start(response)
-        self._end(str(response.get("status")), {"response": response})
+        self._end(status, {"response": response})
         return events
 
     def _take_frame(self, name: bytes | None, payload: bytes) -> None:
@@ -175,7 +179,7 @@ class OpenAIResponsesDecoder:
             self._start(response if is_object(response) else {})
         elif kind in _ENDS:
             said = response.get("status") if is_object(response) else None
-            self._end(said if isinstance(said, str) and said in _STATUSES else _ENDS[kind], value)
+            self._end(said if said in _STATUSES else _ENDS[kind], value)
         elif kind == "error" or (not kind and read_error(value) is not None):
             found = {**value, "type": "error"} if read_error(value) is None else value
             self._fail(read_error(found) or ReportedError("the provider reported an error"))
@@ -228,9 +232,10 @@ class OpenAIResponsesDecoder:
         if type(place) is int and self._output.belongs_to_a_raw_item(place):
             return
         self._raw_left -= size
-        if self._raw_left < 0:
-            raise EventTooLarge("events that are kept raw grew past the limit of an event", retryable=False)
-        self._unknown.append(mend_surrogates({**value, "type": kind}))
+        if self._raw_left >= 0:
+            self._unknown.append(mend_surrogates({**value, "type": kind}))
+        elif self._raw_left + size >= 0:
+            self._output.events.append(StreamNotice("events_dropped", _TOO_MANY_UNKNOWN))
 
     def _start(self, response: JsonObject) -> None:
         if response.get("background") is True:

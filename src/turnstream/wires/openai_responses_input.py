@@ -184,7 +184,9 @@ def _call_text(block: Block) -> str:
 def _dump_result(content: Content, text: str, *, custom: bool) -> JsonObject:
     value = content.get("content")
     output: Any = text if value is None else value
-    if is_list(value) and all(is_object(part) and part.get("type") in ("text", "image") for part in value):
+    if is_list(value) and all(
+        is_object(part) and part.get("type") in ("text", "image", "document") for part in value
+    ):
         output = [_dump_result_part(part) for part in value]
         if all(part["type"] == "input_text" for part in output):
             output = "\n".join(part["text"] for part in output)
@@ -205,7 +207,7 @@ def _dump_result_part(part: JsonObject) -> JsonObject:
     if part["type"] == "text":
         return {"type": "input_text", "text": str(part.get("text", ""))}
     source = part.get("source")
-    return {"type": "input_image", "image_url": _url(source if is_object(source) else part)}
+    return dump_media(part["type"], source if is_object(source) else part)
 
 
 def _url(content: Content) -> str:

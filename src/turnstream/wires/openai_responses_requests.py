@@ -82,7 +82,7 @@ def encode_resume(position: Position) -> HttpRequest:
 
 
 def decode_request(body: bytes) -> ModelRequest:
-    """The request that `body` asks for. Tools that are no functions, or are strict, stay in `params["tools"]`.
+    """The request that `body` asks for. Tools that are no functions stay in `params["tools"]`.
 
     Raises InvalidRequest.
     """
@@ -109,7 +109,7 @@ def decode_request(body: bytes) -> ModelRequest:
 def _dump_tool(tool: ToolDefinition) -> JsonObject:
     described = {"description": tool.description} if tool.description else {}
     schema = tool.input_schema or {"type": "object", "properties": {}}
-    return {"type": "function", "name": tool.name, **described, "parameters": schema, "strict": False}
+    return {"type": "function", "name": tool.name, **described, "parameters": schema, "strict": tool.strict}
 
 
 def _dump_tool_choice(choice: Any) -> Any:
@@ -174,12 +174,14 @@ def _parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
     others: list[Any] = []
     for item in raw or []:
         is_plain = is_object(item) and item.get("type") == "function" and item.keys() <= _TOOL_FIELDS
-        if not is_plain or item.get("strict"):
+        if not is_plain:
             others.append(item)
             continue
         name: Any = item.get("name")
         schema: Any = item.get("parameters") or {}
         if not isinstance(name, str) or not name or not is_object(schema):
             raise InvalidRequest("a tool has no name, or its parameters are not an object")
-        tools.append(ToolDefinition(name, str(item.get("description") or ""), schema))
+        tools.append(
+            ToolDefinition(name, str(item.get("description") or ""), schema, bool(item.get("strict")))
+        )
     return tuple(tools), others
