@@ -75,6 +75,7 @@ async def test_text_that_was_read_is_never_spliced() -> None:
         "sim/echo:pace=0",
         retry=QUICK | {"attempts": 1},
         capabilities={"sim/*": {"prefill": False}},
+        stream={"buffer_size": 1},  # nothing comes before what was there is read
     )
     async with asyncio.timeout(DEADLINE), model.stream("hello") as stream:
         pieces: list[str] = []
@@ -96,6 +97,7 @@ async def test_an_attempt_that_goes_on_or_repeats_what_was_read_is_not_noticed(
         "sim/story:events=60,pace=0,seed=3",
         retry=QUICK | {"attempts": 1},
         capabilities={"sim/*": {"prefill": prefill}},
+        stream={"buffer_size": 1},
     )
     async with asyncio.timeout(DEADLINE), model.stream("go") as stream:
         pieces: list[str] = []
