@@ -101,9 +101,8 @@ async def test_an_attempt_that_goes_on_or_repeats_what_was_read_is_not_noticed(
     )
     async with asyncio.timeout(DEADLINE), model.stream("go") as stream:
         pieces: list[str] = []
-        await _read(stream, pieces)
+        events, _ = await asyncio.gather(_events(stream), _read(stream, pieces))
         message = await stream.final_message()
-        events = [event async for event in stream]
     whole = await llm("sim/story:events=60,pace=0,seed=3").collect("go")
     assert "".join(pieces) == message.text == whole.text
     assert len(message.attempts) == 2
@@ -151,6 +150,10 @@ async def test_leaving_the_block_ends_the_waiting_for_another_attempt() -> None:
     async with asyncio.timeout(1.0):
         with pytest.raises(asyncio.CancelledError):
             await entering
+
+
+async def _events(stream: ts.MessageStream[None]) -> list[TurnEvent]:
+    return [event async for event in stream]
 
 
 async def _read(stream: ts.MessageStream[None], pieces: list[str]) -> None:
