@@ -29,7 +29,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo docs test test-clients lint format bench requirements clean
+.PHONY: help serve demo docs test test-clients survival lint format bench requirements clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,9 @@ endif
 test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed ## Test with the providers' own clients
 	@echo "== pytest tests/clients"
 	@$(BIN)/pytest $(PYTEST_ARGS) tests/clients
+
+survival: .venv/development.ready ## The sixteen faults of providers once, at full length: two minutes
+	@$(BIN)/python -m tests.faults.full_length
 
 lint: .venv/development.ready ## Style, types and layers
 	@echo "== ruff check"

@@ -124,7 +124,8 @@ async def test_a_named_database_keeps_the_turn(tmp_path: Path):
     ],
 )
 async def test_a_failed_answer_is_never_a_success(model: str, message: str, partial: bool, tmp_path: Path):
-    ended = await run("ask", "Hello", "-m", model, "--debug", cwd=tmp_path)
+    once = {"TURNSTREAM_RETRY__ATTEMPTS": "1"}
+    ended = await run("ask", "Hello", "-m", model, "--debug", cwd=tmp_path, environ=once)
     assert ended.code == 1
     assert message in ended.errors.splitlines()[-1]
     assert ended.errors.splitlines()[-1].startswith("turnstream: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -76,6 +77,7 @@ async def test_while_a_circuit_is_open_a_model_without_a_fallback_fails_at_once(
     assert len(faces.requests(models.names[0])) == requests
     assert outcome.attempts == [(models.primary, "circuit_open")]
     assert outcome.row is not None
+    assert re.search(r"try again in \d+ s$", outcome.row["error"]["message"])
     assert (outcome.row["cost"], outcome.row["input_tokens"]) == (None, None)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.turns.test_tools import ScriptedProvider, answer, blocks_of, calls, results, says
 from tests.turns.world import SECONDS, World, logged
+from turnstream.config import ModelSettings
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -26,6 +27,7 @@ from turnstream.core.usage import Usage
 from turnstream.errors import NotFound, StoreError
 from turnstream.providers.catalog import Target
 from turnstream.providers.decisions import RetryPolicy
+from turnstream.providers.routing import Routing
 from turnstream.store.base import Operation
 from turnstream.store.operations import TakeBack
 from turnstream.store.queries import GetTurn, Journal
@@ -256,3 +258,16 @@ async def test_a_turn_that_runs_has_no_attempts_yet(tmp_path: Path) -> None:
         provider.hold.set()
         assert len((await world.ended(turn_id)).attempts) == 1
         assert (await world.store.read(GetTurn(owner=None, turn_id=turn_id))).resets == ()
+
+
+@pytest.mark.requirement("J1")
+async def test_a_name_of_the_settings_own_stands_for_its_model_in_every_turn(tmp_path: Path) -> None:
+    first, second = ScriptedProvider([MessageStart("m")]), ScriptedProvider(answer(says("Hi")))
+    async with world_of(tmp_path, {"a": first, "b": second}) as world:
+        fast = ModelSettings(model="sim/a", fallbacks=("sim/b",))
+        world.commands._routing = Routing(world.catalog, {"fast": fast})
+        state = await world.ended((await world.ask("Hi", model="fast")).assistant_turn.id)
+        assert (state.turn.model, state.turn.asked_model) == ("scripted/b", "fast")
+        following = await world.ask("And?", chat_id=state.turn.chat_id, prev_turn_id=state.turn.id)
+        assert (following.assistant_turn.model, following.assistant_turn.asked_model) == ("sim/a", "fast")
+        await world.ended(following.assistant_turn.id)

@@ -91,6 +91,9 @@ the header wins, and its script=NAME chooses the script whatever the model's nam
   first=SECONDS       before the first event          pace=SECONDS   per event
   batch=EVENTS        per write (0: 64 KiB)           chunk=BYTES    per write, wherever that cuts
   events=COUNT        deltas of a story               seed=NUMBER    for what is drawn by lot
+  times=REQUESTS      the first ones get the fault    lasting=SECONDS  those of the first ones do
+  prefill=HOW         with the model's own last word: continue, refuse or repeat it
+  label=ANYTHING      a mark by which requests are found in the log
 faults:
 {faults}"""
 

@@ -6,6 +6,7 @@ aiohttp's own errors hold the request's headers, the key included, so none of th
 from __future__ import annotations
 
 import errno
+import math
 import re
 import socket
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ import msgspec
 from turnstream.core.stream_events import StreamError
 from turnstream.errors import (
     AuthenticationFailed,
+    CircuitOpen,
     ConnectionFailed,
     ContentFiltered,
     ContextLengthExceeded,
@@ -145,6 +147,8 @@ def _may_pass(error: aiohttp.ClientConnectorError) -> bool:
 
 def masked_message(error: ProviderError) -> str:
     """What clients are told of `error`: nothing of the provider's own words."""
+    if isinstance(error, CircuitOpen) and error.retry_after is not None:
+        return f"the model failed too often just now; try again in {math.ceil(error.retry_after)} s"
     return MASKED.get(error.code, "the model provider failed")
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from turnstream.config import ModelSettings, RetrySettings
 from turnstream.core.stream_events import StreamEvent
-from turnstream.errors import AuthenticationFailed, InvalidRequest
+from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
 from turnstream.providers.base import CalledModel, Provider
 from turnstream.providers.catalog import Catalog, Target, parse_model
 from turnstream.providers.circuit import CircuitPolicy, Circuits
@@ -32,6 +32,9 @@ class Routing:
         self._catalog = catalog
         self._models = models or {}
         self._fallbacks = fallbacks
+        for name, settings in self._models.items():
+            self._check(f"models.{name}", [name, *(settings.fallbacks or ())])
+        self._check("engine.fallbacks", fallbacks)
 
     def names(self, asked: str, fallbacks: Sequence[str] | None) -> list[str]:
         """`provider/model` of each model to call, without repetitions. Raises InvalidRequest."""
@@ -55,6 +58,15 @@ class Routing:
         """
         names = self.names(asked, fallbacks)
         return [self._planned(name, request, is_only=len(names) == 1) for name in names]
+
+    def _check(self, where: str, names: Sequence[str]) -> None:
+        try:
+            for name in names:
+                parse_model(self._known(name), self._catalog.names)
+        except InvalidRequest as error:
+            raise ConfigurationError(f"{where}: {error.message}") from None
+        if len(names) > MAX_FALLBACKS:
+            raise ConfigurationError(f"{where}: more than {MAX_FALLBACKS} fallbacks")
 
     def _known(self, name: str) -> str:
         settings = self._models.get(name)

@@ -57,6 +57,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     blocks: tuple[Block, ...] = ()
     prev_turn_id: str | None = None
     model: str | None = None
+    asked_model: str | None = None
+    """Not for callers: what was asked for as `model`, which may be a name of the settings' own."""
     fallbacks: tuple[str, ...] | None = None
     """Models to call, in this order, where that one fails. None, with none before: those of the settings."""
     system: str | None = None
@@ -157,8 +159,8 @@ class Commands:
     ) -> Started:
         """Start the model's answer to what `path` and the request's blocks, if it has any, say."""
         target = request.model or self.catalog.default_model
-        request = msgspec.structs.replace(request, model=target)
-        self._routing.names(target, request.fallbacks)
+        name, *_ = self._routing.names(target, request.fallbacks)
+        request = msgspec.structs.replace(request, model=name, asked_model=target)
         definitions, offered = self._tools_of(request)
         past = _past(path, request.blocks)
         call = ModelRequest(target, _history(past), request.system, definitions, request.params or {})
@@ -381,7 +383,7 @@ def _assistant_turn(owner: str, request: TurnRequest, user: Turn | None, now: in
         system=request.system,
         params=request.params or {},
         metadata=request.metadata,
-        asked_model=request.model,
+        asked_model=request.asked_model,
         fallbacks=request.fallbacks,
     )
 
