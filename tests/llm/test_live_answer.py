@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import turnstream as ts
+from tests.llm.scripted import Scripted, streaming
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -26,47 +26,11 @@ from turnstream.core.stream_events import (
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import StreamBroken
 from turnstream.llm.event_queue import PROGRESS_KEPT, EventQueue
-from turnstream.llm.live_answer import LiveAnswer
-from turnstream.llm.message_stream import StreamOptions
-from turnstream.llm.source import Batches, Stream, TurnSource
+from turnstream.llm.source import Stream, TurnSource
 from turnstream.llm.text_log import MOST_PARTS, TextLog
 
 pytestmark = pytest.mark.requirement("F1")
 DEADLINE = 10.0
-
-
-class Scripted(TurnSource):
-    """Says one batch after another, each as soon as `go` lets it."""
-
-    needs_end_marker = True
-
-    def __init__(self, batches: Sequence[Sequence[Any]], *, stepwise: bool = False) -> None:
-        self._batches = batches
-        self.go: asyncio.Semaphore | None = asyncio.Semaphore(0) if stepwise else None
-        self.closed = False
-
-    def step(self, number: int) -> Stream | None:
-        return self._open() if number == 0 else None
-
-    @asynccontextmanager
-    async def _open(self) -> AsyncIterator[Batches]:
-        yield self._said()
-
-    async def _said(self) -> AsyncIterator[Sequence[Any]]:
-        for batch in self._batches:
-            if self.go is not None:
-                await self.go.acquire()
-            yield batch
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-def streaming(source: TurnSource, **options: Any) -> ts.MessageStream[None]:
-    async def make(_stream_id: str, _live: LiveAnswer) -> TurnSource:
-        return source
-
-    return ts.MessageStream(make, StreamOptions(**options))
 
 
 def text(index: int, *pieces: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -11,7 +12,15 @@ from pydantic import BaseModel
 
 import turnstream as ts
 from tests.llm.conftest import ONCE, llm_at
+from tests.llm.scripted import Scripted, streaming
 from turnstream.core.partial_json import NOTHING
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    MessageStart,
+    MessageStop,
+    TextDelta,
+)
 from turnstream.llm.output import OUTPUT_TOOL, OutputFormat
 from turnstream.simulator.server import SimulatorServer
 
@@ -100,14 +109,28 @@ def test_schemas_have_no_reference_outside_and_are_closed() -> None:
 async def test_values_grow_while_they_come() -> None:
     value = {"cities": [{"name": f"City {n}", "people": n} for n in range(20)], "motto": "Onward 🤔"}
     text = msgspec.json.encode(value).decode()
-    async with ts.LLM("sim/echo:pace=0.0001", settings=ONCE).stream(
-        text, output=Country, output_mode="schema"
-    ) as stream:
-        partials = [partial async for partial in stream.partials]
+    pieces = [text[start : start + 25] for start in range(0, len(text), 25)]
+    source = Scripted(
+        [
+            [MessageStart("m"), ContentBlockStart(0, "text"), TextDelta(0, pieces[0])],
+            *[[TextDelta(0, piece)] for piece in pieces[1:]],
+            [ContentBlockStop(0), MessageStop("end_turn")],
+        ],
+        stepwise=True,
+    )
+    assert source.go is not None
+    partials: list[Any] = []
+    async with asyncio.timeout(10), streaming(source, OutputFormat(Country)) as stream:
+        source.go.release()
+        async for partial in stream.partials:  # a piece comes when the one before has been seen
+            partials.append(partial)
+            for _ in range(1 + len(text) // 16 // 25):  # it is read again when it has grown by a sixteenth
+                source.go.release()
         country = await stream.final_output()
-    assert len(partials) > 4
+    assert len(partials) > 10
     sizes = [len(msgspec.json.encode(partial)) for partial in partials]
     assert sizes == sorted(sizes)
+    assert partials[0] == {"cities": [{"name": "City "}]}
     assert partials[-1] == value
     assert country.cities[19].name == "City 19"
 

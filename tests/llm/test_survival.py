@@ -75,6 +75,7 @@ async def test_text_that_was_read_is_never_spliced() -> None:
         "sim/echo:pace=0",
         retry=QUICK | {"attempts": 1},
         capabilities={"sim/*": {"prefill": False}},
+        stream={"buffer_size": 1},  # nothing comes before what was there is read
     )
     async with asyncio.timeout(DEADLINE), model.stream("hello") as stream:
         pieces: list[str] = []
@@ -96,12 +97,12 @@ async def test_an_attempt_that_goes_on_or_repeats_what_was_read_is_not_noticed(
         "sim/story:events=60,pace=0,seed=3",
         retry=QUICK | {"attempts": 1},
         capabilities={"sim/*": {"prefill": prefill}},
+        stream={"buffer_size": 1},
     )
     async with asyncio.timeout(DEADLINE), model.stream("go") as stream:
         pieces: list[str] = []
-        await _read(stream, pieces)
+        events, _ = await asyncio.gather(_events(stream), _read(stream, pieces))
         message = await stream.final_message()
-        events = [event async for event in stream]
     whole = await llm("sim/story:events=60,pace=0,seed=3").collect("go")
     assert "".join(pieces) == message.text == whole.text
     assert len(message.attempts) == 2
@@ -149,6 +150,10 @@ async def test_leaving_the_block_ends_the_waiting_for_another_attempt() -> None:
     async with asyncio.timeout(1.0):
         with pytest.raises(asyncio.CancelledError):
             await entering
+
+
+async def _events(stream: ts.MessageStream[None]) -> list[TurnEvent]:
+    return [event async for event in stream]
 
 
 async def _read(stream: ts.MessageStream[None], pieces: list[str]) -> None:
