@@ -17,18 +17,24 @@ from turnstream.engine import Engine
 from turnstream.simulator.server import SimulatorServer
 from turnstream.telemetry import configure_logging
 
-COMPONENTS = ("turns", "turns.writing", "turnlog", "client", "providers", "server.streams")
-
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     root = logging.getLogger("turnstream")
-    before = (list(root.handlers), root.level, root.propagate)
+    before, levels = (list(root.handlers), root.propagate), levels_of_loggers()
     yield io.StringIO()
-    root.handlers[:], root.propagate = before[0], before[2]
-    root.setLevel(before[1])
-    for component in COMPONENTS:
-        logging.getLogger(f"turnstream.{component}").setLevel(logging.NOTSET)
+    root.handlers[:], root.propagate = before
+    for name in levels_of_loggers():
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
+
+
+def levels_of_loggers() -> dict[str, int]:
+    known = logging.root.manager.loggerDict.items()
+    return {
+        name: logger.level
+        for name, logger in known
+        if name.split(".")[0] == "turnstream" and isinstance(logger, logging.Logger)
+    }
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
