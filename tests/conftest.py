@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,26 @@ def corpus() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"{CORPUS_VARIABLE} names {folder}, which is not a folder"
     return path
+
+
+@pytest.fixture
+def restored_loggers() -> Iterator[None]:
+    """The package's loggers as they were, whatever the test sets up."""
+    root = logging.getLogger("turnstream")
+    before, levels = (list(root.handlers), root.propagate), _levels()
+    yield
+    root.handlers[:], root.propagate = before
+    for name in _levels():
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
+
+
+def _levels() -> dict[str, int]:
+    known = logging.root.manager.loggerDict.items()
+    return {
+        name: logger.level
+        for name, logger in known
+        if name.split(".")[0] == "turnstream" and isinstance(logger, logging.Logger)
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,18 +11,7 @@ from turnstream.config import load_settings
 from turnstream.telemetry import MASK, TurnFields, configure_logging, turn_context
 from turnstream.telemetry.measures import MOST_CODES, MOST_MODELS, Histogram, TurnMeasures
 
-COMPONENTS = ("turns", "turns.writing", "turnlog", "client", "providers", "providers.http", "server.streams")
-
-
-@pytest.fixture(autouse=True)
-def _restored_loggers() -> Iterator[None]:
-    root = logging.getLogger("turnstream")
-    before = (list(root.handlers), root.level, root.propagate)
-    yield
-    root.handlers[:], root.propagate = before[0], before[2]
-    root.setLevel(before[1])
-    for component in COMPONENTS:
-        logging.getLogger(f"turnstream.{component}").setLevel(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("restored_loggers")
 
 
 @pytest.mark.requirement("K3")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +17,8 @@ from turnstream.telemetry import configure_logging
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger("turnstream")
-    before, levels = (list(root.handlers), root.propagate), levels_of_loggers()
-    yield io.StringIO()
-    root.handlers[:], root.propagate = before
-    for name in levels_of_loggers():
-        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
-
-
-def levels_of_loggers() -> dict[str, int]:
-    known = logging.root.manager.loggerDict.items()
-    return {
-        name: logger.level
-        for name, logger in known
-        if name.split(".")[0] == "turnstream" and isinstance(logger, logging.Logger)
-    }
+def stream(restored_loggers: None) -> io.StringIO:
+    return io.StringIO()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
