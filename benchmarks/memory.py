@@ -116,7 +116,7 @@ def run(*, quick: bool) -> Iterator[Line]:
             (FULL_RING, "full ring", short, 100),
             (FULL_RING, "full ring", long, 100),
         ):
-            with running_turnstream(upstream, str(ring)) as system:
+            with running_turnstream(upstream, "--ring", str(ring)) as system:
                 size = uvloop.run(per_turn(upstream, system, length, rounds))
             yield Line(f"memory per active turn, {length.events:,} events, {name}", size / 1024, "KiB", goal)
         with running_relay(upstream) as relay:

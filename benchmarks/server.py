@@ -1,13 +1,13 @@
 """turnstream as it serves, with one provider, for measurement: everything on, database on disk.
 
-python -m benchmarks.server UPSTREAM_PORT DIRECTORY [RING_BYTES]
+python -m benchmarks.server UPSTREAM_PORT DIRECTORY [--ring BYTES] [--tools]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal
-import sys
 
 import uvloop
 
@@ -15,18 +15,20 @@ from benchmarks.processes import SERVER_CORE, give_back_memory, pin
 from turnstream.config import EngineSettings, ProviderSettings
 from turnstream.engine import Engine
 from turnstream.server.running import bind, run_application
+from turnstream.tools.builtin import calculator, clock
 
 PROVIDER = "bench"
 
 
-async def main(upstream_port: int, directory: str, ring_bytes: int) -> None:
+async def main(given: argparse.Namespace) -> None:
     pin(SERVER_CORE)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, give_back_memory)
-    provider = ProviderSettings(wire="anthropic", base_url=f"http://127.0.0.1:{upstream_port}")
+    provider = ProviderSettings(wire="anthropic", base_url=f"http://127.0.0.1:{given.upstream_port}")
     engine = Engine(
-        f"sqlite:///{directory}/benchmark.sqlite",
-        settings=EngineSettings(ring_bytes=ring_bytes),
+        f"sqlite:///{given.directory}/benchmark.sqlite",
+        settings=EngineSettings(ring_bytes=given.ring),
         providers={PROVIDER: provider},
+        tools=(calculator, clock) if given.tools else (),
     )
     bound = bind("127.0.0.1", 0)
     port = bound[0].getsockname()[1]
@@ -40,6 +42,14 @@ async def main(upstream_port: int, directory: str, ring_bytes: int) -> None:
         )
 
 
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("upstream_port", type=int)
+    parser.add_argument("directory")
+    parser.add_argument("--ring", type=int, default=EngineSettings().ring_bytes)
+    parser.add_argument("--tools", action="store_true")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    ring = int(sys.argv[3]) if len(sys.argv) > 3 else EngineSettings().ring_bytes
-    uvloop.run(main(int(sys.argv[1]), sys.argv[2], ring))
+    uvloop.run(main(arguments()))

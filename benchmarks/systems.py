@@ -59,8 +59,8 @@ class System:
 class Turnstream(System):
     """Our server, over HTTP."""
 
-    def __init__(self, child: Child) -> None:
-        super().__init__("turnstream", child)
+    def __init__(self, child: Child, name: str = "turnstream") -> None:
+        super().__init__(name, child)
         self.chats: list[str] = []
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -104,6 +104,10 @@ def turn_body(load: Load) -> dict[str, Any]:
     }
 
 
+WITH_TOOLS = "turnstream, two tools"
+"""A server whose turns may call the built-in tools; these turns do not."""
+
+
 @contextmanager
 def running_upstream() -> Iterator[Child]:
     with Child.of_module("benchmarks.upstream", core=LOAD_CORE) as child:
@@ -117,7 +121,7 @@ def running_turnstream(upstream: Child, *options: str, directory: str | None = N
         tempfile.TemporaryDirectory(dir=directory) as place,
         Child.of_module("benchmarks.server", str(upstream.port), place, *options, core=SERVER_CORE) as child,
     ):
-        yield Turnstream(child)
+        yield Turnstream(child, WITH_TOOLS if "--tools" in options else "turnstream")
 
 
 def memory_directory() -> str | None:
@@ -154,6 +158,7 @@ def running_all(
         upstream = stack.enter_context(running_upstream())
         systems: list[System] = [
             stack.enter_context(running_turnstream(upstream, directory=directory)),
+            stack.enter_context(running_turnstream(upstream, "--tools", directory=directory)),
             stack.enter_context(running_relay(upstream)),
         ]
         if shutil.which("nginx"):
