@@ -440,7 +440,9 @@ class TestPushed:
         assert taken
         assert isinstance(returned[-1], MessageStop)
 
-    @pytest.mark.parametrize("ends", ["malformed", "reset", "close", "no end", "silence", "closed provider"])
+    @pytest.mark.parametrize(
+        "ends", ["malformed", "bad chunk", "reset", "close", "no end", "silence", "closed provider"]
+    )
     async def test_what_goes_wrong_is_raised_where_the_read_waits(self, raw_server, provide, ends):
         async def answer(exchange):
             await exchange.send(HEAD, chunk(BEGIN + delta("a")))
@@ -449,6 +451,8 @@ class TestPushed:
             await pushed.wait()
             if ends == "malformed":
                 await exchange.send(chunk(b"event: content_block_delta\ndata: {oh\n\n"))
+            elif ends == "bad chunk":
+                await exchange.send(b"no length\r\n")
             elif ends == "reset":
                 exchange.reset()
             elif ends == "close":

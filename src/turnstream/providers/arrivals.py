@@ -38,7 +38,11 @@ class ArrivalHandler(ResponseHandler):
             self.arrived()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """After chunks that cannot be parsed aiohttp closes the connection, and tells nobody who reads the body."""
+        body = self._payload
         super().connection_lost(exc)
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError("the body's chunks cannot be read"))
         if self.arrived is not None:
             self.arrived()
 
