@@ -39,6 +39,17 @@ def test_debug_is_chosen_per_component():
     assert "hidden" not in stream.getvalue()
 
 
+@pytest.mark.requirement("K3")
+def test_a_providers_words_are_no_line_of_ours():
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    logging.getLogger("turnstream.turns").warning(
+        "failed: %s", "no\r\n2026 ERROR forged\x1b[2J \u2028 über\t!"
+    )
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith("failed: no\\r\\n2026 ERROR forged\\x1b[2J \\u2028 über\t!")
+
+
 def test_a_second_set_up_replaces_the_first():
     first, second = io.StringIO(), io.StringIO()
     configure_logging(stream=first)

@@ -52,8 +52,14 @@ class TurnFields(logging.Filter):
         return True
 
 
+_CONTROL = {
+    code: repr(chr(code))[1:-1] for code in (*range(9), *range(10, 32), *range(127, 160), 0x2028, 0x2029)
+}
+"""Characters that would end a line or steer a terminal: a provider's words must not look like a line of ours."""
+
+
 class MaskingFormatter(logging.Formatter):
-    """Formats a record for people, its traceback included, and replaces every secret in the result."""
+    """Formats a record for people, on one line before its traceback, and replaces every secret in the result."""
 
     converter = time.gmtime
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -67,7 +73,7 @@ class MaskingFormatter(logging.Formatter):
         self._secrets = tuple(longest_first)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        line = super().formatMessage(record)
+        line = super().formatMessage(record).translate(_CONTROL)
         turn_id: str | None = getattr(record, "turn_id", None)
         return line if turn_id is None else f"{line} [turn {turn_id} {getattr(record, 'generation', '')}]"
 
