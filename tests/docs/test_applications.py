@@ -80,7 +80,7 @@ async def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     quick = 'Engine("sqlite:///chats.sqlite", settings=EngineSettings(default_model="sim/demo:pace=0.005"))'
     changes = {
         'Engine("sqlite:///chats.sqlite")': quick,
-        "from turnstream import Engine": "from turnstream import Engine\nfrom turnstream.config import EngineSettings",
+        "import Engine\n": "import Engine, EngineSettings\n",
     }
     async for port in served(pages.TUTORIAL / "a-chat-that-survives.md", changes, tmp_path):
         yield port
