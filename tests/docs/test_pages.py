@@ -22,7 +22,7 @@ OWN = [
 PROGRAMS = [program for page in OWN for program in pages.programs(page)]
 RUN = [program for program in PROGRAMS if not pages.is_application(program)]
 SETTINGS = [fence for page in pages.pages() for fence in pages.fences(page, "toml")]
-COMMANDS = [fence for page in OWN for fence in pages.fences(page, "sh")]
+COMMANDS = [fence for page in [*OWN, pages.README] for fence in pages.fences(page, "sh")]
 INSTALLED = frozenset({"pip", "uvicorn", "turnstream", "export", "curl", "make", "python"})
 """What a reader has who did what the pages say."""
 
@@ -77,6 +77,7 @@ def test_commands_exist(fence: pages.Fence, capsys: pytest.CaptureFixture[str]) 
         words = shlex.split(line, comments=True)
         if not words:
             continue
+        words[0] = words[0].removeprefix(".venv/bin/")
         assert words[0] in INSTALLED, line
         if words[0] == "turnstream":
             _check_options(words[1:], capsys)
@@ -106,3 +107,10 @@ def test_each_page_is_in_the_index() -> None:
     listed = {(index.parent / link.partition("#")[0]).resolve() for link in pages.links(index)}
     missing = [page for page in pages.DOCS.rglob("*.md") if page != index and page.resolve() not in listed]
     assert not missing
+
+
+def test_the_readme_begins_as_the_tutorial() -> None:
+    first, tutorial = (
+        pages.fences(page, "python")[0].text for page in (pages.README, pages.TUTORIAL / "first-answers.md")
+    )
+    assert re.sub(r" +#.*", "", first) == tutorial
