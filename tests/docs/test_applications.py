@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import runpy
+import shlex
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -108,6 +109,27 @@ async def test_the_page_survives_a_reload(chat: int) -> None:
     assert reloaded["text"] == block["text_content"]
     assert reloaded["text"].startswith(left["text"])
     assert 100 < len(left["text"]) < len(reloaded["text"])
+
+
+async def test_the_commands_of_the_page(chat: int) -> None:
+    page = pages.TUTORIAL / "a-chat-that-survives.md"
+    (shown,) = [fence for fence in pages.fences(page, "text") if fence.text.startswith("curl")]
+    chats, turns, stream = shown.text.replace("\\\n", " ").replace(":8000", f":{chat}").splitlines()
+    made = json.loads(await _curl(chats))
+    started = json.loads(await _curl(turns.replace("CHAT", made["id"])))
+    events = await _curl(stream.replace("TURN", started["assistant_turn"]["id"]))
+    assert "> Hello" in "".join(re.findall(r'"text":"([^"]*)"', events))
+    assert "event: turn_complete" in events
+
+
+async def _curl(line: str) -> str:
+    program, *arguments = shlex.split(line)
+    assert program == "curl"
+    async with asyncio.timeout(SECONDS):
+        process = await asyncio.create_subprocess_exec(program, *arguments, stdout=PIPE, stderr=PIPE)
+        output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
 
 
 async def test_the_fetch_client_resumes(embedded: int) -> None:

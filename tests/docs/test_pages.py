@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,16 @@ def test_a_program_prints_what_is_shown(
 def test_there_are_programs() -> None:
     assert len(RUN) >= 8
     assert {program.source.page.name for program in PROGRAMS} == {page.name for page in OWN}
+
+
+@pytest.mark.requirement("F1")
+def test_the_types_of_the_programs_fit(tmp_path: Path) -> None:
+    for program in [*PROGRAMS, *pages.programs(pages.README)]:
+        name = f"{program.source.page.stem}_{program.source.line}".replace("-", "_")
+        (tmp_path / f"{name}.py").write_text(program.source.text, encoding="utf-8")
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, str(tmp_path)]
+    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
 @pytest.mark.requirement("F4")
