@@ -108,7 +108,7 @@ async def test_the_page_survives_a_reload(chat: int) -> None:
     (block,) = await Client(chat, prefix="/llm").stored(left["hash"].removeprefix("#"))
     assert reloaded["text"] == block["text_content"]
     assert reloaded["text"].startswith(left["text"])
-    assert 100 < len(left["text"]) < len(reloaded["text"])
+    assert 100 < len(left["text"]) <= len(reloaded["text"])
 
 
 async def test_the_commands_of_the_page(chat: int) -> None:
@@ -141,8 +141,8 @@ async def test_the_fetch_client_resumes(embedded: int) -> None:
       () => console.log(JSON.stringify(blocks)));
     """
     client = Client(embedded, {"X-Token": "token-of-ada"}, "/llm")
-    turn_id = await client.start("Over the hills and far away " * 20, model="sim/echo:pace=0.003")
-    async with CuttingProxy(("127.0.0.1", embedded), [700, 1900]) as proxy:
+    turn_id = await client.start("Over the hills and far away " * 60, model="sim/echo:pace=0.003")
+    async with CuttingProxy(("127.0.0.1", embedded), [700, 900]) as proxy:
         texts = await run(script.text + use, f"{proxy.url}/llm/turns/{turn_id}/stream")
         assert proxy.cuts == 2
     assert texts == [block["text_content"] for block in await client.stored(turn_id)]
