@@ -20,6 +20,10 @@ PUBLIC = (
     "turnstream.core.turn_events",
     "turnstream.core.usage",
     "turnstream.errors",
+    "turnstream.llm.prompts",
+    "turnstream.llm.readers",
+    "turnstream.llm.source",
+    "turnstream.server.auth",
     "turnstream.simulator.server",
     "turnstream.tools",
 )

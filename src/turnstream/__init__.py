@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from turnstream.config import CapabilitySettings as CapabilitySettings
+    from turnstream.config import EngineSettings as EngineSettings
     from turnstream.config import ModelSettings as ModelSettings
     from turnstream.config import PriceSettings as PriceSettings
     from turnstream.config import ProviderSettings as ProviderSettings
     from turnstream.config import RetrySettings as RetrySettings
+    from turnstream.config import ServerSettings as ServerSettings
     from turnstream.config import Settings as Settings
     from turnstream.config import StreamSettings as StreamSettings
     from turnstream.config import load_settings as load_settings
@@ -116,6 +118,7 @@ _HOMES = {
     "Cursor": "turnstream.core.cursor",
     "Data": "turnstream.core.turn_events",
     "Engine": "turnstream.engine",
+    "EngineSettings": "turnstream.config",
     "EventFilter": "turnstream.llm.readers",
     "InvalidModelRequest": "turnstream.errors",
     "InvalidOutput": "turnstream.errors",
@@ -147,6 +150,7 @@ _HOMES = {
     "RateLimited": "turnstream.errors",
     "Renderer": "turnstream.llm.readers",
     "RetrySettings": "turnstream.config",
+    "ServerSettings": "turnstream.config",
     "Settings": "turnstream.config",
     "SharedAccumulator": "turnstream.core.shared_accumulator",
     "Source": "turnstream.core.turn_events",
@@ -194,6 +198,7 @@ __all__ = [
     "Cursor",
     "Data",
     "Engine",
+    "EngineSettings",
     "EventFilter",
     "InvalidModelRequest",
     "InvalidOutput",
@@ -223,6 +228,7 @@ __all__ = [
     "RateLimited",
     "Renderer",
     "RetrySettings",
+    "ServerSettings",
     "Settings",
     "SharedAccumulator",
     "Source",

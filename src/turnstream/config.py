@@ -56,6 +56,8 @@ class _Section(BaseModel):
 
 
 class ServerSettings(_Section):
+    """`[server]`: where it listens, and what it takes and tells."""
+
     host: str = "127.0.0.1"
     port: int = Field(default=8089, ge=0, le=65535)
     """0 takes a free port."""
@@ -76,6 +78,8 @@ class StoreSettings(_Section):
 
 
 class EngineSettings(_Section):
+    """`[engine]`: what turns are given where they say nothing, and how long things are kept and waited for."""
+
     default_model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
     """`provider/model` for turns that name none; None leaves the choice to what is configured."""
     fallbacks: Names = ()
@@ -274,6 +278,14 @@ def load_settings(
         return Settings.model_validate(values.tree)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, values.origins)) from None
+
+
+def read_provider(name: str, given: Mapping[str, Any]) -> ProviderSettings:
+    """One `[providers.NAME]` that a program gives as a mapping. Raises ConfigurationError, as `load_settings`."""
+    try:
+        return Settings.model_validate({"providers": {name: dict(given)}}).providers[name]
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, {("providers",): "the argument providers"})) from None
 
 
 def is_loopback(host: str) -> bool:

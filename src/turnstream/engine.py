@@ -86,6 +86,7 @@ class LiveTurn:
         return await self._engine.subscribe(self.id, owner=self._owner, after=after, from_block=from_block)
 
     async def interrupt(self) -> TurnState:
+        """Stop it; the turn as it is then. What had come is kept."""
         return await self._engine.commands.interrupt(self._owner, self.id)
 
     async def wait(self) -> TurnState:
@@ -205,6 +206,7 @@ class Engine:
 
     @property
     def active_turns(self) -> int:
+        """How many turns are at work."""
         return self._registry.active_count
 
     def router(self, prefix: str = PREFIX, dependencies: Sequence[Depends] = ()) -> APIRouter:

@@ -45,3 +45,18 @@ def test_every_name_says_what_it_is(name: str) -> None:
             assert not value.__doc__.startswith(f"{exported}("), (
                 f"{name}.{exported} has only a made-up docstring"
             )
+        if inspect.isclass(value):
+            silent = [own for own in _public_functions(value) if not inspect.getdoc(getattr(value, own))]
+            assert not silent, f"{name}.{exported}: no docstring for {', '.join(silent)}"
+
+
+def _public_functions(kind: type) -> list[str]:
+    """The methods and properties of its own that a class promises; those of a protocol are said by their types."""
+    if getattr(kind, "_is_protocol", False) or not kind.__module__.startswith("turnstream"):
+        return []
+    found = {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    return [
+        name
+        for name, value in found.items()
+        if isinstance(value, property | classmethod | staticmethod) or inspect.isfunction(value)
+    ]

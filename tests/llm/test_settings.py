@@ -112,3 +112,10 @@ async def test_each_component_can_be_logged_at_debug_level(
     for word in words:
         assert word in caplog.text
     assert all(record.name.startswith(tuple(names)) for record in caplog.records)
+
+
+def test_a_mistake_in_a_provider_is_told_without_its_value() -> None:
+    with pytest.raises(ts.ConfigurationError, match="did you mean api_key_env") as told:
+        ts.LLM("mine/m", providers={"mine": {"wire": "anthropic", "api_key": "a-secret"}})
+    assert "argument providers" in str(told.value)
+    assert "a-secret" not in str(told.value)

@@ -103,6 +103,7 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def usage(self) -> Usage:
+        """The tokens of all its model calls."""
         return Usage(
             self.input_tokens,
             self.output_tokens,

@@ -30,6 +30,7 @@ class UserMessage:
 
     @property
     def text(self) -> str:
+        """What was said, its blocks joined."""
         return "".join(block.get("text_content") or "" for block in self.blocks)
 
 
@@ -43,6 +44,7 @@ class AssistantMessage(Generic[AnyTurn]):
 
     @property
     def text(self) -> str:
+        """The answer as far as it has come."""
         return self.turn.text
 
 
@@ -79,6 +81,7 @@ class ConversationState(Generic[AnyTurn]):
 
     @property
     def messages(self) -> Sequence[UserMessage | AssistantMessage[AnyTurn]]:
+        """What was said and answered, in order."""
         return tuple(self._messages)
 
     @property

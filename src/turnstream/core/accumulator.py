@@ -134,6 +134,7 @@ class Accumulator:
 
     @property
     def statistics(self) -> Statistics:
+        """How much has come by now, and when."""
         return Statistics(
             self._chunks, self._length, self._started_at, self._updated_at, self.stop is not None
         )

@@ -16,10 +16,11 @@ from turnstream.config import (
     RetrySettings,
     Settings,
     load_settings,
+    read_provider,
 )
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.usage import Usage
-from turnstream.errors import ConfigurationError, InvalidRequest
+from turnstream.errors import InvalidRequest
 from turnstream.llm.blocking import SyncMessageStream
 from turnstream.llm.callbacks import Callbacks
 from turnstream.llm.calling import Callees, Calling
@@ -285,7 +286,7 @@ def _providers(
     """All providers, those given first; each with the stream's time-out as its `idle` clock unless it sets its own."""
     described: dict[str, ProviderSettings] = {}
     for name, one in given.items():
-        described[name] = one if isinstance(one, ProviderSettings) else _described(name, one)
+        described[name] = one if isinstance(one, ProviderSettings) else read_provider(name, one)
     for name, one in {**BUILT_IN, **settings.providers}.items():
         described.setdefault(name, one)
     for name, one in described.items():
@@ -293,10 +294,3 @@ def _providers(
             timeouts = one.timeouts.model_copy(update={"idle": settings.stream.timeout})
             described[name] = one.model_copy(update={"timeouts": timeouts})
     return described
-
-
-def _described(name: str, given: Mapping[str, Any]) -> ProviderSettings:
-    try:
-        return ProviderSettings.model_validate(dict(given))
-    except ValueError as error:
-        raise ConfigurationError(f"providers[{name!r}]: {error}") from None

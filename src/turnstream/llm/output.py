@@ -22,6 +22,7 @@ from turnstream.wires.base import ToolDefinition
 
 Output = TypeVar("Output")
 OutputMode: TypeAlias = Literal["auto", "schema", "tool"]
+"""How a model is asked for a value: by a JSON Schema, by a tool whose arguments it is, or by whichever the model takes."""
 
 _WRAPPED = "value"
 _NAME = re.compile(r"[^a-zA-Z0-9_-]")

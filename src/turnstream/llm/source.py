@@ -17,6 +17,7 @@ from turnstream.providers.base import CalledModel
 SourceEvent: TypeAlias = (
     StreamEvent | BlockReset | Data | Notice | Source | StepStart | StepStop | ToolProgress
 )
+"""What a source of a turn may give."""
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
 Stream: TypeAlias = AbstractAsyncContextManager[Batches]
 Show: TypeAlias = Callable[[ToolProgress | Notice], None]

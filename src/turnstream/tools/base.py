@@ -93,6 +93,7 @@ class Tool(NamedTuple):
 
     @property
     def name(self) -> str:
+        """By which the model calls it."""
         return self.definition.name
 
     @classmethod

