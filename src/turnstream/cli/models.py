@@ -32,18 +32,33 @@ def run(arguments: Namespace) -> int:
 def table(models: Sequence[ListedModel], settings: Settings) -> list[str]:
     """A line per model: its name, its wire, and whether it can be called or what is missing; ready ones first."""
     width = max(len(model.id) for model in models)
+    wires = max(len(model.wire) for model in models)
     lines: list[str] = []
     for model in sorted(models, key=lambda model: (not model.default, not model.ready)):
         if model.ready:
             note = "default" if model.default else "ready"
             note += ", simulated" if model.provider == "sim" else ""
-            lines.append(f"{bold(model.id.ljust(width))}  {model.wire:<11}  {note}")
+            lines.append(f"{bold(model.id.ljust(width))}  {model.wire:<{wires}}  {note}")
         else:
-            note = f"needs {key_variable(settings, model.provider)}"
+            note = f"needs {needed(settings, model)}"
             lines.append(
-                dim(f"{model.id:<{width}}  {model.wire:<11}  {note}{', default' if model.default else ''}")
+                dim(
+                    f"{model.id:<{width}}  {model.wire:<{wires}}  {note}{', default' if model.default else ''}"
+                )
             )
     return lines
+
+
+def needed(settings: Settings, model: ListedModel) -> str:
+    """What a model lacks."""
+    from turnstream.providers.catalog import SIGNED_WIRE
+    from turnstream.wires.botocore_library import is_installed
+
+    if model.wire != SIGNED_WIRE:
+        return key_variable(settings, model.provider)
+    if not is_installed():
+        return "pip install 'turnstream[bedrock]'"
+    return f"{key_variable(settings, model.provider)}, or AWS credentials and AWS_REGION"
 
 
 def key_variable(settings: Settings, provider: str) -> str:
