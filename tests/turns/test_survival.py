@@ -29,7 +29,7 @@ from turnstream.providers.catalog import Target
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.routing import Routing
 from turnstream.store.base import Operation
-from turnstream.store.operations import TakeBack
+from turnstream.store.operations import SaveAnnotations, TakeBack
 from turnstream.store.queries import GetTurn, Journal
 from turnstream.tools import ToolRunner, tool
 from turnstream.tools.base import by_name
@@ -155,6 +155,37 @@ async def test_what_failed_attempts_used_is_paid_for(tmp_path: Path) -> None:
         assert state.turn.asked_model == "sim/a"
         nothing = await world.ask("And then?", chat_id=state.turn.chat_id, prev_turn_id=state.turn.id)
         assert (nothing.assistant_turn.model, nothing.assistant_turn.fallbacks) == ("sim/a", ("sim/b",))
+
+
+@pytest.mark.requirement("I3", "J4")
+async def test_an_attempt_is_estimated_by_its_own_request(tmp_path: Path) -> None:
+    """Not by that of the next one, which has words to go on with."""
+    provider = ScriptedProvider([MessageStart("m"), *says("word " * 200)[:2]], answer(says("The end.")))
+    async with world_of(tmp_path, {"a": provider}) as world:
+        capable = world.catalog.capabilities_of("anthropic/claude-sonnet-4-5")
+        world.catalog.capabilities_of = lambda _name: capable  # type: ignore[method-assign]
+        state = await world.ended((await world.ask("go", model="sim/a")).assistant_turn.id)
+        assert len(provider.asked[1].messages) > len(provider.asked[0].messages), "it was gone on with"
+        assert [attempt.usage.input_tokens for attempt in state.attempts] == [1, 10]
+
+
+@pytest.mark.requirement("J1")
+async def test_an_attempt_is_told_with_its_own_failure(tmp_path: Path) -> None:
+    """Not with the one that the turn ends for: that of the call that was made."""
+    providers = {"a": ScriptedProvider([MessageStart("m")]), "b": ScriptedProvider()}
+    async with world_of(tmp_path, providers, retry=RetryPolicy(attempts=1)) as world:
+        circuits = world.planner.circuits
+
+        async def leave_alone(operation: Operation[Any]) -> None:
+            if isinstance(operation, SaveAnnotations):
+                for _ in range(circuits.policy.failures):
+                    circuits.failed("scripted/b")
+
+        world.store.before = leave_alone
+        started = await world.ask("go", model="sim/a", fallbacks=("sim/b",))
+        state = await world.ended(started.assistant_turn.id)
+        assert state.turn.error_code == "stream_incomplete"
+        assert [attempt.outcome for attempt in state.attempts] == ["stream_incomplete", "circuit_open"]
 
 
 @pytest.mark.requirement("A4", "J4")

@@ -56,8 +56,6 @@ from turnstream.turns.writing import TurnWriter
 
 logger = logging.getLogger(__name__)
 
-STORE_RETRY_DELAY = 0.1
-"""Seconds before the one retry of a failed write (D3)."""
 SOURCE_CLOSE_TIMEOUT = 5.0
 """Seconds that a source has to let go of what it holds."""
 _BREATH_EVERY = 8
@@ -256,10 +254,10 @@ class Executor:
         shown = accumulator.shown
         begun = (shown.sequence + 1 if shown is not None else accumulator.next_sequence) - first
         open_block = shown.finish(partial=True) if shown is not None else None
-        recovery = await wait(source.recover(Broken(failure, first, begun, open_block)))
-        await wait(self._committed.wait())
         unstored = accumulator.unstored()
         self.account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
+        recovery = await wait(source.recover(Broken(failure, first, begun, open_block)))
+        await wait(self._committed.wait())
         accumulator.resume()
         self._reported_usage = Usage()
         logger.info("turn %s: %s: %s", self.turn.id, failure.code, recovery.notice.message)
