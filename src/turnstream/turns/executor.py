@@ -398,20 +398,23 @@ class Executor:
             log.append([self.account.report(accumulator.usage, accumulator.raw_usage)])
 
     async def _take_back(self, reset: BlockReset) -> None:
-        """Drop blocks that were shown: in the store, then here, then for watchers."""
-        index = reset.block_index
-        if index >= self.accumulator.next_sequence:
-            return  # there is nothing to take back
-        removed = await self.writer.take_back(reset)
-        self._finisher.blocks_completed -= removed
-        self.accumulator.take_back(index)
-        self.account.taken_back()
-        self._journal = BlockJournal()
+        """Drop blocks: in the store, then here, then for watchers. Of those that nobody was shown nothing is told."""
+        index, accumulator = reset.block_index, self.accumulator
+        shown = accumulator.shown
+        stored = accumulator.next_sequence if shown is None else shown.sequence
+        was_shown = index < (stored if shown is None else stored + 1)
+        if was_shown:
+            await self.writer.take_back(reset)
+            self._finisher.blocks_completed -= max(0, stored - max(0, index))
+            self.account.taken_back()
+            self._journal = BlockJournal()
+        accumulator.take_back(index)
         if self._source is not None:
             self._source.taken_back(index)
-        self.log.append([reset])
-        self.log.open_block = self.accumulator.shown
-        self.writer.show_postponed()
+        if was_shown:
+            self.log.append([reset])
+            self.log.open_block = accumulator.shown
+            self.writer.show_postponed()
 
     async def _show_notices(self) -> None:
         while self._notices_shown < len(self.accumulator.notices):
