@@ -9,6 +9,7 @@ import socket
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import aiohttp
 import pytest
@@ -439,6 +440,41 @@ class TestPushed:
         assert text_of(returned) + text_of(taken) == "a" + "b" * 300
         assert taken
         assert isinstance(returned[-1], MessageStop)
+
+    @pytest.mark.requirement("A4")
+    @pytest.mark.parametrize("outcome", [True, False, ValueError("oh")])
+    async def test_whoever_takes_may_have_the_read_cancelled(self, raw_server, provide, outcome):
+        """As where showing a piece makes a reader leave, and with it the stream."""
+        raw_server.answer, begun = self._answer_in_two()
+        complaints: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+        async with asyncio.timeout(DEADLINE), provide().stream(REQUEST) as batches:
+            await anext(batches)
+            reading = asyncio.ensure_future(anext(batches))
+
+            def take(_events: Sequence[StreamEvent]) -> bool:
+                reading.cancel()
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return outcome
+
+            batches.push_to(take)
+            begun.set()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        assert not complaints
+
+    @staticmethod
+    def _answer_in_two() -> tuple[Callable[[Any], Any], asyncio.Event]:
+        begun = asyncio.Event()
+
+        async def answer(exchange):
+            await exchange.send(HEAD, chunk(BEGIN + delta("a")))
+            await begun.wait()
+            await exchange.send(chunk(delta("b")) + chunk(delta("c")) + LAST_CHUNK)
+            await exchange.closed_by_client()
+
+        return answer, begun
 
     @pytest.mark.parametrize(
         "ends", ["malformed", "bad chunk", "reset", "close", "no end", "silence", "closed provider"]

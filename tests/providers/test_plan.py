@@ -306,6 +306,30 @@ async def test_later_steps_begin_with_the_model_that_answered() -> None:
 
 
 @pytest.mark.requirement("J1")
+@pytest.mark.parametrize("probes", [False, True])
+async def test_only_a_probe_that_is_given_up_before_its_answer_lets_the_next_call_be_one(
+    probes: bool,
+) -> None:
+    """Turns that are cancelled while a model is down, or answers them, say nothing of it."""
+    planned = Planned([], circuit=CircuitPolicy(failures=1, seconds=50.0))
+    circuits = planned.planner.circuits
+    if probes:
+        circuits.failed("p0/m")
+        planned.time.now += 50
+    planned.plan.admit(0)
+    if not probes:
+        circuits.failed("p0/m")  # another call
+    assert circuits.closed_for("p0/m") == 50.0
+    planned.plan.close()
+    assert circuits.closed_for("p0/m") == (0.0 if probes else 50.0)
+    if probes:
+        await planned.plan.begin(REQUEST).__aenter__()
+        circuits.failed("p0/m")
+        planned.plan.close()
+        assert circuits.closed_for("p0/m") == 50.0
+
+
+@pytest.mark.requirement("J1")
 async def test_an_open_circuit_costs_no_attempt() -> None:
     planned = Planned(overloaded(), [], circuit=CircuitPolicy(failures=2, seconds=50.0))
     await planned.answer()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.server.live import Answer, Client, serving
 from turnstream.config import ServerSettings
@@ -140,6 +140,36 @@ async def test_what_fails_unexpectedly_is_answered_alike(ways, monkeypatch) -> N
     answers = [await ask(client, await new_chat(client), PLAIN) for client in ways[:2]]
     assert (answers[0].status, answers[0].body) == (answers[1].status, answers[1].body)
     assert answers[0].status == 500
+
+
+@pytest.mark.parametrize("query", [b"stream=true", b""])
+async def test_a_client_that_leaves_within_its_body_is_no_fault_of_the_server(
+    tmp_path: Path, query: bytes
+) -> None:
+    """It is not raised to whoever serves, who would log it as a failure."""
+    said: list[Message] = []
+    received = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Message:
+        return next(received)
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    application = Engine(f"sqlite:///{tmp_path}/turns.sqlite").application()
+    async with serving(application) as port:
+        path = f"/api/chats/{await new_chat(Client(port))}/turns"
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+            "client": ("127.0.0.1", 1),
+        }
+        await application(scope, receive, send)
+    assert said[0]["status"] == 400
 
 
 @pytest.mark.requirement("A6")

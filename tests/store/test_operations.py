@@ -36,6 +36,7 @@ from turnstream.store.operations import (
     SaveAnnotations,
     SaveBlock,
     StartTurns,
+    TakeBack,
     TakeOver,
     UpdateChat,
 )
@@ -365,6 +366,26 @@ async def test_the_journal_keeps_nothing_of_what_is_stored_or_over(store: SqlSto
     assert await store.read(Journal(turn_id=open_turn.id)) == [late[2]]
     assert await store.read(Journal(turn_id=ended.id)) == []
     await store.write(AppendJournal(segments=()))
+
+
+@pytest.mark.requirement("J4", "D3")
+async def test_blocks_are_taken_back_once_with_what_the_journal_holds_of_them(store: SqlStore):
+    """A write whose answer is lost is made again."""
+    turn = await running_turn(store)
+    for sequence in (0, 1):
+        await store.write(save(turn, sequence))
+    await store.write(AppendJournal(segments=(make_segment(turn, 2, 0),)))
+    back = TakeBack(turn_id=turn.id, generation=turn.generation, index=1, seq=1000)
+    await store.write(back)
+    await store.write(back)
+    assert [row.block.sequence for row in await blocks_of(store, turn)] == [0]
+    assert await store.read(Journal(turn_id=turn.id)) == []
+    assert (await reread(store, turn)).resets == ((1000, 1),)
+    assert await store.read(LastSeq(turn_id=turn.id)) == 1000, "its number is never given again"
+    await store.write(msgspec.structs.replace(back, index=0, seq=2000))
+    assert (await reread(store, turn)).resets == ((1000, 1), (2000, 0))
+    with pytest.raises(Fenced):
+        await store.write(msgspec.structs.replace(back, generation=turn.generation + 1))
 
 
 # -- the life of a turn --------------------------------------------------------------------------------------------

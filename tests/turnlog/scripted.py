@@ -60,7 +60,7 @@ class ListStore:
     async def read(self, query: Query[Any]) -> Any:
         raise AssertionError(f"the executor has no need of {query}")
 
-    def _apply(self, operation: Operation[Any]) -> bool | int | None:
+    def _apply(self, operation: Operation[Any]) -> bool | None:
         match operation:
             case SaveBlock():
                 self.blocks.append(operation.row)
@@ -71,11 +71,8 @@ class ListStore:
                 self.ends.append(operation)
                 return True
             case TakeBack():
-                kept = [row for row in self.blocks if row.block.sequence < operation.index]
-                removed = len(self.blocks) - len(kept)
-                self.blocks[:] = kept
+                self.blocks[:] = [row for row in self.blocks if row.block.sequence < operation.index]
                 self.resets.append(Reset(operation.seq, operation.index))
-                return removed
             case MarkStreaming():
                 pass
             case _:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.turns.test_tools import ScriptedProvider, answer, blocks_of, calls, results, says
-from tests.turns.world import SECONDS, World, logged
+from tests.turns.world import SECONDS, Feed, World, logged
 from turnstream.config import ModelSettings
 from turnstream.core.stream_events import (
     ContentBlockStart,
@@ -23,13 +23,14 @@ from turnstream.core.stream_events import (
     TextDelta,
     ThinkingDelta,
 )
+from turnstream.core.turn_events import BlockReset
 from turnstream.core.usage import Usage
 from turnstream.errors import NotFound, StoreError
 from turnstream.providers.catalog import Target
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.routing import Routing
 from turnstream.store.base import Operation
-from turnstream.store.operations import TakeBack
+from turnstream.store.operations import SaveAnnotations, TakeBack
 from turnstream.store.queries import GetTurn, Journal
 from turnstream.tools import ToolRunner, tool
 from turnstream.tools.base import by_name
@@ -157,6 +158,37 @@ async def test_what_failed_attempts_used_is_paid_for(tmp_path: Path) -> None:
         assert (nothing.assistant_turn.model, nothing.assistant_turn.fallbacks) == ("sim/a", ("sim/b",))
 
 
+@pytest.mark.requirement("I3", "J4")
+async def test_an_attempt_is_estimated_by_its_own_request(tmp_path: Path) -> None:
+    """Not by that of the next one, which has words to go on with."""
+    provider = ScriptedProvider([MessageStart("m"), *says("word " * 200)[:2]], answer(says("The end.")))
+    async with world_of(tmp_path, {"a": provider}) as world:
+        capable = world.catalog.capabilities_of("anthropic/claude-sonnet-4-5")
+        world.catalog.capabilities_of = lambda _name: capable  # type: ignore[method-assign]
+        state = await world.ended((await world.ask("go", model="sim/a")).assistant_turn.id)
+        assert len(provider.asked[1].messages) > len(provider.asked[0].messages), "it was gone on with"
+        assert [attempt.usage.input_tokens for attempt in state.attempts] == [1, 10]
+
+
+@pytest.mark.requirement("J1")
+async def test_an_attempt_is_told_with_its_own_failure(tmp_path: Path) -> None:
+    """Not with the one that the turn ends for: that of the call that was made."""
+    providers = {"a": ScriptedProvider([MessageStart("m")]), "b": ScriptedProvider()}
+    async with world_of(tmp_path, providers, retry=RetryPolicy(attempts=1)) as world:
+        circuits = world.planner.circuits
+
+        async def leave_alone(operation: Operation[Any]) -> None:
+            if isinstance(operation, SaveAnnotations):
+                for _ in range(circuits.policy.failures):
+                    circuits.failed("scripted/b")
+
+        world.store.before = leave_alone
+        started = await world.ask("go", model="sim/a", fallbacks=("sim/b",))
+        state = await world.ended(started.assistant_turn.id)
+        assert state.turn.error_code == "stream_incomplete"
+        assert [attempt.outcome for attempt in state.attempts] == ["stream_incomplete", "circuit_open"]
+
+
 @pytest.mark.requirement("A4", "J4")
 async def test_an_interrupt_while_an_attempt_is_waited_for_keeps_what_was_shown(tmp_path: Path) -> None:
     slow = RetryPolicy(delay=60.0, max_delay=60.0, budget=600.0)
@@ -227,6 +259,48 @@ async def test_where_blocks_cannot_be_taken_back_the_turn_ends_with_them(tmp_pat
         assert state.turn.error_code == "database_error"
         assert [row.block.text_content for row in state.blocks] == ["hm", "Old"]
         assert client.now.blocks == [row.block for row in state.blocks]
+
+
+@pytest.mark.requirement("D3", "J4")
+async def test_blocks_are_taken_back_once_where_the_answer_of_storage_is_lost(tmp_path: Path) -> None:
+    provider = ScriptedProvider(cut(thinks("hm"), thinks("hm")), answer(says("New")))
+    lost: list[TakeBack] = []
+
+    async def lose(operation: Operation[Any]) -> None:
+        if isinstance(operation, TakeBack) and not lost:
+            lost.append(operation)
+            raise StoreError("nobody heard whether it was written")
+
+    async with world_of(tmp_path, {"a": provider}) as world:
+        world.store.after = lose
+        turn_id = (await world.ask("go", model="sim/a")).assistant_turn.id
+        executor = world.executor(turn_id)
+        client = await world.watched(turn_id)
+        state = await world.ended(turn_id)
+        assert lost
+        assert len(state.turn.resets) == 1
+        assert executor.blocks_completed == 1
+        assert client.now.blocks == [row.block for row in state.blocks]
+
+
+async def test_what_nobody_was_shown_is_taken_back_without_a_word(tmp_path: Path) -> None:
+    """And the block that stays open is journalled on: after a crash nothing of it is missing."""
+    feed = Feed()
+    async with World(tmp_path / "turns.sqlite") as world:
+        executor = await world.start_foreign(feed.events())
+        await feed.say(ContentBlockStart(0, "text"), TextDelta(0, "One "), ContentBlockStart(1, "text"))
+        await world.journal.write()
+        await feed.say(TextDelta(0, "two "))
+        await world.journal.write()
+        await feed.say(BlockReset(1), TextDelta(0, "three"), ContentBlockStart(2, "text"))
+        await world.journal.write()
+        assert executor.log.resets == ()
+        segments = await world.store.read(Journal(turn_id=executor.turn.id))
+        assert "".join(segment.text for segment in segments) == "One two three"
+        await feed.say(ContentBlockStop(0), TextDelta(2, "and"), ContentBlockStop(2))
+        assert [row.block.sequence for row in await world.stored(executor.turn.id)] == [0, 1]
+        feed.end()
+        await world.ended(executor.turn.id)
 
 
 @pytest.mark.requirement("J1")

@@ -83,6 +83,7 @@ class World:
         self.store = RecordingStore(f"sqlite:///{path}", write_timeout=store_timeout)
         self.registry = Registry(self.store, **limits)
         self.catalog = Catalog({}, environ={})
+        self.planner = Planner(retry or RetryPolicy(attempts=1), Circuits(CircuitPolicy(failures=1000)))
         self.commands = Commands(
             self.store,
             self.registry,
@@ -93,7 +94,7 @@ class World:
                 debug,
                 tools or ToolRunner({}),
                 pricing,
-                planner=Planner(retry or RetryPolicy(attempts=1), Circuits(CircuitPolicy(failures=1000))),
+                planner=self.planner,
             ),
         )
         self.watching = Watching(self.store, self.registry, NativeEncoder, self.commands.recovery)

@@ -120,17 +120,22 @@ def events_so_far(block: OpenBlock) -> list[TurnEvent]:
 
 def mend_surrogates(block: OpenBlock, text: str) -> str:
     """Join halves of an escaped surrogate pair that came in two events; a half without its other becomes U+FFFD."""
-    if block.carry:
-        text = block.carry + text
-        block.carry = ""
+    text, block.carry = join_halves(block.carry + text)
+    return text
+
+
+def join_halves(text: str) -> tuple[str, str]:
+    """Text whose halves of surrogate pairs are joined, those without their other as U+FFFD; and the half at its end, whose
+    other may yet come."""
+    half = ""
     try:
         text.encode()
     except UnicodeEncodeError:
         if "\ud800" <= text[-1] <= "\udbff":
-            block.carry = text[-1]
+            half = text[-1]
             text = text[:-1]
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text, half
 
 
 def flush_carry(block: OpenBlock) -> None:

@@ -107,8 +107,9 @@ class TurnAccount:
     def fail(
         self, code: str, usage: Usage, raw: Mapping[str, Any] | None = None, *, unstored: Sequence[Block] = ()
     ) -> None:
-        """The open call has failed, and another takes its place. `usage`, `raw`: what the provider said; `unstored`: its
-        blocks that are not whole, of which the first may be gone on with."""
+        """The open call has failed. To be told before the source is asked for another: the request's estimate is still
+        that of this one. `usage`, `raw`: what the provider said; `unstored`: its blocks that are not whole, of which
+        the first may be gone on with."""
         self._settle(usage, raw, unstored)
         self._carried = sum(map(output_bytes_of, unstored[:1]))
         if self._open is not None:

@@ -175,10 +175,10 @@ class Generation:
         shown = accumulator.shown
         begun = (shown.sequence + 1 if shown is not None else accumulator.next_sequence) - first
         open_block = shown.finish(partial=True) if shown is not None else None
-        recovery = await self._source.recover(Broken(failure, first, begun, open_block))
         unstored = accumulator.unstored()
         self._account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
         self._note_usage()
+        recovery = await self._source.recover(Broken(failure, first, begun, open_block))
         self._fold.resume()
         self._reported = Usage()
         logger.info("stream %s: %s: %s", self._id, failure.code, recovery.notice.message)

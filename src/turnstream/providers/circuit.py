@@ -53,9 +53,14 @@ class Circuits:
             return 0.0
         return max(0.0, circuit.until - self._clock())
 
+    def is_open(self, name: str) -> bool:
+        """Whether a call that is admitted now would be the probe."""
+        circuit = self._circuits.get(name)
+        return circuit is not None and circuit.until is not None
+
     def admit(self, name: str) -> float:
         """As `closed_for`; where it says now and the circuit was open, the caller's call is the probe, and whoever comes
-        next is refused until it is heard of: every call that is admitted is to be followed by one of the three below."""
+        next is refused until it is heard of: every probe is to be followed by one of the calls below."""
         wait = self.closed_for(name)
         circuit = self._circuits.get(name)
         if not wait and circuit is not None and circuit.until is not None:
@@ -84,7 +89,7 @@ class Circuits:
             self._circuits.popitem(last=False)
 
     def abandoned(self, name: str) -> None:
-        """The call was given up before anything was known of it: the next one may be the probe."""
+        """The probe was given up before anything was known of it: the next call may be one."""
         circuit = self._circuits.get(name)
         if circuit is not None and circuit.until is not None:
             circuit.until = min(circuit.until, self._clock())

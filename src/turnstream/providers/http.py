@@ -298,15 +298,20 @@ class _Call:
         if take is None or not self._clocks.output:
             waiter.set_result(None)
             return
-        events = None
+        events: list[StreamEvent] | None = None
+        failure: Exception | None = None
         try:
-            while events is None and content.total_bytes != self._taken:  # a read may make room for more
+            # A read may make room for more, and whoever takes it may have this one cancelled.
+            while events is None and content.total_bytes != self._taken and not waiter.done():
                 events = self._unpushed(take)
         except Exception as error:  # noqa: BLE001 - it is raised where the read waits
-            waiter.set_exception(error)
+            failure = error
+        if waiter.done():
             return
         # The body's end, or its failure, may have come with its last data.
-        if events or content.is_eof() or content.exception() is not None:
+        if failure is not None:
+            waiter.set_exception(failure)
+        elif events or content.is_eof() or content.exception() is not None:
             waiter.set_result(events)
 
     def _unpushed(self, take: Take) -> list[StreamEvent] | None:

@@ -16,6 +16,7 @@ import msgspec
 
 from turnstream.core.accumulator import RESUMED
 from turnstream.core.blocks import Block
+from turnstream.core.open_block import join_halves
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -92,6 +93,7 @@ class Continued:
         """The provider's index of the text that goes on."""
         self._start: ContentBlockStart | None = None
         self._said = ""
+        self._half = ""
         self._take: Callable[[StreamEvent], list[JoinedEvent]] = self._first
 
     def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
@@ -118,10 +120,11 @@ class Continued:
     def _beginning(self, event: StreamEvent) -> list[JoinedEvent]:
         """The text may still be one that was shown."""
         if isinstance(event, TextDelta) and event.index == self._index:
-            self._said += event.text
+            text, self._half = join_halves(self._half + event.text)
+            self._said += text
             new = unrepeated(self._kept.text, self._said)
-            return [] if new is None else self._begin(new)
-        new = unrepeated(self._kept.text, self._said, is_all=True) or ""
+            return [] if new is None else self._begin(new + self._half)
+        new = (unrepeated(self._kept.text, self._said, is_all=True) or "") + self._half
         if not new and self._target is None and isinstance(event, ContentBlockStop | MessageStop):
             self._take = self._onward  # a block that would only repeat
             self._index = None
@@ -164,6 +167,8 @@ class Repeated:
         """Of each block of the call that is open: its place among all blocks of the call."""
         self._begun = 0
         self._said: dict[int, str] = {}
+        """Of each block that was begun again, what has come of it, until that is all that was shown."""
+        self._halves: dict[int, str] = {}
 
     def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
         joined: list[JoinedEvent] = []
@@ -191,7 +196,7 @@ class Repeated:
 
     def _again(self, event: StreamEvent, shown: Block, place: int) -> list[JoinedEvent]:
         """An event of a block that was shown, as far as it is new."""
-        said = self._said.setdefault(place, "")
+        self._said.setdefault(place, "")
         text = _text_of(shown)
         match event:
             case ContentBlockStart(_, block_type, content):
@@ -199,11 +204,9 @@ class Repeated:
                     raise _other()
                 return []
             case TextDelta(_, more) | ThinkingDelta(_, more) | ToolInputDelta(_, more):
-                self._said[place] = whole = said + more
-                old = min(len(whole), len(text))
-                if whole[:old] != text[:old] or (len(whole) > len(text) and not shown.partial):
+                new = more if self._is_whole(place) else self._new(more, text, place)
+                if new and not shown.partial:
                     raise _other()
-                new = more[max(0, len(more) - (len(whole) - len(text))) :] if len(whole) > len(text) else ""
                 return [_with_text(event, new)] if new else []
             case ContentBlockStop():
                 if not self._is_whole(place):
@@ -212,6 +215,18 @@ class Repeated:
                 return [ContentBlockStop(RESUMED)] if shown.partial else []
             case _:
                 return [_at(event, RESUMED)] if shown.partial and self._is_whole(place) else []
+
+    def _new(self, more: str, text: str, place: int) -> str:
+        """What of `more` comes after `text`, which is being said again."""
+        more, half = join_halves(self._halves.pop(place, "") + more)
+        self._said[place] = said = self._said[place] + more
+        old = min(len(said), len(text))
+        if said[:old] != text[:old]:
+            raise _other()
+        if len(said) >= len(text):
+            return said[old:] + half
+        self._halves[place] = half
+        return ""
 
     def _is_whole(self, place: int) -> bool:
         """Whether all that was shown of a block has come again."""

@@ -121,6 +121,8 @@ class CallPlan:
         self._prefilled = False
         self._seen = 0
         self._admitted: str | None = None
+        self._probes = False
+        """Whether that call is to show that the model is there again."""
         self._real_failure: ProviderError | None = None
 
     @property
@@ -186,16 +188,17 @@ class CallPlan:
 
     def close(self) -> None:
         """The turn has ended. A call that was left without a verdict gets none."""
-        if self._admitted is not None:
+        if self._admitted is not None and self._probes:
             self._planner.circuits.abandoned(self._admitted)
-            self._admitted = None
+        self._admitted = None
 
     # -- for the calls -------------------------------------------------------------------------------------------
 
     def admit(self, place: int) -> None:
         """A call is about to be made. Raises CircuitOpen."""
-        name = self._models[place].called.name
-        wait = self._planner.circuits.admit(name)
+        name, circuits = self._models[place].called.name, self._planner.circuits
+        self._probes = circuits.is_open(name)
+        wait = circuits.admit(name)
         if wait:
             raise CircuitOpen(
                 f"{name} failed too often just now: it may be tried again in {wait:.0f} s", retry_after=wait
@@ -205,6 +208,7 @@ class CallPlan:
 
     def answering(self) -> None:
         """The provider has accepted the call."""
+        self._probes = False
         if self._admitted is not None:
             self._planner.circuits.answered(self._admitted)
 

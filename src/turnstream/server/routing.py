@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from turnstream.errors import InvalidRequest, RequestTimeout, StoreError, TooLarge, TurnstreamError
@@ -92,7 +92,7 @@ def _check_text(body: bytes | bytearray) -> None:
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Read the body, at most `limit` bytes of it; it is kept where the framework looks for it. Raises TooLarge,
-    RequestTimeout, and InvalidRequest for what is no text."""
+    RequestTimeout, and InvalidRequest for what is no text, or not whole."""
     too_large = TooLarge(f"the request body is larger than {limit} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
@@ -104,6 +104,8 @@ async def read_body(request: Request, limit: int) -> bytes:
                 body += piece
                 if len(body) > limit:
                     raise too_large
+    except ClientDisconnect:
+        raise InvalidRequest("the request broke off before its body was whole") from None
     except TimeoutError:
         raise RequestTimeout(f"the request body did not arrive within {BODY_SECONDS:.0f} s") from None
     _check_text(body)

@@ -56,8 +56,6 @@ from turnstream.turns.writing import TurnWriter
 
 logger = logging.getLogger(__name__)
 
-STORE_RETRY_DELAY = 0.1
-"""Seconds before the one retry of a failed write (D3)."""
 SOURCE_CLOSE_TIMEOUT = 5.0
 """Seconds that a source has to let go of what it holds."""
 _BREATH_EVERY = 8
@@ -256,10 +254,10 @@ class Executor:
         shown = accumulator.shown
         begun = (shown.sequence + 1 if shown is not None else accumulator.next_sequence) - first
         open_block = shown.finish(partial=True) if shown is not None else None
-        recovery = await wait(source.recover(Broken(failure, first, begun, open_block)))
-        await wait(self._committed.wait())
         unstored = accumulator.unstored()
         self.account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
+        recovery = await wait(source.recover(Broken(failure, first, begun, open_block)))
+        await wait(self._committed.wait())
         accumulator.resume()
         self._reported_usage = Usage()
         logger.info("turn %s: %s: %s", self.turn.id, failure.code, recovery.notice.message)
@@ -319,9 +317,7 @@ class Executor:
         """Fold a stream to its end. What only adds text to the shown block is taken where it arrives, if the stream
         pushes it; the task is woken for all else."""
         clock, wait, gaps = self._clock, self._interruption.wait, self.gaps
-        if hasattr(
-            batches, "push_to"
-        ):  # checked by hand: before Python 3.12 isinstance takes 20 µs for a protocol
+        if hasattr(batches, "push_to"):  # isinstance takes 20 µs for a protocol before Python 3.12
             cast("Pushed", batches).push_to(self._take_at_once)
         count = 0
         while True:
@@ -333,10 +329,6 @@ class Executor:
             if count == 0:
                 if not self.writer.marked:
                     self.writer.mark_streaming()
-                if hasattr(
-                    batches, "push_to"
-                ):  # by hand: before Python 3.12 isinstance takes 20 µs for a protocol
-                    cast("Pushed", batches).push_to(self._take_at_once)
             elif gaps is not None:
                 gaps.observe(now - self.last_progress)
             self.last_progress = now
@@ -406,20 +398,23 @@ class Executor:
             log.append([self.account.report(accumulator.usage, accumulator.raw_usage)])
 
     async def _take_back(self, reset: BlockReset) -> None:
-        """Drop blocks that were shown: in the store, then here, then for watchers."""
-        index = reset.block_index
-        if index >= self.accumulator.next_sequence:
-            return  # there is nothing to take back
-        removed = await self.writer.take_back(reset)
-        self._finisher.blocks_completed -= removed
-        self.accumulator.take_back(index)
-        self.account.taken_back()
-        self._journal = BlockJournal()
+        """Drop blocks: in the store, then here, then for watchers. Of those that nobody was shown nothing is told."""
+        index, accumulator = reset.block_index, self.accumulator
+        shown = accumulator.shown
+        stored = accumulator.next_sequence if shown is None else shown.sequence
+        was_shown = index < (stored if shown is None else stored + 1)
+        if was_shown:
+            await self.writer.take_back(reset)
+            self._finisher.blocks_completed -= max(0, stored - max(0, index))
+            self.account.taken_back()
+            self._journal = BlockJournal()
+        accumulator.take_back(index)
         if self._source is not None:
             self._source.taken_back(index)
-        self.log.append([reset])
-        self.log.open_block = self.accumulator.shown
-        self.writer.show_postponed()
+        if was_shown:
+            self.log.append([reset])
+            self.log.open_block = accumulator.shown
+            self.writer.show_postponed()
 
     async def _show_notices(self) -> None:
         while self._notices_shown < len(self.accumulator.notices):

@@ -80,18 +80,13 @@ class TurnWriter:
             self.busy = False
         logger.debug("block %d (%s) is whole and stored", block.sequence, block.block_type)
 
-    async def take_back(self, reset: BlockReset) -> int:
-        """Delete the blocks from an index on; the next event of the log is to be `reset`. How many were stored. Raises
-        StoreError."""
+    async def take_back(self, reset: BlockReset) -> None:
+        """Delete the blocks from an index on; the next event of the log is to be `reset`. Raises StoreError."""
+        seq, generation = self._log.head + 1, self._generation
         self.busy = True
         try:
-            return await self.write(
-                TakeBack(
-                    turn_id=self._turn_id,
-                    generation=self._generation,
-                    index=reset.block_index,
-                    seq=self._log.head + 1,
-                )
+            await self.write(
+                TakeBack(turn_id=self._turn_id, generation=generation, index=reset.block_index, seq=seq)
             )
         finally:
             self.busy = False

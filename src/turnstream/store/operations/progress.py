@@ -53,23 +53,24 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
             require_executor(connection, self.turn_id, self.generation)
 
 
-class TakeBack(Operation[int], frozen=True, kw_only=True):
-    """Delete a turn's blocks from `index` on, and what the journal holds of them; answers how many were stored. `seq`, of
-    the event that tells of it, is kept in the turn's resets: who was shown the blocks must be told. Raises Fenced."""
+class TakeBack(Operation[None], frozen=True, kw_only=True):
+    """Delete a turn's blocks from `index` on, and what the journal holds of them. `seq`, of the event that tells of it, is
+    kept in the turn's resets: who was shown the blocks must be told. Done twice it is done once. Raises Fenced."""
 
     generation: int
     index: int
     seq: int
 
-    def apply(self, connection: Connection) -> int:
+    def apply(self, connection: Connection) -> None:
         require_executor(connection, self.turn_id, self.generation)
         where = {"of_turn": self.turn_id, "from_index": self.index}
-        removed = connection.execute(_DELETE_BLOCKS, where).rowcount
+        connection.execute(_DELETE_BLOCKS, where)
         connection.execute(_DELETE_SEGMENTS, where)
-        resets = connection.execute(_RESETS, {"turn_id": self.turn_id}).scalar()
-        values = {"resets": [*(resets or ()), (self.seq, self.index)], "last_seq": self.seq}
-        connection.execute(_SET_RESETS, {"at_id": self.turn_id, **values})
-        return removed
+        resets: list[list[int]] = connection.execute(_RESETS, {"turn_id": self.turn_id}).scalar() or []
+        reset = [self.seq, self.index]
+        if reset not in resets:
+            values = {"resets": [*resets, reset], "last_seq": self.seq}
+            connection.execute(_SET_RESETS, {"at_id": self.turn_id, **values})
 
 
 class FinishTurn(Operation[bool], frozen=True, kw_only=True):
