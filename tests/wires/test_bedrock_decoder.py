@@ -73,6 +73,15 @@ def test_another_kind_of_delta_begins_another_block():
     assert [block.block_type for block in fold_answer(events).blocks] == ["thinking", "text", "tool_use"]
 
 
+@pytest.mark.parametrize("start", [{"start": {}}, {"start": None}, {}])
+def test_a_start_that_says_nothing_leaves_the_kind_to_the_deltas(start):
+    begin = line("contentBlockStart", contentBlockIndex=0, **start)
+    (block,) = fold_answer(
+        decoded(begin, delta(0, text="a", toolUse=None), stop(0), message_stop("end_turn"))
+    ).blocks
+    assert (block.block_type, block.text_content) == ("text", "a")
+
+
 @pytest.mark.requirement("B3", "E2")
 def test_redacted_thinking_and_images_may_come_in_pieces():
     first, second = base64.b64encode(b"one").decode(), base64.b64encode(b"and two").decode()

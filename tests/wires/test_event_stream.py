@@ -187,3 +187,5 @@ def test_lines_of_recordings():
     decoder = WIRE.decoder()
     with pytest.raises(MalformedEvent):
         decoder.feed(frame_line(b"{broken"))
+    with pytest.raises(MalformedEvent):
+        WIRE.decoder().feed(frame_line(b'{"\xa6":{}}'))

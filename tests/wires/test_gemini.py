@@ -439,6 +439,20 @@ def test_a_prompt_that_was_blocked() -> None:
     ]
 
 
+@pytest.mark.requirement("E6")
+@pytest.mark.parametrize(
+    "usage", [b'{"a":"\xff"}', b'{"a":' + b"[" * 120 + b"]" * 120 + b"}", b"[]", b"[1,2]"]
+)
+def test_a_usage_that_cannot_be_read_costs_only_itself(usage: bytes) -> None:
+    begin = sse(chunk({"text": "a"}, usageMetadata={"promptTokenCount": 3}))
+    plain = sse(chunk({"text": "b"}, usageMetadata="here")).replace(b'"here"', usage)
+    for body in (begin + plain + sse(end()), begin + plain + sse(end({"text": "c"}))):
+        found = fold_answer(decode(body))
+        assert found.complete
+        assert (found.blocks[0].text_content or "").startswith("ab")
+        assert found.usage == Usage(3)
+
+
 @pytest.mark.requirement("D6", "P5")
 def test_without_a_reason_it_is_not_whole() -> None:
     for body in (
@@ -447,6 +461,7 @@ def test_without_a_reason_it_is_not_whole() -> None:
         b"[",
         b"[]",
         sse(chunk({"text": "a"}, reason="FINISH_REASON_UNSPECIFIED")),
+        sse(chunk({"text": "a"}, promptFeedback={"blockReason": "BLOCK_REASON_UNSPECIFIED"})),
     ):
         with pytest.raises(StreamIncomplete):
             decode(body)

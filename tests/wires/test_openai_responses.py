@@ -294,6 +294,21 @@ def test_a_stream_that_only_ends_has_its_answer_in_the_end():
     assert (block.content or {})["citations"] == [{"type": "url_citation", "url": "u"}]
 
 
+def test_an_item_that_only_the_end_tells_of_is_not_lost():
+    message = {"type": "message", "id": "renamed", "content": [{"type": "output_text", "text": "one"}]}
+    call = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "weather", "arguments": "{}"}
+    for streamed in (
+        [MESSAGE, delta("output_text", "one")],
+        [delta("output_text", "one")],
+        [delta("output_text", "one", 7), item("message", 7, done=True, **message)],
+    ):
+        found = answer(*streamed, end(output=[message, call]))
+        text, use = found.blocks
+        assert text.text_content == "one"
+        assert (use.content or {})["tool_use_id"] == "c"
+        assert found.stop == say.MessageStop("tool_use", "completed")
+
+
 @pytest.mark.requirement("B4")
 def test_halves_of_a_surrogate_pair_in_two_deltas():
     body = frames(MESSAGE, delta("output_text", "\ud83d"), delta("output_text", "\ude00"), end())

@@ -143,7 +143,8 @@ class BedrockDecoder:
             case "messageStart":
                 events.append(MessageStart(role=text_of(event, "role") or "assistant"))
             case "contentBlockStart":
-                self._decode_start(_index(event), object_of(event, "start"), events)
+                if event.get("start"):  # without it, the kind of the block is told by its deltas
+                    self._decode_start(_index(event), object_of(event, "start"), events)
             case "contentBlockStop":
                 self._stop(_index(event), events)
             case "messageStop":
@@ -185,6 +186,8 @@ class BedrockDecoder:
             return
         for name, value in delta.items():
             match name:
+                case _ if value is None:
+                    pass
                 case "text" if isinstance(value, str):
                     self._expect(index, "text", events)
                     events.append(TextDelta(index, value))

@@ -151,7 +151,7 @@ def frame_line(line: bytes) -> bytes:
     """The message of one recorded event: `{"contentBlockDelta": {…}}`, or a model's own, `{"type": …}`."""
     try:
         fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return encode_event("unknown", line)
     if len(fields) == 1 and "type" not in fields:
         ((name, payload),) = fields.items()

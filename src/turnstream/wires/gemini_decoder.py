@@ -38,7 +38,7 @@ from turnstream.wires.gemini_framing import ResponseFraming
 from turnstream.wires.gemini_parts import PartBuilder
 from turnstream.wires.gemini_stop_reasons import UNSAID, parse_block_reason, parse_stop_reason
 from turnstream.wires.gemini_usage import read_usage
-from turnstream.wires.lenient_json import decode_json, mend_surrogates
+from turnstream.wires.lenient_json import mend_surrogates
 
 _DONE = b"[DONE]"
 _KNOWN_OF_A_CHUNK = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "error"})
@@ -198,10 +198,8 @@ class GeminiDecoder:
 
     def _take_feedback(self, chunk: JsonObject) -> None:
         feedback = chunk.get("promptFeedback")
-        if is_object(feedback):
-            self._block_reason = (
-                mend_surrogates(text_in(named(feedback).get("blockReason"))) or self._block_reason
-            )
+        if is_object(feedback) and (reason := text_in(named(feedback).get("blockReason"))) not in UNSAID:
+            self._block_reason = mend_surrogates(reason)
 
     def _take_candidate(self, candidate: JsonObject, events: list[StreamEvent]) -> None:
         index = candidate.get("index")
@@ -244,10 +242,21 @@ class GeminiDecoder:
         the last of them are told. Each is the whole of what is known: it may leave out what an earlier one had."""
         raw = self._untold_usage
         if isinstance(raw, msgspec.Raw):
-            value = None if raw is ABSENT else decode_json(bytes(raw))
-            raw = named(value) if is_object(value) else None
+            raw = _usage_in(raw, events)
         self._untold_usage = ABSENT
         if raw is not None and raw != self._usage:
             gone: JsonObject = dict.fromkeys((self._usage or {}).keys() - raw.keys())
             self._usage = raw
             events.append(Metadata(read_usage(raw), mend_surrogates({**raw, **gone})))
+
+
+def _usage_in(raw: msgspec.Raw, events: list[StreamEvent]) -> JsonObject | None:
+    """The usage that an event of plain text brought, which nobody has looked into yet; what is none is told as a notice."""
+    if raw is ABSENT:
+        return None
+    try:
+        (value,) = read_events(bytes(raw)) or (None,)
+    except (MalformedEvent, ValueError):
+        events.append(StreamNotice("malformed_event", "the usage of an answer cannot be read"))
+        return None
+    return named(value) if is_object(value) else None

@@ -27,7 +27,9 @@ _THEIRS: dict[StopReason, str] = {
     "refusal": "SAFETY",
     "unknown": "OTHER",
 }
-UNSAID = frozenset({"", "FINISH_REASON_UNSPECIFIED"})
+UNSAID = frozenset(
+    {"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"}
+)
 """What stands for no reason."""
 
 

@@ -7,7 +7,7 @@ not its id: GitHub Copilot gives one item a new id in every event.
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from typing import Any
 
 from turnstream.core.blocks import BlockType, Content
@@ -20,6 +20,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object
+from turnstream.wires.made_up_ids import made_up_id
 from turnstream.wires.openai_responses_events import (
     INPUTS,
     PARTS,
@@ -54,6 +55,7 @@ class OutputBuilder:
         self.called = False
         self.message_id = ""
         self._items: dict[int, Item] = {}
+        self._kinds: Counter[str] = Counter()
         self._next_index = 0
 
     def add_item(self, output_index: int, item: JsonObject) -> Item:
@@ -62,6 +64,7 @@ class OutputBuilder:
         if old is not None and old.open:
             self._close(old)
         found = self._items[output_index] = Item(output_index, item)
+        self._kinds[found.kind] += 1
         if found.kind == "reasoning":
             content = metadata_of({**item, "encrypted_content": None})
             found.spare = self._begin(found, SUMMARY, 0, "thinking", content)
@@ -156,9 +159,15 @@ class OutputBuilder:
                 there = said[item.output_index]
                 whole = there if there.get("type") == item.kind else None
             self.end_item(item.output_index, whole or item.raw)
-        if not self._items:
-            for position, item in enumerate(said):
-                self.end_item(position, item)
+        begun = self._kinds.copy()
+        for item in said:
+            kind = str(item.get("type"))
+            if begun[
+                kind
+            ]:  # told by their number: a vendor that renames items, or moves them, says them again here
+                begun[kind] -= 1
+            else:
+                self.end_item(max(self._items, default=-1) + 1, item)
 
     def _begin(
         self, item: Item, kind: PartKind, position: int, block_type: BlockType, content: Content
@@ -315,8 +324,7 @@ class OutputBuilder:
 
     def _made_up_id(self, output_index: int) -> str:
         """An id for a call that the provider gave none: the same at every decoding, another for every call."""
-        seed = f"{self.message_id}:{output_index}".encode("utf-8", "replace")
-        return "call_" + hashlib.sha256(seed).hexdigest()[:24]
+        return made_up_id(self.message_id, output_index)
 
 
 def _group(kind: PartKind) -> str:
