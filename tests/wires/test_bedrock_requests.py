@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from turnstream.core.blocks import Block, Message
@@ -28,6 +29,7 @@ WIRE: Any = WIRES["bedrock"]
 
 
 CLAUDE = "us.anthropic.claude-sonnet-5"
+OLDER = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA = "us.amazon.nova-2-lite-v1:0"
 ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc"
 HI = (Message("user", (Block(0, "text", "hi"),)),)
@@ -102,7 +104,7 @@ class TestParams:
         }  # fmt: skip
 
     def test_thinking(self):
-        enabled = body(thinking={"budget_tokens": 2000})
+        enabled = body(OLDER, thinking={"budget_tokens": 2000})
         assert enabled["additionalModelRequestFields"] == {
             "thinking": {"type": "enabled", "budget_tokens": 2000}
         }
@@ -111,6 +113,12 @@ class TestParams:
         assert effort["outputConfig"] == {"effort": "low"}
         assert effort["additionalModelRequestFields"] == {"thinking": {"type": "adaptive"}}
         assert read(effort).params["thinking"] == {"effort": "low"}
+        assert body(thinking={"budget_tokens": 2000}) == effort
+        older = body(OLDER, thinking={"effort": "low"})
+        assert older["additionalModelRequestFields"] == {
+            "thinking": {"type": "enabled", "budget_tokens": 2048}
+        }
+        assert "outputConfig" not in older
         nova = body(NOVA, thinking={"effort": "high"})
         assert nova["outputConfig"] == {"effort": "high"}
         assert "additionalModelRequestFields" not in nova
@@ -132,6 +140,12 @@ class TestParams:
         assert told["toolConfig"]["toolChoice"] == theirs
         assert read(told).params["tool_choice"] == ours
 
+    def test_a_tool_whose_schema_binds_the_model(self):
+        request = ModelRequest(CLAUDE, HI, tools=(msgspec.structs.replace(TOOL, strict=True), TOOL))
+        told = body_of(request)
+        assert [tool["toolSpec"].get("strict") for tool in told["toolConfig"]["tools"]] == [True, None]
+        assert read(told).tools == request.tools
+
     def test_no_tools_are_offered_where_none_may_be_called(self):
         assert "toolConfig" not in body(tool_choice="none")
 
@@ -151,7 +165,12 @@ class TestParams:
         assert read(told).params["response_format"] == {
             "type": "json_schema", "name": "n", "schema": schema,
         }  # fmt: skip
-        assert "outputConfig" not in body(response_format={"type": "json_object"})
+        openai_shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+        assert body(response_format=openai_shape)["outputConfig"] == told["outputConfig"]
+        with pytest.raises(InvalidRequest, match="json_schema, schema"):
+            body(response_format={"type": "json_object"})
+        mistral = body("mistral.magistral-small", response_format={"type": "json_object"})
+        assert mistral["additionalModelRequestFields"] == {"response_format": {"type": "json_object"}}
 
     def test_caching(self):
         point = {"cachePoint": {"type": "default"}}

@@ -193,6 +193,24 @@ def test_tool_choice(choice: Any, config: Any) -> None:
 
 
 @pytest.mark.requirement("F1")
+def test_params_as_other_wires_understand_them_too() -> None:
+    assert body_of(ask(params={"stop": "a"})) == body_of(ask(params={"stop": ["a"]}))
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
+    config = body_of(ask(params={"response_format": schema}))["generationConfig"]
+    assert config == {"responseMimeType": "application/json", "responseJsonSchema": SCHEMA}
+    assert "generationConfig" not in body_of(ask(params={"response_format": {"type": "text"}}))
+
+
+@pytest.mark.requirement("F1", "K4")
+@pytest.mark.parametrize(
+    ("param", "value"), [("stop", 5), ("response_format", "json"), ("extra_body", [1]), ("tools", {})]
+)
+def test_params_that_make_no_sense(param: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest, match=param):
+        body_of(ask(params={param: value}))
+
+
+@pytest.mark.requirement("F1")
 def test_what_was_encoded_is_the_request_again() -> None:
     request = ask(
         said("user", text("a"), Block(0, "image", None, {"media_type": "image/png", "data": PNG})),

@@ -11,8 +11,10 @@ import json
 from typing import Any
 
 from turnstream.errors import InvalidRequest
+from turnstream.wires.anthropic_thinking import dump_thinking as dump_claude_thinking
 from turnstream.wires.bedrock_json import Raw, is_object, without
 from turnstream.wires.lenient_json import decode_json
+from turnstream.wires.normal_params import effort_of, read_response_format, read_stop
 
 _INFERENCE = {
     "max_tokens": "maxTokens",
@@ -34,48 +36,48 @@ FIELDS = frozenset({"inferenceConfig", "additionalModelRequestFields", "outputCo
 def dump_inference(params: Raw) -> Raw:
     given = params.get("inferenceConfig")
     inference = dict(given) if is_object(given) else {}
-    inference |= {
-        theirs: params[ours] for ours, theirs in _INFERENCE.items() if params.get(ours) not in (None, [])
+    asked = {**params, "stop": read_stop(params)}
+    return inference | {
+        theirs: asked[ours] for ours, theirs in _INFERENCE.items() if asked.get(ours) not in (None, [])
     }
-    return inference
 
 
-def dump_output(params: Raw) -> Raw:
+def dump_thinking(model: str, thinking: Any) -> tuple[Raw | None, str | None]:
+    """The model's own field `thinking`, and the effort: Claude is asked in the words that it takes, others for an effort."""
+    if is_claude(model):
+        return dump_claude_thinking(model, thinking)
+    if is_object(thinking) and "type" in thinking:
+        return thinking, None
+    return None, effort_of(thinking)
+
+
+def dump_output(model: str, params: Raw, effort: str | None) -> Raw:
     """`outputConfig`: the schema that the answer must have, and how much effort it may cost."""
     given = params.get("outputConfig")
     output = dict(given) if is_object(given) else {}
-    match params.get("response_format"):
-        case {"type": "json_schema", "schema": schema, **rest}:
-            named: Raw = {key: rest[key] for key in ("name", "description") if rest.get(key)}
-            structure = {"jsonSchema": {"schema": json.dumps(schema, ensure_ascii=False), **named}}
-            output["textFormat"] = {"type": "json_schema", "structure": structure}
-        case _:
-            pass
-    match params.get("thinking"):
-        case {"effort": str(effort)}:
-            output["effort"] = effort
-        case _:
-            pass
-    return output
+    wanted = read_response_format(params)
+    if wanted is not None and wanted.schema is not None:
+        definition: Raw = {"schema": json.dumps(wanted.schema, ensure_ascii=False)}
+        details = (("name", wanted.name), ("description", wanted.description))
+        definition |= {key: value for key, value in details if value}
+        output["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": definition}}
+    elif wanted is not None and not _takes_json_object(model):
+        raise InvalidRequest(
+            "this model is told a schema, or nothing: give response_format {type: json_schema, schema: {…}}"
+        )
+    return output if effort is None else {**output, "effort": effort}
 
 
-def dump_additional(model: str, params: Raw) -> Raw:
+def _takes_json_object(model: str) -> bool:
+    return "openai." in model or "mistral." in model
+
+
+def dump_additional(model: str, params: Raw, thinking: Raw | None) -> Raw:
     """What goes to the model in its own words. Given fields win."""
-    additional: Raw = {}
-    claude = is_claude(model)
-    thinking = params.get("thinking")
-    match thinking:
-        case {"type": _}:
-            additional["thinking"] = thinking
-        case {"budget_tokens": _} if claude:
-            additional["thinking"] = {"type": "enabled", **thinking}
-        case {"effort": _} if claude:
-            additional["thinking"] = {"type": "adaptive"}
-        case _:
-            pass
+    additional: Raw = {} if thinking is None else {"thinking": thinking}
     if (top_k := params.get("top_k")) is not None:
         additional |= {"inferenceConfig": {"topK": top_k}} if "amazon.nova" in model else {"top_k": top_k}
-    if params.get("parallel_tool_calls") is False and claude:
+    if params.get("parallel_tool_calls") is False and is_claude(model):
         match params.get("tool_choice"):
             case "required" | "any":
                 choice: Raw = {"type": "any"}
@@ -85,7 +87,7 @@ def dump_additional(model: str, params: Raw) -> Raw:
                 choice = {"type": "auto"}
         additional["tool_choice"] = {**choice, "disable_parallel_tool_use": True}
     match params.get("response_format"):
-        case {"type": "json_object"} if "openai." in model or "mistral." in model:
+        case {"type": "json_object"} if _takes_json_object(model):
             additional["response_format"] = {"type": "json_object"}
         case _:
             pass

@@ -19,13 +19,14 @@ from turnstream.core.blocks import Message
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition, Wire
 from turnstream.wires.bedrock_blocks import parse_block, returned_block, side_of
-from turnstream.wires.bedrock_json import Raw, is_list, is_object, list_of, text_of, without
+from turnstream.wires.bedrock_json import Raw, is_list, is_object, text_of, without
 from turnstream.wires.bedrock_params import (
     FIELDS,
     OUR_PARAMS,
     dump_additional,
     dump_inference,
     dump_output,
+    dump_thinking,
     dump_tool_choice,
     expect,
     is_claude,
@@ -37,6 +38,7 @@ from turnstream.wires.bedrock_params import (
 )
 from turnstream.wires.event_stream import CONTENT_TYPE
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.normal_params import read_extra_body, read_tools
 
 CACHE_POINT: Raw = {"cachePoint": {"type": "default"}}
 INVOCATION = "anthropic_version"
@@ -48,7 +50,8 @@ _OUR_FIELDS = FIELDS | {"messages", "system", "toolConfig"}
 
 
 def encode_request(request: ModelRequest, claude: Wire) -> HttpRequest:
-    """The POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`)."""
+    """The POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`). Raises
+    InvalidRequest for what this API cannot be asked for."""
     if INVOCATION in request.params:
         return _encode_invocation(request, claude)
     params = {key: value for key, value in request.params.items() if value is not None}
@@ -68,12 +71,12 @@ def encode_request(request: ModelRequest, claude: Wire) -> HttpRequest:
         body["toolConfig"] = {"tools": tools, **({"toolChoice": choice} if choice else {})}
         if cached and is_claude(request.model):
             _add_cache_point(tools)
-    if output := dump_output(params):
+    thinking, effort = dump_thinking(request.model, params.get("thinking"))
+    if output := dump_output(request.model, params, effort):
         body["outputConfig"] = output
-    if additional := dump_additional(request.model, params):
+    if additional := dump_additional(request.model, params, thinking):
         body["additionalModelRequestFields"] = additional
-    if is_object(extra := params.get("extra_body")):
-        body |= extra
+    body |= read_extra_body(params)
     call, accepted = ("converse-stream", CONTENT_TYPE) if request.stream else ("converse", "application/json")
     return _post(request.model, call, accepted, body)
 
@@ -167,7 +170,7 @@ def _dump_tools(request: ModelRequest, messages: list[Raw]) -> list[Raw]:
     if request.params.get("tool_choice") == "none" and not called:
         return []
     tools = [_dump_tool(tool) for tool in request.tools]
-    tools += [tool for tool in list_of(request.params, "tools") if is_object(tool)]
+    tools += [tool for tool in read_tools(request.params) if is_object(tool)]
     declared = {spec.get("name") for tool in tools if is_object(spec := tool.get("toolSpec"))}
     return tools + [_dump_tool(ToolDefinition(name)) for name in sorted(called - declared) if name]
 
@@ -175,7 +178,8 @@ def _dump_tools(request: ModelRequest, messages: list[Raw]) -> list[Raw]:
 def _dump_tool(tool: ToolDefinition) -> Raw:
     schema = tool.input_schema or {"type": "object", "properties": {}}
     described = {"description": tool.description} if tool.description else {}
-    return {"toolSpec": {"name": tool.name, **described, "inputSchema": {"json": schema}}}
+    strict = {"strict": True} if tool.strict else {}
+    return {"toolSpec": {"name": tool.name, **described, "inputSchema": {"json": schema}, **strict}}
 
 
 def _add_cache_point(blocks: list[Raw]) -> None:
@@ -219,8 +223,9 @@ def _parse_tools(config: Any, params: Raw) -> tuple[ToolDefinition, ...]:
         match item:
             case {"toolSpec": {"name": str(name), "inputSchema": {"json": schema}, **rest}} if is_object(
                 schema
-            ) and rest.keys() <= {"description"}:
-                tools.append(ToolDefinition(name, text_of(rest, "description"), schema))
+            ) and rest.keys() <= {"description", "strict"}:
+                description, strict = text_of(rest, "description"), rest.get("strict") is True
+                tools.append(ToolDefinition(name, description, schema, strict))
             case _:
                 others.append(expect(item, dict, "a tool"))
     if others:

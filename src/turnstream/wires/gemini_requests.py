@@ -18,6 +18,7 @@ from turnstream.wires.gemini_contents import dump_contents
 from turnstream.wires.gemini_messages import parse_contents, text_of_parts
 from turnstream.wires.gemini_tools import dump_tool_config, dump_tools, parse_tool_config, parse_tools
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop, read_tools
 
 _STREAM, _WHOLE = "streamGenerateContent", "generateContent"
 _VERSION = re.compile(r"\A/*(?:v\d\w*/)?")
@@ -59,7 +60,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 
     Params that Gemini has in its generationConfig go there, under its names or ours; the others into the body, as they
     are. A param that is None is left out. Gemini has no word for `parallel_tool_calls`, and caches by itself what is the
-    same as before.
+    same as before. Raises InvalidRequest for what this API cannot be asked for.
     """
     params = {_name_of(key): value for key, value in request.params.items() if value is not None}
     body: JsonObject = {"contents": dump_contents(request.messages)}
@@ -74,11 +75,11 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["systemInstruction"] = {"parts": [{"text": request.system}]}
     if config := _dump_config(request.model, params):
         body["generationConfig"] = config
-    if tools := dump_tools(request.tools, params.get("tools")):
+    if tools := dump_tools(request.tools, read_tools(params)):
         body["tools"] = tools
     if tool_config := dump_tool_config(params, tools):
         body["toolConfig"] = tool_config
-    body |= params.get("extra_body") or {}
+    body |= read_extra_body(params)
     headers = {"content-type": _JSON, "accept": "text/event-stream" if request.stream else _JSON}
     return HttpRequest(_path_of(request.model, stream=request.stream), headers, encode_json(body))
 
@@ -141,13 +142,15 @@ def _dump_config(model: str, params: JsonObject) -> JsonObject:
     given = params.get("generationConfig")
     config: JsonObject = dict(given) if is_object(given) else {}
     config |= {key: value for key, value in params.items() if key in _CONFIG_FIELDS}
+    asked = {**params, "stop": read_stop(params)}
     config |= {
-        field: params[param] for param, field in _CONFIG_OF.items() if params.get(param) not in (None, [])
+        field: asked[param] for param, field in _CONFIG_OF.items() if asked.get(param) not in (None, [])
     }
     if is_object(thinking := params.get("thinking")):
         config["thinkingConfig"] = _dump_thinking(model, thinking)
-    if is_object(wanted := params.get("response_format")):
-        config |= _dump_response_format(wanted)
+    if (wanted := read_response_format(params)) is not None:
+        of_schema = {} if wanted.schema is None else {"responseJsonSchema": wanted.schema}
+        config |= {"responseMimeType": _JSON, **of_schema}
     return config
 
 
@@ -170,12 +173,6 @@ def _dump_thinking(model: str, thinking: JsonObject) -> JsonObject:
 
 
 _THINKING_WORDS = frozenset({"type", "budget_tokens", "effort", "include_thoughts"})
-
-
-def _dump_response_format(wanted: JsonObject) -> JsonObject:
-    schema = wanted.get("schema")
-    of_schema = {"responseJsonSchema": schema} if is_object(schema) else {}
-    return {"responseMimeType": _JSON, **of_schema}
 
 
 def _sign_foreign_calls(contents: list[JsonObject]) -> None:

@@ -12,10 +12,10 @@ from turnstream.wires.gemini_chunks import JsonObject, is_list, is_object, named
 _DECLARATION = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
 
 
-def dump_tools(tools: Iterable[ToolDefinition], others: Any) -> list[Any]:
+def dump_tools(tools: Iterable[ToolDefinition], others: Iterable[Any]) -> list[Any]:
     """Our tools as functions, and those that are given as Gemini has them."""
     declared = [_dump_tool(tool) for tool in tools]
-    return [*([{"functionDeclarations": declared}] if declared else []), *(others if is_list(others) else ())]
+    return [*([{"functionDeclarations": declared}] if declared else []), *others]
 
 
 def _dump_tool(tool: ToolDefinition) -> JsonObject:

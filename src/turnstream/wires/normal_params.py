@@ -22,6 +22,7 @@ class ResponseFormat(NamedTuple):
     schema: JsonObject | None
     name: str | None = None
     strict: bool | None = None
+    description: str | None = None
 
 
 def read_response_format(params: Mapping[str, Any]) -> ResponseFormat | None:
@@ -44,9 +45,12 @@ def read_response_format(params: Mapping[str, Any]) -> ResponseFormat | None:
 
 
 def _schema_format(value: JsonObject) -> ResponseFormat:
-    name, strict = value.get("name"), value.get("strict")
+    name, strict, description = value.get("name"), value.get("strict"), value.get("description")
     return ResponseFormat(
-        value["schema"], name if isinstance(name, str) else None, strict if isinstance(strict, bool) else None
+        value["schema"],
+        name if isinstance(name, str) else None,
+        strict if isinstance(strict, bool) else None,
+        description if isinstance(description, str) else None,
     )
 
 
