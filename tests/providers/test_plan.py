@@ -19,6 +19,7 @@ from turnstream.errors import (
     ContentFiltered,
     ContextLengthExceeded,
     InvalidModelRequest,
+    InvalidRequest,
     ModelNotFound,
     Overloaded,
     ProviderError,
@@ -303,6 +304,33 @@ async def test_later_steps_begin_with_the_model_that_answered() -> None:
     await planned.answer()
     await planned.answer()
     assert planned.made == "000111"
+
+
+@pytest.mark.requirement("J1")
+async def test_a_model_that_cannot_be_asked_is_passed_over() -> None:
+    """A forced tool, for one: not every API has words for it. No call is made, and nothing is said of its health."""
+    unsaid: list[Any] = [InvalidRequest("no words for that")]
+    planned = Planned([*unsaid], overloaded(), [*unsaid], [])
+    await planned.answer()
+    assert planned.made == "011123"
+    assert planned.told[0] == "fallback"
+    planned = Planned(overloaded(), [*unsaid])
+    assert await planned.fails() == "overloaded_error", "which was asked, and failed"
+    for planned in (Planned([*unsaid]), Planned([*unsaid], [*unsaid])):
+        with pytest.raises(InvalidRequest, match="no words"):
+            await planned.answer()
+
+
+@pytest.mark.requirement("J1")
+async def test_a_probe_that_cannot_be_asked_leaves_its_place() -> None:
+    unsaid: list[Any] = [InvalidRequest("no words for that")]
+    planned = Planned(unsaid, circuit=CircuitPolicy(failures=1, seconds=50.0))
+    planned.planner.circuits.failed("p0/m")
+    planned.time.now += 50
+    with pytest.raises(InvalidRequest):
+        await planned.answer()
+    assert planned.planner.circuits.is_open("p0/m")
+    assert planned.planner.circuits.closed_for("p0/m") == 0.0
 
 
 @pytest.mark.requirement("J1")

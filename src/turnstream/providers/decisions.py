@@ -3,7 +3,8 @@
 failure        what it is                                             where the next attempt may go
 transient      a limit, an overload, a time-out, a broken stream      the same model, then the next
 unreachable    a refused connection, an open circuit                  the next
-unwilling      no key, no right, no such model, no quota              the next
+unwilling      no key, no right, no such model, no quota,             the next
+               or no words in its API for the request
 too_long       more than the model reads                              the next that reads more
 no_stream      the provider does not stream                           the same, with one plain call
 no_prefill     the model does not go on with words of its own         the same, from the beginning

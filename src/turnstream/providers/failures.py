@@ -39,6 +39,7 @@ MASKED: dict[str, str] = {
     "permission_error": "the model provider does not allow this request",
     "not_found_error": "the model provider does not know this model",
     "invalid_request_error": "the model provider refused the request",
+    "invalid_request": "the model cannot be asked this",
     "context_length_exceeded": "the conversation is longer than the model can read",
     "content_filtered": "the model provider's content filter refused the request",
     "rate_limit_error": "the model provider limits requests; try again later",

@@ -37,7 +37,7 @@ from turnstream.providers.decisions import (
 )
 from turnstream.providers.failures import recovery_message
 from turnstream.providers.joining import Continued, Joint, Repeated, Restarted
-from turnstream.providers.planned_call import Call, PlannedCall
+from turnstream.providers.planned_call import Call, NotCalled, PlannedCall
 from turnstream.providers.prefill import Kept, kept_of
 from turnstream.wires.base import ModelRequest
 
@@ -149,16 +149,19 @@ class CallPlan:
 
     def recover(self, failure: ProviderError, shown: Shown) -> Recovery:
         """What to do about the failure of the call that was given last. Raises the failure where nothing can be done, or
-        an earlier one where that one was of a call that was never made."""
+        an earlier one where that one was of a call that was never made; InvalidRequest where no model can be asked this."""
         brought = self._note_time(shown)
         kind = kind_of(failure, CallState(self._sent.stream, self._prefilled, brought))
+        if isinstance(failure, NotCalled):
+            kind = "unwilling"
+            self.close()
         self._tell_circuit(kind, failure)
-        if not isinstance(failure, CircuitOpen):
+        if not isinstance(failure, CircuitOpen | NotCalled):
             self._real_failure = failure
         kept = kept_of(shown.blocks)
         place, pause = self._next_place(kind, failure, kept)
         if place is None or shown.final:
-            raise self._real_failure or failure
+            raise self._real_failure or (failure.reason if isinstance(failure, NotCalled) else failure)
         model = self._models[place]
         request = self._request_for(place)
         joint: Joint | None = None

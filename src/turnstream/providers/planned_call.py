@@ -8,11 +8,22 @@ from types import TracebackType
 from typing import Protocol, TypeAlias
 
 from turnstream.core.stream_events import StreamEvent
+from turnstream.errors import InvalidRequest, ProviderError
 from turnstream.providers.joining import Joined, JoinedEvent, Joint
 
 CallBatches: TypeAlias = AsyncIterator[Sequence[JoinedEvent]]
 Call: TypeAlias = AbstractAsyncContextManager[CallBatches]
 ProviderCall: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]
+
+
+class NotCalled(ProviderError):
+    """The request holds what this model's API has no words for: `reason`. Another model may be asked."""
+
+    code = InvalidRequest.code
+
+    def __init__(self, reason: InvalidRequest) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
 
 
 class Gate(Protocol):
@@ -38,7 +49,10 @@ class PlannedCall:
 
     async def __aenter__(self) -> CallBatches:
         self._gate.admit(self._place)
-        batches = await self._stream.__aenter__()
+        try:
+            batches = await self._stream.__aenter__()
+        except InvalidRequest as error:
+            raise NotCalled(error) from error
         self._gate.answering()
         return batches if self._joint is None else Joined(batches, self._joint)
 
