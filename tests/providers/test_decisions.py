@@ -123,7 +123,7 @@ def test_never_more_than_two_attempts_within_the_spacing(durations: list[float],
         now += duration
         failed.append(now)
         now += pause_before(policy, failed, now, chance=chance, retry_after=None)
-        assert not spacing_left(policy, failed, now)
+        assert spacing_left(policy, failed, now) < 1e-9
     assert all(
         third - first >= policy.spacing - 1e-9 for first, third in zip(starts, starts[2:], strict=False)
     )

@@ -30,7 +30,7 @@ from turnstream.errors import (
     RateLimited,
     StreamIncomplete,
 )
-from turnstream.providers import http
+from turnstream.providers import http, http_call
 from turnstream.providers.endpoints import Endpoint, call_url, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.providers.provenance import with_origin
@@ -202,7 +202,7 @@ class TestAnswers:
     async def test_a_body_without_end_is_not_waited_for_after_the_end_marker(
         self, raw_server, provide, monkeypatch
     ):
-        monkeypatch.setattr(http, "DRAIN_SECONDS", 0.05)
+        monkeypatch.setattr(http_call, "DRAIN_SECONDS", 0.05)
 
         async def answer(exchange):
             await exchange.send(HEAD, chunk(ANSWER))
@@ -351,7 +351,7 @@ class TestPushed:
     """What arrives while a read waits goes to whoever takes it, and wakes nobody."""
 
     async def test_what_is_taken_wakes_no_read(self, raw_server, provide, monkeypatch):
-        monkeypatch.setattr(http, "DRAIN_SECONDS", 2 * DEADLINE)
+        monkeypatch.setattr(http_call, "DRAIN_SECONDS", 2 * DEADLINE)
         said: asyncio.Queue[bytes] = asyncio.Queue()
 
         async def answer(exchange):
@@ -385,7 +385,7 @@ class TestPushed:
         self, raw_server, provide, monkeypatch, size, takes
     ):
         """Also where every other batch, or every batch, is refused. The end is seen when it comes."""
-        monkeypatch.setattr(http, "DRAIN_SECONDS", 2 * DEADLINE)
+        monkeypatch.setattr(http_call, "DRAIN_SECONDS", 2 * DEADLINE)
         body = chunk(BEGIN) + b"".join(chunk(delta(text)) for text in "Hello there") + chunk(END) + LAST_CHUNK
 
         async def answer(exchange):
@@ -771,7 +771,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("ends", [True, False])
     async def test_an_errors_body_is_read_with_bounds(self, raw_server, provide, monkeypatch, ends):
-        monkeypatch.setattr(http, "ERROR_BODY_SECONDS", 0.1)
+        monkeypatch.setattr(http_call, "ERROR_BODY_SECONDS", 0.1)
         head = b"HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n"
 
         async def answer(exchange):
@@ -781,7 +781,7 @@ class TestFailures:
         raw_server.answer = answer
         _, error = await failure_of(provide())
         assert isinstance(error, ProviderFailed)
-        assert len(error.detail or "") <= http.ERROR_BODY_LIMIT
+        assert len(error.detail or "") <= http_call.ERROR_BODY_LIMIT
         async with asyncio.timeout(1):
             await raw_server.client_left.wait()
 

@@ -41,7 +41,7 @@ async def test_each_component_tells_its_part_and_whose_turn_it_was(
     told = lines(stream)
     for turn in turns:
         of_turn = [line for line in told if line.get("turn_id") == turn]
-        assert {line["component"] for line in of_turn} >= {"providers.http", "turns.writing"}
+        assert {line["component"] for line in of_turn} >= {"providers.http_call", "turns.writing"}
         assert len({line["generation"] for line in of_turn}) == 1
         watched = [line["message"] for line in told if line["component"] == "server.streams"]
         assert sum(turn in message for message in watched) == 2

@@ -1,4 +1,5 @@
-"""How much a model shall think, in the words that it takes: older Claude models a budget of tokens, newer ones an effort."""
+"""How much a Claude model shall think, wherever it runs, in the words that it takes: older ones a budget of tokens, newer ones
+an effort."""
 
 from __future__ import annotations
 
