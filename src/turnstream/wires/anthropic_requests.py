@@ -9,8 +9,8 @@ from turnstream.core.blocks import Block, Message
 from turnstream.errors import InvalidRequest
 from turnstream.wires.anthropic_blocks import USERS_OWN, RawBlock, parse_block, returned_block
 from turnstream.wires.anthropic_cache import mark_for_cache, take_cache_marks
-from turnstream.wires.anthropic_thinking import dump_thinking, room_for_thinking
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.claude_thinking import dump_thinking, room_for_thinking
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop, read_tools
 

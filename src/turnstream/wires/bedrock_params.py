@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 from turnstream.errors import InvalidRequest
-from turnstream.wires.anthropic_thinking import dump_thinking as dump_claude_thinking
 from turnstream.wires.bedrock_json import Raw, is_object, without
+from turnstream.wires.claude_thinking import dump_thinking as dump_claude_thinking
 from turnstream.wires.lenient_json import decode_json
 from turnstream.wires.normal_params import effort_of, read_response_format, read_stop
 
