@@ -1,14 +1,13 @@
-"""Calls as we make them, and as each official client makes them: the table of `test_requests`.
+"""Calls as we make them, and as official clients make them: the table of `test_requests`.
 
-A row names the call, gives our request, and for each client the keyword arguments with which its documentation would have
-the same call made. A client that is missing in a row cannot be asked for that; `test_request_params` has what our wire
-says then.
+A row names the call, gives our request, and for anthropic, openai and ollama the keyword arguments with which the client's
+documentation would have the same call made; the other clients' are in `NAME_calls.py`. Where a client is missing,
+`request_clients` says why it cannot be asked for that.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from turnstream.core.blocks import Block, BlockType, Content, Message
@@ -16,12 +15,12 @@ from turnstream.wires.base import ModelRequest, ToolDefinition
 
 Body = dict[str, Any]
 
-WIRES_OF = {"anthropic": "anthropic", "openai": "openai-chat", "ollama": "ollama"}
-MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-4o", "ollama": "llama3.2"}
-NEWER = {"anthropic": "claude-opus-5-5", "openai": "gpt-5.1", "ollama": "gpt-oss:20b"}
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 PDF = base64.b64encode(b"%PDF-1.7").decode()
+SIGNATURE = base64.b64encode(b"\xfb\xff\xfe").decode()
+"""With the characters that base64 has two of."""
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CLOSED = {**SCHEMA, "additionalProperties": False}
 FUNCTION = {"name": "get_weather", "description": "The weather somewhere", "parameters": SCHEMA}
 OPENAI_TOOL = {"type": "function", "function": FUNCTION}
 ANTHROPIC_TOOL = {"name": "get_weather", "description": "The weather somewhere", "input_schema": SCHEMA}
@@ -30,29 +29,22 @@ MARK = {"type": "ephemeral"}
 
 
 class Case(NamedTuple):
-    """`calls`: keyword arguments by client, without the model, which `models` names, and without what all calls share."""
+    """`calls`: keyword arguments by client, without what all calls of a client share. `newer`: it is made of the client's
+    newer model."""
 
     name: str
     request: ModelRequest
-    calls: dict[str, Body]
-    models: dict[str, str] = MODELS
+    calls: dict[str, Body] = {}
+    newer: bool = False
 
-    def ours(self, client: str) -> ModelRequest:
+    @property
+    def limit(self) -> int:
+        return self.request.params.get("max_tokens", 512)
+
+    def ours(self, model: str) -> ModelRequest:
         given = self.request
-        params = {"max_tokens": 512, **given.params}
-        return ModelRequest(
-            self.models[client], given.messages, given.system, given.tools, params, given.stream
-        )
-
-    def arguments(self, client: str) -> Body:
-        """With the limit of tokens, which each client names otherwise."""
-        shared: Body = {"model": self.models[client], "stream": self.request.stream}
-        call = self.calls[client]
-        limit = self.request.params.get("max_tokens", 512)
-        if client == "ollama":
-            return {**shared, **call, "options": {"num_predict": limit, **call.get("options", {})}}
-        newer = client == "openai" and self.models is NEWER
-        return {**shared, "max_completion_tokens" if newer else "max_tokens": limit, **call}
+        params = {"max_tokens": self.limit, **given.params}
+        return ModelRequest(model, given.messages, given.system, given.tools, params, given.stream)
 
 
 def block(block_type: BlockType, text: str | None = None, /, **content: Any) -> Block:
@@ -94,6 +86,8 @@ OPENAI_CALL = {
 }
 OLLAMA_CALL = {"id": "c1", "function": {"name": "get_weather", "arguments": {"city": "Ulm"}}}
 ANTHROPIC_CALL = {"type": "tool_use", "id": "c1", "name": "get_weather", "input": {"city": "Ulm"}}
+REASONING = {"type": "reasoning", "id": "rs_1", "encrypted_content": "c2ln"}
+ITEM = {"type": "message", "id": "msg_1"}
 FORMAT = {"type": "json_schema", "name": "place", "schema": SCHEMA, "strict": True}
 OPENAI_FORMAT = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
 
@@ -253,6 +247,14 @@ CASES = (
         everywhere({"tools": [ANTHROPIC_TOOL]}, {"tools": [OPENAI_TOOL]}, {"tools": [OPENAI_TOOL]}),
     ),
     Case(
+        "a tool whose schema binds the model",
+        asked(tools=(ToolDefinition("get_weather", "The weather somewhere", CLOSED, strict=True),)),
+        everywhere(
+            {"tools": [{**ANTHROPIC_TOOL, "input_schema": CLOSED, "strict": True}]},
+            {"tools": [{"type": "function", "function": {**FUNCTION, "parameters": CLOSED, "strict": True}}]},
+        ),
+    ),
+    Case(
         "any tool, one at a time",
         asked(tools=(TOOL,), tool_choice="required", parallel_tool_calls=False),
         everywhere(
@@ -353,12 +355,7 @@ CASES = (
     Case(
         "a thinking budget",
         asked(thinking={"budget_tokens": 2000}, max_tokens=4000),
-        {
-            "anthropic": {
-                **everywhere({}, {})["anthropic"],
-                "thinking": {"type": "enabled", "budget_tokens": 2000},
-            }
-        },
+        everywhere({"thinking": {"type": "enabled", "budget_tokens": 2000}}, {"reasoning_effort": "low"}),
     ),
     Case(
         "an effort",
@@ -368,7 +365,7 @@ CASES = (
             {"reasoning_effort": "low"},
             {"think": "low"},
         ),
-        NEWER,
+        newer=True,
     ),
     Case(
         "structured output",
@@ -394,13 +391,22 @@ CASES = (
         },
     ),
     Case(
-        "sampling and stop sequences",
-        asked(temperature=0.5, top_p=0.9, stop=["END", "\n\n"]),
+        "sampling",
+        asked(temperature=0.5, top_p=0.9),
         everywhere(
             # This client no longer knows what only older models take.
-            {"stop_sequences": ["END", "\n\n"], "extra_body": {"temperature": 0.5, "top_p": 0.9}},
-            {"stop": ["END", "\n\n"], "temperature": 0.5, "top_p": 0.9},
-            {"options": {"stop": ["END", "\n\n"], "temperature": 0.5, "top_p": 0.9}},
+            {"extra_body": {"temperature": 0.5, "top_p": 0.9}},
+            {"temperature": 0.5, "top_p": 0.9},
+            {"options": {"temperature": 0.5, "top_p": 0.9}},
+        ),
+    ),
+    Case(
+        "stop sequences",
+        asked(stop=["END", "\n\n"]),
+        everywhere(
+            {"stop_sequences": ["END", "\n\n"]},
+            {"stop": ["END", "\n\n"]},
+            {"options": {"stop": ["END", "\n\n"]}},
         ),
     ),
     Case(
@@ -417,7 +423,7 @@ CASES = (
         },
     ),
     Case(
-        "what only this API knows",
+        "what only OpenAI knows",
         asked(prompt_cache_key="k", extra_body={"of_tomorrow": {"x": 1}}),
         {
             "openai": {
@@ -427,59 +433,80 @@ CASES = (
             }
         },
     ),
-)
-
-
-class Difference(NamedTuple):
-    """A rule that takes out what may differ, for `client`, or all clients where that is None."""
-
-    client: str | None
-    reason: str
-    apply: Callable[[Body], Body]
-
-
-def without_empty_fields(body: Body) -> Body:
-    return {key: value for key, value in body.items() if value not in (None, [], {})}
-
-
-def with_stream(body: Body) -> Body:
-    return {"stream": False, **body}
-
-
-def without_auto(body: Body) -> Body:
-    return {key: value for key, value in body.items() if (key, value) != ("tool_choice", "auto")}
-
-
-def with_listed_content(body: Body) -> Body:
-    def listed(message: Body) -> Body:
-        content = message["content"]
-        return (
-            {**message, "content": [{"type": "text", "text": content}]}
-            if isinstance(content, str)
-            else message
-        )
-
-    return {**body, "messages": [listed(message) for message in body["messages"]]}
-
-
-def without_ids(body: Body) -> Body:
-    """Calls and results without their ids."""
-
-    def plain(message: Body) -> Body:
-        calls = [{k: v for k, v in call.items() if k != "id"} for call in message.get("tool_calls", [])]
-        rest = {key: value for key, value in message.items() if key != "tool_call_id"}
-        return {**rest, "tool_calls": calls} if calls else rest
-
-    return {**body, "messages": [plain(message) for message in body["messages"]]}
-
-
-DIFFERENCES = (
-    Difference("ollama", "a field that says nothing (null, empty) is left out", without_empty_fields),
-    Difference("openai", "`auto` is what a missing tool_choice means", without_auto),
-    Difference("anthropic", "text alone is the same as a list of one text block", with_listed_content),
-    Difference(
-        "ollama",
-        "this client leaves out the ids of calls, which newer servers send and take",
-        without_ids,
+    Case(
+        "what only Gemini knows",
+        asked(
+            seed=7,
+            safety_settings=[
+                {"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_ONLY_HIGH"},
+            ],
+            extra_body={"of_tomorrow": {"x": 1}},
+        ),
+    ),
+    Case(
+        "what only Bedrock knows",
+        asked(
+            top_k=40,
+            serviceTier={"type": "flex"},
+            requestMetadata={"team": "a"},
+            additionalModelRequestFields={"of_tomorrow": {"x": 1}},
+        ),
+    ),
+    Case(
+        "an image and a document in a bucket",
+        asked(
+            user(
+                block("image", url="s3://bucket/a.jpg"),
+                block("document", url="s3://bucket/b.docx", title="b"),
+                "?",
+            )
+        ),
+    ),
+    Case(
+        "reasoning of OpenAI goes back",
+        asked(
+            user("Is it raining in Ulm?"),
+            said(
+                block("thinking", "Hm.", provider_metadata={"responses": REASONING}),
+                block("text", "I'll look.", provider_metadata={"responses": ITEM}),
+                Block(0, "tool_use", None, CALL),
+            ),
+            user(Block(0, "tool_result", None, RESULT)),
+        ),
+    ),
+    Case(
+        "thoughts of Gemini go back",
+        asked(
+            user("Is it raining in Ulm?"),
+            said(
+                block("thinking", "Hm.", signature=SIGNATURE, provider_metadata={"part": "thought"}),
+                Block(0, "tool_use", None, {**CALL, "provider_metadata": {"thoughtSignature": SIGNATURE}}),
+            ),
+            user(Block(0, "tool_result", None, RESULT)),
+        ),
+        newer=True,
+    ),
+    Case(
+        "hidden thoughts go back",
+        asked(
+            user("Hi."),
+            said(block("thinking", "", redacted=SIGNATURE), "Hello."),
+            user("And?"),
+        ),
+        {
+            "anthropic": {
+                "messages": [
+                    {"role": "user", "content": "Hi."},
+                    {
+                        "role": "assistant",
+                        "content": [
+                            {"type": "redacted_thinking", "data": SIGNATURE},
+                            {"type": "text", "text": "Hello."},
+                        ],
+                    },
+                    {"role": "user", "content": "And?"},
+                ]
+            }
+        },
     ),
 )

@@ -40,9 +40,9 @@ async def accumulate(
     return json.loads(await _run(environment or name, script, asked))
 
 
-async def make_calls(name: str, url: str, calls: Sequence[dict[str, Any]]) -> None:
-    """Make each of `calls` with the client; see `sdk_requests`."""
-    await _run(name, "sdk_requests.py", name, url, said=json.dumps(calls).encode())
+async def make_calls(name: str, url: str, calls: Sequence[dict[str, Any]], *, environment: str) -> None:
+    """Make each of `calls` with the client; see `sdk_requests`. `environment`: where the client is."""
+    await _run(environment, "sdk_requests.py", name, url, said=json.dumps(calls).encode())
 
 
 async def _run(environment: str, script: str, *arguments: str, said: bytes = b"") -> bytes:

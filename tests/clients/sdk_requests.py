@@ -1,11 +1,13 @@
 """Makes calls with an official client, in the client's own environment: `sdk_requests.py CLIENT URL`, and on standard input a
-list of calls, each the keyword arguments of the client's usual method. What was sent is for the server to tell.
+list of calls, each the keyword arguments of the client's usual method, in which `{"base64": …}` stands for bytes; `stream`
+chooses the method where it is no argument. What was sent is for the server to tell.
 
-A new client is a function here, and rows in `request_cases.py`.
+A new client is a function here, and a row of `request_clients.py`.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -21,11 +23,18 @@ def anthropic_call(url: str) -> Callable[..., Any]:
     return client.messages.create
 
 
-def openai_call(url: str) -> Callable[..., Any]:
+def openai_client(url: str) -> Any:
     import openai
 
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0, default_headers=HEADERS)
-    return client.chat.completions.create
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0, default_headers=HEADERS)
+
+
+def openai_call(url: str) -> Callable[..., Any]:
+    return openai_client(url).chat.completions.create
+
+
+def openai_responses_call(url: str) -> Callable[..., Any]:
+    return openai_client(url).responses.create
 
 
 def ollama_call(url: str) -> Callable[..., Any]:
@@ -34,13 +43,59 @@ def ollama_call(url: str) -> Callable[..., Any]:
     return ollama.Client(host=url, headers=HEADERS).chat
 
 
-CALLS = {"anthropic": anthropic_call, "openai": openai_call, "ollama": ollama_call}
+def google_genai_call(url: str) -> Callable[..., Any]:
+    from google import genai
+    from google.genai import types
+
+    # Of its own it asks version v1, which lacks what is in preview.
+    options = types.HttpOptions(base_url=url, headers=HEADERS, api_version="v1beta")
+    client = genai.Client(api_key="any", http_options=options)
+
+    def call(*, stream: bool, **arguments: Any) -> Any:
+        models = client.models
+        return (models.generate_content_stream if stream else models.generate_content)(**arguments)
+
+    return call
+
+
+def boto3_call(url: str) -> Callable[..., Any]:
+    import boto3
+    from botocore.config import Config
+
+    client = boto3.client(
+        "bedrock-runtime",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    client.meta.events.register("before-call", lambda params, **_: params["headers"].update(HEADERS))
+
+    def call(*, stream: bool, **arguments: Any) -> Any:
+        return client.converse_stream(**arguments)["stream"] if stream else client.converse(**arguments)
+
+    return call
+
+
+CALLS = {
+    "anthropic": anthropic_call,
+    "openai": openai_call,
+    "openai-responses": openai_responses_call,
+    "ollama": ollama_call,
+    "google-genai": google_genai_call,
+    "boto3": boto3_call,
+}
+
+
+def with_bytes(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value
 
 
 def main() -> None:
     client, url = sys.argv[1:3]
     call = CALLS[client](url)
-    for arguments in json.load(sys.stdin):
+    for arguments in json.load(sys.stdin, object_hook=with_bytes):
         answer = call(**arguments)
         if arguments.get("stream") and isinstance(answer, Iterable):
             for _ in answer:

@@ -172,6 +172,10 @@ class TestParams:
         mistral = body("mistral.magistral-small", response_format={"type": "json_object"})
         assert mistral["additionalModelRequestFields"] == {"response_format": {"type": "json_object"}}
 
+    def test_system_blocks_that_make_no_sense(self):
+        with pytest.raises(InvalidRequest, match="system"):
+            body(system=[None], cache=True)
+
     def test_caching(self):
         point = {"cachePoint": {"type": "default"}}
 

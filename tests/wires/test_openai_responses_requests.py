@@ -114,6 +114,31 @@ def test_thinking(thinking, reasoning):
     assert asked(text("Hi"), thinking=thinking)["reasoning"] == reasoning
 
 
+@pytest.mark.requirement("F1")
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"name": "n", "schema": SCHEMA}, {"name": "n", "schema": SCHEMA}),
+        ({"schema": SCHEMA, "strict": None}, {"name": "answer", "schema": SCHEMA}),
+        (
+            {"json_schema": {"name": "n", "schema": SCHEMA, "strict": True}},
+            {"name": "n", "schema": SCHEMA, "strict": True},
+        ),
+    ],
+)
+def test_a_schema_for_the_answer(given, sent):
+    form = {"type": "json_schema", **given}
+    assert asked(text("Hi"), response_format=form)["text"] == {"format": {"type": "json_schema", **sent}}
+
+
+@pytest.mark.requirement("F1")
+def test_there_are_no_stop_sequences():
+    with pytest.raises(InvalidRequest, match="leave out stop"):
+        asked(text("Hi"), stop=["END"])
+    assert "stop" not in asked(text("Hi"), stop=[])
+    assert asked(text("Hi"), extra_body={"stop": ["END"]})["stop"] == ["END"]
+
+
 @pytest.mark.parametrize(
     "params", [{"background": True}, {"previous_response_id": "resp_1"}, {"conversation": "c_1"}]
 )

@@ -154,7 +154,7 @@ def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:
 def _dump_system(request: ModelRequest) -> list[Raw]:
     given = request.params.get("system")
     if is_list(given):
-        return list(given)
+        return [expect(block, dict, "a block of system") for block in given]
     return [{"text": request.system}] if request.system else []
 
 

@@ -1,5 +1,5 @@
-"""How much a Claude model shall think, wherever it runs, in the words that it takes: older ones a budget of tokens, newer ones
-an effort."""
+"""How much a Claude model shall think, in the words that it takes on whichever API: older models a budget of tokens, newer
+ones an effort."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _THINKS_UNASKED = re.compile(r"claude-(opus|sonnet|haiku|fable|mythos)-([5-9]|\d
 
 
 def dump_thinking(model: str, thinking: Any) -> tuple[dict[str, Any] | None, str | None]:
-    """The fields `thinking` and `output_config.effort` for our param; this API's own objects pass through. Each model is
+    """The field `thinking`, and the effort, for our param; an API's own objects pass through. Each model is
     asked in the words that it takes. Raises InvalidRequest."""
     if not isinstance(thinking, dict) or not thinking:
         return None, None

@@ -9,6 +9,7 @@ from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, Position, ToolDefinition
 from turnstream.wires.json_values import JsonObject, is_list, is_object, kept
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.normal_params import effort_for, read_extra_body, read_stop, read_tools
 from turnstream.wires.openai_responses_history import parse_input
 from turnstream.wires.openai_responses_input import dump_input
 
@@ -29,12 +30,22 @@ _OUR_FIELDS = frozenset(
     }
 )
 _OUR_PARAMS = frozenset(
-    {"tools", "tool_choice", "thinking", "max_tokens", "response_format", "cache", "extra_body", "text"}
+    {
+        "tools",
+        "tool_choice",
+        "thinking",
+        "max_tokens",
+        "response_format",
+        "cache",
+        "extra_body",
+        "text",
+        "stop",
+    }
 )
 _KEEPING = ("background", "previous_response_id", "conversation")
 """Params with which the provider has to keep the response."""
 _SUMMARY = "auto"
-_EFFORTS = ((2048, "low"), (8192, "medium"))
+_DEFAULT_FORMAT_NAME = "answer"
 _TOOL_FIELDS = frozenset({"type", "name", "description", "parameters", "strict"})
 
 
@@ -44,8 +55,13 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     Where the caller does not say otherwise the provider keeps nothing (`store: false`), and so gives the reasoning in
     encrypted form; with `background`, `previous_response_id` or `conversation` keeping is what is asked for. A param that is
     None is left out. A thinking budget becomes an effort; summaries come with it unless `thinking.summary` is None. Tools are
-    sent with `strict: false`: a schema that was not written for the strict mode would be changed by it.
+    sent with `strict: false`: a schema that was not written for the strict mode would be changed by it. Raises
+    InvalidRequest for what this API cannot be asked for.
     """
+    if read_stop(request.params):
+        raise InvalidRequest(
+            "Responses knows no stop sequences: leave out stop, or give it in extra_body to a server that does"
+        )
     params = {**request.params}
     if not any(params.get(name) for name in _KEEPING):
         params.setdefault("store", False)
@@ -62,14 +78,11 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["reasoning"] = _dump_thinking(thinking)
     if text := _dump_text(params.get("text"), params.get("response_format")):
         body["text"] = text
-    others = params.get("tools")
-    tools = [_dump_tool(tool) for tool in request.tools] + (others if is_list(others) else [])
-    if tools:
+    if tools := [*map(_dump_tool, request.tools), *read_tools(params)]:
         body["tools"] = tools
     if (choice := params.get("tool_choice")) is not None:
         body["tool_choice"] = _dump_tool_choice(choice)
-    if is_object(extra := params.get("extra_body")):
-        body |= extra
+    body |= read_extra_body(params)
     accept = "text/event-stream" if request.stream else "application/json"
     return HttpRequest(PATH, {"content-type": "application/json", "accept": accept}, encode_json(body))
 
@@ -128,14 +141,24 @@ def _dump_thinking(thinking: Any) -> Any:
     budget = thinking.get("budget_tokens")
     rest = {key: value for key, value in thinking.items() if key not in ("budget_tokens", "type")}
     if isinstance(budget, int):
-        rest.setdefault("effort", next((effort for limit, effort in _EFFORTS if budget <= limit), "high"))
+        rest.setdefault("effort", effort_for(budget))
     rest.setdefault("summary", _SUMMARY)
     return {key: value for key, value in rest.items() if value is not None}
 
 
 def _dump_text(text: Any, response_format: Any) -> JsonObject:
     given = dict(text) if is_object(text) else {}
-    return given if response_format is None else {**given, "format": response_format}
+    return given if response_format is None else {**given, "format": _dump_format(response_format)}
+
+
+def _dump_format(asked: Any) -> Any:
+    """A schema beside its name, which this API demands; Chat Completions has both in an object of their own."""
+    if not is_object(asked) or asked.get("type") != "json_schema":
+        return asked
+    inner = asked.get("json_schema")
+    given = inner if is_object(inner) else asked
+    named = {key: value for key, value in given.items() if value is not None}
+    return {"name": _DEFAULT_FORMAT_NAME, **named, "type": "json_schema"}
 
 
 def _parse_params(value: JsonObject) -> JsonObject:
