@@ -71,10 +71,10 @@ if TYPE_CHECKING:
     from turnstream.errors import TurnstreamError as TurnstreamError
     from turnstream.llm.assembly import MessageAssembler as MessageAssembler
     from turnstream.llm.blocking import SyncMessageStream as SyncMessageStream
+    from turnstream.llm.call_options import CallOptions as CallOptions
     from turnstream.llm.callbacks import Batching as Batching
     from turnstream.llm.callbacks import Callbacks as Callbacks
     from turnstream.llm.language_model import LLM as LLM
-    from turnstream.llm.language_model import CallOptions as CallOptions
     from turnstream.llm.message_stream import MessageStream as MessageStream
     from turnstream.llm.message_stream import StreamOptions as StreamOptions
     from turnstream.llm.metrics import StreamMetrics as StreamMetrics
@@ -107,7 +107,7 @@ _HOMES = {
     "BlockStart": "turnstream.core.turn_events",
     "BlockStop": "turnstream.core.turn_events",
     "Callbacks": "turnstream.llm.callbacks",
-    "CallOptions": "turnstream.llm.language_model",
+    "CallOptions": "turnstream.llm.call_options",
     "CapabilitySettings": "turnstream.config",
     "CircuitOpen": "turnstream.errors",
     "ConfigurationError": "turnstream.errors",

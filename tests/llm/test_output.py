@@ -208,5 +208,9 @@ def test_a_type_without_a_schema_is_refused() -> None:
     class Odd:
         pass
 
-    with pytest.raises(ts.ConfigurationError):
-        ts.LLM("sim/echo", settings=ONCE).stream("x", output=Odd)
+    class Model(BaseModel):
+        name: str
+
+    for odd in (Odd, list[Model | City]):
+        with pytest.raises(ts.ConfigurationError, match="cannot be described"):
+            ts.LLM("sim/echo", settings=ONCE).stream("x", output=odd)

@@ -279,6 +279,34 @@ async def test_a_stream_is_used_once() -> None:
         await stream.__aenter__()
 
 
+async def test_a_stream_that_was_not_begun_cannot_be_read() -> None:
+    stream = llm().stream("x")
+    for read in (
+        lambda: stream.text,
+        lambda: stream.blocks,
+        stream.events,
+        stream.updates,
+        lambda: aiter(stream),
+    ):
+        with pytest.raises(RuntimeError, match="not begun"):
+            read()
+    with pytest.raises(RuntimeError, match="or `with llm"):
+        next(llm().stream_sync("x").text)
+
+
+async def test_an_option_that_nobody_knows_is_refused_and_one_that_is_none_left_out() -> None:
+    with pytest.raises(TypeError, match=r"temperature.*params"):
+        llm().stream("x", temperature=1)  # type: ignore[call-overload]
+    nothing = dict.fromkeys(ts.CallOptions.__annotations__)
+    message = await llm("sim/echo:pace=0").collect("say this", **nothing)  # type: ignore[call-overload]
+    assert message.text == "say this"
+    with pytest.raises(ts.InvalidRequest, match=r"fallbacks=\['sim/echo'\]"):
+        ts.LLM("sim/demo", fallbacks="sim/echo")
+    for prompt in (5, b"bytes"):
+        with pytest.raises(ts.InvalidRequest, match="the prompt is a"):
+            llm().stream(prompt)  # type: ignore[call-overload]
+
+
 async def test_what_was_said_before_goes_with_the_call() -> None:
     model = llm("sim/echo:pace=0")
     first = await model.collect("one")

@@ -294,6 +294,15 @@ def test_a_stream_that_only_ends_has_its_answer_in_the_end():
     assert (block.content or {})["citations"] == [{"type": "url_citation", "url": "u"}]
 
 
+def test_an_event_that_was_given_out_does_not_change():
+    begin = item("function_call", id="fc_1", name="weather", arguments="")
+    done = item("function_call", id="fc_1", call_id="c", name="weather", arguments="{}", done=True)
+    together = decode(frames(begin, done, end()))
+    (start,) = [event for event in together if isinstance(event, say.ContentBlockStart)]
+    assert (start.content or {})["tool_use_id"] == "fc_1"
+    assert (fold_answer(together).blocks[0].content or {})["tool_use_id"] == "c"
+
+
 def test_an_item_that_only_the_end_tells_of_is_not_lost():
     message = {"type": "message", "id": "renamed", "content": [{"type": "output_text", "text": "one"}]}
     call = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "weather", "arguments": "{}"}

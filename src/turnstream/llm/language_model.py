@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Self, TypeVar, Unpack, cast, overload
 
 from turnstream.config import (
     CapabilitySettings,
@@ -22,6 +22,7 @@ from turnstream.core.history import PastTurn, build_history
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest
 from turnstream.llm.blocking import SyncMessageStream
+from turnstream.llm.call_options import CallOptions, checked
 from turnstream.llm.callbacks import Callbacks
 from turnstream.llm.calling import Callees, Calling
 from turnstream.llm.live_answer import LiveAnswer
@@ -29,9 +30,9 @@ from turnstream.llm.loop_callings import LoopCallings
 from turnstream.llm.message_stream import MessageStream, StreamOptions
 from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.model_source import ModelSource, ToolUse
-from turnstream.llm.offering import AnyTool, ask_for, offer_of
+from turnstream.llm.offering import ask_for, offer_of
 from turnstream.llm.output import OutputFormat, OutputMode
-from turnstream.llm.prompts import MessageLike, Prompt, past_turns
+from turnstream.llm.prompts import Prompt, past_turns
 from turnstream.llm.source import TurnSource
 from turnstream.loop_thread import LoopThread
 from turnstream.providers.catalog import BUILT_IN, Catalog
@@ -40,25 +41,6 @@ from turnstream.tools.runner import ToolLimits
 from turnstream.wires.base import ModelRequest
 
 Output = TypeVar("Output")
-
-
-class CallOptions(TypedDict, total=False):
-    """What a call may be given beside the prompt; all of it may be left out.
-
-    `messages`: what was said before. `system`: instructions. `tools`: functions that the model may call; the library runs them
-    and goes on by itself, unless `run_tools` is False: then the calls are in `message.tool_calls`. `params`: of the model call,
-    `max_tokens`, `temperature`, `thinking`, … and whatever the provider takes. `metadata`: for tools that ask for a
-    `ToolContext`. `callbacks`: who is told. `output_mode`: how a type is asked for, by a JSON Schema or a tool.
-    """
-
-    messages: Sequence[MessageLike]
-    system: str | None
-    tools: Sequence[AnyTool]
-    run_tools: bool
-    params: Mapping[str, Any]
-    metadata: dict[str, Any]
-    callbacks: Callbacks | None
-    output_mode: OutputMode
 
 
 class LLM:
@@ -87,6 +69,8 @@ class LLM:
         settings: Settings | str | Path | None = None,
         tool_limits: ToolLimits | None = None,
     ) -> None:
+        if isinstance(fallbacks, str):
+            raise InvalidRequest(f"fallbacks is a list of models: fallbacks=[{fallbacks!r}]")
         found = settings if isinstance(settings, Settings) else load_settings(settings)
         self.settings = found
         described = _providers(found, providers or {})
@@ -143,6 +127,7 @@ class LLM:
         `stream.final_output()`. `options`: see `CallOptions`. Raises InvalidRequest, and ConfigurationError for a tool or a type
         that no model could be told of.
         """
+        options = checked(options)
         past = past_turns(options.get("messages", ()), prompt)
         if not build_history(past):
             raise InvalidRequest("what is said holds nothing that could be sent to a model: give some text")

@@ -146,7 +146,7 @@ class MessageStream(Generic[Output]):
     def text(self) -> TextReader:
         """`async for text in stream.text`: the answer's text in pieces, from the beginning. What was given out is never taken
         back: an answer that has to be started again repeats it, or ends as an error."""
-        return TextReader(self._live)
+        return TextReader(self._begun())
 
     def __aiter__(self) -> AsyncIterator[TurnEvent]:
         """`async for event in stream`: see `events`."""
@@ -158,25 +158,25 @@ class MessageStream(Generic[Output]):
 
         A reader that is opened late begins with a `BlockCatchup` for each block. `BlockReset` takes blocks back.
         """
-        return EventReader(self._live, filters)
+        return EventReader(self._begun(), filters)
 
     def batches(self) -> EventsReader:
         """The events in lists, as many as there are at a time: quicker than one by one."""
-        return EventsReader(self._live)
+        return EventsReader(self._begun())
 
     def updates(self, interval: float | None = None, most: int | None = None) -> EventsReader:
         """The events in lists, for a screen: at most every `interval` seconds, or sooner when `most` wait."""
-        return EventsReader(self._live, self._pace(interval, most))
+        return EventsReader(self._begun(), self._pace(interval, most))
 
     def render(self, renderer: Renderer, *filters: EventFilter) -> RenderedReader:
         """What `renderer`, a plain function, makes of each event: texts; None leaves one out."""
-        return RenderedReader(self._live, renderer, filters)
+        return RenderedReader(self._begun(), renderer, filters)
 
     @property
     def blocks(self) -> BlocksReader:
         """`async for blocks in stream.blocks`: all blocks as they are, each time that they have grown, at most every 0.1 s. One
         that still grows is `partial`."""
-        return BlocksReader(self._live, self._pace(None, None, by_time=True))
+        return BlocksReader(self._begun(), self._pace(None, None, by_time=True))
 
     @property
     def partials(self) -> PartialsReader:
@@ -184,7 +184,14 @@ class MessageStream(Generic[Output]):
         a number appears once it is whole. Only of a stream with `output=`."""
         if self._output is None:
             raise TypeError("this stream has no partial values: give llm.stream(…, output=SomeType)")
-        return PartialsReader(self._live, self._output, as_tool=self._as_tool)
+        return PartialsReader(self._begun(), self._output, as_tool=self._as_tool)
+
+    def _begun(self) -> LiveAnswer:
+        if self._task is None:
+            raise RuntimeError(
+                "this stream was not begun: use `async with llm.stream(…) as stream`, or `with llm.stream_sync(…)`"
+            )
+        return self._live
 
     def _pace(self, interval: float | None, most: int | None, *, by_time: bool = False) -> Pace:
         options = self._options
@@ -196,9 +203,7 @@ class MessageStream(Generic[Output]):
     async def final_message(self) -> ModelMessage[Output]:
         """The whole message, once it is there. Raises why it broke off, and InvalidOutput where it is not of the type that was
         asked for."""
-        if self._task is None:
-            raise RuntimeError("this stream was not begun: use `async with llm.stream(…) as stream`")
-        await self._live.wait_until_done()
+        await self._begun().wait_until_done()
         self._live.raise_error()
         return self._checked()
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, 
 
 import msgspec
 from pydantic import BaseModel, TypeAdapter
+from pydantic.errors import PydanticUserError
 
 from turnstream.core.blocks import Block
 from turnstream.core.partial_json import NOTHING, partial_value
@@ -46,7 +47,7 @@ class OutputFormat(Generic[Output]):
 
     def __init__(self, kind: type[Output]) -> None:
         self._kind = kind
-        self._adapter = TypeAdapter(kind) if _is_pydantic(kind) else None
+        self._adapter: TypeAdapter[Output] | None = None
         schema = self._describe()
         self._wrapped = schema.get("type") != "object"
         if self._wrapped:
@@ -97,8 +98,10 @@ class OutputFormat(Generic[Output]):
     def _describe(self) -> dict[str, Any]:
         kind = self._kind
         try:
+            if _is_pydantic(kind):
+                self._adapter = TypeAdapter(kind)
             schema = msgspec.json.schema(kind) if self._adapter is None else self._adapter.json_schema()
-        except (TypeError, ValueError, NameError) as error:
+        except (TypeError, ValueError, NameError, PydanticUserError) as error:
             raise ConfigurationError(f"{kind!r} cannot be described to a model: {error}") from error
         return _with_root(schema)
 

@@ -37,8 +37,10 @@ def past_turns(messages: Sequence[MessageLike], prompt: Prompt | None) -> list[P
 
 def blocks_of(prompt: Prompt, where: str) -> tuple[Block, ...]:
     """The blocks of what is said. Raises InvalidRequest."""
-    parts = [prompt] if isinstance(prompt, str | Block | Mapping) else prompt
-    return tuple(_block(number, part, where) for number, part in enumerate(parts))
+    parts: object = [prompt] if isinstance(prompt, str | Block | Mapping) else cast("object", prompt)
+    if isinstance(parts, bytes) or not isinstance(parts, Sequence):
+        raise InvalidRequest(f"{where} is a {type(parts).__name__}: give a text, or a list of parts")
+    return tuple(_block(number, part, where) for number, part in enumerate(cast("Sequence[object]", parts)))
 
 
 def _past_turn(place: int, message: object) -> PastTurn:

@@ -279,7 +279,7 @@ class OutputBuilder:
             changed.pop("tool_name", None)
         if changed:
             self.events.append(ContentDelta(part.index, changed))
-            part.content |= changed
+            part.content = {**part.content, **changed}  # what was given out stays as it was
         self._stop(part)
         if (result := result_content(raw, part.content["tool_use_id"])) is not None:
             self._add_whole("tool_result", result)
