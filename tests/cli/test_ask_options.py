@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tests.cli.programs import Program, listening, run
 from turnstream.cli.conversation import MAX_PLACES, Place, recall, remember, state_folder
+from turnstream.cli.presenting import usage_line
+from turnstream.dialects.native_fold import NativeFold
 from turnstream.simulator.texts import UNUSUAL
 
 ECHO = ("-m", "sim/echo:pace=0")
@@ -17,6 +19,11 @@ async def test_words_and_standard_input_make_one_question(tmp_path: Path) -> Non
     assert (ended.code, ended.output) == (0, "Explain:\n\na diff\n")
     ended = await run("ask", *ECHO, cwd=tmp_path, given=b"nur Eingabe")
     assert (ended.code, ended.output) == (0, "nur Eingabe\n")
+
+
+async def test_words_without_quotes_are_one_sentence(tmp_path: Path) -> None:
+    ended = await run("ask", "Why", "is", "it", "-", "so?", *ECHO, cwd=tmp_path, given=b"blue")
+    assert (ended.code, ended.output) == (0, "Why is it\n\nblue\n\nso?\n")
 
 
 async def test_no_question_is_refused_with_an_example(tmp_path: Path) -> None:
@@ -73,6 +80,12 @@ async def test_usage_is_told_beside_the_answer(tmp_path: Path) -> None:
     ended = await run("ask", "one two", *ECHO, "-u", cwd=tmp_path)
     assert ended.output == "one two\n"
     assert ended.errors.startswith("[tokens: 2 input, 2 output")
+
+
+def test_usage_without_a_price_says_so() -> None:
+    fold = NativeFold()
+    fold.feed("turn_complete", {"usage": {"output_tokens": 1200}, "unpriced": True, "estimated": True})
+    assert usage_line(fold) == "[tokens: 1,200 output, estimated; cost: unknown, for want of a price]"
 
 
 async def test_two_at_once_both_get_their_answer(tmp_path: Path) -> None:

@@ -69,6 +69,20 @@ async def test_models_are_listed_with_what_they_need(tmp_path: Path):
     assert KEYS["OPENAI_API_KEY"] not in ended.output
 
 
+async def test_names_of_models_and_providers_without_a_list_are_listed_too(tmp_path: Path):
+    (tmp_path / "turnstream.toml").write_text(
+        '[models.fast]\nmodel = "near/small"\n[models."near/small"]\nfallbacks = []\n'
+        '[providers.near]\nwire = "openai-chat"\nbase_url = "http://127.0.0.1:1/v1"\n'
+        '[providers.far]\nwire = "gemini"\nbase_url = "https://far.example"\napi_key_env = "FAR_KEY"\n'
+    )
+    ended = await run("models", cwd=tmp_path)
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in ended.output.splitlines()}
+    assert lines["fast"] == "openai-chat stands for near/small"
+    assert lines["near/…"] == "openai-chat ready: any model, by its name"
+    assert lines["far/…"] == "gemini needs FAR_KEY"
+    assert "near/small" not in lines
+
+
 async def test_the_database_is_made_and_then_found_up_to_date(tmp_path: Path):
     url = "sqlite:///deep/turns.sqlite"
     made = await run("db", "upgrade", "--database-url", url, cwd=tmp_path)

@@ -238,6 +238,7 @@ async def test_the_calculator_refuses_what_is_no_arithmetic(expression: str) -> 
     output = await run(of(calculator), Block(0, "tool_use", None, content))
     assert output.is_error
     assert "cannot work out" in output.text
+    assert "<unknown>" not in output.text
 
 
 async def test_the_clock_knows_time_zones() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from turnstream.cli.command import Command, add_config, add_database
@@ -72,10 +74,16 @@ def run(arguments: Namespace) -> int:
 def _question(words: list[str]) -> str:
     if not words and sys.stdin.isatty():
         raise InvalidRequest('nothing was asked: turnstream ask "Why is the sky blue?"')
-    text = "\n\n".join(sys.stdin.read() if word == "-" else word for word in words or ["-"])
+    text = "\n\n".join(_parts(words or ["-"]))
     if not text.strip():
         raise InvalidRequest("the question is empty")
     return text
+
+
+def _parts(words: list[str]) -> Iterator[str]:
+    """Standard input is a part by itself; words without quotes around them are one sentence."""
+    for is_input, several in itertools.groupby(words, lambda word: word == "-"):
+        yield sys.stdin.read() if is_input else " ".join(several)
 
 
 async def _ask(arguments: Namespace, question: Question, where: str) -> int:

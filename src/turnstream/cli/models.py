@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Container, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from turnstream.cli.command import Command, add_config
 from turnstream.cli.terminal import bold, dim
 
 if TYPE_CHECKING:
     from turnstream.config import ProviderSettings, Settings
-    from turnstream.providers.catalog import ListedModel
+    from turnstream.providers.catalog import Catalog, ListedModel
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -24,32 +24,66 @@ def run(arguments: Namespace) -> int:
 
     settings = load_settings(arguments.config)
     catalog = Catalog(settings.providers, default_model=settings.engine.default_model)
-    for line in table(catalog.models(), settings):
+    for line in table(catalog, settings):
         print(line)
     return 0
 
 
-def table(models: Sequence[ListedModel], settings: Settings) -> list[str]:
-    """A line per model: its name, its wire, and whether it can be called or what is missing; ready ones first."""
-    width = max(len(model.id) for model in models)
-    wires = max(len(model.wire) for model in models)
-    lines: list[str] = []
-    for model in sorted(models, key=lambda model: (not model.default, not model.ready)):
-        if model.ready:
-            note = "default" if model.default else "ready"
-            note += ", simulated" if model.provider == "sim" else ""
-            lines.append(f"{bold(model.id.ljust(width))}  {model.wire:<{wires}}  {note}")
-        else:
-            note = f"needs {needed(settings, model)}"
-            lines.append(
-                dim(
-                    f"{model.id:<{width}}  {model.wire:<{wires}}  {note}{', default' if model.default else ''}"
-                )
-            )
-    return lines
+class Row(NamedTuple):
+    name: str
+    wire: str
+    note: str
+    ready: bool
 
 
-def needed(settings: Settings, model: ListedModel) -> str:
+def table(catalog: Catalog, settings: Settings) -> list[str]:
+    """A line per name that turns may use: its wire, and whether it can be called or what is missing; the default comes
+    first, then what is ready."""
+    models = catalog.models()
+    rows = [Row(model.id, model.wire, _note(model, settings), model.ready) for model in models]
+    rows += _names_of_models(catalog, settings)
+    rows += _whole_providers(catalog, settings, {model.provider for model in models})
+    name, wire = max(len(row.name) for row in rows), max(len(row.wire) for row in rows)
+    rows.sort(key=lambda row: (row.name != catalog.default_model, not row.ready))
+    return [_line(row._replace(name=row.name.ljust(name), wire=row.wire.ljust(wire))) for row in rows]
+
+
+def _line(row: Row) -> str:
+    return (
+        f"{bold(row.name)}  {row.wire}  {row.note}"
+        if row.ready
+        else dim(f"{row.name}  {row.wire}  {row.note}")
+    )
+
+
+def _note(model: ListedModel, settings: Settings) -> str:
+    if not model.ready:
+        needed = f"needs {_needed(settings, model)}"
+        return f"{needed}, default" if model.default else needed
+    return ("default" if model.default else "ready") + (", simulated" if model.provider == "sim" else "")
+
+
+def _names_of_models(catalog: Catalog, settings: Settings) -> Iterator[Row]:
+    """The names of one's own. Raises InvalidRequest where one stands for a model of nobody."""
+    from turnstream.providers.catalog import parse_model
+
+    for name, described in settings.models.items():
+        if described.model is not None:
+            provider, _ = parse_model(described.model, catalog.names)
+            note = f"stands for {described.model}"
+            yield Row(name, catalog.wire_of(provider), note, catalog.is_ready(provider))
+
+
+def _whole_providers(catalog: Catalog, settings: Settings, listed: Container[str]) -> Iterator[Row]:
+    """The providers in the settings that name no models: any of theirs may be asked for."""
+    for name in settings.providers:
+        if name not in listed:
+            ready = catalog.is_ready(name)
+            note = "ready: any model, by its name" if ready else f"needs {key_variable(settings, name)}"
+            yield Row(f"{name}/…", catalog.wire_of(name), note, ready)
+
+
+def _needed(settings: Settings, model: ListedModel) -> str:
     """What a model lacks."""
     from turnstream.providers.catalog import SIGNED_WIRE
     from turnstream.wires.botocore_library import is_installed

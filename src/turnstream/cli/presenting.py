@@ -117,10 +117,12 @@ def usage_line(fold: NativeFold) -> str:
         if usage.get(name)
     ]
     text = f"[tokens: {', '.join(parts) or 'not told'}"
-    if (cost := data.get("cost")) is not None:
-        text += f"; cost: {cost} USD"
     if data.get("estimated"):
         text += ", estimated"
+    if (cost := data.get("cost")) is not None:
+        text += f"; cost: {cost} USD"
+    elif data.get("unpriced"):
+        text += "; cost: unknown, for want of a price"
     return f"{text}]"
 
 

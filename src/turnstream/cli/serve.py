@@ -127,7 +127,7 @@ def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) ->
         "",
         f"  reference  {url}/docs",
         f"  database   {database_path(settings.store.url).absolute()}",
-        *_beside("  models     ", table(models, settings)),
+        *_beside("  models     ", table(engine.catalog, settings)),
     ]
     if names := ", ".join(engine.commands.tools.tools):
         lines.append(f"  tools      {names}")

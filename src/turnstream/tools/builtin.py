@@ -45,7 +45,9 @@ def calculator(expression: str) -> str:
         raise ToolError(f"the expression is longer than {MAX_EXPRESSION} characters")
     try:
         return str(_value(ast.parse(expression.strip(), mode="eval").body))
-    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
+    except SyntaxError as error:
+        raise ToolError(f"cannot work out {expression}: {error.msg}") from error
+    except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
         raise ToolError(f"cannot work out {expression}: {error}") from error
 
 
