@@ -247,7 +247,7 @@ async def test_the_clock_knows_time_zones() -> None:
 
 
 @pytest.mark.requirement("G3")
-@pytest.mark.parametrize("name", ["leaving", "leaving_thread"])
+@pytest.mark.parametrize("name", ["leaving", "leaving_thread", "interrupting_thread"])
 async def test_a_tool_that_exits_fails_and_the_process_lives_on(name: str) -> None:
     async def leaving() -> None:
         """Exit."""
@@ -257,6 +257,10 @@ async def test_a_tool_that_exits_fails_and_the_process_lives_on(name: str) -> No
         """Exit."""
         raise SystemExit(3)
 
-    output = await run(of(leaving, leaving_thread), call(name))
+    def interrupting_thread() -> None:
+        """Interrupt."""
+        raise KeyboardInterrupt
+
+    output = await run(of(leaving, leaving_thread, interrupting_thread), call(name))
     assert output.is_error
     assert output.text.startswith("the tool failed (")

@@ -49,8 +49,10 @@ def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]
             value = function()
         except StopIteration as error:  # a future cannot hold it
             failure = RuntimeError(f"the function raised {error!r}")
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the call's answer
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the call's answer
             failure = error
+        except BaseException as error:  # noqa: BLE001 - raised by a task it would end the event loop
+            failure = RuntimeError(f"the function tried to end the process: {error!r}")
         finally:
             _slots.release()
         try:
