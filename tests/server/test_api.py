@@ -274,7 +274,14 @@ async def test_answering_to_a_turn_that_is_being_written_is_a_conflict(client: C
 async def test_health_models_and_reference(client: Client) -> None:
     root = Client(client.port, prefix="")
     assert (await root.call("GET", "/healthz")).json["status"] == "ok"
-    assert (await root.call("GET", "/docs")).status == 200
+    page = (await root.call("GET", "/docs")).body.decode()
+    assert "POST /api/chats/{chat_id}/turns</dt>" in page, (
+        "a browser that loads nothing from afar shows the routes"
+    )
+    assert "turn_blocks, role?, prev_turn_id?</dd>" in page
+    assert "<dd>query: after, from_block</dd>\n<dd>header: Last-Event-ID</dd>" in page
+    assert "header: Idempotency-Key" in page
+    assert "url: '/openapi.json'" in page
     paths = (await root.call("GET", "/openapi.json")).json["paths"]
     assert "/api/chats/{chat_id}/turns" in paths
     models = (await client.call("GET", "/models")).json
