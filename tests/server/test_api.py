@@ -227,6 +227,22 @@ async def test_a_bad_body_is_refused_and_nothing_is_made(client: Client, body: b
 
 
 @pytest.mark.requirement("K4")
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"model": }', "the body is not JSON: Expecting value at character 10"),
+        (b"[]", "the body has to be a JSON object, sent with the header Content-Type: application/json"),
+        (b"", "the body has to be a JSON object, sent with the header Content-Type: application/json"),
+        (b"{}", "body.turn_blocks: Field required"),
+    ],
+)
+async def test_a_bad_body_is_told_its_fault(client: Client, body: bytes, told: str) -> None:
+    chat = await new_chat(client)
+    answer = await client.call("POST", f"/chats/{chat}/turns", body)
+    assert answer.json["error"] == {"code": "invalid_request", "message": told}
+
+
+@pytest.mark.requirement("K4")
 async def test_what_is_too_large_wrong_or_unknown_is_refused_as_json(client: Client) -> None:
     chat = await new_chat(client)
     large = {"turn_blocks": [{"block_type": "text", "text_content": "x" * 100_000}]}
@@ -258,7 +274,14 @@ async def test_answering_to_a_turn_that_is_being_written_is_a_conflict(client: C
 async def test_health_models_and_reference(client: Client) -> None:
     root = Client(client.port, prefix="")
     assert (await root.call("GET", "/healthz")).json["status"] == "ok"
-    assert (await root.call("GET", "/docs")).status == 200
+    page = (await root.call("GET", "/docs")).body.decode()
+    assert "POST /api/chats/{chat_id}/turns</dt>" in page, (
+        "a browser that loads nothing from afar shows the routes"
+    )
+    assert "turn_blocks, role?, prev_turn_id?</dd>" in page
+    assert "<dd>query: after, from_block</dd>\n<dd>header: Last-Event-ID</dd>" in page
+    assert "header: Idempotency-Key" in page
+    assert "url: '/openapi.json'" in page
     paths = (await root.call("GET", "/openapi.json")).json["paths"]
     assert "/api/chats/{chat_id}/turns" in paths
     models = (await client.call("GET", "/models")).json

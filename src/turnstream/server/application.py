@@ -8,11 +8,12 @@ from contextlib import AbstractAsyncContextManager
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from turnstream.errors import TurnstreamError
 from turnstream.server.direct import DirectTurns
+from turnstream.server.reference import reference_page
 from turnstream.server.routing import error_response, unexpected_response
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -48,6 +49,7 @@ def build_application(
         version=version,
         description="Start a turn, watch it from anywhere, lose nothing.",
         lifespan=lifespan,
+        docs_url=None,
     )
     application.direct = direct
     application.include_router(router)
@@ -55,6 +57,11 @@ def build_application(
     @application.get("/healthz", tags=["health"], summary="Whether the server answers")
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "version": version}
+
+    @application.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        openapi_url = f"{request.scope.get('root_path', '')}/openapi.json"
+        return HTMLResponse(reference_page(application.openapi(), openapi_url=openapi_url))
 
     if scrape is not None:
 

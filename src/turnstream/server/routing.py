@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -40,10 +40,16 @@ def masked(error: StoreError) -> TurnstreamError:
 
 def validation_error(error: RequestValidationError) -> InvalidRequest:
     """One sentence that names the place and the fault."""
-    faults = [
-        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()[:5]
-    ]
-    return InvalidRequest("; ".join(faults))
+    return InvalidRequest("; ".join(_fault(fault) for fault in error.errors()[:5]))
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    place: tuple[str | int, ...] = fault["loc"]
+    if fault["type"] == "json_invalid":
+        return f"the body is not JSON: {fault['ctx']['error']} at character {place[-1]}"
+    if place == ("body",):
+        return "the body has to be a JSON object, sent with the header Content-Type: application/json"
+    return f"{'.'.join(str(part) for part in place)}: {fault['msg']}"
 
 
 async def answered(handling: Awaitable[Response]) -> Response:

@@ -30,6 +30,17 @@ from turnstream.turns.commands import Started, TurnRequest
 from turnstream.wires.base import ToolDefinition
 
 MAX_KEY = 255
+_KEY_DOCS: dict[str, Any] = {
+    "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}]
+}
+_CURSOR_DOCS: dict[str, Any] = {
+    "parameters": [
+        {"name": "after", "in": "query", "schema": {"type": "string"}},
+        {"name": "from_block", "in": "query", "schema": {"type": "integer", "minimum": 0}},
+        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
+    ]
+}
+"""What the routes read from the request themselves."""
 _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "the turn's events; see PROTOCOL.md"}
 }
@@ -43,6 +54,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         status_code=201,
         response_model=StartedView,
         responses=_STREAM_DOCS,
+        openapi_extra=_KEY_DOCS,
         summary="Send a user turn and start the answer; with ?stream=true the answer is its event stream",
     )
     async def start_turn(
@@ -55,6 +67,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         status_code=201,
         response_model=StartedView,
         responses=_STREAM_DOCS,
+        openapi_extra=_KEY_DOCS,
         summary="Answer again: a sibling of an answer, or another answer to a user turn",
     )
     async def regenerate_turn(
@@ -92,6 +105,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         "/turns/{turn_id}/stream",
         response_class=Response,
         responses={**_STREAM_DOCS, 204: {"description": "the cursor is at the turn's end: nothing follows"}},
+        openapi_extra=_CURSOR_DOCS,
         summary="Watch a turn: catch-up, then live",
     )
     async def watch_turn(request: Request, turn_id: str) -> Response:
