@@ -87,3 +87,11 @@ def test_the_settings_make_the_policy() -> None:
     planner = planner_of(RetrySettings(attempts=2, delay=0.5, circuit_failures=7))
     assert (planner.policy.attempts, planner.policy.delay, planner.policy.budget) == (2, 0.5, 120.0)
     assert planner.circuits.policy.failures == 7
+
+
+def test_the_settings_own_names_are_listed() -> None:
+    catalog = Catalog({}, environ={})
+    routing = Routing(
+        catalog, {"fast": ModelSettings(model="sim/echo"), "sim/demo": ModelSettings(fallbacks=("sim/echo",))}
+    )
+    assert [(model.id, model.provider, model.ready) for model in routing.listed()] == [("fast", "sim", True)]

@@ -121,7 +121,9 @@ def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) ->
     from turnstream.store.connections import database_path
 
     models = engine.catalog.models()
-    simulated = all(model.provider == "sim" for model in models if model.ready)
+    simulated = all(model.provider == "sim" for model in models if model.ready) and not any(
+        map(engine.catalog.is_ready, settings.providers)
+    )
     lines = [
         f"{bold('turnstream')} listens on {bold(url)}",
         "",

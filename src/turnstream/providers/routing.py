@@ -10,7 +10,7 @@ from turnstream.config import ModelSettings, RetrySettings
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
 from turnstream.providers.base import CalledModel, Provider
-from turnstream.providers.catalog import Catalog, Target, parse_model
+from turnstream.providers.catalog import Catalog, ListedModel, Target, parse_model
 from turnstream.providers.circuit import CircuitPolicy, Circuits
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.plan import PlannedModel, Planner
@@ -67,6 +67,18 @@ class Routing:
             raise ConfigurationError(f"{where}: {error.message}") from None
         if len(names) > MAX_FALLBACKS:
             raise ConfigurationError(f"{where}: more than {MAX_FALLBACKS} fallbacks")
+
+    def listed(self) -> list[ListedModel]:
+        """The settings' own names of models."""
+        found: list[ListedModel] = []
+        for name, settings in self._models.items():
+            if settings.model is not None:
+                provider, _ = parse_model(settings.model, self._catalog.names)
+                ready = self._catalog.is_ready(provider)
+                found.append(
+                    ListedModel(name, provider, self._catalog.wire_of(provider), ready, default=False)
+                )
+        return found
 
     def _known(self, name: str) -> str:
         settings = self._models.get(name)

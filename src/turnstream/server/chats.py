@@ -90,7 +90,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     @router.get("/models", summary="List the models that turns may name")
     async def list_models(request: Request) -> list[ModelView]:
         await context.principal(request)
-        return [ModelView(**msgspec.structs.asdict(model)) for model in commands.catalog.models()]
+        return [ModelView(**msgspec.structs.asdict(model)) for model in commands.models()]
 
 
 def _position(before: str | None) -> tuple[int, str] | None:

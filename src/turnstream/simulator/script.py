@@ -255,8 +255,11 @@ def example_of(schema: Any, number: int, depth: int = 0) -> Any:
 def _example_of(schema: dict[str, Any], number: int, depth: int) -> Any:
     if isinstance(options := schema.get("enum"), list) and options:
         return cast("list[Any]", options)[number % len(cast("list[Any]", options))]
-    if "const" in schema:
-        return schema["const"]
+    if isinstance(examples := schema.get("examples"), list) and examples:
+        return cast("list[Any]", examples)[number % len(cast("list[Any]", examples))]
+    for key in ("const", "default"):
+        if key in schema:
+            return schema[key]
     kind: Any = schema.get("type")
     kinds: list[Any] = cast("list[Any]", kind) if isinstance(kind, list) else [kind]
     match kinds[0] if kinds else None:

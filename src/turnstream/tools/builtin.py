@@ -7,8 +7,10 @@ import math
 import operator
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field
 
 from turnstream.tools.base import ToolError, tool
 
@@ -35,7 +37,7 @@ _CONSTANTS = {"pi": math.pi, "e": math.e, "tau": math.tau}
 
 
 @tool(idempotent=True)
-def calculator(expression: str) -> str:
+def calculator(expression: Annotated[str, Field(examples=["(1 + 2) * 3", "sqrt(2)"])]) -> str:
     """Work out an arithmetic expression.
 
     Args:

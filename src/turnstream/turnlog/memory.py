@@ -240,6 +240,6 @@ class TurnLog:
     def truncated_notice(self, block_index: int) -> Notice:
         return Notice(
             "truncated",
-            "text seen before the connection was lost did not survive: drop blocks from block_index on",
+            "text seen before the connection was lost may not have survived: drop blocks from block_index on",
             block_index,
         )

@@ -23,7 +23,7 @@ from turnstream.errors import Conflict, InvalidRequest, NotFound
 from turnstream.llm.accounts import TurnAccount
 from turnstream.llm.model_source import ModelSource, ToolUse
 from turnstream.llm.source import TurnSource
-from turnstream.providers.catalog import Catalog
+from turnstream.providers.catalog import Catalog, ListedModel
 from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing
@@ -123,6 +123,10 @@ class Commands:
         self.tools = self._options.tools
         self._planner = self._options.planner or Planner()
         self._routing = self._options.routing or Routing(catalog)
+
+    def models(self) -> list[ListedModel]:
+        """The models that turns may name: those of the providers, and the settings' own names."""
+        return [*self.catalog.models(), *self._routing.listed()]
 
     async def send(self, owner: str, request: TurnRequest) -> Started:
         """Add a user turn and start the model's answer to it (A1).
