@@ -35,13 +35,13 @@ async def read(provider: HttpProvider, decoder, asked: HttpRequest) -> tuple[lis
     response = await provider.send(asked)
     assert response.status == 200
     try:
-        async for piece in response.content.iter_any():
+        while piece := await response.read():
             events += decoder.feed(piece)
         return events + decoder.close(), False
-    except (aiohttp.ClientError, StreamIncomplete):
+    except (OSError, StreamIncomplete):
         return events, True
     finally:
-        response.close()
+        provider.give_back(response)
 
 
 @pytest.mark.requirement("E1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import sys
 from argparse import ArgumentParser, Namespace
@@ -13,9 +14,8 @@ from turnstream.cli.command import Command, add_config
 from turnstream.errors import ConfigurationError, ConnectionFailed, InvalidRequest, TooLarge
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from turnstream.config import Settings
+    from turnstream.providers.connection import Connection
 
 LIMIT = 64 * 1024 * 1024
 """Bytes of an answer that are kept."""
@@ -23,6 +23,7 @@ MASK = b"*"
 SHORTEST_SECRET = 8
 SILENCE = 300.0
 """Seconds without a byte after which an answer counts as broken off."""
+CONNECT_SECONDS = 10.0
 
 
 class Recording(NamedTuple):
@@ -57,7 +58,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    import asyncio
     import os
 
     from turnstream.config import load_settings, secrets_of
@@ -110,34 +110,41 @@ async def _record_model(
         await catalog.close()
 
 
-async def _record_url(url: str, body: str, headers: Mapping[str, str]) -> Recording:
-    import aiohttp
+async def _record_url(address: str, body: str, headers: Mapping[str, str]) -> Recording:
+    from multidict import CIMultiDict
+    from yarl import URL
 
-    given = {"Content-Type": "application/json", "Accept": "*/*", **headers}
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE)
-    async with aiohttp.ClientSession(timeout=timeout, trust_env=True, auto_decompress=True) as session:
-        return await _read(session.post(url, data=body.encode(), headers=given))
+    from turnstream.providers.connecting import ConnectionPool
+
+    url = URL(address)
+    fields = CIMultiDict({"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity"})
+    fields.update(headers)
+    pool = ConnectionPool(address, url, connect_seconds=CONNECT_SECONDS, trust_env=True)
+    try:
+        return await _read(pool.ask("POST", url, fields, body.encode()))
+    finally:
+        pool.close()
 
 
-async def _read(answering: Awaitable[aiohttp.ClientResponse]) -> Recording:
+async def _read(asking: Awaitable[Connection]) -> Recording:
     """Read an answer as far as it comes."""
-    import aiohttp
+    from turnstream.providers.connection import BadAnswer
 
     body = bytearray()
     broken: str | None = None
     try:
-        response = await answering
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        async with asyncio.timeout(SILENCE):
+            connection = await asking
+    except (BadAnswer, OSError) as error:
         raise ConnectionFailed(f"no answer came: {error or type(error).__name__}") from error
-    async with response:
-        try:
-            async for data in response.content.iter_any():
-                body += data
-                if len(body) > LIMIT:
-                    raise TooLarge(f"the answer is larger than {LIMIT:,} bytes")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            broken = str(error) or type(error).__name__
-        return Recording(response.status, response.content_type, bytes(body), broken)
+    try:
+        while data := await asyncio.wait_for(connection.read(), SILENCE):
+            body += data
+            if len(body) > LIMIT:
+                raise TooLarge(f"the answer is larger than {LIMIT:,} bytes")
+    except (BadAnswer, OSError) as error:
+        broken = str(error) or type(error).__name__
+    return Recording(connection.status, connection.content_type, bytes(body), broken)
 
 
 def masked(body: bytes, secrets: Iterable[str]) -> bytes:

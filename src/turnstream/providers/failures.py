@@ -1,7 +1,4 @@
-"""aiohttp's errors as ours (requirement J2), and keys kept out of every one of them.
-
-aiohttp's own errors hold the request's headers, the key included, so none of them is kept as a cause.
-"""
+"""What goes wrong between here and a provider, as our errors (requirement J2), and keys kept out of every one of them."""
 
 from __future__ import annotations
 
@@ -9,9 +6,9 @@ import errno
 import math
 import re
 import socket
+import ssl
 from collections.abc import Iterable, Mapping
 
-import aiohttp
 import msgspec
 
 from turnstream.core.stream_events import StreamError
@@ -31,6 +28,7 @@ from turnstream.errors import (
     RateLimited,
     StreamIncomplete,
 )
+from turnstream.providers.connection import BadAnswer
 from turnstream.telemetry import MASK, SHORTEST_SECRET
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
@@ -115,23 +113,24 @@ class SecretMask:
         return event if masked == event.message else msgspec.structs.replace(event, message=masked)
 
 
-def request_failure(name: str, error: Exception) -> ProviderError:
-    """What a request that got no answer stands for. Only what may be over soon is retryable: not a refusal."""
+def connect_failure(name: str, error: Exception) -> ProviderError:
+    """What a connection that could not be opened stands for. Only what may be over soon is retryable: not a refusal."""
     detail = str(error) or type(error).__name__
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+    if isinstance(error, TimeoutError):
         return ProviderTimeout(f"{name}: no connection in time", code="connect_timeout", detail=detail)
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
+    if isinstance(error, ssl.SSLError):
         return ConnectionFailed(f"{name}: no secure connection", retryable=False, detail=detail)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return ConnectionFailed(
-            f"{name}: its host name was not found", retryable=_may_pass(error), detail=detail
-        )
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return ConnectionFailed(f"{name}: no connection", retryable=_may_pass(error), detail=detail)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return ProviderFailed(f"{name}: the answer is not HTTP", detail=error.message)
-    if isinstance(error, aiohttp.InvalidURL):
-        return ConnectionFailed(f"{name}: its URL cannot be called", retryable=False)
+    may_pass = not (isinstance(error, OSError) and error.errno in _LASTING)
+    if isinstance(error, socket.gaierror):
+        return ConnectionFailed(f"{name}: its host name was not found", retryable=may_pass, detail=detail)
+    return ConnectionFailed(f"{name}: no connection", retryable=may_pass, detail=detail)
+
+
+def request_failure(name: str, error: Exception) -> ProviderError:
+    """What a request that got no answer stands for."""
+    detail = str(error) or type(error).__name__
+    if isinstance(error, BadAnswer):
+        return ProviderFailed(f"{name}: the answer is not HTTP", detail=detail)
     return ConnectionFailed(
         f"{name}: the connection was lost before an answer", retryable=True, detail=detail
     )
@@ -140,10 +139,6 @@ def request_failure(name: str, error: Exception) -> ProviderError:
 def broken_stream(name: str, error: Exception) -> StreamIncomplete:
     """What an answer whose body broke off stands for."""
     return StreamIncomplete(f"{name}: the answer broke off", detail=str(error) or type(error).__name__)
-
-
-def _may_pass(error: aiohttp.ClientConnectorError) -> bool:
-    return error.os_error.errno not in _LASTING
 
 
 def masked_message(error: ProviderError) -> str:

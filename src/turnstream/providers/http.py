@@ -1,43 +1,28 @@
-"""Providers over HTTP, on aiohttp: with `http_call`, the package's only client networking."""
+"""Providers over HTTP: where their requests go, and what goes with each."""
 
 from __future__ import annotations
 
-import io
-
-import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
 from turnstream.config import Timeouts
 from turnstream.errors import ConnectionFailed
-from turnstream.providers.arrivals import ArrivalConnector
+from turnstream.providers.connecting import ConnectionPool
+from turnstream.providers.connection import Connection
 from turnstream.providers.endpoints import Endpoint, call_headers, call_url, split_base_url
 from turnstream.providers.failures import SecretMask
 from turnstream.providers.http_call import HttpCall
 from turnstream.wires.base import HttpRequest, ModelRequest, Wire
 
-READ_BUFFER = 64 * 1024
-"""Bytes that wait for a slow consumer before the socket is no longer read; aiohttp holds up to twice as many."""
-KEEP_ALIVE_SECONDS = 30.0
-
-_LARGE_BODY = 1024 * 1024
-
 
 class HttpProvider:
     """A provider behind a wire and a URL; see `providers.base.Provider`.
 
-    `session`: the host application's own, which stays open; without one the provider opens its own at the first call,
-    shared by all its calls, and `close` closes it. Raises ConfigurationError for a URL or key that cannot be used.
+    Its connections are opened as they are needed, shared by all its calls, and closed by `close`. Raises
+    ConfigurationError for a URL or key that cannot be used.
     """
 
-    def __init__(
-        self,
-        name: str,
-        wire: Wire,
-        endpoint: Endpoint,
-        timeouts: Timeouts | None = None,
-        session: aiohttp.ClientSession | None = None,
-    ) -> None:
+    def __init__(self, name: str, wire: Wire, endpoint: Endpoint, timeouts: Timeouts | None = None) -> None:
         self.name = name
         self.wire = wire
         self.endpoint = endpoint
@@ -45,10 +30,13 @@ class HttpProvider:
         self.mask = SecretMask(endpoint.api_key, endpoint.headers)
         self._base_url = split_base_url(name, endpoint.base_url)
         self._headers = call_headers(name, wire, endpoint)
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=self.timeouts.connect)
         self._urls: dict[str, URL] = {}
-        self._session = session
-        self._owns_session = session is None
+        self._connections = ConnectionPool(
+            name,
+            URL(self._base_url.geturl()),
+            connect_seconds=self.timeouts.connect,
+            trust_env=endpoint.trust_env,
+        )
         self._calls: set[HttpCall] = set()
         self._closed = False
 
@@ -71,12 +59,12 @@ class HttpProvider:
         self._closed = True
         for call in tuple(self._calls):
             call.interrupt(self._closed_error())
-        if self._owns_session and self._session is not None:
-            await self._session.close()
+        self._connections.close()
 
-    async def send(self, request: HttpRequest, accept: str | None = None) -> aiohttp.ClientResponse:
-        """Send one request and wait for the answer's headers. `accept`: a type in place of the stream's. Raises aiohttp's
-        errors, and AuthenticationFailed where it could not be signed."""
+    async def send(self, request: HttpRequest, accept: str | None = None) -> Connection:
+        """Send one request and wait for the answer's head. `accept`: a type in place of the stream's. The connection goes
+        back by `give_back`. Raises OSError and BadAnswer, ProviderError where none could be opened, and
+        AuthenticationFailed where it could not be signed."""
         url = self._url(request.path)
         headers = CIMultiDict(request.headers)
         headers.update(self._headers)
@@ -87,15 +75,11 @@ class HttpProvider:
             await signer.prepare()
             self.mask.add(signer.secrets)
             headers.update(signer.sign(request.method, str(url), headers, body))
-        return await self._open_session().request(
-            request.method,
-            url,
-            data=(body or None) if len(body) <= _LARGE_BODY else io.BytesIO(body),
-            headers=headers,
-            timeout=self._timeout,
-            allow_redirects=False,
-            read_bufsize=READ_BUFFER,
-        )
+        return await self._connections.ask(request.method, url, headers, body)
+
+    def give_back(self, connection: Connection) -> None:
+        """The call is over: its connection serves another, or is cut where the answer has not come to its end."""
+        self._connections.release(connection)
 
     def enter(self, call: HttpCall) -> None:
         """Take note of a call, for `close`."""
@@ -108,15 +92,6 @@ class HttpProvider:
 
     def _closed_error(self) -> ConnectionFailed:
         return ConnectionFailed(f"{self.name}: the provider was closed", retryable=False)
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=ArrivalConnector.unlimited(keepalive_timeout=KEEP_ALIVE_SECONDS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=self.endpoint.trust_env,
-            )
-        return self._session
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)

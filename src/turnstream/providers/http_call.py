@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import aiohttp
-
 from turnstream.core.origin import Origin
 from turnstream.core.stream_events import (
     MessageStop,
@@ -23,10 +21,11 @@ from turnstream.core.stream_events import (
     StreamNotice,
 )
 from turnstream.errors import ProviderError, StreamIncomplete
-from turnstream.providers.arrivals import ArrivalHandler
 from turnstream.providers.base import Take
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
+from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.failures import broken_stream, request_failure
+from turnstream.providers.inflating import InflatingDecoder, inflated
 from turnstream.providers.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.wires.base import Decoder, HttpRequest, ModelRequest
@@ -54,20 +53,18 @@ class HttpCall:
     __slots__ = (
         "_clocks",
         "_connection",
-        "_content",
         "_decoder",
+        "_given_back",
         "_origin",
         "_over",
         "_provider",
         "_request",
-        "_response",
         "_stopped",
         "_take",
-        "_taken",
         "_timer",
         "_waiter",
     )
-    _content: aiohttp.StreamReader
+    _connection: Connection
 
     def __init__(self, provider: HttpProvider, request: ModelRequest) -> None:
         endpoint = provider.endpoint
@@ -79,28 +76,35 @@ class HttpCall:
         )
         self._clocks = WaitClocks(provider.timeouts)
         self._timer = ReadTimer(self._clocks, self.interrupt, self._look_for_failure)
-        self._response: aiohttp.ClientResponse | None = None
-        self._connection: ArrivalHandler | None = None
         self._waiter: asyncio.Future[list[StreamEvent] | None] | None = None
         self._take: Take | None = None
-        self._taken = 0
         self._stopped = False
-        self._over = False
+        self._over = self._given_back = True
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
         post = provider.wire.encode_request(with_own_blocks(self._request, self._origin))
         provider.enter(self)
         try:
-            response = self._response = await self._answer_to(post)
-            self._content = response.content
-            logger.debug("%s answers %s with %d", provider.name, self._request.model, response.status)
-            if not 200 <= response.status < 300:
-                raise await self._status_error(response)
-            if not self._request.stream or is_plain(provider.wire, response.content_type):
+            connection = self._connection = await self._answer_to(post)
+        except BaseException:
+            provider.leave(self)
+            raise
+        self._over = self._given_back = False
+        logger.debug("%s answers %s with %d", provider.name, self._request.model, connection.status)
+        try:
+            if not 200 <= connection.status < 300:
+                raise await self._status_error(connection)
+            if not self._request.stream or is_plain(provider.wire, connection.content_type):
                 self._decoder = self._decoder_of(
                     PlainAnswerDecoder(provider.wire, provider.endpoint.event_limit)
                 )
+            if coding := connection.content_encoding:
+                self._decoder = InflatingDecoder(self._decoder, coding)
+            connection.arrived = self._arrived
+        except ProviderError as error:
+            self._close()
+            raise provider.mask.error(error) from None
         except BaseException:
             self._close()
             raise
@@ -116,148 +120,117 @@ class HttpCall:
 
     def push_to(self, take: Take) -> None:
         """Offer what arrives while `__anext__` waits to `take`; see `Pushed`."""
-        connection = self._response.connection if self._response is not None else None
-        protocol = connection.protocol if connection is not None else None
-        if isinstance(protocol, ArrivalHandler):
-            self._connection, self._take = protocol, take
+        self._take = take
 
     async def __anext__(self) -> Sequence[StreamEvent]:
-        content = self._content
-        timer = self._timer
         try:
             while not self._over:
-                if content.total_bytes == self._taken:
-                    timer.start()
-                    if (connection := self._connection) is not None and self._more_may_come(connection):
-                        pushed = await self._arrival(connection)
-                        if pushed:
-                            timer.stop()
-                            return pushed
-                    data = await content.readany()
-                else:
-                    data = content.read_nowait()
-                if data:
-                    self._taken += len(data)
-                    events = self._decoder.feed(data)
-                else:
+                connection = self._connection
+                events: Sequence[StreamEvent] | None
+                if connection.pieces:
+                    events = self._decoder.feed(connection.take())
+                elif connection.ended:
                     self._over = True
                     events = self._decoder.close()
+                elif connection.failure is not None:
+                    self._over = True
+                    events = self._rest_before(connection.failure)
+                else:
+                    self._timer.start()
+                    events = await self._arrival()
                 if events:
-                    timer.stop()
+                    self._timer.stop()
                     if type(events[-1]) in _LAST or not self._clocks.output:
                         return self._inspected(events)
                     return events
-        except (aiohttp.ClientError, OSError, ProviderError) as error:
-            failure = error
+        except ProviderError as error:
+            self._close()
+            if not self._stopped:
+                raise self._told(error) from None
         except BaseException:
             self._close()
             raise
-        else:
-            self._close()
-            raise StopAsyncIteration
-        return self._rest_before(failure)
+        self._close()
+        raise StopAsyncIteration
 
     def interrupt(self, error: ProviderError) -> None:
         """Make the read that is pending, or else the next, raise `error`."""
-        if self._response is not None:
-            self._content.set_exception(error)
-            self._arrived()
+        if not self._over:
+            self._connection.fail(error)
 
-    def _more_may_come(self, connection: ArrivalHandler) -> bool:
-        """Whether the connection is still this call's: it goes to another at the end of the body."""
-        content = self._content
-        return connection.connected and not content.is_eof() and content.exception() is None
-
-    async def _arrival(self, connection: ArrivalHandler) -> list[StreamEvent] | None:
-        """Wait for events that nobody takes at once; None when something else has come. Raises what the decoder does."""
+    async def _arrival(self) -> Sequence[StreamEvent] | None:
+        """Wait until something comes: events that nobody took at once, or else None. Raises what the decoder does."""
         waiter = self._waiter = asyncio.get_running_loop().create_future()
-        connection.arrived = self._arrived
         try:
             return await waiter
         finally:
             self._waiter = None
-            if connection.arrived == self._arrived:  # else another call has it by now
-                connection.arrived = None
 
     def _arrived(self) -> None:
         """Something has come: hand it on, if it is only more of the same, or else wake the read that waits."""
-        waiter, content, take = self._waiter, self._content, self._take
+        waiter, take, connection = self._waiter, self._take, self._connection
         if waiter is None or waiter.done():
             return
         if take is None or not self._clocks.output:
             waiter.set_result(None)
             return
-        events: list[StreamEvent] | None = None
-        failure: Exception | None = None
+        events: Sequence[StreamEvent] | None = None
         try:
-            # A read may make room for more, and whoever takes it may have this one cancelled.
-            while events is None and content.total_bytes != self._taken and not waiter.done():
-                events = self._unpushed(take)
+            if connection.pieces:
+                events = self._decoder.feed(connection.take())
+            if events:
+                self._timer.tick()
+                if type(events[-1]) not in _LAST and take(events):
+                    events = None
         except Exception as error:  # noqa: BLE001 - it is raised where the read waits
-            failure = error
-        if waiter.done():
+            if not waiter.done():
+                waiter.set_exception(error)
             return
-        # The body's end, or its failure, may have come with its last data.
-        if failure is not None:
-            waiter.set_exception(failure)
-        elif events or content.is_eof() or content.exception() is not None:
+        # Whoever takes a batch may have had the read cancelled; the body's end may have come with its last data.
+        if not waiter.done() and (events or connection.ended or connection.failure is not None):
             waiter.set_result(events)
-
-    def _unpushed(self, take: Take) -> list[StreamEvent] | None:
-        """Push what has come; the events that were not taken."""
-        data = self._content.read_nowait()
-        self._taken += len(data)
-        events = self._decoder.feed(data)
-        if not events:
-            return None
-        self._timer.tick()
-        if type(events[-1]) in _LAST:
-            return self._inspected(events)
-        return None if take(events) else events
 
     def _look_for_failure(self) -> None:
         """A decoder gives what came before a malformed event first, and raises when it is called again: when a read
         waits for more, that is here."""
-        if self._content.total_bytes == self._taken:
-            try:
-                self._decoder.feed(b"")
-            except ProviderError as error:
-                self.interrupt(error)
+        try:
+            self._decoder.feed(b"")
+        except ProviderError as error:
+            self.interrupt(error)
 
     def _decoder_of(self, decoder: Decoder) -> Decoder:
         has_tags = self._provider.endpoint.has_think_tags(self._request.model)
         return ThinkTagDecoder(decoder) if has_tags else decoder
 
-    async def _answer_to(self, post: HttpRequest) -> aiohttp.ClientResponse:
+    async def _answer_to(self, post: HttpRequest) -> Connection:
         loop = asyncio.get_running_loop()
         began = loop.time()
+        failure: ProviderError
         try:
             async with asyncio.timeout(self._clocks.patience()):
                 return await self._provider.send(post, None if self._request.stream else JSON)
-        except TimeoutError as error:
-            connecting = isinstance(error, aiohttp.ClientError)
-            failure = (
-                request_failure(self._provider.name, error) if connecting else self._clocks.timeout_error()
-            )
-        except (aiohttp.ClientError, OSError) as error:
+        except TimeoutError:
+            failure = self._clocks.timeout_error()
+        except ProviderError as error:
+            failure = error
+        except (OSError, BadAnswer) as error:
             failure = request_failure(self._provider.name, error)
         finally:
             self._clocks.waited += loop.time() - began
         raise self._provider.mask.error(failure)
 
-    async def _status_error(self, response: aiohttp.ClientResponse) -> ProviderError:
+    async def _status_error(self, connection: Connection) -> ProviderError:
         body = bytearray()
         try:
             async with asyncio.timeout(ERROR_BODY_SECONDS):
-                while len(body) < ERROR_BODY_LIMIT and (data := await self._content.readany()):
+                while len(body) < ERROR_BODY_LIMIT and (data := await connection.read()):
                     body += data
-        except (aiohttp.ClientError, OSError):
+        except (OSError, BadAnswer):
             pass  # the status says what failed; the words that came are used, the rest is worth no other error
-        words = bytes(body[:ERROR_BODY_LIMIT])
-        error = self._provider.wire.decode_error(response.status, response.headers, words)
-        return self._provider.mask.error(error)
+        words = inflated(bytes(body), connection.content_encoding, ERROR_BODY_LIMIT)
+        return self._provider.wire.decode_error(connection.status, connection.headers, words)
 
-    def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
+    def _inspected(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """Look into a batch that may begin the output or end the answer."""
         if not self._clocks.output:
             events = with_origin(events, self._origin)
@@ -275,59 +248,29 @@ class HttpCall:
         return events
 
     def _rest_before(self, failure: Exception) -> list[StreamEvent]:
-        """A read or the decoder failed. What had arrived is given first (aiohttp raises before it gives that out, and
-        a decoder may hold back what it found malformed), and `failure` raised by the next read. An answer that is
-        whole by then is no failure. Returns events, or raises."""
-        events: list[StreamEvent] = []
-        if not self._over:
-            try:
-                events = self._decoder.feed(self._unread())
-                if events:
-                    self._content.set_exception(failure)
-                else:
-                    self._over = True
-                    events = self._decoder.close()
-            except StreamIncomplete:
-                pass  # not whole: `failure` says why
-            except ProviderError as error:
-                failure = error
-        if events:
-            self._timer.stop()
-            return self._inspected(events)
-        self._close()
-        if self._stopped:
-            raise StopAsyncIteration
-        raise self._typed(failure)
+        """The body broke off. An answer that is whole by then is no failure: what is left of it. Raises ProviderError."""
+        try:
+            return self._decoder.close()
+        except StreamIncomplete:
+            if isinstance(failure, ProviderError):
+                raise failure from None
+            raise broken_stream(self._provider.name, failure) from None
 
-    def _unread(self) -> bytes:
-        content = self._content
-        if content.total_bytes == self._taken:
-            return b""
-        content._exception = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        data = content.read_nowait()
-        self._taken += len(data)
-        return data
-
-    def _typed(self, failure: Exception) -> ProviderError:
+    def _told(self, error: ProviderError) -> ProviderError:
+        """The error as it is raised: with a hint where what came is no stream of this wire, and without keys."""
         provider = self._provider
-        error = failure if isinstance(failure, ProviderError) else broken_stream(provider.name, failure)
-        response = self._response
-        if isinstance(error, StreamIncomplete) and response is not None and not self._clocks.output:
-            expected = provider.wire.content_type
-            if response.content_type != expected:
-                found = response.content_type
+        if isinstance(error, StreamIncomplete) and not self._clocks.output:
+            expected, found = provider.wire.content_type, self._connection.content_type
+            if found != expected:
                 error.message = f"{error.message} (it is {found}, not {expected}: is base_url right?)"
         return provider.mask.error(error)
 
     def _close(self) -> None:
-        """Close the connection at once, unless the answer was read to its end: then it can be used again."""
+        """Let go of the connection: it is cut at once, unless the answer was read to its end."""
         self._over = True
         self._timer.restart()
         self._provider.leave(self)
-        response = self._response
-        if response is None or response.closed:
-            return
-        connection = response.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()  # `close` alone waits for a TLS peer's goodbye
-        response.close()
+        self._take = None
+        if not self._given_back:
+            self._given_back = True
+            self._provider.give_back(self._connection)

@@ -1,0 +1,212 @@
+"""Connections to one host: how they are opened, through a proxy too, and kept for the next request."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from base64 import b64encode
+from collections import deque
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeAlias, cast
+from urllib.request import getproxies, proxy_bypass
+
+import aiohappyeyeballs
+from multidict import CIMultiDict
+from yarl import URL
+
+from turnstream.errors import ConfigurationError, ConnectionFailed
+from turnstream.providers.connection import HEAD_LIMIT, Connection
+from turnstream.providers.failures import connect_failure
+
+KEEP_ALIVE_SECONDS = 30.0
+ADDRESS_SECONDS = 10.0
+"""How long what a name stands for is believed."""
+_NEXT_ADDRESS_SECONDS = 0.25
+"""After that while the next address of a host is tried beside the first (RFC 8305)."""
+
+_WITHOUT_BODY = frozenset({"GET", "DELETE"})
+
+_Addresses: TypeAlias = list[tuple[int, int, int, str, tuple[Any, ...]]]
+
+
+class ConnectionPool:
+    """As many connections to the host of `url` as are needed at a time.
+
+    `name`: the provider's, for errors. `connect_seconds`: what opening one may take, its name's lookup, its proxy and
+    TLS included. `trust_env`: go through the proxy that the environment names, if it does. Used on one event loop.
+    """
+
+    def __init__(self, name: str, url: URL, *, connect_seconds: float, trust_env: bool) -> None:
+        self._name = name
+        self._url = url
+        self._connect_seconds = connect_seconds
+        self._proxy = proxy_of(url) if trust_env else None
+        self._idle: deque[tuple[float, Connection]] = deque()
+        self._open: set[Connection] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._addresses: tuple[float, _Addresses] = (0.0, [])
+        self._closed = False
+
+    async def acquire(self) -> Connection:
+        """A connection that is ready for a request. Raises ConnectionFailed or ProviderTimeout."""
+        while self._idle:
+            _, connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+            self._open.discard(connection)
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                connection = await self._connect()
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # uvloop raises RuntimeError for some of what is an OSError elsewhere
+            raise connect_failure(self._name, error) from None
+        self._open.add(connection)
+        if self._closed:
+            self.release(connection)
+            raise ConnectionFailed(f"{self._name}: the provider was closed", retryable=False)
+        return connection
+
+    async def ask(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> Connection:
+        """Send one request; the connection, with the head of its answer, is the caller's until `release`. Raises as
+        `acquire` does, and OSError or BadAnswer."""
+        connection = await self.acquire()
+        try:
+            await connection.ask(self._written(method, url, headers, body))
+        except BaseException:
+            connection.abort()
+            self.release(connection)
+            raise
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """Take a connection back: for another request, or, where its answer has not ended, to be cut."""
+        connection.arrived = None
+        if self._closed or not connection.reusable:
+            self._open.discard(connection)
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._idle.append((loop.time() + KEEP_ALIVE_SECONDS, connection))
+        if self._sweep is None:
+            self._sweep = loop.call_later(KEEP_ALIVE_SECONDS, self._close_old)
+
+    def close(self) -> None:
+        """Cut all connections, those that are in use too."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        self._idle.clear()
+        for connection in self._open:
+            connection.abort()
+        self._open.clear()
+
+    def _written(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> bytes:
+        fields = CIMultiDict({"Host": url.host_port_subcomponent or ""})
+        fields.update(headers)
+        target = url.raw_path_qs
+        if self._proxy is not None and url.scheme == "http":
+            target = str(url)
+            fields.update(proxy_authorization(self._proxy))
+        if body or method not in _WITHOUT_BODY:
+            fields["Content-Length"] = str(len(body))
+        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+    def _close_old(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._idle and (self._idle[0][0] <= loop.time() or not self._idle[0][1].reusable):
+            _, connection = self._idle.popleft()
+            self._open.discard(connection)
+            connection.abort()
+        self._sweep = loop.call_at(self._idle[0][0], self._close_old) if self._idle else None
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        url, proxy = self._url, self._proxy
+        host, port = host_and_port(proxy or url)
+        opened = await aiohappyeyeballs.start_connection(  # pyright: ignore[reportUnknownMemberType]
+            await self._lookup(host, port), happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=loop
+        )
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a model may think for minutes
+            secure = url.scheme == "https"
+            if secure and proxy is not None:
+                await _tunnel(opened, url, proxy)
+            _, protocol = await loop.create_connection(
+                Connection,
+                sock=opened,
+                ssl=_tls() if secure else None,
+                server_hostname=url.host if secure else None,
+            )
+        except BaseException:
+            opened.close()
+            raise
+        return protocol
+
+    async def _lookup(self, host: str, port: int) -> _Addresses:
+        loop = asyncio.get_running_loop()
+        expires, addresses = self._addresses
+        if loop.time() >= expires:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = cast("_Addresses", found)
+            self._addresses = (loop.time() + ADDRESS_SECONDS, addresses)
+        return addresses
+
+
+def host_and_port(url: URL) -> tuple[str, int]:
+    """Where a URL that has a host leads."""
+    return url.host or "", url.port or 80
+
+
+def proxy_of(url: URL) -> URL | None:
+    """The proxy that the environment, or the system, names for `url`. Raises ConfigurationError for one that we cannot
+    speak to."""
+    found = getproxies().get(url.scheme)
+    if not found or proxy_bypass(url.host or ""):
+        return None
+    proxy = URL(found if "://" in found else f"http://{found}")
+    if proxy.scheme != "http" or not proxy.host:
+        raise ConfigurationError(
+            f"the environment names a {proxy.scheme}:// proxy for {url.scheme}:// hosts: only http:// proxies are "
+            "supported"
+        )
+    return proxy
+
+
+def proxy_authorization(proxy: URL) -> dict[str, str]:
+    """The header in which a proxy's credentials go to it; empty where its URL holds none."""
+    if not proxy.user:
+        return {}
+    pair = f"{proxy.user}:{proxy.password or ''}".encode()
+    return {"Proxy-Authorization": f"Basic {b64encode(pair).decode()}"}
+
+
+async def _tunnel(opened: socket.socket, url: URL, proxy: URL) -> None:
+    """Have the proxy connect us to the host of `url`. It says nothing more before we do. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    host, port = host_and_port(url)
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    fields = {"Host": target} | proxy_authorization(proxy)
+    lines = [f"CONNECT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    await loop.sock_sendall(opened, ("\r\n".join(lines) + "\r\n\r\n").encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        data = await loop.sock_recv(opened, 4096)
+        answer += data
+        if not data or len(answer) > HEAD_LIMIT:
+            raise ConnectionError("the proxy gave no answer that can be read")
+    status = answer.split(b"\r\n", 1)[0]
+    if status.split(b" ")[1:2] != [b"200"]:
+        raise ConnectionError(f"the proxy refused the connection: {status.decode(errors='replace')}")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
