@@ -164,11 +164,11 @@ async def test_chunks_that_cannot_be_read_come_after_what_came_before_them() -> 
 async def test_what_stands_behind_a_body_is_bounded() -> None:
     made, wire = connected()
     await answer(made, CHUNKED + b"5\r\nhello\r\n0\r\n")
+    assert await made.read() == b"hello"
     for _ in range(HEAD_LIMIT // 1000 + 1):
         assert not wire.aborted
         made.data_received(b"X: %b\r\n" % (b"x" * 1000))
     assert wire.aborted
-    assert await made.read() == b"hello"
     with pytest.raises(BadAnswer):
         await made.read()
 

@@ -72,10 +72,12 @@ def test_watchers_at_one_cursor_share_the_bytes() -> None:
 
 def test_a_batch_says_how_much_of_the_open_block_it_completes() -> None:
     log = with_open_block("hello")
-    assert log.batch_after(2)[1:] == (3, 0, 5)
+    batch = log.batch_after(2)
+    assert (batch.seq, batch.block_index, batch.block_length) == (3, 0, 5)
     log.open_block = None
     log.append([BlockStop(0, "text")])
-    assert log.batch_after(2)[1:] == (4, NOTHING, 0)
+    batch = log.batch_after(2)
+    assert (batch.seq, batch.block_index, batch.block_length) == (4, NOTHING, 0)
 
 
 async def test_an_append_wakes_all_who_wait_and_no_other() -> None:

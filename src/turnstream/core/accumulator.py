@@ -170,7 +170,7 @@ class Accumulator:
             )
         return position
 
-    def extend_shown(self, events: Sequence[StreamEvent]) -> list[TurnEvent] | None:
+    def extend_shown(self, events: Sequence[StreamEvent]) -> list[BlockDelta] | None:
         """Fold a batch that only adds text to the block being shown, and return what shows it. None, and nothing is
         folded, where it is anything else."""
         block, first = self.shown, events[0]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from turnstream.core.accumulator import DEFAULT_MAX_LENGTH, Accumulator, CutBlock, Statistics
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import StreamEvent
-from turnstream.core.turn_events import BlockStop, TurnEvent
+from turnstream.core.turn_events import BlockDelta, BlockStop, TurnEvent
 
 
 class SharedAccumulator(Accumulator):
@@ -50,7 +50,7 @@ class SharedAccumulator(Accumulator):
         with self._lock:
             return super().fold(events, position, now)
 
-    def extend_shown(self, events: Sequence[StreamEvent]) -> list[TurnEvent] | None:
+    def extend_shown(self, events: Sequence[StreamEvent]) -> list[BlockDelta] | None:
         with self._lock:
             return super().extend_shown(events)
 

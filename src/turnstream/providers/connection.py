@@ -145,14 +145,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        pieces = self.pieces
-        before = len(pieces)
         try:
             self._feed(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._break_off(BadAnswer(str(error.__context__ or error)))
             return
-        if len(pieces) > before:
+        if self.pieces:
             self._held += len(data)
             if self._held > READ_BUFFER and not self._paused:
                 self._paused = True

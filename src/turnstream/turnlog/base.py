@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
+
+import msgspec
 
 from turnstream.core.turn_events import TurnEvent
 from turnstream.store.base import Annotation, StoredBlock
@@ -29,7 +31,7 @@ Sink: TypeAlias = Callable[[bytes], bool]
 """Takes frames at once, or answers False and takes nothing: then they have to be waited with."""
 
 
-class Batch(NamedTuple):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """Frames of everything after some cursor, up to `seq`; shared by all watchers at that cursor.
 
     `block_index` and `block_length` say how much of the open block the watcher has after it (-1: none is open).

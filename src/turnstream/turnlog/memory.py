@@ -110,13 +110,11 @@ class TurnLog:
     def watchers_waiting(self) -> int:
         return len(self._waiters) + len(self._followers)
 
-    def append(self, events: Sequence[TurnEvent], *, tell_now: bool = False) -> None:
-        """Number the events, and wake whoever waits. The terminal event is the last ever. `tell_now`: followers are
-        called before this returns, for a caller who knows that nothing else is about to be appended."""
+    def append(self, events: Sequence[TurnEvent]) -> None:
+        """Number the events, and wake whoever waits: soon, once for several appends. The terminal event is the last ever."""
         if not events:
             return
-        if self.terminal is not None:
-            raise RuntimeError(f"turn {self.turn_id} has ended: nothing may follow its terminal event")
+        self._check_open()
         seq = self.ring.last_seq
         for event in events:
             seq += 1
@@ -125,16 +123,33 @@ class TurnLog:
         self.ring.append(events)
         self._batches.clear()
         if self._waiters:
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiters.clear()
+            self._wake()
         if self._followers and not self._telling:
-            if tell_now:
-                self._tell_followers()
-            else:
-                self._telling = True
-                asyncio.get_running_loop().call_soon(self._tell_followers)
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell_followers)
+
+    def grow(self, delta: BlockDelta) -> None:
+        """Append more text of the open block, as `append` does, but call the followers before this returns: for a caller
+        who knows that nothing else is about to be appended. Nearly all events come this way."""
+        if self.terminal is not None:
+            self._check_open()
+        self.ring.append_text(delta)
+        if self._batches:
+            self._batches.clear()
+        if self._waiters:
+            self._wake()
+        if self._followers and not self._telling:
+            self._tell_followers()
+
+    def _check_open(self) -> None:
+        if self.terminal is not None:
+            raise RuntimeError(f"turn {self.turn_id} has ended: nothing may follow its terminal event")
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
 
     def _note(self, seq: int, event: TurnEvent) -> None:
         if isinstance(event, BlockStart):
@@ -160,9 +175,12 @@ class TurnLog:
         """Everything after `seq`, which the ring must cover; made once for all watchers at that cursor."""
         batch = self._batches.get(seq)
         if batch is None:
-            block = self.open_block
-            index, length = (block.sequence, block.length) if block is not None else (-1, 0)
-            batch = Batch(self.ring.encode_after(seq), self.ring.last_seq, index, length)
+            ring, block = self.ring, self.open_block
+            frames = ring.encode_after(seq)
+            if block is not None:
+                batch = Batch(frames, ring.last_seq, block.sequence, block.length)
+            else:
+                batch = Batch(frames, ring.last_seq, NOTHING, 0)
             self._remember(seq, batch)
         return batch
 

@@ -17,6 +17,8 @@ _WIDEST = 4
 """Bytes of a character of a text that is not ASCII, at the most."""
 _JOIN_AT_MOST = 16
 """Backlogs up to this many events are sent frame by frame; in longer ones adjacent deltas are merged."""
+_ROOM = 16
+"""Where it is full, one part in so many is made free at a time, since making room has a price of its own."""
 
 
 class Ring:
@@ -51,34 +53,44 @@ class Ring:
 
     def append(self, events: Sequence[TurnEvent]) -> None:
         for event in events:
-            seq = self.last_seq + 1
             if type(event) is BlockDelta and event.field != "content":
-                text: str = event.value
-                self._frames.append(None)
-                self._size += _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
-            else:  # rare ones vary in size: their frame tells it
-                frame = self._encoder.frame(seq, event)
-                self._frames.append(frame)
-                self._size += _EVENT_COST + 2 * len(frame)
+                self.append_text(event)
+                continue
+            frame = self._encoder.frame(
+                self.last_seq + 1, event
+            )  # rare ones vary in size: their frame tells it
+            self._frames.append(frame)
             self._events.append(event)
-            self.last_seq = seq
-        if self._size > self._limit:
-            self._evict()
+            self.last_seq += 1
+            self._size += _EVENT_COST + 2 * len(frame)
+            if self._size > self._limit:
+                self._make_room()
 
-    def _evict(self) -> None:
-        """Drop the oldest events beyond the limit."""
-        events, frames = self._events, self._frames
-        while self._size > self._limit and len(events) > 1:
-            event = events.popleft()
-            frame = frames.popleft()
-            self.first_seq += 1
+    def append_text(self, delta: BlockDelta) -> None:
+        """`append` a delta of text."""
+        text: str = delta.value
+        self._events.append(delta)
+        self._frames.append(None)
+        self.last_seq += 1
+        self._size += _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
+        if self._size > self._limit:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Drop the oldest events, beyond the limit and some more."""
+        events, frames, size = self._events, self._frames, self._size
+        enough = self._limit - self._limit // _ROOM
+        while size > enough and len(events) > 1:
+            event, frame = events.popleft(), frames.popleft()
             if type(event) is BlockDelta and event.field != "content":
                 text: str = event.value
-                self._size -= _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
+                size -= _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
                 if frame is not None:
-                    self._size -= _FRAME_COST + len(frame)
+                    size -= _FRAME_COST + len(frame)
             elif frame is not None:
-                self._size -= _EVENT_COST + 2 * len(frame)
+                size -= _EVENT_COST + 2 * len(frame)
+        self._size = size
+        self.first_seq = self.last_seq - len(events) + 1
 
     def clear(self) -> None:
         """Forget the events; the numbering stays."""
@@ -91,7 +103,8 @@ class Ring:
         """The frames of all events after `seq`, which the ring must cover: joined, or merged when they are many."""
         count = self.last_seq - seq
         if count == 1:
-            return self._frame(len(self._events) - 1, self.last_seq)
+            frame = self._frames[-1]
+            return self._frame(-1, self.last_seq) if frame is None else frame
         start = len(self._events) - count
         if count <= _JOIN_AT_MOST:
             return b"".join([self._frame(start + place, seq + 1 + place) for place in range(count)])

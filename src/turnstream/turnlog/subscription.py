@@ -165,21 +165,25 @@ class Subscription:
 
     def _follow(self) -> None:
         """The log has grown: give what is new to the sink, or else wake the reader."""
-        log, sink, waiter, seq = self.log, self._sink, self._waiter, self._seq
-        if sink is None or waiter is None or waiter.done() or log.ring.last_seq <= seq:
+        log, waiter, seq = self.log, self._waiter, self._seq
+        ring = log.ring
+        if waiter is None or waiter.done() or ring.last_seq <= seq:
             return  # what it was called for may have been taken before it waited
-        if log.terminal is None and log.ring.covers(seq):
+        if log.terminal is None and ring.first_seq <= seq + 1 and self._sink is not None:
             batch = log.batch_after(seq)
-            if sink(batch.data):
-                _, self._seq, self._block_index, self._block_length = batch
-                self._block_seq = self._seq
+            if self._sink(batch.data):
+                self._pass(batch)
+                self._block_seq = batch.seq
                 return
         waiter.set_result(None)
 
     def _take(self, batch: Batch) -> bytes:
-        _, self._seq, self._block_index, self._block_length = batch
+        self._pass(batch)
         self._block_seq = self.log.head
         return batch.data
+
+    def _pass(self, batch: Batch) -> None:
+        self._seq, self._block_index, self._block_length = batch.seq, batch.block_index, batch.block_length
 
     async def _catch_up(self) -> bytes:
         """A piece of catch-up; an empty one when there was nothing left to send on the way to the ring."""

@@ -353,7 +353,8 @@ class Executor:
         if self.gaps is not None:
             self.gaps.observe(now - self.last_progress)
         self.last_progress = now
-        self.log.append(changes, tell_now=True)
+        for delta in changes:
+            self.log.grow(delta)
         return True
 
     async def _absorb(self, events: Sequence[object]) -> None:
