@@ -19,6 +19,7 @@ from turnstream.errors import (
     RateLimited,
 )
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.retry_after import retry_after
 
 Kind: TypeAlias = Literal[
     "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
@@ -96,7 +97,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Provid
         f"{message} (HTTP {status})",
         provider_status=status,
         detail=detail or None,
-        retry_after=_retry_after(headers),
+        retry_after=retry_after(headers),
     )
 
 
@@ -140,10 +141,3 @@ def _kind_and_message(value: Any) -> tuple[str | None, str]:
 def _word(value: Any) -> str | None:
     """An error's type, where it is one: the outer `error` says nothing."""
     return value if isinstance(value, str) and value.isidentifier() and value != "error" else None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    for name, value in headers.items():
-        if name.lower() == "retry-after" and value.strip().isdecimal():
-            return float(value)
-    return None

@@ -24,6 +24,7 @@ from turnstream.errors import (
     RateLimited,
 )
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.retry_after import retry_after
 
 Kind: TypeAlias = Literal[
     "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
@@ -149,7 +150,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Provid
         f"{_MESSAGES[error]} (HTTP {status})",
         provider_status=status,
         detail=detail or None,
-        retry_after=_retry_after(headers),
+        retry_after=retry_after(headers),
         retryable=False if name == "ServiceQuotaExceededException" else None,
     )
 
@@ -206,10 +207,3 @@ def _fields_of(body: bytes) -> dict[str, Any]:
 def _text(fields: Mapping[str, Any], key: str) -> str:
     value = fields.get(key)
     return value if isinstance(value, str) else ""
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    for name, value in headers.items():
-        if name.lower() == "retry-after" and value.strip().isdecimal():
-            return float(value)
-    return None

@@ -28,6 +28,7 @@ from turnstream.errors import (
 )
 from turnstream.wires.gemini_chunks import JsonObject, is_list, is_object, objects_in, text_in
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.retry_after import retry_after
 
 ErrorKind: TypeAlias = Literal["internal_server", "service_unavailable", "throttling", "validation"]
 
@@ -125,7 +126,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Provid
     if reported is None:
         reported = _Reported(body[:_WORDS_LIMIT].decode("utf-8", "replace").strip())
     found = _classify(reported, status)
-    waits = reported.retry_after if reported.retry_after is not None else _header_seconds(headers)
+    waits = reported.retry_after if reported.retry_after is not None else retry_after(headers)
     return found(_MESSAGES[found], provider_status=status, detail=reported.words or None, retry_after=waits)
 
 
@@ -202,10 +203,6 @@ def _compact(value: Any) -> str:
 def _seconds(value: Any) -> float | None:
     """A `google.protobuf.Duration`: `"37s"`, `"0.5s"`."""
     return _number(value[:-1]) if isinstance(value, str) and value.endswith("s") else None
-
-
-def _header_seconds(headers: Mapping[str, str]) -> float | None:
-    return next((_number(value) for name, value in headers.items() if name.lower() == "retry-after"), None)
 
 
 def _number(text: str) -> float | None:

@@ -25,6 +25,7 @@ from turnstream.errors import (
 )
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.ollama_lines import JsonObject, is_object
+from turnstream.wires.retry_after import retry_after
 
 ErrorKind: TypeAlias = Literal["internal_server", "service_unavailable", "throttling", "validation"]
 
@@ -116,7 +117,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Provid
     words = words or body[:_WORDS_LIMIT].decode("utf-8", "replace").strip()
     found = classify(words, status)
     return found(
-        _MESSAGES[found], provider_status=status, detail=words or None, retry_after=_retry_after(headers)
+        _MESSAGES[found], provider_status=status, detail=words or None, retry_after=retry_after(headers)
     )
 
 
@@ -152,13 +153,3 @@ def _read(value: JsonObject) -> tuple[str, int | None]:
     given = [value.get(name) for name in ("status", "status_code", "StatusCode")]
     status = next((number for number in given if isinstance(number, int) and 400 <= number <= 599), None)
     return words[:_WORDS_LIMIT], status
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, where the server named them."""
-    found = {name.lower(): value for name, value in headers.items()}
-    try:
-        seconds = float(found.get("retry-after", ""))
-    except ValueError:
-        return None
-    return seconds if 0 <= seconds < float("inf") else None

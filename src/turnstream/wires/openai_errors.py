@@ -10,8 +10,6 @@ The provider's words may hold anything: they go into `detail`, or into a StreamE
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from turnstream.core.stream_events import StreamError
@@ -30,6 +28,7 @@ from turnstream.errors import (
 )
 from turnstream.wires.json_values import as_text, is_list, is_object
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.retry_after import retry_after
 
 ErrorKind: TypeAlias = Literal[
     "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
@@ -212,7 +211,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Provid
         retryable=False if code == QUOTA_CODE else None,
         provider_status=status,
         detail=reported.words or None,
-        retry_after=_retry_after(headers),
+        retry_after=retry_after(headers),
     )
 
 
@@ -278,25 +277,3 @@ def _code_of(reported: ReportedError, found: type[ProviderError]) -> str:
 
 def _compact(value: Any) -> str:
     return encode_json(value).decode("utf-8", "replace")[:_WORDS_LIMIT]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait. A date counts from the response's own Date, so that no clock is read here."""
-    found = {name.lower(): value for name, value in headers.items()}
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(found.get(name, "")) * unit
-        except ValueError:
-            continue
-        if 0 <= seconds < float("inf"):
-            return seconds
-    until, since = _date(found.get("retry-after")), _date(found.get("date"))
-    return max(0.0, (until - since).total_seconds()) if until and since else None
-
-
-def _date(value: str | None) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(value) if value else None
-    except ValueError:
-        return None
-    return date if date is None or date.tzinfo is not None else None
