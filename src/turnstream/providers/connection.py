@@ -171,7 +171,9 @@ class Connection(asyncio.Protocol):
             if self.arrived is not None:
                 self.arrived()
         else:
-            self.fail(exc or ConnectionResetError("the other side closed the connection"))
+            lost = exc or ConnectionResetError("the other side closed the connection")
+            # A time-out of the network is none of ours, which is what a TimeoutError means to whoever waits.
+            self.fail(ConnectionAbortedError(str(lost)) if isinstance(lost, TimeoutError) else lost)
         del self._parser, self._feed  # they hold this object
 
     # -- of the parser -------------------------------------------------------------------------------------------
