@@ -18,6 +18,7 @@ from turnstream.providers import connecting
 from turnstream.providers.connecting import ConnectionPool
 from turnstream.providers.connection import Connection
 
+BOTH_LOOPS = True
 DEADLINE = 10.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -108,6 +109,8 @@ async def listening(
         tasks.add(task)
         try:
             await serve(reader, writer)
+        except asyncio.CancelledError:
+            pass  # the test is over; before Python 3.12 a server's task that is cancelled is complained of
         finally:
             writer.transport.abort()
 
@@ -203,22 +206,15 @@ async def test_closing_cuts_what_is_idle_and_what_is_in_use() -> None:
         assert not closed.value.retryable
 
 
-async def test_a_name_is_looked_up_once_for_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    looked_up: list[str] = []
-    real = loop.getaddrinfo
-
-    async def getaddrinfo(host: str, *rest: Any, **hints: Any) -> Any:
-        looked_up.append(host)
-        return await real(host, *rest, **hints)
-
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+async def test_a_name_is_looked_up_once_for_many_connections() -> None:
     host = Host()
     async with listening(host.serve) as port, pooled(f"http://localhost:{port}") as pool:
-        for _ in range(3):
+        await ask(pool, f"http://localhost:{port}/")
+        found = pool._addresses
+        for _ in range(2):
             await ask(pool, f"http://localhost:{port}/")
+        assert pool._addresses is found
     assert host.connections == 3
-    assert looked_up == ["localhost"]
 
 
 class TestTls:
