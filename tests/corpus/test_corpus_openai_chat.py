@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.corpus.recordings import (
     single_bytes,
 )
 from turnstream.core.stream_events import Metadata, StreamEvent, StreamNotice
-from turnstream.wires import WIRES
+from turnstream.wires import WIRES, openai_chat_encoder
 from turnstream.wires.recording import decode_pieces, decode_recording
 
 WIRE = WIRES["openai-chat"]
@@ -132,8 +133,11 @@ def test_a_body_that_breaks_off_before_its_end_is_never_complete(recording: Reco
 
 @every_recording
 @pytest.mark.requirement("E1")
-def test_what_the_encoder_writes_decodes_to_the_same_message(recording: Recording) -> None:
+def test_what_the_encoder_writes_decodes_to_the_same_message(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All but what is said beside the answer, which this wire has no field for."""
+    monkeypatch.setattr(openai_chat_encoder, "time", SimpleNamespace(time=lambda: 1_700_000_000.5))
     events = decode_events(recording.body(WIRE))
     encoder = WIRE.encoder(model="another", message_id="another")
     one_by_one = b"".join([encoder.feed([event]) for event in events]) + encoder.close()
