@@ -21,8 +21,6 @@ from turnstream.wires import WIRES
 READ_SIZE = 64 * 1024
 FEW, MANY = 2_000, 8_000
 ONE_PER_READ = ", one event per read"
-JSON_WIRES = (*SDK_FOLDS, "ollama")
-"""Ollama's own client adds nothing up: it gives out each line as it is."""
 GOAL = 1.5
 LINEAR = 1.2
 
@@ -68,7 +66,7 @@ def joined(frames: Sequence[bytes]) -> list[bytes]:
     return [body[start : start + READ_SIZE] for start in range(0, len(body), READ_SIZE)]
 
 
-def cases(wire: str, *, with_sdk: bool = True) -> list[Case]:
+def cases(wire: str) -> list[Case]:
     ours = our_fold(wire)
     text = text_body(wire, MANY)
     few, many = tool_body(wire, FEW), tool_body(wire, MANY)
@@ -81,11 +79,9 @@ def cases(wire: str, *, with_sdk: bool = True) -> list[Case]:
         Case(f"tool arguments, {MANY:,}{ONE_PER_READ}", many, MANY, ours),
     ]
     found.extend(_recorded(wire, ours))
-    if with_sdk:
-        sdk = SDK_FOLDS[wire]()
-        text = text_body(wire, FEW)
-        found.append(Case("SDK: text, 64 KiB reads", joined(text), FEW, sdk))
-        found.append(Case(f"SDK: tool arguments, {FEW:,}", joined(few), FEW, sdk))
+    sdk = SDK_FOLDS[wire]()
+    found.append(Case("SDK: text, 64 KiB reads", joined(text_body(wire, FEW)), FEW, sdk))
+    found.append(Case(f"SDK: tool arguments, {FEW:,}", joined(few), FEW, sdk))
     return found
 
 
@@ -129,8 +125,8 @@ def _timed(case: Case) -> float:
 
 def run(*, quick: bool) -> Iterator[Line]:
     """All lines of this benchmark."""
-    for wire in JSON_WIRES:
-        some = cases(wire, with_sdk=wire in SDK_FOLDS)
+    for wire in SDK_FOLDS:
+        some = cases(wire)
         seen = measure(some, 3 if quick else 15)
         for case in some:
             goal = None if case.name.startswith("SDK") or "recordings" in case.name else GOAL
