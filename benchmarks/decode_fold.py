@@ -35,14 +35,17 @@ class Case(NamedTuple):
 
 
 def our_fold(wire: str) -> Fold:
-    """Pieces of a body to blocks and turn events."""
+    """Pieces of a body to blocks and turn events, on the way that the server takes: what only adds text to the block being
+    shown is taken at once (`extend_shown`), all else is folded."""
 
     def fold(pieces: Sequence[bytes]) -> object:
         decoder = WIRES[wire].decoder()
         accumulator = Accumulator()
         blocks: list[object] = []
         for piece in pieces:
-            _take(accumulator, decoder.feed(piece), blocks)
+            events = decoder.feed(piece)
+            if not events or accumulator.extend_shown(events) is None:
+                _take(accumulator, events, blocks)
         _take(accumulator, decoder.close(), blocks)
         return blocks
 
