@@ -109,10 +109,10 @@ class OpenAIResponsesDecoder:
                     self._take_frame(name, payload)
                     part = output.current
                     continue
-                text = delta.delta
+                text, event = delta.delta, part.event
                 self._sequence = delta.sequence_number
                 part.texts.append(text)
-                events.append(part.event(part.index, text))
+                events.append(event(part.index, text))
         except StreamBroken as failure:
             self._failure = failure
             if not events:
