@@ -740,9 +740,17 @@ def test_several_threads_may_feed(often_switching: None) -> None:
                 changes, blocks = accumulator.feed(events[:4])
                 shown[number] += changes
                 stored[number] += blocks
+                meets, is_shown = round_ == 0, False
+                if meets:  # all have begun a block; whose is shown stops last, and lets go of the others'
+                    barrier.wait(timeout=10)
+                    is_shown = accumulator.shown is not None and accumulator.shown.index == index
+                if is_shown:
+                    barrier.wait(timeout=10)
                 changes, blocks = accumulator.feed(events[4:])
                 shown[number] += changes
                 stored[number] += blocks
+                if meets and not is_shown:
+                    barrier.wait(timeout=10)
                 assert accumulator.statistics.chunks > 0
         except BaseException as failure:  # noqa: BLE001 - it is asserted on in the main thread
             failures.append(failure)
