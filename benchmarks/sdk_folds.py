@@ -87,18 +87,43 @@ def google_fold() -> Fold:
     return fold
 
 
-def _transport(bodies: list[Sequence[bytes]]) -> Any:
-    """Answers every request with the body in `bodies`."""
-    import httpx2
+def ollama_fold() -> Fold:
+    """Pieces of a body to the message, by `Client.chat`, which leaves the adding up to us."""
+    import httpx
+    import ollama
 
-    class Pieces(httpx2.SyncByteStream):
+    bodies: list[Sequence[bytes]] = []
+    client = ollama.Client("http://ollama", transport=_transport(bodies, httpx))
+
+    def fold(pieces: Sequence[bytes]) -> object:
+        bodies[:] = [pieces]
+        content, thinking = "", ""
+        calls: list[object] = []
+        for part in client.chat("model", [{"role": "user", "content": "go"}], stream=True):
+            if part.message.thinking:
+                thinking += part.message.thinking
+            if part.message.content:
+                content += part.message.content
+            if part.message.tool_calls:
+                calls.extend(part.message.tool_calls)
+        return content, thinking, calls
+
+    return fold
+
+
+def _transport(bodies: list[Sequence[bytes]], library: Any = None) -> Any:
+    """Answers every request with the body in `bodies`. `library`: the HTTP client's own, httpx2 unless told."""
+    if library is None:
+        import httpx2 as library
+
+    class Pieces(library.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             return iter(bodies[0])
 
     def answer(_request: Any) -> Any:
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Pieces())
+        return library.Response(200, headers={"content-type": "text/event-stream"}, stream=Pieces())
 
-    return httpx2.MockTransport(answer)
+    return library.MockTransport(answer)
 
 
 SDK_FOLDS = {
@@ -106,4 +131,5 @@ SDK_FOLDS = {
     "openai-chat": openai_fold,
     "openai-responses": responses_fold,
     "gemini": google_fold,
+    "ollama": ollama_fold,
 }

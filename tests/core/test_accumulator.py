@@ -623,6 +623,44 @@ def test_any_batches_fold_to_the_same_blocks(events: list[StreamEvent], cuts: li
     assert [block.sequence for block in readers[0].stored] == list(range(len(readers[0].stored)))
 
 
+@settings(max_examples=400, deadline=None)
+@given(any_events, st.lists(st.integers(0, 30), max_size=12))
+@pytest.mark.requirement("B1", "B2", "B4")
+def test_what_is_taken_at_once_is_what_would_have_been_folded(
+    events: list[StreamEvent], cuts: list[int]
+) -> None:
+    folding, taking = Reader(Accumulator(max_length=40)), Reader(Accumulator(max_length=40))
+    for batch in batches(events, cuts):
+        try:
+            folding.fold(*batch)
+        except StreamBroken:
+            assert not batch or taking.accumulator.extend_shown(batch) is None
+            return
+        changes = taking.accumulator.extend_shown(batch) if batch else None
+        if changes is None:
+            taking.fold(*batch)
+        else:
+            taking.shown += changes
+        assert taking.shown == folding.shown
+        assert taking.stored == folding.stored
+        assert taking.accumulator.statistics == folding.accumulator.statistics
+
+
+@pytest.mark.requirement("B2")
+@pytest.mark.parametrize("delta", [TextDelta, ThinkingDelta, ToolInputDelta])
+@pytest.mark.parametrize("block_type", get_args(BlockType))
+def test_only_more_of_the_shown_block_is_taken_at_once(block_type: BlockType, delta: type[Any]) -> None:
+    reader = Reader()
+    reader.fold(ContentBlockStart(0, block_type))
+    growing = {"thinking": ThinkingDelta, "tool_use": ToolInputDelta, "image": None, "document": None}
+    fits = delta is growing.get(block_type, TextDelta)
+    assert (reader.accumulator.extend_shown([delta(0, "a")]) is not None) is fits
+    assert reader.accumulator.extend_shown([delta(1, "a")]) is None
+    assert reader.accumulator.extend_shown([delta(0, "a"), ContentBlockStop(0)]) is None
+    reader.accumulator.fold([ContentBlockStop(0)])
+    assert reader.accumulator.extend_shown([delta(0, "a")]) is None
+
+
 @settings(max_examples=300, deadline=None)
 @given(any_events, st.lists(st.integers(0, 30), max_size=6))
 @pytest.mark.requirement("C2")
@@ -702,9 +740,17 @@ def test_several_threads_may_feed(often_switching: None) -> None:
                 changes, blocks = accumulator.feed(events[:4])
                 shown[number] += changes
                 stored[number] += blocks
+                meets, is_shown = round_ == 0, False
+                if meets:  # all have begun a block; whose is shown stops last, and lets go of the others'
+                    barrier.wait(timeout=10)
+                    is_shown = accumulator.shown is not None and accumulator.shown.index == index
+                if is_shown:
+                    barrier.wait(timeout=10)
                 changes, blocks = accumulator.feed(events[4:])
                 shown[number] += changes
                 stored[number] += blocks
+                if meets and not is_shown:
+                    barrier.wait(timeout=10)
                 assert accumulator.statistics.chunks > 0
         except BaseException as failure:  # noqa: BLE001 - it is asserted on in the main thread
             failures.append(failure)

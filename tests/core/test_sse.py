@@ -72,6 +72,22 @@ def test_byte_by_byte_agrees_with_the_line_by_line_decoder(body: bytes) -> None:
     assert decode(body[i : i + 1] for i in range(len(body))) == reference(body)
 
 
+alike = st.sampled_from(
+    [
+        b"data: a\n\n", b"data: b\n\n", b"data: \n\n", b"event: x\ndata: a\n\n", b"event: x\ndata: b\n\n",
+        b"event: y\ndata: a\n\n", b"event: x\ndata: a\ndata: b\n\n", b"data: a\r\n\r\n", b"event: x\ndata: a\r\r", b"data: a\rb\n\n",
+        b"event: x\ndata: a\n", b"\n", b"\n\n", b"data: a\n\n\n", b"id: 1\nevent: x\ndata: a\n\n", b": ping\n\n", b"data: ",
+        b"\r", b"event: x\ndata: a\n\n\n\n",
+    ]
+)  # fmt: skip
+
+
+@pytest.mark.requirement("E4")
+@given(st.lists(alike, max_size=12))
+def test_reads_of_one_event_each_agree_with_the_line_by_line_decoder(reads: list[bytes]) -> None:
+    assert decode(reads) == reference(b"".join(reads))
+
+
 @pytest.mark.requirement("E4")
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4))
 def test_arbitrary_bytes(body: bytes, places: list[int]) -> None:
@@ -132,6 +148,7 @@ def test_the_limit_does_not_depend_on_the_cuts(limit: int, places: list[int]) ->
     )
     assert received(cut(body, places), limit) == received([body], limit)
     assert received([body[i : i + 1] for i in range(len(body))], limit) == received([body], limit)
+    assert received(re.findall(rb".*?\n\n", body, re.DOTALL), limit) == received([body], limit)
 
 
 def received(pieces: list[bytes], limit: int) -> tuple[list[ServerSentEvent], bool]:

@@ -43,6 +43,7 @@ from turnstream.errors import (
 )
 from turnstream.wires.base import ModelRequest, ToolDefinition
 from turnstream.wires.ollama import WIRE
+from turnstream.wires.ollama_lines import LineDecoder
 from turnstream.wires.recording import decode_pieces
 
 START = MessageStart(None, "m")
@@ -384,6 +385,43 @@ def test_what_is_encoded_decodes_to_itself(events: list[StreamEvent], size: int)
     assert [event for piece in pieces for event in piece] + decoder.close() == events
     for item in body.decode().splitlines():
         json.loads(item)
+
+
+pieces_of_lines = st.sampled_from(
+    [
+        b"{}\n",
+        b"a\n",
+        b" b \r\n",
+        b"\n",
+        b" \r\n",
+        b"c",
+        b"d\ne\n",
+        b"f\ng",
+        b"\xef\xbb\xbf",
+        b"h" * 20 + b"\n",
+    ]
+)
+
+
+@pytest.mark.requirement("E4")
+@given(st.lists(pieces_of_lines, max_size=12), st.sampled_from([12, 1000]))
+def test_lines_do_not_depend_on_the_reads(reads: list[bytes], limit: int) -> None:
+    body = b"".join(reads)
+    expected = [line.strip(b" \t\r") for line in body.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
+    too_long = [len(line) > limit for line in body.split(b"\n")]
+    if True in too_long:
+        expected = expected[: too_long.index(True)]
+    found: list[bytes] = []
+    decoder = LineDecoder(limit=limit)
+    try:
+        for read in reads:
+            found.extend(decoder.feed(read))
+        found.append(decoder.close())
+    except EventTooLarge:
+        assert True in too_long
+    else:
+        assert True not in too_long
+    assert [line for line in found if line] == [line for line in expected if line]
 
 
 @pytest.mark.requirement("E1", "E4")

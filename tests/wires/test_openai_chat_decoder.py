@@ -957,6 +957,9 @@ vendor_shapes = st.sampled_from([
     b'{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":%b},"finish_reason":null}]}',
     b'{"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"role": "assistant", "content": %b}}], "usage": null}',
     b'{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":%b}}],"obfuscation":"abc"}',
+    b'{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":%b}}],"obfuscation":""}',
+    b'{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":%b}}],"obfuscation":"}',
+    b'{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":%b}}],"obfuscation":"a-b"}',
     b'{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":%b}}],"p":"abcdefghi"}',
     b'{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":%b}}],"p":""}',
     b'{"id":"c","model":"m","choices":[{"index":0,"message":{"content":"content"},"delta":{"content":%b}}]}',
@@ -995,20 +998,35 @@ texts = st.one_of(
 def test_the_short_cut_changes_nothing(runs: list[tuple[bytes, list[bytes]]]) -> None:
     """Runs of one vendor's plain events, as they are decoded with templates and without."""
     sent = [frame(shape % value) for shape, values in runs for value in values]
-    assert decode_all(sent, short_cut=True) == decode_all(sent, short_cut=False)
+    in_full = decode_all([b"".join(sent)], short_cut=False)
+    assert decode_all([b"".join(sent)], short_cut=True) == in_full
+    assert decode_all(sent, short_cut=True) == in_full
 
 
-def decode_all(sent: list[bytes], *, short_cut: bool) -> list[StreamEvent]:
+def decode_all(reads: list[bytes], *, short_cut: bool) -> list[StreamEvent]:
     decoder = OpenAIChatDecoder(event_limit=10_000, on_malformed="skip")
     if not short_cut:
         decoder._template_tries = 10**9
-    return [*decoder.feed(b"".join(sent)), *decoder.feed(DONE)]
+    return [event for read in (*reads, DONE) for event in decoder.feed(read)]
+
+
+@pytest.mark.requirement("E4", "E6")
+@pytest.mark.parametrize("padding", [b"", b"ab", b"a-b", b'a\\"b', b'","x":"'])
+@pytest.mark.parametrize("end", [b'"}', b"}", b'"', b""])
+def test_padding_is_read_as_json_is(padding: bytes, end: bytes) -> None:
+    padded = b'{"id":"c","choices":[{"index":0,"delta":{"content":"%b"}}],"obfuscation":"%b%b'
+    sent = [
+        frame(padded % (b"a", b"x", b'"}')),
+        frame(padded % (b"b", b"", b'"}')),
+        frame(padded % (b"c", padding, end)),
+    ]
+    assert decode_all(sent, short_cut=True) == decode_all(sent, short_cut=False)
 
 
 @pytest.mark.parametrize("padding", [b"", b',"obfuscation":"%b"', b',"p":"%b"'])
 def test_the_short_cut_is_taken(padding: bytes) -> None:
     def plain(number: int) -> bytes:
-        pad = padding % (b"ab" * (number % 5 + 1)) if padding else b""
+        pad = padding % (b"ab" * ((number + 1) % 5)) if padding else b""
         return b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"t%d"}}]%b}\n\n' % (
             number,
             pad,

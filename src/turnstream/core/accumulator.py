@@ -59,13 +59,7 @@ MAX_NOTICES = 32
 RESUMED = -1
 """The index of the block that was being shown when a call broke off, for the call that takes its place."""
 
-_DELTA_KINDS = frozenset({TextDelta, ThinkingDelta, ToolInputDelta})
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
-_TAKERS: dict[type, frozenset[BlockType]] = {
-    TextDelta: frozenset({"text", "tool_result", "provider", "reference", "partial_reference"}),
-    ThinkingDelta: frozenset({"thinking"}),
-    ToolInputDelta: frozenset({"tool_use"}),
-}
 
 
 class Statistics(NamedTuple):
@@ -157,7 +151,7 @@ class Accumulator:
         total = len(events)
         while position < total and self.finished is None:
             event = events[position]
-            if type(event) in _DELTA_KINDS:
+            if type(event) in _IMPLIED:
                 position = self._fold_run(events, position, total)
             else:
                 self._fold_rare(event)
@@ -173,18 +167,26 @@ class Accumulator:
     def extend_shown(self, events: Sequence[StreamEvent]) -> list[BlockDelta] | None:
         """Fold a batch that only adds text to the block being shown, and return what shows it. None, and nothing is
         folded, where it is anything else."""
-        block, first = self.shown, events[0]
-        takers = _TAKERS.get(first.__class__)
-        if block is None or takers is None or block.block_type not in takers:
+        block = self.shown
+        first: Any = events[0]
+        if (
+            block is None
+            or first.__class__ is not block.grows_by
+            or first.index != block.index
+            or block.stopped
+            or self._changes
+        ):
             return None
-        if first.index != block.index or block.stopped or self._changes:  # type: ignore[union-attr]
+        count = len(events)
+        text: str = first.partial_json if block.grows_by is ToolInputDelta else first.text
+        if count > 1:
+            text, end = _run(events, 0, count)
+            if end < count:
+                return None
+        if self._length + len(text) + self._beside > self._max_length:
             return None
-        text, end = _run(events, 0, len(events))
-        if end < len(events) or self._length + len(text) + self._beside > self._max_length:
-            return None
-        self._chunks += end
-        delta = self._grow(block, text)
-        return [] if delta is None else [delta]
+        self._chunks += count
+        return self._grow(block, text)
 
     def release(self) -> BlockStop:
         """Let go of the finished block; what folded behind it becomes the next changes."""
@@ -265,24 +267,25 @@ class Accumulator:
         kind: type[Any] = first.__class__
         text, end = _run(events, position, total)
         block = self._open.get(first.index)
-        if block is None or block.block_type not in _TAKERS[kind]:
+        if block is None or block.grows_by is not kind:
             block = self._open_implicitly(first.index, _IMPLIED[kind])
-        delta = self._grow(block, text)
-        if delta is not None and block is self.shown:
-            self._changes.append(delta)
+        deltas = self._grow(block, text)
+        if block is self.shown:
+            self._changes += deltas
         self._chunks += end - position
         return end
 
-    def _grow(self, block: OpenBlock, text: str) -> BlockDelta | None:
-        """Add text to a block; the delta that shows it, if there is anything to show."""
+    def _grow(self, block: OpenBlock, text: str) -> list[TurnEvent]:
+        """Add text to a block; what shows it."""
         if block.carry or not text.isascii():
             text = mend_surrogates(block, text)
         if not text:
-            return None
+            return []
+        length = len(text)
         block.parts.append(text)
-        block.length += len(text)
-        self._length += len(text)
-        return BlockDelta(block.sequence, block.block_type, block.field, text)
+        block.length += length
+        self._length += length
+        return [BlockDelta(block.sequence, block.block_type, block.field, text)]
 
     def _fold_rare(self, event: StreamEvent) -> None:
         match event:
@@ -393,18 +396,15 @@ def _run(events: Sequence[Any], position: int, total: int) -> tuple[str, int]:
     """The text of the deltas from `position` on that are of one kind and block, and the place after the last."""
     first = events[position]
     kind: type[Any] = first.__class__
-    end = position + 1
-    if end == total:
-        return (first.partial_json if kind is ToolInputDelta else first.text), end
     index: int = first.index
+    text: str = first.partial_json if kind is ToolInputDelta else first.text
+    end = position + 1
     while end < total and (event := events[end]).__class__ is kind and event.index == index:
         end += 1
-    if kind is ToolInputDelta:
-        text: str = first.partial_json
-        if end - position > 1:
-            text = "".join([event.partial_json for event in events[position:end]])
-    else:
-        text = first.text
-        if end - position > 1:
-            text = "".join([event.text for event in events[position:end]])
+    if end - position > 1:
+        run = events[position:end]
+        texts = (
+            [delta.partial_json for delta in run] if kind is ToolInputDelta else [delta.text for delta in run]
+        )
+        text = "".join(texts)
     return text, end

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.stream_events import TextDelta, ThinkingDelta, ToolInputDelta
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.turn_events import BlockCatchup, BlockDelta, BlockStart, DeltaField, TurnEvent
 
+_DELTAS: dict[BlockType, type[TextDelta] | type[ThinkingDelta] | type[ToolInputDelta]] = {
+    "text": TextDelta,
+    "thinking": ThinkingDelta,
+    "tool_use": ToolInputDelta,
+    "tool_result": TextDelta,
+    "provider": TextDelta,
+    "reference": TextDelta,
+    "partial_reference": TextDelta,
+}
+
 
 class OpenBlock:
-    """A block that is still growing. `length` counts the characters of its text, or of its input JSON."""
+    """A block that is still growing. `length` counts the characters of its text, or of its input JSON; `grows_by` is the
+    kind of delta that its text grows by, None where it has no text."""
 
     __slots__ = (
         "_signature",
@@ -16,6 +28,7 @@ class OpenBlock:
         "carry",
         "content",
         "field",
+        "grows_by",
         "implicit",
         "index",
         "length",
@@ -38,6 +51,7 @@ class OpenBlock:
         self.block_type: BlockType = block_type
         self.content: Content = dict(content) if content else {}
         self.implicit = implicit
+        self.grows_by = _DELTAS.get(block_type)
         self.field: DeltaField = "partial_json" if block_type == "tool_use" else "text"
         self.length = 0
         self.stopped = False

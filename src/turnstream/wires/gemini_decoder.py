@@ -18,7 +18,6 @@ from turnstream.core.stream_events import (
     StreamEvent,
     StreamNotice,
     TextDelta,
-    ThinkingDelta,
 )
 from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.gemini_chunks import (
@@ -81,7 +80,6 @@ class GeminiDecoder:
         if self._over:
             return events
         blocks = self._blocks
-        append = events.append
         try:
             reader = self._framing.reader
             for _, payload, _ in self._framing.begin(data) if reader is None else reader.feed(data):
@@ -95,14 +93,11 @@ class GeminiDecoder:
                             self._untold_usage = chunk.usage_metadata
                         part = chunk.candidates[0].content.parts[0]
                         text = part.text
-                        kind = "thinking" if part.thought else "text"
-                        if kind != blocks.open_type or blocks.signed:
-                            blocks.take_text(text, kind, events)
-                        elif text and kind == "text":
+                        if part.thought or not text or blocks.open_type != "text":
+                            blocks.take_text(text, "thinking" if part.thought else "text", events)
+                        else:
                             blocks.length += len(text)
-                            append(TextDelta(blocks.index, text))
-                        elif text:
-                            append(ThinkingDelta(blocks.index, text))
+                            events.append(TextDelta(blocks.index, text))
                         continue
                 self._take_payload(payload, events)
                 if self._over:

@@ -47,6 +47,7 @@ _MEDIA_TYPES = (
     ("R0lGOD", "image/gif"),
     ("UklGR", "image/webp"),
 )
+_NOTHING = Said()
 _UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 
 
@@ -70,7 +71,7 @@ class OllamaDecoder:
         self._index = 0
         self._indexes = count()
         self._calls = ToolCalls(self._indexes)
-        self._said: dict[_Kind, Repetition] = {"text": Repetition(), "thinking": Repetition()}
+        self._text, self._thinking = Repetition(), Repetition()
         self._counts: JsonObject = {}
 
     def feed(self, data: bytes) -> list[StreamEvent]:
@@ -106,76 +107,79 @@ class OllamaDecoder:
         return events
 
     def _take_line(self, data: bytes, events: list[StreamEvent]) -> None:
+        value: JsonObject | None = None
         try:
-            self._take(data, events)
+            if len(data) > 2 * NESTING_LIMIT and data.count(b"{") + data.count(b"[") > NESTING_LIMIT:
+                value = read_line(data)  # raises where it is nested too deeply
+            try:
+                line = decode_typed(data)
+            except (ValueError, RecursionError):
+                value = read_line(data) if value is None else value
+                line = decode_loosely(value)
+            if self._over or line.done or line.error or not self._started:
+                self._take_unusual(line, read_line(data) if value is None else value, events)
+            else:
+                self._take_said(line, events)
         except MalformedEvent as failure:
             if not self._skips_malformed or isinstance(failure, EventTooLarge):
                 raise
             events.append(StreamNotice(failure.code, failure.message))
 
-    def _take(self, data: bytes, events: list[StreamEvent]) -> None:
-        value: JsonObject | None = None
-        if len(data) > 2 * NESTING_LIMIT and data.count(b"{") + data.count(b"[") > NESTING_LIMIT:
-            value = read_line(data)  # raises where it is nested too deeply
-        try:
-            line = decode_typed(data)
-        except (ValueError, RecursionError):
-            value = read_line(data) if value is None else value
-            line = decode_loosely(value)
-        if self._over or line.done or line.error or not self._started:
-            value = read_line(data) if value is None else value
-            if self._take_unusual(line, value, events):
-                return
-        self._take_said(line, events)
-        if line.done and value is not None:
-            self._end_message(line, value, events)
-
-    def _take_unusual(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> bool:
-        """What only the first line says, errors, and lines after the end; whether there is nothing else to take."""
+    def _take_unusual(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> None:
+        """The first line, the last, errors, and lines after the end."""
         if self._over:
             self._take_counts(value, events)
-            return True
+            return
         if line.error:
             self._over = True
             events.append(stream_error({**value, "error": line.error}))
-            return True
+            return
         if not self._started and (line.model or line.message is not None or line.done):
             self._started = True
             self._seed = f"{line.model}:{line.created_at}"
             events.append(MessageStart(None, line.model or None))
             if not line.done:
                 self._take_leftovers(value, events)
-        return False
+        self._take_said(line, events)
+        if line.done:
+            self._end_message(line, value, events)
 
     def _take_said(self, line: Line, events: list[StreamEvent]) -> None:
-        said = line.message or Said()
-        final = bool(line.done)
-        self._take_text("thinking", said.thinking or line.thinking, events, final=final)
-        self._take_text("text", said.content or line.response, events, final=final)
-        for image in said.images or ():
-            self._leave(events)
-            index = next(self._indexes)
-            events.extend((ContentBlockStart(index, "image", image_content(image)), ContentBlockStop(index)))
+        said = line.message or _NOTHING
+        thinking, text = said.thinking or line.thinking, said.content or line.response
+        if line.done:
+            thinking, text = self._thinking.new_in(thinking or ""), self._text.new_in(text or "")
+        if thinking:
+            self._thinking.add(thinking)
+            if self._kind != "thinking":
+                self._enter("thinking", events)
+            events.append(ThinkingDelta(self._index, thinking))
+        if text:
+            self._text.add(text)
+            if self._kind != "text":
+                self._enter("text", events)
+            events.append(TextDelta(self._index, text))
+        if said.images:
+            self._take_images(said.images, events)
         if calls := said.tool_calls:
-            for call in self._calls.new_in(calls) if final else calls:
+            for call in self._calls.new_in(calls) if line.done else calls:
                 self._leave(events)
                 self._calls.take(call, self._seed, events)
         if said.extras:
             events.append(Metadata(provider_metadata={"message": said.extras}))
 
-    def _take_text(self, kind: _Kind, text: str | None, events: list[StreamEvent], *, final: bool) -> None:
-        if not text:
-            return
-        said = self._said[kind]
-        if final and not (text := said.new_in(text)):
-            return
-        said.add(text)
-        if self._kind != kind:
+    def _take_images(self, images: list[str], events: list[StreamEvent]) -> None:
+        for image in images:
             self._leave(events)
-            self._kind = kind
-            self._index = next(self._indexes)
-            events.append(ContentBlockStart(self._index, kind))
-        events.append(TextDelta(self._index, text) if kind == "text" else ThinkingDelta(self._index, text))
+            index = next(self._indexes)
+            events.extend((ContentBlockStart(index, "image", image_content(image)), ContentBlockStop(index)))
+
+    def _enter(self, kind: _Kind, events: list[StreamEvent]) -> None:
+        """Begin a text or thinking block."""
+        self._leave(events)
+        self._kind = kind
+        self._index = next(self._indexes)
+        events.append(ContentBlockStart(self._index, kind))
 
     def _leave(self, events: list[StreamEvent]) -> None:
         """Stop the open text or thinking block."""

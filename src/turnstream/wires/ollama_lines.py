@@ -6,7 +6,7 @@ the message that nobody announced, half a surrogate pair) takes the loose one, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
@@ -25,6 +25,7 @@ EXTRAS = "(extras)"
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
+_LINE_FEED = 0x0A
 
 
 class LineDecoder:
@@ -37,8 +38,22 @@ class LineDecoder:
         self._rest = bytearray()
         self._at_begin = True
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The lines that `data` completes, blank ones left out. Raises EventTooLarge where the next is too long."""
+    def feed(self, data: bytes) -> Iterable[bytes]:
+        """The lines that `data` completes, blank ones left out. Going through them raises EventTooLarge where the next is
+        too long."""
+        line = data.removesuffix(b"\n")
+        if (
+            len(line) < len(data) <= self._limit
+            and not self._rest
+            and not self._at_begin
+            and _LINE_FEED not in line
+        ):  # a read that is exactly one line
+            stripped = line.strip(_BLANK)
+            return (stripped,) if stripped else ()
+        return self._cut(data)
+
+    def _cut(self, data: bytes) -> Iterator[bytes]:
+        """The lines that `data` completes, whatever is in it."""
         *whole, last = data.split(b"\n")
         if whole and self._rest:
             whole[0] = bytes(self._rest) + whole[0]

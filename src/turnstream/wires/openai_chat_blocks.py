@@ -10,7 +10,6 @@ from itertools import count
 from typing import Any, Literal, TypeAlias
 
 from turnstream.core.blocks import BlockType, Content
-from turnstream.core.sse import ServerSentEvent
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -25,7 +24,7 @@ from turnstream.wires.json_values import JsonObject, is_blank, is_list, is_objec
 from turnstream.wires.openai_chat_calls import LEGACY_POSITION, ToolCalls
 from turnstream.wires.openai_chat_chunks import Delta, ToolCallDelta
 from turnstream.wires.openai_chat_reasoning import ReasoningDetails, detail_text, readable_details
-from turnstream.wires.openai_chat_template import Template
+from turnstream.wires.openai_chat_template import Growing
 
 _Kind: TypeAlias = Literal["text", "thinking", "refusal"]
 _BLOCK_TYPES: dict[_Kind, BlockType] = {"text": "text", "refusal": "text", "thinking": "thinking"}
@@ -58,17 +57,9 @@ class BlockBuilder:
         return bool(self._calls)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the next delta may be more of the block that the last one was for."""
-        return self._kind is not None or self._calls.is_plain
-
-    def take_plain(
-        self, template: Template, frames: list[ServerSentEvent], position: int, events: list[StreamEvent]
-    ) -> int:
-        """Take the frames that `template` reads as more of the same block; return the place of the first other."""
-        if self._kind is not None:
-            return template.read(frames, position, self._index, events)
-        return self._calls.take_plain(template, frames, position, events)
+    def growing(self) -> Growing | None:
+        """The block that the last delta was for, where the next may be more of it."""
+        return Growing(self._index) if self._kind is not None else self._calls.growing
 
     def take(self, delta: Delta, message_id: str, events: list[StreamEvent]) -> None:
         """Add the events that a delta stands for: reasoning, then text, then calls.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from turnstream.core.sse import ServerSentEvent
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -22,7 +21,7 @@ from turnstream.errors import MalformedEvent
 from turnstream.wires.lenient_json import decode_json
 from turnstream.wires.made_up_ids import made_up_id
 from turnstream.wires.openai_chat_chunks import ToolCallDelta
-from turnstream.wires.openai_chat_template import Template
+from turnstream.wires.openai_chat_template import Growing
 
 LEGACY_POSITION = -1
 """The place of the one call of a legacy `function_call`."""
@@ -72,9 +71,10 @@ class ToolCalls:
         return bool(self._open)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether more of the call that the last fragment was for may come."""
-        return self._last_taken is not None and self._last_taken.open
+    def growing(self) -> Growing | None:
+        """The call that the last fragment was for, where more of it may come."""
+        call = self._last_taken
+        return Growing(call.index, call.arguments) if call is not None and call.open else None
 
     def take(self, delta: ToolCallDelta, message_id: str, events: list[StreamEvent]) -> None:
         """Add what a fragment of a call means. Raises MalformedEvent for arguments of a call that has ended."""
@@ -97,19 +97,6 @@ class ToolCalls:
             events.append(ToolInputDelta(call.index, arguments))
         elif not arguments.isspace():
             raise MalformedEvent("arguments for a tool call that had ended")
-
-    def take_plain(
-        self, template: Template, frames: list[ServerSentEvent], position: int, events: list[StreamEvent]
-    ) -> int:
-        """Take plain fragments of the call that the last fragment was for; return the place of the first other frame."""
-        call = self._last_taken
-        assert call is not None
-        known = len(events)
-        position = template.read(frames, position, call.index, events)
-        call.arguments.extend(
-            event.partial_json for event in events[known:] if isinstance(event, ToolInputDelta)
-        )
-        return position
 
     def stop_whole(self, events: list[StreamEvent]) -> None:
         """Another block begins: stop the calls whose arguments are whole."""

@@ -59,7 +59,7 @@ class OpenAIChatDecoder:
             position = 0
             while position < len(frames):
                 if self._template is not None:
-                    position = self._blocks.take_plain(self._template, frames, position, events)
+                    position = self._template.read(frames, position, events)
                     if position == len(frames):
                         break
                 name, payload, _ = frames[position]
@@ -248,8 +248,9 @@ class OpenAIChatDecoder:
         events.append(MessageStop(reason, raw, sequence))
 
     def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
-        if (choices[0].index or 0) == self._choice and self._blocks.is_plain:
-            self._template = learn_template(payload, chunk)
+        growing = self._blocks.growing
+        if growing is not None and (choices[0].index or 0) == self._choice:
+            self._template = learn_template(payload, chunk, growing)
             self._template_tries += self._template is not None
 
     def _retire_template(self) -> None:

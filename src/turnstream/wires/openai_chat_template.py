@@ -6,14 +6,15 @@ decoded in full. What begins and ends with them differs from that event in what 
 one JSON string, it means what that event meant, with this string. Everything else is decoded in full, which also ends
 the template's life: so it is never used in another state of the message than that in which it was learnt.
 
-Measured on events of 280 bytes, framing aside: 0.6 µs an event, against 2.9 in full.
+Measured on events of 280 bytes, framing aside: 0.3 µs an event, against 2.0 in full.
 """
 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -28,57 +29,70 @@ _TEXT_FIELDS: dict[str, DeltaEvent] = {
     "reasoning_content": ThinkingDelta,
     "reasoning": ThinkingDelta,
 }
-_PADDING = re.compile(rb',"(?:obfuscation|p)":"[A-Za-z0-9]+"\}\Z')
+_PADDING = re.compile(rb',"(?:obfuscation|p)":"[A-Za-z0-9]*"\}\Z')
+_PADDING_LETTERS = (string.ascii_letters + string.digits).encode()
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 _decode_string = msgspec.json.Decoder(str).decode
 
 
+class Growing(NamedTuple):
+    """What plain events go to: the index of an open block, and where its texts are kept, if they are."""
+
+    block_index: int
+    texts: list[str] | None = None
+
+
 class Template:
     """The bytes around the text of a block's plain events. `hits` counts those that it has read."""
 
-    __slots__ = ("_after", "_before", "_event", "_padded", "hits")
+    __slots__ = ("_after", "_around", "_before", "_event", "_growing", "_padded", "hits")
 
-    def __init__(self, before: bytes, after: bytes, padding: bytes, event: DeltaEvent) -> None:
+    def __init__(
+        self, before: bytes, after: bytes, padding: bytes, event: DeltaEvent, growing: Growing
+    ) -> None:
         self._before = before
         self._padded = bool(padding)
         self._after = after[:-1] + padding if padding else after
+        self._around = len(self._before) + len(self._after)
         self._event = event
+        self._growing = growing
         self.hits = 0
 
-    def read(
-        self, frames: Sequence[ServerSentEvent], position: int, index: int, events: list[StreamEvent]
-    ) -> int:
-        """Append the events of block `index` that `frames` from `position` on stand for, as far as they are plain;
-        return the place of the first that is not."""
-        before, after, event, padded = self._before, self._after, self._event, self._padded
-        start, length_after = len(before), len(after)
-        stop = -len(after)
-        place = position
-        for place in range(position, len(frames)):
-            name, payload, _ = frames[place]
-            if name is not None or not payload.startswith(before):
-                break
-            if padded:
-                stop = payload.find(after, start)
-                if stop < 0 or not (payload[stop + length_after : -2].isalnum() and payload.endswith(b'"}')):
-                    break
-            elif not payload.endswith(after):
+    def read(self, frames: Sequence[ServerSentEvent], position: int, events: list[StreamEvent]) -> int:
+        """Append the events that `frames` from `position` on stand for, as far as they are plain; return the place of
+        the first that is not."""
+        before, after, around = self._before, self._after, self._around
+        (index, texts), event = self._growing, self._event
+        first, total = position, len(frames)
+        while position < total:
+            name, payload, _ = frames[position]
+            if self._padded:
+                payload = _without_padding(payload, after)
+            value = payload.removeprefix(before).removesuffix(after)
+            if name is not None or len(value) + around != len(payload):
                 break
             try:
-                text = _decode_string(payload[start:stop])
+                text = _decode_string(value)
             except ValueError:
                 break
             if not text:
                 break
+            if texts is not None:
+                texts.append(text)
             events.append(event(index, text))
-        else:
-            place = len(frames)
-        self.hits += place - position
-        return place
+            position += 1
+        self.hits += position - first
+        return position
 
 
-def learn_template(payload: bytes, chunk: Chunk) -> Template | None:
+def _without_padding(payload: bytes, lead: bytes) -> bytes:
+    """A payload up to its padding, which stands behind `lead` and ends it; empty where there is none."""
+    start = payload.rfind(lead) + len(lead)
+    return payload[:start] if payload[start:].lstrip(_PADDING_LETTERS) == b'"}' else b""
+
+
+def learn_template(payload: bytes, chunk: Chunk, growing: Growing) -> Template | None:
     """The template of `payload`, whose decoded form is `chunk`, or None where it is no plain event."""
     found = _only_string(chunk)
     if found is None:
@@ -94,7 +108,7 @@ def learn_template(payload: bytes, chunk: Chunk) -> Template | None:
             continue
         before, after = body[: text.start()], body[text.end() :]
         if _is_between(before, after, chunk, getattr(owner, field)):
-            return Template(before, after, padding, event)
+            return Template(before, after, padding, event, growing)
     return None
 
 

@@ -12,8 +12,8 @@ from turnstream.core.sse import SseDecoder
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Position
-from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, read_json
-from turnstream.wires.lenient_json import mend_surrogates
+from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, kept, read_json
+from turnstream.wires.lenient_json import decode_strictly, mend_surrogates
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
 from turnstream.wires.openai_responses_events import PARTS, STEMS, SUMMARY, decode_delta
 from turnstream.wires.openai_responses_output import OutputBuilder
@@ -109,10 +109,10 @@ class OpenAIResponsesDecoder:
                     self._take_frame(name, payload)
                     part = output.current
                     continue
-                text = delta.delta
+                text, event = delta.delta, part.event
                 self._sequence = delta.sequence_number
                 part.texts.append(text)
-                events.append(part.event(part.index, text))
+                events.append(event(part.index, text))
         except StreamBroken as failure:
             self._failure = failure
             if not events:
@@ -154,7 +154,10 @@ class OpenAIResponsesDecoder:
     def _take_payload(self, name: bytes | None, payload: bytes) -> None:
         if self._over or not payload or payload in (_DONE, b"null"):
             return
-        value = read_json(payload)
+        try:
+            value, is_whole = kept(decode_strictly(payload)), True
+        except (ValueError, RecursionError):
+            value, is_whole = read_json(payload), False
         if not is_object(value):
             reported = read_error(value)
             if reported is None:
@@ -169,7 +172,7 @@ class OpenAIResponsesDecoder:
         kind = value.get("type")
         if not isinstance(kind, str):
             kind = name.decode("utf-8", "replace") if name is not None else ""
-        if not kind.endswith(".delta"):
+        if not is_whole and not kind.endswith(".delta"):
             value = mend_surrogates(value)
         self._take_event(kind, value, len(payload))
 
