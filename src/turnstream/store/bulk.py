@@ -14,20 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Table
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.connections import driver_connection
-from turnstream.store.rows import AttemptRow, BlockRow, SegmentRow, TurnRow
+from turnstream.store.rows import AttemptRow, BlockRow, TurnRow
 from turnstream.store.schema import attempts, blocks, journal, turns
 
 _LARGEST = 256
 _ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
 _BLOCK_COLUMNS = len(blocks.columns)
-_SEGMENT_COLUMNS = len(journal.columns)
-_SEGMENT_SEQ = journal.columns.keys().index("seq") + 1
+_INSERT_PAGE = f"INSERT INTO {journal.name} (segments) VALUES (?)"  # noqa: S608 - a constant
 
 
 def insert_turns(connection: Connection, rows: Sequence[TurnRow]) -> None:
@@ -53,15 +52,10 @@ def insert_attempts(connection: Connection, rows: Sequence[AttemptRow]) -> None:
     _execute(connection, _insert_attempts, rows)
 
 
-def delete_journal_of_blocks(connection: Connection, keys: Sequence[tuple[str, int]]) -> None:
-    """Delete the journal of blocks, each given as turn id and sequence."""
-    _execute(connection, _delete_journal, keys)
-
-
-def insert_segments_of_open_blocks(connection: Connection, rows: Sequence[SegmentRow]) -> None:
-    """Insert journal segments, but for those of stored blocks, of ended turns, and of turns that are gone; and for those
-    that were gathered before blocks of their turn were taken back (its `last_seq`)."""
-    _execute(connection, _insert_segments, rows)
+def insert_page(connection: Connection, segments: str) -> int:
+    """Insert a page of the journal; answers its number, which is above those of all older pages that are still there."""
+    cursor = driver_connection(connection).execute(_INSERT_PAGE, (segments,))
+    return cast("int", cursor.lastrowid)
 
 
 def _execute(connection: Connection, statement: Callable[[int], str], rows: Sequence[tuple[Any, ...]]) -> int:
@@ -119,27 +113,5 @@ def _insert_blocks(rows: int) -> str:
         f"SELECT {_columns(_BLOCK_COLUMNS)} FROM {_given(_BLOCK_COLUMNS + 1, rows)} "
         f"CROSS JOIN {turns.name} AS turn WHERE turn.id = given.column1 "
         f"AND turn.generation = given.column{_BLOCK_COLUMNS + 1} AND turn.status NOT IN ({_ENDED}) "
-        "ON CONFLICT DO NOTHING"
-    )
-
-
-@cache
-def _delete_journal(rows: int) -> str:
-    return (
-        f"DELETE FROM {journal.name} WHERE rowid IN (SELECT segment.rowid FROM {_given(2, rows)} "  # noqa: S608
-        f"CROSS JOIN {journal.name} AS segment "
-        "WHERE segment.turn_id = given.column1 AND segment.sequence = given.column2)"
-    )
-
-
-@cache
-def _insert_segments(rows: int) -> str:
-    return (
-        f"{_insert_into(journal)} "  # noqa: S608
-        f"SELECT {_columns(_SEGMENT_COLUMNS)} FROM {_given(_SEGMENT_COLUMNS, rows)} "
-        f"CROSS JOIN {turns.name} AS turn WHERE turn.id = given.column1 AND turn.status NOT IN ({_ENDED}) "
-        f"AND given.column{_SEGMENT_SEQ} > turn.last_seq "
-        f"AND NOT EXISTS (SELECT 1 FROM {blocks.name} AS block "
-        "WHERE block.turn_id = given.column1 AND block.sequence = given.column2) "
         "ON CONFLICT DO NOTHING"
     )

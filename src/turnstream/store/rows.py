@@ -10,13 +10,12 @@ from sqlalchemy import Row
 
 from turnstream.core.blocks import Block
 from turnstream.core.usage import Attempt, StepUsage, Usage
-from turnstream.store.base import Annotation, Chat, JournalSegment, StoredBlock, Turn
+from turnstream.store.base import Annotation, Chat, StoredBlock, Turn
 from turnstream.store.columns import encode_json, storable_text
 
 TurnRow = tuple[str | int | None, ...]
 BlockRow = tuple[str, int, str, str, str | None, str | None, bool, int, int, int]
 AttemptRow = tuple[str | int | float | None, ...]
-SegmentRow = tuple[str, int, int, str, int, int, str, str | None]
 
 
 def chat_from_row(row: Row[Any]) -> Chat:
@@ -214,23 +213,3 @@ def block_row(stored: StoredBlock) -> BlockRow:
 
 def annotation_from_row(row: Row[Any]) -> Annotation:
     return Annotation(row.turn_id, row.seq, row.event.encode())
-
-
-def segment_from_row(row: Sequence[Any]) -> JournalSegment:
-    """Of a row of `journal`, its columns in the order of the table."""
-    return JournalSegment(*row)
-
-
-def segment_row(segment: JournalSegment) -> SegmentRow:
-    """The columns of `journal` in order, as the driver takes them."""
-    content = segment.content
-    return (
-        segment.turn_id,
-        segment.sequence,
-        segment.number,
-        segment.block_type,
-        segment.first_seq,
-        segment.seq,
-        storable_text(segment.text),
-        None if content is None else encode_json(content),
-    )

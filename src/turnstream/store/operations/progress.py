@@ -14,7 +14,7 @@ from turnstream.store.base import Operation, StoredBlock
 from turnstream.store.bulk import insert_attempts, insert_blocks
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.rows import attempt_row, block_row, cost_values, usage_values
-from turnstream.store.schema import blocks, journal, turns
+from turnstream.store.schema import blocks, turns
 
 _COMPARE_AND_SET = update(turns).where(
     turns.c.id == bindparam("at_id"),
@@ -30,10 +30,6 @@ _SET_RESETS = update(turns).where(turns.c.id == bindparam("at_id"))
 _DELETE_BLOCKS = delete(blocks).where(
     blocks.c.turn_id == bindparam("of_turn"), blocks.c.sequence >= bindparam("from_index")
 )
-_DELETE_SEGMENTS = delete(journal).where(
-    journal.c.turn_id == bindparam("of_turn"), journal.c.sequence >= bindparam("from_index")
-)
-_DELETE_JOURNAL = delete(journal).where(journal.c.turn_id == bindparam("of_turn"))
 
 
 class MarkStreaming(Operation[None], frozen=True, kw_only=True):
@@ -54,8 +50,9 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
 
 
 class TakeBack(Operation[None], frozen=True, kw_only=True):
-    """Delete a turn's blocks from `index` on, and what the journal holds of them. `seq`, of the event that tells of it, is
-    kept in the turn's resets: who was shown the blocks must be told. Done twice it is done once. Raises Fenced."""
+    """Delete a turn's blocks from `index` on. `seq`, of the event that tells of it, is kept in the turn's resets: who was
+    shown the blocks must be told; and as its last seq, up to which the journal does not count any more. Done twice it is
+    done once. Raises Fenced."""
 
     generation: int
     index: int
@@ -63,9 +60,7 @@ class TakeBack(Operation[None], frozen=True, kw_only=True):
 
     def apply(self, connection: Connection) -> None:
         require_executor(connection, self.turn_id, self.generation)
-        where = {"of_turn": self.turn_id, "from_index": self.index}
-        connection.execute(_DELETE_BLOCKS, where)
-        connection.execute(_DELETE_SEGMENTS, where)
+        connection.execute(_DELETE_BLOCKS, {"of_turn": self.turn_id, "from_index": self.index})
         resets: list[list[int]] = connection.execute(_RESETS, {"turn_id": self.turn_id}).scalar() or []
         reset = [self.seq, self.index]
         if reset not in resets:
@@ -164,5 +159,4 @@ def _end(
             f"a turn cannot become {status} from {state and state.status}", retryable=False
         )
     insert_blocks(connection, [block_row(row) for row in rows])
-    connection.execute(_DELETE_JOURNAL, {"of_turn": turn_id})
     return True
