@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources_of
 from turnstream.core.usage import Attempt, StepUsage, Usage
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation, StoredBlock
-from turnstream.store.bulk import insert_attempts, insert_blocks
+from turnstream.store.bulk import insert_attempts, insert_blocks, mark_streaming
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.rows import attempt_row, block_row, cost_values, usage_values
 from turnstream.store.schema import blocks, turns
@@ -20,9 +20,6 @@ _COMPARE_AND_SET = update(turns).where(
     turns.c.id == bindparam("at_id"),
     turns.c.generation == bindparam("at_generation"),
     turns.c.status.in_(bindparam("at_statuses", expanding=True)),
-)
-_MARK_STREAMING = _COMPARE_AND_SET.values(
-    status="streaming", started_at=func.coalesce(turns.c.started_at, bindparam("now"))
 )
 _FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
 _RESETS = select(turns.c.resets).where(turns.c.id == bindparam("turn_id"))
@@ -39,13 +36,7 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
     now: int
 
     def apply(self, connection: Connection) -> None:
-        values = {
-            "at_id": self.turn_id,
-            "at_generation": self.generation,
-            "at_statuses": sorted(sources_of("streaming")),
-            "now": self.now,
-        }
-        if connection.execute(_MARK_STREAMING, values).rowcount == 0:
+        if not mark_streaming(connection, self.turn_id, self.generation, self.now):
             require_executor(connection, self.turn_id, self.generation)
 
 
