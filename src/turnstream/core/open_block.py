@@ -6,7 +6,7 @@ from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.turn_events import BlockCatchup, BlockDelta, BlockStart, DeltaField, TurnEvent
 
-_PARTS = 64
+_PARTS = 16
 """Pieces of text that a block may be in, before what looks at its end joins them: each takes more memory than its text."""
 
 

@@ -136,7 +136,8 @@ class JournalKeeper:
         now, older = asyncio.get_running_loop().time(), self._size
         if older > self._allowed or (older and now - self._renewed_at >= RENEWED_EVERY):
             self._renew = True
-        whole = self._renew
+        if whole := self._renew:
+            self._unwritten.clear()  # what waits is of open blocks, which come whole, or of stored ones
         first: int | None = None
         gathered = iter(self._gather(whole=whole))
         while self._take_portion(gathered):
