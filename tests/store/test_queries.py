@@ -206,6 +206,19 @@ async def test_the_journal_comes_in_order(store: SqlStore):
     assert await store.read(Journal(turn_id=silent.id)) == []
 
 
+async def test_what_is_not_json_keeps_no_other_from_the_journal(store: SqlStore):
+    well, unlucky = await running_turn(store), await running_turn(store)
+    first, second = make_segment(well, 0, 0), make_segment(well, 0, 1)
+    deep: list[Any] = []
+    deep.append(deep)
+    bad = [
+        msgspec.structs.replace(make_segment(unlucky, number, 0), content={"not": value})
+        for number, value in enumerate((object(), deep))
+    ]
+    await store.write(AppendJournal(segments=(first, *bad, second)))
+    assert await store.read(Journals()) == {well.id: [first, second]}
+
+
 async def test_a_first_segment_begins_its_block_anew(store: SqlStore):
     """And what is there twice counts once: a write may be repeated, alone or with what came meanwhile."""
     turn = await running_turn(store)

@@ -14,12 +14,17 @@ import msgspec
 from turnstream.store.base import JournalSegment
 from turnstream.store.columns import encode_json
 
+_NOT_JSON = (TypeError, ValueError, RecursionError)
 _decoder = msgspec.json.Decoder(list[JournalSegment])
 
 
 def page_of(segments: Sequence[JournalSegment]) -> str:
-    """The segments as JSON text: an array each, of its fields in order."""
-    return encode_json(segments)
+    """The segments as JSON text: an array each, of its fields in order. One whose content is not JSON is left out: its block
+    cannot be stored either, and it must not keep the others from it."""
+    try:
+        return encode_json(segments)
+    except _NOT_JSON:
+        return encode_json([segment for segment in segments if _is_json(segment)])
 
 
 def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, list[JournalSegment]]:
@@ -40,6 +45,14 @@ def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, 
             else:
                 blocks.setdefault(segment.sequence, {}).setdefault(segment.number, segment)
     return {turn_id: _in_order(blocks) for turn_id, blocks in turns.items()}
+
+
+def _is_json(segment: JournalSegment) -> bool:
+    try:
+        encode_json(segment)
+    except _NOT_JSON:
+        return False
+    return True
 
 
 def _in_order(blocks: Mapping[int, Mapping[int, JournalSegment]]) -> list[JournalSegment]:
