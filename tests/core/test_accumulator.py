@@ -568,7 +568,7 @@ def test_catch_up_of_an_open_call() -> None:
     assert accumulator.shown.catchup() == BlockCatchup(
         0, "tool_use", complete=False, input_partial='{"x"', content={"tool_use_id": "i", "tool_name": "f"}
     )
-    assert accumulator.shown.text(2) == 'x"'
+    assert accumulator.shown.text_since(2) == 'x"'
 
 
 # --- any events ---------------------------------------------------------------------------------------------

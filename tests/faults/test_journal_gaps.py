@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,10 @@ async def caught_up(world: World, executor: Executor) -> Client:
 
 
 @pytest.mark.requirement("D5", "C3", "P5")
-@pytest.mark.parametrize(("limit", "survives"), [(1000, "one two three four"), (5, "one")])
+@pytest.mark.parametrize("again", [True, False], ids=["taken again", "refused to the end"])
+@pytest.mark.parametrize("limit", [1000, 5])
 async def test_what_was_refused_is_written_later_or_counts_as_lost(
-    limit: int, survives: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    limit: int, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "turns.sqlite"
     async with World(path) as world:
@@ -80,14 +82,16 @@ async def test_what_was_refused_is_written_later_or_counts_as_lost(
         monkeypatch.setattr(world.store, "write", storage.write)
         feed = Feed()
         executor = await world.start_foreign(feed.events())
-        keeper = JournalKeeper(world.store, lambda: _segment_of(executor), limit=limit)
+        keeper = JournalKeeper(world.store, partial(_segment_of, executor), limit=limit)
         clients: list[Client] = []
-        for text, refusing in [("one", False), (" two", True), (" three", True), (" four", False)]:
+        for text, refusing in [("one", False), (" two", True), (" three", True), (" four", not again)]:
             await feed.say(TextDelta(0, text))
             storage.refusing = refusing
             await keeper.write()
             clients.append(await caught_up(world, executor))
+        assert (keeper.given_up > 0) == (limit == 5), "the journal is to hold no more than that"
         await world.crash()
+    survives = "one two three four" if again else "one"
     async with World(path) as world:
         expected = [Block(0, "text", survives, partial=True)]
         assert [row.block for row in await world.stored(executor.turn.id)] == expected
@@ -99,8 +103,8 @@ async def test_what_was_refused_is_written_later_or_counts_as_lost(
             assert ("truncated" in codes) == (len(seen) > len(survives))
 
 
-def _segment_of(executor: Executor) -> Iterable[JournalSegment]:
-    segment = executor.journal_segment()
+def _segment_of(executor: Executor, *, whole: bool) -> Iterable[JournalSegment]:
+    segment = executor.journal_segment(whole=whole)
     return [] if segment is None else [segment]
 
 
@@ -114,13 +118,16 @@ async def test_a_failure_while_gathering_loses_nothing_gathered(
         first, second = segments((0, 0), (0, 1))
         failing = True
 
-        def gather() -> Iterable[JournalSegment]:
+        def gather(*, whole: bool) -> Iterable[JournalSegment]:
+            if whole:
+                return
             if failing:
                 yield first
                 raise ValueError("an accident")
             yield second
 
         keeper = JournalKeeper(world.store, gather)
+        await keeper.write()
         with pytest.raises(ValueError, match="an accident"):
             await keeper.write()
         failing = False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 from importlib.resources import files
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -14,10 +16,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
-from tests.store.samples import running_turn, save
+from tests.store.samples import make_segment, running_turn, save
 from turnstream.errors import StoreError
 from turnstream.store.migrations import NEWEST, database_revision, upgrade_database
-from turnstream.store.queries import AllBlocks, GetTurn
+from turnstream.store.queries import AllBlocks, GetTurn, Journal
 from turnstream.store.schema import PREFIX, VERSION_TABLE, metadata
 from turnstream.store.sql import SqlStore
 
@@ -75,6 +77,44 @@ async def test_upgrading_again_changes_nothing(database: Path):
     await store.close()
 
 
+def make_the_first_journal(connection: sqlite3.Connection) -> None:
+    """As it was up to revision 0004: a row for each segment."""
+    connection.execute(f"DROP TABLE {PREFIX}journal")
+    connection.execute(
+        f"CREATE TABLE {PREFIX}journal (turn_id VARCHAR(36) NOT NULL, sequence INTEGER NOT NULL, number INTEGER NOT NULL,"
+        " block_type VARCHAR(32) NOT NULL, first_seq BIGINT NOT NULL, seq BIGINT NOT NULL, text TEXT NOT NULL, content TEXT,"
+        f" PRIMARY KEY (turn_id, sequence, number), FOREIGN KEY(turn_id) REFERENCES {PREFIX}turns (id) ON DELETE CASCADE)"
+    )
+
+
+@pytest.mark.requirement("D5", "P3")
+@pytest.mark.parametrize("count", [0, 1, 600])
+async def test_what_a_dead_process_journalled_is_kept_by_an_upgrade(database: Path, count: int):
+    store = SqlStore(f"sqlite:///{database}")
+    await store.open()
+    turns = [await running_turn(store) for _ in range(2)]
+    await store.close()
+    segments = [make_segment(turn, 1, number, f"“{number}”\n") for turn in turns for number in range(count)]
+    with sqlite3.connect(database) as connection:
+        make_the_first_journal(connection)
+        connection.executemany(
+            f"INSERT INTO {PREFIX}journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (*fields, None if content is None else msgspec.json.encode(content).decode())
+                for *fields, content in random.Random(3).sample(
+                    [msgspec.structs.astuple(segment) for segment in segments], len(segments)
+                )
+            ],
+        )
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0004'")
+    connection.close()
+    await store.open()
+    for turn in turns:
+        expected = [segment for segment in segments if segment.turn_id == turn.id]
+        assert await store.read(Journal(turn_id=turn.id)) == expected
+    await store.close()
+
+
 async def test_turns_made_before_costs_were_kept_are_read_as_without(database: Path):
     url = f"sqlite:///{database}"
     store = SqlStore(url)
@@ -83,6 +123,7 @@ async def test_turns_made_before_costs_were_kept_are_read_as_without(database: P
     await store.close()
     with sqlite3.connect(database) as connection:
         connection.execute(f"DROP TABLE {PREFIX}attempts")
+        make_the_first_journal(connection)
         for column in ("cost", "cost_estimated", "steps", "asked_model", "fallbacks", "resets"):
             connection.execute(f"ALTER TABLE {PREFIX}turns DROP COLUMN {column}")
         connection.execute(f"ALTER TABLE {PREFIX}chats DROP COLUMN active_turn_id")

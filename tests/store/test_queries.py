@@ -33,7 +33,14 @@ from turnstream.core.usage import Usage
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import Annotation, Chat, Query, StoredBlock, Turn
 from turnstream.store.connections import writer_engine
-from turnstream.store.operations import AppendJournal, CreateChat, SaveAnnotations, SaveBlock, StartTurns
+from turnstream.store.operations import (
+    AppendJournal,
+    CreateChat,
+    SaveAnnotations,
+    SaveBlock,
+    StartTurns,
+    TrimJournal,
+)
 from turnstream.store.queries import (
     AllBlocks,
     AnnotationsAfter,
@@ -44,6 +51,7 @@ from turnstream.store.queries import (
     GetTurn,
     HistoryPath,
     Journal,
+    Journals,
     LastSeq,
     ListChats,
     ListTurns,
@@ -175,8 +183,6 @@ async def test_the_greatest_seq_is_found_wherever_it_is(store: SqlStore):
     assert await last_seq() == 0
     await store.write(save(turn, 0))
     assert await last_seq() == 9
-    await store.write(AppendJournal(segments=(make_segment(turn, 3, 0), make_segment(turn, 3, 1))))
-    assert await last_seq() == 33
     await store.write(
         SaveAnnotations(turn_id=turn.id, generation=turn.generation, rows=(Annotation(turn.id, 41, b"{}"),))
     )
@@ -192,6 +198,43 @@ async def test_the_journal_comes_in_order(store: SqlStore):
     shuffled = tuple(sorted(segments, key=lambda segment: str(segment.number)))
     await store.write(AppendJournal(segments=shuffled))
     assert await store.read(Journal(turn_id=turn.id)) == segments
+    other, ended, silent = [await running_turn(store) for _ in range(3)]
+    await store.write(finish(ended))
+    one = make_segment(other, 1, 0)
+    await store.write(AppendJournal(segments=(make_segment(ended, 1, 0), one)))
+    assert await store.read(Journals()) == {turn.id: segments, other.id: [one]}
+    assert await store.read(Journal(turn_id=silent.id)) == []
+
+
+async def test_what_is_not_json_keeps_no_other_from_the_journal(store: SqlStore):
+    well, unlucky = await running_turn(store), await running_turn(store)
+    first, second = make_segment(well, 0, 0), make_segment(well, 0, 1)
+    deep: list[Any] = []
+    deep.append(deep)
+    bad = [
+        msgspec.structs.replace(make_segment(unlucky, number, 0), content={"not": value})
+        for number, value in enumerate((object(), deep))
+    ]
+    await store.write(AppendJournal(segments=(first, *bad, second)))
+    assert await store.read(Journals()) == {well.id: [first, second]}
+
+
+async def test_a_first_segment_begins_its_block_anew(store: SqlStore):
+    """And what is there twice counts once: a write may be repeated, alone or with what came meanwhile."""
+    turn = await running_turn(store)
+    first, second, third = [make_segment(turn, 1, number) for number in range(3)]
+    for segments in ((first,), (first, second), (second,), (second, third), ()):
+        await store.write(AppendJournal(segments=segments))
+    assert await store.read(Journal(turn_id=turn.id)) == [first, second, third]
+    whole = msgspec.structs.replace(first, seq=third.seq, text="piecepiecepiece")
+    page = await store.write(AppendJournal(segments=(whole,)))
+    assert await store.read(Journal(turn_id=turn.id)) == [whole]
+    await store.write(AppendJournal(segments=(second,)))
+    assert await store.read(Journal(turn_id=turn.id)) == [whole, second]
+    await store.write(TrimJournal(before=page.number))
+    assert await store.read(Journal(turn_id=turn.id)) == [whole, second]
+    await store.write(TrimJournal(before=None))
+    assert await store.read(Journals()) == {}
 
 
 async def test_annotations_after_a_cursor(store: SqlStore):

@@ -34,7 +34,14 @@ from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.errors import Conflict, Fenced, NotFound, StoreError
 from turnstream.store.base import Operation, StoredBlock, Turn
-from turnstream.store.operations import AppendJournal, CreateChat, DeleteChat, SaveBlock, StartTurns
+from turnstream.store.operations import (
+    AppendJournal,
+    CreateChat,
+    DeleteChat,
+    JournalPage,
+    SaveBlock,
+    StartTurns,
+)
 from turnstream.store.queries import AllBlocks, GetChat, GetTurn, Journal
 from turnstream.store.sql import SqlStore
 
@@ -187,7 +194,7 @@ async def test_the_order_of_a_turn_outlives_a_retry(store: SqlStore):
             ],
         )
     answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(answer) for answer in answers[3:]] == [type(None), type(None), bool, bool, Fenced]
+    assert [type(answer) for answer in answers[3:]] == [JournalPage, type(None), bool, bool, Fenced]
     assert answers[5:7] == [True, False]
     assert isinstance(answers[2], StoreError)
     assert await sequences(store, turn) == [0, 1]

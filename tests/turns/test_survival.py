@@ -219,6 +219,7 @@ async def test_a_crash_after_blocks_were_taken_back_keeps_only_what_replaced_the
         [MessageStart("m"), ContentBlockStart(0, "text"), TextDelta(0, "New"), never],
     )
     async with world_of(tmp_path, {"a": provider}) as world:
+        await world.journal.write()  # from now on it writes what is new
         turn_id = (await world.ask("go", model="sim/a")).assistant_turn.id
         executor = world.executor(turn_id)
         old = [segment for segment in [executor.journal_segment()] if segment is not None]

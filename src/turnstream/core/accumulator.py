@@ -275,7 +275,7 @@ class Accumulator:
         self._chunks += end - position
         return end
 
-    def _grow(self, block: OpenBlock, text: str) -> list[TurnEvent]:
+    def _grow(self, block: OpenBlock, text: str) -> list[BlockDelta]:
         """Add text to a block; what shows it."""
         if block.carry or not text.isascii():
             text = mend_surrogates(block, text)

@@ -17,6 +17,9 @@ _DELTAS: dict[BlockType, type[TextDelta] | type[ThinkingDelta] | type[ToolInputD
     "partial_reference": TextDelta,
 }
 
+_PARTS = 16
+"""Pieces of text that a block may be in, before what looks at its end joins them: each takes more memory than its text."""
+
 
 class OpenBlock:
     """A block that is still growing. `length` counts the characters of its text, or of its input JSON; `grows_by` is the
@@ -69,12 +72,22 @@ class OpenBlock:
     def merge(self, content: Content) -> None:
         merge_content(self.content, content)
 
-    def text(self, start: int = 0) -> str:
-        """What has grown so far, from character `start` on."""
+    def text(self) -> str:
+        """What has grown so far."""
         if len(self.parts) > 1:
             self.parts = ["".join(self.parts)]
-        whole = self.parts[0] if self.parts else ""
-        return whole[start:] if start else whole
+        return self.parts[0] if self.parts else ""
+
+    def text_since(self, length: int) -> str:
+        """What has grown since there were `length` characters: costs as much as that, but for one time in many."""
+        parts, surplus, place = self.parts, length - self.length, 0
+        if len(parts) > _PARTS:
+            return self.text()[length:]
+        while surplus < 0:
+            place -= 1
+            surplus += len(parts[place])
+        text = "".join(parts[place:]) if place else ""
+        return text[surplus:] if surplus else text
 
     @property
     def signature(self) -> str:

@@ -104,7 +104,9 @@ class EngineMetrics:
         yield _counter("journal_writes", "Writes of the journal, each for all open blocks", journal.writes)
         yield _counter("journal_segments", "Pieces of open blocks that were journalled", journal.segments)
         yield _counter(
-            "journal_lost_characters", "Text that the journal gave up while storage failed", journal.given_up
+            "journal_lost_characters",
+            "Text that the journal gave up until storage would take it again",
+            journal.given_up,
         )
 
     def _model_metrics(self) -> Iterator[Metric]:

@@ -87,9 +87,10 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
     event: bytes
 
 
-class JournalSegment(msgspec.Struct, frozen=True, gc=False):
-    """What an open block grew by since its last segment. `number` counts a block's segments from 0; the first has
-    the block's type and starting content; `seq` is the last event that the segment contains."""
+class JournalSegment(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What an open block grew by since its last segment. `number` counts a block's segments from 0; that one has all of
+    the block so far, and begins it anew where there are others of it. `content`: where it is new or has changed. `seq` is
+    the last event that the segment contains. The order of the fields is that of stored pages."""
 
     turn_id: str
     sequence: int

@@ -28,7 +28,7 @@ def encode_json(value: object) -> str:
     try:
         return _encoder.encode(value).decode()
     except UnicodeEncodeError:
-        return storable_text(json.dumps(value, ensure_ascii=False))
+        return storable_text(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
 
 
 def decode_json(text: str) -> Any:

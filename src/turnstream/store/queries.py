@@ -5,21 +5,32 @@ The statements are built once: building one costs twice what running it does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from sqlalchemy import Connection, bindparam, case, desc, func, literal, select, tuple_, union_all
+from sqlalchemy import (
+    Connection,
+    Executable,
+    bindparam,
+    case,
+    desc,
+    func,
+    literal,
+    select,
+    tuple_,
+    union_all,
+)
 
 from turnstream.core.blocks import Block
 from turnstream.core.branches import Branches, Node
 from turnstream.core.usage import Attempt
 from turnstream.errors import NotFound
 from turnstream.store.base import Annotation, Chat, JournalSegment, Query, StoredBlock, Turn
+from turnstream.store.pages import read_pages
 from turnstream.store.rows import (
     annotation_from_row,
     attempt_from_row,
     block_from_row,
     chat_from_row,
-    segment_from_row,
     turn_from_row,
 )
 from turnstream.store.schema import annotations, attempts, blocks, chats, idempotency, journal, turns
@@ -257,13 +268,14 @@ class HistoryPath(Query[list[tuple[Turn, tuple[Block, ...]]]], frozen=True, kw_o
         return [(turn, tuple(row.block for row in stored[turn.id])) for turn in path]
 
 
+# As the index has it, and in the statement itself: SQLite then looks at nothing else.
+_RUNNING = turns.c.status.in_(
+    bindparam("open", ["pending", "streaming", "waiting"], expanding=True, literal_execute=True)
+)
 _UNFINISHED = (
     select(turns)
     .where(
-        # As the index has it, and in the statement itself: SQLite then looks at nothing else.
-        turns.c.status.in_(
-            bindparam("open", ["pending", "streaming", "waiting"], expanding=True, literal_execute=True)
-        ),
+        _RUNNING,
         turns.c.role == "assistant",
     )
     .order_by(turns.c.created_at, turns.c.id)
@@ -277,20 +289,45 @@ class UnfinishedTurns(Query[list[Turn]], frozen=True, kw_only=True):
         return [turn_from_row(row) for row in connection.execute(_UNFINISHED)]
 
 
-_JOURNAL = (
-    select(journal)
-    .where(journal.c.turn_id == bindparam("turn_id"))
-    .order_by(journal.c.sequence, journal.c.number)
+_PAGES = select(journal.c.segments).order_by(journal.c.page)
+_PAGES_WITH = _PAGES.where(journal.c.segments.contains(bindparam("turn_id")))
+_LAST_SEQS = select(turns.c.id, turns.c.last_seq).where(_RUNNING)
+_LAST_SEQ_OF = _LAST_SEQS.where(turns.c.id == bindparam("turn_id"))
+_STORED = select(blocks.c.turn_id, blocks.c.sequence).where(
+    blocks.c.turn_id.in_(bindparam("turn_ids", expanding=True))
 )
 
 
 class Journal(Query[list[JournalSegment]], frozen=True, kw_only=True):
-    """A turn's journal: the segments of its open blocks, in order."""
+    """A turn's journal: the segments of its open blocks, in order. Of blocks that are stored or were taken back, and of a
+    turn that has ended, there are none."""
 
     turn_id: str
 
     def fetch(self, connection: Connection) -> list[JournalSegment]:
-        return [segment_from_row(row) for row in connection.execute(_JOURNAL, {"turn_id": self.turn_id})]
+        found = _open_segments(connection, _LAST_SEQ_OF, _PAGES_WITH, {"turn_id": self.turn_id})
+        return found.get(self.turn_id, [])
+
+
+class Journals(Query[dict[str, list[JournalSegment]]], frozen=True, kw_only=True):
+    """As `Journal`, of all turns: those that have no segments are not among them."""
+
+    def fetch(self, connection: Connection) -> dict[str, list[JournalSegment]]:
+        return _open_segments(connection, _LAST_SEQS, _PAGES, {})
+
+
+def _open_segments(
+    connection: Connection, running: Executable, pages: Executable, where: Mapping[str, str]
+) -> dict[str, list[JournalSegment]]:
+    last_seqs = {row.id: row.last_seq for row in connection.execute(running, where)}
+    found = read_pages((row.segments for row in connection.execute(pages, where)), last_seqs)
+    stored: set[tuple[str, int]] = set()
+    for ids in _portions(list(found)):
+        stored.update((row.turn_id, row.sequence) for row in connection.execute(_STORED, {"turn_ids": ids}))
+    return {
+        turn_id: [segment for segment in segments if (turn_id, segment.sequence) not in stored]
+        for turn_id, segments in found.items()
+    }
 
 
 _IDEMPOTENT = (
@@ -323,13 +360,12 @@ _known = union_all(
     select(func.max(turns.c.last_seq).label("seq")).where(turns.c.id == bindparam("turn_id")),
     select(func.max(blocks.c.last_seq)).where(blocks.c.turn_id == bindparam("turn_id")),
     select(func.max(annotations.c.seq)).where(annotations.c.turn_id == bindparam("turn_id")),
-    select(func.max(journal.c.seq)).where(journal.c.turn_id == bindparam("turn_id")),
 ).subquery()
 _LAST_SEQ = select(func.max(_known.c.seq))
 
 
 class LastSeq(Query[int], frozen=True, kw_only=True):
-    """The greatest seq that is stored of a turn, wherever it is; 0 when there is none."""
+    """The greatest seq that is stored of a turn, wherever it is but in the journal; 0 when there is none."""
 
     turn_id: str
 

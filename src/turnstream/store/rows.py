@@ -10,13 +10,12 @@ from sqlalchemy import Row
 
 from turnstream.core.blocks import Block
 from turnstream.core.usage import Attempt, StepUsage, Usage
-from turnstream.store.base import Annotation, Chat, JournalSegment, StoredBlock, Turn
+from turnstream.store.base import Annotation, Chat, StoredBlock, Turn
 from turnstream.store.columns import encode_json, storable_text
 
 TurnRow = tuple[str | int | None, ...]
-BlockRow = tuple[str, int, str, str, str | None, str | None, bool, int, int, int]
+BlockRow = tuple[str, int, str, str, str | None, str | None, int, int, int, int]
 AttemptRow = tuple[str | int | float | None, ...]
-SegmentRow = tuple[str, int, int, str, int, int, str, str | None]
 
 
 def chat_from_row(row: Row[Any]) -> Chat:
@@ -121,7 +120,7 @@ def turn_row(turn: Turn) -> TurnRow:
         encode_json(turn.metadata),
         _storable(turn.system),
         turn.cost,
-        turn.cost_estimated,
+        int(turn.cost_estimated),  # the driver binds an int at once, and looks for what a bool might be
         encode_json(turn.steps) if turn.steps else None,
         _storable(turn.asked_model),
         None if turn.fallbacks is None else encode_json(turn.fallbacks),
@@ -159,7 +158,7 @@ def attempt_row(turn_id: str, attempt: Attempt) -> AttemptRow:
         attempt.duration,
         *usage_values(attempt.usage).values(),
         attempt.cost,
-        attempt.estimated,
+        int(attempt.estimated),
     )
 
 
@@ -205,7 +204,7 @@ def block_row(stored: StoredBlock) -> BlockRow:
         block.block_type,
         _storable(text),
         None if content is None else encode_json(content),
-        block.partial,
+        int(block.partial),
         stored.first_seq,
         stored.last_seq,
         stored.created_at,
@@ -214,23 +213,3 @@ def block_row(stored: StoredBlock) -> BlockRow:
 
 def annotation_from_row(row: Row[Any]) -> Annotation:
     return Annotation(row.turn_id, row.seq, row.event.encode())
-
-
-def segment_from_row(row: Sequence[Any]) -> JournalSegment:
-    """Of a row of `journal`, its columns in the order of the table."""
-    return JournalSegment(*row)
-
-
-def segment_row(segment: JournalSegment) -> SegmentRow:
-    """The columns of `journal` in order, as the driver takes them."""
-    content = segment.content
-    return (
-        segment.turn_id,
-        segment.sequence,
-        segment.number,
-        segment.block_type,
-        segment.first_seq,
-        segment.seq,
-        storable_text(segment.text),
-        None if content is None else encode_json(content),
-    )

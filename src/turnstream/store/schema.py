@@ -1,10 +1,10 @@
 """The tables. `migrations/` makes them; a test holds the two together.
 
     chats ──< turns ──< blocks          closed pieces of a turn, each with the seqs of the log that it spans
-                   ├──< journal         what an open block has grown by, until the block is stored
                    ├──< annotations     lasting events that belong to no block
                    └──< attempts        the model calls that were tried
     chats ──< idempotency               keys of requests that began turns
+    journal                             what the open blocks of all turns have grown by, a page for each stretch (`pages.py`)
 
 Everything below a chat goes with it (ON DELETE CASCADE). Times are microseconds since the epoch, ids UUIDv7 text.
 `turns` keeps what every write looks at (status, generation) before its long columns, so that a look reads one page.
@@ -128,15 +128,9 @@ blocks = Table(
 journal = Table(
     f"{PREFIX}journal",
     metadata,
-    _child_of("turns", "turn_id"),
-    Column("sequence", Integer, nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("block_type", String(32), nullable=False),
-    Column("first_seq", BigInteger, nullable=False),
-    Column("seq", BigInteger, nullable=False),
-    Column("text", StoredText, nullable=False),
-    Column("content", JsonText),
-    PrimaryKeyConstraint("turn_id", "sequence", "number"),
+    Column("page", Integer, nullable=False),
+    Column("segments", StoredText, nullable=False),
+    PrimaryKeyConstraint("page"),
 )
 
 annotations = Table(

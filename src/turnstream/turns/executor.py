@@ -170,8 +170,11 @@ class Executor:
         """Try again to store the end that storage refused. Raises StoreError."""
         await self._finisher.save()
 
-    def journal_segment(self) -> JournalSegment | None:
-        """What the open block has gained since the last call; None when that is nothing, or is being stored."""
+    def journal_segment(self, *, whole: bool = False) -> JournalSegment | None:
+        """What the open block has gained since the last call; None when that is nothing, or is being stored. `whole`: all
+        of it, even if it is being stored: that may fail."""
+        if whole:
+            return self._journal.whole_segment(self.log)
         if self.writer.busy or self.outcome is not None:
             return None
         return self._journal.next_segment(self.log)

@@ -5,19 +5,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Protocol
 
+from turnstream.core.open_block import OpenBlock
 from turnstream.errors import StoreError
 from turnstream.store.base import JournalSegment, Store
-from turnstream.store.operations import AppendJournal
+from turnstream.store.operations import AppendJournal, JournalPage, TrimJournal
 from turnstream.turnlog.memory import TurnLog
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL = 0.1
-PORTION = 64
-"""Segments gathered and written at a time: hundreds in one go would hold up the streams of their turns by milliseconds."""
+PORTION = 256
+"""Segments gathered and written at a time: thousands in one go would hold up the streams of their turns. Measured with 200
+turns at 50 events/s, seven passes: 64 at a time take 1 µs of CPU more per event, and the p99 of its age is 1.1 ms, not 1.6."""
+PORTION_CHARACTERS = 1024 * 1024
+DEFAULT_SIZE = 4 * 1024 * 1024
+"""Characters that the journal may hold, whatever the open blocks do."""
+RENEWED_EVERY = 60.0
+"""Seconds that text may stay in the journal that is stored, or deleted, elsewhere."""
 DEFAULT_LIMIT = 32 * 1024 * 1024
 """Characters that wait for a store that fails."""
 
@@ -35,48 +43,80 @@ class BlockJournal:
 
     def next_segment(self, log: TurnLog) -> JournalSegment | None:
         """What the open block has gained since the last segment; None when that is nothing."""
-        block = log.open_block
-        if block is None or log.head <= self._seq:
+        block, seq = log.open_block, log.head
+        if block is None or seq <= self._seq:
             return None
         if self._sequence != block.sequence:
-            self._sequence, self._number, self._length = block.sequence, 0, 0
-        changed = self._number == 0 or log.content_since > self._seq
+            return self._first(log, block, seq)
+        number = self._number
         segment = JournalSegment(
             log.turn_id,
             block.sequence,
-            self._number,
+            number,
             block.block_type,
             log.open_first_seq,
-            log.head,
-            block.text(self._length),
-            block.shown_content() if changed else None,
+            seq,
+            block.text_since(self._length),
+            block.shown_content() if log.content_since > self._seq else None,
         )
-        self._number += 1
+        self._number = number + 1
         self._length = block.length
-        self._seq = log.head
+        self._seq = seq
         return segment
+
+    def whole_segment(self, log: TurnLog) -> JournalSegment | None:
+        """All of the open block; what it gains from now on comes next. None when there is no block."""
+        block = log.open_block
+        return None if block is None else self._first(log, block, log.open_seq)
+
+    def _first(self, log: TurnLog, block: OpenBlock, seq: int) -> JournalSegment:
+        self._sequence, self._number, self._length, self._seq = block.sequence, 1, block.length, seq
+        return JournalSegment(
+            log.turn_id,
+            block.sequence,
+            0,
+            block.block_type,
+            log.open_first_seq,
+            seq,
+            block.text(),
+            block.shown_content(),
+        )
+
+
+class Gather(Protocol):
+    """What the open blocks of all turns have gained since the last call; `whole`: all that they hold."""
+
+    def __call__(self, *, whole: bool) -> Iterable[JournalSegment]: ...
 
 
 class JournalKeeper:
-    """Writes the segments of all open blocks, a portion at a time.
+    """Writes the segments of all open blocks, a portion at a time, each as a page.
 
     While a write is under way nothing more is gathered, so a slow store is never piled upon. What a failed write
-    held is sent again with the next: it may have been stored all the same, so it must be the same again. When more
-    than `limit` characters wait, they are given up; recovery stops at such a gap (see `recovery.unbroken`).
+    held is sent again with the next: it may have been stored all the same, so it must be the same again.
+
+    A page stays when its blocks are stored. So when the journal has grown to `size` characters and to three times what the
+    open blocks held, or a minute has passed, they are written whole; once that is done, the pages before go. They are
+    written whole, too, after more than `limit` characters have waited for a store that fails, and were given up.
     """
 
     def __init__(
         self,
         store: Store,
-        gather: Callable[[], Iterable[JournalSegment]],
+        gather: Gather,
         *,
         interval: float = DEFAULT_INTERVAL,
         limit: int = DEFAULT_LIMIT,
+        size: int = DEFAULT_SIZE,
     ) -> None:
         self._store = store
         self._gather = gather
         self._interval = interval
         self._limit = limit
+        self._allowed = self._least = size
+        self._size = 0
+        self._renew = True  # an earlier process may have left pages
+        self._renewed_at = 0.0
         self._unwritten: list[JournalSegment] = []
         self.writes = 0
         self.segments = 0
@@ -93,34 +133,64 @@ class JournalKeeper:
                 logger.exception("the journal failed; it goes on")
 
     async def write(self) -> None:
-        """Write what has been gained since the last time."""
-        gathered = iter(self._gather())
-        while self._take_portion(gathered) and await self._write_portion():
-            pass
+        """Write what has been gained since the last time; or all of it anew, where that is due."""
+        now, older = asyncio.get_running_loop().time(), self._size
+        if older > self._allowed or (older and now - self._renewed_at >= RENEWED_EVERY):
+            self._renew = True
+        if whole := self._renew:
+            self._unwritten.clear()  # what waits is of open blocks, which come whole, or of stored ones
+        first: int | None = None
+        gathered = iter(self._gather(whole=whole))
+        while self._take_portion(gathered):
+            page = await self._write_portion()
+            if page is None:
+                return
+            first = first or page.number
+        if whole and await self._trim(first):
+            self._renew, self._renewed_at = False, now
+            self._size -= older
+            self._allowed = max(self._least, 3 * self._size)
 
     def _take_portion(self, gathered: Iterator[JournalSegment]) -> bool:
         """Whether there is anything to write."""
+        characters = 0
         for segment in islice(gathered, PORTION):
             self._unwritten.append(segment)  # one by one: what was gathered before a failure is not lost
+            characters += len(segment.text)
+            if characters > PORTION_CHARACTERS:
+                break
         return bool(self._unwritten)
 
-    async def _write_portion(self) -> bool:
+    async def _write_portion(self) -> JournalPage | None:
+        """None when storage refused it."""
         try:
-            await self._store.write(AppendJournal(segments=tuple(self._unwritten)))
+            page = await self._store.write(AppendJournal(segments=tuple(self._unwritten)))
         except StoreError as error:
             logger.warning("the journal could not be written, and will be tried again: %s", error)
             self._give_up_beyond_limit()
-            return False
+            return None
         self.writes += 1
         self.segments += len(self._unwritten)
+        self._size += page.size
         self._unwritten.clear()
+        return page
+
+    async def _trim(self, first: int | None) -> bool:
+        """Let go of the pages before `first`, or of all; False when storage refused it."""
+        try:
+            await self._store.write(TrimJournal(before=first))
+        except StoreError as error:
+            logger.warning("the journal could not be trimmed, and will be written anew again: %s", error)
+            return False
         return True
 
     def _give_up_beyond_limit(self) -> None:
         waiting = sum(len(segment.text) for segment in self._unwritten)
         if waiting > self._limit:
             self._unwritten.clear()
+            self._renew = True
             self.given_up += waiting
             logger.error(
-                "storage has failed for too long: %d characters are given up by the journal", waiting
+                "storage has failed for too long: %d characters are given up by the journal, until it can be written anew",
+                waiting,
             )

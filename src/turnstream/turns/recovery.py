@@ -21,7 +21,7 @@ from turnstream.providers.catalog import Catalog, parse_model
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import JournalSegment, Store, StoredBlock, Turn
 from turnstream.store.operations import TakeOver
-from turnstream.store.queries import AllBlocks, HistoryPath, Journal, LastSeq, UnfinishedTurns
+from turnstream.store.queries import AllBlocks, HistoryPath, Journal, Journals, LastSeq, UnfinishedTurns
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import LOST_EXECUTOR, cancelled_results
 from turnstream.wires.base import ModelRequest
@@ -48,11 +48,12 @@ class Recovery:
         Several at a time: their transactions are committed in groups, and the server serves no one before the last.
         """
         turns = await self._store.read(UnfinishedTurns())
+        journals = await self._store.read(Journals()) if turns else {}
         remaining = iter(turns)
 
         async def end_some() -> None:
             for turn in remaining:
-                await self.end(turn)
+                await self._end(turn, journals.get(turn.id, ()))
 
         await asyncio.gather(*(end_some() for _ in range(min(len(turns), _AT_ONCE))))
         if turns:
@@ -60,6 +61,10 @@ class Recovery:
         return len(turns)
 
     async def end(self, turn: Turn) -> bool:
+        """Take over and end one turn, as `end_all` does. Raises StoreError."""
+        return await self._end(turn, await self._store.read(Journal(turn_id=turn.id)))
+
+    async def _end(self, turn: Turn, segments: Sequence[JournalSegment]) -> bool:
         """Take a turn over and end it, its open block kept as far as it was journalled; False if it had ended.
 
         The new generation's numbers begin above all that the lost executor can have given; what survived of the old one
@@ -67,7 +72,7 @@ class Recovery:
         result get one (G5), and what the turn has used is estimated (I3).
         """
         survived = await self._store.read(LastSeq(turn_id=turn.id))
-        segments = await self._store.read(Journal(turn_id=turn.id))
+        survived = max([survived, *(segment.seq for segment in segments)])
         stored = await self._store.read(AllBlocks(turn_id=turn.id))
         seq = next_generation_seq(survived)
         kept = unbroken(segments)

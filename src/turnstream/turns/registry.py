@@ -137,10 +137,15 @@ class Registry:
         """The executors at work in one chat."""
         return [executor for executor in self._active.values() if executor.turn.chat_id == chat_id]
 
-    def journal_segments(self) -> Iterator[JournalSegment]:
-        """What the open blocks of all turns have gained since the last call. Turns may come and go meanwhile."""
-        for executor in list(self._active.values()):
-            segment = executor.journal_segment()
+    def journal_segments(self, *, whole: bool = False) -> Iterator[JournalSegment]:
+        """What the open blocks of all turns have gained since the last call; `whole`: all that they hold, and those of turns
+        whose end storage refused. Turns may come and go meanwhile."""
+        executors = list(self._active.values())
+        if whole:
+            endings = (ended.executor for ended in self._ended.values())
+            executors.extend(executor for executor in endings if executor.log.open_block is not None)
+        for executor in executors:
+            segment = executor.journal_segment(whole=whole)
             if segment is not None:
                 yield segment
 

@@ -1,7 +1,13 @@
 """Every write there is. Each refuses before it writes, so that a refusal leaves its group standing."""
 
 from turnstream.store.operations.chats import CreateChat, DeleteChat, UpdateChat
-from turnstream.store.operations.content import AppendJournal, SaveAnnotations, SaveBlock
+from turnstream.store.operations.content import (
+    AppendJournal,
+    JournalPage,
+    SaveAnnotations,
+    SaveBlock,
+    TrimJournal,
+)
 from turnstream.store.operations.progress import FinishTurn, MarkStreaming, TakeBack, TakeOver
 from turnstream.store.operations.start import StartedTurns, StartTurns
 
@@ -10,6 +16,7 @@ __all__ = [
     "CreateChat",
     "DeleteChat",
     "FinishTurn",
+    "JournalPage",
     "MarkStreaming",
     "SaveAnnotations",
     "SaveBlock",
@@ -17,5 +24,6 @@ __all__ = [
     "StartedTurns",
     "TakeBack",
     "TakeOver",
+    "TrimJournal",
     "UpdateChat",
 ]

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
-from sqlalchemy import Connection, Insert, Table
+from sqlalchemy import Connection, Insert, Table, delete
 from sqlalchemy.dialects import postgresql, sqlite
 
 from turnstream.errors import Fenced
 from turnstream.store.base import Annotation, JournalSegment, Operation, StoredBlock
-from turnstream.store.bulk import (
-    delete_journal_of_blocks,
-    insert_blocks_of_running_turns,
-    insert_segments_of_open_blocks,
-)
+from turnstream.store.bulk import insert_blocks_of_running_turns, insert_page
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
-from turnstream.store.rows import block_row, segment_row
-from turnstream.store.schema import annotations
+from turnstream.store.pages import page_of
+from turnstream.store.rows import block_row
+from turnstream.store.schema import annotations, journal
 
 
 @cache
@@ -30,7 +27,7 @@ def insert_if_absent(dialect: str, table: Table) -> Insert:
 
 
 class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
-    """Store a closed block, and delete its journal. The same block again changes nothing.
+    """Store a closed block. What the journal has of it counts no longer. The same block again changes nothing.
 
     Raises Fenced when the turn has ended or has another generation.
     """
@@ -51,21 +48,10 @@ class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
         written = insert_blocks_of_running_turns(
             connection, [(block_row(save.row), save.generation) for save in saves]
         )
-        answers: list[Fenced | None]
         if written == len(saves):
-            answers = [None] * written
-        else:
-            states = turn_states(connection, {save.row.turn_id for save in saves})
-            answers = [refusal(states.get(save.row.turn_id), save.generation) for save in saves]
-        delete_journal_of_blocks(
-            connection,
-            [
-                (save.row.turn_id, save.row.block.sequence)
-                for save, answer in zip(saves, answers, strict=True)
-                if answer is None
-            ],
-        )
-        return answers
+            return [None] * written
+        states = turn_states(connection, {save.row.turn_id for save in saves})
+        return [refusal(states.get(save.row.turn_id), save.generation) for save in saves]
 
 
 class SaveAnnotations(Operation[None], frozen=True, kw_only=True):
@@ -86,11 +72,32 @@ class SaveAnnotations(Operation[None], frozen=True, kw_only=True):
             )
 
 
-class AppendJournal(Operation[None], frozen=True, kw_only=True):
-    """Add segments of any number of turns in one statement. Segments of blocks that are stored by now, and of turns
-    that have ended or are gone, are passed over: the writer's order makes that sure."""
+class JournalPage(NamedTuple):
+    """A page that was written: its number, and its size in characters."""
+
+    number: int
+    size: int
+
+
+class AppendJournal(Operation[JournalPage], frozen=True, kw_only=True):
+    """Add a page with segments of any number of turns. Nothing is looked up: those of blocks that are stored by now, and of
+    turns that have ended or are gone, are passed over where the journal is read (`queries.Journal`). The same segments again
+    change nothing for who reads it."""
 
     segments: tuple[JournalSegment, ...]
 
+    def apply(self, connection: Connection) -> JournalPage:
+        page = page_of(self.segments)
+        return JournalPage(insert_page(connection, page), len(page))
+
+
+class TrimJournal(Operation[None], frozen=True, kw_only=True):
+    """Delete the journal's pages before the page `before`; None: all."""
+
+    before: int | None
+
     def apply(self, connection: Connection) -> None:
-        insert_segments_of_open_blocks(connection, [segment_row(segment) for segment in self.segments])
+        older = delete(journal)
+        if self.before is not None:
+            older = older.where(journal.c.page < self.before)
+        connection.execute(older)

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources_of
 from turnstream.core.usage import Attempt, StepUsage, Usage
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation, StoredBlock
-from turnstream.store.bulk import insert_attempts, insert_blocks
+from turnstream.store.bulk import insert_attempts, insert_blocks, mark_streaming
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.rows import attempt_row, block_row, cost_values, usage_values
-from turnstream.store.schema import blocks, journal, turns
+from turnstream.store.schema import blocks, turns
 
 _COMPARE_AND_SET = update(turns).where(
     turns.c.id == bindparam("at_id"),
     turns.c.generation == bindparam("at_generation"),
     turns.c.status.in_(bindparam("at_statuses", expanding=True)),
-)
-_MARK_STREAMING = _COMPARE_AND_SET.values(
-    status="streaming", started_at=func.coalesce(turns.c.started_at, bindparam("now"))
 )
 _FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
 _RESETS = select(turns.c.resets).where(turns.c.id == bindparam("turn_id"))
@@ -30,10 +27,6 @@ _SET_RESETS = update(turns).where(turns.c.id == bindparam("at_id"))
 _DELETE_BLOCKS = delete(blocks).where(
     blocks.c.turn_id == bindparam("of_turn"), blocks.c.sequence >= bindparam("from_index")
 )
-_DELETE_SEGMENTS = delete(journal).where(
-    journal.c.turn_id == bindparam("of_turn"), journal.c.sequence >= bindparam("from_index")
-)
-_DELETE_JOURNAL = delete(journal).where(journal.c.turn_id == bindparam("of_turn"))
 
 
 class MarkStreaming(Operation[None], frozen=True, kw_only=True):
@@ -43,19 +36,14 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
     now: int
 
     def apply(self, connection: Connection) -> None:
-        values = {
-            "at_id": self.turn_id,
-            "at_generation": self.generation,
-            "at_statuses": sorted(sources_of("streaming")),
-            "now": self.now,
-        }
-        if connection.execute(_MARK_STREAMING, values).rowcount == 0:
+        if not mark_streaming(connection, self.turn_id, self.generation, self.now):
             require_executor(connection, self.turn_id, self.generation)
 
 
 class TakeBack(Operation[None], frozen=True, kw_only=True):
-    """Delete a turn's blocks from `index` on, and what the journal holds of them. `seq`, of the event that tells of it, is
-    kept in the turn's resets: who was shown the blocks must be told. Done twice it is done once. Raises Fenced."""
+    """Delete a turn's blocks from `index` on. `seq`, of the event that tells of it, is kept in the turn's resets: who was
+    shown the blocks must be told; and as its last seq, up to which the journal does not count any more. Done twice it is
+    done once. Raises Fenced."""
 
     generation: int
     index: int
@@ -63,9 +51,7 @@ class TakeBack(Operation[None], frozen=True, kw_only=True):
 
     def apply(self, connection: Connection) -> None:
         require_executor(connection, self.turn_id, self.generation)
-        where = {"of_turn": self.turn_id, "from_index": self.index}
-        connection.execute(_DELETE_BLOCKS, where)
-        connection.execute(_DELETE_SEGMENTS, where)
+        connection.execute(_DELETE_BLOCKS, {"of_turn": self.turn_id, "from_index": self.index})
         resets: list[list[int]] = connection.execute(_RESETS, {"turn_id": self.turn_id}).scalar() or []
         reset = [self.seq, self.index]
         if reset not in resets:
@@ -164,5 +150,4 @@ def _end(
             f"a turn cannot become {status} from {state and state.status}", retryable=False
         )
     insert_blocks(connection, [block_row(row) for row in rows])
-    connection.execute(_DELETE_JOURNAL, {"of_turn": turn_id})
     return True
