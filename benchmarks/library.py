@@ -173,4 +173,4 @@ def run(*, quick: bool) -> Iterator[Line]:
             )
     package, first = _imports()
     yield Line("import turnstream", package * 1000, "ms")
-    yield Line("from there to the first LLM", first * 1000, "ms", note="aiohttp, pydantic, the wires")
+    yield Line("from there to the first LLM", first * 1000, "ms", note="httptools, pydantic, the wires")
