@@ -99,7 +99,8 @@ class AnthropicDecoder:
             if kind == "text_delta":
                 append(TextDelta(event.index, delta.text))
             elif raw_blocks and event.index in raw_blocks:
-                self._decode_other(name, payload, events)
+                if not self._decode_other(name, payload, events):
+                    break
             elif kind == "input_json_delta":
                 append(ToolInputDelta(event.index, delta.partial_json))
             elif kind == "thinking_delta":
