@@ -53,7 +53,7 @@ async def ended(client: Client, turn_id: str) -> tuple[EventWatcher, dict[str, A
 
 @pytest.mark.requirement("I1", "I2", "A3")
 async def test_cost_is_told_before_the_end_with_the_end_and_ever_after(client: Client) -> None:
-    turn = await client.start("hello there", model="sim/story:events=20,pace=0")
+    turn = await client.start("hello there", model="sim/story:events=20,pace=0.05")
     watcher, row = await ended(client, turn)
     usage, terminal = watcher.told[-2:]
     assert (usage["type"], terminal["type"]) == ("usage", "turn_complete")
