@@ -1,10 +1,10 @@
-"""`python -m tests.requirements`: how far each requirement is, and how many marked tests it has."""
+"""`python -m tests.requirements`: the state of each requirement and fault, and the number of its tests."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from tests.requirements.lines import STATUSES, Line, lines_with_tests
+from tests.requirements.lines import MANIFESTS, STATUSES, Line, lines_with_tests
 
 
 def report(lines: list[Line]) -> str:
@@ -17,4 +17,4 @@ def report(lines: list[Line]) -> str:
 
 
 if __name__ == "__main__":
-    print(report(lines_with_tests()))
+    print("\n\n".join(report(lines_with_tests(manifest)) for manifest in MANIFESTS))

@@ -4,41 +4,57 @@ import textwrap
 from itertools import groupby
 from pathlib import Path
 
+import pytest
+
 from tests.requirements.__main__ import report
 from tests.requirements.lines import (
-    LINE_ID,
+    FAULTS,
+    MANIFESTS,
+    REQUIREMENTS,
     STATUSES,
     Line,
+    Manifest,
     collect_markers,
     lines_with_tests,
     markers_in,
     read_manifest,
 )
 
+each_manifest = pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest.marker)
 
-def test_every_line_is_described():
-    for line in read_manifest().values():
-        assert LINE_ID.fullmatch(line.id), f"{line.id} is no requirement id"
+
+@each_manifest
+def test_every_line_is_described(manifest: Manifest):
+    for line in read_manifest(manifest).values():
+        assert manifest.line_id.fullmatch(line.id), f"{line.id} is not the id of a {manifest.marker}"
         assert line.status in STATUSES, f"{line.id} has status {line.status}; known are {', '.join(STATUSES)}"
         assert len(line.text.splitlines()) == 1, f"{line.id} needs a text of one line"
 
 
 def test_no_line_is_missing_between_the_first_and_the_last():
-    ids = list(read_manifest())
+    ids = list(read_manifest(REQUIREMENTS))
     groups = {letter: list(group) for letter, group in groupby(ids, key=lambda line_id: line_id[0])}
     assert list(groups) == list("ABCDEFGHIJKLMNOP")
     for letter, group in groups.items():
         assert group == [f"{letter}{number}" for number in range(1, len(group) + 1)]
+    faults = list(read_manifest(FAULTS))
+    assert faults == [str(number) for number in range(1, len(faults) + 1)]
 
 
-def test_every_done_line_has_a_test():
-    untested = [line.id for line in lines_with_tests() if line.status == "done" and not line.tests]
-    assert not untested, f"done, but no test is marked with @pytest.mark.requirement: {', '.join(untested)}"
+@each_manifest
+def test_every_done_line_has_a_test(manifest: Manifest):
+    lines = lines_with_tests(manifest)
+    untested = [line.id for line in lines if line.status == "done" and not line.tests]
+    assert not untested, (
+        f"done, but no test is marked with @pytest.mark.{manifest.marker}: {', '.join(untested)}"
+    )
 
 
-def test_every_marker_names_a_line():
-    known = read_manifest()
-    unknown = {str(line_id): places for line_id, places in collect_markers().items() if line_id not in known}
+@each_manifest
+def test_every_marker_names_a_line(manifest: Manifest):
+    known = read_manifest(manifest)
+    markers = collect_markers(manifest.marker)
+    unknown = {str(line_id): places for line_id, places in markers.items() if line_id not in known}
     assert not unknown, f"markers that name no line of the manifest: {unknown}"
 
 
@@ -53,11 +69,11 @@ def test_markers_are_found_wherever_pytest_allows_them(tmp_path: Path):
             async def test_one(self, x): ...
         """
     )
-    assert [ids for _, ids in markers_in(source)] == [["A1"], ["B1", "B2"], ["C1"]]
+    assert [ids for _, ids in markers_in(source, "requirement")] == [["A1"], ["B1", "B2"], ["C1"]]
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "test_it.py").write_text(source)
     (tmp_path / "deep" / "support.py").write_text('import pytest\nmark = pytest.mark.requirement("D1")\n')
-    assert collect_markers(tmp_path) == {
+    assert collect_markers("requirement", tmp_path) == {
         "A1": ["deep/test_it.py:3"],
         "B1": ["deep/test_it.py:4"],
         "B2": ["deep/test_it.py:4"],
@@ -66,8 +82,8 @@ def test_markers_are_found_wherever_pytest_allows_them(tmp_path: Path):
 
 
 def test_an_id_that_is_computed_is_not_overlooked():
-    ((_, ids),) = markers_in("import pytest\nmark = pytest.mark.requirement(NAME)")
-    assert ids[0] not in read_manifest()
+    ((_, ids),) = markers_in("import pytest\nmark = pytest.mark.requirement(NAME)", "requirement")
+    assert ids[0] not in read_manifest(REQUIREMENTS)
 
 
 def test_the_report_counts_lines_and_tests():
