@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -178,6 +181,86 @@ async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
         host.reply = OK
         assert (await ask(pool, f"http://127.0.0.1:{port}/"))[0] == b"hi"
     assert host.connections == 2
+
+
+class Closer:
+    """Answers `answers` requests on each connection, and ends it, after `before` of an answer, at the next."""
+
+    def __init__(self, answers: int, before: bytes = b"", *, how: str = "reset") -> None:
+        self.answers = answers
+        self.before = before
+        self.how = how
+        self.connections = 0
+        self.requests = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        for number in count():
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(2)
+            self.requests += 1
+            if number >= self.answers:
+                break
+            writer.write(OK)
+        writer.write(self.before)
+        await writer.drain()
+        if self.how == "reset":
+            opened: socket.socket = writer.get_extra_info("socket")
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        else:
+            writer.close()
+            await writer.wait_closed()
+
+
+@pytest.mark.fault(39)
+@pytest.mark.parametrize("how", ["reset", "closed"])
+async def test_a_kept_connection_that_is_lost_is_replaced_at_once(how: str) -> None:
+    host = Closer(1, how=how)
+    async with listening(host.serve) as port, pooled(f"http://127.0.0.1:{port}") as pool:
+        for _ in range(3):
+            body, made = await ask(pool, f"http://127.0.0.1:{port}/")
+            assert body == b"hi"
+            pool.release(made)
+    assert host.connections == 3
+    assert host.requests == 5
+
+
+@pytest.mark.fault(39)
+@pytest.mark.parametrize("how", ["reset", "closed"])
+async def test_a_new_connection_that_is_lost_is_not_replaced(how: str) -> None:
+    """A server that resets each request must not get each twice."""
+    host = Closer(0, how=how)
+    async with listening(host.serve) as port, pooled(f"http://127.0.0.1:{port}") as pool:
+        with pytest.raises(ConnectionError):
+            await ask(pool, f"http://127.0.0.1:{port}/")
+    assert host.requests == 1
+
+
+@pytest.mark.fault(39)
+async def test_a_request_is_repeated_once_and_over_a_new_connection() -> None:
+    host = Closer(1)
+    async with listening(host.serve) as port, pooled(f"http://127.0.0.1:{port}") as pool:
+        made = [(await ask(pool, f"http://127.0.0.1:{port}/"))[1] for _ in range(3)]
+        for one in made:
+            pool.release(one)
+        host.answers = 0
+        with pytest.raises(ConnectionError):
+            await ask(pool, f"http://127.0.0.1:{port}/")
+    assert host.connections == 4
+    assert host.requests == 5
+
+
+@pytest.mark.fault(39)
+@pytest.mark.parametrize("before", [b"HTTP/1.1 2", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_request_whose_answer_began_is_not_repeated(before: bytes) -> None:
+    host = Closer(1, before, how="closed")
+    async with listening(host.serve) as port, pooled(f"http://127.0.0.1:{port}") as pool:
+        _, made = await ask(pool, f"http://127.0.0.1:{port}/")
+        pool.release(made)
+        with pytest.raises(ConnectionError):
+            await ask(pool, f"http://127.0.0.1:{port}/")
+    assert host.requests == 2
 
 
 @pytest.mark.requirement("E7")

@@ -35,6 +35,10 @@ class Wire(asyncio.Transport):
         self.written = b""
         self.reads = True
         self.aborted = False
+        self.unsent = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
@@ -173,17 +177,92 @@ async def test_what_stands_behind_a_body_is_bounded() -> None:
         await made.read()
 
 
-@pytest.mark.parametrize(
-    "data", [b"HTTP/1.1 408 Bye\r\nContent-Length: 0\r\n\r\n", b"\0", b"HTTP/1.1 200 OK\r\n"]
-)
-async def test_an_answer_that_nobody_asked_for_ends_the_connection(data: bytes) -> None:
+@pytest.mark.fault(4)
+@pytest.mark.parametrize("framing", [b"5\r\n", b"5;a=%b\r\n" % (b"b" * 100)])
+async def test_the_framing_of_chunks_may_arrive_in_reads_of_its_own(framing: bytes) -> None:
     made, wire = connected()
-    await answer(made, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+    await answer(made, CHUNKED)
+    body = b""
+    for _ in range(2 * HEAD_LIMIT // len(framing)):
+        made.data_received(framing)
+        made.data_received(b"hello")
+        made.data_received(b"\r\n")
+        body += made.take()
+    made.data_received(b"0\r\n\r\n")
+    assert not wire.aborted
+    assert body == b"hello" * (2 * HEAD_LIMIT // len(framing))
     assert made.reusable
-    made.data_received(data + b"\r\n")
+
+
+@pytest.mark.fault(4)
+async def test_framing_without_a_body_is_bounded() -> None:
+    """The extension of one chunk may not go on for ever, nor may heads that announce another."""
+    for begin, endless in ((CHUNKED + b"1;", b"x" * 1000), (b"", b"HTTP/1.1 103 Early\r\n\r\n")):
+        made, wire = connected()
+        asking = asyncio.ensure_future(made.ask(b""))
+        await asyncio.sleep(0)
+        made.data_received(begin + endless)
+        for _ in range(HEAD_LIMIT // len(endless) - 2):
+            made.data_received(endless)
+        assert not wire.aborted
+        for _ in range(3):
+            made.data_received(endless)
+        assert wire.aborted
+        assert isinstance(made.failure, BadAnswer)
+        await asyncio.wait([asking])
+        assert (asking.exception() is None) is (made.status == 200)
+
+
+@pytest.mark.fault(39)
+@pytest.mark.parametrize(
+    "data", [b"HTTP/1.1 408 Bye\r\nContent-Length: 0\r\n\r\n", b"\0", b"H", b"\r\n", b"HTTP/1.1 200 OK\r\n"]
+)
+@pytest.mark.parametrize("together", [True, False])
+async def test_any_byte_after_an_answer_ends_the_connection(data: bytes, together: bool) -> None:
+    made, wire = connected()
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    if together and data == b"\r\n":
+        data += b"\0"  # a line end alone, in the read that ends the answer, is passed over by every client
+    await answer(made, reply + data if together else reply)
+    assert made.reusable is not together
+    if not together:
+        made.data_received(data)
     assert wire.aborted
     assert not made.reusable
     assert await body_of(made) == b"hi"
+
+
+@pytest.mark.fault(39)
+async def test_a_second_answer_in_one_read_adds_nothing_to_the_first() -> None:
+    made, wire = connected()
+    await answer(made, CHUNKED + b"2\r\nhi\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    assert wire.aborted
+    assert await body_of(made) == b"hi"
+
+
+@pytest.mark.fault(39)
+async def test_a_request_that_is_not_sent_whole_ends_the_connection() -> None:
+    """A server may answer, with 413 say, before it has read the request: the rest of it is no next request."""
+    made, wire = connected()
+    await answer(made, b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+    wire.unsent = 100
+    assert await body_of(made) == b"no"
+    assert not made.reusable
+
+
+@pytest.mark.fault(39)
+async def test_an_answer_that_was_not_taken_is_not_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its socket is not read: the next answer would never be seen."""
+    monkeypatch.setattr(connection, "READ_BUFFER", 100)
+    made, wire = connected()
+    await answer(made, b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 200)
+    assert made.ended
+    assert not wire.reads
+    assert not made.reusable
+    assert await body_of(made) == b"x" * 200
+    assert made.reusable
 
 
 async def test_the_socket_is_not_read_while_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:

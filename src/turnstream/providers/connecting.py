@@ -49,45 +49,29 @@ class ConnectionPool:
         self._addresses: tuple[float, _Addresses] = (0.0, [])
         self._closed = False
 
-    async def acquire(self) -> Connection:
-        """A connection that is ready for a request. Raises ConnectionFailed or ProviderTimeout."""
-        while self._idle:
-            _, connection = self._idle.pop()
-            if connection.reusable:
-                return connection
-            self._open.discard(connection)
-        try:
-            async with asyncio.timeout(self._connect_seconds):
-                connection = await self._connect()
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # uvloop raises RuntimeError for some of what is an OSError elsewhere
-            raise connect_failure(self._name, error) from None
-        self._open.add(connection)
-        if self._closed:
-            self.release(connection)
-            raise ConnectionFailed(f"{self._name}: the provider was closed", retryable=False)
-        return connection
-
     async def ask(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> Connection:
-        """Send one request; the connection, with the head of its answer, is the caller's until `release`. Raises as
-        `acquire` does, and OSError or BadAnswer."""
-        connection = await self.acquire()
-        try:
-            await connection.ask(self._written(method, url, headers, body))
-        except BaseException:
-            connection.abort()
-            self.release(connection)
-            raise
-        return connection
+        """Send one request. The connection, with the head of its answer, is the caller's until `release`.
+
+        If a kept connection turns out to be lost before a byte of an answer came, the request is sent once more at
+        once, over a new connection: its server closed the old one while it was idle.
+
+        Raises ConnectionFailed or ProviderTimeout if no connection can be opened, and OSError or BadAnswer if no answer
+        begins.
+        """
+        request = self._written(method, url, headers, body)
+        if (kept := self._take_idle()) is not None:
+            try:
+                return await self._ask(kept, request)
+            except ConnectionError:
+                if kept.heard or self._closed:
+                    raise
+        return await self._ask(await self._open_connection(), request)
 
     def release(self, connection: Connection) -> None:
-        """Take a connection back: for another request, or, where its answer has not ended, to be cut."""
+        """Keep a connection for another request if it is reusable; else cut it."""
         connection.arrived = None
         if self._closed or not connection.reusable:
-            self._open.discard(connection)
-            connection.abort()
+            self._discard(connection)
             return
         loop = asyncio.get_running_loop()
         self._idle.append((loop.time() + KEEP_ALIVE_SECONDS, connection))
@@ -105,6 +89,43 @@ class ConnectionPool:
             connection.abort()
         self._open.clear()
 
+    def _take_idle(self) -> Connection | None:
+        """Return the connection that was used last, or None if none can be used again."""
+        while self._idle:
+            _, connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+            self._discard(connection)
+        return None
+
+    async def _open_connection(self) -> Connection:
+        """Return a new connection. Raises ConnectionFailed or ProviderTimeout."""
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                connection = await self._connect()
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # uvloop raises RuntimeError for some of what is an OSError elsewhere
+            raise connect_failure(self._name, error) from None
+        self._open.add(connection)
+        if self._closed:
+            self._discard(connection)
+            raise ConnectionFailed(f"{self._name}: the provider was closed", retryable=False)
+        return connection
+
+    async def _ask(self, connection: Connection, request: bytes) -> Connection:
+        try:
+            await connection.ask(request)
+        except BaseException:
+            self._discard(connection)
+            raise
+        return connection
+
+    def _discard(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        connection.abort()
+
     def _written(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> bytes:
         fields = CIMultiDict({"Host": url.host_port_subcomponent or ""})
         fields.update(headers)
@@ -120,9 +141,7 @@ class ConnectionPool:
     def _close_old(self) -> None:
         loop = asyncio.get_running_loop()
         while self._idle and (self._idle[0][0] <= loop.time() or not self._idle[0][1].reusable):
-            _, connection = self._idle.popleft()
-            self._open.discard(connection)
-            connection.abort()
+            self._discard(self._idle.popleft()[1])
         self._sweep = loop.call_at(self._idle[0][0], self._close_old) if self._idle else None
 
     async def _connect(self) -> Connection:

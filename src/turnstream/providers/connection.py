@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 READ_BUFFER = 64 * 1024
 """Bytes that wait for a slow reader before the socket is no longer read; one read of it comes on top."""
 HEAD_LIMIT = 64 * 1024
-"""Bytes of an answer that are none of its body: the head, and what may come behind the last chunk."""
+"""Bytes that may arrive in a row without any of them being body: a head, the framing of chunks, trailers."""
 
 
 class BadAnswer(Exception):
@@ -74,8 +74,21 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether the answer has come to its end, and another request may follow it."""
-        return self.ended and self._keeps_alive and self.failure is None and not self._transport.is_closing()
+        """True if another request may follow: the request was sent whole, and the answer has ended and was taken."""
+        transport = self._transport
+        return (
+            self.ended
+            and self._keeps_alive
+            and self.failure is None
+            and not self._paused
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
+
+    @property
+    def heard(self) -> bool:
+        """True if any byte of an answer to the last request has arrived."""
+        return bool(self.status or self._beside)
 
     @property
     def content_type(self) -> str:
@@ -87,10 +100,12 @@ class Connection(asyncio.Protocol):
         return self.headers.get("Content-Encoding", "").strip().lower()
 
     async def ask(self, request: bytes) -> None:
-        """Send a request; returns when the head of its answer is there. Raises OSError or BadAnswer, after which the
-        connection is of no more use, as it is after a cancellation."""
-        if self.failure is not None:
-            raise self.failure
+        """Send a request and wait for the head of its answer.
+
+        Raises OSError or BadAnswer. After an error or a cancellation the connection cannot be used again.
+        """
+        if self.failure is not None or self._transport.is_closing():
+            raise self.failure or ConnectionResetError("the other side closed the connection")
         self.headers = CIMultiDict()
         self.status = self._held = self._beside = 0
         self.ended = self._to_the_end = False
@@ -145,12 +160,16 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        if self.ended:  # no request waits for these bytes, so the next answer could not be told from them
+            self.abort()
+            return
         try:
             self._feed(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._break_off(BadAnswer(str(error.__context__ or error)))
             return
         if self.pieces:
+            self._beside = 0
             self._held += len(data)
             if self._held > READ_BUFFER and not self._paused:
                 self._paused = True
@@ -158,7 +177,7 @@ class Connection(asyncio.Protocol):
         else:
             self._beside += len(data)
             if self._beside > HEAD_LIMIT:
-                self._break_off(BadAnswer(f"an answer's head has more than {HEAD_LIMIT} bytes"))
+                self._break_off(BadAnswer(f"{HEAD_LIMIT} bytes of an answer held none of its body"))
                 return
         if self.arrived is not None:
             self.arrived()
@@ -178,6 +197,10 @@ class Connection(asyncio.Protocol):
 
     # -- of the parser -------------------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self.ended:  # a second answer, in the read that ended the first
+            self.abort()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:  # else it comes behind the body
             self.headers.add(name.decode("latin-1"), value.decode(errors="replace").strip())
@@ -196,7 +219,7 @@ class Connection(asyncio.Protocol):
             self._head.set_result(None)
 
     def on_message_complete(self) -> None:
-        if self.status:
+        if self.status and not self.ended:
             self.ended = True
             self._keeps_alive = self._parser.should_keep_alive()
 

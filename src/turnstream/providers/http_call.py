@@ -25,7 +25,7 @@ from turnstream.providers.base import Take
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.failures import broken_stream, request_failure
-from turnstream.providers.inflating import InflatingDecoder, inflated
+from turnstream.providers.inflating import InflatedBody, inflated
 from turnstream.providers.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.wires.base import Decoder, HttpRequest, ModelRequest
@@ -51,6 +51,7 @@ class HttpCall:
     """One model call: an async context manager over an async iterator, which are the same object. See `Pushed`."""
 
     __slots__ = (
+        "_body",
         "_clocks",
         "_connection",
         "_decoder",
@@ -65,6 +66,7 @@ class HttpCall:
         "_waiter",
     )
     _connection: Connection
+    _body: Connection | InflatedBody
 
     def __init__(self, provider: HttpProvider, request: ModelRequest) -> None:
         endpoint = provider.endpoint
@@ -99,8 +101,9 @@ class HttpCall:
                 self._decoder = self._decoder_of(
                     PlainAnswerDecoder(provider.wire, provider.endpoint.event_limit)
                 )
-            if coding := connection.content_encoding:
-                self._decoder = InflatingDecoder(self._decoder, coding)
+            self._body = connection
+            if (coding := connection.content_encoding) not in {"", "identity"}:
+                self._body = InflatedBody(connection, coding)
             connection.arrived = self._arrived
         except ProviderError as error:
             self._close()
@@ -120,21 +123,24 @@ class HttpCall:
 
     def push_to(self, take: Take) -> None:
         """Offer what arrives while `__anext__` waits to `take`; see `Pushed`."""
-        self._take = take
+        if self._body is self._connection:  # one read of a compressed body may be many pieces
+            self._take = take
 
     async def __anext__(self) -> Sequence[StreamEvent]:
         try:
             while not self._over:
-                connection = self._connection
+                body = self._body
                 events: Sequence[StreamEvent] | None
-                if connection.pieces:
-                    events = self._decoder.feed(connection.take())
-                elif connection.ended:
+                if body.pieces:
+                    if body is not self._connection:  # one read can inflate to a thousand pieces
+                        await asyncio.sleep(0)
+                    events = self._decoder.feed(body.take())
+                elif body.ended:
                     self._over = True
                     events = self._decoder.close()
-                elif connection.failure is not None:
+                elif body.failure is not None:
                     self._over = True
-                    events = self._rest_before(connection.failure)
+                    events = self._rest_before(body.failure)
                 else:
                     self._timer.start()
                     events = await self._arrival()
@@ -168,7 +174,7 @@ class HttpCall:
 
     def _arrived(self) -> None:
         """Something has come: hand it on, if it is only more of the same, or else wake the read that waits."""
-        waiter, take, connection = self._waiter, self._take, self._connection
+        waiter, take, body = self._waiter, self._take, self._body
         if waiter is None or waiter.done():
             return
         if take is None or not self._clocks.output:
@@ -176,8 +182,8 @@ class HttpCall:
             return
         events: Sequence[StreamEvent] | None = None
         try:
-            if connection.pieces:
-                events = self._decoder.feed(connection.take())
+            if body.pieces:
+                events = self._decoder.feed(body.take())
             if events:
                 self._timer.tick()
                 if type(events[-1]) not in _LAST and take(events):
@@ -187,7 +193,7 @@ class HttpCall:
                 waiter.set_exception(error)
             return
         # Whoever takes a batch may have had the read cancelled; the body's end may have come with its last data.
-        if not waiter.done() and (events or connection.ended or connection.failure is not None):
+        if not waiter.done() and (events or body.ended or body.failure is not None):
             waiter.set_result(events)
 
     def _look_for_failure(self) -> None:

@@ -5,64 +5,65 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from turnstream.core.stream_events import StreamEvent
-from turnstream.errors import ProviderError, StreamIncomplete
-from turnstream.wires.base import Decoder
+from turnstream.errors import StreamIncomplete
+from turnstream.providers.connection import Connection
 
 _PIECE = 64 * 1024
-"""Bytes inflated at a time: a few may stand for a thousand times as many."""
+"""Bytes inflated at a time: a compressed byte can become a thousand."""
 _EITHER_HEADER = zlib.MAX_WBITS | 32
 _CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _RAW_NIBBLE = 8
 """What the first byte of a deflate stream with its header ends with; some servers leave the header out."""
 
 
-class InflatingDecoder:
-    """Decodes a compressed body with another decoder; see `wires.base.Decoder`. Raises StreamIncomplete for a coding that
-    is not known, and for bytes that are not in it."""
+class InflatedBody:
+    """The body of a connection's answer, inflated in pieces of at most 64 KiB as it is taken.
 
-    def __init__(self, decoder: Decoder, coding: str) -> None:
-        if coding not in _CODINGS and coding != "identity":
+    It has the attributes with which a call reads a `Connection`. Raises StreamIncomplete for a coding that is not
+    supported.
+    """
+
+    __slots__ = ("_connection", "_inflate", "_rest")
+
+    def __init__(self, connection: Connection, coding: str) -> None:
+        if coding not in _CODINGS:
             raise StreamIncomplete(f"the answer is compressed as {coding!r}, which was not asked for")
-        self._decoder = decoder
-        self._plain = coding == "identity"
+        self._connection = connection
         self._inflate: Any = None
-        self._failure: ProviderError | None = None
+        self._rest = b""
 
-    def feed(self, data: bytes) -> list[StreamEvent]:
-        if self._failure is not None:
-            raise self._failure
-        if self._plain or not data:
-            return self._decoder.feed(data)
-        events: list[StreamEvent] = []
-        try:
-            while data:
-                piece, data = self._next_piece(data)
-                events += self._decoder.feed(piece)
-        except ProviderError as error:
-            self._failure = error
-            if not events:
-                raise
-        return events
+    @property
+    def pieces(self) -> bool:
+        """True if `take` returns, or raises, something new."""
+        return bool(self._rest or self._connection.pieces)
 
-    def close(self) -> list[StreamEvent]:
-        if self._failure is not None:
-            raise self._failure
-        return self._decoder.close()
+    @property
+    def ended(self) -> bool:
+        """True if the body is over, and all of it was taken."""
+        return self._connection.ended and not self.pieces
 
-    def _next_piece(self, data: bytes) -> tuple[bytes, bytes]:
-        """Up to `_PIECE` bytes, and the compressed rest. One member may follow another."""
-        if self._inflate is None or self._inflate.eof:
+    @property
+    def failure(self) -> Exception | None:
+        """The error that broke the body off. It comes after `pieces`."""
+        return self._connection.failure
+
+    def take(self) -> bytes:
+        """Return the next bytes of the body; perhaps none. Raises StreamIncomplete if they cannot be inflated."""
+        # The connection reads on only when all that it gave is inflated: the rest here is its bound too.
+        data = self._rest or self._connection.take()
+        if self._inflate is None or self._inflate.eof:  # one member may follow another
             self._inflate = _new_inflate(data)
         try:
             piece = self._inflate.decompress(data, _PIECE)
         except zlib.error as error:
+            self._rest = b""
             raise StreamIncomplete("the answer cannot be decompressed", detail=str(error)) from None
-        return piece, self._inflate.unconsumed_tail or self._inflate.unused_data
+        self._rest = self._inflate.unconsumed_tail or self._inflate.unused_data
+        return piece
 
 
 def inflated(data: bytes, coding: str, limit: int) -> bytes:
-    """Up to `limit` bytes of a body that may be cut; the body itself where it is not in that coding."""
+    """Return up to `limit` bytes of a body that may be cut, or the body itself if it is not in that coding."""
     if coding not in _CODINGS or not data:
         return data
     try:
