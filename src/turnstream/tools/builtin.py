@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
@@ -16,8 +17,23 @@ from turnstream.tools.base import ToolError, tool
 
 MAX_EXPRESSION = 500
 """Characters of an expression."""
+MAX_NESTING = 50
+"""Parentheses of an expression that are open at a time: what the parser's work may grow with."""
 MAX_BITS = 4096
-"""Bits that a whole number may have on the way: 9**9**9 would take all memory."""
+"""Bits of a whole number at any step: 9**9**9 would fill the memory, and hold the interpreter while it does."""
+MAX_DIGITS = 1000
+"""Digits to which `round` rounds, on either side of the point: 10**MAX_DIGITS has fewer than MAX_BITS bits."""
+MAX_ZONE = 100
+"""Characters of the name of a time zone."""
+
+
+def _rounded(value: float, digits: float | None = None) -> int | float:
+    if digits is None:
+        return round(value)
+    if not isinstance(digits, int) or abs(digits) > MAX_DIGITS:
+        raise ValueError(f"round takes a whole number of digits, {MAX_DIGITS} at most")
+    return round(value, digits)
+
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: lambda left, right: left + right,
@@ -32,8 +48,11 @@ _UNARY: dict[type, Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: op
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: getattr(math, name)
     for name in ("sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "log10", "floor", "ceil")
-} | {"abs": abs, "round": round, "min": min, "max": max}
+} | {"abs": abs, "round": _rounded, "min": min, "max": max}
 _CONSTANTS = {"pi": math.pi, "e": math.e, "tau": math.tau}
+_TOKEN = re.compile(
+    r"[0-9][0-9_]*\.?[0-9_]*([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?|[a-z][a-z0-9]*|[-+*/%(),]|\s+"
+)
 
 
 @tool(idempotent=True)
@@ -46,7 +65,7 @@ def calculator(expression: Annotated[str, Field(examples=["(1 + 2) * 3", "sqrt(2
     if len(expression) > MAX_EXPRESSION:
         raise ToolError(f"the expression is longer than {MAX_EXPRESSION} characters")
     try:
-        return str(_value(ast.parse(expression.strip(), mode="eval").body))
+        return str(_value(_parsed(" ".join(expression.split()))))
     except SyntaxError as error:
         raise ToolError(f"cannot work out {expression}: {error.msg}") from error
     except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
@@ -54,7 +73,7 @@ def calculator(expression: Annotated[str, Field(examples=["(1 + 2) * 3", "sqrt(2
 
 
 @tool(idempotent=True)
-def clock(time_zone: str = "UTC") -> str:
+def clock(time_zone: Annotated[str, Field(max_length=MAX_ZONE)] = "UTC") -> str:
     """Tell the date and the time.
 
     Args:
@@ -67,23 +86,42 @@ def clock(time_zone: str = "UTC") -> str:
     return datetime.now(zone).isoformat(timespec="seconds")
 
 
+def _parsed(expression: str) -> ast.expr:
+    """Return the syntax tree of an expression.
+
+    The parser sees only the words of arithmetic, to a bounded depth: its work cannot explode on them. Raises ValueError
+    for anything else, and SyntaxError.
+    """
+    place = depth = 0
+    while place < len(expression):
+        token = _TOKEN.match(expression, place)
+        word = token[0] if token else expression[place]
+        if token is None or (word[0].isalpha() and word not in _FUNCTIONS and word not in _CONSTANTS):
+            raise ValueError(f"{word} is not arithmetic")
+        depth += (word == "(") - (word == ")")
+        if depth > MAX_NESTING:
+            raise ValueError(f"more than {MAX_NESTING} parentheses are open at a time")
+        place = token.end()
+    return ast.parse(expression, mode="eval").body
+
+
 def _value(node: ast.expr) -> int | float:
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-            return value
+            return _bounded(value)
         case ast.Name(id=name) if name in _CONSTANTS:
             return _CONSTANTS[name]
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
             return _UNARY[type(op)](_value(operand))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _bounded(op, _value(left), _value(right))
+            return _combined(op, _value(left), _value(right))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
-            return _FUNCTIONS[name](*(_value(argument) for argument in arguments))
+            return _bounded(_FUNCTIONS[name](*(_value(argument) for argument in arguments)))
         case _:
             raise ValueError(f"{ast.unparse(node)} is not arithmetic")
 
 
-def _bounded(op: ast.operator, left: float, right: float) -> int | float:
+def _combined(op: ast.operator, left: float, right: float) -> int | float:
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() + right.bit_length()
         if isinstance(op, ast.Pow):
@@ -93,4 +131,10 @@ def _bounded(op: ast.operator, left: float, right: float) -> int | float:
     result = _BINARY[type(op)](left, right)
     if isinstance(result, complex):
         raise ValueError("the result is not a real number")
-    return result
+    return _bounded(result)
+
+
+def _bounded(value: float) -> int | float:
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise ValueError("the numbers get too large")
+    return value
