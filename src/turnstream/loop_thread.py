@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from turnstream.errors import TurnstreamError
+from turnstream.forking import keep_unused, renew_after_fork
 
 Result = TypeVar("Result")
 
@@ -18,7 +19,7 @@ ABANDON_SECONDS = 1.0
 
 class LoopThread:
     """Runs coroutines for other threads, until it is closed. The thread starts with the first of them, and does not
-    keep the process alive. `owner` is what errors call whoever closed it."""
+    keep the process alive. In a forked process another thread starts. `owner` is the object's name in errors."""
 
     def __init__(self, name: str, owner: str = "client") -> None:
         self._name = name
@@ -27,11 +28,23 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.forks = 0
+        """Number of forks between the process that made this object and this one."""
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """See `Renewable`. The lock may have been held, and the thread does not exist here."""
+        keep_unused(self._loop)
+        self._lock = threading.RLock()
+        self._loop = self._thread = None
+        self.forks += 1
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Run what `work` makes, and wait for it; an exception here, Ctrl-C for one, cancels it. Raises what it
-        raises, and TurnstreamError once it is closed, also for what was under way then; RuntimeError in the thread itself,
-        which would wait for itself."""
+        """Run the coroutine that `work` makes, and wait for it. An exception here, such as Ctrl-C, cancels it.
+
+        Raises what the coroutine raises, TurnstreamError if the object is closed before or meanwhile, and RuntimeError in
+        the thread itself, which would wait for itself.
+        """
         if threading.current_thread() is self._thread:
             raise RuntimeError(
                 f"a call without asyncio, in the event loop of its own {self._owner}: await instead"

@@ -67,6 +67,11 @@ class Following:
             connection.transport.abort()  # `close` alone waits for a TLS peer's goodbye
         response.close()
 
+    def forget(self) -> object:
+        """See `OpenStream`. Another `step` opens a new connection."""
+        response, self._response = self._response, None
+        return response
+
     async def _open(self) -> bool:
         began = time.monotonic()
         last_id = self._turn.last_id

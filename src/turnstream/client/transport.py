@@ -14,6 +14,7 @@ import msgspec
 from turnstream.client.refusals import NOTHING_MADE, TEMPORARY, connection_failure, refusal
 from turnstream.client.retrying import Backoff, Retry, retry_after_seconds
 from turnstream.errors import ConfigurationError, NotFound, TooLarge, TurnstreamError
+from turnstream.forking import keep_unused, renew_after_fork
 
 ANSWER_LIMIT = 256 * 1024 * 1024
 """Bytes of one JSON answer."""
@@ -53,7 +54,15 @@ def path_part(text: str) -> str:
 
 
 class OpenStream(Protocol):
-    def close(self) -> None: ...
+    """A response that holds a connection."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+    def forget(self) -> object:
+        """Return the response, and use it no more, without closing its connection."""
+        ...
 
 
 class Connections:
@@ -69,6 +78,13 @@ class Connections:
         self._trust_env = trust_env
         self._owned: aiohttp.ClientSession | None = None
         self._closed = False
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """See `Renewable`. The session and its connections are the parent's; a stream connects again where it was."""
+        keep_unused(self._owned, *(stream.forget() for stream in self.streams))
+        self.streams.clear()
+        self._owned = None
 
     def open(self) -> aiohttp.ClientSession:
         """Raises TurnstreamError after `close`."""

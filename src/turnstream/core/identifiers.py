@@ -7,21 +7,40 @@ import re
 import threading
 import time
 
+from turnstream.forking import renew_after_fork
+
 _PATTERN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
-_lock = threading.Lock()
-_last = 0
+
+
+class _Sequence:
+    """The numbers of one process's ids (122 bits): time and chance, strictly increasing."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """See `Renewable`. Another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
+    def next(self) -> int:
+        milliseconds = time.time_ns() // 1_000_000
+        random_bits = int.from_bytes(os.urandom(10), "big")
+        with self._lock:
+            value = (milliseconds << 74) | (random_bits & ((1 << 74) - 1))
+            if value <= self._last:
+                value = self._last + 1 + (random_bits & 0xFFFFFFFF)
+            self._last = value
+        return value
+
+
+_sequence = _Sequence()
 
 
 def new_id() -> str:
-    """A new id, greater than every id made before it in this process (36 characters)."""
-    global _last  # noqa: PLW0603 - ids of one process are strictly increasing
-    milliseconds = time.time_ns() // 1_000_000
-    random_bits = int.from_bytes(os.urandom(10), "big")
-    with _lock:
-        value = (milliseconds << 74) | (random_bits & ((1 << 74) - 1))
-        if value <= _last:
-            value = _last + 1 + (random_bits & 0xFFFFFFFF)
-        _last = value
+    """Return a new id (36 characters), greater than every id made before it in this process."""
+    value = _sequence.next()
     high, low = value >> 62, value & ((1 << 62) - 1)
     time_part, random_a = high >> 12, high & 0xFFF
     digits = f"{(time_part << 80) | (7 << 76) | (random_a << 64) | (2 << 62) | low:032x}"

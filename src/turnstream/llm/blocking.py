@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import TurnEvent
+from turnstream.errors import TurnstreamError
 from turnstream.llm.message_stream import MessageStream
 from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import ModelMessage
@@ -16,6 +17,7 @@ from turnstream.loop_thread import LoopThread
 
 Output = TypeVar("Output")
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class SyncMessageStream(Generic[Output]):
@@ -27,11 +29,12 @@ class SyncMessageStream(Generic[Output]):
     def __init__(self, stream: MessageStream[Output], thread: LoopThread) -> None:
         self._stream = stream
         self._thread = thread
+        self._forks = thread.forks
         self.id = stream.id
 
     def __enter__(self) -> Self:
         """See `MessageStream.__aenter__`."""
-        self._thread.run(self._stream.__aenter__)
+        self._run(self._stream.__aenter__)
         return self
 
     def __exit__(
@@ -41,8 +44,8 @@ class SyncMessageStream(Generic[Output]):
 
     def close(self) -> None:
         """See `MessageStream.close`."""
-        if not self._thread.closed:
-            self._thread.run(self._stream.close)
+        if not self._thread.closed and self._forks == self._thread.forks:
+            self._run(self._stream.close)
 
     @property
     def text(self) -> Iterator[str]:
@@ -81,20 +84,20 @@ class SyncMessageStream(Generic[Output]):
 
     def final_message(self) -> ModelMessage[Output]:
         """See `MessageStream.final_message`."""
-        return self._thread.run(self._stream.final_message)
+        return self._run(self._stream.final_message)
 
     def final_text(self) -> str:
         """See `MessageStream.final_text`."""
-        return self._thread.run(self._stream.final_text)
+        return self._run(self._stream.final_text)
 
     def final_output(self) -> Output:
         """See `MessageStream.final_output`."""
-        return self._thread.run(self._stream.final_output)
+        return self._run(self._stream.final_output)
 
     @property
     def message(self) -> ModelMessage[Any]:
         """See `MessageStream.message`."""
-        return self._thread.run(self._message)
+        return self._run(self._message)
 
     @property
     def metrics(self) -> StreamMetrics:
@@ -115,5 +118,13 @@ class SyncMessageStream(Generic[Output]):
         return self._stream.message
 
     def _read(self, reader: Reader[Item]) -> Iterator[Item]:
-        while (item := self._thread.run(reader.take)) is not None:
+        while (item := self._run(reader.take)) is not None:
             yield item
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        if self._forks != self._thread.forks:
+            raise TurnstreamError(
+                "this stream belongs to the process that this one was forked from: begin another here",
+                code="forked",
+            )
+        return self._thread.run(work)

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple
 
+from turnstream.forking import keep_unused, renew_after_fork
 from turnstream.llm.calling import Calling
 
 _FOR_EVER = 10.0 * 365 * 24 * 3600
@@ -31,6 +32,13 @@ class LoopCallings:
         self._lock = threading.Lock()
         self._kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]] = {}
         weakref.finalize(self, _let_go, self._kept).atexit = False
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """See `Renewable`. Connections of the parent's loops are the parent's."""
+        keep_unused(*self._kept.values())
+        self._lock = threading.Lock()
+        self._kept.clear()
 
     async def get(self) -> Calling:
         """The running loop's own."""

@@ -13,11 +13,34 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from turnstream.forking import renew_after_fork
+
 Value = TypeVar("Value")
 
 MAX_THREADS = 64
 
-_slots = threading.BoundedSemaphore(MAX_THREADS)
+
+class _Slots:
+    """Places for threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free = threading.BoundedSemaphore(most)
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """See `Renewable`. None of the parent's threads runs here, so every place is free."""
+        self._free = threading.BoundedSemaphore(self._most)
+
+    def take(self) -> bool:
+        """Take a place. Return False if none is free."""
+        return self._free.acquire(blocking=False)
+
+    def give_back(self) -> None:
+        self._free.release()
+
+
+_slots = _Slots(MAX_THREADS)
 
 
 class NoThread(Exception):
@@ -27,7 +50,7 @@ class NoThread(Exception):
 def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]:
     """Start `function`, in a copy of the current context; a future for its result. Cancelling the future stops
     nothing. Raises NoThread."""
-    if not _slots.acquire(blocking=False):
+    if not _slots.take():
         raise NoThread
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Value] = loop.create_future()
@@ -54,7 +77,7 @@ def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]
         except BaseException as error:  # noqa: BLE001 - raised by a task it would end the event loop
             failure = RuntimeError(f"the function tried to end the process: {error!r}")
         finally:
-            _slots.release()
+            _slots.give_back()
         try:
             loop.call_soon_threadsafe(settle, value, failure)
         except RuntimeError:
@@ -63,6 +86,6 @@ def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]
     try:
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
     except BaseException:
-        _slots.release()
+        _slots.give_back()
         raise
     return future
