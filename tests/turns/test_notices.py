@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from turnstream.core.accumulator import MAX_NOTICES
+from turnstream.core.message_facts import MAX_NOTICES
 from turnstream.core.stream_events import StreamEvent, StreamNotice, TextDelta
 from turnstream.engine import Engine
 

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import msgspec
 
+from turnstream.adapters.endings import end_of, reason_in
 from turnstream.adapters.indexes import BlockIndexes
 from turnstream.adapters.opening import ForeignStream, opened
 from turnstream.core.blocks import BlockType, Content
 from turnstream.core.stream_events import (
     MessageStart,
-    MessageStop,
     Metadata,
     SignatureDelta,
     StreamEvent,
@@ -62,6 +62,7 @@ class _Run:
         self._open: dict[str, list[Hashable]] = {}
         """By message: the keys of its open blocks, of which the last is being written."""
         self._usage = Usage()
+        self._reason: str | None = None
 
     def message(self, message: Any) -> list[StreamEvent]:
         """A message or a chunk of one."""
@@ -72,6 +73,7 @@ class _Run:
         identity = str(message.id)
         events: list[StreamEvent] = []
         if identity not in self._open:
+            self._reason = None
             self._open[identity] = []
             events.append(MessageStart(identity, message.response_metadata.get("model_name")))
         for block in message.content_blocks:
@@ -79,6 +81,7 @@ class _Run:
         if (used := message.usage_metadata) is not None:
             self._usage = self._usage.plus(_usage(used))
             events.append(Metadata(self._usage))
+        self._reason = reason_in(message.response_metadata) or self._reason
         is_whole = message.type == "ai" or message.chunk_position == "last"
         if is_whole:
             events += [self._blocks.stop(key) for key in self._open[identity]]
@@ -87,7 +90,7 @@ class _Run:
 
     def end(self) -> list[StreamEvent]:
         """The run is over."""
-        return [*self._blocks.stop_all(), MessageStop("end_turn")]
+        return [*self._blocks.stop_all(), end_of(self._reason)]
 
     def _block(self, identity: str, block: dict[str, Any]) -> list[StreamEvent]:
         match block:

@@ -75,14 +75,14 @@ class _Run:
             self._base = self._next
         text = responses_event(data)
         events = self._decoder.feed(frame_line(wire, text.encode())) if text is not None else []
-        return [moved for event in events if (moved := self._moved(event)) is not None]
+        return [self._moved(event) for event in events]
 
-    def _moved(self, event: StreamEvent) -> StreamEvent | None:
-        """The event in its place within the run. What closes a response only adds to what closes the run."""
+    def _moved(self, event: StreamEvent) -> StreamEvent:
+        """The event in its place within the run. The end of a response decides about its calls; the run goes on."""
         match event:
             case MessageStop():
                 self._stop = event
-                return None
+                return event
             case Metadata(usage=Usage() as usage):
                 self._usage = self._usage.updated(usage)
                 return msgspec.structs.replace(event, usage=self._used_before.plus(self._usage))

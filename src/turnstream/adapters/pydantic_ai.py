@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
+from turnstream.adapters.endings import end_of
 from turnstream.adapters.indexes import BlockIndexes
 from turnstream.adapters.opening import ForeignStream, opened
 from turnstream.core.blocks import Content
 from turnstream.core.stream_events import (
     MessageStart,
-    MessageStop,
     Metadata,
     SignatureDelta,
     StreamEvent,
@@ -155,7 +155,7 @@ class _Run:
         return [
             MessageStart(result.run_id, result.response.model_name),
             Metadata(usage),
-            MessageStop("end_turn"),
+            end_of(getattr(result.response, "finish_reason", None)),
         ]
 
 

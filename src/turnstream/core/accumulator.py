@@ -24,8 +24,9 @@ from typing import Any, NamedTuple, assert_never
 import msgspec
 
 from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.message_facts import MessageFacts, is_clean_end
 from turnstream.core.open_block import OpenBlock, events_so_far, flush_carry, mend_surrogates
-from turnstream.core.origin import Origin, seal_of
+from turnstream.core.origin import seal_of
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -46,16 +47,13 @@ from turnstream.core.turn_events import (
     BlockDelta,
     BlockStop,
     DeltaField,
-    Notice,
     TurnEvent,
 )
-from turnstream.core.usage import Usage
 from turnstream.errors import MalformedEvent, StreamBroken
 
 DEFAULT_MAX_LENGTH = 32 * 1024 * 1024
 """Characters that one model call may answer before it is ended as `answer_too_large`."""
 
-MAX_NOTICES = 32
 RESUMED = -1
 """The index of the block that was being shown when a call broke off, for the call that takes its place."""
 
@@ -97,28 +95,23 @@ class CutBlock(NamedTuple):
     stop: int
 
 
-class Accumulator:
-    """Folds one model call."""
+class Accumulator(MessageFacts):
+    """Folds one model call.
+
+    A call that is stopped without arguments, or with free text, does not finish before the model's end marker, or its own
+    result, has come: only they tell whether it is whole. After any other end than a clean one it is cut off (B4).
+    """
 
     def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
-        self.message_id: str | None = None
-        self.model: str | None = None
-        self.stop: MessageStop | None = None
-        self.error: StreamError | None = None
-        self.usage = Usage()
-        self.raw_usage: dict[str, Any] | None = None
-        self.latency_ms: float | None = None
-        self.trace: Any = None
-        self.provider_metadata: dict[str, Any] | None = None
+        super().__init__()
         self.shown: OpenBlock | None = None
         self.finished: Block | None = None
-        self.notices: list[Notice] = []
-        """What the stream said beside its blocks, at most MAX_NOTICES; the owner shows them."""
         self.next_sequence = first_sequence
-        self._origin: Origin | None = None
         self._max_length = max_length
         self._open: dict[int, OpenBlock] = {}
         self._waiting: deque[OpenBlock] = deque()
+        self._undecided: dict[str, OpenBlock] = {}
+        self._is_over = False
         self._changes: list[TurnEvent] = []
         self._chunks = 0
         self._length = 0
@@ -200,8 +193,10 @@ class Accumulator:
 
     def end(self) -> None:
         """The stream is over: blocks that were never stopped stop now. They finish one by one, as in `fold`."""
+        self._is_over = True
         for block in list(self._open.values()):
             self._stop(block)
+        self._finish_shown()
 
     def resume(self) -> None:
         """The call broke off, and another takes its place: what was shown stays, and the block that was being shown can be
@@ -211,13 +206,12 @@ class Accumulator:
         shown = self.shown
         if shown is not None:
             shown.carry = ""
+            shown.stopped = False
             self.next_sequence = shown.sequence + 1
             self._open[RESUMED] = shown
             shown.index = RESUMED
-        self.stop = None
-        self.error = None
-        self.usage = Usage()
-        self.raw_usage = None
+        self._undecided.clear()
+        self.forget_call()
 
     def take_back(self, sequence: int) -> None:
         """Forget the blocks from `sequence` on; the next one that begins takes its number."""
@@ -231,7 +225,11 @@ class Accumulator:
     def unstored(self) -> list[Block]:
         """The blocks that are not released yet, as they would be if they were cut off now."""
         blocks = [*([self.shown] if self.shown is not None else ()), *self._waiting]
-        return [block.finish(partial=not block.stopped) for block in blocks]
+        return [block.finish(partial=self.is_cut(block)) for block in blocks]
+
+    def is_cut(self, block: OpenBlock) -> bool:
+        """Return True if `block` is cut off in case that nothing more comes."""
+        return not block.stopped or (block.needs_clean_end and not is_clean_end(self.stop))
 
     def cut(self) -> tuple[list[TurnEvent], list[CutBlock]]:
         """End by error or cancel: every block not yet released, with the events that show the rest of them."""
@@ -254,12 +252,11 @@ class Accumulator:
         self.finished = None
         return events, cuts
 
-    @staticmethod
-    def _finish_cut(block: OpenBlock, events: list[TurnEvent]) -> Block:
+    def _finish_cut(self, block: OpenBlock, events: list[TurnEvent]) -> Block:
         if block.carry:
             flush_carry(block)
             events.append(BlockDelta(block.sequence, block.block_type, block.field, "\ufffd"))
-        return block.finish(partial=not block.stopped)
+        return block.finish(partial=self.is_cut(block))
 
     def _fold_run(self, events: Sequence[StreamEvent], position: int, total: int) -> int:
         """Fold a run of deltas of one kind and block that came together: they are shown as one."""
@@ -307,44 +304,15 @@ class Accumulator:
                 self._beside += _check_content(event.content)
                 block.merge(event.content)
                 self._show_delta(block, "content", event.content)
-            case MessageStart():
-                self.message_id = event.id or self.message_id
-                self.model = event.model or self.model
-                self._origin = event.origin or self._origin
             case MessageStop():
-                self.stop = event
-            case Metadata():
-                self._fold_metadata(event)
-            case StreamNotice():
-                self._notify(event.code, event.message)
-            case RedactContent():
-                self._notify("content_redacted", f"the provider redacted {event.side} content")
-            case StreamError():
-                self.error = self.error or event
+                self.note(event)
+                self._finish_shown()
+            case MessageStart() | Metadata() | StreamNotice() | RedactContent() | StreamError():
+                self.note(event)
             case TextDelta() | ThinkingDelta() | ToolInputDelta():
                 raise AssertionError("handled in fold")
             case _:
                 assert_never(event)
-
-    def _notify(self, code: str, message: str) -> None:
-        if len(self.notices) < MAX_NOTICES:
-            self.notices.append(Notice(code, message))
-
-    def _fold_metadata(self, event: Metadata) -> None:
-        if event.usage is not None:
-            self.usage = self.usage.updated(event.usage)
-        if event.raw is not None:
-            gone = {
-                key for key, value in event.raw.items() if value is None and key in (self.raw_usage or {})
-            }
-            merged = {**(self.raw_usage or {}), **event.raw}
-            self.raw_usage = {key: value for key, value in merged.items() if key not in gone}
-        if event.latency_ms is not None:
-            self.latency_ms = event.latency_ms
-        if event.trace is not None:
-            self.trace = event.trace
-        if event.provider_metadata is not None:
-            self.provider_metadata = {**(self.provider_metadata or {}), **event.provider_metadata}
 
     def _open_implicitly(self, index: int, block_type: BlockType) -> OpenBlock:
         """A delta without its start. What was itself opened so ends here: on such streams a change is the stop."""
@@ -360,6 +328,8 @@ class Accumulator:
             self._beside += _check_content(content)
         block = OpenBlock(self.next_sequence, index, block_type, content, implicit=implicit)
         self.next_sequence += 1
+        if block_type == "tool_result":
+            self._take_answer(block)
         self._open[index] = block
         self._waiting.append(block)
         if self.shown is None:
@@ -376,7 +346,25 @@ class Accumulator:
             block.merge(seal)
             self._show_delta(block, "content", seal)
         if block is self.shown:
-            self.finished = block.finish()
+            self._finish_shown()
+        elif block.needs_clean_end:
+            self._undecided[block.tool_use_id] = block
+
+    def _take_answer(self, result: OpenBlock) -> None:
+        """The source itself ran the call: so the call is whole."""
+        if (call := self._undecided.pop(result.tool_use_id, None)) is not None:
+            call.answered = True
+            self._finish_shown()
+
+    def _finish_shown(self) -> None:
+        """Finish the shown block if it was stopped, and if it is decided whether it is whole."""
+        block = self.shown
+        if block is None or not block.stopped or self.finished is not None:
+            return
+        if self.stop is None and not self._is_over and block.needs_clean_end:
+            self._undecided[block.tool_use_id] = block
+            return
+        self.finished = block.finish(partial=self.is_cut(block))
 
     def _show_next(self) -> None:
         if not self._waiting:
@@ -384,8 +372,7 @@ class Accumulator:
         block = self._waiting.popleft()
         self.shown = block
         self._changes.extend(events_so_far(block))
-        if block.stopped:
-            self.finished = block.finish()
+        self._finish_shown()
 
     def _show_delta(self, block: OpenBlock, field: DeltaField, value: Any) -> None:
         if block is self.shown:

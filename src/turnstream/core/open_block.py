@@ -23,10 +23,11 @@ _PARTS = 16
 
 class OpenBlock:
     """A block that is still growing. `length` counts the characters of its text, or of its input JSON; `grows_by` is the
-    kind of delta that its text grows by, None where it has no text."""
+    kind of delta that its text grows by, None where it has no text; `answered`: it is a call whose result has come."""
 
     __slots__ = (
         "_signature",
+        "answered",
         "block_type",
         "carry",
         "content",
@@ -54,6 +55,7 @@ class OpenBlock:
         self.block_type: BlockType = block_type
         self.content: Content = dict(content) if content else {}
         self.implicit = implicit
+        self.answered = False
         self.grows_by = _DELTAS.get(block_type)
         self.field: DeltaField = "partial_json" if block_type == "tool_use" else "text"
         self.length = 0
@@ -61,6 +63,22 @@ class OpenBlock:
         self.carry = ""
         self.parts: list[str] = []
         self._signature: list[str] = []
+
+    @property
+    def needs_clean_end(self) -> bool:
+        """True for a call whose text does not show that it is whole: a call without arguments, or with free text. Only the
+        end of the model's answer, or the call's own result, tells whether more was to come."""
+        content = self.content
+        if self.block_type != "tool_use" or self.answered or content.get("provider_executed"):
+            return False
+        if "free_text" in content:
+            return True
+        return not content.get("input") and not any(map(str.strip, self.parts))
+
+    @property
+    def tool_use_id(self) -> str:
+        """Id of the call that the block is, or answers; empty where it has none."""
+        return str(self.content.get("tool_use_id") or "")
 
     def append(self, text: str) -> None:
         self.parts.append(text)

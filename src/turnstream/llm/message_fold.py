@@ -85,4 +85,4 @@ class MessageFold:
         shown = self.accumulator.shown
         if shown is None:
             return tuple(self.blocks)
-        return (*self.blocks, shown.finish(partial=not shown.stopped))
+        return (*self.blocks, shown.finish(partial=self.accumulator.is_cut(shown)))

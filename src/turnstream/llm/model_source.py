@@ -131,15 +131,15 @@ class ModelSource(TurnSource):
             return None
         self._rounds += 1
         for_client = [call for call in calls if tool_name(call.block) in self._clients]
-        ours = [call for call in calls if call not in for_client]
-        if for_client:
+        ours = [call for call in calls if tool_name(call.block) not in self._clients]
+        if any(not call.block.partial for call in for_client):
             self.stop_reason = "tool_use"
+        elif not ours:
+            return None  # the turn ends as the model's answer did: no client can run a call that was cut off
         elif self._rounds > self._tools.runner.limits.rounds:
             self.stop_reason = MAX_ROUNDS
         else:
             self._goes_on = True
-        if reason == "max_tokens" and not (calls[-1].block.content or {}).get("input_json"):
-            calls[-1].was_cut = True
         return _Results(self, ours) if ours else None
 
     def unanswered(self) -> Sequence[Block]:
@@ -201,8 +201,6 @@ class ModelSource(TurnSource):
         tools = self._tools
         if self.stop_reason == MAX_ROUNDS:
             return ToolOutput("not run: this turn has used all its rounds of tools", is_error=True)
-        if call.was_cut:
-            return ToolOutput("the call was cut off, and nothing was run: call again", is_error=True)
         context = await self._preparations.context(call.name.tool_use_id)
         async with self._parallel:
             return await tools.runner.run(call.block, context, offered=tools.offered)
@@ -236,13 +234,11 @@ class _NextCall:
 class _Call:
     """A call of a tool that has not been answered."""
 
-    __slots__ = ("block", "task", "was_cut")
+    __slots__ = ("block", "task")
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.task: asyncio.Task[ToolOutput] | None = None
-        self.was_cut = False
-        """The answer was cut off before the call had any arguments: nobody knows whether it should have had some."""
 
     @property
     def name(self) -> ToolCallName:

@@ -130,7 +130,8 @@ def written(fold: MessageFold, *, as_tool: bool) -> Written:
 
 def _json_of(block: Block) -> str:
     if block.block_type == "tool_use":
-        return str((block.content or {}).get("input_json") or "{}")
+        text = str((block.content or {}).get("input_json") or "")
+        return text if block.partial or text.strip() else "{}"
     return block.text_content or ""
 
 

@@ -110,6 +110,12 @@ class FunctionCalls:
             events.append(ToolInputDelta(opened.index, opened.arguments.close()))
             events.append(ContentBlockStop(opened.index))
 
+    def cut(self, events: list[StreamEvent]) -> None:
+        """Stop the call that is open as far as it came: its arguments stay torn, so that nobody takes them for whole."""
+        if (opened := self._open) is not None:
+            self._open = None
+            events.append(ContentBlockStop(opened.index))
+
     def _take_piece(self, call: JsonObject, metadata: JsonObject, events: list[StreamEvent]) -> None:
         opened = self._open
         assert opened is not None

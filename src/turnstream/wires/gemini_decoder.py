@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from turnstream.core.message_facts import is_clean_end
 from turnstream.core.stream_events import (
     MessageStart,
     MessageStop,
@@ -135,19 +136,24 @@ class GeminiDecoder:
     def _end(self) -> list[StreamEvent]:
         events: list[StreamEvent] = []
         self._over = True
+        stop = self._stop_event()
+        if not is_clean_end(stop):
+            self._blocks.calls.cut(events)
         self._blocks.leave(events)
         self._report_usage(events)
         if self._other_candidates:
             others = ", ".join(str(index) for index in sorted(self._other_candidates))
             words = f"candidate {self._candidate} was decoded; not: {others}"
             events.append(StreamNotice("other_candidates", words))
-        if raw := self._finish_reason:
-            events.append(MessageStop(parse_stop_reason(raw, called=bool(self._blocks.calls)), raw))
-        elif raw := self._block_reason:
-            events.append(MessageStop(parse_block_reason(raw), raw))
-        else:
-            events.append(MessageStop())
+        events.append(stop)
         return events
+
+    def _stop_event(self) -> MessageStop:
+        if raw := self._finish_reason:
+            return MessageStop(parse_stop_reason(raw, called=bool(self._blocks.calls)), raw)
+        if raw := self._block_reason:
+            return MessageStop(parse_block_reason(raw), raw)
+        return MessageStop()
 
     def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
         """Take any event; of a malformed one what it says up to its fault."""

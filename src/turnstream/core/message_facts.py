@@ -1,0 +1,90 @@
+"""Facts about one model call that belong to no block: its ids, its end, what it used (requirements B1, I1)."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from turnstream.core.origin import Origin
+from turnstream.core.stream_events import (
+    MessageStart,
+    MessageStop,
+    Metadata,
+    RedactContent,
+    StreamError,
+    StreamNotice,
+)
+from turnstream.core.turn_events import Notice
+from turnstream.core.usage import Usage
+
+MAX_NOTICES = 32
+_CLEAN_ENDS = frozenset({"tool_use", "end_turn", "stop_sequence"})
+
+Fact: TypeAlias = MessageStart | MessageStop | Metadata | RedactContent | StreamError | StreamNotice
+
+
+def is_clean_end(stop: MessageStop | None) -> bool:
+    """Return True if the end marker says that the model had said all it wanted. False without a marker, or a reason."""
+    return stop is not None and stop.stop_reason in _CLEAN_ENDS
+
+
+class MessageFacts:
+    """The facts of one model call, as far as the provider has told them."""
+
+    def __init__(self) -> None:
+        self.message_id: str | None = None
+        self.model: str | None = None
+        self.stop: MessageStop | None = None
+        self.error: StreamError | None = None
+        self.usage = Usage()
+        self.raw_usage: dict[str, Any] | None = None
+        self.latency_ms: float | None = None
+        self.trace: Any = None
+        self.provider_metadata: dict[str, Any] | None = None
+        self.notices: list[Notice] = []
+        """Notices of the stream, at most MAX_NOTICES; the owner shows them."""
+        self._origin: Origin | None = None
+
+    def note(self, event: Fact) -> None:
+        """Take one event that belongs to no block."""
+        match event:
+            case MessageStart():
+                self.message_id = event.id or self.message_id
+                self.model = event.model or self.model
+                self._origin = event.origin or self._origin
+            case MessageStop():
+                self.stop = event
+            case Metadata():
+                self._note_metadata(event)
+            case StreamNotice():
+                self._notify(event.code, event.message)
+            case RedactContent():
+                self._notify("content_redacted", f"the provider redacted {event.side} content")
+            case StreamError():
+                self.error = self.error or event
+
+    def forget_call(self) -> None:
+        """Forget the end, the error and the usage: another call takes the place of this one."""
+        self.stop = None
+        self.error = None
+        self.usage = Usage()
+        self.raw_usage = None
+
+    def _notify(self, code: str, message: str) -> None:
+        if len(self.notices) < MAX_NOTICES:
+            self.notices.append(Notice(code, message))
+
+    def _note_metadata(self, event: Metadata) -> None:
+        if event.usage is not None:
+            self.usage = self.usage.updated(event.usage)
+        if event.raw is not None:
+            gone = {
+                key for key, value in event.raw.items() if value is None and key in (self.raw_usage or {})
+            }
+            merged = {**(self.raw_usage or {}), **event.raw}
+            self.raw_usage = {key: value for key, value in merged.items() if key not in gone}
+        if event.latency_ms is not None:
+            self.latency_ms = event.latency_ms
+        if event.trace is not None:
+            self.trace = event.trace
+        if event.provider_metadata is not None:
+            self.provider_metadata = {**(self.provider_metadata or {}), **event.provider_metadata}
