@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -58,6 +59,9 @@ from turnstream.turns.watching import Watching
 VERSION = version("turnstream")
 PREFIX = "/api"
 """Where the routes are, unless a host application says otherwise."""
+RECOVERY_HEAD_START = 2.0
+"""Seconds that recovery has before the engine serves all the same. Nearly always it is done by then."""
+logger = logging.getLogger(__name__)
 
 
 class LiveTurn:
@@ -164,20 +168,37 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        """Open the store, end what a stopped process left unfinished, begin to serve. Raises StoreError."""
+        """Open the store, end what a stopped process left unfinished, begin to serve. Raises StoreError.
+
+        Serving begins after RECOVERY_HEAD_START seconds at the latest. A turn that is still unfinished by then is ended
+        as soon as a watcher or a command needs it.
+        """
         await self._store.open()
-        try:
-            await self.commands.recovery.end_all()
-        except BaseException:
-            await self._store.close()
-            raise
+        self._journal.hold()
+        tried = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._tasks = [
+            loop.create_task(self._recover(tried), name="turnstream recovery"),
             loop.create_task(self._journal.run(), name="turnstream journal"),
             loop.create_task(self._registry.run_sweeps(), name="turnstream sweeps"),
             loop.create_task(self._keep_alive.run(), name="turnstream keep-alive"),
         ]
+        try:
+            async with asyncio.timeout(RECOVERY_HEAD_START):
+                await tried.wait()
+        except TimeoutError:
+            logger.warning(
+                "serving already: turns that a stopped server left unfinished are still being ended"
+            )
+        except BaseException:
+            await self._let_go()
+            raise
         return self
+
+    async def _recover(self, tried: asyncio.Event) -> None:
+        """End the turns that a stopped process left unfinished; from then on the journal keeps only its own pages."""
+        await self.commands.recovery.run(tried=tried)
+        self._journal.release()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -186,11 +207,15 @@ class Engine:
         try:
             await self._registry.stop_all()
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self.catalog.close()
-            await self._store.close()
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.commands.recovery.close()
+        await self.catalog.close()
+        await self._store.close()
 
     async def load_prices(self) -> None:
         """Have the prices of the models that are ready at hand before there are streams: to load the list of prices holds

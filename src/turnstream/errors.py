@@ -19,6 +19,7 @@
     ├── StreamClosed              the caller left a stream of the library before its end
     └── StoreError                durable storage failed (`database_error`)
         ├── Fenced                another executor owns the turn now
+        ├── Unreadable            a stored row cannot be decoded
         └── StoreLocked           another process writes this database
 
 Every error has a `code` (a stable string for programs), a message for people, and `retryable`: whether the
@@ -280,6 +281,13 @@ class Fenced(StoreError):
     """The turn was taken over, or has ended: this executor may write no more."""
 
     code = "fenced"
+    retryable = False
+
+
+class Unreadable(StoreError):
+    """A stored row cannot be decoded. Reading it again gives the same."""
+
+    code = "database_error"
     retryable = False
 
 

@@ -111,6 +111,7 @@ class World:
     ) -> None:
         async with asyncio.timeout(SECONDS):
             await self.registry.stop_all()
+            await self.commands.recovery.close()
             await self.catalog.close()
             await self.store.close()
 

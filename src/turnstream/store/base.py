@@ -149,6 +149,11 @@ class Store(Protocol):
         """
         ...
 
-    async def read(self, query: Query[Result]) -> Result:
-        """Raises StoreError when storage failed or took too long."""
+    async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
+        """Return the answer of `query`.
+
+        `seconds`: the deadline, for work that no request waits for. None: those of requests.
+
+        Raises StoreError when storage failed or took too long, and Unreadable when a row cannot be decoded.
+        """
         ...

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Dialect, Text, TypeDecorator
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
+
+
+class _Unreadable:
+    """The type of `UNREADABLE`."""
+
+
+UNREADABLE: Final = _Unreadable()
+"""Value of a JSON column whose text is not JSON. `store.rows` replaces it with an empty value and logs the row: one bad
+column costs neither the row nor the list that the row is in."""
 
 
 def storable_text(text: str) -> str:
@@ -56,4 +65,9 @@ class JsonText(TypeDecorator[Any]):
         return None if value is None else encode_json(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's
-        return None if value is None else decode_json(value)
+        if value is None:
+            return None
+        try:
+            return decode_json(value)
+        except (TypeError, ValueError, RecursionError):
+            return UNREADABLE

@@ -7,12 +7,15 @@ read, after a crash; and the journal's keeper writes it anew from time to time, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from turnstream.store.base import JournalSegment
 from turnstream.store.columns import encode_json
+
+logger = logging.getLogger(__name__)
 
 _NOT_JSON = (TypeError, ValueError, RecursionError)
 _decoder = msgspec.json.Decoder(list[JournalSegment])
@@ -32,17 +35,29 @@ def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, 
 
     Left out are segments up to a turn's last seq: they were gathered before blocks of it were taken back. A segment with
     the number 0 begins its block anew, as when the journal is written anew. Of one that is there twice the first counts.
+
+    A page that cannot be decoded is logged. It may have begun any block anew, so segments after it would continue another
+    text: they count only for blocks that begin after it.
     """
     turns: dict[str, dict[int, dict[int, JournalSegment]]] = {}
+    sealed: set[tuple[str, int]] = set()
+    """Blocks that segments before an undecodable page belong to."""
     for page in pages:
-        for segment in _decoder.decode(page):
+        try:
+            segments = _decoder.decode(page)
+        except _NOT_JSON as error:
+            logger.error("a page of the journal cannot be read, and the text in it is lost: %s", error)
+            sealed.update((turn_id, sequence) for turn_id, blocks in turns.items() for sequence in blocks)
+            continue
+        for segment in segments:
             last_seq = last_seqs.get(segment.turn_id)
             if last_seq is None or segment.seq <= last_seq:
                 continue
             blocks = turns.setdefault(segment.turn_id, {})
             if segment.number == 0:
                 blocks[segment.sequence] = {0: segment}
-            else:
+                sealed.discard((segment.turn_id, segment.sequence))
+            elif (segment.turn_id, segment.sequence) not in sealed:
                 blocks.setdefault(segment.sequence, {}).setdefault(segment.number, segment)
     return {turn_id: _in_order(blocks) for turn_id, blocks in turns.items()}
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Executable,
     bindparam,
     case,
+    cast,
     desc,
     func,
     literal,
@@ -273,7 +275,7 @@ _RUNNING = turns.c.status.in_(
     bindparam("open", ["pending", "streaming", "waiting"], expanding=True, literal_execute=True)
 )
 _UNFINISHED = (
-    select(turns)
+    select(turns.c.id)
     .where(
         _RUNNING,
         turns.c.role == "assistant",
@@ -282,16 +284,16 @@ _UNFINISHED = (
 )
 
 
-class UnfinishedTurns(Query[list[Turn]], frozen=True, kw_only=True):
-    """Every assistant turn that has not ended, oldest first."""
+class UnfinishedTurns(Query[list[str]], frozen=True, kw_only=True):
+    """Ids of the assistant turns that have not ended, oldest first. Their rows may be unreadable."""
 
-    def fetch(self, connection: Connection) -> list[Turn]:
-        return [turn_from_row(row) for row in connection.execute(_UNFINISHED)]
+    def fetch(self, connection: Connection) -> list[str]:
+        return list(connection.execute(_UNFINISHED).scalars())
 
 
 _PAGES = select(journal.c.segments).order_by(journal.c.page)
 _PAGES_WITH = _PAGES.where(journal.c.segments.contains(bindparam("turn_id")))
-_LAST_SEQS = select(turns.c.id, turns.c.last_seq).where(_RUNNING)
+_LAST_SEQS = select(turns.c.id, cast(turns.c.last_seq, BigInteger).label("last_seq")).where(_RUNNING)
 _LAST_SEQ_OF = _LAST_SEQS.where(turns.c.id == bindparam("turn_id"))
 _STORED = select(blocks.c.turn_id, blocks.c.sequence).where(
     blocks.c.turn_id.in_(bindparam("turn_ids", expanding=True))
@@ -356,10 +358,15 @@ class FindIdempotent(Query[tuple[str, str | None, str] | None], frozen=True, kw_
         return row.request_hash, row.user_turn_id, row.assistant_turn_id
 
 
+# The casts make numbers of whatever a damaged row holds: recovery counts on them.
 _known = union_all(
-    select(func.max(turns.c.last_seq).label("seq")).where(turns.c.id == bindparam("turn_id")),
-    select(func.max(blocks.c.last_seq)).where(blocks.c.turn_id == bindparam("turn_id")),
-    select(func.max(annotations.c.seq)).where(annotations.c.turn_id == bindparam("turn_id")),
+    select(func.max(cast(turns.c.last_seq, BigInteger)).label("seq")).where(
+        turns.c.id == bindparam("turn_id")
+    ),
+    select(func.max(cast(blocks.c.last_seq, BigInteger))).where(blocks.c.turn_id == bindparam("turn_id")),
+    select(func.max(cast(annotations.c.seq, BigInteger))).where(
+        annotations.c.turn_id == bindparam("turn_id")
+    ),
 ).subquery()
 _LAST_SEQ = select(func.max(_known.c.seq))
 

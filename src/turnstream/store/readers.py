@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
-from turnstream.errors import RequestError, StoreError
+from turnstream.errors import RequestError, StoreError, Unreadable
 from turnstream.store.base import Query
 from turnstream.store.connections import describe_failure, driver_connection
 from turnstream.telemetry.measures import StoreMeasures
@@ -19,6 +20,8 @@ Result = TypeVar("Result")
 
 _STEPS_BETWEEN_LOOKS = 10_000
 """Of SQLite's virtual machine: under a millisecond."""
+_NOT_UTF8 = "Could not decode to UTF-8"
+"""Beginning of the driver's error for text that is not UTF-8."""
 
 
 class Readers:
@@ -41,8 +44,15 @@ class Readers:
         self._closed = False
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="turnstream-reader")
 
-    async def fetch(self, query: Query[Result]) -> Result:
-        """Raises what the query raises, and StoreError when storage fails or takes longer than the timeout."""
+    async def fetch(self, query: Query[Result], *, seconds: float | None = None) -> Result:
+        """Return the answer of `query`.
+
+        `seconds`: the deadline. None: the readers' own.
+
+        Raises what the query raises, StoreError when storage fails or takes longer than the timeout, and Unreadable
+        when a row cannot be decoded.
+        """
+        timeout = self._timeout if seconds is None else seconds
         if self._closed:
             raise StoreError("the store is closed", retryable=False)
         if self._waiting >= self._capacity:
@@ -51,16 +61,19 @@ class Readers:
         self._waiting += 1
         began = monotonic()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(timeout):
                 return await self._run(reading)
         except TimeoutError:
             self._measures.failed_reads += 1
-            raise StoreError(f"the database did not answer within {self._timeout:g} s") from None
+            raise StoreError(f"the database did not answer within {timeout:g} s") from None
         except (RequestError, StoreError):
             raise
-        except Exception as error:
+        except OperationalError as error:
             self._measures.failed_reads += 1
             raise StoreError(f"the database refused the read: {describe_failure(error)}") from error
+        except Exception as error:
+            self._measures.failed_reads += 1
+            raise Unreadable(f"a stored row cannot be read: {describe_failure(error)}") from error
         finally:
             self._waiting -= 1
             self._measures.reads.observe(monotonic() - began)
@@ -101,10 +114,19 @@ class _Reading:
             # Looked at while SQLite works. The driver's own interrupt() would miss a statement that is about to begin.
             driver.set_progress_handler(self._is_unwanted, _STEPS_BETWEEN_LOOKS)
             try:
-                with connection.begin():
-                    return self._query.fetch(connection)
+                return self._fetch(connection)
+            except OperationalError as error:
+                if _NOT_UTF8 not in str(error.orig):
+                    raise
+                driver.text_factory = _any_text
+                return self._fetch(connection)
             finally:
+                driver.text_factory = str
                 driver.set_progress_handler(None, 0)
+
+    def _fetch(self, connection: Connection) -> Any:
+        with connection.begin():
+            return self._query.fetch(connection)
 
     def stop(self) -> None:
         """Nobody waits for the answer any more: end the query where it is."""
@@ -112,3 +134,8 @@ class _Reading:
 
     def _is_unwanted(self) -> bool:
         return self._unwanted or self._is_closed()
+
+
+def _any_text(stored: bytes) -> str:
+    """Return stored text, its bytes that are not UTF-8 as U+FFFD. As a text factory it costs a call for each value."""
+    return stored.decode("utf-8", "replace")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Row
@@ -13,14 +14,23 @@ from turnstream.core.usage import Attempt, StepUsage, Usage
 from turnstream.store.base import Annotation, Chat, StoredBlock, Turn
 from turnstream.store.columns import encode_json, storable_text
 
+logger = logging.getLogger(__name__)
+
 TurnRow = tuple[str | int | None, ...]
 BlockRow = tuple[str, int, str, str, str | None, str | None, int, int, int, int]
 AttemptRow = tuple[str | int | float | None, ...]
+Value = TypeVar("Value")
 
 
 def chat_from_row(row: Row[Any]) -> Chat:
     return Chat(
-        row.id, row.owner, row.title, row.metadata, row.created_at, row.updated_at, row.active_turn_id
+        row.id,
+        row.owner,
+        row.title,
+        _mapping(row.metadata, row.id, "metadata"),
+        row.created_at,
+        row.updated_at,
+        row.active_turn_id,
     )
 
 
@@ -48,10 +58,10 @@ def turn_from_row(row: Row[Any]) -> Turn:
         created_at=row.created_at,
         generation=row.generation,
         system=row.system,
-        params=row.params,
-        metadata=row.metadata,
+        params=_mapping(row.params, row.id, "params"),
+        metadata=_mapping(row.metadata, row.id, "metadata"),
         last_seq=row.last_seq,
-        fences=tuple((generation, seq) for generation, seq in row.fences),
+        fences=pairs_of(row.fences, row.id, "fences"),
         stop_reason=row.stop_reason,
         error_code=row.error_code,
         error_message=row.error_message,
@@ -60,10 +70,12 @@ def turn_from_row(row: Row[Any]) -> Turn:
         completed_at=row.completed_at,
         cost=row.cost,
         cost_estimated=row.cost_estimated,
-        steps=msgspec.convert(row.steps, tuple[StepUsage, ...]) if row.steps else (),
+        steps=_converted(row.steps, tuple[StepUsage, ...], row.id, "steps") or () if row.steps else (),
         asked_model=row.asked_model,
-        fallbacks=None if row.fallbacks is None else tuple(row.fallbacks),
-        resets=tuple((seq, index) for seq, index in row.resets or ()),
+        fallbacks=None
+        if row.fallbacks is None
+        else _converted(row.fallbacks, tuple[str, ...], row.id, "fallbacks"),
+        resets=pairs_of(row.resets, row.id, "resets"),
     )
 
 
@@ -189,6 +201,8 @@ def _usage_of(row: Row[Any]) -> Usage:
 def block_from_row(row: Sequence[Any]) -> StoredBlock:
     """Of a row of `blocks`, its columns in the order of the table."""
     turn_id, sequence, block_id, block_type, text, content, partial, first_seq, last_seq, created_at = row
+    if content is not None and content.__class__ is not dict:
+        content = _unreadable(turn_id, f"the content of block {sequence}")
     block = Block(sequence, block_type, text, content, partial)
     return StoredBlock(block_id, turn_id, block, first_seq, last_seq, created_at)
 
@@ -209,6 +223,31 @@ def block_row(stored: StoredBlock) -> BlockRow:
         stored.last_seq,
         stored.created_at,
     )
+
+
+def pairs_of(value: Any, row_id: str, column: str) -> tuple[tuple[int, int], ...]:
+    """Return a column of pairs of numbers, empty if it cannot be read."""
+    return _converted(value, tuple[tuple[int, int], ...], row_id, column) or () if value else ()
+
+
+def _mapping(value: Any, row_id: str, column: str) -> dict[str, Any]:
+    """Return a column that holds a JSON object, empty if it cannot be read."""
+    if value.__class__ is dict:
+        return value
+    _unreadable(row_id, column)
+    return {}
+
+
+def _converted(value: Any, kind: type[Value], row_id: str, column: str) -> Value | None:
+    """Return `value` as a `kind`, or None if it is not one."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return _unreadable(row_id, column)
+
+
+def _unreadable(row_id: str, column: str) -> None:
+    logger.error("row %s: %s cannot be read and counts as empty", row_id, column)
 
 
 def annotation_from_row(row: Row[Any]) -> Annotation:

@@ -82,11 +82,11 @@ class SqlStore:
             raise StoreError("the store is not open", retryable=False)
         return await self._writer.submit(operation)
 
-    async def read(self, query: Query[Result]) -> Result:
+    async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
         """Fetch from a state that holds everything committed before this call; see `Store.read`."""
         if self._readers is None:
             raise StoreError("the store is not open", retryable=False)
-        return await self._readers.fetch(query)
+        return await self._readers.fetch(query, seconds=seconds)
 
     def _prepare(self) -> None:
         prepare_folder(self.path)

@@ -14,6 +14,7 @@ As nothing is awaited between looking at the log and taking from it, no event ca
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -24,6 +25,8 @@ from turnstream.core.turn_events import TurnEvent
 from turnstream.store.base import Annotation, StoredBlock
 from turnstream.turnlog.base import Archive, Batch, Sink
 from turnstream.turnlog.memory import NOTHING, TurnLog
+
+logger = logging.getLogger(__name__)
 
 _PAGE_BLOCKS = 16
 _PAGE_ANNOTATIONS = 64
@@ -252,5 +255,9 @@ def _in_order(
     blocks: Sequence[StoredBlock], annotations: Sequence[Annotation], horizon: int
 ) -> list[tuple[int, TurnEvent]]:
     events: list[tuple[int, TurnEvent]] = [(row.last_seq, catchup_of(row.block)) for row in blocks]
-    events.extend((row.seq, _decode_event(row.event)) for row in annotations)
+    for row in annotations:
+        try:
+            events.append((row.seq, _decode_event(row.event)))
+        except (msgspec.DecodeError, RecursionError) as error:  # one that is lost costs no more than itself
+            logger.error("turn %s: event %d cannot be read and is left out: %s", row.turn_id, row.seq, error)
     return sorted(((seq, event) for seq, event in events if seq <= horizon), key=lambda item: item[0])

@@ -148,7 +148,7 @@ class Commands:
         """Answer once more what an assistant turn answers, or a user turn says: a new sibling (A7). What `request` leaves
         open is as in the answer that is there; it brings no blocks. Raises as `send`."""
         self.registry.admit()
-        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        turn = await self._turn(owner, turn_id)
         asked_id = turn.prev_turn_id if turn.role == "assistant" else turn.id
         path = await self.store.read(HistoryPath(turn_id=asked_id)) if asked_id is not None else []
         if not path or path[-1][0].role != "user":
@@ -188,19 +188,16 @@ class Commands:
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
         """Stop a turn, and tell what became of it (A4); one that has ended stays as it is. Raises NotFound."""
-        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
         executor = self.registry.get(turn_id)
-        if executor is None:
-            if turn.status not in TERMINAL_STATUSES:
-                await self.recovery.end(turn)
-        elif not executor.ended.is_set():
+        if executor is not None and not executor.ended.is_set():
             executor.stop("cancelled")
             await executor.ended.wait()
         return await self.state(owner, turn_id)
 
     async def state(self, owner: str, turn_id: str) -> TurnState:
         """A turn and its blocks: stored ones, and where storage failed those held in memory (D3). Raises NotFound."""
-        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        turn = await self._turn(owner, turn_id)
         blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
         executor = self.registry.get(turn_id)
         if turn.status in TERMINAL_STATUSES:
@@ -215,6 +212,15 @@ class Commands:
             turn = msgspec.structs.replace(turn, status="streaming")
         open_block = executor.log.open_block
         return TurnState(turn, blocks, open_block.sequence if open_block is not None else None)
+
+    async def _turn(self, owner: str, turn_id: str) -> Turn:
+        """Return a turn's row. A turn that a dead process left unfinished is ended first. Raises NotFound, StoreError."""
+        turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
+        is_lost = turn.status not in TERMINAL_STATUSES and self.registry.get(turn_id) is None
+        if not is_lost:
+            return turn
+        await self.recovery.end(turn)
+        return await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
 
     async def _attempts(self, turn: Turn) -> tuple[Attempt, ...]:
         if turn.role == "user":
@@ -250,7 +256,7 @@ class Commands:
     async def _path(self, owner: str, request: TurnRequest) -> list[tuple[Turn, tuple[Block, ...]]]:
         if request.prev_turn_id is None:
             return []
-        turn = await self.store.read(GetTurn(owner=owner, turn_id=request.prev_turn_id))
+        turn = await self._turn(owner, request.prev_turn_id)
         if turn.chat_id != request.chat_id:
             raise NotFound("prev_turn_id is not a turn of this chat")
         return await self.store.read(HistoryPath(turn_id=turn.id))

@@ -53,6 +53,11 @@ LOST_EXECUTOR = Outcome(
     code="orphaned",
     message="the server went down while the answer was written; what had been kept is here",
 )
+UNRECOVERABLE = Outcome(
+    "error",
+    code="database_error",
+    message="the server went down while the answer was written, and what it had stored of it cannot be read",
+)
 
 
 def terminal_event(turn: Turn, *, total_blocks: int, blocks_completed: int) -> Terminal:

@@ -116,12 +116,22 @@ class JournalKeeper:
         self._allowed = self._least = size
         self._size = 0
         self._renew = True  # an earlier process may have left pages
+        self._is_held = False
         self._renewed_at = 0.0
         self._unwritten: list[JournalSegment] = []
         self.writes = 0
         self.segments = 0
         self.given_up = 0
         """Writes, the segments in them, and the characters that were given up, since the start."""
+
+    def hold(self) -> None:
+        """Delete no page until `release`: recovery still needs those of an earlier process."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Delete pages again; those of an earlier process go with the next write."""
+        self._is_held = False
+        self._renew = True
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -135,7 +145,8 @@ class JournalKeeper:
     async def write(self) -> None:
         """Write what has been gained since the last time; or all of it anew, where that is due."""
         now, older = asyncio.get_running_loop().time(), self._size
-        if older > self._allowed or (older and now - self._renewed_at >= RENEWED_EVERY):
+        is_due = older > self._allowed or (older and now - self._renewed_at >= RENEWED_EVERY)
+        if is_due and not self._is_held:
             self._renew = True
         if whole := self._renew:
             self._unwritten.clear()  # what waits is of open blocks, which come whole, or of stored ones
@@ -146,7 +157,9 @@ class JournalKeeper:
             if page is None:
                 return
             first = first or page.number
-        if whole and await self._trim(first):
+        if whole and self._is_held:
+            self._renew = False
+        elif whole and await self._trim(first):
             self._renew, self._renewed_at = False, now
             self._size -= older
             self._allowed = max(self._least, 3 * self._size)

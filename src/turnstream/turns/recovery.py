@@ -1,4 +1,8 @@
-"""Ending turns whose executor died, with what the journal kept (requirement D5)."""
+"""Ending turns whose executor died, with what the journal kept (requirement D5).
+
+Recovery is per turn: a turn whose rows cannot be decoded ends as an error, is logged, and holds up no other turn. The
+engine starts without waiting for all of it. A command or a watcher that needs a turn recovers that turn first.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,23 @@ from turnstream.core.history import PastTurn, build_history
 from turnstream.core.identifiers import new_id
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.usage import Usage
-from turnstream.errors import InvalidRequest
+from turnstream.errors import Fenced, InvalidRequest, NotFound, StoreError, Unreadable
 from turnstream.llm.accounts import CalledModel, Summary, TurnAccount, estimated_input_tokens
 from turnstream.providers.catalog import Catalog, parse_model
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import JournalSegment, Store, StoredBlock, Turn
-from turnstream.store.operations import TakeOver
-from turnstream.store.queries import AllBlocks, HistoryPath, Journal, Journals, LastSeq, UnfinishedTurns
+from turnstream.store.operations import GiveUp, TakeOver
+from turnstream.store.queries import (
+    AllBlocks,
+    GetTurn,
+    HistoryPath,
+    Journal,
+    Journals,
+    LastSeq,
+    UnfinishedTurns,
+)
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.ending import LOST_EXECUTOR, cancelled_results
+from turnstream.turns.ending import LOST_EXECUTOR, UNRECOVERABLE, cancelled_results
 from turnstream.wires.base import ModelRequest
 
 logger = logging.getLogger(__name__)
@@ -31,6 +43,10 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 64
 _HISTORIES_AT_ONCE = 2
 """They may be long."""
+_READ_SECONDS = 120.0
+"""Deadline of one read. The deadline of requests does not apply: a long history is no reason to lose a turn."""
+_RETRY_SECONDS = 2.0
+_LONGEST_RETRY_SECONDS = 60.0
 
 
 class Recovery:
@@ -41,39 +57,148 @@ class Recovery:
         self._catalog = catalog
         self._pricing = pricing
         self._histories = asyncio.Semaphore(_HISTORIES_AT_ONCE)
+        self._ending: dict[str, asyncio.Task[bool]] = {}
+        """Turns being ended at the moment, each with the task that everyone who needs the turn waits for."""
+
+    async def run(self, *, tried: asyncio.Event) -> None:
+        """End every turn that a dead process left unfinished. While storage fails, try again.
+
+        `tried` is set once each turn has been tried.
+        """
+        pause = _RETRY_SECONDS
+        while True:
+            try:
+                await self.end_all()
+            except Exception as error:
+                if not isinstance(error, StoreError):
+                    logger.exception("recovery failed unexpectedly")
+                logger.warning("unfinished turns are still there, next try in %g s: %s", pause, error)
+            else:
+                return
+            finally:
+                tried.set()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
 
     async def end_all(self) -> int:
-        """End every turn that a dead process left unfinished; how many there were. Raises StoreError.
+        """End every turn that a dead process left unfinished; return their number.
 
-        Several at a time: their transactions are committed in groups, and the server serves no one before the last.
+        Several at a time: their transactions are committed in groups. Raises StoreError when storage failed for some of
+        them; the others have ended then.
         """
-        turns = await self._store.read(UnfinishedTurns())
-        journals = await self._store.read(Journals()) if turns else {}
-        remaining = iter(turns)
+        turn_ids = await self._store.read(UnfinishedTurns(), seconds=_READ_SECONDS)
+        journals = await self._journals() if turn_ids else {}
+        remaining = iter(turn_ids)
+        failures: list[StoreError] = []
 
         async def end_some() -> None:
-            for turn in remaining:
-                await self._end(turn, journals.get(turn.id, ()))
+            for turn_id in remaining:
+                try:
+                    await self._once(turn_id, journals.pop(turn_id, ()))
+                except StoreError as error:
+                    logger.warning("turn %s cannot be recovered yet: %s", turn_id, error)
+                    failures.append(error)
 
-        await asyncio.gather(*(end_some() for _ in range(min(len(turns), _AT_ONCE))))
-        if turns:
-            logger.warning("ended %d turns that a stopped server had left unfinished", len(turns))
-        return len(turns)
+        await asyncio.gather(*(end_some() for _ in range(min(len(turn_ids), _AT_ONCE))))
+        if ended := len(turn_ids) - len(failures):
+            logger.warning("ended %d turns that a stopped server had left unfinished", ended)
+        if failures:
+            raise failures[0]
+        return ended
 
     async def end(self, turn: Turn) -> bool:
-        """Take over and end one turn, as `end_all` does. Raises StoreError."""
-        return await self._end(turn, await self._store.read(Journal(turn_id=turn.id)))
+        """Take over and end one turn, as `end_all` does. Return False if it had ended. Raises StoreError."""
+        return await self._once(turn.id, None)
 
-    async def _end(self, turn: Turn, segments: Sequence[JournalSegment]) -> bool:
-        """Take a turn over and end it, its open block kept as far as it was journalled; False if it had ended.
+    async def close(self) -> None:
+        """Stop what is still being ended. Turns that are left are for the next start."""
+        tasks = list(self._ending.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _journals(self) -> dict[str, list[JournalSegment]]:
+        try:
+            return await self._store.read(Journals(), seconds=_READ_SECONDS)
+        except Unreadable as error:
+            logger.error("the journal cannot be read, and the text in it is lost: %s", error)
+            return {}
+
+    async def _journal(self, turn_id: str) -> list[JournalSegment]:
+        try:
+            return await self._store.read(Journal(turn_id=turn_id), seconds=_READ_SECONDS)
+        except Unreadable as error:
+            logger.error(
+                "turn %s: its journal cannot be read, and the text in it is lost: %s", turn_id, error
+            )
+            return []
+
+    async def _once(self, turn_id: str, segments: Sequence[JournalSegment] | None) -> bool:
+        """End a turn in a task that all callers share. `segments`: its journal, None if it has not been read."""
+        task = self._ending.get(turn_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._end(turn_id, segments), name=f"end {turn_id}")
+            self._ending[turn_id] = task
+            task.add_done_callback(partial(self._forget, turn_id))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if task.cancelled() and caller is not None and not caller.cancelling():
+                raise StoreError(
+                    "the server is being stopped: the turn is recovered at its next start"
+                ) from None
+            raise
+
+    def _forget(self, turn_id: str, task: asyncio.Task[bool]) -> None:
+        del self._ending[turn_id]
+        if not task.cancelled():
+            task.exception()  # callers that were cancelled do not look at it
+
+    async def _end(self, turn_id: str, segments: Sequence[JournalSegment] | None) -> bool:
+        """Take a turn over and end it. Raises StoreError when storage failed: another try may succeed."""
+        try:
+            turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id), seconds=_READ_SECONDS)
+            if segments is None:
+                segments = await self._journal(turn_id)
+            return await self._take_over(turn, segments)
+        except (Fenced, NotFound):
+            return False  # deleted, or ended by somebody else
+        except StoreError as error:
+            if error.retryable:
+                raise
+            return await self._give_up(turn_id, error)
+        except Exception as error:  # noqa: BLE001 - it is logged there, with its trace
+            return await self._give_up(turn_id, error)
+
+    async def _give_up(self, turn_id: str, error: Exception) -> bool:
+        """End a turn of which something cannot be read. Its stored blocks stay. Raises StoreError."""
+        logger.error("turn %s cannot be recovered, and ends as an error: %r", turn_id, error, exc_info=error)
+        try:
+            last_seq = await self._store.read(LastSeq(turn_id=turn_id), seconds=_READ_SECONDS)
+            last_seq = next_generation_seq(last_seq)
+        except (Unreadable, TypeError):
+            last_seq = next_generation_seq(0)
+        return await self._store.write(
+            GiveUp(
+                turn_id=turn_id,
+                last_seq=last_seq,
+                error_code=UNRECOVERABLE.code,
+                error_message=UNRECOVERABLE.message,
+                completed_at=now_microseconds(),
+            )
+        )
+
+    async def _take_over(self, turn: Turn, segments: Sequence[JournalSegment]) -> bool:
+        """Take a turn over and end it, its open block kept as far as it was journalled; return False if it had ended.
 
         The new generation's numbers begin above all that the lost executor can have given; what survived of the old one
         is its fence: a watcher whose cursor is above it will be told that text is gone. Calls of tools that have no
         result get one (G5), and what the turn has used is estimated (I3).
         """
-        survived = await self._store.read(LastSeq(turn_id=turn.id))
+        survived = await self._store.read(LastSeq(turn_id=turn.id), seconds=_READ_SECONDS)
         survived = max([survived, *(segment.seq for segment in segments)])
-        stored = await self._store.read(AllBlocks(turn_id=turn.id))
+        stored = await self._store.read(AllBlocks(turn_id=turn.id), seconds=_READ_SECONDS)
         seq = next_generation_seq(survived)
         kept = unbroken(segments)
         if len(kept) < len(segments):
@@ -108,17 +233,23 @@ class Recovery:
         )
 
     async def _summary(self, turn: Turn, blocks: Sequence[Block]) -> Summary:
-        """What the turn has used, by an estimate: what the provider said of it is lost with the process."""
+        """Return an estimate of what the turn has used: what the provider said of it is lost with the process. Without
+        a history that can be read there is none, and the turn keeps its text all the same."""
         called = self._called(turn)
         if called is None or (turn.status == "pending" and not blocks):
             return Summary()
-        if self._pricing is not None:
-            self._pricing.prepare(called.provider, called.model)
-            await self._pricing.ready()
-        async with self._histories:
-            path = await self._store.read(HistoryPath(turn_id=turn.prev_turn_id or ""))
-            past = [PastTurn(before.role, before.status, said) for before, said in path]
-            return self._estimate(turn, called, past, blocks)
+        try:
+            if self._pricing is not None:
+                self._pricing.prepare(called.provider, called.model)
+                await self._pricing.ready()
+            async with self._histories:
+                query = HistoryPath(turn_id=turn.prev_turn_id or "")
+                path = await self._store.read(query, seconds=_READ_SECONDS)
+                past = [PastTurn(before.role, before.status, said) for before, said in path]
+                return await asyncio.to_thread(self._estimate, turn, called, past, blocks)
+        except Exception:
+            logger.exception("turn %s: what it has used cannot be estimated", turn.id)
+            return Summary()
 
     def _estimate(
         self, turn: Turn, called: CalledModel, past: Sequence[PastTurn], blocks: Sequence[Block]

@@ -8,7 +8,7 @@ from turnstream.store.operations.content import (
     SaveBlock,
     TrimJournal,
 )
-from turnstream.store.operations.progress import FinishTurn, MarkStreaming, TakeBack, TakeOver
+from turnstream.store.operations.progress import FinishTurn, GiveUp, MarkStreaming, TakeBack, TakeOver
 from turnstream.store.operations.start import StartedTurns, StartTurns
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "CreateChat",
     "DeleteChat",
     "FinishTurn",
+    "GiveUp",
     "JournalPage",
     "MarkStreaming",
     "SaveAnnotations",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, Integer, bindparam, cast, delete, func, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources_of
 from turnstream.core.usage import Attempt, StepUsage, Usage
@@ -13,13 +13,21 @@ from turnstream.errors import StoreError
 from turnstream.store.base import Operation, StoredBlock
 from turnstream.store.bulk import insert_attempts, insert_blocks, mark_streaming
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
-from turnstream.store.rows import attempt_row, block_row, cost_values, usage_values
+from turnstream.store.rows import attempt_row, block_row, cost_values, pairs_of, usage_values
 from turnstream.store.schema import blocks, turns
 
 _COMPARE_AND_SET = update(turns).where(
     turns.c.id == bindparam("at_id"),
     turns.c.generation == bindparam("at_generation"),
     turns.c.status.in_(bindparam("at_statuses", expanding=True)),
+)
+_TAKE_OVER = update(turns).where(
+    turns.c.id == bindparam("at_id"),
+    turns.c.generation == bindparam("at_generation"),
+    turns.c.status.not_in(sorted(TERMINAL_STATUSES)),
+)
+_GIVE_UP = update(turns).where(
+    turns.c.id == bindparam("at_id"), turns.c.status.not_in(sorted(TERMINAL_STATUSES))
 )
 _FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
 _RESETS = select(turns.c.resets).where(turns.c.id == bindparam("turn_id"))
@@ -52,8 +60,9 @@ class TakeBack(Operation[None], frozen=True, kw_only=True):
     def apply(self, connection: Connection) -> None:
         require_executor(connection, self.turn_id, self.generation)
         connection.execute(_DELETE_BLOCKS, {"of_turn": self.turn_id, "from_index": self.index})
-        resets: list[list[int]] = connection.execute(_RESETS, {"turn_id": self.turn_id}).scalar() or []
-        reset = [self.seq, self.index]
+        stored = connection.execute(_RESETS, {"turn_id": self.turn_id}).scalar()
+        resets = pairs_of(stored, self.turn_id, "resets")
+        reset = (self.seq, self.index)
         if reset not in resets:
             values = {"resets": [*resets, reset], "last_seq": self.seq}
             connection.execute(_SET_RESETS, {"at_id": self.turn_id, **values})
@@ -103,7 +112,8 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
 
 class TakeOver(Operation[bool], frozen=True, kw_only=True):
     """End a turn whose executor is gone: as FinishTurn, and its generation rises from `expected_generation` to
-    `generation`. `fence_seq`, the last seq of the old generation that survived, is kept in the turn's fences."""
+    `generation`. `fence_seq`, the last seq of the old generation that survived, is kept in the turn's fences. A status
+    that turnstream does not know counts as one that has not ended."""
 
     expected_generation: int
     generation: int
@@ -120,11 +130,12 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
     steps: tuple[StepUsage, ...] = ()
 
     def apply(self, connection: Connection) -> bool:
-        fences = connection.execute(_FENCES, {"turn_id": self.turn_id}).scalar()
+        stored = connection.execute(_FENCES, {"turn_id": self.turn_id}).scalar()
+        fences = pairs_of(stored, self.turn_id, "fences")
         values: dict[str, Any] = {
             "status": self.status,
             "generation": self.generation,
-            "fences": [*(fences or ()), (self.expected_generation, self.fence_seq)],
+            "fences": [*fences, (self.expected_generation, self.fence_seq)],
             "last_seq": self.last_seq,
             "error_code": self.error_code,
             "error_message": self.error_message,
@@ -132,7 +143,37 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
             **usage_values(self.usage),
             **cost_values(self.cost, self.steps, estimated=self.cost_estimated),
         }
-        return _end(connection, self.turn_id, self.expected_generation, values, self.blocks)
+        where = {"at_id": self.turn_id, "at_generation": self.expected_generation}
+        if connection.execute(_TAKE_OVER, {**where, **values}).rowcount == 0:
+            return _refused(connection, self.turn_id, self.expected_generation, self.status)
+        insert_blocks(connection, [block_row(row) for row in self.blocks])
+        return True
+
+
+class GiveUp(Operation[bool], frozen=True, kw_only=True):
+    """End a turn that cannot be recovered, whatever its row holds; answer False if it has ended already or is gone.
+
+    Its blocks stay. `last_seq` is above all that watchers can have seen, and no cursor of the lost executor is known any
+    more: each watcher gets a full snapshot."""
+
+    last_seq: int
+    error_code: str | None
+    error_message: str | None
+    completed_at: int
+
+    def apply(self, connection: Connection) -> bool:
+        generation = func.coalesce(cast(turns.c.generation, Integer), 0) + 1
+        values = {
+            "status": "error",
+            "generation": generation,
+            "fences": (),
+            "resets": None,
+            "last_seq": self.last_seq,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
+            "completed_at": self.completed_at,
+        }
+        return connection.execute(_GIVE_UP.values(values), {"at_id": self.turn_id}).rowcount == 1
 
 
 def _end(
@@ -142,12 +183,17 @@ def _end(
     status: TerminalStatus = values["status"]
     where = {"at_id": turn_id, "at_generation": generation, "at_statuses": sorted(sources_of(status))}
     if connection.execute(_COMPARE_AND_SET, {**where, **values}).rowcount == 0:
-        state = turn_states(connection, [turn_id]).get(turn_id)
-        if state is not None and state.status in TERMINAL_STATUSES:
-            return False
-        refused = refusal(state, generation)
-        raise refused or StoreError(
-            f"a turn cannot become {status} from {state and state.status}", retryable=False
-        )
+        return _refused(connection, turn_id, generation, status)
     insert_blocks(connection, [block_row(row) for row in rows])
     return True
+
+
+def _refused(connection: Connection, turn_id: str, generation: int, status: TerminalStatus) -> bool:
+    """Return False for a turn that has ended. Raise the reason why any other cannot be ended."""
+    state = turn_states(connection, [turn_id]).get(turn_id)
+    if state is not None and state.status in TERMINAL_STATUSES:
+        return False
+    refused = refusal(state, generation)
+    raise refused or StoreError(
+        f"a turn cannot become {status} from {state and state.status}", retryable=False
+    )
