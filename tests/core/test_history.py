@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnstream.core.blocks import Block, BlockType, Content, Message
-from turnstream.core.history import CANCELLED, CANCELLED_BY_ERROR, CONTINUE, PastTurn, build_history
+from turnstream.core.history import (
+    CANCELLED,
+    CANCELLED_BY_ERROR,
+    CONTINUE,
+    UNNAMED_TOOL,
+    PastTurn,
+    build_history,
+)
 from turnstream.core.lifecycle import TurnStatus
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
@@ -318,6 +325,24 @@ def test_thinking_leads_to_something() -> None:
     assert message.blocks[1].content == late.content
     assert shape(build_history([user(text("a")), assistant(text("b"), late)]))[1] == ("assistant", ["b"])
     assert shape(build_history([user(text("a")), assistant(late), user(text("b"))])) == [("user", ["a", "b"])]
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "without a result"])
+@pytest.mark.parametrize(
+    "wire", ["openai-chat", "anthropic", "gemini", "ollama", "bedrock", "openai-responses"]
+)
+def test_a_nameless_call_stays_in_the_history_under_a_name(wire: str, answered: bool) -> None:
+    said = [call("a", ""), *([result("a", "the call named no tool")] if answered else [])]
+    messages = build_history([user(text("go")), assistant(*said)])
+    assert shape(messages)[1:] == [
+        ("assistant", ["a()"]),
+        ("user", ["a=the call named no tool" if answered else f"a=!{CANCELLED}"]),
+    ]
+    assert (messages[1].blocks[0].content or {})["tool_name"] == UNNAMED_TOOL
+    sent = WIRES[wire].encode_request(ModelRequest("m", messages)).body.decode()
+    assert UNNAMED_TOOL in sent
+    assert '"name":""' not in sent
 
 
 # --- any turns ----------------------------------------------------------------------------------------------

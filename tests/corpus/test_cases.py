@@ -22,9 +22,6 @@ OPEN = frozenset(
         "error-field-before-text.sse",
         "error-field-after-text.sse",
         "error-without-framing.sse",
-        "tool-name-after-arguments.sse",
-        "tool-name-after-arguments-no-index.sse",
-        "function-call-name-after-arguments.sse",
         "reasoning-part-with-summary.sse",
         "reasoning-and-text-parts-in-one-delta.sse",
         "reasoning-content-is-object.sse",
@@ -38,7 +35,6 @@ OPEN = frozenset(
         "responses-without-output-index.jsonl",
         "responses-message-at-index-of-ended-reasoning.jsonl",
         "chat-choice-index-grows.jsonl",
-        "chat-second-id-in-continuation.jsonl",
         "chat-metadata-only-delta.jsonl",
         "anthropic-two-messages-in-one-body.jsonl",
     }

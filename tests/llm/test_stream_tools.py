@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 
 import pytest
 
 import turnstream as ts
+from tests.llm.conftest import llm_at
+from tests.providers.conftest import Exchange, RawServer
 from turnstream.core.turn_events import TurnEvent
 
 pytestmark = pytest.mark.requirement("F1")
@@ -150,3 +153,85 @@ async def test_two_tools_of_one_name_are_refused() -> None:
         llm().stream("go", tools=[look, {"name": "look"}])
     with pytest.raises(ts.ConfigurationError, match="needs a name"):
         llm().stream("go", tools=[{}])
+
+
+SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+def events(*deltas: dict[str, object], finish: str) -> bytes:
+    """A whole answer of chat.completions with these deltas."""
+    chunks = [{"id": "c", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    last = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
+    return (
+        b"".join(b"data: %b\n\n" % json.dumps(item).encode() for item in (*chunks, last))
+        + b"data: [DONE]\n\n"
+    )
+
+
+@pytest.mark.fault(15)
+async def test_a_nameless_call_is_answered_and_stays_in_the_next_request(raw_server: RawServer) -> None:
+    fragment = {"index": 0, "id": "call_1", "function": {"arguments": '{"what":"x"}'}}
+    nameless = events({"tool_calls": [fragment]}, finish="tool_calls")
+    answers = [nameless, events({"content": "Sorry."}, finish="stop")]
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send(SSE, answers.pop(0))
+        exchange.writer.close()
+
+    def look(what: str) -> str:
+        raise AssertionError("not to be run")
+
+    raw_server.answer = answer
+    message = await llm_at(raw_server.url, "openai-chat", "any").collect("go", tools=[look])
+    assert message.text == "Sorry."
+    _, again = (json.loads(exchange.body)["messages"] for exchange in raw_server.exchanges)
+    assert again[1]["tool_calls"] == [
+        {
+            "id": "call_1",
+            "type": "function",
+            "function": {"name": "unnamed_tool", "arguments": '{"what":"x"}'},
+        }
+    ]
+    assert again[2]["tool_call_id"] == "call_1"
+    assert "named no tool" in again[2]["content"]
+    assert "look" in again[2]["content"]
+
+
+@pytest.mark.fault(15)
+async def test_a_model_that_never_names_its_calls_is_never_sent_one_request_twice(
+    raw_server: RawServer,
+) -> None:
+    async def answer(exchange: Exchange) -> None:
+        fragment = {"index": 0, "function": {"arguments": "{}"}}
+        await exchange.send(SSE, events({"tool_calls": [fragment]}, finish="tool_calls"))
+        exchange.writer.close()
+
+    def look(what: str) -> str:
+        raise AssertionError("not to be run")
+
+    raw_server.answer = answer
+    message = await llm_at(raw_server.url, "openai-chat", "any").collect("go", tools=[look])
+    assert message.stop_reason == "max_rounds"
+    bodies = [exchange.body for exchange in raw_server.exchanges]
+    assert len(set(bodies)) == len(bodies)
+
+
+@pytest.mark.fault(16)
+async def test_a_call_that_is_said_in_two_fields_runs_once(raw_server: RawServer) -> None:
+    function = {"name": "look", "arguments": '{"what":"x"}'}
+    twice = {"function_call": function, "tool_calls": [{"index": 0, "id": "a", "function": function}]}
+    answers = [events(twice, finish="tool_calls"), events({"content": "Done."}, finish="stop")]
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send(SSE, answers.pop(0))
+        exchange.writer.close()
+
+    ran: list[str] = []
+
+    def look(what: str) -> str:
+        ran.append(what)
+        return "seen"
+
+    raw_server.answer = answer
+    message = await llm_at(raw_server.url, "openai-chat", "any").collect("go", tools=[look])
+    assert (message.text, ran) == ("Done.", ["x"])

@@ -57,6 +57,7 @@ async def test_results_are_text_or_json() -> None:
     ("block", "words"),
     [
         (call("unheard-of"), "there is no tool called unheard-of; there are: touch"),
+        (call(""), "the call named no tool, and nothing was run; there are: touch"),
         (call("touch", '{"x": 1'), "the arguments cannot be read, and nothing was run: not valid JSON"),
         (call("touch", "[1]"), "nothing was run: the arguments are not a JSON object"),
         (call("touch", '{"x": 1}', partial=True), "the call was cut off, and nothing was run"),

@@ -351,6 +351,18 @@ json_trees = st.dictionaries(
 )
 
 
+@pytest.mark.fault(15)
+@pytest.mark.parametrize(
+    "late", [{"name": "f", "willContinue": True}, {"name": "f", "partialArgs": [arg("$.y", 2)]}]
+)
+def test_a_name_may_come_after_the_first_piece(late: dict[str, Any]) -> None:
+    first = {"functionCall": {"partialArgs": [arg("$.x", 1)], "willContinue": True}}
+    folded = decode_pieces(WIRE, [sse(chunk(first), end({"functionCall": late}))])
+    (block,) = folded["blocks"]
+    assert block["content"]["tool_name"] == "f"
+    assert block["content"]["input"]["x"] == 1
+
+
 def leaves(value: Any, path: str = "$") -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [leaf for key, item in value.items() for leaf in leaves(item, f"{path}[{json.dumps(key)}]")]

@@ -5,6 +5,7 @@ What the providers ask for, taken together:
   - no blank text, no empty message
   - each tool call has exactly one result, in the very next message, before anything else the user says there;
     no result without its call; ids are unique
+  - each call names a tool: one that the model left nameless is called `UNNAMED_TOOL`, and keeps its result
   - what a provider's own tool was asked comes before its answer, and neither is there alone
   - thinking goes back whole or not at all, and is never the last thing in a message
 
@@ -25,6 +26,8 @@ Role: TypeAlias = Literal["user", "assistant"]
 CANCELLED = "cancelled"
 """What the model is told of a tool that was called and never ran."""
 CANCELLED_BY_ERROR = "cancelled: the turn ended with an error"
+UNNAMED_TOOL = "unnamed_tool"
+"""Name that a nameless call has in a history, since every provider refuses an empty one."""
 CONTINUE = "Continue."
 """What the user says where a next call is due and the assistant had the last word."""
 
@@ -106,7 +109,7 @@ def _usable(turn: PastTurn) -> list[Block]:
         else:
             keeps = _assistant_may_say(block, answered)
         if keeps:
-            found.append(_as_text(block))
+            found.append(_as_call(_as_text(block)))
     return found
 
 
@@ -132,7 +135,7 @@ def _assistant_may_say(block: Block, answered: set[str]) -> bool:
         case "thinking":
             return bool(block.text_content or content) and not block.partial
         case "tool_use":
-            return bool(content.get("tool_name")) and (not block.partial or _identity(block) in answered)
+            return not block.partial or _identity(block) in answered
         case "tool_result":
             return not block.partial
         case "provider":
@@ -285,6 +288,15 @@ def _as_text(block: Block) -> Block:
     if block.block_type in ("reference", "partial_reference"):
         return Block(block.sequence, "text", block.text_content)
     return block
+
+
+def _as_call(block: Block) -> Block:
+    """Return a nameless call with a name, so that it stays in the history beside its result."""
+    content = block.content or {}
+    if block.block_type != "tool_use" or content.get("provider_executed") or content.get("tool_name"):
+        return block
+    named: Content = {**content, "tool_name": UNNAMED_TOOL}
+    return Block(block.sequence, block.block_type, block.text_content, named, block.partial)
 
 
 def _orphan_text(block: Block) -> Block | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -124,10 +125,24 @@ class ModelMessage(Generic[Output]):
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls that have no result yet: those that are the caller's to run."""
-        answered = {(block.content or {}).get("tool_use_id") for block in self._of_type("tool_result")}
-        calls = [ToolCall.of(block) for block in self._of_type("tool_use")]
-        return tuple(call for call in calls if call.id not in answered and call.name != OUTPUT_TOOL)
+        """Calls that have no result yet: they are the caller's to run.
+
+        A result answers the first call before it that has its id and no result: vendors repeat ids from step to step.
+        """
+        waiting: dict[int, Block] = {}
+        places: dict[str, deque[int]] = {}
+        for place, block in enumerate(self.blocks):
+            content = block.content or {}
+            if content.get("provider_executed"):
+                continue
+            same = places.setdefault(str(content.get("tool_use_id") or ""), deque())
+            if block.block_type == "tool_use":
+                waiting[place] = block
+                same.append(place)
+            elif block.block_type == "tool_result" and same:
+                del waiting[same.popleft()]
+        calls = [ToolCall.of(block) for block in waiting.values()]
+        return tuple(call for call in calls if call.name != OUTPUT_TOOL)
 
     @property
     def outputs(self) -> tuple[Block, ...]:

@@ -81,7 +81,10 @@ class ToolRunner:
         known = self.tools.get(name)
         if known is None or name not in offered:
             others = ", ".join(offered) or "none"
-            return ToolOutput(f"there is no tool called {name}; there are: {others}", is_error=True)
+            fault = (
+                f"there is no tool called {name}" if name else "the call named no tool, and nothing was run"
+            )
+            return ToolOutput(f"{fault}; there are: {others}", is_error=True)
         if (fault := unusable(call)) is not None:
             return ToolOutput(fault, is_error=True)
         try:

@@ -71,7 +71,9 @@ class FunctionCalls:
         given_id, name = text_in(call.get("id")), text_in(call.get("name"))
         if given_id and opened.given_id:
             return given_id == opened.given_id
-        return not name or (name == opened.name and "args" not in call and "partialArgs" in call)
+        if not name or not opened.name:
+            return True
+        return name == opened.name and "args" not in call and "partialArgs" in call
 
     def take(self, call: JsonObject, metadata: JsonObject, events: list[StreamEvent]) -> None:
         """Add what a `functionCall` means; `metadata` is what its part says beside it. Raises MalformedEvent."""
@@ -119,6 +121,9 @@ class FunctionCalls:
     def _take_piece(self, call: JsonObject, metadata: JsonObject, events: list[StreamEvent]) -> None:
         opened = self._open
         assert opened is not None
+        if not opened.name and (name := mend_surrogates(text_in(call.get("name")))):
+            opened.name = name
+            events.append(ContentDelta(opened.index, {"tool_name": name}))
         if metadata:
             opened.metadata = {**opened.metadata, **metadata}
             events.append(ContentDelta(opened.index, {"provider_metadata": mend_surrogates(opened.metadata)}))

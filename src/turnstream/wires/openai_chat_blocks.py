@@ -21,7 +21,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import EventTooLarge
 from turnstream.wires.json_values import JsonObject, is_blank, is_list, is_object
-from turnstream.wires.openai_chat_calls import LEGACY_POSITION, ToolCalls
+from turnstream.wires.openai_chat_calls import ToolCalls
 from turnstream.wires.openai_chat_chunks import Delta, ToolCallDelta
 from turnstream.wires.openai_chat_reasoning import ReasoningDetails, detail_text, readable_details
 from turnstream.wires.openai_chat_template import Growing
@@ -82,10 +82,13 @@ class BlockBuilder:
             events.append(TextDelta(self._index, text))
         if delta.annotations:
             self.cite(delta.annotations, events)
-        for call in delta.tool_calls or ():
-            self._take_call(call, message_id, events)
-        if (function := delta.function_call) is not None and (function.name or function.arguments):
-            self._take_call(ToolCallDelta(LEGACY_POSITION, None, function), message_id, events)
+        if delta.tool_calls:
+            for call in delta.tool_calls:
+                self._take_call(call, message_id, events)
+        elif (function := delta.function_call) is not None and (function.name or function.arguments):
+            self._leave(events)
+            self.has_content = True
+            self._calls.take_legacy(function, message_id, events)
 
     def take_extras(self, extras: JsonObject, size: int, events: list[StreamEvent]) -> None:
         """Take what only this vendor sends: images become blocks, the rest one raw block at the end.

@@ -189,12 +189,16 @@ def _text_of_parts(value: Any) -> str:
 
 
 def _tool_call(call: JsonObject) -> ToolCallDelta:
-    """A fragment of a call; a custom tool's free text is taken for its arguments."""
+    """Read a fragment of a call. A custom tool's free text counts as its arguments. A name and arguments that stand
+    beside the function, or without one, are the function's."""
     index = call.get("index")
     function = call.get("function")
     if not is_object(function) and is_object(custom := call.get("custom")):
         function = {"name": custom.get("name"), "arguments": custom.get("input")}
     extras = {key: item for key, item in call.items() if key not in _KNOWN_OF_A_CALL and not is_blank(item)}
+    if flat := {key: extras.pop(key) for key in ("name", "arguments") if key in extras}:
+        given = function if is_object(function) else {}
+        function = {**flat, **{key: item for key, item in given.items() if not is_blank(item)}}
     return ToolCallDelta(
         index if isinstance(index, int) else None,
         _mended_text(call.get("id")),

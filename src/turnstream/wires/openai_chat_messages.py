@@ -206,7 +206,7 @@ def _parse_assistant(raw: RawMessage) -> list[Block]:
         blocks.extend(_parse_call(call) for call in calls)
     elif calls is not None:
         raise InvalidRequest("tool_calls is not a list")
-    if is_object(legacy := raw.get("function_call")):
+    if not calls and is_object(legacy := raw.get("function_call")):
         blocks.append(_parse_call({"id": legacy.get("name"), "function": legacy}))
     return blocks
 
