@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turnstream.core.accumulator import Accumulator, Statistics
+from turnstream.core.admission import NESTING_LIMIT
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.open_block import catchup_of, merge_content
 from turnstream.core.shared_accumulator import SharedAccumulator
@@ -33,7 +34,6 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.tool_input import NESTING_LIMIT
 from turnstream.core.turn_events import (
     BlockCatchup,
     BlockDelta,

@@ -93,8 +93,11 @@ def _show_version() -> int:
 
 
 def _tolerate_narrow_encodings() -> None:
-    """A terminal that cannot show a character shows a question mark, and the program goes on."""
-    for stream in (sys.stdout, sys.stderr):
+    """Go on after a character that a terminal cannot show, or bytes of standard input that are not text.
+
+    The terminal shows a question mark; the input has U+FFFD.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 

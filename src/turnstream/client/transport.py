@@ -13,6 +13,7 @@ import msgspec
 
 from turnstream.client.refusals import NOTHING_MADE, TEMPORARY, connection_failure, refusal
 from turnstream.client.retrying import Backoff, Retry, retry_after_seconds
+from turnstream.core.admission import admitted_request
 from turnstream.errors import ConfigurationError, NotFound, TooLarge, TurnstreamError
 from turnstream.forking import keep_unused, renew_after_fork
 
@@ -27,7 +28,7 @@ Answer = TypeVar("Answer")
 
 
 class Request(NamedTuple):
-    """`body`: sent as JSON. `repeatable`: sending it twice does no more than sending it once."""
+    """`body`: sent as JSON, half surrogates in its text as U+FFFD. `repeatable`: sending it twice does no more than sending it once."""
 
     method: str
     path: str
@@ -152,6 +153,7 @@ class Transport(NamedTuple):
         )
 
     async def _body(self, request: Request) -> bytes:
+        request = admitted_request(request, "the request")
         backoff = Backoff(self.retry)
         while True:
             began = time.monotonic()

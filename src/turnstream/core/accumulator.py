@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
+from turnstream.core.admission import NESTING_LIMIT, TOO_DEEP, encodes_deeper
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.message_facts import MessageFacts, is_clean_end
 from turnstream.core.open_block import OpenBlock, events_so_far, flush_carry, mend_surrogates
@@ -77,9 +78,13 @@ class Statistics(NamedTuple):
 
 
 def _check_content(content: Content) -> int:
-    """Content is shown and stored as JSON: the bytes it takes. Raises MalformedEvent for what cannot be written so."""
+    """Return the bytes that content takes as JSON, as which it is shown and stored. Raises MalformedEvent if it cannot be
+    written so, or one of its values nests too deeply."""
     try:
-        return len(msgspec.json.encode(content))
+        encoded = msgspec.json.encode(content)
+        if encodes_deeper(encoded, content, NESTING_LIMIT + 1):
+            raise ValueError(TOO_DEEP)
+        return len(encoded)
     except (TypeError, ValueError, RecursionError) as error:
         raise MalformedEvent(
             f"a block's content cannot be written as JSON: {error}", retryable=False

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+from turnstream.core.admission import is_unreadable
 from turnstream.core.blocks import Block, Content, Message
 from turnstream.core.lifecycle import TurnStatus
 
@@ -102,7 +103,9 @@ def _usable(turn: PastTurn) -> list[Block]:
     answered = {_identity(block) for block in turn.blocks if _is_client_result(block)}
     found: list[Block] = []
     for block in turn.blocks:
-        if _is_provider_executed(block):
+        if is_unreadable(block.content):
+            keeps = block.block_type == "text" and _is_said(block)
+        elif _is_provider_executed(block):
             keeps = turn.role != "user" and not block.partial
         elif turn.role == "user":
             keeps = _user_may_say(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from turnstream.core.admission import mended
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.stream_events import TextDelta, ThinkingDelta, ToolInputDelta
 from turnstream.core.tool_input import finish_tool_use
@@ -172,15 +173,9 @@ def mend_surrogates(block: OpenBlock, text: str) -> str:
 def join_halves(text: str) -> tuple[str, str]:
     """Text whose halves of surrogate pairs are joined, those without their other as U+FFFD; and the half at its end, whose
     other may yet come."""
-    half = ""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        if "\ud800" <= text[-1] <= "\udbff":
-            half = text[-1]
-            text = text[:-1]
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text, half
+    if "\ud800" <= text[-1:] <= "\udbff":
+        return mended(text[:-1]), text[-1]
+    return mended(text), ""
 
 
 def flush_carry(block: OpenBlock) -> None:

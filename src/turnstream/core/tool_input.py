@@ -6,10 +6,8 @@ from typing import Any, cast
 
 import msgspec
 
+from turnstream.core.admission import TOO_DEEP, encodes_deeper
 from turnstream.core.blocks import Content
-
-NESTING_LIMIT = 200
-"""Levels of JSON that arguments may have."""
 
 
 def finish_tool_use(content: Content, input_json: str) -> Content:
@@ -30,26 +28,12 @@ def finish_tool_use(content: Content, input_json: str) -> Content:
         return {**finished, "input": {key: input_json}}
     try:
         value: Any = msgspec.json.decode(input_json)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+    except RecursionError:
+        return {**finished, "input": None, "input_error": TOO_DEEP}
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
         return {**finished, "input": None, "input_error": f"not valid JSON: {error}"}
     if not isinstance(value, dict):
         return {**finished, "input": None, "input_error": "the arguments are not a JSON object"}
-    if input_json.count("[") + input_json.count("{") > NESTING_LIMIT and nests_deeper(value, NESTING_LIMIT):
-        return {**finished, "input": None, "input_error": f"nested deeper than {NESTING_LIMIT} levels"}
+    if encodes_deeper(input_json, cast(Content, value)):
+        return {**finished, "input": None, "input_error": TOO_DEEP}
     return {**finished, "input": value}
-
-
-def nests_deeper(value: Any, limit: int) -> bool:
-    """Whether parsed JSON has more than `limit` levels. What is nested very deeply can be read, but not written
-    again from everywhere: the interpreter's limit counts the caller's stack too."""
-    level = [value]
-    for _ in range(limit):
-        level = [inner for outer in level for inner in _nested_in(outer)]
-        if not level:
-            return False
-    return True
-
-
-def _nested_in(value: Any) -> list[Any]:
-    items = cast(dict[str, Any], value).values() if isinstance(value, dict) else cast(list[Any], value)
-    return [item for item in items if isinstance(item, dict | list)]

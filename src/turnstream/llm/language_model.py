@@ -18,6 +18,7 @@ from turnstream.config import (
     load_settings,
     read_provider,
 )
+from turnstream.core.admission import admitted_request
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest
@@ -128,7 +129,7 @@ class LLM:
         that no model could be told of.
         """
         options = checked(options)
-        past = past_turns(options.get("messages", ()), prompt)
+        past = admitted_request(past_turns(options.get("messages", ()), prompt), "what is said")
         if not build_history(past):
             raise InvalidRequest("what is said holds nothing that could be sent to a model: give some text")
         shape = OutputFormat[Any](output) if output is not None else None
@@ -138,7 +139,8 @@ class LLM:
         params = dict(options.get("params", {}))
         if shape is not None:
             definitions = ask_for(shape, definitions, params, as_tool=as_tool)
-        request = ModelRequest("", build_history(past), options.get("system"), definitions, params)
+        asked = admitted_request((options.get("system"), definitions, params), "the call")
+        request = ModelRequest("", build_history(past), *asked)
         metadata = options.get("metadata", {})
 
         async def source(stream_id: str, live: LiveAnswer) -> TurnSource:

@@ -8,8 +8,16 @@ from typing import NamedTuple, TypeAlias, cast
 
 import msgspec
 
+from turnstream.core.admission import admitted
 from turnstream.core.blocks import Block
-from turnstream.core.stream_events import MessageStop, StreamEvent, TextDelta, ThinkingDelta
+from turnstream.core.stream_events import (
+    MessageStop,
+    SignatureDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
 from turnstream.core.turn_events import BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress
 from turnstream.errors import ProviderError
 from turnstream.providers.base import CalledModel
@@ -136,10 +144,14 @@ def _checked(event: object) -> SourceEvent:
     """The event, surely one that can be shown and stored: whoever wrote the source, a wrong type in it must not come
     to light in a watcher's stream. Raises TypeError."""
     if isinstance(event, TextDelta | ThinkingDelta) and type(event.text) is str:
+        return event  # halves of surrogate pairs are joined where the text grows
+    if isinstance(event, ToolInputDelta) and type(event.partial_json) is str:
         return event
     try:
         plain = msgspec.to_builtins(event, builtin_types=(bytes,))
         checked = msgspec.convert(plain if isinstance(event, msgspec.Struct) else None, SourceEvent)
+        if not isinstance(checked, SignatureDelta):  # which would no longer be one
+            checked = admitted(checked)
         msgspec.json.encode(checked)
     except (TypeError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise TypeError(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from turnstream.core.admission import NESTING_LIMIT, nests_deeper
 from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import Attempt, StepUsage
 from turnstream.errors import InvalidRequest
@@ -24,10 +25,9 @@ MAX_METADATA = 16 * 1024
 
 def _as_json(value: dict[str, Any]) -> dict[str, Any]:
     """Python's parser takes numbers that JSON does not have (NaN, 1e400): they would come back as something else."""
-    try:
-        json.dumps(value, allow_nan=False).encode()
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
+    if nests_deeper(value):
+        raise ValueError(f"is nested deeper than {NESTING_LIMIT} levels")
+    json.dumps(value, allow_nan=False)
     return value
 
 

@@ -8,8 +8,14 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Dialect, Text, TypeDecorator
 
+from turnstream.core.admission import encodes_deeper, mended
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
+
+
+READABLE_LEVELS = 210
+"""Levels of a stored value that can still be shown. What was stored before there was a lower limit stays readable."""
 
 
 class _Unreadable:
@@ -17,19 +23,8 @@ class _Unreadable:
 
 
 UNREADABLE: Final = _Unreadable()
-"""Value of a JSON column whose text is not JSON. `store.rows` replaces it with an empty value and logs the row: one bad
+"""Value of a JSON column whose text is not JSON, or nests so deeply that it could not be shown. `store.rows` replaces it with a value that says so, or an empty one, and logs the row: one bad
 column costs neither the row nor the list that the row is in."""
-
-
-def storable_text(text: str) -> str:
-    """`text` with lone surrogates, which no encoding has, replaced by U+FFFD. NUL stays: SQLite keeps it."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def encode_json(value: object) -> str:
@@ -37,7 +32,7 @@ def encode_json(value: object) -> str:
     try:
         return _encoder.encode(value).decode()
     except UnicodeEncodeError:
-        return storable_text(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
+        return mended(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
 
 
 def decode_json(text: str) -> Any:
@@ -51,7 +46,7 @@ class StoredText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's
-        return None if value is None else storable_text(value)
+        return None if value is None else mended(value)
 
 
 class JsonText(TypeDecorator[Any]):
@@ -68,6 +63,7 @@ class JsonText(TypeDecorator[Any]):
         if value is None:
             return None
         try:
-            return decode_json(value)
+            decoded = decode_json(value)
         except (TypeError, ValueError, RecursionError):
             return UNREADABLE
+        return UNREADABLE if encodes_deeper(value, decoded, READABLE_LEVELS) else decoded

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Row
 
+from turnstream.core.admission import mended, unreadable
 from turnstream.core.blocks import Block
 from turnstream.core.usage import Attempt, StepUsage, Usage
 from turnstream.store.base import Annotation, Chat, StoredBlock, Turn
-from turnstream.store.columns import encode_json, storable_text
+from turnstream.store.columns import encode_json
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def turn_row(turn: Turn) -> TurnRow:
     return (
         turn.id,
         turn.chat_id,
-        storable_text(turn.owner),
+        mended(turn.owner),
         turn.prev_turn_id,
         turn.role,
         turn.status,
@@ -141,7 +142,7 @@ def turn_row(turn: Turn) -> TurnRow:
 
 
 def _storable(text: str | None) -> str | None:
-    return None if text is None else storable_text(text)
+    return None if text is None else mended(text)
 
 
 def usage_values(usage: Usage) -> dict[str, int | None]:
@@ -164,8 +165,8 @@ def attempt_row(turn_id: str, attempt: Attempt) -> AttemptRow:
         turn_id,
         attempt.step,
         attempt.number,
-        storable_text(attempt.model),
-        storable_text(attempt.outcome),
+        mended(attempt.model),
+        mended(attempt.outcome),
         attempt.started_at,
         attempt.duration,
         *usage_values(attempt.usage).values(),
@@ -201,8 +202,8 @@ def _usage_of(row: Row[Any]) -> Usage:
 def block_from_row(row: Sequence[Any]) -> StoredBlock:
     """Of a row of `blocks`, its columns in the order of the table."""
     turn_id, sequence, block_id, block_type, text, content, partial, first_seq, last_seq, created_at = row
-    if content is not None and content.__class__ is not dict:
-        content = _unreadable(turn_id, f"the content of block {sequence}")
+    if content is not None:
+        content = _mapping(content, turn_id, f"the content of block {sequence}")
     block = Block(sequence, block_type, text, content, partial)
     return StoredBlock(block_id, turn_id, block, first_seq, last_seq, created_at)
 
@@ -231,11 +232,11 @@ def pairs_of(value: Any, row_id: str, column: str) -> tuple[tuple[int, int], ...
 
 
 def _mapping(value: Any, row_id: str, column: str) -> dict[str, Any]:
-    """Return a column that holds a JSON object, empty if it cannot be read."""
+    """Return a column that holds a JSON object, or one that says that it cannot be read."""
     if value.__class__ is dict:
         return value
     _unreadable(row_id, column)
-    return {}
+    return unreadable("the stored value is damaged, or nests too deeply")
 
 
 def _converted(value: Any, kind: type[Value], row_id: str, column: str) -> Value | None:
@@ -247,7 +248,7 @@ def _converted(value: Any, kind: type[Value], row_id: str, column: str) -> Value
 
 
 def _unreadable(row_id: str, column: str) -> None:
-    logger.error("row %s: %s cannot be read and counts as empty", row_id, column)
+    logger.error("row %s: %s cannot be read", row_id, column)
 
 
 def annotation_from_row(row: Row[Any]) -> Annotation:

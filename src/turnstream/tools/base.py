@@ -10,7 +10,8 @@
         '''
 
 A plain function is a tool too; the decorator is for its options. A parameter annotated with `ToolContext` gets one, and the
-model is not told of it. What a function returns becomes the result: text as it is, any other value as JSON. A plain function
+model is not told of it. What a function returns becomes the result: text as it is, any other value as JSON: models,
+dataclasses, tuples, sets, dates, decimals, UUIDs, paths and enums too. A plain function
 may return a coroutine, which is awaited. A `functools.partial` is a tool whose bound arguments are no business of the model.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
+from turnstream.core.admission import mended
 from turnstream.errors import ConfigurationError
 from turnstream.tools.schema import Arguments, describe, unbound
 from turnstream.wires.base import ToolDefinition
@@ -67,7 +69,7 @@ class ToolContext:
 
     def progress(self, text: str) -> None:
         """Show watchers a piece of what the tool puts out, while it runs (G4). May be called from any thread."""
-        self._show(self.tool_use_id, text[:PROGRESS_LIMIT])
+        self._show(self.tool_use_id, mended(text[:PROGRESS_LIMIT]))
 
 
 class Options(NamedTuple):

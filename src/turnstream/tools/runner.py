@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
-from pydantic import BaseModel
 
+from turnstream.core.admission import NotAdmitted, admitted, mended
 from turnstream.core.blocks import Block
 from turnstream.tools.base import Tool, ToolContext, ToolError, ToolOutput
 from turnstream.tools.schema import unbound
@@ -172,19 +172,23 @@ def unusable(call: Block) -> str | None:
 
 
 def as_output(value: Any) -> ToolOutput:
-    """What the model is told of a function's value. Raises TypeError or ValueError for what is not JSON."""
+    """What the model is told of a function's value. Raises TypeError for what is not JSON, or nests too deeply."""
     if isinstance(value, ToolOutput):
         return _cut(value)
     if value is None:
         return ToolOutput("")
     if isinstance(value, str):
-        return _cut(ToolOutput(value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")))
-    if isinstance(value, BaseModel):
-        return _cut(ToolOutput(value.model_dump_json()))
-    return _cut(ToolOutput(msgspec.json.encode(value).decode()))
+        return _cut(ToolOutput(value))
+    try:
+        plain = admitted(value)
+    except NotAdmitted as error:
+        raise TypeError(f"the tool returned {error}") from error
+    return _cut(ToolOutput(msgspec.json.encode(plain).decode()))
 
 
 def _cut(output: ToolOutput) -> ToolOutput:
+    """Return the output with its text mended, and cut if it is too long."""
+    output = output._replace(text=mended(output.text))
     left_out = len(output.text) - RESULT_LIMIT
     if left_out <= 0:
         return output

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from turnstream.core.admission import admitted_request
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound
 from turnstream.store.base import Chat, Store, StoredBlock, Turn
@@ -40,10 +41,10 @@ class Chats:
     async def create(
         self, owner: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
     ) -> Chat:
+        """Raises InvalidRequest for metadata that is not JSON, or nests too deeply."""
         now = now_microseconds()
-        chat = await self._store.write(
-            CreateChat(chat=Chat(new_id(), owner, title, metadata or {}, now, now))
-        )
+        made = admitted_request(Chat(new_id(), owner, title, metadata or {}, now, now), "the chat")
+        chat = await self._store.write(CreateChat(chat=made))
         self._remember(owner, chat.id)
         return chat
 
@@ -56,17 +57,16 @@ class Chats:
         metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET,
         active_turn_id: str | msgspec.UnsetType = msgspec.UNSET,
     ) -> Chat:
-        """`active_turn_id`: show the branch of this turn (A7). Raises NotFound."""
-        return await self._store.write(
-            UpdateChat(
-                owner=owner,
-                chat_id=chat_id,
-                title=title,
-                metadata=metadata,
-                active_turn_id=active_turn_id,
-                now=now_microseconds(),
-            )
+        """`active_turn_id`: show the branch of this turn (A7). Raises NotFound, InvalidRequest."""
+        change = UpdateChat(
+            owner=owner,
+            chat_id=chat_id,
+            title=title,
+            metadata=metadata,
+            active_turn_id=active_turn_id,
+            now=now_microseconds(),
         )
+        return await self._store.write(admitted_request(change, "the chat"))
 
     async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[PathTurn]:
         """The branch of a chat that is shown, or the one through a given turn, from the beginning (A7).

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from turnstream.core.admission import admitted_request, is_unreadable
 from turnstream.core.blocks import Block, Message
 from turnstream.core.cursor import first_generation
 from turnstream.core.history import PastTurn, build_history
@@ -135,6 +136,7 @@ class Commands:
         Conflict, InvalidRequest, Unavailable, AuthenticationFailed (no key), StoreError.
         """
         self.registry.admit()
+        request = admitted_request(request, "the request")
         if (replayed := await self._replayed(owner, request)) is not None:
             return replayed
         if not request.blocks:
@@ -148,6 +150,7 @@ class Commands:
         """Answer once more what an assistant turn answers, or a user turn says: a new sibling (A7). What `request` leaves
         open is as in the answer that is there; it brings no blocks. Raises as `send`."""
         self.registry.admit()
+        request = admitted_request(request, "the request")
         turn = await self._turn(owner, turn_id)
         asked_id = turn.prev_turn_id if turn.role == "assistant" else turn.id
         path = await self.store.read(HistoryPath(turn_id=asked_id)) if asked_id is not None else []
@@ -183,6 +186,7 @@ class Commands:
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> Started:
         """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""
         self.registry.admit()
+        request = admitted_request(request, "the request")
         await self.chats.require(owner, request.chat_id)
         return await self._start(owner, request, lambda _turn: source, with_user_turn=bool(request.blocks))
 
@@ -332,6 +336,8 @@ def _inheriting(request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ..
     previous = next((turn for turn, _ in reversed(path) if turn.role == "assistant"), None)
     if previous is None:
         return request
+    if request.params is None and is_unreadable(previous.params):
+        raise InvalidRequest("the params of the turn before cannot be read: give params")
     return msgspec.structs.replace(
         request,
         model=request.model if request.model is not None else previous.asked_model or previous.model,

@@ -11,7 +11,7 @@ from turnstream.wires.anthropic_blocks import USERS_OWN, RawBlock, parse_block, 
 from turnstream.wires.anthropic_cache import mark_for_cache, take_cache_marks
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.claude_thinking import dump_thinking, room_for_thinking
-from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.lenient_json import decode_json, encode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop, read_tools
 
 Role: TypeAlias = Literal["user", "assistant"]
@@ -79,7 +79,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         "accept": "text/event-stream" if request.stream else "application/json",
         "anthropic-version": API_VERSION,
     }
-    return HttpRequest(PATH, headers, encode_json(body))
+    return HttpRequest(PATH, headers, encode_mended(body))
 
 
 def decode_request(body: bytes) -> ModelRequest:

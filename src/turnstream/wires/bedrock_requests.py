@@ -37,7 +37,7 @@ from turnstream.wires.bedrock_params import (
     parse_tool_choice,
 )
 from turnstream.wires.event_stream import CONTENT_TYPE
-from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.lenient_json import decode_json, encode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import read_extra_body, read_tools
 
 CACHE_POINT: Raw = {"cachePoint": {"type": "default"}}
@@ -138,7 +138,7 @@ def parse_message(raw: Any) -> Message:
 
 def _post(model: str, call: str, accepted: str, body: Raw) -> HttpRequest:
     headers = {"content-type": "application/json", "accept": accepted}
-    return HttpRequest(f"/model/{quote(model, safe='')}/{call}", headers, encode_json(body))
+    return HttpRequest(f"/model/{quote(model, safe='')}/{call}", headers, encode_mended(body))
 
 
 def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any, TypeAlias
 
+from turnstream.core.admission import NESTING_LIMIT
 from turnstream.errors import MalformedEvent
-from turnstream.wires.gemini_chunks import NESTING_LIMIT, JsonObject, is_list, is_object
+from turnstream.wires.gemini_chunks import JsonObject, is_list, is_object
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 
 Path: TypeAlias = list[str | int]

@@ -10,14 +10,14 @@ import re
 from typing import Any
 from urllib.parse import quote, unquote
 
-from turnstream.core.tool_input import nests_deeper
+from turnstream.core.admission import nests_deeper
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest
 from turnstream.wires.gemini_chunks import NESTING_LIMIT, JsonObject, is_list, is_object, named
 from turnstream.wires.gemini_contents import dump_contents
 from turnstream.wires.gemini_messages import parse_contents, text_of_parts
 from turnstream.wires.gemini_tools import dump_tool_config, dump_tools, parse_tool_config, parse_tools
-from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop, read_tools
 
 _STREAM, _WHOLE = "streamGenerateContent", "generateContent"
@@ -81,7 +81,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["toolConfig"] = tool_config
     body |= read_extra_body(params)
     headers = {"content-type": _JSON, "accept": "text/event-stream" if request.stream else _JSON}
-    return HttpRequest(_path_of(request.model, stream=request.stream), headers, encode_json(body))
+    return HttpRequest(_path_of(request.model, stream=request.stream), headers, encode_mended(body))
 
 
 def decode_request(path: str, body: bytes) -> ModelRequest:

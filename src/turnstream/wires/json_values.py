@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias, TypeGuard
 
-from turnstream.core.tool_input import nests_deeper
+from turnstream.core.admission import nests_deeper
 from turnstream.errors import MalformedEvent
+from turnstream.wires.lenient_json import EVENT_NESTING_LIMIT as NESTING_LIMIT
 from turnstream.wires.lenient_json import decode_json
 
 JsonObject: TypeAlias = dict[str, Any]
-NESTING_LIMIT = 100
-"""Levels of JSON that we keep: what is nested deeper could not be written down again everywhere."""
 
 
 def is_object(value: Any) -> TypeGuard[JsonObject]:

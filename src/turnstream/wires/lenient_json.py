@@ -8,6 +8,11 @@ from typing import Any
 
 import msgspec
 
+from turnstream.core.admission import NESTING_LIMIT, admitted, encodes_deeper
+
+EVENT_NESTING_LIMIT = NESTING_LIMIT + 20
+"""Levels that one event of a provider may have: a value that is kept, and what the wire puts around it."""
+
 
 def decode_strictly(data: bytes) -> Any:
     """Decode one JSON text that holds no lone surrogates, not even escaped. Raises ValueError or RecursionError."""
@@ -18,8 +23,15 @@ def decode_json(data: bytes) -> Any:
     """Decode one JSON text.
 
     Lone surrogate escapes stay in the strings as they are; `mend_surrogates` takes them out.
-    Raises ValueError for what is not JSON in UTF-8, deeper nesting than the interpreter takes included.
+    Raises ValueError for what is not JSON in UTF-8, or nests deeper than EVENT_NESTING_LIMIT.
     """
+    value = _decode_loosely(data)
+    if len(data) > 2 * EVENT_NESTING_LIMIT and encodes_deeper(data, value, EVENT_NESTING_LIMIT):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _decode_loosely(data: bytes) -> Any:
     try:
         return decode_strictly(data)
     except (ValueError, RecursionError):
@@ -32,16 +44,14 @@ def decode_json(data: bytes) -> Any:
 
 
 def mend_surrogates(value: Any) -> Any:
-    """`value`, a decoded JSON text, with every lone surrogate in it replaced by U+FFFD.
+    """Return `value`, a decoded JSON text, with every lone surrogate in it replaced by U+FFFD.
 
-    Raises ValueError where it is nested more deeply than it could be encoded again.
+    Raises ValueError if it nests more deeply than it could be encoded again.
     """
     try:
-        try:
-            msgspec.json.encode(value)
-        except UnicodeEncodeError:
-            text = json.dumps(value, ensure_ascii=False)
-            return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return admitted(value)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     return value
@@ -53,6 +63,14 @@ def encode_json(value: Any) -> bytes:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
+
+
+def encode_mended(value: Any) -> bytes:
+    """Encode the body of a request; a lone surrogate in it becomes U+FFFD."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(admitted(value))
 
 
 def _parse_integer(digits: str) -> int | float:

@@ -11,13 +11,12 @@ from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
 
-from turnstream.core.tool_input import nests_deeper
+from turnstream.core.admission import nests_deeper
 from turnstream.errors import EventTooLarge, MalformedEvent
+from turnstream.wires.lenient_json import EVENT_NESTING_LIMIT as NESTING_LIMIT
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 
 JsonObject: TypeAlias = dict[str, Any]
-NESTING_LIMIT = 100
-"""Levels of JSON that we keep: what is nested deeper could not be written down again everywhere."""
 
 ABSENT = msgspec.Raw()
 EXTRAS = "(extras)"

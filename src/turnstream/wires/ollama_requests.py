@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from turnstream.core.tool_input import nests_deeper
+from turnstream.core.admission import nests_deeper
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
-from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import (
     effort_of,
     read_extra_body,
@@ -98,7 +98,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     body |= read_extra_body(params)
     accept = "application/x-ndjson" if request.stream else "application/json"
     headers = {"content-type": "application/json", "accept": accept}
-    return HttpRequest(PATH, headers, encode_json(body))
+    return HttpRequest(PATH, headers, encode_mended(body))
 
 
 def decode_request(body: bytes) -> ModelRequest:

@@ -8,7 +8,7 @@ from typing import Any
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.json_values import JsonObject, is_list, is_object, kept
-from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import (
     budget_of,
     effort_for,
@@ -73,7 +73,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     body |= read_extra_body(params)
     accept = "text/event-stream" if request.stream else "application/json"
     headers = {"content-type": "application/json", "accept": accept}
-    return HttpRequest(PATH, headers, encode_json(body))
+    return HttpRequest(PATH, headers, encode_mended(body))
 
 
 def decode_request(body: bytes) -> ModelRequest:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from turnstream.core.admission import mended
 from turnstream.core.blocks import BlockType, Content
 from turnstream.core.stream_events import (
     ContentBlockStart,
@@ -209,9 +210,9 @@ class OutputBuilder:
         if part.expected is None or not part.open or not text:
             return
         part.expected = None
-        said = _mended("".join(part.texts))
+        said = mended("".join(part.texts))
         part.texts = []
-        text = _mended(text)
+        text = mended(text)
         if text == said:
             return
         if text.startswith(said):
@@ -338,11 +339,3 @@ def _own(content: Content) -> JsonObject:
 
 def _refusing(content: Content) -> Content:
     return {**content, "provider_metadata": {"refusal": True, **content.get("provider_metadata", {})}}
-
-
-def _mended(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text

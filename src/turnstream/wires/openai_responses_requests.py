@@ -8,7 +8,7 @@ from urllib.parse import quote
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, Position, ToolDefinition
 from turnstream.wires.json_values import JsonObject, is_list, is_object, kept
-from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import effort_for, read_extra_body, read_stop, read_tools
 from turnstream.wires.openai_responses_history import parse_input
 from turnstream.wires.openai_responses_input import dump_input
@@ -84,7 +84,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["tool_choice"] = _dump_tool_choice(choice)
     body |= read_extra_body(params)
     accept = "text/event-stream" if request.stream else "application/json"
-    return HttpRequest(PATH, {"content-type": "application/json", "accept": accept}, encode_json(body))
+    return HttpRequest(PATH, {"content-type": "application/json", "accept": accept}, encode_mended(body))
 
 
 def encode_resume(position: Position) -> HttpRequest:

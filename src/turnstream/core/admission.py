@@ -1,0 +1,203 @@
+"""Values from outside, made fit to be stored, shown and sent: text that is Unicode, JSON of a bounded depth.
+
+Every entrance uses these functions: HTTP bodies, the library, the client, tools, and what providers send. A half of a
+surrogate pair becomes U+FFFD, since no encoding has it. JSON that nests deeper than NESTING_LIMIT is refused: a deeper value
+can be read, but not written again from everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AnySet
+from enum import Enum
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from turnstream.core.blocks import Block
+from turnstream.errors import InvalidRequest
+
+NESTING_LIMIT = 100
+"""Levels of objects and arrays that a JSON value may have, the outermost included."""
+TOO_DEEP = f"JSON nested deeper than {NESTING_LIMIT} levels"
+
+UNREADABLE = "unreadable"
+"""The one key of what is shown in place of a stored value that cannot be read."""
+
+_BINARY: tuple[type, ...] = (bytes, bytearray, memoryview)
+Value = TypeVar("Value")
+
+
+class NotAdmitted(ValueError):
+    """A value that is not JSON, or nests too deeply. The message says what the value is."""
+
+
+def mended(text: str) -> str:
+    """Return `text` with halves of surrogate pairs joined, or replaced by U+FFFD if the other half is missing."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def admitted(value: Value) -> Value:
+    """Return `value` as plain data with its text mended; `value` itself if nothing had to change.
+
+    Models, dataclasses, sets, dates, decimals, UUIDs, paths and enums become what JSON has for them. A msgspec Struct stays
+    one, and each of its fields is admitted by itself. Raises NotAdmitted.
+    """
+    try:
+        return _admitted(value, 0)
+    except RecursionError:
+        raise NotAdmitted(TOO_DEEP) from None
+
+
+def admitted_request(value: Value, what: str) -> Value:
+    """Return what a caller gave, admitted. Raises InvalidRequest, which names it as `what`."""
+    try:
+        return admitted(value)
+    except NotAdmitted as error:
+        raise InvalidRequest(f"{what} holds {error}") from None
+
+
+def unreadable(reason: str) -> dict[str, Any]:
+    """Return what is shown in place of a stored value that cannot be read."""
+    return {UNREADABLE: reason}
+
+
+def is_unreadable(value: object) -> bool:
+    """Return True if `value` was made by `unreadable`."""
+    return isinstance(value, dict) and value.keys() == {UNREADABLE}
+
+
+def nests_deeper(value: object, limit: int = NESTING_LIMIT) -> bool:
+    """Return True if parsed JSON has more than `limit` levels."""
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        level = [inner for outer in level for inner in _nested_in(outer)]
+        if not level:
+            return False
+    return True
+
+
+def encodes_deeper(encoded: bytes | str, value: object, limit: int = NESTING_LIMIT) -> bool:
+    """Return True if `value` has more than `limit` levels. Its JSON text `encoded` decides the common case quickly."""
+    brackets = (
+        encoded.count("{") + encoded.count("[")
+        if isinstance(encoded, str)
+        else encoded.count(b"{") + encoded.count(b"[")
+    )
+    return brackets > limit and nests_deeper(value, limit)
+
+
+def _nested_in(value: Any) -> list[Any]:
+    items = cast("dict[str, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
+    return [item for item in items if isinstance(item, dict | list)]
+
+
+def _admitted(value: Any, level: int) -> Any:
+    kind = value.__class__
+    if kind is str:
+        return mended(value)
+    if value is None or kind in (bool, int, float):
+        return value
+    if isinstance(value, msgspec.Struct):
+        return _struct(value)
+    if kind is dict:
+        return _object(value, level + 1)
+    if kind is list or isinstance(value, tuple):
+        return _array(cast("Sequence[Any]", value), level + 1)
+    return _admitted(_builtin(value), level)
+
+
+def _check_level(level: int) -> None:
+    if level > NESTING_LIMIT:
+        raise NotAdmitted(TOO_DEEP)
+
+
+def _object(value: dict[Any, Any], level: int) -> dict[Any, Any]:
+    _check_level(level)
+    made = {_key(key): _admitted(item, level) for key, item in value.items()}
+    return value if all(made.get(key, made) is item for key, item in value.items()) else made
+
+
+def _array(value: Sequence[Any], level: int) -> Sequence[Any]:
+    _check_level(level)
+    made = [_admitted(item, level) for item in value]
+    if all(new is old for new, old in zip(made, value, strict=True)):
+        return value
+    if isinstance(value, list):
+        return made
+    make: Callable[[Iterable[Any]], tuple[Any, ...]] = getattr(value, "_make", tuple)
+    return make(made)
+
+
+def _struct(value: msgspec.Struct) -> msgspec.Struct:
+    # A block's content is what holds values: a call's input and a result have the whole depth.
+    level = -1 if isinstance(value, Block) else 0
+    changes: dict[str, Any] = {}
+    for name in value.__struct_fields__:
+        old = getattr(value, name)
+        if old is not msgspec.UNSET and (new := _admitted(old, level)) is not old:
+            changes[name] = new
+    return msgspec.structs.replace(value, **changes) if changes else value
+
+
+def _key(key: Any) -> str:
+    if key.__class__ is str:
+        return mended(key)
+    plain = key.value if isinstance(key, Enum) else key
+    if plain is None or isinstance(plain, bool):
+        return {None: "null", True: "true", False: "false"}[plain]
+    if isinstance(plain, tuple):
+        return ",".join(map(_key, cast("tuple[Any, ...]", plain)))
+    if isinstance(plain, bytes):
+        return plain.decode(errors="replace")
+    return mended(str.__str__(plain) if isinstance(plain, str) else str(plain))
+
+
+def _builtin(value: Any) -> Any:
+    """Return what JSON has for a value of any other type. Raises NotAdmitted."""
+    if isinstance(value, type):
+        raise NotAdmitted(f"the class {value.__name__}, which is not JSON")
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, str):
+        return str.__str__(value)
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[Any, Any]", value))
+    if isinstance(value, list | AnySet):
+        return list(cast("Iterable[Any]", value))
+    if isinstance(value, Sequence) and not isinstance(value, _BINARY):
+        return list(cast("Sequence[Any]", value))
+    return _by_convention(value)
+
+
+def _by_convention(value: Any) -> Any:
+    """Return the fields of a model or a dataclass, the text of a path, a date or a UUID, bytes as base64."""
+    try:
+        if callable(dump := getattr(value, "model_dump", None)):
+            return dump(mode="json")
+        if callable(to_path := getattr(value, "__fspath__", None)):
+            return to_path()
+        if callable(to_list := getattr(value, "tolist", None)) and not isinstance(value, _BINARY):
+            return to_list()
+    except (TypeError, ValueError) as error:
+        raise NotAdmitted(f"a {type(value).__name__}, which cannot become JSON: {error}") from error
+    fields = getattr(value, "__dataclass_fields__", None) or getattr(value, "__attrs_attrs__", None)
+    if fields is not None:
+        names = [name if isinstance(name, str) else name.name for name in fields]
+        return {name: getattr(value, name) for name in names if hasattr(value, name)}
+    try:
+        plain = msgspec.to_builtins(value)
+    except (TypeError, ValueError) as error:
+        raise NotAdmitted(f"a {type(value).__name__}, which is not JSON") from error
+    if plain.__class__ is value.__class__:
+        raise NotAdmitted(f"a {type(value).__name__}, which is not JSON")
+    return plain
