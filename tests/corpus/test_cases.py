@@ -34,7 +34,6 @@ OPEN = frozenset(
         "bedrock-empty-text-delta-in-tool.jsonl",
         "responses-without-output-index.jsonl",
         "responses-message-at-index-of-ended-reasoning.jsonl",
-        "chat-choice-index-grows.jsonl",
         "chat-metadata-only-delta.jsonl",
         "anthropic-two-messages-in-one-body.jsonl",
     }

@@ -58,6 +58,7 @@ class Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     usage: JsonObject | None = None
     error: Any = None
+    text: str | None = None
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -134,15 +135,21 @@ def _choices_of(item: JsonObject, *, whole: bool) -> list[Choice]:
     """A choice; several of one index where its content is a list of parts."""
     raw = item.get("delta")
     if not is_object(raw):
-        raw = (item.get("message") or {"content": item.get("text")}) if whole else {}
+        raw = (item.get("message") if whole else None) or {"content": item.get("text")}
     index = item.get("index")
     deltas = _deltas_of(raw) if is_object(raw) else [Delta()]
     choices = [Choice(delta=delta, index=index if isinstance(index, int) else 0) for delta in deltas]
     last = choices[-1]
+    last.text = as_text(item.get("text"))
     last.finish_reason = _mended_text(item.get("finish_reason"))
     last.usage = _mended_object(item.get("usage"))
     last.error = mend_surrogates(item.get("error"))
     return choices
+
+
+def says_anything(delta: Delta) -> bool:
+    """Return True if a delta has any of the fields that bring the answer, even an empty one."""
+    return delta != Delta(role=delta.role, channel=delta.channel, token_id=delta.token_id)
 
 
 def _deltas_of(raw: JsonObject) -> list[Delta]:

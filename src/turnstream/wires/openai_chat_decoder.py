@@ -13,7 +13,17 @@ from turnstream.core.stream_events import MessageStart, MessageStop, Metadata, S
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.json_values import NESTING_LIMIT, JsonObject, is_list, is_object, read_json
 from turnstream.wires.openai_chat_blocks import BlockBuilder
-from turnstream.wires.openai_chat_chunks import ABSENT, Choice, Chunk, decode_loosely, decode_typed, leftovers
+from turnstream.wires.openai_chat_choices import ChoicePicker
+from turnstream.wires.openai_chat_chunks import (
+    ABSENT,
+    Choice,
+    Chunk,
+    Delta,
+    decode_loosely,
+    decode_typed,
+    leftovers,
+    says_anything,
+)
 from turnstream.wires.openai_chat_stop_reasons import is_failure, is_known, parse_stop_reason
 from turnstream.wires.openai_chat_template import Template, learn_template
 from turnstream.wires.openai_chat_usage import read_usage
@@ -37,8 +47,7 @@ class OpenAIChatDecoder:
         self._started = False
         self._finish_reason: str | None = None
         self._stop_sequence: str | None = None
-        self._choice: int | None = None
-        self._other_choices: set[int] = set()
+        self._picker = ChoicePicker()
         self._last_sources = b""
         self._usage: JsonObject | None = None
         self._beside: JsonObject = {}
@@ -81,6 +90,7 @@ class OpenAIChatDecoder:
                 self._take_frame(name, payload, events)
             except MalformedEvent:
                 break  # the body was cut inside an event: whether the message had ended by then decides
+        self._take_held_choices(events)
         if not self._over:
             if self._finish_reason is None:
                 raise StreamIncomplete("the stream ended without a finish_reason or [DONE]")
@@ -102,6 +112,7 @@ class OpenAIChatDecoder:
     def _take_unusual(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """`[DONE]`, errors by name, keep-alives, whitespace."""
         if payload == _DONE:
+            self._take_held_choices(events)
             if not self._over and (self._finish_reason is not None or self._blocks.has_content):
                 self._end_message(events)
         elif name == b"error":
@@ -185,25 +196,35 @@ class OpenAIChatDecoder:
         if self._finish_reason is not None and chunk.id and chunk.id != self._message_id:
             self._message_id = chunk.id
             self._blocks.stop_all(events)
-        if self._choice is None:
-            self._choice = min(choice.index or 0 for choice in choices)
+        if len(choices) > 1 or (choices[0].index or 0) != self._picker.settled:
+            choices = self._picker.pick(choices, ended=self._finish_reason is not None)
         for choice in choices:
-            if (choice.index or 0) != self._choice:
-                self._other_choices.add(choice.index or 0)
-                continue
-            if (delta := choice.delta) is not None:
-                self._blocks.take(delta, self._message_id, events)
-                if delta.extras:
-                    self._blocks.take_extras(delta.extras, size, events)
-            if choice.usage:
-                self._report_usage(choice.usage, events)
-            if (reason := choice.finish_reason) and reason != "null":
-                self._finish_reason = reason
-            if choice.error:
-                reported = read_error({"error": choice.error})
-            elif is_failure(reason):
-                reported = ReportedError(f"the provider ended the answer with {reason!r}", code=reason or "")
+            reported = self._take_choice(choice, size, events) or reported
         return reported
+
+    def _take_choice(self, choice: Choice, size: int, events: list[StreamEvent]) -> ReportedError | None:
+        if (delta := choice.delta) is not None:
+            if choice.text and not says_anything(delta):
+                delta = Delta(content=choice.text)
+            self._blocks.take(delta, self._message_id, events)
+            if delta.extras:
+                self._blocks.take_extras(delta.extras, size, events)
+        if choice.usage:
+            self._report_usage(choice.usage, events)
+        if (reason := choice.finish_reason) and reason != "null":
+            self._finish_reason = reason
+        if choice.error:
+            return read_error({"error": choice.error})
+        if is_failure(reason):
+            return ReportedError(f"the provider ended the answer with {reason!r}", code=reason or "")
+        return None
+
+    def _take_held_choices(self, events: list[StreamEvent]) -> None:
+        """The message is over: take what waited for a choice that never came."""
+        for choice in self._picker.rest(ended=self._finish_reason is not None):
+            if (reported := self._take_choice(choice, 0, events)) is not None:
+                self._fail(reported, events)
+                return
 
     def _take_sources(self, chunk: Chunk, events: list[StreamEvent]) -> None:
         """The sources that search vendors repeat in every chunk: each is cited once."""
@@ -237,9 +258,10 @@ class OpenAIChatDecoder:
     def _end_message(self, events: list[StreamEvent]) -> None:
         self._over = True
         self._blocks.finish(events)
-        if self._other_choices:
-            others = ", ".join(str(index) for index in sorted(self._other_choices))
-            events.append(StreamNotice("other_choices", f"choice {self._choice} was decoded; not: {others}"))
+        if self._picker.others:
+            others = ", ".join(str(index) for index in sorted(self._picker.others))
+            words = f"choice {self._picker.index} was decoded; not: {others}"
+            events.append(StreamNotice("other_choices", words))
         raw = self._finish_reason
         sequence = self._stop_sequence if raw else None
         reason = parse_stop_reason(
@@ -249,7 +271,7 @@ class OpenAIChatDecoder:
 
     def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
         growing = self._blocks.growing
-        if growing is not None and (choices[0].index or 0) == self._choice:
+        if growing is not None and (choices[0].index or 0) == self._picker.settled:
             self._template = learn_template(payload, chunk, growing)
             self._template_tries += self._template is not None
 
