@@ -128,6 +128,13 @@ class Unavailable(TurnstreamError):
     retryable = True
 
 
+class NotStarted(TurnstreamError):
+    """The engine was used before it was entered, as in a host application that sends no lifespan events."""
+
+    code = "engine_not_started"
+    status = 503
+
+
 class ProviderError(TurnstreamError):
     """A model call failed.
 

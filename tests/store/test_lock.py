@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.samples import DEADLINE, running_turn, save
-from turnstream.errors import ConfigurationError, StoreError, StoreLocked
+from turnstream.errors import ConfigurationError, NotStarted, StoreError, StoreLocked
 from turnstream.store.connections import database_path
 from turnstream.store.lock import WriterLock
 from turnstream.store.migrations import upgrade_database
@@ -98,7 +98,7 @@ async def test_a_refused_store_can_be_opened_later(store: SqlStore, database: Pa
     second = SqlStore(f"sqlite:///{database}")
     with pytest.raises(StoreLocked):
         await second.open()
-    with pytest.raises(StoreError, match="not open"):
+    with pytest.raises(NotStarted):
         await second.write(save(await running_turn(store), 0))
     await second.close()
     await store.close()

@@ -295,9 +295,9 @@ async def test_closing_commits_what_was_queued(database: Path):
             closing = asyncio.create_task(store.close())
             await asyncio.sleep(0)
             for operation in (save(turn, 100), finish(turn)):
-                with pytest.raises(StoreError, match="not open"):
+                with pytest.raises(StoreError, match="the store was closed"):
                     await store.write(operation)
-            with pytest.raises(StoreError, match="not open"):
+            with pytest.raises(StoreError, match="the store was closed"):
                 await store.read(AllBlocks(turn_id=turn.id))
         await closing
         assert all(task.done() for task in tasks)

@@ -9,10 +9,14 @@ from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from yarl import URL
+
 from turnstream.errors import ConfigurationError
 from turnstream.providers.signing import Signer
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire
 
+_MAX_URLS = 256
+"""Addresses that are kept: models may be part of them, and callers name models."""
 _VERSION_SEGMENT = re.compile(r"v[0-9]\w*", re.ASCII)
 
 
@@ -84,6 +88,64 @@ def call_url(base: SplitResult, path: str) -> str:
     added = [field for field in query.split("&") if field and field not in given]
     whole = base._replace(path="/" + "/".join(segments + wanted), query="&".join([*given, *added]))
     return urlunsplit(whole)
+
+
+class Addresses:
+    """The URLs of one provider's calls.
+
+    A base URL may lack the version that its server wants, or have one that it does not. `other` is the address without
+    that difference; after the first answer `settle` decides for one of the two.
+    """
+
+    def __init__(self, base: SplitResult) -> None:
+        self._base = base
+        self._settled = False
+        self._urls: dict[str, URL] = {}
+
+    @property
+    def base(self) -> SplitResult:
+        """The base URL in use."""
+        return self._base
+
+    def of(self, path: str) -> URL:
+        """Return the URL of a wire's `path`."""
+        url = self._urls.get(path)
+        if url is None:
+            if len(self._urls) >= _MAX_URLS:
+                self._urls.clear()
+            # A wire's own quoting stays as it is: a signature is made over it.
+            url = self._urls[path] = URL(call_url(self._base, path), encoded="%" in path)
+        return url
+
+    def other(self, path: str) -> tuple[SplitResult, URL] | None:
+        """Return the other base URL and the URL of `path` below it, or None if there is only one address."""
+        base = None if self._settled else other_base(self._base, path)
+        return None if base is None else (base, URL(call_url(base, path), encoded="%" in path))
+
+    def settle(self, base: SplitResult | None = None) -> None:
+        """Decide for `base`, or for the base URL in use if it is None."""
+        self._settled = True
+        if base is not None:
+            self._base = base
+            self._urls.clear()
+
+
+def other_base(base: SplitResult, path: str) -> SplitResult | None:
+    """Return `base` with `/v1` added, or without its version, if `path` could be meant to be below that.
+
+    Return None for a path with a version of its own, and for a base URL that is the whole address.
+    """
+    segments = [segment for segment in base.path.split("/") if segment]
+    wanted = [segment for segment in path.partition("?")[0].split("/") if segment]
+    if _VERSION_SEGMENT.fullmatch(wanted[0]) or segments[-len(wanted) :] == wanted:
+        return None
+    if segments and _VERSION_SEGMENT.fullmatch(segments[-1]):
+        del segments[-1]
+    elif wanted[0] == "api" or any(_VERSION_SEGMENT.fullmatch(segment) for segment in segments):
+        return None
+    else:
+        segments.append("v1")
+    return base._replace(path="/" + "/".join(segments))
 
 
 def call_headers(name: str, wire: Wire, endpoint: Endpoint) -> dict[str, str]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+
 from multidict import CIMultiDict
 from yarl import URL
 
 from turnstream.config import Timeouts
-from turnstream.errors import ConnectionFailed
+from turnstream.errors import ConnectionFailed, ProviderError
 from turnstream.providers.connecting import ConnectionPool
-from turnstream.providers.connection import Connection
-from turnstream.providers.endpoints import Endpoint, call_headers, call_url, split_base_url
+from turnstream.providers.connection import BadAnswer, Connection
+from turnstream.providers.endpoints import Addresses, Endpoint, call_headers, split_base_url
 from turnstream.providers.failures import SecretMask
 from turnstream.providers.http_call import HttpCall
 from turnstream.wires.base import HttpRequest, ModelRequest, Wire
+
+logger = logging.getLogger(__name__)
+
+_NOT_HERE = frozenset({404, 405})
+"""Statuses with which servers answer an address that they do not have."""
 
 
 class HttpProvider:
@@ -28,12 +35,11 @@ class HttpProvider:
         self.endpoint = endpoint
         self.timeouts = timeouts or Timeouts()
         self.mask = SecretMask(endpoint.api_key, endpoint.headers)
-        self._base_url = split_base_url(name, endpoint.base_url)
+        self.addresses = Addresses(split_base_url(name, endpoint.base_url))
         self._headers = call_headers(name, wire, endpoint)
-        self._urls: dict[str, URL] = {}
         self._connections = ConnectionPool(
             name,
-            URL(self._base_url.geturl()),
+            URL(self.addresses.base.geturl()),
             connect_seconds=self.timeouts.connect,
             trust_env=endpoint.trust_env,
         )
@@ -41,7 +47,9 @@ class HttpProvider:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"HttpProvider({self.name!r}, wire={self.wire.name!r}, base_url={self._base_url.geturl()!r})"
+        return (
+            f"HttpProvider({self.name!r}, wire={self.wire.name!r}, base_url={self.addresses.base.geturl()!r})"
+        )
 
     def stream(self, request: ModelRequest) -> HttpCall:
         """Make the call; see `Provider.stream`.
@@ -62,10 +70,41 @@ class HttpProvider:
         self._connections.close()
 
     async def send(self, request: HttpRequest, accept: str | None = None) -> Connection:
-        """Send one request and wait for the answer's head. `accept`: a type in place of the stream's. The connection goes
-        back by `give_back`. Raises OSError and BadAnswer, ProviderError where none could be opened, and
-        AuthenticationFailed where it could not be signed."""
-        url = self._url(request.path)
+        """Send one request and wait for the head of its answer. The connection goes back by `give_back`.
+
+        If the server does not know the address, and the base URL could be meant otherwise (`Addresses.other`), the other
+        address is tried once.
+
+        Args:
+            accept: The media type to ask for, in place of the stream's.
+
+        Raises OSError and BadAnswer, ProviderError if no connection can be opened, and AuthenticationFailed if the
+        request cannot be signed.
+        """
+        connection = await self._post(self.addresses.of(request.path), request, accept)
+        if connection.status not in _NOT_HERE:
+            return connection
+        if (other := self.addresses.other(request.path)) is None:
+            return connection
+        base, url = other
+        try:
+            second = await self._post(url, request, accept)
+        except (OSError, BadAnswer, ProviderError) as error:
+            logger.debug("%s cannot be asked at %s: %r", self.name, url.raw_path, error)
+            return connection
+        except BaseException:
+            self.give_back(connection)
+            raise
+        if 200 <= second.status < 300 and second.content_type != "text/html":
+            logger.warning("%s is asked at %s: write base_url = %r", self.name, url.raw_path, base.geturl())
+            self.addresses.settle(base)
+            self.give_back(connection)
+            return second
+        self.addresses.settle()
+        self.give_back(second)
+        return connection
+
+    async def _post(self, url: URL, request: HttpRequest, accept: str | None) -> Connection:
         headers = CIMultiDict(request.headers)
         headers.update(self._headers)
         if accept is not None:
@@ -92,12 +131,3 @@ class HttpProvider:
 
     def _closed_error(self) -> ConnectionFailed:
         return ConnectionFailed(f"{self.name}: the provider was closed", retryable=False)
-
-    def _url(self, path: str) -> URL:
-        url = self._urls.get(path)
-        if url is None:
-            # What a wire quoted stays as it is: a signature is made over it.
-            url = URL(call_url(self._base_url, path), encoded="%" in path)
-            if "?" not in path:  # what has a query is asked once
-                self._urls[path] = url
-        return url

@@ -96,7 +96,7 @@ class HttpCall:
         logger.debug("%s answers %s with %d", provider.name, self._request.model, connection.status)
         try:
             if not 200 <= connection.status < 300:
-                raise await self._status_error(connection)
+                raise await self._status_error(connection, post)
             if not self._request.stream or is_plain(provider.wire, connection.content_type):
                 self._decoder = self._decoder_of(
                     PlainAnswerDecoder(provider.wire, provider.endpoint.event_limit)
@@ -225,7 +225,7 @@ class HttpCall:
             self._clocks.waited += loop.time() - began
         raise self._provider.mask.error(failure)
 
-    async def _status_error(self, connection: Connection) -> ProviderError:
+    async def _status_error(self, connection: Connection, post: HttpRequest) -> ProviderError:
         body = bytearray()
         try:
             async with asyncio.timeout(ERROR_BODY_SECONDS):
@@ -234,7 +234,10 @@ class HttpCall:
         except (OSError, BadAnswer):
             pass  # the status says what failed; the words that came are used, the rest is worth no other error
         words = inflated(bytes(body), connection.content_encoding, ERROR_BODY_LIMIT)
-        return self._provider.wire.decode_error(connection.status, connection.headers, words)
+        error = self._provider.wire.decode_error(connection.status, connection.headers, words)
+        if connection.status in (404, 405):
+            error.message += f" (asked at {self._provider.addresses.of(post.path).raw_path})"
+        return error
 
     def _inspected(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """Look into a batch that may begin the output or end the answer."""

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TypeVar
 
-from turnstream.errors import StoreError
+from turnstream.errors import NotStarted, StoreError, TurnstreamError
 from turnstream.store.base import Operation, Query
 from turnstream.store.connections import database_path, prepare_folder, reader_engine, writer_engine
 from turnstream.store.lock import WriterLock
@@ -39,6 +39,7 @@ class SqlStore:
         self._lock = WriterLock(self.path)
         self._writer: Writer | None = None
         self._readers: Readers | None = None
+        self._was_opened = False
 
     async def open(self) -> None:
         """Take the one-writer lock, bring the schema up to date, start the writer and the readers."""
@@ -50,6 +51,7 @@ class SqlStore:
         except asyncio.CancelledError:
             preparing.add_done_callback(self._abandon)
             raise
+        self._was_opened = True
         # Another program's lock on the file is waited for, but not as long as the write itself may take.
         busy_timeout = self._write_timeout * 0.8
         self._writer = Writer(
@@ -79,14 +81,22 @@ class SqlStore:
     async def write(self, operation: Operation[Result]) -> Result:
         """Apply durably; see `Store.write`. After a timeout the operation may still be applied."""
         if self._writer is None:
-            raise StoreError("the store is not open", retryable=False)
+            raise self._not_open()
         return await self._writer.submit(operation)
 
     async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
         """Fetch from a state that holds everything committed before this call; see `Store.read`."""
         if self._readers is None:
-            raise StoreError("the store is not open", retryable=False)
+            raise self._not_open()
         return await self._readers.fetch(query, seconds=seconds)
+
+    def _not_open(self) -> TurnstreamError:
+        if self._was_opened:
+            return StoreError("the store was closed", retryable=False)
+        return NotStarted(
+            "the engine was not started: enter it in the lifespan of the application (`async with engine:`); a "
+            "mounted application gets no lifespan events of its own"
+        )
 
     def _prepare(self) -> None:
         prepare_folder(self.path)

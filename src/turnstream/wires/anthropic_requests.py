@@ -11,6 +11,7 @@ from turnstream.wires.anthropic_blocks import USERS_OWN, RawBlock, parse_block, 
 from turnstream.wires.anthropic_cache import mark_for_cache, take_cache_marks
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.claude_thinking import dump_thinking, room_for_thinking
+from turnstream.wires.function_tools import split_tools
 from turnstream.wires.lenient_json import decode_json, encode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop, read_tools
 
@@ -48,7 +49,6 @@ _OUR_PARAMS = frozenset(
         "output_config",
     }
 )
-_TOOL_FIELDS = frozenset({"name", "description", "input_schema", "strict"})
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
@@ -182,10 +182,9 @@ def _parse_request(fields: dict[str, Any]) -> ModelRequest:
     params |= _parse_output(output, params)
     if (choice := fields.get("tool_choice")) is not None:
         params |= _parse_tool_choice(_expect(choice, dict, "tool_choice"))
-    raw_tools = [_expect(tool, dict, "a tool") for tool in _expect(fields.get("tools") or [], list, "tools")]
-    tools = tuple(_parse_tool(tool) for tool in raw_tools if _is_plain_tool(tool))
-    if others := [tool for tool in raw_tools if not _is_plain_tool(tool)]:
-        params["tools"] = others
+    tools, others = split_tools(fields.get("tools"), schema="input_schema", types=("custom", None))
+    if others:
+        params["tools"] = [_expect(tool, dict, "a tool") for tool in others]
     messages = _expect(fields.get("messages"), list, "messages")
     return ModelRequest(
         model=_expect(fields.get("model"), str, "model"),
@@ -194,19 +193,6 @@ def _parse_request(fields: dict[str, Any]) -> ModelRequest:
         tools=tools,
         params=params,
         stream=fields.get("stream") is True,
-    )
-
-
-def _is_plain_tool(tool: dict[str, Any]) -> bool:
-    return tool.keys() <= _TOOL_FIELDS and "input_schema" in tool
-
-
-def _parse_tool(tool: dict[str, Any]) -> ToolDefinition:
-    return ToolDefinition(
-        _expect(tool.get("name"), str, "a tool's name"),
-        _expect(tool.get("description") or "", str, "a tool's description"),
-        _expect(tool["input_schema"], dict, "a tool's input_schema"),
-        tool.get("strict") is True,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from turnstream.core.admission import nests_deeper
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.function_tools import split_tools
 from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import (
     effort_of,
@@ -115,7 +116,9 @@ def decode_request(body: bytes) -> ModelRequest:
     if not isinstance(model, str) or not model:
         raise InvalidRequest("model is missing")
     system, history = parse_messages(_messages_of(value))
-    tools, others = _parse_tools(value.get("tools"))
+    tools, others = split_tools(
+        value.get("tools"), schema="parameters", types=("function", None), inside="function"
+    )
     params = _parse_params(value)
     if others:
         params["tools"] = others
@@ -190,21 +193,3 @@ def _dump_thinking(model: str, thinking: Any) -> Any:
     if is_object(thinking):
         return thinking.get("type") != "disabled"
     return thinking
-
-
-def _parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
-    if raw is not None and not is_list(raw):
-        raise InvalidRequest("tools is not a list")
-    tools: list[ToolDefinition] = []
-    others: list[Any] = []
-    for item in raw or []:
-        function = item.get("function") if is_object(item) else None
-        if not is_object(function) or function.keys() - {"name", "description", "parameters"}:
-            others.append(item)
-            continue
-        name = function.get("name")
-        schema: Any = function.get("parameters") or {}
-        if not isinstance(name, str) or not name or not is_object(schema):
-            raise InvalidRequest("a tool has no name, or its parameters are not an object")
-        tools.append(ToolDefinition(name, str(function.get("description") or ""), schema))
-    return tuple(tools), others

@@ -262,7 +262,11 @@ def _parse_file(value: Any) -> Content:
 
 
 def _parse_call(call: Any) -> Block:
-    function = call.get("function") if is_object(call) else None
+    function: Any = None
+    if is_object(call):
+        function = call.get("function")
+        if is_object(custom := call.get("custom")):  # its input is free text
+            function = {"name": custom.get("name"), "arguments": custom.get("input")}
     if not is_object(function) or not isinstance(name := function.get("name"), str):
         raise InvalidRequest("a tool call has no function name")
     arguments = function.get("arguments")

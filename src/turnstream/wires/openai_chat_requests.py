@@ -7,6 +7,7 @@ from typing import Any
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.function_tools import split_tools
 from turnstream.wires.json_values import JsonObject, is_list, is_object, kept
 from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import (
@@ -90,7 +91,9 @@ def decode_request(body: bytes) -> ModelRequest:
     if not is_list(messages):
         raise InvalidRequest("messages is not a list")
     system, history = parse_messages(messages)
-    tools, others = _parse_tools(value.get("tools"))
+    tools, others = split_tools(
+        value.get("tools"), schema="parameters", types=("function", None), inside="function"
+    )
     params = _parse_params(value)
     if others:
         params["tools"] = others
@@ -189,22 +192,3 @@ def _parse_params(value: JsonObject) -> JsonObject:
     if choice is not None and choice != "auto":
         params["tool_choice"] = choice
     return params
-
-
-def _parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
-    if raw is not None and not is_list(raw):
-        raise InvalidRequest("tools is not a list")
-    tools: list[ToolDefinition] = []
-    others: list[Any] = []
-    for item in raw or []:
-        function = item.get("function") if is_object(item) else None
-        if not is_object(function) or function.keys() - {"name", "description", "parameters", "strict"}:
-            others.append(item)
-            continue
-        name, schema = function.get("name"), function.get("parameters", {})
-        if not isinstance(name, str) or not name or not is_object(schema):
-            raise InvalidRequest("a tool has no name, or its parameters are not an object")
-        tools.append(
-            ToolDefinition(name, str(function.get("description") or ""), schema, bool(function.get("strict")))
-        )
-    return tuple(tools), others

@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, Position, ToolDefinition
-from turnstream.wires.json_values import JsonObject, is_list, is_object, kept
+from turnstream.wires.function_tools import split_tools
+from turnstream.wires.json_values import JsonObject, is_object, kept
 from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import effort_for, read_extra_body, read_stop, read_tools
 from turnstream.wires.openai_responses_history import parse_input
@@ -46,7 +47,6 @@ _KEEPING = ("background", "previous_response_id", "conversation")
 """Params with which the provider has to keep the response."""
 _SUMMARY = "auto"
 _DEFAULT_FORMAT_NAME = "answer"
-_TOOL_FIELDS = frozenset({"type", "name", "description", "parameters", "strict"})
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
@@ -111,7 +111,7 @@ def decode_request(body: bytes) -> ModelRequest:
     if instructions is not None and not isinstance(instructions, str):
         raise InvalidRequest("instructions is not text")
     system, history = parse_input(value.get("input"))
-    tools, others = _parse_tools(value.get("tools"))
+    tools, others = split_tools(value.get("tools"), schema="parameters", types=("function",))
     params = _parse_params(value)
     if others:
         params["tools"] = others
@@ -188,23 +188,3 @@ def _parse_params(value: JsonObject) -> JsonObject:
         params |= {"text": rest} if rest else {}
         params |= {"response_format": text["format"]} if text.get("format") is not None else {}
     return params
-
-
-def _parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
-    if raw is not None and not is_list(raw):
-        raise InvalidRequest("tools is not a list")
-    tools: list[ToolDefinition] = []
-    others: list[Any] = []
-    for item in raw or []:
-        is_plain = is_object(item) and item.get("type") == "function" and item.keys() <= _TOOL_FIELDS
-        if not is_plain:
-            others.append(item)
-            continue
-        name: Any = item.get("name")
-        schema: Any = item.get("parameters") or {}
-        if not isinstance(name, str) or not name or not is_object(schema):
-            raise InvalidRequest("a tool has no name, or its parameters are not an object")
-        tools.append(
-            ToolDefinition(name, str(item.get("description") or ""), schema, bool(item.get("strict")))
-        )
-    return tuple(tools), others
