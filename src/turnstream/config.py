@@ -110,7 +110,10 @@ class RetrySettings(_Section):
     """Seconds that such a wait may grow to. A provider that asks for more is waited for only where no other model is
     left."""
     budget: Seconds = 120.0
-    """Seconds that waiting, and calls that brought nothing, may take together before a model is given up."""
+    """Seconds that waiting for a model, and its calls that brought nothing, may take before it is given up. Each model
+    that may answer has its own."""
+    silence: Seconds = 10.0
+    """Seconds without output after which the fallbacks are called before the silent model is called again."""
     spacing: Seconds = 1.5
     """No more than two calls of one model begin within so many seconds."""
     circuit_failures: int = Field(default=5, ge=1, le=1000)
@@ -197,19 +200,30 @@ class CapabilitySettings(_Section):
     tools: bool | None = None
     thinking: Literal["budget", "effort", "switch", "none"] | None = None
     """How it is told how much to think."""
+    thinks: bool | None = None
+    """It thinks unless it is told not to, and may be silent for minutes: its clocks are longer."""
     structured_output: bool | None = None
     context_tokens: int | None = Field(default=None, ge=1)
     max_output_tokens: int | None = Field(default=None, ge=1)
 
 
 class Timeouts(_Section):
-    """The clocks of one model call, in seconds."""
+    """The clocks of one model call, in seconds.
+
+    `first_token` and `idle`, if they are not set, are shorter while another model can take over, and longer for a model
+    that thinks: see `providers.clocks.limits_of`.
+    """
 
     connect: Seconds = 10.0
     first_token: Seconds = 300.0
+    """Until the first output."""
     idle: Seconds = 120.0
-    """Between two pieces of output; the provider's pings do not count."""
+    """Between two pieces of output. Pings, empty deltas and usage do not count."""
     total: Seconds = 900.0
+    """All waiting of the call."""
+    grace: Seconds = 1.0
+    """Between the provider's reason why the answer ended and its end marker, if the connection stays open. Then the
+    answer is complete."""
 
 
 class ProviderSettings(_Section):

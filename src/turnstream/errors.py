@@ -144,6 +144,8 @@ class ProviderError(TurnstreamError):
 
     code = "api_error"
     status = 502
+    silence: float = 0.0
+    """Seconds before the failure in which the call brought no output, where they were measured."""
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from turnstream.config import (
     ProviderSettings,
     RetrySettings,
     Settings,
+    Timeouts,
     load_settings,
     read_provider,
 )
@@ -270,14 +271,21 @@ class LLM:
 def _providers(
     settings: Settings, given: Mapping[str, ProviderSettings | Mapping[str, Any]]
 ) -> dict[str, ProviderSettings]:
-    """All providers, those given first; each with the stream's time-out as its `idle` clock unless it sets its own."""
+    """All providers, those given first; each with the stream's time-out as its `idle` clock unless it sets its own.
+
+    A time-out that is not set stays a default: see `providers.clocks.limits_of`.
+    """
     described: dict[str, ProviderSettings] = {}
     for name, one in given.items():
         described[name] = one if isinstance(one, ProviderSettings) else read_provider(name, one)
     for name, one in {**BUILT_IN, **settings.providers}.items():
         described.setdefault(name, one)
     for name, one in described.items():
-        if "idle" not in one.timeouts.model_fields_set:
-            timeouts = one.timeouts.model_copy(update={"idle": settings.stream.timeout})
+        chosen = set(one.timeouts.model_fields_set)
+        if "idle" not in chosen:
+            if "timeout" in settings.stream.model_fields_set:
+                chosen.add("idle")
+            fields = dict(one.timeouts) | {"idle": settings.stream.timeout}
+            timeouts = Timeouts.model_construct(chosen, **fields)
             described[name] = one.model_copy(update={"timeouts": timeouts})
     return described

@@ -34,6 +34,22 @@ class CalledModel(NamedTuple):
         return f"{self.provider}/{self.model}"
 
 
+class Patience(NamedTuple):
+    """How long a call is worth waiting for. `thinks`: the model may be silent while it thinks; `replaceable`: another model
+    can take over."""
+
+    thinks: bool = False
+    replaceable: bool = False
+
+
+class Clocked(Protocol):
+    """A method that a call may have: its clocks depend on what else can be done."""
+
+    def wait_with(self, patience: Patience) -> None:
+        """Choose the clocks that the settings leave open. To be called before the call is entered."""
+        ...
+
+
 class Provider(Protocol):
     """A seam: HTTP providers and the in-process simulator stand behind it."""
 
@@ -42,8 +58,8 @@ class Provider(Protocol):
     def stream(
         self, request: ModelRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]:
-        """Make the call. Iterating yields what each read brought, never an empty batch, and ends after the model's
-        end marker; the iterator may be `Pushed`. Raises ProviderError (from entering or from iterating). Leaving the context, or cancelling a
+        """Make the call; it may be `Clocked`. Iterating yields what each read brought, never an empty batch, and ends
+        after the model's end marker; the iterator may be `Pushed`. Raises ProviderError (from entering or from iterating). Leaving the context, or cancelling a
         read, closes the upstream connection at once unless it is already done with."""
         ...
 

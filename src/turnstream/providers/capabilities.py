@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -22,7 +22,8 @@ ThinkingControl: TypeAlias = Literal["budget", "effort", "switch", "none"]
 class Capabilities(msgspec.Struct, frozen=True):
     """What one model can do on one wire. None: not known.
 
-    `prefill`: it goes on with a history whose last word is its own. `documents`: it reads PDF files. `thinking_bound`:
+    `prefill`: it goes on with a history whose last word is its own. `documents`: it reads PDF files. `thinks`: it thinks
+    unless it is told not to; None if that follows from `thinking`. `thinking_bound`:
     its thinking may go back to itself alone, and that of no other model to it. `context_tokens` counts the question and
     the answer, `max_output_tokens` the answer with its thinking.
     """
@@ -32,6 +33,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     documents: bool = False
     tools: bool = True
     thinking: ThinkingControl = "none"
+    thinks: bool | None = None
     thinking_bound: bool = False
     structured_output: bool = False
     context_tokens: int | None = None
@@ -42,6 +44,20 @@ class Capabilities(msgspec.Struct, frozen=True):
         thinking: Any = params.get("thinking")
         disabled = isinstance(thinking, dict) and thinking == {"type": "disabled"}
         return self.prefill and (not thinking or disabled)
+
+    def may_think(self, params: Mapping[str, Any]) -> bool:
+        """Return True if the model may think before it answers a call with these params, silently perhaps."""
+        thinking: Any = params.get("thinking")
+        if isinstance(thinking, dict):
+            asked = cast("dict[str, Any]", thinking)
+            told_not_to = asked.get("type") == "disabled" or asked.get("effort") in _NO_EFFORT
+            return not told_not_to and asked.get("budget_tokens") != 0
+        if thinking is not None:
+            return bool(thinking)
+        effort: Any = params.get("reasoning_effort")
+        if isinstance(effort, str):
+            return effort not in _NO_EFFORT
+        return self.thinking in _THINKS_UNTOLD if self.thinks is None else self.thinks
 
 
 def capabilities_of(
@@ -84,6 +100,9 @@ def _row(pattern: str, capabilities: Capabilities, *wires: str) -> _Row:
     return _Row(re.compile(pattern), frozenset(wires) or None, capabilities)
 
 
+_NO_EFFORT = frozenset({"none", "off"})
+_THINKS_UNTOLD = frozenset({"effort", "switch"})
+"""Models that are told how much to think think without being told; those that are given a budget do not."""
 _PREFILLING_WIRES = frozenset({"anthropic", "ollama"})
 _K = 1000
 _M = 1_000_000
@@ -167,13 +186,13 @@ _TABLE = (
     _row(r"chatgpt-4o|gpt-4o-2024-05-13", _openai(128 * _K, 4096, structured_output=False)),
     _row(r"gpt-4o", _openai(128 * _K, 16_384)),
     _row(r"\bo3-mini", _openai(200 * _K, 100 * _K, thinking="effort", images=False, documents=False)),
-    _row(r"\bo1-(mini|preview)", Capabilities(tools=False, context_tokens=128 * _K)),
+    _row(r"\bo1-(mini|preview)", Capabilities(tools=False, thinks=True, context_tokens=128 * _K)),
     _row(r"\b(o1|o3|o4-mini)\b", _openai(200 * _K, 100 * _K, thinking="effort")),
     _row(r"gpt-4-turbo", Capabilities(images=True, context_tokens=128 * _K, max_output_tokens=4096)),
     _row(r"gpt-3\.5-turbo", Capabilities(context_tokens=16_385, max_output_tokens=4096)),
     # Others, as far as they are the same wherever they run.
     _row(r"gemini-[3-9]", _openai(1_048_576, 65_536, thinking="effort")),
-    _row(r"gemini-2\.5", _openai(1_048_576, 65_536, thinking="budget")),
+    _row(r"gemini-2\.5", _openai(1_048_576, 65_536, thinking="budget", thinks=True)),
     _row(r"gemini-2\.0", _openai(1_048_576, 8192)),
     _row(
         r"nova-2-lite",
@@ -181,6 +200,10 @@ _TABLE = (
             images=True, documents=True, thinking="effort", context_tokens=_M, max_output_tokens=64 * _K
         ),
     ),
-    _row(r"deepseek-(r1|reasoner)-?(?!distill)", Capabilities(thinking="none")),
+    _row(r"deepseek-(r1|reasoner)-?(?!distill)", Capabilities(thinking="none", thinks=True)),
     _row(r"facebook/opt", Capabilities(tools=False)),
+    _row(
+        r"(?<!non-)reason|thinking|\bqwq\b|-r1\b|magistral|grok-(3-mini|4)(?!.*non-reason)",
+        Capabilities(thinks=True),
+    ),
 )

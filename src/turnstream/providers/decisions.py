@@ -57,8 +57,9 @@ class RetryPolicy(NamedTuple):
     """How often and how long a step's calls are tried again.
 
     `attempts` on one model; before the second about `delay` seconds, then twice as long each time, at most `max_delay`.
-    `budget`: seconds of waiting, and of attempts that brought nothing, after which a model is not tried again; other
-    models are. `spacing`: no more than two attempts on one model begin within so many seconds.
+    `budget`: seconds of waiting for a model, and of its attempts that brought nothing, after which it is not tried
+    again; each model of a step has its own. `spacing`: no more than two attempts on one model begin within so many
+    seconds. `silence`: seconds without output after which the other models are tried before the silent one.
     """
 
     attempts: int = 3
@@ -66,6 +67,7 @@ class RetryPolicy(NamedTuple):
     max_delay: float = 30.0
     budget: float = 120.0
     spacing: float = 1.5
+    silence: float = 10.0
 
 
 class CallState(NamedTuple):

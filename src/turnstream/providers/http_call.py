@@ -19,9 +19,12 @@ from turnstream.core.stream_events import (
     StreamError,
     StreamEvent,
     StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
 )
-from turnstream.errors import ProviderError, StreamIncomplete
-from turnstream.providers.base import Take
+from turnstream.errors import ProviderError, ProviderTimeout, StreamIncomplete
+from turnstream.providers.base import Patience, Take
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.failures import broken_stream, request_failure
@@ -39,12 +42,15 @@ logger = logging.getLogger(__name__)
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an error's body that are read."""
 ERROR_BODY_SECONDS = 5.0
+LIKELY_GRACE = 5.0
+"""Factor of the grace if what looks like the end of the answer may also be said with each of its events."""
 DRAIN_SECONDS = 1.0
 """How long the end of the body may take after the model's end marker. Usage may come there (E8), and a body read to
 its end leaves a connection that can be used again."""
 
 _LAST = frozenset({MessageStop, Metadata, StreamError, StreamNotice})
 """With one of these at its end a batch is worth a closer look: it may end the answer."""
+_TEXTS = (TextDelta, ThinkingDelta)
 
 
 class HttpCall:
@@ -77,7 +83,7 @@ class HttpCall:
             provider.wire.decoder(event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed)
         )
         self._clocks = WaitClocks(provider.timeouts)
-        self._timer = ReadTimer(self._clocks, self.interrupt, self._look_for_failure)
+        self._timer = ReadTimer(self._clocks, self.interrupt, self._look)
         self._waiter: asyncio.Future[list[StreamEvent] | None] | None = None
         self._take: Take | None = None
         self._stopped = False
@@ -121,6 +127,11 @@ class HttpCall:
     def __aiter__(self) -> HttpCall:
         return self
 
+    def wait_with(self, patience: Patience) -> None:
+        """See `Clocked`."""
+        self._clocks = WaitClocks(self._provider.timeouts, patience)
+        self._timer = ReadTimer(self._clocks, self.interrupt, self._look)
+
     def push_to(self, take: Take) -> None:
         """Offer what arrives while `__anext__` waits to `take`; see `Pushed`."""
         if self._body is self._connection:  # one read of a compressed body may be many pieces
@@ -145,11 +156,17 @@ class HttpCall:
                     self._timer.start()
                     events = await self._arrival()
                 if events:
-                    self._timer.stop()
-                    if type(events[-1]) in _LAST or not self._clocks.output:
-                        return self._inspected(events)
-                    return events
+                    last = events[-1]
+                    if (
+                        last.text
+                        if isinstance(last, _TEXTS)
+                        else isinstance(last, ToolInputDelta) and last.partial_json
+                    ) and self._clocks.output:
+                        self._timer.stop()
+                        return events
+                    return self._inspected(events)
         except ProviderError as error:
+            error.silence = self._timer.silence
             self._close()
             if not self._stopped:
                 raise self._told(error) from None
@@ -185,8 +202,10 @@ class HttpCall:
             if body.pieces:
                 events = self._decoder.feed(body.take())
             if events:
-                self._timer.tick()
-                if type(events[-1]) not in _LAST and take(events):
+                last = events[-1]
+                if (isinstance(last, _TEXTS) and last.text) or is_output(events):
+                    self._timer.tick()
+                if type(last) not in _LAST and take(events):
                     events = None
         except Exception as error:  # noqa: BLE001 - it is raised where the read waits
             if not waiter.done():
@@ -196,13 +215,17 @@ class HttpCall:
         if not waiter.done() and (events or body.ended or body.failure is not None):
             waiter.set_result(events)
 
-    def _look_for_failure(self) -> None:
-        """A decoder gives what came before a malformed event first, and raises when it is called again: when a read
-        waits for more, that is here."""
+    def _look(self) -> None:
+        """Look at the decoder while a read waits. It gives what came before a malformed event first, and raises when it
+        is called again. It also knows if only the end marker is missing."""
         try:
             self._decoder.feed(b"")
         except ProviderError as error:
             self.interrupt(error)
+            return
+        if not self._stopped and (finish := self._decoder.finish) is not None:
+            grace = self._provider.timeouts.grace
+            self._clocks.finish_seen(grace if finish == "certain" else grace * LIKELY_GRACE)
 
     def _decoder_of(self, decoder: Decoder) -> Decoder:
         has_tags = self._provider.endpoint.has_think_tags(self._request.model)
@@ -240,10 +263,15 @@ class HttpCall:
         return error
 
     def _inspected(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
-        """Look into a batch that may begin the output or end the answer."""
+        """Look into a batch that may begin the output, end the answer, or say nothing."""
+        has_output = is_output(events)
+        if has_output:
+            self._timer.stop()
+        else:
+            self._timer.pause()
         if not self._clocks.output:
             events = with_origin(events, self._origin)
-            if is_output(events):
+            if has_output:
                 self._clocks.output_began()
                 self._timer.restart()
         for position, event in enumerate(events):
@@ -257,7 +285,10 @@ class HttpCall:
         return events
 
     def _rest_before(self, failure: Exception) -> list[StreamEvent]:
-        """The body broke off. An answer that is whole by then is no failure: what is left of it. Raises ProviderError."""
+        """The body broke off, or nothing more came. An answer that is whole by then is no failure: return what is left of
+        it. Raises ProviderError."""
+        if isinstance(failure, ProviderTimeout) and self._decoder.finish is not None:
+            return self._decoder.end()
         try:
             return self._decoder.close()
         except StreamIncomplete:

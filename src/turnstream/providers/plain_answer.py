@@ -6,7 +6,7 @@ import msgspec
 
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamIncomplete
-from turnstream.wires.base import Wire
+from turnstream.wires.base import Finish, Wire
 
 JSON = "application/json"
 
@@ -24,6 +24,15 @@ class PlainAnswerDecoder:
         self._wire = wire
         self._limit = limit
         self._body = bytearray()
+
+    @property
+    def finish(self) -> Finish | None:
+        """None: the body's end is the answer's."""
+        return None
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close()
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """Raises EventTooLarge."""

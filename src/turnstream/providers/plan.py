@@ -14,14 +14,14 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import Notice
-from turnstream.errors import CircuitOpen, ProviderError
-from turnstream.providers.base import CalledModel, Provider
+from turnstream.errors import CircuitOpen, ProviderError, ProviderTimeout
+from turnstream.providers.base import CalledModel, Clocked, Patience, Provider
 from turnstream.providers.circuit import Circuits
 from turnstream.providers.decisions import (
     AT_ONCE,
@@ -46,13 +46,14 @@ Restarts: TypeAlias = Literal["reset", "repeat"]
 
 
 class PlannedModel(NamedTuple):
-    """A model that may be called. `prefills`: it goes on with words of its own, under the request's params; `context`: the
-    tokens it reads, where that is known."""
+    """A model that may be called. `prefills`: it continues words of its own, under the request's params; `context`: the
+    tokens it reads, where that is known; `thinks`: it may be silent while it thinks."""
 
     provider: Provider
     called: CalledModel
     prefills: bool = False
     context: int | None = None
+    thinks: bool = False
 
 
 class Shown(NamedTuple):
@@ -117,7 +118,10 @@ class CallPlan:
         """Models that do not stream."""
         self._needed = 0
         """The tokens that a model must read more than: some that reads so many has refused."""
-        self._lost = 0.0
+        self._lost: dict[int, float] = {}
+        """Seconds of pauses and of calls without output in this step, by model."""
+        self._silent: set[int] = set()
+        """Models that were silent for long in this step. The others come before them."""
         self._prefilled = False
         self._seen = 0
         self._admitted: str | None = None
@@ -142,7 +146,8 @@ class CallPlan:
         self._out.clear()
         self._no_prefill.clear()
         self._needed = 0
-        self._lost = 0.0
+        self._lost.clear()
+        self._silent.clear()
         self._seen = 0
         self._real_failure = None
         return self._call(self._current, self._request_for(self._current), None)
@@ -150,7 +155,7 @@ class CallPlan:
     def recover(self, failure: ProviderError, shown: Shown) -> Recovery:
         """What to do about the failure of the call that was given last. Raises the failure where nothing can be done, or
         an earlier one where that one was of a call that was never made; InvalidRequest where no model can be asked this."""
-        brought = self._note_time(shown)
+        brought = self._note_time(failure, shown)
         kind = kind_of(failure, CallState(self._sent.stream, self._prefilled, brought))
         if isinstance(failure, NotCalled):
             kind = "unwilling"
@@ -180,7 +185,7 @@ class CallPlan:
     async def pause(self, recovery: Recovery) -> None:
         """Wait before a recovery's call."""
         if recovery.pause:
-            self._lost += recovery.pause
+            self._lose(self._current, recovery.pause)
             await self._planner.pace.sleep(recovery.pause)
 
     def succeeded(self) -> None:
@@ -222,19 +227,32 @@ class CallPlan:
         self._prefilled = isinstance(joint, Continued)
         model = self._models[place]
         self._sent = msgspec.structs.replace(request, model=model.called.model)
-        return PlannedCall(self, place, model.provider.stream(self._sent), joint)
+        stream = model.provider.stream(self._sent)
+        if hasattr(stream, "wait_with"):
+            cast("Clocked", stream).wait_with(Patience(model.thinks, replaceable=bool(self._others())))
+        return PlannedCall(self, place, stream, joint)
 
-    def _note_time(self, shown: Shown) -> bool:
-        """Whether the call brought any output. If not, its time is lost."""
+    def _note_time(self, failure: ProviderError, shown: Shown) -> bool:
+        """Return True if the call brought any output. If not, its time is lost."""
         size = len(shown.blocks) + sum(
             len(block.text_content or "") + len(str(block.content or "")) for block in shown.blocks
         )
         brought, self._seen = size != self._seen, size
         if self._admitted is not None:
             self._failed.setdefault(self._current, []).append(self._now())
+            silence, took = failure.silence, self._now() - self._began
+            if not brought or (isinstance(failure, ProviderTimeout) and not silence):
+                silence = max(silence, took)
             if not brought:
-                self._lost += self._now() - self._began
+                self._lose(self._current, took)
+            if silence >= self._planner.policy.silence:
+                self._silent.add(self._current)
+            else:
+                self._silent.discard(self._current)
         return brought
+
+    def _lose(self, place: int, seconds: float) -> None:
+        self._lost[place] = self._lost.get(place, 0.0) + seconds
 
     def _tell_circuit(self, kind: Kind, failure: ProviderError) -> None:
         name, self._admitted = self._admitted, None
@@ -254,13 +272,13 @@ class CallPlan:
             self._plain.add(self._current)
         if kind == "too_long":
             self._needed = max(self._needed, self._models[self._current].context or 0)
-        others = [place for place in self._others() if self._may_try(place, 0.0)] if ways else []
+        others = self._others() if ways else []
         pause = self._pause(kind, failure)
         candidates = others
-        if "same" in ways and self._may_try(self._current, pause, other=bool(others)):
-            candidates = [self._current, *others]
-        else:
+        if "same" not in ways or not self._may_try(self._current, pause, other=bool(others)):
             self._out.add(self._current)
+        elif not (others and self._current in self._silent):
+            candidates = [self._current, *others]
         if not candidates:
             return None, 0.0
         place = next((place for place in candidates if self._continues(place, kept)), candidates[0])
@@ -269,10 +287,15 @@ class CallPlan:
         return place, spacing_left(self._planner.policy, self._failed.get(place, ()), self._now())
 
     def _others(self) -> list[int]:
-        """The other models, those that come after the current one first."""
+        """Return the other models that may be called now: those that were silent last, else in order from the current."""
         count = len(self._models)
         order = [(self._current + step) % count for step in range(1, count)]
-        return [place for place in order if place not in self._out and self._reads_enough(place)]
+        found = [
+            place
+            for place in order
+            if place not in self._out and self._reads_enough(place) and self._may_try(place, 0.0)
+        ]
+        return sorted(found, key=self._silent.__contains__)
 
     def _reads_enough(self, place: int) -> bool:
         context = self._models[place].context
@@ -282,10 +305,8 @@ class CallPlan:
         policy = self._planner.policy
         if self._planner.circuits.closed_for(self._models[place].called.name) > pause:
             return False
-        made = len(self._failed.get(place, ()))
-        return made < policy.attempts and (
-            place != self._current or may_wait(policy, pause, self._lost, other=other)
-        )
+        made, lost = len(self._failed.get(place, ())), self._lost.get(place, 0.0)
+        return made < policy.attempts and may_wait(policy, pause, lost, other=other)
 
     def _pause(self, kind: Kind, failure: ProviderError) -> float:
         policy, pace = self._planner.policy, self._planner.pace

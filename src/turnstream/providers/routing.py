@@ -93,12 +93,17 @@ class Routing:
             provider, model = _without_key(name, error)
         called = CalledModel(provider.name, model, self._catalog.wire_of(provider.name))
         can = self._catalog.capabilities_of(name)
-        return PlannedModel(provider, called, can.may_prefill(request.params), can.context_tokens)
+        params = request.params
+        return PlannedModel(
+            provider, called, can.may_prefill(params), can.context_tokens, can.may_think(params)
+        )
 
 
 def planner_of(retry: RetrySettings) -> Planner:
     """The planner of an engine, as `[retry]` has it."""
-    policy = RetryPolicy(retry.attempts, retry.delay, retry.max_delay, retry.budget, retry.spacing)
+    policy = RetryPolicy(
+        retry.attempts, retry.delay, retry.max_delay, retry.budget, retry.spacing, retry.silence
+    )
     return Planner(policy, Circuits(CircuitPolicy(retry.circuit_failures, retry.circuit_seconds)))
 
 

@@ -12,6 +12,7 @@ from turnstream.config import Timeouts
 from turnstream.core.origin import Origin
 from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
+from turnstream.providers.base import Patience
 from turnstream.providers.clocks import WaitClocks, is_output
 from turnstream.providers.plain_answer import PlainAnswerDecoder
 from turnstream.providers.provenance import with_origin, with_own_blocks
@@ -77,6 +78,10 @@ class _SimulatedCall:
         self._unpaced = 0
         self._stopped = False
         self._over = False
+
+    def wait_with(self, patience: Patience) -> None:
+        """See `providers.base.Clocked`."""
+        self._clocks = WaitClocks(self._provider.timeouts, patience)
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
@@ -150,6 +155,8 @@ class _SimulatedCall:
             if self._unpaced % _WRITES_PER_TURN == 0:
                 await asyncio.sleep(0)
             return
+        if not self._stopped and self._decoder.finish is not None:
+            self._clocks.finish_seen(self._provider.timeouts.grace)
         patience = self._clocks.patience() - self._silent
         if wait > patience:
             await asyncio.sleep(patience)
@@ -158,12 +165,14 @@ class _SimulatedCall:
         self._silent += wait
 
     def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
-        self._clocks.waited += self._silent
+        clocks, has_output = self._clocks, is_output(events)
+        clocks.waited += self._silent
+        clocks.quiet = 0.0 if has_output else clocks.quiet + self._silent
         self._silent = 0.0
-        if not self._clocks.output:
+        if not clocks.output:
             events = with_origin(events, self._origin)
-            if is_output(events):
-                self._clocks.output_began()
+            if has_output:
+                clocks.output_began()
         for event in events:
             if type(event) is MessageStop:
                 self._stopped = True
@@ -174,8 +183,9 @@ class _SimulatedCall:
     def _whole_answer(self, failure: ProviderError) -> list[StreamEvent]:
         """An answer that is whole is no failure, however its connection ended."""
         self._over = True
+        timed_out = isinstance(failure, ProviderTimeout) and self._decoder.finish is not None
         try:
-            events = self._decoder.close()
+            events = self._decoder.end() if timed_out else self._decoder.close()
         except StreamIncomplete:
             events = []
         if events:

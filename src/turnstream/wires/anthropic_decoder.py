@@ -32,6 +32,7 @@ from turnstream.wires.anthropic_blocks import parse_block
 from turnstream.wires.anthropic_errors import parse_stream_error
 from turnstream.wires.anthropic_stop_reasons import parse_stop_reason
 from turnstream.wires.anthropic_usage import parse_usage
+from turnstream.wires.base import Finish
 from turnstream.wires.lenient_json import decode_json, mend_surrogates
 
 _MESSAGE_FIELDS = frozenset(
@@ -77,7 +78,22 @@ class AnthropicDecoder:
         self._input_counted = False
         self._usage_fields: set[str] = set()
         self._raw_blocks: set[int] = set()
+        self._open: set[int] = set()
+        """Blocks that have a start and no stop."""
         self._last_index = 0
+
+    @property
+    def finish(self) -> Finish | None:
+        """As `Decoder.finish`: a stop_reason has come, and all blocks are stopped."""
+        if self._stopped or self._failed_by_provider or self._stop_reason is None or self._open:
+            return None
+        return "certain"
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        events: list[StreamEvent] = []
+        self._end_message(events)
+        return events
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         if self._failure is not None:
@@ -164,6 +180,7 @@ class AnthropicDecoder:
             case "content_block_stop":
                 index = self._index(event)
                 self._raw_blocks.discard(index)
+                self._open.discard(index)
                 events.append(ContentBlockStop(index))
             case "message_delta":
                 self._decode_message_delta(event, events)
@@ -200,6 +217,7 @@ class AnthropicDecoder:
             if len(started) > 1 or started[0].content is not None:
                 events.extend([*started, ContentBlockStop(index)])
             self._raw_blocks.discard(index)
+            self._open.discard(index)
 
     def _decode_block_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
         index = self._index(event)
@@ -209,6 +227,7 @@ class AnthropicDecoder:
         """The start of a block, and deltas for the text that it starts with."""
         block = parse_block(raw)
         self._raw_blocks.discard(index)
+        self._open.add(index)
         started: list[StreamEvent] = [ContentBlockStart(index, block.block_type, block.content)]
         if block.text:
             delta = {"thinking": ThinkingDelta, "tool_use": ToolInputDelta}.get(block.block_type, TextDelta)
@@ -250,10 +269,13 @@ class AnthropicDecoder:
 
     def _decode_message_stop(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
         if not self._stopped:
-            self._stopped = True
-            reason = parse_stop_reason(self._stop_reason)
-            events.append(MessageStop(reason, self._stop_reason, self._stop_sequence))
+            self._end_message(events)
         self._report(None, {key: value for key, value in event.items() if key != "type"}, events)
+
+    def _end_message(self, events: list[StreamEvent]) -> None:
+        self._stopped = True
+        reason = parse_stop_reason(self._stop_reason)
+        events.append(MessageStop(reason, self._stop_reason, self._stop_sequence))
 
     def _decode_error(self, value: Any, events: list[StreamEvent]) -> None:
         events.append(parse_stream_error(value))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -67,8 +67,23 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     sequence_number: int
 
 
+Finish: TypeAlias = Literal["certain", "likely"]
+"""How sure it is that an answer has ended whose end marker has not come."""
+
+
 class Decoder(Protocol):
     """Provider bytes → StreamEvents, for one response. Any split of the bytes gives the same events."""
+
+    @property
+    def finish(self) -> Finish | None:
+        """Set once the provider has said why the answer ended, while only its end marker is missing. None before, and
+        after the end marker."""
+        ...
+
+    def end(self) -> list[StreamEvent]:
+        """The end marker does not come, though the connection is still open: return the rest of the answer. To be called
+        while `finish` is set."""
+        ...
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """The events that `data` completes. Raises MalformedEvent or EventTooLarge."""

@@ -31,7 +31,7 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.errors import MalformedEvent, StreamIncomplete
-from turnstream.wires.base import Decoder
+from turnstream.wires.base import Decoder, Finish
 from turnstream.wires.bedrock_errors import parse_stream_error
 from turnstream.wires.bedrock_json import Raw, is_list, is_object, object_of, text_of, without
 from turnstream.wires.bedrock_media import join_base64, media_type_of
@@ -70,6 +70,17 @@ class BedrockDecoder:
         self._open: dict[int, BlockType] = {}
         self._bytes: dict[int, str] = {}
         self._model_events: Decoder | None = None
+
+    @property
+    def finish(self) -> Finish | None:
+        """As `Decoder.finish`: of a model's own events, what their decoder says."""
+        if self._over or self._stopped or self._model_events is None:
+            return None
+        return self._model_events.finish
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close() if self._model_events is None else self._model_events.end()
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         if self._failure is not None:

@@ -21,6 +21,7 @@ from turnstream.core.stream_events import (
     TextDelta,
 )
 from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.base import Finish
 from turnstream.wires.gemini_chunks import (
     ABSENT,
     JsonObject,
@@ -59,6 +60,8 @@ class GeminiDecoder:
         self._candidate: int | None = None
         self._other_candidates: set[int] = set()
         self._finish_reason = ""
+        self._continued = False
+        """True if output came before the first finishReason."""
         self._block_reason = ""
         self._usage: JsonObject | None = None
         self._untold_usage: msgspec.Raw | JsonObject = ABSENT
@@ -68,6 +71,17 @@ class GeminiDecoder:
     def found_answer(self) -> bool:
         """Whether anything of an answer has come."""
         return self._started
+
+    @property
+    def finish(self) -> Finish | None:
+        """As `Decoder.finish`: a finishReason has come. If the first output had one too, each may have."""
+        if self._over or not (self._finish_reason or self._block_reason):
+            return None
+        return "certain" if self._continued or self._block_reason else "likely"
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close()
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """The events that `data` completes.
@@ -210,6 +224,9 @@ class GeminiDecoder:
         if index != self._candidate:
             self._other_candidates.add(index)
             return
+        reason = text_in(candidate.get("finishReason"))
+        if reason not in UNSAID and not self._finish_reason:
+            self._continued = self._blocks.has_begun
         content = candidate.get("content")
         parts = named(content).get("parts") if is_object(content) else None
         if parts is not None and not is_list(parts):
@@ -218,7 +235,6 @@ class GeminiDecoder:
             if not is_object(part):
                 raise MalformedEvent("a part of an answer is no object")
             self._blocks.take(part, events)
-        reason = text_in(candidate.get("finishReason"))
         if reason not in UNSAID:
             self._finish_reason = mend_surrogates(reason)
         if citations := citations_of(candidate):

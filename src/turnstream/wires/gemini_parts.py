@@ -47,6 +47,11 @@ class PartBuilder:
         self._citations: list[Any] = []
         self._cited: set[bytes] = set()
 
+    @property
+    def has_begun(self) -> bool:
+        """True if text, thinking or a call has come."""
+        return self.open_type is not None or self.index > 0 or bool(self.calls)
+
     def take(self, part: JsonObject, events: list[StreamEvent]) -> None:
         """Add the events that a part stands for. Raises MalformedEvent."""
         rest = dict(named(part))

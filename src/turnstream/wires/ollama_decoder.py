@@ -22,6 +22,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
 )
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.base import Finish
 from turnstream.wires.ollama_calls import ToolCalls
 from turnstream.wires.ollama_errors import stream_error
 from turnstream.wires.ollama_lines import (
@@ -73,6 +74,15 @@ class OllamaDecoder:
         self._calls = ToolCalls(self._indexes)
         self._text, self._thinking = Repetition(), Repetition()
         self._counts: JsonObject = {}
+
+    @property
+    def finish(self) -> Finish | None:
+        """None: the line that says why the answer ended is its end marker."""
+        return None
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close()
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """The events that `data` completes.

@@ -11,6 +11,7 @@ from typing import Literal
 from turnstream.core.sse import SseDecoder
 from turnstream.core.stream_events import MessageStart, MessageStop, Metadata, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.base import Finish
 from turnstream.wires.json_values import NESTING_LIMIT, JsonObject, is_list, is_object, read_json
 from turnstream.wires.openai_chat_blocks import BlockBuilder
 from turnstream.wires.openai_chat_choices import ChoicePicker
@@ -53,6 +54,15 @@ class OpenAIChatDecoder:
         self._beside: JsonObject = {}
         self._template: Template | None = None
         self._template_tries = 0
+
+    @property
+    def finish(self) -> Finish | None:
+        """As `Decoder.finish`: a finish_reason has come."""
+        return "certain" if self._finish_reason is not None and not self._over else None
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close()
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """The events that `data` completes.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from turnstream.core.sse import SseDecoder
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
-from turnstream.wires.base import Position
+from turnstream.wires.base import Finish, Position
 from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, kept, read_json
 from turnstream.wires.lenient_json import decode_strictly, mend_surrogates
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
@@ -72,6 +72,15 @@ class OpenAIResponsesDecoder:
         if self._response_id is None or not self._in_background or self._over or self._sequence < 0:
             return None
         return Position(self._response_id, self._sequence)
+
+    @property
+    def finish(self) -> Finish | None:
+        """None: the event that says why the response ended is its end marker."""
+        return None
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close()
 
     def reattach(self) -> None:
         """The connection was lost; what is fed from now on comes from a new one, which the wire's `encode_resume` asked

@@ -26,7 +26,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.wires.base import Decoder
+from turnstream.wires.base import Decoder, Finish
 
 OPENING = "<think>"
 CLOSING = "</think>"
@@ -47,6 +47,15 @@ class ThinkTagDecoder:
         self._indexes = count()
         self._places: dict[int, int] = {}
         self._texts: dict[int, _SplitText] = {}
+
+    @property
+    def finish(self) -> Finish | None:
+        """As `Decoder.finish`."""
+        return self._decoder.finish
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.split(self._decoder.end())
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """As `Decoder.feed`."""
