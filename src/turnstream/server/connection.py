@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,67 +20,134 @@ WRITE_BUFFER = 32 * 1024
 watcher who takes nothing can hold."""
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes that a request's line and headers may have."""
+"""Bytes of a request that are not body: its line, headers, chunk sizes with their extensions, and trailers."""
+BODY_PER_FRAMING = 64
+"""Bytes of a chunked body that allow one byte of framing above `HEAD_LIMIT`: chunks of 500 bytes are never refused."""
 HEAD_SECONDS = 30.0
-"""What a client has to send them, from the connection or their first byte on."""
+"""Seconds in which a client has to send a request's head, from the connection or the first byte on; and seconds
+in which it may send a body's framing without a byte of the body."""
+LINGER_SECONDS = 10.0
+"""Seconds in which the rest of a refused request is read and dropped: a socket that is closed with unread data is
+reset, and the client would lose the answer."""
 
-_HEAD_REFUSED_BODY = (
-    b'{"error":{"code":"too_large","message":"the request\'s headers are larger than %d bytes"}}' % HEAD_LIMIT
+
+def _refusal(status: bytes, code: bytes, message: bytes) -> bytes:
+    body = b'{"error":{"code":"%b","message":"%b"}}' % (code, message)
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+_FRAMING_REFUSED = _refusal(
+    b"431 Request Header Fields Too Large",
+    b"too_large",
+    b"the request's headers, chunk extensions and trailers are larger than %d bytes" % HEAD_LIMIT,
 )
-_HEAD_REFUSED = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-    % (len(_HEAD_REFUSED_BODY), _HEAD_REFUSED_BODY)
-)
+_NOT_HTTP = _refusal(b"400 Bad Request", b"invalid_request", b"the request is not valid HTTP/1.1")
+
+
+class _LingeringTransport:
+    """The transport for a response that begins before its request is whole: closing it lingers."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, linger: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = linger
 
 
 class ConnectionProtocol(HttpToolsProtocol):
-    """One client connection: requests' heads have limits of size and time, a response may cut it without flushing, or
-    hand its event stream over to be served from here."""
+    """One client connection. Limits the size and time of all that is not body in a request; closes after a response
+    that began before its request was whole. A response may cut the connection without flushing, or hand over its
+    event stream to be served from here."""
 
     _extensions: dict[str, Any]
     _stream: EventStream | None = None
     _held = b""
     """What the client sent while a stream was being served: its next requests."""
     _in_head = False
-    _head_size = 0
-    _head_timer: asyncio.TimerHandle | None = None
+    _in_body = False
+    _lingering = False
+    _keep_alive = True
+    """True if the connection may be kept once the request under way is whole."""
+    _begun = 0
+    """Requests that began in the read under way."""
+    _body_read = 0
+    """Bytes of bodies in the read under way."""
+    _framing = 0
+    """Bytes of the request under way that are not body."""
+    _body = 0
+    """Bytes of its body."""
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._extensions = {ABORT_EXTENSION: self.abort, HAND_OVER_EXTENSION: self.hand_over}
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.abort)
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._extensions.clear()
-        self._stop_head_timer()
+        self._stop_timer()
         super().connection_lost(exc)
         if self._stream is not None:
             self._stream.close()
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
         if self._stream is not None:
             self._hold(data)
             return
+        in_head, in_body = self._in_head, self._in_body
+        self._begun = self._body_read = 0
         super().data_received(data)
-        if self._in_head:
-            self._head_size += len(data)
-            if self._head_size > HEAD_LIMIT:
-                self._refuse_head()
-            elif self._head_timer is None:
-                self._head_timer = self.loop.call_later(HEAD_SECONDS, self.abort)
+        if not (self._in_head or self._in_body) or self._lingering or self.transport.is_closing():
+            return
+        if self._begun + (in_head or in_body) == 1:
+            # A read that also holds earlier requests is not counted: which bytes belong to which is not known.
+            self._framing += len(data) - self._body_read
+        if self._framing > HEAD_LIMIT + self._body // BODY_PER_FRAMING:
+            self._refuse(_FRAMING_REFUSED)
+            return
+        if self._timer is None and (self._in_head or (in_body and not self._body_read)):
+            self._start_timer()
+        if self._in_body and not in_body:
+            self._expect_close()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words are for no client
+        self._refuse(_NOT_HTTP)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
         self._in_head = True
-        self._head_size = 0
+        self._begun += 1
+        self._framing = self._body = 0
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._stop_head_timer()
+        self._stop_timer()
         super().on_headers_complete()
+        self._in_body = True
+        self.headers = []  # a list of its own for the trailers: the scope never sees them
+
+    def on_body(self, body: bytes) -> None:
+        self._body_read += len(body)
+        self._body += len(body)
+        self._stop_timer()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._stop_timer()
+        if isinstance(self.cycle.transport, _LingeringTransport) and not self.cycle.response_started:
+            self.cycle.keep_alive = self._keep_alive
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if not self._lingering:
+            super().on_response_complete()
 
     def hand_over(self, stream: EventStream, scope: Scope) -> bool:
         """Serve the rest of the response under way from here. For the framework its request is answered, and all that
@@ -92,6 +160,7 @@ class ConnectionProtocol(HttpToolsProtocol):
         bare = isinstance(application, Starlette) and not application.user_middleware
         if not bare or scope.get("app") is not application or self.pipeline:
             return False
+        self._stop_timer()
         cycle = self.cycle
         cycle.response_complete = True
         self.scope = cycle.scope = {"type": "http"}  # type: ignore[typeddict-item]
@@ -119,7 +188,10 @@ class ConnectionProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server is to end: after the response under way, if there is one."""
-        if self._stream is not None:
+        self._keep_alive = False
+        if self._lingering:
+            self.transport.close()
+        elif self._stream is not None:
             self.cycle.keep_alive = False
         else:
             super().shutdown()
@@ -140,7 +212,7 @@ class ConnectionProtocol(HttpToolsProtocol):
         if not failed:  # else the body is left without its end, for the client to see
             self.transport.write(b"0\r\n\r\n")
         if failed or not self.cycle.keep_alive:
-            self.transport.close()
+            self._close()
             return
         self.on_response_complete()
         held, self._held = self._held, b""
@@ -154,15 +226,50 @@ class ConnectionProtocol(HttpToolsProtocol):
             cycle.disconnected = True
         self.transport.abort()
 
-    def _refuse_head(self) -> None:
+    def _expect_close(self) -> None:
+        """Close after the response under way, unless its request becomes whole before the response begins."""
         cycle: Any = self.cycle
-        if cycle is not None and not cycle.response_complete:
+        self._keep_alive = cycle.keep_alive
+        cycle.keep_alive = False
+        cycle.transport = _LingeringTransport(self.transport, self._close)
+
+    def _refuse(self, answer: bytes) -> None:
+        """Answer the request that is being received, and close. Cut the connection if an answer is under way."""
+        cycle: Any = self.cycle
+        if self._in_body and not cycle.response_started and not self.pipeline:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        elif cycle is not None and not cycle.response_complete:
             self.abort()
             return
-        self.transport.write(_HEAD_REFUSED)
-        self.transport.close()
+        self.transport.write(answer)
+        self._linger()
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _linger(self) -> None:
+        """Close, but first read and drop what the client still sends, for a while."""
+        if self._lingering or self.transport.is_closing():
+            return
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._lingering = True
+        self._unset_keepalive_if_required()
+        self._stop_timer()
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._start_timer(LINGER_SECONDS)
+
+    def _close(self) -> None:
+        """Close after what was written; linger if the request is not whole yet."""
+        if self._in_body:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _start_timer(self, seconds: float | None = None) -> None:
+        self._timer = self.loop.call_later(HEAD_SECONDS if seconds is None else seconds, self.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
