@@ -32,8 +32,6 @@ OPEN = frozenset(
         "anthropic-input-delta-after-stop.sse",
         "bedrock-input-delta-after-stop.jsonl",
         "bedrock-empty-text-delta-in-tool.jsonl",
-        "responses-without-output-index.jsonl",
-        "responses-message-at-index-of-ended-reasoning.jsonl",
         "chat-metadata-only-delta.jsonl",
         "anthropic-two-messages-in-one-body.jsonl",
     }

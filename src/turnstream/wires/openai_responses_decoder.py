@@ -15,7 +15,8 @@ from turnstream.wires.base import Finish, Position
 from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, kept, read_json
 from turnstream.wires.lenient_json import decode_strictly, mend_surrogates
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
-from turnstream.wires.openai_responses_events import PARTS, STEMS, SUMMARY, decode_delta
+from turnstream.wires.openai_responses_events import PARTS, STEMS, decode_delta
+from turnstream.wires.openai_responses_matching import Place
 from turnstream.wires.openai_responses_output import OutputBuilder
 from turnstream.wires.openai_responses_stop_reasons import parse_stop_reason
 from turnstream.wires.openai_responses_usage import parse_usage
@@ -201,8 +202,8 @@ class OpenAIResponsesDecoder:
     def _take_output(self, kind: str, value: JsonObject) -> bool:
         """An event about an item; whether it is one that we know."""
         output = self._output
-        place = value.get("output_index")
-        output_index = place if type(place) is int else 0
+        index = value.get("output_index")
+        place = Place(index if type(index) is int else None, as_text(value.get("item_id")) or "")
         position = _position(value)
         stem, _, ending = kind.rpartition(".")
         part_kind = STEMS.get(stem)
@@ -211,37 +212,34 @@ class OpenAIResponsesDecoder:
             text = as_text(delta)
             if text is None:
                 raise MalformedEvent("a delta is no text")
-            output.grow(output_index, part_kind, position, text)
+            output.grow(place, part_kind, position, text)
         elif part_kind is not None and ending == "done":
-            output.complete(output_index, part_kind, position, as_text(value.get(part_kind.field)) or "")
+            output.complete(place, part_kind, position, as_text(value.get(part_kind.field)) or "")
         elif kind in ("response.output_item.added", "response.output_item.done"):
             if not is_object(item := value.get("item")):
                 raise MalformedEvent("an output item is not an object")
-            (output.add_item if ending == "added" else output.end_item)(output_index, item)
+            (output.add_item if ending == "added" else output.end_item)(place, item)
         elif kind == "response.output_text.annotation.added":
-            output.cite(output_index, position, value.get("annotation"))
+            output.cite(place, position, value.get("annotation"))
         elif stem in ("response.content_part", "response.reasoning_part", "response.reasoning_summary_part"):
             part = value.get("part")
-            self._take_part(ending, output_index, position, part if is_object(part) else {})
+            self._take_part(ending, place, position, part if is_object(part) else {})
         else:
             return False
         return True
 
-    def _take_part(self, ending: str, output_index: int, position: int, part: JsonObject) -> None:
+    def _take_part(self, ending: str, place: Place, position: int, part: JsonObject) -> None:
         if ending == "done":
-            self._output.end_part(output_index, position, part)
+            self._output.end_part(place, position, part)
         elif (kind := PARTS.get(str(part.get("type")))) is not None:
-            if kind is SUMMARY or kind.item_type == "message":
-                self._output.add_part(output_index, kind, position)
-            if text := as_text(part.get("text")):
-                self._output.grow(output_index, kind, position, text)
+            self._output.begin_part(place, kind, position, as_text(part.get("text")) or "")
 
     def _take_unknown(self, kind: str, value: JsonObject, size: int) -> None:
         """Keep an event that nobody told us of, unless it says nothing, or an item that is kept raw says it again."""
         if kind in _SIGNS_OF_LIFE or all(key in _PLACES or is_blank(item) for key, item in value.items()):
             return
-        place = value.get("output_index")
-        if type(place) is int and self._output.belongs_to_a_raw_item(place):
+        index = value.get("output_index")
+        if type(index) is int and self._output.belongs_to_a_raw_item(Place(index)):
             return
         self._raw_left -= size
         if self._raw_left >= 0:
