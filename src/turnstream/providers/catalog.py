@@ -26,6 +26,7 @@ from turnstream.simulator.options import SCRIPT_NAMES
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
 from turnstream.wires.botocore_library import is_installed, require_botocore
+from turnstream.wires.model_paths import WIRES_WITH_MODEL_PATHS, check_model_path
 
 SIGNED_WIRE = "bedrock"
 """The wire whose requests are signed where no key is set."""
@@ -174,6 +175,12 @@ class Catalog:
         if provider is None:
             provider = self._built[name] = self._build(name)
         return Target(provider, own_name)
+
+    def check_name(self, model: str) -> None:
+        """Raise InvalidRequest for a name without a provider, with an unknown one, or that no path can hold."""
+        provider, own_name = parse_model(model, self.names)
+        if self.wire_of(provider) in WIRES_WITH_MODEL_PATHS:
+            check_model_path(own_name)
 
     def capabilities_of(self, model: str) -> Capabilities:
         """What `provider/model` can do, the settings' word included. Raises InvalidRequest, as `resolve`."""

@@ -46,7 +46,7 @@ class Routing:
             raise InvalidRequest(f"more than {MAX_FALLBACKS} fallbacks")
         names = [self._known(name) for name in (asked, *fallbacks)]
         for name in names:
-            parse_model(name, self._catalog.names)
+            self._catalog.check_name(name)
         return list(dict.fromkeys(names))
 
     def models(

@@ -13,6 +13,7 @@ from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import Attempt, StepUsage
 from turnstream.errors import InvalidRequest
 from turnstream.server.attachments import check_attachment
+from turnstream.server.params import checked_params
 from turnstream.store.base import Chat, StoredBlock, Turn
 from turnstream.turns.chats import PathTurn
 from turnstream.turns.clock import iso_timestamp
@@ -38,6 +39,7 @@ def _small(value: dict[str, Any]) -> dict[str, Any]:
 
 
 JsonObject: TypeAlias = Annotated[dict[str, Any], AfterValidator(_as_json)]
+Params: TypeAlias = Annotated[JsonObject, AfterValidator(checked_params)]
 Metadata: TypeAlias = Annotated[JsonObject, AfterValidator(_small)]
 
 
@@ -94,7 +96,7 @@ class CallBody(_Body):
     fallbacks: list[str] | None = Field(default=None, max_length=8)
     """Models to call, in this order, where `model` fails; null: the server's."""
     system: str | None = None
-    params: JsonObject | None = None
+    params: Params | None = None
     tools: list[str | ToolBody] | None = Field(default=None, max_length=128)
     """The server's tools by name, and definitions of the client's own; null: all of the server's."""
     metadata: Metadata = Field(default={})

@@ -36,7 +36,7 @@ class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         tool_choice       auto, none, required or `{name}`
         response_format   `{type: json_schema, name, schema, strict?}` or `{type: json_object}`
         cache             true: hint the provider to keep the system prompt, tools and history for the next call
-        extra_body        merged into the body last, as it is
+        extra_body        merged into the body last, as it is; our server lets clients replace no field of the turn with it
 
     A param that is None is as if it were not there. What a wire does not know it passes through as the provider's own;
     what it cannot carry it refuses with an InvalidRequest that names the remedy, except for hints (`cache`, and

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import msgspec
 
@@ -38,6 +38,7 @@ from turnstream.wires.bedrock_params import (
 )
 from turnstream.wires.event_stream import CONTENT_TYPE
 from turnstream.wires.lenient_json import decode_json, encode_json, encode_mended, mend_surrogates
+from turnstream.wires.model_paths import model_path
 from turnstream.wires.normal_params import read_extra_body, read_tools
 
 CACHE_POINT: Raw = {"cachePoint": {"type": "default"}}
@@ -138,7 +139,7 @@ def parse_message(raw: Any) -> Message:
 
 def _post(model: str, call: str, accepted: str, body: Raw) -> HttpRequest:
     headers = {"content-type": "application/json", "accept": accepted}
-    return HttpRequest(f"/model/{quote(model, safe='')}/{call}", headers, encode_mended(body))
+    return HttpRequest(f"/model/{model_path(model, safe='')}/{call}", headers, encode_mended(body))
 
 
 def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:

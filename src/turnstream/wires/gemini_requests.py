@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from turnstream.core.admission import nests_deeper
 from turnstream.errors import InvalidRequest
@@ -18,6 +18,7 @@ from turnstream.wires.gemini_contents import dump_contents
 from turnstream.wires.gemini_messages import parse_contents, text_of_parts
 from turnstream.wires.gemini_tools import dump_tool_config, dump_tools, parse_tool_config, parse_tools
 from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
+from turnstream.wires.model_paths import model_path
 from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop, read_tools
 
 _STREAM, _WHOLE = "streamGenerateContent", "generateContent"
@@ -116,7 +117,7 @@ def decode_request(path: str, body: bytes) -> ModelRequest:
 def _path_of(model: str, *, stream: bool) -> str:
     resource = model if model.startswith(_COLLECTIONS) else f"models/{model}"
     call = f"{_STREAM}?alt=sse" if stream else _WHOLE
-    return f"/v1beta/{quote(resource, safe='/:@,=+~-._')}:{call}"
+    return f"/v1beta/{model_path(resource, safe='/:@,=+~-._')}:{call}"
 
 
 def _parse_path(path: str, fields: JsonObject) -> tuple[str, bool]:
