@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from turnstream.core.sse import ServerSentEvent, SseDecoder, encode_comment, encode_event
+from turnstream.core.sse import SseDecoder, encode_comment, encode_event
+from turnstream.core.sse_frames import UNFRAMED, ServerSentEvent
 from turnstream.errors import EventTooLarge, TurnstreamError
 
 LIMIT = 1 << 20
@@ -235,10 +236,117 @@ def test_comments_are_no_events() -> None:
 
 
 @pytest.mark.requirement("E4")
-def test_bare_json_is_an_event_where_it_is_asked_for() -> None:
+def test_bare_json_is_an_event_in_a_loose_body() -> None:
     body = b'data: a\n\n{\r\n  "error": 1\r\n}\r\n\r\n: no\n\nid: 1\n\n[{}]'
     assert decode([body]) == [(None, b"a", None)]
     for place in range(len(body) + 1):
-        decoder = SseDecoder(event_limit=LIMIT, bare_json=True)
+        decoder = SseDecoder(event_limit=LIMIT, loose=True)
         found = [*decoder.feed(body[:place]), *decoder.feed(body[place:]), *decoder.close()]
         assert found == [(None, b"a", None), (None, b'{\n  "error": 1\n}', None), (None, b"[{}]", None)]
+
+
+LOOSE_FRAGMENTS = [
+    *FRAGMENTS, b'data: {"a": 1}', b'data: {"b": 2}', b'{"error": 1}', b"error: {", b'  "a": 1', b"}", b"{", b"event: error",
+    b"data: {", b"Bad Gateway", b"data: [DONE]", b"error", b"<html>",
+]  # fmt: skip
+loose_streams = st.lists(
+    st.tuples(st.sampled_from(LOOSE_FRAGMENTS), st.sampled_from(LINE_ENDS + [b"\n"] * 8)).map(b"".join),
+    max_size=12,
+).map(b"".join)
+
+
+def decode_loosely(pieces: Iterable[bytes]) -> list[ServerSentEvent]:
+    decoder = SseDecoder(event_limit=LIMIT, loose=True)
+    events = [event for piece in pieces for event in decoder.feed(piece)]
+    return events + decoder.close()
+
+
+@pytest.mark.fault(11, 23)
+@given(loose_streams, st.lists(st.integers(0, 1000), max_size=8))
+def test_any_cut_of_a_loose_body_gives_the_same_events(body: bytes, places: list[int]) -> None:
+    whole = decode_loosely([body])
+    assert decode_loosely(cut(body, places)) == whole
+    assert decode_loosely(body[i : i + 1] for i in range(len(body))) == whole
+
+
+standard_frames = st.sampled_from(
+    [
+        b'data: {"a": 1}\n\n', b"event: x\ndata: {}\n\n", b"data: a\nevent: x\n\n", b"id: 1\nevent: x\ndata: a\n\n",
+        b": ping\n\n", b"retry: 3\n\n", b"data: a\ndata: b\n\n", b"data: {\ndata: }\n\n", b": x\ndata: a\n\n",
+    ]
+)  # fmt: skip
+
+
+@pytest.mark.fault(11)
+@given(st.lists(standard_frames, max_size=8).map(b"".join))
+def test_a_body_that_follows_the_standard_reads_the_same_loosely(body: bytes) -> None:
+    assert decode_loosely([body]) == reference(body)
+
+
+@pytest.mark.fault(11, 23)
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(
+            b'data: {"a":1}\ndata: {"b":2}\n\n', [(None, b'{"a":1}'), (None, b'{"b":2}')], id="two values"
+        ),
+        pytest.param(
+            b"event: x\ndata: {}\nevent: y\ndata: []\n\n", [(b"x", b"{}"), (b"y", b"[]")], id="two with names"
+        ),
+        pytest.param(b"data: {\ndata: }\n\n", [(None, b"{\n}")], id="one value on two lines"),
+        pytest.param(b'data: {\n "a": 1\n}\n\n', [(None, b'{\n "a": 1\n}')], id="indented behind one data"),
+        pytest.param(b'{"a":1}\n{"b":2}\n', [(None, b'{"a":1}'), (None, b'{"b":2}')], id="JSON lines"),
+        pytest.param(b"[DONE]\n\n", [(None, b"[DONE]")], id="bare end"),
+        pytest.param(b"data: {}\ndata: [DONE]\n\n", [(None, b"{}"), (None, b"[DONE]")], id="value and end"),
+        pytest.param(
+            b"error: {\n}\ndata: [DONE]\n\n",
+            [(UNFRAMED, b"error: {\n}"), (None, b"[DONE]")],
+            id="field above data",
+        ),
+        pytest.param(
+            b"data: {}\nerror: 1\n\n", [(None, b"{}"), (UNFRAMED, b"error: 1")], id="field below data"
+        ),
+        pytest.param(b"event: error\n{}\n\n", [(b"error", b"{}")], id="name above bare JSON"),
+        pytest.param(b"event: error\n\n", [(b"error", b"")], id="name alone"),
+        pytest.param(b"Bad Gateway\n\n", [(UNFRAMED, b"Bad Gateway")], id="text"),
+        pytest.param(b": a\n\nretry: 1\n\nid: 2\n\n:\n\n", [], id="no events"),
+    ],
+)
+def test_loose_frames(body: bytes, expected: list[tuple[bytes | None, bytes]]) -> None:
+    for pieces in ([body], [body[i : i + 1] for i in range(len(body))]):
+        assert [event[:2] for event in decode_loosely(pieces)] == expected
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("line", [b'data: {"a": %d}\n', b'event: x\ndata: {"a": %d}\n', b'{"a": %d}\n'])
+def test_events_without_blank_lines_come_with_the_line_after_them(line: bytes) -> None:
+    decoder = SseDecoder(event_limit=LIMIT, loose=True)
+    counts = [len(decoder.feed(line % number)) for number in range(5)]
+    assert counts == [0, 1, 1, 1, 1]
+    assert len(decoder.close()) == 1
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    "line", [b"<p>\n", b"data: {\n", b'data: {"a": 1}\n', b"{}\n", b"error: x\n", b": ping\n"]
+)
+def test_a_body_without_blank_lines_costs_linear_time(line: bytes) -> None:
+    def seconds(lines: int) -> float:
+        decoder = SseDecoder(event_limit=1 << 26, loose=True)
+        start = time.process_time()
+        for _ in range(lines):
+            decoder.feed(line)
+        decoder.close()
+        return time.process_time() - start
+
+    small, large = (min(seconds(lines) for _ in range(3)) for lines in (4_000, 16_000))
+    assert large < 8 * small, "four times the lines; a quadratic decoder takes sixteen times as long"
+
+
+@pytest.mark.fault(11)
+def test_text_outside_of_events_is_bounded() -> None:
+    decoder = SseDecoder(event_limit=100, loose=True)
+    for _ in range(12):
+        assert decoder.feed(b"<p>text\n") == []
+    with pytest.raises(EventTooLarge):
+        decoder.feed(b"<p>text\n")

@@ -19,9 +19,6 @@ ERROR_CODE = "context_length_exceeded"
 
 OPEN = frozenset(
     {
-        "error-field-before-text.sse",
-        "error-field-after-text.sse",
-        "error-without-framing.sse",
         "reasoning-part-with-summary.sse",
         "reasoning-and-text-parts-in-one-delta.sse",
         "reasoning-content-is-object.sse",

@@ -6,7 +6,7 @@ Bytes stay bytes here: only LF, CRLF and CR end a line, never U+2028 or U+0085, 
 Framing costs most of what decoding a stream costs, so an event is a plain tuple, `(event, data, id)`: measured,
 a frozen Struct costs 60 ns more per event and a NamedTuple 250. Input is cut at blank lines with `bytes.split`. A
 frame of one data line, alone or below the same event name as the frame before it, is taken apart by one comparison
-and one slice; `_parse_frame` reads every other frame line by line, and gives the same answer for those. A paced
+and one slice; `sse_frames` reads every other frame line by line, and gives the same answer for those. A paced
 stream comes in reads of exactly one such frame: then nothing is split, and what is left between begin and end is the data.
 
 Two liberties against the standard: what ends without its blank line is still dispatched by `close` (some providers
@@ -15,15 +15,13 @@ leave it out), and `id` is the one that this event brought, or None; remembering
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
+from turnstream.core.sse_frames import LooseFrame, ServerSentEvent, parse_frame
 from turnstream.errors import EventTooLarge
-
-ServerSentEvent: TypeAlias = tuple[bytes | None, bytes, bytes | None]
-"""`(event, data, id)`: the event's name (None where it has none), its data lines joined by LF, its id."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_LINE = b"\n\n"
+_LINE_OF_DATA = b"\ndata:"
+_LINE_OF_JSON = b"\n{"
 _LINE_FEED = 0x0A
 _CARRIAGE_RETURN = 0x0D
 
@@ -31,26 +29,28 @@ _CARRIAGE_RETURN = 0x0D
 class SseDecoder:
     """Cuts one response body into events.
 
-    `event_limit`: the bytes that one event may have, all its lines together. `bare_json`: what begins like JSON where an
-    event would begin is an event too, as some providers report an error, and not lines to be ignored.
+    `event_limit`: bytes that one event may have, all its lines together; also the bound of text outside of events.
+    `loose`: read the body as providers write it (see `sse_frames`) instead of dropping what is not standard.
     """
 
     __slots__ = (
         "_after_carriage_return",
         "_around",
-        "_bare_json",
         "_event_limit",
         "_failure",
+        "_has_blank_lines",
         "_head",
         "_name",
         "_prefix",
         "_regular",
         "_rest",
+        "_unknown",
     )
 
-    def __init__(self, *, event_limit: int, bare_json: bool = False) -> None:
+    def __init__(self, *, event_limit: int, loose: bool = False) -> None:
         self._event_limit = event_limit
-        self._bare_json = bare_json
+        self._unknown: list[bytes] | None = [] if loose else None
+        self._has_blank_lines = not loose
         self._rest = bytearray()
         self._head: bytes | None = b""
         self._after_carriage_return = False
@@ -85,8 +85,9 @@ class SseDecoder:
         if rest:
             if data.find(_BLANK_LINE) < 0 and not (data.startswith(b"\n") and rest.endswith(b"\n")):
                 rest += data
-                self._check_rest([])
-                return []
+                events = [] if self._has_blank_lines else self._cut_lines(data)
+                self._check_rest(events)
+                return events
             rest += data
             data = bytes(rest)
             rest.clear()
@@ -105,11 +106,15 @@ class SseDecoder:
                 if _LINE_FEED not in value:
                     events.append((name, value, None))
                     continue
-            event = _parse_frame(frame) or self._as_bare_json(frame)
-            if event is not None:
-                events.append(event)
-                prefix, name = self._expect_alike(event, frame)
+            found = self._parse(frame)
+            events += found
+            if len(found) == 1:
+                prefix, name = self._expect_alike(found[0], frame)
                 start = len(prefix)
+        if frames:
+            self._has_blank_lines = True
+        elif not self._has_blank_lines:
+            events = self._cut_lines(data)
         if checked:
             self._check_rest(events)
         return events
@@ -120,8 +125,7 @@ class SseDecoder:
             raise self._failure
         frame = bytes(self._rest)
         self._rest.clear()
-        event = _parse_frame(frame) or self._as_bare_json(frame)
-        return [] if event is None else [event]
+        return self._parse(frame)
 
     def _regularise(self, data: bytes) -> bytes:
         """Drop the byte order mark and turn every line end into LF. A CR counts at once: the LF that may follow it
@@ -144,8 +148,33 @@ class SseDecoder:
         self._regular = not self._after_carriage_return
         return data
 
-    def _as_bare_json(self, frame: bytes) -> ServerSentEvent | None:
-        return (None, frame, None) if self._bare_json and frame.startswith((b"{", b"[")) else None
+    def _parse(self, frame: bytes) -> list[ServerSentEvent]:
+        unknown = self._unknown
+        event = parse_frame(frame, unknown)
+        if unknown is not None and (unknown or event is None or _LINE_FEED in event[1]):
+            unknown.clear()
+            return LooseFrame(frame).finish()
+        return [] if event is None else [event]
+
+    def _cut_lines(self, data: bytes) -> list[ServerSentEvent]:
+        """Return the events that end where another line of data begins, without a blank line. `data` was read last.
+
+        Any cut of the bytes gives the same events here and where the blank line comes: this only gives them earlier.
+        """
+        rest = self._rest
+        start = max(0, len(rest) - len(data) - len(_LINE_OF_DATA))
+        if rest.find(_LINE_OF_DATA, start) < 0 and rest.find(_LINE_OF_JSON, start) < 0:
+            return []
+        place = max(rest.rfind(_LINE_OF_DATA), rest.rfind(_LINE_OF_JSON))
+        frame = LooseFrame(bytes(rest[:place]))
+        if not frame.is_at_end:
+            self._has_blank_lines = (
+                frame.has_data
+            )  # lines that belong together: not looked at again before the end
+            return []
+        events, name = frame.finish_line()
+        rest[: place + 1] = name
+        return events
 
     def _expect_alike(self, event: ServerSentEvent, frame: bytes) -> tuple[bytes, bytes | None]:
         """What the next frame begins with, and the name it has, if it is written like `frame`."""
@@ -169,22 +198,6 @@ class SseDecoder:
         if not events:
             raise self._failure
         return events
-
-
-def _parse_frame(frame: bytes) -> ServerSentEvent | None:
-    """The event of one frame (lines ended by LF, no blank line inside), or None where it has no data line."""
-    name: bytes | None = None
-    identity: bytes | None = None
-    values: list[bytes] = []
-    for line in frame.split(b"\n"):
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            values.append(value.removeprefix(b" "))
-        elif field == b"event":
-            name = value.removeprefix(b" ") or None
-        elif field == b"id" and b"\0" not in value:
-            identity = value.removeprefix(b" ")
-    return (name, b"\n".join(values), identity) if values else None
 
 
 def encode_event(data: bytes, *, event: bytes | None = None, id: bytes | None = None) -> bytes:

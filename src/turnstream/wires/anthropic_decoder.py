@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from turnstream.core.sse import SseDecoder
+from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -33,7 +34,10 @@ from turnstream.wires.anthropic_errors import parse_stream_error
 from turnstream.wires.anthropic_stop_reasons import parse_stop_reason
 from turnstream.wires.anthropic_usage import parse_usage
 from turnstream.wires.base import Finish
+from turnstream.wires.failure_shapes import failure_in
+from turnstream.wires.json_values import is_list, is_object
 from turnstream.wires.lenient_json import decode_json, mend_surrogates
+from turnstream.wires.unframed_text import UnframedText
 
 _MESSAGE_FIELDS = frozenset(
     {"id", "type", "role", "content", "model", "stop_reason", "stop_sequence", "usage"}
@@ -66,8 +70,9 @@ class AnthropicDecoder:
     """
 
     def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
-        self._frames = SseDecoder(event_limit=event_limit)
+        self._frames = SseDecoder(event_limit=event_limit, loose=True)
         self._skip_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
         self._failure: MalformedEvent | None = None
         self._failed_by_provider = False
         self._message_id: str | None = None
@@ -137,7 +142,8 @@ class AnthropicDecoder:
             for name, payload, _ in self._frames.close():
                 self._decode_other(name, payload, events)
         if not self._stopped and not self._failed_by_provider:
-            raise StreamIncomplete("the stream ended without message_stop")
+            words = self._unframed.words or None
+            raise StreamIncomplete("the stream ended without message_stop", detail=words)
         return events
 
     def _decode_other(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> bool:
@@ -159,13 +165,18 @@ class AnthropicDecoder:
     def _decode_any(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """Raises ValueError, or RecursionError, for what is no event of this wire."""
         if name == b"error":
-            self._decode_error(_json_or_text(payload), events)
+            words = self._unframed.words or "the provider reported an error"
+            value = _json_or_text(payload) if payload.strip() else words
+            if is_list(value) and len(value) == 1 and is_object(value[0]):
+                value = value[0]
+            self._decode_error((failure_in(value) if is_object(value) else None) or value, events)
             return
         if name == b"ping" or not payload.strip() or payload.strip() == b"[DONE]":
             return
+        if not payload.lstrip().startswith(b"{"):
+            self._decode_no_object(name, payload, events)
+            return
         value = decode_json(payload)
-        if not isinstance(value, dict):
-            raise ValueError("not a JSON object")
         event = cast(dict[str, Any], value)
         kind = event.get("type") or (name or b"").decode(errors="replace")
         if kind == "content_block_delta":
@@ -189,8 +200,25 @@ class AnthropicDecoder:
             case "error":
                 self._decode_error(event, events)
             case _:
-                if "error" in event:
-                    self._decode_error(event, events)
+                if (reported := failure_in(event)) is not None:
+                    self._decode_error(reported, events)
+
+    def _decode_no_object(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
+        """Text outside of events, or an event that is no JSON object: an error in a list, or in plain words.
+
+        Raises ValueError for other events.
+        """
+        reported: Any = None
+        if name != UNFRAMED and payload.startswith((b"[", b'"')):
+            value = decode_json(payload)
+            if is_list(value) and value and is_object(value[0]):
+                reported = failure_in(value[0])
+            payload = value.encode("utf-8", "replace") if isinstance(value, str) else b""
+        reported = reported or self._unframed.take(payload)
+        if reported is not None:
+            self._decode_error(mend_surrogates(reported), events)
+        elif name != UNFRAMED:
+            raise ValueError("not a JSON object")
 
     def _decode_message_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
         message = _object(event, "message")

@@ -18,6 +18,9 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.failure_shapes import http_status, words_of
+from turnstream.wires.failure_words import class_in_words
+from turnstream.wires.json_values import is_object
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.retry_after import retry_after
 
@@ -54,6 +57,8 @@ _ERRORS: dict[str, _Error] = {
     "overloaded_error": _Error(529, "service_unavailable", Overloaded, "the provider is overloaded"),
 }
 _BY_STATUS = {entry.status: name for name, entry in _ERRORS.items()}
+_BY_ANY_STATUS = {**_BY_STATUS, 408: "timeout_error", 503: "overloaded_error"}
+"""Statuses that a proxy names inside the stream."""
 _CONTEXT_LENGTH = "prompt is too long"
 _CONTEXT_LENGTH_CODE = ContextLengthExceeded.code
 _LONGEST_DETAIL = 2000
@@ -63,14 +68,18 @@ def parse_stream_error(value: Any) -> StreamError:
     """The error that one event of a stream reports. `value` is its decoded data, or its text where that is not JSON.
 
     Shapes seen: `{"type": "error", "error": {"type", "message"}}`, the same without the outer type, `error` as
-    bare text, the inner object alone, and text.
+    bare text, the inner object alone, and text. Without a type of Anthropic's, the status decides, then the words.
     """
     kind, message = _kind_and_message(value)
+    status = _status_of(value)
+    if kind not in _ERRORS:
+        said = class_in_words(message) if status is None else None
+        kind = said.code if said is not None else _BY_ANY_STATUS.get(status or 0, kind)
     code = kind or "api_error"
-    if _means_context_length(code, message):
-        return StreamError("validation", _CONTEXT_LENGTH_CODE, message)
+    if code == _CONTEXT_LENGTH_CODE or _means_context_length(code, message):
+        return StreamError("validation", _CONTEXT_LENGTH_CODE, message, status)
     known = _ERRORS.get(code)
-    return StreamError(known.kind if known else "model_stream", code, message)
+    return StreamError(known.kind if known else "model_stream", code, message, status)
 
 
 def dump_stream_error(error: StreamError) -> dict[str, Any]:
@@ -131,11 +140,18 @@ def _kind_and_message(value: Any) -> tuple[str | None, str]:
     if not isinstance(inner, dict):
         return _word(outer.get("type")), inner if isinstance(inner, str) else encode_json(inner).decode()
     error = cast(dict[str, Any], inner)
-    message = error.get("message")
-    text = (
-        message if isinstance(message, str) else encode_json(error if message is None else message).decode()
-    )
-    return _word(error.get("type")), text
+    text = words_of(error)
+    if text is None:
+        message = error.get("message")
+        text = encode_json(error if message is None else message).decode()
+    return _word(error.get("type")) or _word(error.get("code")), text
+
+
+def _status_of(value: Any) -> int | None:
+    if not is_object(value):
+        return None
+    inner = value.get("error")
+    return (http_status(inner) if is_object(inner) else None) or http_status(value)
 
 
 def _word(value: Any) -> str | None:

@@ -7,11 +7,12 @@ ends, if a finishReason, or the reason why the prompt was blocked, was seen by t
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from turnstream.core.message_facts import is_clean_end
+from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import (
     MessageStart,
     MessageStop,
@@ -22,6 +23,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish
+from turnstream.wires.failure_shapes import failure_in
 from turnstream.wires.gemini_chunks import (
     ABSENT,
     JsonObject,
@@ -40,6 +42,7 @@ from turnstream.wires.gemini_parts import PartBuilder
 from turnstream.wires.gemini_stop_reasons import UNSAID, parse_block_reason, parse_stop_reason
 from turnstream.wires.gemini_usage import read_usage
 from turnstream.wires.lenient_json import mend_surrogates
+from turnstream.wires.unframed_text import UnframedText
 
 _DONE = b"[DONE]"
 _KNOWN_OF_A_CHUNK = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "error"})
@@ -53,6 +56,7 @@ class GeminiDecoder:
     def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
         self._framing = ResponseFraming(event_limit=event_limit)
         self._skips_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
         self._failure: StreamBroken | None = None
         self._over = False
         self._started = False
@@ -97,7 +101,7 @@ class GeminiDecoder:
         blocks = self._blocks
         try:
             reader = self._framing.reader
-            for _, payload, _ in self._framing.begin(data) if reader is None else reader.feed(data):
+            for name, payload, _ in self._framing.begin(data) if reader is None else reader.feed(data):
                 if self._candidate == 0:
                     try:
                         chunk = decode_plain(payload)
@@ -114,7 +118,7 @@ class GeminiDecoder:
                             blocks.length += len(text)
                             events.append(TextDelta(blocks.index, text))
                         continue
-                self._take_payload(payload, events)
+                self._take_payload(name, payload, events)
                 if self._over:
                     break
         except StreamBroken as failure:
@@ -130,15 +134,16 @@ class GeminiDecoder:
         events: list[StreamEvent] = []
         if self._over:
             return events
-        for _, payload, _ in self._framing.close():
+        for name, payload, _ in self._framing.close():
             try:
-                self._take_payload(payload, events)
+                self._take_payload(name, payload, events)
             except MalformedEvent:
                 break  # the body was cut inside an event: whether the message had ended by then decides
         if self._over:
             return events
         if not (self._finish_reason or self._block_reason):
-            raise StreamIncomplete("the stream ended without a finishReason")
+            words = self._unframed.words or None
+            raise StreamIncomplete("the stream ended without a finishReason", detail=words)
         return events + self._end()
 
     def end_answer(self) -> list[StreamEvent]:
@@ -169,10 +174,20 @@ class GeminiDecoder:
             return MessageStop(parse_block_reason(raw), raw)
         return MessageStop()
 
-    def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
+    def _take_payload(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """Take any event; of a malformed one what it says up to its fault."""
-        if not payload.strip() or payload.strip() == _DONE:
+        payload = payload.strip()
+        if name == b"error":
+            self._take_error_event(payload, events)
             return
+        if not payload or payload == _DONE:
+            return
+        if not payload.startswith((b"{", b"[")):
+            reported = self._unframed.take(payload.strip(b'"'))
+            if reported is not None:
+                self._fail(reported["error"], events)
+            if name == UNFRAMED or reported is not None:
+                return
         try:
             for value in read_events(payload):
                 if not is_object(value):
@@ -186,12 +201,20 @@ class GeminiDecoder:
                 raise failure from None
             events.append(StreamNotice(failure.code, failure.message))
 
+    def _take_error_event(self, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event named `error` reports one, whatever is in it."""
+        error: Any = payload.decode("utf-8", "replace") or self._unframed.words
+        try:
+            (value,) = read_events(payload)
+            error = (failure_in(value) if is_object(value) else None) or {"error": value}
+            error = mend_surrogates(error["error"])
+        except (MalformedEvent, ValueError):
+            pass  # its text is told as it is
+        self._fail(error or "the provider reported an error", events)
+
     def _take(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
-        if chunk.get("error"):
-            self._blocks.leave(events)
-            self._report_usage(events)
-            self._over = True
-            events.append(stream_error(mend_surrogates(chunk["error"])))
+        if (reported := failure_in(chunk)) is not None:
+            self._fail(mend_surrogates(reported["error"]), events)
             return
         if not self._started and not _BEGINS.isdisjoint(chunk):
             self._begin(chunk, payload, events)
@@ -203,6 +226,12 @@ class GeminiDecoder:
             if self._usage is None:
                 self._report_usage(events)
         self._take_leftovers(chunk, _KNOWN_OF_A_CHUNK, events)
+
+    def _fail(self, error: Any, events: list[StreamEvent]) -> None:
+        self._blocks.leave(events)
+        self._report_usage(events)
+        self._over = True
+        events.append(stream_error(error))
 
     def _begin(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
         self._started = True

@@ -26,6 +26,8 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.failure_shapes import http_status, words_of
+from turnstream.wires.failure_words import class_in_words
 from turnstream.wires.gemini_chunks import JsonObject, is_list, is_object, objects_in, text_in
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.retry_after import retry_after
@@ -168,6 +170,8 @@ def _means_context_length(words: str) -> bool:
 def _classify(reported: _Reported, code: int | None) -> type[ProviderError]:
     """Our class for a failure: by the name of its status, else by its number."""
     found = _BY_STATUS.get(reported.status) or _BY_CODE.get(code or 0)
+    if found is None and code is None:
+        found = class_in_words(reported.words)
     if found is None:
         found = InvalidModelRequest if code is not None and 400 <= code < 500 else ProviderFailed
     if found is InvalidModelRequest:
@@ -183,14 +187,14 @@ def _read(error: Any) -> _Reported:
     if not is_object(error):
         words = error if isinstance(error, str) else _compact(error)
         return _Reported(words[:_WORDS_LIMIT])
-    message, code = error.get("message"), error.get("code")
-    words = message if isinstance(message, str) else _compact(error)
+    code = http_status(error)
+    words = words_of(error) or _compact(error)
     details = objects_in(error.get("details"))
     delays = (_seconds(detail.get("retryDelay")) for detail in details)
     return _Reported(
         words[:_WORDS_LIMIT],
         text_in(error.get("status")),
-        code if isinstance(code, int) and 400 <= code <= 599 else None,
+        code,
         frozenset(text_in(detail.get("reason")) for detail in details),
         next((delay for delay in delays if delay is not None), None),
     )

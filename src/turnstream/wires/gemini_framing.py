@@ -51,7 +51,7 @@ class ResponseFraming:
         if data.startswith(_JSON_BEGINS):
             self.reader = JsonElements(event_limit=self._event_limit)
         else:
-            self.reader = SseDecoder(event_limit=self._event_limit, bare_json=True)
+            self.reader = SseDecoder(event_limit=self._event_limit, loose=True)
         return self.reader.feed(data)
 
     def close(self) -> list[ServerSentEvent]:

@@ -23,10 +23,12 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish
+from turnstream.wires.failure_shapes import failure_in
 from turnstream.wires.ollama_calls import ToolCalls
 from turnstream.wires.ollama_errors import stream_error
 from turnstream.wires.ollama_lines import (
     NESTING_LIMIT,
+    IndentedJson,
     JsonObject,
     Line,
     LineDecoder,
@@ -39,6 +41,7 @@ from turnstream.wires.ollama_lines import (
 )
 from turnstream.wires.ollama_repetition import Repetition
 from turnstream.wires.ollama_usage import parse_stop_reason, read_counts
+from turnstream.wires.unframed_text import UnframedText
 
 _Kind: TypeAlias = Literal["text", "thinking"]
 
@@ -64,9 +67,14 @@ class OllamaDecoder:
     def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
         self._lines = LineDecoder(limit=event_limit)
         self._skips_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
+        self._event_limit = event_limit
+        self._indented = IndentedJson(limit=event_limit)
         self._failure: StreamBroken | None = None
         self._over = False
         self._started = False
+        self._is_usual = False
+        """A line may be more of the same: the message has begun, has not ended, and no object is written over many lines."""
         self._seed = ""
         self._kind: _Kind | None = None
         self._index = 0
@@ -113,7 +121,8 @@ class OllamaDecoder:
             except MalformedEvent:
                 events.clear()  # the body was cut inside a line: whether the message had ended by then decides
         if not self._over:
-            raise StreamIncomplete("the stream ended without a line that is done")
+            words = self._unframed.words or None
+            raise StreamIncomplete("the stream ended without a line that is done", detail=words)
         return events
 
     def _take_line(self, data: bytes, events: list[StreamEvent]) -> None:
@@ -124,25 +133,52 @@ class OllamaDecoder:
             try:
                 line = decode_typed(data)
             except (ValueError, RecursionError):
-                value = read_line(data) if value is None else value
+                if (whole := self._whole_object(data, events)) is None:
+                    return
+                value = read_line(whole) if value is None or whole is not data else value
                 line = decode_loosely(value)
-            if self._over or line.done or line.error or not self._started:
+            if not self._is_usual or line.done or line.error or (line.message is None and not line.response):
                 self._take_unusual(line, read_line(data) if value is None else value, events)
             else:
                 self._take_said(line, events)
         except MalformedEvent as failure:
-            if not self._skips_malformed or isinstance(failure, EventTooLarge):
-                raise
-            events.append(StreamNotice(failure.code, failure.message))
+            self._refuse(failure, events)
+
+    def _refuse(self, failure: MalformedEvent, events: list[StreamEvent]) -> None:
+        """Raise `failure`, or tell it as a notice where malformed lines are skipped."""
+        if not self._skips_malformed or isinstance(failure, EventTooLarge):
+            raise failure
+        events.append(StreamNotice(failure.code, failure.message))
+
+    def _whole_object(self, line: bytes, events: list[StreamEvent]) -> bytes | None:
+        """Return what is to be read as one line: `line`, or the object over many lines that it ends. None for text that
+        reports an error, and for a part of such an object. Raises MalformedEvent."""
+        if line == b"{" or (self._indented.lines and not line.startswith(b"{")):
+            self._is_usual = False
+            return self._indented.take(line)
+        if line.startswith(b"{") or (reported := self._unframed.take(line)) is None:
+            return line
+        self._fail(reported, events)
+        return None
+
+    def _fail(self, reported: JsonObject, events: list[StreamEvent]) -> None:
+        if not self._over:
+            self._over, self._is_usual = True, False
+            events.append(stream_error(reported))
 
     def _take_unusual(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> None:
         """The first line, the last, errors, and lines after the end."""
+        if self._indented.lines:
+            self._indented = IndentedJson(limit=self._event_limit)
+            self._refuse(MalformedEvent("a line is not JSON"), events)
         if self._over:
             self._take_counts(value, events)
             return
-        if line.error:
-            self._over = True
-            events.append(stream_error({**value, "error": line.error}))
+        reported = {**value, "error": line.error} if line.error else None
+        if reported is None and line.message is None and not line.done:
+            reported = failure_in(value)
+        if reported is not None:
+            self._fail(reported, events)
             return
         if not self._started and (line.model or line.message is not None or line.done):
             self._started = True
@@ -150,6 +186,7 @@ class OllamaDecoder:
             events.append(MessageStart(None, line.model or None))
             if not line.done:
                 self._take_leftovers(value, events)
+        self._is_usual = self._started
         self._take_said(line, events)
         if line.done:
             self._end_message(line, value, events)
@@ -198,7 +235,7 @@ class OllamaDecoder:
             self._kind = None
 
     def _end_message(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> None:
-        self._over = True
+        self._over, self._is_usual = True, False
         self._leave(events)
         self._take_leftovers(value, events)
         self._take_counts(value, events)

@@ -23,6 +23,8 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.failure_shapes import http_status, words_of
+from turnstream.wires.failure_words import class_in_words
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.ollama_lines import JsonObject, is_object
 from turnstream.wires.retry_after import retry_after
@@ -95,7 +97,7 @@ def classify(words: str, status: int | None) -> type[ProviderError]:
     by_words = next((found for part, found in _BY_WORDS if part in lowered), None)
     if status is not None and 400 <= status < 500:
         return by_words if by_words is ContextLengthExceeded else InvalidModelRequest
-    return by_words or ProviderFailed
+    return by_words or class_in_words(words) or ProviderFailed
 
 
 def stream_error(value: JsonObject) -> StreamError:
@@ -147,9 +149,8 @@ def _status_of(kind: type[ProviderError]) -> int:
 def _read(value: JsonObject) -> tuple[str, int | None]:
     """The words and the status of `value`, whose `error` is text, or an object as other servers write it."""
     inner = value["error"]
-    words = inner.get("message") if is_object(inner) else inner
-    if not isinstance(words, str):
+    words = words_of(inner)
+    if words is None:
         words = encode_json(inner).decode("utf-8", "replace")
-    given = [value.get(name) for name in ("status", "status_code", "StatusCode")]
-    status = next((number for number in given if isinstance(number, int) and 400 <= number <= 599), None)
+    status = (http_status(inner) if is_object(inner) else None) or http_status(value)
     return words[:_WORDS_LIMIT], status

@@ -79,6 +79,32 @@ class LineDecoder:
             raise EventTooLarge(f"a line has more than {self._limit} bytes", retryable=False)
 
 
+class IndentedJson:
+    """Joins an object that a proxy wrote over many lines: its first line is a brace alone. `limit`: bytes."""
+
+    __slots__ = ("_depth", "_limit", "_size", "lines")
+
+    def __init__(self, *, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._depth = 0
+        self.lines: list[bytes] = []
+
+    def take(self, line: bytes) -> bytes | None:
+        """Return the object if `line` is its last, else None. Raises EventTooLarge."""
+        self._size += len(line)
+        if self._size > self._limit:
+            raise EventTooLarge(f"an object has more than {self._limit} bytes", retryable=False)
+        self.lines.append(line)
+        self._depth += line.endswith((b"{", b"[")) - line.startswith((b"}", b"]"))
+        if self._depth > 0:
+            return None
+        whole = b"\n".join(self.lines)
+        self.lines.clear()
+        self._size = self._depth = 0
+        return whole
+
+
 class FunctionCall(msgspec.Struct, gc=False):
     """`arguments` is a JSON object; with some look-alikes a string that holds one."""
 

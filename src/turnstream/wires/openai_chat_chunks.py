@@ -158,8 +158,11 @@ def _deltas_of(raw: JsonObject) -> list[Delta]:
     found = raw.get("tool_calls")
     tool_calls = found if is_list(found) else [found]
     extras = {key: item for key, item in raw.items() if key not in _KNOWN_OF_A_DELTA and not is_blank(item)}
+    text = None if parts else as_text(content)
+    if not text and not parts and is_object(audio := extras.get("audio")):
+        text = _take_transcript(audio, extras)
     delta = Delta(
-        content=None if parts else as_text(content),
+        content=text,
         reasoning_content=next((text for name in _REASONING if (text := as_text(raw.get(name)))), None),
         reasoning=as_text(raw.get("reasoning")),
         tool_calls=[_tool_call(call) for call in tool_calls if is_object(call)],
@@ -170,6 +173,16 @@ def _deltas_of(raw: JsonObject) -> list[Delta]:
         extras=mend_surrogates(extras) or None,
     )
     return [*(_delta_of_part(part) for part in parts), delta]
+
+
+def _take_transcript(audio: JsonObject, extras: JsonObject) -> str | None:
+    """Return the words of spoken output, which stand for the text that is null. The rest stays in `extras`."""
+    words = as_text(audio.get("transcript"))
+    rest = {key: item for key, item in audio.items() if key != "transcript" or words is None}
+    extras["audio"] = rest
+    if is_blank(rest):
+        del extras["audio"]
+    return words
 
 
 def _delta_of_part(part: Any) -> Delta:

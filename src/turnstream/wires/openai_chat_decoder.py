@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from turnstream.core.sse import SseDecoder
+from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import MessageStart, MessageStop, Metadata, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish
@@ -29,6 +30,7 @@ from turnstream.wires.openai_chat_stop_reasons import is_failure, is_known, pars
 from turnstream.wires.openai_chat_template import Template, learn_template
 from turnstream.wires.openai_chat_usage import read_usage
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
+from turnstream.wires.unframed_text import UnframedText
 
 _DONE = b"[DONE]"
 _TEMPLATE_TRIES = 8
@@ -39,8 +41,9 @@ class OpenAIChatDecoder:
     """Decodes one response."""
 
     def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
-        self._frames = SseDecoder(event_limit=event_limit)
+        self._frames = SseDecoder(event_limit=event_limit, loose=True)
         self._skips_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
         self._failure: StreamBroken | None = None
         self._over = False
         self._blocks = BlockBuilder(raw_limit=event_limit)
@@ -103,7 +106,8 @@ class OpenAIChatDecoder:
         self._take_held_choices(events)
         if not self._over:
             if self._finish_reason is None:
-                raise StreamIncomplete("the stream ended without a finish_reason or [DONE]")
+                words = self._unframed.words or None
+                raise StreamIncomplete("the stream ended without a finish_reason or [DONE]", detail=words)
             self._end_message(events)
         return events
 
@@ -120,21 +124,50 @@ class OpenAIChatDecoder:
             events.append(StreamNotice(failure.code, failure.message))
 
     def _take_unusual(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
-        """`[DONE]`, errors by name, keep-alives, whitespace."""
+        """`[DONE]`, errors by name, text outside of events, keep-alives, whitespace."""
         if payload == _DONE:
-            self._take_held_choices(events)
-            if not self._over and (self._finish_reason is not None or self._blocks.has_content):
-                self._end_message(events)
+            self._take_done(events)
         elif name == b"error":
             self._take_error_event(payload, events)
+        elif name == UNFRAMED:
+            self._take_text(payload, events)
         elif payload.startswith(b"{"):
             self._take_payload(payload, events)
         elif payload and payload != b"null" and name is None:
+            self._take_no_object(payload, events)
+
+    def _take_done(self, events: list[StreamEvent]) -> None:
+        """The end marker, which says little: vendors send it after errors too."""
+        self._take_held_choices(events)
+        if self._over:
+            return
+        if self._finish_reason is not None:
+            self._end_message(events)
+        elif self._unframed.words:
+            self._fail(ReportedError(self._unframed.words), events)
+        elif self._blocks.has_content:
+            self._end_message(events)
+
+    def _take_no_object(self, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event that is no JSON object: an error in a list, or in plain words. Raises MalformedEvent for others."""
+        try:
             value = read_json(payload)
-            reported = read_error(value)
-            if reported is None:
-                raise MalformedEvent("an event is not a JSON object")
+        except MalformedEvent:
+            if not self._take_text(payload, events):
+                raise
+            return
+        reported = read_error(value)
+        if reported is not None:
             self._fail(reported, events)
+        elif not isinstance(value, str) or not self._take_text(value.encode("utf-8", "replace"), events):
+            raise MalformedEvent("an event is not a JSON object")
+
+    def _take_text(self, text: bytes, events: list[StreamEvent]) -> bool:
+        """Fail if a text outside of JSON reports an error; return True if it does."""
+        reported = read_error(self._unframed.take(text))
+        if reported is not None:
+            self._fail(reported, events)
+        return reported is not None
 
     def _take_error_event(self, payload: bytes, events: list[StreamEvent]) -> None:
         """An event named `error` reports one, whatever is in it."""
@@ -143,7 +176,8 @@ class OpenAIChatDecoder:
             reported = read_error({**value, "object": "error"} if is_object(value) else value)
         except MalformedEvent:
             reported = None
-        self._fail(reported or ReportedError(payload[:4000].decode("utf-8", "replace")), events)
+        words = payload[:4000].decode("utf-8", "replace") or self._unframed.words
+        self._fail(reported or ReportedError(words or "the provider reported an error"), events)
 
     def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None

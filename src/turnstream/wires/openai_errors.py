@@ -26,6 +26,7 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.failure_words import class_in_words, sounds_like_failure
 from turnstream.wires.json_values import as_text, is_list, is_object
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.retry_after import retry_after
@@ -101,6 +102,8 @@ _CONTEXT_WORDS = (
     "too many tokens",
     "maximum context",
 )
+_NOT_ONLY_WORDS = frozenset({"id", "object", "created", "model", "choices", "usage", "type", "event"})
+"""Fields of an event that may hold words and be no error."""
 _QUOTA_PARTS = ("quota", "billing", "insufficient_balance")
 _KINDS: dict[type[ProviderError], ErrorKind] = {
     RateLimited: "throttling",
@@ -148,7 +151,9 @@ def read_error(value: Any) -> ReportedError | None:
         value = value[0]
     if not is_object(value):
         return None
-    inner = value.get("error")
+    inner = value.get("error") or value.get("errors")
+    if is_list(inner) and inner and is_object(inner[0]):
+        inner = inner[0]
     outer = _read_fields(value)
     if is_object(inner) and inner:
         found = _read_fields(inner)
@@ -160,9 +165,11 @@ def read_error(value: Any) -> ReportedError | None:
         return ReportedError(words[:_WORDS_LIMIT], outer.type, outer.code, outer.status)
     if is_object(base := value.get("base_resp")) and base.get("status_code"):
         return ReportedError(as_text(base.get("status_msg")) or "", code=as_text(base["status_code"]) or "")
-    if "choices" not in value and outer.words and (outer.code or outer.status or "detail" in value):
+    if value.get("choices") or not outer.words:
+        return None
+    if outer.code or outer.status or "detail" in value:
         return outer
-    return None
+    return outer if _NOT_ONLY_WORDS.isdisjoint(value) and sounds_like_failure(outer.words) else None
 
 
 def classify(reported: ReportedError) -> type[ProviderError]:
@@ -177,11 +184,11 @@ def classify(reported: ReportedError) -> type[ProviderError]:
     found = by_status or vague
     if found is None or found is InvalidModelRequest:
         words = reported.words.lower()
-        if any(text in words for text in _CONTEXT_WORDS):
+        if any(text in words for text in _CONTEXT_WORDS) or class_in_words(words) is ContextLengthExceeded:
             return ContextLengthExceeded
     if found is None and reported.status is not None and 400 <= reported.status < 500:
         return InvalidModelRequest
-    return found or ProviderFailed
+    return found or class_in_words(reported.words) or ProviderFailed
 
 
 def stream_error(reported: ReportedError) -> StreamError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from turnstream.core.sse import SseDecoder
+from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish, Position
@@ -20,6 +21,7 @@ from turnstream.wires.openai_responses_matching import Place
 from turnstream.wires.openai_responses_output import OutputBuilder
 from turnstream.wires.openai_responses_stop_reasons import parse_stop_reason
 from turnstream.wires.openai_responses_usage import parse_usage
+from turnstream.wires.unframed_text import UnframedText
 
 _DONE = b"[DONE]"
 _BEGINNINGS = frozenset({"response.created", "response.queued", "response.in_progress"})
@@ -55,8 +57,9 @@ class OpenAIResponsesDecoder:
 
     def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
         self._event_limit = event_limit
-        self._frames = SseDecoder(event_limit=event_limit)
+        self._frames = SseDecoder(event_limit=event_limit, loose=True)
         self._skips_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
         self._failure: StreamBroken | None = None
         self._over = False
         self._output = OutputBuilder()
@@ -86,7 +89,7 @@ class OpenAIResponsesDecoder:
     def reattach(self) -> None:
         """The connection was lost; what is fed from now on comes from a new one, which the wire's `encode_resume` asked
         for. Events that were taken already are left out."""
-        self._frames = SseDecoder(event_limit=self._event_limit)
+        self._frames = SseDecoder(event_limit=self._event_limit, loose=True)
         self._taken_before = self._sequence
 
     def feed(self, data: bytes) -> list[StreamEvent]:
@@ -140,7 +143,8 @@ class OpenAIResponsesDecoder:
             except MalformedEvent:
                 break  # the body was cut inside an event: whether the response had ended by then decides
         if not self._over:
-            raise StreamIncomplete("the stream ended without response.completed")
+            words = self._unframed.words or None
+            raise StreamIncomplete("the stream ended without response.completed", detail=words)
         return events
 
     def take_whole(self, response: JsonObject) -> list[StreamEvent]:
@@ -162,29 +166,48 @@ class OpenAIResponsesDecoder:
             self._output.events.append(StreamNotice(failure.code, failure.message))
 
     def _take_payload(self, name: bytes | None, payload: bytes) -> None:
-        if self._over or not payload or payload in (_DONE, b"null"):
+        if self._over:
+            return
+        if name == b"error" and not payload.startswith((b"{", b"[")):
+            words = payload[:4000].decode("utf-8", "replace") or self._unframed.words
+            self._fail(ReportedError(words or "the provider reported an error"))
+            return
+        if not payload or payload in (_DONE, b"null"):
+            return
+        if not payload.startswith(b"{"):
+            self._take_no_object(name, payload)
             return
         try:
             value, is_whole = kept(decode_strictly(payload)), True
         except (ValueError, RecursionError):
             value, is_whole = read_json(payload), False
-        if not is_object(value):
-            reported = read_error(value)
-            if reported is None:
-                raise MalformedEvent("an event is not a JSON object")
-            self._fail(reported)
-            return
         sequence = value.get("sequence_number")
         if type(sequence) is int:
             if sequence <= self._taken_before:
                 return
             self._sequence = sequence
         kind = value.get("type")
-        if not isinstance(kind, str):
+        if not isinstance(kind, str) or name == b"error":
             kind = name.decode("utf-8", "replace") if name is not None else ""
         if not is_whole and not kind.endswith(".delta"):
             value = mend_surrogates(value)
         self._take_event(kind, value, len(payload))
+
+    def _take_no_object(self, name: bytes | None, payload: bytes) -> None:
+        """Text outside of events, or an event that is no JSON object: an error in a list, or in plain words.
+
+        Raises MalformedEvent for other events.
+        """
+        reported: ReportedError | None = None
+        if name != UNFRAMED and payload.startswith((b"[", b'"')):
+            value = read_json(payload)
+            reported = read_error(value)
+            payload = value.encode("utf-8", "replace") if isinstance(value, str) else b""
+        reported = reported or read_error(self._unframed.take(payload))
+        if reported is not None:
+            self._fail(reported)
+        elif name != UNFRAMED:
+            raise MalformedEvent("an event is not a JSON object")
 
     def _take_event(self, kind: str, value: JsonObject, size: int) -> None:
         response = value.get("response")
@@ -193,7 +216,7 @@ class OpenAIResponsesDecoder:
         elif kind in _ENDS:
             said = response.get("status") if is_object(response) else None
             self._end(said if said in _STATUSES else _ENDS[kind], value)
-        elif kind == "error" or (not kind and read_error(value) is not None):
+        elif kind == "error" or (not kind.startswith("response.") and read_error(value) is not None):
             found = {**value, "type": "error"} if read_error(value) is None else value
             self._fail(read_error(found) or ReportedError("the provider reported an error"))
         elif not self._take_output(kind, value):
