@@ -91,6 +91,8 @@ class TurnLog:
         self._waiters: set[asyncio.Future[None]] = set()
         self._followers: set[Callable[[], None]] = set()
         self._telling = False
+        self.closed = False
+        """The task that writes the turn is gone: watchers are sent away, and find the end when they come again."""
 
     @property
     def head(self) -> int:
@@ -140,6 +142,12 @@ class TurnLog:
             self._wake()
         if self._followers and not self._telling:
             self._tell_followers()
+
+    def close(self) -> None:
+        """Send the watchers away: nothing more comes for them here."""
+        self.closed = True
+        self._wake()
+        self._tell_followers()
 
     def _check_open(self) -> None:
         if self.terminal is not None:

@@ -128,7 +128,7 @@ class Subscription:
             self._catching_up = False
             if self.log.head > self._seq:
                 return self._take(self.log.batch_after(self._seq))
-            if self.log.terminal is not None:
+            if self.log.terminal is not None or self.log.closed:
                 return None
             if not await self._wait(sink) and not self._closed:
                 return b""
@@ -170,9 +170,9 @@ class Subscription:
         """The log has grown: give what is new to the sink, or else wake the reader."""
         log, waiter, seq = self.log, self._waiter, self._seq
         ring = log.ring
-        if waiter is None or waiter.done() or ring.last_seq <= seq:
+        if waiter is None or waiter.done() or (ring.last_seq <= seq and not log.closed):
             return  # what it was called for may have been taken before it waited
-        if log.terminal is None and ring.first_seq <= seq + 1 and self._sink is not None:
+        if log.terminal is None and not log.closed and ring.first_seq <= seq + 1 and self._sink is not None:
             batch = log.batch_after(seq)
             if self._sink(batch.data):
                 self._pass(batch)

@@ -120,7 +120,7 @@ class Commands:
         self.catalog = catalog
         self._encoder = encoder
         self._options = options or ExecutorOptions()
-        self.recovery = Recovery(store, catalog, self._options.pricing)
+        self.recovery = Recovery(store, catalog, self._options.pricing, end_here=registry.end_lost)
         self.tools = self._options.tools
         self._planner = self._options.planner or Planner()
         self._routing = self._options.routing or Routing(catalog)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from turnstream.core.accumulator import Accumulator
@@ -43,6 +43,7 @@ from turnstream.store.operations import FinishTurn, StartedTurns
 from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.ending import (
+    LOST_EXECUTOR,
     STOPPED,
     Outcome,
     StopCause,
@@ -52,12 +53,15 @@ from turnstream.turns.failures import describe_failure
 from turnstream.turns.finishing import Finisher, Rest
 from turnstream.turns.interruption import Interruption, Stopped
 from turnstream.turns.journal import BlockJournal
+from turnstream.turns.leaving import close_in_time, leave_stream, put_down
 from turnstream.turns.writing import TurnWriter
 
 logger = logging.getLogger(__name__)
 
 SOURCE_CLOSE_TIMEOUT = 5.0
 """Seconds that a source has to let go of what it holds."""
+STOP_SECONDS = 5.0
+"""Seconds that a turn that is asked to stop waits for its source. Then it ends without the source."""
 _BREATH_EVERY = 8
 """Batches after which a source that always has more lets other tasks run."""
 _OWN_EVENTS = frozenset({BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress})
@@ -82,7 +86,14 @@ class Executor:
         self._committed = asyncio.Event()
         self._starting: asyncio.Task[StartedTurns] | None = None
         self._source: TurnSource | None = None
-        self.writer = TurnWriter(turn, log, store)
+        self.abandoned = False
+        """The turn's rows were not made, or not surely: there is nothing to end."""
+        self._decided: Outcome | None = None
+        """The end that the task had come to, whether or not it could write it."""
+        self._deadline: asyncio.TimerHandle | None = None
+        self._ending_alone: asyncio.Task[None] | None = None
+        self._on_end: Callable[[], None] | None = None
+        self.writer = TurnWriter(turn, log, store, self._interruption.whole)
         self._finisher = Finisher(turn, log, store, self.writer)
         self._reported_usage = Usage()
         self._notices_shown = 0
@@ -112,11 +123,24 @@ class Executor:
     def task(self) -> asyncio.Task[None] | None:
         return self._interruption.task
 
-    def start(self, source: TurnSource) -> asyncio.Task[None]:
-        """Start the turn's task on `source`."""
+    def start(self, source: TurnSource, on_end: Callable[[], None] | None = None) -> asyncio.Task[None]:
+        """Start the turn's task on `source`. `on_end` is called when the task is done, or the turn ended without it."""
         task = asyncio.get_running_loop().create_task(self.run(source), name=f"turn {self.turn.id}")
         self._interruption.task = task
+        self._source = source
+        self._on_end = on_end
+        task.add_done_callback(self._note_done)
         return task
+
+    def _note_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("turn %s: its task ended with %r", self.turn.id, error)
+        self._stop_deadline()
+        if self._ending_alone is not None and not self._ending_alone.done():
+            return  # that tells of the end
+        self.ended.set()  # also when the task never began
+        if self._on_end is not None:
+            self._on_end()
 
     # -- what others may ask -------------------------------------------------------------------------------------
 
@@ -152,13 +176,66 @@ class Executor:
 
     def stop(self, cause: StopCause) -> None:
         """Ask to end early; the first cause counts. Does nothing once the turn's end is decided."""
-        if self.outcome is None:
+        if self.outcome is None and not self._interruption.detached:
             self._interruption.ask(cause)
+            self._set_deadline()
 
     def abandon(self) -> None:
         """The turn's rows could not be made: let go of the source; nothing was shown."""
+        self.abandoned = True
+        self._committed.set()
         if self.task is not None:
             self.task.cancel()
+            self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        if self._deadline is None and not self.ended.is_set():
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(STOP_SECONDS, self._end_at_deadline)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _end_at_deadline(self) -> None:
+        """The source has not let go. What is being written has a deadline of its own, and is waited for."""
+        self._deadline = None
+        task = self.task
+        if task is None or task.done() or self.outcome is not None:
+            return
+        if self.writer.busy or not self._committed.is_set():
+            self._set_deadline()
+            return
+        logger.error(
+            "turn %s: its source does not stop within %g s, and is ended", self.turn.id, STOP_SECONDS
+        )
+        self._interruption.detached = True
+        if not self.abandoned:
+            self._end_alone(STOPPED[self._interruption.cause or "cancelled"])
+        put_down(task, self.turn.id)
+
+    async def end_lost(self) -> None:
+        """End a turn whose task has died, with all that it had: stored and shown. It may be asked again."""
+        self._interruption.detached = True
+        await asyncio.shield(self._end_alone(self._decided or LOST_EXECUTOR))
+
+    def _end_alone(self, outcome: Outcome) -> asyncio.Task[None]:
+        """End the turn in a task of its own, once."""
+        if self._ending_alone is None:
+            ending = self._run_alone(outcome)
+            self._ending_alone = asyncio.get_running_loop().create_task(ending, name=f"end of {self.turn.id}")
+        return self._ending_alone
+
+    async def _run_alone(self, outcome: Outcome) -> None:
+        try:
+            if self._source is not None and self.task is not None and self.task.done():
+                await close_in_time(self._source.close(), self.turn.id, SOURCE_CLOSE_TIMEOUT)
+            await self._end(outcome)
+        finally:
+            self.ended.set()
+            if self._on_end is not None:
+                self._on_end()
 
     def notify(self, event: Notice | ToolProgress) -> None:
         """Show a passing event to whoever watches now."""
@@ -182,32 +259,36 @@ class Executor:
     # -- the task ------------------------------------------------------------------------------------------------
 
     async def run(self, source: TurnSource) -> None:
-        """Write the turn to its end. Never raises but for a cancellation that is not ours."""
+        """Write the turn to its end. Never raises but for a cancellation that is not ours, and what ends the process:
+        then the registry ends the turn (`end_lost`)."""
+        self._decided = await self._outcome(source)
+        await self._committed.wait()
+        if not self._interruption.detached and not self.abandoned:
+            await self._end(self._decided)
+
+    async def _end(self, outcome: Outcome) -> None:
         try:
-            outcome = await self._outcome(source)
-            await self._committed.wait()
-            try:
-                await self._finish(outcome)
-            except Exception as error:
-                logger.exception("turn %s could not be ended", self.turn.id)
-                if self.log.terminal is None:
-                    self._finisher.end_unsaved(self._failed(error), (), Summary())
-        finally:
-            self.ended.set()
+            await self._finish(outcome)
+        except Exception as error:
+            logger.exception("turn %s could not be ended", self.turn.id)
+            if self.log.terminal is None:
+                self._finisher.end_unsaved(self._failed(error), (), Summary())
 
     async def _outcome(self, source: TurnSource) -> Outcome:
-        self._source = source
         try:
-            return await self._generate(source)
+            outcome = await self._generate(source)
         except Stopped:
-            return STOPPED[self._interruption.cause or "cancelled"]
+            outcome = STOPPED[self._interruption.cause or "cancelled"]
         except TurnstreamError as error:
-            return self._failed(error)
-        except Exception as error:
+            outcome = self._failed(error)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # what a source raises ends its turn, and nothing else
             logger.exception("turn %s failed unexpectedly", self.turn.id)
-            return self._failed(error)
-        finally:
-            await self._close(source)
+            outcome = self._failed(error)
+        self._decided = outcome
+        await close_in_time(source.close(), self.turn.id, SOURCE_CLOSE_TIMEOUT)
+        return outcome
 
     async def _generate(self, source: TurnSource) -> Outcome:
         source.begin(self.notify)
@@ -294,27 +375,13 @@ class Executor:
             if start is not None:
                 self.log.append([start])
             await self._read_all(batches)
+        except GeneratorExit:
+            raise  # nothing can be awaited any more
         except BaseException as error:
-            await self._let_go(stream, error)
+            await leave_stream(stream, error, self.turn.id, SOURCE_CLOSE_TIMEOUT)
             raise
-        await self._let_go(stream, None)
-
-    async def _close(self, source: TurnSource) -> None:
-        try:
-            async with asyncio.timeout(SOURCE_CLOSE_TIMEOUT):
-                await source.close()
-        except Exception as failure:  # noqa: BLE001 - a source may raise anything
-            logger.warning("turn %s: its source did not close: %r", self.turn.id, failure)
-
-    async def _let_go(self, stream: Stream, error: BaseException | None) -> None:
-        """Leave a stream. What goes wrong with that does not change why it was left."""
-        details = (None, None, None) if error is None else (type(error), error, error.__traceback__)
-        try:
-            async with asyncio.timeout(SOURCE_CLOSE_TIMEOUT):
-                await stream.__aexit__(*details)
-        except Exception as failure:  # noqa: BLE001 - a source may raise anything
-            if failure is not error:
-                logger.warning("turn %s: its source did not close: %r", self.turn.id, failure)
+        await leave_stream(stream, None, self.turn.id, SOURCE_CLOSE_TIMEOUT)
+        self._interruption.check()
 
     async def _read_all(self, batches: Batches) -> None:
         """Fold a stream to its end. What only adds text to the shown block is taken where it arrives, if the stream
@@ -428,7 +495,7 @@ class Executor:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def _failed(self, error: Exception) -> Outcome:
+    def _failed(self, error: BaseException) -> Outcome:
         code, message = describe_failure(error, debug=self._debug)
         logger.warning("turn %s failed: %s: %s", self.turn.id, code, message)
         return Outcome("error", None, code, message)
@@ -436,7 +503,7 @@ class Executor:
     async def _finish(self, outcome: Outcome) -> None:
         """Decide the end: from here on nothing can change it (D1)."""
         self._finisher.outcome = outcome
-        await self.account.ready()
+        await self._interruption.whole(self.account.ready)
         events, cuts = self.accumulator.cut()
         summary = self.account.end(
             self.accumulator.usage,

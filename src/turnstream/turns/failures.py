@@ -15,7 +15,7 @@ class Failure(NamedTuple):
     message: str
 
 
-def describe_failure(error: Exception, *, debug: bool = False) -> Failure:
+def describe_failure(error: BaseException, *, debug: bool = False) -> Failure:
     """The failure that `error` is to clients; with `debug`, in its own words."""
     if isinstance(error, ProviderError):
         own_words = f"{error.message}: {error.detail}" if error.detail else error.message

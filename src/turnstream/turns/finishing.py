@@ -114,7 +114,7 @@ class Finisher:
         self._writer.mark_again()
         if await self._writer.write(operation):
             return ended_turn(self.turn, operation)
-        row = await self._store.read(GetTurn(owner=None, turn_id=self.turn.id))
+        row = await self._writer.read(GetTurn(owner=None, turn_id=self.turn.id))
         if row.status not in TERMINAL_STATUSES:
             raise StoreError("the end of the turn was not accepted")
         return row

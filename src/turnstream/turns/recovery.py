@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -50,12 +50,24 @@ _LONGEST_RETRY_SECONDS = 60.0
 
 
 class Recovery:
-    """Takes over turns of one store. `catalog`, `pricing`: who was called, and what that costs, as far as it is known."""
+    """Takes over turns of one store.
 
-    def __init__(self, store: Store, catalog: Catalog, pricing: Pricing | None = None) -> None:
+    `catalog`, `pricing`: who was called, and what that costs, as far as it is known. `end_here`: ends a turn whose task
+    has died in this process, from memory; False if there is none.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        pricing: Pricing | None = None,
+        *,
+        end_here: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
         self._store = store
         self._catalog = catalog
         self._pricing = pricing
+        self._end_here = end_here
         self._histories = asyncio.Semaphore(_HISTORIES_AT_ONCE)
         self._ending: dict[str, asyncio.Task[bool]] = {}
         """Turns being ended at the moment, each with the task that everyone who needs the turn waits for."""
@@ -108,6 +120,8 @@ class Recovery:
 
     async def end(self, turn: Turn) -> bool:
         """Take over and end one turn, as `end_all` does. Return False if it had ended. Raises StoreError."""
+        if self._end_here is not None and await self._end_here(turn.id):
+            return True
         return await self._once(turn.id, None)
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -56,6 +57,8 @@ class Registry:
         self._retention = retention
         self._orphan_timeout = orphan_timeout
         self._active: dict[str, Executor] = {}
+        self._lost: dict[str, Executor] = {}
+        """Executors whose task has died before the end of their turn, which is to be written yet."""
         self._ended: OrderedDict[str, _Ended] = OrderedDict()
         """Ended executors, oldest first."""
         self._retained_bytes = 0
@@ -87,17 +90,25 @@ class Registry:
         self._active[turn_id] = executor
         self._idle.clear()
         # The task takes this context over: whatever it logs is known to be this turn's (F5).
-        task = turn_context(turn_id, executor.turn.generation).run(executor.start, source)
-        task.add_done_callback(lambda _task: self._retire(executor))
+        context = turn_context(turn_id, executor.turn.generation)
+        context.run(executor.start, source, partial(self._retire, executor))
 
     def _retire(self, executor: Executor) -> None:
+        """Note that an executor is no longer at work. One that has died without an end is kept until its turn is ended;
+        its watchers are sent away, to come again."""
         turn_id = executor.turn.id
-        self._active.pop(turn_id, None)
+        was_here = self._active.pop(turn_id, None) or self._lost.pop(turn_id, None)
         if not self._active:
             self._idle.set()
-        executor.ended.set()  # also when its task never began
-        if executor.outcome is None:
-            self._count_log(executor.log)
+        if was_here is None:
+            return
+        if executor.log.terminal is None:
+            executor.log.close()
+            if executor.abandoned:
+                self._count_log(executor.log)
+            else:
+                logger.warning("turn %s lost its task; it will be ended", turn_id)
+                self._lost[turn_id] = executor
         else:
             self._count_turn(executor)
             ended = _Ended(asyncio.get_running_loop().time(), executor.log.ring.size, executor)
@@ -107,8 +118,17 @@ class Registry:
                 saved = (key for key, kept in self._ended.items() if kept.executor.unsaved is None)
                 self.forget(next(saved, None) or next(iter(self._ended)))
 
+    async def end_lost(self, turn_id: str) -> bool:
+        """End a turn whose task has died here, stored and shown. Return False if there is none."""
+        if (executor := self._lost.get(turn_id)) is None:
+            return False
+        await executor.end_lost()
+        return True
+
     def forget(self, turn_id: str) -> None:
-        """Drop an ended executor: the store has what it said."""
+        """Drop an executor that is no longer at work: the store has what it said."""
+        if (lost := self._lost.pop(turn_id, None)) is not None:
+            self._count_log(lost.log)
         if (ended := self._ended.pop(turn_id, None)) is not None:
             self._retained_bytes -= ended.size
             self._count_log(ended.executor.log)
@@ -140,7 +160,7 @@ class Registry:
     def journal_segments(self, *, whole: bool = False) -> Iterator[JournalSegment]:
         """What the open blocks of all turns have gained since the last call; `whole`: all that they hold, and those of turns
         whose end storage refused. Turns may come and go meanwhile."""
-        executors = list(self._active.values())
+        executors = [*self._active.values(), *self._lost.values()]
         if whole:
             endings = (ended.executor for ended in self._ended.values())
             executors.extend(executor for executor in endings if executor.log.open_block is not None)
@@ -166,12 +186,16 @@ class Registry:
                     "turn %s was silent for %.0f s: ending it", executor.turn.id, self._orphan_timeout
                 )
                 executor.stop("orphaned")
+        await self._end_all_lost()
         await self._save_ends()
         for turn_id, ended in list(self._ended.items()):
             if now - ended.at < self._retention:
                 break
             if ended.executor.unsaved is None:
                 self.forget(turn_id)
+
+    async def _end_all_lost(self) -> None:
+        await asyncio.gather(*(executor.end_lost() for executor in list(self._lost.values())))
 
     async def _save_ends(self) -> None:
         unsaved = [ended.executor for ended in self._ended.values() if ended.executor.unsaved is not None]
@@ -202,6 +226,7 @@ class Registry:
         for executor in executors:
             executor.stop("shutdown")
         await asyncio.gather(*(executor.ended.wait() for executor in executors))
+        await self._end_all_lost()
         await self._save_ends()
 
 

@@ -52,6 +52,10 @@ class Watching:
         else:
             turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
             executor = self._registry.get(turn_id)
+            if executor is None and turn.status not in TERMINAL_STATUSES:
+                await self._recovery.end(turn)
+                turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
+                executor = self._registry.get(turn_id)
             if executor is not None:
                 log = executor.log
             else:
@@ -63,10 +67,7 @@ class Watching:
         return Subscription(log, StoreArchive(self._store, turn_id), after=after, from_block=from_block)
 
     async def _log_of_rows(self, turn: Turn) -> TurnLog:
-        """The log of a turn that nobody writes any more: its blocks are all in the store."""
-        if turn.status not in TERMINAL_STATUSES:
-            await self._recovery.end(turn)
-            turn = await self._store.read(GetTurn(owner=None, turn_id=turn.id))
+        """The log of a turn that has ended: its blocks are all in the store."""
         total, completed = await self._store.read(CountBlocks(turn_id=turn.id))
         last = turn.last_seq
         log = TurnLog(
