@@ -241,8 +241,8 @@ async def test_a_number_that_is_none_ends_its_turn_alone(
             assert connection.execute(query, (turn_id,)).fetchone() == ("error",)
         assert texts(await watch_to_the_end(engine, other)) == ["whole", KEPT]
     if column == "generation":
-        (record,) = [record for record in caplog.records if turn_id in record.getMessage()]
-        assert record.levelno == logging.ERROR
+        errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+        (record,) = [record for record in errors if turn_id in record.getMessage()]
         assert "TypeError" in record.getMessage()
 
 
