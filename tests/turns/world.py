@@ -121,6 +121,7 @@ class World:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks) if tasks else None
+        self.registry._lost.clear()
         await self.store.close()
 
     async def chat(self, owner: str = OWNER) -> str:
