@@ -268,9 +268,10 @@ class MalformedEvent(StreamBroken):
 
 
 class EventTooLarge(MalformedEvent):
-    """One event of a stream is larger than is taken."""
+    """One event of a stream is larger than is taken. The same model would send it again."""
 
     code = "event_too_large"
+    retryable = False
 
 
 class StreamClosed(TurnstreamError):

@@ -49,6 +49,8 @@ STORY = "".join(getattr(event, "text", "") for event in story(EVENTS, SEED))
 """What every model answers when it is well."""
 MOST_ATTEMPTS = 6
 MOST_WITHIN_SPACING = 2
+EVENT_LIMIT = 16 * 1024
+"""Bytes that one event of a provider may have."""
 LOGGED = 5000
 """Requests that the simulator remembers."""
 
@@ -139,6 +141,17 @@ FAULTS = (
     Fault("503 with accounting on the fallback", "fault=error-before,status=503", "overloaded_error", 3, (3, 1), _RETRIED_THEN_OTHER),
 )  # fmt: skip
 """All but the one that takes several turns: down for a minute, then healthy."""
+
+MORE_FAULTS = (
+    Fault("409 once", "fault=error-before,status=409,times=1", None, 2, (2, 0), _RETRIED),
+    Fault("425 for ever", "fault=error-before,status=425", "api_error", 3, (3, 1), _RETRIED_THEN_OTHER),
+    Fault("413", "fault=error-before,status=413", "invalid_request_error", 1, (1, 1)),
+    Fault("400 for an unknown model", "fault=error-before,status=400,code=not_found_error", "not_found_error", 1, (1, 1)),
+    Fault("400 for a wrong key", "fault=error-before,status=400,code=authentication_error", "authentication_error", 1, (1, 1)),
+    Fault("429 for a used up quota", "fault=error-before,status=429,code=insufficient_quota", "insufficient_quota", 1, (1, 1)),
+    Fault("too large an event", f"fault=huge-event,size={2 * EVENT_LIMIT},{_AFTER}", "event_too_large", 1, (1, 1), _CONTINUED),
+)  # fmt: skip
+"""Refusals that another model can mend."""
 
 
 class Outcome(NamedTuple):
@@ -345,7 +358,9 @@ def _model_of(entry: LoggedRequest) -> str:
 def _providers(url: str, scale: Scale) -> tuple[dict[str, ProviderSettings], dict[str, CapabilitySettings]]:
     """The primary on one wire, which takes no prefill; the fallback on another, which does."""
     providers = {
-        name: ProviderSettings(wire=wire, base_url=f"{url}/v1", timeouts=scale.timeouts)
+        name: ProviderSettings(
+            wire=wire, base_url=f"{url}/v1", timeouts=scale.timeouts, event_limit=EVENT_LIMIT
+        )
         for name, wire in (("primary", "openai-chat"), ("backup", "anthropic"))
     }
     providers["nobody"] = ProviderSettings(wire="anthropic", base_url="http://127.0.0.1:9")

@@ -3,7 +3,8 @@
 failure        what it is                                             where the next attempt may go
 transient      a limit, an overload, a time-out, a broken stream      the same model, then the next
 unreachable    a refused connection, an open circuit                  the next
-unwilling      no key, no right, no such model, no quota,             the next
+unwilling      no key, no right, no such model, no quota, no such    the next
+               option, too large a request or event, a redirect,
                or no words in its API for the request
 too_long       more than the model reads                              the next that reads more
 no_stream      the provider does not stream                           the same, with one plain call
@@ -22,6 +23,7 @@ from turnstream.errors import (
     ConnectionFailed,
     ContentFiltered,
     ContextLengthExceeded,
+    EventTooLarge,
     InvalidModelRequest,
     ProviderError,
     StreamBroken,
@@ -49,6 +51,12 @@ AT_ONCE: frozenset[Kind] = frozenset({"no_stream", "no_prefill"})
 UNAVAILABLE: frozenset[Kind] = frozenset({"transient", "unreachable"})
 """What counts against a model's availability."""
 
+_TOO_LARGE = 413
+_TOO_LARGE_CODES = frozenset({"request_too_large"})
+_UNSUPPORTED = re.compile(
+    r"\b(un|not )supported\b|\b(does|do) not support\b|\b(doesn't|don't|isn't) support|\bnot support\b",
+    re.IGNORECASE,
+)
 _STREAMLESS = frozenset({405, 501})
 _NAMES_STREAM = re.compile(r"\bstream(ing|ed|s)?\b", re.IGNORECASE)
 
@@ -88,14 +96,25 @@ def kind_of(error: ProviderError, call: CallState | None = None) -> Kind:
     if streamed and not brought and _refuses_stream(error):
         return "no_stream"
     if isinstance(error, InvalidModelRequest):
-        return "no_prefill" if prefilled and not brought else "final"
+        if prefilled and not brought:
+            return "no_prefill"
+        return "unwilling" if _is_this_models_own(error) else "final"
     if isinstance(error, CircuitOpen):
         return "unreachable"
+    if isinstance(error, EventTooLarge):
+        return "unwilling"
     if error.retryable:
         return "transient"
     if isinstance(error, ConnectionFailed):
         return "unreachable"
     return "final" if isinstance(error, StreamBroken) else "unwilling"
+
+
+def _is_this_models_own(error: InvalidModelRequest) -> bool:
+    """Return True if a request was refused for what this model, or this provider, lacks. Another may take it."""
+    if error.provider_status == _TOO_LARGE or error.code in _TOO_LARGE_CODES:
+        return True
+    return error.detail is not None and _UNSUPPORTED.search(error.detail) is not None
 
 
 def _refuses_stream(error: ProviderError) -> bool:

@@ -29,6 +29,7 @@ from turnstream.errors import (
     StreamIncomplete,
 )
 from turnstream.providers.connection import BadAnswer
+from turnstream.providers.meanings import meant
 from turnstream.telemetry import MASK, SHORTEST_SECRET
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
@@ -40,6 +41,8 @@ MASKED: dict[str, str] = {
     "invalid_request": "the model cannot be asked this",
     "context_length_exceeded": "the conversation is longer than the model can read",
     "content_filtered": "the model provider's content filter refused the request",
+    "insufficient_quota": "the server's account at the model provider has no credit or quota left",
+    "timeout_error": "the model provider took too long",
     "rate_limit_error": "the model provider limits requests; try again later",
     "overloaded_error": "the model provider is overloaded; try again later",
     "api_error": "the model provider failed",
@@ -165,9 +168,10 @@ def recovery_message(failure: ProviderError, model: str, code: str, pause: float
 def stream_error(event: StreamError) -> ProviderError:
     """The exception that an error inside a provider's stream stands for."""
     kind = _BY_CODE.get(event.code) or _BY_KIND.get(event.kind, ProviderFailed)
-    return kind(
+    error = kind(
         "the provider reported an error in its stream",
         code=event.code,
         provider_status=event.provider_status,
         detail=event.message,
     )
+    return meant(error)

@@ -14,6 +14,7 @@ from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.endpoints import Addresses, Endpoint, call_headers, split_base_url
 from turnstream.providers.failures import SecretMask
 from turnstream.providers.http_call import HttpCall
+from turnstream.providers.redirects import MOST_REDIRECTS, REDIRECTS, endless, redirected
 from turnstream.wires.base import HttpRequest, ModelRequest, Wire
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,18 @@ class HttpProvider:
         return connection
 
     async def _post(self, url: URL, request: HttpRequest, accept: str | None) -> Connection:
+        """Send one request, also where the server redirects it to on its own origin."""
+        status = 0
+        for _ in range(MOST_REDIRECTS):
+            connection = await self._send_to(url, request, accept)
+            if connection.status not in REDIRECTS:
+                return connection
+            status, location = connection.status, connection.headers.get("Location")
+            self.give_back(connection)
+            url = redirected(self.name, url, status, location)
+        raise endless(self.name, url, status)
+
+    async def _send_to(self, url: URL, request: HttpRequest, accept: str | None) -> Connection:
         headers = CIMultiDict(request.headers)
         headers.update(self._headers)
         if accept is not None:

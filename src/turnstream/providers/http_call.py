@@ -29,6 +29,7 @@ from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.failures import broken_stream, request_failure
 from turnstream.providers.inflating import InflatedBody, inflated
+from turnstream.providers.meanings import meant
 from turnstream.providers.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.wires.base import Decoder, HttpRequest, ModelRequest
@@ -257,7 +258,7 @@ class HttpCall:
         except (OSError, BadAnswer):
             pass  # the status says what failed; the words that came are used, the rest is worth no other error
         words = inflated(bytes(body), connection.content_encoding, ERROR_BODY_LIMIT)
-        error = self._provider.wire.decode_error(connection.status, connection.headers, words)
+        error = meant(self._provider.wire.decode_error(connection.status, connection.headers, words))
         if connection.status in (404, 405):
             error.message += f" (asked at {self._provider.addresses.of(post.path).raw_path})"
         return error

@@ -97,6 +97,9 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
 _BY_CODE: dict[str, type[ProviderError]] = {
     "context_length_exceeded": ContextLengthExceeded,
     "content_filtered": ContentFiltered,
+    "not_found_error": ModelNotFound,
+    "authentication_error": AuthenticationFailed,
+    "insufficient_quota": RateLimited,
 }
 """What an error that is no matter of its status is told as."""
 
@@ -128,7 +131,8 @@ def refusal(options: Options, wire: Wire) -> Refuse:
     kind = _BY_CODE.get(options.code or "") or _BY_STATUS.get(
         status, ProviderFailed if status >= 500 else InvalidModelRequest
     )
-    _, body = wire.encode_error(kind(f"simulated error {status}", provider_status=status))
+    code = options.code if options.code in _BY_CODE else None
+    _, body = wire.encode_error(kind(f"simulated error {status}", code=code, provider_status=status))
     headers = {} if options.retry_after is None else {"Retry-After": f"{options.retry_after:g}"}
     return Refuse(status, headers, body)
 

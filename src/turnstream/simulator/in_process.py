@@ -14,6 +14,7 @@ from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.base import Patience
 from turnstream.providers.clocks import WaitClocks, is_output
+from turnstream.providers.meanings import meant
 from turnstream.providers.plain_answer import PlainAnswerDecoder
 from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
@@ -94,7 +95,7 @@ class _SimulatedCall:
         first = next(self._actions, None)
         match first:
             case Refuse(status, headers, body):
-                raise wire.decode_error(status, headers, body)
+                raise meant(wire.decode_error(status, headers, body))
             case Reset():
                 raise ConnectionFailed(
                     f"{provider.name}: the connection was lost before an answer", retryable=True
