@@ -221,7 +221,7 @@ def test_what_is_encoded_decodes_to_itself(data: bytes, event: bytes | None, ide
 
 
 def test_the_fields_of_an_encoded_event_are_one_line_each() -> None:
-    assert encode_event(b"a\nb", event=b"x", id=b"1-2") == b"id: 1-2\nevent: x\ndata: a\ndata: b\n\n"
+    assert encode_event(b"a\nb", event=b"x", id=b"1-2") == b"event: x\ndata: a\ndata: b\nid: 1-2\n\n"
     for broken in (b"a\nb", b"a\rb"):
         with pytest.raises(ValueError, match="line end"):
             encode_event(b"", event=broken)

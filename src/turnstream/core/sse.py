@@ -201,21 +201,23 @@ class SseDecoder:
 
 
 def encode_event(data: bytes, *, event: bytes | None = None, id: bytes | None = None) -> bytes:
-    """One event with its blank line. Data of several lines becomes several `data:` lines.
+    """Return one event with its blank line. Data of several lines becomes several `data:` lines; the id is the last line.
 
     Raises ValueError where `event` or `id` holds a line end, which no field can carry.
     """
-    head = b""
-    for field, value in ((b"id: ", id), (b"event: ", event)):
-        if value is not None:
-            if _LINE_FEED in value or _CARRIAGE_RETURN in value:
-                raise ValueError("a line end in an event's name or id")
-            head += field + value + b"\n"
+    head = b"" if event is None else b"event: %b\n" % _one_line(event)
+    tail = b"" if id is None else b"\nid: %b" % _one_line(id)
     if _CARRIAGE_RETURN in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if _LINE_FEED in data:
         data = data.replace(b"\n", b"\ndata: ")
-    return b"%bdata: %b\n\n" % (head, data)
+    return b"%bdata: %b%b\n\n" % (head, data, tail)
+
+
+def _one_line(value: bytes) -> bytes:
+    if _LINE_FEED in value or _CARRIAGE_RETURN in value:
+        raise ValueError("a line end in an event's name or id")
+    return value
 
 
 def encode_comment(text: bytes = b"") -> bytes:

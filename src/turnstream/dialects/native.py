@@ -1,8 +1,11 @@
 """The native dialect: TurnEvents as server-sent events (requirement A5; PROTOCOL.md).
 
-id: 1804289383-42
 event: block_delta
 data: {"type":"block_delta","turn_id":"…","block_index":0,"block_type":"text","delta":{"text":"Hello"}}
+id: 1804289383-42
+
+The id is the last line. Some readers remember an id when its line ends, before the event is whole; a cut inside the event
+would lose it to them if the id came first.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ class NativeEncoder:
     __slots__ = ("_delta_heads", "_id", "_turn")
 
     def __init__(self, turn_id: str, generation: int) -> None:
-        self._id = b"id: %d-" % generation
+        self._id = b"\nid: %d-" % generation
         self._turn = b'"turn_id":' + _encode(turn_id) + b","
         self._delta_heads: dict[tuple[int, str], bytes] = {}
 
@@ -36,12 +39,12 @@ class NativeEncoder:
         """The whole frame of `event`, blank line included."""
         if type(event) is BlockDelta:
             head = self._delta_heads.get((event.block_index, event.field)) or self._delta_head(event)
-            return b"%b%d%b%b}}\n\n" % (self._id, seq, head, _encode(event.value))
-        return b"%b%d\nevent: %b\ndata: %b\n\n" % (
-            self._id,
-            seq,
+            return b"%b%b}}%b%d\n\n" % (head, _encode(event.value), self._id, seq)
+        return b"event: %b\ndata: %b%b%d\n\n" % (
             event_name(event).encode(),
             self.data(event),
+            self._id,
+            seq,
         )
 
     def data(self, event: TurnEvent) -> bytes:
@@ -55,7 +58,7 @@ class NativeEncoder:
         if len(self._delta_heads) > 4:
             self._delta_heads.clear()
         head = (
-            b'\nevent: block_delta\ndata: {"type":"block_delta",%b"block_index":%d,"block_type":"%b","delta":{"%b":'
+            b'event: block_delta\ndata: {"type":"block_delta",%b"block_index":%d,"block_type":"%b","delta":{"%b":'
             % (
                 self._turn,
                 event.block_index,
