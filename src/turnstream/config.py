@@ -202,6 +202,8 @@ class CapabilitySettings(_Section):
     """How it is told how much to think."""
     thinks: bool | None = None
     """It thinks unless it is told not to, and may be silent for minutes: its clocks are longer."""
+    reasoning_field: str | None = Field(default=None, min_length=1)
+    """The field (`reasoning_content`) in which it needs its thinking back beside tool calls, on the wire openai-chat."""
     structured_output: bool | None = None
     context_tokens: int | None = Field(default=None, ge=1)
     max_output_tokens: int | None = Field(default=None, ge=1)

@@ -262,10 +262,11 @@ def test_images() -> None:
 
 
 words = st.text(min_size=1, max_size=8).filter(lambda word: bool(word.strip()))
+call_ids = st.text("aB3_-", min_size=1, max_size=8)
 inputs = st.dictionaries(words, st.integers(0, 9) | words, max_size=2)
 user_blocks = st.one_of(
     words.map(text),
-    st.builds(lambda t, c, e: Block(0, "tool_result", None, {"tool_use_id": t, "content": c, "is_error": e}), words, words, st.booleans()),
+    st.builds(lambda t, c, e: Block(0, "tool_result", None, {"tool_use_id": t, "content": c, "is_error": e}), call_ids, words, st.booleans()),
     st.builds(lambda u: Block(0, "image", None, {"url": u}), words),
     st.builds(lambda t: Block(0, "document", None, {"text": t, "title": "t"}), words),
     st.builds(lambda d: Block(0, "document", None, {"media_type": "application/pdf", "data": d}), words),
@@ -280,7 +281,7 @@ assistant_blocks = st.one_of(
         lambda t, n, i: Block(0, "tool_use", None, {
             "tool_use_id": t, "tool_name": n, "input": i, "input_json": json.dumps(i, ensure_ascii=False, separators=(",", ":")) if i else "",
         }),
-        words, words, inputs,
+        call_ids, words, inputs,
     ),
     st.just(Block(0, "provider", None, {"type": "compaction", "content": "c"})),
 )  # fmt: skip

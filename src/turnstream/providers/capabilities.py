@@ -24,7 +24,8 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     `prefill`: it goes on with a history whose last word is its own. `documents`: it reads PDF files. `thinks`: it thinks
     unless it is told not to; None if that follows from `thinking`. `thinking_bound`:
-    its thinking may go back to itself alone, and that of no other model to it. `context_tokens` counts the question and
+    its thinking may go back to itself alone, and that of no other model to it. `reasoning_field`: it refuses tool calls in the
+    history without their thinking, in this field; on openai-chat only. `context_tokens` counts the question and
     the answer, `max_output_tokens` the answer with its thinking.
     """
 
@@ -35,6 +36,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     thinking: ThinkingControl = "none"
     thinks: bool | None = None
     thinking_bound: bool = False
+    reasoning_field: str | None = None
     structured_output: bool = False
     context_tokens: int | None = None
     max_output_tokens: int | None = None
@@ -200,6 +202,14 @@ _TABLE = (
             images=True, documents=True, thinking="effort", context_tokens=_M, max_output_tokens=64 * _K
         ),
     ),
+    # Models that refuse their own tool calls without the thinking before them (DeepSeek's guide to its thinking mode, Kimi's
+    # to thinking models). The others of a family do so only if they are told to think.
+    _row(
+        r"deepseek-(reasoner|v[4-9])|kimi-(k2[.-](?:thinking|[5-9])|k[3-9]|thinking|for-coding)",
+        Capabilities(thinks=True, reasoning_field="reasoning_content"),
+        "openai-chat",
+    ),
+    _row(r"deepseek-(chat|v3[.-][1-9])", Capabilities(reasoning_field="reasoning_content"), "openai-chat"),
     _row(r"deepseek-(r1|reasoner)-?(?!distill)", Capabilities(thinking="none", thinks=True)),
     _row(r"facebook/opt", Capabilities(tools=False)),
     _row(

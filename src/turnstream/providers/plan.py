@@ -47,13 +47,15 @@ Restarts: TypeAlias = Literal["reset", "repeat"]
 
 class PlannedModel(NamedTuple):
     """A model that may be called. `prefills`: it continues words of its own, under the request's params; `context`: the
-    tokens it reads, where that is known; `thinks`: it may be silent while it thinks."""
+    tokens it reads, where that is known; `thinks`: it may be silent while it thinks; `reasoning_field`: where it needs its
+    thinking back."""
 
     provider: Provider
     called: CalledModel
     prefills: bool = False
     context: int | None = None
     thinks: bool = False
+    reasoning_field: str | None = None
 
 
 class Shown(NamedTuple):
@@ -226,7 +228,9 @@ class CallPlan:
         self._current = place
         self._prefilled = isinstance(joint, Continued)
         model = self._models[place]
-        self._sent = msgspec.structs.replace(request, model=model.called.model)
+        self._sent = msgspec.structs.replace(
+            request, model=model.called.model, reasoning_field=model.reasoning_field
+        )
         stream = model.provider.stream(self._sent)
         if hasattr(stream, "wait_with"):
             cast("Clocked", stream).wait_with(Patience(model.thinks, replaceable=bool(self._others())))

@@ -94,8 +94,10 @@ class Routing:
         called = CalledModel(provider.name, model, self._catalog.wire_of(provider.name))
         can = self._catalog.capabilities_of(name)
         params = request.params
+        thinks = can.may_think(params)
+        field = can.reasoning_field if thinks else None
         return PlannedModel(
-            provider, called, can.may_prefill(params), can.context_tokens, can.may_think(params)
+            provider, called, can.may_prefill(params), can.context_tokens, thinks, reasoning_field=field
         )
 
 

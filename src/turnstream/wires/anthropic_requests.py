@@ -10,6 +10,7 @@ from turnstream.errors import InvalidRequest
 from turnstream.wires.anthropic_blocks import USERS_OWN, RawBlock, parse_block, returned_block
 from turnstream.wires.anthropic_cache import mark_for_cache, take_cache_marks
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.call_ids import WORDS_OF_64, with_fitting_ids
 from turnstream.wires.claude_thinking import dump_thinking, room_for_thinking
 from turnstream.wires.function_tools import split_tools
 from turnstream.wires.lenient_json import decode_json, encode_json, encode_mended, mend_surrogates
@@ -58,7 +59,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     body: dict[str, Any] = {key: value for key, value in params.items() if key not in _OUR_PARAMS}
     thinking, effort = dump_thinking(request.model, params.get("thinking"))
     body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + room_for_thinking(request.model, thinking, effort))
-    body |= {"model": request.model, "messages": dump_messages(request.messages), "stream": request.stream}
+    body |= {"model": request.model, "stream": request.stream}
+    body["messages"] = dump_messages(with_fitting_ids(request.messages, WORDS_OF_64))
     if request.system:
         body["system"] = request.system
     if stop := read_stop(params):

@@ -36,6 +36,7 @@ from turnstream.wires.bedrock_params import (
     parse_output,
     parse_tool_choice,
 )
+from turnstream.wires.call_ids import WORDS_OF_64, with_fitting_ids
 from turnstream.wires.event_stream import CONTENT_TYPE
 from turnstream.wires.lenient_json import decode_json, encode_json, encode_mended, mend_surrogates
 from turnstream.wires.model_paths import model_path
@@ -58,7 +59,7 @@ def encode_request(request: ModelRequest, claude: Wire) -> HttpRequest:
     params = {key: value for key, value in request.params.items() if value is not None}
     body: Raw = {key: value for key, value in params.items() if key not in _OUR_PARAMS}
     cached = bool(params.get("cache")) and may_cache(request.model)
-    body["messages"] = dump_messages(request.messages)
+    body["messages"] = dump_messages(with_fitting_ids(request.messages, WORDS_OF_64))
     if cached and body["messages"]:
         _add_cache_point(body["messages"][-1]["content"])
     if system := _dump_system(request):

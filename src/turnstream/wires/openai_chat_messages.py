@@ -9,7 +9,7 @@ A failed tool's result begins with "Error: ", for want of a field that says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
@@ -23,17 +23,45 @@ RawMessage: TypeAlias = dict[str, Any]
 Role: TypeAlias = Literal["user", "assistant"]
 
 ERROR_MARK = "Error: "
+_NO_THOUGHT = " "
+"""Vendors take an empty text for a missing one."""
 
 
-def dump_messages(messages: Iterable[Message], reasoning_field: str | None = None) -> list[RawMessage]:
-    """The history as chat.completions messages. `reasoning_field`: where thinking goes back, if anywhere."""
+class Reasoning(NamedTuple):
+    """Thinking goes back in `field`: with all messages of the assistant, or with those of turns that called tools."""
+
+    field: str
+    with_all: bool = False
+
+
+def dump_messages(messages: Iterable[Message], reasoning: Reasoning | None = None) -> list[RawMessage]:
+    """The history as chat.completions messages. `reasoning`: where thinking goes back, if anywhere."""
     dumped: list[RawMessage] = []
     for message in messages:
         if message.role == "assistant":
-            dumped.extend(_dump_assistant(message.blocks, reasoning_field))
+            dumped.extend(_dump_assistant(message.blocks, reasoning))
         else:
             dumped.extend(_dump_user(message.blocks))
-    return dumped
+    return dumped if reasoning is None or reasoning.with_all else _within_tool_turns(dumped, reasoning.field)
+
+
+def _within_tool_turns(messages: list[RawMessage], field: str) -> list[RawMessage]:
+    """Leave thinking only with calls, and with what follows them before the user speaks again.
+
+    A vendor that wants thinking back refuses a call without it. A call that another model made, without thinking or with
+    thinking that is not for this one, gets a blank.
+    """
+    calls = False
+    for message in messages:
+        if message["role"] == "user":
+            calls = False
+        elif message["role"] == "assistant":
+            calls = calls or "tool_calls" in message
+            if "tool_calls" in message:
+                message[field] = message[field] or _NO_THOUGHT
+            elif not (calls and message[field]):
+                del message[field]
+    return messages
 
 
 def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
@@ -58,30 +86,30 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
     return "\n\n".join(system) or None, messages
 
 
-def _dump_assistant(blocks: Sequence[Block], reasoning_field: str | None) -> list[RawMessage]:
+def _dump_assistant(blocks: Sequence[Block], reasoning: Reasoning | None) -> list[RawMessage]:
     """One message, and one more after each run of results: an assistant turn may hold those of its tools."""
     dumped: list[RawMessage] = []
     said: list[Block] = []
     for block in blocks:
         if _is_result(block):
-            dumped.extend(_dump_said(said, reasoning_field))
+            dumped.extend(_dump_said(said, reasoning))
             said = []
             dumped.append(_dump_result(block.content or {}, block.text_content or ""))
         else:
             said.append(block)
-    return [*dumped, *_dump_said(said, reasoning_field)]
+    return [*dumped, *_dump_said(said, reasoning)]
 
 
-def _dump_said(blocks: Sequence[Block], reasoning_field: str | None) -> list[RawMessage]:
+def _dump_said(blocks: Sequence[Block], reasoning: Reasoning | None) -> list[RawMessage]:
     text = "".join(block.text_content or "" for block in blocks if block.block_type in _TEXT_TYPES)
     calls = [_dump_call(content) for block in blocks if (content := _client_call(block)) is not None]
     details = [detail for block in blocks if block.block_type == "thinking" for detail in _details_of(block)]
     message: RawMessage = {"role": "assistant", "content": text or None}
     if details:
         message["reasoning_details"] = details
-    if reasoning_field:
+    if reasoning is not None:
         thoughts = (block for block in blocks if block.block_type == "thinking" and not block.partial)
-        message[reasoning_field] = "".join(block.text_content or "" for block in thoughts)
+        message[reasoning.field] = "".join(block.text_content or "" for block in thoughts)
     if calls:
         message["tool_calls"] = calls
     return [message] if text or calls else []

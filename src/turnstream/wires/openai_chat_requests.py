@@ -7,6 +7,15 @@ from typing import Any
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.call_ids import (
+    ANY,
+    NINE_CHARACTERS,
+    TEXTS_OF_40,
+    TEXTS_OF_40_OR_NONE,
+    WORDS_OF_64,
+    IdRule,
+    with_fitting_ids,
+)
 from turnstream.wires.function_tools import split_tools
 from turnstream.wires.json_values import JsonObject, is_list, is_object, kept
 from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
@@ -19,7 +28,7 @@ from turnstream.wires.normal_params import (
     read_stop,
     read_tools,
 )
-from turnstream.wires.openai_chat_messages import RawMessage, dump_messages, parse_messages
+from turnstream.wires.openai_chat_messages import RawMessage, Reasoning, dump_messages, parse_messages
 
 PATH = "/chat/completions"
 
@@ -36,6 +45,10 @@ _OUR_PARAMS = frozenset(
     }
 )  # fmt: skip
 _TAKES_COMPLETION_TOKENS = re.compile(r"(?:o\d|gpt-[5-9]|gpt-\d\d|codex|chatgpt)")
+_TAKES_NINE_CHARACTERS = re.compile(
+    r"mi[sx]tral|magistral|(?:code|mini|dev|pix|vox)stral|mathstral", re.IGNORECASE
+)
+_OF_OPENAI = re.compile(r"^(?:openai/)?(?:gpt-|o\d|chatgpt|codex)")
 _WITH_USAGE = {"include_usage": True}
 _OUR_EFFORTS = frozenset({"low", "medium", "high"})
 _DEFAULT_FORMAT_NAME = "answer"
@@ -47,7 +60,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     `max_tokens` keeps its name, which every vendor takes, but for OpenAI's reasoning models, which take only
     `max_completion_tokens`. A thinking budget becomes `reasoning_effort`. A param that is None is left out;
     `stream_options` of None or False are left out too, for vendors that refuse them. `reasoning_field` names the field in
-    which a vendor wants the model's thinking back (DeepSeek's `reasoning_content`); by default none goes. The hint `cache`
+    which a vendor wants the model's thinking back with every message (`reasoning_content`); without it thinking goes back only where
+    the model needs it (`request.reasoning_field`). The hint `cache`
     is left out, since these services keep what they were sent by themselves; a `prompt_cache_key` passes through.
     Raises InvalidRequest for what this API cannot be asked for.
     """
@@ -102,8 +116,22 @@ def decode_request(body: bytes) -> ModelRequest:
 
 def _dump_messages(request: ModelRequest) -> list[RawMessage]:
     field = request.params.get("reasoning_field")
-    messages = dump_messages(request.messages, field if isinstance(field, str) else None)
+    if isinstance(field, str):
+        reasoning = Reasoning(field, with_all=True)
+    else:
+        reasoning = Reasoning(request.reasoning_field) if request.reasoning_field else None
+    messages = dump_messages(with_fitting_ids(request.messages, _id_rule(request.model)), reasoning)
     return [{"role": "system", "content": request.system}, *messages] if request.system else messages
+
+
+def _id_rule(model: str) -> IdRule:
+    if _TAKES_NINE_CHARACTERS.search(model):
+        return NINE_CHARACTERS
+    if "claude" in model:
+        return WORDS_OF_64  # behind a gateway
+    if "kimi" in model.lower():
+        return ANY
+    return TEXTS_OF_40 if _OF_OPENAI.search(model) else TEXTS_OF_40_OR_NONE
 
 
 def _limit_field(model: str) -> str:

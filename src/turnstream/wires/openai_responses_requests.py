@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, Position, ToolDefinition
+from turnstream.wires.call_ids import TEXTS_OF_64, with_fitting_ids
 from turnstream.wires.function_tools import split_tools
 from turnstream.wires.json_values import JsonObject, is_object, kept
 from turnstream.wires.lenient_json import decode_json, encode_mended, mend_surrogates
@@ -67,7 +68,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         params.setdefault("store", False)
     keeps = params.get("store") is not False
     params.setdefault("include", [ENCRYPTED])
-    body: JsonObject = {"model": request.model, "input": dump_input(request.messages, keeps=keeps)}
+    messages = with_fitting_ids(request.messages, TEXTS_OF_64)
+    body: JsonObject = {"model": request.model, "input": dump_input(messages, keeps=keeps)}
     body |= {key: value for key, value in params.items() if key not in _OUR_PARAMS and value is not None}
     body["stream"] = request.stream
     if request.system:
