@@ -111,18 +111,28 @@ class ForeignSource(TurnSource):
 
     def __init__(self, events: AsyncIterator[SourceEvent | Sequence[SourceEvent]]) -> None:
         self._events = events
+        self._is_open = False
 
     def step(self, number: int) -> Stream | None:
         return self._open() if number == 0 else None
 
+    async def close(self) -> None:
+        """Close the iterator if it was never read."""
+        if not self._is_open:
+            await self._close_events()
+
     @asynccontextmanager
     async def _open(self) -> AsyncGenerator[Batches, None]:
+        self._is_open = True
         try:
             yield _Batching(self._events)
         finally:
-            close = getattr(self._events, "aclose", None)
-            if close is not None:
-                await close()
+            await self._close_events()
+
+    async def _close_events(self) -> None:
+        close = getattr(self._events, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class _Batching:

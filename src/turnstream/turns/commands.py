@@ -301,10 +301,16 @@ class Commands:
             idempotency_key=request.idempotency_key,
             request_hash=request.fingerprint,
         )
-        self.registry.admit()
+        read = source(assistant)
+        self.registry.reserve(executor, read)
+        launch = partial(self.registry.launch, executor, read)
         # The rows first, so that the database is at work already while the request to the model is made.
-        starting = executor.begin_with(self.store.write(operation), start_event(assistant))
-        self.registry.launch(executor, source(assistant))
+        writing, start = self.store.write(operation), start_event(assistant)
+        if request.idempotency_key is None:
+            starting = executor.begin_with(writing, start)
+            launch()
+        else:  # only the rows tell whether this is a repetition, which calls no model
+            starting = executor.begin_with(writing, start, launch)
         # The rows decide, not the caller: who hangs up while they are written has started the turn all the same.
         started = await asyncio.shield(starting)
         if started.replayed:

@@ -123,12 +123,17 @@ class Executor:
     def task(self) -> asyncio.Task[None] | None:
         return self._interruption.task
 
-    def start(self, source: TurnSource, on_end: Callable[[], None] | None = None) -> asyncio.Task[None]:
-        """Start the turn's task on `source`. `on_end` is called when the task is done, or the turn ended without it."""
+    def own(self, source: TurnSource, on_end: Callable[[], None]) -> None:
+        """Take over the source that the turn will read. `on_end` is called when the turn's task is done, when the turn
+        ended without the task, and when the task will never be started."""
+        self._source = source
+        self._on_end = on_end
+
+    def start(self, source: TurnSource) -> asyncio.Task[None]:
+        """Start the turn's task on `source`."""
         task = asyncio.get_running_loop().create_task(self.run(source), name=f"turn {self.turn.id}")
         self._interruption.task = task
         self._source = source
-        self._on_end = on_end
         task.add_done_callback(self._note_done)
         return task
 
@@ -138,17 +143,21 @@ class Executor:
         self._stop_deadline()
         if self._ending_alone is not None and not self._ending_alone.done():
             return  # that tells of the end
-        self.ended.set()  # also when the task never began
-        if self._on_end is not None:
-            self._on_end()
+        self._note_end()  # also when the task never began
 
     # -- what others may ask -------------------------------------------------------------------------------------
 
     def begin_with(
-        self, writing: Coroutine[Any, Any, StartedTurns], start: TurnEvent
+        self,
+        writing: Coroutine[Any, Any, StartedTurns],
+        start: TurnEvent,
+        launch: Callable[[], None] | None = None,
     ) -> asyncio.Task[StartedTurns]:
         """Begin once the turn's rows are durable, or let go of the source when they are not made. The task is the
-        executor's own, and ends whether or not anybody waits for it."""
+        executor's own, and ends whether or not anybody waits for it.
+
+        `launch` starts the turn's task, and is called when the rows are made. None: the caller starts it at once.
+        """
 
         def settle(task: asyncio.Task[StartedTurns]) -> None:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -158,6 +167,8 @@ class Executor:
                 self.abandon()
             else:
                 self.begin(start)
+                if launch is not None:
+                    launch()
 
         self._starting = asyncio.get_running_loop().create_task(writing)
         self._starting.add_done_callback(settle)
@@ -187,6 +198,22 @@ class Executor:
         if self.task is not None:
             self.task.cancel()
             self._set_deadline()
+        elif self._source is not None:
+            closing = self._close_unread(self._source)
+            self._ending_alone = asyncio.get_running_loop().create_task(
+                closing, name=f"end of {self.turn.id}"
+            )
+
+    async def _close_unread(self, source: TurnSource) -> None:
+        try:
+            await close_in_time(source.close(), self.turn.id, SOURCE_CLOSE_TIMEOUT)
+        finally:
+            self._note_end()
+
+    def _note_end(self) -> None:
+        self.ended.set()
+        if self._on_end is not None:
+            self._on_end()
 
     def _set_deadline(self) -> None:
         if self._deadline is None and not self.ended.is_set():
@@ -233,9 +260,7 @@ class Executor:
                 await close_in_time(self._source.close(), self.turn.id, SOURCE_CLOSE_TIMEOUT)
             await self._end(outcome)
         finally:
-            self.ended.set()
-            if self._on_end is not None:
-                self._on_end()
+            self._note_end()
 
     def notify(self, event: Notice | ToolProgress) -> None:
         """Show a passing event to whoever watches now."""

@@ -83,15 +83,17 @@ class Registry:
         if len(self._active) >= self._max_active:
             raise Unavailable(f"{self._max_active} turns are being written already: try again later")
 
-    def launch(self, executor: Executor, source: TurnSource) -> None:
-        """Start an executor's task on `source`, and keep it until it has ended. Raises Unavailable."""
+    def reserve(self, executor: Executor, source: TurnSource) -> None:
+        """Count an executor as at work, and keep it until it has ended. Raises Unavailable."""
         self.admit()
-        turn_id = executor.turn.id
-        self._active[turn_id] = executor
+        executor.own(source, partial(self._retire, executor))
+        self._active[executor.turn.id] = executor
         self._idle.clear()
+
+    def launch(self, executor: Executor, source: TurnSource) -> None:
+        """Start the task of an executor that was reserved."""
         # The task takes this context over: whatever it logs is known to be this turn's (F5).
-        context = turn_context(turn_id, executor.turn.generation)
-        context.run(executor.start, source, partial(self._retire, executor))
+        turn_context(executor.turn.id, executor.turn.generation).run(executor.start, source)
 
     def _retire(self, executor: Executor) -> None:
         """Note that an executor is no longer at work. One that has died without an end is kept until its turn is ended;
