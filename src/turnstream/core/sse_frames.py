@@ -110,7 +110,7 @@ class LooseFrame:
             if b"\0" not in value:
                 self._identity = value.removeprefix(b" ")
         elif field and field != b"retry":
-            if line.startswith(b"{") and _is_one_value(self._unknown):
+            if line.startswith(_JSON_BEGINS) and _is_one_value(self._unknown):
                 self._end_data()
             self._unknown.append(line)
 

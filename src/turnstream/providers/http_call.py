@@ -30,9 +30,9 @@ from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.failures import broken_stream, request_failure
 from turnstream.providers.inflating import InflatedBody, inflated
 from turnstream.providers.meanings import meant
-from turnstream.providers.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.wires.base import Decoder, HttpRequest, ModelRequest
+from turnstream.wires.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.wires.think_tags import ThinkTagDecoder
 
 if TYPE_CHECKING:
@@ -105,8 +105,9 @@ class HttpCall:
             if not 200 <= connection.status < 300:
                 raise await self._status_error(connection, post)
             if not self._request.stream or is_plain(provider.wire, connection.content_type):
+                endpoint = provider.endpoint
                 self._decoder = self._decoder_of(
-                    PlainAnswerDecoder(provider.wire, provider.endpoint.event_limit)
+                    PlainAnswerDecoder(provider.wire, endpoint.event_limit, endpoint.on_malformed)
                 )
             self._body = connection
             if (coding := connection.content_encoding) not in {"", "identity"}:

@@ -15,7 +15,6 @@ from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, 
 from turnstream.providers.base import Patience
 from turnstream.providers.clocks import WaitClocks, is_output
 from turnstream.providers.meanings import meant
-from turnstream.providers.plain_answer import PlainAnswerDecoder
 from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
 from turnstream.simulator.outages import Outages
@@ -23,6 +22,7 @@ from turnstream.simulator.playback import play
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, ModelRequest, Wire
+from turnstream.wires.plain_answer import PlainAnswerDecoder
 
 _WRITES_PER_TURN = 16
 """Unpaced writes after which other tasks get their turn."""

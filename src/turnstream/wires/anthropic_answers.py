@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from turnstream.core.answers import Answer
 from turnstream.core.blocks import Block
 from turnstream.core.sse import encode_event
@@ -13,6 +11,9 @@ from turnstream.wires.anthropic_blocks import RawBlock, dump_block
 from turnstream.wires.anthropic_decoder import AnthropicDecoder
 from turnstream.wires.anthropic_stop_reasons import dump_stop_reason
 from turnstream.wires.anthropic_usage import dump_usage
+from turnstream.wires.anthropic_whole_messages import stream_of
+from turnstream.wires.failure_shapes import failure_in
+from turnstream.wires.json_values import JsonObject, is_object
 from turnstream.wires.lenient_json import decode_json, encode_json
 
 _LONGEST_DETAIL = 500
@@ -41,42 +42,18 @@ def decode_answer(body: bytes) -> list[StreamEvent]:
         value = decode_json(body)
     except ValueError as error:
         raise _no_answer(body) from error
-    message = cast(dict[str, Any], value) if isinstance(value, dict) else {}
+    message = value if is_object(value) else {}
     if message.get("type") == "error" or "error" in message:
         frames = [_frame({**message, "type": "error"})]
-    elif isinstance(content := message.get("content"), list):
-        frames = _frames(message, cast(list[Any], content))
+    elif (events := stream_of(message)) is not None:
+        frames = [_frame(event) for event in events]
+    elif (reported := failure_in(message)) is not None:
+        frames = [_frame({**reported, "type": "error"})]
     else:
         raise _no_answer(body)
     decoder = AnthropicDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")
     events = decoder.feed(b"".join(frames))
     return events + decoder.close()
-
-
-def _frames(message: dict[str, Any], content: list[Any]) -> list[bytes]:
-    """The stream's events: what the message is, block by block, why it ended, its end."""
-    frames = [_frame({"type": "message_start", "message": {**message, "content": []}})]
-    for index, raw in enumerate(content):
-        place = {"index": index}
-        block, fragment = _without_input(raw)
-        frames.append(_frame({"type": "content_block_start", **place, "content_block": block}))
-        if fragment is not None:
-            delta = {"type": "input_json_delta", "partial_json": fragment}
-            frames.append(_frame({"type": "content_block_delta", **place, "delta": delta}))
-        frames.append(_frame({"type": "content_block_stop", **place}))
-    frames.append(_frame({"type": "message_stop"}))
-    return frames
-
-
-def _without_input(raw: Any) -> tuple[Any, str | None]:
-    """A tool's block as a stream starts it, and its arguments as a stream sends them: as text."""
-    if not isinstance(raw, dict):
-        return raw, None
-    block = cast(RawBlock, raw)
-    given: Any = block.get("input")
-    if not str(block.get("type")).endswith("tool_use") or not isinstance(given, dict) or not given:
-        return block, None
-    return {**block, "input": {}}, encode_json(given).decode()
 
 
 def _dump(block: Block) -> RawBlock:
@@ -87,7 +64,7 @@ def _dump(block: Block) -> RawBlock:
     return raw
 
 
-def _frame(event: dict[str, Any]) -> bytes:
+def _frame(event: JsonObject) -> bytes:
     return encode_event(encode_json(event))
 
 

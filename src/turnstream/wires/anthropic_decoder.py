@@ -33,10 +33,11 @@ from turnstream.wires.anthropic_blocks import parse_block
 from turnstream.wires.anthropic_errors import parse_stream_error
 from turnstream.wires.anthropic_stop_reasons import parse_stop_reason
 from turnstream.wires.anthropic_usage import parse_usage
+from turnstream.wires.anthropic_whole_messages import stream_of
 from turnstream.wires.base import Finish
 from turnstream.wires.failure_shapes import failure_in
 from turnstream.wires.json_values import is_list, is_object
-from turnstream.wires.lenient_json import decode_json, mend_surrogates
+from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.unframed_text import UnframedText
 
 _MESSAGE_FIELDS = frozenset(
@@ -199,6 +200,9 @@ class AnthropicDecoder:
                 self._decode_message_stop(event, events)
             case "error":
                 self._decode_error(event, events)
+            case "message" if not self._started and (whole := stream_of(event)) is not None:
+                for one in whole:
+                    self._decode_any(None, encode_json(one), events)
             case _:
                 if (reported := failure_in(event)) is not None:
                     self._decode_error(reported, events)

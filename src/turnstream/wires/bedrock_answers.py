@@ -19,9 +19,11 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent
 from turnstream.wires.bedrock_blocks import parse_block, returned_block
 from turnstream.wires.bedrock_decoder import stop_events, usage_event
+from turnstream.wires.bedrock_errors import parse_stream_error
 from turnstream.wires.bedrock_json import Raw, is_list, is_object, object_of, without
 from turnstream.wires.bedrock_stop_reasons import dump_stop_reason
 from turnstream.wires.bedrock_usage import with_total
+from turnstream.wires.failure_shapes import failure_in
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 
 _LONGEST_DETAIL = 500
@@ -51,8 +53,12 @@ def decode_answer(body: bytes) -> list[StreamEvent]:
 
 
 def _decode_answer(value: Any) -> list[StreamEvent]:
-    if not is_object(value) or not isinstance(value.get("stopReason"), str):
-        raise ValueError("it has no stopReason")
+    if not is_object(value):
+        raise ValueError("it is not an object")
+    if not isinstance(value.get("stopReason"), str):
+        if (reported := failure_in(value)) is None:
+            raise ValueError("it has no stopReason")
+        return [parse_stream_error({}, encode_json(reported["error"]))]
     message = object_of(object_of(value, "output"), "message")
     content = message.get("content")
     if not is_list(content) or not all(map(is_object, content)):

@@ -21,6 +21,7 @@ from turnstream.errors import MalformedEvent
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
 from turnstream.wires.json_values import is_list, is_object, read_json
 from turnstream.wires.lenient_json import encode_json, mend_surrogates
+from turnstream.wires.openai_errors import read_error, stream_error
 from turnstream.wires.openai_responses_decoder import OpenAIResponsesDecoder
 from turnstream.wires.openai_responses_encoder import OpenAIResponsesEncoder
 from turnstream.wires.openai_responses_items import arguments_of
@@ -38,8 +39,10 @@ def encode_answer(answer: Answer, *, background: bool = False) -> bytes:
 def decode_answer(body: bytes) -> list[StreamEvent]:
     """The events that the stream of the answer would have had. Raises MalformedEvent for what is no response."""
     value: Any = mend_surrogates(read_json(body))
-    if not is_object(value) or not (is_list(value.get("output")) or is_object(value.get("error"))):
-        raise MalformedEvent("the answer is not a response object")
+    if not is_object(value) or not is_list(value.get("output")):
+        if (reported := read_error(value)) is None:
+            raise MalformedEvent("the answer is not a response object")
+        return [stream_error(reported)]
     decoder = OpenAIResponsesDecoder(event_limit=max(DEFAULT_EVENT_LIMIT, len(body)), on_malformed="fail")
     return decoder.take_whole(value)
 

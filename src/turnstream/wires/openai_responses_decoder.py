@@ -6,7 +6,7 @@ events that belong to no item are kept in the message's `provider_metadata`, und
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
@@ -149,13 +149,16 @@ class OpenAIResponsesDecoder:
 
     def take_whole(self, response: JsonObject) -> list[StreamEvent]:
         """A response that was no stream: the events that it would have had. Raises MalformedEvent where it has not ended."""
+        events = self._output.events = []
+        self._take_response(response)
+        return events
+
+    def _take_response(self, response: JsonObject) -> None:
         status = response.get("status") or "completed"
         if status not in _STATUSES:
             raise MalformedEvent(f"the response has not ended: {as_text(status)}")
-        events = self._output.events = []
         self._start(response)
         self._end(status, {"response": response})
-        return events
 
     def _take_frame(self, name: bytes | None, payload: bytes) -> None:
         try:
@@ -216,6 +219,8 @@ class OpenAIResponsesDecoder:
         elif kind in _ENDS:
             said = response.get("status") if is_object(response) else None
             self._end(said if said in _STATUSES else _ENDS[kind], value)
+        elif not kind and self._response_id is None and is_response(value):
+            self._take_response(value)
         elif kind == "error" or (not kind.startswith("response.") and read_error(value) is not None):
             found = {**value, "type": "error"} if read_error(value) is None else value
             self._fail(read_error(found) or ReportedError("the provider reported an error"))
@@ -339,7 +344,6 @@ def _position(value: JsonObject) -> int:
     return 0
 
 
-def read_response(value: Any) -> JsonObject | None:
-    """`value` if it is a response object."""
-    known = is_object(value) and (is_list(value.get("output")) or value.get("object") == "response")
-    return value if known else None
+def is_response(value: JsonObject) -> bool:
+    """Return True for a whole response object."""
+    return is_list(value.get("output")) and value.get("object", "response") == "response"

@@ -14,7 +14,8 @@ from turnstream.core.blocks import Block
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest, ProviderError
 from turnstream.wires import event_stream
-from turnstream.wires.base import Wire
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire
+from turnstream.wires.plain_answer import PlainAnswerDecoder
 
 
 def decode_recording(wire: Wire, data: bytes, *, file_name: str) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def decode_pieces(wire: Wire, pieces: Iterable[bytes]) -> dict[str, Any]:
 def fold_pieces(wire: Wire, pieces: Iterable[bytes]) -> tuple[AnswerFold, ProviderError | None]:
     """One answer from its bytes as far as they decode, and the error that ended them."""
     fold = AnswerFold()
-    decoder = wire.decoder()
+    decoder = PlainAnswerDecoder(wire, DEFAULT_EVENT_LIMIT)  # reads streams too
     try:
         for piece in pieces:
             fold.add(decoder.feed(piece))
