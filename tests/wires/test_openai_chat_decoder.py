@@ -909,6 +909,14 @@ frames = st.one_of(
 )
 
 
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("index", [1, True, 3])
+def test_text_that_waited_for_its_choice_comes_before_the_error(index: int) -> None:
+    chunk = {"error": {"message": "boom"}, "choices": [{"index": index, "delta": {"content": "0"}}]}
+    events, _ = outcome([frame(chunk)], "fail")
+    assert [type(event).__name__ for event in events[-2:]] == ["TextDelta", "StreamError"]
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.lists(frames, max_size=8), st.sampled_from(["fail", "skip"]), st.randoms(use_true_random=False))
 @pytest.mark.requirement("E4", "E6")

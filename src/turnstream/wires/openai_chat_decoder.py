@@ -295,9 +295,12 @@ class OpenAIChatDecoder:
             events.append(Metadata(read_usage(raw), raw))
 
     def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
-        if not self._over:
-            self._over = True
-            events.append(stream_error(reported))
+        if self._over:
+            return
+        self._over = True
+        for choice in self._picker.rest(ended=self._finish_reason is not None):
+            self._take_choice(choice, 0, events)
+        events.append(stream_error(reported))
 
     def _end_message(self, events: list[StreamEvent]) -> None:
         self._over = True
