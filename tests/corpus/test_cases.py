@@ -26,9 +26,6 @@ OPEN = frozenset(
         "gemini-malformed-function-call.sse",
         "bedrock-malformed-tool-use.jsonl",
         "ollama-done-reason-load.ndjson",
-        "anthropic-input-delta-after-stop.sse",
-        "bedrock-input-delta-after-stop.jsonl",
-        "bedrock-empty-text-delta-in-tool.jsonl",
         "chat-metadata-only-delta.jsonl",
         "anthropic-two-messages-in-one-body.jsonl",
     }

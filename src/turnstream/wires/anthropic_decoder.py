@@ -30,6 +30,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.usage import Usage
 from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires.anthropic_blocks import parse_block
+from turnstream.wires.anthropic_deltas import BlockPlaces
 from turnstream.wires.anthropic_errors import parse_stream_error
 from turnstream.wires.anthropic_stop_reasons import parse_stop_reason
 from turnstream.wires.anthropic_usage import parse_usage
@@ -84,20 +85,22 @@ class AnthropicDecoder:
         self._input_counted = False
         self._usage_fields: set[str] = set()
         self._raw_blocks: set[int] = set()
-        self._open: set[int] = set()
-        """Blocks that have a start and no stop."""
+        self._places = BlockPlaces()
         self._last_index = 0
 
     @property
     def finish(self) -> Finish | None:
         """As `Decoder.finish`: a stop_reason has come, and all blocks are stopped."""
-        if self._stopped or self._failed_by_provider or self._stop_reason is None or self._open:
+        if self._stopped or self._failed_by_provider or self._stop_reason is None:
+            return None
+        if self._places.has_open:
             return None
         return "certain"
 
     def end(self) -> list[StreamEvent]:
         """As `Decoder.end`."""
         events: list[StreamEvent] = []
+        self._places.flush(events)
         self._end_message(events)
         return events
 
@@ -108,27 +111,28 @@ class AnthropicDecoder:
         if self._failed_by_provider:
             return events
         append = events.append
-        raw_blocks = self._raw_blocks
+        places = self._places
+        index, grows_by = places.growing
         for name, payload, _ in self._frames.feed(data):
             try:
                 event = _decode_delta_event(payload)
             except (ValueError, RecursionError):
                 if not self._decode_other(name, payload, events):
                     break
+                index, grows_by = places.growing
                 continue
             delta = event.delta
             kind = delta.type
-            if kind == "text_delta":
-                append(TextDelta(event.index, delta.text))
-            elif raw_blocks and event.index in raw_blocks:
+            if event.index != index or kind != grows_by:
                 if not self._decode_other(name, payload, events):
                     break
+                index, grows_by = places.growing
+            elif kind == "text_delta":
+                append(TextDelta(index, delta.text))
             elif kind == "input_json_delta":
-                append(ToolInputDelta(event.index, delta.partial_json))
-            elif kind == "thinking_delta":
-                append(ThinkingDelta(event.index, delta.thinking))
+                append(ToolInputDelta(index, delta.partial_json))
             else:
-                append(SignatureDelta(event.index, delta.signature))
+                append(ThinkingDelta(index, delta.thinking))
         if self._failure is not None and not events:
             raise self._failure
         return events
@@ -153,6 +157,8 @@ class AnthropicDecoder:
         try:
             self._decode_any(name, payload, decoded)
         except (ValueError, RecursionError) as error:
+            if decoded and type(decoded[0]) is ContentBlockStop:
+                events.append(decoded[0])  # a stop that waited for this event
             reason = f"an event of the provider's stream is malformed: {error}"
             if not self._skip_malformed and not self._stopped:
                 detail = payload[:_LONGEST_DETAIL].decode(errors="replace")
@@ -183,7 +189,11 @@ class AnthropicDecoder:
         if kind == "content_block_delta":
             self._decode_delta(event, events)
             return
-        event = mend_surrogates(event)
+        if kind != "ping":
+            self._places.flush(events)
+            self._decode_rare(kind, mend_surrogates(event), events)
+
+    def _decode_rare(self, kind: str, event: dict[str, Any], events: list[StreamEvent]) -> None:
         match kind:
             case "message_start":
                 self._decode_message_start(event, events)
@@ -192,8 +202,7 @@ class AnthropicDecoder:
             case "content_block_stop":
                 index = self._index(event)
                 self._raw_blocks.discard(index)
-                self._open.discard(index)
-                events.append(ContentBlockStop(index))
+                self._places.stop(index, events)
             case "message_delta":
                 self._decode_message_delta(event, events)
             case "message_stop":
@@ -247,9 +256,12 @@ class AnthropicDecoder:
                 raise ValueError("a content block is not an object")
             started = self._start_block(index, cast(dict[str, Any], raw))
             if len(started) > 1 or started[0].content is not None:
-                events.extend([*started, ContentBlockStop(index)])
+                events.extend(started)
+                self._places.stop(index, events)
+                self._places.flush(events)
+            else:
+                self._places.forget(index)
             self._raw_blocks.discard(index)
-            self._open.discard(index)
 
     def _decode_block_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
         index = self._index(event)
@@ -259,7 +271,6 @@ class AnthropicDecoder:
         """The start of a block, and deltas for the text that it starts with."""
         block = parse_block(raw)
         self._raw_blocks.discard(index)
-        self._open.add(index)
         started: list[StreamEvent] = [ContentBlockStart(index, block.block_type, block.content)]
         if block.text:
             delta = {"thinking": ThinkingDelta, "tool_use": ToolInputDelta}.get(block.block_type, TextDelta)
@@ -268,12 +279,16 @@ class AnthropicDecoder:
             started.append(SignatureDelta(index, block.signature))
         if block.block_type == "provider":
             self._raw_blocks.add(index)
+        waits = not (block.content or {}).get("provider_executed")
+        self._places.start(index, block.block_type, stop_waits=waits)
         return started
 
     def _decode_delta(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
         index = self._index(event)
         delta = _object(event, "delta")
         kind = delta.get("type")
+        if not self._places.admits(index, delta, events):
+            return
         if kind == "text_delta":
             events.append(TextDelta(index, _text(delta, "text")))
         elif kind == "signature_delta":
@@ -310,6 +325,7 @@ class AnthropicDecoder:
         events.append(MessageStop(reason, self._stop_reason, self._stop_sequence))
 
     def _decode_error(self, value: Any, events: list[StreamEvent]) -> None:
+        self._places.flush(events)
         events.append(parse_stream_error(value))
         self._failed_by_provider = True
 

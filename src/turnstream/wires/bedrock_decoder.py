@@ -33,7 +33,7 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires.base import Decoder, Finish
 from turnstream.wires.bedrock_errors import parse_stream_error
-from turnstream.wires.bedrock_json import Raw, is_list, is_object, object_of, text_of, without
+from turnstream.wires.bedrock_json import Raw, is_object, object_of, text_of, without
 from turnstream.wires.bedrock_media import join_base64, media_type_of
 from turnstream.wires.bedrock_stop_reasons import parse_stop_reason
 from turnstream.wires.bedrock_tools import parse_result_start, parse_use_start
@@ -46,6 +46,17 @@ DecoderMaker: TypeAlias = Callable[[], Decoder]
 PADDING = "p"
 """A field of every event that says nothing: it hides how long the text is."""
 _LONGEST_DETAIL = 500
+_PARTS: dict[str, tuple[BlockType, type]] = {
+    "text": ("text", str),
+    "toolUse": ("tool_use", dict),
+    "reasoningContent": ("thinking", dict),
+    "citation": ("text", object),
+    "toolResult": ("tool_result", list),
+    "image": ("image", dict),
+}
+"""Fields of a delta: the type of block that each is for, and the type that its value has."""
+_MAY_GO_ON = frozenset({"text", "thinking", "tool_use"})
+"""Types of blocks that deltas may come for after their stop."""
 _EVENTS = frozenset(
     {"messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata"}
 )
@@ -68,6 +79,10 @@ class BedrockDecoder:
         self._over = False
         self._stopped = False
         self._open: dict[int, BlockType] = {}
+        self._ended: dict[int, BlockType] = {}
+        self._stopping: int | None = None
+        """The block whose stop waits for an event that is something else than one of its deltas: some gateways send more of
+        a block after its stop."""
         self._bytes: dict[int, str] = {}
         self._model_events: Decoder | None = None
 
@@ -125,6 +140,7 @@ class BedrockDecoder:
     def _decode_message(self, headers: Raw, payload: bytes, events: list[StreamEvent]) -> None:
         """Add what one message means to `events`. Raises BrokenMessage, or MalformedEvent of the model's own events."""
         if headers.get(":message-type", "event") != "event":
+            self._flush(events)
             events.append(parse_stream_error(headers, payload))
             self._over = True
             return
@@ -136,6 +152,8 @@ class BedrockDecoder:
                 raise ValueError("not a JSON object")
             self._decode_event(kind, value, decoded)
         except (ValueError, RecursionError) as error:
+            if decoded and type(decoded[0]) is ContentBlockStop:
+                events.append(decoded[0])  # a stop that waited for this event
             detail = payload[:_LONGEST_DETAIL].decode(errors="replace")
             reason = f"an event of the provider's stream is malformed: {error}"
             raise BrokenMessage(reason, detail=detail) from error
@@ -146,6 +164,7 @@ class BedrockDecoder:
         if kind == "contentBlockDelta":
             self._decode_delta(_index(event), object_of(event, "delta"), events)
             return
+        self._flush(events)
         if kind == "chunk":
             self._decode_chunk(event, events)
             return
@@ -157,7 +176,7 @@ class BedrockDecoder:
                 if event.get("start"):  # without it, the kind of the block is told by its deltas
                     self._decode_start(_index(event), object_of(event, "start"), events)
             case "contentBlockStop":
-                self._stop(_index(event), events)
+                self._stop_soon(_index(event), events)
             case "messageStop":
                 self._decode_stop(event, events)
             case "metadata":
@@ -192,35 +211,35 @@ class BedrockDecoder:
                 self._start(index, "provider", dict(start), events)
 
     def _decode_delta(self, index: int, delta: Raw, events: list[StreamEvent]) -> None:
+        if index != self._stopping:
+            self._flush(events)
         if self._open.get(index) == "provider":
             events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
             return
         for name, value in delta.items():
+            if value is not None:
+                self._decode_part(index, name, value, events)
+
+    def _decode_part(self, index: int, name: str, value: Any, events: list[StreamEvent]) -> None:
+        block_type, shape = _PARTS.get(name, ("provider", object))
+        if block_type == "provider" or not isinstance(value, shape):
+            if index not in self._open:
+                self._start(index, "provider", None, events)
+            events.append(ContentDelta(index, {"deltas": [mend_surrogates({name: value})]}))
+        elif self._expect(index, block_type, name, value, events):
             match name:
-                case _ if value is None:
-                    pass
-                case "text" if isinstance(value, str):
-                    self._expect(index, "text", events)
+                case "text":
                     events.append(TextDelta(index, value))
-                case "toolUse" if is_object(value):
-                    self._expect(index, "tool_use", events)
+                case "toolUse":
                     events.append(ToolInputDelta(index, _input_text(value)))
-                case "reasoningContent" if is_object(value):
-                    self._expect(index, "thinking", events)
+                case "reasoningContent":
                     self._decode_reasoning(index, value, events)
                 case "citation":
-                    self._expect(index, "text", events)
                     events.append(ContentDelta(index, {"citations": [mend_surrogates(value)]}))
-                case "toolResult" if is_list(value):
-                    self._expect(index, "tool_result", events)
+                case "toolResult":
                     events.append(ContentDelta(index, {"content": mend_surrogates(value)}))
-                case "image" if is_object(value):
-                    self._expect(index, "image", events)
-                    self._decode_image(index, mend_surrogates(value), events)
                 case _:
-                    if index not in self._open:
-                        self._start(index, "provider", None, events)
-                    events.append(ContentDelta(index, {"deltas": [mend_surrogates({name: value})]}))
+                    self._decode_image(index, mend_surrogates(value), events)
 
     def _decode_reasoning(self, index: int, reasoning: Raw, events: list[StreamEvent]) -> None:
         for name, value in reasoning.items():
@@ -253,10 +272,34 @@ class BedrockDecoder:
         events.extend(said[1:] if self._stopped else said)
         self._stopped = True
 
-    def _expect(self, index: int, block_type: BlockType, events: list[StreamEvent]) -> None:
-        """Open the block that a delta is for, unless it is open."""
-        if self._open.get(index) != block_type:
+    def _expect(
+        self, index: int, block_type: BlockType, name: str, value: Any, events: list[StreamEvent]
+    ) -> bool:
+        """Return True if a delta belongs to a block of its type, which it opens unless it is open. A delta that says nothing opens
+        none beside another, nor does any tear a call: what is left out, and said something, leaves a notice."""
+        there, ended = self._open.get(index), self._ended.get(index)
+        if there == block_type:
+            return True
+        is_torn = there == "tool_use" or (there is None and ended == block_type == "tool_use")
+        if (there is None and ended is None) or (not is_torn and _opens(name, value)):
             self._start(index, block_type, None, events)
+            return True
+        if _opens(name, value) or (name == "reasoningContent" and value.get("signature")):
+            where = there or f"{ended} that has ended"
+            words = f"the provider sends a {name} for a block of {where}: it is left out"
+            events.append(StreamNotice("misplaced_delta", words))
+        return False
+
+    def _stop_soon(self, index: int, events: list[StreamEvent]) -> None:
+        if self._open.get(index) in _MAY_GO_ON:
+            self._stopping = index
+        else:
+            self._stop(index, events)
+
+    def _flush(self, events: list[StreamEvent]) -> None:
+        """Add the stop that waits, if one does."""
+        if (index := self._stopping) is not None:
+            self._stop(index, events)
 
     def _start(
         self, index: int, block_type: BlockType, content: Content | None, events: list[StreamEvent]
@@ -266,7 +309,10 @@ class BedrockDecoder:
         events.append(ContentBlockStart(index, block_type, content or None))
 
     def _stop(self, index: int, events: list[StreamEvent]) -> None:
-        if self._open.pop(index, None) is not None:
+        if index == self._stopping:
+            self._stopping = None
+        if (block_type := self._open.pop(index, None)) is not None:
+            self._ended[index] = block_type
             self._bytes.pop(index, None)
             events.append(ContentBlockStop(index))
 
@@ -309,6 +355,15 @@ def _index(event: Raw) -> int:
     if type(index) is not int:
         raise ValueError("contentBlockIndex is not a number")
     return index
+
+
+def _opens(name: str, value: Any) -> bool:
+    """Return True if a delta says enough to begin a block beside another: a signature without thinking does not."""
+    if name == "toolUse":
+        return bool(_input_text(value).strip())
+    if name == "reasoningContent":
+        return any(said for field, said in value.items() if field != "signature")
+    return bool(value)
 
 
 def _input_text(use: Raw) -> str:

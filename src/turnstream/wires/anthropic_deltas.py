@@ -1,0 +1,107 @@
+"""Which deltas belong to which block of an Anthropic stream. Gateways send some that belong to none.
+
+The rule is that of Anthropic's own client: a delta belongs to the block at its index if that block grows by deltas of its kind,
+else it means nothing. It goes by the block alone, whether or not that has stopped: so a stop takes effect with the next event
+that is something else than a delta of the same block. A late delta beyond that is dropped, but for text: that begins a block
+of its own. What is dropped and says something leaves a notice.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from turnstream.core.blocks import BlockType
+from turnstream.core.stream_events import ContentBlockStop, StreamEvent, StreamNotice
+
+_TEXTS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+    "signature_delta": "signature",
+}
+"""Kinds of deltas whose field holds a text, by their kind."""
+_OWN: dict[BlockType, frozenset[str]] = {
+    "text": frozenset({"text_delta", "citations_delta"}),
+    "thinking": frozenset({"thinking_delta", "signature_delta"}),
+    "tool_use": frozenset({"input_json_delta"}),
+}
+_MISPLACED = frozenset({"text_delta", "citations_delta", "thinking_delta", "input_json_delta"})
+"""Kinds that a block of another type does not take. A signature changes nothing of what such a block says."""
+_GROWS_BY: dict[BlockType, str] = {
+    "text": "text_delta",
+    "thinking": "thinking_delta",
+    "tool_use": "input_json_delta",
+}
+NOTHING_GROWS = (-1, "")
+
+
+class _Place(NamedTuple):
+    block_type: BlockType
+    stop_waits: bool
+
+
+class BlockPlaces:
+    """The blocks of one message by their index. `growing`: the index of the block that began last, while it is open, and the
+    kind of delta that its text grows by."""
+
+    def __init__(self) -> None:
+        self.growing: tuple[int, str] = NOTHING_GROWS
+        self._open: dict[int, _Place] = {}
+        self._ended: dict[int, BlockType] = {}
+        self._stopping: int | None = None
+
+    @property
+    def has_open(self) -> bool:
+        """True while a block has a start and no stop."""
+        return len(self._open) > (self._stopping in self._open)
+
+    def start(self, index: int, block_type: BlockType, *, stop_waits: bool) -> None:
+        """A block begins. `stop_waits`: False for one that is shown as whole as soon as it stops."""
+        self._ended.pop(index, None)
+        self._open[index] = _Place(block_type, stop_waits and block_type in _OWN)
+        grows_by = _GROWS_BY.get(block_type)
+        self.growing = (index, grows_by) if grows_by is not None else NOTHING_GROWS
+
+    def forget(self, index: int) -> None:
+        """There is no block at `index` after all."""
+        self._open.pop(index, None)
+        self.growing = NOTHING_GROWS
+
+    def stop(self, index: int, events: list[StreamEvent]) -> None:
+        """A block stops, now or with the next event that is not one of its deltas."""
+        self.growing = NOTHING_GROWS
+        place = self._open.get(index)
+        self._stopping = index
+        if place is None or not place.stop_waits:
+            self.flush(events)
+
+    def flush(self, events: list[StreamEvent]) -> None:
+        """Add the stop that waits, if one does."""
+        index, self._stopping = self._stopping, None
+        if index is not None:
+            if (place := self._open.pop(index, None)) is not None:
+                self._ended[index] = place.block_type
+            events.append(ContentBlockStop(index))
+
+    def admits(self, index: int, delta: dict[str, Any], events: list[StreamEvent]) -> bool:
+        """Return True if a delta means something at its index. Adds to `events` what has to come before it, and a notice for
+        one that says something and is dropped."""
+        if index != self._stopping:
+            self.flush(events)
+        kind = str(delta.get("type"))
+        text = delta.get(_TEXTS.get(kind, ""))
+        place, ended = self._open.get(index), self._ended.get(index)
+        if place is not None:
+            own = _OWN.get(place.block_type)
+            fits = own is None or kind in own or kind not in _MISPLACED
+            if fits and index != self._stopping and kind == _GROWS_BY.get(place.block_type):
+                self.growing = (index, kind)
+        else:
+            fits = ended not in _OWN or (kind == "text_delta" and ended == "text" and bool(text))
+            if ended is None and kind in _GROWS_BY.values():
+                self.growing = (index, kind)  # its block has no start
+        if not fits and (kind not in _TEXTS or (isinstance(text, str) and text.strip())):
+            where = place.block_type if place is not None else f"{ended} that has ended"
+            words = f"the provider sends a {kind} for a block of {where}: it is left out"
+            events.append(StreamNotice("misplaced_delta", words))
+        return fits
