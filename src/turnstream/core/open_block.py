@@ -171,11 +171,14 @@ def mend_surrogates(block: OpenBlock, text: str) -> str:
 
 
 def join_halves(text: str) -> tuple[str, str]:
-    """Text whose halves of surrogate pairs are joined, those without their other as U+FFFD; and the half at its end, whose
-    other may yet come."""
-    if "\ud800" <= text[-1:] <= "\udbff":
-        return mended(text[:-1]), text[-1]
-    return mended(text), ""
+    """Return `text` with halves of surrogate pairs joined or replaced, and the half at its end if the other may come."""
+    try:
+        text.encode()  # nearly every text is whole: this costs one call
+    except UnicodeEncodeError:
+        if "\ud800" <= text[-1] <= "\udbff":
+            return mended(text[:-1]), text[-1]
+        return mended(text), ""
+    return text, ""
 
 
 def flush_carry(block: OpenBlock) -> None:
