@@ -11,7 +11,13 @@ from starlette.applications import Starlette
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from turnstream.server.streams import ABORT_EXTENSION, HAND_OVER_EXTENSION, EventStream
+from turnstream.server.streams import (
+    ABORT_EXTENSION,
+    HAND_OVER_EXTENSION,
+    UNSENT_EXTENSION,
+    EventStream,
+)
+from turnstream.server.unsent import unsent_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +89,11 @@ class ConnectionProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._extensions = {ABORT_EXTENSION: self.abort, HAND_OVER_EXTENSION: self.hand_over}
+        self._extensions = {
+            ABORT_EXTENSION: self.abort,
+            HAND_OVER_EXTENSION: self.hand_over,
+            UNSENT_EXTENSION: self.unsent,
+        }
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -167,6 +177,7 @@ class ConnectionProtocol(HttpToolsProtocol):
         self.headers = []
         self._stream = stream
         stream.cut = self.abort
+        stream.unsent = self.unsent
         task = self.loop.create_task(stream.serve(self.send, self.write))
         self.tasks.add(task)
         task.add_done_callback(self._end_stream)
@@ -180,6 +191,10 @@ class ConnectionProtocol(HttpToolsProtocol):
         if data:  # a chunk of no bytes would end the body
             self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
+
+    def unsent(self) -> int:
+        """Return the bytes that the client has not taken yet."""
+        return unsent_bytes(self.transport)
 
     async def send(self, data: bytes) -> None:
         """Write a piece of the stream as soon as the client takes it; one that has gone takes anything."""

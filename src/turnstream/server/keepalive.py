@@ -12,10 +12,14 @@ class OpenStream(Protocol):
     idle_since: float | None
     """Since when it waits for news; None while it sends."""
     sending_since: float | None
-    """Since when its socket has taken nothing; None while it waits."""
+    """Since when its socket has taken nothing, as far as is known; None while it waits."""
 
     @property
     def lag(self) -> int: ...
+
+    def took_some(self) -> bool:
+        """Return True if the socket has taken bytes since the last call."""
+        ...
 
     def nudge(self) -> None: ...
 
@@ -42,8 +46,11 @@ class KeepAlive:
 
     def look(self, now: float, interval: float) -> None:
         for stream in list(self.streams):
-            if stream.sending_since is not None and now - stream.sending_since >= self._stall_timeout:
-                self.dropped += 1
-                stream.drop()
+            if stream.sending_since is not None:
+                if stream.took_some():  # slow, but steady
+                    stream.sending_since = now
+                elif now - stream.sending_since >= self._stall_timeout:
+                    self.dropped += 1
+                    stream.drop()
             elif stream.idle_since is not None and now - stream.idle_since >= self._heartbeat - 2 * interval:
                 stream.nudge()

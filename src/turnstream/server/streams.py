@@ -31,6 +31,9 @@ PIECE = 64 * 1024
 ABORT_EXTENSION = "turnstream.abort"
 """A scope extension with which our own server lets a stalled connection be cut without flushing it."""
 
+UNSENT_EXTENSION = "turnstream.unsent"
+"""A scope extension with which our own server tells how many bytes the client has not taken yet."""
+
 HAND_OVER_EXTENSION = "turnstream.hand_over"
 """A scope extension, a `HandOver`, with which our own server serves the rest of a response itself."""
 
@@ -44,15 +47,28 @@ HandOver: TypeAlias = "Callable[[EventStream, Scope], bool]"
 class EventStream:
     """One subscription being served. Leaving early, however it happens, only ends the watching.
 
-    `idle_since`, `sending_since`: see `OpenStream`. `cut`: how to drop the connection.
+    `idle_since`, `sending_since`: see `OpenStream`. `cut`: how to drop the connection. `unsent`: how many bytes the client
+    has not taken yet; None on a server that does not tell, where only a whole piece that was taken counts.
     """
 
-    __slots__ = ("_keep_alive", "_now", "_sink", "_subscription", "cut", "idle_since", "sending_since")
+    __slots__ = (
+        "_keep_alive",
+        "_now",
+        "_sink",
+        "_subscription",
+        "_unsent_before",
+        "cut",
+        "idle_since",
+        "sending_since",
+        "unsent",
+    )
 
     def __init__(self, subscription: Subscription, keep_alive: KeepAlive) -> None:
         self.idle_since: float | None = None
         self.sending_since: float | None = None
         self.cut: Callable[[], None] = self.close
+        self.unsent: Callable[[], int] | None = None
+        self._unsent_before = 0
         self._subscription = subscription
         self._keep_alive = keep_alive
         self._sink: Sink | None = None
@@ -65,6 +81,13 @@ class EventStream:
 
     def nudge(self) -> None:
         self._subscription.nudge()
+
+    def took_some(self) -> bool:
+        """Return True if the client has taken bytes since the last call, or since the piece under way began."""
+        if self.unsent is None:
+            return False
+        before, self._unsent_before = self._unsent_before, self.unsent()
+        return self._unsent_before < before
 
     def drop(self) -> None:
         """Cut a watcher whose socket takes nothing."""
@@ -86,7 +109,7 @@ class EventStream:
             while (data := await self._next()) is not None:
                 self.idle_since = None
                 for piece in _pieces(data or HEARTBEAT):
-                    self.sending_since = self._now()
+                    self.sending_since, self._unsent_before = self._now(), 0
                     await send(piece)
                 self.sending_since = None
         finally:
@@ -136,9 +159,16 @@ class EventStreamResponse(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         hand_over: HandOver | None = extensions.get(HAND_OVER_EXTENSION)
         if hand_over is None or not hand_over(self._stream, scope):
-            await self._serve_here(receive, send, extensions.get(ABORT_EXTENSION))
+            abort, unsent = extensions.get(ABORT_EXTENSION), extensions.get(UNSENT_EXTENSION)
+            await self._serve_here(receive, send, abort, unsent)
 
-    async def _serve_here(self, receive: Receive, send: Send, abort: Callable[[], None] | None) -> None:
+    async def _serve_here(
+        self,
+        receive: Receive,
+        send: Send,
+        abort: Callable[[], None] | None,
+        unsent: Callable[[], int] | None,
+    ) -> None:
         stream = self._stream
         task = asyncio.current_task()
 
@@ -151,6 +181,7 @@ class EventStreamResponse(Response):
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         stream.cut = cut
+        stream.unsent = unsent
         gone = asyncio.ensure_future(_until_disconnect(receive))
         gone.add_done_callback(lambda _: stream.close())
         try:
