@@ -144,6 +144,8 @@ class ProviderError(TurnstreamError):
 
     code = "api_error"
     status = 502
+    request_id: str | None = None
+    """The provider's own name for the request, where it gave one."""
     silence: float = 0.0
     """Seconds before the failure in which the call brought no output, where they were measured."""
 
@@ -246,6 +248,11 @@ class CircuitOpen(ProviderError):
     code = "circuit_open"
     status = 503
     retryable = True
+
+
+CANNOT_CONTINUE = "cannot_continue"
+"""The code of a StreamBroken that ends an answer which was read and cannot be continued. Its cause is the failure before;
+`retryable` is that of the cause."""
 
 
 class StreamBroken(ProviderError):

@@ -82,9 +82,69 @@ async def test_text_that_was_read_is_never_spliced() -> None:
         with pytest.raises(ts.StreamBroken) as raised:
             await _read(stream, pieces)
     assert raised.value.code == "cannot_continue"
-    assert not raised.value.retryable
+    assert raised.value.retryable
     assert "hello" not in "".join(pieces)
     assert "".join(pieces).startswith("Hello! I am")
+
+
+@pytest.mark.fault(37)
+@pytest.mark.parametrize(
+    ("first", "second", "retryable"),
+    [
+        ("fault=cut,after=9", "sim/echo:pace=0", True),
+        ("fault=error,after=9,code=overloaded_error", "sim/echo:pace=0", True),
+        ("fault=error,after=9,code=authentication_error", "sim/echo:pace=0", False),
+        ("fault=cut,after=9", "sim/demo:pace=0,fault=max-tokens,after=4", True),
+    ],
+    ids=["cut", "overloaded", "a key that was refused", "a shorter answer"],
+)
+async def test_an_answer_that_cannot_continue_keeps_what_was_read(
+    first: str, second: str, retryable: bool
+) -> None:
+    model = llm(
+        f"sim/demo:pace=0.001,{first}",
+        second,
+        retry=QUICK | {"attempts": 1},
+        capabilities={"sim/*": {"prefill": False}},
+        stream={"buffer_size": 1},
+    )
+    async with asyncio.timeout(DEADLINE), model.stream("hello") as stream:
+        pieces: list[str] = []
+        with pytest.raises(ts.StreamBroken) as raised:
+            await _read(stream, pieces)
+    error = raised.value
+    assert (error.code, error.retryable) == ("cannot_continue", retryable)
+    assert isinstance(error.__cause__, ts.ProviderError)
+    assert error.__cause__.retryable is retryable
+    partial = error.partial
+    assert isinstance(partial, ts.ModelMessage)
+    assert partial.text == "".join(pieces) != ""
+    assert not partial.complete
+    assert [block.sequence for block in partial.blocks] == list(range(len(partial.blocks)))
+    assert len(partial.attempts) == 2
+
+
+@pytest.mark.fault(37)
+async def test_what_was_read_survives_attempts_that_repeat_a_part_of_it() -> None:
+    """The second repeats some of what was read and breaks off too; the third says something else."""
+    story = "sim/story:events=60,seed=3"
+    model = llm(
+        f"{story},pace=0.001,fault=cut,after=30",
+        f"{story},pace=0.001,fault=cut,after=10",
+        "sim/echo:pace=0",
+        retry=QUICK | {"attempts": 1},
+        capabilities={"sim/*": {"prefill": False}},
+        stream={"buffer_size": 1},
+    )
+    async with asyncio.timeout(DEADLINE), model.stream("hello") as stream:
+        pieces: list[str] = []
+        with pytest.raises(ts.StreamBroken) as raised:
+            await _read(stream, pieces)
+    assert raised.value.code == "cannot_continue"
+    partial = raised.value.partial
+    assert partial is not None
+    assert partial.text == "".join(pieces)
+    assert len(partial.attempts) == 3
 
 
 @pytest.mark.parametrize(("prefill", "code"), [(True, "continued"), (False, "restarted")])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests.turns.test_tools import ScriptedProvider, answer, blocks_of, calls, results, says
 from tests.turns.world import SECONDS, Feed, World, logged
 from turnstream.config import ModelSettings
+from turnstream.core.blocks import Block
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -25,8 +27,9 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import BlockReset
 from turnstream.core.usage import Usage
-from turnstream.errors import NotFound, StoreError
+from turnstream.errors import NotFound, ProviderError, ProviderFailed, RateLimited, StoreError
 from turnstream.providers.catalog import Target
+from turnstream.providers.circuit import CircuitPolicy
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.routing import Routing
 from turnstream.store.base import Operation
@@ -34,6 +37,8 @@ from turnstream.store.operations import SaveAnnotations, TakeBack
 from turnstream.store.queries import GetTurn, Journal
 from turnstream.tools import ToolRunner, tool
 from turnstream.tools.base import by_name
+from turnstream.turns.commands import TurnRequest
+from turnstream.wires.base import ModelRequest
 
 QUICK = RetryPolicy(attempts=3, delay=0.01, max_delay=0.02, budget=10.0, spacing=0.02)
 
@@ -346,3 +351,72 @@ async def test_a_name_of_the_settings_own_stands_for_its_model_in_every_turn(tmp
         following = await world.ask("And?", chat_id=state.turn.chat_id, prev_turn_id=state.turn.id)
         assert (following.assistant_turn.model, following.assistant_turn.asked_model) == ("sim/a", "fast")
         await world.ended(following.assistant_turn.id)
+
+
+class RefusingProvider(ScriptedProvider):
+    """Fails each call with the next of its errors; once there is none, it says Hi."""
+
+    def __init__(self, *errors: ProviderError) -> None:
+        super().__init__(answer(says("Hi")))
+        self.errors = list(errors)
+        self.called = 0
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[Any]]:
+        self.called += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        async with super().stream(request) as batches:
+            yield batches
+
+
+@pytest.mark.fault(38)
+async def test_operators_read_the_cause_of_each_failure_and_clients_its_code(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = RateLimited("limited", provider_status=429, detail="slow down\nERROR all is lost")
+    limited.request_id = "req_1"
+    unpaid = RateLimited(
+        "unpaid", code="insufficient_quota", retryable=False, provider_status=402, detail="pay\r\nfirst"
+    )
+    unpaid.request_id = "req_2"
+    async with world_of(tmp_path, {"a": RefusingProvider(limited, unpaid)}) as world:
+        with caplog.at_level(logging.WARNING, "turnstream"):
+            state = await world.ended((await world.ask("Hi", model="sim/a")).assistant_turn.id)
+    assert (state.turn.status, state.turn.error_code) == ("error", "insufficient_quota")
+    assert "quota" in (state.turn.error_message or "")
+    assert "pay" not in (state.turn.error_message or "")
+    lines = [record.getMessage() for record in caplog.records]
+    assert all("\n" not in line and "\r" not in line for line in lines)
+    (recovered,) = (line for line in lines if "req_1" in line)
+    assert (
+        "scripted/a: rate_limit_error, HTTP 429, request req_1: limited: slow down ERROR all is lost"
+        in recovered
+    )
+    assert "attempt_failed" in recovered
+    (failed,) = (line for line in lines if "req_2" in line)
+    assert "insufficient_quota, HTTP 402, request req_2: unpaid: pay first" in failed
+
+
+@pytest.mark.fault(38)
+async def test_one_owners_failing_turns_close_no_model_to_others(tmp_path: Path) -> None:
+    provider = RefusingProvider(*(ProviderFailed("poisoned", provider_status=500) for _ in range(7)))
+    policy = QUICK._replace(attempts=1)
+    async with world_of(tmp_path, {"a": provider}, retry=policy) as world:
+        world.planner.circuits.policy = CircuitPolicy(failures=5, seconds=1000.0)
+
+        async def turn_of(owner: str) -> str | None:
+            request = TurnRequest(
+                chat_id=await world.chat(owner), blocks=(Block(0, "text", "Hi"),), model="sim/a"
+            )
+            turn = (await world.commands.send(owner, request)).assistant_turn
+            async with asyncio.timeout(SECONDS):
+                await world.commands.ended(turn.id)
+            return (await world.commands.state(owner, turn.id)).turn.error_code
+
+        codes = [await turn_of("ann") for _ in range(9)]
+        assert codes == ["api_error"] * 5 + ["circuit_open"] * 4
+        assert provider.called == 5
+        provider.errors.clear()
+        assert await turn_of("bob") is None, "another owner's turn is answered"
+        assert await turn_of("ann") == "circuit_open"

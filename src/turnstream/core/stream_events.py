@@ -124,13 +124,14 @@ class StreamError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag
     """The provider reported a failure inside its stream; nothing follows.
 
     `kind` is the class of founding document 004; `code` the typed code clients see; `message` and
-    `provider_status` are the provider's own.
+    `provider_status` are the provider's own. `request_id` is the caller's to add, from the answer's headers.
     """
 
     kind: Literal["internal_server", "service_unavailable", "throttling", "validation", "model_stream"]
     code: str
     message: str
     provider_status: int | None = None
+    request_id: str | None = None
 
 
 StreamEvent: TypeAlias = (

@@ -26,15 +26,22 @@ from turnstream.core.turn_events import (
     TurnEvent,
 )
 from turnstream.core.usage import Usage
-from turnstream.errors import ProviderError, StreamBroken, StreamClosed, StreamIncomplete, TurnstreamError
+from turnstream.errors import (
+    CANNOT_CONTINUE,
+    ProviderError,
+    StreamBroken,
+    StreamClosed,
+    StreamIncomplete,
+    TurnstreamError,
+)
 from turnstream.llm.accounts import Summary, TurnAccount
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import MessageAttempt, MessageStep, ModelMessage
 from turnstream.llm.source import Batches, Broken, Stream, TurnSource
-from turnstream.llm.text_log import CANNOT_CONTINUE
+from turnstream.llm.text_log import blocks_of_text
 from turnstream.providers.base import CalledModel, Pushed
-from turnstream.providers.failures import stream_error
+from turnstream.providers.failures import operator_words, stream_error
 from turnstream.providers.pricing import Pricing
 
 logger = logging.getLogger(__name__)
@@ -63,6 +70,10 @@ class Generation:
         self._open: MessageStep | None = None
         self._tried: list[_Tried] = []
         self._reported = Usage()
+        self._before_reset: tuple[Block, ...] = ()
+        """The blocks of which readers have the text, before the last reset took some of them back."""
+        self._broken_by: ProviderError | None = None
+        """The failure that was recovered from last."""
         self._notices_shown = 0
         self._started_at = time.time()
         self._began = time.perf_counter()
@@ -171,6 +182,7 @@ class Generation:
 
     async def _recover(self, failure: ProviderError, first: int) -> Stream:
         """The stream to read on after a failure. What was shown stands. Raises the failure where there is none."""
+        self._broken_by = failure
         accumulator = self._fold.accumulator
         shown = accumulator.shown
         begun = (shown.sequence + 1 if shown is not None else accumulator.next_sequence) - first
@@ -178,10 +190,12 @@ class Generation:
         unstored = accumulator.unstored()
         self._account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
         self._note_usage()
+        failed = self._called_name()
         recovery = await self._source.recover(Broken(failure, first, begun, open_block))
         self._fold.resume()
         self._reported = Usage()
-        logger.info("stream %s: %s: %s", self._id, failure.code, recovery.notice.message)
+        recovered = f"{recovery.notice.code} ({recovery.notice.model})"
+        logger.warning("stream %s: %s; then %s", self._id, operator_words(failure, failed), recovered)
         self._live.show([recovery.notice])
         await recovery.pause()
         return recovery.stream
@@ -236,6 +250,8 @@ class Generation:
             if type(event) in _OWN_EVENTS:
                 self._absorb(cast("Sequence[StreamEvent]", events[start:place]))
                 if isinstance(event, BlockReset):
+                    if not self._live.text.repeats:
+                        self._before_reset = self._fold.snapshot()
                     self._fold.take_back(event.block_index)
                     self._account.taken_back()
                     self._source.taken_back(event.block_index)
@@ -319,7 +335,13 @@ class Generation:
         outcome = error.code if isinstance(error, ProviderError) else "cancelled"
         summary = self._account.end(usage, raw, cut=cut, complete=False, outcome=outcome)
         self._end_clock()
-        self.message = self._message(tuple(self._fold.blocks), steps, summary)
+        blocks = tuple(self._fold.blocks)
+        if isinstance(error, StreamBroken) and error.code == CANNOT_CONTINUE:
+            # The blocks at hand are another answer's beginning. Readers keep the one that they have read.
+            blocks = blocks_of_text(self._before_reset, self._live.text.read_text)
+            if (cause := self._broken_by) is not None:
+                error.retryable, error.__cause__ = cause.retryable, cause
+        self.message = self._message(blocks, steps, summary)
         if isinstance(error, TurnstreamError):
             error.partial = self.message
         logger.debug("stream %s broke off: %r", self._id, error)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
-from turnstream.errors import StreamBroken
+import msgspec
 
-CANNOT_CONTINUE = "cannot_continue"
-"""The code of the error that ends an answer which was shown and cannot be gone on with."""
+from turnstream.core.blocks import Block
+from turnstream.errors import CANNOT_CONTINUE, StreamBroken
+
 MOST_PARTS = 4096
 """Pieces that are kept apart, each with its own small cost."""
 
@@ -63,6 +65,11 @@ class TextLog:
         self._read = max(self._read, self.length)
         return self._slice(position, self.length)
 
+    @property
+    def read_text(self) -> str:
+        """The text that readers have: what they took, and what of it was taken back and has to come again."""
+        return self._slice(0, min(self._read, self.length)) + self._repeat
+
     def end(self) -> None:
         """The answer is whole. Raises StreamBroken where it is shorter than what had been read of it."""
         if self._repeat:
@@ -95,3 +102,22 @@ def _changed() -> StreamBroken:
         code=CANNOT_CONTINUE,
         retryable=False,
     )
+
+
+def blocks_of_text(blocks: Sequence[Block], text: str) -> tuple[Block, ...]:
+    """Return the blocks whose texts are the beginning `text` of all their text. The last text is cut if it goes on."""
+    kept: list[Block] = []
+    left = len(text)
+    for block in blocks:
+        if block.block_type != "text":
+            kept.append(block)
+            continue
+        said = block.text_content or ""
+        if len(said) <= left:
+            kept.append(block)
+            left -= len(said)
+            continue
+        if left:
+            kept.append(msgspec.structs.replace(block, text_content=said[:left], partial=True))
+        break
+    return tuple(kept)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from turnstream.errors import (
+    CANNOT_CONTINUE,
     CircuitOpen,
     ConnectionFailed,
     ContentFiltered,
@@ -91,7 +92,7 @@ def kind_of(error: ProviderError, call: CallState | None = None) -> Kind:
     streamed, prefilled, brought = call or CallState()
     if isinstance(error, ContextLengthExceeded):
         return "too_long"
-    if isinstance(error, ContentFiltered):
+    if isinstance(error, ContentFiltered) or error.code == CANNOT_CONTINUE:
         return "final"
     if streamed and not brought and _refuses_stream(error):
         return "no_stream"

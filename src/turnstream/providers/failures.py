@@ -27,10 +27,11 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
     StreamIncomplete,
+    TurnstreamError,
 )
 from turnstream.providers.connection import BadAnswer
 from turnstream.providers.meanings import meant
-from turnstream.telemetry import MASK, SHORTEST_SECRET
+from turnstream.telemetry import MASK, SHORTEST_SECRET, one_line
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 MASKED: dict[str, str] = {
@@ -77,6 +78,8 @@ _BY_KIND: dict[str, type[ProviderError]] = {
     "service_unavailable": Overloaded,
     "validation": InvalidModelRequest,
 }
+_LONGEST_WORDS = 1000
+_LONGEST_ID = 200
 _LASTING = frozenset({errno.ECONNREFUSED, socket.EAI_NONAME})
 
 
@@ -112,8 +115,7 @@ class SecretMask:
         return error
 
     def event(self, event: StreamError) -> StreamError:
-        masked = self.text(event.message)
-        return event if masked == event.message else msgspec.structs.replace(event, message=masked)
+        return msgspec.structs.replace(event, message=self.text(event.message))
 
 
 def connect_failure(name: str, error: Exception) -> ProviderError:
@@ -151,6 +153,21 @@ def masked_message(error: ProviderError) -> str:
     return MASKED.get(error.code, "the model provider failed")
 
 
+def operator_words(error: BaseException, model: str | None = None) -> str:
+    """Return what operators are told of `error`, on one line: the model, the code, and of a provider its status, its own
+    words and its name for the request."""
+    code = error.code if isinstance(error, TurnstreamError) else type(error).__name__
+    told = [code if model is None else f"{model}: {code}"]
+    if not isinstance(error, ProviderError):
+        return one_line(f"{told[0]}: {error}", _LONGEST_WORDS)
+    if error.provider_status is not None:
+        told.append(f"HTTP {error.provider_status}")
+    if error.request_id is not None:
+        told.append(f"request {one_line(error.request_id, _LONGEST_ID)}")
+    words = error.message if not error.detail else f"{error.message}: {error.detail}"
+    return f"{one_line(', '.join(told), _LONGEST_WORDS)}: {one_line(words, _LONGEST_WORDS)}"
+
+
 _GOES_ON = {
     "attempt_failed": "it is tried again",
     "fallback": "another model is asked",
@@ -174,4 +191,5 @@ def stream_error(event: StreamError) -> ProviderError:
         provider_status=event.provider_status,
         detail=event.message,
     )
+    error.request_id = event.request_id
     return meant(error)

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from turnstream.core.origin import Origin
 from turnstream.core.stream_events import (
     MessageStop,
@@ -43,6 +45,11 @@ logger = logging.getLogger(__name__)
 ERROR_BODY_LIMIT = 64 * 1024
 """Bytes of an error's body that are read."""
 ERROR_BODY_SECONDS = 5.0
+_REQUEST_IDS = (
+    "request-id", "x-request-id", "x-amzn-requestid", "apim-request-id", "x-ms-request-id", "x-goog-request-id",
+    "x-correlation-id", "cf-ray",
+)  # fmt: skip
+"""Headers in which providers, and what stands before them, name a request. The provider's own come first."""
 LIKELY_GRACE = 5.0
 """Factor of the grace if what looks like the end of the answer may also be said with each of its events."""
 DRAIN_SECONDS = 1.0
@@ -260,6 +267,7 @@ class HttpCall:
             pass  # the status says what failed; the words that came are used, the rest is worth no other error
         words = inflated(bytes(body), connection.content_encoding, ERROR_BODY_LIMIT)
         error = meant(self._provider.wire.decode_error(connection.status, connection.headers, words))
+        error.request_id = self._request_id
         if connection.status in (404, 405):
             error.message += f" (asked at {self._provider.addresses.of(post.path).raw_path})"
         return error
@@ -283,7 +291,8 @@ class HttpCall:
                 self._timer.restart()
             elif type(event) is StreamError:
                 self._close()
-                return [*events[:position], self._provider.mask.event(event)]
+                told = msgspec.structs.replace(event, request_id=self._request_id)
+                return [*events[:position], self._provider.mask.event(told)]
         return events
 
     def _rest_before(self, failure: Exception) -> list[StreamEvent]:
@@ -298,9 +307,17 @@ class HttpCall:
                 raise failure from None
             raise broken_stream(self._provider.name, failure) from None
 
+    @property
+    def _request_id(self) -> str | None:
+        """The provider's own name for the request."""
+        headers = self._connection.headers
+        found = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
+        return None if found is None else self._provider.mask.text(found)
+
     def _told(self, error: ProviderError) -> ProviderError:
         """The error as it is raised: with a hint where what came is no stream of this wire, and without keys."""
         provider = self._provider
+        error.request_id = self._request_id
         if isinstance(error, StreamIncomplete) and not self._clocks.output:
             expected, found = provider.wire.content_type, self._connection.content_type
             if found != expected:

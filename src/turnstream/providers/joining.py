@@ -34,7 +34,7 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.turn_events import BlockReset
-from turnstream.errors import StreamBroken
+from turnstream.errors import CANNOT_CONTINUE, StreamBroken
 from turnstream.providers.prefill import Kept, unrepeated
 
 JoinedEvent: TypeAlias = StreamEvent | BlockReset
@@ -158,11 +158,13 @@ class Continued:
 class Repeated:
     """The call must say again what was `shown`, whose last block, if it is `partial`, is being written.
 
-    Raises StreamBroken `cannot_continue` where it says anything else: what was shown cannot be taken back.
+    Raises StreamBroken `cannot_continue` where it says anything else: what was shown cannot be taken back. `retryable` is
+    that of the failure which broke the call off.
     """
 
-    def __init__(self, shown: Sequence[Block]) -> None:
+    def __init__(self, shown: Sequence[Block], *, retryable: bool = False) -> None:
         self._shown = shown
+        self._retryable = retryable
         self._places: dict[int, int] = {}
         """Of each block of the call that is open: its place among all blocks of the call."""
         self._begun = 0
@@ -179,7 +181,7 @@ class Repeated:
     def _take(self, event: StreamEvent) -> list[JoinedEvent]:
         if isinstance(event, MessageStop):
             if self._begun < len(self._shown) or not all(map(self._is_whole, self._said)):
-                raise _other()
+                raise self._other()
             return [event]
         index: int = getattr(event, "index", 0)
         if isinstance(event, ContentBlockStart) or index not in self._places:
@@ -201,16 +203,16 @@ class Repeated:
         match event:
             case ContentBlockStart(_, block_type, content):
                 if block_type != shown.block_type or not _agrees(content, shown):
-                    raise _other()
+                    raise self._other()
                 return []
             case TextDelta(_, more) | ThinkingDelta(_, more) | ToolInputDelta(_, more):
                 new = more if self._is_whole(place) else self._new(more, text, place)
                 if new and not shown.partial:
-                    raise _other()
+                    raise self._other()
                 return [_with_text(event, new)] if new else []
             case ContentBlockStop():
                 if not self._is_whole(place):
-                    raise _other()
+                    raise self._other()
                 del self._said[place]
                 return [ContentBlockStop(RESUMED)] if shown.partial else []
             case _:
@@ -222,23 +224,22 @@ class Repeated:
         self._said[place] = said = self._said[place] + more
         old = min(len(said), len(text))
         if said[:old] != text[:old]:
-            raise _other()
+            raise self._other()
         if len(said) >= len(text):
             return said[old:] + half
         self._halves[place] = half
         return ""
 
+    def _other(self) -> StreamBroken:
+        return StreamBroken(
+            "the answer broke off, and the next attempt said something else than what was shown",
+            code=CANNOT_CONTINUE,
+            retryable=self._retryable,
+        )
+
     def _is_whole(self, place: int) -> bool:
         """Whether all that was shown of a block has come again."""
         return len(self._said[place]) >= len(_text_of(self._shown[place]))
-
-
-def _other() -> StreamBroken:
-    return StreamBroken(
-        "the answer broke off, and the next attempt said something else than what was shown",
-        code="cannot_continue",
-        retryable=False,
-    )
 
 
 def _text_of(block: Block) -> str:

@@ -103,10 +103,12 @@ def _unpaid(error: ProviderError) -> ProviderError:
 def _changed(
     error: ProviderError, kind: type[ProviderError], message: str, code: str | None = None
 ) -> ProviderError:
-    return kind(
+    changed = kind(
         message,
         code=code,
         provider_status=error.provider_status,
         detail=error.detail,
         retry_after=error.retry_after,
     )
+    changed.request_id = error.request_id
+    return changed

@@ -95,17 +95,23 @@ class Planner:
         self.pace = pace or Pace()
         self.circuits = Circuits(clock=self.pace.clock) if circuits is None else circuits
 
-    def plan(self, models: Sequence[PlannedModel], *, restarts: Restarts = "reset") -> CallPlan:
-        """The plan of a turn that calls the first of `models`, and the others where that fails."""
-        return CallPlan(self, models, restarts)
+    def plan(
+        self, models: Sequence[PlannedModel], *, restarts: Restarts = "reset", owner: str | None = None
+    ) -> CallPlan:
+        """Return the plan of a turn that calls the first of `models`, and the others if that fails. `owner`: the turn's,
+        whose failures alone close no model to others."""
+        return CallPlan(self, models, restarts, owner)
 
 
 class CallPlan:
     """The calls of one turn."""
 
-    def __init__(self, planner: Planner, models: Sequence[PlannedModel], restarts: Restarts) -> None:
+    def __init__(
+        self, planner: Planner, models: Sequence[PlannedModel], restarts: Restarts, owner: str | None
+    ) -> None:
         self._planner = planner
         self._restarts = restarts
+        self._owner = owner
         self._models = models
         self._current = 0
         self._request = ModelRequest("", ())
@@ -180,7 +186,11 @@ class CallPlan:
         elif shown.blocks:
             code = "restarted"
             first = shown.blocks[0].sequence
-            joint = Restarted(first) if self._restarts == "reset" else Repeated(shown.blocks)
+            joint = (
+                Restarted(first)
+                if self._restarts == "reset"
+                else Repeated(shown.blocks, retryable=failure.retryable)
+            )
         notice = Notice(code, recovery_message(failure, name, code, pause), model=name)
         return Recovery(self._call(place, request, joint), notice, pause)
 
@@ -193,13 +203,13 @@ class CallPlan:
     def succeeded(self) -> None:
         """The step's answer is whole."""
         if self._admitted is not None:
-            self._planner.circuits.succeeded(self._admitted)
+            self._planner.circuits.succeeded(self._admitted, self._owner)
             self._admitted = None
 
     def close(self) -> None:
         """The turn has ended. A call that was left without a verdict gets none."""
         if self._admitted is not None and self._probes:
-            self._planner.circuits.abandoned(self._admitted)
+            self._planner.circuits.abandoned(self._admitted, self._owner)
         self._admitted = None
 
     # -- for the calls -------------------------------------------------------------------------------------------
@@ -207,8 +217,8 @@ class CallPlan:
     def admit(self, place: int) -> None:
         """A call is about to be made. Raises CircuitOpen."""
         name, circuits = self._models[place].called.name, self._planner.circuits
-        self._probes = circuits.is_open(name)
-        wait = circuits.admit(name)
+        self._probes = circuits.is_open(name, self._owner)
+        wait = circuits.admit(name, self._owner)
         if wait:
             raise CircuitOpen(
                 f"{name} failed too often just now: it may be tried again in {wait:.0f} s", retry_after=wait
@@ -220,7 +230,7 @@ class CallPlan:
         """The provider has accepted the call."""
         self._probes = False
         if self._admitted is not None:
-            self._planner.circuits.answered(self._admitted)
+            self._planner.circuits.answered(self._admitted, self._owner)
 
     # -- decisions -----------------------------------------------------------------------------------------------
 
@@ -263,9 +273,9 @@ class CallPlan:
         if name is None or isinstance(failure, CircuitOpen):
             return
         if kind in UNAVAILABLE:
-            self._planner.circuits.failed(name)
+            self._planner.circuits.failed(name, self._owner)
         else:
-            self._planner.circuits.succeeded(name)
+            self._planner.circuits.succeeded(name, self._owner)
 
     def _next_place(self, kind: Kind, failure: ProviderError, kept: Kept | None) -> tuple[int | None, float]:
         """Which model is called next, and after how many seconds; None where none is."""
@@ -307,7 +317,7 @@ class CallPlan:
 
     def _may_try(self, place: int, pause: float, *, other: bool = True) -> bool:
         policy = self._planner.policy
-        if self._planner.circuits.closed_for(self._models[place].called.name) > pause:
+        if self._planner.circuits.closed_for(self._models[place].called.name, self._owner) > pause:
             return False
         made, lost = len(self._failed.get(place, ())), self._lost.get(place, 0.0)
         return made < policy.attempts and may_wait(policy, pause, lost, other=other)

@@ -7,6 +7,7 @@ from turnstream.telemetry.logs import (
     MaskingFormatter,
     TurnFields,
     configure_logging,
+    one_line,
     turn_context,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "MaskingFormatter",
     "TurnFields",
     "configure_logging",
+    "one_line",
     "turn_context",
 ]

@@ -1,6 +1,7 @@
 """Logging: one line per record on standard error, UTC, with every known key masked (requirements F5, K3).
 
-Each module logs to `logging.getLogger(__name__)`; as a library the package adds no handler of its own. Lines that are
+Each module logs to `logging.getLogger(__name__)`; as a library the package adds no handler of its own, but for one that keeps
+Python from printing warnings of a program that configures no logging. Lines that are
 written in a turn's task, whoever writes them, carry the turn's id and generation: the task runs in `turn_context`. A host
 application that formats records itself gets both as `record.turn_id` and `record.generation` with the filter `TurnFields`.
 """
@@ -56,6 +57,16 @@ _CONTROL = {
     code: repr(chr(code))[1:-1] for code in (*range(9), *range(10, 32), *range(127, 160), 0x2028, 0x2029)
 }
 """Characters that would end a line or steer a terminal: a provider's words must not look like a line of ours."""
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return `text` on one line of at most `limit` characters, whoever formats it: without what ends a line or steers a
+    terminal."""
+    line = " ".join(text[: 4 * limit].split()).translate(_CONTROL)
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+logging.getLogger(_ROOT).addHandler(logging.NullHandler())
 
 
 class MaskingFormatter(logging.Formatter):

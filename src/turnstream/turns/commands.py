@@ -175,7 +175,9 @@ class Commands:
 
         def source(turn: Turn) -> TurnSource:
             use = ToolUse(self.tools, offered, turn.id, owner, turn.metadata)
-            return ModelSource(self._planner.plan(models), call, partial(self._past_of, turn.id), use)
+            return ModelSource(
+                self._planner.plan(models, owner=owner), call, partial(self._past_of, turn.id), use
+            )
 
         return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
 

@@ -37,7 +37,7 @@ from turnstream.errors import (
 from turnstream.llm.accounts import Summary, TurnAccount
 from turnstream.llm.source import Batches, Broken, Stream, TurnSource
 from turnstream.providers.base import Pushed
-from turnstream.providers.failures import stream_error
+from turnstream.providers.failures import operator_words, stream_error
 from turnstream.store.base import JournalSegment, Store, Turn
 from turnstream.store.operations import FinishTurn, StartedTurns
 from turnstream.telemetry.measures import Histogram
@@ -365,11 +365,13 @@ class Executor:
         open_block = shown.finish(partial=True) if shown is not None else None
         unstored = accumulator.unstored()
         self.account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
+        failed = source.called.name if source.called is not None else None
         recovery = await wait(source.recover(Broken(failure, first, begun, open_block)))
         await wait(self._committed.wait())
         accumulator.resume()
         self._reported_usage = Usage()
-        logger.info("turn %s: %s: %s", self.turn.id, failure.code, recovery.notice.message)
+        recovered = f"{recovery.notice.code} ({recovery.notice.model})"
+        logger.warning("turn %s: %s; then %s", self.turn.id, operator_words(failure, failed), recovered)
         await self.writer.show(recovery.notice)
         await wait(recovery.pause())
         self.last_progress = asyncio.get_running_loop().time()
@@ -522,7 +524,9 @@ class Executor:
 
     def _failed(self, error: BaseException) -> Outcome:
         code, message = describe_failure(error, debug=self._debug)
-        logger.warning("turn %s failed: %s: %s", self.turn.id, code, message)
+        called = self._source.called if self._source is not None else None
+        words = operator_words(error, called.name if called is not None else None)
+        logger.warning("turn %s failed: %s", self.turn.id, words)
         return Outcome("error", None, code, message)
 
     async def _finish(self, outcome: Outcome) -> None:
