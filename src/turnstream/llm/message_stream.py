@@ -23,7 +23,7 @@ from turnstream.llm.generation import Generation
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import ModelMessage
-from turnstream.llm.output import OutputFormat, written
+from turnstream.llm.output import OutputFormat
 from turnstream.llm.readers import (
     BlocksReader,
     EventFilter,
@@ -36,6 +36,7 @@ from turnstream.llm.readers import (
     TextReader,
 )
 from turnstream.llm.source import TurnSource
+from turnstream.llm.written_value import WrittenValue
 from turnstream.providers.pricing import Pricing
 
 logger = logging.getLogger(__name__)
@@ -248,7 +249,7 @@ class MessageStream(Generic[Output]):
         if self._output is None:
             return message
         try:
-            value = self._output.read(written(self._live.fold, as_tool=self._as_tool).text())
+            value = self._output.read(WrittenValue(self._live.fold, as_tool=self._as_tool).here().text())
         except InvalidOutput as error:
             error.partial = message
             return error

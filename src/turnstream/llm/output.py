@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from turnstream.core.blocks import Block
 from turnstream.core.partial_json import NOTHING, partial_value
 from turnstream.errors import ConfigurationError, InvalidOutput
-from turnstream.llm.message_fold import MessageFold
 from turnstream.llm.model_message import OUTPUT_TOOL
 from turnstream.wires.base import ToolDefinition
 
@@ -29,17 +26,6 @@ _WRAPPED = "value"
 _NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n?")
 _SHOWN = 2000
-
-
-class Written(NamedTuple):
-    """Where the value is written: `parts` of a text, so many characters long, read only when it is wanted."""
-
-    length: int
-    blocks: Sequence[Block]
-    open_text: Any
-
-    def text(self) -> str:
-        return "".join([*map(_json_of, self.blocks), self.open_text() if self.open_text is not None else ""])
 
 
 class OutputFormat(Generic[Output]):
@@ -104,35 +90,6 @@ class OutputFormat(Generic[Output]):
         except (TypeError, ValueError, NameError, PydanticUserError) as error:
             raise ConfigurationError(f"{kind!r} cannot be described to a model: {error}") from error
         return _with_root(schema)
-
-
-def written(fold: MessageFold, *, as_tool: bool) -> Written:
-    """Where the value is written by now: in the text after the last result of a tool, or in the arguments of `OUTPUT_TOOL`
-    where it was called."""
-    if as_tool:
-        shown = fold.accumulator.shown
-        if shown is not None and shown.content.get("tool_name") == OUTPUT_TOOL:
-            return Written(shown.length, (), shown.text)
-        for block in reversed(fold.blocks):
-            if (block.content or {}).get("tool_name") == OUTPUT_TOOL:
-                return Written(len(_json_of(block)), (block,), None)
-    last = next(
-        (n for n, block in enumerate(reversed(fold.blocks)) if block.block_type == "tool_result"), None
-    )
-    after = fold.blocks if last is None else fold.blocks[len(fold.blocks) - last :]
-    texts = [block for block in after if block.block_type == "text"]
-    length = sum(len(block.text_content or "") for block in texts)
-    shown = fold.accumulator.shown
-    if shown is not None and shown.block_type == "text":
-        return Written(length + shown.length, texts, shown.text)
-    return Written(length, texts, None)
-
-
-def _json_of(block: Block) -> str:
-    if block.block_type == "tool_use":
-        text = str((block.content or {}).get("input_json") or "")
-        return text if block.partial or text.strip() else "{}"
-    return block.text_content or ""
 
 
 def _is_pydantic(kind: Any) -> bool:

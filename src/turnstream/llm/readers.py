@@ -15,7 +15,8 @@ from turnstream.core.partial_json import NOTHING
 from turnstream.core.turn_events import TurnEvent
 from turnstream.llm.event_queue import EventQueue
 from turnstream.llm.live_answer import LiveAnswer
-from turnstream.llm.output import OutputFormat, written
+from turnstream.llm.output import OutputFormat
+from turnstream.llm.written_value import WrittenValue
 
 Item = TypeVar("Item")
 
@@ -192,7 +193,7 @@ class PartialsReader(Reader[Any]):
     def __init__(self, live: LiveAnswer, output: OutputFormat[Any], *, as_tool: bool) -> None:
         self._live = live
         self._output = output
-        self._as_tool = as_tool
+        self._written = WrittenValue(live.fold, as_tool=as_tool)
         self._seen: Any = NOTHING
         self._version = 0
         self._next_length = 1
@@ -213,7 +214,7 @@ class PartialsReader(Reader[Any]):
                 await live.wait()
 
     def _value(self) -> Any:
-        here = written(self._live.fold, as_tool=self._as_tool)
+        here = self._written.here()
         if here.length < self._next_length and not self._live.done:
             return NOTHING
         self._next_length = here.length + here.length // 16 + 1

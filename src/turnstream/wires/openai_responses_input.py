@@ -67,7 +67,7 @@ class _Writer:
         kept = own_metadata(content)
         if (part := _dump_part(role, block)) is not None:
             kept = kept if kept.get("type") == "message" else {}
-            if role != self._role or kept.get("id") != self._kept.get("id") or self._reasoning is not None:
+            if role != self._role or not _is_one_message(kept, self._kept) or self._reasoning is not None:
                 self.flush()
                 self._role, self._kept = role, kept
             self._parts.append(part)
@@ -119,11 +119,17 @@ class _Writer:
             gathered[field] = [*gathered.get(field, ()), {"type": name, "text": text}]
 
 
+def _is_one_message(kept: JsonObject, other: JsonObject) -> bool:
+    """Return True if parts with these marks belong to one message."""
+    return all(kept.get(field) == other.get(field) for field in ("id", "phase"))
+
+
 def _message(role: Role, parts: list[JsonObject], kept: JsonObject) -> JsonObject:
     """A message; one that this wire has marked is written in full, as the item that it was."""
     if "id" not in kept:
         only = parts[0] if len(parts) == 1 and parts[0].keys() == {"type", "text"} else None
-        return {"role": role, "content": parts if only is None else only["text"]}
+        phase = {"phase": kept["phase"]} if kept.get("phase") else {}
+        return {"role": role, "content": parts if only is None else only["text"], **phase}
     whole = [
         {**part, "annotations": part.get("annotations", [])} if "text" in part else part for part in parts
     ]

@@ -292,6 +292,10 @@ class OutputBuilder:
     def _end_message(self, item: Item, raw: JsonObject) -> None:
         """Parts are told by their order: one vendor counts them from 1."""
         content = raw.get("content")
+        if phase := raw.get("phase"):
+            for part in item.parts.values():
+                if part.open and own_of(part.content).get("phase") != phase:
+                    self._keep(part, {"type": "message", **own_of(part.content), "phase": phase})
         streamed = sorted(item.parts.values(), key=lambda part: part.position)
         for place, said in enumerate(content if is_list(content) else []):
             if not is_object(said):

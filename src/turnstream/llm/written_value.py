@@ -1,0 +1,104 @@
+"""Where a value of a type is written in an answer: in the text of its final message, or in the arguments of a tool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from turnstream.core.blocks import Block, Content
+from turnstream.llm.message_fold import MessageFold
+from turnstream.llm.model_message import OUTPUT_TOOL
+from turnstream.wires.openai_responses_items import own_metadata
+
+_COMMENTARY = "commentary"
+
+
+class Written(NamedTuple):
+    """Where the value is written: `parts` of a text, so many characters long, read only when it is wanted."""
+
+    length: int = 0
+    blocks: Sequence[Block] = ()
+    open_text: Callable[[], str] | None = None
+
+    def text(self) -> str:
+        return "".join([*map(_text_of, self.blocks), self.open_text() if self.open_text is not None else ""])
+
+
+class _Said(NamedTuple):
+    """The message that a text is of, as far as its provider tells messages apart."""
+
+    item_id: str = ""
+    phase: str = ""
+
+    @classmethod
+    def of(cls, content: Content | None) -> _Said:
+        own = own_metadata(content)
+        return cls(str(own.get("id") or ""), str(own.get("phase") or ""))
+
+    def is_same(self, other: _Said) -> bool:
+        return self.item_id == other.item_id if self.item_id or other.item_id else self.phase == other.phase
+
+
+class WrittenValue:
+    """Finds the value in an answer that grows; each block is looked at once.
+
+    The value is the text after the last result of a tool. Where the provider tells messages apart, it is the last message, and
+    never commentary on the way to it. `as_tool`: it is the arguments of OUTPUT_TOOL instead, if that was called.
+    """
+
+    def __init__(self, fold: MessageFold, *, as_tool: bool) -> None:
+        self._fold = fold
+        self._as_tool = as_tool
+        self._forget()
+
+    def here(self) -> Written:
+        """Return where the value is written by now."""
+        self._look_at_new_blocks()
+        shown = self._fold.accumulator.shown
+        if self._as_tool and shown is not None and shown.content.get("tool_name") == OUTPUT_TOOL:
+            return Written(shown.length, (), shown.text)
+        if self._call is not None:
+            return Written(len(_text_of(self._call)), (self._call,))
+        if shown is None or shown.block_type != "text":
+            return Written() if self._said.phase == _COMMENTARY else Written(self._length, self._texts)
+        said = _Said.of(shown.content)
+        if said.phase == _COMMENTARY:
+            return Written()
+        if self._texts and not said.is_same(self._said):
+            return Written(shown.length, (), shown.text)
+        return Written(self._length + shown.length, self._texts, shown.text)
+
+    def _look_at_new_blocks(self) -> None:
+        if self._fold.blocks is not self._blocks:  # some were taken back
+            self._forget()
+        for block in self._blocks[self._seen :]:
+            self._look_at(block)
+        self._seen = len(self._blocks)
+
+    def _look_at(self, block: Block) -> None:
+        if self._as_tool and (block.content or {}).get("tool_name") == OUTPUT_TOOL:
+            self._call = block
+        if block.block_type not in ("text", "tool_result"):
+            return
+        said = _Said.of(block.content)
+        if block.block_type == "tool_result" or not said.is_same(self._said):
+            self._texts, self._length = [], 0
+        if block.block_type == "text":
+            self._said = said
+            self._texts.append(block)
+            self._length += len(block.text_content or "")
+
+    def _forget(self) -> None:
+        self._blocks = self._fold.blocks
+        self._seen = 0
+        self._said = _Said()
+        self._texts: list[Block] = []
+        self._length = 0
+        self._call: Block | None = None
+
+
+def _text_of(block: Block) -> str:
+    if block.block_type == "tool_use":
+        text = str((block.content or {}).get("input_json") or "")
+        return text if block.partial or text.strip() else "{}"
+    return block.text_content or ""
