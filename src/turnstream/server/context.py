@@ -15,6 +15,9 @@ from turnstream.server.keepalive import KeepAlive
 from turnstream.turns.commands import Commands
 from turnstream.turns.watching import Watching
 
+_PRINCIPAL = "turnstream.principal"
+"""Key of a request's scope that holds its caller, once authenticated."""
+
 
 class ServerContext(NamedTuple):
     """The engine, as the routes see it."""
@@ -26,9 +29,12 @@ class ServerContext(NamedTuple):
     max_body_bytes: int = 1024 * 1024
 
     async def principal(self, request: Request) -> Principal:
-        """Raises Unauthorized."""
-        answer = self.authenticate(request)
-        return await answer if inspect.isawaitable(answer) else answer
+        """Return the caller; the hook is called once for a request. Raises Unauthorized."""
+        known: Principal | None = request.scope.get(_PRINCIPAL)
+        if known is None:
+            answer = self.authenticate(request)
+            known = request.scope[_PRINCIPAL] = await answer if inspect.isawaitable(answer) else answer
+        return known
 
 
 def checked_id(text: str, what: str) -> str:

@@ -14,11 +14,11 @@ import json
 import re
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from turnstream.errors import TurnstreamError
 from turnstream.server.context import ServerContext
-from turnstream.server.routing import answered, error_response, read_body, unexpected_response
+from turnstream.server.routing import answered, read_body, unexpected_response
 from turnstream.server.turns import answer_turn
 from turnstream.server.views import TurnBody
 
@@ -43,20 +43,31 @@ class DirectTurns:
         """Answer, or let `otherwise` do so."""
         request = Request(scope, receive)
         try:
-            raw = await read_body(request, self._context.max_body_bytes)
-        except TurnstreamError as error:
-            await error_response(error)(scope, receive, send)
+            response = await answered(request, self._answer_plain(chat_id, request))
+        except _NotPlain as other:
+            await otherwise(scope, _once_more(other.body, receive), send)
             return
-        body = _plain_body(request, raw)
-        if body is None:
-            await otherwise(scope, _once_more(raw, receive), send)
-            return
-        try:
-            response = await answered(answer_turn(self._context, request, chat_id, body, stream=True))
         except Exception:
             await unexpected_response()(scope, receive, send)
             raise
         await response(scope, receive, send)
+
+    async def _answer_plain(self, chat_id: str, request: Request) -> Response:
+        """Raises TurnstreamError, and _NotPlain with the body that was read."""
+        await self._context.principal(request)
+        raw = await read_body(request, self._context.max_body_bytes)
+        body = _plain_body(request, raw)
+        if body is None:
+            raise _NotPlain(raw)
+        return await answer_turn(self._context, request, chat_id, body, stream=True)
+
+
+class _NotPlain(Exception):
+    """A request that goes the framework's way, with its body."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
 
 
 def _plain_body(request: Request, raw: bytes) -> TurnBody | None:

@@ -22,7 +22,7 @@ def build_router(context: ServerContext, *, prefix: str, dependencies: Sequence[
         prefix=prefix,
         dependencies=list(dependencies),
         tags=["turnstream"],
-        route_class=limited_route(context.max_body_bytes),
+        route_class=limited_route(context, authenticates_first=not dependencies),
     )
     add_turn_routes(router, context)
     add_chat_routes(router, context)

@@ -14,9 +14,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from turnstream.errors import InvalidRequest, RequestTimeout, StoreError, TooLarge, TurnstreamError
+from turnstream.server.context import ServerContext
 
 BODY_SECONDS = 30.0
-"""How long the body of a request may take to arrive."""
+"""Seconds in which the body of a request has to arrive, beside those that its bytes earn."""
+BODY_RATE = 64 * 1024
+"""Bytes of a body that earn it one more second: an image from a slow connection takes minutes."""
+
+_CLOSES = frozenset({408, 413})
+"""Statuses after which the connection closes: the rest of the request is not read."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +58,8 @@ def _fault(fault: Mapping[str, Any]) -> str:
     return f"{'.'.join(str(part) for part in place)}: {fault['msg']}"
 
 
-async def answered(handling: Awaitable[Response]) -> Response:
-    """What handling a request comes to, our errors included."""
+async def answered(request: Request, handling: Awaitable[Response]) -> Response:
+    """Return the response of handling `request`; our errors become responses too."""
     try:
         return await handling
     except RequestValidationError as error:
@@ -61,31 +67,47 @@ async def answered(handling: Awaitable[Response]) -> Response:
     except StoreError as error:
         return error_response(masked(error))
     except TurnstreamError as error:
-        return error_response(error)
+        response = error_response(error)
+    if response.status_code in _CLOSES and request.scope.get("http_version", "1.1") < "2":
+        response.headers["Connection"] = "close"
+    return response
 
 
-def limited_route(max_body_bytes: int) -> type[APIRoute]:
-    """A route class that bounds bodies and turns our errors into JSON."""
+def limited_route(context: ServerContext, *, authenticates_first: bool) -> type[APIRoute]:
+    """Return a route class that bounds bodies and turns our errors into JSON.
+
+    `authenticates_first`: authenticate before the body is read, so that an unknown caller cannot make the server hold one.
+    False if the caller's own dependencies come before the authentication.
+    """
 
     class LimitedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
             async def handle_limited(request: Request) -> Response:
+                if authenticates_first:
+                    await context.principal(request)
                 if request.method not in ("GET", "HEAD", "DELETE"):
-                    await read_body(request, max_body_bytes)
+                    await read_body(request, context.max_body_bytes)
                 return await handle(request)
 
             async def handle_answered(request: Request) -> Response:
-                return await answered(handle_limited(request))
+                return await answered(request, handle_limited(request))
 
             return handle_answered
 
     return LimitedRoute
 
 
-def _check_text(body: bytes | bytearray) -> None:
-    """Half a surrogate pair may be written as a JSON escape, but it is no text: it could not be stored or sent on."""
+def _check_text(body: bytearray) -> None:
+    """Raise InvalidRequest for a body that is not UTF-8, and for half a surrogate pair, raw or as a JSON escape: it is no
+    text, and could not be stored or sent on. Python's parser would take it, and UTF-16 and UTF-32 too."""
+    try:
+        is_utf8 = body.isascii() or bool(body.decode())
+    except UnicodeDecodeError:
+        is_utf8 = False
+    if not is_utf8 or not json.detect_encoding(body).startswith("utf-8"):
+        raise InvalidRequest("the body is not UTF-8 text: encode the JSON as UTF-8")
     if b"\\ud" not in body and b"\\uD" not in body:
         return
     try:
@@ -99,21 +121,28 @@ def _check_text(body: bytes | bytearray) -> None:
 async def read_body(request: Request, limit: int) -> bytes:
     """Read the body, at most `limit` bytes of it; it is kept where the framework looks for it. Raises TooLarge,
     RequestTimeout, and InvalidRequest for what is no text, or not whole."""
-    too_large = TooLarge(f"the request body is larger than {limit} bytes")
+    too_large = TooLarge(
+        f"the request body is larger than {limit} bytes: send less, or give the addresses of large files (`url`)"
+    )
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
     body = bytearray()
+    began = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(BODY_SECONDS) as deadline:
             async for piece in request.stream():
                 body += piece
                 if len(body) > limit:
                     raise too_large
+                deadline.reschedule(began + BODY_SECONDS + len(body) / BODY_RATE)
     except ClientDisconnect:
         raise InvalidRequest("the request broke off before its body was whole") from None
     except TimeoutError:
-        raise RequestTimeout(f"the request body did not arrive within {BODY_SECONDS:.0f} s") from None
+        raise RequestTimeout(
+            f"the request body did not arrive within {BODY_SECONDS:.0f} s, and a second more for each "
+            f"{BODY_RATE // 1024} KiB of it"
+        ) from None
     _check_text(body)
     request._body = whole = bytes(body)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return whole

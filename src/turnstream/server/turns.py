@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from turnstream.core.cursor import Cursor
 from turnstream.errors import InvalidRequest
@@ -137,7 +137,7 @@ async def answer_turn(
 def _started(started: Started, request: Request, collection: str) -> Response:
     root = request.url.path.rpartition(collection)[0]
     view = StartedView.of(started, f"{root}/turns/{started.assistant_turn.id}/stream")
-    return JSONResponse(view.model_dump(mode="json"), 201)
+    return Response(view.model_dump_json(), 201, media_type="application/json")
 
 
 async def _stream_of(context: ServerContext, owner: str, started: Started) -> Response:

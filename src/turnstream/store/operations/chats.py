@@ -16,7 +16,7 @@ from turnstream.store.schema import chats, turns
 _CHAT_OF_OWNER = select(chats.c.id).where(
     chats.c.id == bindparam("chat_id"), chats.c.owner == bindparam("owner")
 )
-
+_CHAT = select(chats).where(chats.c.id == bindparam("chat_id"))
 _TURN_OF_CHAT = select(turns.c.id).where(
     turns.c.id == bindparam("turn_id"), turns.c.chat_id == bindparam("chat_id")
 )
@@ -43,11 +43,13 @@ def touch_chat(connection: Connection, owner: str, turn: Turn) -> None:
 
 
 class CreateChat(Operation[Chat], frozen=True, kw_only=True):
+    """Store a chat; answers it as it is stored."""
+
     chat: Chat
 
     def apply(self, connection: Connection) -> Chat:
         connection.execute(insert(chats), chat_values(self.chat))
-        return self.chat
+        return chat_from_row(connection.execute(_CHAT, {"chat_id": self.chat.id}).one())
 
 
 class UpdateChat(Operation[Chat], frozen=True, kw_only=True):
@@ -75,7 +77,7 @@ class UpdateChat(Operation[Chat], frozen=True, kw_only=True):
         if self.active_turn_id is not UNSET:
             values["active_turn_id"] = self.active_turn_id
         connection.execute(update(chats).where(chats.c.id == self.chat_id).values(values))
-        return chat_from_row(connection.execute(select(chats).where(chats.c.id == self.chat_id)).one())
+        return chat_from_row(connection.execute(_CHAT, {"chat_id": self.chat_id}).one())
 
 
 class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
