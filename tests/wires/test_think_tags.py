@@ -39,8 +39,8 @@ class Tagged:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wire, name)
 
-    def decoder(self) -> ThinkTagDecoder:
-        return ThinkTagDecoder(self._wire.decoder())
+    def decoder(self, **options: Any) -> ThinkTagDecoder:
+        return ThinkTagDecoder(self._wire.decoder(**options))
 
 
 def split(*pieces: str) -> list[tuple[str, str]]:
