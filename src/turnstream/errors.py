@@ -18,7 +18,7 @@
     │       ├── StreamIncomplete  └── MalformedEvent ── EventTooLarge
     ├── StreamClosed              the caller left a stream of the library before its end
     └── StoreError                durable storage failed (`database_error`)
-        ├── Fenced                another executor owns the turn now
+        ├── Fenced                another executor owns the turn now ── TurnGone
         ├── Unreadable            a stored row cannot be decoded
         └── StoreLocked           another process writes this database
 
@@ -299,6 +299,12 @@ class Fenced(StoreError):
 
     code = "fenced"
     retryable = False
+
+
+class TurnGone(Fenced):
+    """The turn's rows were deleted, with its chat."""
+
+    code = "chat_deleted"
 
 
 class Unreadable(StoreError):

@@ -5,6 +5,7 @@ Every command carries its owner, and another owner's id is not found.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from turnstream.store.base import Chat, Store, StoredBlock, Turn
 from turnstream.store.operations import CreateChat, DeleteChat, UpdateChat
 from turnstream.store.queries import BlocksOfTurns, ChatTree, GetChat, GetTurn, TurnsById
 from turnstream.turns.clock import now_microseconds
+from turnstream.turns.ending import StopCause
 from turnstream.turns.registry import Registry
 
 MAX_KNOWN = 10_000
@@ -90,12 +92,18 @@ class Chats:
     async def delete(self, owner: str, chat_id: str) -> None:
         """Delete a chat with all its turns; those at work are stopped. Raises NotFound."""
         await self._store.read(GetChat(owner=owner, chat_id=chat_id))
-        for executor in self._registry.active_in(chat_id):
-            executor.stop("cancelled")
-            await executor.ended.wait()
-        for turn_id in await self._store.write(DeleteChat(owner=owner, chat_id=chat_id)):
+        await self._stop_all(chat_id, "cancelled")
+        deleted = await self._store.write(DeleteChat(owner=owner, chat_id=chat_id))
+        await self._stop_all(chat_id, "deleted")  # those that began meanwhile
+        for turn_id in deleted:
             self._registry.forget(turn_id)
         self._known.pop(chat_id, None)
+
+    async def _stop_all(self, chat_id: str, cause: StopCause) -> None:
+        executors = self._registry.active_in(chat_id)
+        for executor in executors:
+            executor.stop(cause)
+        await asyncio.gather(*(executor.ended.wait() for executor in executors))
 
     async def require(self, owner: str, chat_id: str) -> None:
         """Raises NotFound unless the chat is the owner's. One seen before is not looked for again: chats go only by

@@ -26,8 +26,9 @@ from turnstream.store.operations import FinishTurn
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.costs import cost_fields
+from turnstream.turns.failures import CHAT_DELETED
 
-StopCause: TypeAlias = Literal["cancelled", "shutdown", "orphaned"]
+StopCause: TypeAlias = Literal["cancelled", "shutdown", "orphaned", "deleted"]
 
 
 class Outcome(NamedTuple):
@@ -46,6 +47,7 @@ STOPPED: dict[StopCause, Outcome] = {
         code="server_shutdown",
         message="the server was stopped before the answer was complete",
     ),
+    "deleted": Outcome("error", code=CHAT_DELETED.code, message=CHAT_DELETED.message),
     "orphaned": Outcome("error", code="orphan_timeout", message="nothing came from the model for too long"),
 }
 LOST_EXECUTOR = Outcome(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from turnstream.errors import ProviderError, StoreError, TurnstreamError
+from turnstream.errors import ProviderError, StoreError, TurnGone, TurnstreamError
 from turnstream.providers.failures import MASKED, masked_message
 
 
@@ -15,12 +15,17 @@ class Failure(NamedTuple):
     message: str
 
 
+CHAT_DELETED = Failure("chat_deleted", "the chat of this turn was deleted while the answer was written")
+
+
 def describe_failure(error: BaseException, *, debug: bool = False) -> Failure:
     """The failure that `error` is to clients; with `debug`, in its own words."""
     if isinstance(error, ProviderError):
         own_words = f"{error.message}: {error.detail}" if error.detail else error.message
         message = own_words if debug else masked_message(error)
         return Failure(error.code, message)
+    if isinstance(error, TurnGone):
+        return CHAT_DELETED
     if isinstance(error, StoreError):
         return Failure("database_error", str(error) if debug else MASKED["database_error"])
     if isinstance(error, TurnstreamError):

@@ -13,14 +13,14 @@ from turnstream.core.accumulator import CutBlock
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.open_block import catchup_of
 from turnstream.core.turn_events import Terminal, TurnEvent
-from turnstream.errors import Fenced, StoreError
+from turnstream.errors import Fenced, StoreError, TurnGone
 from turnstream.llm.accounts import Summary
 from turnstream.store.base import Store, StoredBlock, Turn
 from turnstream.store.operations import FinishTurn
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.ending import Outcome, cut_rows, ended_turn, terminal_event
+from turnstream.turns.ending import STOPPED, Outcome, cut_rows, ended_turn, terminal_event
 from turnstream.turns.failures import describe_failure
 from turnstream.turns.writing import TurnWriter
 
@@ -63,6 +63,9 @@ class Finisher:
         operation = self._operation(outcome, rows, summary, log.head + len(events) + 1)
         try:
             self.turn = await self._write(operation)
+        except TurnGone:
+            self.end_unsaved(STOPPED["deleted"], rows, summary)
+            self._let_go()
         except StoreError as error:
             logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
             self.end_unsaved(outcome, rows, summary)
@@ -99,9 +102,12 @@ class Finisher:
         """Try again to store the end that storage refused. Raises StoreError."""
         if (operation := self.unsaved) is None:
             return
-        self._writer.mark_again()
         with suppress(Fenced):  # the turn is gone, or another's: there is nothing left to save
             await self._store.write(operation)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing is left to be stored."""
         self.unsaved = None
         self._log.open_block = None
         self._log.unstored_from = None
@@ -109,9 +115,6 @@ class Finisher:
 
     async def _write(self, operation: FinishTurn) -> Turn:
         """Store the end; the turn's row as it is then. Raises StoreError."""
-        if operation.status == "complete" and not self._writer.marked:
-            self._writer.mark_streaming()
-        self._writer.mark_again()
         if await self._writer.write(operation):
             return ended_turn(self.turn, operation)
         row = await self._writer.read(GetTurn(owner=None, turn_id=self.turn.id))
@@ -122,6 +125,7 @@ class Finisher:
     def _operation(
         self, outcome: Outcome, rows: tuple[StoredBlock, ...], summary: Summary, last_seq: int
     ) -> FinishTurn:
+        now = now_microseconds()
         return FinishTurn(
             turn_id=self.turn.id,
             generation=self.turn.generation,
@@ -133,11 +137,12 @@ class Finisher:
             error_message=outcome.message,
             usage=summary.usage,
             model=summary.attempts[-1].model if summary.attempts and outcome.status == "complete" else None,
-            completed_at=now_microseconds(),
+            completed_at=now,
             cost=summary.cost,
             cost_estimated=summary.estimated,
             steps=summary.steps,
             attempts=summary.attempts,
+            started_at=self._writer.marked_at or (now if outcome.status == "complete" else None),
         )
 
     def _terminal(self, rows: Sequence[StoredBlock]) -> Terminal:

@@ -48,22 +48,21 @@ class TurnWriter:
         self._whole = whole
         self._postponed: list[TurnEvent] = []
         self.marking: asyncio.Task[None] | None = None
+        self.marked_at: int | None = None
+        """When the turn began to stream; None before."""
 
     @property
     def marked(self) -> bool:
-        """Whether the turn's row was told that it is streaming."""
-        return self.marking is not None
+        """True if the turn has begun to stream."""
+        return self.marked_at is not None
 
     def mark_streaming(self) -> None:
-        """pending → streaming. Queued before every other write of the turn; nobody waits for it."""
-        operation = MarkStreaming(turn_id=self._turn_id, generation=self._generation, now=now_microseconds())
+        """pending → streaming. Nobody waits for it, and it need not come before any other write of the turn: the end
+        says when the turn began to stream, too."""
+        self.marked_at = now_microseconds()
+        operation = MarkStreaming(turn_id=self._turn_id, generation=self._generation, now=self.marked_at)
         self.marking = asyncio.get_running_loop().create_task(self._store.write(operation))
         self.marking.add_done_callback(_log_failure)
-
-    def mark_again(self) -> None:
-        """Repeat `mark_streaming` where it failed."""
-        if self.marking is not None and _has_failed(self.marking):
-            self.mark_streaming()
 
     async def write(self, operation: Operation[Value]) -> Value:
         """Write durably, with one retry; a cancellation cuts neither short. Raises StoreError."""
@@ -140,10 +139,8 @@ def is_lasting(event: TurnEvent) -> bool:
     return isinstance(event, Notice | Source) or (isinstance(event, Data) and not event.transient)
 
 
-def _has_failed(task: asyncio.Task[None]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
-
-
 def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    if not isinstance(error, Fenced):  # the turn had ended before
         logger.warning("a turn could not be marked as streaming: %s", error)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, select
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TurnStatus
-from turnstream.errors import Fenced
+from turnstream.errors import Fenced, TurnGone
 from turnstream.store.schema import turns
 
 _IDS_PER_SELECT = 500
@@ -37,7 +37,7 @@ def turn_states(connection: Connection, turn_ids: Collection[str]) -> dict[str, 
 def refusal(state: TurnState | None, generation: int) -> Fenced | None:
     """Why an executor of `generation` may not write; None when it may."""
     if state is None:
-        return Fenced("the turn does not exist any more")
+        return TurnGone("the turn does not exist any more")
     if state.status in TERMINAL_STATUSES:
         return Fenced(f"the turn has ended: {state.status}")
     if state.generation != generation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Integer, bindparam, cast, delete, func, select, update
@@ -20,6 +19,9 @@ _COMPARE_AND_SET = update(turns).where(
     turns.c.id == bindparam("at_id"),
     turns.c.generation == bindparam("at_generation"),
     turns.c.status.in_(bindparam("at_statuses", expanding=True)),
+)
+_COMPARE_AND_SET_STARTED = _COMPARE_AND_SET.values(
+    started_at=func.coalesce(turns.c.started_at, bindparam("began"))
 )
 _TAKE_OVER = update(turns).where(
     turns.c.id == bindparam("at_id"),
@@ -73,7 +75,9 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
 
     Answers True when this ended it; False when it had ended before: then nothing is written. Raises Fenced when
     another executor has the turn or it is gone, and StoreError when it may not become `status` from what it is.
-    `model` None keeps the turn's. `cost`, `cost_estimated`, `steps`: as in `Turn`.
+    `model` None keeps the turn's. `cost`, `cost_estimated`, `steps`: as in `Turn`. `started_at`: when the turn began to
+    stream, None if it did not. With it the order of this and MarkStreaming is of no matter: a pending turn ends as if it
+    had been marked before.
     """
 
     generation: int
@@ -90,6 +94,7 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
     cost_estimated: bool = False
     steps: tuple[StepUsage, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    started_at: int | None = None
 
     def apply(self, connection: Connection) -> bool:
         values: dict[str, Any] = {
@@ -104,10 +109,18 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
         }
         if self.model is not None:
             values["model"] = self.model
-        ended = _end(connection, self.turn_id, self.generation, values, self.blocks)
-        if ended:
-            insert_attempts(connection, [attempt_row(self.turn_id, attempt) for attempt in self.attempts])
-        return ended
+        sources = sources_of(self.status)
+        statement = _COMPARE_AND_SET
+        if self.started_at is not None:
+            sources |= sources_of("streaming")
+            statement = _COMPARE_AND_SET_STARTED
+            values["began"] = self.started_at
+        where = {"at_id": self.turn_id, "at_generation": self.generation, "at_statuses": sorted(sources)}
+        if connection.execute(statement, {**where, **values}).rowcount == 0:
+            return _refused(connection, self.turn_id, self.generation, self.status)
+        insert_blocks(connection, [block_row(row) for row in self.blocks])
+        insert_attempts(connection, [attempt_row(self.turn_id, attempt) for attempt in self.attempts])
+        return True
 
 
 class TakeOver(Operation[bool], frozen=True, kw_only=True):
@@ -174,18 +187,6 @@ class GiveUp(Operation[bool], frozen=True, kw_only=True):
             "completed_at": self.completed_at,
         }
         return connection.execute(_GIVE_UP.values(values), {"at_id": self.turn_id}).rowcount == 1
-
-
-def _end(
-    connection: Connection, turn_id: str, generation: int, values: dict[str, Any], rows: Sequence[StoredBlock]
-) -> bool:
-    """Set `values`, its new status among them, if the turn is this generation's and has not ended."""
-    status: TerminalStatus = values["status"]
-    where = {"at_id": turn_id, "at_generation": generation, "at_statuses": sorted(sources_of(status))}
-    if connection.execute(_COMPARE_AND_SET, {**where, **values}).rowcount == 0:
-        return _refused(connection, turn_id, generation, status)
-    insert_blocks(connection, [block_row(row) for row in rows])
-    return True
 
 
 def _refused(connection: Connection, turn_id: str, generation: int, status: TerminalStatus) -> bool:

@@ -83,6 +83,7 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
             _PREVIOUS, {"turn_id": first.prev_turn_id, "chat_id": first.chat_id, "owner": self.owner}
         ).first()
         if previous is None:
+            require_chat(connection, self.owner, first.chat_id)
             raise NotFound("no such turn in this chat: prev_turn_id")
         if previous.role == "user" and self.user_turn is not None:
             raise Conflict("a user turn cannot follow a user turn: prev_turn_id", code="invalid_prev_turn")
