@@ -19,14 +19,9 @@ ERROR_CODE = "context_length_exceeded"
 
 OPEN = frozenset(
     {
-        "reasoning-part-with-summary.sse",
-        "reasoning-and-text-parts-in-one-delta.sse",
-        "reasoning-content-is-object.sse",
-        "scalar-extra-in-each-delta.sse",
         "gemini-malformed-function-call.sse",
         "bedrock-malformed-tool-use.jsonl",
         "ollama-done-reason-load.ndjson",
-        "chat-metadata-only-delta.jsonl",
         "anthropic-two-messages-in-one-body.jsonl",
     }
 )

@@ -30,7 +30,7 @@ from turnstream.core.usage import Usage
 from turnstream.errors import EventTooLarge, MalformedEvent, ProviderError, StreamIncomplete
 from turnstream.wires.json_values import NESTING_LIMIT
 from turnstream.wires.openai_chat import WIRE
-from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
+from turnstream.wires.openai_chat_decoder import _TEMPLATE_TRIES, OpenAIChatDecoder
 from turnstream.wires.recording import decode_pieces
 
 DONE = b"data: [DONE]\n\n"
@@ -1074,8 +1074,9 @@ def test_thinking_and_tool_input_take_the_short_cut_too() -> None:
 def test_where_it_is_of_no_use_the_short_cut_is_given_up() -> None:
     decoder = OpenAIChatDecoder(event_limit=10_000, on_malformed="fail")
     for number in range(40):
-        decoder.feed(frame(chunk({"content": "x"}, id=f"c{number}")))
+        decoder.feed(frame(chunk({"content": "x"}, usage={"completion_tokens": number})))
     assert decoder._template is None
+    assert decoder._template_tries == _TEMPLATE_TRIES
 
 
 def test_thinking_deltas_are_thinking(  # the two kinds of short cut never mix

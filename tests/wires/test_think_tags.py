@@ -27,7 +27,7 @@ from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
 from turnstream.wires import WIRES
 from turnstream.wires.recording import decode_pieces
-from turnstream.wires.think_tags import BLANK_LIMIT, ThinkTagDecoder
+from turnstream.wires.think_tags import BLANK_LIMIT, TAGS, ThinkTagDecoder
 
 
 class Tagged:
@@ -72,12 +72,12 @@ def expected(text: str) -> list[tuple[str, str]]:
     """What the blocks are, said the other way: by one look at the whole text."""
     blocks: list[tuple[str, str]] = []
     thought = False
-    while match := re.match(r"(\s*)<think>(.*?)(</think>|\Z)", text, re.DOTALL):
+    while match := re.match(rf"(\s*)<({'|'.join(TAGS)})>(.*?)(</\2>|\Z)", text, re.DOTALL):
         if len(match[1]) > BLANK_LIMIT:
             break
-        if thinking := match[2].lstrip():
+        if thinking := match[3].lstrip():
             blocks.append(("thinking", thinking))
-        if not match[3]:
+        if not match[4]:
             return blocks
         thought, text = True, text[match.end() :]
     blank = len(text) - len(text.lstrip())
@@ -102,8 +102,13 @@ def expected(text: str) -> list[tuple[str, str]]:
         ("  two blanks", [("text", "  two blanks")]),
         ("<think>a</think> <thin", [("thinking", "a"), ("text", "<thin")]),
         ("", [("text", "")]),
+        ("<thinking>a</thinking>b", [("thinking", "a"), ("text", "b")]),
+        ("<reasoning>\na\n</reasoning>\n\nb", [("thinking", "a\n"), ("text", "b")]),
+        ("<thinking>a</think>b</thinking>c", [("thinking", "a</think>b"), ("text", "c")]),
+        ("<thinker>a", [("text", "<thinker>a")]),
     ],
 )
+@pytest.mark.fault(19)
 def test_tags_cut_everywhere(text: str, blocks: list[tuple[str, str]]) -> None:
     assert expected(text) == blocks
     assert split(text) == blocks
@@ -114,7 +119,24 @@ def test_tags_cut_everywhere(text: str, blocks: list[tuple[str, str]]) -> None:
 
 
 tokens = st.sampled_from(
-    ["<think>", "</think>", "<", "think>", "</", ">", "a", " ", "\n", "\u2028", "é", " " * BLANK_LIMIT]
+    [
+        "<think>",
+        "</think>",
+        "<reasoning>",
+        "</reasoning>",
+        "<thinking>",
+        "<thin",
+        "<",
+        "think>",
+        "</",
+        ">",
+        "a",
+        " ",
+        "\n",
+        "\u2028",
+        "é",
+        " " * BLANK_LIMIT,
+    ]
 )
 
 

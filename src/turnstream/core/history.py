@@ -343,7 +343,7 @@ def _is_solid(block: Block) -> bool:
 
 def _has_details(block: Block) -> bool:
     match (block.content or {}).get("provider_metadata"):
-        case {"reasoning_details": details}:
+        case {"reasoning_details": details} | {"thinking_blocks": details}:
             return bool(details)
         case _:
             return False

@@ -1,7 +1,8 @@
 """OpenAI Chat Completions and the vendors that speak it: one provider protocol, both ways.
 
-The parts: `openai_chat_decoder` (with `_template`, `_chunks`, `_calls`, `_reasoning`) and `openai_chat_encoder` for the
-stream; `openai_chat_requests` and `_messages`; `openai_chat_usage` and `_stop_reasons`, used by all; `openai_errors`, which both wires of OpenAI share.
+The parts: `openai_chat_decoder` and `openai_chat_encoder` for the stream. The decoder reads a chunk (`_chunks`, `_loose`,
+short cuts in `_template` and `_lean`), picks the answer (`_choices`) and builds its blocks (`_blocks`, with `_calls`,
+`_reasoning`, `_thinking_blocks` and `_extras`); `openai_chat_requests` and `_messages`; `openai_chat_usage` and `_stop_reasons`, used by all; `openai_errors`, which both wires of OpenAI share.
 """
 
 from __future__ import annotations

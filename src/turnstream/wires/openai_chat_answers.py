@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from turnstream.core.answers import Answer
@@ -14,6 +14,7 @@ from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.openai_chat_blocks import image_url
 from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
 from turnstream.wires.openai_chat_stop_reasons import dump_stop_reason
+from turnstream.wires.openai_chat_thinking_blocks import THINKING_BLOCKS, dump_thinking_blocks
 from turnstream.wires.openai_chat_usage import write_usage
 from turnstream.wires.openai_errors import read_error
 
@@ -58,7 +59,7 @@ def decode_answer(body: bytes) -> list[StreamEvent]:
         raise MalformedEvent("the answer has neither content nor a finish_reason") from error
 
 
-def _dump_message(blocks: Iterable[Block]) -> JsonObject:
+def _dump_message(blocks: Sequence[Block]) -> JsonObject:
     said: dict[str, list[str]] = {"content": [], "refusal": [], "reasoning_content": []}
     more: dict[str, list[Any]] = {"annotations": [], "reasoning_details": [], "images": [], "tool_calls": []}
     for block in blocks:
@@ -78,6 +79,8 @@ def _dump_message(blocks: Iterable[Block]) -> JsonObject:
                 more["images"].append({"type": "image_url", "image_url": {"url": image_url(content)}})
             case _:
                 pass
+    if entries := dump_thinking_blocks(blocks):
+        more[THINKING_BLOCKS] = entries
     texts = {name: "".join(pieces) or None for name, pieces in said.items()}
     thought = texts.pop("reasoning_content")
     return {

@@ -19,12 +19,21 @@ from turnstream.core.stream_events import (
     TextDelta,
     ThinkingDelta,
 )
-from turnstream.errors import EventTooLarge
 from turnstream.wires.json_values import JsonObject, is_blank, is_list, is_object
 from turnstream.wires.openai_chat_calls import ToolCalls
 from turnstream.wires.openai_chat_chunks import Delta, ToolCallDelta
+from turnstream.wires.openai_chat_extras import CONTENT, Extras
 from turnstream.wires.openai_chat_reasoning import ReasoningDetails, detail_text, readable_details
 from turnstream.wires.openai_chat_template import Growing
+from turnstream.wires.openai_chat_thinking_blocks import (
+    THINKING_BLOCKS,
+    THINKING_FIELDS,
+    Entry,
+    ThinkingEntries,
+    whole,
+    without_text,
+)
+from turnstream.wires.thoughts import read_thought
 
 _Kind: TypeAlias = Literal["text", "thinking", "refusal"]
 _BLOCK_TYPES: dict[_Kind, BlockType] = {"text": "text", "refusal": "text", "thinking": "thinking"}
@@ -46,10 +55,15 @@ class BlockBuilder:
         self._details = ReasoningDetails()
         self._late_details: list[JsonObject] = []
         self._reasons_plainly = False
+        """Reasoning came as plain text: the same text in details and entries is not shown."""
+        self._reasons_openly = False
+        """It came in a field of the delta itself: the same text in `provider_specific_fields` is not shown."""
         self._citations_seen: list[Any] = []
         self._citations_waiting: list[Any] = []
-        self._extras: dict[str, list[Any]] = {}
-        self._raw_left = raw_limit
+        self.extras = Extras(raw_limit=raw_limit)
+        self._entries = ThinkingEntries()
+        self._late_signatures: list[Content] = []
+        self._signature = ""
 
     @property
     def called(self) -> bool:
@@ -69,10 +83,13 @@ class BlockBuilder:
         reasoning = delta.reasoning_content or delta.reasoning
         if delta.reasoning_details:
             self._take_details(readable_details(delta.reasoning_details), reasoning, events)
+        elif delta.thinking_blocks or delta.provider_specific_fields:
+            self._take_thinking_fields(delta, reasoning, events)
         elif reasoning:
-            self._reasons_plainly = True
-            self._enter("thinking", events)
-            events.append(ThinkingDelta(self._index, reasoning))
+            self._reasons_openly = True
+            self._think(reasoning, events)
+        if delta.signature and self._entries.is_new(delta.signature):
+            self._sign(delta.signature, {"signature": delta.signature}, events)
         if text := delta.content:
             self._enter("text", events)
             events.append(TextDelta(self._index, text))
@@ -90,24 +107,30 @@ class BlockBuilder:
             self.has_content = True
             self._calls.take_legacy(function, message_id, events)
 
-    def take_extras(self, extras: JsonObject, size: int, events: list[StreamEvent]) -> None:
-        """Take what only this vendor sends: images become blocks, the rest one raw block at the end.
+    def take_extras(self, delta: Delta, size: int, events: list[StreamEvent]) -> None:
+        """Take what only this vendor sends. Images become blocks; for the rest see `openai_chat_extras`.
 
-        Raises EventTooLarge where it becomes too much to keep.
+        Raises EventTooLarge if it becomes too much to keep.
         """
-        self.has_content = True
-        self._raw_left -= size
-        if self._raw_left < 0:
-            raise EventTooLarge("fields that are kept raw grew past the limit of an event", retryable=False)
-        for key, value in extras.items():
+        extras = delta.extras or {}
+        for key in extras.keys() & CONTENT:
+            self.has_content = True
+            self.extras.pay(size)
+            value = extras[key]
             images = [_image(item) for item in value] if key == "images" and is_list(value) else [None]
             if None in images:
-                self._extras.setdefault(key, []).append(value)
+                self.extras.add_raw(key, value)
                 continue
             for image in images:
                 self._leave(events)
                 index = next(self._indexes)
                 events.extend((ContentBlockStart(index, "image", image), ContentBlockStop(index)))
+        if fields := delta.provider_specific_fields:
+            fields = {key: value for key, value in fields.items() if key not in THINKING_FIELDS}
+            extras = {**extras, "provider_specific_fields": fields}
+        if delta.provider_metadata:
+            extras = {**extras, "provider_metadata": delta.provider_metadata}
+        self.extras.keep(extras, size, events)
 
     def cite(self, citations: list[Any], events: list[StreamEvent]) -> None:
         """Give each new citation to the open text, or to the next."""
@@ -129,7 +152,7 @@ class BlockBuilder:
     def finish(self, events: list[StreamEvent]) -> None:
         """Stop every open block, and add what had no place in one."""
         self.stop_all(events)
-        raw: Content = dict(self._extras)
+        raw: Content = dict(self.extras.raw)
         if self._citations_waiting:
             raw["citations"] = self._citations_waiting
         if raw:
@@ -156,12 +179,65 @@ class BlockBuilder:
         """Stop the open text or thinking block."""
         if self._kind is None:
             return
+        self._signature = ""
+        self._entries.end()
         if self._details:
             events.append(ContentDelta(self._index, self._details.content()))
             self._details = ReasoningDetails()
         events.append(ContentBlockStop(self._index))
         self._kind = None
         self._place_late_details(events)
+
+    def _think(self, text: str, events: list[StreamEvent]) -> None:
+        """Show reasoning that came as plain text. A signature ends a thought: what follows it is another."""
+        self._reasons_plainly = True
+        self._show_thought(text, events)
+
+    def _show_thought(self, text: str, events: list[StreamEvent]) -> None:
+        if self._signature:
+            self._leave(events)
+        self._enter("thinking", events)
+        events.append(ThinkingDelta(self._index, text))
+
+    def _sign(self, signature: str, late: Content, events: list[StreamEvent]) -> bool:
+        """Sign the open thought; return False if there is none, and `late` will be a block of its own."""
+        self.has_content = True
+        if self._kind != "thinking":
+            self._late_signatures.append(late)
+            return False
+        self._signature = signature
+        events.append(SignatureDelta(self._index, signature))
+        return True
+
+    def _take_thinking_fields(self, delta: Delta, reasoning: str | None, events: list[StreamEvent]) -> None:
+        """Take thinking and its signatures from the fields that hold them whole (`openai_chat_thinking_blocks`)."""
+        fields = delta.provider_specific_fields or {}
+        self._reasons_openly = self._reasons_openly or bool(reasoning)
+        if not self._reasons_openly and THINKING_BLOCKS not in fields:
+            thoughts = (read_thought(fields.get(name)) for name in THINKING_FIELDS)
+            reasoning = next((thought.text for thought in thoughts if thought.text), None)
+        if reasoning:
+            self._think(reasoning, events)
+        for entry in self._entries.read(delta):
+            self._take_entry(entry, events)
+
+    def _take_entry(self, entry: Entry, events: list[StreamEvent]) -> None:
+        if entry.is_redacted:
+            if not entry.seal:
+                return
+            self._leave(events)
+            self.has_content = True
+            index = next(self._indexes)
+            content = {"redacted": entry.seal, **without_text(entry)}
+            events.extend((ContentBlockStart(index, "thinking", content), ContentBlockStop(index)))
+            return
+        if entry.text and not self._reasons_plainly and not self._entries.shows_again(entry):
+            self._show_thought(entry.text, events)
+            self._entries.show(entry.text)
+        if not entry.seal:
+            return
+        if self._sign(entry.seal, whole(entry), events):
+            events.append(ContentDelta(self._index, without_text(entry)))
 
     def _take_call(self, call: ToolCallDelta, message_id: str, events: list[StreamEvent]) -> None:
         if call.function is None and not call.id:
@@ -189,7 +265,11 @@ class BlockBuilder:
             self._late_details.extend(details)
 
     def _place_late_details(self, events: list[StreamEvent]) -> None:
-        """Details that came while another block was open get a thinking block of their own."""
+        """Details and signatures that came while another block was open get thinking blocks of their own."""
+        signatures, self._late_signatures = self._late_signatures, []
+        for content in signatures:
+            index = next(self._indexes)
+            events.extend((ContentBlockStart(index, "thinking", content), ContentBlockStop(index)))
         if not self._late_details:
             return
         late, self._late_details = self._late_details, []

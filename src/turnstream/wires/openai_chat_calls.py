@@ -42,6 +42,7 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.errors import MalformedEvent
+from turnstream.wires.json_values import JsonObject
 from turnstream.wires.lenient_json import decode_json
 from turnstream.wires.made_up_ids import made_up_id
 from turnstream.wires.openai_chat_chunks import FunctionDelta, ToolCallDelta
@@ -51,7 +52,7 @@ from turnstream.wires.openai_chat_template import Growing
 class _Call:
     """A tool call. `given_id` is the provider's id, empty if there is none."""
 
-    __slots__ = ("_ended_with", "arguments", "given_id", "index", "name", "named_late", "open")
+    __slots__ = ("_ended_with", "arguments", "extras", "given_id", "index", "name", "named_late", "open")
 
     def __init__(self, index: int, given_id: str, name: str) -> None:
         self.index = index
@@ -60,6 +61,8 @@ class _Call:
         self.named_late = False
         """True if arguments came before the name: then more pieces of the name may follow whole arguments."""
         self.arguments: list[str] = []
+        self.extras: JsonObject = {}
+        """What a vendor adds to the call: the first value of each field."""
         self.open = True
         self._ended_with = 0
 
@@ -137,8 +140,9 @@ class ToolCalls:
         self._last_taken = call
         if delta.index is not None:
             self._at[delta.index] = call
-        if delta.extras and call.open:
-            events.append(ContentDelta(call.index, {"provider_metadata": delta.extras}))
+        if delta.extras and call.open and delta.extras.keys() - call.extras.keys():
+            call.extras = {**delta.extras, **call.extras}
+            events.append(ContentDelta(call.index, {"provider_metadata": call.extras}))
         _grow(call, arguments, events)
 
     def take_legacy(self, function: FunctionDelta, message_id: str, events: list[StreamEvent]) -> None:

@@ -34,6 +34,11 @@ class ChoicePicker:
         self._held: list[Choice] = []
         self._counts = False
 
+    @property
+    def holds_end(self) -> bool:
+        """Return True if a choice that is held has a finish_reason: it may be the answer's."""
+        return any(choice.finish_reason for choice in self._held)
+
     def pick(self, choices: list[Choice], *, ended: bool) -> list[Choice]:
         """Return the choices to decode now, in order: some of `choices`, a chunk's, and of those that were held.
 

@@ -21,11 +21,12 @@ from turnstream.wires.openai_chat_chunks import (
     Choice,
     Chunk,
     Delta,
-    decode_loosely,
     decode_typed,
     leftovers,
     says_anything,
 )
+from turnstream.wires.openai_chat_lean import LeanLearner, LeanReader
+from turnstream.wires.openai_chat_loose import decode_loosely
 from turnstream.wires.openai_chat_stop_reasons import is_failure, is_known, parse_stop_reason
 from turnstream.wires.openai_chat_template import Template, learn_template
 from turnstream.wires.openai_chat_usage import read_usage
@@ -55,13 +56,19 @@ class OpenAIChatDecoder:
         self._last_sources = b""
         self._usage: JsonObject | None = None
         self._beside: JsonObject = {}
-        self._template: Template | None = None
+        self._lean = LeanLearner(self._blocks.extras)
+        self._failed_for: int | None = None
+        self._template: Template | LeanReader | None = None
         self._template_tries = 0
 
     @property
     def finish(self) -> Finish | None:
         """As `Decoder.finish`: a finish_reason has come."""
-        return "certain" if self._finish_reason is not None and not self._over else None
+        if self._over:
+            return None
+        if self._finish_reason is not None:
+            return "certain"
+        return "likely" if self._picker.holds_end else None
 
     def end(self) -> list[StreamEvent]:
         """As `Decoder.end`."""
@@ -204,7 +211,7 @@ class OpenAIChatDecoder:
         self._take_usage(chunk, events)
         if chunk.search_results is not ABSENT or chunk.citations is not ABSENT:
             self._take_sources(chunk, events)
-        if choices and is_usual and self._template_tries < _TEMPLATE_TRIES:
+        if choices and self._template_tries < _TEMPLATE_TRIES:
             self._learn(chunk, choices, payload)
         if not choices or chunk.error or (chunk.x_groq and chunk.x_groq.get("error")):
             reported = _error_of(chunk, value or read_json(payload)) or reported
@@ -251,8 +258,8 @@ class OpenAIChatDecoder:
             if choice.text and not says_anything(delta):
                 delta = Delta(content=choice.text)
             self._blocks.take(delta, self._message_id, events)
-            if delta.extras:
-                self._blocks.take_extras(delta.extras, size, events)
+            if delta.extras or delta.provider_specific_fields or delta.provider_metadata:
+                self._blocks.take_extras(delta, size, events)
         if choice.usage:
             self._report_usage(choice.usage, events)
         if (reason := choice.finish_reason) and reason != "null":
@@ -317,17 +324,27 @@ class OpenAIChatDecoder:
         events.append(MessageStop(reason, raw, sequence))
 
     def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
+        """Make a short cut for events like this one. `openai_chat_template` has the quicker kind, for events that differ in
+        their text alone. `openai_chat_lean` is for blocks in which that was of no use."""
         growing = self._blocks.growing
-        if growing is not None and (choices[0].index or 0) == self._picker.settled:
+        if growing is None or (choices[0].index or 0) != self._picker.settled or self._finish_reason:
+            return
+        if growing.block_index != self._failed_for:
             self._template = learn_template(payload, chunk, growing)
-            self._template_tries += self._template is not None
+        if self._template is None and growing.texts is None and self._picker.settled == 0:
+            self._template = self._lean.learn(payload, growing.block_index)
+            self._template_tries += self._template is None
+        if self._template is not None:
+            self._template_tries += 1
 
     def _retire_template(self) -> None:
-        """A template ends with the next event that is decoded in full. One that was of use may have a successor;
-        where they never are, no more are made."""
+        """A short cut ends with the next event that is decoded in full. One that was of use may have a successor; where
+        they never are, no more are made."""
         if self._template is not None:
             if self._template.hits >= _TEMPLATE_TRIES:
                 self._template_tries = 0
+            elif isinstance(self._template, Template):
+                self._failed_for = self._template.block_index
             self._template = None
 
 

@@ -1,6 +1,7 @@
 """StreamEvents → chat.completion.chunk events, as OpenAI writes them.
 
-What the wire cannot say is left out: signatures and redacted thinking (unless among `reasoning_details`), what the provider's
+What the wire cannot say is left out: signatures and redacted thinking (unless among `reasoning_details` or
+`thinking_blocks`), what the provider's
 own tools did (a client would take such a call for one to run), raw blocks of other vendors, notices. Blocks have no
 boundaries here: two text blocks in a row become one.
 """
@@ -31,6 +32,7 @@ from turnstream.wires.json_values import JsonObject, is_object
 from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.openai_chat_blocks import image_url
 from turnstream.wires.openai_chat_stop_reasons import dump_stop_reason
+from turnstream.wires.openai_chat_thinking_blocks import THINKING_BLOCKS
 from turnstream.wires.openai_chat_usage import write_usage
 from turnstream.wires.openai_errors import error_object
 
@@ -152,8 +154,9 @@ class OpenAIChatEncoder:
         if content.get("citations"):
             delta["annotations"] = content["citations"]
         metadata = content.get("provider_metadata")
-        if is_object(metadata) and metadata.get("reasoning_details"):
-            delta["reasoning_details"] = metadata["reasoning_details"]
+        if is_object(metadata):
+            fields = ("reasoning_details", THINKING_BLOCKS)
+            delta |= {field: metadata[field] for field in fields if metadata.get(field)}
         if event.index in self._tools and (content.get("tool_use_id") or content.get("tool_name")):
             return self._tools[event.index].amended(content)
         return delta or None

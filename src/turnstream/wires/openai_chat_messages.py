@@ -18,6 +18,11 @@ from turnstream.wires.json_values import is_list, is_object
 from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.normal_params import document_text
 from turnstream.wires.openai_chat_blocks import REFUSAL, image_content, image_url
+from turnstream.wires.openai_chat_thinking_blocks import (
+    THINKING_BLOCKS,
+    dump_thinking_blocks,
+    parse_thinking_blocks,
+)
 
 RawMessage: TypeAlias = dict[str, Any]
 Role: TypeAlias = Literal["user", "assistant"]
@@ -107,6 +112,8 @@ def _dump_said(blocks: Sequence[Block], reasoning: Reasoning | None) -> list[Raw
     message: RawMessage = {"role": "assistant", "content": text or None}
     if details:
         message["reasoning_details"] = details
+    if entries := dump_thinking_blocks(blocks):
+        message[THINKING_BLOCKS] = entries
     if reasoning is not None:
         thoughts = (block for block in blocks if block.block_type == "thinking" and not block.partial)
         message[reasoning.field] = "".join(block.text_content or "" for block in thoughts)
@@ -136,6 +143,8 @@ def _dump_user(blocks: Sequence[Block]) -> list[RawMessage]:
 
 _TEXT_TYPES = ("text", "reference", "partial_reference")
 _UNTITLED = "document.pdf"
+_RETURNED = ("extra_content", "provider_specific_fields")
+"""Fields of a call that go back with it: Gemini's thought signatures, from Google itself and through LiteLLM."""
 
 
 def _dump_document(content: Content) -> dict[str, Any]:
@@ -171,8 +180,9 @@ def _dump_call(content: Content) -> dict[str, Any]:
     function = {"name": content.get("tool_name", ""), "arguments": text}
     call = {"id": content.get("tool_use_id", ""), "type": "function", "function": function}
     metadata = content.get("provider_metadata")
-    extra = metadata.get("extra_content") if is_object(metadata) else None
-    return call if extra is None else {**call, "extra_content": extra}
+    if not is_object(metadata):
+        return call
+    return {**call, **{field: metadata[field] for field in _RETURNED if field in metadata}}
 
 
 def _dump_result(content: Content, text: str) -> RawMessage:
@@ -226,6 +236,7 @@ def _parse_assistant(raw: RawMessage) -> list[Block]:
     details = raw.get("reasoning_details")
     if is_list(details) and details:
         blocks.append(_block("thinking", "", {"provider_metadata": {"reasoning_details": details}}))
+    blocks.extend(parse_thinking_blocks(raw.get(THINKING_BLOCKS)))
     blocks.extend(_parse_content(raw.get("content")))
     if isinstance(refusal := raw.get("refusal"), str) and refusal:
         blocks.append(_block("text", refusal, REFUSAL))
@@ -301,8 +312,8 @@ def _parse_call(call: Any) -> Block:
     if is_object(arguments):
         arguments = encode_json(arguments).decode()
     text = arguments if isinstance(arguments, str) else ""
-    extra = call.get("extra_content")
-    metadata = {} if extra is None else {"provider_metadata": {"extra_content": extra}}
+    extras = {field: extra for field in _RETURNED if (extra := call.get(field)) is not None}
+    metadata = {"provider_metadata": extras} if extras else {}
     content: Content = {**metadata, "tool_use_id": str(call.get("id") or ""), "tool_name": name}
     return _block("tool_use", None, finish_tool_use(content, text))
 

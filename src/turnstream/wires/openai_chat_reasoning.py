@@ -9,6 +9,8 @@ from turnstream.core.blocks import Content
 from turnstream.wires.json_values import JsonObject, is_blank, is_object
 
 _TEXT_FIELDS = {"reasoning.text": "text", "reasoning.summary": "summary"}
+_UNNAMED_TEXT_FIELDS = ("text", "summary", "thinking", "content")
+"""Where details of other types have their text."""
 _NAMING_FIELDS = frozenset({"type", "format", "index", "id"})
 _SIGNED_BY_ANTHROPIC = "anthropic"
 
@@ -30,7 +32,7 @@ class ReasoningDetails:
         if self._is_more_text(detail):
             self._parts.append(detail[self._field])
             return ""
-        field = _TEXT_FIELDS.get(str(detail.get("type")))
+        field = _text_field(detail)
         last = self._details[-1] if self._details else None
         if last is None or field is None or not _continues(last, detail):
             self._join()
@@ -73,7 +75,7 @@ class ReasoningDetails:
         if not self._parts:
             return
         last = self._details[-1]
-        last[_TEXT_FIELDS[str(last.get("type"))]] = "".join(self._parts)
+        last[self._field] = "".join(self._parts)
         self._parts = []
 
 
@@ -84,9 +86,16 @@ def readable_details(value: list[Any]) -> list[JsonObject]:
 
 def detail_text(detail: JsonObject) -> str:
     """The text that a detail shows, if any."""
-    field = _TEXT_FIELDS.get(str(detail.get("type")))
+    field = _text_field(detail)
     text = detail.get(field) if field is not None else None
     return text if isinstance(text, str) else ""
+
+
+def _text_field(detail: JsonObject) -> str | None:
+    kind = str(detail.get("type"))
+    if kind in _TEXT_FIELDS or kind == "reasoning.encrypted":
+        return _TEXT_FIELDS.get(kind)
+    return next((name for name in _UNNAMED_TEXT_FIELDS if isinstance(detail.get(name), str)), None)
 
 
 def _says_something(detail: JsonObject) -> bool:

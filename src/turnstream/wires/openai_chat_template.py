@@ -20,7 +20,11 @@ import msgspec
 
 from turnstream.core.sse import ServerSentEvent
 from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta, ToolInputDelta
+from turnstream.errors import MalformedEvent
+from turnstream.wires.json_values import read_json
 from turnstream.wires.openai_chat_chunks import ABSENT, Chunk, Delta, FunctionDelta, decode_typed
+from turnstream.wires.openai_chat_extras import CONTENT
+from turnstream.wires.openai_chat_loose import decode_loosely
 
 DeltaEvent: TypeAlias = type[TextDelta] | type[ThinkingDelta] | type[ToolInputDelta]
 
@@ -58,6 +62,10 @@ class Template:
         self._event = event
         self._growing = growing
         self.hits = 0
+
+    @property
+    def block_index(self) -> int:
+        return self._growing.block_index
 
     def read(self, frames: Sequence[ServerSentEvent], position: int, events: list[StreamEvent]) -> int:
         """Append the events that `frames` from `position` on stand for, as far as they are plain; return the place of
@@ -119,7 +127,8 @@ def _only_string(chunk: Chunk) -> tuple[Delta | FunctionDelta, str, DeltaEvent] 
     choice = chunk.choices[0]
     effects = (
         chunk.usage, chunk.error, chunk.x_groq, choice.finish_reason, choice.usage, choice.error,
-        delta.reasoning_details, delta.refusal, delta.annotations, delta.function_call, delta.extras,
+        delta.reasoning_details, delta.refusal, delta.annotations, delta.function_call, delta.signature,
+        delta.thinking_blocks, delta.extras and delta.extras.keys() & CONTENT,
     )  # fmt: skip
     if any(effects) or chunk.citations is not ABSENT or chunk.search_results is not ABSENT:
         return None
@@ -134,12 +143,19 @@ def _only_string(chunk: Chunk) -> tuple[Delta | FunctionDelta, str, DeltaEvent] 
     return call.function, "arguments", ToolInputDelta
 
 
+def _decode(payload: bytes) -> Chunk:
+    try:
+        return decode_typed(payload)
+    except (ValueError, RecursionError):
+        return decode_loosely(read_json(payload), whole=False)
+
+
 def _is_between(before: bytes, after: bytes, chunk: Chunk, text: str) -> bool:
     """Whether another string between `before` and `after` changes the one string of the chunk, and nothing else."""
     other = "another" if text != "another" else "other"
     try:
-        probe = decode_typed(b'%b"%b"%b' % (before, other.encode(), after))
-    except (ValueError, RecursionError):
+        probe = _decode(b'%b"%b"%b' % (before, other.encode(), after))
+    except (ValueError, RecursionError, MalformedEvent):
         return False
     found = _only_string(probe)
     if found is None or getattr(found[0], found[1]) != other:

@@ -1,7 +1,7 @@
 """`<think>` tags in text, as thinking blocks (requirement L4): a decoder around any wire's decoder.
 
-Some models write their thinking into the text, between `<think>` and `</think>`. For these, a text block that begins with the
-tag, after white space at most, becomes a thinking block and, behind the closing tag, a text block; so does what follows
+Some models write their thinking into the text, between `<think>` and `</think>`, or tags of another name in `TAGS`. For
+these, a text block that begins with such a tag, after white space at most, becomes a thinking block and, behind the closing tag, a text block; so does what follows
 it, where that begins with the tag again. A tag further inside the text is text. Held back is only what could still become
 a tag, and white space before one. White space around the thinking's begin and end tags is dropped where it separates
 blocks; all else stays as it came. Any cut of the text gives the same blocks.
@@ -28,8 +28,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.wires.base import Decoder, Finish
 
-OPENING = "<think>"
-CLOSING = "</think>"
+TAGS = ("think", "thinking", "reasoning", "thought")
+_OPENINGS = tuple(f"<{tag}>" for tag in TAGS)
 BLANK_LIMIT = 1024
 """Characters of white space that are held back before a tag; behind more of it, no tag is looked for."""
 
@@ -124,13 +124,14 @@ def _moved(event: _Delta, place: int) -> StreamEvent:
 class _SplitText:
     """One text block of the wire, being taken apart."""
 
-    __slots__ = ("_content", "_held", "_indexes", "_place", "_start", "_state", "_thought")
+    __slots__ = ("_closing", "_content", "_held", "_indexes", "_place", "_start", "_state", "_thought")
 
     def __init__(self, start: ContentBlockStart, indexes: count[int]) -> None:
         self._start = start
         self._indexes = indexes
         self._state: Literal["begin", "think", "text"] = "begin"
         self._held = ""
+        self._closing = ""
         self._thought = False
         self._content: list[ContentDelta] = []
         self._place = _NO_PLACE
@@ -174,10 +175,12 @@ class _SplitText:
         """Before the first character that is neither white space nor part of a tag; returns what is not taken."""
         said = text.lstrip()
         few = len(text) - len(said) <= BLANK_LIMIT
-        if few and said.startswith(OPENING):
+        if few and said.startswith(_OPENINGS):
             self._state = "think"
-            return said[len(OPENING) :]
-        if few and OPENING.startswith(said):
+            name, _, rest = said[1:].partition(">")
+            self._closing = f"</{name}>"
+            return rest
+        if few and any(opening.startswith(said) for opening in _OPENINGS):
             self._held = text
             return ""
         self._enter_text(found)
@@ -185,9 +188,9 @@ class _SplitText:
 
     def _think(self, text: str, found: list[StreamEvent]) -> str:
         """Between the tags; returns what is behind the closing one."""
-        thinking, tag, rest = text.partition(CLOSING)
+        thinking, tag, rest = text.partition(self._closing)
         if not tag:
-            keep = _overlap(text)
+            keep = _overlap(text, self._closing)
             thinking, self._held = text[: len(text) - keep], text[len(text) - keep :]
         self._show_thinking(thinking, found)
         if tag:
@@ -218,7 +221,7 @@ class _SplitText:
         self._content.clear()
 
 
-def _overlap(text: str) -> int:
-    """Characters at the end of `text` that may begin the closing tag."""
-    longest = min(len(text), len(CLOSING) - 1)
-    return next((size for size in range(longest, 0, -1) if text.endswith(CLOSING[:size])), 0)
+def _overlap(text: str, closing: str) -> int:
+    """Return how many characters at the end of `text` may begin the closing tag."""
+    longest = min(len(text), len(closing) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(closing[:size])), 0)

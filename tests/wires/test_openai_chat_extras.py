@@ -1,0 +1,304 @@
+"""Fields that come with every delta of some vendors: no blocks, no growth, and hardly any time."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.wires.test_openai_chat_decoder import (
+    DONE,
+    FINISH,
+    WIRE,
+    blocks,
+    body,
+    call,
+    calls,
+    chunk,
+    decode,
+    frame,
+    text,
+)
+from turnstream.core.stream_events import ContentBlockStart, Metadata, StreamEvent, StreamNotice, TextDelta
+from turnstream.errors import EventTooLarge
+from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
+from turnstream.wires.openai_chat_extras import MOST_FIELDS
+from turnstream.wires.openai_chat_lean import LeanReader
+from turnstream.wires.recording import decode_pieces
+
+pytestmark = pytest.mark.fault(20)
+
+EXTRAS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "index": lambda _: {"index": 0},
+    "an index that counts": lambda n: {"index": n},
+    "token_ids": lambda n: {"token_ids": [n, n + 1]},
+    "created": lambda n: {"created": 1_700_000_000 + n // 50},
+    "thinking_blocks": lambda _: {"thinking_blocks": []},
+    "provider_specific_fields": lambda n: {"provider_specific_fields": {"citation": None, "n": n}},
+    "provider_metadata": lambda n: {"provider_metadata": {"gateway": {"cost": str(n)}}},
+    "a number that nobody knows": lambda n: {"speed": n / 7},
+    "a string that nobody knows": lambda _: {"tier": "gold"},
+    "a string that changes": lambda n: {"tier": f"{n}"},
+    "an object that nobody knows": lambda n: {"timing": {"first": 1, "now": n}},
+    "a list that nobody knows": lambda n: {"ranks": [n, 2.5]},
+}
+
+
+def metadata_of(events: list[StreamEvent]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for event in events:
+        if isinstance(event, Metadata):
+            found |= event.provider_metadata or {}
+    return found
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+def test_extras_are_no_blocks_and_do_not_grow(name: str, field: str) -> None:
+    events = [chunk({field: "x", **EXTRAS[name](n)}) for n in range(300)]
+    kind = "text" if field == "content" else "thinking"
+    assert blocks(*events, FINISH) == [(kind, "x" * 300)]
+    short, long = (metadata_of(decode(*events[:count], FINISH)) for count in (3, 300))
+    assert len(json.dumps(long)) <= len(json.dumps(short))
+    assert len([event for event in decode(*events, FINISH) if isinstance(event, Metadata)]) <= 1
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_extras_of_a_call_s_deltas_tear_nothing(name: str) -> None:
+    parts = ['{"x":"', *["y"] * 50, '"}']
+    events = [
+        chunk({"tool_calls": [call(0, "a" if n == 0 else None, "f" if n == 0 else None, part)], **EXTRAS[name](n)})
+        for n, part in enumerate(parts)
+    ]  # fmt: skip
+    assert blocks(*events, chunk(finish="tool_calls")) == [("f", "a", "".join(parts))]
+
+
+def test_what_is_kept_is_the_first_value_of_each_field() -> None:
+    events = decode(
+        chunk({"content": "a", "tier": "gold", "provider_metadata": {"x": 1}}),
+        chunk({"content": "b", "tier": "gold", "provider_metadata": {"x": 2}}),
+        chunk({"provider_metadata": {"gateway": {"cost": "0.0001"}}}, "stop"),
+    )
+    assert metadata_of(events) == {
+        "tier": "gold",
+        "provider_metadata": {"x": 1, "gateway": {"cost": "0.0001"}},
+    }
+    assert not any(isinstance(event, StreamNotice) for event in events)
+
+
+def test_extras_without_anything_else_are_an_answer_of_nothing() -> None:
+    assert [
+        event for event in decode(chunk({"index": 0}), FINISH) if isinstance(event, ContentBlockStart)
+    ] == []
+
+
+def test_fields_have_a_bound() -> None:
+    events = decode(*[chunk({"content": "x", f"field{n}": f"{n}"}) for n in range(1000)], FINISH)
+    assert len(metadata_of(events)) == MOST_FIELDS
+    assert sum(isinstance(event, StreamNotice) for event in events) <= MOST_FIELDS
+    inner = decode(*[chunk({"content": "x", "provider_metadata": {f"f{n}": n}}) for n in range(1000)], FINISH)
+    assert len(metadata_of(inner)["provider_metadata"]) == MOST_FIELDS
+    decoder = WIRE.decoder(event_limit=1000)
+    large = b"".join(frame(chunk({f"field{n}": "x" * 300})) for n in range(9))
+    decoder.feed(large)
+    with pytest.raises(EventTooLarge):
+        decoder.close()
+
+
+def test_extras_of_a_call_are_kept_once() -> None:
+    fragments = [{**call(0, "a", "f", part), "note": n} for n, part in enumerate(["{", " ", " ", "}"])]
+    events = decode(*map(calls, fragments), chunk(finish="tool_calls"))
+    told = [event for event in events if type(event).__name__ == "ContentDelta"]
+    assert [event.content for event in told] == [{"provider_metadata": {"note": 0}}]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# --- the short cut for extras -----------------------------------------------------------------------------------
+
+
+def lean_after(*events: Any) -> Any:
+    decoder = OpenAIChatDecoder(event_limit=100_000, on_malformed="fail")
+    decoder.feed(b"".join(map(frame, events)))
+    return decoder._template
+
+
+@pytest.mark.parametrize("name", sorted(EXTRAS.keys()))
+def test_the_short_cut_is_taken_with_extras_too(name: str) -> None:
+    template = lean_after(*[chunk({"content": f"t{n}", **EXTRAS[name](n)}) for n in range(100)])
+    assert template is not None
+    assert template.hits >= 45
+
+
+def test_a_short_cut_takes_nothing_that_has_an_effect() -> None:
+    """Each of these comes after a run of plain events with extras that change, and is decoded in full."""
+    run = [chunk({"content": "a", "token_ids": [n], "provider_specific_fields": {"n": n}}) for n in range(20)]
+    assert isinstance(lean_after(*run), LeanReader)
+    surprises = [
+        {"content": "b", "token_ids": [1], "novel": "x"},
+        {"content": "b", "provider_specific_fields": {"n": 1, "novel": "x"}},
+        {"content": "b", "provider_specific_fields": {"n": 1, "reasoning_content": "hm"}},
+        {
+            "content": "b",
+            "provider_specific_fields": {"thinking_blocks": [{"thinking": "hm", "signature": "S"}]},
+        },
+        {"content": "b", "token_ids": [1], "images": [{"image_url": {"url": "https://e.org/i.png"}}]},
+        {"content": "b", "token_ids": [1], "refusal": "no"},
+        {"content": [{"type": "text", "text": "b"}], "token_ids": [1]},
+    ]
+    for surprise in surprises:
+        assert decode_all([*run, chunk(surprise), *run], short_cut=True) == decode_all(
+            [*run, chunk(surprise), *run], short_cut=False
+        )
+        assert len(decode_all([chunk(surprise)], short_cut=True)) > 2
+
+
+def decode_all(events: list[Any], *, short_cut: bool) -> list[StreamEvent]:
+    decoder = OpenAIChatDecoder(event_limit=100_000, on_malformed="skip")
+    if not short_cut:
+        decoder._template_tries = 10**9
+    return [event for sent in [*map(frame, events), DONE] for event in decoder.feed(sent)]
+
+
+values = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 3), st.floats(0, 1), st.sampled_from(["", "x", "y"]),
+    st.lists(st.integers(0, 2), max_size=2), st.just([{"text": "x"}]),
+    st.dictionaries(st.sampled_from(["n", "m"]), st.integers(0, 2) | st.sampled_from(["x", "y"]), max_size=2),
+)  # fmt: skip
+entries = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["thinking", "redacted_thinking"])},
+        optional={"thinking": st.sampled_from(["", "h"]), "signature": st.sampled_from(["", "S", None])},
+    ),
+    max_size=2,
+)
+extra_fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.integers(0, 3),
+        "token_ids": st.lists(st.integers(0, 9), max_size=2),
+        "created": st.integers(0, 2),
+        "tier": values,
+        "provider_metadata": values,
+        "provider_specific_fields": st.fixed_dictionaries(
+            {}, optional={"thinking_blocks": entries, "reasoning_content": st.sampled_from(["", "h"]), "n": values}
+        )
+        | values,
+        "thinking_blocks": entries | values,
+        "tool_calls": st.sampled_from([None, []]),
+        "refusal": st.sampled_from([None, "", "no"]),
+        "signature": st.sampled_from(["", "S"]),
+    },
+)  # fmt: skip
+runs = st.lists(
+    st.tuples(
+        st.sampled_from(["content", "reasoning_content", "reasoning"]),
+        st.lists(st.tuples(st.sampled_from(["a", "", "é"]), extra_fields), min_size=1, max_size=3),
+        st.integers(1, 6),
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(runs)
+def test_the_short_cut_changes_nothing_with_extras(sent: list[Any]) -> None:
+    events: list[Any] = [text("begin")]
+    for field, said, times in sent:
+        events += [chunk({field: word, **extras}) for _ in range(times) for word, extras in said]
+    assert decode_all(events, short_cut=True) == decode_all(events, short_cut=False)
+
+
+# --- cost -------------------------------------------------------------------------------------------------------
+
+DELTAS = 50_000
+
+
+def cpu_of(frames: list[bytes], *, per_read: int) -> float:
+    """CPU seconds that decoding and folding take."""
+    reads = [b"".join(frames[n : n + per_read]) for n in range(0, len(frames), per_read)]
+    began = time.process_time()
+    assert decode_pieces(WIRE, reads)["complete"]
+    return time.process_time() - began
+
+
+def frames_with(extras: Callable[[int], dict[str, Any]]) -> list[bytes]:
+    def event(n: int) -> bytes:
+        delta = {"content": f"word{n % 97} ", **extras(n)}
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+        head = {"id": "chatcmpl-8f3b2a", "object": "chat.completion.chunk", "created": 1_700_000_000}
+        return frame(json.dumps({**head, "model": "gpt-x-large", "choices": [choice]}).encode())
+
+    return [*map(event, range(DELTAS)), frame(FINISH), DONE]
+
+
+def every_extra(_: int) -> dict[str, Any]:
+    """What LiteLLM and vLLM add to each delta, all at once."""
+    return {
+        "index": 0,
+        "token_ids": [1, 2, 3],
+        "created": 1_700_000_000,
+        "thinking_blocks": [],
+        "provider_specific_fields": {"citation": None},
+        "provider_metadata": {"gateway": {"cost": "0.0001"}},
+    }
+
+
+COSTS: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
+    "all of them, alike in each delta": (every_extra, 100),
+    "token ids that change, one event per read": (EXTRAS["token_ids"], 1),
+    "metadata that changes, one event per read": (EXTRAS["provider_metadata"], 1),
+    "a number that nobody knows, one event per read": (EXTRAS["a number that nobody knows"], 1),
+}
+
+
+@pytest.mark.parametrize("case", COSTS)
+def test_extras_cost_at_most_half_as_much_again(case: str) -> None:
+    extras, per_read = COSTS[case]
+    plain, rich = frames_with(lambda _: {}), frames_with(extras)
+    best = {"plain": float("inf"), "rich": float("inf")}
+    gc.disable()
+    try:
+        for _ in range(8):
+            best["plain"] = min(best["plain"], cpu_of(plain, per_read=per_read))
+            best["rich"] = min(best["rich"], cpu_of(rich, per_read=per_read))
+            if best["rich"] <= 1.5 * best["plain"]:
+                break
+    finally:
+        gc.enable()
+    assert best["rich"] <= 1.5 * best["plain"]
+
+
+@pytest.mark.parametrize("name", ["a string that changes", "provider_metadata", "token_ids"])
+def test_a_decoder_does_not_grow_with_extras(name: str) -> None:
+    decoder = WIRE.decoder()
+
+    def feed(numbers: range) -> int:
+        for n in numbers:
+            decoder.feed(frame(chunk({"content": "x", **EXTRAS[name](n)})))
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before, after = feed(range(200)), feed(range(200, 5000))
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20_000
+
+
+def test_texts_come_one_by_one_as_without_extras() -> None:
+    decoder = WIRE.decoder()
+    decoder.feed(frame(text("begin")))
+    for n in itertools.islice(itertools.count(), 30):
+        events = decoder.feed(frame(chunk({"content": f"t{n}", "token_ids": [n]})))
+        assert [event.text for event in events if isinstance(event, TextDelta)] == [f"t{n}"]
+
+
+def test_a_body_without_any_text_but_extras_is_read_whole() -> None:
+    assert decode_pieces(WIRE, [body(chunk({"index": 0, "created": 1}), FINISH)])["blocks"] == []
