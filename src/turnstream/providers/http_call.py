@@ -83,13 +83,10 @@ class HttpCall:
     _body: Connection | InflatedBody
 
     def __init__(self, provider: HttpProvider, request: ModelRequest) -> None:
-        endpoint = provider.endpoint
         self._provider = provider
         self._request = request
         self._origin = Origin(provider.wire.name, provider.name, request.model)
-        self._decoder = self._decoder_of(
-            provider.wire.decoder(event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed)
-        )
+        self._decoder = self._decoder_of(self._new_stream())
         self._clocks = WaitClocks(provider.timeouts)
         self._timer = ReadTimer(self._clocks, self.interrupt, self._look)
         self._waiter: asyncio.Future[list[StreamEvent] | None] | None = None
@@ -112,10 +109,8 @@ class HttpCall:
             if not 200 <= connection.status < 300:
                 raise await self._status_error(connection, post)
             if not self._request.stream or is_plain(provider.wire, connection.content_type):
-                endpoint = provider.endpoint
-                self._decoder = self._decoder_of(
-                    PlainAnswerDecoder(provider.wire, endpoint.event_limit, endpoint.on_malformed)
-                )
+                limit = provider.endpoint.event_limit
+                self._decoder = self._decoder_of(PlainAnswerDecoder(provider.wire, limit, self._new_stream))
             self._body = connection
             if (coding := connection.content_encoding) not in {"", "identity"}:
                 self._body = InflatedBody(connection, coding)
@@ -235,6 +230,12 @@ class HttpCall:
         if not self._stopped and (finish := self._decoder.finish) is not None:
             grace = self._provider.timeouts.grace
             self._clocks.finish_seen(grace if finish == "certain" else grace * LIKELY_GRACE)
+
+    def _new_stream(self) -> Decoder:
+        endpoint = self._provider.endpoint
+        return self._provider.wire.decoder(
+            event_limit=endpoint.event_limit, on_malformed=endpoint.on_malformed
+        )
 
     def _decoder_of(self, decoder: Decoder) -> Decoder:
         has_tags = self._provider.endpoint.has_think_tags(self._request.model)

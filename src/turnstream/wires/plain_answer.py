@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from turnstream.core.stream_events import StreamEvent
@@ -24,13 +25,13 @@ class PlainAnswerDecoder:
     """Holds a JSON object back until it is whole; it may have `limit` bytes. See `wires.base.Decoder`.
 
     The label may be wrong: a body that does not begin as an object, or that goes on after an object on its first line, is
-    decoded as the wire's stream, as it comes.
+    decoded as a stream, as it comes. `new_stream` makes the decoder of that, the wire's own by default.
     """
 
-    def __init__(self, wire: Wire, limit: int, on_malformed: Literal["fail", "skip"] = "fail") -> None:
+    def __init__(self, wire: Wire, limit: int, new_stream: Callable[[], Decoder] | None = None) -> None:
         self._wire = wire
         self._limit = limit
-        self._on_malformed: Literal["fail", "skip"] = on_malformed
+        self._new_stream = new_stream or wire.decoder
         self._body = bytearray()
         self._place: Literal["begin", "first line", "second line", "inside"] = "begin"
         self._stream: Decoder | None = None
@@ -51,7 +52,7 @@ class PlainAnswerDecoder:
         body = self._body
         body += data
         if self._place != "inside" and self._is_stream(data):
-            self._stream = self._wire.decoder(event_limit=self._limit, on_malformed=self._on_malformed)
+            self._stream = self._new_stream()
             whole = bytes(body)
             body.clear()
             return self._stream.feed(whole)
@@ -73,7 +74,7 @@ class PlainAnswerDecoder:
 
     def _read_as_stream(self, body: bytes) -> list[StreamEvent]:
         """An object was cut off, or it was not all: an error over several lines, and more behind it."""
-        stream = self._wire.decoder(event_limit=self._limit, on_malformed=self._on_malformed)
+        stream = self._new_stream()
         try:
             events = stream.feed(body)
             return events + stream.close()
