@@ -246,6 +246,9 @@ class ProviderSettings(_Section):
     """Whether an event that is none of its wire ends the call, or is skipped with a notice."""
     trust_env: bool = False
     """Take proxies from the environment (HTTPS_PROXY and its like)."""
+    context_overflow: tuple[re.Pattern[str], ...] = ()
+    """Regular expressions, in any case, for the words in which this provider says that a conversation is longer than the
+    model reads; beside those that are known. A model that reads more is then asked."""
     think_tags: Names = ()
     """Models whose text has its thinking between `<think>` tags, which then becomes thinking blocks; `*` in a name
     stands for anything."""

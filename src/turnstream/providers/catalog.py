@@ -49,6 +49,7 @@ class ProviderDescription(msgspec.Struct, frozen=True):
     on_malformed: Literal["fail", "skip"] = "fail"
     trust_env: bool = False
     think_tags: tuple[str, ...] = ()
+    context_overflow: tuple[str, ...] = ()
     region: str | None = None
 
 
@@ -247,6 +248,7 @@ class Catalog:
             event_limit=description.event_limit,
             on_malformed=description.on_malformed,
             think_tags=description.think_tags,
+            context_overflow=description.context_overflow,
             signer=signer,
         )
         return HttpProvider(name, WIRES[description.wire], endpoint, description.timeouts)
@@ -287,5 +289,6 @@ def _describe(name: str, given: ProviderSettings | None) -> ProviderDescription:
         on_malformed=given.on_malformed,
         trust_env=given.trust_env,
         think_tags=given.think_tags,
+        context_overflow=tuple(words.pattern for words in given.context_overflow),
         region=given.region,
     )

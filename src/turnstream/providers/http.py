@@ -14,6 +14,7 @@ from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.endpoints import Addresses, Endpoint, call_headers, split_base_url
 from turnstream.providers.failures import SecretMask
 from turnstream.providers.http_call import HttpCall
+from turnstream.providers.meanings import OverflowWords
 from turnstream.providers.redirects import MOST_REDIRECTS, REDIRECTS, endless, redirected
 from turnstream.wires.base import HttpRequest, ModelRequest, Wire
 
@@ -37,6 +38,7 @@ class HttpProvider:
         self.timeouts = timeouts or Timeouts()
         self.mask = SecretMask(endpoint.api_key, endpoint.headers)
         self.addresses = Addresses(split_base_url(name, endpoint.base_url))
+        self.overflow = OverflowWords(endpoint.context_overflow)
         self._headers = call_headers(name, wire, endpoint)
         self._connections = ConnectionPool(
             name,

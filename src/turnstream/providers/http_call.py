@@ -267,7 +267,8 @@ class HttpCall:
         except (OSError, BadAnswer):
             pass  # the status says what failed; the words that came are used, the rest is worth no other error
         words = inflated(bytes(body), connection.content_encoding, ERROR_BODY_LIMIT)
-        error = meant(self._provider.wire.decode_error(connection.status, connection.headers, words))
+        error = self._provider.wire.decode_error(connection.status, connection.headers, words)
+        error = self._provider.overflow.error(meant(error))
         error.request_id = self._request_id
         if connection.status in (404, 405):
             error.message += f" (asked at {self._provider.addresses.of(post.path).raw_path})"
@@ -292,7 +293,9 @@ class HttpCall:
                 self._timer.restart()
             elif type(event) is StreamError:
                 self._close()
-                told = msgspec.structs.replace(event, request_id=self._request_id)
+                told = msgspec.structs.replace(
+                    self._provider.overflow.event(event), request_id=self._request_id
+                )
                 return [*events[:position], self._provider.mask.event(told)]
         return events
 

@@ -7,10 +7,13 @@ fault of the request: another model can answer it. A status that passes (408, 40
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from turnstream.core.stream_events import StreamError
 from turnstream.errors import (
     AuthenticationFailed,
+    ContextLengthExceeded,
     InvalidModelRequest,
     ModelNotFound,
     PermissionDenied,
@@ -73,6 +76,29 @@ _MEANINGS = (
         "the provider does not know this model",
     ),
 )
+
+
+class OverflowWords:
+    """Regular expressions of the settings, for the words in which one provider says that a conversation is too long. They win
+    over what its codes and statuses say."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._words = re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+        self._known = bool(patterns)
+
+    def error(self, error: ProviderError) -> ProviderError:
+        """Return the error, or a ContextLengthExceeded in its place."""
+        if self._known and error.detail and self._words.search(error.detail):
+            return _changed(
+                error, ContextLengthExceeded, "the conversation is longer than the model's context"
+            )
+        return error
+
+    def event(self, event: StreamError) -> StreamError:
+        """Return the event, with the code of a conversation that is too long if its words say so."""
+        if self._known and self._words.search(event.message):
+            return StreamError("validation", ContextLengthExceeded.code, event.message, event.provider_status)
+        return event
 
 
 def meant(error: ProviderError) -> ProviderError:

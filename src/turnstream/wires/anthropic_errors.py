@@ -18,6 +18,7 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.context_overflow import means_overflow
 from turnstream.wires.failure_shapes import http_status, words_of
 from turnstream.wires.failure_words import class_in_words
 from turnstream.wires.json_values import is_object
@@ -59,6 +60,8 @@ _ERRORS: dict[str, _Error] = {
 _BY_STATUS = {entry.status: name for name, entry in _ERRORS.items()}
 _BY_ANY_STATUS = {**_BY_STATUS, 408: "timeout_error", 503: "overloaded_error"}
 """Statuses that a proxy names inside the stream."""
+_TELLING = frozenset(_ERRORS) - {"invalid_request_error", "request_too_large", "api_error"}
+"""Types that say what is wrong. Words are not asked then."""
 _CONTEXT_LENGTH = "prompt is too long"
 _CONTEXT_LENGTH_CODE = ContextLengthExceeded.code
 _LONGEST_DETAIL = 2000
@@ -96,11 +99,12 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Provid
         value = body.decode(errors="replace")
     kind, detail = _kind_and_message(value)
     detail = detail[:_LONGEST_DETAIL]
+    given = kind
     if kind not in _ERRORS:
         kind = _BY_STATUS.get(status) or ("invalid_request_error" if status < 500 else "api_error")
     entry = _ERRORS[kind]
     error_class, message = entry.error, entry.message
-    if _means_context_length(kind, detail):
+    if kind not in _TELLING and means_overflow(given or "", detail):
         error_class, message = ContextLengthExceeded, "the conversation is longer than the model's context"
     return error_class(
         f"{message} (HTTP {status})",
@@ -121,13 +125,13 @@ def encode_error(error: ProviderError) -> tuple[int, bytes]:
 
 def _wire_error(code: str, message: str) -> tuple[str, str]:
     if code == _CONTEXT_LENGTH_CODE:
-        says_so = _CONTEXT_LENGTH in message.lower()
+        says_so = means_overflow(message)
         return "invalid_request_error", message if says_so else f"{_CONTEXT_LENGTH}: {message}"
     return code, message
 
 
 def _means_context_length(code: str, message: str) -> bool:
-    return code in ("invalid_request_error", "request_too_large") and _CONTEXT_LENGTH in message.lower()
+    return code not in _TELLING and means_overflow(code, message)
 
 
 def _kind_and_message(value: Any) -> tuple[str | None, str]:

@@ -23,6 +23,7 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.context_overflow import means_overflow
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.retry_after import retry_after
 
@@ -99,16 +100,6 @@ _STREAM_NAMES: dict[Kind, str] = {
     "model_stream": "modelStreamErrorException",
 }
 _TOO_LONG = "Input is too long for requested model."
-_CONTEXT_WORDS = (
-    "input is too long",
-    "prompt is too long",
-    "too many input tokens",
-    "context length",
-    "context window",
-    "maximum context",
-    "exceeds the maximum number of tokens",
-    "input length and `max_tokens` exceed",
-)
 _UNKNOWN_MODEL = "model identifier is invalid"
 _LONGEST_DETAIL = 2000
 
@@ -172,14 +163,14 @@ def _meaning(name: str, message: str, error: type[ProviderError]) -> type[Provid
         return AuthenticationFailed
     if error is InvalidModelRequest and _UNKNOWN_MODEL in said:
         return ModelNotFound
-    if error is InvalidModelRequest and any(words in said for words in _CONTEXT_WORDS):
+    if error in (InvalidModelRequest, ProviderFailed) and means_overflow(message):
         return ContextLengthExceeded
     return error
 
 
 def _telling(code: str, message: str) -> str:
     """The message, in words from which a context that is too long is told apart."""
-    if code != ContextLengthExceeded.code or any(words in message.lower() for words in _CONTEXT_WORDS):
+    if code != ContextLengthExceeded.code or means_overflow(message):
         return message
     return f"{_TOO_LONG} {message}"
 

@@ -18,12 +18,9 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.context_overflow import means_overflow
 
 _BY_WORDS: tuple[tuple[type[ProviderError], str], ...] = (
-    (
-        ContextLengthExceeded,
-        r"context[ _](?:length|window|size)|prompt is too long|maximum context|too many tokens",
-    ),
     (
         RateLimited,
         r"rate.?limit|too many requests|throttl|quota|usage limit|insufficient (?:balance|credits?)",
@@ -64,6 +61,8 @@ _LONGEST = 2000
 def class_in_words(words: str) -> type[ProviderError] | None:
     """Return the class of the failure that `words` describe, or None if they do not say."""
     words = words[:_LONGEST]
+    if means_overflow(words):
+        return ContextLengthExceeded
     for pattern, found in _PATTERNS:
         if pattern.search(words):
             return found

@@ -8,7 +8,6 @@ or into a StreamError.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -26,6 +25,7 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.context_overflow import means_overflow
 from turnstream.wires.failure_shapes import http_status, words_of
 from turnstream.wires.failure_words import class_in_words
 from turnstream.wires.gemini_chunks import JsonObject, is_list, is_object, objects_in, text_in
@@ -64,10 +64,6 @@ _BY_CODE: dict[int, type[ProviderError]] = {
     529: Overloaded,
 }
 _KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "ACCESS_TOKEN_EXPIRED"})
-_CONTEXT_WORDS = re.compile(
-    r"token count|context length|context window|too many tokens|number of tokens", re.IGNORECASE
-)
-_EXCEEDS = re.compile(r"exceed|too (?:long|large|many)|maximum|limit", re.IGNORECASE)
 _SPOKEN: tuple[tuple[type[ProviderError], int, str], ...] = (
     (AuthenticationFailed, 401, "UNAUTHENTICATED"),
     (PermissionDenied, 403, "PERMISSION_DENIED"),
@@ -158,13 +154,9 @@ def _error_object(code: int, status: str, message: str) -> JsonObject:
 
 def _words(code: str, message: str) -> str:
     """`message`, in words that tell what no status does."""
-    if code == ContextLengthExceeded.code and not _means_context_length(message):
+    if code == ContextLengthExceeded.code and not means_overflow(message):
         return f"{_CONTEXT_PREFIX}: {message}"
     return message
-
-
-def _means_context_length(words: str) -> bool:
-    return bool(_CONTEXT_WORDS.search(words) and _EXCEEDS.search(words))
 
 
 def _classify(reported: _Reported, code: int | None) -> type[ProviderError]:
@@ -177,7 +169,7 @@ def _classify(reported: _Reported, code: int | None) -> type[ProviderError]:
     if found is InvalidModelRequest:
         if reported.reasons & _KEY_REASONS or "api key not valid" in reported.words.lower():
             return AuthenticationFailed
-        if _means_context_length(reported.words):
+        if means_overflow(reported.words):
             return ContextLengthExceeded
     return found
 

@@ -23,6 +23,7 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.context_overflow import means_overflow
 from turnstream.wires.failure_shapes import http_status, words_of
 from turnstream.wires.failure_words import class_in_words
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
@@ -44,11 +45,6 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
     529: Overloaded,
 }
 _BY_WORDS: tuple[tuple[str, type[ProviderError]], ...] = (
-    ("context length", ContextLengthExceeded),
-    ("context window", ContextLengthExceeded),
-    ("context size", ContextLengthExceeded),
-    ("prompt is too long", ContextLengthExceeded),
-    ("prompt too long", ContextLengthExceeded),
     ("unauthorized", AuthenticationFailed),
     ("server busy", Overloaded),
     ("overloaded", Overloaded),
@@ -93,10 +89,12 @@ def classify(words: str, status: int | None) -> type[ProviderError]:
     by_status = _BY_STATUS.get(status or 0)
     if by_status is not None:
         return by_status
+    if means_overflow(words):
+        return ContextLengthExceeded
+    if status is not None and 400 <= status < 500:
+        return InvalidModelRequest
     lowered = words.lower()
     by_words = next((found for part, found in _BY_WORDS if part in lowered), None)
-    if status is not None and 400 <= status < 500:
-        return by_words if by_words is ContextLengthExceeded else InvalidModelRequest
     return by_words or class_in_words(words) or ProviderFailed
 
 
@@ -137,7 +135,7 @@ def error_line(code: str, message: str) -> bytes:
 
 def _spoken(code: str, message: str) -> str:
     """`message`, in words that tell what no status does."""
-    if code == ContextLengthExceeded.code and "context length" not in message:
+    if code == ContextLengthExceeded.code and not means_overflow(message):
         return f"context length exceeded: {message}"
     return message
 

@@ -26,6 +26,7 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.wires.context_overflow import means_overflow
 from turnstream.wires.failure_words import class_in_words, sounds_like_failure
 from turnstream.wires.json_values import as_text, is_list, is_object
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
@@ -40,7 +41,6 @@ _WORDS_LIMIT = 4000
 _BY_TOKEN: dict[str, type[ProviderError]] = {
     "tokens": RateLimited,
     "requests": RateLimited,
-    "string_above_max_length": ContextLengthExceeded,
     "tokens_limit_reached": ContextLengthExceeded,
     "data_inspection_failed": ContentFiltered,
     "insufficient_system_resource": Overloaded,
@@ -52,6 +52,8 @@ _BY_TOKEN: dict[str, type[ProviderError]] = {
 _BY_PART: tuple[tuple[str, type[ProviderError]], ...] = (
     ("context_length", ContextLengthExceeded),
     ("context_window", ContextLengthExceeded),
+    ("context_size", ContextLengthExceeded),
+    ("max_prompt_tokens_exceeded", ContextLengthExceeded),
     ("content_filter", ContentFiltered),
     ("content_policy", ContentFiltered),
     ("api_key", AuthenticationFailed),
@@ -95,13 +97,8 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
     524: ProviderTimeout,
     529: Overloaded,
 }
-_CONTEXT_WORDS = (
-    "context length",
-    "context window",
-    "prompt is too long",
-    "too many tokens",
-    "maximum context",
-)
+_VAGUE = (None, InvalidModelRequest, ProviderFailed)
+"""What a code, a type or a status may say of a conversation that is too long."""
 _NOT_ONLY_WORDS = frozenset({"id", "object", "created", "model", "choices", "usage", "type", "event"})
 """Fields of an event that may hold words and be no error."""
 _QUOTA_PARTS = ("quota", "billing", "insufficient_balance")
@@ -178,14 +175,14 @@ def classify(reported: ReportedError) -> type[ProviderError]:
     vague: type[ProviderError] | None = None
     for token in (reported.code.lower(), reported.type.lower()):
         found = _class_of_token(token)
+        if found is ProviderFailed and means_overflow(reported.words):
+            return ContextLengthExceeded
         if found is not None and found is not InvalidModelRequest:
             return found
         vague = vague or found
     found = by_status or vague
-    if found is None or found is InvalidModelRequest:
-        words = reported.words.lower()
-        if any(text in words for text in _CONTEXT_WORDS) or class_in_words(words) is ContextLengthExceeded:
-            return ContextLengthExceeded
+    if found in _VAGUE and means_overflow(reported.words):
+        return ContextLengthExceeded
     if found is None and reported.status is not None and 400 <= reported.status < 500:
         return InvalidModelRequest
     return found or class_in_words(reported.words) or ProviderFailed
