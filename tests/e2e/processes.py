@@ -27,7 +27,16 @@ from starlette.requests import Request
 
 from tests.e2e.tools import ask_the_way, look_out
 from turnstream.config import EngineSettings, ServerSettings
-from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, StreamEvent, TextDelta
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    SignatureDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
 from turnstream.engine import VERSION, Engine
 from turnstream.errors import Unauthorized
 from turnstream.server.application import build_application
@@ -105,6 +114,13 @@ def add_own_routes(application: FastAPI, engine: Engine) -> None:
     async def go(turn_id: str) -> None:
         signals.pop(turn_id).set()
 
+    @application.post("/large")
+    async def large(kind: str, size: int, count: int) -> dict[str, str]:
+        signal_given = asyncio.Event()
+        turn_id = (await engine.start(large_events(kind, size, count, signal_given), owner="alice")).id
+        signals[turn_id] = signal_given
+        return {"id": turn_id}
+
     @application.get("/inspection")
     async def inspection() -> dict[str, int]:
         streams = engine._keep_alive.streams
@@ -131,6 +147,34 @@ async def timed(
         await asyncio.sleep(due - loop.time())
         yield TextDelta(0, f"<{time.monotonic():.6f}>")
     yield ContentBlockStop(0)
+
+
+async def large_events(
+    kind: str, size: int, count: int, signal_given: asyncio.Event
+) -> AsyncIterator[StreamEvent]:
+    """So many blocks of a kind, each of `size` characters that come in one event; all but the last are closed, and that one
+    waits for the signal."""
+    for number in range(count):
+        text = f"{number} " + "x" * size
+        if kind == "text":
+            yield ContentBlockStart(number, "text")
+            yield TextDelta(number, text)
+        elif kind == "tool_use":
+            yield ContentBlockStart(number, "tool_use", {"tool_use_id": f"t{number}", "tool_name": "write"})
+            yield ToolInputDelta(number, f'{{"text": "{text}"}}')
+        elif kind == "signature":
+            yield ContentBlockStart(number, "thinking")
+            yield ThinkingDelta(number, "hm")
+            yield SignatureDelta(number, text)
+        elif kind == "citations":
+            yield ContentBlockStart(number, "text")
+            yield TextDelta(number, "see there")
+            yield ContentDelta(number, {"citations": [{"quote": "q" * 100}] * (size // 110)})
+        else:
+            yield ContentBlockStart(number, "image", {"media_type": "image/png", "data": text})
+        if number == count - 1:
+            await signal_given.wait()
+        yield ContentBlockStop(number)
 
 
 class ServerProcess:

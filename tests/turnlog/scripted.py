@@ -17,6 +17,17 @@ from turnstream.dialects.native import NativeEncoder
 from turnstream.llm.source import ForeignSource, SourceEvent
 from turnstream.store.base import Annotation, Operation, Query, StoredBlock, Turn
 from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
+from turnstream.turnlog import catch_up
+from turnstream.turnlog.catch_up import (
+    ArchivePage,
+    Item,
+    LargeBlock,
+    Parts,
+    Place,
+    build_page,
+    seq_of,
+    take_apart,
+)
 from turnstream.turnlog.memory import Reset, TurnLog
 from turnstream.turns.executor import Executor
 
@@ -86,21 +97,39 @@ class ListArchive:
     def __init__(self, store: ListStore, ticks: Ticks) -> None:
         self._store = store
         self._ticks = ticks
+        self._encoder = new_log().encoder
         self.blocks_read = 0
 
-    async def blocks_after(self, seq: int, *, from_block: int, limit: int) -> Sequence[StoredBlock]:
+    async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
         await self._ticks.pass_some()
-        rows = [row for row in self._store.blocks if row.last_seq > seq and row.block.sequence >= from_block]
-        rows = sorted(rows, key=lambda row: row.block.sequence)[:limit]
-        self.blocks_read += len(rows)
+        items: list[Item] = [
+            row for row in self._store.blocks if row.last_seq > seq and row.block.sequence >= next_block
+        ]
+        items += [row for row in self._store.annotations if row.seq > seq]
+        items.sort(key=seq_of)
+        page, _ = build_page(self._taken(items), ArchivePage(b"", seq, next_block), horizon, self._encoder)
         await self._ticks.pass_some()
-        return rows
+        return page
 
-    async def annotations_after(self, seq: int, *, limit: int) -> Sequence[Annotation]:
+    def _taken(self, items: Sequence[Item]) -> Iterator[Item]:
+        for item in items:
+            self.blocks_read += isinstance(item, StoredBlock)
+            yield item
+
+    async def parts_of(self, block: LargeBlock, place: Place) -> Parts | None:
         await self._ticks.pass_some()
-        rows = sorted((row for row in self._store.annotations if row.seq > seq), key=lambda row: row.seq)
+        found = next((row for row in self._store.blocks if row.id == block.row_id), None)
         await self._ticks.pass_some()
-        return rows[:limit]
+        if found is None:
+            return None
+        parts = take_apart(found.block)
+        stretch = catch_up.TEXT_STRETCH
+        start = place.text // stretch * stretch
+        return Parts(parts.contents, parts.text[start : start + stretch], parts.signature)
+
+    async def count_until(self, seq: int) -> int:
+        await self._ticks.pass_some()
+        return sum(row.last_seq <= seq for row in self._store.blocks)
 
 
 def turn_row() -> Turn:

@@ -31,16 +31,18 @@ from turnstream.core.stream_events import (
     TextDelta,
 )
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, TurnError
+from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import StoreError
 from turnstream.llm.source import ForeignSource, SourceEvent
 from turnstream.store.base import Annotation, Chat, StoredBlock
 from turnstream.store.operations import CreateChat, SaveAnnotations, SaveBlock, StartTurns
 from turnstream.store.sql import SqlStore
-from turnstream.turnlog.base import Archive
+from turnstream.turnlog import catch_up
+from turnstream.turnlog.catch_up import Archive, ArchivePage
 from turnstream.turnlog.memory import REST_PIECE, Fence, TurnLog
 from turnstream.turnlog.subscription import Subscription
+from turnstream.turns.archive import KeptParts, StoreArchive
 from turnstream.turns.executor import Executor
-from turnstream.turns.watching import StoreArchive
 
 GENERATION = first_generation(TURN_ID)
 SECONDS = 10.0
@@ -450,7 +452,7 @@ async def test_a_watcher_that_leaves_leaves_nothing_behind() -> None:
 
 
 class BrokenArchive(ListArchive):
-    async def blocks_after(self, seq: int, *, from_block: int, limit: int) -> Sequence[StoredBlock]:
+    async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
         raise StoreError("no database")
 
 
@@ -492,25 +494,42 @@ async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         for row in BLOCKS:
             await sql.write(SaveBlock(turn_id=turn.id, generation=GENERATION, row=row))
         await sql.write(SaveAnnotations(turn_id=turn.id, generation=GENERATION, rows=tuple(ANNOTATIONS)))
-        yield StoreArchive(sql, TURN_ID)
+        yield StoreArchive(sql, new_log(), NativeEncoder, KeptParts())
     finally:
         await sql.close()
 
 
+async def archived(
+    archive: Archive, seq: int, *, next_block: int = 0, horizon: int = 1000
+) -> list[tuple[int, str]]:
+    """Ids and names of the frames of all pages after `seq`; their order is that of the ids."""
+    client = Client()
+    while seq < horizon:
+        page = await archive.page_after(seq, next_block=next_block, horizon=horizon)
+        assert page.large is None
+        client.receive(page.data)
+        seq, next_block = page.seq, page.next_block
+    return [(frame.seq, frame.name) for frame in client.frames]
+
+
 @pytest.mark.requirement("C2")
-async def test_an_archive_gives_what_ends_after_a_seq_in_order_up_to_a_limit(archive: Archive) -> None:
+@pytest.mark.parametrize("page_bytes", [1, 500, 100_000])
+async def test_an_archive_gives_what_ends_after_a_seq_in_order(
+    archive: Archive, page_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "PAGE_BYTES", page_bytes)
+    rows = [(row.last_seq, "block_catchup") for row in BLOCKS] + [(row.seq, "data") for row in ANNOTATIONS]
     for seq in (0, 8, 9, 10, 50, 119, 200):
-        for limit in (1, 3, 50):
-            blocks = await archive.blocks_after(seq, from_block=0, limit=limit)
-            assert list(blocks) == [row for row in BLOCKS if row.last_seq > seq][:limit]
-            annotations = await archive.annotations_after(seq, limit=limit)
-            assert list(annotations) == [row for row in ANNOTATIONS if row.seq > seq][:limit]
+        for horizon in (60, 119, 1000):
+            expected = sorted(row for row in rows if seq < row[0] <= horizon)
+            assert await archived(archive, seq, horizon=horizon) == expected
 
 
 async def test_an_archive_begins_at_the_block_that_is_asked_for(archive: Archive) -> None:
-    blocks = await archive.blocks_after(15, from_block=5, limit=3)
-    assert [row.block.sequence for row in blocks] == [5, 6, 7]
-    assert list(await archive.blocks_after(0, from_block=12, limit=3)) == []
+    blocks = [seq for seq, name in await archived(archive, 15, next_block=5) if name == "block_catchup"]
+    assert blocks == [row.last_seq for row in BLOCKS[5:]]
+    assert "block_catchup" not in [name for _, name in await archived(archive, 0, next_block=12)]
+    assert [await archive.count_until(seq) for seq in (0, 8, 9, 50, 200)] == [0, 0, 1, 5, 12]
 
 
 @pytest.mark.requirement("C4")

@@ -90,16 +90,24 @@ ACTIONS = st.lists(
 class Limits(NamedTuple):
     ring: int
     rest_piece: int
-    page_blocks: int
-    page_annotations: int
+    page: int
+    batch: int
+    long_text: int
+    large_frame: int
+    part: int
+    delta: int
 
 
 LIMITS = st.builds(
     Limits,
     st.sampled_from([0, 300, 700, 64 * 1024]),
     st.integers(1, 20),
-    st.integers(1, 3),
-    st.integers(1, 3),
+    st.sampled_from([1, 300, 32 * 1024]),
+    st.sampled_from([1, 300, 64 * 1024]),
+    st.sampled_from([0, 3, 10, 32 * 1024]),
+    st.sampled_from([200, 300, 64 * 1024]),
+    st.sampled_from([1, 40, 32 * 1024]),
+    st.sampled_from([1, 5, 16 * 1024]),
 )
 
 
@@ -290,7 +298,17 @@ def test_every_watcher_ends_with_the_stored_blocks(
 
     with (
         patch("turnstream.turnlog.memory.REST_PIECE", limits.rest_piece),
-        patch("turnstream.turnlog.subscription._PAGE_BLOCKS", limits.page_blocks),
-        patch("turnstream.turnlog.subscription._PAGE_ANNOTATIONS", limits.page_annotations),
+        patch("turnstream.turnlog.memory.BATCH_LIMIT", limits.batch),
+        patch("turnstream.turnlog.catch_up.PAGE_BYTES", limits.page),
+        patch("turnstream.turnlog.catch_up.PIECE_LENGTH", limits.rest_piece),
+        patch("turnstream.turnlog.catch_up.LONG_TEXT", limits.long_text),
+        patch("turnstream.turnlog.catch_up.TEXT_STRETCH", 3 * limits.rest_piece),
+        patch("turnstream.turnlog.catch_up.LARGE_FRAME", limits.large_frame),
+        patch("turnstream.turnlog.open_pieces.LARGE_FRAME", limits.large_frame),
+        patch("turnstream.turnlog.open_pieces.SHORT_SIGNATURE", limits.long_text),
+        patch("turnstream.turnlog.memory.SHORT_SIGNATURE", limits.long_text),
+        patch("turnstream.core.content_parts.PART_BYTES", limits.part),
+        patch("turnstream.core.open_block.DELTA_LENGTH", limits.delta),
+        patch("turnstream.core.accumulator.DELTA_LENGTH", limits.delta),
     ):
         asyncio.run(example())

@@ -26,7 +26,14 @@ import msgspec
 from turnstream.core.admission import NESTING_LIMIT, TOO_DEEP, encodes_deeper
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.message_facts import MessageFacts, is_clean_end
-from turnstream.core.open_block import OpenBlock, events_so_far, flush_carry, mend_surrogates
+from turnstream.core.open_block import (
+    DELTA_LENGTH,
+    OpenBlock,
+    events_so_far,
+    flush_carry,
+    mend_surrogates,
+    text_events,
+)
 from turnstream.core.origin import seal_of
 from turnstream.core.stream_events import (
     ContentBlockStart,
@@ -287,6 +294,8 @@ class Accumulator(MessageFacts):
         block.parts.append(text)
         block.length += length
         self._length += length
+        if length > DELTA_LENGTH:
+            return text_events(block, block.field, text)
         return [BlockDelta(block.sequence, block.block_type, block.field, text)]
 
     def _fold_rare(self, event: StreamEvent) -> None:
@@ -300,10 +309,7 @@ class Accumulator(MessageFacts):
                     self._stop(block)
             case SignatureDelta():
                 block = self._open.get(event.index) or self._open_implicitly(event.index, "thinking")
-                if event.signature:
-                    block.sign(event.signature)
-                    self._beside += len(event.signature)
-                    self._show_delta(block, "signature", event.signature)
+                self._sign(block, event.signature)
             case ContentDelta():
                 block = self._open.get(event.index) or self._open_implicitly(event.index, "provider")
                 self._beside += _check_content(event.content)
@@ -318,6 +324,14 @@ class Accumulator(MessageFacts):
                 raise AssertionError("handled in fold")
             case _:
                 assert_never(event)
+
+    def _sign(self, block: OpenBlock, signature: str) -> None:
+        if not signature:
+            return
+        block.sign(signature)
+        self._beside += len(signature)
+        if block is self.shown:
+            self._changes += text_events(block, "signature", signature)
 
     def _open_implicitly(self, index: int, block_type: BlockType) -> OpenBlock:
         """A delta without its start. What was itself opened so ends here: on such streams a change is the stop."""

@@ -8,6 +8,10 @@ from turnstream.core.stream_events import TextDelta, ThinkingDelta, ToolInputDel
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.turn_events import BlockCatchup, BlockDelta, BlockStart, DeltaField, TurnEvent
 
+DELTA_LENGTH = 16 * 1024
+"""Characters of text that one event carries at most. A longer text becomes several events, so that recent events and
+what one watcher is sent at a time stay small."""
+
 _DELTAS: dict[BlockType, type[TextDelta] | type[ThinkingDelta] | type[ToolInputDelta]] = {
     "text": TextDelta,
     "thinking": ThinkingDelta,
@@ -39,6 +43,7 @@ class OpenBlock:
         "length",
         "parts",
         "sequence",
+        "signature_length",
         "stopped",
     )
 
@@ -60,6 +65,7 @@ class OpenBlock:
         self.grows_by = _DELTAS.get(block_type)
         self.field: DeltaField = "partial_json" if block_type == "tool_use" else "text"
         self.length = 0
+        self.signature_length = 0
         self.stopped = False
         self.carry = ""
         self.parts: list[str] = []
@@ -87,6 +93,7 @@ class OpenBlock:
 
     def sign(self, signature: str) -> None:
         self._signature.append(signature)
+        self.signature_length += len(signature)
 
     def merge(self, content: Content) -> None:
         merge_content(self.content, content)
@@ -110,7 +117,9 @@ class OpenBlock:
 
     @property
     def signature(self) -> str:
-        return "".join(self._signature)
+        if len(self._signature) > 1:
+            self._signature = ["".join(self._signature)]
+        return self._signature[0] if self._signature else ""
 
     def shown_content(self) -> Content | None:
         """`content` with the signature so far: what a catch-up shows of an open block."""
@@ -156,12 +165,20 @@ def catchup_of(block: Block, *, complete: bool = True) -> BlockCatchup:
 
 
 def events_so_far(block: OpenBlock) -> list[TurnEvent]:
-    events: list[TurnEvent] = [block.start_event()]
-    if block.length:
-        events.append(BlockDelta(block.sequence, block.block_type, block.field, block.text()))
-    if signature := block.signature:
-        events.append(BlockDelta(block.sequence, block.block_type, "signature", signature))
-    return events
+    return [
+        block.start_event(),
+        *text_events(block, block.field, block.text()),
+        *text_events(block, "signature", block.signature),
+    ]
+
+
+def text_events(block: OpenBlock, field: DeltaField, text: str) -> list[BlockDelta]:
+    """Return the events that show `text` as more of the block, each with at most DELTA_LENGTH characters."""
+    sequence, block_type = block.sequence, block.block_type
+    return [
+        BlockDelta(sequence, block_type, field, text[start : start + DELTA_LENGTH])
+        for start in range(0, len(text), DELTA_LENGTH)
+    ]
 
 
 def mend_surrogates(block: OpenBlock, text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 from starlette.responses import Response
@@ -25,8 +25,9 @@ from turnstream.turnlog.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
-PIECE = 64 * 1024
-"""Bytes given to the socket at once: what one slow watcher can hold beside its own buffer."""
+PIECE = 32 * 1024
+"""Bytes given to the socket at once. A watcher whose socket takes nothing holds one piece, and the socket's buffer of as
+much again; a larger frame is shared with the others that are being sent it."""
 
 ABORT_EXTENSION = "turnstream.abort"
 """A scope extension with which our own server lets a stalled connection be cut without flushing it."""
@@ -112,6 +113,7 @@ class EventStream:
                     self.sending_since, self._unsent_before = self._now(), 0
                     await send(piece)
                 self.sending_since = None
+                data = piece = b""  # neither is kept until there is more
         finally:
             self._keep_alive.streams.discard(self)
             logger.debug("turn %s: a watcher has left at %s", turn_id, subscription.cursor)
@@ -198,10 +200,10 @@ class EventStreamResponse(Response):
             gone.cancel()
 
 
-def _pieces(data: bytes) -> list[bytes]:
+def _pieces(data: bytes) -> Iterable[bytes]:
     if len(data) <= PIECE:
-        return [data]
-    return [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
+        return (data,)
+    return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
 
 
 async def _until_disconnect(receive: Receive) -> Any:

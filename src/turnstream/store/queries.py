@@ -142,7 +142,7 @@ class TurnsById(Query[list[Turn]], frozen=True, kw_only=True):
 
 
 _BLOCKS = select(blocks).where(blocks.c.turn_id == bindparam("turn_id")).order_by(blocks.c.sequence)
-_BLOCKS_AFTER = _BLOCKS.where(
+BLOCKS_AFTER = _BLOCKS.where(
     blocks.c.sequence >= bindparam("from_block"), blocks.c.last_seq > bindparam("seq")
 ).limit(bindparam("most"))
 _BLOCKS_OF_TURNS = (
@@ -167,7 +167,7 @@ class BlocksAfter(Query[list[StoredBlock]], frozen=True, kw_only=True):
             "from_block": self.from_block,
             "most": self.limit,
         }
-        return [block_from_row(row) for row in connection.execute(_BLOCKS_AFTER, values)]
+        return [block_from_row(row) for row in connection.execute(BLOCKS_AFTER, values)]
 
 
 class AllBlocks(Query[list[StoredBlock]], frozen=True, kw_only=True):
@@ -207,7 +207,7 @@ class BlocksOfTurns(Query[dict[str, list[StoredBlock]]], frozen=True, kw_only=Tr
         return found
 
 
-_ANNOTATIONS = (
+ANNOTATIONS_AFTER = (
     select(annotations)
     .where(annotations.c.turn_id == bindparam("turn_id"), annotations.c.seq > bindparam("after"))
     .order_by(annotations.c.seq)
@@ -224,7 +224,7 @@ class AnnotationsAfter(Query[list[Annotation]], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> list[Annotation]:
         values = {"turn_id": self.turn_id, "after": self.seq, "most": self.limit}
-        return [annotation_from_row(row) for row in connection.execute(_ANNOTATIONS, values)]
+        return [annotation_from_row(row) for row in connection.execute(ANNOTATIONS_AFTER, values)]
 
 
 _ATTEMPTS = (

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import msgspec
 
 from turnstream.core.turn_events import TurnEvent
-from turnstream.store.base import Annotation, StoredBlock
+from turnstream.turnlog.shared import SharedFrame
+
+ALL = sys.maxsize
+"""The count of a block's parts of content where a watcher has them all."""
 
 
 class FrameEncoder(Protocol):
     """Makes the bytes of one event for watchers; a frame is made on first need and serves them all."""
 
     def frame(self, seq: int, event: TurnEvent) -> bytes: ...
-
-
-class Archive(Protocol):
-    """Where a subscription finds what has left the log: the closed blocks and lasting events of a turn."""
-
-    async def blocks_after(self, seq: int, *, from_block: int, limit: int) -> Sequence[StoredBlock]:
-        """Blocks whose last seq is above `seq`, in order, at most `limit`. Raises StoreError."""
-        ...
-
-    async def annotations_after(self, seq: int, *, limit: int) -> Sequence[Annotation]: ...
 
 
 Sink: TypeAlias = Callable[[bytes], bool]
@@ -34,10 +28,14 @@ Sink: TypeAlias = Callable[[bytes], bool]
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """Frames of everything after some cursor, up to `seq`; shared by all watchers at that cursor.
 
-    `block_index` and `block_length` say how much of the open block the watcher has after it (-1: none is open).
+    The rest says how much of the open block the watcher has after it (`block_index` -1: nothing is known): characters of
+    its text and of its signature, and parts of its content. `held`: the frame in `data`, if it is shared.
     """
 
     data: bytes
     seq: int
     block_index: int
     block_length: int
+    block_signature: int = 0
+    block_contents: int = ALL
+    held: SharedFrame | None = None

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
-from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
-from turnstream.core.open_block import OpenBlock, catchup_of
+from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import (
     BlockDelta,
     BlockReset,
@@ -28,15 +27,18 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.turnlog.base import Batch, FrameEncoder
+from turnstream.turnlog.base import ALL, Batch, FrameEncoder
+from turnstream.turnlog.open_pieces import SHORT_SIGNATURE, OpenPieces
 from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring
 
 logger = logging.getLogger(__name__)
 
 _CACHED_BATCHES = 8
 NOTHING = -1
-REST_PIECE = 32 * 1024
+REST_PIECE = 16 * 1024
 """Characters of the open block that a watcher who catches up gets at a time."""
+BATCH_LIMIT = 64 * 1024
+"""Bytes of recent events that a watcher gets at a time, as the ring estimates them."""
 
 
 class Fence(NamedTuple):
@@ -82,12 +84,13 @@ class TurnLog:
         """The last seq of what the store holds: closed blocks and lasting events. Nothing above it need be looked
         for there."""
         self.content_since = 0
-        """The last event that changed the open block in any other way than by more text."""
+        """The last event that changed the open block in any other way than by more text, or more of a long signature."""
+        self._pieces: OpenPieces | None = None
         self.made_at = monotonic()
         self.first_block_at: float | None = None
         self.catch_ups = 0
         """How often a watcher began to be caught up."""
-        self._batches: dict[int, Batch] = {}
+        self._batches: dict[int | tuple[int, int, int], Batch] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._followers: set[Callable[[], None]] = set()
         self._telling = False
@@ -165,7 +168,9 @@ class TurnLog:
             if self.first_block_at is None:
                 self.first_block_at = monotonic()
         elif isinstance(event, BlockDelta):
-            self.content_since = seq
+            block = self.open_block
+            if event.field == "content" or block is None or block.signature_length <= SHORT_SIGNATURE:
+                self.content_since = seq
         elif isinstance(event, BlockReset):
             self.resets = (*self.resets, Reset(seq, event.block_index))
         elif isinstance(event, TurnStart):
@@ -180,48 +185,48 @@ class TurnLog:
         return seq == 0 or (event is not None and not isinstance(event, Notice | Source | Data))
 
     def batch_after(self, seq: int) -> Batch:
-        """Everything after `seq`, which the ring must cover; made once for all watchers at that cursor."""
+        """Return what follows `seq`, which the ring must cover: all of it, unless that is large. It is made once for all
+        watchers at that cursor."""
         batch = self._batches.get(seq)
         if batch is None:
             ring, block = self.ring, self.open_block
-            frames = ring.encode_after(seq)
-            if block is not None:
-                batch = Batch(frames, ring.last_seq, block.sequence, block.length)
+            if ring.size > BATCH_LIMIT and (end := ring.within(seq, BATCH_LIMIT)) < ring.last_seq:
+                batch = Batch(ring.encode_after(seq, end), end, NOTHING, 0)
+            elif block is not None:
+                batch = Batch(
+                    ring.encode_after(seq),
+                    ring.last_seq,
+                    block.sequence,
+                    block.length,
+                    block.signature_length,
+                )
             else:
-                batch = Batch(frames, ring.last_seq, NOTHING, 0)
+                batch = Batch(ring.encode_after(seq), ring.last_seq, NOTHING, 0)
             self._remember(seq, batch)
         return batch
 
-    def rest_after(self, seq: int, length: int) -> Batch:
-        """More of the open block, for a watcher at `seq` that has `length` characters of it: as a delta; or, where it
-        has nothing (NOTHING), as a catch-up with all but the text that is for later.
+    def rest_after(self, seq: int, length: int, *, signature: int = 0, contents: int = ALL) -> Batch:
+        """Return more of the open block for a watcher at `seq` that has so much of it; or its beginning, if `length` is
+        NOTHING.
 
         A piece that does not reach the end keeps the watcher's own cursor as its id: an id never passes what has not
-        been sent. So whoever is slow has one piece in memory, and gets nothing twice.
+        been sent. So a slow watcher has one piece in memory, and gets nothing twice.
         """
-        key = -length - 2
         block = self.open_block
         if block is None:
             raise RuntimeError("no block is open")
+        key = (length, signature, contents)
         batch = self._batches.get(key)
         if batch is None or batch.seq < seq:
-            start = max(length, 0)
-            text = block.text()[start : start + REST_PIECE]
-            reached = start + len(text)
-            at = max(self.open_seq, seq) if reached == block.length else seq
-            event: TurnEvent
-            if length == NOTHING:
-                event = catchup_of(
-                    Block(block.sequence, block.block_type, text, block.shown_content()), complete=False
-                )
-            else:
-                event = BlockDelta(block.sequence, block.block_type, block.field, text)
-            batch = Batch(self.encoder.frame(at, event), at, block.sequence, reached)
-            if reached == block.length:
+            end = max(self.open_seq, seq)
+            place = None if length == NOTHING else (length, signature, contents)
+            pieces = self._pieces = self._pieces or OpenPieces(self.turn_id, self.encoder, REST_PIECE)
+            batch = pieces.piece(block, self.content_since, place, (seq, end))
+            if batch.seq == end and batch.held is None:
                 self._remember(key, batch)
         return batch
 
-    def _remember(self, key: int, batch: Batch) -> None:
+    def _remember(self, key: int | tuple[int, int, int], batch: Batch) -> None:
         if len(self._batches) >= _CACHED_BATCHES:
             self._batches.clear()
         self._batches[key] = batch

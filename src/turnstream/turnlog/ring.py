@@ -24,7 +24,7 @@ _ROOM = 16
 class Ring:
     """Consecutive events `first_seq … last_seq`. Appending evicts the oldest beyond the limit, but keeps the newest."""
 
-    __slots__ = ("_encoder", "_events", "_frames", "_limit", "_size", "coalesced", "first_seq", "last_seq")
+    __slots__ = ("_encoder", "_events", "_frames", "_limit", "coalesced", "first_seq", "last_seq", "size")
 
     def __init__(self, encoder: FrameEncoder, *, last_seq: int = 0, limit: int = DEFAULT_LIMIT) -> None:
         self.first_seq = last_seq + 1
@@ -33,14 +33,10 @@ class Ring:
         """Events that were sent within another, merged with it."""
         self._encoder = encoder
         self._limit = limit
-        self._size = 0
+        self.size = 0
+        """Estimated bytes held."""
         self._events: deque[TurnEvent] = deque()
         self._frames: deque[bytes | None] = deque()
-
-    @property
-    def size(self) -> int:
-        """Estimated bytes held."""
-        return self._size
 
     def covers(self, seq: int) -> bool:
         """Whether every event after `seq` is still here."""
@@ -62,8 +58,8 @@ class Ring:
             self._frames.append(frame)
             self._events.append(event)
             self.last_seq += 1
-            self._size += _EVENT_COST + 2 * len(frame)
-            if self._size > self._limit:
+            self.size += _EVENT_COST + 2 * len(frame)
+            if self.size > self._limit:
                 self._make_room()
 
     def append_text(self, delta: BlockDelta) -> None:
@@ -72,13 +68,13 @@ class Ring:
         self._events.append(delta)
         self._frames.append(None)
         self.last_seq += 1
-        self._size += _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
-        if self._size > self._limit:
+        self.size += _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
+        if self.size > self._limit:
             self._make_room()
 
     def _make_room(self) -> None:
         """Drop the oldest events, beyond the limit and some more."""
-        events, frames, size = self._events, self._frames, self._size
+        events, frames, size = self._events, self._frames, self.size
         enough = self._limit - self._limit // _ROOM
         while size > enough and len(events) > 1:
             event, frame = events.popleft(), frames.popleft()
@@ -89,41 +85,60 @@ class Ring:
                     size -= _FRAME_COST + len(frame)
             elif frame is not None:
                 size -= _EVENT_COST + 2 * len(frame)
-        self._size = size
+        self.size = size
         self.first_seq = self.last_seq - len(events) + 1
 
     def clear(self) -> None:
         """Forget the events; the numbering stays."""
         self._events.clear()
         self._frames.clear()
-        self._size = 0
+        self.size = 0
         self.first_seq = self.last_seq + 1
 
-    def encode_after(self, seq: int) -> bytes:
-        """The frames of all events after `seq`, which the ring must cover: joined, or merged when they are many."""
-        count = self.last_seq - seq
+    def within(self, seq: int, limit: int) -> int:
+        """Return the last event after `seq` up to which the events have `limit` bytes; the first may have more."""
+        end = seq + 1
+        size = self._cost(end - self.first_seq)
+        while end < self.last_seq:
+            size += self._cost(end + 1 - self.first_seq)
+            if size > limit:
+                break
+            end += 1
+        return end
+
+    def _cost(self, place: int) -> int:
+        event, frame = self._events[place], self._frames[place]
+        if frame is not None:
+            return len(frame)
+        text: str = event.value if type(event) is BlockDelta else ""
+        return _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
+
+    def encode_after(self, seq: int, end: int | None = None) -> bytes:
+        """Return the frames of all events after `seq`, which the ring must cover, up to `end`: joined, or merged where
+        they are many."""
+        count = (self.last_seq if end is None else end) - seq
+        start = seq + 1 - self.first_seq
         if count == 1:
-            frame = self._frames[-1]
-            return self._frame(-1, self.last_seq) if frame is None else frame
-        start = len(self._events) - count
+            frame = self._frames[start]
+            return self._frame(start, seq + 1) if frame is None else frame
         if count <= _JOIN_AT_MOST:
             return b"".join([self._frame(start + place, seq + 1 + place) for place in range(count)])
-        return self._merged(start, seq)
+        return self._merged(start, seq, start + count)
 
     def _frame(self, place: int, seq: int) -> bytes:
         frame = self._frames[place]
         if frame is None:
             frame = self._encoder.frame(seq, self._events[place])
             self._frames[place] = frame
-            self._size += _FRAME_COST + len(frame)
+            self.size += _FRAME_COST + len(frame)
         return frame
 
-    def _merged(self, start: int, seq: int) -> bytes:
+    def _merged(self, start: int, seq: int, end: int) -> bytes:
         """Adjacent deltas of one field become one, with the last one's id."""
         frames: list[bytes] = []
         pending: BlockDelta | None = None
         texts: list[str] = []
-        for place in range(start, len(self._events)):
+        for place in range(start, end):
             event = self._events[place]
             mergeable = type(event) is BlockDelta and event.field != "content"
             if pending is not None and not (
@@ -141,7 +156,7 @@ class Ring:
                 frames.append(self._frame(place, seq))
         if pending is not None:
             frames.append(self._encoder.frame(seq, _joined(pending, texts)))
-        self.coalesced += len(self._events) - start - len(frames)
+        self.coalesced += end - start - len(frames)
         return b"".join(frames)
 
 

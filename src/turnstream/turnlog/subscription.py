@@ -4,9 +4,10 @@ A subscription is a cursor, not a queue. Each call of `next` looks where the cur
 applies:
 
     1. the ring covers it     everything after it, in one piece
-    2. else                   catch-up: a block_reset, if blocks were taken back since; closed blocks and lasting events from the store, in pages, then the open block
-                              from memory, in pieces, or the rest of it where we know how much was sent; each frame's
-                              id is the end of what is complete with it
+    2. else                   catch-up: a block_reset, if blocks were taken back since; closed blocks and lasting events
+                              from the store, in pages, large blocks in pieces; then the open block from memory, in
+                              pieces, or the rest of it where we know how much was sent; each frame's id is the end of
+                              what is complete with it
 
 As nothing is awaited between looking at the log and taking from it, no event can fall between catch-up and live.
 """
@@ -14,23 +15,13 @@ As nothing is awaited between looking at the log and taking from it, no event ca
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Sequence
-
-import msgspec
+from typing import Any
 
 from turnstream.core.cursor import Cursor
-from turnstream.core.open_block import catchup_of
-from turnstream.core.turn_events import TurnEvent
-from turnstream.store.base import Annotation, StoredBlock
-from turnstream.turnlog.base import Archive, Batch, Sink
+from turnstream.turnlog.base import ALL, Batch, Sink
+from turnstream.turnlog.catch_up import Archive, LargeBlock, Place, next_piece
 from turnstream.turnlog.memory import NOTHING, TurnLog
-
-logger = logging.getLogger(__name__)
-
-_PAGE_BLOCKS = 16
-_PAGE_ANNOTATIONS = 64
-_decode_event = msgspec.json.Decoder(TurnEvent).decode
+from turnstream.turnlog.shared import LARGE_FRAME, shared_frames
 
 
 class Subscription:
@@ -38,13 +29,19 @@ class Subscription:
 
     __slots__ = (
         "_archive",
+        "_block_contents",
         "_block_index",
         "_block_length",
         "_block_seq",
+        "_block_signature",
         "_catching_up",
         "_closed",
         "_from_block",
+        "_held",
+        "_large",
         "_lost_generation",
+        "_next_block",
+        "_place",
         "_reset_seq",
         "_seq",
         "_sink",
@@ -61,8 +58,18 @@ class Subscription:
         self._from_block = from_block
         self._block_index = NOTHING
         self._block_length = 0
+        self._block_signature = 0
+        self._block_contents = ALL
         self._block_seq = 0
-        """Of the block that was open at event `_block_seq`, so many characters have been sent."""
+        """Of the block that was open at event `_block_seq`, so many characters of its text and of its signature have been
+        sent, and so many parts of its content."""
+        self._next_block = 0
+        """Blocks before it have been sent from the archive, which need not look at them again."""
+        self._large: LargeBlock | None = None
+        self._place: Place | None = None
+        """The closed block that is being sent in pieces, and how much of it has been sent."""
+        self._held: Any = None
+        """The frame being sent, if watchers share it: the others find it as long as one of them has it here."""
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
         self._closed = False
@@ -116,6 +123,7 @@ class Subscription:
         caller sleeps on: a watcher that is up to date costs no task switch. Whatever the sink does not take is
         returned. Raises StoreError when the catch-up cannot be read.
         """
+        self._held = None
         while not self._closed:
             if self._lost_generation:
                 return await self._tell_truncated()
@@ -177,7 +185,8 @@ class Subscription:
             if self._sink(batch.data):
                 self._pass(batch)
                 self._block_seq = batch.seq
-                return
+                if batch.seq == ring.last_seq:
+                    return
         waiter.set_result(None)
 
     def _take(self, batch: Batch) -> bytes:
@@ -187,6 +196,7 @@ class Subscription:
 
     def _pass(self, batch: Batch) -> None:
         self._seq, self._block_index, self._block_length = batch.seq, batch.block_index, batch.block_length
+        self._block_signature, self._block_contents = batch.block_signature, batch.block_contents
 
     async def _catch_up(self) -> bytes:
         """A piece of catch-up; an empty one when there was nothing left to send on the way to the ring."""
@@ -203,10 +213,14 @@ class Subscription:
             self._snapshot = True
             self._reset_seq = log.head
             self._from_block = min(self._from_block, reset.block_index)
+            self._next_block = min(self._next_block, reset.block_index)
+            self._large = None
             return log.frame(self._seq, reset)
         if self._seq < log.stored_seq:
             self._snapshot = True
-            return b"".join(await self._stored_page())
+            if self._large is not None:
+                return await self._piece_of(self._large)
+            return await self._stored_page()
         return self._from_open_block()
 
     def _from_open_block(self) -> bytes:
@@ -216,48 +230,52 @@ class Subscription:
         if block is not None:
             is_known = block.sequence == self._block_index and self._block_seq >= log.content_since
             length = self._block_length if is_known else NOTHING
-            if length == block.length:  # only passing events were missed
-                self._seq = max(self._seq, log.open_seq)
+            signature, contents = self._block_signature, self._block_contents
+            if length == block.length and signature == block.signature_length and contents == ALL:
+                self._seq = max(self._seq, log.open_seq)  # only passing events were missed
             else:
-                data = self._take(log.rest_after(self._seq, length))
-                at_end = self._block_length == block.length
+                batch = log.rest_after(self._seq, length, signature=signature, contents=contents)
+                self._held = batch.held
+                data = self._take(batch)
+                has_all = (
+                    self._block_length == block.length and self._block_signature == block.signature_length
+                )
+                at_end = has_all and self._block_contents == ALL and self._seq >= log.open_seq
         self._snapshot = not at_end
         if at_end:
             self._seq = max(self._seq, log.ring.first_seq - 1)
         return data
 
-    async def _stored_page(self) -> list[bytes]:
+    async def _stored_page(self) -> bytes:
+        next_block = max(self._next_block, self._from_block)
         horizon = self.log.stored_seq
-        blocks = await self._archive.blocks_after(self._seq, from_block=self._from_block, limit=_PAGE_BLOCKS)
-        annotations = await self._archive.annotations_after(self._seq, limit=_PAGE_ANNOTATIONS)
-        if len(blocks) == _PAGE_BLOCKS:
-            horizon = min(horizon, blocks[-1].last_seq)
-        if len(annotations) == _PAGE_ANNOTATIONS:
-            horizon = min(horizon, annotations[-1].seq)
-        events = _in_order(blocks, annotations, horizon)
-        self._seq = horizon
-        return [self.log.frame(seq, event) for seq, event in events]
+        page = await self._archive.page_after(self._seq, next_block=next_block, horizon=horizon)
+        self._seq, self._next_block = page.seq, page.next_block
+        self._large, self._place, self._held = page.large, None, page.held
+        return page.data
+
+    async def _piece_of(self, block: LargeBlock) -> bytes:
+        """Return the next piece of a closed block; an empty one if the block was taken back."""
+        parts = await self._archive.parts_of(block, self._place or Place(0, 0, 0))
+        if parts is None:
+            self._large = None
+            return b""
+        event, place = next_piece(block, self._place, parts)
+        if place == self._place:  # the block's end
+            self._seq, self._next_block = block.last_seq, block.block_index + 1
+            self._large = None
+            return self.log.frame(self._seq, event)
+        frame = self.log.frame(self._seq, event)
+        if len(frame) > LARGE_FRAME:
+            key = (self.log.turn_id, block.row_id, self._place, self._seq)
+            self._held = held = shared_frames.shared(key, frame)
+            frame = held.data
+        self._place = place
+        return frame
 
     async def _tell_truncated(self) -> bytes:
         """Say that a lost executor had shown more than survived, and from which block on to start anew."""
-        blocks_kept = 0
-        while page := await self._archive.blocks_after(0, from_block=blocks_kept, limit=_PAGE_BLOCKS):
-            kept = [row for row in page if row.last_seq <= self._seq]
-            blocks_kept += len(kept)
-            if len(kept) < len(page):
-                break
+        blocks_kept = await self._archive.count_until(self._seq)
         self._lost_generation = False
         self._from_block = min(self._from_block, blocks_kept)
         return self.log.frame(self._seq, self.log.truncated_notice(blocks_kept))
-
-
-def _in_order(
-    blocks: Sequence[StoredBlock], annotations: Sequence[Annotation], horizon: int
-) -> list[tuple[int, TurnEvent]]:
-    events: list[tuple[int, TurnEvent]] = [(row.last_seq, catchup_of(row.block)) for row in blocks]
-    for row in annotations:
-        try:
-            events.append((row.seq, _decode_event(row.event)))
-        except (msgspec.DecodeError, RecursionError) as error:  # one that is lost costs no more than itself
-            logger.error("turn %s: event %d cannot be read and is left out: %s", row.turn_id, row.seq, error)
-    return sorted(((seq, event) for seq, event in events if seq <= horizon), key=lambda item: item[0])

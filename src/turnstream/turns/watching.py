@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import TERMINAL_STATUSES
-from turnstream.store.base import Annotation, Store, StoredBlock, Turn
-from turnstream.store.queries import AnnotationsAfter, BlocksAfter, CountBlocks, GetTurn
+from turnstream.store.base import Store, Turn
+from turnstream.store.queries import CountBlocks, GetTurn
 from turnstream.turnlog.memory import Fence, Reset, TurnLog
 from turnstream.turnlog.subscription import Subscription
+from turnstream.turns.archive import KeptParts, StoreArchive
 from turnstream.turns.commands import EncoderFactory, start_event
 from turnstream.turns.ending import terminal_event
 from turnstream.turns.recovery import Recovery
 from turnstream.turns.registry import Registry
-
-
-class StoreArchive:
-    """What a subscription reads of one turn's past."""
-
-    __slots__ = ("_store", "_turn_id")
-
-    def __init__(self, store: Store, turn_id: str) -> None:
-        self._store = store
-        self._turn_id = turn_id
-
-    async def blocks_after(self, seq: int, *, from_block: int, limit: int) -> Sequence[StoredBlock]:
-        query = BlocksAfter(turn_id=self._turn_id, seq=seq, limit=limit, from_block=from_block)
-        return await self._store.read(query)
-
-    async def annotations_after(self, seq: int, *, limit: int) -> Sequence[Annotation]:
-        return await self._store.read(AnnotationsAfter(turn_id=self._turn_id, seq=seq, limit=limit))
 
 
 class Watching:
@@ -41,6 +23,7 @@ class Watching:
         self._registry = registry
         self._encoder = encoder
         self._recovery = recovery
+        self._kept = KeptParts()
 
     async def subscribe(
         self, owner: str, turn_id: str, *, after: Cursor | None = None, from_block: int = 0
@@ -64,7 +47,8 @@ class Watching:
                     1  # such a log is gone with its watcher, and counts nothing
                 )
         self._registry.measures.subscriptions += 1
-        return Subscription(log, StoreArchive(self._store, turn_id), after=after, from_block=from_block)
+        archive = StoreArchive(self._store, log, self._encoder, self._kept)
+        return Subscription(log, archive, after=after, from_block=from_block)
 
     async def _log_of_rows(self, turn: Turn) -> TurnLog:
         """The log of a turn that has ended: its blocks are all in the store."""

@@ -1,0 +1,239 @@
+"""Closed blocks and lasting events as a watcher is caught up with them: in pages, and large blocks in pieces.
+
+A large block comes as an open one does: a `block_catchup` that is not complete, `block_delta`s, and a `block_stop`. All
+but the last repeat the id before them, because an id never passes what has not been sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.content_parts import content_parts
+from turnstream.core.open_block import OpenBlock, catchup_of
+from turnstream.core.turn_events import BlockDelta, BlockStop, DeltaField, TurnEvent
+from turnstream.store.base import Annotation, StoredBlock
+from turnstream.turnlog.base import FrameEncoder
+from turnstream.turnlog.shared import LARGE_FRAME, SharedFrame, shared_frames
+
+logger = logging.getLogger(__name__)
+
+PAGE_BYTES = 32 * 1024
+"""Bytes of frames that a page has, but for the last of them."""
+PAGE_FRAMES = 256
+PIECE_LENGTH = 16 * 1024
+"""Characters of text in one piece of a block."""
+LONG_TEXT = 32 * 1024
+"""Characters of text, or of a signature, above which a block comes in pieces."""
+TEXT_STRETCH = 64 * PIECE_LENGTH
+"""Characters of a long text that are read, and kept for other watchers, at a time."""
+
+_decode_event = msgspec.json.Decoder(TurnEvent).decode
+_PARSED_INPUT = frozenset({"input", "input_json", "input_error"})
+
+
+class Place(NamedTuple):
+    """How much of a block a watcher has: parts of its content, characters of its text and of its signature."""
+
+    contents: int
+    text: int
+    signature: int
+
+
+BEGINNING = Place(0, 0, 0)
+
+
+class Parts(NamedTuple):
+    """A block taken apart: parts of its content, its text, its signature."""
+
+    contents: list[Content]
+    text: str
+    signature: str
+
+    @property
+    def place(self) -> Place:
+        """The place of a watcher that has all of them."""
+        return Place(len(self.contents), len(self.text), len(self.signature))
+
+
+class LargeBlock(NamedTuple):
+    """A closed block that comes in pieces. It holds nothing of what the block says.
+
+    `whole` is the place of a watcher that has all of it; `last_seq` is the id of its last piece.
+    """
+
+    row_id: str
+    block_index: int
+    block_type: BlockType
+    partial: bool
+    last_seq: int
+    whole: Place
+
+
+Item: TypeAlias = StoredBlock | LargeBlock | Annotation
+
+
+class ArchivePage(NamedTuple):
+    """What follows a watcher's cursor in the archive.
+
+    `data`: whole frames. `seq`: the cursor after them. `next_block`: the first block that was not sent. `large`: the
+    block that comes next, in pieces. `held`: the frame in `data`, if it is shared.
+    """
+
+    data: bytes
+    seq: int
+    next_block: int
+    large: LargeBlock | None = None
+    held: SharedFrame | None = None
+
+
+class Archive(Protocol):
+    """Where a subscription finds what has left the log: the closed blocks and lasting events of a turn."""
+
+    async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
+        """Return what follows `seq`, of blocks from `next_block` on, up to the event `horizon`. Raises StoreError."""
+        ...
+
+    async def parts_of(self, block: LargeBlock, place: Place) -> Parts | None:
+        """Return what the piece at `place` is made of, or None if the block is gone. Of the text it may hold only the
+        stretch that begins at the last multiple of TEXT_STRETCH. Raises StoreError."""
+        ...
+
+    async def count_until(self, seq: int) -> int:
+        """Return the number of blocks that end at `seq` or before. Raises StoreError."""
+        ...
+
+
+def build_page(
+    items: Iterable[Item], start: ArchivePage, horizon: int, encoder: FrameEncoder
+) -> tuple[ArchivePage, Parts | None]:
+    """Return the page after `start`, and the parts of the large block that comes next, if they were read.
+
+    Args:
+        items: Closed blocks and lasting events after the cursor, in order; no more are taken than are needed.
+        start: The watcher's cursor and next block, as a page without frames.
+        horizon: The last event that may be sent; the page's `seq` if all up to there is sent.
+    """
+    frames: list[bytes] = []
+    size, seq, next_block = 0, start.seq, start.next_block
+    for item in items:
+        at = seq_of(item)
+        if at > horizon:
+            break
+        frame, large, parts = _framed(item, encoder)
+        is_large = large is not None or len(frame) > LARGE_FRAME
+        if frames and (is_large or size >= PAGE_BYTES or len(frames) >= PAGE_FRAMES):
+            return ArchivePage(b"".join(frames), seq, next_block), None
+        if large is not None:
+            return ArchivePage(b"", seq, next_block, large), parts
+        seq = at
+        if isinstance(item, StoredBlock):
+            next_block = item.block.sequence + 1
+        if is_large and not isinstance(item, LargeBlock):
+            held = shared_frames.shared(_key_of(item), frame)
+            return ArchivePage(held.data, seq, next_block, None, held), None
+        frames.append(frame)
+        size += len(frame)
+    return ArchivePage(b"".join(frames), max(horizon, seq), next_block), None
+
+
+def seq_of(item: Item) -> int:
+    """Return the id of the event that ends a row."""
+    return item.seq if isinstance(item, Annotation) else item.last_seq
+
+
+def _key_of(item: StoredBlock | Annotation) -> tuple[str, int]:
+    return (item.turn_id, item.seq) if isinstance(item, Annotation) else (item.id, 0)
+
+
+def _framed(item: Item, encoder: FrameEncoder) -> tuple[bytes, LargeBlock | None, Parts | None]:
+    """Return a row's frame, or the large block that it is, with its parts if they are at hand. The frame is empty for an
+    event that cannot be read: one that is lost costs no more than itself."""
+    if isinstance(item, LargeBlock):
+        return b"", item, None
+    if isinstance(item, Annotation):
+        try:
+            return encoder.frame(item.seq, _decode_event(item.event)), None, None
+        except (msgspec.DecodeError, RecursionError) as error:
+            logger.error(
+                "turn %s: event %d cannot be read and is left out: %s", item.turn_id, item.seq, error
+            )
+            return b"", None, None
+    if not has_long_text(item.block):
+        frame = encoder.frame(item.last_seq, catchup_of(item.block))
+        if len(frame) <= LARGE_FRAME:
+            return frame, None, None
+    if (found := large_block(item)) is not None:
+        return b"", *found
+    return encoder.frame(item.last_seq, catchup_of(item.block)), None, None
+
+
+def has_long_text(block: Block) -> bool:
+    """Return True if the block's text is too long for one piece."""
+    text = (block.content or {}).get("input_json") if block.block_type == "tool_use" else block.text_content
+    return isinstance(text, str) and len(text) > LONG_TEXT
+
+
+def large_block(row: StoredBlock) -> tuple[LargeBlock, Parts] | None:
+    """Return the block as one that comes in pieces, with its parts, or None if that would not make it smaller."""
+    block = row.block
+    parts = take_apart(block)
+    if not _folds_to(parts, block):
+        return None
+    if len(parts.text) <= LONG_TEXT and len(parts.signature) <= LONG_TEXT and len(parts.contents) <= 1:
+        return None
+    large = LargeBlock(row.id, block.sequence, block.block_type, block.partial, row.last_seq, parts.place)
+    return large, parts
+
+
+def take_apart(block: Block) -> Parts:
+    """Return the block's parts. A short signature stays in its content."""
+    content = dict(block.content or {})
+    text = block.text_content or ""
+    if block.block_type == "tool_use":
+        given = content.get("input_json")
+        text = given if isinstance(given, str) else ""
+        content = {key: value for key, value in content.items() if not text or key not in _PARSED_INPUT}
+    signature = content.get("signature")
+    if not isinstance(signature, str) or len(signature) <= LONG_TEXT:
+        return Parts(content_parts(content), text, "")
+    del content["signature"]
+    return Parts(content_parts(content), text, signature)
+
+
+def _folds_to(parts: Parts, block: Block) -> bool:
+    """Return True if a client that folds the parts has exactly `block`."""
+    folded = OpenBlock(block.sequence, 0, block.block_type, None)
+    for content in parts.contents:
+        folded.merge({key: [*value] if isinstance(value, list) else value for key, value in content.items()})
+    folded.append(parts.text)
+    if parts.signature:
+        folded.sign(parts.signature)
+    return folded.finish(partial=block.partial) == block
+
+
+def next_piece(block: LargeBlock, place: Place | None, parts: Parts) -> tuple[TurnEvent, Place]:
+    """Return the event after `place`, and the place after it; None is the block's beginning, `block.whole` its end."""
+    index, block_type = block.block_index, block.block_type
+    if place is None:
+        content = parts.contents[0] if parts.contents else None
+        event = catchup_of(Block(index, block_type, "", content), complete=False)
+        return event, Place(min(1, len(parts.contents)), 0, 0)
+    contents, text, signature = place
+    if contents < block.whole.contents:
+        delta = BlockDelta(index, block_type, "content", parts.contents[contents])
+        return delta, Place(contents + 1, text, signature)
+    if text < block.whole.text:
+        start = text % TEXT_STRETCH
+        piece = parts.text[start : start + PIECE_LENGTH]
+        field: DeltaField = "partial_json" if block_type == "tool_use" else "text"
+        return BlockDelta(index, block_type, field, piece), Place(contents, text + len(piece), signature)
+    if signature < block.whole.signature:
+        piece = parts.signature[signature : signature + PIECE_LENGTH]
+        delta = BlockDelta(index, block_type, "signature", piece)
+        return delta, Place(contents, text, signature + len(piece))
+    return BlockStop(index, block_type, block.partial), place

@@ -1,0 +1,91 @@
+"""The open block in pieces, for watchers that catch up with it."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from turnstream.core.blocks import Block, Content
+from turnstream.core.content_parts import content_parts
+from turnstream.core.open_block import OpenBlock, catchup_of
+from turnstream.core.turn_events import BlockDelta, TurnEvent
+from turnstream.turnlog.base import ALL, Batch, FrameEncoder
+from turnstream.turnlog.shared import LARGE_FRAME, shared_frames
+
+SHORT_SIGNATURE = 16 * 1024
+"""Characters of a signature that a catch-up sends with the block's content. A longer one comes in pieces."""
+
+Place: TypeAlias = "tuple[int, int, int]"
+"""How much of the open block a watcher has: characters of its text, of its signature, parts of its content."""
+
+
+class OpenPieces:
+    """Makes the pieces of one turn's open block."""
+
+    __slots__ = ("_encoder", "_length", "_parts", "_turn_id", "_version")
+
+    def __init__(self, turn_id: str, encoder: FrameEncoder, length: int) -> None:
+        """A piece has at most `length` characters of text."""
+        self._turn_id = turn_id
+        self._encoder = encoder
+        self._length = length
+        self._version = -1
+        self._parts: list[Content] = []
+        """The parts of a large content, as it is since event `_version`."""
+
+    def piece(self, block: OpenBlock, version: int, place: Place | None, seqs: tuple[int, int]) -> Batch:
+        """Return the piece of `block` that follows `place`.
+
+        Args:
+            version: The event that last changed the block's content.
+            place: What the watcher has of the block; None for nothing.
+            seqs: The watcher's cursor, which is the piece's id; and the id of a piece that reaches the end.
+        """
+        event, (text, signature, contents) = self._next(block, version, place)
+        is_whole = text == block.length and signature == block.signature_length and contents == ALL
+        at = seqs[1] if is_whole else seqs[0]
+        frame = self._encoder.frame(at, event)
+        if len(frame) <= LARGE_FRAME:
+            return Batch(frame, at, block.sequence, text, signature, contents)
+        # One value is large. With the watcher's own cursor as its id, all who join now get the same bytes.
+        at = seqs[0]
+        key = (self._turn_id, block.sequence, version, at, place, text)
+        held = shared_frames.shared(key, self._encoder.frame(at, event))
+        return Batch(held.data, at, block.sequence, text, signature, contents, held)
+
+    def _next(self, block: OpenBlock, version: int, place: Place | None) -> tuple[TurnEvent, Place]:
+        if place is None:
+            return self._first(block, version)
+        text, signature, contents = place
+        if contents != ALL:
+            parts = self._contents(block, version)
+            delta = BlockDelta(block.sequence, block.block_type, "content", parts[contents])
+            contents += 1
+            return delta, (text, signature, contents if contents < len(parts) else ALL)
+        if text < block.length:
+            piece = block.text()[text : text + self._length]
+            delta = BlockDelta(block.sequence, block.block_type, block.field, piece)
+            return delta, (text + len(piece), signature, ALL)
+        piece = block.signature[signature : signature + self._length]
+        delta = BlockDelta(block.sequence, block.block_type, "signature", piece)
+        return delta, (text, signature + len(piece), ALL)
+
+    def _first(self, block: OpenBlock, version: int) -> tuple[TurnEvent, Place]:
+        """All of a small content with the first text; else the first part of the content."""
+        parts = self._contents(block, version)
+        content = dict(parts[0]) if parts else {}
+        signature = block.signature if block.signature_length <= SHORT_SIGNATURE else ""
+        if signature:
+            content["signature"] = signature
+        text = block.text()[: self._length] if len(parts) <= 1 else ""
+        first = Block(block.sequence, block.block_type, text, content or None)
+        contents = ALL if len(parts) <= 1 else 1
+        return catchup_of(first, complete=False), (len(text), len(signature), contents)
+
+    def _contents(self, block: OpenBlock, version: int) -> list[Content]:
+        """Return the parts of the block's content; those of a large one are remembered."""
+        if version == self._version:
+            return self._parts
+        parts = content_parts(block.content)
+        if len(parts) > 1:
+            self._version, self._parts = version, parts
+        return parts

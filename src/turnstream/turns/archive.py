@@ -1,0 +1,144 @@
+"""A turn's past in the store, as subscriptions read it: pages of frames, and pieces of large blocks (requirement C2).
+
+Frames are made in the thread that reads the rows. A large block is read in stretches, which are kept for a while: many
+watchers catch up with the same one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from threading import Lock
+
+from turnstream.core.content_parts import PART_BYTES
+from turnstream.store.archive import ArchivedAfter, ArchivedBlock, CountBlocksUntil
+from turnstream.store.base import Store, StoredBlock
+from turnstream.turnlog.catch_up import (
+    BEGINNING,
+    TEXT_STRETCH,
+    ArchivePage,
+    Item,
+    LargeBlock,
+    Parts,
+    Place,
+    build_page,
+    take_apart,
+)
+from turnstream.turnlog.memory import TurnLog
+from turnstream.turns.commands import EncoderFactory
+
+KEPT_LENGTH = 32 * 1024 * 1024
+"""Characters of large blocks that are kept in memory for watchers."""
+_STRETCHES_AHEAD = 8
+"""Stretches of a text that are kept from one reading of its row."""
+_KNOWN_BLOCKS = 1000
+_BESIDE_TEXT = -1
+"""The number of the stretch that holds a block's content and signature."""
+
+
+class KeptParts:
+    """Large blocks that were read not long ago: what they are, and stretches of them. The oldest stretches go first.
+    Threads share it."""
+
+    def __init__(self, limit: int = KEPT_LENGTH) -> None:
+        self._limit = limit
+        self._length = 0
+        self._stretches: OrderedDict[tuple[str, int], Parts] = OrderedDict()
+        self._blocks: OrderedDict[str, LargeBlock] = OrderedDict()
+        self._lock = Lock()
+
+    def block(self, row_id: str) -> LargeBlock | None:
+        """Return the large block of a row that was read before, or None."""
+        return self._blocks.get(row_id)
+
+    def stretch(self, block: LargeBlock, place: Place) -> Parts | None:
+        """Return the parts that hold the piece at `place`, or None."""
+        with self._lock:
+            found = self._stretches.get(key := (block.row_id, _number(block, place)))
+            if found is not None:
+                self._stretches.move_to_end(key)
+            return found
+
+    def keep(self, block: LargeBlock, parts: Parts, place: Place) -> None:
+        """Keep what a watcher at `place` needs next."""
+        number = _number(block, place)
+        ahead = range(number + _STRETCHES_AHEAD, max(number, 0) - 1, -1)
+        with self._lock:
+            for text_number in ahead:
+                text = parts.text[text_number * TEXT_STRETCH : (text_number + 1) * TEXT_STRETCH]
+                if text:
+                    self._put((block.row_id, text_number), Parts([], text, ""))
+            if number == _BESIDE_TEXT:
+                self._put((block.row_id, number), Parts(parts.contents, "", parts.signature))
+            self._blocks[block.row_id] = block
+            while len(self._blocks) > _KNOWN_BLOCKS:
+                self._blocks.popitem(last=False)
+
+    def _put(self, key: tuple[str, int], parts: Parts) -> None:
+        if key in self._stretches:
+            return
+        self._stretches[key] = parts
+        self._length += _length(parts)
+        while self._length > self._limit and len(self._stretches) > 1:
+            _, gone = self._stretches.popitem(last=False)
+            self._length -= _length(gone)
+
+
+def _number(block: LargeBlock, place: Place) -> int:
+    """Return the number of the stretch that holds a block's piece at `place`."""
+    whole = block.whole
+    in_text = place.contents >= whole.contents and place.text < whole.text
+    return place.text // TEXT_STRETCH if in_text else _BESIDE_TEXT
+
+
+def _length(parts: Parts) -> int:
+    """Return the characters of a stretch, as an estimate from above: most parts of a content are full ones."""
+    return len(parts.contents) * PART_BYTES + len(parts.text) + len(parts.signature)
+
+
+class StoreArchive:
+    """The past of one turn."""
+
+    __slots__ = ("_encoder", "_generation", "_kept", "_store", "_turn_id")
+
+    def __init__(self, store: Store, log: TurnLog, encoder: EncoderFactory, kept: KeptParts) -> None:
+        self._store = store
+        self._turn_id = log.turn_id
+        self._generation = log.generation
+        self._encoder = encoder
+        self._kept = kept
+
+    async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
+        start = ArchivePage(b"", seq, next_block)
+        encoder = self._encoder(self._turn_id, self._generation)  # not the log's own: threads use it
+
+        def build(rows: Iterator[Item]) -> ArchivePage:
+            page, parts = build_page(rows, start, horizon, encoder)
+            if page.large is not None and parts is not None:
+                self._kept.keep(page.large, parts, BEGINNING)
+            return page
+
+        query = ArchivedAfter(
+            turn_id=self._turn_id, seq=seq, from_block=next_block, known=self._kept.block, use=build
+        )
+        return await self._store.read(query)
+
+    async def parts_of(self, block: LargeBlock, place: Place) -> Parts | None:
+        if (found := self._kept.stretch(block, place)) is not None:
+            return found
+
+        def stretch_of(row: StoredBlock) -> Parts | None:
+            if row.id != block.row_id:
+                return None
+            parts = take_apart(row.block)
+            if parts.place != block.whole:
+                return None
+            self._kept.keep(block, parts, place)
+            start = place.text // TEXT_STRETCH * TEXT_STRETCH
+            return Parts(parts.contents, parts.text[start : start + TEXT_STRETCH], parts.signature)
+
+        query = ArchivedBlock(turn_id=self._turn_id, sequence=block.block_index, use=stretch_of)
+        return await self._store.read(query)
+
+    async def count_until(self, seq: int) -> int:
+        return await self._store.read(CountBlocksUntil(turn_id=self._turn_id, seq=seq))

@@ -1,0 +1,120 @@
+"""What it costs to catch up with a turn of many blocks: as much per block as with one of few, in small steps."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from tests.turns.world import OWNER, World
+from turnstream.core.blocks import Block
+from turnstream.core.identifiers import new_id
+from turnstream.core.usage import Usage
+from turnstream.store.archive import ArchivedAfter
+from turnstream.store.base import Annotation, Operation, StoredBlock, Turn
+from turnstream.store.bulk import insert_blocks
+from turnstream.store.operations import FinishTurn, SaveAnnotations, StartTurns
+from turnstream.store.rows import block_row
+
+FEW = 4_000
+
+
+class InsertBlocks(Operation[None], frozen=True, kw_only=True):
+    rows: tuple[StoredBlock, ...]
+
+    def apply(self, connection: Connection) -> None:
+        insert_blocks(connection, [block_row(row) for row in self.rows])
+
+
+async def turn_of(world: World, count: int, *, annotations: bool = False) -> str:
+    """An ended turn with so many small blocks, or so many lasting events."""
+    turn = Turn(new_id(), await world.chat(), OWNER, None, "assistant", "pending", None, 0, 7)
+    await world.store.write(StartTurns(turn_id=turn.id, owner=OWNER, user_turn=None, assistant_turn=turn))
+    if annotations:
+        rows = tuple(
+            Annotation(turn.id, seq, b'{"type":"data","name":"d","data":1}') for seq in range(2, count + 2)
+        )
+        await world.store.write(SaveAnnotations(turn_id=turn.id, generation=7, rows=rows))
+    else:
+        blocks = [Block(number, "text", f"block {number}") for number in range(count)]
+        stored = (
+            StoredBlock(new_id(), turn.id, block, block.sequence + 2, block.sequence + 2, 0)
+            for block in blocks
+        )
+        await world.store.write(InsertBlocks(turn_id=turn.id, rows=tuple(stored)))
+    end = FinishTurn(
+        turn_id=turn.id,
+        generation=7,
+        status="error",
+        blocks=(),
+        last_seq=count + 3,
+        stop_reason=None,
+        error_code="x",
+        error_message="x",
+        usage=Usage(),
+        model=None,
+        completed_at=0,
+    )
+    await world.store.write(end)
+    return turn.id
+
+
+async def cost_of(world: World, turn_id: str, expected: int) -> float:
+    """CPU seconds of this process, the best of three times."""
+    best = float("inf")
+    for _ in range(3):
+        began = time.process_time()
+        subscription = await world.watch(turn_id)
+        frames = 0
+        while (data := await subscription.next()) is not None:
+            assert len(data) < 64 * 1024
+            frames += data.count(b"\n\n")
+        best = min(best, time.process_time() - began)
+        assert frames == expected + 2
+    return best
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("annotations", [False, True], ids=["blocks", "lasting events"])
+async def test_four_times_the_blocks_cost_no_more_than_five_times_as_much(
+    world: World, *, annotations: bool
+) -> None:
+    few = await turn_of(world, FEW, annotations=annotations)
+    many = await turn_of(world, 4 * FEW, annotations=annotations)
+    assert await cost_of(world, many, 4 * FEW) < 5 * await cost_of(world, few, FEW)
+
+
+@pytest.mark.fault(26)
+async def test_frames_are_made_in_the_thread_that_reads_in_pages(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the event loop does nothing per block, and other streams wait for no more than a page."""
+    turn_id = await turn_of(world, FEW)
+    pages: list[int] = []
+    fetch = ArchivedAfter.fetch
+
+    def fetch_counted(query: ArchivedAfter, connection: Connection) -> Any:
+        assert threading.current_thread() is not threading.main_thread()
+        answer = fetch(query, connection)
+        pages.append(len(answer.data))
+        return answer
+
+    monkeypatch.setattr(ArchivedAfter, "fetch", fetch_counted)
+    await cost_of(world, turn_id, FEW)
+    assert max(pages) < 40 * 1024
+    assert FEW / 256 <= len(pages) / 3 < FEW / 64
+
+
+@pytest.mark.fault(26)
+async def test_a_watcher_that_resumes_amid_many_blocks_reads_only_those_that_follow(tmp_path: Path) -> None:
+    async with World(tmp_path / "turns.sqlite") as world:
+        turn_id = await turn_of(world, FEW)
+        subscription = await world.watch(turn_id, f"7-{FEW - 98}")
+        frames = b""
+        while (data := await subscription.next()) is not None:
+            frames += data
+        assert frames.count(b"event: block_catchup") == 99
