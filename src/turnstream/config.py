@@ -8,7 +8,6 @@ TURNSTREAM_PORT on their own account. Keys are never settings: a setting names t
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
@@ -19,16 +18,16 @@ from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from turnstream.access import check_binding as check_binding  # noqa: PLC0414 - still found here
+from turnstream.access import is_loopback as is_loopback  # noqa: PLC0414 - still found here
+from turnstream.access import secrets_of as secrets_of  # noqa: PLC0414 - still found here
+from turnstream.access import server_key as server_key  # noqa: PLC0414 - still found here
 from turnstream.errors import ConfigurationError
 
 DEFAULT_FILE = "turnstream.toml"
 FILE_VARIABLE = "TURNSTREAM_CONFIG"
 PREFIX = "TURNSTREAM_"
 SEPARATOR = "__"
-
-_SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
-
-_AWS_SECRETS = frozenset({"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"})
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EnvironmentName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -305,48 +304,6 @@ def read_provider(name: str, given: Mapping[str, Any]) -> ProviderSettings:
         return Settings.model_validate({"providers": {name: dict(given)}}).providers[name]
     except ValidationError as error:
         raise ConfigurationError(_explain(error, {("providers",): "the argument providers"})) from None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether binding to `host` is reachable from this machine only. Names other than localhost are not resolved."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
-def server_key(server: ServerSettings, environ: Mapping[str, str] | None = None) -> str | None:
-    """The key that clients must send, or None where none is set."""
-    environ = os.environ if environ is None else environ
-    return environ.get(server.api_key_env, "").strip() or None
-
-
-def check_binding(server: ServerSettings, environ: Mapping[str, str] | None = None) -> None:
-    """Refuse to listen beyond this machine without a key. Raises ConfigurationError with the remedy."""
-    if is_loopback(server.host) or server_key(server, environ) is not None:
-        return
-    raise ConfigurationError(
-        f"refusing to listen on {server.host or 'every address'} without a key, since anyone who reaches it could use "
-        f"your models: set {server.api_key_env} to a secret that clients send as `Authorization: Bearer …`, "
-        "or listen on 127.0.0.1"
-    )
-
-
-def secrets_of(settings: Settings, environ: Mapping[str, str] | None = None) -> frozenset[str]:
-    """Every key in reach, so that logs can mask it: what the settings name, every variable that ends in `_API_KEY`,
-    AWS's, and the headers whose name tells of a key."""
-    environ = os.environ if environ is None else environ
-    providers = settings.providers.values()
-    names = {name for name in environ if name.endswith("_API_KEY")} | _AWS_SECRETS
-    names.update((settings.server.api_key_env, *(provider.api_key_env or "" for provider in providers)))
-    keys = {environ.get(name, "").strip() for name in names}
-    headers = (header for provider in providers for header in provider.headers.items())
-    keys.update(value for name, value in headers if _SECRET_HEADER.search(name))
-    return frozenset(keys - {""})
 
 
 class _Values:

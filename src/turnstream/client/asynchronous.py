@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 
+from turnstream.access import check_key, is_loopback
 from turnstream.client.answers import (
     Chat,
     ChatPage,
@@ -24,7 +25,6 @@ from turnstream.client.questions import CallOptions, Content, SendOptions, regen
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Connections, Request, Transport, api_root, path_part
 from turnstream.client.turns import AsyncTurn
-from turnstream.config import is_loopback
 from turnstream.errors import InvalidRequest
 
 
@@ -50,6 +50,7 @@ class AsyncClient:
     ) -> None:
         given = dict(headers or {})
         if api_key is not None:
+            check_key(api_key, "api_key")
             given["Authorization"] = f"Bearer {api_key}"
         retry = retry or Retry()
         retry.check()

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from turnstream.access import check_key
 from turnstream.errors import Unauthorized
 
 
@@ -24,15 +26,50 @@ Authenticate: TypeAlias = Callable[[Request], Principal | Awaitable[Principal]]
 LOCAL = Principal("local")
 
 
+_HOPS = frozenset(
+    {b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"}
+)
+_HOP_PREFIX = b"x-forwarded"
+"""Headers that a proxy adds."""
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_REMEDY = "set TURNSTREAM_API_KEY to a key that clients send, or give Engine(authenticate=...)"
+
+
 def local_use(request: Request) -> Principal:
-    """The default: one user, on this machine. The Host header is checked too, so that neither a reverse proxy nor a
-    web page with a rebound name can speak for the local user."""
+    """Return the one user of this machine: the default.
+
+    Raise Unauthorized for a request from elsewhere, for one with a Host that is not this machine's (a web page with a rebound
+    name), with a header that proxies add, and for a change that a web page of another origin asks for. A proxy that adds no
+    header and changes Host cannot be told from a local program, as nginx does by default: give the server a key then.
+    """
     client = request.client
     if client is None or not (_is_loopback(client.host) and _is_loopback(request.url.hostname or "")):
+        raise Unauthorized(f"this server is for local use only; to serve others, {_REMEDY}")
+    for name, _ in request.scope["headers"]:
+        if name.startswith(_HOP_PREFIX) or name in _HOPS:
+            raise Unauthorized(
+                f"this server is for local use only, and the request came through a proxy ({name.decode()}); {_REMEDY}"
+            )
+    if request.method not in _READING and _is_cross_site(request):
         raise Unauthorized(
-            "this server is for local use only; give it a key, or Engine(authenticate=...), to serve others"
+            f"a web page of another origin may not change anything here; to serve other pages, {_REMEDY}"
         )
     return LOCAL
+
+
+def _is_cross_site(request: Request) -> bool:
+    """Return True if a browser says that a page of another origin asks. Sec-Fetch-Site decides; browsers without it send Origin."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is not None and _authority(urlsplit(origin).netloc) != _authority(
+        request.headers.get("host", "")
+    )
+
+
+def _authority(host: str) -> str:
+    return host.lower().removesuffix(":80").removesuffix(":443")
 
 
 @lru_cache(maxsize=256)
@@ -46,7 +83,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def key_required(key: str) -> Authenticate:
-    """Requests must carry `Authorization: Bearer KEY`."""
+    """Return a hook that requires `Authorization: Bearer KEY`. Raises ConfigurationError for a key that no header can carry."""
+    check_key(key, "the server's key")
     expected = key.encode()
 
     def authenticate(request: Request) -> Principal:
