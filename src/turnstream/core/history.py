@@ -8,6 +8,7 @@ What the providers ask for, taken together:
   - each call names a tool: one that the model left nameless is called `UNNAMED_TOOL`, and keeps its result
   - what a provider's own tool was asked comes before its answer, and neither is there alone
   - thinking goes back whole or not at all, and is never the last thing in a message
+  - an image that a model made is the assistant's; wires whose API takes none from the assistant leave it out
 
 Turns know nothing of this: they are cut off by errors, cancels and crashes. Nothing here is stored; it is computed for one
 call. What only one provider refuses (thinking that it did not sign, another's raw blocks) its wire leaves out.
@@ -143,7 +144,10 @@ def _assistant_may_say(block: Block, answered: set[str]) -> bool:
             return not block.partial
         case "provider":
             return bool(content) and not block.partial
-        case "image" | "document":
+        case "image":
+            made = content.get("data") or content.get("url")
+            return bool(made and content.get("media_type")) and not block.partial
+        case "document":
             return False
 
 
@@ -338,6 +342,9 @@ def _is_provider_executed(block: Block) -> bool:
 
 
 def _is_solid(block: Block) -> bool:
+    """Return True for what thinking may lead to. A generated image is that only where its provider takes it back."""
+    if block.block_type == "image":
+        return "provider_metadata" in (block.content or {})
     return block.block_type in ("text", "tool_use", "tool_result")
 
 

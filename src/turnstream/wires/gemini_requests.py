@@ -71,7 +71,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         if key not in _OUR_PARAMS and key not in _CONFIG_OF and key not in _CONFIG_FIELDS
     }
     if _CHECKS_SIGNATURES.search(request.model):
-        _sign_foreign_calls(body["contents"])
+        _sign_foreign_parts(body["contents"])
     if request.system:
         body["systemInstruction"] = {"parts": [{"text": request.system}]}
     if config := _dump_config(request.model, params):
@@ -176,17 +176,19 @@ def _dump_thinking(model: str, thinking: JsonObject) -> JsonObject:
 _THINKING_WORDS = frozenset({"type", "budget_tokens", "effort", "include_thoughts"})
 
 
-def _sign_foreign_calls(contents: list[JsonObject]) -> None:
-    """Give the first call of each step a signature that is not checked, where the step has none: these models refuse
-    calls that they did not sign, and another model signs none."""
+def _sign_foreign_parts(contents: list[JsonObject]) -> None:
+    """Give the first call of each step a signature that is not checked, where the step has none, and each image of the
+    model's: these models refuse calls and images that they did not sign, and another model signs none."""
     for content in contents:
-        calls = [part for part in content["parts"] if "functionCall" in part]
-        if (
-            content["role"] == "model"
-            and calls
-            and not any("thoughtSignature" in part for part in content["parts"])
-        ):
+        if content["role"] != "model":
+            continue
+        parts = content["parts"]
+        calls = [part for part in parts if "functionCall" in part]
+        if calls and not any("thoughtSignature" in part for part in parts):
             calls[0]["thoughtSignature"] = _SKIP_CHECK
+        for part in parts:
+            if "inlineData" in part or "fileData" in part:
+                part.setdefault("thoughtSignature", _SKIP_CHECK)
 
 
 def _parse_params(fields: JsonObject) -> JsonObject:

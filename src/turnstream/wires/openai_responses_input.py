@@ -21,6 +21,7 @@ from turnstream.wires.openai_responses_items import (
     is_raw_item,
     is_refusal,
     own_metadata,
+    status_of,
 )
 
 Role: TypeAlias = Literal["user", "assistant"]
@@ -83,10 +84,10 @@ class _Writer:
             case "tool_result" if not content.get("provider_executed"):
                 custom = identity in self._custom or kept.get("type") == "custom_tool_call_output"
                 self._append(_dump_result(content, block.text_content or "", custom=custom))
-            case "image" if kept:
-                self._append({**kept, "result": content.get("data")})
+            case "image" if kept.get("type") == "image_generation_call" and content.get("data"):
+                self._append({**status_of("image_generation_call"), **kept, "result": content["data"]})
             case "provider" if is_raw_item(content) and not block.partial:
-                self._append(content)
+                self._append({**status_of(str(content["type"])), **content})
             case _:
                 pass
 

@@ -40,6 +40,19 @@ _SHOWN: dict[str, frozenset[str]] = {
 """Fields of an item that its blocks show."""
 _MARKED = frozenset(_SHOWN) - {"message", "function_call"}
 """Items whose blocks are always marked; the others only where there is more to keep than the type."""
+_WITH_STATUS = frozenset(
+    {
+        "image_generation_call",
+        "code_interpreter_call",
+        "file_search_call",
+        "web_search_call",
+        "computer_call",
+        "local_shell_call",
+        "apply_patch_call",
+    }
+)
+"""Items that the API takes back only with their status."""
+_NOT_COMPLETED = frozenset({"failed", "incomplete"})
 _RAW_TYPE = re.compile(r"\w+_(?:call|output|request|response|tools|reference)|program|compaction")
 _XAI_SEARCH = "xs_call_"
 """How ids begin of calls that xAI runs itself, though it sends them as custom tools."""
@@ -60,9 +73,20 @@ def metadata_of(item: JsonObject, *, exact: bool = False) -> Content:
     rest = {
         key: value
         for key, value in item.items()
-        if key not in hidden and (exact or (key != "status" and not is_blank(value)))
+        if key not in hidden
+        and (exact or (not is_blank(value) and (key != "status" or _tells_more(kind, value))))
     }
     return {"provider_metadata": {KEY: {"type": kind, **rest}}} if rest or kind in _MARKED else {}
+
+
+def _tells_more(kind: str, status: Any) -> bool:
+    """Return True for a status that has to go back, and that a whole item does not have by itself."""
+    return kind in _WITH_STATUS and status in _NOT_COMPLETED
+
+
+def status_of(kind: str) -> JsonObject:
+    """Return the status with which an item goes back whose own is not known, or nothing if the API asks for none."""
+    return {"status": "completed"} if kind in _WITH_STATUS else {}
 
 
 def own_metadata(content: Content | None) -> JsonObject:
@@ -168,12 +192,14 @@ def call_item(content: Content, arguments: str, result: Content | None) -> JsonO
             return {"type": kind, "id": identity, "name": name, "arguments": arguments, **outcome, **kept}
         case "code_interpreter_call":
             outputs = result.get("content") if result is not None else None
-            return {"type": kind, "id": identity, "code": arguments, "outputs": outputs, **kept}
+            item: JsonObject = {"type": kind, "id": identity, "code": arguments, "outputs": outputs}
+            return {**item, **status_of(kind), **kept}
         case "file_search_call":
             given = content.get("input")
             queries = given.get("queries") if is_object(given) else None
             results = result.get("content") if result is not None else None
-            return {"type": kind, "id": identity, "queries": queries, "results": results, **kept}
+            item = {"type": kind, "id": identity, "queries": queries or [], "results": results}
+            return {**item, **status_of(kind), **kept}
         case _:
             return {
                 "type": "function_call",
