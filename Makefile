@@ -55,7 +55,7 @@ test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools
 	@echo "== pytest tests/clients"
 	@$(BIN)/pytest $(PYTEST_ARGS) tests/clients
 
-survival: .venv/development.ready ## The sixteen faults of providers once, at full length: two minutes
+survival: .venv/development.ready ## The sixteen faults of providers at full length, at two settings: two minutes
 	@$(BIN)/python -m tests.faults.full_length
 
 lint: .venv/development.ready ## Style, types and layers

@@ -45,8 +45,15 @@ from turnstream.wires.base import ModelRequest
 EVENTS = 60
 SEED = 3
 TWO_THIRDS = EVENTS * 2 // 3
-STORY = "".join(getattr(event, "text", "") for event in story(EVENTS, SEED))
-"""What every model answers when it is well."""
+OTHER_SEED = 4
+
+
+def story_of(seed: int) -> str:
+    return "".join(getattr(event, "text", "") for event in story(EVENTS, seed))
+
+
+STORY = story_of(SEED)
+"""What every model answers when it is well, unless a fault says otherwise."""
 MOST_ATTEMPTS = 6
 MOST_WITHIN_SPACING = 2
 EVENT_LIMIT = 16 * 1024
@@ -74,6 +81,7 @@ QUICK = Scale(
         max_delay=0.2,
         budget=3.0,
         spacing=0.15,
+        silence=0.25,
         circuit_failures=4,
         circuit_seconds=0.3,
     ),
@@ -84,21 +92,27 @@ QUICK = Scale(
     down=0.4,
     within=10.0,
 )
-FULL = Scale(
-    RetrySettings(circuit_failures=4),
-    Timeouts(connect=5.0, first_token=15.0, idle=10.0, total=120.0),
+BASELINE = Scale(
+    RetrySettings(attempts=3),
+    Timeouts(connect=5.0, first_token=30.0, idle=30.0, total=120.0),
     pace=0.02,
     slow=20.0,
     retry_after=3.0,
     down=60.0,
     within=240.0,
 )
+"""Two retries and 30 s: what gateways are compared with."""
+DEFAULTS = BASELINE._replace(retry=RetrySettings(), timeouts=Timeouts())
+"""What is set where nothing is."""
+FULL = {"baseline": BASELINE, "defaults": DEFAULTS}
 
 
 class Fault(NamedTuple):
     """`primary`: the options of the model that fails; `fallback`: of the one that is called then. `alone`: the code of the
     error without a fallback, None where the answer is whole all the same; `calls`: how often each is called then, and
-    with a fallback. `told`: what kinds of notices there are with a fallback."""
+    with a fallback. `told`: what kinds of notices there are with a fallback; `seed`: of the fallback's story. `slow`: the
+    primary is only late, and answers where its first token is waited for long enough. `resets`: the primary cuts
+    connections; a call over a kept one is sent twice then, as its server may have closed it meanwhile."""
 
     name: str
     primary: str
@@ -107,6 +121,15 @@ class Fault(NamedTuple):
     calls: tuple[int, int]
     told: frozenset[str] = frozenset({"fallback"})
     fallback: str = ""
+    seed: int = SEED
+    slow: bool = False
+    resets: bool = False
+
+    def at(self, scale: Scale) -> Fault:
+        """Return the fault with the end that it must have at this scale."""
+        if self.slow and scale.slow < scale.timeouts.first_token:
+            return self._replace(alone=None, calls_alone=1, calls=(1, 0), told=frozenset())
+        return self
 
 
 _RETRIED = frozenset({"attempt_failed"})
@@ -119,9 +142,9 @@ FAULTS = (
     Fault("429 for ever", "fault=error-before,status=429", "rate_limit_error", 3, (3, 1), _RETRIED_THEN_OTHER),
     Fault("500 once", "fault=error-before,status=500,times=1", None, 2, (2, 0), _RETRIED),
     Fault("503 for ever", "fault=error-before,status=503", "overloaded_error", 3, (3, 1), _RETRIED_THEN_OTHER),
-    Fault("TCP reset before headers", "fault=reset", "connection_error", 3, (3, 1), _RETRIED_THEN_OTHER),
-    Fault("no response at all", "fault=hang", "first_token_timeout", 3, (3, 1), _RETRIED_THEN_OTHER),
-    Fault("20 s to the first token", "fault=slow-first,seconds={slow}", "first_token_timeout", 3, (3, 1), _RETRIED_THEN_OTHER),
+    Fault("TCP reset before headers", "fault=reset", "connection_error", 3, (3, 1), _RETRIED_THEN_OTHER, resets=True),
+    Fault("no response at all", "fault=hang", "first_token_timeout", 3, (1, 1)),
+    Fault("20 s to the first token", "fault=slow-first,seconds={slow}", "first_token_timeout", 3, (1, 1), slow=True),
     Fault("cut after two thirds", f"fault=cut,{_AFTER}", "stream_incomplete", 3, (1, 1), _CONTINUED),
     Fault("stall in mid-stream", f"fault=silence,{_AFTER}", "idle_timeout", 3, (1, 1), _CONTINUED),
     Fault("one malformed event", f"fault=malformed,{_AFTER}", "malformed_event", 3, (1, 1), _CONTINUED),
@@ -153,6 +176,15 @@ MORE_FAULTS = (
 )  # fmt: skip
 """Refusals that another model can mend."""
 
+OTHER_WORDS = tuple(
+    Fault(name, f"fault={fault},{_AFTER}", code, 3, (1, 2), frozenset({"continued", "restarted"}), "prefill=refuse", OTHER_SEED)
+    for name, fault, code in (
+        ("cut, and the fallback says something else", "cut", "stream_incomplete"),
+        ("stall, and the fallback says something else", "silence", "idle_timeout"),
+    )
+)  # fmt: skip
+"""Answers that begin anew, in other words: of the first nothing may remain."""
+
 
 class Outcome(NamedTuple):
     """How a turn ended. `attempts`: model and outcome of each call, where they are known; `seconds`: how long it took."""
@@ -180,7 +212,8 @@ def asked(fault: Fault, scale: Scale, label: str) -> Asked:
     """The models for one try of a fault; `label` keeps their names apart from those of all other tries."""
     options = fault.primary.format(slow=scale.slow, retry_after=scale.retry_after)
     healthy = f"story:events={EVENTS},seed={SEED},pace={scale.pace},label={label}"
-    fallback = f"{healthy} fallback" + (f",{fault.fallback}" if fault.fallback else "")
+    other = healthy.replace(f"seed={SEED}", f"seed={fault.seed}")
+    fallback = f"{other} fallback" + (f",{fault.fallback}" if fault.fallback else "")
     return Asked(f"primary/{healthy} primary,{options}", f"backup/{fallback}")
 
 
@@ -305,14 +338,18 @@ class Faces:
 
 def check(fault: Fault, faces: Faces, models: Asked, outcome: Outcome, *, with_fallback: bool) -> None:
     """The end, the log of the provider, and what was told of it, for one try."""
+    fault = fault.at(faces.scale)
     primary, fallback = (faces.requests(name) for name in models.names)
     wanted = fault.calls if with_fallback else (fault.calls_alone, 0)
-    assert (len(primary), len(fallback)) == wanted, (fault.name, outcome)
-    for requests in (primary, fallback):
+    most = 2 * wanted[0] if fault.resets else wanted[0]
+    assert wanted[0] <= len(primary) <= most, (fault.name, outcome)
+    assert len(fallback) == wanted[1], (fault.name, outcome)
+    for requests in (fallback,) if fault.resets else (primary, fallback):
         check_rates(requests, faces.scale.retry)
     is_whole = fault.alone is None or (with_fallback and fault.name != "content filter")
     if is_whole:
-        assert (outcome.code, outcome.text) == (None, STORY), (fault.name, outcome)
+        said = story_of(fault.seed if wanted[1] else SEED)
+        assert (outcome.code, outcome.text) == (None, said), (fault.name, outcome)
     else:
         assert outcome.code == fault.alone, (fault.name, outcome)
         assert STORY.startswith(outcome.text)

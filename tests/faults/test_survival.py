@@ -13,6 +13,7 @@ from tests.faults.survival import (
     EVENTS,
     FAULTS,
     MORE_FAULTS,
+    OTHER_WORDS,
     QUICK,
     SEED,
     STORY,
@@ -43,6 +44,12 @@ async def test_a_fault_is_survived_or_ends_cleanly(fault: Fault, faces: Faces) -
 @pytest.mark.fault(35)
 @pytest.mark.parametrize("fault", MORE_FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 async def test_a_failure_that_another_model_can_mend_falls_back(fault: Fault, faces: Faces) -> None:
+    await _try(fault, faces)
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("fault", OTHER_WORDS, ids=lambda fault: fault.name.replace(" ", "-"))
+async def test_answers_in_other_words_are_never_spliced(fault: Fault, faces: Faces) -> None:
     await _try(fault, faces)
 
 
