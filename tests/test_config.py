@@ -37,7 +37,7 @@ def test_without_any_source_the_defaults_hold():
     settings = load_settings(environ={})
     assert settings == Settings()
     assert (settings.server.host, settings.server.port) == ("127.0.0.1", 8089)
-    assert settings.server.max_body_bytes == 1024 * 1024
+    assert settings.server.max_body_bytes == 20 * 1024 * 1024
     assert settings.store.url == "sqlite:///turnstream.sqlite"
     assert settings.engine.ring_bytes == 64 * 1024
     assert settings.providers == {}

@@ -62,7 +62,8 @@ class ServerSettings(_Section):
     """0 takes a free port."""
     api_key_env: EnvironmentName = "TURNSTREAM_API_KEY"
     """The environment variable that holds the key clients must send."""
-    max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
+    max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
+    """Bytes of a request's body: images and documents of about 15 MB in all."""
     drain_seconds: float = Field(default=20.0, ge=0, le=3600)
     """How long running turns may go on after SIGTERM."""
     debug: bool = False

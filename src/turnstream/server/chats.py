@@ -23,6 +23,9 @@ from turnstream.server.views import (
 )
 from turnstream.store.queries import GetChat, ListChats, ListTurns
 
+MAX_PAGE = 200
+"""Chats of one page."""
+
 
 def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     commands, store = context.commands, context.commands.store
@@ -37,7 +40,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     @router.get("/chats", summary="List chats, last changed first")
     async def list_chats(
         request: Request,
-        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
         before: str | None = None,
     ) -> ChatList:
         owner = (await context.principal(request)).owner

@@ -26,7 +26,7 @@ class ServerContext(NamedTuple):
     watching: Watching
     keep_alive: KeepAlive
     authenticate: Authenticate
-    max_body_bytes: int = 1024 * 1024
+    max_body_bytes: int = 20 * 1024 * 1024
 
     async def principal(self, request: Request) -> Principal:
         """Return the caller; the hook is called once for a request. Raises Unauthorized."""

@@ -1,0 +1,94 @@
+"""docs/reference/limits.md tells the limits that the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from turnstream.config import ProviderSettings, Settings
+from turnstream.core.accumulator import DEFAULT_MAX_LENGTH
+from turnstream.core.admission import NESTING_LIMIT
+from turnstream.providers.routing import MAX_FALLBACKS
+from turnstream.server import attachments, chats, connection, routing, turns, views
+from turnstream.server.context import ServerContext
+from turnstream.tools.runner import RESULT_LIMIT
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT
+
+pytestmark = pytest.mark.fault(45)
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
+ROWS = [
+    tuple(cell.strip() for cell in line.strip("|").split("|"))
+    for line in PAGE.splitlines()
+    if line.startswith("| ") and not line.startswith("| limit |")
+]
+UNITS = {"KiB": 1024, "MiB": 1024 * 1024, "s": 1, "levels": 1, "characters": 1, "": 1}
+
+
+def value_of(cell: str) -> float:
+    number, _, unit = cell.partition(" ")
+    return float(number) * UNITS[unit]
+
+
+def bound(model: type[BaseModel], field: str, kind: str = "max_length") -> int:
+    return next(getattr(each, kind) for each in model.model_fields[field].metadata if hasattr(each, kind))
+
+
+FIXED: dict[str, float] = {
+    "a request's line, headers, chunk sizes and trailers": connection.HEAD_LIMIT,
+    "time for a request's head": connection.HEAD_SECONDS,
+    "time for a request's body": routing.BODY_SECONDS,
+    "bytes of a body that earn one more second": routing.BODY_RATE,
+    "nesting of JSON": NESTING_LIMIT,
+    "`metadata` of a chat or turn, as JSON": views.MAX_METADATA,
+    "a chat's title": bound(views.ChatBody, "title"),
+    "blocks of a turn": bound(views.TurnBody, "turn_blocks"),
+    "the address (`url`) of an image or document": attachments.LONGEST_URL,
+    "a document's title": attachments.LONGEST_TITLE,
+    "tools of a turn": bound(views.CallBody, "tools"),
+    "fallback models of a turn": bound(views.CallBody, "fallbacks"),
+    "an `Idempotency-Key`": turns.MAX_KEY,
+    "chats of a page": chats.MAX_PAGE,
+    "characters of one answer of a model": DEFAULT_MAX_LENGTH,
+    "characters of a tool's result": RESULT_LIMIT,
+}
+
+
+def test_fixed_limits_are_those_of_the_code() -> None:
+    told = {limit: value_of(default) for limit, default, setting, _ in ROWS if setting == "fixed"}
+    assert told == FIXED
+    assert FIXED["fallback models of a turn"] == MAX_FALLBACKS
+
+
+@pytest.mark.parametrize(
+    ("default", "setting"), [(row[1], row[2].strip("`")) for row in ROWS if row[2] != "fixed"]
+)
+def test_settings_have_the_defaults_that_are_told(default: str, setting: str) -> None:
+    value: Any = Settings(providers={"name": ProviderSettings()})
+    for name in setting.split("."):
+        value = value["name"] if name == "NAME" else getattr(value, name)
+    if setting == "providers.NAME.event_limit":
+        assert value is None
+        value = DEFAULT_EVENT_LIMIT
+    assert value_of(default) == value
+
+
+def test_every_number_of_the_server_is_told() -> None:
+    """A new limit of the server needs a line in the table."""
+    told = {row[2].strip("`") for row in ROWS}
+    numbers = {
+        f"{section}.{name}"
+        for section in ("server", "engine")
+        for name, field in type(getattr(Settings(), section)).model_fields.items()
+        if field.annotation in (int, float) or {int, float} & set(get_args(field.annotation))
+    }
+    assert numbers - told <= {"server.port"}
+
+
+def test_the_body_s_limit_is_one_everywhere() -> None:
+    assert ServerContext._field_defaults["max_body_bytes"] == Settings().server.max_body_bytes
+    assert re.search(r"A body of 20 MiB holds images", PAGE)
