@@ -13,7 +13,7 @@ import msgspec
 
 from turnstream.client.refusals import NOTHING_MADE, TEMPORARY, connection_failure, refusal
 from turnstream.client.retrying import Backoff, Retry, retry_after_seconds
-from turnstream.core.admission import admitted_request
+from turnstream.core.admission import admitted_request, mended
 from turnstream.errors import ConfigurationError, NotFound, TooLarge, TurnstreamError
 from turnstream.forking import keep_unused, renew_after_fork
 
@@ -51,7 +51,7 @@ def path_part(text: str) -> str:
     """`text` as one part of a path. Raises NotFound for an empty one, which would name something else."""
     if not text:
         raise NotFound("an empty id names nothing")
-    return quote(text, safe="")
+    return quote(mended(text), safe="")
 
 
 class OpenStream(Protocol):

@@ -25,17 +25,16 @@ def decode_json(data: bytes) -> Any:
     Lone surrogate escapes stay in the strings as they are; `mend_surrogates` takes them out.
     Raises ValueError for what is not JSON in UTF-8, or nests deeper than EVENT_NESTING_LIMIT.
     """
-    value = _decode_loosely(data)
+    try:
+        value = msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        value = _decode_loosely(data)
     if len(data) > 2 * EVENT_NESTING_LIMIT and encodes_deeper(data, value, EVENT_NESTING_LIMIT):
         raise ValueError("nested too deeply")
     return value
 
 
 def _decode_loosely(data: bytes) -> Any:
-    try:
-        return decode_strictly(data)
-    except (ValueError, RecursionError):
-        pass
     try:
         text = data.decode("utf-8", "surrogatepass")
         return json.loads(text, parse_int=_parse_integer, parse_constant=_refuse_constant)
