@@ -165,6 +165,28 @@ async def test_text_that_comes_after_a_finish_is_still_of_the_answer(raw_server,
     assert text_of(events) == "Hello"
 
 
+WHOLE = {
+    "chat": ("openai-chat", {"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}]}),
+    "anthropic": ("anthropic", {"id": "m", "type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hello"}], "stop_reason": "end_turn"}),
+}  # fmt: skip
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("name", WHOLE)
+async def test_a_plain_answer_is_complete_though_its_body_does_not_end(raw_server, provide, name) -> None:
+    wire, body = WHOLE[name]
+
+    async def answer(exchange):
+        begin = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+        await exchange.send(begin, json.dumps(body, indent=1).encode() + b"\n")
+        await exchange.closed_by_client()
+
+    raw_server.answer = answer
+    events = await collect(provide(wire))
+    assert text_of(events) == "Hello"
+    assert isinstance(events[-1], MessageStop)
+
+
 UNFINISHED = {
     "chat": ("openai-chat", sse(chat({"content": "Hello"}))),
     "anthropic, an open block": ("anthropic", named(START, BLOCK, anthropic_delta("Hello"), END_TURN)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from turnstream.core.stream_events import StreamEvent
+from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Decoder, Finish, Wire
 from turnstream.wires.lenient_json import decode_json
@@ -14,6 +14,7 @@ JSON = "application/json"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BEFORE_OBJECT = b" \t\r\n" + _BYTE_ORDER_MARK
 _OBJECT_BEGINS = b"{"
+_OBJECT_ENDS = b"}"
 
 
 def is_plain(wire: Wire, content_type: str) -> bool:
@@ -35,11 +36,18 @@ class PlainAnswerDecoder:
         self._body = bytearray()
         self._place: Literal["begin", "first line", "second line", "inside"] = "begin"
         self._stream: Decoder | None = None
+        self._looked_at = 0
+        self._is_answer = False
 
     @property
     def finish(self) -> Finish | None:
-        """As `Decoder.finish`. None for an object: the body's end is the answer's."""
-        return None if self._stream is None else self._stream.finish
+        """As `Decoder.finish`: an object that is a whole answer. Only the end of the body shows that nothing follows it."""
+        if self._stream is not None:
+            return self._stream.finish
+        if self._looked_at != len(self._body):
+            self._looked_at = len(self._body)
+            self._is_answer = self._holds_answer()
+        return "likely" if self._is_answer else None
 
     def end(self) -> list[StreamEvent]:
         """As `Decoder.end`."""
@@ -71,6 +79,16 @@ class PlainAnswerDecoder:
             if _is_json(body):
                 raise
             return self._read_as_stream(body)
+
+    def _holds_answer(self) -> bool:
+        body = _content(self._body)
+        if not body.endswith(_OBJECT_ENDS):
+            return False
+        try:
+            events = self._wire.decode_answer(body)
+        except StreamBroken:
+            return False
+        return any(type(event) is MessageStop or type(event) is StreamError for event in events)
 
     def _read_as_stream(self, body: bytes) -> list[StreamEvent]:
         """An object was cut off, or it was not all: an error over several lines, and more behind it."""
