@@ -169,6 +169,28 @@ def test_what_nobody_told_us_of_is_kept() -> None:
     assert [e.provider_metadata for e in events if isinstance(e, Metadata)] == [{"modelStatus": {"x": 1}}]
 
 
+@pytest.mark.fault(20)
+def test_what_each_part_repeats_makes_no_blocks() -> None:
+    same = [chunk({"text": "a", "partMetadata": {"k": 1}}) for _ in range(5)]
+    assert blocks_of(*same, end({"text": "b"})) == [
+        ("text", "aaaaa", {"provider_metadata": {"partMetadata": {"k": 1}}}),
+        ("text", "b", None),
+    ]
+    counted = [chunk({"text": "a", "index": n, "speed": n / 2, "tokenIds": [n]}) for n in range(50)]
+    assert blocks_of(*counted, end({"text": "b"})) == [("text", "a" * 50 + "b", None)]
+    thoughts = [chunk({"text": "a", "thought": True, "note": "x"}) for _ in range(5)]
+    assert blocks_of(*thoughts, end({"text": "b"})) == [("thinking", "aaaaa", None), ("text", "b", None)]
+
+
+@pytest.mark.fault(20)
+def test_counters_beside_the_answer_are_told_first_and_last() -> None:
+    events = decode(sse(*[chunk({"text": "a"}, serverTime=n) for n in range(50)], end({"text": "b"})))
+    told = [
+        event.provider_metadata for event in events if isinstance(event, Metadata) and event.provider_metadata
+    ]
+    assert told == [{"serverTime": 0}, {"serverTime": 49}]
+
+
 @pytest.mark.requirement("B3")
 def test_images_are_blocks() -> None:
     found = blocks_of(

@@ -635,3 +635,74 @@ def test_requests_that_are_refused(body: bytes) -> None:
 
 def test_a_key_is_a_bearer() -> None:
     assert WIRE.auth_headers("k") == {"authorization": "Bearer k"}
+
+
+# --- fields of look-alikes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(19)
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"thinking": {"text": "hm"}},
+        {"thinking": [{"type": "thinking", "thinking": "hm"}]},
+        {"reasoning": "hm"},
+        {"reasoning_content": [{"text": "hm"}]},
+    ],
+)
+def test_thinking_in_any_shape(said: dict[str, Any]) -> None:
+    found = decode_pieces(WIRE, [lines(said, {"content": [{"type": "text", "text": "yes"}]})])
+    assert [(b["block_type"], b["text_content"]) for b in found["blocks"]] == [
+        ("thinking", "hm"),
+        ("text", "yes"),
+    ]
+
+
+def lines(*messages: dict[str, Any]) -> bytes:
+    """A whole answer with these messages."""
+    said = [
+        {"model": "m", "message": {"role": "assistant", **message}, "done": False} for message in messages
+    ]
+    last = {"model": "m", "message": {"content": ""}, "done": True, "done_reason": "stop"}
+    return b"".join(json.dumps(line).encode() + b"\n" for line in (*said, last))
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize(
+    "extra", [{"index": 0}, {"token_ids": [1]}, {"speed": 1}, {"meta": {"n": 1}}, {"mood": "good"}]
+)
+def test_extras_in_each_line_are_kept_once(extra: dict[str, Any]) -> None:
+    def message(n: int) -> dict[str, Any]:
+        changed = {key: n if isinstance(value, int) else value for key, value in extra.items()}
+        return {"content": "x", **changed}
+
+    events = WIRE.decoder().feed(lines(*map(message, range(200))))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "x" * 200
+    told = [
+        event
+        for event in events
+        if isinstance(event, Metadata) and "message" in (event.provider_metadata or {})
+    ]
+    assert len(told) <= 1
+
+
+@pytest.mark.fault(20)
+def test_after_extras_new_fields_are_still_seen() -> None:
+    messages = [{"content": "x", "mood": "good", "speed": n} for n in range(20)]
+    events = WIRE.decoder().feed(lines(*messages, {"content": "y", "tone": "soft"}, *messages))
+    told = [
+        event.provider_metadata for event in events if isinstance(event, Metadata) and event.provider_metadata
+    ]
+    assert told[0] == {"message": {"mood": "good", "speed": 0}}
+    assert {"message": {"mood": "good", "speed": 0, "tone": "soft"}} in told
+
+
+@pytest.mark.fault(15)
+def test_a_call_whose_name_stands_beside_its_function_or_without_one() -> None:
+    flat = {"tool_calls": [{"name": "f", "arguments": {"x": 1}}]}
+    beside = {"tool_calls": [{"name": "g", "function": {"arguments": {"y": 2}}}]}
+    nameless = {"tool_calls": [{"function": {"arguments": {}}}]}
+    found = decode_pieces(WIRE, [lines(flat, beside, nameless)])
+    calls = [block["content"] for block in found["blocks"]]
+    assert [(c["tool_name"], c["input"]) for c in calls] == [("f", {"x": 1}), ("g", {"y": 2}), ("", {})]
+    assert len({c["tool_use_id"] for c in calls}) == 3

@@ -29,8 +29,8 @@ from tests.wires.test_openai_chat_decoder import (
 )
 from turnstream.core.stream_events import ContentBlockStart, Metadata, StreamEvent, StreamNotice, TextDelta
 from turnstream.errors import EventTooLarge
+from turnstream.wires.kept_fields import MOST_FIELDS
 from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
-from turnstream.wires.openai_chat_extras import MOST_FIELDS
 from turnstream.wires.openai_chat_lean import LeanReader
 from turnstream.wires.recording import decode_pieces
 

@@ -59,6 +59,10 @@ def is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def objects_in(value: Any) -> list[JsonObject]:
     """The objects of a list, under the REST API's names; of anything else none."""
     return [named(item) for item in value if is_object(item)] if is_list(value) else []

@@ -29,6 +29,7 @@ from turnstream.wires.gemini_chunks import (
     JsonObject,
     decode_plain,
     is_list,
+    is_number,
     is_object,
     named,
     objects_in,
@@ -70,6 +71,8 @@ class GeminiDecoder:
         self._usage: JsonObject | None = None
         self._untold_usage: msgspec.Raw | JsonObject = ABSENT
         self._beside: JsonObject = {}
+        self._last_numbers: JsonObject = {}
+        """Counters beside the answer that have changed: their last values are told at the end."""
 
     @property
     def found_answer(self) -> bool:
@@ -160,6 +163,8 @@ class GeminiDecoder:
             self._blocks.calls.cut(events)
         self._blocks.leave(events)
         self._report_usage(events)
+        if self._last_numbers:
+            events.append(Metadata(provider_metadata=mend_surrogates(self._last_numbers)))
         if self._other_candidates:
             others = ", ".join(str(index) for index in sorted(self._other_candidates))
             words = f"candidate {self._candidate} was decoded; not: {others}"
@@ -279,6 +284,8 @@ class GeminiDecoder:
             for key, item in value.items()
             if key not in known and item not in ("", [], {}) and self._beside.get(key) != item
         }
+        for key in [key for key, item in new.items() if is_number(item) and is_number(self._beside.get(key))]:
+            self._last_numbers[key] = new.pop(key)
         if new:
             self._beside |= new
             events.append(Metadata(provider_metadata=mend_surrogates(new)))

@@ -16,6 +16,7 @@ from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
     ContentDelta,
+    Metadata,
     SignatureDelta,
     StreamEvent,
     TextDelta,
@@ -24,6 +25,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.wires.gemini_calls import FunctionCalls
 from turnstream.wires.gemini_chunks import JsonObject, is_object, named, text_in
+from turnstream.wires.kept_fields import KeptFields, holds_object
 from turnstream.wires.lenient_json import encode_json, mend_surrogates
 
 THOUGHT = "thought"
@@ -46,6 +48,9 @@ class PartBuilder:
         self._last_code = ""
         self._citations: list[Any] = []
         self._cited: set[bytes] = set()
+        self._kept = KeptFields()
+        self._own: tuple[BlockType, JsonObject] | None = None
+        """Type and metadata of the open block of text parts that say more than their text."""
 
     @property
     def has_begun(self) -> bool:
@@ -63,6 +68,7 @@ class PartBuilder:
         elif isinstance(text := rest.pop("text", None), str) or rest.keys() == {"thoughtSignature"}:
             block_type: BlockType = "thinking" if rest.pop("thought", None) is True else "text"
             signature = mend_surrogates(text_in(rest.pop("thoughtSignature", None)))
+            self._keep_scalars(rest, events)
             self._take_text(text or "", block_type, signature, rest, events)
         elif (block := self._whole_block(rest)) is not None:
             self.leave(events)
@@ -99,9 +105,10 @@ class PartBuilder:
 
     def _leave(self, events: list[StreamEvent]) -> None:
         """Stop the open text or thinking block."""
-        if self.open_type is not None:
+        if self.open_type is not None or self._own is not None:
             events.append(ContentBlockStop(self.index))
             self.open_type = None
+            self._own = None
 
     def _enter(self, block_type: BlockType, events: list[StreamEvent]) -> None:
         if self.open_type == block_type and not (block_type == "thinking" and self.signed):
@@ -118,7 +125,9 @@ class PartBuilder:
     def _take_text(
         self, text: str, block_type: BlockType, signature: str, rest: JsonObject, events: list[StreamEvent]
     ) -> None:
-        if rest:
+        if rest and not signature and self._own == (block_type, rest):
+            self._grow(block_type, text, events)
+        elif rest:
             self.leave(events)
             self._add_text_of_its_own(text, block_type, signature, rest, events)
         elif not signature:
@@ -154,13 +163,28 @@ class PartBuilder:
             metadata |= {"thoughtSignature": signature, "signed": [0, len(text)]}
         elif signature:
             metadata["part"] = THOUGHT
-        index = next(self._indexes)
-        events.append(ContentBlockStart(index, block_type, {"provider_metadata": metadata}))
-        if text:
-            events.append(TextDelta(index, text) if block_type == "text" else ThinkingDelta(index, text))
+        self.index = next(self._indexes)
+        self._own = block_type, rest
+        events.append(ContentBlockStart(self.index, block_type, {"provider_metadata": metadata}))
+        self._grow(block_type, text, events)
         if signature and block_type == "thinking":
-            events.append(SignatureDelta(index, signature))
-        events.append(ContentBlockStop(index))
+            events.append(SignatureDelta(self.index, signature))
+        if signature:
+            self._leave(events)
+
+    def _grow(self, block_type: BlockType, text: str, events: list[StreamEvent]) -> None:
+        if text:
+            kind = TextDelta if block_type == "text" else ThinkingDelta
+            events.append(kind(self.index, text))
+
+    def _keep_scalars(self, rest: JsonObject, events: list[StreamEvent]) -> None:
+        """Take numbers, strings and lists of these out of `rest`: the first of each is metadata of the message."""
+        scalars = {key: value for key, value in rest.items() if not holds_object(value)}
+        if scalars:
+            for key in scalars:
+                del rest[key]
+            if new := self._kept.keep(scalars, events):
+                events.append(Metadata(provider_metadata=mend_surrogates(new)))
 
     def _whole_block(self, part: JsonObject) -> tuple[BlockType, Content, str] | None:
         """A part that is a block of its own: its type, its content, and a tool's input."""

@@ -10,7 +10,7 @@ import msgspec
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, StreamEvent, ToolInputDelta
 from turnstream.wires.lenient_json import decode_json
 from turnstream.wires.made_up_ids import made_up_id
-from turnstream.wires.ollama_lines import Call
+from turnstream.wires.ollama_lines import Call, FunctionCall
 
 
 class ToolCalls:
@@ -35,15 +35,16 @@ class ToolCalls:
 
     def take(self, call: Call, seed: str, events: list[StreamEvent]) -> None:
         """Add the events of a call. `seed`: what tells this message from others."""
-        if call.function is None:
+        function = call.function or FunctionCall(call.name, call.arguments)
+        name = function.name or call.name or ""
+        if not name and bytes(function.arguments) in (b"", b"null"):
             return
         identity = call.id if call.id and call.id not in self._ids else made_up_id(seed, len(self._seen))
         self._ids.add(identity)
         self._seen.append(_digest(call))
         index = next(self._indexes)
-        name = call.function.name or ""
         events.append(ContentBlockStart(index, "tool_use", {"tool_use_id": identity, "tool_name": name}))
-        if arguments := _arguments(call.function.arguments):
+        if arguments := _arguments(function.arguments):
             events.append(ToolInputDelta(index, arguments))
         events.append(ContentBlockStop(index))
 
@@ -58,10 +59,10 @@ def _arguments(raw: msgspec.Raw) -> str:
 
 
 def _digest(call: Call) -> bytes:
-    function = call.function
+    function = call.function or FunctionCall(call.name, call.arguments)
     digest = hashlib.blake2b(digest_size=16)
-    if function is not None:
-        for part in (call.id or "", str(function.index), function.name or ""):
+    if function.name or call.name or bytes(function.arguments):
+        for part in (call.id or "", str(function.index), function.name or call.name or ""):
             digest.update(part.encode("utf-8", "replace") + b"\0")
         digest.update(bytes(function.arguments))
     return digest.digest()

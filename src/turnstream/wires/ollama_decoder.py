@@ -24,6 +24,8 @@ from turnstream.core.stream_events import (
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish
 from turnstream.wires.failure_shapes import failure_in
+from turnstream.wires.field_shapes import shape_of
+from turnstream.wires.kept_fields import NOISE, KeptFields
 from turnstream.wires.ollama_calls import ToolCalls
 from turnstream.wires.ollama_errors import stream_error
 from turnstream.wires.ollama_lines import (
@@ -36,6 +38,7 @@ from turnstream.wires.ollama_lines import (
     counts,
     decode_loosely,
     decode_typed,
+    decoder_with,
     leftovers,
     read_line,
 )
@@ -82,6 +85,8 @@ class OllamaDecoder:
         self._calls = ToolCalls(self._indexes)
         self._text, self._thinking = Repetition(), Repetition()
         self._counts: JsonObject = {}
+        self._kept = KeptFields()
+        self._decode = decode_typed
 
     @property
     def finish(self) -> Finish | None:
@@ -131,7 +136,7 @@ class OllamaDecoder:
             if len(data) > 2 * NESTING_LIMIT and data.count(b"{") + data.count(b"[") > NESTING_LIMIT:
                 value = read_line(data)  # raises where it is nested too deeply
             try:
-                line = decode_typed(data)
+                line = self._decode(data)
             except (ValueError, RecursionError):
                 if (whole := self._whole_object(data, events)) is None:
                     return
@@ -213,7 +218,16 @@ class OllamaDecoder:
                 self._leave(events)
                 self._calls.take(call, self._seed, events)
         if said.extras:
-            events.append(Metadata(provider_metadata={"message": said.extras}))
+            self._take_extras(said.extras, events)
+
+    def _take_extras(self, extras: JsonObject, events: list[StreamEvent]) -> None:
+        """Keep the first value of each field that only this server sends; then lines with these fields are quick."""
+        if self._kept.keep(extras, events):
+            events.append(Metadata(provider_metadata={"message": dict(self._kept.values)}))
+        shapes = {key: shape_of(key, self._kept) for key in self._kept.values}
+        shapes |= dict.fromkeys(NOISE, "any")
+        if "" not in shapes.values():
+            self._decode = decoder_with(tuple(sorted(shapes.items())))
 
     def _take_images(self, images: list[str], events: list[StreamEvent]) -> None:
         for image in images:

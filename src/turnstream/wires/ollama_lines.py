@@ -6,15 +6,18 @@ the message that nobody announced, half a surrogate pair) takes the loose one, w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
 
 from turnstream.core.admission import nests_deeper
 from turnstream.errors import EventTooLarge, MalformedEvent
+from turnstream.wires.field_shapes import Shapes, struct_of, type_of
 from turnstream.wires.lenient_json import EVENT_NESTING_LIMIT as NESTING_LIMIT
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.thoughts import read_thought
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -114,8 +117,12 @@ class FunctionCall(msgspec.Struct, gc=False):
 
 
 class Call(msgspec.Struct, gc=False):
+    """`name` and `arguments` stand here with look-alikes that write no function, or only a part of it."""
+
     id: str | None = None
     function: FunctionCall | None = None
+    name: str | None = None
+    arguments: msgspec.Raw = ABSENT
 
 
 class Said(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -147,8 +154,19 @@ class Line(msgspec.Struct, gc=False):
 decode_typed = msgspec.json.Decoder(Line).decode
 """The fast way. Raises ValueError or RecursionError where the loose one must be tried."""
 
+
+@lru_cache(maxsize=64)
+def decoder_with(shapes: Shapes) -> Callable[[bytes], Line]:
+    """Return a fast way for lines whose message has extra fields of these shapes too."""
+    said: Any = struct_of("SaidMore", {key: type_of(shape) for key, shape in shapes}, base=Said)
+    line: Any = msgspec.defstruct("LineWithMore", [("message", said | None, None)], bases=(Line,), gc=False)
+    return msgspec.json.Decoder(line).decode
+
+
 _KNOWN_OF_A_LINE = frozenset(field.encode_name for field in msgspec.structs.fields(Line)) | {"logprobs"}
 _KNOWN_OF_A_MESSAGE = frozenset(field.encode_name for field in msgspec.structs.fields(Said))
+_REASONING = ("thinking", "reasoning", "reasoning_content")
+"""Fields of a message that look-alikes have their thinking in."""
 _COUNTED = ("_count", "_duration")
 
 
@@ -184,7 +202,7 @@ def decode_loosely(value: JsonObject) -> Line:
         created_at=_mended_text(value.get("created_at")),
         done_reason=_mended_text(value.get("done_reason")),
         response=_text(value.get("response")),
-        thinking=_text(value.get("thinking")),
+        thinking=read_thought(value.get("thinking")).text or None,
         error=mend_surrogates(value.get("error")),
     )
 
@@ -213,11 +231,13 @@ def _said(raw: JsonObject) -> Said:
     extras = {
         key: item
         for key, item in raw.items()
-        if key not in _KNOWN_OF_A_MESSAGE and item not in (None, "", [], {})
+        if key not in _KNOWN_OF_A_MESSAGE and key not in _REASONING and item not in (None, "", [], {})
     }
+    content, thoughts = raw.get("content"), [raw.get(name) for name in _REASONING]
+    thinking = next((text for value in thoughts if (text := _text(value) or read_thought(value).text)), None)
     return Said(
-        content=_text(raw.get("content")),
-        thinking=_text(raw.get("thinking")),
+        content=_text(content) or read_thought(content).text or None,
+        thinking=thinking,
         tool_calls=[_call(call) for call in calls if is_object(call)] if is_list(calls) else None,
         images=[image for image in images if isinstance(image, str)] if is_list(images) else None,
         extras=mend_surrogates(extras) or None,
@@ -227,7 +247,7 @@ def _said(raw: JsonObject) -> Said:
 def _call(raw: JsonObject) -> Call:
     function = raw.get("function")
     if not is_object(function):
-        return Call(_mended_text(raw.get("id")))
+        function = {"name": raw.get("name"), "arguments": raw.get("arguments")}
     arguments, index = function.get("arguments"), function.get("index")
     return Call(
         _mended_text(raw.get("id")),
@@ -236,6 +256,7 @@ def _call(raw: JsonObject) -> Call:
             ABSENT if arguments is None else msgspec.Raw(encode_json(arguments)),
             index if isinstance(index, int) and not isinstance(index, bool) else None,
         ),
+        _mended_text(raw.get("name")),
     )
 
 

@@ -56,7 +56,7 @@ class OpenAIChatDecoder:
         self._last_sources = b""
         self._usage: JsonObject | None = None
         self._beside: JsonObject = {}
-        self._lean = LeanLearner(self._blocks.extras)
+        self._lean = LeanLearner(self._blocks.extras.fields)
         self._failed_for: int | None = None
         self._template: Template | LeanReader | None = None
         self._template_tries = 0

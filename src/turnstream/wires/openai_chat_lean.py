@@ -3,7 +3,7 @@
 `openai_chat_template` reads events that differ in their text alone. Where a vendor adds token ids, times or counters to
 each delta, the bytes around the text change too. A lean reader decodes such an event straight into structs that take
 one text and, of everything that has an effect, nothing. The structs are made for the fields that the stream's deltas
-have had so far (for extras see `openai_chat_extras`): a field that is new, or may bring more, is refused. What is refused is decoded in full,
+have had so far (`field_shapes`): a field that is new, or may bring more, is refused. What is refused is decoded in full,
 which also ends the reader's life.
 """
 
@@ -17,21 +17,17 @@ import msgspec
 
 from turnstream.core.sse import ServerSentEvent
 from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta
-from turnstream.wires.json_values import is_list, is_object
+from turnstream.wires.field_shapes import Shape, Shapes, shape_of, struct_of, type_of
+from turnstream.wires.kept_fields import METADATA, MOST_FIELDS, NOISE, KeptFields
 from turnstream.wires.lenient_json import decode_json
-from turnstream.wires.openai_chat_extras import CONTENT, METADATA, NOISE, Extras, holds_text
+from turnstream.wires.openai_chat_extras import CONTENT
 from turnstream.wires.openai_chat_thinking_blocks import THINKING_BLOCKS, THINKING_FIELDS
-
-Shape: TypeAlias = str | tuple[tuple[str, Any], ...]
-"""Values that a field may have without an effect: `any`, `blank`, `entries` (of `thinking_blocks`), `numbers`, `=` and
-a string, or the fields of an object."""
 
 _TEXTS: dict[str, type[TextDelta] | type[ThinkingDelta]] = {
     "content": TextDelta,
     "reasoning_content": ThinkingDelta,
     "reasoning": ThinkingDelta,
 }
-_LONGEST_STRING = 200
 _REPEATED = frozenset({"role", "channel", *NOISE})
 _ANSWERS = (
     "content",
@@ -45,7 +41,6 @@ _ANSWERS = (
     "signature",
 )
 _Blank: TypeAlias = Literal[""] | Annotated[list[Any], msgspec.Meta(max_length=0)] | None
-_Number: TypeAlias = int | float | bool | None
 _Decode: TypeAlias = Callable[[bytes], Any]
 
 
@@ -55,6 +50,28 @@ class _Entry(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     thinking: str = ""
     type: Literal["thinking"] = "thinking"
     signature: Literal[""] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False, kw_only=True):
+    index: Literal[0] = 0
+    finish_reason: Literal[""] | None = None
+    usage: None = None
+    error: None = None
+
+
+class _Chunk(msgspec.Struct, gc=False, kw_only=True):
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+    citations: None = None
+    search_results: None = None
+
+
+_TEXT_BASES: dict[str, type[msgspec.Struct]] = {
+    name: msgspec.defstruct("Text", [("text", str, msgspec.field(name=name))], gc=False, kw_only=True)
+    for name in _TEXTS
+}
+"""For each field of text, a struct that requires it, and has it as `text`."""
 
 
 class LeanReader:
@@ -88,15 +105,15 @@ class LeanReader:
 class LeanLearner:
     """Makes the readers of one response, for the fields that its deltas have had."""
 
-    def __init__(self, extras: Extras) -> None:
-        self._extras = extras
+    def __init__(self, kept: KeptFields) -> None:
+        self._kept = kept
         self._fields: set[str] = set()
 
     def learn(self, payload: bytes, index: int) -> LeanReader | None:
         """Return a reader of events like `payload`, which was decoded in full and made the block at `index` grow, or
         None."""
         self._fields.update(_fields_of(payload))
-        shapes = self._shapes()
+        shapes = self._shapes() if len(self._fields) <= MOST_FIELDS else None
         if shapes is None:
             return None
         for text in sorted(self._fields & _TEXTS.keys()):
@@ -109,7 +126,7 @@ class LeanLearner:
                 return LeanReader(decode, _TEXTS[text], index)
         return None
 
-    def _shapes(self) -> tuple[tuple[str, Shape], ...] | None:
+    def _shapes(self) -> Shapes | None:
         """Return what the fields may hold without an effect, or None if one of them always may have one."""
         shapes = {field: self._shape_of(field) for field in self._fields}
         return None if "" in shapes.values() else tuple(sorted(shapes.items()))
@@ -117,12 +134,13 @@ class LeanLearner:
     def _shape_of(self, field: str) -> Shape:
         if field in _ANSWERS:
             return "blank"
-        if field in _REPEATED or field in self._extras.changed:
+        if field in _REPEATED:
             return "any"
         if field == THINKING_BLOCKS:
             return "entries"
-        kept = self._extras.kept.get(field, {} if field in METADATA else None)
-        return "blank" if field in CONTENT or kept is None else _shape(kept, is_metadata=field in METADATA)
+        if field in CONTENT or (field not in METADATA and field not in self._kept.values):
+            return "blank"
+        return shape_of(field, self._kept)
 
 
 def _fields_of(payload: bytes) -> frozenset[str]:
@@ -132,71 +150,24 @@ def _fields_of(payload: bytes) -> frozenset[str]:
         return frozenset()
 
 
-def _shape(value: Any, *, is_metadata: bool) -> Shape:
-    """Return what a field may hold whose first value is kept; empty if that cannot be said."""
-    if is_object(value):
-        inner = {
-            key: "any" if is_metadata else _shape(item, is_metadata=False) for key, item in value.items()
-        }
-        return "" if "" in inner.values() else tuple(inner.items())
-    if is_metadata:
-        return "any"
-    if isinstance(value, str):
-        return f"={value}" if len(value) <= _LONGEST_STRING else ""
-    return "" if is_list(value) and (holds_text(value) or any(map(is_object, value))) else "numbers"
-
-
 @lru_cache(maxsize=256)
-def _decoder(text: str, shapes: tuple[tuple[str, Shape], ...]) -> _Decode:
+def _decoder(text: str, shapes: Shapes) -> _Decode:
     """Return the decoder of chunks whose delta has its text in `text`, and other fields of these shapes."""
     entries: Any = _Blank if text == "content" else list[_Entry] | None
     delta = {key: _type_of(key, shape, entries) for key, shape in shapes if key != text}
-    choice = {
-        "delta": _struct("LeanDelta", delta, text=text),
-        "index": Literal[0],
-        "finish_reason": Literal["", None],
-        "usage": None,
-        "error": None,
-    }
-    chunk = {
-        "choices": tuple[_struct("LeanChoice", choice, forbid=False)],
-        "usage": None,
-        "error": None,
-        "x_groq": None,
-        "citations": None,
-        "search_results": None,
-    }
-    return msgspec.json.Decoder(_struct("LeanChunk", chunk, forbid=False)).decode
+    answer = struct_of("LeanDelta", delta, base=_TEXT_BASES[text])
+    choice = msgspec.defstruct("LeanChoice", [("delta", answer)], bases=(_Choice,), gc=False, kw_only=True)
+    chunk = msgspec.defstruct(
+        "LeanChunk", [("choices", tuple[choice])], bases=(_Chunk,), gc=False, kw_only=True
+    )
+    return msgspec.json.Decoder(chunk).decode
 
 
 def _type_of(key: str, shape: Shape, entries: Any) -> Any:
-    if isinstance(shape, tuple):
-        fields = {name: _type_of(name, inner, entries) for name, inner in shape}
-        if key == "provider_specific_fields":
-            fields |= {**dict.fromkeys(THINKING_FIELDS, _Blank), THINKING_BLOCKS: entries}
-        return _struct("LeanObject", fields) | None
-    match shape:
-        case "any":
-            return msgspec.Raw
-        case "blank":
-            return _Blank
-        case "entries":
-            return entries
-        case "numbers":
-            return _Number | list[_Number]
-        case _:
-            return Literal[shape[1:], None]
-
-
-def _struct(name: str, fields: dict[str, Any], *, text: str = "", forbid: bool = True) -> Any:
-    """Return a struct of these fields, under names of our own. `text`: the required string that is read as `text`."""
-    members: list[Any] = [("text", str, msgspec.field(name=text))] if text else []
-    for number, (key, kind) in enumerate(fields.items()):
-        default: Any = msgspec.Raw() if kind is msgspec.Raw else None
-        attribute = key if key in ("choices", "delta") else f"field_{number}"
-        if attribute == key:
-            members.append((key, kind))
-        else:
-            members.append((attribute, kind, msgspec.field(name=key, default=default)))
-    members.sort(key=len)
-    return msgspec.defstruct(name, members, gc=False, forbid_unknown_fields=forbid, kw_only=True)
+    if key == "provider_specific_fields" and isinstance(shape, tuple):
+        fields = {name: type_of(inner) for name, inner in shape}
+        thinking = {**dict.fromkeys(THINKING_FIELDS, _Blank), THINKING_BLOCKS: entries}
+        return struct_of("LeanFields", {**fields, **thinking}) | None
+    if shape == "blank":
+        return _Blank
+    return entries if shape == "entries" else type_of(shape)
