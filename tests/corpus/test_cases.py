@@ -19,9 +19,6 @@ ERROR_CODE = "context_length_exceeded"
 
 OPEN = frozenset(
     {
-        "gemini-malformed-function-call.sse",
-        "bedrock-malformed-tool-use.jsonl",
-        "ollama-done-reason-load.ndjson",
         "anthropic-two-messages-in-one-body.jsonl",
     }
 )

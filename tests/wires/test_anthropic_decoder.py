@@ -271,8 +271,9 @@ def test_nothing_counts_after_a_malformed_delta_of_a_raw_block() -> None:
     ],
 )
 def test_stop_reasons(raw: str | None, expected: str | None) -> None:
-    events = decode({"type": "message_delta", "delta": {"stop_reason": raw, "stop_sequence": "###"}}, STOP)
-    assert events == [MessageStop(expected, raw, "###")]  # type: ignore[arg-type]
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "a"}}
+    ended = {"type": "message_delta", "delta": {"stop_reason": raw, "stop_sequence": "###"}}
+    assert decode(start, ended, STOP)[2:] == [MessageStop(expected, raw, "###")]  # type: ignore[arg-type]
 
 
 def test_a_second_stop_is_not_reported_and_late_metadata_is() -> None:

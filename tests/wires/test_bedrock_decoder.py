@@ -122,16 +122,14 @@ def test_bytes_that_are_none():
         ("guardrail_intervened", "guardrail_intervened"),
         ("content_filtered", "content_filtered"),
         ("model_context_window_exceeded", "max_tokens"),
-        ("malformed_model_output", "unknown"),
-        ("malformed_tool_use", "unknown"),
         ("brand_new", "unknown"),
     ],
 )
 def test_stop_reasons(raw, ours):
-    *_, end = decoded(message_stop(raw))
+    *_, end = decoded(delta(0, text="a"), message_stop(raw))
     assert end == MessageStop(ours, raw)
     encoder = WIRE.encoder(model="m", message_id="i")
-    again = decoded(encoder.feed([end]) + encoder.close())
+    again = decoded(encoder.feed([TextDelta(0, "a"), end]) + encoder.close())
     assert again[-1] == end
 
 

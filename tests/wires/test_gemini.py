@@ -451,7 +451,6 @@ def test_paths() -> None:
         ("PROHIBITED_CONTENT", "content_filtered"),
         ("IMAGE_SAFETY", "content_filtered"),
         ("MODEL_ARMOR", "guardrail_intervened"),
-        ("MALFORMED_FUNCTION_CALL", "unknown"),
         ("OTHER", "unknown"),
         ("BORED", "unknown"),
     ],
@@ -748,6 +747,10 @@ def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
     reason, raw = draw(
         st.sampled_from([("end_turn", "STOP"), ("max_tokens", "MAX_TOKENS"), ("unknown", "NEW")])
     )
+    if raw == "NEW" and all(
+        isinstance(event, ContentBlockStart) is False or event.block_type == "thinking" for event in events
+    ):
+        reason, raw = "max_tokens", "MAX_TOKENS"  # an answer without content does not end so
     events.append(MessageStop("tool_use" if called and raw == "STOP" else reason, raw))  # type: ignore[arg-type]
     return events
 

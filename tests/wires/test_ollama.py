@@ -224,7 +224,7 @@ def test_what_a_server_says_beside_the_answer_is_kept() -> None:
 @pytest.mark.requirement("E3")
 @pytest.mark.parametrize(
     ("word", "reason"),
-    [("stop", "end_turn"), ("length", "max_tokens"), ("load", "end_turn"), ("moon", "unknown"), (None, None)],
+    [("stop", "end_turn"), ("length", "max_tokens"), ("moon", "unknown"), (None, None)],
 )
 def test_stop_reasons(word: str | None, reason: str | None) -> None:
     assert decode(text("a") + done(done_reason=word))[-1] == MessageStop(reason, word)

@@ -287,6 +287,8 @@ def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
             place -= 1
         events.insert(place, Metadata(Usage(3, 4, 1), raw))
     events.append(draw(ends(refused=any(is_refusal(event) for event in events), called="call" in kinds)))
+    if not {"text", "call"} & set(kinds) and events[-1] == MessageStop("unknown", "wibble"):
+        events[-1] = MessageStop("max_tokens", "length")  # an answer without content does not end so
     return events
 
 

@@ -18,9 +18,9 @@ from turnstream.core.stream_events import (
     ContentBlockStop,
     ContentDelta,
     MessageStart,
-    MessageStop,
     Metadata,
     SignatureDelta,
+    StreamError,
     StreamEvent,
     StreamNotice,
     TextDelta,
@@ -32,10 +32,11 @@ from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires.anthropic_blocks import parse_block
 from turnstream.wires.anthropic_deltas import BlockPlaces
 from turnstream.wires.anthropic_errors import parse_stream_error
-from turnstream.wires.anthropic_stop_reasons import parse_stop_reason
+from turnstream.wires.anthropic_stop_reasons import parse_ending
 from turnstream.wires.anthropic_usage import parse_usage
 from turnstream.wires.anthropic_whole_messages import stream_of
 from turnstream.wires.base import Finish
+from turnstream.wires.endings import stop_event
 from turnstream.wires.failure_shapes import failure_in
 from turnstream.wires.json_values import is_list, is_object
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
@@ -82,6 +83,8 @@ class AnthropicDecoder:
         self._stopped = False
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
+        self._said = False
+        """True once a block besides thinking has begun."""
         self._input_counted = False
         self._usage_fields: set[str] = set()
         self._raw_blocks: set[int] = set()
@@ -279,6 +282,7 @@ class AnthropicDecoder:
             started.append(SignatureDelta(index, block.signature))
         if block.block_type == "provider":
             self._raw_blocks.add(index)
+        self._said = self._said or block.block_type != "thinking"
         waits = not (block.content or {}).get("provider_executed")
         self._places.start(index, block.block_type, stop_waits=waits)
         return started
@@ -321,8 +325,10 @@ class AnthropicDecoder:
 
     def _end_message(self, events: list[StreamEvent]) -> None:
         self._stopped = True
-        reason = parse_stop_reason(self._stop_reason)
-        events.append(MessageStop(reason, self._stop_reason, self._stop_sequence))
+        raw = self._stop_reason
+        stop = stop_event(parse_ending(raw), raw, self._stop_sequence, said=self._said)
+        self._failed_by_provider = type(stop) is StreamError
+        events.append(stop)
 
     def _decode_error(self, value: Any, events: list[StreamEvent]) -> None:
         self._places.flush(events)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
+from turnstream.wires.endings import Ending, ending_of, is_word_for
 
-_OURS: dict[str, StopReason] = {
+_ENDINGS: dict[str, Ending] = {
     "end_turn": "end_turn",
     "max_tokens": "max_tokens",
     "model_context_window_exceeded": "max_tokens",
@@ -20,9 +21,9 @@ _THEIRS: dict[StopReason, str] = {
 }
 
 
-def parse_stop_reason(raw: str | None) -> StopReason | None:
-    """Our word; `unknown` for one that this wire does not know, None where none was given."""
-    return None if raw is None else _OURS.get(raw, "unknown")
+def parse_ending(raw: str | None) -> Ending | None:
+    """Return what the word means; None if none was given."""
+    return None if raw is None else ending_of(raw, _ENDINGS)
 
 
 def dump_stop_reason(stop: MessageStop) -> str | None:
@@ -30,6 +31,6 @@ def dump_stop_reason(stop: MessageStop) -> str | None:
     reason, raw = stop.stop_reason, stop.raw_stop_reason
     if reason is None:
         return None
-    if raw is not None and parse_stop_reason(raw) == reason:
+    if raw is not None and is_word_for(raw, reason, _ENDINGS):
         return raw
     return _THEIRS.get(reason, reason)

@@ -11,6 +11,7 @@ from turnstream.core.stream_events import (
     ContentBlockStop,
     MessageStart,
     SignatureDelta,
+    StreamError,
     StreamEvent,
     TextDelta,
     ThinkingDelta,
@@ -68,7 +69,10 @@ def _decode_answer(value: Any) -> list[StreamEvent]:
     for index, raw in enumerate(content):
         events += _events_of(index, parse_block(index, raw))
     ending = {key: value[key] for key in _STOP_FIELDS if value.get(key) is not None}
-    return [*events, *stop_events(ending), usage_event(without(value, "output", *_STOP_FIELDS))]
+    said = any(isinstance(event, ContentBlockStart) and event.block_type != "thinking" for event in events)
+    ended = stop_events(ending, said=said)
+    usage = usage_event(without(value, "output", *_STOP_FIELDS))
+    return [*events, usage, *ended] if isinstance(ended[0], StreamError) else [*events, *ended, usage]
 
 
 def _events_of(index: int, block: Block) -> list[StreamEvent]:

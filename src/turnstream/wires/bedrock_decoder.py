@@ -24,6 +24,7 @@ from turnstream.core.stream_events import (
     MessageStop,
     Metadata,
     SignatureDelta,
+    StreamError,
     StreamEvent,
     StreamNotice,
     TextDelta,
@@ -35,9 +36,10 @@ from turnstream.wires.base import Decoder, Finish
 from turnstream.wires.bedrock_errors import parse_stream_error
 from turnstream.wires.bedrock_json import Raw, is_object, object_of, text_of, without
 from turnstream.wires.bedrock_media import join_base64, media_type_of
-from turnstream.wires.bedrock_stop_reasons import parse_stop_reason
+from turnstream.wires.bedrock_stop_reasons import parse_ending
 from turnstream.wires.bedrock_tools import parse_result_start, parse_use_start
 from turnstream.wires.bedrock_usage import parse_usage
+from turnstream.wires.endings import stop_event
 from turnstream.wires.event_stream import BrokenMessage, MessageDecoder
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 
@@ -78,6 +80,8 @@ class BedrockDecoder:
         self._failure: MalformedEvent | None = None
         self._over = False
         self._stopped = False
+        self._failed_end: StreamError | None = None
+        self._has_said = False
         self._open: dict[int, BlockType] = {}
         self._ended: dict[int, BlockType] = {}
         self._stopping: int | None = None
@@ -89,6 +93,8 @@ class BedrockDecoder:
     @property
     def finish(self) -> Finish | None:
         """As `Decoder.finish`: of a model's own events, what their decoder says."""
+        if self._failed_end is not None:
+            return "certain"
         if self._over or self._stopped or self._model_events is None:
             return None
         return self._model_events.finish
@@ -120,6 +126,9 @@ class BedrockDecoder:
         """The end of the body. A message that is not whole by then was cut off."""
         if self._failure is not None:
             raise self._failure
+        if (failed := self._failed_end) is not None:
+            self._failed_end = None
+            return [failed]
         if self._over or self._stopped:
             return []
         if self._model_events is not None and not self._messages.pending:
@@ -180,7 +189,7 @@ class BedrockDecoder:
             case "messageStop":
                 self._decode_stop(event, events)
             case "metadata":
-                events.append(usage_event(event))
+                self._take_usage(event, events)
             case _:
                 if said := without(event, PADDING):
                     events.append(Metadata(provider_metadata={kind: said}))
@@ -266,11 +275,21 @@ class BedrockDecoder:
         events.append(ContentDelta(index, content | _leftovers(image, "source")))
 
     def _decode_stop(self, event: Raw, events: list[StreamEvent]) -> None:
-        for index in list(self._open):
-            self._stop(index, events)
-        said = stop_events(event)
-        events.extend(said[1:] if self._stopped else said)
+        ended = stop_events(event, said=self._has_said)
+        if type(failure := ended[0]) is StreamError and not self._stopped:
+            self._failed_end = failure  # told after the usage, which comes next
+        else:
+            for index in list(self._open):
+                self._stop(index, events)
+            events.extend(ended[1:] if self._stopped else ended)
         self._stopped = True
+
+    def _take_usage(self, event: Raw, events: list[StreamEvent]) -> None:
+        events.append(usage_event(event))
+        if self._failed_end is not None:
+            events.append(self._failed_end)
+            self._failed_end = None
+            self._over = True
 
     def _expect(
         self, index: int, block_type: BlockType, name: str, value: Any, events: list[StreamEvent]
@@ -306,6 +325,7 @@ class BedrockDecoder:
     ) -> None:
         self._stop(index, events)
         self._open[index] = block_type
+        self._has_said = self._has_said or block_type != "thinking"
         events.append(ContentBlockStart(index, block_type, content or None))
 
     def _stop(self, index: int, events: list[StreamEvent]) -> None:
@@ -322,13 +342,14 @@ class BedrockDecoder:
         return whole
 
 
-def stop_events(event: Raw) -> list[StreamEvent]:
-    """What `messageStop` says: the model's end marker, then what was told with it. Raises ValueError."""
+def stop_events(event: Raw, *, said: bool) -> list[StreamEvent]:
+    """Return what `messageStop` says: the model's end marker, or its failure, then what was told with it. `said`: the answer
+    has content besides thinking. Raises ValueError."""
     raw = text_of(event, "stopReason") or None
     sequence = _stop_sequence(event.get("additionalModelResponseFields"))
-    events: list[StreamEvent] = [MessageStop(parse_stop_reason(raw), raw, sequence)]
-    if said := without(event, "stopReason", PADDING):
-        events.append(Metadata(provider_metadata=said))
+    events: list[StreamEvent] = [stop_event(parse_ending(raw), raw, sequence, said=said)]
+    if beside := without(event, "stopReason", PADDING):
+        events.append(Metadata(provider_metadata=beside))
     return events
 
 

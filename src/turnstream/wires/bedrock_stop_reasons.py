@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
+from turnstream.wires.endings import Ending, ending_of, is_word_for
 
-_OURS: dict[str, StopReason] = {
+_ENDINGS: dict[str, Ending] = {
     "end_turn": "end_turn",
     "tool_use": "tool_use",
     "max_tokens": "max_tokens",
@@ -14,6 +15,8 @@ _OURS: dict[str, StopReason] = {
     "content_filtered": "content_filtered",
     "refusal": "refusal",
     "pause_turn": "pause_turn",
+    "malformed_model_output": "failed",
+    "malformed_tool_use": "failed",
 }
 _THEIRS: dict[StopReason, str] = {
     "refusal": "content_filtered",
@@ -22,14 +25,14 @@ _THEIRS: dict[StopReason, str] = {
 }
 
 
-def parse_stop_reason(raw: str | None) -> StopReason | None:
-    """Our word; `unknown` for one that has none, such as `malformed_tool_use`, None where none was given."""
-    return None if raw is None else _OURS.get(raw, "unknown")
+def parse_ending(raw: str | None) -> Ending | None:
+    """Return what the word means; None if none was given."""
+    return None if raw is None else ending_of(raw, _ENDINGS)
 
 
 def dump_stop_reason(stop: MessageStop) -> str:
     """Bedrock's word. The raw one, if it means the same here; another provider's raw word never."""
     reason, raw = stop.stop_reason, stop.raw_stop_reason
-    if raw is not None and (parse_stop_reason(raw) == reason or raw.startswith("malformed_")):
+    if raw is not None and is_word_for(raw, reason, _ENDINGS):
         return raw
     return _THEIRS.get(reason, reason) if reason is not None else "end_turn"

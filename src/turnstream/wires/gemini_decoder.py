@@ -17,12 +17,14 @@ from turnstream.core.stream_events import (
     MessageStart,
     MessageStop,
     Metadata,
+    StreamError,
     StreamEvent,
     StreamNotice,
     TextDelta,
 )
 from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish
+from turnstream.wires.endings import stop_event
 from turnstream.wires.failure_shapes import failure_in
 from turnstream.wires.gemini_chunks import (
     ABSENT,
@@ -40,7 +42,7 @@ from turnstream.wires.gemini_citations import citations_of
 from turnstream.wires.gemini_errors import stream_error
 from turnstream.wires.gemini_framing import ResponseFraming
 from turnstream.wires.gemini_parts import PartBuilder
-from turnstream.wires.gemini_stop_reasons import UNSAID, parse_block_reason, parse_stop_reason
+from turnstream.wires.gemini_stop_reasons import UNSAID, parse_block_reason, parse_ending
 from turnstream.wires.gemini_usage import read_usage
 from turnstream.wires.lenient_json import mend_surrogates
 from turnstream.wires.unframed_text import UnframedText
@@ -65,6 +67,7 @@ class GeminiDecoder:
         self._candidate: int | None = None
         self._other_candidates: set[int] = set()
         self._finish_reason = ""
+        self._finish_words = ""
         self._continued = False
         """True if output came before the first finishReason."""
         self._block_reason = ""
@@ -159,7 +162,7 @@ class GeminiDecoder:
         events: list[StreamEvent] = []
         self._over = True
         stop = self._stop_event()
-        if not is_clean_end(stop):
+        if isinstance(stop, StreamError) or not is_clean_end(stop):
             self._blocks.calls.cut(events)
         self._blocks.leave(events)
         self._report_usage(events)
@@ -172,9 +175,11 @@ class GeminiDecoder:
         events.append(stop)
         return events
 
-    def _stop_event(self) -> MessageStop:
+    def _stop_event(self) -> MessageStop | StreamError:
+        blocks = self._blocks
         if raw := self._finish_reason:
-            return MessageStop(parse_stop_reason(raw, called=bool(self._blocks.calls)), raw)
+            ending = parse_ending(raw, called=bool(blocks.calls))
+            return stop_event(ending, raw, said=blocks.has_said, words=self._finish_words)
         if raw := self._block_reason:
             return MessageStop(parse_block_reason(raw), raw)
         return MessageStop()
@@ -271,6 +276,7 @@ class GeminiDecoder:
             self._blocks.take(part, events)
         if reason not in UNSAID:
             self._finish_reason = mend_surrogates(reason)
+            self._finish_words = mend_surrogates(text_in(candidate.get("finishMessage")))
         if citations := citations_of(candidate):
             self._blocks.cite(mend_surrogates(citations), events)
         self._take_leftovers(candidate, _KNOWN_OF_A_CANDIDATE, events)

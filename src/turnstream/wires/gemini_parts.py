@@ -45,12 +45,18 @@ class PartBuilder:
         self.length = 0
         """Characters of the open text block."""
         self.signed = False
+        self._has_said = False
         self._last_code = ""
         self._citations: list[Any] = []
         self._cited: set[bytes] = set()
         self._kept = KeptFields()
         self._own: tuple[BlockType, JsonObject] | None = None
         """Type and metadata of the open block of text parts that say more than their text."""
+
+    @property
+    def has_said(self) -> bool:
+        """True if anything besides thinking has come."""
+        return self._has_said or bool(self.calls)
 
     @property
     def has_begun(self) -> bool:
@@ -71,9 +77,11 @@ class PartBuilder:
             self._keep_scalars(rest, events)
             self._take_text(text or "", block_type, signature, rest, events)
         elif (block := self._whole_block(rest)) is not None:
+            self._has_said = True
             self.leave(events)
             self._add(*block, events)
         elif part:
+            self._has_said = True
             self.leave(events)
             self._add("provider", dict(part), "", events)
 
@@ -120,6 +128,7 @@ class PartBuilder:
         self.signed = False
         events.append(ContentBlockStart(self.index, block_type))
         if block_type == "text":
+            self._has_said = True
             self.cite([], events)
 
     def _take_text(
@@ -158,6 +167,7 @@ class PartBuilder:
         self, text: str, block_type: BlockType, signature: str, rest: JsonObject, events: list[StreamEvent]
     ) -> None:
         """A text part that says more than its text."""
+        self._has_said = self._has_said or block_type == "text"
         metadata = mend_surrogates(rest)
         if signature and block_type == "text":
             metadata |= {"thoughtSignature": signature, "signed": [0, len(text)]}

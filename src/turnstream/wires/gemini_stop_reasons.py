@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
+from turnstream.wires.endings import Ending, ending_of, is_word_for
 
-_OURS: dict[str, StopReason] = {
-    "STOP": "end_turn",
-    "MAX_TOKENS": "max_tokens",
-    "CONTINUATION": "max_tokens",
-    "SAFETY": "content_filtered",
-    "RECITATION": "content_filtered",
-    "LANGUAGE": "content_filtered",
-    "BLOCKLIST": "content_filtered",
-    "PROHIBITED_CONTENT": "content_filtered",
-    "SPII": "content_filtered",
-    "ESCALATION": "content_filtered",
-    "IMAGE_SAFETY": "content_filtered",
-    "IMAGE_PROHIBITED_CONTENT": "content_filtered",
-    "IMAGE_RECITATION": "content_filtered",
-    "MODEL_ARMOR": "guardrail_intervened",
+_ENDINGS: dict[str, Ending] = {
+    "stop": "end_turn",
+    "max_tokens": "max_tokens",
+    "continuation": "max_tokens",
+    "safety": "content_filtered",
+    "recitation": "content_filtered",
+    "language": "content_filtered",
+    "blocklist": "content_filtered",
+    "prohibited_content": "content_filtered",
+    "spii": "content_filtered",
+    "escalation": "content_filtered",
+    "image_safety": "content_filtered",
+    "image_prohibited_content": "content_filtered",
+    "image_recitation": "content_filtered",
+    "model_armor": "guardrail_intervened",
+    "other": "unknown",
+    "malformed_function_call": "failed",
+    "malformed_response": "failed",
+    "unexpected_tool_call": "failed",
+    "too_many_tool_calls": "failed",
+    "missing_thought_signature": "failed",
+    "no_image": "failed",
+    "image_other": "failed",
 }
 _THEIRS: dict[StopReason, str] = {
     "max_tokens": "MAX_TOKENS",
@@ -33,10 +42,10 @@ UNSAID = frozenset(
 """What stands for no reason."""
 
 
-def parse_stop_reason(raw: str, *, called: bool) -> StopReason:
-    """Our word; `unknown` for one that this wire does not know. Gemini says STOP also where the model calls functions."""
-    reason = _OURS.get(raw.upper(), "unknown")
-    return "tool_use" if called and reason == "end_turn" else reason
+def parse_ending(raw: str, *, called: bool) -> Ending:
+    """Return what the word means. Gemini says STOP also where the model calls functions."""
+    ending = ending_of(raw, _ENDINGS)
+    return "tool_use" if called and ending == "end_turn" else ending
 
 
 def parse_block_reason(raw: str) -> StopReason:
@@ -48,7 +57,8 @@ def dump_stop_reason(stop: MessageStop) -> str:
     """Gemini's word: the raw one where it is its own for the same reason, or one for which we have no word."""
     reason, raw = stop.stop_reason, stop.raw_stop_reason
     if raw and raw.isupper():
-        ours = _OURS.get(raw, "unknown")
-        if ours == reason or (ours == "end_turn" and reason == "tool_use"):
+        # Gemini has no word for an answer that calls functions.
+        spoken: StopReason | None = "end_turn" if reason == "tool_use" else reason
+        if is_word_for(raw, spoken, _ENDINGS):
             return raw
     return "STOP" if reason is None else _THEIRS.get(reason, "STOP")

@@ -14,7 +14,6 @@ from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
     MessageStart,
-    MessageStop,
     Metadata,
     StreamEvent,
     StreamNotice,
@@ -23,6 +22,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish
+from turnstream.wires.endings import stop_event
 from turnstream.wires.failure_shapes import failure_in
 from turnstream.wires.field_shapes import shape_of
 from turnstream.wires.kept_fields import NOISE, KeptFields
@@ -43,7 +43,7 @@ from turnstream.wires.ollama_lines import (
     read_line,
 )
 from turnstream.wires.ollama_repetition import Repetition
-from turnstream.wires.ollama_usage import parse_stop_reason, read_counts
+from turnstream.wires.ollama_usage import parse_ending, read_counts
 from turnstream.wires.unframed_text import UnframedText
 
 _Kind: TypeAlias = Literal["text", "thinking"]
@@ -80,6 +80,7 @@ class OllamaDecoder:
         """A line may be more of the same: the message has begun, has not ended, and no object is written over many lines."""
         self._seed = ""
         self._kind: _Kind | None = None
+        self._has_said = False
         self._index = 0
         self._indexes = count()
         self._calls = ToolCalls(self._indexes)
@@ -231,6 +232,7 @@ class OllamaDecoder:
 
     def _take_images(self, images: list[str], events: list[StreamEvent]) -> None:
         for image in images:
+            self._has_said = True
             self._leave(events)
             index = next(self._indexes)
             events.extend((ContentBlockStart(index, "image", image_content(image)), ContentBlockStop(index)))
@@ -239,6 +241,7 @@ class OllamaDecoder:
         """Begin a text or thinking block."""
         self._leave(events)
         self._kind = kind
+        self._has_said = self._has_said or kind == "text"
         self._index = next(self._indexes)
         events.append(ContentBlockStart(self._index, kind))
 
@@ -254,7 +257,8 @@ class OllamaDecoder:
         self._take_leftovers(value, events)
         self._take_counts(value, events)
         raw = line.done_reason or None
-        events.append(MessageStop(parse_stop_reason(raw, called=bool(self._calls)), raw))
+        ending = parse_ending(raw, called=bool(self._calls))
+        events.append(stop_event(ending, raw, said=self._has_said or bool(self._calls)))
 
     def _take_leftovers(self, value: JsonObject, events: list[StreamEvent]) -> None:
         if found := leftovers(value):

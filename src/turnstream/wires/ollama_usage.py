@@ -6,15 +6,16 @@ from typing import Any
 
 from turnstream.core.stream_events import MessageStop, Metadata, StopReason
 from turnstream.core.usage import Usage
+from turnstream.wires.endings import Ending, ending_of
 from turnstream.wires.ollama_lines import JsonObject
 
 _ABSURD = 2**53
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
 
-_OURS: dict[str, StopReason] = {
+_ENDINGS: dict[str, Ending] = {
     "stop": "end_turn",
-    "load": "end_turn",
-    "unload": "end_turn",
+    "load": "failed",
+    "unload": "failed",
     "length": "max_tokens",
     "limit": "max_tokens",
     "tool_calls": "tool_use",
@@ -54,17 +55,17 @@ def write_counts(usage: Usage | None, raw: JsonObject | None, latency_ms: float 
     return found
 
 
-def parse_stop_reason(raw: str | None, *, called: bool) -> StopReason | None:
-    """Our word; `unknown` for one that nobody told us of, None where none was given. Ollama says "stop" also where
-    the model calls tools."""
-    reason = _OURS.get(raw.lower(), "unknown") if raw else None
-    return "tool_use" if called and reason in (None, "end_turn") else reason
+def parse_ending(raw: str | None, *, called: bool) -> Ending | None:
+    """Return what the word means; None if none was given. Ollama says "stop" also where the model calls tools, and "load"
+    where it loaded the model and asked it nothing."""
+    ending = ending_of(raw, _ENDINGS) if raw else None
+    return "tool_use" if called and ending in (None, "end_turn") else ending
 
 
 def dump_stop_reason(stop: MessageStop) -> str:
     """Ollama's word: the raw one where it is its own, or one for which we had no word."""
     raw = stop.raw_stop_reason
-    if raw and (raw in _OURS or stop.stop_reason == "unknown"):
+    if raw and (raw in _ENDINGS or stop.stop_reason == "unknown"):
         return raw
     return "stop" if stop.stop_reason is None else _THEIRS.get(stop.stop_reason, "stop")
 

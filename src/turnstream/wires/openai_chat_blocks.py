@@ -46,6 +46,8 @@ class BlockBuilder:
 
     def __init__(self, *, raw_limit: int) -> None:
         self.has_content = False
+        self.has_said = False
+        """True once the answer has content besides thinking."""
         self.refused = False
         indexes = count()
         self._indexes = indexes
@@ -166,6 +168,7 @@ class BlockBuilder:
         self._leave(events)
         self._calls.stop_whole(events)
         self.has_content = True
+        self.has_said = self.has_said or kind != "thinking"
         self._kind = kind
         self._index = next(self._indexes)
         events.append(
@@ -243,7 +246,7 @@ class BlockBuilder:
         if call.function is None and not call.id:
             return
         self._leave(events)
-        self.has_content = True
+        self.has_content = self.has_said = True
         self._calls.take(call, message_id, events)
 
     def _take_details(

@@ -10,9 +10,10 @@ from typing import Literal
 
 from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
-from turnstream.core.stream_events import MessageStart, MessageStop, Metadata, StreamEvent, StreamNotice
+from turnstream.core.stream_events import MessageStart, Metadata, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish
+from turnstream.wires.endings import stop_event
 from turnstream.wires.json_values import NESTING_LIMIT, JsonObject, is_list, is_object, read_json
 from turnstream.wires.openai_chat_blocks import BlockBuilder
 from turnstream.wires.openai_chat_choices import ChoicePicker
@@ -27,7 +28,7 @@ from turnstream.wires.openai_chat_chunks import (
 )
 from turnstream.wires.openai_chat_lean import LeanLearner, LeanReader
 from turnstream.wires.openai_chat_loose import decode_loosely
-from turnstream.wires.openai_chat_stop_reasons import is_failure, is_known, parse_stop_reason
+from turnstream.wires.openai_chat_stop_reasons import failed_finish, is_known, parse_ending
 from turnstream.wires.openai_chat_template import Template, learn_template
 from turnstream.wires.openai_chat_usage import read_usage
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
@@ -266,8 +267,8 @@ class OpenAIChatDecoder:
             self._finish_reason = reason
         if choice.error:
             return read_error({"error": choice.error})
-        if is_failure(reason):
-            return ReportedError(f"the provider ended the answer with {reason!r}", code=reason or "")
+        if (failed := failed_finish(reason)) is not None:
+            return ReportedError(f"the provider ended the answer with {failed!r}", code=failed)
         return None
 
     def _take_held_choices(self, events: list[StreamEvent]) -> None:
@@ -318,10 +319,10 @@ class OpenAIChatDecoder:
             events.append(StreamNotice("other_choices", words))
         raw = self._finish_reason
         sequence = self._stop_sequence if raw else None
-        reason = parse_stop_reason(
+        ending = parse_ending(
             raw, refused=self._blocks.refused, called=self._blocks.called, stop_sequence=sequence
         )
-        events.append(MessageStop(reason, raw, sequence))
+        events.append(stop_event(ending, raw, sequence, said=self._blocks.has_said))
 
     def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
         """Make a short cut for events like this one. `openai_chat_template` has the quicker kind, for events that differ in

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
+from turnstream.wires.endings import Ending, ending_of
 
-_OURS: dict[str, StopReason] = {
+_ENDINGS: dict[str, Ending] = {
     "stop": "end_turn",
     "eos": "end_turn",
     "eos_token": "end_turn",
     "end_turn": "end_turn",
+    "complete": "end_turn",
+    "completed": "end_turn",
     "length": "max_tokens",
     "model_length": "max_tokens",
     "max_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
     "stop_sequence": "stop_sequence",
     "tool_calls": "tool_use",
     "tool_call": "tool_use",
@@ -23,7 +28,17 @@ _OURS: dict[str, StopReason] = {
     "sensitive": "content_filtered",
     "recitation": "content_filtered",
     "refusal": "refusal",
+    "error": "failed",
+    "network_error": "failed",
+    "abort": "failed",
+    "aborted": "failed",
+    "cancelled": "failed",
+    "repetition_truncation": "failed",
+    "malformed_function_call": "failed",
+    "function_call_filter": "failed",
+    "insufficient_system_resource": "overloaded",
 }
+"""All words that are known. `endings.ending_of` judges others by their parts."""
 _THEIRS: dict[StopReason, str] = {
     "end_turn": "stop",
     "max_tokens": "length",
@@ -35,38 +50,33 @@ _THEIRS: dict[StopReason, str] = {
     "pause_turn": "stop",
 }
 _OWN = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-_FAILED = frozenset(
-    {"error", "network_error", "insufficient_system_resource", "abort", "aborted", "cancelled"}
-)
 
 
-def is_failure(raw: str | None) -> bool:
-    """Whether the word says that the answer is not whole."""
-    return raw is not None and raw.lower() in _FAILED
+def failed_finish(raw: str | None) -> str | None:
+    """Return the word if it says that the answer is not whole, else None."""
+    return raw if raw and ending_of(raw, _ENDINGS) in ("failed", "overloaded") else None
 
 
 def is_known(raw: str) -> bool:
-    return raw.lower() in _OURS
+    return raw.lower() in _ENDINGS
 
 
-def parse_stop_reason(
-    raw: str | None, *, refused: bool, called: bool, stop_sequence: str | None
-) -> StopReason | None:
-    """Our word; `unknown` for one that nobody told us of, None where none was given.
+def parse_ending(raw: str | None, *, refused: bool, called: bool, stop_sequence: str | None) -> Ending | None:
+    """Return what the word means; None if none was given.
 
     "stop" alone does not say enough: it is also how an answer ends that refuses, that was cut by a stop sequence, or
     that was forced to call a tool.
     """
     if raw is None:
         return None
-    reason = _OURS.get(raw.lower(), "unknown")
-    if reason != "end_turn":
-        return reason
+    ending = ending_of(raw, _ENDINGS)
+    if ending != "end_turn":
+        return ending
     if refused:
         return "refusal"
     if called:
         return "tool_use"
-    return "stop_sequence" if stop_sequence is not None else reason
+    return "stop_sequence" if stop_sequence is not None else ending
 
 
 def dump_stop_reason(stop: MessageStop, *, refused: bool, called: bool) -> str:

@@ -13,13 +13,14 @@ from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish, Position
+from turnstream.wires.endings import stop_event
 from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, kept, read_json
 from turnstream.wires.lenient_json import decode_strictly, mend_surrogates
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
 from turnstream.wires.openai_responses_events import PARTS, STEMS, decode_delta
 from turnstream.wires.openai_responses_matching import Place
 from turnstream.wires.openai_responses_output import OutputBuilder
-from turnstream.wires.openai_responses_stop_reasons import parse_stop_reason
+from turnstream.wires.openai_responses_stop_reasons import COMPLETED, parse_ending
 from turnstream.wires.openai_responses_usage import parse_usage
 from turnstream.wires.unframed_text import UnframedText
 
@@ -302,9 +303,9 @@ class OpenAIResponsesDecoder:
             return
         details = response.get("incomplete_details")
         reason = as_text(details.get("reason")) if is_object(details) else None
-        self._output.events.append(
-            parse_stop_reason(status, reason, refused=self._output.refused, called=self._output.called)
-        )
+        output = self._output
+        ending, raw = parse_ending(status, reason, refused=output.refused, called=output.called)
+        output.events.append(stop_event(ending, raw, said=output.has_said or status == COMPLETED))
 
     def _tell_beside(self, response: JsonObject, value: JsonObject) -> None:
         """Usage, and what a vendor says beside the answer, in its last event or in others that we do not know."""

@@ -55,6 +55,8 @@ class OutputBuilder:
         """The part that the last delta was for: the next is nearly always for the same."""
         self.refused = False
         self.called = False
+        self.has_said = False
+        """True once a block besides thinking has begun."""
         self.message_id = ""
         self._items = Items()
         self._call_ids: set[str] = set()
@@ -229,6 +231,7 @@ class OutputBuilder:
     ) -> Part:
         part = Part(self._next_index, item.telling_index, position, kind)
         part.content = content
+        self.has_said = self.has_said or block_type != "thinking"
         self._next_index += 1
         self.events.append(ContentBlockStart(part.index, block_type, content or None))
         return part
@@ -369,6 +372,7 @@ class OutputBuilder:
 
     def _add_whole(self, block_type: BlockType, content: Content) -> None:
         index = self._next_index
+        self.has_said = self.has_said or block_type != "provider"
         self._next_index += 1
         self.events.extend((ContentBlockStart(index, block_type, content), ContentBlockStop(index)))
 

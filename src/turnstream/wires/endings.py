@@ -1,0 +1,94 @@
+"""How a model's answer ended, as the provider's word for it says: a success, a refusal, or a failure of the call.
+
+Each wire has one table of the words it knows. Words that are in no table are judged by their parts here, so that a new
+`malformed_…` or `…_filter` is no success. A word that says nothing to us ends an answer only if something was said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+from turnstream.core.stream_events import MessageStop, StopReason, StreamError
+from turnstream.errors import Overloaded, ProviderFailed
+
+Failed: TypeAlias = Literal["failed", "overloaded"]
+"""The model, or its provider, gave up: the call may be tried again, or another model asked."""
+Ending: TypeAlias = StopReason | Failed
+
+_BY_PART: tuple[tuple[str, Ending], ...] = (
+    (r"function_call_filter|tool_call_filter", "failed"),
+    (r"refus", "refusal"),
+    (r"guardrail", "guardrail_intervened"),
+    (
+        r"filter|safety|block|prohibit|moderat|policy|sensitive|recitation|copyright|spii|harm|toxic|censor",
+        "content_filtered",
+    ),
+    (r"overload|insufficient_system_resource|unavailable|capacity", "overloaded"),
+    (
+        r"malformed|error|fail|abort|cancel|timeout|time_?limit|timed_out|unexpected|invalid|crash|interrupt",
+        "failed",
+    ),
+    (r"too_many|missing_|no_image|repetition|load", "failed"),
+)
+_PARTS: tuple[tuple[re.Pattern[str], Ending], ...] = tuple(
+    (re.compile(part), ending) for part, ending in _BY_PART
+)
+_FIRST_WORD = re.compile(r"[\w\-]*")
+
+
+def ending_of(raw: str, table: Mapping[str, Ending]) -> Ending:
+    """Return what a provider's word means by `table`, whose keys are lower case, or by its parts, or else `unknown`.
+
+    Some gateways write a second word behind a colon: the first one decides.
+    """
+    word = raw.strip().lower()
+    first = _FIRST_WORD.match(word)
+    for found in (word, first[0] if first else ""):
+        if found in table:
+            return table[found]
+    key = word.replace("-", "_").replace(" ", "_")
+    for part, ending in _PARTS:
+        if part.search(key):
+            return ending
+    return "unknown"
+
+
+def stop_reason_of(ending: Ending) -> StopReason:
+    """Return the ending as a stop reason. A failed one, which has none, is `unknown`."""
+    match ending:
+        case "failed" | "overloaded":
+            return "unknown"
+        case _:
+            return ending
+
+
+def is_word_for(raw: str, reason: StopReason | None, table: Mapping[str, Ending]) -> bool:
+    """Return True if a wire with this table can say `raw` for `reason`: a word that it knows, or one that nobody knows."""
+    return stop_reason_of(table.get(raw.lower(), "unknown")) == reason
+
+
+def failed_ending(
+    ending: Ending | None, raw: str | None, *, said: bool, words: str = ""
+) -> StreamError | None:
+    """Return the failure that an ending is, or None if it is a success or a refusal.
+
+    `said`: the answer has content besides thinking. `words`: what the provider tells of the reason.
+    """
+    if ending not in ("failed", "overloaded") and (ending != "unknown" or said):
+        return None
+    message = f"the model ended the answer with {raw}" + (f": {words}" if words else "")
+    if ending == "overloaded":
+        return StreamError("service_unavailable", Overloaded.code, message)
+    return StreamError("model_stream", ProviderFailed.code, message)
+
+
+def stop_event(
+    ending: Ending | None, raw: str | None, sequence: str | None = None, *, said: bool, words: str = ""
+) -> MessageStop | StreamError:
+    """Return the event that ends the answer."""
+    failure = failed_ending(ending, raw, said=said, words=words)
+    if failure is not None:
+        return failure
+    return MessageStop(None if ending is None else stop_reason_of(ending), raw, sequence)
