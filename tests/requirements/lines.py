@@ -23,7 +23,7 @@ class Manifest:
 
 
 REQUIREMENTS = Manifest(
-    Path(__file__).with_name("manifest.toml"), "requirement", re.compile(r"[A-P][1-9][0-9]?")
+    Path(__file__).with_name("manifest.toml"), "requirement", re.compile(r"[A-Z][1-9][0-9]?")
 )
 FAULTS = Manifest(Path(__file__).with_name("faults.toml"), "fault", re.compile(r"[1-9][0-9]?"))
 MANIFESTS = (REQUIREMENTS, FAULTS)
