@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -58,7 +58,6 @@ its end leaves a connection that can be used again."""
 
 _LAST = frozenset({MessageStop, Metadata, StreamError, StreamNotice})
 """With one of these at its end a batch is worth a closer look: it may end the answer."""
-_TEXTS = (TextDelta, ThinkingDelta)
 
 
 class HttpCall:
@@ -160,11 +159,12 @@ class HttpCall:
                     self._timer.start()
                     events = await self._arrival()
                 if events:
-                    last = events[-1]
+                    last: Any = events[-1]
+                    kind: type[Any] = type(last)
                     if (
                         last.text
-                        if isinstance(last, _TEXTS)
-                        else isinstance(last, ToolInputDelta) and last.partial_json
+                        if kind is TextDelta or kind is ThinkingDelta
+                        else kind is ToolInputDelta and last.partial_json
                     ) and self._clocks.output:
                         self._timer.stop()
                         return events
@@ -206,10 +206,15 @@ class HttpCall:
             if body.pieces:
                 events = self._decoder.feed(body.take())
             if events:
-                last = events[-1]
-                if (isinstance(last, _TEXTS) and last.text) or is_output(events):
+                last: Any = events[-1]
+                kind: type[Any] = type(last)
+                if (
+                    last.text
+                    if kind is TextDelta or kind is ThinkingDelta
+                    else kind is ToolInputDelta and last.partial_json
+                ) or is_output(events):
                     self._timer.tick()
-                if type(last) not in _LAST and take(events):
+                if kind not in _LAST and take(events):
                     events = None
         except Exception as error:  # noqa: BLE001 - it is raised where the read waits
             if not waiter.done():
