@@ -12,9 +12,15 @@ from turnstream.client.refusals import TEMPORARY, connection_failure, refusal
 from turnstream.client.retrying import Backoff, retry_after_seconds
 from turnstream.client.transport import ERROR_LIMIT, Transport, read_body
 from turnstream.client.watched_turn import Frame, WatchedTurn, frame_decoder
-from turnstream.errors import TurnstreamError
+from turnstream.core.cursor import parse_cursor
+from turnstream.errors import ConnectionFailed, TurnstreamError
 
 _LOST = "lost the connection, and it did not come back"
+
+MAX_REPEATS = 20
+"""Connections in a row that bring events, but nothing beyond what was known. Then following fails."""
+_MAX_GENERATIONS = 1000
+"""Generations of a turn whose positions are kept. What comes in others is no progress."""
 
 
 class Following:
@@ -34,15 +40,20 @@ class Following:
         self._decoder = frame_decoder()
         self._response: aiohttp.ClientResponse | None = None
         self._taken = 0
+        self._has_frames = False
+        self._repeats = 0
+        self._reached: dict[int, int] = {}
+        """The highest number of an event by its generation."""
 
     async def step(self) -> Sequence[Frame] | None:
         """What is new, to be folded before the next call; nothing after a loss (the next call tries again); None when
         the server says that nothing follows.
 
         Raises what cannot be mended by trying again (NotFound, Unauthorized, …), and the last failure once the
-        server has been away for longer than `Retry.budget`.
+        server has been away for longer than `Retry.budget`, or has sent the same events again `MAX_REPEATS` times.
         """
         if self._response is None:
+            self._note_progress()
             await self._backoff.pause()
             try:
                 if not await self._open():
@@ -87,7 +98,7 @@ class Following:
                     self._turn.nothing_follows()
                     return False
                 body = await read_body(response, ERROR_LIMIT)
-            failure = refusal(response.status, response.reason, body)
+            failure = refusal(response, body)
             if response.status not in TEMPORARY:
                 raise failure
             retry_after = retry_after_seconds(response.headers.get("Retry-After"))
@@ -111,6 +122,7 @@ class Following:
             )
         self._decoder = frame_decoder()
         self._taken = 0
+        self._has_frames = False
         self._turn.connected()
 
     async def _read(self) -> Sequence[Frame]:
@@ -124,15 +136,38 @@ class Following:
             data = _unread(content, self._taken)
         self._taken += len(data)
         frames = self._decoder.feed(data) if data else ()
-        if frames:
-            self._backoff.succeeded()
+        self._has_frames = self._has_frames or bool(frames)
         if error is not None or not data:
-            self.close()
-            self.losses += 1
-            failure = connection_failure(self._transport.root, error, during=_LOST)
-            failure.__cause__ = error
-            self._backoff.failed(failure, seconds=0.0)
+            self._lose(error)
         return frames
+
+    def _lose(self, error: Exception | None) -> None:
+        self.close()
+        self.losses += 1
+        self._note_progress()
+        self._repeats += self._has_frames
+        failure = connection_failure(self._transport.root, error, during=_LOST)
+        failure.__cause__ = error
+        self._backoff.failed(failure, seconds=0.0)
+        if self._repeats >= MAX_REPEATS:
+            self._repeats = 0
+            self._backoff.give_up(
+                ConnectionFailed(
+                    f"{self._transport.root} ends the stream after the same events each time: nothing new came in "
+                    f"{MAX_REPEATS} connections",
+                    code="no_progress",
+                )
+            )
+
+    def _note_progress(self) -> None:
+        """Begin the budget anew if events came that go beyond all before. Called between connections only."""
+        cursor = parse_cursor(self._turn.last_id or "")
+        if cursor is None or cursor.seq <= self._reached.get(cursor.generation, -1):
+            return
+        if cursor.generation in self._reached or len(self._reached) < _MAX_GENERATIONS:
+            self._reached[cursor.generation] = cursor.seq
+            self._repeats = 0
+            self._backoff.succeeded()
 
 
 def _unread(content: aiohttp.StreamReader, taken: int) -> bytes:

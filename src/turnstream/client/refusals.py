@@ -39,17 +39,31 @@ _KINDS: dict[int, type[TurnstreamError]] = {
 }
 
 
-def refusal(status: int, reason: str | None, body: bytes) -> TurnstreamError:
-    """The error of an answer that is no success, in the server's own words where it gives them."""
+def refusal(response: aiohttp.ClientResponse, body: bytes) -> TurnstreamError:
+    """Return the error of an answer that is no success, in the server's own words if it gives them."""
+    status = response.status
+    if 300 <= status < 400:
+        return _redirected(response)
     try:
         detail: Any = msgspec.json.decode(body, type=dict[str, Any])["error"]
         code, message = str(detail["code"]), str(detail["message"])
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         code = None
-        message = f"the server answers {status} {reason or ''}".rstrip()
+        message = f"the server answers {status} {response.reason or ''}".rstrip()
         message += ": is this the address of a turnstream server?"
     kind = _KINDS.get(status) or (RequestError if status < 500 else TurnstreamError)
     return kind(message, code=code, retryable=status in TEMPORARY)
+
+
+def _redirected(response: aiohttp.ClientResponse) -> RequestError:
+    """Redirects are not followed: the key and other headers would go to whatever the answer names."""
+    target = response.headers.get("Location", "")[:500].partition("?")[0]
+    where = f" to {target!r}" if target else ""
+    return RequestError(
+        f"{response.url.origin()} answers {response.status} and redirects{where}: give the client the address that "
+        "answers itself",
+        code="redirected",
+    )
 
 
 def connection_failure(root: str, error: BaseException | None, *, during: str) -> ConnectionFailed:

@@ -53,6 +53,11 @@ class Backoff:
         """There is news: the budget is whole again."""
         self._attempts = 0
         self._spent = 0.0
+        self._given_up = None
+
+    def give_up(self, failure: TurnstreamError) -> None:
+        """Let the next `pause` raise `failure`, whatever is left of the budget."""
+        self._given_up = failure
 
     def failed(self, failure: TurnstreamError, *, seconds: float, retry_after: float | None = None) -> None:
         """An attempt took `seconds` and came to nothing. See `pause`, which waits or raises `failure`."""

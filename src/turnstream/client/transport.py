@@ -150,6 +150,7 @@ class Transport(NamedTuple):
             },
             timeout=aiohttp.ClientTimeout(total=None, connect=retry.connect, sock_read=retry.idle),
             read_bufsize=READ_BUFFER,
+            allow_redirects=False,
         )
 
     async def _body(self, request: Request) -> bytes:
@@ -163,7 +164,7 @@ class Transport(NamedTuple):
                     body = await read_body(response, ANSWER_LIMIT if response.status < 400 else ERROR_LIMIT)
                     if 200 <= response.status < 300:
                         return body
-                    failure = refusal(response.status, response.reason, body)
+                    failure = refusal(response, body)
                     again = TEMPORARY if request.repeatable else NOTHING_MADE
                     if response.status not in again:
                         raise failure
@@ -184,6 +185,7 @@ class Transport(NamedTuple):
             json=request.body,
             headers={**self.headers, **request.headers},
             timeout=aiohttp.ClientTimeout(total=None, connect=self.retry.connect),
+            allow_redirects=False,
         )
 
 
