@@ -160,7 +160,7 @@ class HttpCall:
                     events = await self._arrival()
                 if events:
                     last: Any = events[-1]
-                    kind: type[Any] = type(last)
+                    kind = last.__class__
                     if (
                         last.text
                         if kind is TextDelta or kind is ThinkingDelta
@@ -207,7 +207,7 @@ class HttpCall:
                 events = self._decoder.feed(body.take())
             if events:
                 last: Any = events[-1]
-                kind: type[Any] = type(last)
+                kind = last.__class__
                 if (
                     last.text
                     if kind is TextDelta or kind is ThinkingDelta
