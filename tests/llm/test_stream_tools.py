@@ -235,3 +235,32 @@ async def test_a_call_that_is_said_in_two_fields_runs_once(raw_server: RawServer
     raw_server.answer = answer
     message = await llm_at(raw_server.url, "openai-chat", "any").collect("go", tools=[look])
     assert (message.text, ran) == ("Done.", ["x"])
+
+
+@pytest.mark.fault(20)
+async def test_thinking_of_thinking_blocks_goes_back_with_the_result(raw_server: RawServer) -> None:
+    """As LiteLLM streams Anthropic's thinking: the signature is in no other field."""
+    thinking = [{"type": "thinking", "thinking": "Let me.", "signature": None}]
+    signature = [{"type": "thinking", "thinking": "", "signature": "SIG"}]
+    function = {"name": "look", "arguments": '{"what":"x"}'}
+    first = events(
+        {"reasoning_content": "Let me.", "thinking_blocks": thinking, "index": 0},
+        {"thinking_blocks": signature, "provider_specific_fields": {"thinking_blocks": signature}},
+        {"tool_calls": [{"index": 0, "id": "a", "function": function}]},
+        finish="tool_calls",
+    )
+    answers = [first, events({"content": "Done."}, finish="stop")]
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send(SSE, answers.pop(0))
+        exchange.writer.close()
+
+    def look(what: str) -> str:
+        return "seen"
+
+    raw_server.answer = answer
+    message = await llm_at(raw_server.url, "openai-chat", "any").collect("go", tools=[look])
+    assert (message.thinking, message.text) == ("Let me.", "Done.")
+    _, again = (json.loads(exchange.body)["messages"] for exchange in raw_server.exchanges)
+    assert again[1]["thinking_blocks"] == [{"type": "thinking", "thinking": "Let me.", "signature": "SIG"}]
+    assert again[2]["tool_call_id"] == "a"

@@ -136,6 +136,47 @@ def test_the_short_cut_is_taken_with_extras_too(name: str) -> None:
     assert template.hits >= 45
 
 
+@pytest.mark.parametrize("name", sorted(EXTRAS.keys()))
+def test_the_short_cut_is_taken_for_arguments_too(name: str) -> None:
+    first = calls(call(1, "a", "f", '{"x":"'))
+    more = [
+        chunk({"tool_calls": [call(1, None, None, f"t{n}")], "content": "", **EXTRAS[name](n)})
+        for n in range(100)
+    ]
+    template = lean_after(first, *more)
+    assert template is not None
+    assert template.hits >= 45
+    events = [first, *more, calls(call(1, None, None, '"}')), calls(call(2, "b", "g", "{}"))]
+    assert decode_all(events, short_cut=True) == decode_all(events, short_cut=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["", 'a"b', "a\\b", "a\nb", "é", "\ud83d", "\x7f", "text", "field_0", "choices"]
+)
+def test_a_field_may_have_any_name(name: str) -> None:
+    for values in ([1, 2, 3], ["x", "x", "y"], [{name: 1}, {name: 2}, {name: "x"}], [None, "", []]):
+        events = [chunk({"content": f"t{n}", name: values[n % 3], "token_ids": [n]}) for n in range(30)]
+        assert decode_all(events, short_cut=True) == decode_all(events, short_cut=False)
+
+
+def test_a_short_cut_for_arguments_takes_no_other_call() -> None:
+    def more(n: int, *fragments: dict[str, Any]) -> dict[str, Any]:
+        return chunk({"tool_calls": list(fragments), "token_ids": [n]})
+
+    begin = [calls(call(0, "a", "f", "{"), call(1, "b", "g", "{"))]
+    run = [more(n, call(0, None, None, " ")) for n in range(20)]
+    for surprise in (
+        call(1, None, None, "}"),
+        call(None, None, None, "}"),
+        call(0, "b", None, "}"),
+        call(0, "c", "h", "{}"),
+        call(0, None, "x", "}"),
+        {**call(0, None, None, "}"), "extra_content": {"signature": "S"}},
+    ):
+        events = [*begin, *run, more(1, surprise), *run]
+        assert decode_all(events, short_cut=True) == decode_all(events, short_cut=False)
+
+
 def test_a_short_cut_takes_nothing_that_has_an_effect() -> None:
     """Each of these comes after a run of plain events with extras that change, and is decoded in full."""
     run = [chunk({"content": "a", "token_ids": [n], "provider_specific_fields": {"n": n}}) for n in range(20)]
@@ -194,6 +235,7 @@ extra_fields = st.fixed_dictionaries(
         "tool_calls": st.sampled_from([None, []]),
         "refusal": st.sampled_from([None, "", "no"]),
         "signature": st.sampled_from(["", "S"]),
+        'odd"': values,
     },
 )  # fmt: skip
 runs = st.lists(

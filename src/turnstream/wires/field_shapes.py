@@ -23,10 +23,17 @@ _Number: TypeAlias = int | float | bool | None
 
 def shape_of(key: str, fields: KeptFields) -> Shape:
     """Return what the field may hold whose first value is kept; empty if that cannot be said."""
+    if not is_plain(key):
+        return ""
     if key in fields.changed:
         return "any"
     is_metadata = key in METADATA
     return _shape(fields.values.get(key, {} if is_metadata else None), is_metadata=is_metadata)
+
+
+def is_plain(name: str) -> bool:
+    """Return True if a struct can have a field of this name in JSON."""
+    return name.isprintable() and '"' not in name and "\\" not in name
 
 
 def type_of(shape: Shape) -> Any:
@@ -53,6 +60,8 @@ def struct_of(name: str, fields: dict[str, Any], *, base: type[msgspec.Struct] =
 
 def _shape(value: Any, *, is_metadata: bool) -> Shape:
     if is_object(value):
+        if not all(map(is_plain, value)):
+            return ""
         inner = {
             key: "any" if is_metadata else _shape(item, is_metadata=False) for key, item in value.items()
         }

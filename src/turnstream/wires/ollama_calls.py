@@ -61,8 +61,7 @@ def _arguments(raw: msgspec.Raw) -> str:
 def _digest(call: Call) -> bytes:
     function = call.function or FunctionCall(call.name, call.arguments)
     digest = hashlib.blake2b(digest_size=16)
-    if function.name or call.name or bytes(function.arguments):
-        for part in (call.id or "", str(function.index), function.name or call.name or ""):
-            digest.update(part.encode("utf-8", "replace") + b"\0")
-        digest.update(bytes(function.arguments))
+    for part in (call.id or "", str(function.index), function.name or call.name or ""):
+        digest.update(part.encode("utf-8", "replace") + b"\0")
+    digest.update(bytes(function.arguments))
     return digest.digest()

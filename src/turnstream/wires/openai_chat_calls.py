@@ -22,8 +22,8 @@ So another id without a name continues the call at its index, and keeps the firs
 calls never share an id: a second call with the id of a first one gets an id of our own, as calls without an id do.
 
 A name may come before, within or after the arguments, in one piece or several; a name that begins with the name so far
-replaces it. The official Python client joins whatever comes at one index, ids included; the official Node client keeps
-the last id and name. Both agree with these rules wherever they find a call that can be run.
+replaces it. The official Python client joins whatever comes at one index, ids included. Where that makes a call with a
+name of one of its fragments and whole arguments, these rules make the same call.
 
 The wire never says where a call ends. A call with a name is stopped when another block begins, if its arguments are whole
 by then. Otherwise it stays open until the message ends: some vendors interleave calls, and a name may come last. A call

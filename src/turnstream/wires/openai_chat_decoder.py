@@ -26,7 +26,7 @@ from turnstream.wires.openai_chat_chunks import (
     leftovers,
     says_anything,
 )
-from turnstream.wires.openai_chat_lean import LeanLearner, LeanReader
+from turnstream.wires.openai_chat_lean import LeanCallReader, LeanLearner, LeanReader
 from turnstream.wires.openai_chat_loose import decode_loosely
 from turnstream.wires.openai_chat_stop_reasons import failed_finish, is_known, parse_ending
 from turnstream.wires.openai_chat_template import Template, learn_template
@@ -59,7 +59,7 @@ class OpenAIChatDecoder:
         self._beside: JsonObject = {}
         self._lean = LeanLearner(self._blocks.extras.fields)
         self._failed_for: int | None = None
-        self._template: Template | LeanReader | None = None
+        self._template: Template | LeanReader | LeanCallReader | None = None
         self._template_tries = 0
 
     @property
@@ -332,8 +332,8 @@ class OpenAIChatDecoder:
             return
         if growing.block_index != self._failed_for:
             self._template = learn_template(payload, chunk, growing)
-        if self._template is None and growing.texts is None and self._picker.settled == 0:
-            self._template = self._lean.learn(payload, growing.block_index)
+        if self._template is None and self._picker.settled == 0:
+            self._template = self._lean.learn(payload, growing)
             self._template_tries += self._template is None
         if self._template is not None:
             self._template_tries += 1

@@ -16,11 +16,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from turnstream.core.sse import ServerSentEvent
-from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta
-from turnstream.wires.field_shapes import Shape, Shapes, shape_of, struct_of, type_of
+from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta, ToolInputDelta
+from turnstream.wires.field_shapes import Shape, Shapes, is_plain, shape_of, struct_of, type_of
+from turnstream.wires.json_values import JsonObject, is_list, is_object
 from turnstream.wires.kept_fields import METADATA, MOST_FIELDS, NOISE, KeptFields
 from turnstream.wires.lenient_json import decode_json
 from turnstream.wires.openai_chat_extras import CONTENT
+from turnstream.wires.openai_chat_template import Growing
 from turnstream.wires.openai_chat_thinking_blocks import THINKING_BLOCKS, THINKING_FIELDS
 
 _TEXTS: dict[str, type[TextDelta] | type[ThinkingDelta]] = {
@@ -67,11 +69,31 @@ class _Chunk(msgspec.Struct, gc=False, kw_only=True):
     search_results: None = None
 
 
-_TEXT_BASES: dict[str, type[msgspec.Struct]] = {
-    name: msgspec.defstruct("Text", [("text", str, msgspec.field(name=name))], gc=False, kw_only=True)
-    for name in _TEXTS
-}
-"""For each field of text, a struct that requires it, and has it as `text`."""
+class _Arguments(msgspec.Struct, gc=False, kw_only=True):
+    arguments: str
+    name: Literal[""] | None = None
+
+
+class _Fragment(msgspec.Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """More arguments of a call that goes by its index."""
+
+    function: _Arguments
+    id: Literal[""] | None = None
+    type: msgspec.Raw = msgspec.Raw()
+
+
+def _fragment_at(position: int) -> Any:
+    return msgspec.defstruct(
+        "Fragment", [("index", Literal[position])], bases=(_Fragment,), gc=False, kw_only=True
+    )
+
+
+def _base(field: str, kind: Any) -> type[msgspec.Struct]:
+    """Return a struct that requires `field`, and has it as `text`."""
+    return msgspec.defstruct("Text", [("text", kind, msgspec.field(name=field))], gc=False, kw_only=True)
+
+
+_TEXT_BASES = {field: _base(field, str) for field in _TEXTS}
 
 
 class LeanReader:
@@ -89,15 +111,46 @@ class LeanReader:
         """Append the events that `frames` from `position` on stand for, as far as they are plain; return the place of
         the first that is not."""
         decode, event, index = self._decode, self._event, self._index
-        first = position
+        first, total = position, len(frames)
         try:
-            for name, payload, _ in frames[position:] if position else frames:
+            while position < total:
+                name, payload, _ = frames[position]
                 if name is not None or not (text := decode(payload).choices[0].delta.text):
                     break
                 events.append(event(index, text))
                 position += 1
         except (ValueError, RecursionError):
             pass  # what it is, the full way finds out
+        self.hits += position - first
+        return position
+
+
+class LeanCallReader:
+    """Reads plain fragments of the arguments of one call. `hits` counts them."""
+
+    __slots__ = ("_decode", "_index", "_texts", "hits")
+
+    def __init__(self, decode: _Decode, index: int, texts: list[str]) -> None:
+        self._decode = decode
+        self._index = index
+        self._texts = texts
+        self.hits = 0
+
+    def read(self, frames: Sequence[ServerSentEvent], position: int, events: list[StreamEvent]) -> int:
+        """As `LeanReader.read`."""
+        decode, index, texts = self._decode, self._index, self._texts
+        first, total = position, len(frames)
+        try:
+            while position < total:
+                name, payload, _ = frames[position]
+                text = decode(payload).choices[0].delta.text[0].function.arguments
+                if name is not None or not text:
+                    break
+                texts.append(text)
+                events.append(ToolInputDelta(index, text))
+                position += 1
+        except (ValueError, RecursionError):
+            pass
         self.hits += position - first
         return position
 
@@ -109,22 +162,33 @@ class LeanLearner:
         self._kept = kept
         self._fields: set[str] = set()
 
-    def learn(self, payload: bytes, index: int) -> LeanReader | None:
-        """Return a reader of events like `payload`, which was decoded in full and made the block at `index` grow, or
-        None."""
-        self._fields.update(_fields_of(payload))
+    def learn(self, payload: bytes, growing: Growing) -> LeanReader | LeanCallReader | None:
+        """Return a reader of events like `payload`, which was decoded in full and made a block grow, or None."""
+        delta = _delta_of(payload)
+        self._fields.update(delta)
         shapes = self._shapes() if len(self._fields) <= MOST_FIELDS else None
         if shapes is None:
             return None
-        for text in sorted(self._fields & _TEXTS.keys()):
-            decode = _decoder(text, shapes)
-            try:
-                found = decode(payload).choices[0].delta.text
-            except (ValueError, RecursionError):
-                continue
-            if found:
-                return LeanReader(decode, _TEXTS[text], index)
+        if growing.texts is not None:
+            return self._learn_call(payload, delta, shapes, growing)
+        for text in sorted(delta.keys() & _TEXTS.keys()):
+            decode = _decoder(text, shapes, None)
+            if _text_in(decode, payload):
+                return LeanReader(decode, _TEXTS[text], growing.block_index)
         return None
+
+    @staticmethod
+    def _learn_call(
+        payload: bytes, delta: JsonObject, shapes: Shapes, growing: Growing
+    ) -> LeanCallReader | None:
+        calls = delta.get("tool_calls")
+        position = calls[0].get("index") if is_list(calls) and calls and is_object(calls[0]) else None
+        if growing.texts is None or not isinstance(position, int):
+            return None
+        decode = _decoder("tool_calls", shapes, position)
+        found = _text_in(decode, payload)
+        is_plain = bool(found) and bool(found[0].function.arguments)
+        return LeanCallReader(decode, growing.block_index, growing.texts) if is_plain else None
 
     def _shapes(self) -> Shapes | None:
         """Return what the fields may hold without an effect, or None if one of them always may have one."""
@@ -139,23 +203,33 @@ class LeanLearner:
         if field == THINKING_BLOCKS:
             return "entries"
         if field in CONTENT or (field not in METADATA and field not in self._kept.values):
-            return "blank"
+            return "blank" if is_plain(field) else ""
         return shape_of(field, self._kept)
 
 
-def _fields_of(payload: bytes) -> frozenset[str]:
+def _delta_of(payload: bytes) -> JsonObject:
     try:
-        return frozenset(decode_json(payload)["choices"][0]["delta"])
+        delta = decode_json(payload)["choices"][0]["delta"]
     except (ValueError, LookupError, TypeError):
-        return frozenset()
+        return {}
+    return delta if is_object(delta) else {}
+
+
+def _text_in(decode: _Decode, payload: bytes) -> Any:
+    try:
+        return decode(payload).choices[0].delta.text
+    except (ValueError, RecursionError):
+        return None
 
 
 @lru_cache(maxsize=256)
-def _decoder(text: str, shapes: Shapes) -> _Decode:
-    """Return the decoder of chunks whose delta has its text in `text`, and other fields of these shapes."""
-    entries: Any = _Blank if text == "content" else list[_Entry] | None
+def _decoder(text: str, shapes: Shapes, position: int | None) -> _Decode:
+    """Return the decoder of chunks whose delta has its text in `text`, and other fields of these shapes. `position`: the
+    index that a fragment of a call must have."""
+    entries: Any = list[_Entry] | None if text.startswith("reasoning") else _Blank
+    base = _TEXT_BASES[text] if position is None else _base("tool_calls", tuple[_fragment_at(position)])
     delta = {key: _type_of(key, shape, entries) for key, shape in shapes if key != text}
-    answer = struct_of("LeanDelta", delta, base=_TEXT_BASES[text])
+    answer = struct_of("LeanDelta", delta, base=base)
     choice = msgspec.defstruct("LeanChoice", [("delta", answer)], bases=(_Choice,), gc=False, kw_only=True)
     chunk = msgspec.defstruct(
         "LeanChunk", [("choices", tuple[choice])], bases=(_Chunk,), gc=False, kw_only=True

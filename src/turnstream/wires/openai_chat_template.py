@@ -138,7 +138,7 @@ def _only_string(chunk: Chunk) -> tuple[Delta | FunctionDelta, str, DeltaEvent] 
     if fields or not delta.tool_calls or len(delta.tool_calls) != 1:
         return None
     call = delta.tool_calls[0]
-    if call.function is None or call.id or call.extras or call.function.name or not call.function.arguments:
+    if call.function is None or call.id or call.function.name or not call.function.arguments:
         return None
     return call.function, "arguments", ToolInputDelta
 
