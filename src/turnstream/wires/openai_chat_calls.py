@@ -43,7 +43,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires.json_values import JsonObject
-from turnstream.wires.lenient_json import decode_json
+from turnstream.wires.lenient_json import decode_json, decode_strictly
 from turnstream.wires.made_up_ids import made_up_id
 from turnstream.wires.openai_chat_chunks import FunctionDelta, ToolCallDelta
 from turnstream.wires.openai_chat_template import Growing
@@ -52,7 +52,20 @@ from turnstream.wires.openai_chat_template import Growing
 class _Call:
     """A tool call. `given_id` is the provider's id, empty if there is none."""
 
-    __slots__ = ("_ended_with", "arguments", "extras", "given_id", "index", "name", "named_late", "open")
+    __slots__ = (
+        "_counted",
+        "_depth",
+        "_ended_with",
+        "_in_vain",
+        "_length",
+        "arguments",
+        "extras",
+        "given_id",
+        "index",
+        "name",
+        "named_late",
+        "open",
+    )
 
     def __init__(self, index: int, given_id: str, name: str) -> None:
         self.index = index
@@ -65,24 +78,38 @@ class _Call:
         """What a vendor adds to the call: the first value of each field."""
         self.open = True
         self._ended_with = 0
+        self._counted = 0
+        self._length = 0
+        self._depth = 0
+        self._in_vain = 0
 
     def is_full(self) -> bool:
         """Return True if no more arguments fit in: the call has ended, or they are one JSON object."""
         return not self.open or self.is_whole()
 
     def is_whole(self) -> bool:
-        """Return True if the arguments so far are one JSON object."""
-        last = self.arguments[-1].rstrip() if self.arguments else "{"
-        if last and not last.endswith("}"):
-            return False  # without joining the pieces, which would be quadratic
+        """Return True if the arguments so far are one JSON object.
+
+        Some vendors repeat a call's name with each fragment, and each asks this. So the arguments are parsed only if
+        their brackets match, or if they are twice as long as when they were last parsed in vain.
+        """
+        for piece in self.arguments[self._counted :]:
+            self._length += len(piece)
+            self._depth += piece.count("{") - piece.count("}")
+        self._counted = len(self.arguments)
+        last = self.arguments[-1].rstrip() if self.arguments else ""
+        if (last and not last.endswith("}")) or (self._depth and self._length < 2 * self._in_vain):
+            return False
         text = "".join(self.arguments)
         self.arguments = [text]
-        if not text.rstrip().endswith("}"):
-            return False
+        self._counted = 1
+        decode = decode_strictly if self._depth else decode_json
         try:
-            return isinstance(decode_json(text.encode("utf-8", "surrogatepass")), dict)
-        except ValueError:
-            return False
+            is_whole = text.rstrip().endswith("}") and isinstance(decode(_bytes(text)), dict)
+        except (ValueError, RecursionError):
+            is_whole = False
+        self._in_vain = 0 if is_whole else self._length
+        return is_whole
 
     def has_exactly(self, arguments: str) -> bool:
         """Return True if `arguments` are all the arguments of the call."""
@@ -221,6 +248,10 @@ class ToolCalls:
         self._open.remove(call)
         call.end()
         events.append(ContentBlockStop(call.index))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _grow(call: _Call, arguments: str, events: list[StreamEvent]) -> None:

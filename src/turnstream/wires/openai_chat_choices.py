@@ -20,7 +20,7 @@ from turnstream.wires.openai_chat_chunks import Choice
 
 RISING = 4
 MOST_BEFORE_FIRST = 8
-MOST_HELD = 1000
+MOST_HELD = 256
 
 
 class ChoicePicker:
