@@ -10,7 +10,7 @@ import pytest
 from turnstream.config import CapabilitySettings, ModelSettings, Timeouts
 from turnstream.core.blocks import Block, Message
 from turnstream.core.stream_events import StreamEvent
-from turnstream.errors import ModelNotFound
+from turnstream.errors import ModelNotFound, ProviderError, ProviderFailed, ProviderTimeout
 from turnstream.providers.base import CalledModel, Patience
 from turnstream.providers.capabilities import capabilities_of
 from turnstream.providers.catalog import Catalog
@@ -74,7 +74,9 @@ def test_which_models_may_be_silent_while_they_think(
 
 
 class NotingProvider:
-    """Notes with which patience it was called. Each call fails."""
+    """Notes with which patience it was called. Each call fails with `error`."""
+
+    error: ProviderError = ModelNotFound("-")
 
     def __init__(self, name: str, noted: list[tuple[str, Patience]]) -> None:
         self.name = name
@@ -87,7 +89,7 @@ class NotingProvider:
         self.noted.append((self.name, patience))
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
-        raise ModelNotFound("-")
+        raise self.error
 
     async def __aexit__(self, *_: object) -> None:
         """Nothing is open."""
@@ -111,6 +113,43 @@ async def test_a_plan_says_whether_another_model_is_left() -> None:
         if len(noted) < 3:
             call = plan.recover(raised.value, Shown()).call
     assert noted == [("a", REPLACEABLE), ("b", BOTH), ("c", ALONE)]
+
+
+class SilentProvider(NotingProvider):
+    error = ProviderTimeout("-", code="first_token_timeout")
+
+
+@pytest.mark.fault(33)
+async def test_once_all_were_silent_each_is_waited_for_as_if_alone() -> None:
+    """They may only be slow: a second short wait would help nobody."""
+    noted: list[tuple[str, Patience]] = []
+    models = [PlannedModel(SilentProvider(name, noted), CalledModel(name, "m", "anthropic")) for name in "ab"]
+    SilentProvider.error.silence = 30.0
+    plan = Planner().plan(models)
+    call = plan.begin(REQUEST)
+    for _ in range(3):
+        with pytest.raises(ProviderTimeout) as raised:
+            await call.__aenter__()
+        call = plan.recover(raised.value, Shown()).call
+    assert noted == [("a", REPLACEABLE), ("b", REPLACEABLE), ("a", ALONE), ("b", ALONE)]
+
+
+class StreamlessProvider(NotingProvider):
+    error = ProviderFailed("no streams here", provider_status=501)
+
+
+@pytest.mark.fault(33)
+async def test_a_whole_answer_is_waited_for_as_one_that_needs_thought() -> None:
+    noted: list[tuple[str, Patience]] = []
+    models = [
+        PlannedModel(StreamlessProvider(name, noted), CalledModel(name, "m", "ollama")) for name in "ab"
+    ]
+    plan = Planner().plan(models)
+    with pytest.raises(ProviderFailed) as raised:
+        await plan.begin(REQUEST).__aenter__()
+    plan.recover(raised.value, Shown())
+    assert plan.sent.stream is False
+    assert noted == [("a", REPLACEABLE), ("a", BOTH)]
 
 
 @pytest.mark.fault(33)

@@ -106,7 +106,7 @@ async def test_no_key_goes_to_another_origin(raw_server, provide) -> None:
 
 
 @pytest.mark.fault(35)
-@pytest.mark.parametrize("status", [301, 302, 303])
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 305])
 async def test_a_redirect_that_would_change_the_method_is_named(raw_server, provide, status) -> None:
     raw_server.answer = lambda exchange: exchange.send(moved(status, "/elsewhere"))
     with pytest.raises(ProviderFailed) as raised:

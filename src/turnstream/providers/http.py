@@ -15,7 +15,7 @@ from turnstream.providers.endpoints import Addresses, Endpoint, call_headers, sp
 from turnstream.providers.failures import SecretMask
 from turnstream.providers.http_call import HttpCall
 from turnstream.providers.meanings import OverflowWords
-from turnstream.providers.redirects import MOST_REDIRECTS, REDIRECTS, endless, redirected
+from turnstream.providers.redirects import MOST_REDIRECTS, endless, redirected
 from turnstream.wires.base import HttpRequest, ModelRequest, Wire
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class HttpProvider:
         status = 0
         for _ in range(MOST_REDIRECTS):
             connection = await self._send_to(url, request, accept)
-            if connection.status not in REDIRECTS:
+            if not 300 <= connection.status < 400:
                 return connection
             status, location = connection.status, connection.headers.get("Location")
             self.give_back(connection)

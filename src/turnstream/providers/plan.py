@@ -243,8 +243,15 @@ class CallPlan:
         )
         stream = model.provider.stream(self._sent)
         if hasattr(stream, "wait_with"):
-            cast("Clocked", stream).wait_with(Patience(model.thinks, replaceable=bool(self._others())))
+            cast("Clocked", stream).wait_with(self._patience(model))
         return PlannedCall(self, place, stream, joint)
+
+    def _patience(self, model: PlannedModel) -> Patience:
+        """Return what the next call is worth waiting for. A whole answer comes as late as one that needs thought. Once all
+        models that are left were silent, they may only be slow."""
+        others = self._others()
+        all_silent = self._silent.issuperset((self._current, *others))
+        return Patience(model.thinks or not self._sent.stream, replaceable=bool(others) and not all_silent)
 
     def _note_time(self, failure: ProviderError, shown: Shown) -> bool:
         """Return True if the call brought any output. If not, its time is lost."""

@@ -9,7 +9,6 @@ from yarl import URL
 
 from turnstream.errors import ProviderFailed
 
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS = 5
 """Requests of one call, the first included, before it is given up."""
 _KEEP_THE_METHOD = frozenset({307, 308})
