@@ -98,6 +98,13 @@ class NotFound(RequestError):
     status = 404
 
 
+class MethodNotAllowed(RequestError):
+    """The address takes other methods."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
 class RequestTimeout(RequestError):
     """The request did not arrive in time."""
 

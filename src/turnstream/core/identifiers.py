@@ -9,7 +9,8 @@ import time
 
 from turnstream.forking import renew_after_fork
 
-_PATTERN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
+ID_PATTERN = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+_PATTERN = re.compile(ID_PATTERN, re.ASCII)
 
 
 class _Sequence:

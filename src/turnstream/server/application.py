@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from turnstream.errors import TurnstreamError
 from turnstream.server.direct import DirectTurns
+from turnstream.server.documented import errors
 from turnstream.server.reference import reference_page
 from turnstream.server.routing import error_response, unexpected_response
 
@@ -50,6 +51,7 @@ def build_application(
         description="Start a turn, watch it from anywhere, lose nothing.",
         lifespan=lifespan,
         docs_url=None,
+        redirect_slashes=False,
     )
     application.direct = direct
     application.include_router(router)
@@ -72,7 +74,12 @@ def build_application(
                 return error_response(error)
 
         application.add_api_route(
-            "/metrics", metrics, tags=["health"], summary="Metrics for Prometheus", response_class=Response
+            "/metrics",
+            metrics,
+            tags=["health"],
+            responses={200: {"content": {"text/plain": {}}}, **errors(401)},
+            summary="Metrics for Prometheus",
+            response_class=Response,
         )
 
     async def http_error(_request: Request, error: Exception) -> JSONResponse:

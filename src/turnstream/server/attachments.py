@@ -13,7 +13,7 @@ from turnstream.errors import InvalidRequest
 LONGEST_URL = 8192
 LONGEST_TITLE = 500
 
-_MEDIA_TYPES = {
+MEDIA_TYPES = {
     "image": re.compile(r"image/(png|jpeg|gif|webp)"),
     "document": re.compile(r"application/(pdf|json|xml|yaml)|text/[a-z0-9.+-]{1,60}"),
 }
@@ -40,7 +40,7 @@ def check_attachment(place: str, block_type: str, content: dict[str, Any]) -> No
     if not isinstance(title, str) or len(title) > LONGEST_TITLE:
         raise InvalidRequest(f"{place}: a title is text of at most {LONGEST_TITLE} characters")
     media_type = fields.get("media_type")
-    if media_type is not None and not _MEDIA_TYPES[block_type].fullmatch(media_type):
+    if media_type is not None and not MEDIA_TYPES[block_type].fullmatch(media_type):
         raise InvalidRequest(f"{place}: {media_type[:80]!r} is no type of {block_type} that models read")
     if "url" in fields:
         _check_url(place, block_type, fields["url"])
@@ -51,7 +51,7 @@ def check_attachment(place: str, block_type: str, content: dict[str, Any]) -> No
 def _check_url(place: str, block_type: str, url: str) -> None:
     """An address, or an image's own data in one."""
     head, comma, data = url.partition(";base64,")
-    if comma and block_type == "image" and _MEDIA_TYPES["image"].fullmatch(head.removeprefix("data:")):
+    if comma and block_type == "image" and MEDIA_TYPES["image"].fullmatch(head.removeprefix("data:")):
         _check_base64(place, data)
     elif len(url) > LONGEST_URL or not _URL.fullmatch(url):
         raise InvalidRequest(f"{place}: url must be http:// or https://, of at most {LONGEST_URL} characters")

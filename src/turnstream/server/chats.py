@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext, checked_id
+from turnstream.server.documented import Identifier, OptionalIdentifier, Position, errors
 from turnstream.server.views import (
     ChatBody,
     ChatChange,
@@ -30,18 +31,18 @@ MAX_PAGE = 200
 def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     commands, store = context.commands, context.commands.store
 
-    @router.post("/chats", status_code=201, summary="Make a chat")
+    @router.post("/chats", status_code=201, responses=errors(400, 401, 408, 413), summary="Make a chat")
     async def create_chat(request: Request, body: ChatBody | None = None) -> ChatView:
         principal = await context.principal(request)
         body = body or ChatBody()
         metadata = {**body.metadata, **principal.metadata}
         return ChatView.of(await commands.chats.create(principal.owner, title=body.title, metadata=metadata))
 
-    @router.get("/chats", summary="List chats, last changed first")
+    @router.get("/chats", responses=errors(400, 401), summary="List chats, last changed first")
     async def list_chats(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-        before: str | None = None,
+        before: Position = None,
     ) -> ChatList:
         owner = (await context.principal(request)).owner
         chats = await store.read(ListChats(owner=owner, limit=limit + 1, before=_position(before)))
@@ -49,13 +50,17 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         more = f"{page[-1].updated_at}:{page[-1].id}" if len(chats) > limit else None
         return ChatList(chats=[ChatView.of(chat) for chat in page], next=more)
 
-    @router.get("/chats/{chat_id}", summary="Read a chat")
-    async def read_chat(request: Request, chat_id: str) -> ChatView:
+    @router.get("/chats/{chat_id}", responses=errors(400, 401, 404), summary="Read a chat")
+    async def read_chat(request: Request, chat_id: Identifier) -> ChatView:
         owner = (await context.principal(request)).owner
         return ChatView.of(await store.read(GetChat(owner=owner, chat_id=checked_id(chat_id, "chat_id"))))
 
-    @router.patch("/chats/{chat_id}", summary="Rename a chat, replace its metadata, or show another branch")
-    async def change_chat(request: Request, chat_id: str, body: ChatChange) -> ChatView:
+    @router.patch(
+        "/chats/{chat_id}",
+        responses=errors(400, 401, 404, 408, 413),
+        summary="Rename a chat, replace its metadata, or show another branch",
+    )
+    async def change_chat(request: Request, chat_id: Identifier, body: ChatChange) -> ChatView:
         owner = (await context.principal(request)).owner
         given = body.model_fields_set
         chat = await commands.chats.update(
@@ -71,26 +76,41 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         )
         return ChatView.of(chat)
 
-    @router.delete("/chats/{chat_id}", status_code=204, summary="Delete a chat and all its turns")
-    async def delete_chat(request: Request, chat_id: str) -> Response:
+    @router.delete(
+        "/chats/{chat_id}",
+        status_code=204,
+        responses=errors(400, 401, 404),
+        summary="Delete a chat and all its turns",
+    )
+    async def delete_chat(request: Request, chat_id: Identifier) -> Response:
         owner = (await context.principal(request)).owner
         await commands.chats.delete(owner, checked_id(chat_id, "chat_id"))
         return Response(status_code=204)
 
-    @router.get("/chats/{chat_id}/turns", summary="List a chat's turns, oldest first, without their blocks")
-    async def list_turns(request: Request, chat_id: str) -> TurnList:
+    @router.get(
+        "/chats/{chat_id}/turns",
+        responses=errors(400, 401, 404),
+        summary="List a chat's turns, oldest first, without their blocks",
+    )
+    async def list_turns(request: Request, chat_id: Identifier) -> TurnList:
         owner = (await context.principal(request)).owner
         turns = await store.read(ListTurns(owner=owner, chat_id=checked_id(chat_id, "chat_id")))
         return TurnList(turns=[TurnView.of(turn) for turn in turns])
 
-    @router.get("/chats/{chat_id}/path", summary="Read the branch of a chat that is shown, with its blocks")
-    async def read_path(request: Request, chat_id: str, turn_id: str | None = None) -> PathView:
+    @router.get(
+        "/chats/{chat_id}/path",
+        responses=errors(400, 401, 404),
+        summary="Read the branch of a chat that is shown, with its blocks",
+    )
+    async def read_path(
+        request: Request, chat_id: Identifier, turn_id: OptionalIdentifier = None
+    ) -> PathView:
         owner = (await context.principal(request)).owner
         through = None if turn_id is None else checked_id(turn_id, "turn_id")
         path = await commands.chats.path(owner, checked_id(chat_id, "chat_id"), through=through)
         return PathView.of(chat_id, path)
 
-    @router.get("/models", summary="List the models that turns may name")
+    @router.get("/models", responses=errors(401), summary="List the models that turns may name")
     async def list_models(request: Request) -> list[ModelView]:
         await context.principal(request)
         return [ModelView(**msgspec.structs.asdict(model)) for model in commands.models()]

@@ -63,7 +63,7 @@ def asked_cursor(request: Request) -> Cursor | None:
 
 def asked_block(request: Request) -> int:
     """`?from_block=`: the first block the client wants. Raises InvalidRequest."""
-    text = request.query_params.get("from_block") or "0"
+    text = request.query_params.get("from_block", "0")
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise InvalidRequest("from_block is not a block index (0, 1, …)")
     return int(text)

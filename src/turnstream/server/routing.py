@@ -12,8 +12,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
-from turnstream.errors import InvalidRequest, RequestTimeout, StoreError, TooLarge, TurnstreamError
+from turnstream.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    RequestTimeout,
+    StoreError,
+    TooLarge,
+    TurnstreamError,
+)
 from turnstream.server.context import ServerContext
 
 BODY_SECONDS = 30.0
@@ -80,7 +88,22 @@ def limited_route(context: ServerContext, *, authenticates_first: bool) -> type[
     False if the caller's own dependencies come before the authentication.
     """
 
+    methods: dict[str, set[str]] = {}
+    """Methods of all routes by their path."""
+
     class LimitedRoute(APIRoute):
+        def __init__(self, path: str, *given: Any, **options: Any) -> None:
+            super().__init__(path, *given, **options)
+            methods.setdefault(self.path, set()).update(self.methods or ())
+
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["method"] in (self.methods or ()):
+                await super().handle(scope, receive, send)
+                return
+            answer = error_response(MethodNotAllowed(f"{scope['method']} is not possible here"))
+            answer.headers["Allow"] = ", ".join(sorted(methods[self.path]))
+            await answer(scope, receive, send)
+
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 

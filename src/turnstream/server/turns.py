@@ -14,6 +14,7 @@ from starlette.responses import Response
 from turnstream.core.cursor import Cursor
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext, asked_block, asked_cursor, checked_id
+from turnstream.server.documented import CURSOR_SCHEMA, EMPTY_OR_CURSOR_SCHEMA, KEY_SCHEMA, Identifier, errors
 from turnstream.server.streams import EventStreamResponse
 from turnstream.server.views import (
     BlocksView,
@@ -31,13 +32,17 @@ from turnstream.wires.base import ToolDefinition
 
 MAX_KEY = 255
 _KEY_DOCS: dict[str, Any] = {
-    "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}]
+    "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": KEY_SCHEMA}]
 }
 _CURSOR_DOCS: dict[str, Any] = {
     "parameters": [
-        {"name": "after", "in": "query", "schema": {"type": "string"}},
-        {"name": "from_block", "in": "query", "schema": {"type": "integer", "minimum": 0}},
-        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
+        {"name": "after", "in": "query", "schema": EMPTY_OR_CURSOR_SCHEMA},
+        {
+            "name": "from_block",
+            "in": "query",
+            "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+        },
+        {"name": "Last-Event-ID", "in": "header", "schema": CURSOR_SCHEMA},
     ]
 }
 """What the routes read from the request themselves."""
@@ -53,12 +58,12 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         "/chats/{chat_id}/turns",
         status_code=201,
         response_model=StartedView,
-        responses=_STREAM_DOCS,
+        responses={**_STREAM_DOCS, **errors(400, 401, 404, 408, 409, 413, 503)},
         openapi_extra=_KEY_DOCS,
         summary="Send a user turn and start the answer; with ?stream=true the answer is its event stream",
     )
     async def start_turn(
-        request: Request, chat_id: str, body: TurnBody, *, stream: Annotated[bool, Query()] = False
+        request: Request, chat_id: Identifier, body: TurnBody, *, stream: Annotated[bool, Query()] = False
     ) -> Response:
         return await answer_turn(context, request, chat_id, body, stream=stream)
 
@@ -66,13 +71,13 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         "/turns/{turn_id}/regenerate",
         status_code=201,
         response_model=StartedView,
-        responses=_STREAM_DOCS,
+        responses={**_STREAM_DOCS, **errors(400, 401, 404, 408, 409, 413, 503)},
         openapi_extra=_KEY_DOCS,
         summary="Answer again: a sibling of an answer, or another answer to a user turn",
     )
     async def regenerate_turn(
         request: Request,
-        turn_id: str,
+        turn_id: Identifier,
         body: CallBody | None = None,
         *,
         stream: Annotated[bool, Query()] = False,
@@ -84,31 +89,39 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
             return await _stream_of(context, principal.owner, started)
         return _started(started, request, "/turns/")
 
-    @router.get("/turns/{turn_id}/siblings", summary="List a turn and its alternatives, oldest first")
-    async def list_siblings(request: Request, turn_id: str) -> TurnList:
+    @router.get(
+        "/turns/{turn_id}/siblings",
+        responses=errors(400, 401, 404),
+        summary="List a turn and its alternatives, oldest first",
+    )
+    async def list_siblings(request: Request, turn_id: Identifier) -> TurnList:
         owner = (await context.principal(request)).owner
         turns = await commands.chats.siblings(owner, checked_id(turn_id, "turn_id"))
         return TurnList(turns=[TurnView.of(turn) for turn in turns])
 
-    @router.get("/turns/{turn_id}", summary="Read a turn with its blocks")
-    async def read_turn(request: Request, turn_id: str) -> TurnView:
+    @router.get("/turns/{turn_id}", responses=errors(400, 401, 404), summary="Read a turn with its blocks")
+    async def read_turn(request: Request, turn_id: Identifier) -> TurnView:
         owner = (await context.principal(request)).owner
         state = await commands.state(owner, checked_id(turn_id, "turn_id"))
         return TurnView.of(state.turn, state.blocks, state.attempts)
 
-    @router.get("/turns/{turn_id}/blocks", summary="Read a turn's blocks")
-    async def read_blocks(request: Request, turn_id: str) -> BlocksView:
+    @router.get("/turns/{turn_id}/blocks", responses=errors(400, 401, 404), summary="Read a turn's blocks")
+    async def read_blocks(request: Request, turn_id: Identifier) -> BlocksView:
         owner = (await context.principal(request)).owner
         return BlocksView.of(await commands.state(owner, checked_id(turn_id, "turn_id")))
 
     @router.get(
         "/turns/{turn_id}/stream",
         response_class=Response,
-        responses={**_STREAM_DOCS, 204: {"description": "the cursor is at the turn's end: nothing follows"}},
+        responses={
+            **_STREAM_DOCS,
+            204: {"description": "the cursor is at the turn's end: nothing follows"},
+            **errors(400, 401, 404),
+        },
         openapi_extra=_CURSOR_DOCS,
         summary="Watch a turn: catch-up, then live",
     )
-    async def watch_turn(request: Request, turn_id: str) -> Response:
+    async def watch_turn(request: Request, turn_id: Identifier) -> Response:
         owner = (await context.principal(request)).owner
         checked_id(turn_id, "turn_id")
         subscription = await context.watching.subscribe(
@@ -116,14 +129,18 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         )
         return _stream(context, subscription)
 
-    @router.post("/turns/{turn_id}/interrupt", summary="Stop a turn; its true end is answered")
-    async def interrupt_turn(request: Request, turn_id: str) -> InterruptView:
+    @router.post(
+        "/turns/{turn_id}/interrupt",
+        responses=errors(400, 401, 404, 408, 413),
+        summary="Stop a turn; its true end is answered",
+    )
+    async def interrupt_turn(request: Request, turn_id: Identifier) -> InterruptView:
         owner = (await context.principal(request)).owner
         return InterruptView.of(await commands.interrupt(owner, checked_id(turn_id, "turn_id")))
 
 
 async def answer_turn(
-    context: ServerContext, request: Request, chat_id: str, body: TurnBody, *, stream: bool
+    context: ServerContext, request: Request, chat_id: Identifier, body: TurnBody, *, stream: bool
 ) -> Response:
     """Start a turn, and answer with its ids, or its event stream. Raises TurnstreamError."""
     principal = await context.principal(request)
@@ -153,7 +170,7 @@ def _stream(context: ServerContext, subscription: Subscription) -> Response:
 
 
 def _turn_request(
-    request: Request, chat_id: str, body: TurnBody, principal_metadata: dict[str, object]
+    request: Request, chat_id: Identifier, body: TurnBody, principal_metadata: dict[str, object]
 ) -> TurnRequest:
     if body.prev_turn_id is not None:
         checked_id(body.prev_turn_id, "prev_turn_id")

@@ -13,6 +13,7 @@ from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import Attempt, StepUsage
 from turnstream.errors import InvalidRequest
 from turnstream.server.attachments import check_attachment
+from turnstream.server.documented import SENDABLE, ErrorDetail, Identifier, describe_block
 from turnstream.server.params import checked_params
 from turnstream.store.base import Chat, StoredBlock, Turn
 from turnstream.turns.chats import PathTurn
@@ -55,13 +56,15 @@ class ChatBody(_Body):
 class ChatChange(_Body):
     title: str | None = Field(default=None, max_length=500)
     metadata: Metadata | None = None
-    active_turn_id: str | None = None
+    active_turn_id: Identifier | None = None
     """Show the branch of this turn."""
 
 
 class UserBlock(_Body):
     """A block of a user turn: text, image `{media_type, data}` or `{url}`, document `{media_type, data}`, `{url}` or
     `{text}`, each with a title if you like, tool_result `{tool_use_id, content, is_error?}`, reference."""
+
+    model_config = ConfigDict(json_schema_extra=describe_block)
 
     block_type: Literal["text", "image", "document", "tool_result", "reference", "partial_reference"]
     text_content: str | None = None
@@ -103,18 +106,18 @@ class CallBody(_Body):
 
 
 class TurnBody(CallBody):
-    turn_blocks: list[UserBlock] = Field(min_length=1, max_length=1000)
+    turn_blocks: list[UserBlock] = Field(min_length=1, max_length=1000, json_schema_extra=SENDABLE)
     role: Literal["user"] = "user"
-    prev_turn_id: str | None = None
+    prev_turn_id: Identifier | None = None
 
 
 class ChatView(BaseModel):
-    id: str
+    id: Identifier
     title: str | None
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
-    active_turn_id: str | None
+    active_turn_id: Identifier | None
     """The turn whose branch is shown."""
 
     @classmethod
@@ -136,7 +139,7 @@ class ChatList(BaseModel):
 
 
 class BlockView(BaseModel):
-    id: str
+    id: Identifier
     sequence: int
     block_type: BlockType
     text_content: str | None
@@ -156,15 +159,6 @@ class BlockView(BaseModel):
             partial=block.partial,
             created_at=iso_timestamp(row.created_at),
         )
-
-
-class ErrorDetail(BaseModel):
-    code: str
-    message: str
-
-
-class ErrorView(BaseModel):
-    error: ErrorDetail
 
 
 class StepView(BaseModel):
@@ -224,9 +218,9 @@ class AttemptView(BaseModel):
 
 
 class TurnView(BaseModel):
-    id: str
-    chat_id: str
-    prev_turn_id: str | None
+    id: Identifier
+    chat_id: Identifier
+    prev_turn_id: Identifier | None
     role: str
     status: str
     model: str | None
@@ -299,12 +293,12 @@ class TurnList(BaseModel):
 
 
 class PathTurnView(TurnView):
-    siblings: list[str]
+    siblings: list[Identifier]
     """The ids of this turn and its alternatives, oldest first."""
 
 
 class PathView(BaseModel):
-    chat_id: str
+    chat_id: Identifier
     turns: list[PathTurnView]
 
     @classmethod
@@ -334,7 +328,7 @@ class StartedView(BaseModel):
 
 
 class BlocksView(BaseModel):
-    turn_id: str
+    turn_id: Identifier
     status: str
     current_block_index: int | None
     """The block being written, else the last one; null before the first."""
@@ -354,7 +348,7 @@ class BlocksView(BaseModel):
 
 
 class InterruptView(BaseModel):
-    turn_id: str
+    turn_id: Identifier
     status: str
     blocks_completed: int
     partial_block: BlockView | None
