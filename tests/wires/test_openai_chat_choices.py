@@ -139,6 +139,12 @@ def test_text_chunks(delta: dict[str, Any]) -> None:
 
 
 @pytest.mark.fault(18)
+def test_a_delta_that_is_its_text() -> None:
+    events = [{"id": "c", "choices": [{"index": 0, "delta": text}]} for text in ("Hel", "lo")]
+    assert blocks(*events, FINISH) == [("text", "Hello")]
+
+
+@pytest.mark.fault(18)
 def test_text_beside_a_delta_that_says_it_too() -> None:
     both = {"id": "c", "choices": [{"index": 0, "text": "a", "delta": {"content": "a"}}]}
     special = {"id": "c", "choices": [{"index": 0, "text": "<|eot|>", "delta": {"content": ""}}]}

@@ -156,21 +156,21 @@ class ToolCalls:
         given_id = delta.id if delta.id and delta.id != "null" else ""
         name = (function.name or "") if function is not None else ""
         arguments = (function.arguments or "") if function is not None else ""
-        joined = self._join_legacy(name)
-        call = joined or self._find(delta.index, given_id, name)
-        if call is not None and _repeats(call, given_id, name, arguments, said_twice=joined is not None):
-            name = arguments = ""
-        elif call is None or _is_another(call, given_id, name, arguments):
-            call = self._begin(given_id, name, events, message_id)
-        if given_id != call.given_id or name != call.name:
-            self._amend(call, given_id, name, events)
+        call = None if given_id or name or delta.index is None else self._at.get(delta.index)
+        if call is None:
+            call, arguments = self._call_of(delta.index, given_id, name, arguments)
+            if call is None:
+                call = self._begin(given_id, name, events, message_id)
+            elif given_id != call.given_id or name != call.name:
+                self._amend(call, given_id, name, events)
+            if delta.index is not None:
+                self._at[delta.index] = call
         self._last_taken = call
-        if delta.index is not None:
-            self._at[delta.index] = call
         if delta.extras and call.open and delta.extras.keys() - call.extras.keys():
             call.extras = {**delta.extras, **call.extras}
             events.append(ContentDelta(call.index, {"provider_metadata": call.extras}))
-        _grow(call, arguments, events)
+        if arguments:
+            _grow(call, arguments, events)
 
     def take_legacy(self, function: FunctionDelta, message_id: str, events: list[StreamEvent]) -> None:
         """Add the events of a `function_call` in a delta without `tool_calls`. Raises MalformedEvent as `take`."""
@@ -183,7 +183,8 @@ class ToolCalls:
         elif name != call.name:
             self._amend(call, "", name, events)
         self._last_taken = call
-        _grow(call, arguments, events)
+        if arguments:
+            _grow(call, arguments, events)
 
     def stop_whole(self, events: list[StreamEvent]) -> None:
         """Stop the calls that have a name and whole arguments: another block begins."""
@@ -194,6 +195,18 @@ class ToolCalls:
     def stop_all(self, events: list[StreamEvent]) -> None:
         for call in list(self._open):
             self._stop(call, events)
+
+    def _call_of(
+        self, position: int | None, given_id: str, name: str, arguments: str
+    ) -> tuple[_Call | None, str]:
+        """Return the call that a fragment is more of, None for a new one, and the arguments that it brings."""
+        joined = self._join_legacy(name)
+        call = joined or self._find(position, given_id, name)
+        if call is None:
+            return None, arguments
+        if _repeats(call, given_id, name, arguments, said_twice=joined is not None):
+            return call, ""
+        return (None if _is_another(call, given_id, name, arguments) else call), arguments
 
     def _find(self, position: int | None, given_id: str, name: str) -> _Call | None:
         """Return the call that a fragment is for by the rules 1 to 5, or None."""
@@ -255,8 +268,6 @@ def _bytes(text: str) -> bytes:
 
 
 def _grow(call: _Call, arguments: str, events: list[StreamEvent]) -> None:
-    if not arguments:
-        return
     if call.open:
         call.arguments.append(arguments)
         events.append(ToolInputDelta(call.index, arguments))

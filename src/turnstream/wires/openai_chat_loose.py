@@ -47,6 +47,8 @@ def decode_loosely(value: JsonObject, *, whole: bool) -> Chunk:
 def _choices_of(item: JsonObject, *, whole: bool) -> list[Choice]:
     """A choice; several of one index where its content is a list of parts."""
     raw = item.get("delta")
+    if isinstance(raw, str):
+        raw = {"content": raw}
     if not is_object(raw):
         raw = (item.get("message") if whole else None) or {"content": item.get("text")}
     index = item.get("index")
