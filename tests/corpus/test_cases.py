@@ -17,11 +17,7 @@ ANY_ID = "any id"
 ERROR_CODE = "context_length_exceeded"
 """The one code that cases name. Other values of `error` describe the error in words: any typed error will do."""
 
-OPEN = frozenset(
-    {
-        "anthropic-two-messages-in-one-body.jsonl",
-    }
-)
+OPEN = frozenset({})
 """Cases that are known to fail."""
 
 

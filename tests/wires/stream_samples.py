@@ -1,9 +1,12 @@
-"""The beginning, a whole tool call and the end of a stream, in the words of each wire that is framed as SSE."""
+"""The beginning, a whole tool call and the end of a stream, in the words of each wire."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from turnstream.wires.event_stream import frame_line
 
 
 class Sample(NamedTuple):
@@ -103,5 +106,43 @@ SAMPLES: dict[str, Sample] = {
         frame(gemini({"functionCall": {"name": "f", "args": {"a": 1}}})),
         frame(gemini(finishReason="STOP")),
         b"",
+    ),
+}
+
+
+def lines(*values: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+def bedrock(*events: dict[str, Any]) -> bytes:
+    return b"".join(frame_line(json.dumps(event).encode()) for event in events)
+
+
+USAGE = {"usage": {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}}
+RESPONSE = {"id": "r1", "object": "response", "model": "m", "output": []}
+
+ENDS: dict[str, Callable[[str], bytes]] = {
+    "anthropic": lambda raw: frames(
+        {"type": "message_delta", "delta": {"stop_reason": raw}}, {"type": "message_stop"}
+    ),
+    "openai-chat": lambda raw: frame(chat({}, raw)) + b"data: [DONE]\n\n",
+    "openai-responses": lambda raw: frame(
+        responses(
+            "incomplete",
+            response={**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": raw}},
+        )
+    ),
+    "gemini": lambda raw: frame(gemini(finishReason=raw, finishMessage="because of this")),
+    "bedrock": lambda raw: bedrock({"messageStop": {"stopReason": raw}}, {"metadata": USAGE}),
+    "ollama": lambda raw: lines({"model": "m", "message": {"content": ""}, "done": True, "done_reason": raw}),
+}
+SAID: dict[str, bytes] = {
+    **{wire: sample.text for wire, sample in SAMPLES.items()},
+    "bedrock": bedrock(
+        {"messageStart": {"role": "assistant"}},
+        {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "Half an ans"}}},
+    ),
+    "ollama": lines(
+        {"model": "m", "message": {"role": "assistant", "content": "Half an ans"}, "done": False}
     ),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,12 +11,23 @@ import turnstream as ts
 from tests.corpus.recordings import single_bytes
 from tests.llm.conftest import ONCE
 from tests.providers.conftest import Exchange, RawServer, raw_server
-from tests.wires.stream_samples import SAMPLES, chat, frame, frames, gemini, responses
+from tests.wires.stream_samples import (
+    ENDS,
+    RESPONSE,
+    SAID,
+    SAMPLES,
+    bedrock,
+    chat,
+    frame,
+    frames,
+    gemini,
+    lines,
+    responses,
+)
 from turnstream.core.answers import fold_answer
 from turnstream.providers.decisions import kind_of
 from turnstream.providers.failures import stream_error
 from turnstream.wires import WIRES
-from turnstream.wires.event_stream import frame_line
 from turnstream.wires.recording import decode_pieces
 
 __all__ = ["raw_server"]
@@ -25,43 +35,6 @@ __all__ = ["raw_server"]
 pytestmark = pytest.mark.fault(12)
 
 
-def lines(*values: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
-
-
-def bedrock(*events: dict[str, Any]) -> bytes:
-    return b"".join(frame_line(json.dumps(event).encode()) for event in events)
-
-
-USAGE = {"usage": {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}}
-RESPONSE = {"id": "r1", "object": "response", "model": "m", "output": []}
-THOUGHT = {"anthropic": {"type": "thinking", "thinking": "Hm.", "signature": "s"}}
-
-ENDS: dict[str, Callable[[str], bytes]] = {
-    "anthropic": lambda raw: frames(
-        {"type": "message_delta", "delta": {"stop_reason": raw}}, {"type": "message_stop"}
-    ),
-    "openai-chat": lambda raw: frame(chat({}, raw)) + b"data: [DONE]\n\n",
-    "openai-responses": lambda raw: frame(
-        responses(
-            "incomplete",
-            response={**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": raw}},
-        )
-    ),
-    "gemini": lambda raw: frame(gemini(finishReason=raw, finishMessage="because of this")),
-    "bedrock": lambda raw: bedrock({"messageStop": {"stopReason": raw}}, {"metadata": USAGE}),
-    "ollama": lambda raw: lines({"model": "m", "message": {"content": ""}, "done": True, "done_reason": raw}),
-}
-SAID: dict[str, bytes] = {
-    **{wire: sample.text for wire, sample in SAMPLES.items()},
-    "bedrock": bedrock(
-        {"messageStart": {"role": "assistant"}},
-        {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "Half an ans"}}},
-    ),
-    "ollama": lines(
-        {"model": "m", "message": {"role": "assistant", "content": "Half an ans"}, "done": False}
-    ),
-}
 BEGUN: dict[str, bytes] = {
     "anthropic": frames(
         {"type": "message_start", "message": {"id": "m", "content": [], "model": "m"}},

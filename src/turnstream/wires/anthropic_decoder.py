@@ -7,18 +7,18 @@ as plain JSON, where each event has its own method. Both ways give the same even
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 import msgspec
 
 from turnstream.core.sse import SseDecoder
-from turnstream.core.sse_frames import UNFRAMED
+from turnstream.core.sse_frames import UNFRAMED, ServerSentEvent
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
     ContentDelta,
     MessageStart,
-    Metadata,
     SignatureDelta,
     StreamError,
     StreamEvent,
@@ -27,18 +27,19 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.usage import Usage
 from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires.anthropic_blocks import parse_block
 from turnstream.wires.anthropic_deltas import BlockPlaces
 from turnstream.wires.anthropic_errors import parse_stream_error
+from turnstream.wires.anthropic_fields import json_or_text, object_in, optional_text, text_in
 from turnstream.wires.anthropic_stop_reasons import parse_ending
-from turnstream.wires.anthropic_usage import parse_usage
+from turnstream.wires.anthropic_usage import UsageReports
 from turnstream.wires.anthropic_whole_messages import stream_of
 from turnstream.wires.base import Finish
 from turnstream.wires.endings import stop_event
 from turnstream.wires.failure_shapes import failure_in
-from turnstream.wires.json_values import is_list, is_object
+from turnstream.wires.json_values import JsonObject, is_list, is_object
+from turnstream.wires.late_events import LateEvents
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.unframed_text import UnframedText
 
@@ -46,6 +47,7 @@ _MESSAGE_FIELDS = frozenset(
     {"id", "type", "role", "content", "model", "stop_reason", "stop_sequence", "usage"}
 )
 _LONGEST_DETAIL = 500
+_SILENCE = frozenset({b"", b"[DONE]"})
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -65,6 +67,10 @@ class _DeltaEvent(msgspec.Struct, gc=False):
 _decode_delta_event = msgspec.json.Decoder(_DeltaEvent).decode
 
 
+class _SecondMessage(ValueError):
+    """Two messages would become one: this cannot be skipped."""
+
+
 class AnthropicDecoder:
     """Decodes one streamed answer; see `wires.base.Decoder`.
 
@@ -78,15 +84,20 @@ class AnthropicDecoder:
         self._unframed = UnframedText()
         self._failure: MalformedEvent | None = None
         self._failed_by_provider = False
+        self._over = False
+        """True after message_stop and after an error: what follows is no part of the answer."""
+        self._late = LateEvents()
+        self._is_another = False
+        """True once another message has begun after the end: its usage is not this answer's."""
         self._message_id: str | None = None
         self._started = False
+        self._has_blocks = False
         self._stopped = False
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
         self._said = False
         """True once a block besides thinking has begun."""
-        self._input_counted = False
-        self._usage_fields: set[str] = set()
+        self._usage = UsageReports()
         self._raw_blocks: set[int] = set()
         self._places = BlockPlaces()
         self._last_index = 0
@@ -111,12 +122,13 @@ class AnthropicDecoder:
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
-        if self._failed_by_provider:
-            return events
+        if self._over:
+            return self._take_late(self._frames.feed(data), events)
         append = events.append
         places = self._places
         index, grows_by = places.growing
-        for name, payload, _ in self._frames.feed(data):
+        frames = iter(self._frames.feed(data))
+        for name, payload, _ in frames:
             try:
                 event = _decode_delta_event(payload)
             except (ValueError, RecursionError):
@@ -138,7 +150,7 @@ class AnthropicDecoder:
                 append(ThinkingDelta(index, delta.thinking))
         if self._failure is not None and not events:
             raise self._failure
-        return events
+        return self._take_late(frames, events) if self._over else events
 
     def close(self) -> list[StreamEvent]:
         """The end of the body. An event without its blank line counts if the message is whole with it, as the last
@@ -146,9 +158,13 @@ class AnthropicDecoder:
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
-        if not self._failed_by_provider:
-            for name, payload, _ in self._frames.close():
-                self._decode_other(name, payload, events)
+        frames = iter(self._frames.close())
+        if not self._over:
+            for name, payload, _ in frames:
+                if not self._decode_other(name, payload, events):
+                    break
+        if self._over:
+            self._take_late(frames, events)
         if not self._stopped and not self._failed_by_provider:
             words = self._unframed.words or None
             raise StreamIncomplete("the stream ended without message_stop", detail=words)
@@ -163,25 +179,48 @@ class AnthropicDecoder:
             if decoded and type(decoded[0]) is ContentBlockStop:
                 events.append(decoded[0])  # a stop that waited for this event
             reason = f"an event of the provider's stream is malformed: {error}"
-            if not self._skip_malformed and not self._stopped:
+            if not self._skip_malformed or isinstance(error, _SecondMessage):
                 detail = payload[:_LONGEST_DETAIL].decode(errors="replace")
                 self._failure = MalformedEvent(reason, detail=detail)
                 return False
             events.append(StreamNotice("malformed_event", reason))
             return True
         events.extend(decoded)
-        return not self._failed_by_provider
+        self._over = self._stopped or self._failed_by_provider
+        return not self._over
+
+    def _take_late(self, frames: Iterable[ServerSentEvent], events: list[StreamEvent]) -> list[StreamEvent]:
+        """Add what is said of the whole message after its end, and a notice for everything else. Return `events`."""
+        if self._failed_by_provider:
+            return events
+        for name, payload, _ in frames:
+            if name == b"ping" or payload.strip() in _SILENCE:
+                continue
+            value = json_or_text(payload)
+            event: JsonObject = value if is_object(value) else {}
+            kind = event.get("type") or (name or b"").decode(errors="replace")
+            if kind == "ping":
+                continue
+            self._is_another = self._is_another or kind == "message_start"
+            if kind not in ("message_delta", "message_stop") or self._is_another:
+                events.extend(self._late.notice())
+                continue
+            try:
+                self._decode_rare(kind, event, events)
+            except ValueError:
+                events.extend(self._late.notice())
+        return events
 
     def _decode_any(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """Raises ValueError, or RecursionError, for what is no event of this wire."""
         if name == b"error":
             words = self._unframed.words or "the provider reported an error"
-            value = _json_or_text(payload) if payload.strip() else words
+            value = json_or_text(payload) if payload.strip() else words
             if is_list(value) and len(value) == 1 and is_object(value[0]):
                 value = value[0]
             self._decode_error((failure_in(value) if is_object(value) else None) or value, events)
             return
-        if name == b"ping" or not payload.strip() or payload.strip() == b"[DONE]":
+        if name == b"ping" or payload.strip() in _SILENCE:
             return
         if not payload.lstrip().startswith(b"{"):
             self._decode_no_object(name, payload, events)
@@ -237,17 +276,19 @@ class AnthropicDecoder:
             raise ValueError("not a JSON object")
 
     def _decode_message_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
-        message = _object(event, "message")
-        message_id = _optional_text(message, "id")
-        if not self._started or message_id != self._message_id:
+        message = object_in(event, "message")
+        message_id = optional_text(message, "id")
+        if self._started and (self._has_blocks or message_id != self._message_id):
+            raise _SecondMessage("a second message begins before the first has ended")
+        if not self._started:
             self._started = True
             self._message_id = message_id
-            role = _optional_text(message, "role") or "assistant"
-            events.append(MessageStart(message_id, _optional_text(message, "model"), role))
+            role = optional_text(message, "role") or "assistant"
+            events.append(MessageStart(message_id, optional_text(message, "model"), role))
             self._decode_prepopulated(message.get("content"), events)
         self._keep_stop(message)
         leftovers = {k: v for k, v in message.items() if k not in _MESSAGE_FIELDS and v is not None}
-        self._report(message.get("usage"), leftovers, events)
+        self._usage.report(message.get("usage"), leftovers, events)
 
     def _decode_prepopulated(self, content: Any, events: list[StreamEvent]) -> None:
         """Blocks that the message starts with are whole: they get their start and stop here. An empty one is the
@@ -267,8 +308,9 @@ class AnthropicDecoder:
             self._raw_blocks.discard(index)
 
     def _decode_block_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        self._has_blocks = True
         index = self._index(event)
-        events.extend(self._start_block(index, _object(event, "content_block")))
+        events.extend(self._start_block(index, object_in(event, "content_block")))
 
     def _start_block(self, index: int, raw: dict[str, Any]) -> list[Any]:
         """The start of a block, and deltas for the text that it starts with."""
@@ -288,46 +330,48 @@ class AnthropicDecoder:
         return started
 
     def _decode_delta(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        self._has_blocks = True
         index = self._index(event)
-        delta = _object(event, "delta")
+        delta = object_in(event, "delta")
         kind = delta.get("type")
         if not self._places.admits(index, delta, events):
             return
         if kind == "text_delta":
-            events.append(TextDelta(index, _text(delta, "text")))
+            events.append(TextDelta(index, text_in(delta, "text")))
         elif kind == "signature_delta":
-            events.append(SignatureDelta(index, mend_surrogates(_text(delta, "signature"))))
+            events.append(SignatureDelta(index, mend_surrogates(text_in(delta, "signature"))))
         elif kind == "compaction_delta":
             fields = mend_surrogates({key: value for key, value in delta.items() if key != "type"})
             events.append(ContentDelta(index, fields))
         elif index in self._raw_blocks:
             events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
         elif kind == "thinking_delta":
-            events.append(ThinkingDelta(index, _text(delta, "thinking")))
+            events.append(ThinkingDelta(index, text_in(delta, "thinking")))
         elif kind == "input_json_delta":
-            events.append(ToolInputDelta(index, _text(delta, "partial_json")))
+            events.append(ToolInputDelta(index, text_in(delta, "partial_json")))
         elif kind == "citations_delta":
             events.append(ContentDelta(index, {"citations": [mend_surrogates(delta.get("citation"))]}))
         else:
             events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
 
     def _decode_message_delta(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
-        fields = _object(event, "delta") if event.get("delta") is not None else {}
+        fields = object_in(event, "delta") if event.get("delta") is not None else {}
         self._keep_stop(fields)
         leftovers = {k: v for k, v in fields.items() if k not in _MESSAGE_FIELDS and v is not None}
         leftovers |= {k: v for k, v in event.items() if k not in ("type", "delta", "usage") and v is not None}
-        self._report(event.get("usage"), leftovers, events)
+        self._usage.report(event.get("usage"), leftovers, events)
 
     def _decode_message_stop(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
         if not self._stopped:
             self._end_message(events)
-        self._report(None, {key: value for key, value in event.items() if key != "type"}, events)
+        self._usage.report(None, {key: value for key, value in event.items() if key != "type"}, events)
 
     def _end_message(self, events: list[StreamEvent]) -> None:
         self._stopped = True
         raw = self._stop_reason
         stop = stop_event(parse_ending(raw), raw, self._stop_sequence, said=self._said)
         self._failed_by_provider = type(stop) is StreamError
+        self._over = True
         events.append(stop)
 
     def _decode_error(self, value: Any, events: list[StreamEvent]) -> None:
@@ -336,24 +380,8 @@ class AnthropicDecoder:
         self._failed_by_provider = True
 
     def _keep_stop(self, fields: dict[str, Any]) -> None:
-        self._stop_reason = _optional_text(fields, "stop_reason") or self._stop_reason
-        self._stop_sequence = _optional_text(fields, "stop_sequence") or self._stop_sequence
-
-    def _report(self, raw: Any, leftovers: dict[str, Any], events: list[StreamEvent]) -> None:
-        """Usage, whose counts are cumulative: a later one replaces an earlier. Null says nothing; neither does an
-        input of 0 after another number, with which some gateways end a stream (I1)."""
-        usage: Usage | None = None
-        reported: dict[str, Any] | None = None
-        if isinstance(raw, dict):
-            fields = cast(dict[str, Any], raw).items()
-            reported = {k: v for k, v in fields if v is not None or k not in self._usage_fields}
-            self._usage_fields |= reported.keys()
-            usage = parse_usage(reported)
-            if self._input_counted and usage.input_tokens == 0:
-                usage = msgspec.structs.replace(usage, input_tokens=None)
-            self._input_counted = self._input_counted or bool(usage.input_tokens)
-        if usage is not None or leftovers:
-            events.append(Metadata(usage, reported, provider_metadata=leftovers or None))
+        self._stop_reason = optional_text(fields, "stop_reason") or self._stop_reason
+        self._stop_sequence = optional_text(fields, "stop_sequence") or self._stop_sequence
 
     def _index(self, event: dict[str, Any]) -> int:
         """The block that an event is about; without a number, the one before."""
@@ -362,28 +390,3 @@ class AnthropicDecoder:
             raise ValueError("index is not a number")
         self._last_index = index
         return index
-
-
-def _object(fields: dict[str, Any], key: str) -> dict[str, Any]:
-    value = fields.get(key)
-    if not isinstance(value, dict):
-        raise ValueError(f"{key} is not an object")
-    return cast(dict[str, Any], value)
-
-
-def _text(fields: dict[str, Any], key: str) -> str:
-    return _optional_text(fields, key) or ""
-
-
-def _optional_text(fields: dict[str, Any], key: str) -> str | None:
-    value = fields.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{key} is not a string")
-    return value
-
-
-def _json_or_text(payload: bytes) -> Any:
-    try:
-        return mend_surrogates(decode_json(payload))
-    except ValueError:
-        return payload.decode(errors="replace")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import msgspec
+
+from turnstream.core.stream_events import Metadata, StreamEvent
 from turnstream.core.usage import Usage
 
 _LARGEST_COUNT = 2**53
@@ -60,3 +63,29 @@ def dump_usage(usage: Usage | None, raw: Mapping[str, Any] | None) -> dict[str, 
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < _LARGEST_COUNT else None
+
+
+class UsageReports:
+    """What a stream says of its usage, in several events."""
+
+    __slots__ = ("_fields", "_input_counted")
+
+    def __init__(self) -> None:
+        self._fields: set[str] = set()
+        self._input_counted = False
+
+    def report(self, raw: Any, leftovers: dict[str, Any], events: list[StreamEvent]) -> None:
+        """Usage, whose counts are cumulative: a later one replaces an earlier. Null says nothing; neither does an
+        input of 0 after another number, with which some gateways end a stream (I1)."""
+        usage: Usage | None = None
+        reported: dict[str, Any] | None = None
+        if isinstance(raw, dict):
+            fields = cast(dict[str, Any], raw).items()
+            reported = {k: v for k, v in fields if v is not None or k not in self._fields}
+            self._fields |= reported.keys()
+            usage = parse_usage(reported)
+            if self._input_counted and usage.input_tokens == 0:
+                usage = msgspec.structs.replace(usage, input_tokens=None)
+            self._input_counted = self._input_counted or bool(usage.input_tokens)
+        if usage is not None or leftovers:
+            events.append(Metadata(usage, reported, provider_metadata=leftovers or None))

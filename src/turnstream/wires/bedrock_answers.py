@@ -19,7 +19,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires.bedrock_blocks import parse_block, returned_block
-from turnstream.wires.bedrock_decoder import stop_events, usage_event
+from turnstream.wires.bedrock_ends import stop_events, usage_event
 from turnstream.wires.bedrock_errors import parse_stream_error
 from turnstream.wires.bedrock_json import Raw, is_list, is_object, object_of, without
 from turnstream.wires.bedrock_stop_reasons import dump_stop_reason

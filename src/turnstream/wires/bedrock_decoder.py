@@ -33,20 +33,17 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires.base import Decoder, Finish
+from turnstream.wires.bedrock_ends import PADDING, stop_events, usage_event
 from turnstream.wires.bedrock_errors import parse_stream_error
 from turnstream.wires.bedrock_json import Raw, is_object, object_of, text_of, without
 from turnstream.wires.bedrock_media import join_base64, media_type_of
-from turnstream.wires.bedrock_stop_reasons import parse_ending
 from turnstream.wires.bedrock_tools import parse_result_start, parse_use_start
-from turnstream.wires.bedrock_usage import parse_usage
-from turnstream.wires.endings import stop_event
 from turnstream.wires.event_stream import BrokenMessage, MessageDecoder
+from turnstream.wires.late_events import LateEvents, SecondAnswer
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 
 DecoderMaker: TypeAlias = Callable[[], Decoder]
 
-PADDING = "p"
-"""A field of every event that says nothing: it hides how long the text is."""
 _LONGEST_DETAIL = 500
 _PARTS: dict[str, tuple[BlockType, type]] = {
     "text": ("text", str),
@@ -59,6 +56,7 @@ _PARTS: dict[str, tuple[BlockType, type]] = {
 """Fields of a delta: the type of block that each is for, and the type that its value has."""
 _MAY_GO_ON = frozenset({"text", "thinking", "tool_use"})
 """Types of blocks that deltas may come for after their stop."""
+_OF_CONTENT = frozenset({"messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop"})
 _EVENTS = frozenset(
     {"messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata"}
 )
@@ -81,6 +79,7 @@ class BedrockDecoder:
         self._over = False
         self._stopped = False
         self._failed_end: StreamError | None = None
+        self._late = LateEvents()
         self._has_said = False
         self._open: dict[int, BlockType] = {}
         self._ended: dict[int, BlockType] = {}
@@ -149,6 +148,10 @@ class BedrockDecoder:
     def _decode_message(self, headers: Raw, payload: bytes, events: list[StreamEvent]) -> None:
         """Add what one message means to `events`. Raises BrokenMessage, or MalformedEvent of the model's own events."""
         if headers.get(":message-type", "event") != "event":
+            if self._stopped:
+                events += self._late.notice() if self._failed_end is None else self.close()
+                self._over = True
+                return
             self._flush(events)
             events.append(parse_stream_error(headers, payload))
             self._over = True
@@ -170,6 +173,9 @@ class BedrockDecoder:
 
     def _decode_event(self, kind: str, event: Raw, events: list[StreamEvent]) -> None:
         """Raises ValueError, or RecursionError, for what is no event of this wire."""
+        if self._stopped and kind in _OF_CONTENT:
+            events.extend(self._late.notice())
+            return
         if kind == "contentBlockDelta":
             self._decode_delta(_index(event), object_of(event, "delta"), events)
             return
@@ -180,6 +186,8 @@ class BedrockDecoder:
         event = mend_surrogates(event)
         match kind:
             case "messageStart":
+                if self._open or self._ended:
+                    raise SecondAnswer
                 events.append(MessageStart(role=text_of(event, "role") or "assistant"))
             case "contentBlockStart":
                 if event.get("start"):  # without it, the kind of the block is told by its deltas
@@ -342,35 +350,6 @@ class BedrockDecoder:
         return whole
 
 
-def stop_events(event: Raw, *, said: bool) -> list[StreamEvent]:
-    """Return what `messageStop` says: the model's end marker, or its failure, then what was told with it. `said`: the answer
-    has content besides thinking. Raises ValueError."""
-    raw = text_of(event, "stopReason") or None
-    sequence = _stop_sequence(event.get("additionalModelResponseFields"))
-    events: list[StreamEvent] = [stop_event(parse_ending(raw), raw, sequence, said=said)]
-    if beside := without(event, "stopReason", PADDING):
-        events.append(Metadata(provider_metadata=beside))
-    return events
-
-
-def usage_event(event: Raw) -> Metadata:
-    """What `metadata` says: usage, latency, trace, and what else is told of the message as a whole."""
-    raw, metrics = event.get("usage"), event.get("metrics")
-    usage = raw if is_object(raw) else None
-    measured = metrics if is_object(metrics) else {}
-    latency = measured.get("latencyMs")
-    told = without(event, "usage", "trace", "metrics", PADDING)
-    if more := without(measured, "latencyMs"):
-        told["metrics"] = more
-    return Metadata(
-        parse_usage(usage) if usage is not None else None,
-        usage,
-        latency if type(latency) in (int, float) else None,
-        event.get("trace"),
-        told or None,
-    )
-
-
 def _index(event: Raw) -> int:
     index = event.get("contentBlockIndex", 0)
     if type(index) is not int:
@@ -393,15 +372,6 @@ def _input_text(use: Raw) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return encode_json(value).decode()
-
-
-def _stop_sequence(additional: Any) -> str | None:
-    """Where `additionalModelResponseFieldPaths` asked for it: as Claude's whole answers have it, or its streams."""
-    match additional:
-        case {"stop_sequence": str(text)} | {"delta": {"stop_sequence": str(text)}}:
-            return text
-        case _:
-            return None
 
 
 def _leftovers(fields: Raw, *known: str) -> Content:

@@ -15,6 +15,7 @@ from turnstream.core.stream_events import (
     ContentBlockStop,
     MessageStart,
     Metadata,
+    StreamError,
     StreamEvent,
     StreamNotice,
     TextDelta,
@@ -26,6 +27,7 @@ from turnstream.wires.endings import stop_event
 from turnstream.wires.failure_shapes import failure_in
 from turnstream.wires.field_shapes import shape_of
 from turnstream.wires.kept_fields import NOISE, KeptFields
+from turnstream.wires.late_events import LateEvents
 from turnstream.wires.ollama_calls import ToolCalls
 from turnstream.wires.ollama_errors import stream_error
 from turnstream.wires.ollama_lines import (
@@ -74,7 +76,8 @@ class OllamaDecoder:
         self._event_limit = event_limit
         self._indented = IndentedJson(limit=event_limit)
         self._failure: StreamBroken | None = None
-        self._over = False
+        self._over = self._failed = False
+        self._late = LateEvents()
         self._started = False
         self._is_usual = False
         """A line may be more of the same: the message has begun, has not ended, and no object is written over many lines."""
@@ -169,8 +172,10 @@ class OllamaDecoder:
 
     def _fail(self, reported: JsonObject, events: list[StreamEvent]) -> None:
         if not self._over:
-            self._over, self._is_usual = True, False
+            self._over, self._is_usual, self._failed = True, False, True
             events.append(stream_error(reported))
+        elif not self._failed:
+            events.extend(self._late.notice())
 
     def _take_unusual(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> None:
         """The first line, the last, errors, and lines after the end."""
@@ -179,6 +184,10 @@ class OllamaDecoder:
             self._refuse(MalformedEvent("a line is not JSON"), events)
         if self._over:
             self._take_counts(value, events)
+            if not self._failed and (
+                line.error or ((said := line.message) is not None and (said.content or said.tool_calls))
+            ):
+                events.extend(self._late.notice())
             return
         reported = {**value, "error": line.error} if line.error else None
         if reported is None and line.message is None and not line.done:
@@ -258,7 +267,9 @@ class OllamaDecoder:
         self._take_counts(value, events)
         raw = line.done_reason or None
         ending = parse_ending(raw, called=bool(self._calls))
-        events.append(stop_event(ending, raw, said=self._has_said or bool(self._calls)))
+        stop = stop_event(ending, raw, said=self._has_said or bool(self._calls))
+        self._failed = type(stop) is StreamError
+        events.append(stop)
 
     def _take_leftovers(self, value: JsonObject, events: list[StreamEvent]) -> None:
         if found := leftovers(value):

@@ -10,11 +10,12 @@ from typing import Literal
 
 from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
-from turnstream.core.stream_events import MessageStart, Metadata, StreamEvent, StreamNotice
+from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish
 from turnstream.wires.endings import stop_event
 from turnstream.wires.json_values import NESTING_LIMIT, JsonObject, is_list, is_object, read_json
+from turnstream.wires.late_events import LateEvents
 from turnstream.wires.openai_chat_blocks import BlockBuilder
 from turnstream.wires.openai_chat_choices import ChoicePicker
 from turnstream.wires.openai_chat_chunks import (
@@ -47,7 +48,8 @@ class OpenAIChatDecoder:
         self._skips_malformed = on_malformed == "skip"
         self._unframed = UnframedText()
         self._failure: StreamBroken | None = None
-        self._over = False
+        self._over = self._failed = False
+        self._late = LateEvents()
         self._blocks = BlockBuilder(raw_limit=event_limit)
         self._message_id = ""
         self._started = False
@@ -121,6 +123,9 @@ class OpenAIChatDecoder:
 
     def _take_frame(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         self._retire_template()
+        if self._over:
+            self._take_late(payload.strip(), events)
+            return
         try:
             if payload.startswith(b"{") and name is None:
                 self._take_payload(payload, events)
@@ -130,6 +135,21 @@ class OpenAIChatDecoder:
             if not self._skips_malformed or isinstance(failure, EventTooLarge):
                 raise
             events.append(StreamNotice(failure.code, failure.message))
+
+    def _take_late(self, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event after the end: its usage counts, and of all else there is one notice."""
+        if not payload or payload in (_DONE, b"null"):
+            return
+        try:
+            value, chunk = self._decode_loosely(payload)
+        except MalformedEvent:
+            value, chunk = None, Chunk(choices=[Choice()])
+        self._take_usage(chunk, events)
+        is_quiet = not any(
+            choice.delta is None or says_anything(choice.delta) for choice in chunk.choices or ()
+        )
+        if not self._failed and (not is_quiet or read_error(value) is not None):
+            events.extend(self._late.notice())
 
     def _take_unusual(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """`[DONE]`, errors by name, text outside of events, keep-alives, whitespace."""
@@ -198,9 +218,6 @@ class OpenAIChatDecoder:
             chunk, is_usual = Chunk(), False
         if not is_usual:
             value, chunk = self._decode_loosely(payload)
-        if self._over:
-            self._take_usage(chunk, events)
-            return
         choices = chunk.choices
         reported: ReportedError | None = None
         if not choices or not self._started or choices[0].finish_reason:
@@ -305,7 +322,7 @@ class OpenAIChatDecoder:
     def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
         if self._over:
             return
-        self._over = True
+        self._over = self._failed = True
         for choice in self._picker.rest(ended=self._finish_reason is not None):
             self._take_choice(choice, 0, events)
         events.append(stream_error(reported))
@@ -322,7 +339,9 @@ class OpenAIChatDecoder:
         ending = parse_ending(
             raw, refused=self._blocks.refused, called=self._blocks.called, stop_sequence=sequence
         )
-        events.append(stop_event(ending, raw, sequence, said=self._blocks.has_said))
+        stop = stop_event(ending, raw, sequence, said=self._blocks.has_said)
+        self._failed = type(stop) is StreamError
+        events.append(stop)
 
     def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
         """Make a short cut for events like this one. `openai_chat_template` has the quicker kind, for events that differ in

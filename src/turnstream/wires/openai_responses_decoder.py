@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from turnstream.core.blocks import BlockType
 from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
@@ -15,6 +16,7 @@ from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, Strea
 from turnstream.wires.base import Finish, Position
 from turnstream.wires.endings import stop_event
 from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, kept, read_json
+from turnstream.wires.late_events import LateEvents, SecondAnswer
 from turnstream.wires.lenient_json import decode_strictly, mend_surrogates
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
 from turnstream.wires.openai_responses_events import PARTS, STEMS, decode_delta
@@ -36,6 +38,7 @@ _ENDS = {
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
 _CANCELLED = ReportedError("the response was cancelled", code="response_cancelled")
 _TOO_MANY_UNKNOWN = "the provider sends more events of an unknown kind than are kept"
+_SAYS_NOTHING: frozenset[BlockType] = frozenset({"thinking", "provider"})
 _SIGNS_OF_LIFE = frozenset({"keepalive", "ping", "response.heartbeat"})
 _PLACES = frozenset(
     {"type", "item_id", "output_index", "content_index", "summary_index", "sequence_number", "obfuscation"}
@@ -62,7 +65,8 @@ class OpenAIResponsesDecoder:
         self._skips_malformed = on_malformed == "skip"
         self._unframed = UnframedText()
         self._failure: StreamBroken | None = None
-        self._over = False
+        self._over = self._failed = False
+        self._late = LateEvents()
         self._output = OutputBuilder()
         self._response_id: str | None = None
         self._in_background = False
@@ -165,12 +169,13 @@ class OpenAIResponsesDecoder:
         try:
             self._take_payload(name, payload.strip())
         except MalformedEvent as failure:
-            if not self._skips_malformed or isinstance(failure, EventTooLarge):
+            if not self._skips_malformed or isinstance(failure, EventTooLarge | SecondAnswer):
                 raise
             self._output.events.append(StreamNotice(failure.code, failure.message))
 
     def _take_payload(self, name: bytes | None, payload: bytes) -> None:
         if self._over:
+            self._take_late(payload)
             return
         if name == b"error" and not payload.startswith((b"{", b"[")):
             words = payload[:4000].decode("utf-8", "replace") or self._unframed.words
@@ -197,6 +202,17 @@ class OpenAIResponsesDecoder:
             value = mend_surrogates(value)
         self._take_event(kind, value, len(payload))
 
+    def _take_late(self, payload: bytes) -> None:
+        """An event after the end: told once, unless it says nothing."""
+        if self._failed or not payload or payload in (_DONE, b"null"):
+            return
+        try:
+            value = read_json(payload)
+        except MalformedEvent:
+            value = None
+        if not (is_object(value) and value.get("type") in _SIGNS_OF_LIFE):
+            self._output.events.extend(self._late.notice())
+
     def _take_no_object(self, name: bytes | None, payload: bytes) -> None:
         """Text outside of events, or an event that is no JSON object: an error in a list, or in plain words.
 
@@ -216,6 +232,8 @@ class OpenAIResponsesDecoder:
     def _take_event(self, kind: str, value: JsonObject, size: int) -> None:
         response = value.get("response")
         if kind in _BEGINNINGS:
+            if kind == "response.created" and self._output.begun and is_object(response):
+                self._check_same(response)
             self._start(response if is_object(response) else {})
         elif kind in _ENDS:
             said = response.get("status") if is_object(response) else None
@@ -284,6 +302,12 @@ class OpenAIResponsesDecoder:
             self._response_id = self._output.message_id = identity or ""
             self._output.events.append(MessageStart(identity, model))
 
+    def _check_same(self, response: JsonObject) -> None:
+        """Raises SecondAnswer for another response than the one that is open."""
+        identity = as_text(response.get("id"))
+        if identity and identity != self._response_id:
+            raise SecondAnswer
+
     def _end(self, status: str, value: JsonObject) -> None:
         response = value.get("response")
         if not is_object(response):
@@ -305,7 +329,10 @@ class OpenAIResponsesDecoder:
         reason = as_text(details.get("reason")) if is_object(details) else None
         output = self._output
         ending, raw = parse_ending(status, reason, refused=output.refused, called=output.called)
-        output.events.append(stop_event(ending, raw, said=output.has_said or status == COMPLETED))
+        has_said = status == COMPLETED or not output.begun <= _SAYS_NOTHING
+        stop = stop_event(ending, raw, said=has_said)
+        self._failed = type(stop) is StreamError
+        output.events.append(stop)
 
     def _tell_beside(self, response: JsonObject, value: JsonObject) -> None:
         """Usage, and what a vendor says beside the answer, in its last event or in others that we do not know."""
@@ -327,7 +354,7 @@ class OpenAIResponsesDecoder:
 
     def _fail(self, reported: ReportedError) -> None:
         if not self._over:
-            self._over = True
+            self._over = self._failed = True
             self._output.current = None
             self._output.events.append(_stream_error(reported))
 

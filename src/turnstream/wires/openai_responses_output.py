@@ -55,8 +55,8 @@ class OutputBuilder:
         """The part that the last delta was for: the next is nearly always for the same."""
         self.refused = False
         self.called = False
-        self.has_said = False
-        """True once a block besides thinking has begun."""
+        self.begun: set[BlockType] = set()
+        """Types of the blocks that have begun."""
         self.message_id = ""
         self._items = Items()
         self._call_ids: set[str] = set()
@@ -231,7 +231,7 @@ class OutputBuilder:
     ) -> Part:
         part = Part(self._next_index, item.telling_index, position, kind)
         part.content = content
-        self.has_said = self.has_said or block_type != "thinking"
+        self.begun.add(block_type)
         self._next_index += 1
         self.events.append(ContentBlockStart(part.index, block_type, content or None))
         return part
@@ -372,7 +372,7 @@ class OutputBuilder:
 
     def _add_whole(self, block_type: BlockType, content: Content) -> None:
         index = self._next_index
-        self.has_said = self.has_said or block_type != "provider"
+        self.begun.add(block_type)
         self._next_index += 1
         self.events.extend((ContentBlockStart(index, block_type, content), ContentBlockStop(index)))
 
