@@ -105,21 +105,31 @@ class OpenBlock:
         return self.parts[0] if self.parts else ""
 
     def text_since(self, length: int) -> str:
-        """What has grown since there were `length` characters: costs as much as that, but for one time in many."""
-        parts, surplus, place = self.parts, length - self.length, 0
-        if len(parts) > _PARTS:
+        """Return what has grown since there were `length` characters: it costs as much as that, but for one time in many."""
+        if len(self.parts) > _PARTS:
             return self.text()[length:]
-        while surplus < 0:
-            place -= 1
-            surplus += len(parts[place])
-        text = "".join(parts[place:]) if place else ""
-        return text[surplus:] if surplus else text
+        return _end_of(self.parts, self.length - length)
+
+    def signature_since(self, length: int) -> str:
+        """Return what the signature has grown by since it had `length` characters."""
+        if len(self._signature) > _PARTS:
+            return self.signature[length:]
+        return _end_of(self._signature, self.signature_length - length)
 
     @property
     def signature(self) -> str:
         if len(self._signature) > 1:
             self._signature = ["".join(self._signature)]
         return self._signature[0] if self._signature else ""
+
+    def replace_content(self, content: Content) -> None:
+        """Put `content`, as `shown_content` gives it, in place of content and signature."""
+        self.content = dict(content)
+        signature = self.content.pop("signature", None)
+        self._signature = []
+        self.signature_length = 0
+        if isinstance(signature, str) and signature:
+            self.sign(signature)
 
     def shown_content(self) -> Content | None:
         """`content` with the signature so far: what a catch-up shows of an open block."""
@@ -144,6 +154,16 @@ class OpenBlock:
             return Block(self.sequence, "tool_use", None, content, partial)
         has_text = bool(text) or self.block_type in ("text", "thinking")
         return Block(self.sequence, self.block_type, text if has_text else None, content, partial)
+
+
+def _end_of(parts: list[str], count: int) -> str:
+    """Return the last `count` characters of what `parts` join to."""
+    surplus, place = -count, 0
+    while surplus < 0:
+        place -= 1
+        surplus += len(parts[place])
+    text = "".join(parts[place:]) if place else ""
+    return text[surplus:] if surplus else text
 
 
 def merge_content(content: Content, addition: Content) -> None:

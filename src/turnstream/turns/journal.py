@@ -6,14 +6,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
+from turnstream.core.blocks import Content
 from turnstream.core.open_block import OpenBlock
 from turnstream.errors import StoreError
 from turnstream.store.base import JournalSegment, Store
+from turnstream.store.columns import encode_json
 from turnstream.store.operations import AppendJournal, JournalPage, TrimJournal
 from turnstream.turnlog.memory import TurnLog
+from turnstream.turns.content_growth import ContentGrowth
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +37,14 @@ DEFAULT_LIMIT = 32 * 1024 * 1024
 class BlockJournal:
     """How far the journal of one turn's open block is."""
 
-    __slots__ = ("_length", "_number", "_seq", "_sequence")
+    __slots__ = ("_growth", "_length", "_number", "_seq", "_sequence", "_signature")
 
     def __init__(self) -> None:
+        self._growth: ContentGrowth | None = None
         self._sequence = -1
         self._number = 0
         self._length = 0
+        self._signature = 0
         self._seq = 0
 
     def next_segment(self, log: TurnLog) -> JournalSegment | None:
@@ -49,6 +55,11 @@ class BlockJournal:
         if self._sequence != block.sequence:
             return self._first(log, block, seq)
         number = self._number
+        content, gained = self._content_of(block) if log.content_since > self._seq else (None, None)
+        signature = ""
+        if block.signature_length > self._signature:
+            signature = block.signature_since(self._signature)
+            self._signature = block.signature_length
         segment = JournalSegment(
             log.turn_id,
             block.sequence,
@@ -57,12 +68,24 @@ class BlockJournal:
             log.open_first_seq,
             seq,
             block.text_since(self._length),
-            block.shown_content() if log.content_since > self._seq else None,
+            content,
+            gained,
+            signature,
         )
         self._number = number + 1
         self._length = block.length
         self._seq = seq
         return segment
+
+    def _content_of(self, block: OpenBlock) -> tuple[Content | None, Content | None]:
+        """Return the block's content where it is to be written whole, and else what it has gained."""
+        growth = self._growth = self._growth or ContentGrowth()
+        gained = growth.gained(block.content)
+        if gained is not None:
+            return None, gained or None
+        growth.begin(block.content)
+        self._signature = block.signature_length
+        return block.shown_content(), None
 
     def whole_segment(self, log: TurnLog) -> JournalSegment | None:
         """All of the open block; what it gains from now on comes next. None when there is no block."""
@@ -71,6 +94,11 @@ class BlockJournal:
 
     def _first(self, log: TurnLog, block: OpenBlock, seq: int) -> JournalSegment:
         self._sequence, self._number, self._length, self._seq = block.sequence, 1, block.length, seq
+        self._signature = block.signature_length
+        self._growth = None
+        if block.content:
+            self._growth = ContentGrowth()
+            self._growth.begin(block.content)
         return JournalSegment(
             log.turn_id,
             block.sequence,
@@ -169,7 +197,7 @@ class JournalKeeper:
         characters = 0
         for segment in islice(gathered, PORTION):
             self._unwritten.append(segment)  # one by one: what was gathered before a failure is not lost
-            characters += len(segment.text)
+            characters += _characters(segment)
             if characters > PORTION_CHARACTERS:
                 break
         return bool(self._unwritten)
@@ -198,7 +226,7 @@ class JournalKeeper:
         return True
 
     def _give_up_beyond_limit(self) -> None:
-        waiting = sum(len(segment.text) for segment in self._unwritten)
+        waiting = sum(map(_characters, self._unwritten))
         if waiting > self._limit:
             self._unwritten.clear()
             self._renew = True
@@ -207,3 +235,13 @@ class JournalKeeper:
                 "storage has failed for too long: %d characters are given up by the journal, until it can be written anew",
                 waiting,
             )
+
+
+def _characters(segment: JournalSegment) -> int:
+    """Return the characters of a segment; of its content, which is seldom there, as JSON."""
+    count = len(segment.text) + len(segment.signature)
+    for content in (segment.content, segment.gained):
+        if content:
+            with suppress(TypeError, ValueError, RecursionError):  # what is not JSON is not written
+                count += len(encode_json(content))
+    return count

@@ -345,6 +345,10 @@ def partial_blocks(segments: Iterable[JournalSegment]) -> list[tuple[Block, int]
         for piece in pieces:
             block.append(piece.text)
             if piece.content is not None:
-                block.content = piece.content
+                block.replace_content(piece.content)
+            if piece.gained is not None:
+                block.merge(piece.gained)
+            if piece.signature:
+                block.sign(piece.signature)
         blocks.append((block.finish(partial=True), pieces[0].first_seq))
     return blocks
