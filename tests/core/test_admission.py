@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import json
 import uuid
 from collections import Counter, UserDict, deque, namedtuple
 from decimal import Decimal
@@ -14,6 +15,8 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from turnstream.core.admission import (
     NESTING_LIMIT,
@@ -103,6 +106,29 @@ def test_what_needs_no_change_is_the_same_object() -> None:
 )  # fmt: skip
 def test_values_of_python_become_json(value: object, plain: object) -> None:
     assert msgspec.json.decode(msgspec.json.encode(admitted(value))) == plain
+
+
+@pytest.mark.fault(6, 31)
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False)
+        | st.text("aé\ud83d\ude00", max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text("a\ud83d\ude00", max_size=3), inner, max_size=3)
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_json_is_admitted_and_then_stays_as_it_is(value: Any) -> None:
+    plain = admitted(value)
+    assert admitted(plain) is plain
+    text = json.dumps(plain, ensure_ascii=False)
+    text.encode()
+    assert json.loads(text) == json.loads(mended(json.dumps(value, ensure_ascii=False)))
 
 
 @pytest.mark.fault(31)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.server.live import Client, serving
+from tests.server.live import Client, Watcher, serving
 from turnstream.core.admission import NESTING_LIMIT
 from turnstream.core.stream_events import (
     ContentBlockStart,
@@ -186,6 +186,14 @@ async def spoilt(served: Served, table: str, column: str, bad: str) -> tuple[str
         database.execute(f"UPDATE turnstream_{table} SET {column} = ?", (bad,))
     database.close()
     return chat, turn.id
+
+
+async def test_a_turn_with_unreadable_blocks_is_watched_and_deleted(served: Served) -> None:
+    chat, turn = await spoilt(served, "blocks", "content", nested(400))
+    watcher = Watcher(served.client, turn)
+    await watcher.watch_to_the_end()
+    assert [list(block["content"]) for block in watcher.blocks] == [["unreadable"]]
+    assert (await served.client.call("DELETE", f"/chats/{chat}")).status == 204
 
 
 async def test_a_chat_with_unreadable_blocks_goes_on(served: Served) -> None:
