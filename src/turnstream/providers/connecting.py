@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeAlias, cast
-from urllib.request import getproxies, proxy_bypass
 
 import aiohappyeyeballs
 from multidict import CIMultiDict
 from yarl import URL
 
-from turnstream.errors import ConfigurationError, ConnectionFailed
+from turnstream.errors import ConnectionFailed
 from turnstream.providers.connection import HEAD_LIMIT, Connection
 from turnstream.providers.failures import connect_failure
+from turnstream.providers.proxies import proxy_of
 
 KEEP_ALIVE_SECONDS = 30.0
 ADDRESS_SECONDS = 10.0
@@ -180,21 +180,6 @@ class ConnectionPool:
 def host_and_port(url: URL) -> tuple[str, int]:
     """Where a URL that has a host leads."""
     return url.host or "", url.port or 80
-
-
-def proxy_of(url: URL) -> URL | None:
-    """The proxy that the environment, or the system, names for `url`. Raises ConfigurationError for one that we cannot
-    speak to."""
-    found = getproxies().get(url.scheme)
-    if not found or proxy_bypass(url.host or ""):
-        return None
-    proxy = URL(found if "://" in found else f"http://{found}")
-    if proxy.scheme != "http" or not proxy.host:
-        raise ConfigurationError(
-            f"the environment names a {proxy.scheme}:// proxy for {url.scheme}:// hosts: only http:// proxies are "
-            "supported"
-        )
-    return proxy
 
 
 def proxy_authorization(proxy: URL) -> dict[str, str]:

@@ -57,6 +57,8 @@ _CONTROL = {
     code: repr(chr(code))[1:-1] for code in (*range(9), *range(10, 32), *range(127, 160), 0x2028, 0x2029)
 }
 """Characters that would end a line or steer a terminal: a provider's words must not look like a line of ours."""
+_JSON_CONTROL = {code: f"\\u{code:04x}" for code in _CONTROL if code >= 127}
+"""Those that JSON leaves as they are, as its escapes."""
 
 
 def one_line(text: str, limit: int) -> str:
@@ -69,8 +71,17 @@ def one_line(text: str, limit: int) -> str:
 logging.getLogger(_ROOT).addHandler(logging.NullHandler())
 
 
+TRACEBACK_MARK = "  | "
+"""Beginning of each line that is not a record's first."""
+
+
+def _marked(text: str) -> str:
+    return "\n".join(TRACEBACK_MARK + line.translate(_CONTROL) for line in text.split("\n"))
+
+
 class MaskingFormatter(logging.Formatter):
-    """Formats a record for people, on one line before its traceback, and replaces every secret in the result."""
+    """Formats a record for people, and replaces every secret in the result. The record is one line; its traceback follows
+    on lines of their own, which begin with `TRACEBACK_MARK`, so that no exception's text looks like a record."""
 
     converter = time.gmtime
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -89,7 +100,17 @@ class MaskingFormatter(logging.Formatter):
         return line if turn_id is None else f"{line} [turn {turn_id} {getattr(record, 'generation', '')}]"
 
     def format(self, record: logging.LogRecord) -> str:
-        return self.masked(super().format(record))
+        # The library's own `format` keeps the text of an exception in the record, for other formatters as they made it.
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record)
+        parts = [self.formatMessage(record)]
+        if record.exc_info:
+            parts.append(_marked(self.formatException(record.exc_info)))
+        elif record.exc_text:
+            parts.append(_marked(record.exc_text))
+        if record.stack_info:
+            parts.append(_marked(self.formatStack(record.stack_info)))
+        return self.masked("\n".join(parts))
 
     def masked(self, text: str) -> str:
         for secret in self._secrets:
@@ -114,7 +135,8 @@ class JsonFormatter(MaskingFormatter):
             fields["generation"] = getattr(record, "generation", None)
         if record.exc_info:
             fields["error"] = self.masked(self.formatException(record.exc_info))
-        return json.dumps(fields, ensure_ascii=False, default=str).encode("utf-8", "replace").decode()
+        line = json.dumps(fields, ensure_ascii=False, default=str).encode("utf-8", "replace").decode()
+        return line.translate(_JSON_CONTROL)
 
 
 def configure_logging(  # noqa: PLR0913 - one for each setting
