@@ -138,6 +138,25 @@ def test_text_chunks(delta: dict[str, Any]) -> None:
     assert blocks(*events, last) == [("text", "Hello, you!")]
 
 
+@pytest.mark.fault(18, 19)
+@pytest.mark.parametrize("pieces", [["Hel", "lo", "!"], ["Hel", "Hello", "Hello!"], ["Hello!", "Hello!"]])
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+def test_messages_in_place_of_deltas(pieces: list[str], field: str) -> None:
+    events = [
+        {"id": "c", "choices": [{"index": 0, "message": {"role": "assistant", field: piece}}]}
+        for piece in pieces
+    ]
+    kind = "text" if field == "content" else "thinking"
+    assert blocks(*events, FINISH) == [(kind, "Hello!")]
+
+
+@pytest.mark.fault(18)
+def test_a_call_in_each_message_is_one_call() -> None:
+    message = {"content": "so", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]}
+    events = [{"id": "c", "choices": [{"index": 0, "message": message}]} for _ in range(3)]
+    assert blocks(*events, FINISH) == [("text", "so"), ("f", "a", "{}")]
+
+
 @pytest.mark.fault(18)
 def test_a_delta_that_is_its_text() -> None:
     events = [{"id": "c", "choices": [{"index": 0, "delta": text}]} for text in ("Hel", "lo")]

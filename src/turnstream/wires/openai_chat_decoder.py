@@ -28,7 +28,7 @@ from turnstream.wires.openai_chat_chunks import (
     says_anything,
 )
 from turnstream.wires.openai_chat_lean import LeanCallReader, LeanLearner, LeanReader
-from turnstream.wires.openai_chat_loose import decode_loosely
+from turnstream.wires.openai_chat_loose import MessageTexts, decode_loosely
 from turnstream.wires.openai_chat_stop_reasons import failed_finish, is_known, parse_ending
 from turnstream.wires.openai_chat_template import Template, learn_template
 from turnstream.wires.openai_chat_usage import read_usage
@@ -56,6 +56,7 @@ class OpenAIChatDecoder:
         self._finish_reason: str | None = None
         self._stop_sequence: str | None = None
         self._picker = ChoicePicker()
+        self._messages = MessageTexts()
         self._last_sources = b""
         self._usage: JsonObject | None = None
         self._beside: JsonObject = {}
@@ -240,7 +241,8 @@ class OpenAIChatDecoder:
         value = read_json(payload)
         if not is_object(value):
             raise MalformedEvent("an event is not a JSON object")
-        return value, decode_loosely(value, whole=not self._blocks.has_content)
+        has_deltas = self._blocks.has_content and not self._messages.is_used
+        return value, decode_loosely(value, None if has_deltas else self._messages)
 
     def _take_leftovers(self, chunk: Chunk, value: JsonObject, events: list[StreamEvent]) -> None:
         """The message's begin, and what a vendor says beside the answer in its first and last chunks."""

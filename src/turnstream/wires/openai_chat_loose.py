@@ -23,14 +23,41 @@ _KNOWN_OF_A_DELTA = frozenset(
 _KNOWN_OF_A_CALL = frozenset({"index", "id", "function", "type", "custom"})
 
 
-def decode_loosely(value: JsonObject, *, whole: bool) -> Chunk:
-    """A chunk out of parsed JSON, whatever types its fields have. `whole`: a choice's `message`, where there is no
-    delta, is the answer itself, and not the repetition of deltas that came before."""
+class MessageTexts:
+    """Texts that a response has said in a `message` where others have a delta. In a stream each message may bring more
+    text, or all text so far; both are read."""
+
+    def __init__(self) -> None:
+        self.is_used = False
+        self._said: dict[tuple[int, str], list[str]] = {}
+        self._lengths: dict[tuple[int, str], int] = {}
+
+    def more_of(self, message: JsonObject, index: int) -> JsonObject:
+        """Return what a message of the choice `index` brings beyond the messages before it."""
+        self.is_used = True
+        more = dict(message)
+        for field in ("content", "refusal", *_REASONING):
+            text = message.get(field)
+            if not isinstance(text, str) or not text:
+                continue
+            said = self._said.setdefault((index, field), [])
+            length = self._lengths.get((index, field), 0)
+            if 0 < length <= len(text) and text.startswith(before := "".join(said)):
+                said[:] = [before]  # joined only if the message may hold it all, which keeps this linear
+                more[field] = text = text[length:]
+            said.append(text)
+            self._lengths[index, field] = length + len(text)
+        return more
+
+
+def decode_loosely(value: JsonObject, messages: MessageTexts | None) -> Chunk:
+    """Return a chunk out of parsed JSON, whatever types its fields have. `messages`: None if a choice's `message` only
+    repeats deltas that came before."""
     raw_choices = value.get("choices")
     choices: list[Choice] | None = None
     if is_list(raw_choices):
         choices = [
-            choice for item in raw_choices if is_object(item) for choice in _choices_of(item, whole=whole)
+            choice for item in raw_choices if is_object(item) for choice in _choices_of(item, messages)
         ]
     return Chunk(
         choices=choices,
@@ -44,16 +71,19 @@ def decode_loosely(value: JsonObject, *, whole: bool) -> Chunk:
     )
 
 
-def _choices_of(item: JsonObject, *, whole: bool) -> list[Choice]:
+def _choices_of(item: JsonObject, messages: MessageTexts | None) -> list[Choice]:
     """A choice; several of one index where its content is a list of parts."""
+    index = item.get("index")
+    index = index if isinstance(index, int) else 0
     raw = item.get("delta")
     if isinstance(raw, str):
         raw = {"content": raw}
     if not is_object(raw):
-        raw = (item.get("message") if whole else None) or {"content": item.get("text")}
-    index = item.get("index")
+        raw = {"content": item.get("text")}
+        if messages is not None and is_object(message := item.get("message")) and message:
+            raw = messages.more_of(message, index)
     deltas = _deltas_of(raw) if is_object(raw) else [Delta()]
-    choices = [Choice(delta=delta, index=index if isinstance(index, int) else 0) for delta in deltas]
+    choices = [Choice(delta=delta, index=index) for delta in deltas]
     last = choices[-1]
     last.text = as_text(item.get("text"))
     last.finish_reason = _mended_text(item.get("finish_reason"))

@@ -147,7 +147,7 @@ def _decode(payload: bytes) -> Chunk:
     try:
         return decode_typed(payload)
     except (ValueError, RecursionError):
-        return decode_loosely(read_json(payload), whole=False)
+        return decode_loosely(read_json(payload), None)
 
 
 def _is_between(before: bytes, after: bytes, chunk: Chunk, text: str) -> bool:
