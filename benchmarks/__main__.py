@@ -8,7 +8,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 
-from benchmarks import catch_up, decode_fold, durable_blocks, end_to_end, library, machine, memory
+from benchmarks import (
+    catch_up,
+    decode_fold,
+    durable_blocks,
+    end_to_end,
+    ended_turns,
+    library,
+    machine,
+    memory,
+)
 from benchmarks.report import Line, print_lines, print_summary
 
 BENCHMARKS: dict[str, Callable[..., Iterator[Line]]] = {
@@ -18,6 +27,7 @@ BENCHMARKS: dict[str, Callable[..., Iterator[Line]]] = {
     "memory": memory.run,
     "catch_up": catch_up.run,
     "durable_blocks": durable_blocks.run,
+    "ended_turns": ended_turns.run,
 }
 
 

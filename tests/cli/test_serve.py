@@ -202,3 +202,40 @@ async def test_settings_come_from_the_file_and_flags_win(tmp_path: Path):
         assert not (await listening(program)).endswith(":1")
         assert f"database   {tmp_path}/elsewhere/t.sqlite" in program.output
         assert re.search(r"sim/echo +anthropic +default", program.output)
+
+
+STUBBORN = """
+import asyncio
+
+async def stubborn() -> str:
+    '''Wait.'''
+    print("the tool runs", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+"""
+
+
+@pytest.mark.fault(44)
+async def test_a_tool_that_swallows_cancellation_does_not_hold_up_the_end(
+    tmp_path: Path, session: aiohttp.ClientSession
+):
+    (tmp_path / "stubborn_tools.py").write_text(STUBBORN)
+    (tmp_path / "turnstream.toml").write_text('[tools]\nfunctions = ["stubborn_tools:stubborn"]\n')
+    arguments = ("serve", "--port", "0", "--drain-seconds", "600")
+    async with Program(*arguments, cwd=tmp_path, environ={"PYTHONPATH": str(tmp_path)}) as program:
+        url = await listening(program)
+        async with asked(session, url, "sim/tools:pace=0") as watched:
+            await program.until("the tool runs")
+            program.signal(signal.SIGTERM)
+            await watched.until("notice")
+            program.signal(signal.SIGTERM)
+            await watched.until(*TERMINAL_NAMES)
+            assert watched.fold.ending is not None
+            assert watched.fold.ending.data["code"] == "server_shutdown"
+        ended = await program.ended()
+    assert ended.code == 0
+    assert ended.output.endswith("turnstream stopped\n")
+    assert "ignore their cancellation" in ended.errors

@@ -271,10 +271,10 @@ async def test_a_task_that_is_cancelled_before_its_first_step_leaves_no_turn_beh
 @pytest.mark.parametrize("times", [1, 5])
 @pytest.mark.parametrize("kind", [SaveBlock, FinishTurn])
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_a_cancellation_never_cuts_a_write_short(
+async def test_a_cancellation_during_a_write_loses_nothing_and_doubles_nothing(
     world: World, kind: type, moment: str, times: int
 ) -> None:
-    """As often as a host cancels all tasks: what is being written is written, and the turn has its one end."""
+    """However often a host cancels what ends the turn: the block is stored once and whole, and the turn has one end."""
     cancelled = 0
 
     async def cancel(operation: object) -> None:
@@ -294,7 +294,7 @@ async def test_a_cancellation_never_cuts_a_write_short(
     feed.end()
     async with asyncio.timeout(SECONDS):
         client = await watching
-    assert cancelled == times
+    assert 1 <= cancelled <= times
     state = await world.state(executor.turn.id)
     assert client.now.fold.ending is not None
     assert client.now.fold.ending.data["status"] == state.turn.status

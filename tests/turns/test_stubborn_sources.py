@@ -17,6 +17,7 @@ from turnstream.store.queries import UnfinishedTurns
 from turnstream.tools import ToolRunner
 from turnstream.tools.base import by_name
 from turnstream.turns import executor as executor_module
+from turnstream.turns import turn_task
 from turnstream.turns.executor import Executor
 
 HALF = (ContentBlockStart(0, "text"), TextDelta(0, "half"))
@@ -26,8 +27,9 @@ pytestmark = pytest.mark.fault(44)
 
 @pytest.fixture(autouse=True)
 def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor_module, "STOP_SECONDS", 0.05)
-    monkeypatch.setattr(executor_module, "SOURCE_CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr(turn_task, "STOP_SECONDS", 0.05)
+    for module in (turn_task, executor_module):
+        monkeypatch.setattr(module, "SOURCE_CLOSE_TIMEOUT", 0.02)
 
 
 async def wait_on(swallowed: list[BaseException]) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from turnstream.config import Settings
     from turnstream.engine import Engine
 
+LEFTOVER_SECONDS = 3.0
+"""Seconds that tasks have to end once all else has ended."""
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--host", help="the address to listen on (default: 127.0.0.1)")
@@ -79,10 +82,13 @@ def _flags(arguments: Namespace) -> dict[str, object]:
 
 
 async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
+    import logging
+    import os
+
     from turnstream.config import server_key
     from turnstream.engine import Engine
     from turnstream.server.auth import key_required, local_use
-    from turnstream.server.running import address_of, run_application
+    from turnstream.server.running import address_of, cancel_leftovers, run_application
     from turnstream.tools.loading import configured_tools
 
     key = server_key(settings.server)
@@ -113,6 +119,12 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
             on_listening=tell,
         )
     print("turnstream stopped", flush=True)
+    if left := await cancel_leftovers(LEFTOVER_SECONDS):
+        logging.getLogger(__name__).error(
+            "the process ends without %d tasks that ignore their cancellation: %s", len(left), left
+        )
+        logging.shutdown()
+        os._exit(0)  # all turns are stored, and the database is closed
 
 
 def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) -> list[str]:

@@ -13,22 +13,35 @@ ID_PATTERN = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12
 _PATTERN = re.compile(ID_PATTERN, re.ASCII)
 
 
+_CHANCE = 10
+"""Random bytes in an id."""
+_CHANCE_AT_ONCE = 256 * _CHANCE
+"""Random bytes asked of the system at a time: each time the interpreter's lock is given away, and the store's thread may
+keep it for a while."""
+
+
 class _Sequence:
     """The numbers of one process's ids (122 bits): time and chance, strictly increasing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        self._chance = b""
+        self._used = 0
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
         """See `Renewable`. Another thread of the parent may have held the lock."""
         self._lock = threading.Lock()
+        self._chance, self._used = b"", 0  # two processes must not use the same
 
     def next(self) -> int:
         milliseconds = time.time_ns() // 1_000_000
-        random_bits = int.from_bytes(os.urandom(10), "big")
         with self._lock:
+            if self._used >= len(self._chance):
+                self._chance, self._used = os.urandom(_CHANCE_AT_ONCE), 0
+            random_bits = int.from_bytes(self._chance[self._used : self._used + _CHANCE], "big")
+            self._used += _CHANCE
             value = (milliseconds << 74) | (random_bits & ((1 << 74) - 1))
             if value <= self._last:
                 value = self._last + 1 + (random_bits & 0xFFFFFFFF)

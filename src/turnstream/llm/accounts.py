@@ -181,6 +181,7 @@ class TurnAccount:
             else:
                 self._settle(usage, raw, [*cut], may_wait=True)
             self._open = self._open.ended("complete" if complete else outcome)
+        self._input_estimate = None  # it holds the request
         self._reprice()
         cost = self._cost()
         estimated = any(step.estimated for step in self._all())

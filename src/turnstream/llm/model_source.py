@@ -75,15 +75,15 @@ class ModelSource(TurnSource):
         self._rounds = 0
         self._goes_on = False
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
-        self._show: Show | None = None
-        self._preparations = Preparations(tools.runner, tools.offered, self._context)
+        self._contexts = _Contexts(tools)
+        self._preparations = Preparations(tools.runner, tools.offered, self._contexts.of)
 
     @property
     def called(self) -> CalledModel:
         return self._plan.called
 
     def begin(self, show: Show) -> None:
-        self._show = show
+        self._contexts.show = show
 
     def step(self, number: int) -> Stream | None:
         if number and not self._goes_on:
@@ -205,12 +205,24 @@ class ModelSource(TurnSource):
         async with self._parallel:
             return await tools.runner.run(call.block, context, offered=tools.offered)
 
-    def _context(self, identity: str) -> ToolContext:
-        tools, shower = self._tools, _ProgressShower(asyncio.get_running_loop(), self._show)
-        return ToolContext(identity, tools.turn_id, tools.owner, tools.metadata, shower)
-
     def _may_run(self) -> bool:
         return self._rounds < self._tools.runner.limits.rounds
+
+
+class _Contexts:
+    """Makes the contexts of a turn's tools. It does not know the source, which would be a cycle of references: a turn
+    that has ended is to be freed at once, not by the collector."""
+
+    __slots__ = ("_tools", "show")
+
+    def __init__(self, tools: ToolUse) -> None:
+        self.show: Show | None = None
+        self._tools = tools
+
+    def of(self, identity: str) -> ToolContext:
+        """Return the context of the call with this id."""
+        tools, shower = self._tools, _ProgressShower(asyncio.get_running_loop(), self.show)
+        return ToolContext(identity, tools.turn_id, tools.owner, tools.metadata, shower)
 
 
 class _NextCall:

@@ -67,6 +67,10 @@ class EngineMetrics:
     def _turn_metrics(self) -> Iterator[Metric]:
         measures = self._turns.measures
         yield _gauge("active_turns", "Turns that are being written", self._turns.active_count)
+        yield _gauge("retained_turns", "Ended turns that are kept in memory", self._turns.retained_turns)
+        yield _gauge(
+            "retained_bytes", "Bytes that the ended turns in memory take", self._turns.retained_bytes
+        )
         yield _labelled("turns", "Turns that have ended", ("status", "code"), measures.ended.items())
         yield _histogram(
             "first_token_seconds",

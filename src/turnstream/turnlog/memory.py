@@ -17,9 +17,7 @@ from turnstream.core.turn_events import (
     BlockDelta,
     BlockReset,
     BlockStart,
-    Data,
     Notice,
-    Source,
     Terminal,
     TurnCancelled,
     TurnComplete,
@@ -179,10 +177,8 @@ class TurnLog:
             self.terminal = (seq, event)
 
     def is_exact(self, seq: int) -> bool:
-        """Whether a client whose last event is `seq` surely has all that came before it. Not so at a lasting event in
-        the middle of a block: a catch-up sends it before the block."""
-        event = self.ring.event_at(seq)
-        return seq == 0 or (event is not None and not isinstance(event, Notice | Source | Data))
+        """As `Ring.is_exact`; nothing comes before the first event."""
+        return seq == 0 or self.ring.is_exact(seq)
 
     def batch_after(self, seq: int) -> Batch:
         """Return what follows `seq`, which the ring must cover: all of it, unless that is large. It is made once for all

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from turnstream.core.turn_events import BlockDelta, TurnEvent
+from turnstream.core.turn_events import BlockDelta, Data, Notice, Source, TurnEvent
 from turnstream.turnlog.base import FrameEncoder
 
 DEFAULT_LIMIT = 64 * 1024
@@ -15,6 +15,8 @@ _EVENT_COST = 152
 _FRAME_COST = 33
 _WIDEST = 4
 """Bytes of a character of a text that is not ASCII, at the most."""
+_AHEAD = (Notice, Source, Data)
+"""Events that a catch-up may send before what came before them."""
 _JOIN_AT_MOST = 16
 """Backlogs up to this many events are sent frame by frame; in longer ones adjacent deltas are merged."""
 _ROOM = 16
@@ -46,6 +48,28 @@ class Ring:
         """The event numbered `seq`; None when it is not here."""
         place = seq - self.first_seq
         return self._events[place] if 0 <= place < len(self._events) else None
+
+    def is_exact(self, seq: int) -> bool:
+        """Return True if a client whose last event is `seq` surely has all that came before it. Not so at a lasting event
+        in the middle of a block: a catch-up sends it before the block. Nor where the event is not here any more."""
+        event = self.event_at(seq)
+        return event is not None and not isinstance(event, _AHEAD)
+
+    def last_frames(self, limit: int) -> tuple[list[bytes], bytes]:
+        """Return the last frames that have `limit` bytes together, at least one; and a byte for each, 1 if the event is
+        not exact."""
+        frames: list[bytes] = []
+        inexact = bytearray()
+        for place in range(len(self._events) - 1, -1, -1):
+            frame = self._frame(place, self.first_seq + place)
+            limit -= len(frame)
+            if limit < 0 and frames:
+                break
+            frames.append(frame)
+            inexact.append(isinstance(self._events[place], _AHEAD))
+        frames.reverse()
+        inexact.reverse()
+        return frames, bytes(inexact)
 
     def append(self, events: Sequence[TurnEvent]) -> None:
         for event in events:

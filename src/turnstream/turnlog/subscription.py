@@ -108,6 +108,11 @@ class Subscription:
         )
 
     @property
+    def needs_catch_up(self) -> bool:
+        """Return True if the ring does not have all that follows the cursor."""
+        return self._snapshot or not self.log.ring.covers(self._seq)
+
+    @property
     def lag(self) -> int:
         """How many events it is behind."""
         return max(0, self.log.head - self._seq)

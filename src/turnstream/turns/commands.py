@@ -195,7 +195,7 @@ class Commands:
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
         """Stop a turn, and tell what became of it (A4); one that has ended stays as it is. Raises NotFound."""
         await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
-        executor = self.registry.get(turn_id)
+        executor = self.registry.executor(turn_id)
         if executor is not None and not executor.ended.is_set():
             executor.stop("cancelled")
             await executor.ended.wait()
@@ -205,7 +205,7 @@ class Commands:
         """A turn and its blocks: stored ones, and where storage failed those held in memory (D3). Raises NotFound."""
         turn = await self._turn(owner, turn_id)
         blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
-        executor = self.registry.get(turn_id)
+        executor = self.registry.executor(turn_id)
         if turn.status in TERMINAL_STATUSES:
             return TurnState(turn, blocks, None, await self._attempts(turn))
         if executor is None:
@@ -235,7 +235,7 @@ class Commands:
 
     async def ended(self, turn_id: str) -> None:
         """Return when a turn that is written here has ended."""
-        if (executor := self.registry.get(turn_id)) is not None:
+        if (executor := self.registry.executor(turn_id)) is not None:
             await executor.ended.wait()
 
     async def _replayed(self, owner: str, request: TurnRequest) -> Started | None:

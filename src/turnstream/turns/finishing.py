@@ -37,6 +37,14 @@ class Rest(NamedTuple):
     told_last: Sequence[TurnEvent]
 
 
+class _Prepared(NamedTuple):
+    """An end that is to be written: `events` are shown once it is, before the terminal one."""
+
+    operation: FinishTurn
+    events: list[TurnEvent]
+    rows: tuple[StoredBlock, ...]
+
+
 class Finisher:
     """The end of one turn. `turn`: its row, as far as is known here; `outcome`: set once the end is decided."""
 
@@ -46,12 +54,36 @@ class Finisher:
         self.unsaved: FinishTurn | None = None
         """The end, where storage refused it."""
         self.blocks_completed = 0
+        self._prepared: _Prepared | None = None
         self._log = log
         self._store = store
         self._writer = writer
 
     async def finish(self, outcome: Outcome, rest: Rest) -> None:
-        """Store the end, then show it. Does not raise StoreError: then the end is shown as an error, and `unsaved`."""
+        """Store the end, then show it. Does not raise StoreError: then the end is shown as an error, and `unsaved`.
+
+        If a cancellation cuts it short, call it again: the same end is stored, once.
+        """
+        if self._prepared is None:
+            self._prepared = self._prepare(outcome, rest)
+        operation, events, rows = self._prepared
+        log = self._log
+        try:
+            self.turn = await self._write(operation)
+        except TurnGone:
+            self.end_unsaved(STOPPED["deleted"], rows, rest.summary)
+            self._let_go()
+        except StoreError as error:
+            logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
+            self.end_unsaved(outcome, rows, rest.summary)
+        else:
+            own_end = self.turn.last_seq == operation.last_seq
+            log.append([*(events if own_end else ()), self._terminal(rows)])
+            log.open_block = None
+            log.stored_seq = log.head - 1
+
+    def _prepare(self, outcome: Outcome, rest: Rest) -> _Prepared:
+        """Number what is left to be shown, and make the write of the end."""
         log = self._log
         events, cuts, summary, told_last = rest
         rows = cut_rows(self.turn.id, log, cuts)
@@ -60,20 +92,7 @@ class Finisher:
             log.append(events[: cuts[0].stop])
             events = events[cuts[0].stop :]
         events = [*events, *told_last]
-        operation = self._operation(outcome, rows, summary, log.head + len(events) + 1)
-        try:
-            self.turn = await self._write(operation)
-        except TurnGone:
-            self.end_unsaved(STOPPED["deleted"], rows, summary)
-            self._let_go()
-        except StoreError as error:
-            logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
-            self.end_unsaved(outcome, rows, summary)
-        else:
-            own_end = self.turn.last_seq == operation.last_seq
-            log.append([*(events if own_end else ()), self._terminal(rows)])
-            log.open_block = None
-            log.stored_seq = log.head - 1
+        return _Prepared(self._operation(outcome, rows, summary, log.head + len(events) + 1), events, rows)
 
     def end_unsaved(self, outcome: Outcome, rows: Sequence[StoredBlock], summary: Summary) -> None:
         """Storage failed at the very end (D3): watchers are told, the open block stays readable here, and the rows
@@ -117,7 +136,7 @@ class Finisher:
         """Store the end; the turn's row as it is then. Raises StoreError."""
         if await self._writer.write(operation):
             return ended_turn(self.turn, operation)
-        row = await self._writer.read(GetTurn(owner=None, turn_id=self.turn.id))
+        row = await self._store.read(GetTurn(owner=None, turn_id=self.turn.id))
         if row.status not in TERMINAL_STATUSES:
             raise StoreError("the end of the turn was not accepted")
         return row

@@ -1,22 +1,20 @@
 """How a turn's task is asked to stop: only where it waits for its source, never while it writes.
 
-A cancellation that nobody asked for here comes from a host that cancels tasks, or from a deadline inside the source. It
-never cuts a write short: it is kept, and delivered where the task next waits for its source.
+A cancellation that was not asked for here comes from a host that cancels tasks, or from within the source: a task that it
+awaits was cancelled, or a deadline of its own has passed. The source's own is its failure. A host's ends the task, and the
+registry ends the turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TypeVar
 
 from turnstream.errors import TurnstreamError
 from turnstream.turns.ending import StopCause
 
 Value = TypeVar("Value")
-
-_MOST_CANCELLATIONS = 100
-"""Times that one write is begun again. A task that is cancelled more often than that is not left in peace."""
 
 
 class Stopped(Exception):
@@ -35,8 +33,6 @@ class Interruption:
         self.cause: StopCause | None = None
         self.detached = False
         self._waiting = False
-        self._is_cancelled = False
-        """A foreign cancellation waits to be delivered."""
 
     def ask(self, cause: StopCause) -> None:
         """Ask the task to stop; the first cause counts."""
@@ -50,6 +46,12 @@ class Interruption:
         if self.detached:
             raise Stopped
 
+    def blame_source(self) -> None:
+        """Raise TurnstreamError if the cancellation that has come was not of the task itself, but from within the
+        source."""
+        if self.task is not None and not self.task.cancelling():
+            raise TurnstreamError("the source of this turn was cancelled from within", code="source_error")
+
     async def wait(self, waiting: Awaitable[Value]) -> Value:
         """Await something that may be cut short. Everything else that the task awaits is finished.
 
@@ -61,18 +63,12 @@ class Interruption:
             if close is not None:
                 close()
             raise Stopped
-        if self._is_cancelled and self.task is not None:
-            self._is_cancelled = False
-            self.task.cancel()
         self._waiting = True
         try:
             value = await waiting
         except asyncio.CancelledError:
             if self.cause is None:
-                if self.task is not None and not self.task.cancelling():
-                    raise TurnstreamError(
-                        "the source of this turn was cancelled from within", code="source_error"
-                    ) from None
+                self.blame_source()
                 raise
         except Exception:
             if self.cause is None:
@@ -85,27 +81,12 @@ class Interruption:
         await self._absorb_cancellation()
         raise Stopped
 
-    async def whole(self, begin: Callable[[], Awaitable[Value]]) -> Value:
-        """Await what must not be cut short. `begin` is called again after each foreign cancellation, so what it begins
-        must bear to be done twice."""
-        for _ in range(_MOST_CANCELLATIONS):
-            try:
-                return await begin()
-            except asyncio.CancelledError:
-                self._is_cancelled = True
-                _take_back_cancellation()
-        raise asyncio.CancelledError
-
     async def _absorb_cancellation(self) -> None:
         """Take back the cancellation that `ask` sent, wherever it has got to: what follows must not be cut short."""
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
             pass
-        _take_back_cancellation()
-
-
-def _take_back_cancellation() -> None:
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()

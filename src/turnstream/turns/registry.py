@@ -8,7 +8,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -19,6 +21,7 @@ from turnstream.llm.source import TurnSource
 from turnstream.store.base import JournalSegment, Store, Turn
 from turnstream.telemetry import turn_context
 from turnstream.telemetry.measures import TurnMeasures
+from turnstream.turnlog.ended import EndedTurn, flattened
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.executor import Executor
 
@@ -29,12 +32,14 @@ DRAINING = Notice(
 )
 MAX_RETAINED = 10_000
 MAX_RETAINED_BYTES = 64 * 1024 * 1024
-"""What ended turns may keep in memory, by number and by the size of their rings; the oldest go first."""
+"""What ended turns may keep in memory, by number and in bytes; the oldest go first. A watcher of one that is gone reads from
+the store."""
 SWEEP_INTERVAL = 1.0
+_ENDED_ORPHANS = 256
+"""Turns that have ended among those that are to be looked at for silence, before they are taken out."""
 
 
-class _Ended(NamedTuple):
-    at: float
+class _Unsaved(NamedTuple):
     size: int
     executor: Executor
 
@@ -59,9 +64,15 @@ class Registry:
         self._active: dict[str, Executor] = {}
         self._lost: dict[str, Executor] = {}
         """Executors whose task has died before the end of their turn, which is to be written yet."""
-        self._ended: OrderedDict[str, _Ended] = OrderedDict()
-        """Ended executors, oldest first."""
+        self._unsaved: dict[str, _Unsaved] = {}
+        """Executors of turns whose end storage has refused, oldest first."""
+        self._ended: OrderedDict[str, EndedTurn] = OrderedDict()
+        """Turns whose end is stored, oldest first."""
+        self._held: WeakValueDictionary[str, Executor] = WeakValueDictionary()
+        """Executors of ended turns that somebody holds on to: they go on to stand for their turns."""
         self._retained_bytes = 0
+        self._orphans: list[tuple[float, str]] = []
+        """A heap of the times at which turns at work have to be looked at for silence."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -69,12 +80,26 @@ class Registry:
     def active_count(self) -> int:
         return len(self._active)
 
-    def get(self, turn_id: str) -> Executor | None:
-        """The executor of a turn that is at work here, or has ended here not long ago."""
+    @property
+    def retained_turns(self) -> int:
+        """Ended turns that are kept in memory."""
+        return len(self._ended) + len(self._unsaved)
+
+    @property
+    def retained_bytes(self) -> int:
+        """Bytes that they take, as they are counted against MAX_RETAINED_BYTES."""
+        return self._retained_bytes
+
+    def get(self, turn_id: str) -> Executor | EndedTurn | None:
+        """Return what is here of a turn that is at work here, or has ended here not long ago."""
+        return self.executor(turn_id) or self._held.get(turn_id) or self._ended.get(turn_id)
+
+    def executor(self, turn_id: str) -> Executor | None:
+        """Return the executor of a turn whose end is not stored yet."""
         if (executor := self._active.get(turn_id)) is not None:
             return executor
-        ended = self._ended.get(turn_id)
-        return ended.executor if ended is not None else None
+        unsaved = self._unsaved.get(turn_id)
+        return unsaved.executor if unsaved is not None else None
 
     def admit(self) -> None:
         """Raises Unavailable when no more turns may start: draining, or too many at work."""
@@ -89,6 +114,13 @@ class Registry:
         executor.own(source, partial(self._retire, executor))
         self._active[executor.turn.id] = executor
         self._idle.clear()
+        self._watch_silence(executor)
+
+    def _watch_silence(self, executor: Executor) -> None:
+        heappush(self._orphans, (executor.last_progress + self._orphan_timeout, executor.turn.id))
+        if len(self._orphans) > 2 * len(self._active) + _ENDED_ORPHANS:  # most of them have ended since
+            self._orphans = [entry for entry in self._orphans if entry[1] in self._active]
+            heapify(self._orphans)
 
     def launch(self, executor: Executor, source: TurnSource) -> None:
         """Start the task of an executor that was reserved."""
@@ -113,12 +145,27 @@ class Registry:
                 self._lost[turn_id] = executor
         else:
             self._count_turn(executor)
-            ended = _Ended(asyncio.get_running_loop().time(), executor.log.ring.size, executor)
-            self._ended[turn_id] = ended
-            self._retained_bytes += ended.size
-            while len(self._ended) > MAX_RETAINED or self._retained_bytes > MAX_RETAINED_BYTES:
-                saved = (key for key, kept in self._ended.items() if kept.executor.unsaved is None)
-                self.forget(next(saved, None) or next(iter(self._ended)))
+            if executor.unsaved is None:
+                self._keep(executor)
+            else:
+                unsaved = self._unsaved[turn_id] = _Unsaved(_size_of(executor), executor)
+                self._retained_bytes += unsaved.size
+                self._evict()
+
+    def _keep(self, executor: Executor) -> None:
+        """Keep what watchers need of a turn whose end is stored, and nothing else."""
+        turn_id = executor.turn.id
+        ended = flattened(executor.log, executor.turn.owner, asyncio.get_running_loop().time())
+        self._count_log(executor.log)
+        self._ended[turn_id] = ended
+        self._held[turn_id] = executor
+        self._retained_bytes += ended.size
+        self._evict()
+
+    def _evict(self) -> None:
+        """Forget the oldest turns beyond the bounds; those that the store does not have are the last to go."""
+        while self._retained_bytes > MAX_RETAINED_BYTES or self.retained_turns > MAX_RETAINED:
+            self.forget(next(iter(self._ended or self._unsaved)))
 
     async def end_lost(self, turn_id: str) -> bool:
         """End a turn whose task has died here, stored and shown. Return False if there is none."""
@@ -131,16 +178,19 @@ class Registry:
         """Drop an executor that is no longer at work: the store has what it said."""
         if (lost := self._lost.pop(turn_id, None)) is not None:
             self._count_log(lost.log)
+        if (unsaved := self._unsaved.pop(turn_id, None)) is not None:
+            self._retained_bytes -= unsaved.size
+            self._count_log(unsaved.executor.log)
         if (ended := self._ended.pop(turn_id, None)) is not None:
             self._retained_bytes -= ended.size
-            self._count_log(ended.executor.log)
+            self._held.pop(turn_id, None)
 
     def logs(self) -> Iterator[TurnLog]:
         """The logs of all executors that are still here."""
-        for executor in self._active.values():
+        for executor in (*self._active.values(), *self._lost.values()):
             yield executor.log
-        for ended in self._ended.values():
-            yield ended.executor.log
+        for unsaved in self._unsaved.values():
+            yield unsaved.executor.log
 
     def _count_turn(self, executor: Executor) -> None:
         turn, log, measures = executor.turn, executor.log, self.measures
@@ -164,8 +214,7 @@ class Registry:
         whose end storage refused. Turns may come and go meanwhile."""
         executors = [*self._active.values(), *self._lost.values()]
         if whole:
-            endings = (ended.executor for ended in self._ended.values())
-            executors.extend(executor for executor in endings if executor.log.open_block is not None)
+            executors.extend(unsaved.executor for unsaved in self._unsaved.values())
         for executor in executors:
             segment = executor.journal_segment(whole=whole)
             if segment is not None:
@@ -182,32 +231,48 @@ class Registry:
 
     async def sweep(self, now: float) -> None:
         """End turns that fell silent, store ends that storage had refused, forget what ended long ago."""
-        for executor in list(self._active.values()):
-            if now - executor.last_progress > self._orphan_timeout and not executor.runs_tools:
-                logger.warning(
-                    "turn %s was silent for %.0f s: ending it", executor.turn.id, self._orphan_timeout
-                )
-                executor.stop("orphaned")
+        self._end_orphans(now)
         await self._end_all_lost()
         await self._save_ends()
-        for turn_id, ended in list(self._ended.items()):
+        while self._ended:
+            turn_id, ended = next(iter(self._ended.items()))
             if now - ended.at < self._retention:
                 break
-            if ended.executor.unsaved is None:
-                self.forget(turn_id)
+            self.forget(turn_id)
+
+    def _end_orphans(self, now: float) -> None:
+        """Stop the turns that have been silent for too long. Each is looked at when its silence may have become so."""
+        orphans = self._orphans
+        later: list[tuple[float, str]] = []
+        while orphans and orphans[0][0] <= now:
+            _, turn_id = heappop(orphans)
+            if (executor := self._active.get(turn_id)) is None:
+                continue
+            silent_until = executor.last_progress + self._orphan_timeout
+            if executor.runs_tools or now <= silent_until:
+                later.append((max(silent_until, now + SWEEP_INTERVAL), turn_id))
+            else:
+                logger.warning("turn %s was silent for %.0f s: ending it", turn_id, self._orphan_timeout)
+                executor.stop("orphaned")
+        for entry in later:
+            heappush(orphans, entry)
 
     async def _end_all_lost(self) -> None:
         await asyncio.gather(*(executor.end_lost() for executor in list(self._lost.values())))
 
     async def _save_ends(self) -> None:
-        unsaved = [ended.executor for ended in self._ended.values() if ended.executor.unsaved is not None]
-        await asyncio.gather(*(self._save_end(executor) for executor in unsaved))
+        await asyncio.gather(*(self._save_end(unsaved) for unsaved in list(self._unsaved.values())))
 
-    async def _save_end(self, executor: Executor) -> None:
+    async def _save_end(self, unsaved: _Unsaved) -> None:
+        executor = unsaved.executor
         try:
             await executor.save_end()
         except StoreError as error:
             logger.warning("turn %s: its end still cannot be stored: %s", executor.turn.id, error)
+            return
+        if self._unsaved.pop(executor.turn.id, None) is not None:
+            self._retained_bytes -= unsaved.size
+            self._keep(executor)
 
     async def drain(self, grace: float) -> None:
         """Start no more turns; give those at work `grace` seconds; end the rest with what they have. All watchers are
@@ -246,3 +311,9 @@ def _count_usage(measures: TurnMeasures, turn: Turn) -> None:
         ):
             if count:
                 model.tokens[kind] = model.tokens.get(kind, 0) + count
+
+
+def _size_of(executor: Executor) -> int:
+    """Estimated bytes that an executor holds whose end is not stored."""
+    blocks = executor.unsaved.blocks if executor.unsaved is not None else ()
+    return executor.log.ring.size + sum(len(row.block.text_content or "") for row in blocks)

@@ -6,6 +6,7 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.base import Store, Turn
 from turnstream.store.queries import CountBlocks, GetTurn
+from turnstream.turnlog.ended import EndedTurn
 from turnstream.turnlog.memory import Fence, Reset, TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.archive import KeptParts, StoreArchive
@@ -29,26 +30,33 @@ class Watching:
         self, owner: str, turn_id: str, *, after: Cursor | None = None, from_block: int = 0
     ) -> Subscription:
         """Watch a turn from a cursor on, or from the beginning. Raises NotFound, StoreError."""
-        executor = self._registry.get(turn_id)
-        if executor is not None and executor.log.head and executor.turn.owner == owner:
-            log = executor.log  # a turn that has begun here needs no look at the store
-        else:
-            turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
-            executor = self._registry.get(turn_id)
-            if executor is None and turn.status not in TERMINAL_STATUSES:
-                await self._recovery.end(turn)
-                turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
-                executor = self._registry.get(turn_id)
-            if executor is not None:
-                log = executor.log
-            else:
-                log = await self._log_of_rows(turn)
-                self._registry.measures.catch_ups += (
-                    1  # such a log is gone with its watcher, and counts nothing
-                )
-        self._registry.measures.subscriptions += 1
+        log = self._log_here(turn_id, owner)
+        if log is None or not log.head:  # a turn that has begun here needs no look at the store
+            log = await self._log_found(
+                turn_id, await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
+            )
         archive = StoreArchive(self._store, log, self._encoder, self._kept)
-        return Subscription(log, archive, after=after, from_block=from_block)
+        subscription = Subscription(log, archive, after=after, from_block=from_block)
+        measures = self._registry.measures
+        measures.subscriptions += 1
+        if self._registry.executor(turn_id) is None and subscription.needs_catch_up:
+            measures.catch_ups += 1  # such a log is gone with its watcher, and counts nothing
+        return subscription
+
+    def _log_here(self, turn_id: str, owner: str | None) -> TurnLog | None:
+        """Return the log of a turn that is in memory; None if it is not, or is another owner's."""
+        kept = self._registry.get(turn_id)
+        if isinstance(kept, EndedTurn):
+            return kept.log(self._encoder) if owner in {None, kept.owner} else None
+        return kept.log if kept is not None and owner in {None, kept.turn.owner} else None
+
+    async def _log_found(self, turn_id: str, turn: Turn) -> TurnLog:
+        log = self._log_here(turn_id, None)
+        if log is None and turn.status not in TERMINAL_STATUSES:
+            await self._recovery.end(turn)
+            turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id))
+            log = self._log_here(turn_id, None)
+        return log or await self._log_of_rows(turn)
 
     async def _log_of_rows(self, turn: Turn) -> TurnLog:
         """The log of a turn that has ended: its blocks are all in the store."""

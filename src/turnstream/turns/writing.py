@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -14,7 +12,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import BlockReset, Data, Notice, Source, TurnEvent
 from turnstream.errors import Fenced, StoreError
-from turnstream.store.base import Annotation, Operation, Query, Store, StoredBlock, Turn
+from turnstream.store.base import Annotation, Operation, Store, StoredBlock, Turn
 from turnstream.store.operations import MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.clock import now_microseconds
@@ -27,25 +25,18 @@ STORE_RETRY_DELAY = 0.1
 Value = TypeVar("Value")
 
 
-class Whole(Protocol):
-    """Awaits what `begin` begins, to its end: see `Interruption.whole`."""
-
-    async def __call__(self, begin: Callable[[], Awaitable[Value]]) -> Value: ...
-
-
 class TurnWriter:
     """The durable side of one turn's executor.
 
     `busy`: a row is being written whose number in the log is decided; whatever would take that number waits.
     """
 
-    def __init__(self, turn: Turn, log: TurnLog, store: Store, whole: Whole) -> None:
+    def __init__(self, turn: Turn, log: TurnLog, store: Store) -> None:
         self.busy = False
         self._turn_id = turn.id
         self._generation = turn.generation
         self._log = log
         self._store = store
-        self._whole = whole
         self._postponed: list[TurnEvent] = []
         self.marking: asyncio.Task[None] | None = None
         self.marked_at: int | None = None
@@ -65,19 +56,15 @@ class TurnWriter:
         self.marking.add_done_callback(_log_failure)
 
     async def write(self, operation: Operation[Value]) -> Value:
-        """Write durably, with one retry; a cancellation cuts neither short. Raises StoreError."""
+        """Write durably, with one retry. Raises StoreError."""
         try:
-            return await self._whole(partial(self._store.write, operation))
+            return await self._store.write(operation)
         except Fenced:
             raise
         except StoreError as error:
             logger.warning("turn %s: storage failed, trying once more: %s", self._turn_id, error)
-            await self._whole(partial(asyncio.sleep, STORE_RETRY_DELAY))
-            return await self._whole(partial(self._store.write, operation))
-
-    async def read(self, query: Query[Value]) -> Value:
-        """Read what a write depends on; a cancellation does not cut it short. Raises StoreError."""
-        return await self._whole(partial(self._store.read, query))
+            await asyncio.sleep(STORE_RETRY_DELAY)
+            return await self._store.write(operation)
 
     async def store_block(self, block: Block) -> None:
         """Store the open block; the next event of the log is its block_stop. Raises StoreError."""
