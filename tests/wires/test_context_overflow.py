@@ -81,6 +81,7 @@ OVERFLOWS: list[tuple[str, str, int, dict[str, Any]]] = [
     ("Anthropic", "anthropic", 400, anthropic("prompt is too long: 213462 tokens > 200000 maximum")),
     ("Anthropic, room for the answer", "anthropic", 400, anthropic("input length and `max_tokens` exceed context limit: 199759 + 8192 > 200000, decrease input length or `max_tokens` and try again")),
     ("Anthropic behind a gateway", "openai-chat", 400, openai('litellm.BadRequestError: AnthropicException - b\'{"type":"error","error":{"type":"invalid_request_error","message":"input length and `max_tokens` exceed context limit: 174167 + 64000 > 200000"}}\'')),
+    ("Anthropic behind OpenRouter", "openai-chat", 400, {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": '{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 213462 tokens > 200000 maximum"}}', "provider_name": "Anthropic"}}}),
     ("Bedrock", "bedrock", 400, bedrock("Input is too long for requested model.")),
     ("Nova", "bedrock", 400, bedrock("Input Tokens Exceeded: Number of input tokens exceeds maximum length. Please update the input to try again.")),
     ("Claude on Bedrock", "bedrock", 400, bedrock("The model returned the following errors: input length and `max_tokens` exceed context limit: 190000 + 20000 > 204648")),

@@ -154,9 +154,8 @@ def read_error(value: Any) -> ReportedError | None:
     outer = _read_fields(value)
     if is_object(inner) and inner:
         found = _read_fields(inner)
-        return ReportedError(
-            found.words or _compact(inner), found.type, found.code or outer.code, found.status or outer.status
-        )
+        words = _with_upstream(found.words or _compact(inner), inner.get("metadata"))
+        return ReportedError(words, found.type, found.code or outer.code, found.status or outer.status)
     if inner or value.get("object") == "error" or value.get("type") == "error":
         words = inner if isinstance(inner, str) else outer.words or _compact(value)
         return ReportedError(words[:_WORDS_LIMIT], outer.type, outer.code, outer.status)
@@ -257,6 +256,15 @@ def _read_fields(value: dict[str, Any]) -> ReportedError:
         code = None
     kind = as_text(value.get("type")) or as_text(value.get("error_type")) or ""
     return ReportedError(words[:_WORDS_LIMIT], "" if kind == "error" else kind, as_text(code) or "", status)
+
+
+def _with_upstream(words: str, metadata: Any) -> str:
+    """Return a gateway's words with those of the provider behind it, which OpenRouter keeps in `metadata.raw`."""
+    raw = metadata.get("raw") if is_object(metadata) else None
+    if raw is None or raw == "":
+        return words
+    said = raw if isinstance(raw, str) else _compact(raw)
+    return f"{words}: {said}"[:_WORDS_LIMIT]
 
 
 def _http_status(value: Any) -> int | None:
