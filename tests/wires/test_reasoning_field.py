@@ -63,6 +63,19 @@ def test_calls_go_back_with_their_thinking_and_plain_answers_without() -> None:
     assert assistant_fields(request) == [None, "first", " ", "last", None]
 
 
+def test_on_the_wire_anthropic_unsigned_thinking_goes_back_where_it_is_needed() -> None:
+    for needed in (None, FIELD):
+        request = ModelRequest("deepseek-v4-pro", HISTORY, reasoning_field=needed)
+        body = json.loads(WIRES["anthropic"].encode_request(request).body)
+        found = [
+            part for message in body["messages"] for part in message["content"] if part["type"] == "thinking"
+        ]
+        assert [part["thinking"] for part in found] == (
+            ["plain", "first", "last", "plain again"] if needed else []
+        )
+        assert all(part["signature"] == "" for part in found)
+
+
 def test_without_the_need_no_thinking_goes() -> None:
     assert assistant_fields(ModelRequest("gpt-4o", HISTORY)) == [None] * 5
 
@@ -98,6 +111,7 @@ def test_thinking_that_was_cut_off_does_not_go_back() -> None:
 def test_the_table_knows_who_needs_it(model: str, params: dict[str, Any], goes: bool) -> None:
     can = capabilities_of("any", "openai-chat", model)
     assert (can.reasoning_field == FIELD and can.may_think(params)) is goes
+    assert capabilities_of("any", "anthropic", model).reasoning_field == can.reasoning_field
     assert capabilities_of("any", "ollama", model).reasoning_field is None
 
 

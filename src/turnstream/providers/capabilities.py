@@ -25,7 +25,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     `prefill`: it goes on with a history whose last word is its own. `documents`: it reads PDF files. `thinks`: it thinks
     unless it is told not to; None if that follows from `thinking`. `thinking_bound`:
     its thinking may go back to itself alone, and that of no other model to it. `reasoning_field`: it refuses tool calls in the
-    history without their thinking, in this field; on openai-chat only. `context_tokens` counts the question and
+    history without their thinking, in this field; on the wire anthropic in
+    thinking blocks, though it signs none. `context_tokens` counts the question and
     the answer, `max_output_tokens` the answer with its thinking.
     """
 
@@ -208,8 +209,14 @@ _TABLE = (
         r"deepseek-(reasoner|v[4-9])|kimi-(k2[.-](?:thinking|[5-9])|k[3-9]|thinking|for-coding)",
         Capabilities(thinks=True, reasoning_field="reasoning_content"),
         "openai-chat",
+        "anthropic",
     ),
-    _row(r"deepseek-(chat|v3[.-][1-9])", Capabilities(reasoning_field="reasoning_content"), "openai-chat"),
+    _row(
+        r"deepseek-(chat|v3[.-][1-9])",
+        Capabilities(reasoning_field="reasoning_content"),
+        "openai-chat",
+        "anthropic",
+    ),
     _row(r"deepseek-(r1|reasoner)-?(?!distill)", Capabilities(thinking="none", thinks=True)),
     _row(r"facebook/opt", Capabilities(tools=False)),
     _row(

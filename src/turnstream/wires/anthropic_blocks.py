@@ -105,16 +105,18 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
             return {"type": block_type, **{key: value for key, value in content.items() if key != ORIGIN}}
 
 
-def returned_block(block: Block) -> RawBlock | None:
+def returned_block(block: Block, *, unsigned: bool = False) -> RawBlock | None:
     """A block of the history as this provider takes it back, or None where it would refuse it: thinking without
-    its signature or cut off, blank text, what another vendor's server ran or alone knows."""
+    its signature or cut off, blank text, what another vendor's server ran or alone knows. `unsigned`: of a provider that
+    signs no thinking, and needs it back."""
     content = _without_foreign_metadata(block.content or {})
     text = block.text_content or ""
     match block.block_type:
         case "text" | "reference" | "partial_reference":
             return _returned_text(text, content) if text.strip() else None
         case "thinking":
-            if block.partial or not (content.get("redacted") or content.get("signature")):
+            signed = content.get("redacted") or content.get("signature")
+            if block.partial or not (signed or (unsigned and text.strip())):
                 return None
             return dump_block("thinking", content, text)
         case "tool_use":

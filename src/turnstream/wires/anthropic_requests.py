@@ -60,7 +60,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     thinking, effort = dump_thinking(request.model, params.get("thinking"))
     body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + room_for_thinking(request.model, thinking, effort))
     body |= {"model": request.model, "stream": request.stream}
-    body["messages"] = dump_messages(with_fitting_ids(request.messages, WORDS_OF_64))
+    messages = with_fitting_ids(request.messages, WORDS_OF_64)
+    body["messages"] = dump_messages(messages, unsigned=request.reasoning_field is not None)
     if request.system:
         body["system"] = request.system
     if stop := read_stop(params):
@@ -100,13 +101,13 @@ def decode_request(body: bytes) -> ModelRequest:
         raise InvalidRequest(str(error)) from error
 
 
-def dump_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Messages whose roles alternate. A block's kind decides its side where the API leaves no choice: an assistant
+def dump_messages(messages: Iterable[Message], *, unsigned: bool = False) -> list[dict[str, Any]]:
+    """Messages whose roles alternate; with thinking that is not signed if `unsigned`. A block's kind decides its side where the API leaves no choice: an assistant
     turn may hold the results of its tools, which the API takes from the user."""
     dumped: list[dict[str, Any]] = []
     for message in messages:
         for block in message.blocks:
-            raw = returned_block(block)
+            raw = returned_block(block, unsigned=unsigned)
             role = _role_of(block, message.role)
             if raw is None or role is None:
                 continue

@@ -50,8 +50,8 @@ class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     params: dict[str, Any] = {}
     stream: bool = True
     reasoning_field: str | None = None
-    """The field in which the model called needs its thinking back beside tool calls, on wires that do not return it by
-    themselves. It comes from what is known of the model (`providers.capabilities`)."""
+    """The field in which the model called needs its thinking back beside tool calls, on chat completions. On the wire
+    anthropic it means that thinking goes back although it is not signed. It comes from what is known of the model (`providers.capabilities`)."""
 
 
 class HttpRequest(msgspec.Struct, frozen=True, gc=False):
