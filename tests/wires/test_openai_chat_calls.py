@@ -337,3 +337,10 @@ def test_a_bracket_in_a_string_hides_no_end() -> None:
     assert found(*events, END) == [("f", OURS, '{"x":"{"}'), ("g", OURS, '{"x":"}"}')]
     events = (calls(call(0, "a", "f", '{"x":')), calls(call(0, "a", "f", '"{"}')), text("so"))
     assert found(*events, END) == [("f", "a", '{"x":"{"}'), ("text", "so")]
+
+
+@pytest.mark.fault(15)
+def test_a_legacy_call_is_an_answer_whatever_the_finish_reason() -> None:
+    assert found(chunk(legacy(None, "{}")), chunk(legacy("f"), "a word that nobody knows")) == [
+        ("f", OURS, "{}")
+    ]

@@ -106,7 +106,7 @@ class BlockBuilder:
                 self._take_call(call, message_id, events)
         elif (function := delta.function_call) is not None and (function.name or function.arguments):
             self._leave(events)
-            self.has_content = True
+            self.has_content = self.has_said = True
             self._calls.take_legacy(function, message_id, events)
 
     def take_extras(self, delta: Delta, size: int, events: list[StreamEvent]) -> None:
@@ -116,7 +116,7 @@ class BlockBuilder:
         """
         extras = delta.extras or {}
         for key in extras.keys() & CONTENT:
-            self.has_content = True
+            self.has_content = self.has_said = True
             self.extras.pay(size)
             value = extras[key]
             images = [_image(item) for item in value] if key == "images" and is_list(value) else [None]
