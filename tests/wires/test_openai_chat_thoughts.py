@@ -128,6 +128,21 @@ def test_text_that_streams_in_an_unknown_field_is_told() -> None:
     assert [event.code for event in told] == ["unread_field"]  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.fault(19)
+@pytest.mark.parametrize("said", ["", "Well."])
+def test_reasoning_in_a_signed_part_goes_back_in_that_part(said: str) -> None:
+    """As Databricks streams Anthropic's thinking."""
+
+    def reasoning(words: str, signature: str = "") -> dict[str, Any]:
+        summary = [{"type": "summary_text", "text": words, "signature": signature}]
+        return chunk({"role": "assistant", "content": [{"type": "reasoning", "summary": summary}]})
+
+    folded = fold(reasoning("Let "), reasoning("me."), reasoning("", "SIG"), text(said), CALL, TOOL_END)
+    assert (folded[0]["text_content"], folded[0]["content"]["signature"]) == ("Let me.", "SIG")
+    part = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Let me.", "signature": "SIG"}]}
+    assert next_request(folded)["content"] == [part, *([{"type": "text", "text": said}] if said else [])]
+
+
 # --- thinking_blocks (LiteLLM before Anthropic) ---------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from turnstream.wires.openai_chat_thinking_blocks import (
     THINKING_FIELDS,
     Entry,
     ThinkingEntries,
+    signed_part,
     whole,
     without_text,
 )
@@ -91,7 +92,9 @@ class BlockBuilder:
             self._reasons_openly = True
             self._think(reasoning, events)
         if delta.signature and self._entries.is_new(delta.signature):
-            self._sign(delta.signature, {"signature": delta.signature}, events)
+            is_open = self._sign(delta.signature, {"signature": delta.signature}, events)
+            if is_open and delta.signed_part is not None:
+                events.append(ContentDelta(self._index, signed_part(delta.signed_part)))
         if text := delta.content:
             self._enter("text", events)
             events.append(TextDelta(self._index, text))

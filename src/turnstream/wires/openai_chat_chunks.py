@@ -18,6 +18,8 @@ from turnstream.wires.lenient_json import mend_surrogates
 ABSENT = msgspec.Raw()
 EXTRAS = "(extras)"
 """The name of the field for unknown fields: one that nobody sends."""
+SIGNED_PART = "(signed part)"
+"""The name of the field for the content part that a signature came in: one that nobody sends."""
 
 
 class FunctionDelta(msgspec.Struct, gc=False):
@@ -56,6 +58,7 @@ class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     token_ids: msgspec.Raw = ABSENT
     index: msgspec.Raw = ABSENT
     created: msgspec.Raw = ABSENT
+    signed_part: JsonObject | None = msgspec.field(default=None, name=SIGNED_PART)
     extras: JsonObject | None = msgspec.field(default=None, name=EXTRAS)
 
 

@@ -160,7 +160,9 @@ def _delta_of_part(part: Any) -> Delta:
         case kind if is_thought(kind):
             thought = read_thought(part)
             if thought != NO_THOUGHT or is_blank({k: v for k, v in part.items() if k not in _NAMING}):
-                return Delta(reasoning=thought.text, signature=_mended_text(thought.signature) or None)
+                signature = _mended_text(thought.signature) or None
+                part = mend_surrogates(part) if signature and is_list(part.get("summary")) else None
+                return Delta(reasoning=thought.text, signature=signature, signed_part=part)
             return Delta(extras={"content": mend_surrogates(part)})
         case "refusal":
             return Delta(refusal=as_text(part.get("refusal")))

@@ -1,7 +1,8 @@
 """Our blocks as chat.completions messages, and these as our blocks (requirements B3, G6).
 
 One of our messages may become several of theirs: results of tools are messages of the role `tool`, which come
-before what else the user says. Thinking does not go back, except a vendor's `reasoning_details`, as they came, and
+before what else the user says. Thinking does not go back, except a vendor's `reasoning_details`, as they came, signed
+`thinking_blocks` and content parts, and
 where the caller names a field for it.
 A failed tool's result begins with "Error: ", for want of a field that says so.
 """
@@ -20,6 +21,7 @@ from turnstream.wires.normal_params import document_text
 from turnstream.wires.openai_chat_blocks import REFUSAL, image_content, image_url
 from turnstream.wires.openai_chat_thinking_blocks import (
     THINKING_BLOCKS,
+    dump_signed_parts,
     dump_thinking_blocks,
     parse_thinking_blocks,
 )
@@ -110,6 +112,8 @@ def _dump_said(blocks: Sequence[Block], reasoning: Reasoning | None) -> list[Raw
     calls = [_dump_call(content) for block in blocks if (content := _client_call(block)) is not None]
     details = [detail for block in blocks if block.block_type == "thinking" for detail in _details_of(block)]
     message: RawMessage = {"role": "assistant", "content": text or None}
+    if parts := dump_signed_parts(blocks):
+        message["content"] = [*parts, {"type": "text", "text": text}] if text else parts
     if details:
         message["reasoning_details"] = details
     if entries := dump_thinking_blocks(blocks):

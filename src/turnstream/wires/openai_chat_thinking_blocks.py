@@ -17,6 +17,7 @@ from turnstream.wires.openai_chat_chunks import Delta
 from turnstream.wires.thoughts import read_thought
 
 THINKING_BLOCKS = "thinking_blocks"
+SIGNED_PART = "signed_part"
 THINKING_FIELDS = (THINKING_BLOCKS, "reasoning_content", "reasoning", "thinking")
 """Fields of `provider_specific_fields` that hold thinking."""
 
@@ -87,6 +88,24 @@ def without_text(entry: Entry) -> Content:
 def whole(entry: Entry) -> Content:
     """Return what a block without text keeps of an entry."""
     return {"provider_metadata": {THINKING_BLOCKS: [entry.raw]}}
+
+
+def signed_part(part: JsonObject) -> Content:
+    """Return what a block keeps of the content part that its signature came in (Databricks): all but the text, which is
+    the block's."""
+    summary = [{k: v for k, v in item.items() if k != "text"} for item in part["summary"] if is_object(item)]
+    return {"provider_metadata": {SIGNED_PART: {**part, "summary": summary[-1:]}}}
+
+
+def dump_signed_parts(blocks: Iterable[Block]) -> list[JsonObject]:
+    """Return the content parts that the thinking of a message goes back in."""
+    dumped: list[JsonObject] = []
+    for block in blocks:
+        metadata = (block.content or {}).get("provider_metadata") if block.block_type == "thinking" else None
+        part = metadata.get(SIGNED_PART) if is_object(metadata) and not block.partial else None
+        if is_object(part) and is_list(summary := part.get("summary")) and summary and is_object(summary[0]):
+            dumped.append({**part, "summary": [{**summary[0], "text": block.text_content or ""}]})
+    return dumped
 
 
 def dump_thinking_blocks(blocks: Iterable[Block]) -> list[JsonObject]:
