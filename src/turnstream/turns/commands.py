@@ -8,17 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from turnstream.core.admission import admitted_request, is_unreadable
+from turnstream.core.admission import admitted_request
 from turnstream.core.blocks import Block, Message
-from turnstream.core.cursor import first_generation
 from turnstream.core.history import PastTurn, build_history
-from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TERMINAL_STATUSES
-from turnstream.core.turn_events import TurnStart
 from turnstream.core.usage import Attempt
 from turnstream.errors import Conflict, InvalidRequest, NotFound
 from turnstream.llm.accounts import TurnAccount
@@ -42,34 +39,14 @@ from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.chats import Chats
-from turnstream.turns.clock import iso_timestamp, now_microseconds
+from turnstream.turns.clock import now_microseconds
 from turnstream.turns.executor import Executor
+from turnstream.turns.new_turns import TurnRequest, assistant_turn, inheriting, start_event, user_turn
 from turnstream.turns.recovery import Recovery
 from turnstream.turns.registry import Registry
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
 EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
-
-
-class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks for with a new turn. What is None is taken from the assistant turn before it."""
-
-    chat_id: str
-    blocks: tuple[Block, ...] = ()
-    prev_turn_id: str | None = None
-    model: str | None = None
-    asked_model: str | None = None
-    """Not for callers: what was asked for as `model`, which may be a name of the settings' own."""
-    fallbacks: tuple[str, ...] | None = None
-    """Models to call, in this order, where that one fails. None, with none before: those of the settings."""
-    system: str | None = None
-    params: dict[str, Any] | None = None
-    metadata: dict[str, Any] = {}
-    tools: tuple[str | ToolDefinition, ...] | None = None
-    """The engine's tools by name, and definitions of those that the client runs itself (G6). None: all the engine's."""
-    idempotency_key: str | None = None
-    fingerprint: str | None = None
-    """A hash of the request: the same idempotency key with another one is a conflict."""
 
 
 class Started(NamedTuple):
@@ -143,7 +120,7 @@ class Commands:
             raise InvalidRequest("turn_blocks is empty: a user turn needs at least one block")
         await self.chats.require(owner, request.chat_id)
         path = await self._path(owner, request)
-        request = _inheriting(request, path)
+        request = inheriting(request, path)
         return await self._call(owner, request, path)
 
     async def regenerate(self, owner: str, turn_id: str, request: TurnRequest) -> Started:
@@ -159,7 +136,7 @@ class Commands:
         request = msgspec.structs.replace(request, chat_id=turn.chat_id, prev_turn_id=asked_id)
         if (replayed := await self._replayed(owner, request)) is not None:
             return replayed
-        return await self._call(owner, _inheriting(request, [*path, (turn, ())]), path)
+        return await self._call(owner, inheriting(request, [*path, (turn, ())]), path)
 
     async def _call(
         self, owner: str, request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ...]]]
@@ -291,8 +268,8 @@ class Commands:
         self, owner: str, request: TurnRequest, source: Callable[[Turn], TurnSource], *, with_user_turn: bool
     ) -> Started:
         now = now_microseconds()
-        user, user_blocks = _user_turn(owner, request, now) if with_user_turn else (None, ())
-        assistant = _assistant_turn(owner, request, user, now)
+        user, user_blocks = user_turn(owner, request, now) if with_user_turn else (None, ())
+        assistant = assistant_turn(owner, request, user, now)
         executor = self._executor(assistant)
         operation = StartTurns(
             turn_id=assistant.id,
@@ -339,22 +316,6 @@ def idempotency_conflict() -> Conflict:
     )
 
 
-def _inheriting(request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ...]]]) -> TurnRequest:
-    """Take what the request leaves open from the last assistant turn before it."""
-    previous = next((turn for turn, _ in reversed(path) if turn.role == "assistant"), None)
-    if previous is None:
-        return request
-    if request.params is None and is_unreadable(previous.params):
-        raise InvalidRequest("the params of the turn before cannot be read: give params")
-    return msgspec.structs.replace(
-        request,
-        model=request.model if request.model is not None else previous.asked_model or previous.model,
-        fallbacks=request.fallbacks if request.fallbacks is not None else previous.fallbacks,
-        system=request.system if request.system is not None else previous.system,
-        params=request.params if request.params is not None else previous.params,
-    )
-
-
 def _past(path: Sequence[tuple[Turn, tuple[Block, ...]]], blocks: tuple[Block, ...]) -> list[PastTurn]:
     turns = [PastTurn(turn.role, turn.status, kept) for turn, kept in path]
     return [*turns, PastTurn("user", "complete", blocks)] if blocks else turns
@@ -365,59 +326,3 @@ def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:
     if not messages:
         raise InvalidRequest("turn_blocks hold nothing that could be sent to a model: give some text")
     return messages
-
-
-def _user_turn(owner: str, request: TurnRequest, now: int) -> tuple[Turn, tuple[StoredBlock, ...]]:
-    turn_id = new_id()
-    turn = Turn(
-        turn_id,
-        request.chat_id,
-        owner,
-        request.prev_turn_id,
-        "user",
-        "complete",
-        None,
-        now,
-        first_generation(turn_id),
-        metadata=request.metadata,
-        last_seq=len(request.blocks) + 2,
-        completed_at=now,
-    )
-    rows = tuple(
-        StoredBlock(
-            new_id(), turn_id, msgspec.structs.replace(block, sequence=place), place + 2, place + 2, now
-        )
-        for place, block in enumerate(request.blocks)
-    )
-    return turn, rows
-
-
-def _assistant_turn(owner: str, request: TurnRequest, user: Turn | None, now: int) -> Turn:
-    turn_id = new_id()
-    return Turn(
-        turn_id,
-        request.chat_id,
-        owner,
-        user.id if user is not None else request.prev_turn_id,
-        "assistant",
-        "pending",
-        request.model,
-        now,
-        first_generation(turn_id),
-        system=request.system,
-        params=request.params or {},
-        metadata=request.metadata,
-        asked_model=request.asked_model,
-        fallbacks=request.fallbacks,
-    )
-
-
-def start_event(turn: Turn) -> TurnStart:
-    """The first event of a turn."""
-    return TurnStart(
-        turn.chat_id,
-        turn.role,
-        turn.asked_model or turn.model,
-        iso_timestamp(turn.created_at),
-        turn.prev_turn_id,
-    )

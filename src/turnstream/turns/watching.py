@@ -10,8 +10,9 @@ from turnstream.turnlog.ended import EndedTurn
 from turnstream.turnlog.memory import Fence, Reset, TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.archive import KeptParts, StoreArchive
-from turnstream.turns.commands import EncoderFactory, start_event
+from turnstream.turns.commands import EncoderFactory
 from turnstream.turns.ending import terminal_event
+from turnstream.turns.new_turns import start_event
 from turnstream.turns.recovery import Recovery
 from turnstream.turns.registry import Registry
 

@@ -1,0 +1,113 @@
+"""The rows that a request for a turn becomes, and the turn's first event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from turnstream.core.admission import is_unreadable
+from turnstream.core.blocks import Block
+from turnstream.core.cursor import first_generation
+from turnstream.core.identifiers import new_id
+from turnstream.core.turn_events import TurnStart
+from turnstream.errors import InvalidRequest
+from turnstream.store.base import StoredBlock, Turn
+from turnstream.turns.clock import iso_timestamp
+from turnstream.wires.base import ToolDefinition
+
+
+class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asks for with a new turn. What is None is taken from the assistant turn before it."""
+
+    chat_id: str
+    blocks: tuple[Block, ...] = ()
+    prev_turn_id: str | None = None
+    model: str | None = None
+    asked_model: str | None = None
+    """Not for callers: what was asked for as `model`, which may be a name of the settings' own."""
+    fallbacks: tuple[str, ...] | None = None
+    """Models to call, in this order, where that one fails. None, with none before: those of the settings."""
+    system: str | None = None
+    params: dict[str, Any] | None = None
+    metadata: dict[str, Any] = {}
+    tools: tuple[str | ToolDefinition, ...] | None = None
+    """The engine's tools by name, and definitions of those that the client runs itself (G6). None: all the engine's."""
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    """A hash of the request: the same idempotency key with another one is a conflict."""
+
+
+def inheriting(request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ...]]]) -> TurnRequest:
+    """Take what the request leaves open from the last assistant turn before it."""
+    previous = next((turn for turn, _ in reversed(path) if turn.role == "assistant"), None)
+    if previous is None:
+        return request
+    if request.params is None and is_unreadable(previous.params):
+        raise InvalidRequest("the params of the turn before cannot be read: give params")
+    return msgspec.structs.replace(
+        request,
+        model=request.model if request.model is not None else previous.asked_model or previous.model,
+        fallbacks=request.fallbacks if request.fallbacks is not None else previous.fallbacks,
+        system=request.system if request.system is not None else previous.system,
+        params=request.params if request.params is not None else previous.params,
+    )
+
+
+def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[Turn, tuple[StoredBlock, ...]]:
+    """Return the row of the user's turn, and those of its blocks."""
+    turn_id = new_id()
+    turn = Turn(
+        turn_id,
+        request.chat_id,
+        owner,
+        request.prev_turn_id,
+        "user",
+        "complete",
+        None,
+        now,
+        first_generation(turn_id),
+        metadata=request.metadata,
+        last_seq=len(request.blocks) + 2,
+        completed_at=now,
+    )
+    rows = tuple(
+        StoredBlock(
+            new_id(), turn_id, msgspec.structs.replace(block, sequence=place), place + 2, place + 2, now
+        )
+        for place, block in enumerate(request.blocks)
+    )
+    return turn, rows
+
+
+def assistant_turn(owner: str, request: TurnRequest, user: Turn | None, now: int) -> Turn:
+    """Return the row of the pending turn that answers `user`, or follows `request.prev_turn_id`."""
+    turn_id = new_id()
+    return Turn(
+        turn_id,
+        request.chat_id,
+        owner,
+        user.id if user is not None else request.prev_turn_id,
+        "assistant",
+        "pending",
+        request.model,
+        now,
+        first_generation(turn_id),
+        system=request.system,
+        params=request.params or {},
+        metadata=request.metadata,
+        asked_model=request.asked_model,
+        fallbacks=request.fallbacks,
+    )
+
+
+def start_event(turn: Turn) -> TurnStart:
+    """The first event of a turn."""
+    return TurnStart(
+        turn.chat_id,
+        turn.role,
+        turn.asked_model or turn.model,
+        iso_timestamp(turn.created_at),
+        turn.prev_turn_id,
+    )
