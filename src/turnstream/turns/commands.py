@@ -185,8 +185,10 @@ class Commands:
         executor = self.registry.executor(turn_id)
         if turn.status in TERMINAL_STATUSES:
             return TurnState(turn, blocks, None, await self._attempts(turn))
-        if executor is None:
-            return TurnState(turn, blocks, None)
+        if executor is None:  # it has ended meanwhile
+            turn = await self._turn(owner, turn_id)
+            blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
+            return TurnState(turn, blocks, None, await self._attempts(turn))
         if executor.unsaved is not None:
             stored = {row.block.sequence for row in blocks}
             unsaved = (row for row in executor.unsaved.blocks if row.block.sequence not in stored)
