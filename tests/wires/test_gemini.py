@@ -176,7 +176,10 @@ def test_what_each_part_repeats_makes_no_blocks() -> None:
         ("text", "aaaaa", {"provider_metadata": {"partMetadata": {"k": 1}}}),
         ("text", "b", None),
     ]
-    counted = [chunk({"text": "a", "index": n, "speed": n / 2, "tokenIds": [n]}) for n in range(50)]
+    counted = [
+        chunk({"text": "a", "index": n, "speed": n / 2, "tokenIds": [n], "meter": {"n": n}})
+        for n in range(50)
+    ]
     assert blocks_of(*counted, end({"text": "b"})) == [("text", "a" * 50 + "b", None)]
     thoughts = [chunk({"text": "a", "thought": True, "note": "x"}) for _ in range(5)]
     assert blocks_of(*thoughts, end({"text": "b"})) == [("thinking", "aaaaa", None), ("text", "b", None)]

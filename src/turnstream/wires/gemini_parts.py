@@ -25,11 +25,13 @@ from turnstream.core.stream_events import (
 )
 from turnstream.wires.gemini_calls import FunctionCalls
 from turnstream.wires.gemini_chunks import JsonObject, is_object, named, text_in
-from turnstream.wires.kept_fields import KeptFields, holds_object
+from turnstream.wires.kept_fields import KeptFields
 from turnstream.wires.lenient_json import encode_json, mend_surrogates
 
 THOUGHT = "thought"
 """In `provider_metadata.part` of thinking: it was signed here, and may go back here."""
+_OF_A_TEXT = frozenset({"mediaResolution", "partMetadata", "videoMetadata"})
+"""Fields that belong to a part, and go back with its text: such text is a block of its own."""
 _OK = ("OUTCOME_OK", "OUTCOME_UNSPECIFIED")
 
 
@@ -74,7 +76,7 @@ class PartBuilder:
         elif isinstance(text := rest.pop("text", None), str) or rest.keys() == {"thoughtSignature"}:
             block_type: BlockType = "thinking" if rest.pop("thought", None) is True else "text"
             signature = mend_surrogates(text_in(rest.pop("thoughtSignature", None)))
-            self._keep_scalars(rest, events)
+            self._keep_extras(rest, events)
             self._take_text(text or "", block_type, signature, rest, events)
         elif (block := self._whole_block(rest)) is not None:
             self._has_said = True
@@ -187,14 +189,11 @@ class PartBuilder:
             kind = TextDelta if block_type == "text" else ThinkingDelta
             events.append(kind(self.index, text))
 
-    def _keep_scalars(self, rest: JsonObject, events: list[StreamEvent]) -> None:
-        """Take numbers, strings and lists of these out of `rest`: the first of each is metadata of the message."""
-        scalars = {key: value for key, value in rest.items() if not holds_object(value)}
-        if scalars:
-            for key in scalars:
-                del rest[key]
-            if new := self._kept.keep(scalars, events):
-                events.append(Metadata(provider_metadata=mend_surrogates(new)))
+    def _keep_extras(self, rest: JsonObject, events: list[StreamEvent]) -> None:
+        """Take fields that only some proxy sends out of `rest`: the first of each is metadata of the message."""
+        extras = {key: rest.pop(key) for key in rest.keys() - _OF_A_TEXT}
+        if new := self._kept.keep(extras, events):
+            events.append(Metadata(provider_metadata=mend_surrogates(new)))
 
     def _whole_block(self, part: JsonObject) -> tuple[BlockType, Content, str] | None:
         """A part that is a block of its own: its type, its content, and a tool's input."""

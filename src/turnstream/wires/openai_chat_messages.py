@@ -1,9 +1,8 @@
 """Our blocks as chat.completions messages, and these as our blocks (requirements B3, G6).
 
 One of our messages may become several of theirs: results of tools are messages of the role `tool`, which come
-before what else the user says. Thinking does not go back, except a vendor's `reasoning_details`, as they came, signed
-`thinking_blocks` and content parts, and
-where the caller names a field for it.
+before what else the user says. Thinking does not go back, except a vendor's `reasoning_details`, signed
+`thinking_blocks` and signed content parts, and where the caller names a field for it.
 A failed tool's result begins with "Error: ", for want of a field that says so.
 """
 
