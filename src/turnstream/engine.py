@@ -59,6 +59,8 @@ from turnstream.turns.watching import Watching
 VERSION = version("turnstream")
 PREFIX = "/api"
 """Where the routes are, unless a host application says otherwise."""
+DATABASE_LOOK = 10.0
+"""Seconds between two looks at the database file."""
 RECOVERY_HEAD_START = 2.0
 """Seconds that recovery has before the engine serves all the same. Nearly always it is done by then."""
 logger = logging.getLogger(__name__)
@@ -181,6 +183,8 @@ class Engine:
             loop.create_task(self._recover(tried), name="turnstream recovery"),
             loop.create_task(self._journal.run(), name="turnstream journal"),
             loop.create_task(self._registry.run_sweeps(), name="turnstream sweeps"),
+            loop.create_task(self._look_at_database(), name="turnstream database"),
+            loop.create_task(self.commands.chats.purge_all(), name="turnstream deleted chats"),
             loop.create_task(self._keep_alive.run(), name="turnstream keep-alive"),
         ]
         try:
@@ -194,6 +198,12 @@ class Engine:
             await self._let_go()
             raise
         return self
+
+    async def _look_at_database(self) -> None:
+        """Notice a database file that is deleted or replaced: the store logs it."""
+        while True:
+            await asyncio.sleep(DATABASE_LOOK)
+            self._store.health()
 
     async def _recover(self, tried: asyncio.Event) -> None:
         """End the turns that a stopped process left unfinished; from then on the journal keeps only its own pages."""
@@ -214,6 +224,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.commands.recovery.close()
+        await self.commands.chats.close()
         await self.catalog.close()
         await self._store.close()
 
@@ -252,6 +263,7 @@ class Engine:
             version=VERSION,
             lifespan=lifespan,
             scrape=scrape,
+            health=self._store.health,
             direct=DirectTurns(self._context, PREFIX),
         )
 

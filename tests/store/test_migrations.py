@@ -17,9 +17,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
 from tests.store.samples import make_segment, running_turn, save
-from turnstream.errors import StoreError
+from turnstream.core.identifiers import new_id
+from turnstream.errors import NotFound, StoreError
+from turnstream.store.base import Chat
 from turnstream.store.migrations import NEWEST, database_revision, upgrade_database
-from turnstream.store.queries import AllBlocks, GetTurn, Journal
+from turnstream.store.operations import CreateChat, DeleteChat
+from turnstream.store.queries import AllBlocks, GetChat, GetTurn, Journal
 from turnstream.store.schema import PREFIX, VERSION_TABLE, metadata
 from turnstream.store.sql import SqlStore
 
@@ -102,7 +105,7 @@ async def test_what_a_dead_process_journalled_is_kept_by_an_upgrade(database: Pa
             [
                 (*fields, None if content is None else msgspec.json.encode(content).decode())
                 for *fields, content in random.Random(3).sample(
-                    [msgspec.structs.astuple(segment) for segment in segments], len(segments)
+                    [msgspec.structs.astuple(segment)[:8] for segment in segments], len(segments)
                 )
             ],
         )
@@ -137,6 +140,29 @@ async def test_turns_made_before_costs_were_kept_are_read_as_without(database: P
     await running_turn(store)
     await store.close()
     assert database_revision(url) == NEWEST
+
+
+@pytest.mark.fault(41)
+async def test_chats_made_before_deletion_went_in_portions_are_read_and_deleted(database: Path):
+    store = SqlStore(f"sqlite:///{database}")
+    await store.open()
+    chat = Chat(new_id(), "ada", "old", {}, 1, 1)
+    await store.write(CreateChat(chat=chat))
+    await store.close()
+    connection = sqlite3.connect(database)
+    connection.execute(f"DROP INDEX ix_{PREFIX}chats_deleted")
+    connection.execute(f"ALTER TABLE {PREFIX}chats DROP COLUMN deleted_at")
+    connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0005'")
+    connection.commit()
+    connection.close()
+    await store.open()
+    try:
+        assert await store.read(GetChat(owner="ada", chat_id=chat.id)) == chat
+        assert await store.write(DeleteChat(owner="ada", chat_id=chat.id)) == []
+        with pytest.raises(NotFound):
+            await store.read(GetChat(owner="ada", chat_id=chat.id))
+    finally:
+        await store.close()
 
 
 def test_a_database_from_the_future_is_left_alone(database: Path):

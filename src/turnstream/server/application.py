@@ -19,6 +19,8 @@ from turnstream.server.routing import error_response, unexpected_response
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Scrape = Callable[[Request], Awaitable[Response]]
+Health = Callable[[], str | None]
+"""Returns why the server cannot do its work, or None if it can."""
 
 
 class Application(FastAPI):
@@ -35,12 +37,13 @@ class Application(FastAPI):
         await direct.answer(chat_id, super().__call__, scope, receive, send)
 
 
-def build_application(
+def build_application(  # noqa: PLR0913 - what our own server has beside the routes
     router: APIRouter,
     *,
     version: str,
     lifespan: Lifespan | None = None,
     scrape: Scrape | None = None,
+    health: Health | None = None,
     direct: DirectTurns | None = None,
 ) -> FastAPI:
     """An ASGI application of `router` and `GET /healthz`; OpenAPI is at /docs. `scrape` answers `GET /metrics`, where
@@ -57,8 +60,12 @@ def build_application(
     application.include_router(router)
 
     @application.get("/healthz", tags=["health"], summary="Whether the server answers")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok", "version": version}
+    async def healthz() -> JSONResponse:
+        if health is not None and health() is not None:
+            reason = "the database file was deleted or replaced: restart the server"
+            unhealthy = {"status": "unhealthy", "version": version, "reason": reason}
+            return JSONResponse(unhealthy, status_code=503)
+        return JSONResponse({"status": "ok", "version": version})
 
     @application.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:

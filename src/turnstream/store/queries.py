@@ -40,7 +40,7 @@ from turnstream.store.schema import annotations, attempts, blocks, chats, idempo
 _IDS_PER_SELECT = 500
 
 
-_CHAT = select(chats).where(chats.c.id == bindparam("chat_id"))
+_CHAT = select(chats).where(chats.c.id == bindparam("chat_id"), chats.c.deleted_at.is_(None))
 
 
 class GetChat(Query[Chat], frozen=True, kw_only=True):
@@ -66,6 +66,7 @@ class ListChats(Query[list[Chat]], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> list[Chat]:
         statement = select(chats).order_by(desc(chats.c.updated_at), desc(chats.c.id)).limit(self.limit)
+        statement = statement.where(chats.c.deleted_at.is_(None))
         if self.owner is not None:
             statement = statement.where(chats.c.owner == self.owner)
         if self.before is not None:
@@ -73,7 +74,11 @@ class ListChats(Query[list[Chat]], frozen=True, kw_only=True):
         return [chat_from_row(row) for row in connection.execute(statement)]
 
 
-_TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
+_TURN = (
+    select(turns)
+    .join(chats, chats.c.id == turns.c.chat_id)
+    .where(turns.c.id == bindparam("turn_id"), chats.c.deleted_at.is_(None))
+)
 
 
 class GetTurn(Query[Turn], frozen=True, kw_only=True):
@@ -106,6 +111,16 @@ class ListTurns(Query[list[Turn]], frozen=True, kw_only=True):
     def fetch(self, connection: Connection) -> list[Turn]:
         GetChat(owner=self.owner, chat_id=self.chat_id).fetch(connection)
         return [turn_from_row(row) for row in connection.execute(_TURNS_OF_CHAT, {"chat_id": self.chat_id})]
+
+
+_DELETED_CHATS = select(chats.c.id).where(chats.c.deleted_at.is_not(None)).order_by(chats.c.deleted_at)
+
+
+class DeletedChats(Query[list[str]], frozen=True, kw_only=True):
+    """Ids of the chats that are deleted, and have rows left."""
+
+    def fetch(self, connection: Connection) -> list[str]:
+        return list(connection.execute(_DELETED_CHATS).scalars())
 
 
 _TREE_OF_CHAT = (
@@ -340,7 +355,11 @@ _IDEMPOTENT = (
         idempotency.c.assistant_turn_id,
     )
     .join(chats, chats.c.id == idempotency.c.chat_id)
-    .where(idempotency.c.chat_id == bindparam("chat_id"), idempotency.c.key == bindparam("key"))
+    .where(
+        idempotency.c.chat_id == bindparam("chat_id"),
+        idempotency.c.key == bindparam("key"),
+        chats.c.deleted_at.is_(None),
+    )
 )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from turnstream.errors import RequestError, StoreError, Unreadable
 from turnstream.store.base import Query
+from turnstream.store.checkpoint import ReadGate
 from turnstream.store.connections import describe_failure, driver_connection
 from turnstream.telemetry.measures import StoreMeasures
 
@@ -27,7 +28,7 @@ _NOT_UTF8 = "Could not decode to UTF-8"
 class Readers:
     """At most `capacity` queries wait or run, `threads` of them at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - limits, measures and the gate come by name
         self,
         engine: Engine,
         *,
@@ -35,8 +36,10 @@ class Readers:
         timeout: float,
         capacity: int,
         measures: StoreMeasures | None = None,
+        gate: ReadGate | None = None,
     ) -> None:
         self._engine = engine
+        self._gate = gate or ReadGate()
         self._timeout = timeout
         self._capacity = capacity
         self._measures = measures or StoreMeasures()
@@ -57,7 +60,7 @@ class Readers:
             raise StoreError("the store is closed", retryable=False)
         if self._waiting >= self._capacity:
             raise StoreError(f"{self._capacity} reads are waiting for the database already")
-        reading = _Reading(self._engine, query, self._is_closed)
+        reading = _Reading(self._engine, query, self._is_closed, self._gate)
         self._waiting += 1
         began = monotonic()
         try:
@@ -102,8 +105,11 @@ class Readers:
 class _Reading:
     """One query on its way, which can be told to stop while it runs."""
 
-    def __init__(self, engine: Engine, query: Query[Any], is_closed: Callable[[], bool]) -> None:
+    def __init__(
+        self, engine: Engine, query: Query[Any], is_closed: Callable[[], bool], gate: ReadGate
+    ) -> None:
         self._engine = engine
+        self._gate = gate
         self._query = query
         self._is_closed = is_closed
         self._unwanted = False
@@ -125,7 +131,7 @@ class _Reading:
                 driver.set_progress_handler(None, 0)
 
     def _fetch(self, connection: Connection) -> Any:
-        with connection.begin():
+        with self._gate.reading(), connection.begin():
             return self._query.fetch(connection)
 
     def stop(self) -> None:

@@ -6,7 +6,8 @@
     chats ──< idempotency               keys of requests that began turns
     journal                             what the open blocks of all turns have grown by, a page for each stretch (`pages.py`)
 
-Everything below a chat goes with it (ON DELETE CASCADE). Times are microseconds since the epoch, ids UUIDv7 text.
+Everything below a chat goes with it (ON DELETE CASCADE). A chat with a `deleted_at` is gone for every reader: its rows are
+deleted in portions. Times are microseconds since the epoch, ids UUIDv7 text.
 `turns` keeps what every write looks at (status, generation) before its long columns, so that a look reads one page.
 Its `cost` is a decimal number as text, in US dollars with six places: no floating point comes near it.
 """
@@ -43,6 +44,7 @@ metadata = MetaData(
 )
 
 _ID_LENGTH = 36
+_DELETED = text("deleted_at IS NOT NULL")
 _UNFINISHED = text("status IN ('pending', 'streaming', 'waiting')")
 
 
@@ -66,8 +68,10 @@ chats = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("active_turn_id", String(_ID_LENGTH)),
+    Column("deleted_at", BigInteger),
     PrimaryKeyConstraint("id"),
     Index(None, "owner", "updated_at", "id"),
+    Index(f"ix_{PREFIX}chats_deleted", "deleted_at", sqlite_where=_DELETED, postgresql_where=_DELETED),
 )
 
 turns = Table(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TypeVar
 
 from turnstream.errors import NotStarted, StoreError, TurnstreamError
 from turnstream.store.base import Operation, Query
+from turnstream.store.checkpoint import Checkpointer, ReadGate
 from turnstream.store.connections import database_path, prepare_folder, reader_engine, writer_engine
 from turnstream.store.lock import WriterLock
 from turnstream.store.migrations import bring_up_to_date
@@ -16,6 +18,8 @@ from turnstream.store.writer import Writer
 from turnstream.telemetry.measures import StoreMeasures
 
 Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
 
 _READER_THREADS = 4
 _CLOSE_TIMEOUT = 30.0
@@ -37,6 +41,9 @@ class SqlStore:
         self._read_timeout = read_timeout
         self._capacity = capacity
         self._lock = WriterLock(self.path)
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the file that is open."""
+        self._is_replaced = False
         self._writer: Writer | None = None
         self._readers: Readers | None = None
         self._was_opened = False
@@ -52,16 +59,20 @@ class SqlStore:
             preparing.add_done_callback(self._abandon)
             raise
         self._was_opened = True
+        self._file = _identity(self.path)
         # Another program's lock on the file is waited for, but not as long as the write itself may take.
         busy_timeout = self._write_timeout * 0.8
+        gate = ReadGate()
         self._writer = Writer(
             writer_engine(self.path, busy_timeout),
             timeout=self._write_timeout,
             capacity=self._capacity,
             measures=self.measures,
+            checkpointer=Checkpointer(self.path, gate),
         )
         self._readers = Readers(
             reader_engine(self.path, busy_timeout, _READER_THREADS),
+            gate=gate,
             threads=_READER_THREADS,
             timeout=self._read_timeout,
             capacity=self._capacity,
@@ -73,10 +84,24 @@ class SqlStore:
 
         Raises StoreError when the last writes take over 30 s; the lock is kept then.
         """
+        self._file = None
         writer, self._writer = self._writer, None
         readers, self._readers = self._readers, None
         if writer is not None and readers is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._shut_down, writer, readers)
+
+    def health(self) -> str | None:
+        """Return why nothing that is written now can be kept, or None. It is logged once."""
+        if self._file is None or _identity(self.path) == self._file:
+            return None
+        reason = (
+            f"the database file {self.path} was deleted or replaced while it was open: what is written now is lost; "
+            "restart the server"
+        )
+        if not self._is_replaced:
+            self._is_replaced = True
+            logger.critical("%s", reason)
+        return reason
 
     async def write(self, operation: Operation[Result]) -> Result:
         """Apply durably; see `Store.write`. After a timeout the operation may still be applied."""
@@ -117,3 +142,12 @@ class SqlStore:
         finally:
             readers.close()
         self._lock.release()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

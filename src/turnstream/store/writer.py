@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine
 
 from turnstream.errors import RequestError, StoreError
 from turnstream.store.base import Operation
+from turnstream.store.checkpoint import Checkpointer
 from turnstream.store.connections import describe_failure
 from turnstream.telemetry.measures import StoreMeasures
 
@@ -49,12 +50,19 @@ class Writer:
     """Made, used and resolved on one event loop; `close` may be called from anywhere but the writer's thread."""
 
     def __init__(
-        self, engine: Engine, *, timeout: float, capacity: int, measures: StoreMeasures | None = None
+        self,
+        engine: Engine,
+        *,
+        timeout: float,
+        capacity: int,
+        measures: StoreMeasures | None = None,
+        checkpointer: Checkpointer | None = None,
     ) -> None:
         self._engine = engine
         self._timeout = timeout
         self._capacity = capacity
         self._measures = measures or StoreMeasures()
+        self._checkpointer = checkpointer
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._unresolved: deque[_Waiting] = deque()
@@ -132,7 +140,17 @@ class Writer:
                 group, open_for_more = self._take()
                 if group:
                     self._deliver(self._commit([waiting.operation for waiting in group]))
+                    self._keep_log_small()
         finally:
+            self._disconnect()
+
+    def _keep_log_small(self) -> None:
+        if self._checkpointer is None or self._connection is None:
+            return
+        try:
+            self._checkpointer.after_commit(self._connection)
+        except Exception as error:  # noqa: BLE001 - whatever it raises, the writer lives on
+            logger.warning("the write-ahead log could not be begun anew: %s", describe_failure(error))
             self._disconnect()
 
     def _take(self) -> tuple[list[_Waiting], bool]:

@@ -6,21 +6,28 @@ Every command carries its owner, and another owner's id is not found.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, NamedTuple
 
 import msgspec
 
 from turnstream.core.admission import admitted_request
 from turnstream.core.identifiers import new_id
-from turnstream.errors import NotFound
+from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import Chat, Store, StoredBlock, Turn
-from turnstream.store.operations import CreateChat, DeleteChat, UpdateChat
-from turnstream.store.queries import BlocksOfTurns, ChatTree, GetChat, GetTurn, TurnsById
+from turnstream.store.operations import CreateChat, DeleteChat, PurgeChat, UpdateChat
+from turnstream.store.queries import BlocksOfTurns, ChatTree, DeletedChats, GetChat, GetTurn, TurnsById
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import StopCause
 from turnstream.turns.registry import Registry
 
+logger = logging.getLogger(__name__)
+
 MAX_KNOWN = 10_000
+PURGE_WAIT = 1.0
+"""Seconds that the answer to a deletion waits for the rows to be deleted. It is deleted for every reader before."""
+PURGE_PAUSE = 0.01
+"""Seconds between portions, for other writes."""
 
 
 class PathTurn(NamedTuple):
@@ -39,6 +46,7 @@ class Chats:
         self._registry = registry
         self._known: dict[str, str] = {}
         """Owners of chats that are known to exist, those seen last."""
+        self._purges: set[asyncio.Task[None]] = set()
 
     async def create(
         self, owner: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
@@ -98,6 +106,38 @@ class Chats:
         for turn_id in deleted:
             self._registry.forget(turn_id)
         self._known.pop(chat_id, None)
+        await asyncio.wait((self._purging(chat_id),), timeout=PURGE_WAIT)  # a small chat is gone by then
+
+    async def purge_all(self) -> None:
+        """Delete what is left of chats that were deleted before the store was opened."""
+        try:
+            left = await self._store.read(DeletedChats())
+        except StoreError as error:
+            logger.warning("rows of deleted chats stay until the next start: %s", error)
+            return
+        for chat_id in left:
+            await asyncio.wait((self._purging(chat_id),))
+
+    async def close(self) -> None:
+        """Stop deleting. What is left goes after the next start."""
+        tasks = list(self._purges)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _purging(self, chat_id: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._purge(chat_id), name=f"purge {chat_id}")
+        self._purges.add(task)
+        task.add_done_callback(self._purges.discard)
+        return task
+
+    async def _purge(self, chat_id: str) -> None:
+        """Delete the rows of a deleted chat in portions; other writes come between them."""
+        try:
+            while not await self._store.write(PurgeChat(chat_id=chat_id)):  # noqa: ASYNC110 - a pause, not a wait
+                await asyncio.sleep(PURGE_PAUSE)
+        except StoreError as error:
+            logger.warning("rows of deleted chat %s stay until the next start: %s", chat_id, error)
 
     async def _stop_all(self, chat_id: str, cause: StopCause) -> None:
         executors = self._registry.active_in(chat_id)

@@ -1,6 +1,6 @@
 """Every write there is. Each refuses before it writes, so that a refusal leaves its group standing."""
 
-from turnstream.store.operations.chats import CreateChat, DeleteChat, UpdateChat
+from turnstream.store.operations.chats import CreateChat, UpdateChat
 from turnstream.store.operations.content import (
     AppendJournal,
     JournalPage,
@@ -8,6 +8,7 @@ from turnstream.store.operations.content import (
     SaveBlock,
     TrimJournal,
 )
+from turnstream.store.operations.deleting import DeleteChat, PurgeChat
 from turnstream.store.operations.progress import FinishTurn, GiveUp, MarkStreaming, TakeBack, TakeOver
 from turnstream.store.operations.start import StartedTurns, StartTurns
 
@@ -19,6 +20,7 @@ __all__ = [
     "GiveUp",
     "JournalPage",
     "MarkStreaming",
+    "PurgeChat",
     "SaveAnnotations",
     "SaveBlock",
     "StartTurns",

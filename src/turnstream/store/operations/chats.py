@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from turnstream.errors import NotFound
 from turnstream.store.base import Chat, Operation, Turn
@@ -14,13 +14,16 @@ from turnstream.store.rows import chat_from_row, chat_values
 from turnstream.store.schema import chats, turns
 
 _CHAT_OF_OWNER = select(chats.c.id).where(
-    chats.c.id == bindparam("chat_id"), chats.c.owner == bindparam("owner")
+    chats.c.id == bindparam("chat_id"), chats.c.owner == bindparam("owner"), chats.c.deleted_at.is_(None)
 )
 _CHAT = select(chats).where(chats.c.id == bindparam("chat_id"))
 _TURN_OF_CHAT = select(turns.c.id).where(
     turns.c.id == bindparam("turn_id"), turns.c.chat_id == bindparam("chat_id")
 )
-_TOUCH_CHAT = f"UPDATE {chats.name} SET updated_at = ?, active_turn_id = ? WHERE id = ? AND owner = ?"  # noqa: S608 - only the table's name
+_TOUCH_CHAT = (
+    f"UPDATE {chats.name} SET updated_at = ?, active_turn_id = ? "  # noqa: S608 - only the table's name
+    "WHERE id = ? AND owner = ? AND deleted_at IS NULL"
+)
 
 
 def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
@@ -78,19 +81,3 @@ class UpdateChat(Operation[Chat], frozen=True, kw_only=True):
             values["active_turn_id"] = self.active_turn_id
         connection.execute(update(chats).where(chats.c.id == self.chat_id).values(values))
         return chat_from_row(connection.execute(_CHAT, {"chat_id": self.chat_id}).one())
-
-
-class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
-    """Delete a chat and all that is in it; answers the ids of its turns, oldest first. Raises NotFound."""
-
-    owner: str
-    chat_id: str
-
-    def apply(self, connection: Connection) -> list[str]:
-        require_chat(connection, self.owner, self.chat_id)
-        turn_ids = connection.execute(
-            select(turns.c.id).where(turns.c.chat_id == self.chat_id).order_by(turns.c.created_at, turns.c.id)
-        ).scalars()
-        deleted = list(turn_ids)
-        connection.execute(delete(chats).where(chats.c.id == self.chat_id))
-        return deleted
