@@ -385,3 +385,32 @@ async def test_turns_are_ended_once_storage_works_again(
             Block(0, "text", "whole", {"k": 1}),
             Block(1, "text", KEPT, partial=True),
         ]
+
+
+@pytest.mark.fault(5)
+async def test_a_turn_whose_end_is_always_refused_is_ended_without_its_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Storage works, but for one row of one turn: the others, and the journal, do not wait for it for ever."""
+    monkeypatch.setattr("turnstream.turns.recovery._RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("turnstream.turns.recovery._GIVE_UP_SECONDS", 0.02)
+    path = tmp_path / "turns.sqlite"
+    ((turn_id, cursor), (other, _)) = await leave_turns(path, 2)
+    refuse = "SELECT raise(ABORT, 'refused')"
+    damage(
+        path,
+        "CREATE TRIGGER refused BEFORE INSERT ON turnstream_blocks "
+        f"WHEN NEW.turn_id = '{turn_id}' BEGIN {refuse}; END",
+    )
+    async with asyncio.timeout(SECONDS), Engine(f"sqlite:///{path}") as engine:
+        recovering = next(task for task in engine._tasks if "recovery" in task.get_name())
+        await recovering
+        assert not engine._journal._is_held
+        client = await watch_to_the_end(engine, turn_id, cursor)
+        assert client.frames[-1].data["code"] == "database_error"
+        assert texts(client) == ["whole"]
+        assert texts(await watch_to_the_end(engine, other)) == ["whole", KEPT]
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [
+        record for record in errors if turn_id in record.getMessage() and "refused" in record.getMessage()
+    ]

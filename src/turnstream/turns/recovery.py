@@ -47,6 +47,8 @@ _READ_SECONDS = 120.0
 """Deadline of one read. The deadline of requests does not apply: a long history is no reason to lose a turn."""
 _RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 60.0
+_GIVE_UP_SECONDS = 120.0
+"""Seconds that storage may refuse the end of a turn. After that the turn is ended without what is refused."""
 
 
 class Recovery:
@@ -71,6 +73,7 @@ class Recovery:
         self._histories = asyncio.Semaphore(_HISTORIES_AT_ONCE)
         self._ending: dict[str, asyncio.Task[bool]] = {}
         """Turns being ended at the moment, each with the task that everyone who needs the turn waits for."""
+        self._refused_since: dict[str, float] = {}
 
     async def run(self, *, tried: asyncio.Event) -> None:
         """End every turn that a dead process left unfinished. While storage fails, try again.
@@ -166,8 +169,8 @@ class Recovery:
 
     def _forget(self, turn_id: str, task: asyncio.Task[bool]) -> None:
         del self._ending[turn_id]
-        if not task.cancelled():
-            task.exception()  # callers that were cancelled do not look at it
+        if not task.cancelled() and task.exception() is None:
+            self._refused_since.pop(turn_id, None)
 
     async def _end(self, turn_id: str, segments: Sequence[JournalSegment] | None) -> bool:
         """Take a turn over and end it. Raises StoreError when storage failed: another try may succeed."""
@@ -179,7 +182,8 @@ class Recovery:
         except (Fenced, NotFound):
             return False  # deleted, or ended by somebody else
         except StoreError as error:
-            if error.retryable:
+            now = asyncio.get_running_loop().time()
+            if error.retryable and now - self._refused_since.setdefault(turn_id, now) < _GIVE_UP_SECONDS:
                 raise
             return await self._give_up(turn_id, error)
         except Exception as error:  # noqa: BLE001 - it is logged there, with its trace
