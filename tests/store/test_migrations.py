@@ -146,18 +146,22 @@ async def test_turns_made_before_costs_were_kept_are_read_as_without(database: P
 async def test_chats_made_before_deletion_went_in_portions_are_read_and_deleted(database: Path):
     store = SqlStore(f"sqlite:///{database}")
     await store.open()
+    before = await store.read(GetTurn(owner=None, turn_id=(await running_turn(store)).id))
     chat = Chat(new_id(), "ada", "old", {}, 1, 1)
     await store.write(CreateChat(chat=chat))
     await store.close()
     connection = sqlite3.connect(database)
     connection.execute(f"DROP INDEX ix_{PREFIX}chats_deleted")
     connection.execute(f"ALTER TABLE {PREFIX}chats DROP COLUMN deleted_at")
+    connection.execute(f"DROP TABLE {PREFIX}settings")
+    connection.execute(f"ALTER TABLE {PREFIX}turns DROP COLUMN settings")
     connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0005'")
     connection.commit()
     connection.close()
     await store.open()
     try:
         assert await store.read(GetChat(owner="ada", chat_id=chat.id)) == chat
+        assert await store.read(GetTurn(owner=None, turn_id=before.id)) == before
         assert await store.write(DeleteChat(owner="ada", chat_id=chat.id)) == []
         with pytest.raises(NotFound):
             await store.read(GetChat(owner="ada", chat_id=chat.id))

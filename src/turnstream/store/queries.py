@@ -33,9 +33,9 @@ from turnstream.store.rows import (
     attempt_from_row,
     block_from_row,
     chat_from_row,
-    turn_from_row,
 )
 from turnstream.store.schema import annotations, attempts, blocks, chats, idempotency, journal, turns
+from turnstream.store.settings import read_turns
 
 _IDS_PER_SELECT = 500
 
@@ -91,7 +91,8 @@ class GetTurn(Query[Turn], frozen=True, kw_only=True):
         row = connection.execute(_TURN, {"turn_id": self.turn_id}).first()
         if row is None or self.owner not in {None, row.owner}:
             raise NotFound("no such turn")
-        return turn_from_row(row)
+        (turn,) = read_turns(connection, [row])
+        return turn
 
 
 # A user turn and its answer may have the same time: the user's is the first of them.
@@ -110,7 +111,7 @@ class ListTurns(Query[list[Turn]], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> list[Turn]:
         GetChat(owner=self.owner, chat_id=self.chat_id).fetch(connection)
-        return [turn_from_row(row) for row in connection.execute(_TURNS_OF_CHAT, {"chat_id": self.chat_id})]
+        return read_turns(connection, connection.execute(_TURNS_OF_CHAT, {"chat_id": self.chat_id}))
 
 
 _DELETED_CHATS = select(chats.c.id).where(chats.c.deleted_at.is_not(None)).order_by(chats.c.deleted_at)
@@ -151,8 +152,8 @@ class TurnsById(Query[list[Turn]], frozen=True, kw_only=True):
     def fetch(self, connection: Connection) -> list[Turn]:
         found: dict[str, Turn] = {}
         for turn_ids in _portions(self.turn_ids):
-            for row in connection.execute(_TURNS_BY_ID, {"turn_ids": turn_ids}):
-                found[row.id] = turn_from_row(row)
+            rows = connection.execute(_TURNS_BY_ID, {"turn_ids": turn_ids})
+            found.update((turn.id, turn) for turn in read_turns(connection, rows))
         return [found[turn_id] for turn_id in self.turn_ids if turn_id in found]
 
 
@@ -280,7 +281,7 @@ class HistoryPath(Query[list[tuple[Turn, tuple[Block, ...]]]], frozen=True, kw_o
 
     def fetch(self, connection: Connection) -> list[tuple[Turn, tuple[Block, ...]]]:
         rows = connection.execute(_HISTORY, {"turn_id": self.turn_id, "depth": self.depth})
-        path = [turn_from_row(row) for row in rows]
+        path = read_turns(connection, rows)
         stored = BlocksOfTurns(turn_ids=[turn.id for turn in path]).fetch(connection)
         return [(turn, tuple(row.block for row in stored[turn.id])) for turn in path]
 

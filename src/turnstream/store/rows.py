@@ -47,7 +47,9 @@ def chat_values(chat: Chat) -> dict[str, Any]:
     }
 
 
-def turn_from_row(row: Row[Any]) -> Turn:
+def turn_from_row(row: Row[Any], settings: tuple[str | None, Any] | None = None) -> Turn:
+    """Return the turn of a row. `settings`: its system prompt and params, where the row does not hold them."""
+    system, params = (row.system, row.params) if settings is None else settings
     return Turn(
         id=row.id,
         chat_id=row.chat_id,
@@ -58,8 +60,8 @@ def turn_from_row(row: Row[Any]) -> Turn:
         model=row.model,
         created_at=row.created_at,
         generation=row.generation,
-        system=row.system,
-        params=_mapping(row.params, row.id, "params"),
+        system=system,
+        params=_mapping(params, row.id, "params"),
         metadata=_mapping(row.metadata, row.id, "metadata"),
         last_seq=row.last_seq,
         fences=pairs_of(row.fences, row.id, "fences"),
@@ -109,8 +111,9 @@ def turn_values(turn: Turn) -> dict[str, Any]:
     }
 
 
-def turn_row(turn: Turn) -> TurnRow:
-    """The columns of `turns` in order, as the driver takes them."""
+def turn_row(turn: Turn, settings: str | None = None) -> TurnRow:
+    """Return the columns of `turns` in order, as the driver takes them. `settings`: the digest of a system prompt and params
+    that are stored elsewhere."""
     return (
         turn.id,
         turn.chat_id,
@@ -129,15 +132,16 @@ def turn_row(turn: Turn) -> TurnRow:
         _storable(turn.error_message),
         *usage_values(turn.usage).values(),
         encode_json(turn.fences),
-        encode_json(turn.params),
+        "{}" if settings is not None else encode_json(turn.params),
         encode_json(turn.metadata),
-        _storable(turn.system),
+        None if settings is not None else _storable(turn.system),
         turn.cost,
         int(turn.cost_estimated),  # the driver binds an int at once, and looks for what a bool might be
         encode_json(turn.steps) if turn.steps else None,
         _storable(turn.asked_model),
         None if turn.fallbacks is None else encode_json(turn.fallbacks),
         encode_json(turn.resets) if turn.resets else None,
+        settings,
     )
 
 

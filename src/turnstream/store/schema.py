@@ -3,6 +3,7 @@
     chats ──< turns ──< blocks          closed pieces of a turn, each with the seqs of the log that it spans
                    ├──< annotations     lasting events that belong to no block
                    └──< attempts        the model calls that were tried
+    chats ──< settings                  system prompts and params of its turns, each once (`settings.py`)
     chats ──< idempotency               keys of requests that began turns
     journal                             what the open blocks of all turns have grown by, a page for each stretch (`pages.py`)
 
@@ -107,10 +108,21 @@ turns = Table(
     Column("asked_model", StoredText),
     Column("fallbacks", JsonText),
     Column("resets", JsonText),
+    Column("settings", String(64)),
     PrimaryKeyConstraint("id"),
     Index(None, "chat_id", "created_at"),
     Index(None, "prev_turn_id"),
     Index(f"ix_{PREFIX}turns_unfinished", "status", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
+)
+
+settings = Table(
+    f"{PREFIX}settings",
+    metadata,
+    _child_of("chats", "chat_id"),
+    Column("digest", String(64), nullable=False),
+    Column("params", JsonText, nullable=False),
+    Column("system", StoredText),
+    PrimaryKeyConstraint("chat_id", "digest"),
 )
 
 blocks = Table(

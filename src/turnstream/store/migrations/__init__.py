@@ -23,7 +23,7 @@ from turnstream.store.connections import (
 from turnstream.store.lock import WriterLock
 from turnstream.store.schema import VERSION_TABLE
 
-NEWEST = "0006"
+NEWEST = "0007"
 """The revision that this version of the package works on; a test holds it to the newest file in `versions`."""
 
 _BUSY_TIMEOUT = 5.0

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from turnstream.store.base import Operation
 from turnstream.store.operations.chats import require_chat
-from turnstream.store.schema import annotations, blocks, chats, idempotency, turns
+from turnstream.store.schema import annotations, blocks, chats, idempotency, settings, turns
 
 PORTION_SECONDS = 0.02
 """Seconds that a portion holds up the other writes, about."""
@@ -44,6 +44,12 @@ _SOME_KEYS = (
 )
 _DELETE_KEYS = delete(idempotency).where(
     idempotency.c.chat_id == bindparam("of_chat"), idempotency.c.key.in_(_SOME_KEYS)
+)
+_SOME_SETTINGS = (
+    select(settings.c.digest).where(settings.c.chat_id == bindparam("of_chat")).limit(_ROWS).scalar_subquery()
+)
+_DELETE_SETTINGS = delete(settings).where(
+    settings.c.chat_id == bindparam("of_chat"), settings.c.digest.in_(_SOME_SETTINGS)
 )
 _DELETE_CHAT = delete(chats).where(chats.c.id == bindparam("of_chat"), chats.c.deleted_at.is_not(None))
 
@@ -85,8 +91,9 @@ def _purge(connection: Connection, chat_id: str, seconds: float) -> bool:
         connection.execute(_DELETE_TURN, {"of_turn": turn_id})
         if monotonic() > until:
             return False
-    while connection.execute(_DELETE_KEYS, {"of_chat": chat_id}).rowcount == _ROWS:
-        if monotonic() > until:
-            return False
+    for some in (_DELETE_KEYS, _DELETE_SETTINGS):
+        while connection.execute(some, {"of_chat": chat_id}).rowcount == _ROWS:
+            if monotonic() > until:
+                return False
     connection.execute(_DELETE_CHAT, {"of_chat": chat_id})
     return True

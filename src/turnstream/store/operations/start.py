@@ -12,8 +12,9 @@ from turnstream.errors import Conflict, NotFound
 from turnstream.store.base import Operation, StoredBlock, Turn
 from turnstream.store.bulk import insert_blocks, insert_turns
 from turnstream.store.operations.chats import require_chat, touch_chat
-from turnstream.store.rows import block_row, turn_from_row, turn_row
+from turnstream.store.rows import block_row
 from turnstream.store.schema import idempotency, turns
+from turnstream.store.settings import read_turns, store_settings
 
 _USE_OF_KEY = select(idempotency).where(
     idempotency.c.chat_id == bindparam("chat_id"), idempotency.c.key == bindparam("key")
@@ -93,7 +94,7 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
     def _insert(self, connection: Connection) -> None:
         assistant = self.assistant_turn
         turns_made = (assistant,) if self.user_turn is None else (self.user_turn, assistant)
-        insert_turns(connection, [turn_row(turn) for turn in turns_made])
+        insert_turns(connection, [store_settings(connection, turn) for turn in turns_made])
         insert_blocks(connection, [block_row(row) for row in self.user_blocks])
         if self.idempotency_key is not None:
             connection.execute(
@@ -110,4 +111,5 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
 
 
 def _turn(connection: Connection, turn_id: str) -> Turn:
-    return turn_from_row(connection.execute(_TURN, {"turn_id": turn_id}).one())
+    (turn,) = read_turns(connection, [connection.execute(_TURN, {"turn_id": turn_id}).one()])
+    return turn
