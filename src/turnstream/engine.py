@@ -42,6 +42,7 @@ from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
 from turnstream.server.direct import DirectTurns
+from turnstream.server.documented import name_models
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.metrics import EngineMetrics, metrics_response
 from turnstream.server.router import build_router
@@ -258,7 +259,7 @@ class Engine:
                 yield
 
         scrape = None if self._metrics_for == "off" else self._scrape
-        return build_application(
+        application = build_application(
             self.router(PREFIX),
             version=VERSION,
             lifespan=lifespan,
@@ -266,6 +267,15 @@ class Engine:
             health=self._store.health,
             direct=DirectTurns(self._context, PREFIX),
         )
+        application.complete_document = self._complete_document
+        return application
+
+    def _complete_document(self, document: dict[str, Any]) -> None:
+        commands = self.commands
+        catalog = commands.catalog
+        providers = [name for name in catalog.names if catalog.is_ready(name)]
+        names = [model.id for model in commands.models() if model.id.partition("/")[0] not in catalog.names]
+        name_models(document, providers=providers, names=names, tools=list(commands.tools.tools))
 
     async def _scrape(self, request: Request) -> Response:
         """Raises Unauthorized."""

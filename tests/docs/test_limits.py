@@ -16,6 +16,8 @@ from turnstream.providers.routing import MAX_FALLBACKS
 from turnstream.server import attachments, chats, connection, routing, turns, views
 from turnstream.server.context import ServerContext
 from turnstream.tools.runner import RESULT_LIMIT
+from turnstream.turns.registry import MAX_RETAINED, MAX_RETAINED_BYTES
+from turnstream.turns.turn_task import STOP_SECONDS
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
 
 pytestmark = pytest.mark.fault(45)
@@ -53,6 +55,9 @@ FIXED: dict[str, float] = {
     "fallback models of a turn": bound(views.CallBody, "fallbacks"),
     "an `Idempotency-Key`": turns.MAX_KEY,
     "chats of a page": chats.MAX_PAGE,
+    "a source that does not stop when its turn does": STOP_SECONDS,
+    "ended turns in memory": MAX_RETAINED,
+    "memory of ended turns": MAX_RETAINED_BYTES,
     "characters of one answer of a model": DEFAULT_MAX_LENGTH,
     "characters of a tool's result": RESULT_LIMIT,
 }

@@ -146,8 +146,12 @@ async def test_ids_and_cursors_have_their_pattern(world: World) -> None:
     watcher = Watcher(world.client, world.turn)
     await watcher.watch_to_the_end()
     stream = world.document["paths"]["/api/turns/{turn_id}/stream"]["get"]["parameters"]
-    header = next(parameter["schema"] for parameter in stream if parameter["name"] == "Last-Event-ID")
-    assert all(re.search(header["pattern"], cursor) for cursor in watcher.ids)
+    cursor, empty = next(parameter["schema"]["anyOf"] for parameter in stream if parameter["name"] == "after")
+    assert all(re.search(cursor["pattern"], known) for known in watcher.ids)
+    assert empty["enum"] == ["", "0"]
+    for nothing in empty["enum"]:
+        answer = await world.client.call("GET", f"/turns/{world.turn}/stream?after={nothing}")
+        assert answer.body.startswith(b"event: turn_start\n")
     schemas = world.document["components"]["schemas"]
     for model, field in (
         ("ChatView", "id"),
@@ -171,6 +175,25 @@ async def test_allow_names_every_method(world: World, method: str) -> None:
         assert " 405 " in head[0], (method, template)
         allowed = next(line for line in head if line.startswith("allow: ")).removeprefix("allow: ")
         assert {name.strip().upper() for name in allowed.split(",")} == named, template
+
+
+async def test_models_and_tools_that_are_known_are_named(world: World) -> None:
+    fields = world.document["components"]["schemas"]["TurnBody"]["properties"]
+    pattern = fields["model"]["anyOf"][0]["pattern"]
+    for model in ("sim/echo:pace=0", "x", "nobody/knows", "sim/", "fast"):
+        answer = await world.client.call(
+            "POST", f"/chats/{world.chat}/turns?stream=true", {**TEXT, "model": model}
+        )
+        assert (answer.status == 200) == bool(re.search(pattern, model)), model
+        again = {**TEXT, "fallbacks": [model]}
+        answer = await world.client.call("POST", f"/chats/{world.chat}/turns?stream=true", again)
+        assert (answer.status == 200) == bool(re.search(pattern, model)), model
+    assert "enum" not in str(fields["tools"])
+    unknown = await world.client.call("POST", f"/chats/{world.chat}/turns", {**TEXT, "tools": ["no tool"]})
+    assert unknown.status == 400
+    keyless = await world.client.call("POST", f"/chats/{world.chat}/turns", {**TEXT, "model": "anthropic/x"})
+    assert keyless.status == 502
+    check_error(world, "POST", "/api/chats/{chat_id}/turns", keyless)
 
 
 async def test_blocks_are_described_one_by_one(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
@@ -27,6 +28,13 @@ class Application(FastAPI):
     """`direct` answers what it can past the framework, unless middleware was added."""
 
     direct: DirectTurns | None = None
+    complete_document: Callable[[dict[str, Any]], None] | None = None
+    """Adds to the OpenAPI document what is known at run time only."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None and self.complete_document is not None:
+            self.complete_document(super().openapi())
+        return super().openapi()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         direct = self.direct
@@ -45,7 +53,7 @@ def build_application(  # noqa: PLR0913 - what our own server has beside the rou
     scrape: Scrape | None = None,
     health: Health | None = None,
     direct: DirectTurns | None = None,
-) -> FastAPI:
+) -> Application:
     """An ASGI application of `router` and `GET /healthz`; OpenAPI is at /docs. `scrape` answers `GET /metrics`, where
     there is one. `direct` serves routes of `router`, which then has no dependencies."""
     application = Application(

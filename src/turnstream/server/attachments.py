@@ -25,7 +25,10 @@ _FIELDS = {
     "image": ({"media_type", "data"}, {"url"}),
     "document": ({"media_type", "data"}, {"url"}, {"url", "media_type"}, {"text"}),
 }
-_URL = re.compile(r"https?://[^\s/]+[^\s]*", re.IGNORECASE)
+_INVISIBLE = r"\x00-\x20\x7f-\xa0\u2028\u2029"
+URL_PATTERN = f"^[hH][tT][tT][pP][sS]?://[^/{_INVISIBLE}][^{_INVISIBLE}]*$"
+"""An address of the web, for every dialect of regular expressions."""
+_URL = re.compile(URL_PATTERN)
 
 
 def check_attachment(place: str, block_type: str, content: dict[str, Any]) -> None:

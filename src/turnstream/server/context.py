@@ -50,7 +50,7 @@ def asked_cursor(request: Request) -> Cursor | None:
     Raises InvalidRequest for text that is no cursor at all; one of another turn is a snapshot's business.
     """
     text = request.headers.get("last-event-id") or request.query_params.get("after")
-    if not text:
+    if not text or text == "0":  # some clients begin with 0
         return None
     cursor = parse_cursor(text)
     if cursor is None:

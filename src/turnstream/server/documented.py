@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, WithJsonSchema
 
 from turnstream.core.identifiers import ID_PATTERN
-from turnstream.server.attachments import LONGEST_TITLE, LONGEST_URL, MEDIA_TYPES
+from turnstream.server.attachments import LONGEST_TITLE, LONGEST_URL, MEDIA_TYPES, URL_PATTERN
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -28,6 +30,7 @@ _ERRORS = {
     408: "The body did not arrive in time. The connection closes.",
     409: "Another state of the chat or turn forbids it, or the Idempotency-Key was used for another request.",
     413: "The body is too large. The connection closes.",
+    502: "The model that was asked for cannot be called: its key is missing.",
     503: "The server is being stopped, is full, or was not started: try again after `Retry-After` seconds.",
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
@@ -45,12 +48,13 @@ def errors(*statuses: int) -> Responses:
 
 
 _ID_SCHEMA = {"type": "string", "format": "uuid", "pattern": f"^{ID_PATTERN}$", "description": "a UUIDv7"}
-CURSOR_SCHEMA = {
+_CURSOR = {
     "type": "string",
     "pattern": "^[1-9][0-9]{0,11}-[1-9][0-9]{0,15}$",
     "description": "an event's id",
+    "examples": ["1342357987-42"],
 }
-EMPTY_OR_CURSOR_SCHEMA = {"anyOf": [CURSOR_SCHEMA, {"type": "string", "maxLength": 0}]}
+CURSOR_SCHEMA = {"anyOf": [_CURSOR, {"type": "string", "enum": ["", "0"]}]}
 POSITION_SCHEMA = {
     "type": "string",
     "pattern": f"^[0-9]{{1,17}}:{ID_PATTERN}$",
@@ -64,13 +68,13 @@ Position: TypeAlias = Annotated[str | None, WithJsonSchema(POSITION_SCHEMA)]
 OptionalIdentifier: TypeAlias = Annotated[str | None, WithJsonSchema(_ID_SCHEMA)]
 """An id in a query, where null cannot be written."""
 
-_TEXT = {"type": "string", "pattern": r"\S"}
+_TEXT = {"type": "string", "pattern": r"[^\s\x1c-\x1f\x85]"}
 _BASE64 = {
     "type": "string",
     "contentEncoding": "base64",
     "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$",
 }
-_URL = {"type": "string", "maxLength": LONGEST_URL, "pattern": r"^[hH][tT][tT][pP][sS]?://[^\s/]\S*$"}
+_URL = {"type": "string", "maxLength": LONGEST_URL, "pattern": URL_PATTERN}
 _DATA_URL = {
     "type": "string",
     "pattern": f"^data:{MEDIA_TYPES['image'].pattern};base64,{_BASE64['pattern'].removeprefix('^')}",
@@ -140,3 +144,22 @@ def describe_block(schema: dict[str, Any]) -> None:
         else:
             shape = _object({"block_type": named}, {"content": anything, "text_content": any_text})
         schema["oneOf"].append(shape)
+
+
+def name_models(
+    document: dict[str, Any], *, providers: Sequence[str], names: Sequence[str], tools: Sequence[str]
+) -> None:
+    """Say in an OpenAPI document what a model may be called here (`provider/model` of a provider that is ready, or one of `names`), and the server's tools."""
+    prefixes = "|".join(re.escape(provider) for provider in providers)
+    model = {
+        "type": "string",
+        "maxLength": 300,
+        "pattern": "|".join([f"^({prefixes})/.", *(f"^{re.escape(n)}$" for n in names)]),
+    }
+    tool = [{"type": "string", "enum": list(tools)}] if tools else []
+    for body in ("CallBody", "TurnBody"):
+        fields = document["components"]["schemas"][body]["properties"]
+        fields["model"]["anyOf"][0] = model
+        fields["fallbacks"]["anyOf"][0]["items"] = model
+        listed = fields["tools"]["anyOf"][0]
+        listed["items"]["anyOf"] = [*tool, listed["items"]["anyOf"][-1]]

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from turnstream.core.cursor import Cursor
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext, asked_block, asked_cursor, checked_id
-from turnstream.server.documented import CURSOR_SCHEMA, EMPTY_OR_CURSOR_SCHEMA, KEY_SCHEMA, Identifier, errors
+from turnstream.server.documented import CURSOR_SCHEMA, KEY_SCHEMA, Identifier, errors
 from turnstream.server.streams import EventStreamResponse
 from turnstream.server.views import (
     BlocksView,
@@ -36,7 +36,7 @@ _KEY_DOCS: dict[str, Any] = {
 }
 _CURSOR_DOCS: dict[str, Any] = {
     "parameters": [
-        {"name": "after", "in": "query", "schema": EMPTY_OR_CURSOR_SCHEMA},
+        {"name": "after", "in": "query", "schema": CURSOR_SCHEMA},
         {
             "name": "from_block",
             "in": "query",
@@ -58,7 +58,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         "/chats/{chat_id}/turns",
         status_code=201,
         response_model=StartedView,
-        responses={**_STREAM_DOCS, **errors(400, 401, 404, 408, 409, 413, 503)},
+        responses={**_STREAM_DOCS, **errors(400, 401, 404, 408, 409, 413, 502, 503)},
         openapi_extra=_KEY_DOCS,
         summary="Send a user turn and start the answer; with ?stream=true the answer is its event stream",
     )
@@ -71,7 +71,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         "/turns/{turn_id}/regenerate",
         status_code=201,
         response_model=StartedView,
-        responses={**_STREAM_DOCS, **errors(400, 401, 404, 408, 409, 413, 503)},
+        responses={**_STREAM_DOCS, **errors(400, 401, 404, 408, 409, 413, 502, 503)},
         openapi_extra=_KEY_DOCS,
         summary="Answer again: a sibling of an answer, or another answer to a user turn",
     )
