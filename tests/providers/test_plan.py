@@ -272,6 +272,25 @@ async def test_a_model_that_fell_silent_in_mid_answer_comes_last_even_if_it_alon
 
 
 @pytest.mark.fault(33)
+async def test_a_silent_model_that_can_continue_does_not_come_before_a_healthy_one() -> None:
+    """The first is silent, the second breaks off: the third is healthy, though the first alone could continue."""
+    broken = [StreamIncomplete("-") for _ in range(9)]
+    planned = Planned([silent(code="idle_timeout")], broken, [], prefills=(True, False, False))
+    planned.planner.policy = planned.planner.policy._replace(attempts=2)
+    call = planned.plan.begin(REQUEST)
+    with pytest.raises(ProviderTimeout) as raised:
+        await call.__aenter__()
+    call = planned.plan.recover(raised.value, SHOWN).call
+    for text in ("Once more ", "And once "):
+        with pytest.raises(StreamIncomplete) as again:
+            await call.__aenter__()
+        shown = Shown((Block(0, "text", text, None, partial=True),))
+        call = planned.plan.recover(again.value, shown).call
+    await call.__aenter__()
+    assert planned.made == "0112"
+
+
+@pytest.mark.fault(33)
 async def test_how_long_a_silence_is_can_be_set() -> None:
     planned = Planned([silent(5.0)], [], policy={"silence": 5.0})
     await planned.answer()

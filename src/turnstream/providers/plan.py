@@ -298,8 +298,10 @@ class CallPlan:
         candidates = others
         if "same" not in ways or not self._may_try(self._current, pause, other=bool(others)):
             self._out.add(self._current)
-        elif not (others and self._current in self._silent):
+        else:
             candidates = [self._current, *others]
+        # A model that can continue comes first, but never a silent one before another.
+        candidates = [place for place in candidates if place not in self._silent] or others or candidates
         if not candidates:
             return None, 0.0
         place = next((place for place in candidates if self._continues(place, kept)), candidates[0])
