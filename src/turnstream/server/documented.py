@@ -149,7 +149,10 @@ def describe_block(schema: dict[str, Any]) -> None:
 def name_models(
     document: dict[str, Any], *, providers: Sequence[str], names: Sequence[str], tools: Sequence[str]
 ) -> None:
-    """Say in an OpenAPI document what a model may be called here (`provider/model` of a provider that is ready, or one of `names`), and the server's tools."""
+    """Say in an OpenAPI document which models and tools a turn may name here.
+
+    `providers`: those that are ready, for `provider/model`. `names`: the settings' own names of models.
+    """
     prefixes = "|".join(re.escape(provider) for provider in providers)
     model = {
         "type": "string",
