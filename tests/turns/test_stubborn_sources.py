@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -44,8 +45,11 @@ async def wait_on(swallowed: list[BaseException]) -> None:
 
 def swallows_cancellation(swallowed: list[BaseException]) -> AsyncIterator[Sequence[SourceEvent]]:
     async def events() -> AsyncIterator[Sequence[SourceEvent]]:
-        yield HALF
-        await wait_on(swallowed)
+        try:
+            yield HALF
+            await wait_on(swallowed)
+        finally:
+            swallowed.append(GeneratorExit("it has let go"))
 
     return events()
 
@@ -104,12 +108,21 @@ async def is_ended(world: World, executor: Executor, swallowed: list[BaseExcepti
 
 
 @pytest.mark.parametrize("source", STUBBORN)
-async def test_an_interrupt_ends_the_turn_without_its_source(world: World, source: Source) -> None:
+async def test_an_interrupt_ends_the_turn_without_its_source(
+    world: World, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
     executor, swallowed = await start(world, source)
+    caplog.clear()
     async with asyncio.timeout(SECONDS):
         answers = await asyncio.gather(*(world.commands.interrupt(OWNER, executor.turn.id) for _ in range(3)))
     assert {answer.turn.status for answer in answers} == {"cancelled"}
     await is_ended(world, executor, swallowed, "cancelled")
+    del executor
+    gc.collect()
+    await ticks(5)
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+    if source is swallows_cancellation:
+        assert str(swallowed[-1]) == "it has let go"
 
 
 @pytest.mark.parametrize("source", STUBBORN)

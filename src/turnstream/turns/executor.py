@@ -48,7 +48,7 @@ from turnstream.turns.ending import (
 from turnstream.turns.finishing import Rest
 from turnstream.turns.interruption import Stopped
 from turnstream.turns.journal import BlockJournal
-from turnstream.turns.leaving import close_in_time, leave_stream
+from turnstream.turns.leaving import PutDown, close_in_time, leave_stream
 from turnstream.turns.turn_task import SOURCE_CLOSE_TIMEOUT, TurnTask
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Executor(TurnTask):
             outcome = STOPPED[self._interruption.cause or "cancelled"]
         except TurnstreamError as error:
             outcome = self._failed(error)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit, PutDown):
             raise
         except BaseException as error:  # what a source raises ends its turn, and nothing else
             logger.exception("turn %s failed unexpectedly", self.turn.id)
@@ -200,7 +200,7 @@ class Executor(TurnTask):
             if start is not None:
                 self.log.append([start])
             await self._read_all(batches)
-        except GeneratorExit:
+        except (GeneratorExit, PutDown):
             raise  # nothing can be awaited any more
         except BaseException as error:
             await leave_stream(stream, error, self.turn.id, SOURCE_CLOSE_TIMEOUT)

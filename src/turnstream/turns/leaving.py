@@ -33,20 +33,29 @@ async def close_in_time(
             raise
         if failure is not known:
             logger.warning("turn %s: its source was cancelled while it closed", turn_id)
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, PutDown):
         raise
     except BaseException as failure:  # noqa: BLE001 - a source may raise anything
         if failure is not known:
             logger.warning("turn %s: its source did not close: %r", turn_id, failure)
 
 
-def put_down(task: asyncio.Task[None], turn_id: str) -> None:
-    """End a task whose source swallows cancellation: close its coroutine where it waits.
+class PutDown(BaseException):
+    """Raised in a source that swallows its cancellation, where it waits. It is no Exception: nothing there catches it
+    by chance."""
 
-    GeneratorExit is raised in the source then, which it cannot swallow and go on waiting.
+
+def put_down(task: asyncio.Task[None], turn_id: str) -> None:
+    """End a task whose source swallows cancellation: raise PutDown in its coroutine, where it waits.
+
+    The source's `finally` clauses run, up to the first that waits.
     """
+    coroutine = task.get_coro()
     try:
-        task.get_coro().close()
+        coroutine.throw(PutDown())
+        coroutine.close()
+    except (PutDown, StopIteration):
+        pass
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as failure:  # noqa: BLE001 - a source may raise anything

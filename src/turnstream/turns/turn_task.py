@@ -103,7 +103,8 @@ class TurnTask:
         return task
 
     def _note_done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._interruption.detached:
             logger.error("turn %s: its task ended with %r", self.turn.id, error)
         self._stop_deadline()
         if self._ending_alone is not None and not self._ending_alone.done():
