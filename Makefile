@@ -7,7 +7,7 @@ LIBRARIES := openai==3.57.0 anthropic==2.13.0 google-genai==3.6.1 pydantic-ai-sl
 	openai-agents==0.24.0 langgraph==1.2.24 langchain-openai==1.7.4
 CLIENTS_PYTEST := 9.2.0
 # Tests that measure how long things take, or load the whole machine: they run by themselves.
-ALONE := tests/e2e tests/faults
+ALONE := tests/e2e tests/faults tests/scaling
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 

@@ -19,15 +19,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, assert_never
+from typing import Any, assert_never
 
-import msgspec
-
-from turnstream.core.admission import NESTING_LIMIT, TOO_DEEP, encodes_deeper
 from turnstream.core.blocks import Block, BlockType, Content
-from turnstream.core.message_facts import MessageFacts, is_clean_end
+from turnstream.core.bounds import DEFAULT_MAX_LENGTH, FREE_BLOCKS, charge_of, content_size, too_large
+from turnstream.core.message_facts import MAX_NOTICES, MessageFacts, Statistics, is_clean_end
 from turnstream.core.open_block import (
     DELTA_LENGTH,
+    CutBlock,
     OpenBlock,
     events_so_far,
     flush_carry,
@@ -57,54 +56,13 @@ from turnstream.core.turn_events import (
     DeltaField,
     TurnEvent,
 )
-from turnstream.errors import MalformedEvent, StreamBroken
 
-DEFAULT_MAX_LENGTH = 32 * 1024 * 1024
-"""Characters that one model call may answer before it is ended as `answer_too_large`."""
+__all__ = ["DEFAULT_MAX_LENGTH", "MAX_NOTICES", "RESUMED", "Accumulator", "CutBlock", "Statistics"]
 
 RESUMED = -1
 """The index of the block that was being shown when a call broke off, for the call that takes its place."""
 
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
-
-
-class Statistics(NamedTuple):
-    """What has been folded. Times are seconds of the clock that was passed to `fold`."""
-
-    chunks: int
-    length: int
-    started_at: float | None
-    updated_at: float | None
-    complete: bool
-
-    @property
-    def duration(self) -> float:
-        return (
-            0.0 if self.started_at is None or self.updated_at is None else self.updated_at - self.started_at
-        )
-
-
-def _check_content(content: Content) -> int:
-    """Return the bytes that content takes as JSON, as which it is shown and stored. Raises MalformedEvent if it cannot be
-    written so, or one of its values nests too deeply."""
-    try:
-        encoded = msgspec.json.encode(content)
-        if encodes_deeper(encoded, content, NESTING_LIMIT + 1):
-            raise ValueError(TOO_DEEP)
-        return len(encoded)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise MalformedEvent(
-            f"a block's content cannot be written as JSON: {error}", retryable=False
-        ) from None
-
-
-class CutBlock(NamedTuple):
-    """A block that `cut` ended: `start` and `stop` are places of its events in the list given with it; a start of
-    None means that the block was being shown already."""
-
-    block: Block
-    start: int | None
-    stop: int
 
 
 class Accumulator(MessageFacts):
@@ -121,6 +79,8 @@ class Accumulator(MessageFacts):
         self.next_sequence = first_sequence
         self._max_length = max_length
         self._open: dict[int, OpenBlock] = {}
+        self._implied: OpenBlock | None = None
+        """The last block that a delta opened. No other one of them is open."""
         self._waiting: deque[OpenBlock] = deque()
         self._undecided: dict[str, OpenBlock] = {}
         self._is_over = False
@@ -128,6 +88,7 @@ class Accumulator(MessageFacts):
         self._chunks = 0
         self._length = 0
         self._beside = 0
+        self._begun = 0
         self._started_at: float | None = None
         self._updated_at: float | None = None
 
@@ -162,11 +123,7 @@ class Accumulator(MessageFacts):
                 self._fold_rare(event)
                 position += 1
         if self._length + self._beside > self._max_length:
-            raise StreamBroken(
-                f"the answer grew past {self._max_length} characters",
-                code="answer_too_large",
-                retryable=False,
-            )
+            raise too_large(self._max_length)
         return position
 
     def extend_shown(self, events: Sequence[StreamEvent]) -> list[BlockDelta] | None:
@@ -222,6 +179,7 @@ class Accumulator(MessageFacts):
             self.next_sequence = shown.sequence + 1
             self._open[RESUMED] = shown
             shown.index = RESUMED
+            self._implied = shown if shown.implicit else None
         self._undecided.clear()
         self.forget_call()
 
@@ -312,13 +270,17 @@ class Accumulator(MessageFacts):
                 self._sign(block, event.signature)
             case ContentDelta():
                 block = self._open.get(event.index) or self._open_implicitly(event.index, "provider")
-                self._beside += _check_content(event.content)
+                self._beside += content_size(event.content)
                 block.merge(event.content)
                 self._show_delta(block, "content", event.content)
             case MessageStop():
                 self.note(event)
                 self._finish_shown()
-            case MessageStart() | Metadata() | StreamNotice() | RedactContent() | StreamError():
+            case Metadata():
+                size = self.metadata_size
+                self.note(event)
+                self._beside += self.metadata_size - size
+            case MessageStart() | StreamNotice() | RedactContent() | StreamError():
                 self.note(event)
             case TextDelta() | ThinkingDelta() | ToolInputDelta():
                 raise AssertionError("handled in fold")
@@ -335,18 +297,22 @@ class Accumulator(MessageFacts):
 
     def _open_implicitly(self, index: int, block_type: BlockType) -> OpenBlock:
         """A delta without its start. What was itself opened so ends here: on such streams a change is the stop."""
-        for block in list(self._open.values()):
-            if block.implicit or block.index == index:
+        for block in (self._implied, self._open.get(index)):
+            if block is not None and self._open.get(block.index) is block:
                 self._stop(block)
-        return self._begin(index, block_type, None, implicit=True)
+        self._implied = self._begin(index, block_type, None, implicit=True)
+        return self._implied
 
     def _begin(
         self, index: int, block_type: BlockType, content: Content | None, *, implicit: bool
     ) -> OpenBlock:
         if content:
-            self._beside += _check_content(content)
+            self._beside += content_size(content)
         block = OpenBlock(self.next_sequence, index, block_type, content, implicit=implicit)
         self.next_sequence += 1
+        self._begun += 1
+        if self._begun > FREE_BLOCKS:
+            self._beside += charge_of(block_type)
         if block_type == "tool_result":
             self._take_answer(block)
         self._open[index] = block

@@ -16,6 +16,7 @@ call. What only one provider refuses (thinking that it did not sign, another's r
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -198,33 +199,35 @@ def _pair(sides: list[_Side]) -> list[_Side]:
 
 def _answers(calls: list[Block], results: list[_Result], unanswered: str) -> tuple[list[Block], list[Block]]:
     """The results of `calls`, in their order; and what the user gave as results of calls that are not there, as text."""
-    waiting = list(results)
+    waiting: dict[str, deque[int]] = {}
+    for number, result in enumerate(results):
+        waiting.setdefault(_identity(result.block), deque()).append(number)
     answers: list[Block] = []
     for call in calls:
         identity = _identity(call)
-        given = next((result for result in waiting if _identity(result.block) == identity), None)
-        if given is None:
-            answers.append(_cancelled(identity, unanswered))
-        else:
-            waiting.remove(given)
-            answers.append(given.block)
+        given = waiting.get(identity)
+        answers.append(results[given.popleft()].block if given else _cancelled(identity, unanswered))
     known = {_identity(call) for call in calls}
+    left = sorted(number for numbers in waiting.values() for number in numbers)
     orphans = [
-        result.block for result in waiting if result.given_by_user and _identity(result.block) not in known
+        results[number].block
+        for number in left
+        if results[number].given_by_user and _identity(results[number].block) not in known
     ]
     return answers, [text for block in orphans if (text := _orphan_text(block)) is not None]
 
 
 def _begin_with_user(sides: list[_Side]) -> list[_Side]:
     """Leave out what the assistant says first, and the results of its calls."""
-    if not sides or sides[0].role == "user":
-        return sides
-    rest = sides[1:]
-    if rest:
-        rest[0].blocks = [block for block in rest[0].blocks if not _is_client_result(block)]
-        if not rest[0].blocks:
-            return _begin_with_user(rest[1:])
-    return rest
+    for place in range(0, len(sides), 2):
+        if sides[place].role == "user":
+            return sides[place:]
+        if place + 1 < len(sides):
+            user = sides[place + 1]
+            user.blocks = [block for block in user.blocks if not _is_client_result(block)]
+            if user.blocks:
+                return sides[place + 1 :]
+    return []
 
 
 def _without_torn_pairs(sides: list[_Side]) -> list[_Side]:
@@ -250,34 +253,44 @@ def _without_torn_pairs(sides: list[_Side]) -> list[_Side]:
 
 def _with_unique_ids(messages: list[Message]) -> list[Message]:
     """Rename ids of calls that came before, or are empty, with their results."""
-    used: set[str] = set()
+    ids = _UnusedIds()
     unique: list[Message] = []
-    renamed: list[str] = []
+    renamed: deque[str] = deque()
     for message in messages:
         if message.role == "assistant":
-            renamed = []
+            renamed.clear()
         blocks: list[Block] = []
         for block in message.blocks:
             if _is_client_call(block):
-                identity = _unused_id(_identity(block), used)
-                used.add(identity)
+                identity = ids.take(_identity(block))
                 renamed.append(identity)
                 blocks.append(_with_id(block, identity))
             elif _is_client_result(block):
-                blocks.append(_with_id(block, renamed.pop(0)))
+                blocks.append(_with_id(block, renamed.popleft()))
             else:
                 blocks.append(block)
         unique.append(Message(message.role, tuple(blocks)))
     return unique
 
 
-def _unused_id(identity: str, used: set[str]) -> str:
-    stem = identity or "call"
-    number = 2
-    while not identity or identity in used:
-        identity = f"{stem}_{number}"
-        number += 1
-    return identity
+class _UnusedIds:
+    """Ids of calls, each of them given out once."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """By the id that was asked for: the number that the next one may end with."""
+
+    def take(self, identity: str) -> str:
+        """Return `identity`, or one made from it if it is empty or was given out."""
+        stem = identity or "call"
+        number = self._numbers.get(stem, 2)
+        while not identity or identity in self._used:
+            identity = f"{stem}_{number}"
+            number += 1
+        self._numbers[stem] = number
+        self._used.add(identity)
+        return identity
 
 
 def _message_of(side: _Side) -> Message:

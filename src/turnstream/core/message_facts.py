@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from turnstream.core.bounds import Merged
 from turnstream.core.origin import Origin
 from turnstream.core.stream_events import (
     MessageStart,
@@ -22,6 +23,22 @@ _CLEAN_ENDS = frozenset({"tool_use", "end_turn", "stop_sequence"})
 Fact: TypeAlias = MessageStart | MessageStop | Metadata | RedactContent | StreamError | StreamNotice
 
 
+class Statistics(NamedTuple):
+    """What has been folded. Times are seconds of the clock that was passed to `fold`."""
+
+    chunks: int
+    length: int
+    started_at: float | None
+    updated_at: float | None
+    complete: bool
+
+    @property
+    def duration(self) -> float:
+        return (
+            0.0 if self.started_at is None or self.updated_at is None else self.updated_at - self.started_at
+        )
+
+
 def is_clean_end(stop: MessageStop | None) -> bool:
     """Return True if the end marker says that the model had said all it wanted. False without a marker, or a reason."""
     return stop is not None and stop.stop_reason in _CLEAN_ENDS
@@ -36,13 +53,28 @@ class MessageFacts:
         self.stop: MessageStop | None = None
         self.error: StreamError | None = None
         self.usage = Usage()
-        self.raw_usage: dict[str, Any] | None = None
         self.latency_ms: float | None = None
         self.trace: Any = None
-        self.provider_metadata: dict[str, Any] | None = None
         self.notices: list[Notice] = []
         """Notices of the stream, at most MAX_NOTICES; the owner shows them."""
         self._origin: Origin | None = None
+        self._raw_usage: Merged | None = None
+        self._provider_metadata: Merged | None = None
+
+    @property
+    def raw_usage(self) -> dict[str, Any] | None:
+        """Usage in the provider's own words."""
+        return None if self._raw_usage is None else self._raw_usage.view()
+
+    @property
+    def provider_metadata(self) -> dict[str, Any] | None:
+        """Whatever else the provider said of the message as a whole."""
+        return None if self._provider_metadata is None else self._provider_metadata.view()
+
+    @property
+    def metadata_size(self) -> int:
+        """Bytes of the usage and the metadata in the provider's own words."""
+        return sum(merged.size for merged in (self._raw_usage, self._provider_metadata) if merged is not None)
 
     def note(self, event: Fact) -> None:
         """Take one event that belongs to no block."""
@@ -67,7 +99,7 @@ class MessageFacts:
         self.stop = None
         self.error = None
         self.usage = Usage()
-        self.raw_usage = None
+        self._raw_usage = None
 
     def _notify(self, code: str, message: str) -> None:
         if len(self.notices) < MAX_NOTICES:
@@ -77,14 +109,12 @@ class MessageFacts:
         if event.usage is not None:
             self.usage = self.usage.updated(event.usage)
         if event.raw is not None:
-            gone = {
-                key for key, value in event.raw.items() if value is None and key in (self.raw_usage or {})
-            }
-            merged = {**(self.raw_usage or {}), **event.raw}
-            self.raw_usage = {key: value for key, value in merged.items() if key not in gone}
+            self._raw_usage = self._raw_usage or Merged()
+            self._raw_usage.add(event.raw, drops_null=True)
         if event.latency_ms is not None:
             self.latency_ms = event.latency_ms
         if event.trace is not None:
             self.trace = event.trace
         if event.provider_metadata is not None:
-            self.provider_metadata = {**(self.provider_metadata or {}), **event.provider_metadata}
+            self._provider_metadata = self._provider_metadata or Merged()
+            self._provider_metadata.add(event.provider_metadata)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple, cast
+
 from turnstream.core.admission import mended
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.stream_events import TextDelta, ThinkingDelta, ToolInputDelta
@@ -26,11 +28,21 @@ _PARTS = 16
 """Pieces of text that a block may be in, before what looks at its end joins them: each takes more memory than its text."""
 
 
+class CutBlock(NamedTuple):
+    """A block that `cut` ended: `start` and `stop` are places of its events in the list given with it; a start of
+    None means that the block was being shown already."""
+
+    block: Block
+    start: int | None
+    stop: int
+
+
 class OpenBlock:
     """A block that is still growing. `length` counts the characters of its text, or of its input JSON; `grows_by` is the
     kind of delta that its text grows by, None where it has no text; `answered`: it is a call whose result has come."""
 
     __slots__ = (
+        "_own_lists",
         "_signature",
         "answered",
         "block_type",
@@ -70,6 +82,7 @@ class OpenBlock:
         self.carry = ""
         self.parts: list[str] = []
         self._signature: list[str] = []
+        self._own_lists: set[str] = set()
 
     @property
     def needs_clean_end(self) -> bool:
@@ -96,7 +109,7 @@ class OpenBlock:
         self.signature_length += len(signature)
 
     def merge(self, content: Content) -> None:
-        merge_content(self.content, content)
+        merge_content(self.content, content, self._own_lists)
 
     def text(self) -> str:
         """What has grown so far."""
@@ -125,17 +138,24 @@ class OpenBlock:
     def replace_content(self, content: Content) -> None:
         """Put `content`, as `shown_content` gives it, in place of content and signature."""
         self.content = dict(content)
+        self._own_lists.clear()
         signature = self.content.pop("signature", None)
         self._signature = []
         self.signature_length = 0
         if isinstance(signature, str) and signature:
             self.sign(signature)
 
+    def content_now(self) -> Content:
+        """Return `content` for an event or a catch-up. Its lists do not change when the block grows."""
+        self._own_lists.clear()
+        return self.content
+
     def shown_content(self) -> Content | None:
         """`content` with the signature so far: what a catch-up shows of an open block."""
+        content = self.content_now()
         if self._signature:
-            return {**self.content, "signature": self.signature}
-        return dict(self.content) if self.content else None
+            return {**content, "signature": self.signature}
+        return dict(content) if content else None
 
     def catchup(self) -> BlockCatchup:
         """Everything of the open block so far."""
@@ -144,7 +164,8 @@ class OpenBlock:
         )
 
     def start_event(self) -> BlockStart:
-        return BlockStart(self.sequence, self.block_type, dict(self.content) if self.content else None)
+        content = self.content_now()
+        return BlockStart(self.sequence, self.block_type, dict(content) if content else None)
 
     def finish(self, *, partial: bool = False) -> Block:
         text = self.text()
@@ -166,11 +187,25 @@ def _end_of(parts: list[str], count: int) -> str:
     return text[surplus:] if surplus else text
 
 
-def merge_content(content: Content, addition: Content) -> None:
-    """Merge a content delta in place: lists are extended, other values replaced."""
+def merge_content(content: Content, addition: Content, own_lists: set[str] | None = None) -> None:
+    """Merge a content delta in place: lists are extended, other values replaced.
+
+    Args:
+        own_lists: Keys of lists in `content` that no other object shares. They grow in place; any other list is copied once, and
+            noted here. Code that hands out `content` clears it. None if each list is to be copied.
+    """
     for key, value in addition.items():
         old = content.get(key)
-        content[key] = [*old, *value] if isinstance(old, list) and isinstance(value, list) else value
+        if not (isinstance(old, list) and isinstance(value, list)):
+            content[key] = value
+            if own_lists:
+                own_lists.discard(key)
+        elif own_lists is not None and key in own_lists:
+            cast("list[Any]", old).extend(cast("list[Any]", value))
+        else:
+            content[key] = [*old, *value]
+            if own_lists is not None:
+                own_lists.add(key)
 
 
 def catchup_of(block: Block, *, complete: bool = True) -> BlockCatchup:

@@ -11,7 +11,7 @@ from turnstream.core.blocks import Block
 from turnstream.errors import CANNOT_CONTINUE, StreamBroken
 
 MOST_PARTS = 4096
-"""Pieces that are kept apart, each with its own small cost."""
+"""Pieces that are kept apart until they are joined, each with its own small cost."""
 
 
 class TextLog:
@@ -25,9 +25,13 @@ class TextLog:
         self.length = 0
         self._parts: list[str] = []
         self._starts: list[int] = []
+        self._joined = 0
+        """Parts that were put together from smaller ones, at the beginning of the list."""
         self._blocks: list[tuple[int, int]] = []
         self._read = 0
         self._repeat = ""
+        self._repeated = 0
+        """Characters of `_repeat` that have come again."""
 
     @property
     def repeats(self) -> bool:
@@ -42,20 +46,29 @@ class TextLog:
         """Raises StreamBroken (`cannot_continue`) where it is not what had been read before a restart."""
         if self._repeat:
             self._check(text)
-        if len(self._parts) >= MOST_PARTS:
-            self._parts, self._starts = ["".join(self._parts)], [0]
+        if len(self._parts) - self._joined >= MOST_PARTS:
+            self._join()
         self._parts.append(text)
         self._starts.append(self.length)
         self.length += len(text)
+
+    def _join(self) -> None:
+        """Put the small parts together into one: each text is copied once."""
+        start = self._joined
+        self._parts[start:] = ["".join(self._parts[start:])]
+        del self._starts[start + 1 :]
+        self._joined += 1
 
     def take_back(self, index: int) -> None:
         """The text of blocks from `index` on is no more."""
         place = next((start for block, start in self._blocks if block >= index), self.length)
         kept = self._slice(0, place)
         if self._read > place:
-            self._repeat = (self._slice(place, self.length) + self._repeat)[: self._read - place]
+            left = self._slice(place, self.length) + self._repeat[self._repeated :]
+            self._repeat, self._repeated = left[: self._read - place], 0
         self._blocks = [(block, start) for block, start in self._blocks if block < index]
         self._parts, self._starts = ([kept], [0]) if kept else ([], [])
+        self._joined = len(self._parts)
         self.length = place
 
     def read(self, position: int) -> str:
@@ -68,7 +81,7 @@ class TextLog:
     @property
     def read_text(self) -> str:
         """The text that readers have: what they took, and what of it was taken back and has to come again."""
-        return self._slice(0, min(self._read, self.length)) + self._repeat
+        return self._slice(0, min(self._read, self.length)) + self._repeat[self._repeated :]
 
     def end(self) -> None:
         """The answer is whole. Raises StreamBroken where it is shorter than what had been read of it."""
@@ -89,11 +102,13 @@ class TextLog:
         return text if begin == start and len(text) == end - start else text[start - begin : end - begin]
 
     def _check(self, text: str) -> None:
-        repeat = self._repeat
-        length = min(len(text), len(repeat))
-        if text[:length] != repeat[:length]:
+        repeat, place = self._repeat, self._repeated
+        end = min(place + len(text), len(repeat))
+        if text[: end - place] != repeat[place:end]:
             raise _changed()
-        self._repeat = repeat[length:]
+        self._repeated = end
+        if end == len(repeat):
+            self._repeat, self._repeated = "", 0
 
 
 def _changed() -> StreamBroken:

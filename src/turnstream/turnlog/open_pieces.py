@@ -85,7 +85,7 @@ class OpenPieces:
         """Return the parts of the block's content; those of a large one are remembered."""
         if version == self._version:
             return self._parts
-        parts = content_parts(block.content)
+        parts = content_parts(block.content_now())
         if len(parts) > 1:
             self._version, self._parts = version, parts
         return parts

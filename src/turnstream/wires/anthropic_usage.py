@@ -82,7 +82,7 @@ class UsageReports:
         if isinstance(raw, dict):
             fields = cast(dict[str, Any], raw).items()
             reported = {k: v for k, v in fields if v is not None or k not in self._fields}
-            self._fields |= reported.keys()
+            self._fields.update(reported)
             usage = parse_usage(reported)
             if self._input_counted and usage.input_tokens == 0:
                 usage = msgspec.structs.replace(usage, input_tokens=None)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from turnstream.core import sse
 from turnstream.core.blocks import BlockType, Content
+from turnstream.core.bounds import DEFAULT_MAX_LENGTH, too_large
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -31,12 +32,12 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.errors import MalformedEvent, StreamIncomplete
+from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Decoder, Finish
 from turnstream.wires.bedrock_ends import PADDING, stop_events, usage_event
 from turnstream.wires.bedrock_errors import parse_stream_error
 from turnstream.wires.bedrock_json import Raw, is_object, object_of, text_of, without
-from turnstream.wires.bedrock_media import join_base64, media_type_of
+from turnstream.wires.bedrock_media import Base64Pieces, media_type_of
 from turnstream.wires.bedrock_tools import parse_result_start, parse_use_start
 from turnstream.wires.event_stream import BrokenMessage, MessageDecoder
 from turnstream.wires.late_events import LateEvents, SecondAnswer
@@ -75,7 +76,7 @@ class BedrockDecoder:
         self._messages = MessageDecoder(limit=event_limit)
         self._skip_malformed = on_malformed == "skip"
         self._new_claude = claude
-        self._failure: MalformedEvent | None = None
+        self._failure: StreamBroken | None = None
         self._over = False
         self._stopped = False
         self._failed_end: StreamError | None = None
@@ -86,7 +87,8 @@ class BedrockDecoder:
         self._stopping: int | None = None
         """The block whose stop waits for an event that is something else than one of its deltas: some gateways send more of
         a block after its stop."""
-        self._bytes: dict[int, str] = {}
+        self._bytes: dict[int, Base64Pieces] = {}
+        self._bytes_left = DEFAULT_MAX_LENGTH
         self._model_events: Decoder | None = None
 
     @property
@@ -117,6 +119,9 @@ class BedrockDecoder:
             except MalformedEvent as error:
                 if not self._passed_over(error, events):
                     break
+            except StreamBroken as error:
+                self._failure = error
+                break
         if self._failure is not None and not events:
             raise self._failure
         return events
@@ -266,7 +271,7 @@ class BedrockDecoder:
                 case "signature" if isinstance(value, str):
                     events.append(SignatureDelta(index, mend_surrogates(value)))
                 case "redactedContent" if isinstance(value, str):
-                    events.append(ContentDelta(index, {"redacted": self._joined(index, value)}))
+                    self._add_bytes(index, value)
                 case _:
                     events.append(ContentDelta(index, {"deltas": [mend_surrogates({name: value})]}))
 
@@ -274,13 +279,21 @@ class BedrockDecoder:
         content: Content = {}
         match image.get("source"):
             case {"bytes": str(data)}:
-                content["data"] = self._joined(index, data)
+                self._add_bytes(index, data)
             case {"s3Location": {"uri": str(uri), **rest}}:
                 content["url"] = uri
                 image = {**image, **rest}
             case _:
                 pass
-        events.append(ContentDelta(index, content | _leftovers(image, "source")))
+        if content := content | _leftovers(image, "source"):
+            events.append(ContentDelta(index, content))
+
+    def _add_bytes(self, index: int, data: str) -> None:
+        """Keep bytes until their block stops: they may come in pieces, and only all of them are of use."""
+        self._bytes.setdefault(index, Base64Pieces()).add(data)
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            raise too_large(DEFAULT_MAX_LENGTH)
 
     def _decode_stop(self, event: Raw, events: list[StreamEvent]) -> None:
         ended = stop_events(event, said=self._has_said)
@@ -341,13 +354,10 @@ class BedrockDecoder:
             self._stopping = None
         if (block_type := self._open.pop(index, None)) is not None:
             self._ended[index] = block_type
-            self._bytes.pop(index, None)
+            if (data := self._bytes.pop(index, None)) is not None:
+                field = "data" if block_type == "image" else "redacted"
+                events.append(ContentDelta(index, {field: data.whole()}))
             events.append(ContentBlockStop(index))
-
-    def _joined(self, index: int, data: str) -> str:
-        """All bytes of a block so far, as base64: they may come in pieces."""
-        whole = self._bytes[index] = join_base64(self._bytes.get(index, ""), data)
-        return whole
 
 
 def _index(event: Raw) -> int:

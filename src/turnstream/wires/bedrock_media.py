@@ -32,12 +32,30 @@ def format_of(media_type: str) -> str:
     return _FORMATS.get(kind) or kind.rpartition("/")[2].removeprefix("x-")
 
 
-def join_base64(first: str, second: str) -> str:
-    """The base64 of the bytes of both. Raises ValueError for what is not base64."""
-    if not first:
-        return second
+class Base64Pieces:
+    """Bytes that come in pieces, each of them base64. `size`: characters of all pieces."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._first: str | None = None
+        self._decoded: list[bytes] = []
+
+    def add(self, piece: str) -> None:
+        """Add a piece. Raises ValueError if it, or the one before it, is not base64."""
+        if self._first is None:
+            self._first = piece
+        else:
+            first = [] if self._decoded else [_decoded(self._first)]
+            self._decoded += [*first, _decoded(piece)]
+        self.size += len(piece)
+
+    def whole(self) -> str:
+        """Return the base64 of all bytes; of a single piece as it came."""
+        return base64.b64encode(b"".join(self._decoded)).decode() if self._decoded else self._first or ""
+
+
+def _decoded(piece: str) -> bytes:
     try:
-        whole = base64.b64decode(first, validate=True) + base64.b64decode(second, validate=True)
+        return base64.b64decode(piece, validate=True)
     except binascii.Error as error:
         raise ValueError(f"bytes are not base64: {error}") from error
-    return base64.b64encode(whole).decode()

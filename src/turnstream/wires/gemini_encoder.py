@@ -97,7 +97,7 @@ class GeminiEncoder:
             case ToolInputDelta() if event.index in self._whole:
                 self._whole[event.index].fragments.append(event.partial_json)
             case ContentDelta() if event.index in self._whole:
-                merge_content(self._whole[event.index].content, event.content)
+                self._whole[event.index].merge(event.content)
             case ContentDelta():
                 self._write_beside_text(event.content, frames)
             case SignatureDelta():
@@ -162,12 +162,16 @@ class GeminiEncoder:
 class _OpenPart:
     """A block that is written once it is whole."""
 
-    __slots__ = ("block_type", "content", "fragments")
+    __slots__ = ("block_type", "content", "fragments", "own_lists")
 
     def __init__(self, start: ContentBlockStart) -> None:
         self.block_type: BlockType = start.block_type
         self.content: Content = dict(start.content or {})
         self.fragments: list[str] = []
+        self.own_lists: set[str] = set()
+
+    def merge(self, content: Content) -> None:
+        merge_content(self.content, content, self.own_lists)
 
     def encoded(self) -> list[bytes]:
         text = "".join(self.fragments)

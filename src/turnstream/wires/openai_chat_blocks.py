@@ -20,6 +20,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
 )
 from turnstream.wires.json_values import JsonObject, is_blank, is_list, is_object
+from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.openai_chat_calls import ToolCalls
 from turnstream.wires.openai_chat_chunks import Delta, ToolCallDelta
 from turnstream.wires.openai_chat_extras import CONTENT, Extras
@@ -61,7 +62,7 @@ class BlockBuilder:
         """Reasoning came as plain text: the same text in details and entries is not shown."""
         self._reasons_openly = False
         """It came in a field of the delta itself: the same text in `provider_specific_fields` is not shown."""
-        self._citations_seen: list[Any] = []
+        self._citations_seen: set[str | bytes] = set()
         self._citations_waiting: list[Any] = []
         self.extras = Extras(raw_limit=raw_limit)
         self._entries = ThinkingEntries()
@@ -139,10 +140,14 @@ class BlockBuilder:
 
     def cite(self, citations: list[Any], events: list[StreamEvent]) -> None:
         """Give each new citation to the open text, or to the next."""
-        new = [item for item in citations if not is_blank(item) and item not in self._citations_seen]
+        new: list[Any] = []
+        for item in citations:
+            key = item if isinstance(item, str) else encode_json(item)
+            if not is_blank(item) and key not in self._citations_seen:
+                self._citations_seen.add(key)
+                new.append(item)
         if not new:
             return
-        self._citations_seen.extend(new)
         if self._kind == "text":
             events.append(ContentDelta(self._index, {"citations": new}))
         else:

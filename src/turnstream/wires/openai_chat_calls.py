@@ -133,7 +133,9 @@ class ToolCalls:
         self._by_id: dict[str, _Call] = {}
         self._legacy: _Call | None = None
         self._all: list[_Call] = []
-        self._open: list[_Call] = []
+        self._open: dict[_Call, None] = {}
+        self._grown: dict[_Call, None] = {}
+        """Calls that may have become whole since `stop_whole` looked at them."""
         self._last_taken: _Call | None = None
 
     def __bool__(self) -> bool:
@@ -165,7 +167,7 @@ class ToolCalls:
                 self._amend(call, given_id, name, events)
             if delta.index is not None:
                 self._at[delta.index] = call
-        self._last_taken = call
+        self._turn_to(call)
         if delta.extras and call.open and delta.extras.keys() - call.extras.keys():
             call.extras = {**delta.extras, **call.extras}
             events.append(ContentDelta(call.index, {"provider_metadata": call.extras}))
@@ -182,14 +184,24 @@ class ToolCalls:
             self._legacy = call = self._begin("", name, events, message_id)
         elif name != call.name:
             self._amend(call, "", name, events)
-        self._last_taken = call
+        self._turn_to(call)
         if arguments:
             _grow(call, arguments, events)
 
+    def _turn_to(self, call: _Call) -> None:
+        """Note the call that grows now. Its arguments may grow without `take`, until another one is noted."""
+        if self._last_taken is not None:
+            self._grown[self._last_taken] = None
+        self._last_taken = call
+        self._grown[call] = None
+
     def stop_whole(self, events: list[StreamEvent]) -> None:
         """Stop the calls that have a name and whole arguments: another block begins."""
-        for call in list(self._open):
-            if call.name and call.is_whole():
+        if self._last_taken is not None:
+            self._turn_to(self._last_taken)
+        grown, self._grown = self._grown, {}
+        for call in sorted(grown, key=lambda call: call.index):
+            if call.open and call.name and call.is_whole():
                 self._stop(call, events)
 
     def stop_all(self, events: list[StreamEvent]) -> None:
@@ -237,7 +249,7 @@ class ToolCalls:
         is_new = bool(given_id) and given_id not in self._by_id
         identity = given_id if is_new else made_up_id(message_id, len(self._all))
         self._all.append(call)
-        self._open.append(call)
+        self._open[call] = None
         if given_id:
             self._by_id[given_id] = call
         events.append(ContentBlockStart(call.index, "tool_use", {"tool_use_id": identity, "tool_name": name}))
@@ -258,7 +270,7 @@ class ToolCalls:
             events.append(ContentDelta(call.index, {"tool_name": call.name}))
 
     def _stop(self, call: _Call, events: list[StreamEvent]) -> None:
-        self._open.remove(call)
+        del self._open[call]
         call.end()
         events.append(ContentBlockStop(call.index))
 

@@ -150,10 +150,8 @@ class OutputBuilder:
 
     def _item_of(self, place: Place, kind: PartKind, *, is_whole: bool = True) -> Item:
         """The item that a piece belongs to, which begins with it if need be."""
-        item = self._items.of_piece(place, kind.item_type, is_whole=is_whole)
-        if item is None:
-            item = self._begin_item(place, {"type": kind.item_type}, announced=False)
-        return item
+        found = self._items.of_piece(place, kind.item_type, is_whole=is_whole)
+        return found or self._begin_item(place, {"type": kind.item_type}, announced=False)
 
     def _is_in_raw_item(self, place: Place, kind: PartKind) -> bool:
         """Whether a piece of a call is of an item of another kind, which says it again when it ends."""
@@ -248,11 +246,12 @@ class OutputBuilder:
             part.position = position
             part.become(kind)
         else:
-            for other in item.parts.values():
-                self._stop(other)
+            if item.latest is not None:
+                self._stop(item.latest)
             part = self._begin(
                 item, kind, position, "thinking", metadata_of({**item.raw, "encrypted_content": None})
             )
+        item.latest = part
         if kind is REASONING:
             self._keep(part, {**own_of(part.content), "part": kind.name})
         return part

@@ -49,7 +49,7 @@ class Part:
 
 class Item:
     """An output item. `number`: its place among all that began; `spare`: the thinking block that was opened before its first
-    part came; `announced`: the provider gave the item itself, not only a piece of it; `addressed`: a piece named it by its id,
+    part came; `latest`: the thinking block that was opened last; `announced`: the provider gave the item itself, not only a piece of it; `addressed`: a piece named it by its id,
     so that other ids mean other items; `shares_index`: another item of its kind has the same `output_index`."""
 
     __slots__ = (
@@ -58,6 +58,7 @@ class Item:
         "call_id",
         "identity",
         "kind",
+        "latest",
         "name",
         "number",
         "open",
@@ -74,6 +75,7 @@ class Item:
         self.kind = str(raw.get("type"))
         self.parts: dict[tuple[str, int], Part] = {}
         self.spare: Part | None = None
+        self.latest: Part | None = None
         self.open = True
         self.addressed = False
         self.shares_index = False

@@ -1,0 +1,89 @@
+"""What one model call may answer, and what of it is counted (requirement B1).
+
+A text counts its characters, content and metadata the bytes of their JSON. A block costs memory and work whatever it holds, and a
+call of a tool more: so each has a charge of its own, beyond the few that ordinary answers have.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from turnstream.core.admission import NESTING_LIMIT, TOO_DEEP, encodes_deeper
+from turnstream.core.blocks import BlockType, Content
+from turnstream.errors import MalformedEvent, StreamBroken
+
+DEFAULT_MAX_LENGTH: Final = 32 * 1024 * 1024
+"""Characters that one model call may answer before it is ended as `answer_too_large`."""
+BLOCK_CHARGE: Final = 512
+"""Characters that a block counts for, open or not, beside what it holds."""
+CALL_CHARGE: Final = 256
+"""Characters that a call of a tool counts for beside its block's charge."""
+FREE_BLOCKS: Final = 256
+"""Blocks of a model call that are not charged."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def charge_of(block_type: BlockType) -> int:
+    """Return the characters that a block counts for beside what it holds."""
+    return BLOCK_CHARGE + CALL_CHARGE if block_type == "tool_use" else BLOCK_CHARGE
+
+
+def content_size(content: Content) -> int:
+    """Return the bytes that content takes as JSON, as which it is shown and stored. Raises MalformedEvent if it cannot be
+    written so, or one of its values nests too deeply."""
+    try:
+        encoded = _encode(content)
+        if encodes_deeper(encoded, content, NESTING_LIMIT + 1):
+            raise ValueError(TOO_DEEP)
+        return len(encoded)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MalformedEvent(
+            f"a block's content cannot be written as JSON: {error}", retryable=False
+        ) from None
+
+
+def _size_of(value: Any) -> int:
+    try:
+        return len(_encode(value))
+    except (TypeError, ValueError, RecursionError):
+        return BLOCK_CHARGE  # no JSON: nobody can send it anywhere
+
+
+def too_large(limit: int) -> StreamBroken:
+    """Return the error that ends an answer beyond its limit."""
+    return StreamBroken(f"the answer grew past {limit} characters", code="answer_too_large", retryable=False)
+
+
+class Merged:
+    """Objects merged key by key, in time that goes with what is new. `size`: bytes of all that was ever kept under its keys."""
+
+    __slots__ = ("_sizes", "_values", "_view", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._values: dict[str, Any] = {}
+        self._sizes: dict[str, int] = {}
+        self._view: dict[str, Any] | None = None
+
+    def add(self, values: dict[str, Any], *, drops_null: bool = False) -> None:
+        """Merge `values`. `drops_null`: a None takes away what was there before."""
+        self._view = None
+        for key, value in values.items():
+            if drops_null and value is None and key in self._values:
+                del self._values[key]
+                continue
+            known = self._sizes.get(key)
+            if known is None or not (value is None or isinstance(value, int | float)):
+                size = len(key) + _size_of(value)
+                self.size += max(0, size - (known or 0))
+                self._sizes[key] = max(size, known or 0)
+            self._values[key] = value
+
+    def view(self) -> dict[str, Any]:
+        """Return what was merged, in an object that does not change when more comes."""
+        if self._view is None:
+            self._view = dict(self._values)
+        return self._view
