@@ -39,6 +39,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "reasoning_details as a string": {"reasoning_details": "a"},
     "reasoning_details of another type": {"reasoning_details": [{"type": "thought", "text": "a"}]},
     "thinking_blocks": {"thinking_blocks": [{"type": "thinking", "thinking": "a"}]},
+    "thinking_blocks as a string": {"thinking_blocks": "a"},
+    "thinking_blocks as an object": {"thinking_blocks": {"thinking": "a"}},
     "thinking_blocks in another field": {
         "provider_specific_fields": {"thinking_blocks": [{"type": "thinking", "thinking": "a"}]}
     },
@@ -104,6 +106,12 @@ def test_a_signature_in_any_shape_signs_the_thinking(signed: dict[str, Any]) -> 
         ({"content": [{"type": "reasoning", "encrypted_content": "words"}]}, "words"),
         ({"content": [{"type": "poem", "text": "words"}]}, "words"),
         ({"analysis": "words"}, "words"),
+        ({"refusal": {"text": "words"}}, "words"),
+        ({"annotations": "words"}, "words"),
+        ({"tool_calls": "words"}, "words"),
+        ({"function_call": ["words"]}, "words"),
+        ({"signature": {"of": "words"}}, "words"),
+        ({"provider_specific_fields": ["words"]}, "words"),
         ({"analysis": {"text": "words"}}, "words"),
     ],
 )

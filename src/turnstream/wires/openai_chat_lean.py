@@ -204,7 +204,8 @@ class LeanLearner:
             return "entries"
         if field in CONTENT or (field not in METADATA and field not in self._kept.values):
             return "blank" if is_plain(field) else ""
-        return shape_of(field, self._kept)
+        shape = shape_of(field, self._kept)
+        return shape if isinstance(shape, tuple) or field != "provider_specific_fields" else ""
 
 
 def _delta_of(payload: bytes) -> JsonObject:

@@ -16,6 +16,18 @@ from turnstream.wires.openai_chat_chunks import ABSENT, Choice, Chunk, Delta, Fu
 from turnstream.wires.thoughts import NO_THOUGHT, Thought, is_thought, read_thought
 
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thought", "reasoning_summary")
+_OF_ONE_TYPE = (
+    "annotations",
+    "function_call",
+    "provider_metadata",
+    "provider_specific_fields",
+    "reasoning_details",
+    "refusal",
+    "signature",
+    "thinking_blocks",
+    "tool_calls",
+)
+"""Fields that become extras if their value cannot be read."""
 _NAMING = frozenset({"type", "index", "id", "format", "status", "closed"})
 _KNOWN_OF_A_DELTA = frozenset(
     {field.encode_name for field in msgspec.structs.fields(Delta)} | set(_REASONING)
@@ -111,11 +123,14 @@ def _deltas_of(raw: JsonObject) -> list[Delta]:
         refusal=as_text(raw.get("refusal")),
         annotations=_mended_list(raw.get("annotations")),
         function_call=_function(raw.get("function_call")),
-        thinking_blocks=_mended_list(raw.get("thinking_blocks")),
+        thinking_blocks=_entries(raw.get("thinking_blocks")),
         provider_specific_fields=_mended_object(raw.get("provider_specific_fields")),
         provider_metadata=_mended_object(raw.get("provider_metadata")),
-        extras=mend_surrogates(extras) or None,
     )
+    unread = {
+        key: raw[key] for key in _OF_ONE_TYPE if getattr(delta, key) is None and not is_blank(raw.get(key))
+    }
+    delta.extras = mend_surrogates(extras | unread) or None
     return [*(_delta_of_part(part) for part in parts), delta]
 
 
@@ -138,6 +153,13 @@ def _details(value: Any) -> list[Any] | None:
     items = value if is_list(value) else [value] if value else []
     found = [{"type": "reasoning.text", "text": item} if isinstance(item, str) else item for item in items]
     return mend_surrogates(found) or None
+
+
+def _entries(value: Any) -> list[Any] | None:
+    """Return `thinking_blocks` as a list. A string is the text of one."""
+    items = value if is_list(value) else [value] if value else []
+    found = [{"thinking": item} if isinstance(item, str) else item for item in items]
+    return mend_surrogates([item for item in found if is_object(item)]) or None
 
 
 def _take_transcript(audio: JsonObject, extras: JsonObject) -> str | None:
