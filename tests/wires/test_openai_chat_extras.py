@@ -344,3 +344,9 @@ def test_texts_come_one_by_one_as_without_extras() -> None:
 
 def test_a_body_without_any_text_but_extras_is_read_whole() -> None:
     assert decode_pieces(WIRE, [body(chunk({"index": 0, "created": 1}), FINISH)])["blocks"] == []
+
+
+def test_thinking_that_each_delta_repeats_beside_its_text_is_no_extra() -> None:
+    repeated = chunk({"content": "a", "provider_specific_fields": {"reasoning_content": "h"}})
+    events = [text("begin"), *[repeated] * 12]
+    assert decode_all(events, short_cut=True) == decode_all(events, short_cut=False)

@@ -25,6 +25,7 @@ from turnstream.wires.json_values import read_json
 from turnstream.wires.openai_chat_chunks import ABSENT, Chunk, Delta, FunctionDelta, decode_typed
 from turnstream.wires.openai_chat_extras import CONTENT
 from turnstream.wires.openai_chat_loose import decode_loosely
+from turnstream.wires.openai_chat_thinking_blocks import THINKING_FIELDS
 
 DeltaEvent: TypeAlias = type[TextDelta] | type[ThinkingDelta] | type[ToolInputDelta]
 
@@ -130,6 +131,9 @@ def _only_string(chunk: Chunk) -> tuple[Delta | FunctionDelta, str, DeltaEvent] 
         delta.reasoning_details, delta.refusal, delta.annotations, delta.function_call, delta.signature,
         delta.thinking_blocks, delta.extras and delta.extras.keys() & CONTENT,
     )  # fmt: skip
+    beside = delta.provider_specific_fields or {}
+    if any(beside.get(name) for name in THINKING_FIELDS):
+        return None
     if any(effects) or chunk.citations is not ABSENT or chunk.search_results is not ABSENT:
         return None
     fields = [field for field in _TEXT_FIELDS if getattr(delta, field)]
