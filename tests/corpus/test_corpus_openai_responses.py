@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -106,6 +107,10 @@ def test_a_body_that_breaks_off_is_never_complete(recording: Recording) -> None:
             assert (full["text_content"] or "").startswith(block["text_content"] or "")
 
 
+CREATED = rb'"created_at":\d+'
+"""The second in which an encoder was made."""
+
+
 @every_recording
 @pytest.mark.requirement("E1")
 def test_what_the_encoder_writes_decodes_to_the_same_message(recording: Recording) -> None:
@@ -113,7 +118,8 @@ def test_what_the_encoder_writes_decodes_to_the_same_message(recording: Recordin
     encoder = WIRE.encoder(model="another", message_id="another")
     one_by_one = b"".join([encoder.feed([event]) for event in events]) + encoder.close()
     encoder = WIRE.encoder(model="another", message_id="another")
-    assert one_by_one == encoder.feed(events) + encoder.close()
+    at_once = encoder.feed(events) + encoder.close()
+    assert re.sub(CREATED, b"", one_by_one) == re.sub(CREATED, b"", at_once)
     again = decode_pieces(WIRE, [one_by_one])
     whole = decode_pieces(WIRE, [recording.body(WIRE)])
     assert {**again, "events": None} == {**whole, "events": None}

@@ -411,9 +411,19 @@ raw_lines = st.sampled_from(
 ) | st.binary(max_size=12)
 
 
+LOOSE = [
+    b'error: {"code": 429, "message": "slow down"}', b'{"error": {"message": "no"}}', b"{", b'  "error": "no"', b"}", b"<html>",
+    b"502 Bad Gateway", b"event: error", b"[DONE]", b"keepalive", b'{"detail": "rate limit"}', b'data: {"a": 1}', b"data: {",
+    b'{"type": "message", "content": [{"type": "text", "text": "a"}]}', b'{"object": "response", "output": []}', b"",
+]  # fmt: skip
+"""Lines as gateways write them, with and without a blank line behind them."""
+
+
 def bodies(wire: Wire) -> st.SearchStrategy[bytes]:
     framed = (EVENTS[wire.name] | json_values).map(lambda value: frame_line(wire, json.dumps(value).encode()))
-    whole = st.lists(framed | raw_lines.map(lambda line: line + b"\n"), max_size=8).map(b"".join)
+    raw = (raw_lines | st.sampled_from(LOOSE)).map(lambda line: line + b"\n")
+    mark = st.sampled_from([b"", b"", b"", b"\xef\xbb\xbf", b"\n"])
+    whole = st.builds(lambda begin, lines: begin + b"".join(lines), mark, st.lists(framed | raw, max_size=8))
     return whole | arrays() if wire.name == "gemini" else whole
 
 

@@ -15,13 +15,16 @@ leave it out), and `id` is the one that this event brought, or None; remembering
 
 from __future__ import annotations
 
+import re
+
 from turnstream.core.sse_frames import LooseFrame, ServerSentEvent, parse_frame
 from turnstream.errors import EventTooLarge
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_LINE = b"\n\n"
-_LINE_OF_DATA = b"\ndata:"
-_LINE_OF_JSON = b"\n{"
+_NEXT_LINE = re.compile(rb"\n(?=data:|\{)")
+"""Where lines of data, or of bare JSON, begin."""
+_LONGEST_BEGIN = len(b"\ndata:")
 _LINE_FEED = 0x0A
 _CARRIAGE_RETURN = 0x0D
 
@@ -162,18 +165,22 @@ class SseDecoder:
         Any cut of the bytes gives the same events here and where the blank line comes: this only gives them earlier.
         """
         rest = self._rest
-        start = max(0, len(rest) - len(data) - len(_LINE_OF_DATA))
-        if rest.find(_LINE_OF_DATA, start) < 0 and rest.find(_LINE_OF_JSON, start) < 0:
+        start = max(0, len(rest) - len(data) - _LONGEST_BEGIN)
+        if _NEXT_LINE.search(rest, start) is None:
             return []
-        place = max(rest.rfind(_LINE_OF_DATA), rest.rfind(_LINE_OF_JSON))
-        frame = LooseFrame(bytes(rest[:place]))
-        if not frame.is_at_end:
-            self._has_blank_lines = (
-                frame.has_data
-            )  # lines that belong together: not looked at again before the end
-            return []
-        events, name = frame.finish_line()
-        rest[: place + 1] = name
+        events: list[ServerSentEvent] = []
+        body, begin, name = bytes(rest), 0, b""
+        for line in _NEXT_LINE.finditer(body, start):
+            frame = LooseFrame(name + body[begin : line.start()])
+            if frame.is_at_end:
+                found, name = frame.finish_line()
+                events += found
+                begin = line.end()
+            elif frame.has_data:  # lines that belong together: not looked at again before the end
+                self._has_blank_lines = True
+                break
+        if begin:
+            rest[:] = name + body[begin:]
         return events
 
     def _expect_alike(self, event: ServerSentEvent, frame: bytes) -> tuple[bytes, bytes | None]:

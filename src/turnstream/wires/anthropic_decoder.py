@@ -7,13 +7,12 @@ as plain JSON, where each event has its own method. Both ways give the same even
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 import msgspec
 
 from turnstream.core.sse import SseDecoder
-from turnstream.core.sse_frames import UNFRAMED, ServerSentEvent
+from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -84,8 +83,6 @@ class AnthropicDecoder:
         self._unframed = UnframedText()
         self._failure: MalformedEvent | None = None
         self._failed_by_provider = False
-        self._over = False
-        """True after message_stop and after an error: what follows is no part of the answer."""
         self._late = LateEvents()
         self._is_another = False
         """True once another message has begun after the end: its usage is not this answer's."""
@@ -122,13 +119,12 @@ class AnthropicDecoder:
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
-        if self._over:
-            return self._take_late(self._frames.feed(data), events)
+        if self._failed_by_provider:
+            return events
         append = events.append
         places = self._places
         index, grows_by = places.growing
-        frames = iter(self._frames.feed(data))
-        for name, payload, _ in frames:
+        for name, payload, _ in self._frames.feed(data):
             try:
                 event = _decode_delta_event(payload)
             except (ValueError, RecursionError):
@@ -150,7 +146,7 @@ class AnthropicDecoder:
                 append(ThinkingDelta(index, delta.thinking))
         if self._failure is not None and not events:
             raise self._failure
-        return self._take_late(frames, events) if self._over else events
+        return events
 
     def close(self) -> list[StreamEvent]:
         """The end of the body. An event without its blank line counts if the message is whole with it, as the last
@@ -158,13 +154,11 @@ class AnthropicDecoder:
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
-        frames = iter(self._frames.close())
-        if not self._over:
-            for name, payload, _ in frames:
-                if not self._decode_other(name, payload, events):
-                    break
-        if self._over:
-            self._take_late(frames, events)
+        if self._failed_by_provider:
+            return events
+        for name, payload, _ in self._frames.close():
+            if not self._decode_other(name, payload, events):
+                break
         if not self._stopped and not self._failed_by_provider:
             words = self._unframed.words or None
             raise StreamIncomplete("the stream ended without message_stop", detail=words)
@@ -172,6 +166,9 @@ class AnthropicDecoder:
 
     def _decode_other(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> bool:
         """Decode any event, add what it means to `events`; False when nothing after it counts."""
+        if self._stopped:
+            self._take_late(name, payload, events)
+            return not self._failed_by_provider
         decoded: list[StreamEvent] = []
         try:
             self._decode_any(name, payload, decoded)
@@ -186,30 +183,22 @@ class AnthropicDecoder:
             events.append(StreamNotice("malformed_event", reason))
             return True
         events.extend(decoded)
-        self._over = self._stopped or self._failed_by_provider
-        return not self._over
+        return not self._failed_by_provider
 
-    def _take_late(self, frames: Iterable[ServerSentEvent], events: list[StreamEvent]) -> list[StreamEvent]:
-        """Add what is said of the whole message after its end, and a notice for everything else. Return `events`."""
-        if self._failed_by_provider:
-            return events
-        for name, payload, _ in frames:
-            if name == b"ping" or payload.strip() in _SILENCE:
-                continue
-            value = json_or_text(payload)
-            event: JsonObject = value if is_object(value) else {}
-            kind = event.get("type") or (name or b"").decode(errors="replace")
-            if kind == "ping":
-                continue
-            self._is_another = self._is_another or kind == "message_start"
-            if kind not in ("message_delta", "message_stop") or self._is_another:
-                events.extend(self._late.notice())
-                continue
-            try:
-                self._decode_rare(kind, event, events)
-            except ValueError:
-                events.extend(self._late.notice())
-        return events
+    def _take_late(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event after the end: what it says of the whole message counts, and of all else there is one notice."""
+        value = json_or_text(payload)
+        event: JsonObject = value if is_object(value) else {}
+        kind = event.get("type") or (name or b"").decode(errors="replace")
+        if kind == "ping" or payload.strip() in _SILENCE:
+            return
+        self._is_another = self._is_another or kind == "message_start"
+        try:
+            if self._is_another or kind not in ("message_delta", "message_stop"):
+                raise ValueError("no part of the answer")
+            self._decode_rare(kind, event, events)
+        except ValueError:
+            events.extend(self._late.notice())
 
     def _decode_any(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """Raises ValueError, or RecursionError, for what is no event of this wire."""
@@ -371,7 +360,7 @@ class AnthropicDecoder:
         raw = self._stop_reason
         stop = stop_event(parse_ending(raw), raw, self._stop_sequence, said=self._said)
         self._failed_by_provider = type(stop) is StreamError
-        self._over = True
+        self._places.end()
         events.append(stop)
 
     def _decode_error(self, value: Any, events: list[StreamEvent]) -> None:

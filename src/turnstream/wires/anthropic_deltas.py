@@ -62,6 +62,10 @@ class BlockPlaces:
         grows_by = _GROWS_BY.get(block_type)
         self.growing = (index, grows_by) if grows_by is not None else NOTHING_GROWS
 
+    def end(self) -> None:
+        """The message is over: nothing grows any more."""
+        self.growing = NOTHING_GROWS
+
     def forget(self, index: int) -> None:
         """There is no block at `index` after all."""
         self._open.pop(index, None)

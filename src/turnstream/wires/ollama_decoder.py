@@ -146,10 +146,12 @@ class OllamaDecoder:
                     return
                 value = read_line(whole) if value is None or whole is not data else value
                 line = decode_loosely(value)
-            if not self._is_usual or line.done or line.error or (line.message is None and not line.response):
-                self._take_unusual(line, read_line(data) if value is None else value, events)
-            else:
+            if (self._is_usual and line.message is not None and not line.done and not line.error) or (
+                self._is_usual and line.response and not line.done and not line.error
+            ):
                 self._take_said(line, events)
+            else:
+                self._take_unusual(line, read_line(data) if value is None else value, events)
         except MalformedEvent as failure:
             self._refuse(failure, events)
 
