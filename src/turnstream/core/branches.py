@@ -34,12 +34,12 @@ class Branches:
         that branch. None, or a turn that is not there: through the newest of all beginnings."""
         if through not in self._previous:
             through = self._newest(None)
-        before: list[str] = []
+        before: dict[str, None] = {}
         turn_id = through
         while turn_id is not None and turn_id not in before:
-            before.append(turn_id)
+            before[turn_id] = None
             turn_id = self._previous.get(turn_id)
-        path = before[::-1]
+        path = [*reversed(before)]
         following = self._newest(path[-1]) if path else None
         while following is not None:
             path.append(following)

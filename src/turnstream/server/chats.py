@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext, checked_id
@@ -18,11 +21,13 @@ from turnstream.server.views import (
     ChatList,
     ChatView,
     ModelView,
+    PathTurnView,
     PathView,
     TurnList,
     TurnView,
 )
 from turnstream.store.queries import GetChat, ListChats, ListTurns
+from turnstream.turns.chats import Branch, Chats
 
 MAX_PAGE = 200
 """Chats of one page."""
@@ -99,21 +104,43 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
 
     @router.get(
         "/chats/{chat_id}/path",
+        response_model=PathView,
         responses=errors(400, 401, 404),
         summary="Read the branch of a chat that is shown, with its blocks",
     )
     async def read_path(
-        request: Request, chat_id: Identifier, turn_id: OptionalIdentifier = None
-    ) -> PathView:
+        request: Request,
+        chat_id: Identifier,
+        turn_id: OptionalIdentifier = None,
+        limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE)] = None,
+        before: OptionalIdentifier = None,
+    ) -> Response:
         owner = (await context.principal(request)).owner
-        through = None if turn_id is None else checked_id(turn_id, "turn_id")
-        path = await commands.chats.path(owner, checked_id(chat_id, "chat_id"), through=through)
-        return PathView.of(chat_id, path)
+        branch = await commands.chats.branch(
+            owner,
+            checked_id(chat_id, "chat_id"),
+            through=None if turn_id is None else checked_id(turn_id, "turn_id"),
+            before=None if before is None else checked_id(before, "before"),
+            limit=limit,
+        )
+        return StreamingResponse(_path_json(commands.chats, chat_id, branch), media_type="application/json")
 
     @router.get("/models", responses=errors(401), summary="List the models that turns may name")
     async def list_models(request: Request) -> list[ModelView]:
         await context.principal(request)
         return [ModelView(**msgspec.structs.asdict(model)) for model in commands.models()]
+
+
+async def _path_json(chats: Chats, chat_id: str, branch: Branch) -> AsyncGenerator[bytes, None]:
+    """Give a branch as JSON, in portions that are made off the event loop."""
+    yield b'{"chat_id":%b,"turns":[' % msgspec.json.encode(chat_id)
+    comma = b""
+    async with aclosing(chats.turns_of(branch)) as portions:
+        async for portion in portions:
+            if portion:
+                yield comma + await asyncio.to_thread(PathTurnView.json_of, portion)
+                comma = b","
+    yield b'],"previous":%b}' % msgspec.json.encode(branch.previous)
 
 
 def _position(before: str | None) -> tuple[int, str] | None:

@@ -296,20 +296,20 @@ class PathTurnView(TurnView):
     siblings: list[Identifier]
     """The ids of this turn and its alternatives, oldest first."""
 
+    @classmethod
+    def json_of(cls, path: list[PathTurn]) -> bytes:
+        """Return the turns as JSON, joined with commas."""
+        views = (
+            cls(**dict(TurnView.of(entry.turn, entry.blocks)), siblings=entry.siblings) for entry in path
+        )
+        return ",".join(view.model_dump_json() for view in views).encode()
+
 
 class PathView(BaseModel):
     chat_id: Identifier
     turns: list[PathTurnView]
-
-    @classmethod
-    def of(cls, chat_id: str, path: list[PathTurn]) -> PathView:
-        return cls(
-            chat_id=chat_id,
-            turns=[
-                PathTurnView(**dict(TurnView.of(entry.turn, entry.blocks)), siblings=entry.siblings)
-                for entry in path
-            ],
-        )
+    previous: Identifier | None = None
+    """Give it as `before` to read the turns before these; null at the beginning."""
 
 
 class StartedView(BaseModel):

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
 import msgspec
 
 from turnstream.core.admission import admitted_request
+from turnstream.core.branches import Branches
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import Chat, Store, StoredBlock, Turn
@@ -24,6 +26,8 @@ from turnstream.turns.registry import Registry
 logger = logging.getLogger(__name__)
 
 MAX_KNOWN = 10_000
+PATH_PORTION = 8
+"""Turns of a branch that are read and written as JSON at a time."""
 PURGE_WAIT = 1.0
 """Seconds that the answer to a deletion waits for the rows to be deleted. It is deleted for every reader before."""
 PURGE_PAUSE = 0.01
@@ -36,6 +40,14 @@ class PathTurn(NamedTuple):
     turn: Turn
     blocks: tuple[StoredBlock, ...]
     siblings: list[str]
+
+
+class Branch(NamedTuple):
+    """A branch, or a page of one. `previous`: give it as `before` to read on towards the beginning; None there."""
+
+    turn_ids: list[str]
+    tree: Branches
+    previous: str | None
 
 
 class Chats:
@@ -78,18 +90,45 @@ class Chats:
         )
         return await self._store.write(admitted_request(change, "the chat"))
 
-    async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[PathTurn]:
-        """The branch of a chat that is shown, or the one through a given turn, from the beginning (A7).
+    async def branch(
+        self,
+        owner: str,
+        chat_id: str,
+        *,
+        through: str | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+    ) -> Branch:
+        """Return the branch of a chat that is shown, or the one through a given turn, without its turns (A7).
 
-        Raises NotFound."""
+        `before`, `limit`: the last so many turns before that one. Raises NotFound, for a `before` that is not of the branch
+        too.
+        """
         chat = await self._store.read(GetChat(owner=owner, chat_id=chat_id))
         tree = await self._store.read(ChatTree(chat_id=chat_id))
         if through is not None and not tree.siblings(through):
             raise NotFound("no such turn in this chat")
         turn_ids = tree.path(through or chat.active_turn_id)
-        turns = await self._store.read(TurnsById(turn_ids=turn_ids))
-        blocks = await self._store.read(BlocksOfTurns(turn_ids=turn_ids))
-        return [PathTurn(turn, tuple(blocks[turn.id]), tree.siblings(turn.id)) for turn in turns]
+        if before is not None:
+            if before not in turn_ids:
+                raise NotFound("no such turn in this branch: before")
+            turn_ids = turn_ids[: turn_ids.index(before)]
+        if limit is None or len(turn_ids) <= limit:
+            return Branch(turn_ids, tree, None)
+        return Branch(turn_ids[-limit:], tree, turn_ids[-limit])
+
+    async def turns_of(self, branch: Branch) -> AsyncGenerator[list[PathTurn], None]:
+        """Give the turns of a branch in portions: no other stream waits for more than one of them."""
+        for start in range(0, len(branch.turn_ids), PATH_PORTION):
+            turn_ids = branch.turn_ids[start : start + PATH_PORTION]
+            turns = await self._store.read(TurnsById(turn_ids=turn_ids))
+            blocks = await self._store.read(BlocksOfTurns(turn_ids=turn_ids))
+            yield [PathTurn(turn, tuple(blocks[turn.id]), branch.tree.siblings(turn.id)) for turn in turns]
+
+    async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[PathTurn]:
+        """Return the turns of the branch of a chat that is shown, or of the one through a given turn. Raises NotFound."""
+        branch = await self.branch(owner, chat_id, through=through)
+        return [turn async for portion in self.turns_of(branch) for turn in portion]
 
     async def siblings(self, owner: str, turn_id: str) -> list[Turn]:
         """A turn and its alternatives, oldest first. Raises NotFound."""
