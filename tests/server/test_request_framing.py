@@ -246,3 +246,59 @@ async def test_what_is_not_http_is_refused_as_json(client: Client) -> None:
         writer.close()
         assert (answer.status, answer.headers["connection"]) == (400, "close")
         assert set(answer.json["error"]) == {"code", "message"}
+
+
+GET = b"GET /api/models HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+PIPELINES = {
+    "short requests": (b"", b"GET / HTTP/1.1\r\n\r\n"),
+    "routes": (b"", GET + b"X-User: alice\r\n\r\n"),
+    "behind a refused upgrade": (GET + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n", GET + b"\r\n"),
+    "with bodies": (b"", b"POST /api/chats HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"),
+}
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize("flood", PIPELINES)
+async def test_a_flood_of_requests_on_one_connection_is_cut_off(client: Client, flood: str) -> None:
+    begin, piece = PIPELINES[flood]
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    tracemalloc.start()
+    try:
+        writer.write(begin)
+        await send_all(writer, repeated(piece))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    async with asyncio.timeout(SECONDS):
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1 << 20):
+                pass
+    writer.close()
+    assert peak < HELD
+    assert (await client.call("GET", "/chats")).status == 200
+
+
+@pytest.mark.fault(1)
+async def test_requests_that_are_sent_together_are_all_answered(client: Client) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write((GET + b"X-User: alice\r\n\r\n") * connection.PIPELINE_LIMIT)
+    for _ in range(connection.PIPELINE_LIMIT):
+        assert (await answer_of(reader)).status == 200
+    writer.close()
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize("before", [0, 1, 2])
+async def test_empty_lines_do_not_keep_an_idle_connection(
+    client: Client, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    for _ in range(before):
+        writer.write(GET + b"X-User: alice\r\n\r\n")
+        assert (await answer_of(reader)).status == 200
+    writer.write(b"\r\n")
+    async with asyncio.timeout(SECONDS):
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+    writer.close()

@@ -32,6 +32,8 @@ BODY_PER_FRAMING = 64
 HEAD_SECONDS = 30.0
 """Seconds in which a client has to send a request's head, from the connection or the first byte on; and seconds
 in which it may send a body's framing without a byte of the body."""
+PIPELINE_LIMIT = 100
+"""Requests of a connection that may wait for their turn. A client that sends more is cut off."""
 LINGER_SECONDS = 10.0
 """Seconds in which the rest of a refused request is read and dropped: a socket that is closed with unread data is
 reset, and the client would lose the answer."""
@@ -112,7 +114,10 @@ class ConnectionProtocol(HttpToolsProtocol):
         in_head, in_body = self._in_head, self._in_body
         self._begun = self._body_read = 0
         super().data_received(data)
-        if not (self._in_head or self._in_body) or self._lingering or self.transport.is_closing():
+        if self._lingering or self.transport.is_closing():
+            return
+        if not (self._in_head or self._in_body):
+            self._limit_idle_bytes()
             return
         if self._begun + (in_head or in_body) == 1:
             # A read that also holds earlier requests is not counted: which bytes belong to which is not known.
@@ -125,10 +130,18 @@ class ConnectionProtocol(HttpToolsProtocol):
         if self._in_body and not in_body:
             self._expect_close()
 
+    def _limit_idle_bytes(self) -> None:
+        """Start the head's time if a read began no request: its bytes have stopped the time for an idle connection."""
+        cycle: Any = self.cycle
+        if not self._begun and self._timer is None and (cycle is None or cycle.response_complete):
+            self._start_timer()
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words are for no client
         self._refuse(_NOT_HTTP)
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINE_LIMIT:
+            raise BufferError(f"more than {PIPELINE_LIMIT} requests wait")  # stops the parser
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
         self._in_head = True
