@@ -61,6 +61,7 @@ class OpenAIChatDecoder:
         self._usage: JsonObject | None = None
         self._beside: JsonObject = {}
         self._lean = LeanLearner(self._blocks.extras.fields)
+        self._doubted_for: int | None = None
         self._failed_for: int | None = None
         self._template: Template | LeanReader | LeanCallReader | None = None
         self._template_tries = 0
@@ -366,7 +367,10 @@ class OpenAIChatDecoder:
             if self._template.hits >= _TEMPLATE_TRIES:
                 self._template_tries = 0
             elif isinstance(self._template, Template):
-                self._failed_for = self._template.block_index
+                # A first event often has a role beside its text: one failure says little.
+                block = self._template.block_index
+                self._failed_for = block if self._doubted_for == block else self._failed_for
+                self._doubted_for = block
             self._template = None
 
 
