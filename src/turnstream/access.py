@@ -1,4 +1,4 @@
-"""Who may reach the server, and which values are secret: addresses of this machine, the server's key, keys in reach."""
+"""Reach and secrets of the server: addresses of this machine, the server's key, keys in reach."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AWS_SECRETS = frozenset({"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEA
 
 
 def is_loopback(host: str) -> bool:
-    """Whether binding to `host` is reachable from this machine only. Names other than localhost are not resolved."""
+    """Return True if only this machine reaches a server bound to `host`. Names other than localhost are not resolved."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:

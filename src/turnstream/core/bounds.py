@@ -1,4 +1,4 @@
-"""What one model call may answer, and what of it is counted (requirement B1).
+"""Bounds on the answer of one model call, and the charges that count against them (requirement B1).
 
 A text counts its characters, content and metadata the bytes of their JSON. A block costs memory and work whatever it holds, and a
 call of a tool more: so each has a charge of its own, beyond the few that ordinary answers have.

@@ -24,7 +24,7 @@ Fact: TypeAlias = MessageStart | MessageStop | Metadata | RedactContent | Stream
 
 
 class Statistics(NamedTuple):
-    """What has been folded. Times are seconds of the clock that was passed to `fold`."""
+    """Counts of what has been folded. Times are seconds of the clock that was passed to `fold`."""
 
     chunks: int
     length: int
@@ -68,7 +68,7 @@ class MessageFacts:
 
     @property
     def provider_metadata(self) -> dict[str, Any] | None:
-        """Whatever else the provider said of the message as a whole."""
+        """Other facts that the provider told about the message as a whole."""
         return None if self._provider_metadata is None else self._provider_metadata.view()
 
     @property

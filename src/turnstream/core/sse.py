@@ -23,7 +23,7 @@ from turnstream.errors import EventTooLarge
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_LINE = b"\n\n"
 _NEXT_LINE = re.compile(rb"\n(?=data:|\{)")
-"""Where lines of data, or of bare JSON, begin."""
+"""Beginnings of lines of data, or of bare JSON."""
 _LONGEST_BEGIN = len(b"\ndata:")
 _LINE_FEED = 0x0A
 _CARRIAGE_RETURN = 0x0D

@@ -1,4 +1,4 @@
-"""Where a value of a type is written in an answer: in the text of its final message, or in the arguments of a tool."""
+"""The place of a typed value in an answer: in the text of its final message, or in the arguments of a tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMMENTARY = "commentary"
 
 
 class Written(NamedTuple):
-    """Where the value is written: `parts` of a text, so many characters long, read only when it is wanted."""
+    """The place of the value: `parts` of a text, so many characters long, joined only when it is read."""
 
     length: int = 0
     blocks: Sequence[Block] = ()

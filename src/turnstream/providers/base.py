@@ -35,7 +35,7 @@ class CalledModel(NamedTuple):
 
 
 class Patience(NamedTuple):
-    """How long a call is worth waiting for. `thinks`: the model may be silent while it thinks; `replaceable`: another model
+    """Reasons to wait longer or shorter for a call. `thinks`: the model may be silent while it thinks; `replaceable`: another model
     can take over."""
 
     thinks: bool = False

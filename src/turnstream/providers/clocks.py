@@ -86,7 +86,7 @@ def limits_of(timeouts: Timeouts, patience: Patience) -> Limits:
 
 
 class WaitClocks:
-    """How long a call may still wait, and for what.
+    """Clocks of a call: the time that it may still wait, and for which event.
 
     `waited`: the seconds of all its waits that are over; `quiet`: of those since the last output.
     """

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what the framework finds by itself: errors, ids, cursors, and the shapes of blocks."""
+"""Additions to the OpenAPI document that the framework cannot find by itself: errors, ids, cursors, and the shapes of blocks."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _NEVER = (
     "cached_content",
 )
 _TURN_FIELDS = frozenset(name.replace("_", "") for name in _NEVER)
-"""What a turn's own fields say, in any provider's words: the model, the instructions, what was said, and whether to stream."""
+"""Params that a turn's own fields already say, in any provider's words: the model, the instructions, what was said, and whether to stream."""
 _REPLACED = _TURN_FIELDS | {"tools", "toolconfig", "functions"}
 """In `extra_body` these would replace the turn's tools. As a param, `tools` are added to them."""
 _MERGED = frozenset({"extrabody", "additionalmodelrequestfields"})

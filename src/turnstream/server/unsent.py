@@ -1,4 +1,4 @@
-"""How much of what was written a peer has not taken yet."""
+"""Bytes that were written to a socket and that the peer has not taken yet."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def unusable(call: Block) -> str | None:
 
 
 def as_output(value: Any) -> ToolOutput:
-    """What the model is told of a function's value. Raises TypeError for what is not JSON, or nests too deeply."""
+    """Return a function's value as the model gets it. Raises TypeError for what is not JSON, or nests too deeply."""
     if isinstance(value, ToolOutput):
         return _cut(value)
     if value is None:

@@ -37,7 +37,7 @@ _PARSED_INPUT = frozenset({"input", "input_json", "input_error"})
 
 
 class Place(NamedTuple):
-    """How much of a block a watcher has: parts of its content, characters of its text and of its signature."""
+    """The part of a block that a watcher has: parts of its content, characters of its text and of its signature."""
 
     contents: int
     text: int
@@ -78,7 +78,7 @@ Item: TypeAlias = StoredBlock | LargeBlock | Annotation
 
 
 class ArchivePage(NamedTuple):
-    """What follows a watcher's cursor in the archive.
+    """The rows that follow a watcher's cursor in the archive.
 
     `data`: whole frames. `seq`: the cursor after them. `next_block`: the first block that was not sent. `large`: the
     block that comes next, in pieces. `held`: the frame in `data`, if it is shared.
@@ -92,7 +92,7 @@ class ArchivePage(NamedTuple):
 
 
 class Archive(Protocol):
-    """Where a subscription finds what has left the log: the closed blocks and lasting events of a turn."""
+    """The source of what has left the log: the closed blocks and lasting events of a turn."""
 
     async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
         """Return what follows `seq`, of blocks from `next_block` on, up to the event `horizon`. Raises StoreError."""

@@ -60,7 +60,7 @@ class FrozenRing(Ring):
 
 
 class EndedTurn(msgspec.Struct, frozen=True, gc=False):
-    """What is kept of a turn whose end is stored. `at`: when it ended, by the event loop's clock."""
+    """The record that memory keeps of a turn whose end is stored. `at`: time of the end on the event loop's clock."""
 
     turn_id: str
     owner: str

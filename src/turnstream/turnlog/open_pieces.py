@@ -15,7 +15,7 @@ SHORT_SIGNATURE = 16 * 1024
 """Characters of a signature that a catch-up sends with the block's content. A longer one comes in pieces."""
 
 Place: TypeAlias = "tuple[int, int, int]"
-"""How much of the open block a watcher has: characters of its text, of its signature, parts of its content."""
+"""The part of the open block that a watcher has: characters of its text, of its signature, parts of its content."""
 
 
 class OpenPieces:

@@ -1,4 +1,4 @@
-"""What a block's content has gained, so that the journal need not write all of it again."""
+"""Growth of a block's content, so that the journal need not write all of it again."""
 
 from __future__ import annotations
 

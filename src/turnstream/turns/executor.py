@@ -72,7 +72,7 @@ class Executor(TurnTask):
         self.runs_tools = False
         """Silence is a tool's then, which has a limit of its own."""
         self._rest: Rest | None = None
-        """What was left when the end was decided."""
+        """Blocks that were left when the end was decided."""
         self._reported_usage = Usage()
         self._notices_shown = 0
         self._step_shown = False

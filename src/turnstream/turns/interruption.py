@@ -1,4 +1,4 @@
-"""How a turn's task is asked to stop: only where it waits for its source, never while it writes.
+"""Asking a turn's task to stop: only where it waits for its source, never while it writes.
 
 A cancellation that was not asked for here comes from a host that cancels tasks, or from within the source: a task that it
 awaits was cancelled, or a deadline of its own has passed. The source's own is its failure. A host's ends the task, and the

@@ -19,7 +19,7 @@ from turnstream.wires.base import ToolDefinition
 
 
 class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks for with a new turn. What is None is taken from the assistant turn before it."""
+    """A caller's request for a new turn. Fields that are None are taken from the assistant turn before it."""
 
     chat_id: str
     blocks: tuple[Block, ...] = ()

@@ -32,7 +32,7 @@ DRAINING = Notice(
 )
 MAX_RETAINED = 10_000
 MAX_RETAINED_BYTES = 64 * 1024 * 1024
-"""What ended turns may keep in memory, by number and in bytes; the oldest go first. A watcher of one that is gone reads from
+"""Memory that ended turns may keep, by number and in bytes; the oldest go first. A watcher of one that is gone reads from
 the store."""
 SWEEP_INTERVAL = 1.0
 _ENDED_ORPHANS = 256

@@ -72,7 +72,7 @@ class TurnTask:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the turn ends, once that is decided."""
+        """The end of the turn, once it is decided."""
         return self._finisher.outcome
 
     @property

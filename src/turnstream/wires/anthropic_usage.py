@@ -66,7 +66,7 @@ def _count(value: Any) -> int | None:
 
 
 class UsageReports:
-    """What a stream says of its usage, in several events."""
+    """Usage that a stream reports in several events."""
 
     __slots__ = ("_fields", "_input_counted")
 

@@ -71,7 +71,7 @@ class Position(msgspec.Struct, frozen=True, gc=False):
 
 
 Finish: TypeAlias = Literal["certain", "likely"]
-"""How sure it is that an answer has ended whose end marker has not come."""
+"""Certainty that an answer has ended although its end marker has not come."""
 
 
 class Decoder(Protocol):

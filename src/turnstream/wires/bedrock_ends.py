@@ -1,4 +1,4 @@
-"""What Converse says when the model has stopped, in its streams and in its whole answers: why, and what was used."""
+"""Events of Converse after the model has stopped, in its streams and in its whole answers: why, and what was used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stop_events(event: Raw, *, said: bool) -> list[StreamEvent]:
 
 
 def usage_event(event: Raw) -> Metadata:
-    """What `metadata` says: usage, latency, trace, and what else is told of the message as a whole."""
+    """Return the events of `metadata`: usage, latency, trace, and what else is told of the message as a whole."""
     raw, metrics = event.get("usage"), event.get("metrics")
     usage = raw if is_object(raw) else None
     measured = metrics if is_object(metrics) else {}
@@ -44,7 +44,7 @@ def usage_event(event: Raw) -> Metadata:
 
 
 def _stop_sequence(additional: Any) -> str | None:
-    """Where `additionalModelResponseFieldPaths` asked for it: as Claude's whole answers have it, or its streams."""
+    """Return fields that `additionalModelResponseFieldPaths` asked for: as Claude's whole answers have it, or its streams."""
     match additional:
         case {"stop_sequence": str(text)} | {"delta": {"stop_sequence": str(text)}}:
             return text

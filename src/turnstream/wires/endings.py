@@ -1,4 +1,4 @@
-"""How a model's answer ended, as the provider's word for it says: a success, a refusal, or a failure of the call.
+"""Ends of a model's answer, as the provider's word for it says: a success, a refusal, or a failure of the call.
 
 Each wire has one table of the words it knows. Words that are in no table are judged by their parts here, so that a new
 `malformed_…` or `…_filter` is no success. A word that says nothing to us ends an answer only if something was said.

@@ -1,4 +1,4 @@
-"""What a provider sends after the end of its answer, which belongs to no answer and fails none; and a second answer before it."""
+"""Events after the end of an answer, which do not belong to it and do not fail it; and a second answer before that end."""
 
 from __future__ import annotations
 

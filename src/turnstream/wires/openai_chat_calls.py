@@ -75,7 +75,7 @@ class _Call:
         """True if arguments came before the name: then more pieces of the name may follow whole arguments."""
         self.arguments: list[str] = []
         self.extras: JsonObject = {}
-        """What a vendor adds to the call: the first value of each field."""
+        """Fields that a vendor adds to the call: the first value of each field."""
         self.open = True
         self._ended_with = 0
         self._counted = 0

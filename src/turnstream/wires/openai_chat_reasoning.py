@@ -10,7 +10,7 @@ from turnstream.wires.json_values import JsonObject, is_blank, is_object
 
 _TEXT_FIELDS = {"reasoning.text": "text", "reasoning.summary": "summary"}
 _UNNAMED_TEXT_FIELDS = ("text", "summary", "thinking", "content")
-"""Where details of other types have their text."""
+"""Fields in which details of other types have their text."""
 _NAMING_FIELDS = frozenset({"type", "format", "index", "id"})
 _SIGNED_BY_ANTHROPIC = "anthropic"
 

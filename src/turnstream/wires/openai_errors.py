@@ -98,7 +98,7 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
     529: Overloaded,
 }
 _VAGUE = (None, InvalidModelRequest, ProviderFailed)
-"""What a code, a type or a status may say of a conversation that is too long."""
+"""Codes, types and statuses that mean a conversation that is too long."""
 _NOT_ONLY_WORDS = frozenset({"id", "object", "created", "model", "choices", "usage", "type", "event"})
 """Fields of an event that may hold words and be no error."""
 _QUOTA_PARTS = ("quota", "billing", "insufficient_balance")

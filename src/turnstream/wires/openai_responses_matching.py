@@ -26,7 +26,7 @@ MAX_ITEMS = 65_536
 
 
 class Place(NamedTuple):
-    """What an event says of the item that it is about."""
+    """The words of an event about its item."""
 
     output_index: int | None = None
     item_id: str = ""

@@ -154,7 +154,7 @@ class OutputBuilder:
         return found or self._begin_item(place, {"type": kind.item_type}, announced=False)
 
     def _is_in_raw_item(self, place: Place, kind: PartKind) -> bool:
-        """Whether a piece of a call is of an item of another kind, which says it again when it ends."""
+        """Return True if a piece of a call belongs to an item of another kind, which repeats it at its end."""
         item = self._items.at(place) if kind.item_type in INPUTS else None
         return item is not None and item.open and item.kind not in (kind.item_type, "message", "reasoning")
 
