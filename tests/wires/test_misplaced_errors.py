@@ -79,6 +79,8 @@ UNFRAMED: dict[str, tuple[bytes, str, str]] = {
         "429 Too Many Requests",
     ),
     "name alone": (b"event: error\n\n", "api_error", "the provider reported an error"),
+    "name of an exception": (b'event: exception\ndata: {"message": "sorry"}\n\n', "api_error", "sorry"),
+    "name of a class": (b'event: InternalError\ndata: {"message": "sorry"}\n\n', "api_error", "sorry"),
 }
 
 FRAMED: dict[str, tuple[bytes, str, str]] = {
@@ -91,6 +93,10 @@ FRAMED: dict[str, tuple[bytes, str, str]] = {
     "list of errors": (b'{"errors": [{"code": 401, "message": "no"}]}', "authentication_error", "no"),
     "error in a list": (b'[{"error": {"code": 429, "message": "wait"}}]', "rate_limit_error", "wait"),
     "true": (b'{"error": true, "message": "rate limit exceeded"}', "rate_limit_error", "rate limit exceeded"),
+    "problem": (b'{"status": 503, "title": "sorry"}', "overloaded_error", "sorry"),
+    "no success": (b'{"success": false, "message": "sorry"}', "api_error", "sorry"),
+    "failed status": (b'{"status": "error", "message": "sorry"}', "api_error", "sorry"),
+    "capital": (b'{"Message": "Internal failure"}', "api_error", "Internal failure"),
     "JSON string": (b'"Rate limit exceeded"', "rate_limit_error", "Rate limit exceeded"),
     "words": (b"Rate limit exceeded", "rate_limit_error", "Rate limit exceeded"),
 }
@@ -185,6 +191,17 @@ def _frames_of(data: bytes) -> list[bytes]:
 def test_text_that_nothing_explains_is_told_with_the_missing_end(wire: str) -> None:
     decoded = check(wire, body(wire, "text", "error", error=b"see ya\n\n"), "stream_incomplete", "")
     assert decoded["blocks"][0]["text_content"] == "Half an ans"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [b'{"message": "sorry"}', b'{"msg": "sorry", "trace": 7}', b'{"exception": "E", "detail": "sorry"}'],
+)
+def test_a_done_after_unexplained_words_is_no_end(event: bytes) -> None:
+    for place in (("text", "error", "done"), ("call", "error", "done"), ("call", "error")):
+        data = body("openai-chat", *place, error=b"data: %b\n\n" % event)
+        decoded = decode_pieces(WIRES["openai-chat"], [data])
+        assert decoded["complete"] is False, decoded
 
 
 def test_a_done_after_unexplained_text_is_no_end() -> None:

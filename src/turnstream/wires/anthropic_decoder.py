@@ -40,7 +40,7 @@ from turnstream.wires.failure_shapes import failure_in
 from turnstream.wires.json_values import JsonObject, is_list, is_object
 from turnstream.wires.late_events import LateEvents
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
-from turnstream.wires.unframed_text import UnframedText
+from turnstream.wires.unframed_text import UnframedText, names_failure
 
 _MESSAGE_FIELDS = frozenset(
     {"id", "type", "role", "content", "model", "stop_reason", "stop_sequence", "usage"}
@@ -202,7 +202,7 @@ class AnthropicDecoder:
 
     def _decode_any(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """Raises ValueError, or RecursionError, for what is no event of this wire."""
-        if name == b"error":
+        if name is not None and names_failure(name):
             words = self._unframed.words or "the provider reported an error"
             value = json_or_text(payload) if payload.strip() else words
             if is_list(value) and len(value) == 1 and is_object(value[0]):

@@ -7,8 +7,9 @@ from typing import Any
 from turnstream.wires.failure_words import sounds_like_failure
 from turnstream.wires.json_values import JsonObject, is_list, is_object
 
-_WORDS = ("message", "error_message", "error_msg", "msg", "detail", "title")
+_WORDS = ("message", "Message", "error_message", "error_msg", "msg", "detail", "title")
 _NUMBERS = ("status_code", "StatusCode", "status", "http_code", "code", "error_code")
+_FAILED = frozenset({"error", "failed", "failure", "fail"})
 _NOT_ONLY_WORDS = frozenset({"id", "type", "event", "object", "model", "content", "candidates", "usage"})
 """Fields of an event that may hold words and be no error."""
 
@@ -25,15 +26,32 @@ def failure_in(event: JsonObject) -> JsonObject | None:
         inner = {key: item for key, item in event.items() if key != "error"}
     if inner:
         return {"error": inner}
-    words = next((event[name] for name in _WORDS if event.get(name)), None)
     if event.get("object") == "error":
         return {"error": event}
+    if is_object(base := event.get("base_resp")) and base.get("status_code"):
+        return {"error": {"message": base.get("status_msg"), "code": base["status_code"]}}
+    words = _words_in(event)
     if words is None:
         return None
-    marked = http_status(event) is not None or (isinstance(words, str) and sounds_like_failure(words))
+    marked = (
+        http_status(event) is not None
+        or event.get("success") is False
+        or event.get("status") in _FAILED
+        or (isinstance(words, str) and sounds_like_failure(words))
+    )
     if marked and _NOT_ONLY_WORDS.isdisjoint(event):
         return {"error": {**event, "message": words}}
     return None
+
+
+def unexplained_words(event: JsonObject) -> str | None:
+    """Return the words of an event that holds nothing else that is known, or None."""
+    words = _words_in(event) if _NOT_ONLY_WORDS.isdisjoint(event) else None
+    return words if isinstance(words, str) else None
+
+
+def _words_in(event: JsonObject) -> Any:
+    return next((event[name] for name in _WORDS if event.get(name)), None)
 
 
 def http_status(error: JsonObject) -> int | None:

@@ -45,7 +45,7 @@ from turnstream.wires.gemini_parts import PartBuilder
 from turnstream.wires.gemini_stop_reasons import UNSAID, parse_block_reason, parse_ending
 from turnstream.wires.gemini_usage import read_usage
 from turnstream.wires.lenient_json import mend_surrogates
-from turnstream.wires.unframed_text import UnframedText
+from turnstream.wires.unframed_text import UnframedText, names_failure
 
 _DONE = b"[DONE]"
 _KNOWN_OF_A_CHUNK = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "error"})
@@ -187,7 +187,7 @@ class GeminiDecoder:
     def _take_payload(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """Take any event; of a malformed one what it says up to its fault."""
         payload = payload.strip()
-        if name == b"error":
+        if name is not None and names_failure(name):
             self._take_error_event(payload, events)
             return
         if not payload or payload == _DONE:

@@ -14,6 +14,7 @@ from turnstream.core.stream_events import MessageStart, Metadata, StreamError, S
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish
 from turnstream.wires.endings import stop_event
+from turnstream.wires.failure_shapes import unexplained_words
 from turnstream.wires.json_values import NESTING_LIMIT, JsonObject, is_list, is_object, read_json
 from turnstream.wires.late_events import LateEvents
 from turnstream.wires.openai_chat_blocks import BlockBuilder
@@ -33,7 +34,7 @@ from turnstream.wires.openai_chat_stop_reasons import failed_finish, is_known, p
 from turnstream.wires.openai_chat_template import Template, learn_template
 from turnstream.wires.openai_chat_usage import read_usage
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
-from turnstream.wires.unframed_text import UnframedText
+from turnstream.wires.unframed_text import UnframedText, names_failure
 
 _DONE = b"[DONE]"
 _TEMPLATE_TRIES = 8
@@ -157,7 +158,7 @@ class OpenAIChatDecoder:
         """`[DONE]`, errors by name, text outside of events, keep-alives, whitespace."""
         if payload == _DONE:
             self._take_done(events)
-        elif name == b"error":
+        elif name is not None and names_failure(name):
             self._take_error_event(payload, events)
         elif name == UNFRAMED:
             self._take_text(payload, events)
@@ -237,6 +238,8 @@ class OpenAIChatDecoder:
             reported = _error_of(chunk, value or read_json(payload)) or reported
         if reported is not None:
             self._fail(reported, events)
+        elif not choices and value and (words := unexplained_words(value)) is not None:
+            self._unframed.take(words.encode("utf-8", "replace"))
 
     def _decode_loosely(self, payload: bytes) -> tuple[JsonObject, Chunk]:
         value = read_json(payload)

@@ -27,7 +27,8 @@ from turnstream.errors import (
     RateLimited,
 )
 from turnstream.wires.context_overflow import means_overflow
-from turnstream.wires.failure_words import class_in_words, sounds_like_failure
+from turnstream.wires.failure_shapes import failure_in
+from turnstream.wires.failure_words import class_in_words
 from turnstream.wires.json_values import as_text, is_list, is_object
 from turnstream.wires.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.retry_after import retry_after
@@ -161,11 +162,13 @@ def read_error(value: Any) -> ReportedError | None:
         return ReportedError(words[:_WORDS_LIMIT], outer.type, outer.code, outer.status)
     if is_object(base := value.get("base_resp")) and base.get("status_code"):
         return ReportedError(as_text(base.get("status_msg")) or "", code=as_text(base["status_code"]) or "")
-    if value.get("choices") or not outer.words:
+    if value.get("choices"):
         return None
-    if outer.code or outer.status or "detail" in value:
+    if outer.words and (outer.code or outer.status or "detail" in value):
         return outer
-    return outer if _NOT_ONLY_WORDS.isdisjoint(value) and sounds_like_failure(outer.words) else None
+    if not _NOT_ONLY_WORDS.isdisjoint(value) or (failure := failure_in(value)) is None:
+        return None
+    return outer if outer.words else _read_fields(failure["error"])
 
 
 def classify(reported: ReportedError) -> type[ProviderError]:

@@ -24,7 +24,7 @@ from turnstream.wires.openai_responses_matching import Place
 from turnstream.wires.openai_responses_output import OutputBuilder
 from turnstream.wires.openai_responses_stop_reasons import COMPLETED, parse_ending
 from turnstream.wires.openai_responses_usage import parse_usage
-from turnstream.wires.unframed_text import UnframedText
+from turnstream.wires.unframed_text import UnframedText, names_failure
 
 _DONE = b"[DONE]"
 _BEGINNINGS = frozenset({"response.created", "response.queued", "response.in_progress"})
@@ -177,7 +177,7 @@ class OpenAIResponsesDecoder:
         if self._over:
             self._take_late(payload)
             return
-        if name == b"error" and not payload.startswith((b"{", b"[")):
+        if name is not None and names_failure(name) and not payload.startswith((b"{", b"[")):
             words = payload[:4000].decode("utf-8", "replace") or self._unframed.words
             self._fail(ReportedError(words or "the provider reported an error"))
             return
@@ -196,7 +196,9 @@ class OpenAIResponsesDecoder:
                 return
             self._sequence = sequence
         kind = value.get("type")
-        if not isinstance(kind, str) or name == b"error":
+        if name is not None and names_failure(name):
+            kind = "error"
+        elif not isinstance(kind, str):
             kind = name.decode("utf-8", "replace") if name is not None else ""
         if not is_whole and not kind.endswith(".delta"):
             value = mend_surrogates(value)

@@ -27,6 +27,11 @@ _HTML = re.compile(r"\s*<(?:!doctype|html|head|body|title|h1|center|\?xml)", re.
 _TAGS = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
+def names_failure(name: bytes) -> bool:
+    """Return True if an event of this name reports a failure, whatever is in it."""
+    return name == b"error" or _ERROR_FIELD.fullmatch(name.decode("utf-8", "replace")) is not None
+
+
 class UnframedText:
     """Takes the texts of one stream. `words`: the beginning of what none of them explained."""
 
