@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Row
 
 from turnstream.core.admission import mended, unreadable
-from turnstream.core.blocks import Block
+from turnstream.core.blocks import BLOCK_TYPES, Block
 from turnstream.core.usage import Attempt, StepUsage, Usage
 from turnstream.store.base import Annotation, Chat, StoredBlock, Turn
 from turnstream.store.columns import encode_json
@@ -22,15 +22,18 @@ BlockRow = tuple[str, int, str, str, str | None, str | None, int, int, int, int]
 AttemptRow = tuple[str | int | float | None, ...]
 Value = TypeVar("Value")
 
+_LAST_MOMENT = 253_402_300_799_000_000
+"""Microseconds to the end of the year 9999."""
+
 
 def chat_from_row(row: Row[Any]) -> Chat:
     return Chat(
         row.id,
         row.owner,
-        row.title,
+        _text(row.title),
         _mapping(row.metadata, row.id, "metadata"),
-        row.created_at,
-        row.updated_at,
+        _moment(row.created_at) or 0,
+        _moment(row.updated_at) or 0,
         row.active_turn_id,
     )
 
@@ -55,26 +58,26 @@ def turn_from_row(row: Row[Any], settings: tuple[str | None, Any] | None = None)
         chat_id=row.chat_id,
         owner=row.owner,
         prev_turn_id=row.prev_turn_id,
-        role=row.role,
-        status=row.status,
-        model=row.model,
-        created_at=row.created_at,
+        role=_text(row.role),
+        status=_text(row.status),
+        model=_text(row.model),
+        created_at=_moment(row.created_at) or 0,
         generation=row.generation,
-        system=system,
+        system=_text(system),
         params=_mapping(params, row.id, "params"),
         metadata=_mapping(row.metadata, row.id, "metadata"),
         last_seq=row.last_seq,
         fences=pairs_of(row.fences, row.id, "fences"),
-        stop_reason=row.stop_reason,
-        error_code=row.error_code,
-        error_message=row.error_message,
+        stop_reason=_text(row.stop_reason),
+        error_code=_text(row.error_code),
+        error_message=_text(row.error_message),
         usage=_usage_of(row),
-        started_at=row.started_at,
-        completed_at=row.completed_at,
-        cost=row.cost,
+        started_at=_moment(row.started_at),
+        completed_at=_moment(row.completed_at),
+        cost=_text(row.cost),
         cost_estimated=row.cost_estimated,
         steps=_converted(row.steps, tuple[StepUsage, ...], row.id, "steps") or () if row.steps else (),
-        asked_model=row.asked_model,
+        asked_model=_text(row.asked_model),
         fallbacks=None
         if row.fallbacks is None
         else _converted(row.fallbacks, tuple[str, ...], row.id, "fallbacks"),
@@ -181,25 +184,25 @@ def attempt_row(turn_id: str, attempt: Attempt) -> AttemptRow:
 
 def attempt_from_row(row: Row[Any]) -> Attempt:
     return Attempt(
-        row.step,
-        row.number,
-        row.model,
-        row.outcome,
-        row.started_at,
-        row.duration,
+        _whole(row.step) or 0,
+        _whole(row.number) or 0,
+        _text(row.model) or "",
+        _text(row.outcome) or "",
+        _moment(row.started_at) or 0,
+        row.duration if row.duration.__class__ is float else 0.0,
         _usage_of(row),
-        row.cost,
+        _text(row.cost),
         row.estimated,
     )
 
 
 def _usage_of(row: Row[Any]) -> Usage:
     return Usage(
-        row.input_tokens,
-        row.output_tokens,
-        row.cache_read_tokens,
-        row.cache_write_tokens,
-        row.reasoning_tokens,
+        _whole(row.input_tokens),
+        _whole(row.output_tokens),
+        _whole(row.cache_read_tokens),
+        _whole(row.cache_write_tokens),
+        _whole(row.reasoning_tokens),
     )
 
 
@@ -208,8 +211,11 @@ def block_from_row(row: Sequence[Any]) -> StoredBlock:
     turn_id, sequence, block_id, block_type, text, content, partial, first_seq, last_seq, created_at = row
     if content is not None:
         content = _mapping(content, turn_id, f"the content of block {sequence}")
-    block = Block(sequence, block_type, text, content, partial)
-    return StoredBlock(block_id, turn_id, block, first_seq, last_seq, created_at)
+    if block_type not in BLOCK_TYPES:
+        _unreadable(turn_id, f"the type of block {sequence}")
+        block_type, content = "text", unreadable("the stored type of this block is not known")
+    block = Block(_whole(sequence) or 0, block_type, _text(text), content, partial)
+    return StoredBlock(block_id, turn_id, block, first_seq, last_seq, _moment(created_at) or 0)
 
 
 def block_row(stored: StoredBlock) -> BlockRow:
@@ -233,6 +239,23 @@ def block_row(stored: StoredBlock) -> BlockRow:
 def pairs_of(value: Any, row_id: str, column: str) -> tuple[tuple[int, int], ...]:
     """Return a column of pairs of numbers, empty if it cannot be read."""
     return _converted(value, tuple[tuple[int, int], ...], row_id, column) or () if value else ()
+
+
+def _whole(value: Any) -> int | None:
+    """Return a column of whole numbers, or None if it holds anything else: SQLite takes any value for any column."""
+    return value if value.__class__ is int else None
+
+
+def _moment(value: Any) -> int | None:
+    """Return a column of microseconds, or None if it holds no time that can be shown."""
+    return value if value.__class__ is int and 0 <= value <= _LAST_MOMENT else None
+
+
+def _text(value: Any) -> Any:
+    """Return a column of text, whatever it holds."""
+    if value is None or value.__class__ is str:
+        return value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _mapping(value: Any, row_id: str, column: str) -> dict[str, Any]:
