@@ -29,6 +29,7 @@ from turnstream.llm.accounts import estimated_input_tokens
 from turnstream.llm.preparing import Preparations
 from turnstream.llm.source import Batches, Broken, Recovery, Show, SourceEvent, Stream, TurnSource
 from turnstream.providers.base import CalledModel
+from turnstream.providers.large_requests import worked
 from turnstream.providers.plan import CallPlan, Shown
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner, tool_name, unusable
@@ -162,7 +163,7 @@ class ModelSource(TurnSource):
         blocks = past[-1].blocks if past else ()
         # After a pause the last word is the model's own, and it goes on with it.
         paused = not blocks or blocks[-1].block_type != "tool_result"
-        messages = build_history(past, for_next_call=not paused)
+        messages = await worked(past, partial(build_history, past, for_next_call=not paused))
         limits = self._tools.runner.limits
         if self._rounds >= limits.soft_rounds and messages[-1].role == "user":
             last = messages[-1]

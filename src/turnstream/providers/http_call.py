@@ -31,6 +31,7 @@ from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.failures import broken_stream, request_failure
 from turnstream.providers.inflating import InflatedBody, inflated
+from turnstream.providers.large_requests import worked
 from turnstream.providers.meanings import meant
 from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.wires.base import Decoder, HttpRequest, ModelRequest
@@ -95,7 +96,7 @@ class HttpCall:
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
-        post = provider.wire.encode_request(with_own_blocks(self._request, self._origin))
+        post = await worked(self._request.messages, self._encoded)
         provider.enter(self)
         try:
             connection = self._connection = await self._answer_to(post)
@@ -121,6 +122,9 @@ class HttpCall:
             self._close()
             raise
         return self
+
+    def _encoded(self) -> HttpRequest:
+        return self._provider.wire.encode_request(with_own_blocks(self._request, self._origin))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -269,20 +269,25 @@ _path = _path.union_all(
     .join(_path, turns.c.id == _path.c.prev_turn_id)
     .where(_path.c.distance < bindparam("depth"))
 )
-_HISTORY = select(turns).join(_path, turns.c.id == _path.c.id).order_by(desc(_path.c.distance))
+_PATH = select(_path.c.id).order_by(desc(_path.c.distance))
+
+
+def path_of(connection: Connection, turn_id: str, depth: int) -> list[str]:
+    """Return the ids from a chat's first turn to this one; of a longer way its last `depth`."""
+    return list(connection.execute(_PATH, {"turn_id": turn_id, "depth": depth}).scalars())
 
 
 class HistoryPath(Query[list[tuple[Turn, tuple[Block, ...]]]], frozen=True, kw_only=True):
     """The way from a chat's first turn to this one, both included, with their blocks; of a longer way its last
-    `depth` turns. Empty for an unknown turn."""
+    `depth` turns. Empty for an unknown turn. It is one read: `turns.histories` reads a history in portions."""
 
     turn_id: str
     depth: int = 2000
 
     def fetch(self, connection: Connection) -> list[tuple[Turn, tuple[Block, ...]]]:
-        rows = connection.execute(_HISTORY, {"turn_id": self.turn_id, "depth": self.depth})
-        path = read_turns(connection, rows)
-        stored = BlocksOfTurns(turn_ids=[turn.id for turn in path]).fetch(connection)
+        turn_ids = path_of(connection, self.turn_id, self.depth)
+        path = TurnsById(turn_ids=turn_ids).fetch(connection)
+        stored = BlocksOfTurns(turn_ids=turn_ids).fetch(connection)
         return [(turn, tuple(row.block for row in stored[turn.id])) for turn in path]
 
 

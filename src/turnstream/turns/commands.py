@@ -22,6 +22,7 @@ from turnstream.llm.accounts import TurnAccount
 from turnstream.llm.model_source import ModelSource, ToolUse
 from turnstream.llm.source import TurnSource
 from turnstream.providers.catalog import Catalog, ListedModel
+from turnstream.providers.large_requests import worked
 from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing
@@ -32,7 +33,6 @@ from turnstream.store.queries import (
     AttemptsOfTurn,
     FindIdempotent,
     GetTurn,
-    HistoryPath,
 )
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
@@ -41,6 +41,7 @@ from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.chats import Chats
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.executor import Executor
+from turnstream.turns.histories import read_history
 from turnstream.turns.new_turns import TurnRequest, assistant_turn, inheriting, start_event, user_turn
 from turnstream.turns.recovery import Recovery
 from turnstream.turns.registry import Registry
@@ -130,7 +131,7 @@ class Commands:
         request = admitted_request(request, "the request")
         turn = await self._turn(owner, turn_id)
         asked_id = turn.prev_turn_id if turn.role == "assistant" else turn.id
-        path = await self.store.read(HistoryPath(turn_id=asked_id)) if asked_id is not None else []
+        path = await read_history(self.store, asked_id) if asked_id is not None else []
         if not path or path[-1][0].role != "user":
             raise InvalidRequest("there is no user turn before this one that could be answered again")
         request = msgspec.structs.replace(request, chat_id=turn.chat_id, prev_turn_id=asked_id)
@@ -147,7 +148,8 @@ class Commands:
         request = msgspec.structs.replace(request, model=name, asked_model=target)
         definitions, offered = self._tools_of(request)
         past = _past(path, request.blocks)
-        call = ModelRequest(target, _history(past), request.system, definitions, request.params or {})
+        messages = await worked(past, partial(_history, past))
+        call = ModelRequest(target, messages, request.system, definitions, request.params or {})
         models = self._routing.models(target, request.fallbacks, call)
 
         def source(turn: Turn) -> TurnSource:
@@ -160,7 +162,7 @@ class Commands:
 
     async def _past_of(self, turn_id: str) -> Sequence[PastTurn]:
         """What has been said up to now, with what is stored of this turn."""
-        return _past(await self.store.read(HistoryPath(turn_id=turn_id)), ())
+        return _past(await read_history(self.store, turn_id), ())
 
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> Started:
         """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""
@@ -244,7 +246,7 @@ class Commands:
         turn = await self._turn(owner, request.prev_turn_id)
         if turn.chat_id != request.chat_id:
             raise NotFound("prev_turn_id is not a turn of this chat")
-        return await self.store.read(HistoryPath(turn_id=turn.id))
+        return await read_history(self.store, turn.id)
 
     def _tools_of(self, request: TurnRequest) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:
         """The tools that the model is given, and the names of those among them that run here. Raises InvalidRequest."""

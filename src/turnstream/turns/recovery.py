@@ -28,7 +28,6 @@ from turnstream.store.operations import GiveUp, TakeOver
 from turnstream.store.queries import (
     AllBlocks,
     GetTurn,
-    HistoryPath,
     Journal,
     Journals,
     LastSeq,
@@ -36,6 +35,7 @@ from turnstream.store.queries import (
 )
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import LOST_EXECUTOR, UNRECOVERABLE, cancelled_results
+from turnstream.turns.histories import read_history
 from turnstream.wires.base import ModelRequest
 
 logger = logging.getLogger(__name__)
@@ -261,8 +261,7 @@ class Recovery:
                 self._pricing.prepare(called.provider, called.model)
                 await self._pricing.ready()
             async with self._histories:
-                query = HistoryPath(turn_id=turn.prev_turn_id or "")
-                path = await self._store.read(query, seconds=_READ_SECONDS)
+                path = await read_history(self._store, turn.prev_turn_id or "", seconds=_READ_SECONDS)
                 past = [PastTurn(before.role, before.status, said) for before, said in path]
                 return await asyncio.to_thread(self._estimate, turn, called, past, blocks)
         except Exception:

@@ -1,0 +1,230 @@
+"""Turns and their blocks in portions that are bounded by turns and bytes, for histories, paths and lists.
+
+A portion is read, and made into what is needed of it, in the reading thread. No reader holds the database for longer than
+one portion takes. A large turn that has ended is cut between its blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import BLOB, Connection, Row, bindparam, cast, func, literal, select
+
+from turnstream.core.branches import Branches
+from turnstream.core.lifecycle import TERMINAL_STATUSES
+from turnstream.errors import NotFound
+from turnstream.store.base import Query, StoredBlock, Turn
+from turnstream.store.columns import encode_json
+from turnstream.store.queries import ChatTree, path_of
+from turnstream.store.rows import block_from_row
+from turnstream.store.schema import blocks, chats, turns
+from turnstream.store.settings import read_turns
+
+_ROW_BYTES = 256
+"""Bytes that a turn or a block counts beside its text."""
+
+
+class Bounds(NamedTuple):
+    """Bounds of one portion: it ends with the turn or block that reaches one of them.
+
+    Args:
+        turns: Turns of a portion, at most.
+        size: Bytes of its texts and contents.
+        blocks: False: the turns are read without their blocks.
+        repeats_settings: The system prompt and params of each turn count, since each is written. False: those that turns
+            share count once.
+    """
+
+    turns: int
+    size: int
+    blocks: bool = True
+    repeats_settings: bool = True
+
+
+class Place(NamedTuple):
+    """Where a portion begins: at the turn with this number in the list of ids, at the block with this sequence."""
+
+    turn: int
+    block: int = 0
+
+
+class Piece(NamedTuple):
+    """A turn, or a part of one. `number`: its place in the list of ids; `turn`: None in the later parts of a turn; `ends`:
+    False if more of the turn's blocks follow in the next portion."""
+
+    number: int
+    turn: Turn | None
+    blocks: Sequence[StoredBlock]
+    ends: bool
+
+
+class Portion(NamedTuple):
+    """Pieces in order. `next`: the place of the next portion; None after the last turn."""
+
+    pieces: Sequence[Piece]
+    next: Place | None
+
+
+_BEGINNING = Place(0)
+_TURNS = (
+    select(turns)
+    .join(chats, chats.c.id == turns.c.chat_id)
+    .where(turns.c.id.in_(bindparam("turn_ids", expanding=True)), chats.c.deleted_at.is_(None))
+)
+_EXISTS = (
+    select(literal(1))
+    .select_from(turns.join(chats, chats.c.id == turns.c.chat_id))
+    .where(turns.c.id == bindparam("turn_id"), chats.c.deleted_at.is_(None))
+)
+_size = func.coalesce(func.length(cast(blocks.c.text_content, BLOB)), 0) + func.coalesce(
+    func.length(cast(blocks.c.content, BLOB)), 0
+)
+_SIZED = select(*blocks.c, _size.label("size"))
+_BLOCKS_OF = _SIZED.where(blocks.c.turn_id.in_(bindparam("turn_ids", expanding=True))).order_by(
+    blocks.c.turn_id, blocks.c.sequence
+)
+_BLOCKS_FROM = _SIZED.where(
+    blocks.c.turn_id == bindparam("turn_id"), blocks.c.sequence >= bindparam("from_block")
+).order_by(blocks.c.sequence)
+
+
+class ReadPortion(Query[tuple[Any, Place | None]], frozen=True, kw_only=True):
+    """Answer what `use`, which runs in the reading thread, makes of a portion of these turns, and where the next begins.
+
+    Raises NotFound if one of the turns is gone.
+    """
+
+    turn_ids: Sequence[str]
+    bounds: Bounds
+    use: Callable[[Portion], Any]
+    start: Place = _BEGINNING
+
+    def fetch(self, connection: Connection) -> tuple[Any, Place | None]:
+        portion = read_portion(connection, self.turn_ids, self.start, self.bounds)
+        return self.use(portion), portion.next
+
+
+class HistoryBeginning(Query[tuple[list[str], Portion]], frozen=True, kw_only=True):
+    """The ids of the turns from a chat's first one to this one, of a longer way the last `depth`, and the first portion of
+    these turns. Both are empty for an unknown turn."""
+
+    turn_id: str
+    bounds: Bounds
+    depth: int
+
+    def fetch(self, connection: Connection) -> tuple[list[str], Portion]:
+        turn_ids = path_of(connection, self.turn_id, self.depth)
+        return turn_ids, read_portion(connection, turn_ids, _BEGINNING, self.bounds)
+
+
+class OfTree(Query[Any], frozen=True, kw_only=True):
+    """What `use`, which runs in the reading thread, makes of the tree of a chat's turns."""
+
+    chat_id: str
+    use: Callable[[Branches], Any]
+
+    def fetch(self, connection: Connection) -> Any:
+        return self.use(ChatTree(chat_id=self.chat_id).fetch(connection))
+
+
+def read_portion(connection: Connection, turn_ids: Sequence[str], start: Place, bounds: Bounds) -> Portion:
+    """Read turns from `start` on, until one of `bounds` is reached. Raises NotFound if one of them is gone."""
+    if start.turn >= len(turn_ids):
+        return Portion((), None)
+    if start.block:
+        return _rest_of_turn(connection, turn_ids, start, bounds)
+    some = _ascending(turn_ids, start.turn, bounds.turns)
+    found = {turn.id: turn for turn in read_turns(connection, connection.execute(_TURNS, {"turn_ids": some}))}
+    gathered = _Gathered(bounds)
+    rows = connection.execute(_BLOCKS_OF, {"turn_ids": some}) if bounds.blocks else None
+    place: Place | None = start
+    try:
+        ahead = _RowsAhead(iter(rows) if rows is not None else iter(()))
+        for number, turn_id in enumerate(some, start.turn):
+            if turn_id not in found:
+                raise _gone()
+            place = gathered.take(number, found[turn_id], ahead.of(turn_id))
+            if gathered.is_full:
+                break
+    finally:
+        if rows is not None:
+            rows.close()
+    return Portion(gathered.pieces, place if place.turn < len(turn_ids) else None)
+
+
+def _rest_of_turn(connection: Connection, turn_ids: Sequence[str], start: Place, bounds: Bounds) -> Portion:
+    turn_id = turn_ids[start.turn]
+    if connection.execute(_EXISTS, {"turn_id": turn_id}).first() is None:
+        raise _gone()
+    gathered = _Gathered(bounds)
+    rows = connection.execute(_BLOCKS_FROM, {"turn_id": turn_id, "from_block": start.block})
+    try:
+        place = gathered.take(start.turn, None, iter(rows))
+    finally:
+        rows.close()
+    return Portion(gathered.pieces, place if place.turn < len(turn_ids) else None)
+
+
+class _Gathered:
+    """The pieces of one portion, and their size."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.pieces: list[Piece] = []
+        self._bounds = bounds
+        self._size = 0
+        self._counted: set[int] = set()
+
+    @property
+    def is_full(self) -> bool:
+        return self._size >= self._bounds.size
+
+    def take(self, number: int, turn: Turn | None, rows: Iterator[Row[Any]]) -> Place:
+        """Add a turn with its blocks, up to the bound if it may be cut; return the place after what was added."""
+        # A turn at work may retract blocks between two portions, so it is not cut.
+        may_cut = turn is None or turn.status in TERMINAL_STATUSES
+        if turn is not None:
+            self._size += self._size_of(turn)
+        found: list[StoredBlock] = []
+        for row in rows:
+            if may_cut and found and self.is_full:
+                self.pieces.append(Piece(number, turn, found, ends=False))
+                return Place(number, row.sequence)
+            found.append(block_from_row(row[:-1]))
+            self._size += row.size + _ROW_BYTES
+        self.pieces.append(Piece(number, turn, found, ends=True))
+        return Place(number + 1)
+
+    def _size_of(self, turn: Turn) -> int:
+        size = _ROW_BYTES
+        if self._bounds.repeats_settings or id(turn.params) not in self._counted:
+            self._counted.add(id(turn.params))
+            size += len(encode_json(turn.params)) + len((turn.system or "").encode("utf-8", "replace"))
+        return size + (len(encode_json(turn.metadata)) if turn.metadata else 0)
+
+
+class _RowsAhead:
+    """Rows in the order of their turns, taken turn by turn."""
+
+    def __init__(self, rows: Iterator[Row[Any]]) -> None:
+        self._rows = rows
+        self._ahead = next(rows, None)
+
+    def of(self, turn_id: str) -> Iterator[Row[Any]]:
+        while (row := self._ahead) is not None and row.turn_id == turn_id:
+            self._ahead = next(self._rows, None)
+            yield row
+
+
+def _ascending(turn_ids: Sequence[str], start: int, most: int) -> list[str]:
+    """Return ids from `start` on while they ascend, as ids do with time: blocks are read in the order of the ids."""
+    found = [turn_ids[start]]
+    for turn_id in turn_ids[start + 1 : start + most]:
+        if turn_id <= found[-1]:
+            break
+        found.append(turn_id)
+    return found
+
+
+def _gone() -> NotFound:
+    return NotFound("the chat was deleted while it was read")

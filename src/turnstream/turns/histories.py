@@ -1,0 +1,47 @@
+"""The history of a call, read in portions."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from turnstream.core.blocks import Block
+from turnstream.store.base import Store, Turn
+from turnstream.store.portions import Bounds, HistoryBeginning, Portion, ReadPortion
+
+Path: TypeAlias = list[tuple[Turn, tuple[Block, ...]]]
+"""Turns with their blocks, oldest first."""
+
+PORTION = Bounds(turns=64, size=512 * 1024, repeats_settings=False)
+DEPTH = 2000
+"""Turns of a history, at most: of a longer one the last."""
+
+
+async def read_history(store: Store, turn_id: str, *, seconds: float | None = None) -> Path:
+    """Return the turns from a chat's first one to this one, with their blocks; empty for an unknown turn.
+
+    `seconds`: the deadline of each portion; see `Store.read`. Raises NotFound if the chat is deleted meanwhile, StoreError.
+    """
+    beginning = HistoryBeginning(turn_id=turn_id, bounds=PORTION, depth=DEPTH)
+    turn_ids, portion = await store.read(beginning, seconds=seconds)
+    path: Path = []
+    _add(path, portion)
+    place = portion.next
+    while place is not None:
+        query = ReadPortion(turn_ids=turn_ids, bounds=PORTION, start=place, use=_same)
+        portion, place = await store.read(query, seconds=seconds)
+        _add(path, portion)
+    return path
+
+
+def _add(path: Path, portion: Portion) -> None:
+    for piece in portion.pieces:
+        blocks = tuple(row.block for row in piece.blocks)
+        if piece.turn is None:
+            turn, before = path[-1]
+            path[-1] = (turn, before + blocks)
+        else:
+            path.append((piece.turn, blocks))
+
+
+def _same(portion: Portion) -> Portion:
+    return portion

@@ -1,0 +1,57 @@
+"""Chats of many turns, put into a store by one write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from turnstream.core.blocks import Block
+from turnstream.core.identifiers import new_id
+from turnstream.store.base import Operation, StoredBlock, Turn
+from turnstream.store.bulk import insert_blocks, insert_turns
+from turnstream.store.rows import block_row
+from turnstream.store.settings import store_settings
+
+GENERATION = 7
+
+
+class InsertTurns(Operation[None], frozen=True, kw_only=True):
+    """Insert turns and blocks as they are, whatever became of them."""
+
+    turns: Sequence[Turn]
+    blocks: Sequence[StoredBlock]
+
+    def apply(self, connection: Connection) -> None:
+        insert_turns(connection, [store_settings(connection, turn) for turn in self.turns])
+        insert_blocks(connection, [block_row(block) for block in self.blocks])
+
+
+def long_chat(
+    chat_id: str, sizes: Sequence[Sequence[int]], ids: Sequence[str] = (), **fields: Any
+) -> InsertTurns:
+    """Turns one after the other, a user's first. Each has blocks of so many characters, of two bytes each."""
+    turns: list[Turn] = []
+    blocks: list[StoredBlock] = []
+    for number, lengths in enumerate(sizes):
+        turn = Turn(
+            ids[number] if ids else new_id(),
+            chat_id,
+            "local",
+            turns[-1].id if turns else None,
+            "assistant" if number % 2 else "user",
+            fields.get("status", "complete"),
+            None,
+            number,
+            GENERATION,
+            system=fields.get("system"),
+            params=fields.get("params", {"temperature": number % 3}),
+            last_seq=len(lengths) + 2,
+        )
+        turns.append(turn)
+        blocks.extend(
+            StoredBlock(new_id(), turn.id, Block(place, "text", f"{number} {place} " + "é" * length), 2, 2, 0)
+            for place, length in enumerate(lengths)
+        )
+    return InsertTurns(turns=turns, blocks=blocks)
