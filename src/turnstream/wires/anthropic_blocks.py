@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.origin import ORIGIN
 from turnstream.errors import InvalidRequest
+from turnstream.wires.json_values import is_one_of
 from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.normal_params import document_text, without_title
 
@@ -200,7 +201,7 @@ def _result_content(value: Any, text: str) -> Any:
 
 
 def _is_result_part(part: Any) -> bool:
-    return isinstance(part, dict) and cast(RawBlock, part).get("type") in _RESULT_PARTS
+    return isinstance(part, dict) and is_one_of(cast(RawBlock, part).get("type"), _RESULT_PARTS)
 
 
 def _document_source(content: Content) -> RawBlock:
@@ -238,7 +239,7 @@ def _returned_text(text: str, content: Content) -> RawBlock:
 
 
 def _is_citation(citation: Any) -> bool:
-    return isinstance(citation, dict) and cast(RawBlock, citation).get("type") in _CITATION_TYPES
+    return isinstance(citation, dict) and is_one_of(cast(RawBlock, citation).get("type"), _CITATION_TYPES)
 
 
 def _returned_tool_use(content: Content) -> RawBlock | None:
@@ -257,7 +258,8 @@ def _returned_tool_result(content: Content, text: str) -> RawBlock | None:
 
 def _is_returnable(content: Content) -> bool:
     """Another vendor's compaction has no readable content."""
-    return content.get("type") in _RETURNABLE and (content["type"] != "compaction" or "content" in content)
+    kind = content.get("type")
+    return is_one_of(kind, _RETURNABLE) and (kind != "compaction" or "content" in content)
 
 
 def _own_type(content: Content) -> str:

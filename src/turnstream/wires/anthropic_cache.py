@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias, cast
 
+from turnstream.wires.json_values import is_one_of
+
 Body: TypeAlias = dict[str, Any]
 
 _MARK = {"type": "ephemeral"}
@@ -58,7 +60,7 @@ def _last_content(body: Body) -> list[Body]:
 
 def _last_markable(content: list[Body]) -> int | None:
     places = range(len(content) - 1, -1, -1)
-    return next((place for place in places if content[place].get("type") not in _UNMARKABLE), None)
+    return next((place for place in places if not is_one_of(content[place].get("type"), _UNMARKABLE)), None)
 
 
 def _unmarked(item: Body) -> Body:

@@ -13,6 +13,7 @@ from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
 from turnstream.wires.call_ids import WORDS_OF_64, with_fitting_ids
 from turnstream.wires.claude_thinking import dump_thinking, room_for_thinking
 from turnstream.wires.function_tools import split_tools
+from turnstream.wires.json_values import is_one_of
 from turnstream.wires.lenient_json import decode_json, encode_json, encode_mended, mend_surrogates
 from turnstream.wires.normal_params import read_extra_body, read_response_format, read_stop, read_tools
 
@@ -122,7 +123,7 @@ def _role_of(block: Block, role: Role) -> Role | None:
         case "tool_use" | "thinking":
             return "assistant"
         case "provider":
-            return "user" if (block.content or {}).get("type") in USERS_OWN else "assistant"
+            return "user" if is_one_of((block.content or {}).get("type"), USERS_OWN) else "assistant"
         case "tool_result":
             return "assistant" if (block.content or {}).get("provider_executed") else "user"
         case "image" | "document":

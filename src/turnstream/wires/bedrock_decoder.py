@@ -158,8 +158,7 @@ class BedrockDecoder:
                 self._over = True
                 return
             self._flush(events)
-            events.append(parse_stream_error(headers, payload))
-            self._over = True
+            self._fail(parse_stream_error(headers, payload), events)
             return
         decoded: list[StreamEvent] = []
         try:
@@ -308,9 +307,15 @@ class BedrockDecoder:
     def _take_usage(self, event: Raw, events: list[StreamEvent]) -> None:
         events.append(usage_event(event))
         if self._failed_end is not None:
-            events.append(self._failed_end)
+            self._fail(self._failed_end, events)
             self._failed_end = None
-            self._over = True
+
+    def _fail(self, error: StreamError, events: list[StreamEvent]) -> None:
+        """Add the provider's error, after the bytes that have come of open blocks."""
+        for index, block_type in self._open.items():
+            self._show_bytes(index, block_type, events)
+        events.append(error)
+        self._over = True
 
     def _expect(
         self, index: int, block_type: BlockType, name: str, value: Any, events: list[StreamEvent]
@@ -354,10 +359,13 @@ class BedrockDecoder:
             self._stopping = None
         if (block_type := self._open.pop(index, None)) is not None:
             self._ended[index] = block_type
-            if (data := self._bytes.pop(index, None)) is not None:
-                field = "data" if block_type == "image" else "redacted"
-                events.append(ContentDelta(index, {field: data.whole()}))
+            self._show_bytes(index, block_type, events)
             events.append(ContentBlockStop(index))
+
+    def _show_bytes(self, index: int, block_type: BlockType, events: list[StreamEvent]) -> None:
+        if (data := self._bytes.pop(index, None)) is not None:
+            field = "data" if block_type == "image" else "redacted"
+            events.append(ContentDelta(index, {field: data.whole()}))
 
 
 def _index(event: Raw) -> int:

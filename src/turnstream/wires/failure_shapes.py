@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from turnstream.wires.failure_words import sounds_like_failure
-from turnstream.wires.json_values import JsonObject, is_list, is_object
+from turnstream.wires.json_values import JsonObject, is_list, is_object, is_one_of
 
 _WORDS = ("message", "Message", "error_message", "error_msg", "msg", "detail", "title")
 _NUMBERS = ("status_code", "StatusCode", "status", "http_code", "code", "error_code")
@@ -36,7 +36,7 @@ def failure_in(event: JsonObject) -> JsonObject | None:
     marked = (
         http_status(event) is not None
         or event.get("success") is False
-        or event.get("status") in _FAILED
+        or is_one_of(event.get("status"), _FAILED)
         or (isinstance(words, str) and sounds_like_failure(words))
     )
     if marked and _NOT_ONLY_WORDS.isdisjoint(event):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeAlias, TypeGuard
 
 from turnstream.core.admission import nests_deeper
@@ -18,6 +19,11 @@ def is_object(value: Any) -> TypeGuard[JsonObject]:
 
 def is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
+
+
+def is_one_of(value: Any, words: Collection[str]) -> bool:
+    """Return True if `value` is one of `words`. A value from outside may be a list, which no set can look up."""
+    return isinstance(value, str) and value in words
 
 
 def is_blank(value: Any) -> bool:

@@ -15,7 +15,16 @@ from turnstream.core.stream_events import MessageStart, Metadata, StreamError, S
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Finish, Position
 from turnstream.wires.endings import stop_event
-from turnstream.wires.json_values import JsonObject, as_text, is_blank, is_list, is_object, kept, read_json
+from turnstream.wires.json_values import (
+    JsonObject,
+    as_text,
+    is_blank,
+    is_list,
+    is_object,
+    is_one_of,
+    kept,
+    read_json,
+)
 from turnstream.wires.late_events import LateEvents, SecondAnswer
 from turnstream.wires.lenient_json import decode_strictly, mend_surrogates
 from turnstream.wires.openai_errors import ReportedError, read_error, stream_error
@@ -212,7 +221,7 @@ class OpenAIResponsesDecoder:
             value = read_json(payload)
         except MalformedEvent:
             value = None
-        if not (is_object(value) and value.get("type") in _SIGNS_OF_LIFE):
+        if not (is_object(value) and is_one_of(value.get("type"), _SIGNS_OF_LIFE)):
             self._output.events.extend(self._late.notice())
 
     def _take_no_object(self, name: bytes | None, payload: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from turnstream.core.blocks import Block, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
-from turnstream.wires.json_values import JsonObject, is_list, is_object
+from turnstream.wires.json_values import JsonObject, is_list, is_object, is_one_of
 from turnstream.wires.lenient_json import encode_json
 from turnstream.wires.openai_responses_input import ERROR_MARK, Role
 from turnstream.wires.openai_responses_items import KEY, call_content, image_of, metadata_of, result_content
@@ -51,9 +51,9 @@ def _parse_item(item: JsonObject) -> tuple[Role, list[Block]]:
         raise InvalidRequest(f"a message's role is {role!r}")
     if kind == "reasoning":
         return "assistant", parse_reasoning(item)
-    if kind in _CALLS:
+    if is_one_of(kind, _CALLS):
         return "assistant", parse_call(item)
-    if kind in _RESULTS:
+    if is_one_of(kind, _RESULTS):
         return "user", [_parse_result(item)]
     if (image := image_of(item)) is not None:
         return "assistant", [Block(0, "image", None, image)]
