@@ -25,8 +25,18 @@ BAD: dict[str, Any] = {
     "JSON": '[{"a": 1}]',
 }
 COLUMNS = {
-    "chats": ["title", "metadata", "created_at", "updated_at"],
-    "turns": ["status", "model", "system", "params", "created_at", "completed_at", "input_tokens", "cost"],
+    "chats": ["active_turn_id", "title", "metadata", "created_at", "updated_at"],
+    "turns": [
+        "prev_turn_id",
+        "status",
+        "model",
+        "system",
+        "params",
+        "created_at",
+        "completed_at",
+        "input_tokens",
+        "cost",
+    ],
     "blocks": ["block_type", "text_content", "content", "created_at", "partial"],
     "attempts": ["step", "number", "model", "outcome", "started_at", "duration", "output_tokens", "cost"],
 }

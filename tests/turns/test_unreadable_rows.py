@@ -414,3 +414,15 @@ async def test_a_turn_whose_end_is_always_refused_is_ended_without_its_rest(
     assert [
         record for record in errors if turn_id in record.getMessage() and "refused" in record.getMessage()
     ]
+
+
+@pytest.mark.fault(5)
+@pytest.mark.parametrize("role", ["robot", "", b"\xff", 7])
+async def test_a_turn_of_an_unknown_role_ends_too(tmp_path: Path, role: Any) -> None:
+    path = tmp_path / "turns.sqlite"
+    ((turn_id, cursor),) = await leave_turns(path, 1)
+    damage(path, "UPDATE turnstream_turns SET role = ? WHERE id = ?", role, turn_id)
+    async with Engine(f"sqlite:///{path}") as engine:
+        client = await watch_to_the_end(engine, turn_id, cursor)
+        assert client.frames[-1].data["code"] == "orphaned"
+        assert (await state_of(engine, turn_id)).turn.status == "error"

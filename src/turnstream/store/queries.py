@@ -299,14 +299,14 @@ _UNFINISHED = (
     select(turns.c.id)
     .where(
         _RUNNING,
-        turns.c.role == "assistant",
+        turns.c.role != "user",
     )
     .order_by(turns.c.created_at, turns.c.id)
 )
 
 
 class UnfinishedTurns(Query[list[str]], frozen=True, kw_only=True):
-    """Ids of the assistant turns that have not ended, oldest first. Their rows may be unreadable."""
+    """Ids of the turns that have not ended, but for users' own, oldest first. Their rows may be unreadable."""
 
     def fetch(self, connection: Connection) -> list[str]:
         return list(connection.execute(_UNFINISHED).scalars())

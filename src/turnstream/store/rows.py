@@ -34,7 +34,7 @@ def chat_from_row(row: Row[Any]) -> Chat:
         _mapping(row.metadata, row.id, "metadata"),
         _moment(row.created_at) or 0,
         _moment(row.updated_at) or 0,
-        row.active_turn_id,
+        _text(row.active_turn_id),
     )
 
 
@@ -54,10 +54,10 @@ def turn_from_row(row: Row[Any], settings: tuple[str | None, Any] | None = None)
     """Return the turn of a row. `settings`: its system prompt and params, where the row does not hold them."""
     system, params = (row.system, row.params) if settings is None else settings
     return Turn(
-        id=row.id,
+        id=_text(row.id),
         chat_id=row.chat_id,
         owner=row.owner,
-        prev_turn_id=row.prev_turn_id,
+        prev_turn_id=_text(row.prev_turn_id),
         role=_text(row.role),
         status=_text(row.status),
         model=_text(row.model),
