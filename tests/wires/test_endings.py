@@ -28,6 +28,7 @@ from turnstream.core.answers import fold_answer
 from turnstream.providers.decisions import kind_of
 from turnstream.providers.failures import stream_error
 from turnstream.wires import WIRES
+from turnstream.wires.endings import ending_of
 from turnstream.wires.recording import decode_pieces
 
 __all__ = ["raw_server"]
@@ -69,7 +70,8 @@ FAILED = {
     "openai-chat": [
         "error", "network_error", "insufficient_system_resource", "repetition_truncation", "abort", "cancelled",
         "malformed_function_call", "function_call_filter: MALFORMED_FUNCTION_CALL", "timeout", "MALFORMED_FUNCTION_CALL",
-        "internal_error", "unexpected_tool_call",
+        "internal_error", "unexpected_tool_call", "killed", "out_of_memory", "rate_limit", "server_shutdown", "preempted",
+        "deadline_exceeded", "client disconnected",
     ],
     "ollama": ["load", "unload", "error", "aborted"],
     "openai-responses": ["server_error", "run_timeout", "malformed_output"],
@@ -180,6 +182,11 @@ def test_a_word_that_says_nothing_needs_an_answer(wire: str) -> None:
         decoded = decode(wire, nothing, raw)
         assert decoded["complete"] is False
         assert raw in decoded["error"]["message"]
+
+
+@pytest.mark.parametrize("raw", ["truncated", "max_new_tokens", "output_token_limit", "Length_Capped"])
+def test_an_unknown_word_for_a_cut_answer_is_max_tokens(raw: str) -> None:
+    assert ending_of(raw, {}) == "max_tokens"
 
 
 def test_other_is_an_unknown_reason() -> None:

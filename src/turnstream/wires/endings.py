@@ -25,12 +25,17 @@ _BY_PART: tuple[tuple[str, Ending], ...] = (
         r"filter|safety|block|prohibit|moderat|policy|sensitive|recitation|copyright|spii|harm|toxic|censor",
         "content_filtered",
     ),
-    (r"overload|insufficient_system_resource|unavailable|capacity", "overloaded"),
+    (
+        r"overload|insufficient_system_resource|unavailable|capacity|rate_limit|throttl|quota|exhaust",
+        "overloaded",
+    ),
     (
         r"malformed|error|fail|abort|cancel|timeout|time_?limit|timed_out|unexpected|invalid|crash|interrupt",
         "failed",
     ),
     (r"too_many|missing_|no_image|repetition|load", "failed"),
+    (r"kill|out_of_memory|^oom|cache_full|preempt|disconnect|broken|shut_?down|evict|deadline", "failed"),
+    (r"truncat|max_.*tokens|token_limit|length|context_window", "max_tokens"),
 )
 _PARTS: tuple[tuple[re.Pattern[str], Ending], ...] = tuple(
     (re.compile(part), ending) for part, ending in _BY_PART
