@@ -23,6 +23,11 @@ class Branches:
             self._previous[turn_id] = previous
             self._children.setdefault(previous, []).append(turn_id)
 
+    @property
+    def turn_ids(self) -> list[str]:
+        """Ids of all turns, in the order of their making."""
+        return list(self._previous)
+
     def siblings(self, turn_id: str) -> list[str]:
         """The turns that follow what this one follows, itself among them, oldest first; none for an unknown turn."""
         if turn_id not in self._previous:

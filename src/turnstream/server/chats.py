@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from turnstream.errors import InvalidRequest
-from turnstream.server.context import ServerContext, checked_id
-from turnstream.server.documented import Identifier, OptionalIdentifier, Position, errors
+from turnstream.server.context import ServerContext, asked_paging, checked_id
+from turnstream.server.documented import MAX_PAGE, Identifier, Limit, OptionalIdentifier, Position, errors
+from turnstream.server.json_answers import json_answer
+from turnstream.server.turn_json import page_json
 from turnstream.server.views import (
     ChatBody,
     ChatChange,
     ChatList,
     ChatView,
     ModelView,
-    PathTurnView,
     PathView,
     TurnList,
-    TurnView,
 )
-from turnstream.store.queries import GetChat, ListChats, ListTurns
-from turnstream.turns.chats import Branch, Chats
-
-MAX_PAGE = 200
-"""Chats of one page."""
+from turnstream.store.queries import GetChat, ListChats
+from turnstream.turns.chats import LIST_PORTION, PATH_PORTION
 
 
 def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     commands, store = context.commands, context.commands.store
+    chats = commands.chats
 
     @router.post("/chats", status_code=201, responses=errors(400, 401, 408, 413), summary="Make a chat")
     async def create_chat(request: Request, body: ChatBody | None = None) -> ChatView:
         principal = await context.principal(request)
         body = body or ChatBody()
         metadata = {**body.metadata, **principal.metadata}
-        return ChatView.of(await commands.chats.create(principal.owner, title=body.title, metadata=metadata))
+        return ChatView.of(await chats.create(principal.owner, title=body.title, metadata=metadata))
 
     @router.get("/chats", responses=errors(400, 401), summary="List chats, last changed first")
     async def list_chats(
@@ -50,9 +45,9 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         before: Position = None,
     ) -> ChatList:
         owner = (await context.principal(request)).owner
-        chats = await store.read(ListChats(owner=owner, limit=limit + 1, before=_position(before)))
-        page = chats[:limit]
-        more = f"{page[-1].updated_at}:{page[-1].id}" if len(chats) > limit else None
+        found = await store.read(ListChats(owner=owner, limit=limit + 1, before=_position(before)))
+        page = found[:limit]
+        more = f"{page[-1].updated_at}:{page[-1].id}" if len(found) > limit else None
         return ChatList(chats=[ChatView.of(chat) for chat in page], next=more)
 
     @router.get("/chats/{chat_id}", responses=errors(400, 401, 404), summary="Read a chat")
@@ -68,7 +63,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     async def change_chat(request: Request, chat_id: Identifier, body: ChatChange) -> ChatView:
         owner = (await context.principal(request)).owner
         given = body.model_fields_set
-        chat = await commands.chats.update(
+        chat = await chats.update(
             owner,
             checked_id(chat_id, "chat_id"),
             title=body.title if "title" in given else msgspec.UNSET,
@@ -89,18 +84,22 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     )
     async def delete_chat(request: Request, chat_id: Identifier) -> Response:
         owner = (await context.principal(request)).owner
-        await commands.chats.delete(owner, checked_id(chat_id, "chat_id"))
+        await chats.delete(owner, checked_id(chat_id, "chat_id"))
         return Response(status_code=204)
 
     @router.get(
         "/chats/{chat_id}/turns",
+        response_model=TurnList,
         responses=errors(400, 401, 404),
         summary="List a chat's turns, oldest first, without their blocks",
     )
-    async def list_turns(request: Request, chat_id: Identifier) -> TurnList:
+    async def list_turns(
+        request: Request, chat_id: Identifier, limit: Limit = None, before: OptionalIdentifier = None
+    ) -> Response:
         owner = (await context.principal(request)).owner
-        turns = await store.read(ListTurns(owner=owner, chat_id=checked_id(chat_id, "chat_id")))
-        return TurnList(turns=[TurnView.of(turn) for turn in turns])
+        paging = asked_paging(before, limit)
+        page = await chats.all_turns(owner, checked_id(chat_id, "chat_id"), paging)
+        return await json_answer(page_json(chats, page, LIST_PORTION), context.keep_alive)
 
     @router.get(
         "/chats/{chat_id}/path",
@@ -112,35 +111,22 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         request: Request,
         chat_id: Identifier,
         turn_id: OptionalIdentifier = None,
-        limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE)] = None,
+        limit: Limit = None,
         before: OptionalIdentifier = None,
     ) -> Response:
         owner = (await context.principal(request)).owner
-        branch = await commands.chats.branch(
+        page = await chats.branch(
             owner,
             checked_id(chat_id, "chat_id"),
             through=None if turn_id is None else checked_id(turn_id, "turn_id"),
-            before=None if before is None else checked_id(before, "before"),
-            limit=limit,
+            paging=asked_paging(before, limit),
         )
-        return StreamingResponse(_path_json(commands.chats, chat_id, branch), media_type="application/json")
+        return await json_answer(page_json(chats, page, PATH_PORTION, chat_id), context.keep_alive)
 
     @router.get("/models", responses=errors(401), summary="List the models that turns may name")
     async def list_models(request: Request) -> list[ModelView]:
         await context.principal(request)
         return [ModelView(**msgspec.structs.asdict(model)) for model in commands.models()]
-
-
-async def _path_json(chats: Chats, chat_id: str, branch: Branch) -> AsyncGenerator[bytes, None]:
-    """Give a branch as JSON, in portions that are made off the event loop."""
-    yield b'{"chat_id":%b,"turns":[' % msgspec.json.encode(chat_id)
-    comma = b""
-    async with aclosing(chats.turns_of(branch)) as portions:
-        async for portion in portions:
-            if portion:
-                yield comma + await asyncio.to_thread(PathTurnView.json_of, portion)
-                comma = b","
-    yield b'],"previous":%b}' % msgspec.json.encode(branch.previous)
 
 
 def _position(before: str | None) -> tuple[int, str] | None:

@@ -12,6 +12,7 @@ from turnstream.core.identifiers import is_id
 from turnstream.errors import InvalidRequest
 from turnstream.server.auth import Authenticate, Principal
 from turnstream.server.keepalive import KeepAlive
+from turnstream.turns.chats import Paging
 from turnstream.turns.commands import Commands
 from turnstream.turns.watching import Watching
 
@@ -42,6 +43,11 @@ def checked_id(text: str, what: str) -> str:
     if not is_id(text):
         raise InvalidRequest(f"{what} is not an id (a UUIDv7, in lower case)", code="invalid_id")
     return text
+
+
+def asked_paging(before: str | None, limit: int | None) -> Paging:
+    """Return which turns of a list a request asks for. Raises InvalidRequest unless `before` is an id."""
+    return Paging(None if before is None else checked_id(before, "before"), limit)
 
 
 def asked_cursor(request: Request) -> Cursor | None:

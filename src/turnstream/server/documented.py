@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
+from fastapi import Query
 from pydantic import BaseModel, WithJsonSchema
 
 from turnstream.core.identifiers import ID_PATTERN
@@ -67,6 +68,10 @@ Identifier: TypeAlias = Annotated[str, WithJsonSchema(_ID_SCHEMA)]
 Position: TypeAlias = Annotated[str | None, WithJsonSchema(POSITION_SCHEMA)]
 OptionalIdentifier: TypeAlias = Annotated[str | None, WithJsonSchema(_ID_SCHEMA)]
 """An id in a query, where null cannot be written."""
+MAX_PAGE = 200
+"""Chats, or turns, of one page."""
+Limit: TypeAlias = Annotated[int | None, Query(ge=1, le=MAX_PAGE)]
+"""The greatest number of turns of a page. None: all."""
 
 _TEXT = {"type": "string", "pattern": r"[^\s\x1c-\x1f\x85]"}
 _BASE64 = {

@@ -1,4 +1,5 @@
-"""One task that looks after all open event streams: heartbeats for quiet ones, an end for stalled ones (A2, C4)."""
+"""One task that looks after all open event streams and large answers: heartbeats for quiet streams, an end for what is
+stalled (A2, C4)."""
 
 from __future__ import annotations
 
@@ -6,34 +7,41 @@ import asyncio
 from typing import Protocol
 
 
-class OpenStream(Protocol):
-    """A stream being served; times are of the event loop's clock."""
+class Sending(Protocol):
+    """A body being sent; times are of the event loop's clock."""
 
-    idle_since: float | None
-    """Since when it waits for news; None while it sends."""
     sending_since: float | None
-    """Since when its socket has taken nothing, as far as is known; None while it waits."""
-
-    @property
-    def lag(self) -> int: ...
+    """Since when its socket has taken nothing, as far as is known; None while nothing is being sent."""
 
     def took_some(self) -> bool:
         """Return True if the socket has taken bytes since the last call."""
         ...
 
-    def nudge(self) -> None: ...
-
     def drop(self) -> None: ...
+
+
+class OpenStream(Sending, Protocol):
+    """An event stream being served."""
+
+    idle_since: float | None
+    """Since when it waits for news; None while it sends."""
+
+    @property
+    def lag(self) -> int: ...
+
+    def nudge(self) -> None: ...
 
 
 class KeepAlive:
     """`heartbeat`: seconds after which a quiet stream sends a comment, at the latest. `stall_timeout`: seconds after
-    which a stream whose socket takes nothing is cut."""
+    which a stream or an answer whose socket takes nothing is cut."""
 
     def __init__(self, *, heartbeat: float = 15.0, stall_timeout: float = 30.0) -> None:
         self.streams: set[OpenStream] = set()
+        self.answers: set[Sending] = set()
+        """Large JSON answers under way."""
         self.dropped = 0
-        """Streams that were cut since the start."""
+        """Streams and answers that were cut since the start."""
         self._heartbeat = heartbeat
         self._stall_timeout = stall_timeout
 
@@ -47,10 +55,17 @@ class KeepAlive:
     def look(self, now: float, interval: float) -> None:
         for stream in list(self.streams):
             if stream.sending_since is not None:
-                if stream.took_some():  # slow, but steady
-                    stream.sending_since = now
-                elif now - stream.sending_since >= self._stall_timeout:
-                    self.dropped += 1
-                    stream.drop()
+                self._look_for_stall(stream, now)
             elif stream.idle_since is not None and now - stream.idle_since >= self._heartbeat - 2 * interval:
                 stream.nudge()
+        for answer in list(self.answers):
+            self._look_for_stall(answer, now)
+
+    def _look_for_stall(self, body: Sending, now: float) -> None:
+        if body.sending_since is None:
+            return
+        if body.took_some():  # slow, but steady
+            body.sending_since = now
+        elif now - body.sending_since >= self._stall_timeout:
+            self.dropped += 1
+            body.drop()

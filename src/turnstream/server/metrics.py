@@ -96,7 +96,9 @@ class EngineMetrics:
         yield _counter("catch_ups", "Times that a watcher was caught up from the store or a block", catch_ups)
         yield _counter("coalesced_events", "Events that were sent merged into another", coalesced)
         yield _counter(
-            "stalled_watchers", "Event streams cut as their connection took nothing", self._keep_alive.dropped
+            "stalled_watchers",
+            "Streams and answers cut as their connection took nothing",
+            self._keep_alive.dropped,
         )
 
     def _store_metrics(self) -> Iterator[Metric]:

@@ -8,9 +8,8 @@ server the response hands its stream over to the connection and returns; elsewhe
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from starlette.responses import Response
@@ -20,60 +19,36 @@ from turnstream.core.turn_events import Notice
 from turnstream.dialects.native import CONTENT_TYPE, HEARTBEAT
 from turnstream.errors import StoreError
 from turnstream.server.keepalive import KeepAlive
+from turnstream.server.sending import ABORT_EXTENSION as ABORT_EXTENSION  # noqa: PLC0414 - beside HAND_OVER_EXTENSION
+from turnstream.server.sending import PIECE, SendData, SentBody, serve_in_task
 from turnstream.turnlog.base import Sink
 from turnstream.turnlog.subscription import Subscription
 
 logger = logging.getLogger(__name__)
-
-PIECE = 32 * 1024
-"""Bytes given to the socket at once. A watcher whose socket takes nothing holds one piece, and the socket's buffer of as
-much again; a larger frame is shared with the others that are being sent it."""
-
-ABORT_EXTENSION = "turnstream.abort"
-"""A scope extension with which our own server lets a stalled connection be cut without flushing it."""
-
-UNSENT_EXTENSION = "turnstream.unsent"
-"""A scope extension with which our own server tells how many bytes the client has not taken yet."""
 
 HAND_OVER_EXTENSION = "turnstream.hand_over"
 """A scope extension, a `HandOver`, with which our own server serves the rest of a response itself."""
 
 _UNREADABLE = Notice("database_error", "the catch-up could not be read: reconnect with your last id")
 
-SendData: TypeAlias = Callable[[bytes], Awaitable[None]]
 HandOver: TypeAlias = "Callable[[EventStream, Scope], bool]"
 """Takes the stream, whose response has begun in that scope; or answers False, and takes nothing."""
 
 
-class EventStream:
+class EventStream(SentBody):
     """One subscription being served. Leaving early, however it happens, only ends the watching.
 
-    `idle_since`, `sending_since`: see `OpenStream`. `cut`: how to drop the connection. `unsent`: how many bytes the client
-    has not taken yet; None on a server that does not tell, where only a whole piece that was taken counts.
+    `idle_since`: see `OpenStream`.
     """
 
-    __slots__ = (
-        "_keep_alive",
-        "_now",
-        "_sink",
-        "_subscription",
-        "_unsent_before",
-        "cut",
-        "idle_since",
-        "sending_since",
-        "unsent",
-    )
+    __slots__ = ("_keep_alive", "_sink", "_subscription", "idle_since")
 
     def __init__(self, subscription: Subscription, keep_alive: KeepAlive) -> None:
+        super().__init__()
         self.idle_since: float | None = None
-        self.sending_since: float | None = None
-        self.cut: Callable[[], None] = self.close
-        self.unsent: Callable[[], int] | None = None
-        self._unsent_before = 0
         self._subscription = subscription
         self._keep_alive = keep_alive
         self._sink: Sink | None = None
-        self._now = asyncio.get_running_loop().time
 
     @property
     def lag(self) -> int:
@@ -82,18 +57,6 @@ class EventStream:
 
     def nudge(self) -> None:
         self._subscription.nudge()
-
-    def took_some(self) -> bool:
-        """Return True if the client has taken bytes since the last call, or since the piece under way began."""
-        if self.unsent is None:
-            return False
-        before, self._unsent_before = self._unsent_before, self.unsent()
-        return self._unsent_before < before
-
-    def drop(self) -> None:
-        """Cut a watcher whose socket takes nothing."""
-        logger.info("dropping a watcher whose connection takes nothing")
-        self.cut()
 
     def close(self) -> None:
         """Nobody watches any more: `serve` returns."""
@@ -109,11 +72,8 @@ class EventStream:
         try:
             while (data := await self._next()) is not None:
                 self.idle_since = None
-                for piece in _pieces(data or HEARTBEAT):
-                    self.sending_since, self._unsent_before = self._now(), 0
-                    await send(piece)
-                self.sending_since = None
-                data = piece = b""  # neither is kept until there is more
+                await self.send_pieces(data or HEARTBEAT, send)
+                data = b""  # it is not kept until there is more
         finally:
             self._keep_alive.streams.discard(self)
             logger.debug("turn %s: a watcher has left at %s", turn_id, subscription.cursor)
@@ -154,58 +114,10 @@ class EventStreamResponse(Response):
         )
         del self.headers["content-length"]
         self._stream = EventStream(subscription, keep_alive)
-        self._dropped = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         extensions: dict[str, Any] = scope.get("extensions") or {}
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         hand_over: HandOver | None = extensions.get(HAND_OVER_EXTENSION)
         if hand_over is None or not hand_over(self._stream, scope):
-            abort, unsent = extensions.get(ABORT_EXTENSION), extensions.get(UNSENT_EXTENSION)
-            await self._serve_here(receive, send, abort, unsent)
-
-    async def _serve_here(
-        self,
-        receive: Receive,
-        send: Send,
-        abort: Callable[[], None] | None,
-        unsent: Callable[[], int] | None,
-    ) -> None:
-        stream = self._stream
-        task = asyncio.current_task()
-
-        def cut() -> None:
-            self._dropped = True
-            if task is not None:
-                task.cancel()
-
-        async def send_data(data: bytes) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-
-        stream.cut = cut
-        stream.unsent = unsent
-        gone = asyncio.ensure_future(_until_disconnect(receive))
-        gone.add_done_callback(lambda _: stream.close())
-        try:
-            await stream.serve(send_data)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except asyncio.CancelledError:
-            if not self._dropped or task is None:
-                raise
-            task.uncancel()
-            if abort is not None:
-                abort()
-        finally:
-            stream.cut = stream.close
-            gone.cancel()
-
-
-def _pieces(data: bytes) -> Iterable[bytes]:
-    if len(data) <= PIECE:
-        return (data,)
-    return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
-
-
-async def _until_disconnect(receive: Receive) -> Any:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+            await serve_in_task(self._stream, scope, receive, send)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -13,9 +14,18 @@ from starlette.responses import Response
 
 from turnstream.core.cursor import Cursor
 from turnstream.errors import InvalidRequest
-from turnstream.server.context import ServerContext, asked_block, asked_cursor, checked_id
-from turnstream.server.documented import CURSOR_SCHEMA, KEY_SCHEMA, Identifier, errors
+from turnstream.server.context import ServerContext, asked_block, asked_cursor, asked_paging, checked_id
+from turnstream.server.documented import (
+    CURSOR_SCHEMA,
+    KEY_SCHEMA,
+    Identifier,
+    Limit,
+    OptionalIdentifier,
+    errors,
+)
+from turnstream.server.json_answers import json_answer
 from turnstream.server.streams import EventStreamResponse
+from turnstream.server.turn_json import page_json, single_json
 from turnstream.server.views import (
     BlocksView,
     CallBody,
@@ -27,6 +37,7 @@ from turnstream.server.views import (
     TurnView,
 )
 from turnstream.turnlog.subscription import Subscription
+from turnstream.turns.chats import LIST_PORTION
 from turnstream.turns.commands import Started, TurnRequest
 from turnstream.wires.base import ToolDefinition
 
@@ -91,24 +102,41 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
 
     @router.get(
         "/turns/{turn_id}/siblings",
+        response_model=TurnList,
         responses=errors(400, 401, 404),
         summary="List a turn and its alternatives, oldest first",
     )
-    async def list_siblings(request: Request, turn_id: Identifier) -> TurnList:
+    async def list_siblings(
+        request: Request, turn_id: Identifier, limit: Limit = None, before: OptionalIdentifier = None
+    ) -> Response:
         owner = (await context.principal(request)).owner
-        turns = await commands.chats.siblings(owner, checked_id(turn_id, "turn_id"))
-        return TurnList(turns=[TurnView.of(turn) for turn in turns])
+        paging = asked_paging(before, limit)
+        page = await commands.chats.siblings(owner, checked_id(turn_id, "turn_id"), paging)
+        return await json_answer(page_json(commands.chats, page, LIST_PORTION), context.keep_alive)
 
-    @router.get("/turns/{turn_id}", responses=errors(400, 401, 404), summary="Read a turn with its blocks")
-    async def read_turn(request: Request, turn_id: Identifier) -> TurnView:
+    @router.get(
+        "/turns/{turn_id}",
+        response_model=TurnView,
+        responses=errors(400, 401, 404),
+        summary="Read a turn with its blocks",
+    )
+    async def read_turn(request: Request, turn_id: Identifier) -> Response:
         owner = (await context.principal(request)).owner
         state = await commands.state(owner, checked_id(turn_id, "turn_id"))
-        return TurnView.of(state.turn, state.blocks, state.attempts)
+        view = partial(TurnView.of, state.turn, (), state.attempts)
+        return await json_answer(single_json(view, state.blocks), context.keep_alive)
 
-    @router.get("/turns/{turn_id}/blocks", responses=errors(400, 401, 404), summary="Read a turn's blocks")
-    async def read_blocks(request: Request, turn_id: Identifier) -> BlocksView:
+    @router.get(
+        "/turns/{turn_id}/blocks",
+        response_model=BlocksView,
+        responses=errors(400, 401, 404),
+        summary="Read a turn's blocks",
+    )
+    async def read_blocks(request: Request, turn_id: Identifier) -> Response:
         owner = (await context.principal(request)).owner
-        return BlocksView.of(await commands.state(owner, checked_id(turn_id, "turn_id")))
+        state = await commands.state(owner, checked_id(turn_id, "turn_id"))
+        view = partial(BlocksView.without_blocks, state)
+        return await json_answer(single_json(view, state.blocks), context.keep_alive)
 
     @router.get(
         "/turns/{turn_id}/stream",

@@ -16,7 +16,6 @@ from turnstream.server.attachments import check_attachment
 from turnstream.server.documented import SENDABLE, ErrorDetail, Identifier, describe_block
 from turnstream.server.params import checked_params
 from turnstream.store.base import Chat, StoredBlock, Turn
-from turnstream.turns.chats import PathTurn
 from turnstream.turns.clock import iso_timestamp
 from turnstream.turns.commands import Started, TurnState
 from turnstream.turns.costs import is_unpriced
@@ -290,19 +289,13 @@ class TurnView(BaseModel):
 
 class TurnList(BaseModel):
     turns: list[TurnView]
+    previous: Identifier | None = None
+    """Give it as `before` to read the turns before these; null at the beginning."""
 
 
 class PathTurnView(TurnView):
     siblings: list[Identifier]
     """The ids of this turn and its alternatives, oldest first."""
-
-    @classmethod
-    def json_of(cls, path: list[PathTurn]) -> bytes:
-        """Return the turns as JSON, joined with commas."""
-        views = (
-            cls(**dict(TurnView.of(entry.turn, entry.blocks)), siblings=entry.siblings) for entry in path
-        )
-        return ",".join(view.model_dump_json() for view in views).encode()
 
 
 class PathView(BaseModel):
@@ -335,16 +328,12 @@ class BlocksView(BaseModel):
     blocks: list[BlockView]
 
     @classmethod
-    def of(cls, state: TurnState) -> BlocksView:
+    def without_blocks(cls, state: TurnState) -> BlocksView:
+        """Return the view of a turn, its blocks still to be added."""
         current = state.open_block
         if current is None and state.blocks:
             current = state.blocks[-1].block.sequence
-        return cls(
-            turn_id=state.turn.id,
-            status=state.turn.status,
-            current_block_index=current,
-            blocks=[BlockView.of(row) for row in state.blocks],
-        )
+        return cls(turn_id=state.turn.id, status=state.turn.status, current_block_index=current, blocks=[])
 
 
 class InterruptView(BaseModel):

@@ -226,5 +226,10 @@ def _ascending(turn_ids: Sequence[str], start: int, most: int) -> list[str]:
     return found
 
 
+def unchanged(portion: Portion) -> Portion:
+    """Return the portion itself, for reads that need nothing made of it."""
+    return portion
+
+
 def _gone() -> NotFound:
     return NotFound("the chat was deleted while it was read")

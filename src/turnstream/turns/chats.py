@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,7 +18,8 @@ from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import Chat, Store, StoredBlock, Turn
 from turnstream.store.operations import CreateChat, DeleteChat, PurgeChat, UpdateChat
-from turnstream.store.queries import BlocksOfTurns, ChatTree, DeletedChats, GetChat, GetTurn, TurnsById
+from turnstream.store.portions import Bounds, OfTree, Place, Portion, ReadPortion, unchanged
+from turnstream.store.queries import DeletedChats, GetChat, GetTurn
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import StopCause
 from turnstream.turns.registry import Registry
@@ -26,8 +27,10 @@ from turnstream.turns.registry import Registry
 logger = logging.getLogger(__name__)
 
 MAX_KNOWN = 10_000
-PATH_PORTION = 8
-"""Turns of a branch that are read and written as JSON at a time."""
+PATH_PORTION = Bounds(turns=8, size=128 * 1024)
+"""Bounds of what is read of a branch, and written as JSON, at a time."""
+LIST_PORTION = Bounds(turns=16, size=128 * 1024, blocks=False)
+"""The same where turns are listed without their blocks."""
 PURGE_WAIT = 1.0
 """Seconds that the answer to a deletion waits for the rows to be deleted. It is deleted for every reader before."""
 PURGE_PAUSE = 0.01
@@ -42,12 +45,34 @@ class PathTurn(NamedTuple):
     siblings: list[str]
 
 
-class Branch(NamedTuple):
-    """A branch, or a page of one. `previous`: give it as `before` to read on towards the beginning; None there."""
+class TurnPage(NamedTuple):
+    """Turns of a chat, or a page of them: the ids, and the tree that they are in. `previous`: give it as `before` to read
+    on towards the beginning; None there."""
 
     turn_ids: list[str]
     tree: Branches
     previous: str | None
+
+
+class Paging(NamedTuple):
+    """Which turns of a list are read: the last `limit` of those before the turn `before`. None, None: all."""
+
+    before: str | None = None
+    limit: int | None = None
+
+    def page(self, turn_ids: list[str], tree: Branches) -> TurnPage:
+        """Return the page of a list, oldest first. Raises NotFound for a `before` that is not in it."""
+        if self.before is not None:
+            if self.before not in turn_ids:
+                raise NotFound("no such turn in this list: before")
+            turn_ids = turn_ids[: turn_ids.index(self.before)]
+        if self.limit is None or len(turn_ids) <= self.limit:
+            return TurnPage(turn_ids, tree, None)
+        return TurnPage(turn_ids[-self.limit :], tree, turn_ids[-self.limit])
+
+
+ALL = Paging()
+Made = TypeVar("Made")
 
 
 class Chats:
@@ -91,50 +116,56 @@ class Chats:
         return await self._store.write(admitted_request(change, "the chat"))
 
     async def branch(
-        self,
-        owner: str,
-        chat_id: str,
-        *,
-        through: str | None = None,
-        before: str | None = None,
-        limit: int | None = None,
-    ) -> Branch:
-        """Return the branch of a chat that is shown, or the one through a given turn, without its turns (A7).
-
-        `before`, `limit`: the last so many turns before that one. Raises NotFound, for a `before` that is not of the branch
-        too.
-        """
+        self, owner: str, chat_id: str, *, through: str | None = None, paging: Paging = ALL
+    ) -> TurnPage:
+        """Return the branch of a chat that is shown, or the one through a given turn, without its turns (A7). Raises
+        NotFound."""
         chat = await self._store.read(GetChat(owner=owner, chat_id=chat_id))
-        tree = await self._store.read(ChatTree(chat_id=chat_id))
-        if through is not None and not tree.siblings(through):
-            raise NotFound("no such turn in this chat")
-        turn_ids = tree.path(through or chat.active_turn_id)
-        if before is not None:
-            if before not in turn_ids:
-                raise NotFound("no such turn in this branch: before")
-            turn_ids = turn_ids[: turn_ids.index(before)]
-        if limit is None or len(turn_ids) <= limit:
-            return Branch(turn_ids, tree, None)
-        return Branch(turn_ids[-limit:], tree, turn_ids[-limit])
 
-    async def turns_of(self, branch: Branch) -> AsyncGenerator[list[PathTurn], None]:
-        """Give the turns of a branch in portions: no other stream waits for more than one of them."""
-        for start in range(0, len(branch.turn_ids), PATH_PORTION):
-            turn_ids = branch.turn_ids[start : start + PATH_PORTION]
-            turns = await self._store.read(TurnsById(turn_ids=turn_ids))
-            blocks = await self._store.read(BlocksOfTurns(turn_ids=turn_ids))
-            yield [PathTurn(turn, tuple(blocks[turn.id]), branch.tree.siblings(turn.id)) for turn in turns]
+        def page(tree: Branches) -> TurnPage:
+            if through is not None and not tree.siblings(through):
+                raise NotFound("no such turn in this chat")
+            return paging.page(tree.path(through or chat.active_turn_id), tree)
+
+        return await self._store.read(OfTree(chat_id=chat_id, use=page))
+
+    async def all_turns(self, owner: str, chat_id: str, paging: Paging = ALL) -> TurnPage:
+        """Return a chat's turns, all branches, in the order of their making. Raises NotFound."""
+        await self._store.read(GetChat(owner=owner, chat_id=chat_id))
+        return await self._store.read(
+            OfTree(chat_id=chat_id, use=lambda tree: paging.page(tree.turn_ids, tree))
+        )
+
+    async def siblings(self, owner: str, turn_id: str, paging: Paging = ALL) -> TurnPage:
+        """Return a turn and its alternatives, oldest first. Raises NotFound."""
+        turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
+        return await self._store.read(
+            OfTree(chat_id=turn.chat_id, use=lambda tree: paging.page(tree.siblings(turn_id), tree))
+        )
+
+    async def portions(
+        self, page: TurnPage, bounds: Bounds, use: Callable[[Portion], Made]
+    ) -> AsyncGenerator[Made, None]:
+        """Give what `use`, which runs in a reading thread, makes of the turns of a page, portion by portion. No other
+        stream waits for more than one of them. Raises NotFound if the chat is deleted meanwhile."""
+        place: Place | None = Place(0)
+        while place is not None:
+            query = ReadPortion(turn_ids=page.turn_ids, bounds=bounds, start=place, use=use)
+            made, place = await self._store.read(query)
+            yield made
 
     async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[PathTurn]:
         """Return the turns of the branch of a chat that is shown, or of the one through a given turn. Raises NotFound."""
-        branch = await self.branch(owner, chat_id, through=through)
-        return [turn async for portion in self.turns_of(branch) for turn in portion]
-
-    async def siblings(self, owner: str, turn_id: str) -> list[Turn]:
-        """A turn and its alternatives, oldest first. Raises NotFound."""
-        turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
-        tree = await self._store.read(ChatTree(chat_id=turn.chat_id))
-        return await self._store.read(TurnsById(turn_ids=tree.siblings(turn_id)))
+        page = await self.branch(owner, chat_id, through=through)
+        path: list[PathTurn] = []
+        async for portion in self.portions(page, PATH_PORTION, unchanged):
+            for piece in portion.pieces:
+                blocks = tuple(piece.blocks)
+                if piece.turn is None:
+                    path[-1] = path[-1]._replace(blocks=path[-1].blocks + blocks)
+                else:
+                    path.append(PathTurn(piece.turn, blocks, page.tree.siblings(piece.turn.id)))
+        return path
 
     async def delete(self, owner: str, chat_id: str) -> None:
         """Delete a chat with all its turns; those at work are stopped. Raises NotFound."""

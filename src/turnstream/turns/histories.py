@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from turnstream.core.blocks import Block
 from turnstream.store.base import Store, Turn
-from turnstream.store.portions import Bounds, HistoryBeginning, Portion, ReadPortion
+from turnstream.store.portions import Bounds, HistoryBeginning, Portion, ReadPortion, unchanged
 
 Path: TypeAlias = list[tuple[Turn, tuple[Block, ...]]]
 """Turns with their blocks, oldest first."""
@@ -27,7 +27,7 @@ async def read_history(store: Store, turn_id: str, *, seconds: float | None = No
     _add(path, portion)
     place = portion.next
     while place is not None:
-        query = ReadPortion(turn_ids=turn_ids, bounds=PORTION, start=place, use=_same)
+        query = ReadPortion(turn_ids=turn_ids, bounds=PORTION, start=place, use=unchanged)
         portion, place = await store.read(query, seconds=seconds)
         _add(path, portion)
     return path
@@ -41,7 +41,3 @@ def _add(path: Path, portion: Portion) -> None:
             path[-1] = (turn, before + blocks)
         else:
             path.append((piece.turn, blocks))
-
-
-def _same(portion: Portion) -> Portion:
-    return portion

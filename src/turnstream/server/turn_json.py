@@ -1,0 +1,92 @@
+"""Turns as JSON in parts, made off the event loop: portions of lists and branches, and single turns with many blocks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+
+import msgspec
+from pydantic import BaseModel
+
+from turnstream.server.views import BlockView, TurnView
+from turnstream.store.base import StoredBlock
+from turnstream.store.portions import Bounds, Piece, Portion
+from turnstream.turns.chats import Chats, TurnPage
+
+PART = 128 * 1024
+"""Bytes of a single turn's JSON that are made at a time; a block is made whole."""
+_EMPTY_END = "]}"
+"""End of a view whose last field is an empty list of blocks."""
+
+
+async def page_json(
+    chats: Chats, page: TurnPage, bounds: Bounds, chat_id: str | None = None
+) -> AsyncGenerator[bytes, None]:
+    """Give a page of turns as JSON. `chat_id`: given for a branch, whose turns name their siblings."""
+    siblings = page.tree.siblings if chat_id is not None else None
+    yield b"{" if chat_id is None else b'{"chat_id":%b,' % msgspec.json.encode(chat_id)
+    yield b'"turns":['
+
+    def made(portion: Portion) -> bytes:
+        return portion_json(portion, page.turn_ids, siblings)
+
+    async with aclosing(chats.portions(page, bounds, made)) as portions:
+        async for part in portions:
+            yield part
+    yield b'],"previous":%b}' % msgspec.json.encode(page.previous)
+
+
+def portion_json(
+    portion: Portion, turn_ids: Sequence[str], siblings: Callable[[str], list[str]] | None
+) -> bytes:
+    """Return the JSON of a portion, which continues that of the portion before."""
+    parts: list[str] = []
+    for piece in portion.pieces:
+        parts.extend(_beginning_of(piece))
+        parts.append(",".join(map(_block_json, piece.blocks)))
+        if piece.ends:
+            parts.append("]")
+            if siblings is not None:
+                alternatives = siblings(turn_ids[piece.number])
+                parts.append(f',"siblings":{msgspec.json.encode(alternatives).decode()}')
+            parts.append("}")
+    return "".join(parts).encode()
+
+
+async def single_json(
+    view: Callable[[], BaseModel], blocks: Sequence[StoredBlock]
+) -> AsyncGenerator[bytes, None]:
+    """Give the JSON of a view, whose last field is an empty list of blocks, with `blocks` in it."""
+    rows = iter(blocks)
+    part = await asyncio.to_thread(_first_part, view, rows)
+    while part:
+        yield part
+        part = await asyncio.to_thread(_next_part, rows)
+    yield _EMPTY_END.encode()
+
+
+def _beginning_of(piece: Piece) -> Iterable[str]:
+    if piece.turn is None:
+        return (",",) if piece.blocks else ()
+    head = TurnView.of(piece.turn).model_dump_json().removesuffix(_EMPTY_END)
+    return (",", head) if piece.number else (head,)
+
+
+def _first_part(view: Callable[[], BaseModel], rows: Iterator[StoredBlock]) -> bytes:
+    head = view().model_dump_json().removesuffix(_EMPTY_END).encode()
+    return head + _next_part(rows).removeprefix(b",")
+
+
+def _next_part(rows: Iterator[StoredBlock]) -> bytes:
+    """Return blocks up to the bound, each after a comma; empty after the last."""
+    part = bytearray()
+    for row in rows:
+        part += b"," + _block_json(row).encode()
+        if len(part) >= PART:
+            break
+    return bytes(part)
+
+
+def _block_json(row: StoredBlock) -> str:
+    return BlockView.of(row).model_dump_json()
