@@ -302,3 +302,41 @@ async def test_empty_lines_do_not_keep_an_idle_connection(
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize("begin", [b"GET / HTTP/1.1\r\n", head() + EMPTY], ids=["headers", "trailers"])
+async def test_many_small_headers_are_not_kept(client: Client, begin: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    if begin.endswith(EMPTY):
+        begin = begin.replace(
+            b"POST /api/chats HTTP/1.1\r\n", b"POST /api/chats HTTP/1.1\r\nX-User: alice\r\n"
+        )
+    writer.write(begin + b"A: b\r\n" * (connection.HEADERS_LIMIT + 2))
+    answer = await answer_of(reader)
+    assert (answer.status, answer.headers["connection"]) == (431, "close")
+    writer.close()
+
+
+@pytest.mark.fault(1)
+async def test_a_client_that_goes_with_requests_waiting_ends_the_answer_under_way() -> None:
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        begun.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    async with serving(application) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write((GET + b"\r\n") * 3)
+        async with asyncio.timeout(SECONDS):
+            await begun.wait()
+            writer.transport.abort()
+            await gone.wait()

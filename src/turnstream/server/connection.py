@@ -23,6 +23,8 @@ watcher who takes nothing can hold."""
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request that are not body: its line, headers, chunk sizes with their extensions, and trailers."""
+HEADERS_LIMIT = 256
+"""Headers of a request that is not whole, or its trailers: each takes ten times its bytes."""
 BODY_PER_FRAMING = 64
 """Bytes of a chunked body that allow one byte of framing above `HEAD_LIMIT`: chunks of 500 bytes are never refused."""
 HEAD_SECONDS = 30.0
@@ -44,7 +46,8 @@ def _refusal(status: bytes, code: bytes, message: bytes) -> bytes:
 _FRAMING_REFUSED = _refusal(
     b"431 Request Header Fields Too Large",
     b"too_large",
-    b"the request's headers, chunk extensions and trailers are larger than %d bytes" % HEAD_LIMIT,
+    b"the request's headers, chunk extensions and trailers are larger than %d bytes, or more than %d"
+    % (HEAD_LIMIT, HEADERS_LIMIT),
 )
 _NOT_HTTP = _refusal(b"400 Bad Request", b"invalid_request", b"the request is not valid HTTP/1.1")
 
@@ -83,6 +86,8 @@ class ConnectionProtocol(HttpToolsProtocol):
     _body = 0
     """Bytes of its body."""
     _timer: asyncio.TimerHandle | None = None
+    _answering: Any = None
+    """The cycle of the request that is being answered; `cycle` is that of the newest request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -97,6 +102,11 @@ class ConnectionProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._extensions.clear()
         self._stop_timer()
+        answering, self._answering = self._answering, None
+        if answering is not None and answering is not self.cycle and not answering.response_complete:
+            answering.disconnected = True
+            answering.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
         if self._stream is not None:
             self._stream.close()
@@ -118,7 +128,8 @@ class ConnectionProtocol(HttpToolsProtocol):
         if self._begun + (in_head or in_body) == 1:
             # A read that also holds earlier requests is not counted: which bytes belong to which is not known.
             self._framing += len(data) - self._body_read
-        if self._framing > HEAD_LIMIT + self._body // BODY_PER_FRAMING:
+        too_large = self._framing > HEAD_LIMIT + self._body // BODY_PER_FRAMING
+        if too_large or len(self.headers) > HEADERS_LIMIT:
             self._refuse(_FRAMING_REFUSED)
             return
         if self._timer is None and (self._in_head or (in_body and not self._body_read)):
@@ -134,6 +145,10 @@ class ConnectionProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words are for no client
         self._refuse(_NOT_HTTP)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= PIPELINE_LIMIT:
@@ -246,8 +261,9 @@ class ConnectionProtocol(HttpToolsProtocol):
     def abort(self) -> None:
         """Cut the connection now. What was not yet taken is dropped, and the response counts as over."""
         cycle: Any = self.cycle  # None before the first request, whatever its annotation says
-        if cycle is not None:
-            cycle.disconnected = True
+        for ended in (cycle, self._answering):
+            if ended is not None:
+                ended.disconnected = True
         self.transport.abort()
 
     def _expect_close(self) -> None:
