@@ -88,3 +88,55 @@ async def test_the_same_without_asyncio(url: str) -> None:
             return said(client.chats.path(chat_id))
 
     assert await asyncio.to_thread(talk) == [("user", "one", 2), ("assistant", "one", 2)]
+
+
+async def chat_of_six(client: AsyncClient) -> tuple[str, str]:
+    """A chat of six turns, and the last of them."""
+    chat_id, previous = (await client.chats.create()).id, None
+    for text in ("one", "two", "three"):
+        turn = await client.send(text, chat_id=chat_id, prev_turn_id=previous, model=MODEL)
+        previous = (await turn.wait()).turn_id
+    return chat_id, previous or ""
+
+
+@pytest.mark.fault(40)
+@pytest.mark.parametrize("limit", [1, 4, 6, 200])
+async def test_long_chats_are_read_in_pages(url: str, limit: int) -> None:
+    async with AsyncClient(url, retry=QUICK) as client:
+        chat_id, last = await chat_of_six(client)
+        whole, listed = await client.chats.path(chat_id), await client.chats.turns(chat_id)
+        assert (len(whole.turns), whole.previous, listed.previous) == (6, None, None)
+        path, turns, before = [], [], None
+        while True:
+            page = await client.chats.path(chat_id, last, limit=limit, before=before)
+            same = await client.chats.turns(chat_id, limit=limit, before=before)
+            assert page.previous == same.previous
+            path, turns, before = [*page.turns, *path], [*same.turns, *turns], page.previous
+            if before is None:
+                break
+        assert (path, turns) == (whole.turns, listed.turns)
+
+
+@pytest.mark.fault(40)
+async def test_pages_without_asyncio_and_of_alternatives(url: str) -> None:
+    async with AsyncClient(url, retry=QUICK) as client:
+        chat_id, last = await chat_of_six(client)
+        again = await (await client.regenerate(last)).wait()
+        page = await client.siblings(last, limit=1)
+        assert ([turn.id for turn in page.turns], page.previous) == ([again.turn_id], again.turn_id)
+        page = await client.siblings(last, limit=1, before=page.previous)
+        assert ([turn.id for turn in page.turns], page.previous) == ([last], None)
+        with pytest.raises(InvalidRequest):
+            await client.chats.path(chat_id, limit=0)
+        with pytest.raises(NotFound):
+            await client.chats.turns(chat_id, before=chat_id)
+
+    def blocking() -> None:
+        with Client(url, retry=QUICK) as client:
+            for read in (client.chats.path, client.chats.turns):
+                page = read(chat_id, limit=2)
+                assert len(page.turns) == 2
+                assert len(read(chat_id, before=page.previous).turns) == len(read(chat_id).turns) - 2
+            assert len(client.siblings(last, limit=1, before=again.turn_id).turns) == 1
+
+    await asyncio.to_thread(blocking)

@@ -119,9 +119,11 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TurnList(msgspec.Struct, frozen=True):
-    """Turns, oldest first."""
+    """Turns, or a page of them, oldest first. `previous`: to be given as `before` to read those before them; None at the
+    beginning."""
 
     turns: list[StoredTurn]
+    previous: str | None = None
 
 
 class PathTurn(StoredTurn, frozen=True, kw_only=True):
@@ -131,10 +133,12 @@ class PathTurn(StoredTurn, frozen=True, kw_only=True):
 
 
 class ChatPath(msgspec.Struct, frozen=True):
-    """One branch of a chat, from its first turn on, with the blocks."""
+    """One branch of a chat, or a page of it, with the blocks. `previous`: to be given as `before` to read the turns before
+    these; None at the beginning."""
 
     chat_id: str
     turns: list[PathTurn]
+    previous: str | None = None
 
 
 class StartedTurns(msgspec.Struct, frozen=True):

@@ -108,9 +108,13 @@ class AsyncClient:
         beside: SendOptions = {**options, "prev_turn_id": edited.prev_turn_id}
         return await self._start(turn_request(edited.chat_id, content, beside))
 
-    async def siblings(self, turn_id: str) -> TurnList:
-        """A turn and its alternatives, oldest first, without their blocks."""
-        return await self._transport.ask(Request("GET", f"/turns/{path_part(turn_id)}/siblings"), TurnList)
+    async def siblings(
+        self, turn_id: str, *, limit: int | None = None, before: str | None = None
+    ) -> TurnList:
+        """A turn and its alternatives, oldest first, without their blocks; in pages as `chats.path`."""
+        query = _query(limit=limit, before=before)
+        request = Request("GET", f"/turns/{path_part(turn_id)}/siblings{query}")
+        return await self._transport.ask(request, TurnList)
 
     async def _start(self, request: Request) -> AsyncTurn:
         started = await self._transport.ask(request, StartedTurns)
@@ -148,8 +152,8 @@ class AsyncChats:
 
     async def list(self, *, limit: int = 50, before: str | None = None) -> ChatPage:
         """A page of chats, last changed first. `before`: the `next` of the page before."""
-        query = urlencode({"limit": limit} | ({"before": before} if before is not None else {}))
-        return await self._transport.ask(Request("GET", f"/chats?{query}"), ChatPage)
+        query = _query(limit=limit, before=before)
+        return await self._transport.ask(Request("GET", f"/chats{query}"), ChatPage)
 
     async def read(self, chat_id: str) -> Chat:
         return await self._transport.ask(Request("GET", f"/chats/{path_part(chat_id)}"), Chat)
@@ -162,9 +166,21 @@ class AsyncChats:
         """Delete a chat and all its turns; those at work are stopped."""
         await self._transport.ask(Request("DELETE", f"/chats/{path_part(chat_id)}"), bytes)
 
-    async def path(self, chat_id: str, turn_id: str | None = None) -> ChatPath:
-        """The branch that is shown, with its blocks; with `turn_id` the one that goes through this turn."""
-        query = "" if turn_id is None else "?" + urlencode({"turn_id": turn_id})
+    async def path(
+        self,
+        chat_id: str,
+        turn_id: str | None = None,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+    ) -> ChatPath:
+        """The branch that is shown, with its blocks; with `turn_id` the one that goes through this turn.
+
+        Args:
+            limit: Turns of a page, the last ones, 1 to 200. None: all.
+            before: The `previous` of a page: read the turns before it.
+        """
+        query = _query(turn_id=turn_id, limit=limit, before=before)
         return await self._transport.ask(Request("GET", f"/chats/{path_part(chat_id)}/path{query}"), ChatPath)
 
     async def show(self, chat_id: str, turn_id: str) -> Chat:
@@ -172,6 +188,14 @@ class AsyncChats:
         path = f"/chats/{path_part(chat_id)}"
         return await self._transport.ask(Request("PATCH", path, {"active_turn_id": turn_id}), Chat)
 
-    async def turns(self, chat_id: str) -> TurnList:
-        """A chat's turns, oldest first, without their blocks."""
-        return await self._transport.ask(Request("GET", f"/chats/{path_part(chat_id)}/turns"), TurnList)
+    async def turns(self, chat_id: str, *, limit: int | None = None, before: str | None = None) -> TurnList:
+        """A chat's turns, oldest first, without their blocks; in pages as `path`."""
+        query = _query(limit=limit, before=before)
+        request = Request("GET", f"/chats/{path_part(chat_id)}/turns{query}")
+        return await self._transport.ask(request, TurnList)
+
+
+def _query(**given: str | int | None) -> str:
+    """Return a URL's query with what is not None."""
+    asked = {name: value for name, value in given.items() if value is not None}
+    return f"?{urlencode(asked)}" if asked else ""

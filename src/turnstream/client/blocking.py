@@ -63,9 +63,9 @@ class Client:
         """See `AsyncClient.edit`."""
         return self._turn(self._thread.run(lambda: self._client.edit(turn_id, content, **options)))
 
-    def siblings(self, turn_id: str) -> TurnList:
+    def siblings(self, turn_id: str, *, limit: int | None = None, before: str | None = None) -> TurnList:
         """See `AsyncClient.siblings`."""
-        return self._thread.run(lambda: self._client.siblings(turn_id))
+        return self._thread.run(lambda: self._client.siblings(turn_id, limit=limit, before=before))
 
     def watch(self, turn_id: str, *, after: str | None = None) -> Turn:
         """See `AsyncClient.watch`."""
@@ -111,14 +111,21 @@ class Chats:
     def delete(self, chat_id: str) -> None:
         self._thread.run(lambda: self._chats.delete(chat_id))
 
-    def path(self, chat_id: str, turn_id: str | None = None) -> ChatPath:
-        return self._thread.run(lambda: self._chats.path(chat_id, turn_id))
+    def path(
+        self,
+        chat_id: str,
+        turn_id: str | None = None,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+    ) -> ChatPath:
+        return self._thread.run(lambda: self._chats.path(chat_id, turn_id, limit=limit, before=before))
 
     def show(self, chat_id: str, turn_id: str) -> Chat:
         return self._thread.run(lambda: self._chats.show(chat_id, turn_id))
 
-    def turns(self, chat_id: str) -> TurnList:
-        return self._thread.run(lambda: self._chats.turns(chat_id))
+    def turns(self, chat_id: str, *, limit: int | None = None, before: str | None = None) -> TurnList:
+        return self._thread.run(lambda: self._chats.turns(chat_id, limit=limit, before=before))
 
 
 class Turn(WatchedTurn):

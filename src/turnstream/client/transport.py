@@ -195,5 +195,8 @@ async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
     while data := await response.content.readany():
         body += data
         if len(body) > limit:
-            raise TooLarge(f"the server's answer has more than {limit} bytes", code="answer_too_large")
+            raise TooLarge(
+                f"the server's answer has more than {limit} bytes: read it in pages (`limit`, `before`)",
+                code="answer_too_large",
+            )
     return bytes(body)
