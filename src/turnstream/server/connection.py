@@ -282,6 +282,8 @@ class ConnectionProtocol(HttpToolsProtocol):
         elif cycle is not None and not cycle.response_complete:
             self.abort()
             return
+        if self._in_head or self._in_body:
+            self.headers.clear()  # of the head, or the trailers: the connection may linger
         self.transport.write(answer)
         self._linger()
 
