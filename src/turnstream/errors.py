@@ -270,9 +270,13 @@ class StreamBroken(ProviderError):
 
 
 class StreamIncomplete(StreamBroken):
-    """The stream ended without its end marker."""
+    """The stream ended without its end marker.
+
+    `held`: events that had come, and waited for what would follow them.
+    """
 
     code = "stream_incomplete"
+    held: Sequence[Any] = ()
 
 
 class MalformedEvent(StreamBroken):

@@ -15,7 +15,14 @@ import pytest
 
 from turnstream.config import Timeouts
 from turnstream.core.origin import Origin
-from turnstream.core.stream_events import MessageStop, Metadata, StreamError, StreamEvent, TextDelta
+from turnstream.core.stream_events import (
+    ContentBlockStop,
+    MessageStop,
+    Metadata,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+)
 from turnstream.core.usage import Usage
 from turnstream.errors import (
     AuthenticationFailed,
@@ -702,6 +709,25 @@ class TestFailures:
         assert isinstance(error, StreamIncomplete)
         assert "text/html" in str(error)
         assert "base_url" in str(error)
+
+    @pytest.mark.fault(21)
+    @pytest.mark.parametrize("ending", ["clean", "reset"])
+    async def test_a_stop_that_came_last_counts_before_the_error(self, raw_server, provide, ending):
+        """A stop waits for what follows it; if nothing does, the block is whole all the same."""
+        stop = event("content_block_stop", ',"index":0')
+
+        async def answer(exchange):
+            await exchange.send(
+                HEAD, chunk(BEGIN + delta("Hel") + stop), LAST_CHUNK if ending == "clean" else b""
+            )
+            if ending == "reset":
+                exchange.reset()
+
+        raw_server.answer = answer
+        events, error = await failure_of(provide())
+        assert events[-1] == ContentBlockStop(0)
+        assert isinstance(error, StreamIncomplete if ending == "clean" else ProviderError)
+        assert text_of(events) == "Hel"
 
     @pytest.mark.requirement("E6")
     async def test_a_malformed_event_ends_the_call_after_what_came_before_it(self, raw_server, provide):

@@ -17,6 +17,7 @@ from turnstream.llm.message_fold import MessageFold
 from turnstream.llm.model_message import MessageStep, ModelMessage, ToolCall
 from turnstream.providers.failures import stream_error
 from turnstream.wires import WIRES
+from turnstream.wires.base import rest_of
 
 
 class MessageAssembler:
@@ -60,7 +61,10 @@ class MessageAssembler:
             shown: list[TurnEvent] = []
             try:
                 if self._decoder is not None:
-                    shown += self._take(self._decoder.close())
+                    events, incomplete = rest_of(self._decoder)
+                    shown += self._take(events)
+                    if incomplete is not None:
+                        raise incomplete
             finally:
                 shown += self._fold.end_call() if self.is_complete else self._fold.cut()
             return shown

@@ -34,7 +34,7 @@ from turnstream.providers.inflating import InflatedBody, inflated
 from turnstream.providers.large_requests import worked
 from turnstream.providers.meanings import meant
 from turnstream.providers.provenance import with_origin, with_own_blocks
-from turnstream.wires.base import Decoder, HttpRequest, ModelRequest
+from turnstream.wires.base import Decoder, HttpRequest, ModelRequest, rest_of
 from turnstream.wires.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.wires.think_tags import ThinkTagDecoder
 
@@ -66,6 +66,7 @@ class HttpCall:
 
     __slots__ = (
         "_body",
+        "_broken",
         "_clocks",
         "_connection",
         "_decoder",
@@ -91,6 +92,7 @@ class HttpCall:
         self._timer = ReadTimer(self._clocks, self.interrupt, self._look)
         self._waiter: asyncio.Future[list[StreamEvent] | None] | None = None
         self._take: Take | None = None
+        self._broken: ProviderError | None = None
         self._stopped = False
         self._over = self._given_back = True
 
@@ -153,11 +155,11 @@ class HttpCall:
                     if body is not self._connection:  # one read can inflate to a thousand pieces
                         await asyncio.sleep(0)
                     events = self._decoder.feed(body.take())
+                elif self._broken is not None:
+                    raise self._broken
                 elif body.ended:
-                    self._over = True
-                    events = self._decoder.close()
+                    events = self._rest()
                 elif body.failure is not None:
-                    self._over = True
                     events = self._rest_before(body.failure)
                 else:
                     self._timer.start()
@@ -312,13 +314,22 @@ class HttpCall:
         """The body broke off, or nothing more came. An answer that is whole by then is no failure: return what is left of
         it. Raises ProviderError."""
         if isinstance(failure, ProviderTimeout) and self._decoder.finish is not None:
+            self._over = True
             return self._decoder.end()
-        try:
-            return self._decoder.close()
-        except StreamIncomplete:
-            if isinstance(failure, ProviderError):
-                raise failure from None
-            raise broken_stream(self._provider.name, failure) from None
+        return self._rest(
+            failure if isinstance(failure, ProviderError) else broken_stream(self._provider.name, failure)
+        )
+
+    def _rest(self, failure: ProviderError | None = None) -> list[StreamEvent]:
+        """Return the last events. If they do not end the answer, the next read raises `failure`, or else the decoder's."""
+        events, incomplete = rest_of(self._decoder)
+        if incomplete is None:
+            self._over = True
+            return events
+        self._broken = failure or incomplete
+        if not events:
+            raise self._broken
+        return events
 
     @property
     def _request_id(self) -> str | None:

@@ -21,7 +21,7 @@ from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import play
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
-from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, ModelRequest, Wire
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, ModelRequest, Wire, rest_of
 from turnstream.wires.plain_answer import PlainAnswerDecoder
 
 _WRITES_PER_TURN = 16
@@ -52,6 +52,7 @@ class SimulatedProvider:
 class _SimulatedCall:
     __slots__ = (
         "_actions",
+        "_broken",
         "_clocks",
         "_decoder",
         "_due",
@@ -79,6 +80,7 @@ class _SimulatedCall:
         self._unpaced = 0
         self._stopped = False
         self._over = False
+        self._broken: ProviderError | None = None
 
     def wait_with(self, patience: Patience) -> None:
         """See `providers.base.Clocked`."""
@@ -127,6 +129,8 @@ class _SimulatedCall:
             self._over = True
             raise
         else:
+            if self._broken is not None:
+                raise self._broken
             raise StopAsyncIteration
         return self._whole_answer(failure)
 
@@ -184,11 +188,13 @@ class _SimulatedCall:
     def _whole_answer(self, failure: ProviderError) -> list[StreamEvent]:
         """An answer that is whole is no failure, however its connection ended."""
         self._over = True
-        timed_out = isinstance(failure, ProviderTimeout) and self._decoder.finish is not None
-        try:
-            events = self._decoder.end() if timed_out else self._decoder.close()
-        except StreamIncomplete:
-            events = []
+        if isinstance(failure, ProviderTimeout) and self._decoder.finish is not None:
+            events = self._decoder.end()
+        else:
+            events, incomplete = rest_of(self._decoder)
+            if incomplete is not None:
+                self._broken = failure
+                events += failure.held if isinstance(failure, StreamIncomplete) else ()
         if events:
             return self._inspected(events)
         if self._stopped:

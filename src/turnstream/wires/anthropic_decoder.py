@@ -161,7 +161,10 @@ class AnthropicDecoder:
                 break
         if not self._stopped and not self._failed_by_provider:
             words = self._unframed.words or None
-            raise StreamIncomplete("the stream ended without message_stop", detail=words)
+            self._places.flush(events)
+            incomplete = StreamIncomplete("the stream ended without message_stop", detail=words)
+            incomplete.held = events
+            raise incomplete
         return events
 
     def _decode_other(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> bool:

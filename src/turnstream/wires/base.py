@@ -10,7 +10,7 @@ import msgspec
 from turnstream.core.answers import Answer
 from turnstream.core.blocks import Message
 from turnstream.core.stream_events import StreamEvent
-from turnstream.errors import ProviderError
+from turnstream.errors import ProviderError, StreamIncomplete
 
 DEFAULT_EVENT_LIMIT = 16 * 1024 * 1024
 """Bytes that one event of a stream may have before it is refused with `event_too_large`."""
@@ -93,8 +93,17 @@ class Decoder(Protocol):
         ...
 
     def close(self) -> list[StreamEvent]:
-        """The stream ended cleanly. Raises StreamIncomplete when its end marker never came."""
+        """Return the rest of a body that has ended. Raises StreamIncomplete if its end marker never came; the error has the
+        events that waited for more (`held`)."""
         ...
+
+
+def rest_of(decoder: Decoder) -> tuple[list[StreamEvent], StreamIncomplete | None]:
+    """Close a decoder. Return the last events, and the error if the end marker never came."""
+    try:
+        return decoder.close(), None
+    except StreamIncomplete as error:
+        return list(error.held), error
 
 
 class Encoder(Protocol):

@@ -138,7 +138,11 @@ class BedrockDecoder:
         if self._model_events is not None and not self._messages.pending:
             return self._model_events.close()
         where = "within an event" if self._messages.pending else "without messageStop"
-        raise StreamIncomplete(f"the stream ended {where}")
+        incomplete = StreamIncomplete(f"the stream ended {where}")
+        events: list[StreamEvent] = []
+        self._flush(events)
+        incomplete.held = events
+        raise incomplete
 
     def _passed_over(self, error: MalformedEvent, events: list[StreamEvent]) -> bool:
         """Whether the stream can go on after `error`; otherwise it is over or has failed."""

@@ -14,7 +14,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest, ProviderError
 from turnstream.wires import event_stream
-from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire, rest_of
 from turnstream.wires.plain_answer import PlainAnswerDecoder
 
 
@@ -71,10 +71,11 @@ def fold_pieces(wire: Wire, pieces: Iterable[bytes]) -> tuple[AnswerFold, Provid
     try:
         for piece in pieces:
             fold.add(decoder.feed(piece))
-        fold.add(decoder.close())
+        events, incomplete = rest_of(decoder)
+        fold.add(events)
     except ProviderError as error:
         return fold, error
-    return fold, None
+    return fold, incomplete
 
 
 def _describe(wire: Wire, answer: Answer, events: int, error: ProviderError | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
+from turnstream.errors import StreamIncomplete
 from turnstream.wires.base import Decoder, Finish
 
 TAGS = ("think", "thinking", "reasoning", "thought")
@@ -63,7 +64,11 @@ class ThinkTagDecoder:
 
     def close(self) -> list[StreamEvent]:
         """As `Decoder.close`. What is held back of a text that was cut off is the begin of a tag, at most."""
-        return self.split(self._decoder.close())
+        try:
+            return self.split(self._decoder.close())
+        except StreamIncomplete as error:
+            error.held = self.split(list(error.held))
+            raise
 
     def split(self, events: list[StreamEvent]) -> list[StreamEvent]:
         """`events` with their text blocks taken apart, and the indexes of all blocks changed to fit."""
