@@ -40,6 +40,7 @@ from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
+from turnstream.server.bodies import BodiesUnderWay
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
 from turnstream.server.direct import DirectTurns
 from turnstream.server.documented import name_models
@@ -163,7 +164,12 @@ class Engine:
             self._store, self._registry.journal_segments, interval=self.settings.journal_interval
         )
         self._context = ServerContext(
-            self.commands, self._watching, self._keep_alive, authenticate, server.max_body_bytes
+            self.commands,
+            self._watching,
+            self._keep_alive,
+            authenticate,
+            BodiesUnderWay(),
+            server.max_body_bytes,
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """For Prometheus: `metrics.render()`, or register it with a registry of yours."""

@@ -121,3 +121,37 @@ async def test_a_body_that_arrives_steadily_has_its_time(
         body = b'{"title": "x"}' + b" " * 5000
         assert await status_of_slow_body(Client(port), body, sent=len(body)) == 201
         assert await status_of_slow_body(Client(port), body, sent=500) == 408
+
+
+async def test_large_bodies_under_way_are_bounded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stalled uploads hold no more than the limit; small requests pass, and so do large ones when the others are gone."""
+    limit = 1024 * 1024
+    engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")
+    monkeypatch.setattr(engine._context.bodies, "_limit", limit)
+    head = f"POST /api/chats HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {limit}\r\n\r\n".encode()
+    async with serving(engine.application()) as port, asyncio.timeout(30):
+        stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(6)]
+        for _, writer in stalled:
+            writer.write(head + b"{" * (limit // 2))
+            await writer.drain()
+        refused = [asyncio.create_task(read_head(reader)) for reader, _ in stalled]
+        done, waiting = await asyncio.wait(refused, return_when=asyncio.FIRST_COMPLETED)
+        while len(done) < 4:
+            more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            done |= more
+        assert {task.result()[0] for task in done} == {503}
+        assert all("retry-after" in task.result()[1] for task in done)
+        assert engine._context.bodies._held <= limit
+        client = Client(port)
+        assert (await client.call("POST", "/chats", {"title": "small"})).status == 201
+        for task in waiting:
+            task.cancel()
+        for _, writer in stalled:
+            writer.close()
+        large = {"title": "large", "metadata": {"x": "y" * (limit // 2)}}
+        while (answer := await client.call("POST", "/chats", large)).status == 503:
+            continue
+        assert answer.status == 400  # its metadata are too large, which was looked at
+        assert engine._context.bodies._held == 0

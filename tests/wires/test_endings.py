@@ -189,6 +189,21 @@ def test_an_unknown_word_for_a_cut_answer_is_max_tokens(raw: str) -> None:
     assert ending_of(raw, {}) == "max_tokens"
 
 
+@pytest.mark.parametrize(
+    ("raw", "ending"),
+    [
+        ("stop:error", "failed"),
+        ("stop: content_filter", "content_filtered"),
+        ("STOP: backend overloaded", "overloaded"),
+        ("stop:eos", "end_turn"),
+        ("length: 4096", "max_tokens"),
+        ("length: error", "max_tokens"),
+    ],
+)
+def test_a_second_word_can_only_take_a_success_back(raw: str, ending: str) -> None:
+    assert ending_of(raw, {"stop": "end_turn", "length": "max_tokens"}) == ending
+
+
 def test_other_is_an_unknown_reason() -> None:
     assert decode("gemini", SAID["gemini"], "OTHER")["complete"]
     assert not decode("gemini", b"", "OTHER")["complete"]

@@ -11,6 +11,7 @@ from turnstream.core.cursor import Cursor, parse_cursor
 from turnstream.core.identifiers import is_id
 from turnstream.errors import InvalidRequest
 from turnstream.server.auth import Authenticate, Principal
+from turnstream.server.bodies import BodiesUnderWay
 from turnstream.server.keepalive import KeepAlive
 from turnstream.turns.chats import Paging
 from turnstream.turns.commands import Commands
@@ -27,6 +28,7 @@ class ServerContext(NamedTuple):
     watching: Watching
     keep_alive: KeepAlive
     authenticate: Authenticate
+    bodies: BodiesUnderWay
     max_body_bytes: int = 20 * 1024 * 1024
 
     async def principal(self, request: Request) -> Principal:

@@ -55,7 +55,7 @@ class DirectTurns:
     async def _answer_plain(self, chat_id: str, request: Request) -> Response:
         """Raises TurnstreamError, and _NotPlain with the body that was read."""
         await self._context.principal(request)
-        raw = await read_body(request, self._context.max_body_bytes)
+        raw = await read_body(request, self._context)
         body = _plain_body(request, raw)
         if body is None:
             raise _NotPlain(raw)

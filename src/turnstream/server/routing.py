@@ -111,7 +111,7 @@ def limited_route(context: ServerContext, *, authenticates_first: bool) -> type[
                 if authenticates_first:
                     await context.principal(request)
                 if request.method not in ("GET", "HEAD", "DELETE"):
-                    await read_body(request, context.max_body_bytes)
+                    await read_body(request, context)
                 return await handle(request)
 
             async def handle_answered(request: Request) -> Response:
@@ -141,9 +141,13 @@ def _check_text(body: bytearray) -> None:
         return  # not JSON: that is for the validation to say
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read the body, at most `limit` bytes of it; it is kept where the framework looks for it. Raises TooLarge,
-    RequestTimeout, and InvalidRequest for what is no text, or not whole."""
+async def read_body(request: Request, context: ServerContext) -> bytes:
+    """Read the body, and keep it where the framework looks for it.
+
+    Raises TooLarge, RequestTimeout, Unavailable if too many large bodies are being read, and InvalidRequest for a body that
+    is not UTF-8 text or not whole.
+    """
+    limit, under_way = context.max_body_bytes, context.bodies
     too_large = TooLarge(
         f"the request body is larger than {limit} bytes: send less, or give the addresses of large files (`url`)"
     )
@@ -156,6 +160,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         async with asyncio.timeout(BODY_SECONDS) as deadline:
             async for piece in request.stream():
                 body += piece
+                under_way.add(len(body) - len(piece), len(body))
                 if len(body) > limit:
                     raise too_large
                 deadline.reschedule(began + BODY_SECONDS + len(body) / BODY_RATE)
@@ -166,6 +171,8 @@ async def read_body(request: Request, limit: int) -> bytes:
             f"the request body did not arrive within {BODY_SECONDS:.0f} s, and a second more for each "
             f"{BODY_RATE // 1024} KiB of it"
         ) from None
+    finally:
+        under_way.remove(len(body))
     _check_text(body)
     request._body = whole = bytes(body)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return whole

@@ -40,20 +40,24 @@ _BY_PART: tuple[tuple[str, Ending], ...] = (
 _PARTS: tuple[tuple[re.Pattern[str], Ending], ...] = tuple(
     (re.compile(part), ending) for part, ending in _BY_PART
 )
+_SUCCESSES = frozenset({"end_turn", "tool_use", "stop_sequence"})
 _FIRST_WORD = re.compile(r"[\w\-]*")
 
 
 def ending_of(raw: str, table: Mapping[str, Ending]) -> Ending:
     """Return what a provider's word means by `table`, whose keys are lower case, or by its parts, or else `unknown`.
 
-    Some gateways write a second word behind a colon: the first one decides.
+    Some gateways write more words behind a colon. The first word decides, unless it is a success and the others say that
+    the answer failed or was cut.
     """
     word = raw.strip().lower()
-    first = _FIRST_WORD.match(word)
-    for found in (word, first[0] if first else ""):
-        if found in table:
-            return table[found]
+    if word in table:
+        return table[word]
     key = word.replace("-", "_").replace(" ", "_")
+    first = _FIRST_WORD.match(word)
+    if first is not None and (ending := table.get(first[0])) is not None:
+        rest = key[len(first[0]) :]
+        return next((told for part, told in _PARTS if ending in _SUCCESSES and part.search(rest)), ending)
     for part, ending in _PARTS:
         if part.search(key):
             return ending
