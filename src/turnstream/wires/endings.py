@@ -56,12 +56,12 @@ def ending_of(raw: str, table: Mapping[str, Ending]) -> Ending:
     key = word.replace("-", "_").replace(" ", "_")
     first = _FIRST_WORD.match(word)
     if first is not None and (ending := table.get(first[0])) is not None:
-        rest = key[len(first[0]) :]
-        return next((told for part, told in _PARTS if ending in _SUCCESSES and part.search(rest)), ending)
-    for part, ending in _PARTS:
-        if part.search(key):
-            return ending
-    return "unknown"
+        return (_by_parts(key[len(first[0]) :]) if ending in _SUCCESSES else None) or ending
+    return _by_parts(key) or "unknown"
+
+
+def _by_parts(key: str) -> Ending | None:
+    return next((ending for part, ending in _PARTS if part.search(key)), None)
 
 
 def stop_reason_of(ending: Ending) -> StopReason:
