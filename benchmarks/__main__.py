@@ -15,6 +15,7 @@ from benchmarks import (
     end_to_end,
     ended_turns,
     library,
+    long_chat,
     machine,
     memory,
 )
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[..., Iterator[Line]]] = {
     "catch_up": catch_up.run,
     "durable_blocks": durable_blocks.run,
     "ended_turns": ended_turns.run,
+    "long_chat": long_chat.run,
 }
 
 

@@ -14,6 +14,7 @@ from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.base import Patience
 from turnstream.providers.clocks import WaitClocks, is_output
+from turnstream.providers.large_requests import worked
 from turnstream.providers.meanings import meant
 from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
@@ -89,12 +90,8 @@ class _SimulatedCall:
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
         wire = provider.wire
-        post = wire.encode_request(with_own_blocks(self._request, self._origin))
         self._due = asyncio.get_running_loop().time()
-        asked = wire.decode_request(post.path, post.body)
-        player = play if self._request.stream else play_whole
-        self._actions = player(asked, wire, outages=provider.outages)
-        first = next(self._actions, None)
+        first = await worked(self._request.messages, self._first_action)
         match first:
             case Refuse(status, headers, body):
                 raise meant(wire.decode_error(status, headers, body))
@@ -109,6 +106,14 @@ class _SimulatedCall:
             case _:
                 self._actions = chain((first,), self._actions)
         return self
+
+    def _first_action(self) -> Action | None:
+        wire = self._provider.wire
+        post = wire.encode_request(with_own_blocks(self._request, self._origin))
+        asked = wire.decode_request(post.path, post.body)
+        player = play if self._request.stream else play_whole
+        self._actions = player(asked, wire, outages=self._provider.outages)
+        return next(self._actions, None)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

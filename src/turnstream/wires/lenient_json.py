@@ -56,6 +56,10 @@ def mend_surrogates(value: Any) -> Any:
     return value
 
 
+_LONG_LIST = 100
+"""Items of a list above which they are encoded one by one."""
+
+
 def encode_json(value: Any) -> bytes:
     """Encode as compact UTF-8; text that holds lone surrogates becomes ASCII with escapes."""
     try:
@@ -67,9 +71,33 @@ def encode_json(value: Any) -> bytes:
 def encode_mended(value: Any) -> bytes:
     """Encode the body of a request; a lone surrogate in it becomes U+FFFD."""
     try:
-        return msgspec.json.encode(value)
+        return _encode_body(value)
     except UnicodeEncodeError:
-        return msgspec.json.encode(admitted(value))
+        return _encode_body(admitted(value))
+
+
+def _encode_body(value: Any) -> bytes:
+    """Encode a body. A long list in it is encoded item by item: another thread waits for one item at most, not for the whole
+    conversation."""
+    if value.__class__ is not dict or not any(_is_long(field) for field in value.values()):
+        return msgspec.json.encode(value)
+    parts: list[bytes] = []
+    for name, field in value.items():
+        parts += (b"," if parts else b"{", msgspec.json.encode(name), b":")
+        if not _is_long(field):
+            parts.append(msgspec.json.encode(field))
+            continue
+        separator = b"["
+        for item in field:  # a loop of Python's: other threads run between two items
+            parts += (separator, msgspec.json.encode(item))
+            separator = b","
+        parts.append(b"]")
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def _is_long(value: Any) -> bool:
+    return value.__class__ is list and len(value) > _LONG_LIST
 
 
 def _parse_integer(digits: str) -> int | float:
