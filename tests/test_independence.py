@@ -68,12 +68,13 @@ def test_members_of_a_family_do_not_import_each_other(family: str):
 
 def test_imports_are_found_however_they_are_written():
     source = """
-import turnstream.wires.anthropic_blocks
-from turnstream.wires import base, openai_chat
-from turnstream.wires.gemini import decode
+import turnstream.wires.anthropic.blocks
+from turnstream.wires import base
+from turnstream.wires.openai_chat import wire as openai_chat
+from turnstream.wires.gemini.wire import decode
 from turnstream.core import blocks
 def late():
-    from turnstream.wires.ollama import x
+    from turnstream.wires.ollama.wire import x
 """
     assert sorted(imports_of(source, "wires")) == [
         "anthropic_blocks",

@@ -9,8 +9,8 @@ import pytest
 from tests.corpus.recordings import Recording, every_cut, random_cuts, recordings, single_bytes
 from turnstream.core.stream_events import MessageStart, Metadata, StreamEvent
 from turnstream.wires import WIRES
-from turnstream.wires.event_stream import split_messages
 from turnstream.wires.recording import decode_pieces, decode_recording
+from turnstream.wires.shared.event_stream import split_messages
 
 WIRE = WIRES["bedrock"]
 

@@ -17,7 +17,8 @@ from tests.corpus.recordings import (
     single_bytes,
 )
 from turnstream.core.stream_events import Metadata, StreamEvent, StreamNotice
-from turnstream.wires import WIRES, openai_chat_encoder
+from turnstream.wires import WIRES
+from turnstream.wires.openai_chat import encoder as openai_chat_encoder
 from turnstream.wires.recording import decode_pieces, decode_recording
 
 WIRE = WIRES["openai-chat"]

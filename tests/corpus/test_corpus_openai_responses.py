@@ -14,8 +14,8 @@ from tests.corpus.recordings import Recording, every_cut, random_cuts, recording
 from turnstream.core.answers import fold_answer
 from turnstream.core.blocks import Block, Message
 from turnstream.core.stream_events import StreamEvent, StreamNotice
-from turnstream.wires import openai_responses
 from turnstream.wires.base import ModelRequest
+from turnstream.wires.openai_responses import wire as openai_responses
 from turnstream.wires.recording import decode_pieces, decode_recording, fold_pieces
 
 WIRE = openai_responses.WIRE

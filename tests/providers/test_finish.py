@@ -17,7 +17,7 @@ from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
-from turnstream.wires.event_stream import encode_event
+from turnstream.wires.shared.event_stream import encode_event
 
 DEADLINE = 20.0
 QUICK = Timeouts(connect=10, first_token=15, idle=15, total=20, grace=0.1)

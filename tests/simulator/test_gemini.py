@@ -15,7 +15,7 @@ from turnstream.providers.catalog import Catalog
 from turnstream.simulator.actions import Send
 from turnstream.simulator.playback import play
 from turnstream.wires.base import Wire
-from turnstream.wires.gemini import ARRAY_WIRE, WIRE
+from turnstream.wires.gemini.wire import ARRAY_WIRE, WIRE
 from turnstream.wires.recording import decode_pieces
 
 FRAMINGS = pytest.mark.parametrize("wire", [WIRE, ARRAY_WIRE], ids=["events", "array"])

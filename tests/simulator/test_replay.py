@@ -19,8 +19,8 @@ from turnstream.simulator.replay import Replay, guess_wire, load_replay, split_e
 from turnstream.simulator.server import Answers, SimulatorServer
 from turnstream.wires import WIRES
 from turnstream.wires.base import Wire
-from turnstream.wires.event_stream import MessageDecoder
 from turnstream.wires.recording import decode_pieces, decode_recording
+from turnstream.wires.shared.event_stream import MessageDecoder
 
 EVERY_WIRE = pytest.mark.parametrize("wire", WIRES.values(), ids=lambda wire: wire.name)
 LINE_ENDS = pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])

@@ -9,7 +9,7 @@ import pytest
 
 from turnstream.errors import InvalidRequest
 from turnstream.simulator.server import SimulatorServer
-from turnstream.wires.function_tools import split_tools
+from turnstream.wires.shared.function_tools import split_tools
 
 pytestmark = pytest.mark.fault(47)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from turnstream.wires.event_stream import frame_line
+from turnstream.wires.shared.event_stream import frame_line
 
 
 class Sample(NamedTuple):

@@ -26,8 +26,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import EventTooLarge, MalformedEvent, ProviderError, StreamIncomplete
-from turnstream.wires.anthropic import WIRE
-from turnstream.wires.anthropic_decoder import AnthropicDecoder
+from turnstream.wires.anthropic.decoder import AnthropicDecoder
+from turnstream.wires.anthropic.wire import WIRE
 from turnstream.wires.recording import decode_pieces
 
 STOP = {"type": "message_stop"}

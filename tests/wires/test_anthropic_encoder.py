@@ -31,7 +31,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import StreamIncomplete
-from turnstream.wires.anthropic import WIRE
+from turnstream.wires.anthropic.wire import WIRE
 
 any_text = st.text(st.characters(codec=None), max_size=12)
 whole_text = st.text(max_size=12)

@@ -24,7 +24,7 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
-from turnstream.wires.anthropic import WIRE
+from turnstream.wires.anthropic.wire import WIRE
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
 

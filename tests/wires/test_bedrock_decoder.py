@@ -23,7 +23,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.usage import Usage
 from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires import WIRES
-from turnstream.wires.event_stream import encode_chunk, encode_exception, encode_message, frame_line
+from turnstream.wires.shared.event_stream import encode_chunk, encode_exception, encode_message, frame_line
 
 WIRE: Any = WIRES["bedrock"]
 

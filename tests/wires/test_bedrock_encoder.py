@@ -31,7 +31,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.usage import Usage
 from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires import WIRES
-from turnstream.wires.event_stream import MessageDecoder
+from turnstream.wires.shared.event_stream import MessageDecoder
 
 WIRE: Any = WIRES["bedrock"]
 

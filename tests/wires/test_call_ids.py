@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from turnstream.core.blocks import Block, Message
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
-from turnstream.wires.call_ids import ANY, NINE_CHARACTERS, TEXTS_OF_40, WORDS_OF_64, with_fitting_ids
+from turnstream.wires.shared.call_ids import ANY, NINE_CHARACTERS, TEXTS_OF_40, WORDS_OF_64, with_fitting_ids
 
 pytestmark = pytest.mark.fault(29)
 

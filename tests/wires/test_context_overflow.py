@@ -13,8 +13,8 @@ from turnstream.config import load_settings
 from turnstream.errors import ConfigurationError, ContextLengthExceeded, RateLimited
 from turnstream.providers.meanings import meant
 from turnstream.wires import WIRES
-from turnstream.wires.context_overflow import means_overflow
-from turnstream.wires.event_stream import encode_exception
+from turnstream.wires.shared.context_overflow import means_overflow
+from turnstream.wires.shared.event_stream import encode_exception
 
 __all__ = ["raw_server"]
 

@@ -28,8 +28,8 @@ from turnstream.core.answers import fold_answer
 from turnstream.providers.decisions import kind_of
 from turnstream.providers.failures import stream_error
 from turnstream.wires import WIRES
-from turnstream.wires.endings import ending_of
 from turnstream.wires.recording import decode_pieces
+from turnstream.wires.shared.endings import ending_of
 
 __all__ = ["raw_server"]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from turnstream.core.stream_events import MessageStop, StreamNotice, TextDelta
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamIncomplete
 from turnstream.wires import WIRES
-from turnstream.wires.event_stream import (
+from turnstream.wires.shared.event_stream import (
     BrokenMessage,
     MessageDecoder,
     encode_event,

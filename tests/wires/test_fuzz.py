@@ -19,7 +19,7 @@ from turnstream.errors import TurnstreamError
 from turnstream.wires import WIRES
 from turnstream.wires.base import Wire
 from turnstream.wires.recording import decode_pieces, frame_line
-from turnstream.wires.think_tags import ThinkTagDecoder
+from turnstream.wires.shared.think_tags import ThinkTagDecoder
 
 EXAMPLES = 120
 every_wire = pytest.mark.parametrize("wire", WIRES.values(), ids=lambda wire: wire.name)

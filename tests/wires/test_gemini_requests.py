@@ -25,7 +25,7 @@ from turnstream.errors import (
     RateLimited,
 )
 from turnstream.wires.base import ModelRequest, ToolDefinition
-from turnstream.wires.gemini import WIRE
+from turnstream.wires.gemini.wire import WIRE
 
 PATH = "/v1beta/models/gemini-3.8-flash:streamGenerateContent"
 SCHEMA = {"type": "object", "properties": {"x": {"type": "string"}}}

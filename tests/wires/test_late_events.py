@@ -30,8 +30,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires import WIRES
-from turnstream.wires.event_stream import encode_exception, frame_line
 from turnstream.wires.recording import decode_pieces
+from turnstream.wires.shared.event_stream import encode_exception, frame_line
 
 pytestmark = pytest.mark.fault(22)
 

@@ -20,8 +20,8 @@ from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
-from turnstream.wires.plain_answer import PlainAnswerDecoder
 from turnstream.wires.recording import decode_pieces
+from turnstream.wires.shared.plain_answer import PlainAnswerDecoder
 
 __all__ = ["raw_server"]
 

@@ -15,7 +15,7 @@ from turnstream.providers.decisions import kind_of
 from turnstream.providers.failures import stream_error
 from turnstream.wires import WIRES
 from turnstream.wires.recording import decode_pieces
-from turnstream.wires.unframed_text import UnframedText
+from turnstream.wires.shared.unframed_text import UnframedText
 
 pytestmark = pytest.mark.fault(11)
 

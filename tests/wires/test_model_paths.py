@@ -13,7 +13,7 @@ from turnstream.errors import InvalidRequest
 from turnstream.providers.endpoints import call_url
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
-from turnstream.wires.model_paths import WIRES_WITH_MODEL_PATHS
+from turnstream.wires.shared.model_paths import WIRES_WITH_MODEL_PATHS
 
 pytestmark = pytest.mark.fault(32)
 

@@ -42,8 +42,8 @@ from turnstream.errors import (
     StreamIncomplete,
 )
 from turnstream.wires.base import ModelRequest, ToolDefinition
-from turnstream.wires.ollama import WIRE
-from turnstream.wires.ollama_lines import LineDecoder
+from turnstream.wires.ollama.lines import LineDecoder
+from turnstream.wires.ollama.wire import WIRE
 from turnstream.wires.recording import decode_pieces
 
 START = MessageStart(None, "m")

@@ -42,7 +42,7 @@ from turnstream.errors import (
     RateLimited,
 )
 from turnstream.wires.base import ModelRequest, ToolDefinition
-from turnstream.wires.openai_chat import WIRE
+from turnstream.wires.openai_chat.wire import WIRE
 
 START = MessageStart("c", "m")
 

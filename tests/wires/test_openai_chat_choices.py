@@ -11,7 +11,7 @@ import pytest
 from tests.wires.test_openai_chat_decoder import FINISH, WIRE, blocks, body, call, chunk, decode, frame
 from turnstream.core.stream_events import MessageStop, StreamEvent, StreamNotice, TextDelta
 from turnstream.errors import MalformedEvent
-from turnstream.wires.openai_chat_choices import MOST_BEFORE_FIRST, MOST_HELD
+from turnstream.wires.openai_chat.choices import MOST_BEFORE_FIRST, MOST_HELD
 from turnstream.wires.recording import decode_pieces
 
 

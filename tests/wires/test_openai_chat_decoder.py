@@ -28,10 +28,10 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.errors import EventTooLarge, MalformedEvent, ProviderError, StreamIncomplete
-from turnstream.wires.json_values import NESTING_LIMIT
-from turnstream.wires.openai_chat import WIRE
-from turnstream.wires.openai_chat_decoder import _TEMPLATE_TRIES, OpenAIChatDecoder
+from turnstream.wires.openai_chat.decoder import _TEMPLATE_TRIES, OpenAIChatDecoder
+from turnstream.wires.openai_chat.wire import WIRE
 from turnstream.wires.recording import decode_pieces
+from turnstream.wires.shared.json_values import NESTING_LIMIT
 
 DONE = b"data: [DONE]\n\n"
 START = MessageStart("c", "m")

@@ -29,10 +29,10 @@ from tests.wires.test_openai_chat_decoder import (
 )
 from turnstream.core.stream_events import ContentBlockStart, Metadata, StreamEvent, StreamNotice, TextDelta
 from turnstream.errors import EventTooLarge
-from turnstream.wires.kept_fields import MOST_FIELDS
-from turnstream.wires.openai_chat_decoder import OpenAIChatDecoder
-from turnstream.wires.openai_chat_lean import LeanReader
+from turnstream.wires.openai_chat.decoder import OpenAIChatDecoder
+from turnstream.wires.openai_chat.lean import LeanReader
 from turnstream.wires.recording import decode_pieces
+from turnstream.wires.shared.kept_fields import MOST_FIELDS
 
 pytestmark = pytest.mark.fault(20)
 

@@ -27,7 +27,7 @@ from turnstream.errors import (
     TurnstreamError,
 )
 from turnstream.wires.base import Position
-from turnstream.wires.openai_responses import WIRE, OpenAIResponsesWire
+from turnstream.wires.openai_responses.wire import WIRE, OpenAIResponsesWire
 
 RESPONSE = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
 

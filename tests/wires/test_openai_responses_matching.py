@@ -13,8 +13,8 @@ from turnstream.core.answers import fold_answer
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import ContentBlockStop, StreamNotice, TextDelta
 from turnstream.errors import StreamBroken
-from turnstream.wires import openai_responses_matching
-from turnstream.wires.openai_responses import WIRE
+from turnstream.wires.openai_responses import matching as openai_responses_matching
+from turnstream.wires.openai_responses.wire import WIRE
 from turnstream.wires.recording import decode_pieces
 
 pytestmark = pytest.mark.fault(17)

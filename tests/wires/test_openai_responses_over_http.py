@@ -18,7 +18,7 @@ from turnstream.providers.endpoints import Endpoint, call_url, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.simulator.server import SimulatorServer
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
-from turnstream.wires.openai_responses import WIRE, OpenAIResponsesWire
+from turnstream.wires.openai_responses.wire import WIRE, OpenAIResponsesWire
 
 DEADLINE = 10.0
 

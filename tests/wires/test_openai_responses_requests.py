@@ -11,7 +11,7 @@ from turnstream.core.blocks import Block, Content, Message
 from turnstream.errors import InvalidRequest
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, ToolDefinition
-from turnstream.wires.openai_responses import WIRE
+from turnstream.wires.openai_responses.wire import WIRE
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 

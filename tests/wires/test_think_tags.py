@@ -27,7 +27,7 @@ from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
 from turnstream.wires import WIRES
 from turnstream.wires.recording import decode_pieces
-from turnstream.wires.think_tags import BLANK_LIMIT, TAGS, ThinkTagDecoder
+from turnstream.wires.shared.think_tags import BLANK_LIMIT, TAGS, ThinkTagDecoder
 
 
 class Tagged:

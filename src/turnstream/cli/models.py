@@ -86,7 +86,7 @@ def _whole_providers(catalog: Catalog, settings: Settings, listed: Container[str
 def _needed(settings: Settings, model: ListedModel) -> str:
     """What a model lacks."""
     from turnstream.providers.catalog import SIGNED_WIRE
-    from turnstream.wires.botocore_library import is_installed
+    from turnstream.wires.shared.botocore_library import is_installed
 
     if model.wire != SIGNED_WIRE:
         return key_variable(settings, model.provider)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from turnstream.core.blocks import Block, Content
 from turnstream.llm.message_fold import MessageFold
 from turnstream.llm.model_message import OUTPUT_TOOL
-from turnstream.wires.openai_responses_items import own_metadata
+from turnstream.wires.openai_responses.items import own_metadata
 
 _COMMENTARY = "commentary"
 

@@ -25,8 +25,8 @@ from turnstream.simulator.in_process import SimulatedProvider
 from turnstream.simulator.options import SCRIPT_NAMES
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
-from turnstream.wires.botocore_library import is_installed, require_botocore
-from turnstream.wires.model_paths import WIRES_WITH_MODEL_PATHS, check_model_path
+from turnstream.wires.shared.botocore_library import is_installed, require_botocore
+from turnstream.wires.shared.model_paths import WIRES_WITH_MODEL_PATHS, check_model_path
 
 SIGNED_WIRE = "bedrock"
 """The wire whose requests are signed where no key is set."""

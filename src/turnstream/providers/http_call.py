@@ -35,8 +35,8 @@ from turnstream.providers.large_requests import worked
 from turnstream.providers.meanings import meant
 from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.wires.base import Decoder, HttpRequest, ModelRequest, rest_of
-from turnstream.wires.plain_answer import JSON, PlainAnswerDecoder, is_plain
-from turnstream.wires.think_tags import ThinkTagDecoder
+from turnstream.wires.shared.plain_answer import JSON, PlainAnswerDecoder, is_plain
+from turnstream.wires.shared.think_tags import ThinkTagDecoder
 
 if TYPE_CHECKING:
     from turnstream.providers.http import HttpProvider

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from turnstream.errors import AuthenticationFailed
-from turnstream.wires.botocore_library import botocore_module, require_botocore
+from turnstream.wires.shared.botocore_library import botocore_module, require_botocore
 
 ACCESS_KEY = "AWS_ACCESS_KEY_ID"
 SECRET_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105  the name of a variable

@@ -20,7 +20,7 @@ from turnstream.simulator.performing import perform
 from turnstream.simulator.playback import Circumstances, play, prepare
 from turnstream.simulator.replay import Replay, split_events
 from turnstream.wires.base import ModelRequest
-from turnstream.wires.openai_responses import OpenAIResponsesWire
+from turnstream.wires.openai_responses.wire import OpenAIResponsesWire
 
 RESPONSES_KEPT = 64
 BYTES_KEPT = 16 * 1024 * 1024

@@ -33,7 +33,7 @@ from turnstream.errors import (
 from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Stall
 from turnstream.simulator.options import Options
 from turnstream.wires.base import ModelRequest, Wire
-from turnstream.wires.event_stream import encode_event
+from turnstream.wires.shared.event_stream import encode_event
 
 ErrorKind: TypeAlias = Literal[
     "internal_server", "service_unavailable", "throttling", "validation", "model_stream"

@@ -23,7 +23,7 @@ from turnstream.simulator.playback import play
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, ModelRequest, Wire, rest_of
-from turnstream.wires.plain_answer import PlainAnswerDecoder
+from turnstream.wires.shared.plain_answer import PlainAnswerDecoder
 
 _WRITES_PER_TURN = 16
 """Unpaced writes after which other tasks get their turn."""

@@ -10,10 +10,11 @@ from turnstream.core.stream_events import MessageStart
 from turnstream.errors import ConfigurationError, StreamBroken
 from turnstream.simulator.faults import DEFAULT_AFTER, inserted, reported_error
 from turnstream.simulator.options import REPLAY, Options
-from turnstream.wires import WIRES, event_stream, usable_wires
+from turnstream.wires import WIRES, usable_wires
 from turnstream.wires.base import Wire
-from turnstream.wires.gemini_framing import split_elements
+from turnstream.wires.gemini.framing import split_elements
 from turnstream.wires.recording import decode_recording, recorded_body
+from turnstream.wires.shared import event_stream
 
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2,}")
 _LINE_END = re.compile(rb"\n")

@@ -34,7 +34,7 @@ from turnstream.simulator.request_log import REQUESTS_KEPT, LoggedRequest, Reque
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest, Wire
-from turnstream.wires.gemini import ARRAY_WIRE
+from turnstream.wires.gemini.wire import ARRAY_WIRE
 
 Reporter = Callable[[str], None]
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from turnstream.errors import ConfigurationError
-from turnstream.wires import anthropic, bedrock, gemini, ollama, openai_chat, openai_responses
+from turnstream.wires.anthropic import wire as anthropic
 from turnstream.wires.base import Wire
+from turnstream.wires.bedrock import wire as bedrock
+from turnstream.wires.gemini import wire as gemini
+from turnstream.wires.ollama import wire as ollama
+from turnstream.wires.openai_chat import wire as openai_chat
+from turnstream.wires.openai_responses import wire as openai_responses
 
 WIRES: dict[str, Wire] = {
     wire.name: wire

@@ -13,9 +13,9 @@ from turnstream.core.answers import Answer, AnswerFold
 from turnstream.core.blocks import Block
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest, ProviderError
-from turnstream.wires import event_stream
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire, rest_of
-from turnstream.wires.plain_answer import PlainAnswerDecoder
+from turnstream.wires.shared import event_stream
+from turnstream.wires.shared.plain_answer import PlainAnswerDecoder
 
 
 def decode_recording(wire: Wire, data: bytes, *, file_name: str) -> dict[str, Any]:

@@ -1,0 +1,288 @@
+"""Content blocks in Anthropic's shape and in ours (requirement B3).
+
+What ours has no word for goes into `content.provider_metadata`, a server tool's own `type` included, so that a block
+goes back to the provider as it came. A block that only this provider has is a `provider` block and stays raw.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.origin import ORIGIN
+from turnstream.errors import InvalidRequest
+from turnstream.wires.shared.json_values import is_one_of
+from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.normal_params import document_text, without_title
+
+RawBlock: TypeAlias = dict[str, Any]
+
+CLIENT_TOOL_USE = "tool_use"
+CLIENT_TOOL_RESULT = "tool_result"
+_INVALID_ARGUMENTS = "INVALID_JSON"
+USERS_OWN = frozenset({"document", "image", "search_result"})
+"""Types of blocks that only a user says, where one is kept raw: its source is one that we have no words for."""
+_RETURNABLE = USERS_OWN | {"compaction", "fallback", "container_upload", "mcp_tool_listing"}
+_CITATION_TYPES = frozenset(
+    {
+        "char_location",
+        "page_location",
+        "content_block_location",
+        "search_result_location",
+        "web_search_result_location",
+    }
+)
+_RETURNABLE_METADATA = frozenset(
+    {"type", "caller", "server_name", "toolset_name", "cache_control", "citations", "context"}
+)
+_PDF = "application/pdf"
+_RESULT_PARTS = frozenset({"text", "image", "document", "search_result", "tool_reference"})
+
+
+class ParsedBlock(NamedTuple):
+    """A block in our shape. `text` is what deltas would have brought: text, thinking, or a tool's input JSON."""
+
+    block_type: BlockType
+    content: Content | None
+    text: str
+    signature: str
+
+
+def parse_block(raw: RawBlock) -> ParsedBlock:
+    """Anthropic's block in our shape. Raises ValueError where a field that we read has another type."""
+    kind = _text(raw, "type")
+    if kind == "text":
+        content: Content = {"citations": citations} if (citations := raw.get("citations")) else {}
+        return _parsed("text", content | _leftovers(raw, "type", "text", "citations"), _text(raw, "text"))
+    if kind == "thinking":
+        content = _leftovers(raw, "type", "thinking", "signature")
+        return _parsed("thinking", content, _text(raw, "thinking"), _text(raw, "signature"))
+    if kind == "redacted_thinking":
+        return _parsed("thinking", {"redacted": _text(raw, "data"), **_leftovers(raw, "type", "data")})
+    if kind == CLIENT_TOOL_USE or kind.endswith("_tool_use"):
+        return _parse_tool_use(kind, raw)
+    if kind == CLIENT_TOOL_RESULT or kind.endswith("_tool_result"):
+        return _parse_tool_result(kind, raw)
+    if kind == "image" and (image := _parse_source(raw)) is not None:
+        return _parsed("image", image)
+    if kind == "document" and (document := _parse_document(raw)) is not None:
+        return _parsed("document", document)
+    return _parsed("provider", dict(raw))
+
+
+def dump_block(block_type: BlockType, content: Content | None, text: str = "") -> RawBlock:
+    """Our block in Anthropic's shape: the inverse of `parse_block`, signature aside."""
+    content = content or {}
+    metadata: dict[str, Any] = content.get("provider_metadata") or {}
+    match block_type:
+        case "text":
+            citations = {"citations": content["citations"]} if content.get("citations") else {}
+            return {"type": "text", "text": text, **citations, **metadata}
+        case "thinking":
+            if "redacted" in content:
+                return {"type": "redacted_thinking", "data": content["redacted"], **metadata}
+            return {
+                "type": "thinking",
+                "thinking": text,
+                "signature": content.get("signature", ""),
+                **metadata,
+            }
+        case "tool_use":
+            return {
+                "type": CLIENT_TOOL_USE,
+                "id": content.get("tool_use_id", ""),
+                "name": content.get("tool_name", ""),
+                "input": content.get("input") or {},
+                **metadata,
+            }
+        case "tool_result":
+            return _dump_tool_result(content, metadata, text)
+        case "image":
+            return {"type": "image", "source": _image_source(content), **metadata}
+        case "document":
+            title = {"title": content["title"]} if content.get("title") else {}
+            return {"type": "document", "source": _document_source(content), **title, **metadata}
+        case _:
+            return {"type": block_type, **{key: value for key, value in content.items() if key != ORIGIN}}
+
+
+def returned_block(block: Block, *, unsigned: bool = False) -> RawBlock | None:
+    """A block of the history as this provider takes it back, or None where it would refuse it: thinking without
+    its signature or cut off, blank text, what another vendor's server ran or alone knows. `unsigned`: of a provider that
+    signs no thinking, and needs it back."""
+    content = _without_foreign_metadata(block.content or {})
+    text = block.text_content or ""
+    match block.block_type:
+        case "text" | "reference" | "partial_reference":
+            return _returned_text(text, content) if text.strip() else None
+        case "thinking":
+            signed = content.get("redacted") or content.get("signature")
+            if block.partial or not (signed or (unsigned and text.strip())):
+                return None
+            return dump_block("thinking", content, text)
+        case "tool_use":
+            return _returned_tool_use(content)
+        case "tool_result":
+            return _returned_tool_result(content, text)
+        case "image" | "document":
+            return dump_block(block.block_type, content)
+        case "provider":
+            known = _is_returnable(content) and not block.partial and content.get("content") != ""
+            return dump_block("provider", content) if known else None
+
+
+def _parse_tool_use(kind: str, raw: RawBlock) -> ParsedBlock:
+    content: Content = {"tool_use_id": _text(raw, "id"), "tool_name": _text(raw, "name")}
+    given: Any = raw.get("input")
+    if isinstance(given, dict) and given:
+        content["input"] = given
+    if kind == CLIENT_TOOL_USE:
+        content |= _leftovers(raw, "type", "id", "name", "input")
+    else:
+        content |= {"provider_executed": True, **_leftovers(raw, "id", "name", "input")}
+    return _parsed("tool_use", content, given if isinstance(given, str) else "")
+
+
+def _parse_tool_result(kind: str, raw: RawBlock) -> ParsedBlock:
+    value: Any = raw.get("content")
+    failed = raw.get("is_error") is True
+    content: Content = {"tool_use_id": _text(raw, "tool_use_id"), "content": value, "is_error": failed}
+    if kind == CLIENT_TOOL_RESULT:
+        return _parsed("tool_result", content | _leftovers(raw, "type", "tool_use_id", "content", "is_error"))
+    if isinstance(value, dict) and str(cast(RawBlock, value).get("type")).endswith("_error"):
+        content["is_error"] = True
+    return _parsed(
+        "tool_result", content | {"provider_executed": True, **_leftovers(raw, "tool_use_id", "content")}
+    )
+
+
+def _parse_source(raw: RawBlock, *known: str) -> Content | None:
+    match raw.get("source"):
+        case {"type": "base64", "media_type": str(media_type), "data": str(data)}:
+            return {"media_type": media_type, "data": data, **_leftovers(raw, "type", "source", *known)}
+        case {"type": "url", "url": str(url)}:
+            return {"url": url, **_leftovers(raw, "type", "source", *known)}
+        case _:
+            return None
+
+
+def _parse_document(raw: RawBlock) -> Content | None:
+    match raw.get("source"):
+        case {"type": "text", "data": str(text)}:
+            found: Content | None = {"text": text, **_leftovers(raw, "type", "source", "title")}
+        case _:
+            found = _parse_source(raw, "title")
+    title = _text(raw, "title")
+    return {**found, "title": title} if found is not None and title else found
+
+
+def _dump_tool_result(content: Content, metadata: dict[str, Any], text: str) -> RawBlock:
+    raw: RawBlock = {
+        "type": CLIENT_TOOL_RESULT,
+        "tool_use_id": content.get("tool_use_id", ""),
+        "content": content.get("content"),
+    }
+    if not content.get("provider_executed"):
+        raw["content"] = _result_content(raw["content"], text)
+        if content.get("is_error"):
+            raw["is_error"] = True
+    return {**raw, **metadata}
+
+
+def _result_content(value: Any, text: str) -> Any:
+    """A client tool's result as the API takes it: text, or a list of its content parts; any other value as JSON."""
+    if value is None:
+        return text
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(_is_result_part(part) for part in cast(list[Any], value)):
+        return cast(list[Any], value)
+    return encode_json(value).decode()
+
+
+def _is_result_part(part: Any) -> bool:
+    return isinstance(part, dict) and is_one_of(cast(RawBlock, part).get("type"), _RESULT_PARTS)
+
+
+def _document_source(content: Content) -> RawBlock:
+    """Raises InvalidRequest."""
+    if (text := document_text(without_title(content))) is not None:
+        return {"type": "text", "media_type": "text/plain", "data": text}
+    media_type = content.get("media_type") or ""
+    if not content.get("url") and media_type != _PDF:
+        raise InvalidRequest(
+            f"this model's API reads no documents of type {media_type!r}: give a PDF, an address or text"
+        )
+    return _image_source(content)
+
+
+def _image_source(content: Content) -> RawBlock:
+    if "url" in content:
+        return {"type": "url", "url": content["url"]}
+    return {"type": "base64", "media_type": content.get("media_type", ""), "data": content.get("data", "")}
+
+
+def _without_foreign_metadata(content: Content) -> Content:
+    """Leave out what the API would refuse as unknown: fields that another vendor's wire kept."""
+    metadata: Any = content.get("provider_metadata")
+    if not isinstance(metadata, dict) or content.get("provider_executed"):
+        return content
+    known = {key: value for key, value in cast(RawBlock, metadata).items() if key in _RETURNABLE_METADATA}
+    return {**content, "provider_metadata": known}
+
+
+def _returned_text(text: str, content: Content) -> RawBlock:
+    citations: Any = content.get("citations")
+    if not isinstance(citations, list) or any(not _is_citation(c) for c in cast(list[Any], citations)):
+        content = {key: value for key, value in content.items() if key != "citations"}
+    return dump_block("text", content, text)
+
+
+def _is_citation(citation: Any) -> bool:
+    return isinstance(citation, dict) and is_one_of(cast(RawBlock, citation).get("type"), _CITATION_TYPES)
+
+
+def _returned_tool_use(content: Content) -> RawBlock | None:
+    if content.get("provider_executed") and not _own_type(content).endswith("_tool_use"):
+        return None
+    if not isinstance(content.get("input"), dict):
+        content = {**content, "input": {_INVALID_ARGUMENTS: content.get("input_json", "")}}
+    return dump_block("tool_use", content)
+
+
+def _returned_tool_result(content: Content, text: str) -> RawBlock | None:
+    if content.get("provider_executed") and not _own_type(content).endswith("_tool_result"):
+        return None
+    return dump_block("tool_result", content, text)
+
+
+def _is_returnable(content: Content) -> bool:
+    """Another vendor's compaction has no readable content."""
+    kind = content.get("type")
+    return is_one_of(kind, _RETURNABLE) and (kind != "compaction" or "content" in content)
+
+
+def _own_type(content: Content) -> str:
+    """The type under which this provider sent a server tool's block; empty where another vendor did."""
+    metadata: Any = content.get("provider_metadata")
+    return str(cast(RawBlock, metadata).get("type", "")) if isinstance(metadata, dict) else ""
+
+
+def _leftovers(raw: RawBlock, *known: str) -> Content:
+    rest = {key: value for key, value in raw.items() if key not in known}
+    return {"provider_metadata": rest} if rest else {}
+
+
+def _parsed(
+    block_type: BlockType, content: Content | None = None, text: str = "", signature: str = ""
+) -> ParsedBlock:
+    return ParsedBlock(block_type, content or None, text, signature)
+
+
+def _text(raw: RawBlock, key: str) -> str:
+    value = raw.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is not a string")
+    return value

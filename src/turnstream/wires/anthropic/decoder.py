@@ -1,0 +1,384 @@
+"""Anthropic Messages, from bytes to StreamEvents (requirements E2 to E4, E6, E8).
+
+Almost every event is a delta of text, thinking, arguments or signature: those decode straight into a small typed
+struct. Whatever does not fit it (every other event, an unknown field's surprise, a lone surrogate) is decoded again
+as plain JSON, where each event has its own method. Both ways give the same events.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import msgspec
+
+from turnstream.core.sse import SseDecoder
+from turnstream.core.sse_frames import UNFRAMED
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    SignatureDelta,
+    StreamError,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.errors import MalformedEvent, StreamIncomplete
+from turnstream.wires.anthropic.blocks import parse_block
+from turnstream.wires.anthropic.deltas import BlockPlaces
+from turnstream.wires.anthropic.errors import parse_stream_error
+from turnstream.wires.anthropic.fields import json_or_text, object_in, optional_text, text_in
+from turnstream.wires.anthropic.stop_reasons import parse_ending
+from turnstream.wires.anthropic.usage import UsageReports
+from turnstream.wires.anthropic.whole_messages import stream_of
+from turnstream.wires.base import Finish
+from turnstream.wires.shared.endings import stop_event
+from turnstream.wires.shared.failure_shapes import failure_in
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
+from turnstream.wires.shared.late_events import LateEvents
+from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.shared.unframed_text import UnframedText, names_failure
+
+_MESSAGE_FIELDS = frozenset(
+    {"id", "type", "role", "content", "model", "stop_reason", "stop_sequence", "usage"}
+)
+_LONGEST_DETAIL = 500
+_SILENCE = frozenset({b"", b"[DONE]"})
+
+
+class _Delta(msgspec.Struct, gc=False):
+    type: Literal["text_delta", "thinking_delta", "input_json_delta", "signature_delta"]
+    text: str = ""
+    partial_json: str = ""
+    thinking: str = ""
+    signature: str = ""
+
+
+class _DeltaEvent(msgspec.Struct, gc=False):
+    type: Literal["content_block_delta"]
+    index: int
+    delta: _Delta
+
+
+_decode_delta_event = msgspec.json.Decoder(_DeltaEvent).decode
+
+
+class _SecondMessage(ValueError):
+    """Two messages would become one: this cannot be skipped."""
+
+
+class AnthropicDecoder:
+    """Decodes one streamed answer; see `wires.base.Decoder`.
+
+    When an event that fails the stream comes in the same bytes as good ones, `feed` returns those, and the next call
+    raises: what was received does not depend on how the bytes were cut. After an `error` event nothing is decoded.
+    """
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._frames = SseDecoder(event_limit=event_limit, loose=True)
+        self._skip_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
+        self._failure: MalformedEvent | None = None
+        self._failed_by_provider = False
+        self._late = LateEvents()
+        self._is_another = False
+        """True once another message has begun after the end: its usage is not this answer's."""
+        self._message_id: str | None = None
+        self._started = False
+        self._has_blocks = False
+        self._stopped = False
+        self._stop_reason: str | None = None
+        self._stop_sequence: str | None = None
+        self._said = False
+        """True once a block besides thinking has begun."""
+        self._usage = UsageReports()
+        self._raw_blocks: set[int] = set()
+        self._places = BlockPlaces()
+        self._last_index = 0
+
+    @property
+    def finish(self) -> Finish | None:
+        """As `Decoder.finish`: a stop_reason has come, and all blocks are stopped."""
+        if self._stopped or self._failed_by_provider or self._stop_reason is None:
+            return None
+        if self._places.has_open:
+            return None
+        return "certain"
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        events: list[StreamEvent] = []
+        self._places.flush(events)
+        self._end_message(events)
+        return events
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if self._failed_by_provider:
+            return events
+        append = events.append
+        places = self._places
+        index, grows_by = places.growing
+        for name, payload, _ in self._frames.feed(data):
+            try:
+                event = _decode_delta_event(payload)
+            except (ValueError, RecursionError):
+                if not self._decode_other(name, payload, events):
+                    break
+                index, grows_by = places.growing
+                continue
+            delta = event.delta
+            kind = delta.type
+            if event.index != index or kind != grows_by:
+                if not self._decode_other(name, payload, events):
+                    break
+                index, grows_by = places.growing
+            elif kind == "text_delta":
+                append(TextDelta(index, delta.text))
+            elif kind == "input_json_delta":
+                append(ToolInputDelta(index, delta.partial_json))
+            else:
+                append(ThinkingDelta(index, delta.thinking))
+        if self._failure is not None and not events:
+            raise self._failure
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The end of the body. An event without its blank line counts if the message is whole with it, as the last
+        event of some recordings is; otherwise it is taken for cut off."""
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if self._failed_by_provider:
+            return events
+        for name, payload, _ in self._frames.close():
+            if not self._decode_other(name, payload, events):
+                break
+        if not self._stopped and not self._failed_by_provider:
+            words = self._unframed.words or None
+            self._places.flush(events)
+            incomplete = StreamIncomplete("the stream ended without message_stop", detail=words)
+            incomplete.held = events
+            raise incomplete
+        return events
+
+    def _decode_other(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> bool:
+        """Decode any event, add what it means to `events`; False when nothing after it counts."""
+        if self._stopped:
+            self._take_late(name, payload, events)
+            return not self._failed_by_provider
+        decoded: list[StreamEvent] = []
+        try:
+            self._decode_any(name, payload, decoded)
+        except (ValueError, RecursionError) as error:
+            if decoded and type(decoded[0]) is ContentBlockStop:
+                events.append(decoded[0])  # a stop that waited for this event
+            reason = f"an event of the provider's stream is malformed: {error}"
+            if not self._skip_malformed or isinstance(error, _SecondMessage):
+                detail = payload[:_LONGEST_DETAIL].decode(errors="replace")
+                self._failure = MalformedEvent(reason, detail=detail)
+                return False
+            events.append(StreamNotice("malformed_event", reason))
+            return True
+        events.extend(decoded)
+        return not self._failed_by_provider
+
+    def _take_late(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event after the end: what it says of the whole message counts, and of all else there is one notice."""
+        value = json_or_text(payload)
+        event: JsonObject = value if is_object(value) else {}
+        kind = event.get("type") or (name or b"").decode(errors="replace")
+        if kind == "ping" or payload.strip() in _SILENCE:
+            return
+        self._is_another = self._is_another or kind == "message_start"
+        try:
+            if self._is_another or kind not in ("message_delta", "message_stop"):
+                raise ValueError("no part of the answer")
+            self._decode_rare(kind, event, events)
+        except ValueError:
+            events.extend(self._late.notice())
+
+    def _decode_any(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
+        """Raises ValueError, or RecursionError, for what is no event of this wire."""
+        if name is not None and names_failure(name):
+            words = self._unframed.words or "the provider reported an error"
+            value = json_or_text(payload) if payload.strip() else words
+            if is_list(value) and len(value) == 1 and is_object(value[0]):
+                value = value[0]
+            self._decode_error((failure_in(value) if is_object(value) else None) or value, events)
+            return
+        if name == b"ping" or payload.strip() in _SILENCE:
+            return
+        if not payload.lstrip().startswith(b"{"):
+            self._decode_no_object(name, payload, events)
+            return
+        value = decode_json(payload)
+        event = cast(dict[str, Any], value)
+        kind = event.get("type") or (name or b"").decode(errors="replace")
+        if kind == "content_block_delta":
+            self._decode_delta(event, events)
+            return
+        if kind != "ping":
+            self._places.flush(events)
+            self._decode_rare(kind, mend_surrogates(event), events)
+
+    def _decode_rare(self, kind: str, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        match kind:
+            case "message_start":
+                self._decode_message_start(event, events)
+            case "content_block_start":
+                self._decode_block_start(event, events)
+            case "content_block_stop":
+                index = self._index(event)
+                self._raw_blocks.discard(index)
+                self._places.stop(index, events)
+            case "message_delta":
+                self._decode_message_delta(event, events)
+            case "message_stop":
+                self._decode_message_stop(event, events)
+            case "error":
+                self._decode_error(event, events)
+            case "message" if not self._started and (whole := stream_of(event)) is not None:
+                for one in whole:
+                    self._decode_any(None, encode_json(one), events)
+            case _:
+                if (reported := failure_in(event)) is not None:
+                    self._decode_error(reported, events)
+
+    def _decode_no_object(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
+        """Text outside of events, or an event that is no JSON object: an error in a list, or in plain words.
+
+        Raises ValueError for other events.
+        """
+        reported: Any = None
+        if name != UNFRAMED and payload.startswith((b"[", b'"')):
+            value = decode_json(payload)
+            if is_list(value) and value and is_object(value[0]):
+                reported = failure_in(value[0])
+            payload = value.encode("utf-8", "replace") if isinstance(value, str) else b""
+        reported = reported or self._unframed.take(payload)
+        if reported is not None:
+            self._decode_error(mend_surrogates(reported), events)
+        elif name != UNFRAMED:
+            raise ValueError("not a JSON object")
+
+    def _decode_message_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        message = object_in(event, "message")
+        message_id = optional_text(message, "id")
+        if self._started and (self._has_blocks or message_id != self._message_id):
+            raise _SecondMessage("a second message begins before the first has ended")
+        if not self._started:
+            self._started = True
+            self._message_id = message_id
+            role = optional_text(message, "role") or "assistant"
+            events.append(MessageStart(message_id, optional_text(message, "model"), role))
+            self._decode_prepopulated(message.get("content"), events)
+        self._keep_stop(message)
+        leftovers = {k: v for k, v in message.items() if k not in _MESSAGE_FIELDS and v is not None}
+        self._usage.report(message.get("usage"), leftovers, events)
+
+    def _decode_prepopulated(self, content: Any, events: list[StreamEvent]) -> None:
+        """Blocks that the message starts with are whole: they get their start and stop here. An empty one is the
+        shell of a block that has its own start."""
+        if not isinstance(content, list):
+            return
+        for index, raw in enumerate(cast(list[Any], content)):
+            if not isinstance(raw, dict):
+                raise ValueError("a content block is not an object")
+            started = self._start_block(index, cast(dict[str, Any], raw))
+            if len(started) > 1 or started[0].content is not None:
+                events.extend(started)
+                self._places.stop(index, events)
+                self._places.flush(events)
+            else:
+                self._places.forget(index)
+            self._raw_blocks.discard(index)
+
+    def _decode_block_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        self._has_blocks = True
+        index = self._index(event)
+        events.extend(self._start_block(index, object_in(event, "content_block")))
+
+    def _start_block(self, index: int, raw: dict[str, Any]) -> list[Any]:
+        """The start of a block, and deltas for the text that it starts with."""
+        block = parse_block(raw)
+        self._raw_blocks.discard(index)
+        started: list[StreamEvent] = [ContentBlockStart(index, block.block_type, block.content)]
+        if block.text:
+            delta = {"thinking": ThinkingDelta, "tool_use": ToolInputDelta}.get(block.block_type, TextDelta)
+            started.append(delta(index, block.text))
+        if block.signature:
+            started.append(SignatureDelta(index, block.signature))
+        if block.block_type == "provider":
+            self._raw_blocks.add(index)
+        self._said = self._said or block.block_type != "thinking"
+        waits = not (block.content or {}).get("provider_executed")
+        self._places.start(index, block.block_type, stop_waits=waits)
+        return started
+
+    def _decode_delta(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        self._has_blocks = True
+        index = self._index(event)
+        delta = object_in(event, "delta")
+        kind = delta.get("type")
+        if not self._places.admits(index, delta, events):
+            return
+        if kind == "text_delta":
+            events.append(TextDelta(index, text_in(delta, "text")))
+        elif kind == "signature_delta":
+            events.append(SignatureDelta(index, mend_surrogates(text_in(delta, "signature"))))
+        elif kind == "compaction_delta":
+            fields = mend_surrogates({key: value for key, value in delta.items() if key != "type"})
+            events.append(ContentDelta(index, fields))
+        elif index in self._raw_blocks:
+            events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
+        elif kind == "thinking_delta":
+            events.append(ThinkingDelta(index, text_in(delta, "thinking")))
+        elif kind == "input_json_delta":
+            events.append(ToolInputDelta(index, text_in(delta, "partial_json")))
+        elif kind == "citations_delta":
+            events.append(ContentDelta(index, {"citations": [mend_surrogates(delta.get("citation"))]}))
+        else:
+            events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
+
+    def _decode_message_delta(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        fields = object_in(event, "delta") if event.get("delta") is not None else {}
+        self._keep_stop(fields)
+        leftovers = {k: v for k, v in fields.items() if k not in _MESSAGE_FIELDS and v is not None}
+        leftovers |= {k: v for k, v in event.items() if k not in ("type", "delta", "usage") and v is not None}
+        self._usage.report(event.get("usage"), leftovers, events)
+
+    def _decode_message_stop(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+        if not self._stopped:
+            self._end_message(events)
+        self._usage.report(None, {key: value for key, value in event.items() if key != "type"}, events)
+
+    def _end_message(self, events: list[StreamEvent]) -> None:
+        self._stopped = True
+        raw = self._stop_reason
+        stop = stop_event(parse_ending(raw), raw, self._stop_sequence, said=self._said)
+        self._failed_by_provider = type(stop) is StreamError
+        self._places.end()
+        events.append(stop)
+
+    def _decode_error(self, value: Any, events: list[StreamEvent]) -> None:
+        self._places.flush(events)
+        events.append(parse_stream_error(value))
+        self._failed_by_provider = True
+
+    def _keep_stop(self, fields: dict[str, Any]) -> None:
+        self._stop_reason = optional_text(fields, "stop_reason") or self._stop_reason
+        self._stop_sequence = optional_text(fields, "stop_sequence") or self._stop_sequence
+
+    def _index(self, event: dict[str, Any]) -> int:
+        """The block that an event is about; without a number, the one before."""
+        index = event.get("index", self._last_index)
+        if type(index) is not int:
+            raise ValueError("index is not a number")
+        self._last_index = index
+        return index

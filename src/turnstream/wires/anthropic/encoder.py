@@ -1,0 +1,253 @@
+"""StreamEvents as Anthropic Messages bytes: the inverse of the decoder.
+
+This protocol has one block open at a time, numbered without gaps, each with a start and a stop. Where events
+interleave blocks, or leave starts and stops out, the blocks are put in order here by the accumulator's rules.
+What the protocol has no place for (notices, redactions, another vendor's leftovers) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.origin import ORIGIN
+from turnstream.core.sse import encode_event
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    RedactContent,
+    SignatureDelta,
+    StreamError,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.wires.anthropic.blocks import dump_block
+from turnstream.wires.anthropic.errors import dump_stream_error
+from turnstream.wires.anthropic.stop_reasons import dump_stop_reason
+from turnstream.wires.anthropic.usage import dump_usage
+from turnstream.wires.shared.lenient_json import encode_json
+
+_DELTA_FIELDS = frozenset({"container", "stop_details"})
+_EVENT_FIELDS = frozenset({"context_management", "input_transformations"})
+_IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
+
+
+def _delta_template(kind: bytes, field: bytes) -> bytes:
+    event = b'{"type":"content_block_delta","index":%%d,"delta":{"type":"%b","%b":%%b}}' % (kind, field)
+    return encode_event(event, event=b"content_block_delta")
+
+
+_DELTAS = {
+    TextDelta: _delta_template(b"text_delta", b"text"),
+    ThinkingDelta: _delta_template(b"thinking_delta", b"thinking"),
+    ToolInputDelta: _delta_template(b"input_json_delta", b"partial_json"),
+}
+"""Frames of the events that make up nearly all of a stream, but for the block's number and the text."""
+
+
+class _OutgoingBlock:
+    """A block that has begun. Its frames wait here while an earlier block is open."""
+
+    __slots__ = ("block_type", "implicit", "kind", "number", "stopped", "waiting")
+
+    def __init__(self, number: int, block_type: BlockType, kind: str, *, implicit: bool) -> None:
+        self.number = number
+        self.block_type: BlockType = block_type
+        self.kind = kind
+        self.implicit = implicit
+        self.stopped = False
+        self.waiting: list[bytes] = []
+
+
+class AnthropicEncoder:
+    """Encodes one streamed answer; see `wires.base.Encoder`. The message's end is written by `close`, because usage
+    may come after it; without a MessageStop nothing ends the message, as when a provider breaks off."""
+
+    def __init__(self, *, model: str, message_id: str) -> None:
+        self._pending_start: MessageStart | None = MessageStart(message_id, model)
+        self._stop: MessageStop | None = None
+        self._failed = False
+        self._usage: dict[str, Any] = {}
+        self._metadata: dict[str, Any] = {}
+        self._blocks: dict[int, _OutgoingBlock] = {}
+        self._order: list[_OutgoingBlock] = []
+        self._next_number = 0
+        self._out: list[bytes] = []
+
+    def feed(self, events: Iterable[StreamEvent]) -> bytes:
+        for event in events:
+            if self._failed:
+                break
+            self._encode(event)
+        return self._take()
+
+    def close(self) -> bytes:
+        """Raises nothing; returns b"" where the message was broken off."""
+        if self._stop is None or self._failed:
+            return b""
+        self._write_start()
+        for block in list(self._order):
+            self._stop_block(block)
+        delta = {"stop_reason": dump_stop_reason(self._stop), "stop_sequence": self._stop.stop_sequence}
+        self._write(
+            "message_delta",
+            {
+                "type": "message_delta",
+                "delta": delta | {k: v for k, v in self._metadata.items() if k in _DELTA_FIELDS},
+                "usage": {"output_tokens": 0, **self._usage},
+                **{k: v for k, v in self._metadata.items() if k in _EVENT_FIELDS},
+            },
+        )
+        self._write("message_stop", {"type": "message_stop"})
+        return self._take()
+
+    def _encode(self, event: StreamEvent) -> None:
+        match event:
+            case TextDelta() | ThinkingDelta() | ToolInputDelta():
+                self._encode_delta(event)
+            case MessageStart():
+                self._encode_message_start(event)
+            case Metadata():
+                self._keep_metadata(event)
+            case ContentBlockStart():
+                self._stop_open(event.index)
+                self._start_block(event.index, event.block_type, event.content)
+            case ContentBlockStop():
+                self._stop_open(event.index)
+            case SignatureDelta():
+                delta = {"type": "signature_delta", "signature": event.signature}
+                self._write_delta(self._open_block(event.index, "thinking"), delta)
+            case ContentDelta():
+                self._encode_content(event)
+            case MessageStop():
+                self._stop = event
+            case StreamError():
+                self._write_start()
+                self._write("error", dump_stream_error(event))
+                self._failed = True
+            case StreamNotice() | RedactContent():
+                pass
+            case _:
+                assert_never(event)
+
+    def _encode_message_start(self, event: MessageStart) -> None:
+        if self._pending_start is not None:
+            given = self._pending_start
+            self._pending_start = MessageStart(event.id or given.id, event.model or given.model, event.role)
+
+    def _encode_delta(self, event: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
+        implied = _IMPLIED[type(event)]
+        block = self._open_block(event.index, implied)
+        if block.block_type != implied and (
+            implied != "text" or block.block_type in ("thinking", "tool_use")
+        ):
+            block = self._open_implicitly(event.index, implied)
+        text = event.partial_json if isinstance(event, ToolInputDelta) else event.text
+        self._write_block(block, _DELTAS[type(event)] % (block.number, encode_json(text)))
+
+    def _encode_content(self, event: ContentDelta) -> None:
+        if event.content.keys() == {ORIGIN}:
+            return
+        block = self._open_block(event.index, "provider")
+        content = event.content
+        if block.block_type == "provider" and "deltas" not in content:
+            self._write_delta(block, {"type": f"{block.kind}_delta", **content})
+            return
+        for citation in content.get("citations") or ():
+            self._write_delta(block, {"type": "citations_delta", "citation": citation})
+        for delta in content.get("deltas") or ():
+            self._write_delta(block, delta)
+
+    def _keep_metadata(self, event: Metadata) -> None:
+        if self._usage or self._metadata:
+            self._write_start()
+        self._usage |= dump_usage(event.usage, event.raw)
+        if event.provider_metadata is not None:
+            self._metadata |= event.provider_metadata
+
+    def _open_block(self, index: int, implied: BlockType) -> _OutgoingBlock:
+        return self._blocks.get(index) or self._open_implicitly(index, implied)
+
+    def _open_implicitly(self, index: int, block_type: BlockType) -> _OutgoingBlock:
+        for other, block in list(self._blocks.items()):
+            if block.implicit or other == index:
+                self._stop_open(other)
+        return self._start_block(index, block_type, None, implicit=True)
+
+    def _start_block(
+        self, index: int, block_type: BlockType, content: Content | None, *, implicit: bool = False
+    ) -> _OutgoingBlock:
+        self._write_start()
+        raw = dump_block(block_type, content)
+        block = _OutgoingBlock(self._next_number, block_type, str(raw["type"]), implicit=implicit)
+        self._next_number += 1
+        self._blocks[index] = block
+        self._order.append(block)
+        start = {"type": "content_block_start", "index": block.number, "content_block": raw}
+        self._write_block(block, _frame("content_block_start", start))
+        return block
+
+    def _stop_open(self, index: int) -> None:
+        block = self._blocks.pop(index, None)
+        if block is not None:
+            self._stop_block(block)
+
+    def _stop_block(self, block: _OutgoingBlock) -> None:
+        """Stop a block; once the first one is stopped, what waited behind it follows."""
+        if not block.stopped:
+            block.stopped = True
+            stop = {"type": "content_block_stop", "index": block.number}
+            self._write_block(block, _frame("content_block_stop", stop))
+        while self._order and self._order[0].stopped:
+            self._order.pop(0)
+            if self._order:
+                self._out.extend(self._order[0].waiting)
+                self._order[0].waiting.clear()
+
+    def _write_delta(self, block: _OutgoingBlock, delta: dict[str, Any]) -> None:
+        event = {"type": "content_block_delta", "index": block.number, "delta": delta}
+        self._write_block(block, _frame("content_block_delta", event))
+
+    def _write_block(self, block: _OutgoingBlock, frame: bytes) -> None:
+        (self._out if block is self._order[0] else block.waiting).append(frame)
+
+    def _write_start(self) -> None:
+        """Write `message_start` before anything else. What usage came with it goes into it."""
+        start = self._pending_start
+        if start is None:
+            return
+        self._pending_start = None
+        message: dict[str, Any] = {
+            "id": start.id,
+            "type": "message",
+            "role": start.role,
+            "model": start.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 0, "output_tokens": 0, **self._usage},
+        }
+        known = {k: v for k, v in self._metadata.items() if k in _DELTA_FIELDS | _EVENT_FIELDS}
+        self._usage = {key: self._usage[key] for key in ("output_tokens",) if key in self._usage}
+        self._metadata = {}
+        self._write("message_start", {"type": "message_start", "message": message | known})
+
+    def _write(self, name: str, value: dict[str, Any]) -> None:
+        self._out.append(_frame(name, value))
+
+    def _take(self) -> bytes:
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+
+def _frame(name: str, value: dict[str, Any]) -> bytes:
+    return encode_event(encode_json(value), event=name.encode())

@@ -1,0 +1,36 @@
+"""Anthropic's words for why a model stopped, and ours (requirement E3)."""
+
+from __future__ import annotations
+
+from turnstream.core.stream_events import MessageStop, StopReason
+from turnstream.wires.shared.endings import Ending, ending_of, is_word_for
+
+_ENDINGS: dict[str, Ending] = {
+    "end_turn": "end_turn",
+    "max_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "stop_sequence": "stop_sequence",
+    "tool_use": "tool_use",
+    "pause_turn": "pause_turn",
+    "refusal": "refusal",
+}
+_THEIRS: dict[StopReason, str] = {
+    "content_filtered": "refusal",
+    "guardrail_intervened": "refusal",
+    "unknown": "end_turn",
+}
+
+
+def parse_ending(raw: str | None) -> Ending | None:
+    """Return what the word means; None if none was given."""
+    return None if raw is None else ending_of(raw, _ENDINGS)
+
+
+def dump_stop_reason(stop: MessageStop) -> str | None:
+    """Anthropic's word. The raw one, if it is Anthropic's for the same reason; another provider's raw word never."""
+    reason, raw = stop.stop_reason, stop.raw_stop_reason
+    if reason is None:
+        return None
+    if raw is not None and is_word_for(raw, reason, _ENDINGS):
+        return raw
+    return _THEIRS.get(reason, reason)

@@ -1,0 +1,186 @@
+"""Content blocks of Converse's messages in Bedrock's shape and in ours (requirements B3, G6, P4).
+
+A block that only Bedrock has (a guarded text, a video, a cache point) is a `provider` block and stays raw.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, TypeAlias
+
+from turnstream.core.blocks import Block, Content
+from turnstream.wires.bedrock.json import Raw, is_object, list_of, without
+from turnstream.wires.bedrock.media import format_of, media_type_of
+from turnstream.wires.bedrock.tools import dump_result, dump_use, parse_result, parse_use
+
+Role: TypeAlias = Literal["user", "assistant"]
+
+_OWN_BLOCKS = frozenset(
+    {
+        "audio", "cachePoint", "citationsContent", "document", "guardContent", "image", "searchResult", "toolAddition",
+        "toolRemoval", "video",
+    }
+)  # fmt: skip
+_CITATION_FIELDS = frozenset({"title", "source", "sourceContent", "location"})
+_NAME_TAKES_NO = re.compile(r"[^A-Za-z0-9_()\[\]-]+")
+_DEFAULT_NAME = "document"
+
+
+def parse_block(sequence: int, raw: Raw) -> Block:
+    """A block of a message. Raises ValueError where a field that we read has another type."""
+    match raw:
+        case {"text": str(text), **rest} if not rest:
+            return Block(sequence, "text", text)
+        case {"toolUse": use} if is_object(use):
+            return Block(sequence, "tool_use", None, parse_use(use))
+        case {"toolResult": result} if is_object(result):
+            return Block(sequence, "tool_result", None, parse_result(result))
+        case {"reasoningContent": {"reasoningText": {"text": str(text), **rest}}}:
+            signature: Any = rest.get("signature")
+            return Block(sequence, "thinking", text, {"signature": signature} if signature else None)
+        case {"reasoningContent": {"redactedContent": str(data)}}:
+            return Block(sequence, "thinking", "", {"redacted": data})
+        case {"citationsContent": cited} if is_object(cited):
+            texts = [str(part.get("text", "")) for part in list_of(cited, "content") if is_object(part)]
+            return Block(sequence, "text", "".join(texts), {"citations": list_of(cited, "citations")})
+        case {"image": image} if is_object(image) and (content := _parse_source(image, "image")) is not None:
+            return Block(sequence, "image", None, content)
+        case {"document": document} if (
+            is_object(document) and (content := _parse_document(document)) is not None
+        ):
+            return Block(sequence, "document", None, content)
+        case _:
+            return Block(sequence, "provider", None, dict(raw))
+
+
+def returned_block(block: Block) -> Raw | None:
+    """A block of the history as Bedrock takes it back, or None where it would refuse it: thinking without its
+    signature or cut off, blank text, what another vendor's server ran or alone knows."""
+    content = block.content or {}
+    text = block.text_content or ""
+    match block.block_type:
+        case "text" | "reference" | "partial_reference":
+            return _dump_text(text, content) if text.strip() else None
+        case "thinking":
+            return None if block.partial else dump_thinking(text, content)
+        case "tool_use":
+            return dump_use(content)
+        case "tool_result":
+            return dump_result(content, text)
+        case "image":
+            return _dump_image(content)
+        case "document":
+            return _dump_document(content)
+        case "provider":
+            known = len(content) == 1 and content.keys() <= _OWN_BLOCKS and not block.partial
+            return dict(content) if known else None
+
+
+def side_of(block: Block, role: Role) -> Role | None:
+    """Who says a block, where the API leaves no choice; None for what that side may not say."""
+    match block.block_type:
+        case "tool_use" | "thinking":
+            return "assistant"
+        case "tool_result":
+            return "assistant" if (block.content or {}).get("provider_executed") else "user"
+        case "image" | "document":
+            return "user" if role == "user" else None
+        case _:
+            return role
+
+
+def dump_thinking(text: str, content: Content) -> Raw | None:
+    """Reasoning as it goes back, or None where it could not: it is not signed."""
+    if "redacted" in content:
+        return {"reasoningContent": {"redactedContent": content["redacted"]}}
+    if not content.get("signature"):
+        return None
+    return {"reasoningContent": {"reasoningText": {"text": text, "signature": content["signature"]}}}
+
+
+def _dump_text(text: str, content: Content) -> Raw:
+    citations = list_of(content, "citations")
+    if citations and all(is_object(c) and c.keys() <= _CITATION_FIELDS for c in citations):
+        return {"citationsContent": {"content": [{"text": text}], "citations": citations}}
+    return {"text": text}
+
+
+def _parse_source(raw: Raw, family: str) -> Content | None:
+    """Where the bytes of an image or a document are; None for a place that our blocks have no word for."""
+    name, source = raw.get("format"), raw.get("source")
+    content: Content = {"media_type": media_type_of(name, family)} if isinstance(name, str) else {}
+    rest = without(raw, "format", "source", "name")
+    match source:
+        case {"bytes": str(data)}:
+            content["data"] = data
+        case {"s3Location": {"uri": str(uri), **more}}:
+            content["url"] = uri
+            rest |= more
+        case {"text": str(text)}:
+            content["text"] = text
+        case _:
+            return None
+    return content | ({"provider_metadata": rest} if rest else {})
+
+
+def _parse_document(raw: Raw) -> Content | None:
+    content = _parse_source(raw, "application")
+    name = raw.get("name")
+    return content if content is None or not name else {**content, "title": name}
+
+
+def _dump_image(content: Content) -> Raw:
+    source = _dump_source(content)
+    if source is None:
+        return {"text": f"[image: {content.get('url', '')}]"}
+    return {"image": {"format": _format(content, source, "png"), "source": source}}
+
+
+def _dump_document(content: Content) -> Raw:
+    """A document; its name is made of what the API allows in one."""
+    text = content.get("text")
+    source = {"text": text} if text else _dump_source(content)
+    if source is None:
+        return {"text": f"[document: {content.get('url', '')}]"}
+    name = _NAME_TAKES_NO.sub(" ", str(content.get("title") or "")).strip() or _DEFAULT_NAME
+    default = "txt" if text else "pdf"
+    return {
+        "document": {
+            "format": _format(content, source, default),
+            "name": name,
+            "source": source,
+            **_details(content, "context", "citations"),
+        }
+    }
+
+
+def _dump_source(content: Content) -> Raw | None:
+    """The place of the bytes; None for an address that Bedrock does not load."""
+    url = content.get("url")
+    if not url:
+        return {"bytes": content.get("data", "")}
+    url = str(url)
+    if url.startswith("s3://"):
+        return {"s3Location": {"uri": url, **_details(content, "bucketOwner")}}
+    head, comma, data = url.partition(";base64,")
+    return {"bytes": data} if comma and head.startswith("data:") else None
+
+
+def _format(content: Content, source: Raw, default: str) -> str:
+    """The format by the media type, else by what the address ends in."""
+    media_type, url = content.get("media_type"), str(content.get("url") or "")
+    if not media_type and url.startswith("data:"):
+        media_type = url.removeprefix("data:")
+    if media_type:
+        return format_of(str(media_type)) or default
+    ending = (
+        url.rpartition("/")[2].rpartition(".")[2].lower() if "s3Location" in source and "." in url else ""
+    )
+    return {"jpg": "jpeg"}.get(ending, ending) or default
+
+
+def _details(content: Content, *keys: str) -> Raw:
+    """What this wire kept beside the source, of `keys`."""
+    metadata: Any = content.get("provider_metadata")
+    kept = metadata if is_object(metadata) else {}
+    return {key: kept[key] for key in keys if key in kept}

@@ -1,0 +1,261 @@
+"""StreamEvents as ConverseStream's messages: the inverse of the decoder.
+
+Blocks keep their order and are numbered without gaps; they may interleave, as the protocol allows. Where events leave
+starts and stops out, the accumulator's rules hold. What the protocol has no place for (the message's id, notices,
+another vendor's leftovers) is left out.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    RedactContent,
+    SignatureDelta,
+    StreamError,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.wires.bedrock.errors import dump_stream_error
+from turnstream.wires.bedrock.json import Raw, list_of
+from turnstream.wires.bedrock.media import format_of
+from turnstream.wires.bedrock.stop_reasons import dump_stop_reason
+from turnstream.wires.bedrock.tools import dump_parts, dump_result_start, dump_use_start
+from turnstream.wires.bedrock.usage import dump_usage, with_total
+from turnstream.wires.shared.event_stream import encode_event, encode_exception
+from turnstream.wires.shared.lenient_json import encode_json
+
+_IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
+_TEXT_TYPES = frozenset({"text", "reference", "partial_reference"})
+_STOP_FIELDS = frozenset({"additionalModelResponseFields"})
+_METADATA_FIELDS = frozenset({"performanceConfig", "serviceTier"})
+
+
+class _OutgoingBlock:
+    """A block that has begun. `number` None: the protocol has no place for it."""
+
+    __slots__ = ("block_type", "implicit", "number", "shown")
+
+    def __init__(self, number: int | None, block_type: BlockType, *, implicit: bool) -> None:
+        self.number = number
+        self.block_type: BlockType = block_type
+        self.implicit = implicit
+        self.shown = False
+
+
+class BedrockEncoder:
+    """Encodes one streamed answer; see `wires.base.Encoder`. The message's end is written by `close`, with the usage,
+    which may come after the stop; without a MessageStop nothing ends the message, as when a provider breaks off."""
+
+    def __init__(self) -> None:
+        self._role: str | None = "assistant"
+        self._stop: MessageStop | None = None
+        self._failed = False
+        self._usage: Raw = {}
+        self._told: Raw = {}
+        self._latency: float | None = None
+        self._trace: Any = None
+        self._blocks: dict[int, _OutgoingBlock] = {}
+        self._next_number = 0
+        self._out: list[bytes] = []
+
+    def feed(self, events: Iterable[StreamEvent]) -> bytes:
+        for event in events:
+            if self._failed:
+                break
+            self._encode(event)
+        return self._take()
+
+    def close(self) -> bytes:
+        """Raises nothing; returns b"" where the message was broken off."""
+        if self._stop is None or self._failed:
+            return b""
+        self._write_start()
+        for index in list(self._blocks):
+            self._stop_block(index)
+        told = self._told
+        stop = {key: value for key, value in told.items() if key in _STOP_FIELDS}
+        self._write("messageStop", {"stopReason": dump_stop_reason(self._stop), **stop})
+        metadata = {key: value for key, value in told.items() if key in _METADATA_FIELDS}
+        if self._usage or self._latency is not None or self._trace is not None or metadata:
+            fields: Raw = {"usage": with_total(self._usage), "metrics": {"latencyMs": self._latency or 0}}
+            if self._trace is not None:
+                fields["trace"] = self._trace
+            self._write("metadata", fields | metadata)
+        return self._take()
+
+    def _encode(self, event: StreamEvent) -> None:
+        match event:
+            case TextDelta() | ThinkingDelta() | ToolInputDelta():
+                self._encode_delta(event)
+            case MessageStart():
+                self._role = event.role if self._role is not None else None
+            case Metadata():
+                self._keep_metadata(event)
+            case ContentBlockStart():
+                self._stop_block(event.index)
+                self._start_block(event.index, event.block_type, event.content or {})
+            case ContentBlockStop():
+                self._stop_block(event.index)
+            case SignatureDelta():
+                block = self._open_block(event.index, "thinking")
+                self._write_delta(block, {"reasoningContent": {"signature": event.signature}})
+            case ContentDelta():
+                self._write_content(self._open_block(event.index, "provider"), event.content)
+            case MessageStop():
+                self._stop = event
+            case StreamError():
+                self._write_start()
+                name, fields = dump_stream_error(event)
+                self._out.append(encode_exception(name, encode_json(fields)))
+                self._failed = True
+            case StreamNotice() | RedactContent():
+                pass
+            case _:
+                assert_never(event)
+
+    def _encode_delta(self, event: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
+        implied = _IMPLIED[type(event)]
+        block = self._open_block(event.index, implied)
+        fits = block.block_type == implied or (implied == "text" and block.block_type in _TEXT_TYPES)
+        if not fits and (implied != "text" or block.block_type in ("thinking", "tool_use")):
+            block = self._open_implicitly(event.index, implied)
+        match event:
+            case TextDelta():
+                said: Raw = {"text": event.text}
+                if block.block_type == "tool_result":
+                    said = {"toolResult": [said]}
+                self._write_delta(block, said)
+            case ThinkingDelta():
+                self._write_delta(block, {"reasoningContent": {"text": event.text}})
+            case ToolInputDelta():
+                self._write_delta(block, {"toolUse": {"input": event.partial_json}})
+
+    def _keep_metadata(self, event: Metadata) -> None:
+        self._usage |= dump_usage(event.usage, event.raw)
+        self._told |= event.provider_metadata or {}
+        self._latency = event.latency_ms if event.latency_ms is not None else self._latency
+        self._trace = event.trace if event.trace is not None else self._trace
+
+    def _open_block(self, index: int, implied: BlockType) -> _OutgoingBlock:
+        return self._blocks.get(index) or self._open_implicitly(index, implied)
+
+    def _open_implicitly(self, index: int, block_type: BlockType) -> _OutgoingBlock:
+        for other, block in list(self._blocks.items()):
+            if block.implicit or other == index:
+                self._stop_block(other)
+        return self._start_block(index, block_type, {}, implicit=True)
+
+    def _start_block(
+        self, index: int, block_type: BlockType, content: Content, *, implicit: bool = False
+    ) -> _OutgoingBlock:
+        self._write_start()
+        start = _start_of(block_type, content)
+        has_place = start is not None or block_type in _TEXT_TYPES or block_type == "thinking"
+        block = _OutgoingBlock(self._next_number if has_place else None, block_type, implicit=implicit)
+        self._blocks[index] = block
+        if has_place:
+            self._next_number += 1
+        if start is not None:
+            block.shown = True
+            self._write("contentBlockStart", {"contentBlockIndex": block.number, "start": start})
+        if block_type == "tool_use" and content.get("input"):
+            self._write_delta(block, {"toolUse": {"input": encode_json(content["input"]).decode()}})
+        elif block_type == "tool_result" and content.get("content") not in (None, []):
+            self._write_delta(block, {"toolResult": dump_parts(content, "")})
+        elif block_type != "provider":
+            self._write_content(block, content)
+        return block
+
+    def _write_content(self, block: _OutgoingBlock, content: Content) -> None:
+        """What is neither text, arguments nor signature."""
+        kind = block.block_type
+        if kind == "tool_result":
+            if (parts := content.get("content")) not in (None, []):
+                self._write_delta(
+                    block, {"toolResult": dump_parts({**content, "provider_executed": True}, str(parts))}
+                )
+        elif kind == "image":
+            if source := _image_source(content):
+                self._write_delta(block, {"image": {"source": source}})
+        elif kind == "thinking" and "redacted" in content:
+            self._write_delta(
+                block, {"reasoningContent": {"redactedContent": _as_base64(content["redacted"])}}
+            )
+        for citation in list_of(content, "citations"):
+            self._write_delta(block, {"citation": citation})
+        for delta in list_of(content, "deltas"):
+            self._write_delta(block, delta)
+
+    def _write_delta(self, block: _OutgoingBlock, delta: Raw) -> None:
+        if block.number is not None:
+            block.shown = True
+            self._write("contentBlockDelta", {"contentBlockIndex": block.number, "delta": delta})
+
+    def _stop_block(self, index: int) -> None:
+        """Stop a block. One of which nothing was said yet says so: only its deltas tell that it was there."""
+        block = self._blocks.pop(index, None)
+        if block is None or block.number is None:
+            return
+        if not block.shown:
+            self._write_delta(
+                block, {"reasoningContent": {"text": ""}} if block.block_type == "thinking" else {"text": ""}
+            )
+        self._write("contentBlockStop", {"contentBlockIndex": block.number})
+
+    def _write_start(self) -> None:
+        if self._role is not None:
+            role, self._role = self._role, None
+            self._write("messageStart", {"role": role})
+
+    def _write(self, event_type: str, fields: Raw) -> None:
+        self._out.append(encode_event(event_type, encode_json(fields)))
+
+    def _take(self) -> bytes:
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+
+def _start_of(block_type: BlockType, content: Content) -> Raw | None:
+    """What a block's start says; None for a block that has none, or no place in this protocol."""
+    match block_type:
+        case "tool_use":
+            return {"toolUse": dump_use_start(content)}
+        case "tool_result":
+            return {"toolResult": dump_result_start(content)}
+        case "image":
+            return {"image": {"format": format_of(str(content.get("media_type") or "image/png"))}}
+        case "provider" if len(content) == 1 and "type" not in content:
+            return content
+        case _:
+            return None
+
+
+def _image_source(content: Content) -> Raw | None:
+    if data := content.get("data"):
+        return {"bytes": data}
+    url = str(content.get("url") or "")
+    return {"s3Location": {"uri": url}} if url.startswith("s3://") else None
+
+
+def _as_base64(data: Any) -> str:
+    """Redacted reasoning is bytes here: another vendor's, which may be any text, is made such."""
+    text = str(data)
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError:
+        return base64.b64encode(text.encode("utf-8", "replace")).decode()
+    return text

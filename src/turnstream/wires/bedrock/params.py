@@ -1,0 +1,175 @@
+"""What a request asks of the model beside its messages, in Converse's words and in ours.
+
+What Converse has no field for goes to the model through `additionalModelRequestFields`, whose words are those of the
+model's vendor: so some params depend on the model's name. Functions that parse take fields into `params`; what they do
+not know stays there under the API's own name, and is sent again. They raise InvalidRequest.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from turnstream.errors import InvalidRequest
+from turnstream.wires.bedrock.json import Raw, is_object, without
+from turnstream.wires.shared.claude_thinking import dump_thinking as dump_claude_thinking
+from turnstream.wires.shared.lenient_json import decode_json
+from turnstream.wires.shared.normal_params import effort_of, read_response_format, read_stop
+
+_INFERENCE = {
+    "max_tokens": "maxTokens",
+    "temperature": "temperature",
+    "top_p": "topP",
+    "stop": "stopSequences",
+}
+OUR_PARAMS = frozenset(
+    {
+        *_INFERENCE, "additionalModelRequestFields", "inferenceConfig", "outputConfig", "parallel_tool_calls",
+        "response_format", "thinking", "tool_choice", "top_k",
+    }
+)  # fmt: skip
+"""Params that this module writes, under whatever name."""
+FIELDS = frozenset({"inferenceConfig", "additionalModelRequestFields", "outputConfig"})
+"""Fields of a request that it reads."""
+
+
+def dump_inference(params: Raw) -> Raw:
+    given = params.get("inferenceConfig")
+    inference = dict(given) if is_object(given) else {}
+    asked = {**params, "stop": read_stop(params)}
+    return inference | {
+        theirs: asked[ours] for ours, theirs in _INFERENCE.items() if asked.get(ours) not in (None, [])
+    }
+
+
+def dump_thinking(model: str, thinking: Any) -> tuple[Raw | None, str | None]:
+    """The model's own field `thinking`, and the effort: Claude is asked in the words that it takes, others for an effort."""
+    if is_claude(model):
+        return dump_claude_thinking(model, thinking)
+    if is_object(thinking) and "type" in thinking:
+        return thinking, None
+    return None, effort_of(thinking)
+
+
+def dump_output(model: str, params: Raw, effort: str | None) -> Raw:
+    """`outputConfig`: the schema that the answer must have, and how much effort it may cost."""
+    given = params.get("outputConfig")
+    output = dict(given) if is_object(given) else {}
+    wanted = read_response_format(params)
+    if wanted is not None and wanted.schema is not None:
+        definition: Raw = {"schema": json.dumps(wanted.schema, ensure_ascii=False)}
+        details = (("name", wanted.name), ("description", wanted.description))
+        definition |= {key: value for key, value in details if value}
+        output["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": definition}}
+    elif wanted is not None and not _takes_json_object(model):
+        raise InvalidRequest(
+            "this model is told a schema, or nothing: give response_format {type: json_schema, schema: {…}}"
+        )
+    return output if effort is None else {**output, "effort": effort}
+
+
+def _takes_json_object(model: str) -> bool:
+    return "openai." in model or "mistral." in model
+
+
+def dump_additional(model: str, params: Raw, thinking: Raw | None) -> Raw:
+    """What goes to the model in its own words. Given fields win."""
+    additional: Raw = {} if thinking is None else {"thinking": thinking}
+    if (top_k := params.get("top_k")) is not None:
+        additional |= {"inferenceConfig": {"topK": top_k}} if "amazon.nova" in model else {"top_k": top_k}
+    if params.get("parallel_tool_calls") is False and is_claude(model):
+        match params.get("tool_choice"):
+            case "required" | "any":
+                choice: Raw = {"type": "any"}
+            case {"name": name}:
+                choice = {"type": "tool", "name": name}
+            case _:
+                choice = {"type": "auto"}
+        additional["tool_choice"] = {**choice, "disable_parallel_tool_use": True}
+    match params.get("response_format"):
+        case {"type": "json_object"} if _takes_json_object(model):
+            additional["response_format"] = {"type": "json_object"}
+        case _:
+            pass
+    given = params.get("additionalModelRequestFields")
+    return additional | (given if is_object(given) else {})
+
+
+def dump_tool_choice(choice: Any) -> Any:
+    """`auto`, `required` and `{"name": …}` in this API's words; its own objects pass through."""
+    match choice:
+        case "required" | "any":
+            return {"any": {}}
+        case "auto":
+            return {"auto": {}}
+        case {"name": name} if len(choice) == 1:
+            return {"tool": {"name": name}}
+        case _:
+            return choice if is_object(choice) else None
+
+
+def parse_inference(inference: Any, params: Raw) -> None:
+    given = dict(expect(inference or {}, dict, "inferenceConfig"))
+    for ours, theirs in _INFERENCE.items():
+        if (value := given.pop(theirs, None)) is not None:
+            params[ours] = value
+    if given:
+        params["inferenceConfig"] = given
+
+
+def parse_additional(additional: Any, params: Raw) -> None:
+    given = dict(expect(additional or {}, dict, "additionalModelRequestFields"))
+    if is_object(fields := given.get("thinking")):
+        del given["thinking"]
+        enabled = fields.get("type") == "enabled" and "budget_tokens" in fields
+        params["thinking"] = without(fields, "type") if enabled else fields
+    if "top_k" in given:
+        params["top_k"] = given.pop("top_k")
+    if given:
+        params["additionalModelRequestFields"] = given
+
+
+def parse_output(output: Any, params: Raw) -> None:
+    given = dict(expect(output or {}, dict, "outputConfig"))
+    match given.get("textFormat"):
+        case {"type": "json_schema", "structure": {"jsonSchema": {"schema": str(schema), **rest}}}:
+            params["response_format"] = {
+                "type": "json_schema",
+                "schema": decode_json(schema.encode()),
+                **rest,
+            }
+            del given["textFormat"]
+        case _:
+            pass
+    if isinstance(given.get("effort"), str) and params.get("thinking") in (None, {"type": "adaptive"}):
+        params["thinking"] = {"effort": given.pop("effort")}
+    if given:
+        params["outputConfig"] = given
+
+
+def parse_tool_choice(choice: Raw) -> Any:
+    match choice:
+        case {"auto": {}} if len(choice) == 1:
+            return "auto"
+        case {"any": {}} if len(choice) == 1:
+            return "required"
+        case {"tool": {"name": name, **rest}} if len(choice) == 1 and not rest:
+            return {"name": name}
+        case _:
+            return choice
+
+
+def is_claude(model: str) -> bool:
+    return "anthropic" in model or "claude" in model
+
+
+def may_cache(model: str) -> bool:
+    """Whether a model takes cache points; others refuse the request. An ARN does not always tell the model."""
+    return is_claude(model) or "amazon.nova" in model or model.startswith("arn:")
+
+
+def expect(value: Any, kind: type[Any], name: str) -> Any:
+    if not isinstance(value, kind):
+        expected = {dict: "an object", list: "a list", str: "a string"}[kind]
+        raise InvalidRequest(f"{name} must be {expected}")
+    return value

@@ -1,0 +1,38 @@
+"""Bedrock's words for why a model stopped, and ours (requirement E3)."""
+
+from __future__ import annotations
+
+from turnstream.core.stream_events import MessageStop, StopReason
+from turnstream.wires.shared.endings import Ending, ending_of, is_word_for
+
+_ENDINGS: dict[str, Ending] = {
+    "end_turn": "end_turn",
+    "tool_use": "tool_use",
+    "max_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "stop_sequence": "stop_sequence",
+    "guardrail_intervened": "guardrail_intervened",
+    "content_filtered": "content_filtered",
+    "refusal": "refusal",
+    "pause_turn": "pause_turn",
+    "malformed_model_output": "failed",
+    "malformed_tool_use": "failed",
+}
+_THEIRS: dict[StopReason, str] = {
+    "refusal": "content_filtered",
+    "pause_turn": "end_turn",
+    "unknown": "end_turn",
+}
+
+
+def parse_ending(raw: str | None) -> Ending | None:
+    """Return what the word means; None if none was given."""
+    return None if raw is None else ending_of(raw, _ENDINGS)
+
+
+def dump_stop_reason(stop: MessageStop) -> str:
+    """Bedrock's word. The raw one, if it means the same here; another provider's raw word never."""
+    reason, raw = stop.stop_reason, stop.raw_stop_reason
+    if raw is not None and is_word_for(raw, reason, _ENDINGS):
+        return raw
+    return _THEIRS.get(reason, reason) if reason is not None else "end_turn"

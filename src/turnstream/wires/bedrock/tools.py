@@ -1,0 +1,164 @@
+"""Tool calls and results in Bedrock's shape and in ours (requirements B3, G1, G2).
+
+What ours has no word for, the type of a tool that Bedrock ran itself included, goes into `provider_metadata` under
+`toolUse` or `toolResult`: so no other wire takes such a block for its own, and this one sends it back as it came.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turnstream.core.blocks import Content
+from turnstream.core.tool_input import finish_tool_use
+from turnstream.wires.bedrock.json import Raw, is_list, is_object, text_of, without
+from turnstream.wires.bedrock.media import format_of, media_type_of
+from turnstream.wires.shared.lenient_json import encode_json
+
+USE = "toolUse"
+RESULT = "toolResult"
+_CLIENT_TYPE = "tool_use"
+_INVALID_ARGUMENTS = "INVALID_JSON"
+
+
+def parse_use_start(raw: Raw) -> Content:
+    """The content of a call that begins. Raises ValueError where a field has another type."""
+    content: Content = {"tool_use_id": text_of(raw, "toolUseId"), "tool_name": text_of(raw, "name")}
+    if (kind := text_of(raw, "type")) and kind != _CLIENT_TYPE:
+        content["provider_executed"] = True
+    rest = {
+        key: value
+        for key, value in raw.items()
+        if key not in ("toolUseId", "name", "input") and (key, value) != ("type", _CLIENT_TYPE)
+    }
+    return {**content, "provider_metadata": {USE: rest}} if rest else content
+
+
+def parse_use(raw: Raw) -> Content:
+    """The content of a whole call. Raises ValueError."""
+    given: Any = raw.get("input")
+    text = given if isinstance(given, str) else encode_json({} if given is None else given).decode()
+    return finish_tool_use(parse_use_start(raw), text)
+
+
+def dump_use_start(content: Content) -> Raw:
+    """`toolUse` of a block's start."""
+    return {
+        "toolUseId": content.get("tool_use_id", ""),
+        "name": content.get("tool_name", ""),
+        **own_metadata(content, USE),
+    }
+
+
+def dump_use(content: Content) -> Raw | None:
+    """The block of a whole call; None for one that another vendor's server ran."""
+    if content.get("provider_executed") and not own_metadata(content, USE):
+        return None
+    given: Any = content.get("input")
+    if not is_object(given):
+        given = {_INVALID_ARGUMENTS: content.get("input_json", "")}
+    return {USE: {**dump_use_start(content), "input": given}}
+
+
+def parse_result_start(raw: Raw) -> Content:
+    """The content of a result that begins: of a tool that Bedrock ran, since others come from us. Raises ValueError."""
+    return {
+        "tool_use_id": text_of(raw, "toolUseId"),
+        "content": [],
+        "is_error": raw.get("status") == "error",
+        "provider_executed": True,
+        "provider_metadata": {
+            RESULT: {key: v for key, v in raw.items() if key not in ("toolUseId", "content")}
+        },
+    }
+
+
+def parse_result(raw: Raw) -> Content:
+    """The content of a whole result. Raises ValueError."""
+    parts: Any = raw.get("content")
+    if not is_list(parts):
+        raise ValueError("a result's content is not a list")
+    if text_of(raw, "type"):
+        return {**parse_result_start(raw), "content": parts}
+    rest = {key: value for key, value in raw.items() if key not in ("toolUseId", "content", "status")}
+    return {
+        "tool_use_id": text_of(raw, "toolUseId"),
+        "content": _parse_parts(parts),
+        "is_error": raw.get("status") == "error",
+        **({"provider_metadata": {RESULT: rest}} if rest else {}),
+    }
+
+
+def dump_result_start(content: Content) -> Raw:
+    """`toolResult` of a block's start."""
+    failed = {"status": "error"} if content.get("is_error") else {}
+    return {"toolUseId": content.get("tool_use_id", ""), **failed, **own_metadata(content, RESULT)}
+
+
+def dump_result(content: Content, text: str) -> Raw | None:
+    """The block of a whole result; None for one of a tool that another vendor's server ran."""
+    if content.get("provider_executed") and not own_metadata(content, RESULT):
+        return None
+    return {RESULT: {**dump_result_start(content), "content": dump_parts(content, text)}}
+
+
+def dump_parts(content: Content, text: str) -> list[Raw]:
+    """What a result says, as the API takes it: texts, JSON objects, images; any other value as the text of its JSON."""
+    value: Any = content.get("content")
+    if content.get("provider_executed") and is_list(value):
+        return value
+    if value is None or isinstance(value, str):
+        return [{"text": value or text}]
+    if is_list(value):
+        parts = [raw for part in value if (raw := _dump_part(part)) is not None]
+        if len(parts) == len(value):
+            return parts
+    return [{"json": value}] if is_object(value) else [{"text": encode_json(value).decode()}]
+
+
+def own_metadata(content: Content, key: str) -> Raw:
+    """What this wire kept of a call or a result; empty where another vendor's did."""
+    metadata: Any = content.get("provider_metadata")
+    kept: Any = metadata.get(key) if is_object(metadata) else None
+    return kept if is_object(kept) else {}
+
+
+def _parse_parts(parts: list[Any]) -> Any:
+    """One text as a string, one JSON object as itself; else a list of parts, each with its type."""
+    match parts:
+        case [{"text": str(text), **rest}] if not rest:
+            return text
+        case [{"json": value, **rest}] if not rest and is_object(value) and "type" not in value:
+            return value
+        case _:
+            return [_parse_part(part) for part in parts]
+
+
+def _parse_part(part: Any) -> Raw:
+    match part:
+        case {"text": str(text), **rest} if not rest:
+            return {"type": "text", "text": text}
+        case {"image": {"format": str(name), "source": {"bytes": str(data)}}, **rest} if not rest:
+            source = {"type": "base64", "media_type": media_type_of(name, "image"), "data": data}
+            return {"type": "image", "source": source}
+        case _ if is_object(part):
+            return {"type": "bedrock", **part}
+        case _:
+            raise ValueError("a part of a result is not an object")
+
+
+def _dump_part(part: Any) -> Raw | None:
+    """A part in Bedrock's shape, or None where it is no part."""
+    match part:
+        case {"type": "text", "text": str(text)}:
+            return {"text": text}
+        case {
+            "type": "image",
+            "source": {"type": "base64", "media_type": str(media_type), "data": str(data)},
+        }:
+            return {"image": {"format": format_of(media_type), "source": {"bytes": data}}}
+        case {"type": "image", "media_type": str(media_type), "data": str(data)}:
+            return {"image": {"format": format_of(media_type), "source": {"bytes": data}}}
+        case {"type": "bedrock"}:
+            return without(part, "type")
+        case _:
+            return None

@@ -1,0 +1,141 @@
+"""Function calls out of a Gemini stream: most come whole, some in pieces (`gemini_arguments`), and many without an id.
+
+A call in pieces begins with its name and ends with the first piece that does not say `willContinue`, which may say
+nothing else, or may never come: then the next call ends it, or the next block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from turnstream.core.blocks import Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    StreamEvent,
+    ToolInputDelta,
+)
+from turnstream.errors import MalformedEvent
+from turnstream.wires.gemini.arguments import PartialArguments
+from turnstream.wires.gemini.chunks import JsonObject, is_object, objects_in, text_in
+from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
+from turnstream.wires.shared.made_up_ids import made_up_id
+
+MADE_UP = "gemini_call_"
+"""How ids begin that we made up: they are not sent back, since Gemini never had them."""
+
+_KNOWN = frozenset({"name", "id", "args", "partialArgs", "willContinue"})
+
+
+class _OpenCall:
+    """A call that goes on in the next event."""
+
+    __slots__ = ("arguments", "given_id", "index", "metadata", "name")
+
+    def __init__(self, index: int, name: str, given_id: str, metadata: JsonObject) -> None:
+        self.index = index
+        self.name = name
+        self.given_id = given_id
+        self.metadata = metadata
+        self.arguments = PartialArguments()
+
+
+class FunctionCalls:
+    """The calls of one message. `indexes` hands out the message's block indexes."""
+
+    def __init__(self, indexes: Iterator[int]) -> None:
+        self.seed = ""
+        self._indexes = indexes
+        self._count = 0
+        self._ids: set[str] = set()
+        self._open: _OpenCall | None = None
+
+    def __bool__(self) -> bool:
+        """Whether the model has called any function."""
+        return self._count > 0
+
+    def new_id(self, given: str) -> str:
+        """The id of a call: the provider's, or one made up."""
+        identity = given
+        if not given or given in self._ids:
+            identity = made_up_id(self.seed, len(self._ids), MADE_UP)
+        self._ids.add(identity)
+        return identity
+
+    def continues(self, call: JsonObject) -> bool:
+        """Whether a `functionCall` is a piece of the call that is open."""
+        opened = self._open
+        if opened is None:
+            return False
+        given_id, name = text_in(call.get("id")), text_in(call.get("name"))
+        if given_id and opened.given_id:
+            return given_id == opened.given_id
+        if not name or not opened.name:
+            return True
+        return name == opened.name and "args" not in call and "partialArgs" in call
+
+    def take(self, call: JsonObject, metadata: JsonObject, events: list[StreamEvent]) -> None:
+        """Add what a `functionCall` means; `metadata` is what its part says beside it. Raises MalformedEvent."""
+        goes_on = call.get("willContinue") is True
+        if self.continues(call):
+            self._take_piece(call, metadata, events)
+            if not goes_on:
+                self.stop(events)
+            return
+        self.stop(events)
+        if not call.keys() - {"willContinue"}:
+            return  # the end of a call that had ended already
+        index, name, given_id = next(self._indexes), text_in(call.get("name")), text_in(call.get("id"))
+        self._count += 1
+        if rest := {key: value for key, value in call.items() if key not in _KNOWN}:
+            metadata = {**metadata, "functionCall": rest}
+        content: Content = {"tool_use_id": self.new_id(given_id), "tool_name": name}
+        if metadata:
+            content["provider_metadata"] = metadata
+        events.append(ContentBlockStart(index, "tool_use", mend_surrogates(content)))
+        if goes_on or "partialArgs" in call:
+            self._open = _OpenCall(index, name, given_id, metadata)
+            self._take_piece(call, {}, events)
+            if not goes_on:
+                self.stop(events)
+            return
+        if "args" in call:
+            args = call["args"]
+            events.append(ToolInputDelta(index, args if isinstance(args, str) else _json(args)))
+        events.append(ContentBlockStop(index))
+
+    def stop(self, events: list[StreamEvent]) -> None:
+        """Stop the call that is open."""
+        if (opened := self._open) is not None:
+            self._open = None
+            events.append(ToolInputDelta(opened.index, opened.arguments.close()))
+            events.append(ContentBlockStop(opened.index))
+
+    def cut(self, events: list[StreamEvent]) -> None:
+        """Stop the call that is open as far as it came: its arguments stay torn, so that nobody takes them for whole."""
+        if (opened := self._open) is not None:
+            self._open = None
+            events.append(ContentBlockStop(opened.index))
+
+    def _take_piece(self, call: JsonObject, metadata: JsonObject, events: list[StreamEvent]) -> None:
+        opened = self._open
+        assert opened is not None
+        if not opened.name and (name := mend_surrogates(text_in(call.get("name")))):
+            opened.name = name
+            events.append(ContentDelta(opened.index, {"tool_name": name}))
+        if metadata:
+            opened.metadata = {**opened.metadata, **metadata}
+            events.append(ContentDelta(opened.index, {"provider_metadata": mend_surrogates(opened.metadata)}))
+        gained = [opened.arguments.take(argument) for argument in objects_in(call.get("partialArgs"))]
+        args = call.get("args")
+        if is_object(args):
+            gained += [opened.arguments.put([name], value) for name, value in args.items()]
+        elif args is not None:
+            raise MalformedEvent("arguments of a call in pieces are no object")
+        if text := "".join(gained):
+            events.append(ToolInputDelta(opened.index, text))
+
+
+def _json(value: object) -> str:
+    return encode_json(value).decode("utf-8", "replace")

@@ -1,0 +1,96 @@
+"""The JSON of a Gemini stream: `GenerateContentResponse`, again and again, each with what the answer has gained.
+
+Nearly every event brings one piece of text: those decode straight into `PlainChunk`, which takes nothing else. Every
+other event is read as plain JSON, under the names of the REST API: its proto names (`finish_reason`) are read too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, TypeAlias, TypeGuard
+
+import msgspec
+
+from turnstream.core.admission import nests_deeper
+from turnstream.errors import MalformedEvent
+from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT as NESTING_LIMIT
+from turnstream.wires.shared.lenient_json import decode_json
+
+JsonObject: TypeAlias = dict[str, Any]
+
+ABSENT = msgspec.Raw()
+_SNAKE = re.compile(r"_([a-z0-9])")
+
+
+class PlainPart(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    text: str
+    thought: bool = False
+
+
+class PlainContent(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    parts: tuple[PlainPart]
+    role: msgspec.Raw = ABSENT
+
+
+class PlainCandidate(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    content: PlainContent
+    index: Literal[0] = 0
+
+
+class PlainChunk(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename="camel"):
+    """An event that brings one piece of text, and beside it only what every event repeats."""
+
+    candidates: tuple[PlainCandidate]
+    usage_metadata: msgspec.Raw = ABSENT
+    model_version: msgspec.Raw = ABSENT
+    response_id: msgspec.Raw = ABSENT
+    create_time: msgspec.Raw = ABSENT
+
+
+decode_plain = msgspec.json.Decoder(PlainChunk).decode
+"""The fast way. Raises ValueError or RecursionError for any other event."""
+
+
+def is_object(value: Any) -> TypeGuard[JsonObject]:
+    return isinstance(value, dict)
+
+
+def is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def objects_in(value: Any) -> list[JsonObject]:
+    """The objects of a list, under the REST API's names; of anything else none."""
+    return [named(item) for item in value if is_object(item)] if is_list(value) else []
+
+
+def text_in(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def named(value: JsonObject) -> JsonObject:
+    """`value` under the REST API's names, without what is null. What it holds is left as it is."""
+    if "_" in "".join(value) or None in value.values():
+        return {_camel(key): item for key, item in value.items() if item is not None}
+    return value
+
+
+def read_events(data: bytes) -> list[Any]:
+    """What an event holds: one value, or those of a list. Raises MalformedEvent for what is no JSON, or nested
+    absurdly. Lone surrogates stay in the strings."""
+    try:
+        value = decode_json(data)
+    except ValueError as error:
+        raise MalformedEvent("an event is not JSON", detail=data[:200].decode("utf-8", "replace")) from error
+    deep = data.count(b"{") + data.count(b"[") > NESTING_LIMIT
+    if deep and (is_object(value) or is_list(value)) and nests_deeper(value, NESTING_LIMIT):
+        raise MalformedEvent("an event is nested too deeply")
+    return value if is_list(value) else [value]
+
+
+def _camel(name: str) -> str:
+    return _SNAKE.sub(lambda match: match[1].upper(), name)

@@ -1,0 +1,321 @@
+"""Gemini's bytes → StreamEvents (requirements E1 to E4, E6, E8).
+
+There is no end marker but the finishReason, and some models give one with every event: the message stops when the body
+ends, if a finishReason, or the reason why the prompt was blocked, was seen by then. Otherwise the stream is incomplete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+from turnstream.core.message_facts import is_clean_end
+from turnstream.core.sse_frames import UNFRAMED
+from turnstream.core.stream_events import (
+    MessageStart,
+    MessageStop,
+    Metadata,
+    StreamError,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+)
+from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.base import Finish
+from turnstream.wires.gemini.chunks import (
+    ABSENT,
+    JsonObject,
+    decode_plain,
+    is_list,
+    is_number,
+    is_object,
+    named,
+    objects_in,
+    read_events,
+    text_in,
+)
+from turnstream.wires.gemini.citations import citations_of
+from turnstream.wires.gemini.errors import stream_error
+from turnstream.wires.gemini.framing import ResponseFraming
+from turnstream.wires.gemini.parts import PartBuilder
+from turnstream.wires.gemini.stop_reasons import UNSAID, parse_block_reason, parse_ending
+from turnstream.wires.gemini.usage import read_usage
+from turnstream.wires.shared.endings import stop_event
+from turnstream.wires.shared.failure_shapes import failure_in
+from turnstream.wires.shared.lenient_json import mend_surrogates
+from turnstream.wires.shared.unframed_text import UnframedText, names_failure
+
+_DONE = b"[DONE]"
+_KNOWN_OF_A_CHUNK = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "error"})
+_KNOWN_OF_A_CANDIDATE = frozenset({"content", "index", "finishReason", "logprobsResult"})
+_BEGINS = frozenset({"candidates", "promptFeedback", "usageMetadata", "responseId", "modelVersion"})
+
+
+class GeminiDecoder:
+    """Decodes one response, in either framing."""
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._framing = ResponseFraming(event_limit=event_limit)
+        self._skips_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
+        self._failure: StreamBroken | None = None
+        self._over = False
+        self._started = False
+        self._blocks = PartBuilder()
+        self._candidate: int | None = None
+        self._other_candidates: set[int] = set()
+        self._finish_reason = ""
+        self._finish_words = ""
+        self._continued = False
+        """True if output came before the first finishReason."""
+        self._block_reason = ""
+        self._usage: JsonObject | None = None
+        self._untold_usage: msgspec.Raw | JsonObject = ABSENT
+        self._beside: JsonObject = {}
+        self._last_numbers: JsonObject = {}
+        """Counters beside the answer that have changed: their last values are told at the end."""
+
+    @property
+    def found_answer(self) -> bool:
+        """Whether anything of an answer has come."""
+        return self._started
+
+    @property
+    def finish(self) -> Finish | None:
+        """As `Decoder.finish`: a finishReason has come. If the first output had one too, each may have."""
+        if self._over or not (self._finish_reason or self._block_reason):
+            return None
+        return "certain" if self._continued or self._block_reason else "likely"
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close()
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that `data` completes.
+
+        Raises MalformedEvent (unless malformed events are skipped) or EventTooLarge; where events came before it in
+        the same `data`, they are returned and the next call raises.
+        """
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if self._over:
+            return events
+        blocks = self._blocks
+        try:
+            reader = self._framing.reader
+            for name, payload, _ in self._framing.begin(data) if reader is None else reader.feed(data):
+                if self._candidate == 0:
+                    try:
+                        chunk = decode_plain(payload)
+                    except (ValueError, RecursionError):
+                        pass
+                    else:
+                        if chunk.usage_metadata is not ABSENT:
+                            self._untold_usage = chunk.usage_metadata
+                        part = chunk.candidates[0].content.parts[0]
+                        text = part.text
+                        if part.thought or not text or blocks.open_type != "text":
+                            blocks.take_text(text, "thinking" if part.thought else "text", events)
+                        else:
+                            blocks.length += len(text)
+                            events.append(TextDelta(blocks.index, text))
+                        continue
+                self._take_payload(name, payload, events)
+                if self._over:
+                    break
+        except StreamBroken as failure:
+            self._failure = failure
+            if not events:
+                raise
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The body is over. Raises StreamIncomplete where no finishReason came."""
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if self._over:
+            return events
+        for name, payload, _ in self._framing.close():
+            try:
+                self._take_payload(name, payload, events)
+            except MalformedEvent:
+                break  # the body was cut inside an event: whether the message had ended by then decides
+        if self._over:
+            return events
+        if not (self._finish_reason or self._block_reason):
+            words = self._unframed.words or None
+            raise StreamIncomplete("the stream ended without a finishReason", detail=words)
+        return events + self._end()
+
+    def end_answer(self) -> list[StreamEvent]:
+        """The end of an answer that is no stream, and so whole whether or not it says why it ended."""
+        if self._failure is not None:
+            raise self._failure
+        return [] if self._over else self._end()
+
+    def _end(self) -> list[StreamEvent]:
+        events: list[StreamEvent] = []
+        self._over = True
+        stop = self._stop_event()
+        if isinstance(stop, StreamError) or not is_clean_end(stop):
+            self._blocks.calls.cut(events)
+        self._blocks.leave(events)
+        self._report_usage(events)
+        if self._last_numbers:
+            events.append(Metadata(provider_metadata=mend_surrogates(self._last_numbers)))
+        if self._other_candidates:
+            others = ", ".join(str(index) for index in sorted(self._other_candidates))
+            words = f"candidate {self._candidate} was decoded; not: {others}"
+            events.append(StreamNotice("other_candidates", words))
+        events.append(stop)
+        return events
+
+    def _stop_event(self) -> MessageStop | StreamError:
+        blocks = self._blocks
+        if raw := self._finish_reason:
+            ending = parse_ending(raw, called=bool(blocks.calls))
+            return stop_event(ending, raw, said=blocks.has_said, words=self._finish_words)
+        if raw := self._block_reason:
+            return MessageStop(parse_block_reason(raw), raw)
+        return MessageStop()
+
+    def _take_payload(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
+        """Take any event; of a malformed one what it says up to its fault."""
+        payload = payload.strip()
+        if name is not None and names_failure(name):
+            self._take_error_event(payload, events)
+            return
+        if not payload or payload == _DONE:
+            return
+        if not payload.startswith((b"{", b"[")):
+            reported = self._unframed.take(payload.strip(b'"'))
+            if reported is not None:
+                self._fail(reported["error"], events)
+            if name == UNFRAMED or reported is not None:
+                return
+        try:
+            for value in read_events(payload):
+                if not is_object(value):
+                    raise MalformedEvent("an event is not a JSON object")
+                self._take(named(value), payload, events)
+                if self._over:
+                    break
+        except (MalformedEvent, ValueError) as error:
+            failure = error if isinstance(error, MalformedEvent) else MalformedEvent(str(error))
+            if not self._skips_malformed:
+                raise failure from None
+            events.append(StreamNotice(failure.code, failure.message))
+
+    def _take_error_event(self, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event named `error` reports one, whatever is in it."""
+        error: Any = payload.decode("utf-8", "replace") or self._unframed.words
+        try:
+            (value,) = read_events(payload)
+            error = (failure_in(value) if is_object(value) else None) or {"error": value}
+            error = mend_surrogates(error["error"])
+        except (MalformedEvent, ValueError):
+            pass  # its text is told as it is
+        self._fail(error or "the provider reported an error", events)
+
+    def _take(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
+        if (reported := failure_in(chunk)) is not None:
+            self._fail(mend_surrogates(reported["error"]), events)
+            return
+        if not self._started and not _BEGINS.isdisjoint(chunk):
+            self._begin(chunk, payload, events)
+        self._take_feedback(chunk)
+        for candidate in objects_in(chunk.get("candidates")):
+            self._take_candidate(candidate, events)
+        if is_object(usage := chunk.get("usageMetadata")):
+            self._untold_usage = named(usage)
+            if self._usage is None:
+                self._report_usage(events)
+        self._take_leftovers(chunk, _KNOWN_OF_A_CHUNK, events)
+
+    def _fail(self, error: Any, events: list[StreamEvent]) -> None:
+        self._blocks.leave(events)
+        self._report_usage(events)
+        self._over = True
+        events.append(stream_error(error))
+
+    def _begin(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
+        self._started = True
+        identity = mend_surrogates(text_in(chunk.get("responseId")))
+        model = mend_surrogates(text_in(chunk.get("modelVersion")))
+        self._blocks.calls.seed = identity or hashlib.sha256(payload).hexdigest()
+        events.append(MessageStart(identity or None, model or None))
+
+    def _take_feedback(self, chunk: JsonObject) -> None:
+        feedback = chunk.get("promptFeedback")
+        if is_object(feedback) and (reason := text_in(named(feedback).get("blockReason"))) not in UNSAID:
+            self._block_reason = mend_surrogates(reason)
+
+    def _take_candidate(self, candidate: JsonObject, events: list[StreamEvent]) -> None:
+        index = candidate.get("index")
+        index = index if isinstance(index, int) else 0
+        if self._candidate is None:
+            self._candidate = index
+        if index != self._candidate:
+            self._other_candidates.add(index)
+            return
+        reason = text_in(candidate.get("finishReason"))
+        if reason not in UNSAID and not self._finish_reason:
+            self._continued = self._blocks.has_begun
+        content = candidate.get("content")
+        parts = named(content).get("parts") if is_object(content) else None
+        if parts is not None and not is_list(parts):
+            raise MalformedEvent("the parts of an answer are no list")
+        for part in parts or ():
+            if not is_object(part):
+                raise MalformedEvent("a part of an answer is no object")
+            self._blocks.take(part, events)
+        if reason not in UNSAID:
+            self._finish_reason = mend_surrogates(reason)
+            self._finish_words = mend_surrogates(text_in(candidate.get("finishMessage")))
+        if citations := citations_of(candidate):
+            self._blocks.cite(mend_surrogates(citations), events)
+        self._take_leftovers(candidate, _KNOWN_OF_A_CANDIDATE, events)
+
+    def _take_leftovers(self, value: JsonObject, known: frozenset[str], events: list[StreamEvent]) -> None:
+        """What is said beside the answer: each field where it is new, or has changed."""
+        if value.keys() <= known:
+            return
+        new = {
+            key: item
+            for key, item in value.items()
+            if key not in known and item not in ("", [], {}) and self._beside.get(key) != item
+        }
+        for key in [key for key, item in new.items() if is_number(item) and is_number(self._beside.get(key))]:
+            self._last_numbers[key] = new.pop(key)
+        if new:
+            self._beside |= new
+            events.append(Metadata(provider_metadata=mend_surrogates(new)))
+
+    def _report_usage(self, events: list[StreamEvent]) -> None:
+        """Tell the usage that came last. Nearly every event brings some, and each counts a little more: the first and
+        the last of them are told. Each is the whole of what is known: it may leave out what an earlier one had."""
+        raw = self._untold_usage
+        if isinstance(raw, msgspec.Raw):
+            raw = _usage_in(raw, events)
+        self._untold_usage = ABSENT
+        if raw is not None and raw != self._usage:
+            gone: JsonObject = dict.fromkeys((self._usage or {}).keys() - raw.keys())
+            self._usage = raw
+            events.append(Metadata(read_usage(raw), mend_surrogates({**raw, **gone})))
+
+
+def _usage_in(raw: msgspec.Raw, events: list[StreamEvent]) -> JsonObject | None:
+    """The usage that an event of plain text brought, which nobody has looked into yet; what is none is told as a notice."""
+    if raw is ABSENT:
+        return None
+    try:
+        (value,) = read_events(bytes(raw)) or (None,)
+    except (MalformedEvent, ValueError):
+        events.append(StreamNotice("malformed_event", "the usage of an answer cannot be read"))
+        return None
+    return named(value) if is_object(value) else None

@@ -1,0 +1,212 @@
+"""StreamEvents → Gemini's stream, as server-sent events or as one JSON array.
+
+Each piece of text is an event; every other block is one part, and so an event, when it is whole. What the wire cannot say
+is left out: redacted thinking, what another provider's own tools did, raw blocks of other vendors, notices. Blocks have no
+boundaries here: two text blocks in a row become one. The last event is written by `close`, since counts may come after the
+message's stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from turnstream.core.blocks import Block, BlockType, Content
+from turnstream.core.open_block import merge_content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    SignatureDelta,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.tool_input import finish_tool_use
+from turnstream.core.usage import Usage
+from turnstream.wires.gemini.chunks import JsonObject, is_list, is_object
+from turnstream.wires.gemini.contents import dump_parts
+from turnstream.wires.gemini.errors import error_object
+from turnstream.wires.gemini.stop_reasons import dump_stop_reason
+from turnstream.wires.gemini.usage import write_usage
+from turnstream.wires.shared.lenient_json import encode_json
+
+_TEXT = b'{"candidates":[{"content":{"parts":[{"text":'
+_PART = b'{"candidates":[{"content":{"parts":['
+_AFTER_TEXT = b'}],"role":"model"},"index":0}]'
+_AFTER_THOUGHT = b',"thought":true' + _AFTER_TEXT
+_AFTER_PART = b'],"role":"model"},"index":0'
+_CITED = ("title", "license", "startIndex", "endIndex", "publicationDate")
+
+_encode_string = msgspec.json.Encoder().encode
+
+
+class GeminiEncoder:
+    """Encodes one response. `model` and `message_id` stand where the message's start brings none; `as_array`: the framing."""
+
+    def __init__(self, *, model: str, message_id: str, as_array: bool) -> None:
+        self._model = model
+        self._message_id = message_id
+        self._as_array = as_array
+        self._before = b"[" if as_array else b"data: "
+        self._whole: dict[int, _OpenPart] = {}
+        self._usage: Usage | None = None
+        self._raw_usage: JsonObject | None = None
+        self._stop: MessageStop | None = None
+        self._failed = False
+        self._tail = b""
+        self._frame()
+
+    def feed(self, events: Iterable[StreamEvent]) -> bytes:
+        """The bytes that stand for `events`."""
+        frames: list[bytes] = []
+        for event in events:
+            match event:
+                case TextDelta():
+                    self._write(frames, b"%b%b%b" % (_TEXT, _string(event.text), _AFTER_TEXT))
+                case ThinkingDelta():
+                    self._write(frames, b"%b%b%b" % (_TEXT, _string(event.text), _AFTER_THOUGHT))
+                case _:
+                    self._encode_rare(event, frames)
+        return b"".join(frames)
+
+    def close(self) -> bytes:
+        """The last event of a message that was stopped, and the array's end."""
+        frames: list[bytes] = []
+        if self._stop is not None and not self._failed:
+            reason = encode_json({"finishReason": dump_stop_reason(self._stop)})[1:-1]
+            self._write(frames, b'%b{"text":""}%b,%b}]' % (_PART, _AFTER_PART, reason))
+        if self._as_array:
+            frames.append(b"[]" if self._before == b"[" else b"\n]\n")
+        return b"".join(frames)
+
+    def _encode_rare(self, event: StreamEvent, frames: list[bytes]) -> None:
+        match event:
+            case MessageStart():
+                self._model = event.model or self._model
+                self._message_id = event.id or self._message_id
+                self._frame()
+            case ContentBlockStart() if event.block_type not in ("text", "thinking"):
+                self._whole[event.index] = _OpenPart(event)
+            case ToolInputDelta() if event.index in self._whole:
+                self._whole[event.index].fragments.append(event.partial_json)
+            case ContentDelta() if event.index in self._whole:
+                self._whole[event.index].merge(event.content)
+            case ContentDelta():
+                self._write_beside_text(event.content, frames)
+            case SignatureDelta():
+                part = {"text": "", "thought": True, "thoughtSignature": event.signature}
+                self._write_part(encode_json(part), frames)
+            case ContentBlockStop() if event.index in self._whole:
+                self._write_whole(event.index, frames)
+            case MessageStop():
+                self._stop = event
+                for index in list(self._whole):
+                    self._write_whole(index, frames)
+            case Metadata():
+                self._remember(event)
+            case StreamError():
+                self._failed = True
+                frames.append(self._framed(encode_json(error_object(event))))
+            case _:
+                pass
+
+    def _write_beside_text(self, content: Content, frames: list[bytes]) -> None:
+        """The signature of text that was written already goes with an empty part, and citations with no part."""
+        metadata = content.get("provider_metadata")
+        if is_object(metadata) and (signature := metadata.get("thoughtSignature")):
+            self._write_part(encode_json({"text": "", "thoughtSignature": signature}), frames)
+        citations = content.get("citations")
+        if is_list(citations) and (found := [cited for item in citations if (cited := _citation(item))]):
+            cited = encode_json({"citationMetadata": {"citations": found}})[1:-1]
+            self._write(frames, b"%b%b,%b}]" % (_PART, _AFTER_PART, cited))
+
+    def _write_whole(self, index: int, frames: list[bytes]) -> None:
+        for part in self._whole.pop(index).encoded():
+            self._write_part(part, frames)
+
+    def _write_part(self, part: bytes, frames: list[bytes]) -> None:
+        self._write(frames, b"%b%b%b}]" % (_PART, part, _AFTER_PART))
+
+    def _write(self, frames: list[bytes], candidates: bytes) -> None:
+        frames.append(self._framed(candidates + self._tail))
+
+    def _framed(self, data: bytes) -> bytes:
+        if not self._as_array:
+            return b"data: %b\n\n" % data
+        framed = self._before + data
+        self._before = b"\n,\n"
+        return framed
+
+    def _remember(self, event: Metadata) -> None:
+        if event.usage is not None:
+            self._usage = (self._usage or Usage()).updated(event.usage)
+        if event.raw is not None:
+            self._raw_usage = {**(self._raw_usage or {}), **event.raw}
+        self._frame()
+
+    def _frame(self) -> None:
+        """What stands at the end of every event: encoded once."""
+        usage = write_usage(self._usage, self._raw_usage)
+        counted = {} if usage is None else {"usageMetadata": usage}
+        beside = {**counted, "modelVersion": self._model, "responseId": self._message_id}
+        self._tail = b"," + encode_json(beside)[1:]
+
+
+class _OpenPart:
+    """A block that is written once it is whole."""
+
+    __slots__ = ("block_type", "content", "fragments", "own_lists")
+
+    def __init__(self, start: ContentBlockStart) -> None:
+        self.block_type: BlockType = start.block_type
+        self.content: Content = dict(start.content or {})
+        self.fragments: list[str] = []
+        self.own_lists: set[str] = set()
+
+    def merge(self, content: Content) -> None:
+        merge_content(self.content, content, self.own_lists)
+
+    def encoded(self) -> list[bytes]:
+        text = "".join(self.fragments)
+        content = self.content
+        if self.block_type == "tool_use":
+            content = finish_tool_use(content, text)
+            if not content.get("provider_executed"):
+                return [self._call(content, text)]
+        return [encode_json(part) for part in dump_parts(Block(0, self.block_type, None, content))]
+
+    def _call(self, content: Content, text: str) -> bytes:
+        """A call with its arguments word for word, where they fit on a line; what is no object as a string."""
+        (part,) = dump_parts(Block(0, "tool_use", None, content))
+        call = part["functionCall"]
+        if not text.strip():
+            if not call["args"]:
+                del call["args"]
+        elif content["input"] is None:
+            call["args"] = text
+        elif "\n" not in text and "\r" not in text:
+            call["args"] = msgspec.Raw(text.encode())
+        return encode_json(part)
+
+
+def _citation(citation: object) -> JsonObject | None:
+    """A citation in this API's fields: of another vendor's the address and the title."""
+    if not is_object(citation):
+        return None
+    url = citation.get("uri") or citation.get("url")
+    known = {key: citation[key] for key in _CITED if citation.get(key) is not None}
+    return {"uri": url, **known} if isinstance(url, str) else None
+
+
+def _string(text: str) -> bytes:
+    try:
+        return _encode_string(text)
+    except UnicodeEncodeError:
+        return encode_json(text)

@@ -1,0 +1,271 @@
+"""Blocks out of the parts of a Gemini stream, and what of a part goes back with it (requirements B1, B3, B5).
+
+A text or thinking block begins where the kind of what comes changes, and is stopped by the next; every other part is a
+block of its own. A thought signature stays with its part: in `provider_metadata.thoughtSignature` of the block, and of a
+text block with `provider_metadata.signed`, the begin and the end of the signed part in the block's text; of thinking it is
+the block's own. A part of a kind that only Gemini has, or knows, is a `provider` block and stays raw.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    Metadata,
+    SignatureDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.wires.gemini.calls import FunctionCalls
+from turnstream.wires.gemini.chunks import JsonObject, is_object, named, text_in
+from turnstream.wires.shared.kept_fields import KeptFields
+from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
+
+THOUGHT = "thought"
+"""In `provider_metadata.part` of thinking: it was signed here, and may go back here."""
+_OF_A_TEXT = frozenset({"mediaResolution", "partMetadata", "videoMetadata"})
+"""Fields that belong to a part, and go back with its text: such text is a block of its own."""
+_OK = ("OUTCOME_OK", "OUTCOME_UNSPECIFIED")
+
+
+class PartBuilder:
+    """The blocks of one message."""
+
+    def __init__(self) -> None:
+        self._indexes = count()
+        self.calls = FunctionCalls(self._indexes)
+        self.open_type: BlockType | None = None
+        """`text` or `thinking`, where such a block is open."""
+        self.index = 0
+        self.length = 0
+        """Characters of the open text block."""
+        self.signed = False
+        self._has_said = False
+        self._last_code = ""
+        self._citations: list[Any] = []
+        self._cited: set[bytes] = set()
+        self._kept = KeptFields()
+        self._own: tuple[BlockType, JsonObject] | None = None
+        """Type and metadata of the open block of text parts that say more than their text."""
+
+    @property
+    def has_said(self) -> bool:
+        """True if anything besides thinking has come."""
+        return self._has_said or bool(self.calls)
+
+    @property
+    def has_begun(self) -> bool:
+        """True if text, thinking or a call has come."""
+        return self.open_type is not None or self.index > 0 or bool(self.calls)
+
+    def take(self, part: JsonObject, events: list[StreamEvent]) -> None:
+        """Add the events that a part stands for. Raises MalformedEvent."""
+        rest = dict(named(part))
+        if is_object(call := rest.pop("functionCall", None)):
+            call = named(call)
+            if not self.calls.continues(call):
+                self._leave(events)
+            self.calls.take(call, rest, events)
+        elif isinstance(text := rest.pop("text", None), str) or rest.keys() == {"thoughtSignature"}:
+            block_type: BlockType = "thinking" if rest.pop("thought", None) is True else "text"
+            signature = mend_surrogates(text_in(rest.pop("thoughtSignature", None)))
+            self._keep_extras(rest, events)
+            self._take_text(text or "", block_type, signature, rest, events)
+        elif (block := self._whole_block(rest)) is not None:
+            self._has_said = True
+            self.leave(events)
+            self._add(*block, events)
+        elif part:
+            self._has_said = True
+            self.leave(events)
+            self._add("provider", dict(part), "", events)
+
+    def take_text(self, text: str, block_type: BlockType, events: list[StreamEvent]) -> None:
+        """Add text or thinking to the open block, or to a new one."""
+        if not text:
+            return
+        self._enter(block_type, events)
+        self.length += len(text)
+        events.append(
+            TextDelta(self.index, text) if block_type == "text" else ThinkingDelta(self.index, text)
+        )
+
+    def cite(self, citations: list[Any], events: list[StreamEvent]) -> None:
+        """Give each new citation to the open text, or to the next."""
+        for citation in citations:
+            written = encode_json(citation)
+            if written not in self._cited:
+                self._cited.add(written)
+                self._citations.append(citation)
+        if self._citations and self.open_type == "text":
+            events.append(ContentDelta(self.index, {"citations": self._citations}))
+            self._citations = []
+
+    def leave(self, events: list[StreamEvent]) -> None:
+        """Stop whatever is open."""
+        self._leave(events)
+        self.calls.stop(events)
+
+    def _leave(self, events: list[StreamEvent]) -> None:
+        """Stop the open text or thinking block."""
+        if self.open_type is not None or self._own is not None:
+            events.append(ContentBlockStop(self.index))
+            self.open_type = None
+            self._own = None
+
+    def _enter(self, block_type: BlockType, events: list[StreamEvent]) -> None:
+        if self.open_type == block_type and not (block_type == "thinking" and self.signed):
+            return
+        self.leave(events)
+        self.open_type = block_type
+        self.index = next(self._indexes)
+        self.length = 0
+        self.signed = False
+        events.append(ContentBlockStart(self.index, block_type))
+        if block_type == "text":
+            self._has_said = True
+            self.cite([], events)
+
+    def _take_text(
+        self, text: str, block_type: BlockType, signature: str, rest: JsonObject, events: list[StreamEvent]
+    ) -> None:
+        if rest and not signature and self._own == (block_type, rest):
+            self._grow(block_type, text, events)
+        elif rest:
+            self.leave(events)
+            self._add_text_of_its_own(text, block_type, signature, rest, events)
+        elif not signature:
+            self.take_text(text, block_type, events)
+        elif block_type == "thinking":
+            self._enter("thinking", events)
+            self.take_text(text, "thinking", events)
+            self.signed = True
+            events.append(SignatureDelta(self.index, signature))
+            events.append(ContentDelta(self.index, {"provider_metadata": {"part": THOUGHT}}))
+        elif not text and (self.open_type != "text" or self.signed):
+            self.leave(events)
+            self._add("provider", {"text": "", "thoughtSignature": signature}, "", events)
+        else:
+            if self.signed:
+                self.leave(events)
+            self.take_text(text, "text", events)
+            self._sign(len(text), signature, events)
+
+    def _sign(self, length: int, signature: str, events: list[StreamEvent]) -> None:
+        """The last `length` characters of the open text are a part with a signature."""
+        self.signed = True
+        signed = [self.length - length, self.length]
+        metadata = {"thoughtSignature": signature, "signed": signed}
+        events.append(ContentDelta(self.index, {"provider_metadata": metadata}))
+
+    def _add_text_of_its_own(
+        self, text: str, block_type: BlockType, signature: str, rest: JsonObject, events: list[StreamEvent]
+    ) -> None:
+        """A text part that says more than its text."""
+        self._has_said = self._has_said or block_type == "text"
+        metadata = mend_surrogates(rest)
+        if signature and block_type == "text":
+            metadata |= {"thoughtSignature": signature, "signed": [0, len(text)]}
+        elif signature:
+            metadata["part"] = THOUGHT
+        self.index = next(self._indexes)
+        self._own = block_type, rest
+        events.append(ContentBlockStart(self.index, block_type, {"provider_metadata": metadata}))
+        self._grow(block_type, text, events)
+        if signature and block_type == "thinking":
+            events.append(SignatureDelta(self.index, signature))
+        if signature:
+            self._leave(events)
+
+    def _grow(self, block_type: BlockType, text: str, events: list[StreamEvent]) -> None:
+        if text:
+            kind = TextDelta if block_type == "text" else ThinkingDelta
+            events.append(kind(self.index, text))
+
+    def _keep_extras(self, rest: JsonObject, events: list[StreamEvent]) -> None:
+        """Take fields that only some proxy sends out of `rest`: the first of each is metadata of the message."""
+        extras = {key: rest.pop(key) for key in rest.keys() - _OF_A_TEXT}
+        if new := self._kept.keep(extras, events):
+            events.append(Metadata(provider_metadata=mend_surrogates(new)))
+
+    def _whole_block(self, part: JsonObject) -> tuple[BlockType, Content, str] | None:
+        """A part that is a block of its own: its type, its content, and a tool's input."""
+        for name, parse in (
+            ("inlineData", parse_image),
+            ("fileData", parse_image),
+            ("executableCode", self._parse_code),
+            ("codeExecutionResult", self._parse_code_result),
+            ("toolCall", self._parse_server_call),
+            ("toolResponse", self._parse_server_response),
+        ):
+            value = part.get(name)
+            parsed = parse(named(value)) if is_object(value) else None
+            if parsed is not None:
+                block_type, content, text = parsed
+                metadata = {key: item for key, item in part.items() if key != name}
+                if block_type != "image":
+                    metadata["part"] = name
+                return block_type, content | ({"provider_metadata": metadata} if metadata else {}), text
+        return None
+
+    def _parse_code(self, value: JsonObject) -> tuple[BlockType, Content, str]:
+        self._last_code = self.calls.new_id(text_in(value.get("id")))
+        return self._server_tool_use(self._last_code, "code_execution", _without(value, "id"))
+
+    def _parse_code_result(self, value: JsonObject) -> tuple[BlockType, Content, str]:
+        identity = text_in(value.get("id")) or self._last_code
+        failed = value.get("outcome", _OK[0]) not in _OK
+        return _server_result(identity, _without(value, "id"), is_error=failed)
+
+    def _parse_server_call(self, value: JsonObject) -> tuple[BlockType, Content, str]:
+        identity = self.calls.new_id(text_in(value.get("id")))
+        self._last_code = identity
+        block_type, content, text = self._server_tool_use(
+            identity, text_in(value.get("toolType")), value.get("args")
+        )
+        return block_type, content, text
+
+    def _parse_server_response(self, value: JsonObject) -> tuple[BlockType, Content, str]:
+        identity = text_in(value.get("id")) or self._last_code
+        content = {key: item for key, item in value.items() if key != "id"}
+        return _server_result(identity, content, is_error=False)
+
+    @staticmethod
+    def _server_tool_use(identity: str, name: str, value: Any) -> tuple[BlockType, Content, str]:
+        content: Content = {"tool_use_id": identity, "tool_name": name, "provider_executed": True}
+        return "tool_use", content, "" if value is None else encode_json(value).decode("utf-8", "replace")
+
+    def _add(self, block_type: BlockType, content: Content, text: str, events: list[StreamEvent]) -> None:
+        index = next(self._indexes)
+        events.append(ContentBlockStart(index, block_type, mend_surrogates(content)))
+        if text:
+            events.append(ToolInputDelta(index, text))
+        events.append(ContentBlockStop(index))
+
+
+def parse_image(value: JsonObject) -> tuple[BlockType, Content, str] | None:
+    """An image's `inlineData` or `fileData`; None for what is no image, or says more."""
+    media_type = value.get("mimeType")
+    if not (isinstance(media_type, str) and media_type.startswith("image/")):
+        return None
+    if isinstance(data := value.get("data"), str) and len(value) == 2:
+        return "image", {"media_type": media_type, "data": data}, ""
+    if isinstance(url := value.get("fileUri"), str) and len(value) == 2:
+        return "image", {"url": url, "media_type": media_type}, ""
+    return None
+
+
+def _server_result(identity: str, value: Any, *, is_error: bool) -> tuple[BlockType, Content, str]:
+    content: Content = {"tool_use_id": identity, "content": value, "is_error": is_error}
+    return "tool_result", {**content, "provider_executed": True}, ""
+
+
+def _without(value: JsonObject, name: str) -> JsonObject:
+    return {key: item for key, item in value.items() if key != name}

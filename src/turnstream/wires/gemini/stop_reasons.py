@@ -1,0 +1,64 @@
+"""Gemini's words for why a model stopped, and ours (requirement E3)."""
+
+from __future__ import annotations
+
+from turnstream.core.stream_events import MessageStop, StopReason
+from turnstream.wires.shared.endings import Ending, ending_of, is_word_for
+
+_ENDINGS: dict[str, Ending] = {
+    "stop": "end_turn",
+    "max_tokens": "max_tokens",
+    "continuation": "max_tokens",
+    "safety": "content_filtered",
+    "recitation": "content_filtered",
+    "language": "content_filtered",
+    "blocklist": "content_filtered",
+    "prohibited_content": "content_filtered",
+    "spii": "content_filtered",
+    "escalation": "content_filtered",
+    "image_safety": "content_filtered",
+    "image_prohibited_content": "content_filtered",
+    "image_recitation": "content_filtered",
+    "model_armor": "guardrail_intervened",
+    "other": "unknown",
+    "malformed_function_call": "failed",
+    "malformed_response": "failed",
+    "unexpected_tool_call": "failed",
+    "too_many_tool_calls": "failed",
+    "missing_thought_signature": "failed",
+    "no_image": "failed",
+    "image_other": "failed",
+}
+_THEIRS: dict[StopReason, str] = {
+    "max_tokens": "MAX_TOKENS",
+    "content_filtered": "SAFETY",
+    "guardrail_intervened": "MODEL_ARMOR",
+    "refusal": "SAFETY",
+    "unknown": "OTHER",
+}
+UNSAID = frozenset(
+    {"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"}
+)
+"""What stands for no reason."""
+
+
+def parse_ending(raw: str, *, called: bool) -> Ending:
+    """Return what the word means. Gemini says STOP also where the model calls functions."""
+    ending = ending_of(raw, _ENDINGS)
+    return "tool_use" if called and ending == "end_turn" else ending
+
+
+def parse_block_reason(raw: str) -> StopReason:
+    """Our word for why a prompt was not answered."""
+    return "guardrail_intervened" if raw.upper() == "MODEL_ARMOR" else "content_filtered"
+
+
+def dump_stop_reason(stop: MessageStop) -> str:
+    """Gemini's word: the raw one where it is its own for the same reason, or one for which we have no word."""
+    reason, raw = stop.stop_reason, stop.raw_stop_reason
+    if raw and raw.isupper():
+        # Gemini has no word for an answer that calls functions.
+        spoken: StopReason | None = "end_turn" if reason == "tool_use" else reason
+        if is_word_for(raw, spoken, _ENDINGS):
+            return raw
+    return "STOP" if reason is None else _THEIRS.get(reason, "STOP")

@@ -1,0 +1,120 @@
+"""Functions and what else a Gemini model may use, and which of them it shall: both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from turnstream.errors import InvalidRequest
+from turnstream.wires.base import ToolDefinition
+from turnstream.wires.gemini.chunks import JsonObject, is_list, is_object, named
+
+_DECLARATION = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
+
+
+def dump_tools(tools: Iterable[ToolDefinition], others: Iterable[Any]) -> list[Any]:
+    """Our tools as functions, and those that are given as Gemini has them."""
+    declared = [_dump_tool(tool) for tool in tools]
+    return [*([{"functionDeclarations": declared}] if declared else []), *others]
+
+
+def _dump_tool(tool: ToolDefinition) -> JsonObject:
+    described = {"description": tool.description} if tool.description else {}
+    schema = tool.input_schema or {"type": "object", "properties": {}}
+    return {"name": tool.name, **described, "parametersJsonSchema": schema}
+
+
+def _declares(tool: Any) -> bool:
+    """Whether a tool is functions, of which alone the model can be told which to call."""
+    return is_object(tool) and bool(tool.get("functionDeclarations") or tool.get("function_declarations"))
+
+
+def dump_tool_config(params: JsonObject, tools: Iterable[Any]) -> JsonObject:
+    """The toolConfig. Only of functions can the model be told which to call."""
+    given = params.get("toolConfig")
+    config: JsonObject = dict(given) if is_object(given) else {}
+    choice = params.get("tool_choice")
+    if choice is None or not any(map(_declares, tools)):
+        return config
+    match choice:
+        case {"name": name}:
+            wanted: Any = {"mode": "ANY", "allowedFunctionNames": [name]}
+        case str():
+            wanted = {"mode": {"required": "ANY", "any": "ANY"}.get(choice, choice.upper())}
+        case _:
+            wanted = choice
+    return {**config, "functionCallingConfig": wanted}
+
+
+def parse_tool_config(config: JsonObject) -> JsonObject:
+    """The params that a toolConfig stands for: `tool_choice`, and the rest of it."""
+    rest = dict(config)
+    calling = rest.pop("functionCallingConfig", None)
+    params: JsonObject = {}
+    if is_object(calling):
+        calling = named(calling)
+        match calling:
+            case {"mode": "AUTO" | "NONE" as mode} if len(calling) == 1:
+                params["tool_choice"] = mode.lower()
+            case {"mode": "ANY"} if len(calling) == 1:
+                params["tool_choice"] = "required"
+            case {"mode": "ANY", "allowedFunctionNames": [name]} if len(calling) == 2:
+                params["tool_choice"] = {"name": name}
+            case _:
+                params["tool_choice"] = calling
+    if rest:
+        params["toolConfig"] = rest
+    return params
+
+
+def parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
+    """The plain functions, and all other tools as they are. Raises InvalidRequest."""
+    if raw is not None and not is_list(raw):
+        raise InvalidRequest("tools is not a list")
+    tools: list[ToolDefinition] = []
+    others: list[Any] = []
+    for item in raw or []:
+        fields = named(item) if is_object(item) else {}
+        declared = fields.get("functionDeclarations")
+        if fields.keys() != {"functionDeclarations"} or not is_list(declared):
+            others.append(item)
+            continue
+        for declaration in declared:
+            tool = _parse_tool(named(declaration)) if is_object(declaration) else None
+            if tool is None:
+                others.append({"functionDeclarations": [declaration]})
+            else:
+                tools.append(tool)
+    return tuple(tools), others
+
+
+def _parse_tool(declaration: JsonObject) -> ToolDefinition | None:
+    """A function; None for one that says more than we have words for."""
+    name = declaration.get("name")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest("a function has no name")
+    schema = declaration.get("parametersJsonSchema", declaration.get("parameters", {}))
+    if declaration.keys() - _DECLARATION or not is_object(schema):
+        return None
+    if "parametersJsonSchema" not in declaration:
+        schema = _json_schema(schema)
+    return ToolDefinition(name, str(declaration.get("description") or ""), schema)
+
+
+def _json_schema(schema: JsonObject) -> JsonObject:
+    """A schema of this API's older kind, whose types are in capitals, as JSON Schema."""
+    found: JsonObject = {}
+    for key, value in schema.items():
+        if key == "type" and isinstance(value, str):
+            found[key] = value.lower()
+        elif key == "properties" and is_object(value):
+            found[key] = {
+                name: _json_schema(inner) if is_object(inner) else inner for name, inner in value.items()
+            }
+        elif key == "items" and is_object(value):
+            found[key] = _json_schema(value)
+        elif key in ("anyOf", "any_of") and is_list(value):
+            found["anyOf"] = [_json_schema(inner) if is_object(inner) else inner for inner in value]
+        else:
+            found[key] = value
+    return found

@@ -1,0 +1,56 @@
+"""Gemini's token counts and ours (requirement I1).
+
+`input_tokens` has what was read from a cache in it, as Gemini counts, and what its own tools put before the model, which
+it counts apart; `output_tokens` has the thoughts in it, which it counts beside the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turnstream.core.usage import Usage
+from turnstream.wires.gemini.chunks import JsonObject
+
+_LARGEST_COUNT = 2**53
+
+
+def read_usage(raw: JsonObject) -> Usage:
+    """What `raw`, a `usageMetadata`, counts. A field that is no count says nothing."""
+    prompt, tools = _count(raw, "promptTokenCount"), _count(raw, "toolUsePromptTokenCount")
+    answer, thoughts = _count(raw, "candidatesTokenCount"), _count(raw, "thoughtsTokenCount")
+    return Usage(
+        _sum(prompt, tools),
+        _sum(answer, thoughts),
+        cache_read_tokens=_count(raw, "cachedContentTokenCount"),
+        reasoning_tokens=thoughts,
+    )
+
+
+def write_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | None:
+    """A `usageMetadata`: the provider's own where it was of this wire."""
+    if raw is not None and "promptTokenCount" in raw:
+        return raw
+    if usage is None:
+        return None
+    beside = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    prompt = (usage.input_tokens or 0) + (beside if raw is not None and "input_tokens" in raw else 0)
+    output, thoughts = usage.output_tokens or 0, usage.reasoning_tokens
+    found: JsonObject = {"promptTokenCount": prompt}
+    if usage.output_tokens is not None:
+        found["candidatesTokenCount"] = max(0, output - (thoughts or 0))
+    found["totalTokenCount"] = prompt + output
+    if usage.cache_read_tokens is not None:
+        found["cachedContentTokenCount"] = usage.cache_read_tokens
+    if thoughts is not None:
+        found["thoughtsTokenCount"] = thoughts
+    return found
+
+
+def _count(raw: JsonObject, name: str) -> int | None:
+    value: Any = raw.get(name)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value < _LARGEST_COUNT else None
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other + (one or 0)

@@ -1,0 +1,72 @@
+"""Answers of Ollama's `/api/chat` that are no streams: one JSON object, which is a stream of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from turnstream.core.answers import Answer
+from turnstream.core.blocks import Block
+from turnstream.core.stream_events import StreamEvent
+from turnstream.errors import MalformedEvent, StreamIncomplete
+from turnstream.wires.ollama.decoder import OllamaDecoder
+from turnstream.wires.ollama.encoder import OpenCall
+from turnstream.wires.ollama.lines import JsonObject, read_line
+from turnstream.wires.ollama.usage import dump_stop_reason, write_counts
+from turnstream.wires.shared.lenient_json import encode_json
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """The object that stands for the whole stream."""
+    return encode_json(
+        {
+            "model": answer.model,
+            "created_at": "1970-01-01T00:00:00Z",
+            "message": _dump_message(answer.blocks),
+            "done": True,
+            "done_reason": dump_stop_reason(answer.stop) if answer.stop else None,
+            **write_counts(answer.usage, answer.raw_usage, None),
+        }
+    )
+
+
+def decode_answer(body: bytes) -> list[StreamEvent]:
+    """The events of the stream that would have brought the answer; see `Wire.decode_answer`."""
+    line = encode_json(read_line(body))
+    decoder = OllamaDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")
+    try:
+        events = decoder.feed(line + b"\n")
+        return events + decoder.close()
+    except StreamIncomplete as error:
+        raise MalformedEvent("the answer does not say that it is done") from error
+
+
+def _dump_message(blocks: Iterable[Block]) -> JsonObject:
+    texts: list[str] = []
+    thoughts: list[str] = []
+    images: list[str] = []
+    calls: list[msgspec.Raw] = []
+    for block in blocks:
+        content = block.content or {}
+        match block.block_type:
+            case "text":
+                texts.append(block.text_content or "")
+            case "thinking":
+                thoughts.append(block.text_content or "")
+            case "image" if content.get("data"):
+                images.append(content["data"])
+            case "tool_use" if not content.get("provider_executed"):
+                call = OpenCall(content)
+                call.fragments.append(content.get("input_json") or "")
+                calls.append(msgspec.Raw(call.encoded(len(calls))))
+            case _:
+                pass
+    message: JsonObject = {"role": "assistant", "content": "".join(texts)}
+    if thought := "".join(thoughts):
+        message["thinking"] = thought
+    if images:
+        message["images"] = images
+    if calls:
+        message["tool_calls"] = calls
+    return message

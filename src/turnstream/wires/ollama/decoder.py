@@ -1,0 +1,284 @@
+"""Ollama's bytes → StreamEvents (requirements E1 to E6, E8).
+
+The message ends with the line that says `"done": true`; a body that ends before is incomplete. There are no block
+boundaries: a text or thinking block begins where the kind of what comes changes.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Literal, TypeAlias
+
+from turnstream.core.blocks import Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    MessageStart,
+    Metadata,
+    StreamError,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+)
+from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.base import Finish
+from turnstream.wires.ollama.calls import ToolCalls
+from turnstream.wires.ollama.errors import stream_error
+from turnstream.wires.ollama.lines import (
+    NESTING_LIMIT,
+    IndentedJson,
+    JsonObject,
+    Line,
+    LineDecoder,
+    Said,
+    counts,
+    decode_loosely,
+    decode_typed,
+    decoder_with,
+    leftovers,
+    read_line,
+)
+from turnstream.wires.ollama.repetition import Repetition
+from turnstream.wires.ollama.usage import parse_ending, read_counts
+from turnstream.wires.shared.endings import stop_event
+from turnstream.wires.shared.failure_shapes import failure_in
+from turnstream.wires.shared.field_shapes import shape_of
+from turnstream.wires.shared.kept_fields import NOISE, KeptFields
+from turnstream.wires.shared.late_events import LateEvents
+from turnstream.wires.shared.unframed_text import UnframedText
+
+_Kind: TypeAlias = Literal["text", "thinking"]
+
+_MEDIA_TYPES = (
+    ("iVBORw0KGgo", "image/png"),
+    ("/9j/", "image/jpeg"),
+    ("R0lGOD", "image/gif"),
+    ("UklGR", "image/webp"),
+)
+_NOTHING = Said()
+_UNKNOWN_MEDIA_TYPE = "application/octet-stream"
+
+
+def image_content(data: str) -> Content:
+    """An image block's content out of base64, whose type the wire does not say: its first bytes do."""
+    found = (media_type for begin, media_type in _MEDIA_TYPES if data.startswith(begin))
+    return {"media_type": next(found, _UNKNOWN_MEDIA_TYPE), "data": data}
+
+
+class OllamaDecoder:
+    """Decodes one response."""
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._lines = LineDecoder(limit=event_limit)
+        self._skips_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
+        self._event_limit = event_limit
+        self._indented = IndentedJson(limit=event_limit)
+        self._failure: StreamBroken | None = None
+        self._over = self._failed = False
+        self._late = LateEvents()
+        self._started = False
+        self._is_usual = False
+        """A line may be more of the same: the message has begun, has not ended, and no object is written over many lines."""
+        self._seed = ""
+        self._kind: _Kind | None = None
+        self._has_said = False
+        self._index = 0
+        self._indexes = count()
+        self._calls = ToolCalls(self._indexes)
+        self._text, self._thinking = Repetition(), Repetition()
+        self._counts: JsonObject = {}
+        self._kept = KeptFields()
+        self._decode = decode_typed
+
+    @property
+    def finish(self) -> Finish | None:
+        """None: the line that says why the answer ended is its end marker."""
+        return None
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close()
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that `data` completes.
+
+        Raises MalformedEvent (unless malformed lines are skipped) or EventTooLarge; where events came before it in
+        the same `data`, they are returned and the next call raises.
+        """
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        try:
+            for line in self._lines.feed(data):
+                self._take_line(line, events)
+        except StreamBroken as failure:
+            self._failure = failure
+            if not events:
+                raise
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The body is over. Raises StreamIncomplete where no line said that it is done."""
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        if line := self._lines.close():
+            try:
+                self._take_line(line, events)
+            except MalformedEvent:
+                events.clear()  # the body was cut inside a line: whether the message had ended by then decides
+        if not self._over:
+            words = self._unframed.words or None
+            raise StreamIncomplete("the stream ended without a line that is done", detail=words)
+        return events
+
+    def _take_line(self, data: bytes, events: list[StreamEvent]) -> None:
+        value: JsonObject | None = None
+        try:
+            if len(data) > 2 * NESTING_LIMIT and data.count(b"{") + data.count(b"[") > NESTING_LIMIT:
+                value = read_line(data)  # raises where it is nested too deeply
+            try:
+                line = self._decode(data)
+            except (ValueError, RecursionError):
+                if (whole := self._whole_object(data, events)) is None:
+                    return
+                value = read_line(whole) if value is None or whole is not data else value
+                line = decode_loosely(value)
+            if (self._is_usual and line.message is not None and not line.done and not line.error) or (
+                self._is_usual and line.response and not line.done and not line.error
+            ):
+                self._take_said(line, events)
+            else:
+                self._take_unusual(line, read_line(data) if value is None else value, events)
+        except MalformedEvent as failure:
+            self._refuse(failure, events)
+
+    def _refuse(self, failure: MalformedEvent, events: list[StreamEvent]) -> None:
+        """Raise `failure`, or tell it as a notice where malformed lines are skipped."""
+        if not self._skips_malformed or isinstance(failure, EventTooLarge):
+            raise failure
+        events.append(StreamNotice(failure.code, failure.message))
+
+    def _whole_object(self, line: bytes, events: list[StreamEvent]) -> bytes | None:
+        """Return what is to be read as one line: `line`, or the object over many lines that it ends. None for text that
+        reports an error, and for a part of such an object. Raises MalformedEvent."""
+        if line == b"{" or (self._indented.lines and not line.startswith(b"{")):
+            self._is_usual = False
+            return self._indented.take(line)
+        if line.startswith(b"{") or (reported := self._unframed.take(line)) is None:
+            return line
+        self._fail(reported, events)
+        return None
+
+    def _fail(self, reported: JsonObject, events: list[StreamEvent]) -> None:
+        if not self._over:
+            self._over, self._is_usual, self._failed = True, False, True
+            events.append(stream_error(reported))
+        elif not self._failed:
+            events.extend(self._late.notice())
+
+    def _take_unusual(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> None:
+        """The first line, the last, errors, and lines after the end."""
+        if self._indented.lines:
+            self._indented = IndentedJson(limit=self._event_limit)
+            self._refuse(MalformedEvent("a line is not JSON"), events)
+        if self._over:
+            self._take_counts(value, events)
+            if not self._failed and (
+                line.error or ((said := line.message) is not None and (said.content or said.tool_calls))
+            ):
+                events.extend(self._late.notice())
+            return
+        reported = {**value, "error": line.error} if line.error else None
+        if reported is None and line.message is None and not line.done:
+            reported = failure_in(value)
+        if reported is not None:
+            self._fail(reported, events)
+            return
+        if not self._started and (line.model or line.message is not None or line.done):
+            self._started = True
+            self._seed = f"{line.model}:{line.created_at}"
+            events.append(MessageStart(None, line.model or None))
+            if not line.done:
+                self._take_leftovers(value, events)
+        self._is_usual = self._started
+        self._take_said(line, events)
+        if line.done:
+            self._end_message(line, value, events)
+
+    def _take_said(self, line: Line, events: list[StreamEvent]) -> None:
+        said = line.message or _NOTHING
+        thinking, text = said.thinking or line.thinking, said.content or line.response
+        if line.done:
+            thinking, text = self._thinking.new_in(thinking or ""), self._text.new_in(text or "")
+        if thinking:
+            self._thinking.add(thinking)
+            if self._kind != "thinking":
+                self._enter("thinking", events)
+            events.append(ThinkingDelta(self._index, thinking))
+        if text:
+            self._text.add(text)
+            if self._kind != "text":
+                self._enter("text", events)
+            events.append(TextDelta(self._index, text))
+        if said.images:
+            self._take_images(said.images, events)
+        if calls := said.tool_calls:
+            for call in self._calls.new_in(calls) if line.done else calls:
+                self._leave(events)
+                self._calls.take(call, self._seed, events)
+        if said.extras:
+            self._take_extras(said.extras, events)
+
+    def _take_extras(self, extras: JsonObject, events: list[StreamEvent]) -> None:
+        """Keep the first value of each field that only this server sends; then lines with these fields are quick."""
+        if self._kept.keep(extras, events):
+            events.append(Metadata(provider_metadata={"message": dict(self._kept.values)}))
+        shapes = {key: shape_of(key, self._kept) for key in self._kept.values}
+        shapes |= dict.fromkeys(NOISE, "any")
+        if "" not in shapes.values():
+            self._decode = decoder_with(tuple(sorted(shapes.items())))
+
+    def _take_images(self, images: list[str], events: list[StreamEvent]) -> None:
+        for image in images:
+            self._has_said = True
+            self._leave(events)
+            index = next(self._indexes)
+            events.extend((ContentBlockStart(index, "image", image_content(image)), ContentBlockStop(index)))
+
+    def _enter(self, kind: _Kind, events: list[StreamEvent]) -> None:
+        """Begin a text or thinking block."""
+        self._leave(events)
+        self._kind = kind
+        self._has_said = self._has_said or kind == "text"
+        self._index = next(self._indexes)
+        events.append(ContentBlockStart(self._index, kind))
+
+    def _leave(self, events: list[StreamEvent]) -> None:
+        """Stop the open text or thinking block."""
+        if self._kind is not None:
+            events.append(ContentBlockStop(self._index))
+            self._kind = None
+
+    def _end_message(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> None:
+        self._over, self._is_usual = True, False
+        self._leave(events)
+        self._take_leftovers(value, events)
+        self._take_counts(value, events)
+        raw = line.done_reason or None
+        ending = parse_ending(raw, called=bool(self._calls))
+        stop = stop_event(ending, raw, said=self._has_said or bool(self._calls))
+        self._failed = type(stop) is StreamError
+        events.append(stop)
+
+    def _take_leftovers(self, value: JsonObject, events: list[StreamEvent]) -> None:
+        if found := leftovers(value):
+            events.append(Metadata(provider_metadata=found))
+
+    def _take_counts(self, value: JsonObject, events: list[StreamEvent]) -> None:
+        found = counts(value)
+        if found and found != self._counts:
+            self._counts = found
+            events.append(read_counts(found))

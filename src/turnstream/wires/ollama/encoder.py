@@ -1,0 +1,184 @@
+"""StreamEvents → Ollama's lines.
+
+What the wire cannot say is left out: ids of messages, signatures, redacted thinking, citations, what the provider's own
+tools did, images that are not data, notices. Blocks have no boundaries here: two text blocks in a row become one. A tool
+call is written once it is whole. The final line is written by `close`, since counts may come after the message's stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from turnstream.core.blocks import Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.usage import Usage
+from turnstream.wires.ollama.errors import error_line
+from turnstream.wires.ollama.lines import JsonObject, is_object
+from turnstream.wires.ollama.usage import dump_stop_reason, write_counts
+from turnstream.wires.shared.lenient_json import decode_json, encode_json
+
+_SAID = b'"message":{"role":"assistant","content":'
+_THOUGHT = b'"message":{"role":"assistant","content":"","thinking":'
+_GOES_ON = b'},"done":false}\n'
+
+_LINE_ENDS = tuple(
+    (character.encode(), b"\\u%04x" % ord(character)) for character in ("\u0085", "\u2028", "\u2029")
+)
+
+_encode_string = msgspec.json.Encoder().encode
+
+
+class OllamaEncoder:
+    """Encodes one response. `model` stands where the message's start brings none."""
+
+    def __init__(self, *, model: str) -> None:
+        self._created_at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        self._model = model
+        self._head = b""
+        self._begun = False
+        self._calls: dict[int, OpenCall] = {}
+        self._written = 0
+        self._stop: MessageStop | None = None
+        self._failed = False
+        self._usage: Usage | None = None
+        self._raw_usage: JsonObject | None = None
+        self._latency_ms: float | None = None
+        self._frame()
+
+    def feed(self, events: Iterable[StreamEvent]) -> bytes:
+        """The lines that stand for `events`."""
+        lines: list[bytes] = []
+        for event in events:
+            match event:
+                case TextDelta():
+                    lines.append(self._line(_SAID, _string(event.text)))
+                case ThinkingDelta():
+                    lines.append(self._line(_THOUGHT, _string(event.text)))
+                case _:
+                    self._encode_rare(event, lines)
+        return _on_one_line(b"".join(lines))
+
+    def close(self) -> bytes:
+        """The final line of a message that was stopped; nothing after an error, or where the end is missing."""
+        if self._stop is None or self._failed:
+            return b""
+        final: JsonObject = {
+            "done_reason": dump_stop_reason(self._stop),
+            "done": True,
+            **write_counts(self._usage, self._raw_usage, self._latency_ms),
+        }
+        return _on_one_line(b'%b%b""},%b\n' % (self._head, _SAID, encode_json(final)[1:]))
+
+    def _encode_rare(self, event: StreamEvent, lines: list[bytes]) -> None:
+        match event:
+            case MessageStart():
+                self._model = event.model or self._model
+                self._frame()
+                lines.append(self._line(_SAID, b'""'))
+            case ContentBlockStart():
+                self._start(event, lines)
+            case ContentDelta() if event.index in self._calls:
+                self._calls[event.index].content |= event.content
+            case ToolInputDelta() if event.index in self._calls:
+                self._calls[event.index].fragments.append(event.partial_json)
+            case ContentBlockStop() if event.index in self._calls:
+                self._write_call(event.index, lines)
+            case MessageStop():
+                self._stop = event
+                for index in list(self._calls):
+                    self._write_call(index, lines)
+            case Metadata():
+                self._remember(event)
+            case StreamError():
+                self._failed = True
+                lines.append(error_line(event.code, event.message))
+            case _:
+                pass
+
+    def _start(self, event: ContentBlockStart, lines: list[bytes]) -> None:
+        content = event.content or {}
+        if event.block_type == "tool_use" and not content.get("provider_executed"):
+            self._calls[event.index] = OpenCall(content)
+        elif event.block_type == "image" and content.get("data"):
+            lines.append(self._line(_SAID, b'"","images":[%b]' % _string(content["data"])))
+
+    def _write_call(self, index: int, lines: list[bytes]) -> None:
+        call = self._calls.pop(index)
+        lines.append(self._line(_SAID, b'"","tool_calls":[%b]' % call.encoded(self._written)))
+        self._written += 1
+
+    def _remember(self, event: Metadata) -> None:
+        if event.usage is not None:
+            self._usage = (self._usage or Usage()).updated(event.usage)
+        if event.raw is not None:
+            self._raw_usage = {**(self._raw_usage or {}), **event.raw}
+        if event.latency_ms is not None:
+            self._latency_ms = event.latency_ms
+
+    def _line(self, begin: bytes, said: bytes) -> bytes:
+        return b"%b%b%b%b" % (self._head, begin, said, _GOES_ON)
+
+    def _frame(self) -> None:
+        """What stands before the message of every line: encoded once."""
+        self._head = encode_json({"model": self._model, "created_at": self._created_at})[:-1] + b","
+
+
+class OpenCall:
+    """A tool call whose arguments are still coming."""
+
+    __slots__ = ("content", "fragments")
+
+    def __init__(self, content: Content) -> None:
+        self.content: Content = dict(content)
+        self.fragments: list[str] = []
+
+    def encoded(self, position: int) -> bytes:
+        name = self.content.get("tool_name", "")
+        function = b'{"index":%d,"name":%b,"arguments":%b}' % (position, encode_json(name), self._arguments())
+        return b'{"id":%b,"function":%b}' % (encode_json(self.content.get("tool_use_id", "")), function)
+
+    def _arguments(self) -> bytes:
+        """The arguments as an object, word for word where they fit on a line (but that `_on_one_line` escapes some
+        characters); what is no object as a string."""
+        text = "".join(self.fragments)
+        if not text.strip():
+            given = self.content.get("input")
+            return encode_json(given) if is_object(given) else b"{}"
+        try:
+            data = text.encode()
+            value = decode_json(data)
+        except ValueError:
+            return encode_json(text)
+        if not is_object(value):
+            return encode_json(text)
+        return encode_json(value) if "\n" in text or "\r" in text or text != text.strip() else data
+
+
+def _on_one_line(data: bytes) -> bytes:
+    """Lines of JSON without what some line readers, such as the official client's, take for a line's end."""
+    if not data.isascii():
+        for character, escaped in _LINE_ENDS:
+            data = data.replace(character, escaped)
+    return data
+
+
+def _string(text: str) -> bytes:
+    try:
+        return _encode_string(text)
+    except UnicodeEncodeError:
+        return encode_json(text)

@@ -1,0 +1,227 @@
+"""Our blocks as Ollama's messages, and these as our blocks (requirements B3, G6, P4).
+
+A message has one text, thinking, images as base64 and calls; results of tools are messages of the role `tool`, which
+name the tool. A failed tool's result begins with "Error: ", for want of a field that says so. An image that is only an
+address is named in the text, since the server loads none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+from turnstream.core.blocks import Block, BlockType, Content, Message
+from turnstream.core.tool_input import finish_tool_use
+from turnstream.errors import InvalidRequest
+from turnstream.wires.ollama.decoder import image_content
+from turnstream.wires.ollama.lines import is_list, is_object
+from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.normal_params import document_text
+
+RawMessage: TypeAlias = dict[str, Any]
+Role: TypeAlias = Literal["user", "assistant"]
+
+ERROR_MARK = "Error: "
+_TEXT_TYPES = ("text", "reference", "partial_reference")
+
+
+def dump_messages(messages: Iterable[Message]) -> list[RawMessage]:
+    """The history as Ollama's messages."""
+    dumped: list[RawMessage] = []
+    names: dict[str, str] = {}
+    for message in messages:
+        said: list[Block] = []
+        for block in message.blocks:
+            content = block.content or {}
+            if block.block_type == "tool_use":
+                names[content.get("tool_use_id", "")] = content.get("tool_name", "")
+            if block.block_type == "tool_result" and not content.get("provider_executed"):
+                dumped.extend(_dump_said(message.role, said))
+                said = []
+                dumped.append(_dump_result(block, names))
+            else:
+                said.append(block)
+        dumped.extend(_dump_said(message.role, said))
+    return dumped
+
+
+def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
+    """System text and history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
+    system: list[str] = []
+    sides: list[tuple[Role, list[Block]]] = []
+    calls = _Calls()
+    for item in raw:
+        if not is_object(item):
+            raise InvalidRequest("a message is not an object")
+        role, content = item.get("role"), item.get("content")
+        if content is not None and not isinstance(content, str):
+            raise InvalidRequest("a message's content is not text")
+        if role == "system":
+            system.append(content or "")
+            continue
+        side, found = _parse_message(role, item, calls)
+        if not sides or sides[-1][0] != side:
+            sides.append((side, []))
+        sides[-1][1].extend(found)
+    messages = tuple(
+        Message(side, tuple(Block(n, b.block_type, b.text_content, b.content) for n, b in enumerate(blocks)))
+        for side, blocks in sides
+    )
+    return "\n\n".join(system) or None, messages
+
+
+class _Calls:
+    """The calls of a history, and which of them have no result yet. A history may have very many."""
+
+    def __init__(self) -> None:
+        self._of_all: deque[str] = deque()
+        self._of_tool: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._answered: set[str] = set()
+        self._made_up = 0
+
+    def ask(self, given_id: Any, name: str) -> str:
+        """The id of a call: its own, or one made up from its place."""
+        identity = given_id if isinstance(given_id, str) and given_id else f"call_{self._made_up}"
+        self._made_up += 1
+        self._answered.discard(identity)
+        self._of_all.append(identity)
+        self._of_tool[name].append(identity)
+        return identity
+
+    def answer(self, given_id: Any, name: Any) -> str:
+        """The id of the call that a result is for: the one it names, else the first open one of its tool."""
+        found = given_id if isinstance(given_id, str) and given_id else self._first_open(str(name or ""))
+        self._answered.add(found)
+        return found
+
+    def _first_open(self, name: str) -> str:
+        """The first call without a result; with a `name` of this tool. The name, where there is none."""
+        alike = self._of_tool[name] if name else self._of_all
+        while alike and alike[0] in self._answered:
+            alike.popleft()
+        return alike[0] if alike else name
+
+
+def _dump_said(role: Role, blocks: Sequence[Block]) -> list[RawMessage]:
+    """One message, or none where nothing is said."""
+    texts: list[str] = []
+    images: list[str] = []
+    calls: list[RawMessage] = []
+    thoughts: list[str] = []
+    for block in blocks:
+        content = block.content or {}
+        if block.block_type in _TEXT_TYPES and block.text_content:
+            texts.append(block.text_content)
+        elif block.block_type == "image" and role == "user":
+            _add_image(content, texts, images)
+        elif block.block_type == "document" and role == "user":
+            texts.append(_dump_document(content))
+        elif block.block_type == "tool_use" and not content.get("provider_executed"):
+            calls.append(_dump_call(content))
+        elif block.block_type == "thinking" and block.text_content and not block.partial:
+            thoughts.append(block.text_content)
+    text = ("" if role == "assistant" else "\n\n").join(texts)
+    message: RawMessage = {"role": role, "content": text}
+    if thoughts and role == "assistant":
+        message["thinking"] = "".join(thoughts)
+    if images:
+        message["images"] = images
+    if calls:
+        message["tool_calls"] = calls
+    return [message] if text or images or calls else []
+
+
+def _dump_document(content: Content) -> str:
+    """Raises InvalidRequest for what is no text."""
+    if (text := document_text(content)) is None:
+        raise InvalidRequest("this model's API reads text alone: give the document's text")
+    return text
+
+
+def _dump_call(content: Content) -> RawMessage:
+    """A call as the model made it. Arguments that are no object go back as an empty one, and the result says what was
+    wrong."""
+    given = content.get("input")
+    function = {"name": content.get("tool_name", ""), "arguments": given if is_object(given) else {}}
+    return {"id": content.get("tool_use_id", ""), "function": function}
+
+
+def _dump_result(block: Block, names: dict[str, str]) -> RawMessage:
+    content = block.content or {}
+    identity = content.get("tool_use_id", "")
+    texts: list[str] = []
+    images: list[str] = []
+    value = content.get("content")
+    if value is None or isinstance(value, str):
+        texts.append(value or block.text_content or "")
+    elif is_list(value) and all(is_object(part) and part.get("type") in ("text", "image") for part in value):
+        for part in value:
+            if part["type"] == "text":
+                texts.append(str(part.get("text", "")))
+            else:
+                source = part.get("source")
+                _add_image(source if is_object(source) else part, texts, images)
+    else:
+        texts.append(encode_json(value).decode())
+    said = "\n".join(texts)
+    mark = ERROR_MARK if content.get("is_error") and not said.startswith(ERROR_MARK) else ""
+    message: RawMessage = {"role": "tool", "content": mark + said, "tool_call_id": identity}
+    if name := names.get(identity):
+        message["tool_name"] = name
+    return {**message, "images": images} if images else message
+
+
+def _add_image(content: Content, texts: list[str], images: list[str]) -> None:
+    data, url = content.get("data"), content.get("url")
+    head, comma, inline = url.partition(";base64,") if isinstance(url, str) else ("", "", "")
+    if comma and head.startswith("data:"):
+        data = inline
+    if isinstance(data, str) and data:
+        images.append(data)
+    elif url:
+        texts.append(f"[image: {url}]")
+
+
+def _parse_message(role: Any, raw: RawMessage, calls: _Calls) -> tuple[Role, list[Block]]:
+    text = raw.get("content") or ""
+    blocks = [_block("text", text)] if text else []
+    images: Any = raw.get("images") or []
+    if not is_list(images) or not all(isinstance(image, str) for image in images):
+        raise InvalidRequest("images is not a list of base64 texts")
+    shown = [_block("image", None, image_content(image)) for image in images]
+    match role:
+        case "user":
+            return "user", blocks + shown
+        case "tool":
+            return "user", [_parse_result(raw, text, calls), *shown]
+        case "assistant":
+            thinking = raw.get("thinking")
+            thought = [_block("thinking", thinking)] if isinstance(thinking, str) and thinking else []
+            found: Any = raw.get("tool_calls") or []
+            if not is_list(found):
+                raise InvalidRequest("tool_calls is not a list")
+            return "assistant", [*thought, *blocks, *shown, *(_parse_call(call, calls) for call in found)]
+        case _:
+            raise InvalidRequest(f"a message's role is {role!r}")
+
+
+def _parse_call(call: Any, calls: _Calls) -> Block:
+    function = call.get("function") if is_object(call) else None
+    if not is_object(function) or not isinstance(name := function.get("name"), str):
+        raise InvalidRequest("a tool call has no function name")
+    arguments = function.get("arguments")
+    text = arguments if isinstance(arguments, str) else encode_json(arguments or {}).decode()
+    content: Content = {"tool_use_id": calls.ask(call.get("id"), name), "tool_name": name}
+    return _block("tool_use", None, finish_tool_use(content, text))
+
+
+def _parse_result(raw: RawMessage, text: str, calls: _Calls) -> Block:
+    failed = text.startswith(ERROR_MARK)
+    identity = calls.answer(raw.get("tool_call_id"), raw.get("tool_name") or raw.get("name"))
+    said = text.removeprefix(ERROR_MARK)
+    return _block("tool_result", None, {"tool_use_id": identity, "content": said, "is_error": failed})
+
+
+def _block(block_type: BlockType, text: str | None, content: Content | None = None) -> Block:
+    return Block(0, block_type, text, content)

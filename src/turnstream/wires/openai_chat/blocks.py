@@ -1,0 +1,319 @@
+"""Blocks out of the deltas of one choice (requirements B1, B3, B5).
+
+The wire has no block boundaries: a text or thinking block begins where the kind of what comes changes, and is stopped
+by the next. Tool calls have rules of their own (`openai_chat_calls`) and may stay open beside other blocks.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any, Literal, TypeAlias
+
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    SignatureDelta,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+)
+from turnstream.wires.openai_chat.calls import ToolCalls
+from turnstream.wires.openai_chat.chunks import Delta, ToolCallDelta
+from turnstream.wires.openai_chat.extras import CONTENT, Extras
+from turnstream.wires.openai_chat.reasoning import ReasoningDetails, detail_text, readable_details
+from turnstream.wires.openai_chat.template import Growing
+from turnstream.wires.openai_chat.thinking_blocks import (
+    THINKING_BLOCKS,
+    THINKING_FIELDS,
+    Entry,
+    ThinkingEntries,
+    signed_part,
+    whole,
+    without_text,
+)
+from turnstream.wires.shared.json_values import JsonObject, is_blank, is_list, is_object
+from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.thoughts import read_thought
+
+_Kind: TypeAlias = Literal["text", "thinking", "refusal"]
+_BLOCK_TYPES: dict[_Kind, BlockType] = {"text": "text", "refusal": "text", "thinking": "thinking"}
+REFUSAL: Content = {"provider_metadata": {"refusal": True}}
+"""What marks the text of a refusal."""
+
+
+class BlockBuilder:
+    """The blocks of one message. `raw_limit`: bytes of events whose fields only one vendor knows."""
+
+    def __init__(self, *, raw_limit: int) -> None:
+        self.has_content = False
+        self.has_said = False
+        """True once the answer has content besides thinking."""
+        self.refused = False
+        indexes = count()
+        self._indexes = indexes
+        self._calls = ToolCalls(indexes)
+        self._kind: _Kind | None = None
+        self._index = 0
+        self._details = ReasoningDetails()
+        self._late_details: list[JsonObject] = []
+        self._reasons_plainly = False
+        """Reasoning came as plain text: the same text in details and entries is not shown."""
+        self._reasons_openly = False
+        """It came in a field of the delta itself: the same text in `provider_specific_fields` is not shown."""
+        self._citations_seen: set[str | bytes] = set()
+        self._citations_waiting: list[Any] = []
+        self.extras = Extras(raw_limit=raw_limit)
+        self._entries = ThinkingEntries()
+        self._late_signatures: list[Content] = []
+        self._signature = ""
+
+    @property
+    def called(self) -> bool:
+        """Whether the model has called a tool."""
+        return bool(self._calls)
+
+    @property
+    def growing(self) -> Growing | None:
+        """The block that the last delta was for, where the next may be more of it."""
+        return Growing(self._index) if self._kind is not None else self._calls.growing
+
+    def take(self, delta: Delta, message_id: str, events: list[StreamEvent]) -> None:
+        """Add the events that a delta stands for: reasoning, then text, then calls.
+
+        Raises MalformedEvent.
+        """
+        reasoning = delta.reasoning_content or delta.reasoning
+        if delta.reasoning_details:
+            self._take_details(readable_details(delta.reasoning_details), reasoning, events)
+        elif delta.thinking_blocks or delta.provider_specific_fields:
+            self._take_thinking_fields(delta, reasoning, events)
+        elif reasoning:
+            self._reasons_openly = True
+            self._think(reasoning, events)
+        if delta.signature and self._entries.is_new(delta.signature):
+            is_open = self._sign(delta.signature, {"signature": delta.signature}, events)
+            if is_open and delta.signed_part is not None:
+                events.append(ContentDelta(self._index, signed_part(delta.signed_part)))
+        if text := delta.content:
+            self._enter("text", events)
+            events.append(TextDelta(self._index, text))
+        if text := delta.refusal:
+            self.refused = True
+            self._enter("refusal", events)
+            events.append(TextDelta(self._index, text))
+        if delta.annotations:
+            self.cite(delta.annotations, events)
+        if delta.tool_calls:
+            for call in delta.tool_calls:
+                self._take_call(call, message_id, events)
+        elif (function := delta.function_call) is not None and (function.name or function.arguments):
+            self._leave(events)
+            self.has_content = self.has_said = True
+            self._calls.take_legacy(function, message_id, events)
+
+    def take_extras(self, delta: Delta, size: int, events: list[StreamEvent]) -> None:
+        """Take what only this vendor sends. Images become blocks; for the rest see `openai_chat_extras`.
+
+        Raises EventTooLarge if it becomes too much to keep.
+        """
+        extras = delta.extras or {}
+        for key in extras.keys() & CONTENT:
+            self.has_content = self.has_said = True
+            self.extras.pay(size)
+            value = extras[key]
+            images = [_image(item) for item in value] if key == "images" and is_list(value) else [None]
+            if None in images:
+                self.extras.add_raw(key, value)
+                continue
+            for image in images:
+                self._leave(events)
+                index = next(self._indexes)
+                events.extend((ContentBlockStart(index, "image", image), ContentBlockStop(index)))
+        if fields := delta.provider_specific_fields:
+            fields = {key: value for key, value in fields.items() if key not in THINKING_FIELDS}
+            extras = {**extras, "provider_specific_fields": fields}
+        if delta.provider_metadata:
+            extras = {**extras, "provider_metadata": delta.provider_metadata}
+        self.extras.keep(extras, size, events)
+
+    def cite(self, citations: list[Any], events: list[StreamEvent]) -> None:
+        """Give each new citation to the open text, or to the next."""
+        new: list[Any] = []
+        for item in citations:
+            key = item if isinstance(item, str) else encode_json(item)
+            if not is_blank(item) and key not in self._citations_seen:
+                self._citations_seen.add(key)
+                new.append(item)
+        if not new:
+            return
+        if self._kind == "text":
+            events.append(ContentDelta(self._index, {"citations": new}))
+        else:
+            self._citations_waiting.extend(new)
+
+    def stop_all(self, events: list[StreamEvent]) -> None:
+        """Stop every open block: a message is over."""
+        self._leave(events)
+        self._calls.stop_all(events)
+        self._place_late_details(events)
+
+    def finish(self, events: list[StreamEvent]) -> None:
+        """Stop every open block, and add what had no place in one."""
+        self.stop_all(events)
+        raw: Content = dict(self.extras.raw)
+        if self._citations_waiting:
+            raw["citations"] = self._citations_waiting
+        if raw:
+            index = next(self._indexes)
+            events.extend((ContentBlockStart(index, "provider", raw), ContentBlockStop(index)))
+
+    def _enter(self, kind: _Kind, events: list[StreamEvent]) -> None:
+        """Go on with the open block if it is of this kind, else begin one."""
+        if self._kind == kind:
+            return
+        self._leave(events)
+        self._calls.stop_whole(events)
+        self.has_content = True
+        self.has_said = self.has_said or kind != "thinking"
+        self._kind = kind
+        self._index = next(self._indexes)
+        events.append(
+            ContentBlockStart(self._index, _BLOCK_TYPES[kind], REFUSAL if kind == "refusal" else None)
+        )
+        if self._citations_waiting and kind == "text":
+            events.append(ContentDelta(self._index, {"citations": self._citations_waiting}))
+            self._citations_waiting = []
+
+    def _leave(self, events: list[StreamEvent]) -> None:
+        """Stop the open text or thinking block."""
+        if self._kind is None:
+            return
+        self._signature = ""
+        self._entries.end()
+        if self._details:
+            events.append(ContentDelta(self._index, self._details.content()))
+            self._details = ReasoningDetails()
+        events.append(ContentBlockStop(self._index))
+        self._kind = None
+        self._place_late_details(events)
+
+    def _think(self, text: str, events: list[StreamEvent]) -> None:
+        """Show reasoning that came as plain text. A signature ends a thought: what follows it is another."""
+        self._reasons_plainly = True
+        self._show_thought(text, events)
+
+    def _show_thought(self, text: str, events: list[StreamEvent]) -> None:
+        if self._signature:
+            self._leave(events)
+        self._enter("thinking", events)
+        events.append(ThinkingDelta(self._index, text))
+
+    def _sign(self, signature: str, late: Content, events: list[StreamEvent]) -> bool:
+        """Sign the open thought; return False if there is none, and `late` will be a block of its own."""
+        self.has_content = True
+        if self._kind != "thinking":
+            self._late_signatures.append(late)
+            return False
+        self._signature = signature
+        events.append(SignatureDelta(self._index, signature))
+        return True
+
+    def _take_thinking_fields(self, delta: Delta, reasoning: str | None, events: list[StreamEvent]) -> None:
+        """Take thinking and its signatures from the fields that hold them whole (`openai_chat_thinking_blocks`)."""
+        fields = delta.provider_specific_fields or {}
+        self._reasons_openly = self._reasons_openly or bool(reasoning)
+        if not self._reasons_openly and THINKING_BLOCKS not in fields:
+            thoughts = (read_thought(fields.get(name)) for name in THINKING_FIELDS)
+            reasoning = next((thought.text for thought in thoughts if thought.text), None)
+        if reasoning:
+            self._think(reasoning, events)
+        for entry in self._entries.read(delta):
+            self._take_entry(entry, events)
+
+    def _take_entry(self, entry: Entry, events: list[StreamEvent]) -> None:
+        if entry.is_redacted:
+            if not entry.seal:
+                return
+            self._leave(events)
+            self.has_content = True
+            index = next(self._indexes)
+            content = {"redacted": entry.seal, **without_text(entry)}
+            events.extend((ContentBlockStart(index, "thinking", content), ContentBlockStop(index)))
+            return
+        if entry.text and not self._reasons_plainly and not self._entries.shows_again(entry):
+            self._show_thought(entry.text, events)
+            self._entries.show(entry.text)
+        if not entry.seal:
+            return
+        if self._sign(entry.seal, whole(entry), events):
+            events.append(ContentDelta(self._index, without_text(entry)))
+
+    def _take_call(self, call: ToolCallDelta, message_id: str, events: list[StreamEvent]) -> None:
+        if call.function is None and not call.id:
+            return
+        self._leave(events)
+        self.has_content = self.has_said = True
+        self._calls.take(call, message_id, events)
+
+    def _take_details(
+        self, details: list[JsonObject], reasoning: str | None, events: list[StreamEvent]
+    ) -> None:
+        """Reasoning with its details: the plain text is shown where there is one, else the details' own."""
+        self._reasons_plainly = self._reasons_plainly or bool(reasoning)
+        shown = reasoning or ("" if self._reasons_plainly else "".join(map(detail_text, details)))
+        if shown:
+            if self._kind == "thinking" and self._details.begins_another(details):
+                self._leave(events)
+            self._enter("thinking", events)
+            events.append(ThinkingDelta(self._index, shown))
+        elif details and self._kind is None and not self._calls.any_open:
+            self._enter("thinking", events)
+        if self._kind == "thinking":
+            _add_details(self._details, details, self._index, events)
+        else:
+            self._late_details.extend(details)
+
+    def _place_late_details(self, events: list[StreamEvent]) -> None:
+        """Details and signatures that came while another block was open get thinking blocks of their own."""
+        signatures, self._late_signatures = self._late_signatures, []
+        for content in signatures:
+            index = next(self._indexes)
+            events.extend((ContentBlockStart(index, "thinking", content), ContentBlockStop(index)))
+        if not self._late_details:
+            return
+        late, self._late_details = self._late_details, []
+        details = ReasoningDetails()
+        index = next(self._indexes)
+        events.append(ContentBlockStart(index, "thinking"))
+        _add_details(details, late, index, events)
+        events.extend((ContentDelta(index, details.content()), ContentBlockStop(index)))
+
+
+def _add_details(
+    collected: ReasoningDetails, details: list[JsonObject], index: int, events: list[StreamEvent]
+) -> None:
+    for detail in details:  # one, nearly always
+        if signature := collected.add(detail):
+            events.append(SignatureDelta(index, signature))  # noqa: PERF401
+
+
+def _image(item: Any) -> Content | None:
+    """One of OpenRouter's `images`, as our block holds it; None for anything else."""
+    source = item.get("image_url") if is_object(item) else None
+    url = source.get("url") if is_object(source) else source
+    return image_content(url) if isinstance(url, str) and url else None
+
+
+def image_content(url: str) -> Content:
+    """An image block's content: the data that a `data:` URL holds, or the URL."""
+    head, comma, data = url.partition(";base64,")
+    if comma and head.startswith("data:"):
+        return {"media_type": head.removeprefix("data:"), "data": data}
+    return {"url": url}
+
+
+def image_url(content: Content) -> str:
+    """The inverse of `image_content`."""
+    return content.get("url") or f"data:{content.get('media_type', '')};base64,{content.get('data', '')}"

@@ -1,0 +1,309 @@
+"""Tool calls out of chat.completions fragments.
+
+A fragment says where it belongs by an index, by an id, by both or by neither. Vendors repeat ids and names, leave them
+empty, or send them late. The rules, first match first:
+
+    which call a fragment is for
+      1. the call at its index, if that call has the fragment's id, or the fragment has no id
+      2. the call that has its id, if the fragment has no name, no index, or the index of another call
+      3. the call at its index
+      4. without an index: the last call, if the fragment has no id; also if its id is new, it has no name, and the last
+         call has a name and waits for arguments
+      5. none: a new call
+    when the call that was found is another one, so that a new call begins
+      6. the fragment has another id and a name
+      7. nothing more fits into the call (it has ended, or its arguments are one whole object), and the fragment brings
+         arguments with a name or another id, or brings another name than the call began with
+    what is no call of its own
+      8. an id with the name and all the arguments that its call already has: a repetition
+      9. a legacy `function_call` beside `tool_calls`: a repetition, unless it names a function that no call names
+
+So another id without a name continues the call at its index, and keeps the first id. An empty id and "null" are none. Two
+calls never share an id: a second call with the id of a first one gets an id of our own, as calls without an id do.
+
+A name may come before, within or after the arguments, in one piece or several; a name that begins with the name so far
+replaces it. The official Python client joins whatever comes at one index, ids included. Where that makes a call with a
+name of one of its fragments and whole arguments, these rules make the same call.
+
+The wire never says where a call ends. A call with a name is stopped when another block begins, if its arguments are whole
+by then. Otherwise it stays open until the message ends: some vendors interleave calls, and a name may come last. A call
+that never gets a name ends with an empty one. The runner of tools answers it with an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    StreamEvent,
+    ToolInputDelta,
+)
+from turnstream.errors import MalformedEvent
+from turnstream.wires.openai_chat.chunks import FunctionDelta, ToolCallDelta
+from turnstream.wires.openai_chat.template import Growing
+from turnstream.wires.shared.json_values import JsonObject
+from turnstream.wires.shared.lenient_json import decode_json, decode_strictly
+from turnstream.wires.shared.made_up_ids import made_up_id
+
+
+class _Call:
+    """A tool call. `given_id` is the provider's id, empty if there is none."""
+
+    __slots__ = (
+        "_counted",
+        "_depth",
+        "_ended_with",
+        "_in_vain",
+        "_length",
+        "arguments",
+        "extras",
+        "given_id",
+        "index",
+        "name",
+        "named_late",
+        "open",
+    )
+
+    def __init__(self, index: int, given_id: str, name: str) -> None:
+        self.index = index
+        self.given_id = given_id
+        self.name = name
+        self.named_late = False
+        """True if arguments came before the name: then more pieces of the name may follow whole arguments."""
+        self.arguments: list[str] = []
+        self.extras: JsonObject = {}
+        """Fields that a vendor adds to the call: the first value of each field."""
+        self.open = True
+        self._ended_with = 0
+        self._counted = 0
+        self._length = 0
+        self._depth = 0
+        self._in_vain = 0
+
+    def is_full(self) -> bool:
+        """Return True if no more arguments fit in: the call has ended, or they are one JSON object."""
+        return not self.open or self.is_whole()
+
+    def is_whole(self) -> bool:
+        """Return True if the arguments so far are one JSON object.
+
+        Some vendors repeat a call's name with each fragment, and each asks this. So the arguments are parsed only if
+        their brackets match, or if they are twice as long as when they were last parsed in vain.
+        """
+        for piece in self.arguments[self._counted :]:
+            self._length += len(piece)
+            self._depth += piece.count("{") - piece.count("}")
+        self._counted = len(self.arguments)
+        last = self.arguments[-1].rstrip() if self.arguments else ""
+        if (last and not last.endswith("}")) or (self._depth and self._length < 2 * self._in_vain):
+            return False
+        text = "".join(self.arguments)
+        self.arguments = [text]
+        self._counted = 1
+        decode = decode_strictly if self._depth else decode_json
+        try:
+            is_whole = text.rstrip().endswith("}") and isinstance(decode(_bytes(text)), dict)
+        except (ValueError, RecursionError):
+            is_whole = False
+        self._in_vain = 0 if is_whole else self._length
+        return is_whole
+
+    def has_exactly(self, arguments: str) -> bool:
+        """Return True if `arguments` are all the arguments of the call."""
+        if self.open:
+            return arguments == "".join(self.arguments)
+        return hash(arguments) == self._ended_with
+
+    def end(self) -> None:
+        """Close the call. Only a hash of its arguments is kept."""
+        self.open = False
+        self._ended_with = hash("".join(self.arguments))
+        self.arguments = []
+
+
+class ToolCalls:
+    """The tool calls of one message. `indexes` hands out the message's block indexes."""
+
+    def __init__(self, indexes: Iterator[int]) -> None:
+        self._indexes = indexes
+        self._at: dict[int, _Call] = {}
+        self._by_id: dict[str, _Call] = {}
+        self._legacy: _Call | None = None
+        self._all: list[_Call] = []
+        self._open: dict[_Call, None] = {}
+        self._grown: dict[_Call, None] = {}
+        """Calls that may have become whole since `stop_whole` looked at them."""
+        self._last_taken: _Call | None = None
+
+    def __bool__(self) -> bool:
+        """Return True if the model has called any tool."""
+        return bool(self._all)
+
+    @property
+    def any_open(self) -> bool:
+        return bool(self._open)
+
+    @property
+    def growing(self) -> Growing | None:
+        """The call that the last fragment was for, if more of it may come."""
+        call = self._last_taken
+        return Growing(call.index, call.arguments) if call is not None and call.open else None
+
+    def take(self, delta: ToolCallDelta, message_id: str, events: list[StreamEvent]) -> None:
+        """Add the events of a fragment. Raises MalformedEvent for arguments of a call that has ended."""
+        function = delta.function
+        given_id = delta.id if delta.id and delta.id != "null" else ""
+        name = (function.name or "") if function is not None else ""
+        arguments = (function.arguments or "") if function is not None else ""
+        call = None if given_id or name or delta.index is None else self._at.get(delta.index)
+        if call is None:
+            call, arguments = self._call_of(delta.index, given_id, name, arguments)
+            if call is None:
+                call = self._begin(given_id, name, events, message_id)
+            elif given_id != call.given_id or name != call.name:
+                self._amend(call, given_id, name, events)
+            if delta.index is not None:
+                self._at[delta.index] = call
+        self._turn_to(call)
+        if delta.extras and call.open and delta.extras.keys() - call.extras.keys():
+            call.extras = {**delta.extras, **call.extras}
+            events.append(ContentDelta(call.index, {"provider_metadata": call.extras}))
+        if arguments:
+            _grow(call, arguments, events)
+
+    def take_legacy(self, function: FunctionDelta, message_id: str, events: list[StreamEvent]) -> None:
+        """Add the events of a `function_call` in a delta without `tool_calls`. Raises MalformedEvent as `take`."""
+        name, arguments = function.name or "", function.arguments or ""
+        call = self._legacy
+        if call is None and self._all and (not name or any(other.name == name for other in self._all)):
+            return
+        if call is None or _is_another(call, "", name, arguments):
+            self._legacy = call = self._begin("", name, events, message_id)
+        elif name != call.name:
+            self._amend(call, "", name, events)
+        self._turn_to(call)
+        if arguments:
+            _grow(call, arguments, events)
+
+    def _turn_to(self, call: _Call) -> None:
+        """Note the call that grows now. Its arguments may grow without `take`, until another one is noted."""
+        if self._last_taken is not None:
+            self._grown[self._last_taken] = None
+        self._last_taken = call
+        self._grown[call] = None
+
+    def stop_whole(self, events: list[StreamEvent]) -> None:
+        """Stop the calls that have a name and whole arguments: another block begins."""
+        if self._last_taken is not None:
+            self._turn_to(self._last_taken)
+        grown, self._grown = self._grown, {}
+        for call in sorted(grown, key=lambda call: call.index):
+            if call.open and call.name and call.is_whole():
+                self._stop(call, events)
+
+    def stop_all(self, events: list[StreamEvent]) -> None:
+        for call in list(self._open):
+            self._stop(call, events)
+
+    def _call_of(
+        self, position: int | None, given_id: str, name: str, arguments: str
+    ) -> tuple[_Call | None, str]:
+        """Return the call that a fragment is more of, None for a new one, and the arguments that it brings."""
+        joined = self._join_legacy(name)
+        call = joined or self._find(position, given_id, name)
+        if call is None:
+            return None, arguments
+        if _repeats(call, given_id, name, arguments, said_twice=joined is not None):
+            return call, ""
+        return (None if _is_another(call, given_id, name, arguments) else call), arguments
+
+    def _find(self, position: int | None, given_id: str, name: str) -> _Call | None:
+        """Return the call that a fragment is for by the rules 1 to 5, or None."""
+        known = self._by_id.get(given_id) if given_id else None
+        if position is None:
+            if known is not None or not self._all:
+                return known
+            last = self._all[-1]
+            goes_on = not given_id or (last.name and not name and not last.is_full())
+            return last if goes_on else None
+        at = self._at.get(position)
+        if known is None or (at is not None and given_id == at.given_id):
+            return at
+        goes_on = not name or (at is not None and name == known.name and not known.is_full())
+        return known if goes_on else at
+
+    def _join_legacy(self, name: str) -> _Call | None:
+        """Return the call of a `function_call` that a fragment of `tool_calls` says once more, the first time."""
+        legacy = self._legacy
+        if legacy is None or len(self._all) > 1 or name not in ("", legacy.name):
+            return None
+        self._legacy = None
+        return legacy
+
+    def _begin(self, given_id: str, name: str, events: list[StreamEvent], message_id: str) -> _Call:
+        self.stop_whole(events)
+        call = _Call(next(self._indexes), given_id, name)
+        is_new = bool(given_id) and given_id not in self._by_id
+        identity = given_id if is_new else made_up_id(message_id, len(self._all))
+        self._all.append(call)
+        self._open[call] = None
+        if given_id:
+            self._by_id[given_id] = call
+        events.append(ContentBlockStart(call.index, "tool_use", {"tool_use_id": identity, "tool_name": name}))
+        return call
+
+    def _amend(self, call: _Call, given_id: str, name: str, events: list[StreamEvent]) -> None:
+        """Add an id or a name that came after the call's first fragment; a name may come in pieces."""
+        if not call.open:
+            return
+        if given_id and not call.given_id:
+            call.given_id = given_id
+            if given_id not in self._by_id:
+                events.append(ContentDelta(call.index, {"tool_use_id": given_id}))
+            self._by_id[given_id] = call
+        if name and name != call.name:
+            call.named_late = call.named_late or (not call.name and bool(call.arguments))
+            call.name = name if name.startswith(call.name) else call.name + name
+            events.append(ContentDelta(call.index, {"tool_name": call.name}))
+
+    def _stop(self, call: _Call, events: list[StreamEvent]) -> None:
+        del self._open[call]
+        call.end()
+        events.append(ContentBlockStop(call.index))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _grow(call: _Call, arguments: str, events: list[StreamEvent]) -> None:
+    if call.open:
+        call.arguments.append(arguments)
+        events.append(ToolInputDelta(call.index, arguments))
+    elif not arguments.isspace():
+        raise MalformedEvent("arguments for a tool call that had ended")
+
+
+def _repeats(call: _Call, given_id: str, name: str, arguments: str, *, said_twice: bool) -> bool:
+    """Return True for rule 8. `said_twice`: the call came as a `function_call`, which has no id."""
+    if not name or name != call.name or not arguments.strip() or not call.is_full():
+        return False
+    is_same = given_id == call.given_id if call.given_id else said_twice
+    return is_same and call.has_exactly(arguments)
+
+
+def _is_another(call: _Call, given_id: str, name: str, arguments: str) -> bool:
+    """Return True if a fragment found at a call's place begins another call: the rules 6 and 7."""
+    if not given_id and not name:
+        return False
+    has_other_id = bool(given_id) and given_id != call.given_id
+    if has_other_id and call.given_id and name:
+        return True
+    if not call.is_full():
+        return False
+    if arguments.strip():
+        return bool(name) or has_other_id
+    return bool(name and call.name) and name != call.name and not call.named_late

@@ -1,0 +1,118 @@
+"""Which choice of a chat.completions stream is the answer.
+
+A request for several answers (`n` above 1) brings choices of several indexes, in one chunk or in turn. The answer is then
+the choice of the lowest index; the others are named in a notice. Some vendors count chunks, or parts of the one answer,
+in the same field. Then every choice is the answer. Both look alike at first, so a choice of another index is held until
+one of these decides:
+
+    several answers    two indexes in one chunk, an index that comes again after another, or another index after the
+                       answer has its finish_reason
+    one answer         RISING indexes that bring text or calls, none of which comes again after another; MOST_HELD
+                       choices; or the end
+
+An answer that begins with an index above 0 is held too, for at most MOST_BEFORE_FIRST choices: choice 0 may yet come.
+"""
+
+from __future__ import annotations
+
+from turnstream.errors import MalformedEvent
+from turnstream.wires.openai_chat.chunks import Choice
+
+RISING = 4
+MOST_BEFORE_FIRST = 8
+MOST_HELD = 256
+
+
+class ChoicePicker:
+    """Picks the choices of one response that are the answer. `index`: that of the answer, None before it is known.
+    `others`: indexes of other answers. `settled`: the index that can be decoded without asking `pick`, or None."""
+
+    def __init__(self) -> None:
+        self.index: int | None = None
+        self.settled: int | None = None
+        self.others: set[int] = set()
+        self._held: list[Choice] = []
+        self._counts = False
+
+    @property
+    def holds_end(self) -> bool:
+        """Return True if a choice that is held has a finish_reason: it may be the answer's."""
+        return any(choice.finish_reason for choice in self._held)
+
+    def pick(self, choices: list[Choice], *, ended: bool) -> list[Choice]:
+        """Return the choices to decode now, in order: some of `choices`, a chunk's, and of those that were held.
+
+        `ended`: the answer has its finish_reason. Raises MalformedEvent if indexes that seemed to count come again, since
+        two answers must not be spliced.
+        """
+        if self._counts:
+            return self._count_on(choices)
+        self._held += choices
+        held = _indexes(self._held)
+        if self.index is None:
+            if 0 not in held and len(held) < MOST_BEFORE_FIRST and len(self._that_answer()) < RISING:
+                return []
+            self.index = min(held)
+        if set(held) == {self.index}:
+            self.settled = self.index
+            return self._release(len(held))
+        in_order = held == sorted(held) and held[0] >= self.index
+        if self.others or ended or not in_order or len(set(_indexes(choices))) > 1:
+            return self._keep_ours()
+        self.settled = None
+        if len(self._that_answer() | {self.index}) >= RISING or len(held) >= MOST_HELD:
+            self._counts = True
+            self.index = held[-1]
+            return self._release(len(held))
+        return self._release(held.count(self.index))
+
+    def rest(self, *, ended: bool) -> list[Choice]:
+        """Return what is still held of the answer. The message is over, so that nothing more can decide."""
+        if not self._held:
+            return []
+        held = _indexes(self._held)
+        if self.index is None:
+            self.index = min(held)
+        if ended or held != sorted(held):
+            return self._keep_ours()
+        last = next((index_of(choice) for choice in self._held if choice.finish_reason), held[-1])
+        self.others |= {index for index in held if index > last}
+        return self._release(sum(index <= last for index in held))
+
+    def _that_answer(self) -> set[int]:
+        """Return the indexes of held choices that bring more than a role: several answers may begin with roles alone."""
+        return {index_of(choice) for choice in self._held if _answers(choice)}
+
+    def _keep_ours(self) -> list[Choice]:
+        """Several answers: drop what is held of the others."""
+        self.settled = self.index
+        self.others |= set(_indexes(self._held)) - {self.settled or 0}
+        self._held = [choice for choice in self._held if index_of(choice) == self.index]
+        return self._release(len(self._held))
+
+    def _count_on(self, choices: list[Choice]) -> list[Choice]:
+        indexes = _indexes(choices)
+        if len(set(indexes)) > 1 or indexes[0] < (self.index or 0):
+            raise MalformedEvent("choices of several answers cannot be told apart", retryable=False)
+        self.index = indexes[0]
+        return choices
+
+    def _release(self, count: int) -> list[Choice]:
+        released, self._held = self._held[:count], self._held[count:]
+        return released
+
+
+def index_of(choice: Choice) -> int:
+    return choice.index or 0
+
+
+def _indexes(choices: list[Choice]) -> list[int]:
+    return [choice.index or 0 for choice in choices]
+
+
+def _answers(choice: Choice) -> bool:
+    delta = choice.delta
+    if delta is None:
+        return bool(choice.text)
+    said = (choice.text, delta.content, delta.reasoning_content, delta.reasoning, delta.tool_calls)
+    return any(said)

@@ -1,0 +1,124 @@
+"""The JSON of a chat.completions stream, as loosely as vendors write it.
+
+Two ways lead to a `Chunk`. Nearly every event takes the typed one: msgspec, straight into these structs. What
+surprises it (content as a list of parts, arguments as an object, a field of a delta that nobody announced, half a
+surrogate pair) takes the loose one (`openai_chat_loose`), which understands more and costs more. Deltas refuse unknown fields, so that what
+one vendor alone has ends up in `extras` and is never dropped in silence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from turnstream.wires.shared.json_values import JsonObject, is_blank, is_list, is_object
+from turnstream.wires.shared.lenient_json import mend_surrogates
+
+ABSENT = msgspec.Raw()
+EXTRAS = "(extras)"
+"""The name of the field for unknown fields: one that nobody sends."""
+SIGNED_PART = "(signed part)"
+"""The name of the field for the content part that a signature came in: one that nobody sends."""
+
+
+class FunctionDelta(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A fragment of a call. `extras` as in `Delta`."""
+
+    index: int | None = None
+    id: str | None = None
+    function: FunctionDelta | None = None
+    type: Any = None
+    extras: JsonObject | None = msgspec.field(default=None, name=EXTRAS)
+
+
+class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """What a choice gains. `extras` (never sent under this name) holds the fields that nothing else knows."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    reasoning_details: list[Any] | None = None
+    refusal: str | None = None
+    annotations: list[Any] | None = None
+    function_call: FunctionDelta | None = None
+    role: Any = None
+    thinking_blocks: list[Any] | None = None
+    signature: str | None = None
+    provider_specific_fields: JsonObject | None = None
+    provider_metadata: JsonObject | None = None
+    channel: Any = None
+    token_id: Any = None
+    token_ids: msgspec.Raw = ABSENT
+    index: msgspec.Raw = ABSENT
+    created: msgspec.Raw = ABSENT
+    signed_part: JsonObject | None = msgspec.field(default=None, name=SIGNED_PART)
+    extras: JsonObject | None = msgspec.field(default=None, name=EXTRAS)
+
+
+class Choice(msgspec.Struct, gc=False):
+    delta: Delta | None = None
+    index: int | None = 0
+    finish_reason: str | None = None
+    usage: JsonObject | None = None
+    error: Any = None
+    text: str | None = None
+
+
+class Chunk(msgspec.Struct, gc=False):
+    choices: list[Choice] | None = None
+    id: str | None = None
+    model: str | None = None
+    usage: JsonObject | None = None
+    error: Any = None
+    x_groq: JsonObject | None = None
+    citations: msgspec.Raw = ABSENT
+    search_results: msgspec.Raw = ABSENT
+
+
+decode_typed = msgspec.json.Decoder(Chunk).decode
+"""The fast way. Raises ValueError or RecursionError where the loose one must be tried."""
+
+_KNOWN_OF_A_CHUNK = frozenset(
+    {
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "citations",
+        "search_results",
+        "obfuscation",
+        "p",
+        "error",
+    }
+)
+_KNOWN_OF_A_CHOICE = frozenset(
+    {"index", "delta", "message", "finish_reason", "usage", "logprobs", "token_ids", "text", "error", "seed"}
+)
+
+
+def leftovers(value: JsonObject) -> JsonObject:
+    """What a vendor says beside the answer: of the chunk, and of its first choice."""
+    found = {key: item for key, item in value.items() if key not in _KNOWN_OF_A_CHUNK and not is_blank(item)}
+    choices = value.get("choices")
+    if is_list(choices) and choices and is_object(choices[0]):
+        first = choices[0].items()
+        found |= {key: item for key, item in first if key not in _KNOWN_OF_A_CHOICE and not is_blank(item)}
+    return mend_surrogates(found)
+
+
+def says_anything(delta: Delta) -> bool:
+    """Return True if a delta has any of the fields that bring the answer, even an empty one."""
+    fields = (
+        delta.content, delta.reasoning_content, delta.reasoning, delta.tool_calls, delta.reasoning_details,
+        delta.refusal, delta.annotations, delta.function_call, delta.thinking_blocks, delta.signature, delta.extras,
+    )  # fmt: skip
+    return any(field is not None for field in fields)

@@ -1,0 +1,383 @@
+"""chat.completions bytes → StreamEvents (requirements E1 to E4, E6, E8).
+
+The message ends with `[DONE]`, or with the body where a finish_reason was seen; only then comes `MessageStop`, once, so
+that what a vendor sends after its finish_reason is still taken. Where neither came, the stream is incomplete.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from turnstream.core.sse import SseDecoder
+from turnstream.core.sse_frames import UNFRAMED
+from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
+from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.base import Finish
+from turnstream.wires.openai_chat.blocks import BlockBuilder
+from turnstream.wires.openai_chat.choices import ChoicePicker
+from turnstream.wires.openai_chat.chunks import (
+    ABSENT,
+    Choice,
+    Chunk,
+    Delta,
+    decode_typed,
+    leftovers,
+    says_anything,
+)
+from turnstream.wires.openai_chat.lean import LeanCallReader, LeanLearner, LeanReader
+from turnstream.wires.openai_chat.loose import MessageTexts, decode_loosely
+from turnstream.wires.openai_chat.stop_reasons import failed_finish, is_known, parse_ending
+from turnstream.wires.openai_chat.template import Template, learn_template
+from turnstream.wires.openai_chat.usage import read_usage
+from turnstream.wires.shared.endings import stop_event
+from turnstream.wires.shared.failure_shapes import unexplained_words
+from turnstream.wires.shared.json_values import NESTING_LIMIT, JsonObject, is_list, is_object, read_json
+from turnstream.wires.shared.late_events import LateEvents
+from turnstream.wires.shared.openai_errors import ReportedError, read_error, stream_error
+from turnstream.wires.shared.unframed_text import UnframedText, names_failure
+
+_DONE = b"[DONE]"
+_TEMPLATE_TRIES = 8
+_EMPTY_LISTS = (b"", b"null", b"[]")
+
+
+class OpenAIChatDecoder:
+    """Decodes one response."""
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._frames = SseDecoder(event_limit=event_limit, loose=True)
+        self._skips_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
+        self._failure: StreamBroken | None = None
+        self._over = self._failed = False
+        self._late = LateEvents()
+        self._blocks = BlockBuilder(raw_limit=event_limit)
+        self._message_id = ""
+        self._started = False
+        self._finish_reason: str | None = None
+        self._stop_sequence: str | None = None
+        self._picker = ChoicePicker()
+        self._messages = MessageTexts()
+        self._last_sources = b""
+        self._usage: JsonObject | None = None
+        self._beside: JsonObject = {}
+        self._lean = LeanLearner(self._blocks.extras.fields)
+        self._doubted_for: int | None = None
+        self._failed_for: int | None = None
+        self._template: Template | LeanReader | LeanCallReader | None = None
+        self._template_tries = 0
+
+    @property
+    def finish(self) -> Finish | None:
+        """As `Decoder.finish`: a finish_reason has come."""
+        if self._over:
+            return None
+        if self._finish_reason is not None:
+            return "certain"
+        return "likely" if self._picker.holds_end else None
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close()
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that `data` completes.
+
+        Raises MalformedEvent (unless malformed events are skipped) or EventTooLarge; where events came before it in
+        the same `data`, they are returned and the next call raises.
+        """
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        try:
+            frames = self._frames.feed(data)
+            position = 0
+            while position < len(frames):
+                if self._template is not None:
+                    position = self._template.read(frames, position, events)
+                    if position == len(frames):
+                        break
+                name, payload, _ = frames[position]
+                self._take_frame(name, payload, events)
+                position += 1
+        except StreamBroken as failure:
+            self._failure = failure
+            if not events:
+                raise
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The body is over. Raises StreamIncomplete where neither a finish_reason nor `[DONE]` came."""
+        if self._failure is not None:
+            raise self._failure
+        events: list[StreamEvent] = []
+        for name, payload, _ in self._frames.close():
+            try:
+                self._take_frame(name, payload, events)
+            except MalformedEvent:
+                break  # the body was cut inside an event: whether the message had ended by then decides
+        self._take_held_choices(events)
+        if not self._over:
+            if self._finish_reason is None:
+                words = self._unframed.words or None
+                raise StreamIncomplete("the stream ended without a finish_reason or [DONE]", detail=words)
+            self._end_message(events)
+        return events
+
+    def _take_frame(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
+        self._retire_template()
+        if self._over:
+            self._take_late(payload.strip(), events)
+            return
+        try:
+            if payload.startswith(b"{") and name is None:
+                self._take_payload(payload, events)
+            else:
+                self._take_unusual(name, payload.strip(), events)
+        except MalformedEvent as failure:
+            if not self._skips_malformed or isinstance(failure, EventTooLarge):
+                raise
+            events.append(StreamNotice(failure.code, failure.message))
+
+    def _take_late(self, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event after the end: its usage counts, and of all else there is one notice."""
+        if not payload or payload in (_DONE, b"null"):
+            return
+        try:
+            value, chunk = self._decode_loosely(payload)
+        except MalformedEvent:
+            value, chunk = None, Chunk(choices=[Choice()])
+        self._take_usage(chunk, events)
+        is_quiet = not any(
+            choice.delta is None or says_anything(choice.delta) for choice in chunk.choices or ()
+        )
+        if not self._failed and (not is_quiet or read_error(value) is not None):
+            events.extend(self._late.notice())
+
+    def _take_unusual(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
+        """`[DONE]`, errors by name, text outside of events, keep-alives, whitespace."""
+        if payload == _DONE:
+            self._take_done(events)
+        elif name is not None and names_failure(name):
+            self._take_error_event(payload, events)
+        elif name == UNFRAMED:
+            self._take_text(payload, events)
+        elif payload.startswith(b"{"):
+            self._take_payload(payload, events)
+        elif payload and payload != b"null" and name is None:
+            self._take_no_object(payload, events)
+
+    def _take_done(self, events: list[StreamEvent]) -> None:
+        """The end marker, which says little: vendors send it after errors too."""
+        self._take_held_choices(events)
+        if self._over:
+            return
+        if self._finish_reason is not None:
+            self._end_message(events)
+        elif self._unframed.words:
+            self._fail(ReportedError(self._unframed.words), events)
+        elif self._blocks.has_content:
+            self._end_message(events)
+
+    def _take_no_object(self, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event that is no JSON object: an error in a list, or in plain words. Raises MalformedEvent for others."""
+        try:
+            value = read_json(payload)
+        except MalformedEvent:
+            if not self._take_text(payload, events):
+                raise
+            return
+        reported = read_error(value)
+        if reported is not None:
+            self._fail(reported, events)
+        elif not isinstance(value, str) or not self._take_text(value.encode("utf-8", "replace"), events):
+            raise MalformedEvent("an event is not a JSON object")
+
+    def _take_text(self, text: bytes, events: list[StreamEvent]) -> bool:
+        """Fail if a text outside of JSON reports an error; return True if it does."""
+        reported = read_error(self._unframed.take(text))
+        if reported is not None:
+            self._fail(reported, events)
+        return reported is not None
+
+    def _take_error_event(self, payload: bytes, events: list[StreamEvent]) -> None:
+        """An event named `error` reports one, whatever is in it."""
+        try:
+            value = read_json(payload)
+            reported = read_error({**value, "object": "error"} if is_object(value) else value)
+        except MalformedEvent:
+            reported = None
+        words = payload[:4000].decode("utf-8", "replace") or self._unframed.words
+        self._fail(reported or ReportedError(words or "the provider reported an error"), events)
+
+    def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
+        value: JsonObject | None = None
+        if payload.count(b"{") + payload.count(b"[") > NESTING_LIMIT:
+            read_json(payload)  # raises where it is nested too deeply
+        try:
+            chunk = decode_typed(payload)
+            is_usual = None not in [choice.delta for choice in chunk.choices or ()]
+        except (ValueError, RecursionError):
+            chunk, is_usual = Chunk(), False
+        if not is_usual:
+            value, chunk = self._decode_loosely(payload)
+        choices = chunk.choices
+        reported: ReportedError | None = None
+        if not choices or not self._started or choices[0].finish_reason:
+            if value is None:
+                value = read_json(payload)
+            self._take_leftovers(chunk, value or {}, events)
+        if choices:
+            reported = self._take_choices(chunk, choices, len(payload), events)
+        self._take_usage(chunk, events)
+        if chunk.search_results is not ABSENT or chunk.citations is not ABSENT:
+            self._take_sources(chunk, events)
+        if choices and self._template_tries < _TEMPLATE_TRIES:
+            self._learn(chunk, choices, payload)
+        if not choices or chunk.error or (chunk.x_groq and chunk.x_groq.get("error")):
+            reported = _error_of(chunk, value or read_json(payload)) or reported
+        if reported is not None:
+            self._fail(reported, events)
+        elif not choices and value and (words := unexplained_words(value)) is not None:
+            self._unframed.take(words.encode("utf-8", "replace"))
+
+    def _decode_loosely(self, payload: bytes) -> tuple[JsonObject, Chunk]:
+        value = read_json(payload)
+        if not is_object(value):
+            raise MalformedEvent("an event is not a JSON object")
+        has_deltas = self._blocks.has_content and not self._messages.is_used
+        return value, decode_loosely(value, None if has_deltas else self._messages)
+
+    def _take_leftovers(self, chunk: Chunk, value: JsonObject, events: list[StreamEvent]) -> None:
+        """The message's begin, and what a vendor says beside the answer in its first and last chunks."""
+        if not self._started and (chunk.id or chunk.choices):
+            self._started = True
+            self._message_id = chunk.id or ""
+            events.append(MessageStart(chunk.id or None, chunk.model or None))
+        found = leftovers(value)
+        for key in ("stop_reason", "matched_stop"):
+            sequence = found.get(key)
+            if isinstance(sequence, str) and not is_known(sequence):
+                self._stop_sequence = found.pop(key)
+        if new := {key: item for key, item in found.items() if self._beside.get(key) != item}:
+            self._beside |= new
+            events.append(Metadata(provider_metadata=new))
+
+    def _take_choices(
+        self, chunk: Chunk, choices: list[Choice], size: int, events: list[StreamEvent]
+    ) -> ReportedError | None:
+        """Take what the decoded choice brings; return the failure that it reports, if any."""
+        reported: ReportedError | None = None
+        if self._finish_reason is not None and chunk.id and chunk.id != self._message_id:
+            self._message_id = chunk.id
+            self._blocks.stop_all(events)
+        if len(choices) > 1 or (choices[0].index or 0) != self._picker.settled:
+            choices = self._picker.pick(choices, ended=self._finish_reason is not None)
+        for choice in choices:
+            reported = self._take_choice(choice, size, events) or reported
+        return reported
+
+    def _take_choice(self, choice: Choice, size: int, events: list[StreamEvent]) -> ReportedError | None:
+        if (delta := choice.delta) is not None:
+            if choice.text and not says_anything(delta):
+                delta = Delta(content=choice.text)
+            self._blocks.take(delta, self._message_id, events)
+            if delta.extras or delta.provider_specific_fields or delta.provider_metadata:
+                self._blocks.take_extras(delta, size, events)
+        if choice.usage:
+            self._report_usage(choice.usage, events)
+        if (reason := choice.finish_reason) and reason != "null":
+            self._finish_reason = reason
+        if choice.error:
+            return read_error({"error": choice.error})
+        if (failed := failed_finish(reason)) is not None:
+            return ReportedError(f"the provider ended the answer with {failed!r}", code=failed)
+        return None
+
+    def _take_held_choices(self, events: list[StreamEvent]) -> None:
+        """The message is over: take what waited for a choice that never came."""
+        for choice in self._picker.rest(ended=self._finish_reason is not None):
+            if (reported := self._take_choice(choice, 0, events)) is not None:
+                self._fail(reported, events)
+                return
+
+    def _take_sources(self, chunk: Chunk, events: list[StreamEvent]) -> None:
+        """The sources that search vendors repeat in every chunk: each is cited once."""
+        sources = [
+            bytes(raw) for raw in (chunk.search_results, chunk.citations) if bytes(raw) not in _EMPTY_LISTS
+        ]
+        if not sources or sources[0] == self._last_sources:
+            return
+        self._last_sources = sources[0]
+        value = read_json(sources[0])
+        if is_list(value):
+            self._blocks.cite([{"url": item} if isinstance(item, str) else item for item in value], events)
+
+    def _take_usage(self, chunk: Chunk, events: list[StreamEvent]) -> None:
+        if chunk.usage:
+            self._report_usage(chunk.usage, events)
+        if chunk.x_groq and is_object(usage := chunk.x_groq.get("usage")):
+            self._report_usage(usage, events)
+
+    def _report_usage(self, raw: JsonObject, events: list[StreamEvent]) -> None:
+        """Usage may come in any chunk, and in several: each report is cumulative."""
+        if raw != self._usage:
+            self._usage = raw
+            events.append(Metadata(read_usage(raw), raw))
+
+    def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
+        if self._over:
+            return
+        self._over = self._failed = True
+        for choice in self._picker.rest(ended=self._finish_reason is not None):
+            self._take_choice(choice, 0, events)
+        events.append(stream_error(reported))
+
+    def _end_message(self, events: list[StreamEvent]) -> None:
+        self._over = True
+        self._blocks.finish(events)
+        if self._picker.others:
+            others = ", ".join(str(index) for index in sorted(self._picker.others))
+            words = f"choice {self._picker.index} was decoded; not: {others}"
+            events.append(StreamNotice("other_choices", words))
+        raw = self._finish_reason
+        sequence = self._stop_sequence if raw else None
+        ending = parse_ending(
+            raw, refused=self._blocks.refused, called=self._blocks.called, stop_sequence=sequence
+        )
+        stop = stop_event(ending, raw, sequence, said=self._blocks.has_said)
+        self._failed = type(stop) is StreamError
+        events.append(stop)
+
+    def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
+        """Make a short cut for events like this one. `openai_chat_template` has the quicker kind, for events that differ in
+        their text alone. `openai_chat_lean` is for blocks in which that was of no use."""
+        growing = self._blocks.growing
+        if growing is None or (choices[0].index or 0) != self._picker.settled or self._finish_reason:
+            return
+        if growing.block_index != self._failed_for:
+            self._template = learn_template(payload, chunk, growing)
+        if self._template is None and self._picker.settled == 0:
+            self._template = self._lean.learn(payload, growing)
+            self._template_tries += self._template is None
+        if self._template is not None:
+            self._template_tries += 1
+
+    def _retire_template(self) -> None:
+        """A short cut ends with the next event that is decoded in full. One that was of use may have a successor; where
+        they never are, no more are made."""
+        if self._template is not None:
+            if self._template.hits >= _TEMPLATE_TRIES:
+                self._template_tries = 0
+            elif isinstance(self._template, Template):
+                # A first event often has a role beside its text: one failure says little.
+                block = self._template.block_index
+                self._failed_for = block if self._doubted_for == block else self._failed_for
+                self._doubted_for = block
+            self._template = None
+
+
+def _error_of(chunk: Chunk, value: JsonObject) -> ReportedError | None:
+    """The failure that a chunk reports beside its choices."""
+    groq = chunk.x_groq.get("error") if chunk.x_groq else None
+    return read_error({**value, "error": value.get("error") or groq})

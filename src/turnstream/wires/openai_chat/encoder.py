@@ -1,0 +1,233 @@
+"""StreamEvents → chat.completion.chunk events, as OpenAI writes them.
+
+What the wire cannot say is left out: signatures and redacted thinking (unless among `reasoning_details` or
+`thinking_blocks`), what the provider's
+own tools did (a client would take such a call for one to run), raw blocks of other vendors, notices. Blocks have no
+boundaries here: two text blocks in a row become one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.usage import Usage
+from turnstream.wires.openai_chat.blocks import image_url
+from turnstream.wires.openai_chat.stop_reasons import dump_stop_reason
+from turnstream.wires.openai_chat.thinking_blocks import THINKING_BLOCKS
+from turnstream.wires.openai_chat.usage import write_usage
+from turnstream.wires.shared.json_values import JsonObject, is_object
+from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.openai_errors import error_object
+
+_Delta: TypeAlias = dict[str, Any]
+
+_encode_string = msgspec.json.Encoder().encode
+
+
+class OpenAIChatEncoder:
+    """Encodes one response. `model` and `message_id` stand where the message's start brings none."""
+
+    def __init__(self, *, model: str, message_id: str) -> None:
+        self._created = int(time.time())
+        self._model = model
+        self._message_id = message_id
+        self._begun = False
+        self._tools: dict[int, _Tool] = {}
+        self._refusals: set[int] = set()
+        self._refused = False
+        self._stopped = False
+        self._failed = False
+        self._usage: Usage | None = None
+        self._raw_usage: JsonObject | None = None
+        self._head = b""
+        self._text_head = b""
+        self._thinking_head = b""
+        self._frame_all()
+
+    def feed(self, events: Iterable[StreamEvent]) -> bytes:
+        """The bytes that stand for `events`."""
+        frames: list[bytes] = []
+        for event in events:
+            if isinstance(event, TextDelta) and self._begun and not self._refusals:
+                frames.append(b"%b%b%b" % (self._text_head, _string(event.text), _TAIL))
+            elif isinstance(event, ThinkingDelta) and self._begun:
+                frames.append(b"%b%b%b" % (self._thinking_head, _string(event.text), _TAIL))
+            else:
+                self._encode_rare(event, frames)
+        return b"".join(frames)
+
+    def close(self) -> bytes:
+        """Usage and `[DONE]` after a message that was stopped; nothing after an error, or where the end is missing."""
+        if not self._stopped or self._failed:
+            return b""
+        usage = write_usage(self._usage, self._raw_usage)
+        last = b"" if usage is None else self._chunk(b'"choices":[],"usage":' + encode_json(usage))
+        return last + b"data: [DONE]\n\n"
+
+    def _encode_rare(self, event: StreamEvent, frames: list[bytes]) -> None:
+        if isinstance(event, Metadata):
+            self._usage = (
+                (self._usage or Usage()).updated(event.usage) if event.usage is not None else self._usage
+            )
+            self._raw_usage = (
+                {**(self._raw_usage or {}), **event.raw} if event.raw is not None else self._raw_usage
+            )
+            return
+        if isinstance(event, StreamError):
+            self._failed = True
+            frames.append(b"data: %b\n\n" % encode_json(error_object(event.code, event.message)))
+            return
+        if isinstance(event, MessageStart):
+            self._message_id = event.id or self._message_id
+            self._model = event.model or self._model
+            self._frame_all()
+        if not self._begun:
+            self._begun = True
+            frames.append(self._delta({"role": "assistant", "content": ""}))
+        if isinstance(event, MessageStop):
+            self._stopped = True
+            frames.append(self._finish(event))
+            return
+        delta = self._delta_of(event)
+        if delta is not None:
+            frames.append(self._delta(delta))
+
+    def _delta_of(self, event: StreamEvent) -> _Delta | None:
+        match event:
+            case TextDelta():
+                return {"refusal" if event.index in self._refusals else "content": event.text}
+            case ThinkingDelta():
+                return {"reasoning_content": event.text}
+            case ContentBlockStart():
+                return self._delta_of_start(event)
+            case ToolInputDelta():
+                tool = self._tools.get(event.index)
+                return tool.fragment(event.partial_json) if tool is not None else None
+            case ContentDelta():
+                return self._delta_of_content(event)
+            case ContentBlockStop():
+                tool = self._tools.get(event.index)
+                return tool.rest() if tool is not None else None
+            case _:
+                return None
+
+    def _delta_of_start(self, event: ContentBlockStart) -> _Delta | None:
+        content = event.content or {}
+        metadata = content.get("provider_metadata")
+        self._refusals.discard(event.index)
+        match event.block_type:
+            case "text" if is_object(metadata) and metadata.get("refusal"):
+                self._refusals.add(event.index)
+                self._refused = True
+                return None
+            case "text" | "thinking":
+                return self._delta_of_content(ContentDelta(event.index, content)) if content else None
+            case "tool_use" if not content.get("provider_executed"):
+                tool = _Tool(len(self._tools), content)
+                self._tools[event.index] = tool
+                return tool.first()
+            case "image":
+                return {"images": [{"type": "image_url", "image_url": {"url": image_url(content)}}]}
+            case _:
+                return None
+
+    def _delta_of_content(self, event: ContentDelta) -> _Delta | None:
+        content = event.content
+        delta: _Delta = {}
+        if content.get("citations"):
+            delta["annotations"] = content["citations"]
+        metadata = content.get("provider_metadata")
+        if is_object(metadata):
+            fields = ("reasoning_details", THINKING_BLOCKS)
+            delta |= {field: metadata[field] for field in fields if metadata.get(field)}
+        if event.index in self._tools and (content.get("tool_use_id") or content.get("tool_name")):
+            return self._tools[event.index].amended(content)
+        return delta or None
+
+    def _finish(self, stop: MessageStop) -> bytes:
+        reason = dump_stop_reason(stop, refused=self._refused, called=bool(self._tools))
+        choice: JsonObject = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason}
+        if stop.stop_sequence is not None:
+            choice["stop_reason"] = stop.stop_sequence
+        return self._chunk(b'"choices":[' + encode_json(choice) + b"]")
+
+    def _delta(self, delta: _Delta) -> bytes:
+        return self._chunk(_CHOICE_HEAD + encode_json(delta) + _CHOICE_TAIL)
+
+    def _chunk(self, rest: bytes) -> bytes:
+        return b"%b%b}\n\n" % (self._head, rest)
+
+    def _frame_all(self) -> None:
+        """What stands before the text of every plain chunk: encoded once."""
+        head = {
+            "id": self._message_id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self._model,
+        }
+        self._head = b"data: " + encode_json(head)[:-1] + b","
+        self._text_head = self._head + _CHOICE_HEAD + b'{"content":'
+        self._thinking_head = self._head + _CHOICE_HEAD + b'{"reasoning_content":'
+
+
+_CHOICE_HEAD = b'"choices":[{"index":0,"delta":'
+_CHOICE_TAIL = b',"logprobs":null,"finish_reason":null}]'
+_TAIL = b"}" + _CHOICE_TAIL + b"}\n\n"
+
+
+class _Tool:
+    """A tool call being written."""
+
+    def __init__(self, position: int, content: JsonObject) -> None:
+        self._position = position
+        self._content = content
+        self._has_arguments = False
+
+    def first(self) -> _Delta:
+        function = {"name": self._content.get("tool_name", ""), "arguments": ""}
+        return self._calls(
+            {"id": self._content.get("tool_use_id", ""), "type": "function", "function": function}
+        )
+
+    def fragment(self, partial_json: str) -> _Delta:
+        self._has_arguments = True
+        return self._calls({"function": {"arguments": partial_json}})
+
+    def amended(self, content: JsonObject) -> _Delta:
+        """An id or a name that came late."""
+        found: JsonObject = {"function": {"name": content["tool_name"]}} if content.get("tool_name") else {}
+        return self._calls({**found, "id": content["tool_use_id"]} if content.get("tool_use_id") else found)
+
+    def rest(self) -> _Delta | None:
+        """Arguments that were known from the start, and never came as fragments."""
+        given = self._content.get("input")
+        if self._has_arguments or not given:
+            return None
+        return self.fragment(encode_json(given).decode())
+
+    def _calls(self, call: JsonObject) -> _Delta:
+        return {"tool_calls": [{"index": self._position, **call}]}
+
+
+def _string(text: str) -> bytes:
+    try:
+        return _encode_string(text)
+    except UnicodeEncodeError:
+        return encode_json(text)

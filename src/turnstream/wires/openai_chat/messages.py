@@ -1,0 +1,339 @@
+"""Our blocks as chat.completions messages, and these as our blocks (requirements B3, G6).
+
+One of our messages may become several of theirs: results of tools are messages of the role `tool`, which come
+before what else the user says. Thinking does not go back, except a vendor's `reasoning_details`, signed
+`thinking_blocks` and signed content parts, and where the caller names a field for it.
+A failed tool's result begins with "Error: ", for want of a field that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from turnstream.core.blocks import Block, BlockType, Content, Message
+from turnstream.core.tool_input import finish_tool_use
+from turnstream.errors import InvalidRequest
+from turnstream.wires.openai_chat.blocks import REFUSAL, image_content, image_url
+from turnstream.wires.openai_chat.thinking_blocks import (
+    THINKING_BLOCKS,
+    dump_signed_parts,
+    dump_thinking_blocks,
+    parse_thinking_blocks,
+)
+from turnstream.wires.shared.json_values import is_list, is_object
+from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.normal_params import document_text
+
+RawMessage: TypeAlias = dict[str, Any]
+Role: TypeAlias = Literal["user", "assistant"]
+
+ERROR_MARK = "Error: "
+_NO_THOUGHT = " "
+"""Vendors take an empty text for a missing one."""
+
+
+class Reasoning(NamedTuple):
+    """Thinking goes back in `field`: with all messages of the assistant, or with those of turns that called tools."""
+
+    field: str
+    with_all: bool = False
+
+
+def dump_messages(messages: Iterable[Message], reasoning: Reasoning | None = None) -> list[RawMessage]:
+    """The history as chat.completions messages. `reasoning`: where thinking goes back, if anywhere."""
+    dumped: list[RawMessage] = []
+    for message in messages:
+        if message.role == "assistant":
+            dumped.extend(_dump_assistant(message.blocks, reasoning))
+        else:
+            dumped.extend(_dump_user(message.blocks))
+    return dumped if reasoning is None or reasoning.with_all else _within_tool_turns(dumped, reasoning.field)
+
+
+def _within_tool_turns(messages: list[RawMessage], field: str) -> list[RawMessage]:
+    """Leave thinking only with calls, and with what follows them before the user speaks again.
+
+    A vendor that wants thinking back refuses a call without it. A call that another model made, without thinking or with
+    thinking that is not for this one, gets a blank.
+    """
+    calls = False
+    for message in messages:
+        if message["role"] == "user":
+            calls = False
+        elif message["role"] == "assistant":
+            calls = calls or "tool_calls" in message
+            if "tool_calls" in message:
+                message[field] = message[field] or _NO_THOUGHT
+            elif not (calls and message[field]):
+                del message[field]
+    return messages
+
+
+def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
+    """System text and history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
+    system: list[str] = []
+    sides: list[tuple[Role, list[Block]]] = []
+    for item in raw:
+        if not is_object(item):
+            raise InvalidRequest("a message is not an object")
+        role = item.get("role")
+        if role in ("system", "developer"):
+            system.append(_text_of(item.get("content")))
+            continue
+        side, found = _parse_message(role, item)
+        if not sides or sides[-1][0] != side:
+            sides.append((side, []))
+        sides[-1][1].extend(found)
+    messages = tuple(
+        Message(side, tuple(Block(n, b.block_type, b.text_content, b.content) for n, b in enumerate(blocks)))
+        for side, blocks in sides
+    )
+    return "\n\n".join(system) or None, messages
+
+
+def _dump_assistant(blocks: Sequence[Block], reasoning: Reasoning | None) -> list[RawMessage]:
+    """One message, and one more after each run of results: an assistant turn may hold those of its tools."""
+    dumped: list[RawMessage] = []
+    said: list[Block] = []
+    for block in blocks:
+        if _is_result(block):
+            dumped.extend(_dump_said(said, reasoning))
+            said = []
+            dumped.append(_dump_result(block.content or {}, block.text_content or ""))
+        else:
+            said.append(block)
+    return [*dumped, *_dump_said(said, reasoning)]
+
+
+def _dump_said(blocks: Sequence[Block], reasoning: Reasoning | None) -> list[RawMessage]:
+    text = "".join(block.text_content or "" for block in blocks if block.block_type in _TEXT_TYPES)
+    calls = [_dump_call(content) for block in blocks if (content := _client_call(block)) is not None]
+    details = [detail for block in blocks if block.block_type == "thinking" for detail in _details_of(block)]
+    message: RawMessage = {"role": "assistant", "content": text or None}
+    if parts := dump_signed_parts(blocks):
+        message["content"] = [*parts, {"type": "text", "text": text}] if text else parts
+    if details:
+        message["reasoning_details"] = details
+    if entries := dump_thinking_blocks(blocks):
+        message[THINKING_BLOCKS] = entries
+    if reasoning is not None:
+        thoughts = (block for block in blocks if block.block_type == "thinking" and not block.partial)
+        message[reasoning.field] = "".join(block.text_content or "" for block in thoughts)
+    if calls:
+        message["tool_calls"] = calls
+    return [message] if text or calls else []
+
+
+def _dump_user(blocks: Sequence[Block]) -> list[RawMessage]:
+    dumped: list[RawMessage] = []
+    parts: list[dict[str, Any]] = []
+    for block in blocks:
+        content = block.content or {}
+        if _is_result(block):
+            dumped.append(_dump_result(content, block.text_content or ""))
+            parts.extend(_images_of(content.get("content")))
+        elif block.block_type in _TEXT_TYPES and block.text_content:
+            parts.append({"type": "text", "text": block.text_content})
+        elif block.block_type == "image":
+            parts.append({"type": "image_url", "image_url": {"url": image_url(content)}})
+        elif block.block_type == "document":
+            parts.append(_dump_document(content))
+    if len(parts) == 1 and parts[0]["type"] == "text":
+        return [*dumped, {"role": "user", "content": parts[0]["text"]}]
+    return [*dumped, {"role": "user", "content": parts}] if parts else dumped
+
+
+_TEXT_TYPES = ("text", "reference", "partial_reference")
+_UNTITLED = "document.pdf"
+_RETURNED = ("extra_content", "provider_specific_fields")
+"""Fields of a call that go back with it: Gemini's thought signatures, from Google itself and through LiteLLM."""
+
+
+def _dump_document(content: Content) -> dict[str, Any]:
+    """Text as text, below its title; anything else as a file. Raises InvalidRequest for what is only an address."""
+    if (text := document_text(content)) is not None:
+        return {"type": "text", "text": text}
+    if not content.get("data"):
+        raise InvalidRequest("this model's API loads no documents: give the document's data instead of a url")
+    media_type = content.get("media_type") or "application/pdf"
+    data = f"data:{media_type};base64,{content['data']}"
+    return {"type": "file", "file": {"filename": content.get("title") or _UNTITLED, "file_data": data}}
+
+
+def _is_result(block: Block) -> bool:
+    return block.block_type == "tool_result" and not (block.content or {}).get("provider_executed")
+
+
+def _client_call(block: Block) -> Content | None:
+    content = block.content
+    is_call = block.block_type == "tool_use" and content is not None and not content.get("provider_executed")
+    return content if is_call else None
+
+
+def _dump_call(content: Content) -> dict[str, Any]:
+    """A call as the model made it. Arguments that are no object go back as an empty one: vendors that read them
+    refuse the request otherwise, and the result says what was wrong."""
+    given = content.get("input")
+    text = content.get("input_json")
+    if not is_object(given):
+        text = "{}"
+    elif not isinstance(text, str) or not text.strip():
+        text = encode_json(given).decode()
+    function = {"name": content.get("tool_name", ""), "arguments": text}
+    call = {"id": content.get("tool_use_id", ""), "type": "function", "function": function}
+    metadata = content.get("provider_metadata")
+    if not is_object(metadata):
+        return call
+    return {**call, **{field: metadata[field] for field in _RETURNED if field in metadata}}
+
+
+def _dump_result(content: Content, text: str) -> RawMessage:
+    said = _result_text(content.get("content"), text)
+    mark = ERROR_MARK if content.get("is_error") and not said.startswith(ERROR_MARK) else ""
+    return {"role": "tool", "tool_call_id": content.get("tool_use_id", ""), "content": mark + said}
+
+
+def _result_text(value: Any, text: str) -> str:
+    """A result as text: the texts among its parts, or the JSON of anything else."""
+    if value is None or isinstance(value, str):
+        return value or text
+    if is_list(value) and all(is_object(part) and part.get("type") in ("text", "image") for part in value):
+        shown = [str(part.get("text", "")) if part["type"] == "text" else "[image]" for part in value]
+        return "\n".join(shown)
+    return encode_json(value).decode()
+
+
+def _images_of(value: Any) -> list[dict[str, Any]]:
+    """The images of a result, which the user has to show: the role `tool` takes text only."""
+    images: list[dict[str, Any]] = []
+    for part in value if is_list(value) else []:
+        if not is_object(part) or part.get("type") != "image":
+            continue
+        source = part.get("source")
+        url = image_url(source if is_object(source) else part)
+        images.append({"type": "image_url", "image_url": {"url": url}})
+    return images
+
+
+def _details_of(block: Block) -> list[Any]:
+    metadata = (block.content or {}).get("provider_metadata")
+    details = metadata.get("reasoning_details") if is_object(metadata) else None
+    return details if is_list(details) and not block.partial else []
+
+
+def _parse_message(role: Any, raw: RawMessage) -> tuple[Role, list[Block]]:
+    match role:
+        case "user":
+            return "user", _parse_content(raw.get("content"))
+        case "assistant":
+            return "assistant", _parse_assistant(raw)
+        case "tool" | "function":
+            return "user", [_parse_result(raw)]
+        case _:
+            raise InvalidRequest(f"a message's role is {role!r}")
+
+
+def _parse_assistant(raw: RawMessage) -> list[Block]:
+    blocks: list[Block] = []
+    details = raw.get("reasoning_details")
+    if is_list(details) and details:
+        blocks.append(_block("thinking", "", {"provider_metadata": {"reasoning_details": details}}))
+    blocks.extend(parse_thinking_blocks(raw.get(THINKING_BLOCKS)))
+    blocks.extend(_parse_content(raw.get("content")))
+    if isinstance(refusal := raw.get("refusal"), str) and refusal:
+        blocks.append(_block("text", refusal, REFUSAL))
+    calls = raw.get("tool_calls")
+    if is_list(calls):
+        blocks.extend(_parse_call(call) for call in calls)
+    elif calls is not None:
+        raise InvalidRequest("tool_calls is not a list")
+    if not calls and is_object(legacy := raw.get("function_call")):
+        blocks.append(_parse_call({"id": legacy.get("name"), "function": legacy}))
+    return blocks
+
+
+def _parse_content(content: Any) -> list[Block]:
+    if content is None or content == "":
+        return []
+    if isinstance(content, str):
+        return [_block("text", content)]
+    if not is_list(content):
+        raise InvalidRequest("a message's content is neither text nor a list of parts")
+    return [block for part in content if (block := _parse_part(part)) is not None]
+
+
+def _parse_part(part: Any) -> Block | None:
+    if isinstance(part, str):
+        return _block("text", part)
+    if not is_object(part):
+        raise InvalidRequest("a content part is not an object")
+    match part.get("type"):
+        case "text" | "input_text" | "output_text":
+            text = part.get("text")
+            if not isinstance(text, str):
+                raise InvalidRequest("a text part has no text")
+            return _block("text", text)
+        case "refusal":
+            return _block("text", str(part.get("refusal", "")), REFUSAL)
+        case "image_url":
+            return _block("image", None, _parse_image(part.get("image_url")))
+        case "file":
+            return _block("document", None, _parse_file(part.get("file")))
+        case "thinking" | "reasoning":
+            return None
+        case other:
+            raise InvalidRequest(f"content parts of type {other!r} are not supported")
+
+
+def _parse_image(value: Any) -> Content:
+    url = value.get("url") if is_object(value) else value
+    if not isinstance(url, str) or not url:
+        raise InvalidRequest("an image has no url")
+    return image_content(url)
+
+
+def _parse_file(value: Any) -> Content:
+    data = value.get("file_data") if is_object(value) else None
+    head, comma, inline = data.partition(";base64,") if isinstance(data, str) else ("", "", "")
+    if not (comma and head.startswith("data:")):
+        raise InvalidRequest("a file needs file_data, as a data: URL")
+    title = value.get("filename")
+    named = {"title": title} if isinstance(title, str) and title and title != _UNTITLED else {}
+    return {"media_type": head.removeprefix("data:"), "data": inline, **named}
+
+
+def _parse_call(call: Any) -> Block:
+    function: Any = None
+    if is_object(call):
+        function = call.get("function")
+        if is_object(custom := call.get("custom")):  # its input is free text
+            function = {"name": custom.get("name"), "arguments": custom.get("input")}
+    if not is_object(function) or not isinstance(name := function.get("name"), str):
+        raise InvalidRequest("a tool call has no function name")
+    arguments = function.get("arguments")
+    if is_object(arguments):
+        arguments = encode_json(arguments).decode()
+    text = arguments if isinstance(arguments, str) else ""
+    extras = {field: extra for field in _RETURNED if (extra := call.get(field)) is not None}
+    metadata = {"provider_metadata": extras} if extras else {}
+    content: Content = {**metadata, "tool_use_id": str(call.get("id") or ""), "tool_name": name}
+    return _block("tool_use", None, finish_tool_use(content, text))
+
+
+def _parse_result(raw: RawMessage) -> Block:
+    text = _text_of(raw.get("content"))
+    failed = text.startswith(ERROR_MARK)
+    identity = raw.get("tool_call_id") or raw.get("name") or ""
+    if not isinstance(identity, str):
+        raise InvalidRequest("tool_call_id is not a string")
+    said = text.removeprefix(ERROR_MARK)
+    return _block("tool_result", None, {"tool_use_id": identity, "content": said, "is_error": failed})
+
+
+def _text_of(content: Any) -> str:
+    return "".join(block.text_content or "" for block in _parse_content(content))
+
+
+def _block(block_type: BlockType, text: str | None, content: Content | None = None) -> Block:
+    return Block(0, block_type, text, content)

@@ -1,0 +1,89 @@
+"""chat.completions' words for why a model stopped, its vendors' own among them, and ours (requirement E3)."""
+
+from __future__ import annotations
+
+from turnstream.core.stream_events import MessageStop, StopReason
+from turnstream.wires.shared.endings import Ending, ending_of
+
+_ENDINGS: dict[str, Ending] = {
+    "stop": "end_turn",
+    "eos": "end_turn",
+    "eos_token": "end_turn",
+    "end_turn": "end_turn",
+    "complete": "end_turn",
+    "completed": "end_turn",
+    "length": "max_tokens",
+    "model_length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "stop_sequence": "stop_sequence",
+    "tool_calls": "tool_use",
+    "tool_call": "tool_use",
+    "tool_use": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "content_filtered",
+    "content_filtered": "content_filtered",
+    "safety": "content_filtered",
+    "sensitive": "content_filtered",
+    "recitation": "content_filtered",
+    "refusal": "refusal",
+    "error": "failed",
+    "network_error": "failed",
+    "abort": "failed",
+    "aborted": "failed",
+    "cancelled": "failed",
+    "repetition_truncation": "failed",
+    "malformed_function_call": "failed",
+    "function_call_filter": "failed",
+    "insufficient_system_resource": "overloaded",
+}
+"""All words that are known. `endings.ending_of` judges others by their parts."""
+_THEIRS: dict[StopReason, str] = {
+    "end_turn": "stop",
+    "max_tokens": "length",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "content_filtered": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "refusal": "content_filter",
+    "pause_turn": "stop",
+}
+_OWN = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+
+
+def failed_finish(raw: str | None) -> str | None:
+    """Return the word if it says that the answer is not whole, else None."""
+    return raw if raw and ending_of(raw, _ENDINGS) in ("failed", "overloaded") else None
+
+
+def is_known(raw: str) -> bool:
+    return raw.lower() in _ENDINGS
+
+
+def parse_ending(raw: str | None, *, refused: bool, called: bool, stop_sequence: str | None) -> Ending | None:
+    """Return what the word means; None if none was given.
+
+    "stop" alone does not say enough: it is also how an answer ends that refuses, that was cut by a stop sequence, or
+    that was forced to call a tool.
+    """
+    if raw is None:
+        return None
+    ending = ending_of(raw, _ENDINGS)
+    if ending != "end_turn":
+        return ending
+    if refused:
+        return "refusal"
+    if called:
+        return "tool_use"
+    return "stop_sequence" if stop_sequence is not None else ending
+
+
+def dump_stop_reason(stop: MessageStop, *, refused: bool, called: bool) -> str:
+    """chat.completions' word: the raw one where it is one of its own, or one for which we had no word."""
+    raw = stop.raw_stop_reason
+    if raw in _OWN or (raw and stop.stop_reason == "unknown"):
+        return raw
+    if stop.stop_reason is None or stop.stop_reason == "unknown":
+        return "tool_calls" if called else "stop"
+    return "stop" if refused and stop.stop_reason == "refusal" else _THEIRS[stop.stop_reason]

@@ -1,0 +1,68 @@
+"""Token counts out of the usage objects of chat.completions vendors, and into one (requirement I1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turnstream.core.usage import Usage
+from turnstream.wires.shared.json_values import JsonObject, is_object
+
+_ABSURD = 2**53
+
+
+def read_usage(raw: JsonObject) -> Usage:
+    """`input_tokens` is the provider's prompt_tokens, those read from its cache among them (they are not always
+    fewer: one vendor reports more cached than prompted, so nothing is subtracted)."""
+    prompt = _part(raw, "prompt_tokens_details", "input_tokens_details")
+    completion = _part(raw, "completion_tokens_details", "output_tokens_details")
+    return Usage(
+        input_tokens=_first_count(raw.get("prompt_tokens"), raw.get("input_tokens")),
+        output_tokens=_first_count(raw.get("completion_tokens"), raw.get("output_tokens")),
+        cache_read_tokens=_first_count(
+            prompt.get("cached_tokens"), raw.get("prompt_cache_hit_tokens"), raw.get("cached_tokens")
+        ),
+        cache_write_tokens=_first_count(
+            prompt.get("cache_write_tokens"), prompt.get("cache_creation_tokens")
+        ),
+        reasoning_tokens=_first_count(completion.get("reasoning_tokens"), raw.get("reasoning_tokens")),
+    )
+
+
+def write_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | None:
+    """The usage object of a last chunk: the provider's own where it was of this wire."""
+    if raw is not None and "prompt_tokens" in raw:
+        return raw
+    if usage is None:
+        return None
+    cached = usage.cache_read_tokens or 0
+    written = usage.cache_write_tokens or 0
+    beside = cached + written if raw is not None and "input_tokens" in raw else 0
+    prompt = (usage.input_tokens or 0) + beside
+    completion = usage.output_tokens or 0
+    found: JsonObject = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+    if usage.cache_read_tokens is not None or usage.cache_write_tokens is not None:
+        found["prompt_tokens_details"] = {"cached_tokens": cached}
+        if usage.cache_write_tokens is not None:
+            found["prompt_tokens_details"]["cache_write_tokens"] = written
+    if usage.reasoning_tokens is not None:
+        found["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return found
+
+
+def _part(raw: JsonObject, *names: str) -> JsonObject:
+    for name in names:
+        if is_object(part := raw.get(name)):
+            return part
+    return {}
+
+
+def _first_count(*values: Any) -> int | None:
+    """The first that is a number of tokens; what no column could hold is none."""
+    for value in values:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _ABSURD:
+            return int(value)
+    return None

@@ -1,0 +1,388 @@
+"""Responses bytes → StreamEvents (requirements E1 to E4, E6).
+
+The message ends with `response.completed` or `response.incomplete`; `response.failed` and `error` report a failure. Unknown
+events that belong to no item are kept in the message's `provider_metadata`, under `events`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from turnstream.core.blocks import BlockType
+from turnstream.core.sse import SseDecoder
+from turnstream.core.sse_frames import UNFRAMED
+from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
+from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.wires.base import Finish, Position
+from turnstream.wires.openai_responses.events import PARTS, STEMS, decode_delta
+from turnstream.wires.openai_responses.matching import Place
+from turnstream.wires.openai_responses.output import OutputBuilder
+from turnstream.wires.openai_responses.stop_reasons import COMPLETED, parse_ending
+from turnstream.wires.openai_responses.usage import parse_usage
+from turnstream.wires.shared.endings import stop_event
+from turnstream.wires.shared.json_values import (
+    JsonObject,
+    as_text,
+    is_blank,
+    is_list,
+    is_object,
+    is_one_of,
+    kept,
+    read_json,
+)
+from turnstream.wires.shared.late_events import LateEvents, SecondAnswer
+from turnstream.wires.shared.lenient_json import decode_strictly, mend_surrogates
+from turnstream.wires.shared.openai_errors import ReportedError, read_error, stream_error
+from turnstream.wires.shared.unframed_text import UnframedText, names_failure
+
+_DONE = b"[DONE]"
+_BEGINNINGS = frozenset({"response.created", "response.queued", "response.in_progress"})
+_ENDS = {
+    "response.completed": "completed",
+    "response.done": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+    "response.cancelled": "cancelled",
+}
+_STATUSES = ("completed", "incomplete", "failed", "cancelled")
+_CANCELLED = ReportedError("the response was cancelled", code="response_cancelled")
+_TOO_MANY_UNKNOWN = "the provider sends more events of an unknown kind than are kept"
+_SAYS_NOTHING: frozenset[BlockType] = frozenset({"thinking", "provider"})
+_SIGNS_OF_LIFE = frozenset({"keepalive", "ping", "response.heartbeat"})
+_PLACES = frozenset(
+    {"type", "item_id", "output_index", "content_index", "summary_index", "sequence_number", "obfuscation"}
+)
+"""Fields of an event that say nothing by themselves."""
+_ASKED_OR_TAKEN = frozenset(
+    {
+        "background", "completed_at", "conversation", "created_at", "error", "frequency_penalty", "id", "include",
+        "incomplete_details", "instructions", "max_output_tokens", "max_tool_calls", "metadata", "model", "object",
+        "output", "output_text", "parallel_tool_calls", "presence_penalty", "previous_response_id", "prompt",
+        "prompt_cache_key", "prompt_cache_retention", "reasoning", "safety_identifier", "status", "store", "temperature",
+        "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "usage", "user",
+    }
+)  # fmt: skip
+"""Fields of a response that repeat the request, or that are taken elsewhere."""
+
+
+class OpenAIResponsesDecoder:
+    """Decodes one response. A background response that was cut can be gone on with: see `position`, `reattach`."""
+
+    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+        self._event_limit = event_limit
+        self._frames = SseDecoder(event_limit=event_limit, loose=True)
+        self._skips_malformed = on_malformed == "skip"
+        self._unframed = UnframedText()
+        self._failure: StreamBroken | None = None
+        self._over = self._failed = False
+        self._late = LateEvents()
+        self._output = OutputBuilder()
+        self._response_id: str | None = None
+        self._in_background = False
+        self._sequence = -1
+        self._taken_before = -2
+        self._raw_left = event_limit
+        self._unknown: list[JsonObject] = []
+
+    @property
+    def position(self) -> Position | None:
+        """Where to go on if the stream breaks off now; None where the provider keeps no such response."""
+        if self._response_id is None or not self._in_background or self._over or self._sequence < 0:
+            return None
+        return Position(self._response_id, self._sequence)
+
+    @property
+    def finish(self) -> Finish | None:
+        """None: the event that says why the response ended is its end marker."""
+        return None
+
+    def end(self) -> list[StreamEvent]:
+        """As `Decoder.end`."""
+        return self.close()
+
+    def reattach(self) -> None:
+        """The connection was lost; what is fed from now on comes from a new one, which the wire's `encode_resume` asked
+        for. Events that were taken already are left out."""
+        self._frames = SseDecoder(event_limit=self._event_limit, loose=True)
+        self._taken_before = self._sequence
+
+    def feed(self, data: bytes) -> list[StreamEvent]:
+        """The events that `data` completes.
+
+        Raises MalformedEvent (unless malformed events are skipped) or EventTooLarge; where events came before it in
+        the same `data`, they are returned and the next call raises.
+        """
+        if self._failure is not None:
+            raise self._failure
+        output = self._output
+        events = output.events = []
+        taken_before = self._taken_before
+        try:
+            part = output.current
+            for name, payload, _ in self._frames.feed(data):
+                try:
+                    delta = decode_delta(payload)
+                except (ValueError, RecursionError):
+                    self._take_frame(name, payload)
+                    part = output.current
+                    continue
+                if (
+                    part is None
+                    or delta.__class__ is not part.expected
+                    or delta.output_index != part.output_index
+                    or delta.content_index + delta.summary_index != part.position
+                    or delta.sequence_number <= taken_before
+                ):
+                    self._take_frame(name, payload)
+                    part = output.current
+                    continue
+                text, event = delta.delta, part.event
+                self._sequence = delta.sequence_number
+                part.texts.append(text)
+                events.append(event(part.index, text))
+        except StreamBroken as failure:
+            self._failure = failure
+            if not events:
+                raise
+        return events
+
+    def close(self) -> list[StreamEvent]:
+        """The body is over. Raises StreamIncomplete where the response has not ended."""
+        if self._failure is not None:
+            raise self._failure
+        events = self._output.events = []
+        for name, payload, _ in self._frames.close():
+            try:
+                self._take_frame(name, payload)
+            except MalformedEvent:
+                break  # the body was cut inside an event: whether the response had ended by then decides
+        if not self._over:
+            words = self._unframed.words or None
+            raise StreamIncomplete("the stream ended without response.completed", detail=words)
+        return events
+
+    def take_whole(self, response: JsonObject) -> list[StreamEvent]:
+        """A response that was no stream: the events that it would have had. Raises MalformedEvent where it has not ended."""
+        events = self._output.events = []
+        self._take_response(response)
+        return events
+
+    def _take_response(self, response: JsonObject) -> None:
+        status = response.get("status") or "completed"
+        if status not in _STATUSES:
+            raise MalformedEvent(f"the response has not ended: {as_text(status)}")
+        self._start(response)
+        self._end(status, {"response": response})
+
+    def _take_frame(self, name: bytes | None, payload: bytes) -> None:
+        try:
+            self._take_payload(name, payload.strip())
+        except MalformedEvent as failure:
+            if not self._skips_malformed or isinstance(failure, EventTooLarge | SecondAnswer):
+                raise
+            self._output.events.append(StreamNotice(failure.code, failure.message))
+
+    def _take_payload(self, name: bytes | None, payload: bytes) -> None:
+        if self._over:
+            self._take_late(payload)
+            return
+        if name is not None and names_failure(name) and not payload.startswith((b"{", b"[")):
+            words = payload[:4000].decode("utf-8", "replace") or self._unframed.words
+            self._fail(ReportedError(words or "the provider reported an error"))
+            return
+        if not payload or payload in (_DONE, b"null"):
+            return
+        if not payload.startswith(b"{"):
+            self._take_no_object(name, payload)
+            return
+        try:
+            value, is_whole = kept(decode_strictly(payload)), True
+        except (ValueError, RecursionError):
+            value, is_whole = read_json(payload), False
+        sequence = value.get("sequence_number")
+        if type(sequence) is int:
+            if sequence <= self._taken_before:
+                return
+            self._sequence = sequence
+        kind = value.get("type")
+        if name is not None and names_failure(name):
+            kind = "error"
+        elif not isinstance(kind, str):
+            kind = name.decode("utf-8", "replace") if name is not None else ""
+        if not is_whole and not kind.endswith(".delta"):
+            value = mend_surrogates(value)
+        self._take_event(kind, value, len(payload))
+
+    def _take_late(self, payload: bytes) -> None:
+        """An event after the end: told once, unless it says nothing."""
+        if self._failed or not payload or payload in (_DONE, b"null"):
+            return
+        try:
+            value = read_json(payload)
+        except MalformedEvent:
+            value = None
+        if not (is_object(value) and is_one_of(value.get("type"), _SIGNS_OF_LIFE)):
+            self._output.events.extend(self._late.notice())
+
+    def _take_no_object(self, name: bytes | None, payload: bytes) -> None:
+        """Text outside of events, or an event that is no JSON object: an error in a list, or in plain words.
+
+        Raises MalformedEvent for other events.
+        """
+        reported: ReportedError | None = None
+        if name != UNFRAMED and payload.startswith((b"[", b'"')):
+            value = read_json(payload)
+            reported = read_error(value)
+            payload = value.encode("utf-8", "replace") if isinstance(value, str) else b""
+        reported = reported or read_error(self._unframed.take(payload))
+        if reported is not None:
+            self._fail(reported)
+        elif name != UNFRAMED:
+            raise MalformedEvent("an event is not a JSON object")
+
+    def _take_event(self, kind: str, value: JsonObject, size: int) -> None:
+        response = value.get("response")
+        if kind in _BEGINNINGS:
+            if kind == "response.created" and self._output.begun and is_object(response):
+                self._check_same(response)
+            self._start(response if is_object(response) else {})
+        elif kind in _ENDS:
+            said = response.get("status") if is_object(response) else None
+            self._end(said if said in _STATUSES else _ENDS[kind], value)
+        elif not kind and self._response_id is None and is_response(value):
+            self._take_response(value)
+        elif kind == "error" or (not kind.startswith("response.") and read_error(value) is not None):
+            found = {**value, "type": "error"} if read_error(value) is None else value
+            self._fail(read_error(found) or ReportedError("the provider reported an error"))
+        elif not self._take_output(kind, value):
+            self._take_unknown(kind, value, size)
+
+    def _take_output(self, kind: str, value: JsonObject) -> bool:
+        """An event about an item; whether it is one that we know."""
+        output = self._output
+        index = value.get("output_index")
+        place = Place(index if type(index) is int else None, as_text(value.get("item_id")) or "")
+        position = _position(value)
+        stem, _, ending = kind.rpartition(".")
+        part_kind = STEMS.get(stem)
+        if part_kind is not None and ending == "delta":
+            delta = value.get("delta")
+            text = as_text(delta)
+            if text is None:
+                raise MalformedEvent("a delta is no text")
+            output.grow(place, part_kind, position, text)
+        elif part_kind is not None and ending == "done":
+            output.complete(place, part_kind, position, as_text(value.get(part_kind.field)) or "")
+        elif kind in ("response.output_item.added", "response.output_item.done"):
+            if not is_object(item := value.get("item")):
+                raise MalformedEvent("an output item is not an object")
+            (output.add_item if ending == "added" else output.end_item)(place, item)
+        elif kind == "response.output_text.annotation.added":
+            output.cite(place, position, value.get("annotation"))
+        elif stem in ("response.content_part", "response.reasoning_part", "response.reasoning_summary_part"):
+            part = value.get("part")
+            self._take_part(ending, place, position, part if is_object(part) else {})
+        else:
+            return False
+        return True
+
+    def _take_part(self, ending: str, place: Place, position: int, part: JsonObject) -> None:
+        if ending == "done":
+            self._output.end_part(place, position, part)
+        elif (kind := PARTS.get(str(part.get("type")))) is not None:
+            self._output.begin_part(place, kind, position, as_text(part.get("text")) or "")
+
+    def _take_unknown(self, kind: str, value: JsonObject, size: int) -> None:
+        """Keep an event that nobody told us of, unless it says nothing, or an item that is kept raw says it again."""
+        if kind in _SIGNS_OF_LIFE or all(key in _PLACES or is_blank(item) for key, item in value.items()):
+            return
+        index = value.get("output_index")
+        if type(index) is int and self._output.belongs_to_a_raw_item(Place(index)):
+            return
+        self._raw_left -= size
+        if self._raw_left >= 0:
+            self._unknown.append(mend_surrogates({**value, "type": kind}))
+        elif self._raw_left + size >= 0:
+            self._output.events.append(StreamNotice("events_dropped", _TOO_MANY_UNKNOWN))
+
+    def _start(self, response: JsonObject) -> None:
+        if response.get("background") is True:
+            self._in_background = True
+        identity, model = as_text(response.get("id")), as_text(response.get("model"))
+        if self._response_id is None and (identity or model):
+            self._response_id = self._output.message_id = identity or ""
+            self._output.events.append(MessageStart(identity, model))
+
+    def _check_same(self, response: JsonObject) -> None:
+        """Raises SecondAnswer for another response than the one that is open."""
+        identity = as_text(response.get("id"))
+        if identity and identity != self._response_id:
+            raise SecondAnswer
+
+    def _end(self, status: str, value: JsonObject) -> None:
+        response = value.get("response")
+        if not is_object(response):
+            response = {}
+        self._start(response)
+        self._over = True
+        if (identity := as_text(response.get("id"))) and identity != self._response_id:
+            # Copilot renames the response in every event: the last name is the one to go on from.
+            self._output.events.append(MessageStart(identity))
+        items = response.get("output")
+        self._output.end(items if is_list(items) else [])
+        self._tell_beside(response, value)
+        if status in ("failed", "cancelled"):
+            self._over = False
+            reported = read_error(response) if status == "failed" else _CANCELLED
+            self._fail(reported or ReportedError("the response failed"))
+            return
+        details = response.get("incomplete_details")
+        reason = as_text(details.get("reason")) if is_object(details) else None
+        output = self._output
+        ending, raw = parse_ending(status, reason, refused=output.refused, called=output.called)
+        has_said = status == COMPLETED or not output.begun <= _SAYS_NOTHING
+        stop = stop_event(ending, raw, said=has_said)
+        self._failed = type(stop) is StreamError
+        output.events.append(stop)
+
+    def _tell_beside(self, response: JsonObject, value: JsonObject) -> None:
+        """Usage, and what a vendor says beside the answer, in its last event or in others that we do not know."""
+        beside = {
+            key: item for key, item in response.items() if key not in _ASKED_OR_TAKEN and not is_blank(item)
+        }
+        beside |= {
+            key: item
+            for key, item in value.items()
+            if key not in _PLACES and key != "response" and not is_blank(item)
+        }
+        if self._unknown:
+            beside["events"] = self._unknown
+        usage = response.get("usage")
+        if is_object(usage) and usage:
+            self._output.events.append(Metadata(parse_usage(usage), usage, provider_metadata=beside or None))
+        elif beside:
+            self._output.events.append(Metadata(provider_metadata=beside))
+
+    def _fail(self, reported: ReportedError) -> None:
+        if not self._over:
+            self._over = self._failed = True
+            self._output.current = None
+            self._output.events.append(_stream_error(reported))
+
+
+def _stream_error(reported: ReportedError) -> StreamError:
+    if reported is _CANCELLED:
+        return StreamError("model_stream", reported.code, reported.words)
+    return stream_error(reported)
+
+
+def _position(value: JsonObject) -> int:
+    for name in ("content_index", "summary_index"):
+        if type(found := value.get(name)) is int:
+            return found
+    return 0
+
+
+def is_response(value: JsonObject) -> bool:
+    """Return True for a whole response object."""
+    return is_list(value.get("output")) and value.get("object", "response") == "response"

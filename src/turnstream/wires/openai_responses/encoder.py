@@ -1,0 +1,221 @@
+"""StreamEvents → the events of a Responses stream, as OpenAI writes them and its SDK accepts them.
+
+What the wire cannot say is left out: signatures and redacted thinking of other vendors, what their servers ran, their raw
+blocks, notices. Blocks that follow each other with the same item id in `provider_metadata.responses` are parts of one item.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    MessageStart,
+    MessageStop,
+    Metadata,
+    StreamError,
+    StreamEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+from turnstream.core.usage import Usage
+from turnstream.wires.openai_responses.stop_reasons import COMPLETED, dump_stop_reason
+from turnstream.wires.openai_responses.usage import dump_usage
+from turnstream.wires.openai_responses.written import WrittenBlock, WrittenItem, open_block
+from turnstream.wires.shared.json_values import JsonObject
+from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.openai_errors import error_object
+
+_encode_string = msgspec.json.Encoder().encode
+
+
+class OpenAIResponsesEncoder:
+    """Encodes one response. `model` and `message_id` stand where the message's start brings none."""
+
+    def __init__(self, *, model: str, message_id: str, background: bool = False) -> None:
+        self._model = model
+        self._message_id = message_id
+        self._background = background
+        self._created = int(time.time())
+        self._frames: list[bytes] = []
+        self._sequence = 0
+        self._begun = False
+        self._failed = False
+        self._stop: MessageStop | None = None
+        self._usage: Usage | None = None
+        self._raw_usage: JsonObject | None = None
+        self._blocks: dict[int, WrittenBlock] = {}
+        self._held: WrittenItem | None = None
+        self._items: list[WrittenItem] = []
+
+    @property
+    def response(self) -> JsonObject:
+        """The response object as it stands."""
+        reason = None if self._stop is None else dump_stop_reason(self._stop)
+        ended = COMPLETED if reason is None else "incomplete"
+        return {
+            "id": self._message_id,
+            "object": "response",
+            "created_at": self._created,
+            "status": "in_progress" if self._stop is None else ended,
+            "background": self._background,
+            "error": None,
+            "incomplete_details": None if reason is None else {"reason": reason},
+            "instructions": None,
+            "max_output_tokens": None,
+            "metadata": {},
+            "model": self._model,
+            "output": [item.raw for item in self._items if item.ended],
+            "parallel_tool_calls": True,
+            "previous_response_id": None,
+            "reasoning": {"effort": None, "summary": None},
+            "store": self._background,
+            "temperature": 1.0,
+            "text": {"format": {"type": "text"}},
+            "tool_choice": "auto",
+            "tools": [],
+            "top_p": 1.0,
+            "truncation": "disabled",
+            "usage": None if self._stop is None else dump_usage(self._usage, self._raw_usage),
+        }
+
+    def feed(self, events: Iterable[StreamEvent]) -> bytes:
+        """The bytes that stand for `events`."""
+        frames = self._frames = []
+        blocks = self._blocks
+        for event in events:
+            if isinstance(event, TextDelta | ThinkingDelta | ToolInputDelta):
+                block = blocks.get(event.index)
+                if block is not None and self._held is None:
+                    text = event.partial_json if isinstance(event, ToolInputDelta) else event.text
+                    if block.head is None:
+                        self._begin_part(block)
+                        if block.head is None:
+                            continue  # of a block that is whole in its start
+                    block.texts.append(text)
+                    frames.append(b"%b%b,%b%d}\n\n" % (block.head, _string(text), block.tail, self._sequence))
+                    self._sequence += 1
+                    continue
+            self._encode_rare(event)
+        return b"".join(frames)
+
+    def close(self) -> bytes:
+        """The end of a message that was stopped; nothing after an error, or where the end is missing."""
+        frames = self._frames = []
+        if self._stop is not None and not self._failed:
+            response = self.response
+            self._tell(f"response.{response['status']}", {"response": response})
+        return b"".join(frames)
+
+    def finish(self) -> JsonObject:
+        """End all items, and return the response object."""
+        self._end_all()
+        return self.response
+
+    def _encode_rare(self, event: StreamEvent) -> None:
+        if isinstance(event, Metadata):
+            if event.usage is not None:
+                self._usage = (self._usage or Usage()).updated(event.usage)
+            if event.raw is not None:
+                self._raw_usage = {**(self._raw_usage or {}), **event.raw}
+            return
+        if isinstance(event, MessageStart):
+            self._message_id = event.id or self._message_id
+            self._model = event.model or self._model
+        if not self._begun:
+            self._begun = True
+            self._tell("response.created", {"response": self.response})
+            self._tell("response.in_progress", {"response": self.response})
+        match event:
+            case ContentBlockStart():
+                self._start_block(event)
+            case ContentDelta() if (block := self._blocks.get(event.index)) is not None:
+                for name, fields in block.amend(event.content):
+                    self._tell(name, fields)
+            case ContentBlockStop() if (block := self._blocks.pop(event.index, None)) is not None:
+                self._stop_block(block)
+            case TextDelta() | ThinkingDelta() | ToolInputDelta() if event.index in self._blocks:
+                self._release()
+                self._frames.append(self._again(event))
+            case MessageStop():
+                self._end_all()
+                self._stop = event
+            case StreamError():
+                self._failed = True
+                self._tell("error", error_object(event.code, event.message))
+            case _:
+                pass
+
+    def _again(self, event: StreamEvent) -> bytes:
+        """A delta that came while an item was held."""
+        frames = self._frames
+        written = self.feed((event,))
+        self._frames = frames
+        return written
+
+    def _start_block(self, event: ContentBlockStart) -> None:
+        if (old := self._blocks.pop(event.index, None)) is not None:
+            self._stop_block(old)
+        held = self._held
+        block = open_block(event, held, len(self._items), self._message_id)
+        if block is None or block.item is not held:
+            self._release()
+        if block is None:
+            return
+        if block.item is not held:
+            self._items.append(block.item)
+            self._tell("response.output_item.added", block.item.place({"item": block.item.begun()}))
+        self._held = None
+        self._blocks[event.index] = block
+        if block.starts_at_once:
+            self._begin_part(block)
+        for name, fields in block.amend({"citations": (event.content or {}).get("citations") or []}):
+            self._tell(name, fields)
+
+    def _begin_part(self, block: WrittenBlock) -> None:
+        for name, fields in block.begin():
+            self._tell(name, fields)
+
+    def _stop_block(self, block: WrittenBlock) -> None:
+        for name, fields in block.end():
+            self._tell(name, fields)
+        if block.item.open_parts:
+            return
+        if block.item.may_go_on:
+            self._release()
+            self._held = block.item
+        else:
+            self._end_item(block.item)
+
+    def _release(self) -> None:
+        """The held item has no further part."""
+        if self._held is not None:
+            item, self._held = self._held, None
+            self._end_item(item)
+
+    def _end_item(self, item: WrittenItem) -> None:
+        item.ended = True
+        self._tell("response.output_item.done", item.place({"item": item.raw}))
+
+    def _end_all(self) -> None:
+        for index in list(self._blocks):
+            self._stop_block(self._blocks.pop(index))
+        self._release()
+
+    def _tell(self, name: str, fields: JsonObject) -> None:
+        body = encode_json({"type": name, **fields, "sequence_number": self._sequence})
+        self._frames.append(b"event: %b\ndata: %b\n\n" % (name.encode(), body))
+        self._sequence += 1
+
+
+def _string(text: str) -> bytes:
+    try:
+        return _encode_string(text)
+    except UnicodeEncodeError:
+        return encode_json(text)

@@ -1,0 +1,399 @@
+"""Blocks out of the output items of one response (requirements B1, B3, B5).
+
+The wire says where everything begins and ends, several items at a time, and says the whole again at each end: of a
+part, of its item, of the response. What never came as a delta is taken from there. `output_index` names an item, and
+not its id: GitHub Copilot gives one item a new id in every event.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turnstream.core.admission import mended
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    StreamEvent,
+    StreamNotice,
+)
+from turnstream.errors import MalformedEvent
+from turnstream.wires.openai_responses.events import (
+    INPUTS,
+    PARTS,
+    REASONING,
+    REFUSAL,
+    SUMMARY,
+    TEXT,
+    PartKind,
+)
+from turnstream.wires.openai_responses.items import (
+    KEY,
+    call_content,
+    image_of,
+    metadata_of,
+    result_content,
+)
+from turnstream.wires.openai_responses.matching import Items, Place
+from turnstream.wires.openai_responses.parts import Item, Part, group, own_of, refusing
+from turnstream.wires.shared.json_values import JsonObject, as_text, is_blank, is_list, is_object
+from turnstream.wires.shared.made_up_ids import made_up_id
+
+_PART_FIELDS = frozenset({"type", "text", "refusal", "annotations"})
+_REPEATED = "the provider sends an output item again that had ended; what came first is kept"
+_DIFFERS = "the provider's final text is not what its deltas said; what was said first is kept"
+
+
+class OutputBuilder:
+    """The blocks of one response."""
+
+    def __init__(self) -> None:
+        self.events: list[StreamEvent] = []
+        """Where what is found goes; its reader takes it and puts another there."""
+        self.current: Part | None = None
+        """The part that the last delta was for: the next is nearly always for the same."""
+        self.refused = False
+        self.called = False
+        self.begun: set[BlockType] = set()
+        """Types of the blocks that have begun."""
+        self.message_id = ""
+        self._items = Items()
+        self._call_ids: set[str] = set()
+        self._has_repeated = False
+        self._next_index = 0
+
+    def add_item(self, place: Place, raw: JsonObject) -> None:
+        """An item begins, unless it has begun already."""
+        item = self._items.of_added(place, raw)
+        if item is None:
+            self._begin_item(place, raw)
+        elif item.open and not item.announced:
+            self._announce(item, raw)
+        elif not item.open:
+            self._tell_of_repetition()
+
+    def belongs_to_a_raw_item(self, place: Place) -> bool:
+        """Whether the item there is kept as it ends, so that what comes before is in it."""
+        item = self._items.at(place)
+        return item is not None and item.kind not in ("message", "reasoning") and item.kind not in INPUTS
+
+    def grow(self, place: Place, kind: PartKind, position: int, text: str) -> None:
+        """A delta that is not for the `current` part. Raises MalformedEvent for one of an item that has ended, if it does not
+        name the item: it may be more of it."""
+        if self._is_in_raw_item(place, kind):
+            return
+        item = self._item_of(place, kind, is_whole=False)
+        if not item.open:
+            if place.item_id:
+                self._tell_of_repetition()
+                return
+            raise MalformedEvent("more of an output item that had ended")
+        part = self._part(item, kind, position, again=kind.item_type not in INPUTS)
+        self.current = part
+        part.texts.append(text)
+        self.events.append(part.event(part.index, text))
+
+    def begin_part(self, place: Place, kind: PartKind, position: int, text: str) -> None:
+        """A part of an item begins, or goes on where it has begun; `text`: what it begins with."""
+        if kind is SUMMARY or kind.item_type == "message":
+            item = self._item_of(place, kind, is_whole=False)
+            if item.open:
+                self._part(item, kind, position)
+        if text:
+            self.grow(place, kind, position, text)
+
+    def complete(self, place: Place, kind: PartKind, position: int, text: str) -> None:
+        """The whole text of a part: what of it never came as a delta comes now."""
+        if self._is_in_raw_item(place, kind):
+            return
+        item = self._item_of(place, kind)
+        if item.open:
+            self._complete(item, self._part(item, kind, position), text)
+
+    def cite(self, place: Place, position: int, annotation: Any) -> None:
+        item = self._item_of(place, TEXT)
+        part = self._part(item, TEXT, position) if item.open else None
+        if part is not None and part.open:
+            part.cited += 1
+            self.events.append(ContentDelta(part.index, {"citations": [annotation]}))
+
+    def end_part(self, place: Place, position: int, raw: JsonObject) -> None:
+        """A part has ended. A reasoning item's block stays open: what is to be kept comes with its item's end."""
+        kind = PARTS.get(str(raw.get("type")))
+        if kind is None or not (item := self._item_of(place, kind)).open:
+            return
+        part = self._part(item, kind, position)
+        if kind.item_type == "message":
+            self._end_part(item, part, raw)
+        else:
+            self._complete(item, part, as_text(raw.get("text")) or "")
+
+    def end_item(self, place: Place, raw: JsonObject) -> None:
+        """An item has ended; one that never began is taken as a whole."""
+        item = self._items.of_done(place, raw) or self._begin_item(place, raw)
+        if item.open:
+            self._items.name(item, as_text(raw.get("id")) or "", as_text(raw.get("call_id")) or "")
+            self._end_item(item, raw)
+
+    def end(self, output: list[Any]) -> None:
+        """The response has ended; `output`: its items, where it says them again. What is still open ends as it is
+        there, and what never came at all is taken from it."""
+        pairs = self._items.pair(item for item in output if is_object(item))
+        whole = {item.number: raw for item, raw in pairs if item is not None}
+        for item in self._items.all:
+            if item.open:
+                self._end_item(item, whole.get(item.number, item.raw))
+        for item, raw in pairs:
+            if item is None:
+                self._end_item(self._begin_item(Place(), raw), raw)
+
+    def _item_of(self, place: Place, kind: PartKind, *, is_whole: bool = True) -> Item:
+        """The item that a piece belongs to, which begins with it if need be."""
+        found = self._items.of_piece(place, kind.item_type, is_whole=is_whole)
+        return found or self._begin_item(place, {"type": kind.item_type}, announced=False)
+
+    def _is_in_raw_item(self, place: Place, kind: PartKind) -> bool:
+        """Return True if a piece of a call belongs to an item of another kind, which repeats it at its end."""
+        item = self._items.at(place) if kind.item_type in INPUTS else None
+        return item is not None and item.open and item.kind not in (kind.item_type, "message", "reasoning")
+
+    def _begin_item(self, place: Place, raw: JsonObject, *, announced: bool = True) -> Item:
+        before = (
+            self._items.all[-1] if place.output_index is None and self._items.all else self._items.at(place)
+        )
+        if before is not None and before.open and before.output_index == place.output_index:
+            self._pause(before)
+        item = self._items.begin(place, raw, announced=announced)
+        if item.kind == "reasoning":
+            content = metadata_of({**raw, "encrypted_content": None})
+            item.spare = self._begin(item, SUMMARY, 0, "thinking", content)
+        elif (kind := INPUTS.get(item.kind)) is not None:
+            content = self._call_content(item, raw, "")
+            item.parts[kind.name, 0] = self._begin(item, kind, 0, "tool_use", content)
+            self.called = self.called or not content.get("provider_executed")
+        return item
+
+    def _announce(self, item: Item, raw: JsonObject) -> None:
+        """The provider gives an item that a piece of it has begun."""
+        item.take(raw)
+        self._items.name(item)
+        if item.kind in INPUTS:
+            self._amend_call(item, next(iter(item.parts.values())), raw)
+        elif kept := own_of(metadata_of({**raw, "encrypted_content": None})):
+            for part in item.parts.values():
+                if part.open:
+                    self._keep(part, {**kept, **own_of(part.content)})
+
+    def _pause(self, item: Item) -> None:
+        """Stop the blocks of a message or of reasoning that has not ended, since another item takes its place: readers would
+        see nothing of that otherwise. More of the first is another block then."""
+        if item.kind not in ("message", "reasoning"):
+            return
+        for part in (*item.parts.values(), *((item.spare,) if item.spare else ())):
+            if part.open:
+                texts = part.texts
+                self._stop(part)
+                part.paused, part.texts = True, texts
+        item.spare = None
+
+    def _tell_of_repetition(self) -> None:
+        if not self._has_repeated:
+            self._has_repeated = True
+            self.events.append(StreamNotice("item_repeated", _REPEATED))
+
+    def _part(self, item: Item, kind: PartKind, position: int, *, again: bool = False) -> Part:
+        """The part of an open item, which begins if need be. `again`: one that has ended begins anew."""
+        key = (group(kind), position)
+        part = item.parts.get(key)
+        if part is None or (not part.open and again):
+            part = item.parts[key] = self._next_part(item, kind, position)
+        elif kind is REFUSAL and part.kind is TEXT:
+            self._mark_refusal(part)
+        return part
+
+    def _end_item(self, item: Item, raw: JsonObject) -> None:
+        item.take(raw)
+        if item.kind == "message":
+            self._end_message(item, raw)
+        elif item.kind == "reasoning":
+            self._end_reasoning(item, raw)
+        elif item.kind in INPUTS:
+            self._end_call(item, raw)
+        else:
+            self._end_raw(item, raw)
+        self._close(item)
+
+    def _begin(
+        self, item: Item, kind: PartKind, position: int, block_type: BlockType, content: Content
+    ) -> Part:
+        part = Part(self._next_index, item.telling_index, position, kind)
+        part.content = content
+        self.begun.add(block_type)
+        self._next_index += 1
+        self.events.append(ContentBlockStart(part.index, block_type, content or None))
+        return part
+
+    def _next_part(self, item: Item, kind: PartKind, position: int) -> Part:
+        if kind.item_type != "reasoning":
+            content = metadata_of(item.raw) if item.kind == "message" else {}
+            if kind is not REFUSAL:
+                return self._begin(item, kind, position, "text", content)
+            self.refused = True
+            return self._begin(item, kind, position, "text", refusing(content))
+        if item.spare is not None:
+            part, item.spare = item.spare, None
+            part.position = position
+            part.become(kind)
+        else:
+            if item.latest is not None:
+                self._stop(item.latest)
+            part = self._begin(
+                item, kind, position, "thinking", metadata_of({**item.raw, "encrypted_content": None})
+            )
+        item.latest = part
+        if kind is REASONING:
+            self._keep(part, {**own_of(part.content), "part": kind.name})
+        return part
+
+    def _mark_refusal(self, part: Part) -> None:
+        self.refused = True
+        part.become(REFUSAL)
+        part.content = refusing(part.content)
+        self.events.append(ContentDelta(part.index, part.content))
+
+    def _complete(self, item: Item, part: Part, text: str) -> None:
+        if part.expected is None or not (part.open or part.paused) or not text:
+            return
+        part.expected = None
+        said = mended("".join(part.texts))
+        part.texts = []
+        text = mended(text)
+        if text == said:
+            return
+        if text.startswith(said):
+            if part.paused:
+                part = self._part(item, part.kind, part.position, again=True)
+            self.events.append(part.event(part.index, text[len(said) :]))
+        else:
+            self.events.append(StreamNotice("text_differs", _DIFFERS))
+
+    def _end_part(self, item: Item, part: Part, raw: JsonObject) -> None:
+        """End a part of a message."""
+        self._complete(item, part, as_text(raw.get("refusal" if part.kind is REFUSAL else "text")) or "")
+        if not part.open:
+            return
+        annotations = raw.get("annotations")
+        if is_list(annotations) and (new := annotations[part.cited :]):
+            self.events.append(ContentDelta(part.index, {"citations": new}))
+        rest = {key: value for key, value in raw.items() if key not in _PART_FIELDS and not is_blank(value)}
+        if rest:
+            self._keep(part, {"type": "message", **own_of(part.content), **rest})
+        self._stop(part)
+
+    def _end_message(self, item: Item, raw: JsonObject) -> None:
+        """Parts are told by their order: one vendor counts them from 1."""
+        content = raw.get("content")
+        if phase := raw.get("phase"):
+            for part in item.parts.values():
+                if part.open and own_of(part.content).get("phase") != phase:
+                    self._keep(part, {"type": "message", **own_of(part.content), "phase": phase})
+        streamed = sorted(item.parts.values(), key=lambda part: part.position)
+        for place, said in enumerate(content if is_list(content) else []):
+            if not is_object(said):
+                continue
+            kind = PARTS.get(str(said.get("type")))
+            if place < len(streamed):
+                self._end_part(item, streamed[place], said)
+            elif kind is not None and kind.item_type == "message":
+                self._end_part(item, self._part(item, kind, place), said)
+            else:
+                self._add_whole("provider", said)
+
+    def _end_reasoning(self, item: Item, raw: JsonObject) -> None:
+        for kind, field in ((SUMMARY, "summary"), (REASONING, "content")):
+            parts = raw.get(field)
+            streamed = sorted(
+                (part for (name, _), part in item.parts.items() if name == kind.name),
+                key=lambda part: part.position,
+            )
+            for place, said in enumerate(parts if is_list(parts) else []):
+                text = as_text(said.get("text")) if is_object(said) else as_text(said)
+                part = streamed[place] if place < len(streamed) else None
+                if part is None:
+                    part = self._part(item, kind, place)
+                self._complete(item, part, text or "")
+        last = next((part for part in reversed(item.parts.values()) if part.open), item.spare)
+        kept = own_of(metadata_of(raw))
+        if last is not None and kept.get("encrypted_content"):
+            marks = {"part": REASONING.name} if last.kind is REASONING else {}
+            self._keep(last, {**kept, **marks})
+
+    def _end_call(self, item: Item, raw: JsonObject) -> None:
+        part = next(iter(item.parts.values()))
+        given = raw.get(part.kind.field)
+        if given is not None and not isinstance(given, str):
+            self.events.append(ContentDelta(part.index, {"input": given}))
+        else:
+            self._complete(item, part, given or "")
+        self._amend_call(item, part, raw)
+        self._stop(part)
+        if (result := result_content(raw, part.content["tool_use_id"])) is not None:
+            self._add_whole("tool_result", result)
+
+    def _amend_call(self, item: Item, part: Part, raw: JsonObject) -> None:
+        """Give a call what the provider says of it only now: its id, its name."""
+        content = self._call_content(item, raw, part.content["tool_use_id"])
+        changed = {key: value for key, value in content.items() if part.content.get(key) != value}
+        if not content["tool_name"]:
+            changed.pop("tool_name", None)
+        if changed:
+            self.events.append(ContentDelta(part.index, changed))
+            part.content = {**part.content, **changed}  # what was given out stays as it was
+
+    def _call_content(self, item: Item, raw: JsonObject, identity: str) -> Content:
+        """The content of a call, whose id no other call has. `identity`: its id so far."""
+        content = call_content(raw, identity or made_up_id(self.message_id, item.number))
+        if (found := content["tool_use_id"]) != identity and found in self._call_ids:
+            content["tool_use_id"] = identity or made_up_id(self.message_id, item.number)
+        self._call_ids.add(content["tool_use_id"])
+        return content
+
+    def _end_raw(self, item: Item, raw: JsonObject) -> None:
+        identity = as_text(raw.get("id")) or made_up_id(self.message_id, item.number)
+        if (image := image_of(raw)) is not None:
+            self._add_whole("image", image)
+        elif (result := result_content(raw, identity)) is not None:
+            self._add_whole("tool_use", call_content(raw, identity))
+            self._add_whole("tool_result", result)
+        else:
+            self._add_whole("provider", raw)
+
+    def _add_whole(self, block_type: BlockType, content: Content) -> None:
+        index = self._next_index
+        self.begun.add(block_type)
+        self._next_index += 1
+        self.events.extend((ContentBlockStart(index, block_type, content), ContentBlockStop(index)))
+
+    def _keep(self, part: Part, kept: JsonObject) -> None:
+        """What is to be kept of a part, in place of what was said before."""
+        metadata = {**part.content.get("provider_metadata", {}), KEY: kept}
+        if part.content.get("provider_metadata") != metadata:
+            part.content = {**part.content, "provider_metadata": metadata}
+            self.events.append(ContentDelta(part.index, {"provider_metadata": metadata}))
+
+    def _close(self, item: Item) -> None:
+        item.open = False
+        if item.spare is not None:
+            self._stop(item.spare)
+        for part in item.parts.values():
+            self._stop(part)
+        item.raw = {"id": item.raw.get("id")}
+
+    def _stop(self, part: Part) -> None:
+        if part.open:
+            part.open = False
+            part.texts = []
+            self.events.append(ContentBlockStop(part.index))
+        if self.current is part:
+            self.current = None

@@ -1,0 +1,47 @@
+"""Token counts of Responses, and ours (requirement I1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turnstream.core.usage import Usage
+from turnstream.wires.shared.json_values import JsonObject, is_object
+
+_ABSURD = 2**53
+
+
+def parse_usage(raw: JsonObject) -> Usage:
+    """`input_tokens` is the provider's, those read from its cache among them."""
+    given, made = raw.get("input_tokens_details"), raw.get("output_tokens_details")
+    read = given if is_object(given) else {}
+    written = made if is_object(made) else {}
+    return Usage(
+        _count(raw.get("input_tokens")),
+        _count(raw.get("output_tokens")),
+        _count(read.get("cached_tokens")),
+        _count(read.get("cache_write_tokens")),
+        _count(written.get("reasoning_tokens")),
+    )
+
+
+def dump_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | None:
+    """The usage object of a response: the provider's own where it was of this wire."""
+    if raw is not None and "input_tokens_details" in raw:
+        return raw
+    if usage is None:
+        return None
+    given, made = usage.input_tokens or 0, usage.output_tokens or 0
+    details: JsonObject = {"cached_tokens": usage.cache_read_tokens or 0}
+    if usage.cache_write_tokens is not None:
+        details["cache_write_tokens"] = usage.cache_write_tokens
+    return {
+        "input_tokens": given,
+        "input_tokens_details": details,
+        "output_tokens": made,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
+        "total_tokens": given + made,
+    }
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _ABSURD else None

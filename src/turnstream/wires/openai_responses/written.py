@@ -1,0 +1,257 @@
+"""What an encoder of Responses is writing: output items, and our blocks as their parts."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from turnstream.core.blocks import Content
+from turnstream.core.stream_events import ContentBlockStart
+from turnstream.wires.openai_responses.events import (
+    INPUTS,
+    REASONING,
+    REFUSAL,
+    STEMS,
+    SUMMARY,
+    TEXT,
+    PartKind,
+)
+from turnstream.wires.openai_responses.items import (
+    call_item,
+    citations_of,
+    is_raw_item,
+    is_refusal,
+    own_metadata,
+)
+from turnstream.wires.shared.json_values import JsonObject, is_object
+from turnstream.wires.shared.lenient_json import encode_json
+
+Told: TypeAlias = list[tuple[str, JsonObject]]
+"""Events: their types, and their fields without the sequence number."""
+
+_STEM_OF: dict[PartKind, str] = {kind: stem for stem, kind in STEMS.items()}
+_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
+_PROVIDER_RUN = frozenset({"mcp_call", "code_interpreter_call", "file_search_call"})
+
+
+class WrittenItem:
+    """An output item. `raw` is what it is so far; `may_go_on`: the next block may be a part of it too."""
+
+    __slots__ = ("ended", "may_go_on", "open_parts", "output_index", "parts", "raw")
+
+    def __init__(self, output_index: int, raw: JsonObject, *, may_go_on: bool) -> None:
+        self.output_index = output_index
+        self.raw = raw
+        self.may_go_on = may_go_on
+        self.open_parts = 0
+        self.parts: dict[str, int] = {}
+        self.ended = False
+
+    def begun(self) -> JsonObject:
+        """The item as it is before anything of it was said."""
+        kind = self.raw["type"]
+        if kind == "reasoning":
+            return {key: value for key, value in self.raw.items() if key != "encrypted_content"}
+        if kind == "message":
+            return {**self.raw, "status": "in_progress", "content": []}
+        if kind in INPUTS:
+            empty: JsonObject = {"outputs": []} if kind == "code_interpreter_call" else {}
+            return {**self.raw, "status": "in_progress", INPUTS[kind].field: "", **empty}
+        return {**self.raw, "status": "in_progress", "result": None} if "result" in self.raw else self.raw
+
+    def place(self, fields: JsonObject) -> JsonObject:
+        return {"output_index": self.output_index, **fields}
+
+
+class WrittenBlock:
+    """One of our blocks as a part of an item, or as all of it. `head` and `tail` stand around a delta's text, once the
+    part has begun."""
+
+    __slots__ = (
+        "_citations",
+        "_content",
+        "_is_call",
+        "_kind",
+        "_position",
+        "_result",
+        "head",
+        "item",
+        "tail",
+        "texts",
+    )
+
+    def __init__(self, item: WrittenItem, kind: PartKind | None, content: Content) -> None:
+        self.item = item
+        self.head: bytes | None = None
+        self.tail = b""
+        self.texts: list[str] = []
+        self._kind = kind
+        self._content = content
+        self._position = 0
+        self._citations: list[object] = []
+        self._result: Content | None = None
+        self._is_call = kind is not None and kind.item_type in INPUTS
+        item.open_parts += 1
+
+    @property
+    def starts_at_once(self) -> bool:
+        """Whether the part begins before its first text: reasoning may have none."""
+        return self._kind is not None and self._kind.item_type == "message"
+
+    def begin(self) -> Told:
+        """The events with which the part begins."""
+        kind = self._kind
+        if kind is None:
+            return []
+        told: Told = []
+        place = self._place()
+        if not self._is_call:
+            group = "" if kind.item_type == "message" else kind.name
+            self._position = self.item.parts.get(group, 0)
+            self.item.parts[group] = self._position + 1
+            place = self._place()
+            told.append((f"{_part_stem(kind)}.added", {**place, "part": _part(kind, "", [])}))
+        stem = _STEM_OF[kind]
+        logprobs: JsonObject = {"logprobs": []} if kind is TEXT else {}
+        head = encode_json({"type": f"{stem}.delta", **place, **logprobs})
+        self.head = b'event: %b.delta\ndata: %b,"delta":' % (stem.encode(), head[:-1])
+        self.tail = b'"sequence_number":'
+        return told
+
+    def amend(self, content: Content) -> Told:
+        """What the block gains beside its text."""
+        told: Told = []
+        for citation in citations_of(content):
+            place = {**self._place(), "annotation_index": len(self._citations)}
+            told.append(("response.output_text.annotation.added", {**place, "annotation": citation}))
+            self._citations.append(citation)
+        self._content = {**self._content, **content}
+        kept = own_metadata(content)
+        if kept:
+            self.item.raw |= {key: value for key, value in kept.items() if key != "part"}
+        if (
+            self._kind is not None
+            and self._kind.item_type == "reasoning"
+            and kept.get("part") == REASONING.name
+        ):
+            self._kind = REASONING
+        if self._kind is TEXT and is_refusal(content):
+            self._kind = REFUSAL
+        return told
+
+    def end(self) -> Told:
+        """The events with which the part ends; what it was becomes part of its item."""
+        self.item.open_parts -= 1
+        if self._kind is None:
+            return []
+        if self._is_call:
+            return self._end_call(self._kind)
+        if self.head is None:
+            return []
+        text = "".join(self.texts)
+        kind, place = self._kind, self._place()
+        part = _part(kind, text, self._citations)
+        field = "summary" if kind is SUMMARY else "content"
+        self.item.raw[field] = [*self.item.raw.get(field, ()), part]
+        logprobs: JsonObject = {"logprobs": []} if kind is TEXT else {}
+        return [
+            (f"{_STEM_OF[kind]}.done", {**place, kind.field: text, **logprobs}),
+            (f"{_part_stem(kind)}.done", {**place, "part": part}),
+        ]
+
+    def _end_call(self, kind: PartKind) -> Told:
+        given = self._content.get("input")
+        text = "".join(self.texts)
+        told: Told = []
+        if not text and is_object(given) and given and not self._content.get("free_text"):
+            text = encode_json(given).decode()
+            told = self.begin() if self.head is None else []
+            told.append((f"{_STEM_OF[kind]}.delta", {**self._place(), "delta": text}))
+        self.item.raw = {**self.item.raw, **call_item(self._content, text, None), "status": "completed"}
+        self.item.raw.setdefault("id", None)
+        told.append((f"{_STEM_OF[kind]}.done", {**self._place(), kind.field: text}))
+        return told
+
+    def _place(self) -> JsonObject:
+        place: JsonObject = {"item_id": self.item.raw.get("id"), "output_index": self.item.output_index}
+        if self._kind is not None and not self._is_call:
+            place["summary_index" if self._kind is SUMMARY else "content_index"] = self._position
+        return place
+
+
+def open_block(
+    event: ContentBlockStart, held: WrittenItem | None, output_index: int, message_id: str
+) -> WrittenBlock | None:
+    """The block that `event` starts: a part of the `held` item where it is of the same, else of a new one at
+    `output_index`. None for what this wire cannot say."""
+    content = event.content or {}
+    kept = own_metadata(content)
+    fields = {key: value for key, value in kept.items() if key != "part"}
+    match event.block_type:
+        case "text" | "thinking":
+            kind = REFUSAL if is_refusal(content) else TEXT
+            if event.block_type == "thinking":
+                kind = REASONING if kept.get("part") == REASONING.name else SUMMARY
+            if held is not None and held.raw["type"] == kind.item_type and held.raw["id"] == fields.get("id"):
+                held.raw |= fields
+                return WrittenBlock(held, kind, content)
+            shape: JsonObject = {"summary": []}
+            if event.block_type == "text":
+                shape = {"status": "completed", "role": "assistant", "content": []}
+            item = _item(kind.item_type, {**shape, **fields}, output_index, message_id)
+            item.may_go_on = True
+            return WrittenBlock(item, kind, content)
+        case "tool_use" if not content.get("provider_executed") or fields:
+            raw = call_item(content, "", None)
+            if raw["type"] not in INPUTS:
+                return WrittenBlock(_held(raw, output_index), None, content)
+            item = _item(raw["type"], raw, output_index, message_id)
+            item.may_go_on = raw["type"] in _PROVIDER_RUN
+            return WrittenBlock(item, INPUTS[raw["type"]], content)
+        case "tool_result" if held is not None and _is_result_of(held, content):
+            return _result_block(held, content)
+        case "image" if content.get("data"):
+            raw = {"result": content["data"], **fields}
+            return WrittenBlock(_item("image_generation_call", raw, output_index, message_id), None, {})
+        case "provider" if is_raw_item(content):
+            return WrittenBlock(WrittenItem(output_index, content, may_go_on=False), None, {})
+        case _:
+            return None
+
+
+def _is_result_of(held: WrittenItem, content: Content) -> bool:
+    return held.raw["type"] in _PROVIDER_RUN and held.raw.get("id") == content.get("tool_use_id")
+
+
+def _result_block(held: WrittenItem, content: Content) -> WrittenBlock:
+    """The result of a call that the provider ran, which is a field of the call's own item."""
+    said, failed = content.get("content"), bool(content.get("is_error"))
+    match held.raw["type"]:
+        case "mcp_call":
+            held.raw |= {"output": None, "error": said} if failed else {"output": said, "error": None}
+        case "code_interpreter_call":
+            held.raw["outputs"] = said
+        case _:
+            held.raw["results"] = said
+    held.may_go_on = False
+    return WrittenBlock(held, None, {})
+
+
+def _held(raw: JsonObject, output_index: int) -> WrittenItem:
+    return WrittenItem(output_index, raw, may_go_on=True)
+
+
+def _item(kind: str, fields: JsonObject, output_index: int, message_id: str) -> WrittenItem:
+    made_up = f"{_PREFIXES.get(kind, 'item')}_{message_id.removeprefix('resp_')}_{output_index}"
+    return WrittenItem(output_index, {"id": made_up, "type": kind, **fields}, may_go_on=False)
+
+
+def _part(kind: PartKind, text: str, citations: list[object]) -> JsonObject:
+    if kind is TEXT:
+        return {"type": kind.name, "text": text, "annotations": citations, "logprobs": []}
+    return {"type": kind.name, kind.field: text}
+
+
+def _part_stem(kind: PartKind) -> str:
+    if kind is SUMMARY:
+        return "response.reasoning_summary_part"
+    return "response.reasoning_part" if kind is REASONING else "response.content_part"

@@ -1,0 +1,57 @@
+"""Parsed JSON as it comes from outside: what kind a value is, and how much of it can be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, TypeAlias, TypeGuard
+
+from turnstream.core.admission import nests_deeper
+from turnstream.errors import MalformedEvent
+from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT as NESTING_LIMIT
+from turnstream.wires.shared.lenient_json import decode_json
+
+JsonObject: TypeAlias = dict[str, Any]
+
+
+def is_object(value: Any) -> TypeGuard[JsonObject]:
+    return isinstance(value, dict)
+
+
+def is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def is_one_of(value: Any, words: Collection[str]) -> bool:
+    """Return True if `value` is one of `words`. A value from outside may be a list, which no set can look up."""
+    return isinstance(value, str) and value in words
+
+
+def is_blank(value: Any) -> bool:
+    """Whether there is nothing in it: null, an empty string, or a container of such."""
+    if is_object(value):
+        return all(is_blank(item) for item in value.values())
+    if is_list(value):
+        return all(is_blank(item) for item in value)
+    return value is None or value == ""
+
+
+def as_text(value: Any) -> str | None:
+    if isinstance(value, int | float):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+def read_json(data: bytes) -> Any:
+    """Any JSON that is not nested absurdly. Raises MalformedEvent."""
+    try:
+        value = decode_json(data)
+    except ValueError as error:
+        raise MalformedEvent("an event is not JSON", detail=data[:200].decode("utf-8", "replace")) from error
+    return kept(value)
+
+
+def kept(value: Any) -> Any:
+    """`value`, checked to be shallow enough to keep. Raises MalformedEvent."""
+    if (is_object(value) or is_list(value)) and nests_deeper(value, NESTING_LIMIT):
+        raise MalformedEvent("an event is nested too deeply")
+    return value
