@@ -77,7 +77,7 @@ def late():
     from turnstream.wires.ollama.wire import x
 """
     assert sorted(imports_of(source, "wires")) == [
-        "anthropic_blocks",
+        "anthropic",
         "base",
         "gemini",
         "ollama",

@@ -33,12 +33,12 @@ from turnstream.core.stream_events import (
 from turnstream.core.usage import Usage
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamIncomplete
 from turnstream.wires.gemini.arguments import parse_path
-from turnstream.wires.gemini.wire import ARRAY_WIRE, WIRE, GeminiWire
+from turnstream.wires.gemini.wire import ARRAY_WIRE, WIRE
 from turnstream.wires.recording import decode_pieces
 
 START = MessageStart("r1", "m")
 STOP = MessageStop("end_turn", "STOP")
-ANSWERS = GeminiWire("gemini")
+ANSWERS = WIRE
 PNG = "iVBORw0KGgoAAAANSUhEUg=="
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from turnstream.wires.lenient_json import encode_mended
+from turnstream.wires.shared.lenient_json import encode_mended
 
 pytestmark = pytest.mark.fault(40)
 

@@ -27,7 +27,7 @@ from turnstream.errors import (
     TurnstreamError,
 )
 from turnstream.wires.base import Position
-from turnstream.wires.openai_responses.wire import WIRE, OpenAIResponsesWire
+from turnstream.wires.openai_responses.wire import BACKGROUND_WIRE, WIRE
 
 RESPONSE = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
 
@@ -570,7 +570,7 @@ def test_an_answer_without_a_stream_folds_alike(events):
 
 
 def test_the_numbers_of_the_events_count_from_zero():
-    encoder = OpenAIResponsesWire(background=True).encoder(model="m", message_id="resp_9")
+    encoder = BACKGROUND_WIRE.encoder(model="m", message_id="resp_9")
     said = [
         say.ContentBlockStart(0, "text"),
         say.TextDelta(0, "a"),

@@ -18,7 +18,7 @@ from turnstream.providers.endpoints import Endpoint, call_url, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.simulator.server import SimulatorServer
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
-from turnstream.wires.openai_responses.wire import WIRE, OpenAIResponsesWire
+from turnstream.wires.openai_responses.wire import BACKGROUND_WIRE, WIRE
 
 DEADLINE = 10.0
 
@@ -96,7 +96,7 @@ async def test_a_position_outlives_its_decoder() -> None:
 
 @pytest.mark.requirement("E1")
 async def test_a_response_is_cancelled() -> None:
-    kept = OpenAIResponsesWire(background=True)
+    kept = BACKGROUND_WIRE
     async with SimulatorServer() as server, asyncio.timeout(DEADLINE), aiohttp.ClientSession() as session:
         url = server.url + "/v1/responses"
         post = kept.encode_request(request("story:events=10000,pace=0.01"))

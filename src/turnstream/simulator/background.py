@@ -20,12 +20,12 @@ from turnstream.simulator.performing import perform
 from turnstream.simulator.playback import Circumstances, play, prepare
 from turnstream.simulator.replay import Replay, split_events
 from turnstream.wires.base import ModelRequest
-from turnstream.wires.openai_responses.wire import OpenAIResponsesWire
+from turnstream.wires.openai_responses.wire import BACKGROUND_WIRE
 
 RESPONSES_KEPT = 64
 BYTES_KEPT = 16 * 1024 * 1024
 
-_WIRE = OpenAIResponsesWire(background=True)
+_WIRE = BACKGROUND_WIRE
 _SEQUENCE = re.compile(rb'"sequence_number": ?(\d+)')
 _LAST_SEQUENCE = 2**53
 

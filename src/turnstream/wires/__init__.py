@@ -21,7 +21,7 @@ WIRES: dict[str, Wire] = {
         openai_responses.WIRE,
         ollama.WIRE,
         gemini.WIRE,
-        bedrock.BedrockWire(anthropic.WIRE),
+        bedrock.bedrock_wire(anthropic.WIRE),
     )
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -116,45 +117,58 @@ class Encoder(Protocol):
         ...
 
 
-class Wire(Protocol):
-    """A provider protocol. Each wire is a module-level object of this shape."""
+class NewDecoder(Protocol):
+    """Makes a decoder."""
 
-    name: str
-    content_type: str
-    """Of a streamed answer."""
-
-    def decoder(
+    def __call__(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
     ) -> Decoder:
-        """Decodes one streamed response. `skip` drops malformed events with a notice instead of failing (E6)."""
-        ...
+        """Return a decoder of one streamed answer.
 
-    def encoder(self, *, model: str, message_id: str) -> Encoder: ...
-
-    def encode_answer(self, answer: Answer) -> bytes:
-        """The JSON body of an answer that is no stream."""
-        ...
-
-    def decode_answer(self, body: bytes) -> list[StreamEvent]:
-        """An answer that is no stream, as the events that its stream would have had: the message's start, whole blocks,
-        metadata, the message's end. An error that the provider reports in its place is the one StreamError.
-
-        Raises MalformedEvent for what is neither.
+        Args:
+            event_limit: Bytes that one event may have.
+            on_malformed: `skip` drops malformed events with a notice, `fail` raises (E6).
         """
         ...
 
-    def encode_request(self, request: ModelRequest) -> HttpRequest: ...
 
-    def decode_request(self, path: str, body: bytes) -> ModelRequest:
-        """The inverse of `encode_request`, `stream` included; raises InvalidRequest."""
+class NewEncoder(Protocol):
+    """Makes an encoder."""
+
+    def __call__(self, *, model: str, message_id: str) -> Encoder:
+        """Return an encoder of one streamed answer."""
         ...
 
-    def auth_headers(self, api_key: str) -> Mapping[str, str]: ...
 
-    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """The typed error that a response other than 2xx stands for."""
-        ...
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A provider protocol: its name, and the functions of its two halves.
 
-    def encode_error(self, error: ProviderError) -> tuple[int, bytes]:
-        """Status and JSON body with which this provider would report `error`."""
-        ...
+    The calling half writes requests and reads answers; the serving half reads requests and writes answers.
+    """
+
+    name: str
+    content_type: str
+    """Media type of a streamed answer."""
+
+    encode_request: Callable[[ModelRequest], HttpRequest]
+    """Raises InvalidRequest for what the API cannot be asked."""
+    auth_headers: Callable[[str], Mapping[str, str]]
+    """Return the headers that carry an API key."""
+    decoder: NewDecoder
+    decode_answer: Callable[[bytes], list[StreamEvent]]
+    """Return the events that the stream of a whole answer would have had. An error that the provider reports in its place
+    is the one StreamError. Raises MalformedEvent for a body that is neither."""
+    decode_error: Callable[[int, Mapping[str, str], bytes], ProviderError]
+    """Return the typed error of an answer that is not 2xx, from its status, headers and body."""
+
+    decode_request: Callable[[str, bytes], ModelRequest]
+    """The inverse of `encode_request`, from a path and a body; `stream` included. Raises InvalidRequest."""
+    encoder: NewEncoder
+    encode_answer: Callable[[Answer], bytes]
+    """Return the JSON body of an answer that is not streamed."""
+    encode_error: Callable[[ProviderError], tuple[int, bytes]]
+    """Return the status and the JSON body with which this provider reports an error."""
+
+    encode_resume: Callable[[Position], HttpRequest] | None = None
+    """Return the request for the rest of an answer that the provider keeps; None if it keeps none."""

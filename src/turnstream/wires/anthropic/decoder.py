@@ -34,7 +34,7 @@ from turnstream.wires.anthropic.fields import json_or_text, object_in, optional_
 from turnstream.wires.anthropic.stop_reasons import parse_ending
 from turnstream.wires.anthropic.usage import UsageReports
 from turnstream.wires.anthropic.whole_messages import stream_of
-from turnstream.wires.base import Finish
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.failure_shapes import failure_in
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
@@ -77,7 +77,9 @@ class AnthropicDecoder:
     raises: what was received does not depend on how the bytes were cut. After an `error` event nothing is decoded.
     """
 
-    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+    def __init__(
+        self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
+    ) -> None:
         self._frames = SseDecoder(event_limit=event_limit, loose=True)
         self._skip_malformed = on_malformed == "skip"
         self._unframed = UnframedText()

@@ -23,7 +23,7 @@ from turnstream.core.stream_events import (
     TextDelta,
 )
 from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
-from turnstream.wires.base import Finish
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.gemini.chunks import (
     ABSENT,
     JsonObject,
@@ -56,7 +56,9 @@ _BEGINS = frozenset({"candidates", "promptFeedback", "usageMetadata", "responseI
 class GeminiDecoder:
     """Decodes one response, in either framing."""
 
-    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+    def __init__(
+        self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
+    ) -> None:
         self._framing = ResponseFraming(event_limit=event_limit)
         self._skips_malformed = on_malformed == "skip"
         self._unframed = UnframedText()

@@ -50,7 +50,7 @@ _encode_string = msgspec.json.Encoder().encode
 class GeminiEncoder:
     """Encodes one response. `model` and `message_id` stand where the message's start brings none; `as_array`: the framing."""
 
-    def __init__(self, *, model: str, message_id: str, as_array: bool) -> None:
+    def __init__(self, *, model: str, message_id: str, as_array: bool = False) -> None:
         self._model = model
         self._message_id = message_id
         self._as_array = as_array

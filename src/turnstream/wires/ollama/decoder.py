@@ -22,7 +22,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
 )
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
-from turnstream.wires.base import Finish
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.ollama.calls import ToolCalls
 from turnstream.wires.ollama.errors import stream_error
 from turnstream.wires.ollama.lines import (
@@ -69,7 +69,9 @@ def image_content(data: str) -> Content:
 class OllamaDecoder:
     """Decodes one response."""
 
-    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+    def __init__(
+        self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
+    ) -> None:
         self._lines = LineDecoder(limit=event_limit)
         self._skips_malformed = on_malformed == "skip"
         self._unframed = UnframedText()

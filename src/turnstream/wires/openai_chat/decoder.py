@@ -12,7 +12,7 @@ from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
-from turnstream.wires.base import Finish
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.openai_chat.blocks import BlockBuilder
 from turnstream.wires.openai_chat.choices import ChoicePicker
 from turnstream.wires.openai_chat.chunks import (
@@ -44,7 +44,9 @@ _EMPTY_LISTS = (b"", b"null", b"[]")
 class OpenAIChatDecoder:
     """Decodes one response."""
 
-    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+    def __init__(
+        self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
+    ) -> None:
         self._frames = SseDecoder(event_limit=event_limit, loose=True)
         self._skips_malformed = on_malformed == "skip"
         self._unframed = UnframedText()

@@ -13,7 +13,7 @@ from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
-from turnstream.wires.base import Finish, Position
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish, Position
 from turnstream.wires.openai_responses.events import PARTS, STEMS, decode_delta
 from turnstream.wires.openai_responses.matching import Place
 from turnstream.wires.openai_responses.output import OutputBuilder
@@ -68,7 +68,9 @@ _ASKED_OR_TAKEN = frozenset(
 class OpenAIResponsesDecoder:
     """Decodes one response. A background response that was cut can be gone on with: see `position`, `reattach`."""
 
-    def __init__(self, *, event_limit: int, on_malformed: Literal["fail", "skip"]) -> None:
+    def __init__(
+        self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
+    ) -> None:
         self._event_limit = event_limit
         self._frames = SseDecoder(event_limit=event_limit, loose=True)
         self._skips_malformed = on_malformed == "skip"

@@ -1,71 +1,40 @@
-"""OpenAI Responses and the vendors that speak it: one provider protocol, both ways.
-
-The parts: `openai_responses_decoder` (with `_events`, `_output` and `_parts`) and `openai_responses_encoder` (with `_written`)
-for the stream; `openai_responses_requests`, `_input` and `_history`; `openai_responses_items`, the shapes of items that all of them share, and what
-becomes of each; `openai_responses_usage` and `_stop_reasons`.
-"""
+"""OpenAI Responses and the vendors that speak it: one provider protocol, both ways."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from dataclasses import replace
+from functools import partial
 
-from turnstream.core.answers import Answer
-from turnstream.core.stream_events import StreamEvent
-from turnstream.errors import ProviderError
-from turnstream.wires.base import DEFAULT_EVENT_LIMIT, HttpRequest, ModelRequest, Position
-from turnstream.wires.openai_responses import answers as openai_responses_answers
-from turnstream.wires.openai_responses import requests as openai_responses_requests
+from turnstream.wires.base import Wire
+from turnstream.wires.openai_responses import answers, requests
 from turnstream.wires.openai_responses.decoder import OpenAIResponsesDecoder
 from turnstream.wires.openai_responses.encoder import OpenAIResponsesEncoder
-from turnstream.wires.shared import openai_errors
+from turnstream.wires.shared import openai_errors as errors
 
 
-class OpenAIResponsesWire:
-    """See `wires.base.Wire`. The base URL includes the version, as in `https://api.openai.com/v1`.
-
-    `background`: what its encoders write are responses that the provider keeps.
-    """
-
-    name = "openai-responses"
-    content_type = "text/event-stream"
-
-    def __init__(self, *, background: bool = False) -> None:
-        self._background = background
-
-    def decoder(
-        self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
-    ) -> OpenAIResponsesDecoder:
-        return OpenAIResponsesDecoder(event_limit=event_limit, on_malformed=on_malformed)
-
-    def encoder(self, *, model: str, message_id: str) -> OpenAIResponsesEncoder:
-        return OpenAIResponsesEncoder(model=model, message_id=message_id, background=self._background)
-
-    def encode_answer(self, answer: Answer) -> bytes:
-        return openai_responses_answers.encode_answer(answer, background=self._background)
-
-    def decode_answer(self, body: bytes) -> list[StreamEvent]:
-        """The events that a whole answer would have had as a stream. Raises MalformedEvent for what is none."""
-        return openai_responses_answers.decode_answer(body)
-
-    def encode_request(self, request: ModelRequest) -> HttpRequest:
-        return openai_responses_requests.encode_request(request)
-
-    def decode_request(self, path: str, body: bytes) -> ModelRequest:  # noqa: ARG002
-        return openai_responses_requests.decode_request(body)
-
-    def encode_resume(self, position: Position) -> HttpRequest:
-        """The request for the rest of a background response, whose decoder is told by `reattach`."""
-        return openai_responses_requests.encode_resume(position)
-
-    def auth_headers(self, api_key: str) -> Mapping[str, str]:
-        return {"authorization": f"Bearer {api_key}"}
-
-    def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        return openai_errors.decode_error(status, headers, body)
-
-    def encode_error(self, error: ProviderError) -> tuple[int, bytes]:
-        return openai_errors.encode_error(error)
+def _auth_headers(api_key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {api_key}"}
 
 
-WIRE = OpenAIResponsesWire()
+WIRE = Wire(
+    name="openai-responses",
+    content_type="text/event-stream",
+    encode_request=requests.encode_request,
+    auth_headers=_auth_headers,
+    decoder=OpenAIResponsesDecoder,
+    decode_answer=answers.decode_answer,
+    decode_error=errors.decode_error,
+    decode_request=lambda _path, body: requests.decode_request(body),
+    encoder=OpenAIResponsesEncoder,
+    encode_answer=answers.encode_answer,
+    encode_error=errors.encode_error,
+    encode_resume=requests.encode_resume,
+)
+"""The base URL includes the version, as in `https://api.openai.com/v1`."""
+
+BACKGROUND_WIRE = replace(
+    WIRE,
+    encoder=partial(OpenAIResponsesEncoder, background=True),
+    encode_answer=partial(answers.encode_answer, background=True),
+)
+"""Its encoders write responses that the provider keeps."""
