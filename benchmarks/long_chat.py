@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from statistics import median
+from typing import Any
 
 import uvloop
 
@@ -223,7 +224,7 @@ async def _open(
     return reader, writer
 
 
-async def _ask(port: int, method: str, path: str, body: object = None) -> dict[str, object]:
+async def _ask(port: int, method: str, path: str, body: object = None) -> dict[str, Any]:
     reader, writer = await _open(port, method, path, body)
     answer = await reader.read(-1)
     writer.close()
