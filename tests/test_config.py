@@ -4,16 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from turnstream.config import (
-    ProviderSettings,
-    ServerSettings,
-    Settings,
-    check_binding,
-    is_loopback,
-    load_settings,
-    secrets_of,
-    server_key,
-)
+from turnstream.access import check_binding, is_loopback, secrets_of, server_key
+from turnstream.config import ProviderSettings, ServerSettings, Settings, load_settings
 from turnstream.errors import ConfigurationError
 
 

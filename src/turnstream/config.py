@@ -18,10 +18,6 @@ from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from turnstream.access import check_binding as check_binding  # noqa: PLC0414 - still found here
-from turnstream.access import is_loopback as is_loopback  # noqa: PLC0414 - still found here
-from turnstream.access import secrets_of as secrets_of  # noqa: PLC0414 - still found here
-from turnstream.access import server_key as server_key  # noqa: PLC0414 - still found here
 from turnstream.errors import ConfigurationError
 
 DEFAULT_FILE = "turnstream.toml"

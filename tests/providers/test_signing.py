@@ -20,7 +20,8 @@ import botocore.auth
 import botocore.session
 import pytest
 
-from turnstream.config import ProviderSettings, Settings, Timeouts, secrets_of
+from turnstream.access import secrets_of
+from turnstream.config import ProviderSettings, Settings, Timeouts
 from turnstream.core.blocks import Block, Message
 from turnstream.core.usage import Usage
 from turnstream.errors import AuthenticationFailed, ConfigurationError, ProviderError

@@ -9,8 +9,9 @@ import pytest
 
 from tests.cli.programs import run
 from tests.server.live import Client, serving
+from turnstream.access import check_binding, server_key
 from turnstream.client import AsyncClient
-from turnstream.config import ServerSettings, check_binding, server_key
+from turnstream.config import ServerSettings
 from turnstream.engine import Engine
 from turnstream.errors import ConfigurationError
 from turnstream.server.auth import key_required

@@ -111,8 +111,9 @@ def _watched(arguments: Namespace, question: Question, where: str | None) -> Wat
 
         key = os.environ.get(arguments.api_key_env, "").strip()
         return RemoteTurn(question, arguments.url, key=key or None)
+    from turnstream.access import secrets_of
     from turnstream.cli.local_turn import LocalTurn
-    from turnstream.config import load_settings, secrets_of
+    from turnstream.config import load_settings
     from turnstream.telemetry import configure_logging
 
     settings = load_settings(arguments.config, flags={"server.debug": arguments.debug or None})

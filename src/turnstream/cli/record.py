@@ -60,7 +60,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     import os
 
-    from turnstream.config import load_settings, secrets_of
+    from turnstream.access import secrets_of
+    from turnstream.config import load_settings
 
     settings = load_settings(arguments.config)
     text = sys.stdin.read() if arguments.prompt in (None, "-") else arguments.prompt

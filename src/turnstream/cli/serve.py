@@ -43,7 +43,8 @@ def run(arguments: Namespace) -> int:
     import asyncio
     import logging
 
-    from turnstream.config import check_binding, load_settings, secrets_of
+    from turnstream.access import check_binding, secrets_of
+    from turnstream.config import load_settings
     from turnstream.server.running import bind, loop_factory
     from turnstream.telemetry import configure_logging
 
@@ -85,7 +86,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
     import logging
     import os
 
-    from turnstream.config import server_key
+    from turnstream.access import server_key
     from turnstream.engine import Engine
     from turnstream.server.auth import key_required, local_use
     from turnstream.server.running import address_of, cancel_leftovers, run_application

@@ -65,7 +65,7 @@ def archived_after(
 
 
 class ArchivedAfter(Query[Any], frozen=True, kw_only=True):
-    """What `use`, which runs in the reading thread, makes of the rows that `archived_after` gives."""
+    """The value that `use` makes, in the reading thread, of the rows that `archived_after` gives."""
 
     turn_id: str
     seq: int
@@ -79,7 +79,7 @@ class ArchivedAfter(Query[Any], frozen=True, kw_only=True):
 
 
 class ArchivedBlock(Query[Any], frozen=True, kw_only=True):
-    """What `use`, which runs in the reading thread, makes of one block of a turn; None if there is none."""
+    """The value that `use` makes, in the reading thread, of one block of a turn; None if the block does not exist."""
 
     turn_id: str
     sequence: int

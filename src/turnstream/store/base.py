@@ -88,7 +88,7 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
 
 
 class JournalSegment(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What an open block grew by since its last segment.
+    """The growth of an open block since its last segment.
 
     `number` counts a block's segments from 0; that one has all of the block so far, and begins it anew where there are
     others of it. `content` takes the place of what there was; `gained` is merged into it, as a content delta is; `signature`

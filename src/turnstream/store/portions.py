@@ -43,7 +43,7 @@ class Bounds(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a portion begins: at the turn with this number in the list of ids, at the block with this sequence."""
+    """The beginning of a portion: the turn's number in the list of ids, and the block's sequence."""
 
     turn: int
     block: int = 0
@@ -119,7 +119,7 @@ class HistoryBeginning(Query[tuple[list[str], Portion]], frozen=True, kw_only=Tr
 
 
 class OfTree(Query[Any], frozen=True, kw_only=True):
-    """What `use`, which runs in the reading thread, makes of the tree of a chat's turns."""
+    """The value that `use` makes, in the reading thread, of the tree of a chat's turns."""
 
     chat_id: str
     use: Callable[[Branches], Any]

@@ -28,7 +28,7 @@ _SETTINGS = select(settings).where(
 
 
 class Settings(NamedTuple):
-    """What a turn's row does not hold itself."""
+    """Settings that a turn's row does not hold itself."""
 
     system: str | None
     params: Any

@@ -317,15 +317,18 @@ class BedrockDecoder:
     def _fail(self, error: StreamError, events: list[StreamEvent]) -> None:
         """Add the provider's error, after the bytes that have come of open blocks."""
         for index, block_type in self._open.items():
-            self._show_bytes(index, block_type, events)
+            events += self._bytes_of(index, block_type)
         events.append(error)
         self._over = True
 
     def _expect(
         self, index: int, block_type: BlockType, name: str, value: Any, events: list[StreamEvent]
     ) -> bool:
-        """Return True if a delta belongs to a block of its type, which it opens unless it is open. A delta that says nothing opens
-        none beside another, nor does any tear a call: what is left out, and said something, leaves a notice."""
+        """Return True if a delta belongs to a block of its type, which it opens unless it is open.
+
+        An empty delta opens no block beside another, and no delta tears a call. What is dropped, and said something, leaves
+        a notice.
+        """
         there, ended = self._open.get(index), self._ended.get(index)
         if there == block_type:
             return True
@@ -363,13 +366,8 @@ class BedrockDecoder:
             self._stopping = None
         if (block_type := self._open.pop(index, None)) is not None:
             self._ended[index] = block_type
-            self._show_bytes(index, block_type, events)
+            events += self._bytes_of(index, block_type)
             events.append(ContentBlockStop(index))
-
-    def _show_bytes(self, index: int, block_type: BlockType, events: list[StreamEvent]) -> None:
-        if (data := self._bytes.pop(index, None)) is not None:
-            field = "data" if block_type == "image" else "redacted"
-            events.append(ContentDelta(index, {field: data.whole()}))
 
 
 def _index(event: Raw) -> int:
