@@ -38,10 +38,10 @@ from turnstream.wires.bedrock.ends import PADDING, stop_events, usage_event
 from turnstream.wires.bedrock.errors import parse_stream_error
 from turnstream.wires.bedrock.json import Raw, is_object, object_of, text_of, without
 from turnstream.wires.bedrock.media import Base64Pieces, media_type_of
-from turnstream.wires.bedrock.tools import parse_result_start, parse_use_start
+from turnstream.wires.bedrock.tools import input_text, opens_block, parse_result_start, parse_use_start
 from turnstream.wires.shared.event_stream import BrokenMessage, MessageDecoder
 from turnstream.wires.shared.late_events import LateEvents, SecondAnswer
-from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_json, mend_surrogates
 
 DecoderMaker: TypeAlias = Callable[[], Decoder]
 
@@ -256,7 +256,7 @@ class BedrockDecoder:
                 case "text":
                     events.append(TextDelta(index, value))
                 case "toolUse":
-                    events.append(ToolInputDelta(index, _input_text(value)))
+                    events.append(ToolInputDelta(index, input_text(value)))
                 case "reasoningContent":
                     self._decode_reasoning(index, value, events)
                 case "citation":
@@ -333,10 +333,10 @@ class BedrockDecoder:
         if there == block_type:
             return True
         is_torn = there == "tool_use" or (there is None and ended == block_type == "tool_use")
-        if (there is None and ended is None) or (not is_torn and _opens(name, value)):
+        if (there is None and ended is None) or (not is_torn and opens_block(name, value)):
             self._start(index, block_type, None, events)
             return True
-        if _opens(name, value) or (name == "reasoningContent" and value.get("signature")):
+        if opens_block(name, value) or (name == "reasoningContent" and value.get("signature")):
             where = there or f"{ended} that has ended"
             words = f"the provider sends a {name} for a block of {where}: it is left out"
             events.append(StreamNotice("misplaced_delta", words))
@@ -369,29 +369,18 @@ class BedrockDecoder:
             events += self._bytes_of(index, block_type)
             events.append(ContentBlockStop(index))
 
+    def _bytes_of(self, index: int, block_type: BlockType) -> list[StreamEvent]:
+        """Return the bytes that have come of a block, once."""
+        if (data := self._bytes.pop(index, None)) is None:
+            return []
+        return [ContentDelta(index, {"data" if block_type == "image" else "redacted": data.whole()})]
+
 
 def _index(event: Raw) -> int:
     index = event.get("contentBlockIndex", 0)
     if type(index) is not int:
         raise ValueError("contentBlockIndex is not a number")
     return index
-
-
-def _opens(name: str, value: Any) -> bool:
-    """Return True if a delta says enough to begin a block beside another: a signature without thinking does not."""
-    if name == "toolUse":
-        return bool(_input_text(value).strip())
-    if name == "reasoningContent":
-        return any(said for field, said in value.items() if field != "signature")
-    return bool(value)
-
-
-def _input_text(use: Raw) -> str:
-    """A piece of a call's arguments: JSON text, or, from some models, the object itself."""
-    value = use.get("input")
-    if value is None or isinstance(value, str):
-        return value or ""
-    return encode_json(value).decode()
 
 
 def _leftovers(fields: Raw, *known: str) -> Content:

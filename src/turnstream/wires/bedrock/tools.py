@@ -162,3 +162,20 @@ def _dump_part(part: Any) -> Raw | None:
             return without(part, "type")
         case _:
             return None
+
+
+def opens_block(name: str, value: Any) -> bool:
+    """Return True if a delta says enough to begin a block beside another: a signature without thinking does not."""
+    if name == "toolUse":
+        return bool(input_text(value).strip())
+    if name == "reasoningContent":
+        return any(said for field, said in value.items() if field != "signature")
+    return bool(value)
+
+
+def input_text(use: Raw) -> str:
+    """Return a piece of a call's arguments: JSON text, or, from some models, the object itself as text."""
+    value = use.get("input")
+    if value is None or isinstance(value, str):
+        return value or ""
+    return encode_json(value).decode()
