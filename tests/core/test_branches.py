@@ -59,3 +59,14 @@ def test_a_path_begins_at_the_beginning_and_ends_at_an_end(choices: list[int], t
         assert path[-1] not in previous.values()
         if through < len(nodes):
             assert str(through) in path
+
+
+@pytest.mark.fault(5)
+@pytest.mark.parametrize("through", [None, "a", "b", "c"])
+def test_a_damaged_tree_still_has_a_path(through: str | None) -> None:
+    """A turn may follow one that is not there, or, in a circle, itself."""
+    strays = Branches([Node("a", "gone"), Node("b", "a"), Node("c", "b")])
+    assert strays.path(through) == ["a", "b", "c"]
+    assert strays.siblings("a") == ["a"]
+    circle = Branches([Node("a", "c"), Node("b", "a"), Node("c", "b")])
+    assert sorted(circle.path(through)) == (["a", "b", "c"] if through else [])

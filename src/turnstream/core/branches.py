@@ -14,13 +14,15 @@ class Node(NamedTuple):
 
 
 class Branches:
-    """The turns of one chat, given in the order of their making."""
+    """The turns of one chat, given in the order of their making. A turn that follows none of them begins the chat."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
-        self._previous: dict[str, str | None] = {}
+        given = dict(nodes)
+        self._previous = {
+            turn_id: previous if previous in given else None for turn_id, previous in given.items()
+        }
         self._children: dict[str | None, list[str]] = {}
-        for turn_id, previous in nodes:
-            self._previous[turn_id] = previous
+        for turn_id, previous in self._previous.items():
             self._children.setdefault(previous, []).append(turn_id)
 
     @property
@@ -46,7 +48,8 @@ class Branches:
             turn_id = self._previous.get(turn_id)
         path = [*reversed(before)]
         following = self._newest(path[-1]) if path else None
-        while following is not None:
+        while following is not None and following not in before:
+            before[following] = None
             path.append(following)
             following = self._newest(following)
         return path
