@@ -36,6 +36,9 @@ class SentBody:
 
     __slots__ = ("_now", "_unsent_before", "cut", "sending_since", "unsent")
 
+    receiver = "client"
+    """The receiver's name in the log."""
+
     def __init__(self) -> None:
         self.sending_since: float | None = None
         self.cut: Callable[[], None] = self.close
@@ -52,7 +55,7 @@ class SentBody:
 
     def drop(self) -> None:
         """Cut a client whose socket takes nothing."""
-        logger.info("dropping a client whose connection takes nothing")
+        logger.info("dropping a %s whose connection takes nothing", self.receiver)
         self.cut()
 
     def close(self) -> None:

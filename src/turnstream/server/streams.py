@@ -43,6 +43,8 @@ class EventStream(SentBody):
 
     __slots__ = ("_keep_alive", "_sink", "_subscription", "idle_since")
 
+    receiver = "watcher"
+
     def __init__(self, subscription: Subscription, keep_alive: KeepAlive) -> None:
         super().__init__()
         self.idle_since: float | None = None
