@@ -39,7 +39,7 @@ _THEIRS: dict[StopReason, str] = {
 UNSAID = frozenset(
     {"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"}
 )
-"""What stands for no reason."""
+"""Words that mean no reason."""
 
 
 def parse_ending(raw: str, *, called: bool) -> Ending:

@@ -38,7 +38,7 @@ class ToolCallDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """What a choice gains. `extras` (never sent under this name) holds the fields that nothing else knows."""
+    """The gain of a choice. `extras` (never sent under this name) holds the fields that nothing else knows."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -106,7 +106,7 @@ _KNOWN_OF_A_CHOICE = frozenset(
 
 
 def leftovers(value: JsonObject) -> JsonObject:
-    """What a vendor says beside the answer: of the chunk, and of its first choice."""
+    """Return the fields that a vendor adds to the answer, in the chunk and in its first choice."""
     found = {key: item for key, item in value.items() if key not in _KNOWN_OF_A_CHUNK and not is_blank(item)}
     choices = value.get("choices")
     if is_list(choices) and choices and is_object(choices[0]):

@@ -50,7 +50,7 @@ class OutputBuilder:
 
     def __init__(self) -> None:
         self.events: list[StreamEvent] = []
-        """Where what is found goes; its reader takes it and puts another there."""
+        """List for the events that are found. The reader takes it and puts another there."""
         self.current: Part | None = None
         """The part that the last delta was for: the next is nearly always for the same."""
         self.refused = False
@@ -74,7 +74,7 @@ class OutputBuilder:
             self._tell_of_repetition()
 
     def belongs_to_a_raw_item(self, place: Place) -> bool:
-        """Whether the item there is kept as it ends, so that what comes before is in it."""
+        """Return True if the item is kept as it ends: it then holds what came before."""
         item = self._items.at(place)
         return item is not None and item.kind not in ("message", "reasoning") and item.kind not in INPUTS
 

@@ -1,4 +1,4 @@
-"""What a decoder of Responses is reading: output items, and their parts, which are our blocks."""
+"""Output items that a decoder of Responses reads, and their parts, which are our blocks."""
 
 from __future__ import annotations
 
