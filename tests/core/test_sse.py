@@ -262,6 +262,9 @@ def decode_loosely(pieces: Iterable[bytes]) -> list[ServerSentEvent]:
 
 
 @pytest.mark.fault(11, 23)
+@example(b'data: {"a": 1}\n{"b": 2}\nevent: x\n\n', [16])
+@example(b'data: {"a": 1}\n[2]\nevent: x\n\n', [16])
+@example(b'data: {"a": 1}\nid: 7\n{"b": 2}\n\n', [16])
 @given(loose_streams, st.lists(st.integers(0, 1000), max_size=8))
 def test_any_cut_of_a_loose_body_gives_the_same_events(body: bytes, places: list[int]) -> None:
     whole = decode_loosely([body])

@@ -31,7 +31,7 @@ from turnstream.errors import EventTooLarge, MalformedEvent, ProviderError, Stre
 from turnstream.wires.openai_chat.decoder import _TEMPLATE_TRIES, OpenAIChatDecoder
 from turnstream.wires.openai_chat.wire import WIRE
 from turnstream.wires.recording import decode_pieces
-from turnstream.wires.shared.json_values import NESTING_LIMIT
+from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT
 
 DONE = b"data: [DONE]\n\n"
 START = MessageStart("c", "m")
@@ -779,7 +779,7 @@ def test_malformed_events_fail_or_are_skipped(data: bytes) -> None:
 @pytest.mark.parametrize("field", ["extra", "annotations", "reasoning_details", "content"])
 def test_absurd_nesting_is_malformed(field: str) -> None:
     deep: Any = "x"
-    for _ in range(NESTING_LIMIT + 5):
+    for _ in range(EVENT_NESTING_LIMIT + 5):
         deep = [deep]
     delta = {field: [{"type": "reasoning.text", "text": "t", "more": deep}]}
     decoder = WIRE.decoder()

@@ -3,7 +3,7 @@
 `parse_frame` follows the standard, which drops every line that is no field. Providers put errors on such lines, leave out
 blank lines between events, and write JSON over several lines. `LooseFrame` reads all of that, and the rule is:
 
-- a data line that is a whole JSON value ends where another data line follows;
+- a data line that is a whole JSON value ends where another data line, or a line of bare JSON, follows;
 - lines that are no field of the standard are events too: JSON as if it had been on data lines, anything else under
   the name `UNFRAMED`, for the wire to judge;
 - a name without data is an event without data.
@@ -110,7 +110,7 @@ class LooseFrame:
             if b"\0" not in value:
                 self._identity = value.removeprefix(b" ")
         elif field and field != b"retry":
-            if line.startswith(_JSON_BEGINS) and _is_one_value(self._unknown):
+            if line.startswith(_JSON_BEGINS) and self.is_at_end:
                 self._end_data()
             self._unknown.append(line)
 

@@ -1,15 +1,13 @@
 """Anthropic Messages, from bytes to StreamEvents (requirements E2 to E4, E6, E8).
 
-Almost every event is a delta of text, thinking, arguments or signature: those decode straight into a small typed
-struct. Whatever does not fit it (every other event, an unknown field's surprise, a lone surrogate) is decoded again
-as plain JSON, where each event has its own method. Both ways give the same events.
+Almost every event is a delta of the open block's text: `growth` decodes it straight into a small typed struct. Every other
+event, and one whose fields hold a surprise (a lone surrogate), is decoded as plain JSON, where each kind of event has its own
+method. Both ways give the same events.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, cast
-
-import msgspec
 
 from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
@@ -47,23 +45,6 @@ _MESSAGE_FIELDS = frozenset(
 )
 _LONGEST_DETAIL = 500
 _SILENCE = frozenset({b"", b"[DONE]"})
-
-
-class _Delta(msgspec.Struct, gc=False):
-    type: Literal["text_delta", "thinking_delta", "input_json_delta", "signature_delta"]
-    text: str = ""
-    partial_json: str = ""
-    thinking: str = ""
-    signature: str = ""
-
-
-class _DeltaEvent(msgspec.Struct, gc=False):
-    type: Literal["content_block_delta"]
-    index: int
-    delta: _Delta
-
-
-_decode_delta_event = msgspec.json.Decoder(_DeltaEvent).decode
 
 
 class _SecondMessage(ValueError):
@@ -125,27 +106,18 @@ class AnthropicDecoder:
             return events
         append = events.append
         places = self._places
-        index, grows_by = places.growing
+        index, (decode, delta) = places.growing
         for name, payload, _ in self._frames.feed(data):
             try:
-                event = _decode_delta_event(payload)
+                event = decode(payload)
+                if event.index == index:
+                    append(delta(index, event.delta.text))
+                    continue
             except (ValueError, RecursionError):
-                if not self._decode_other(name, payload, events):
-                    break
-                index, grows_by = places.growing
-                continue
-            delta = event.delta
-            kind = delta.type
-            if event.index != index or kind != grows_by:
-                if not self._decode_other(name, payload, events):
-                    break
-                index, grows_by = places.growing
-            elif kind == "text_delta":
-                append(TextDelta(index, delta.text))
-            elif kind == "input_json_delta":
-                append(ToolInputDelta(index, delta.partial_json))
-            else:
-                append(ThinkingDelta(index, delta.thinking))
+                pass
+            if not self._decode_other(name, payload, events):
+                break
+            index, (decode, delta) = places.growing
         if self._failure is not None and not events:
             raise self._failure
         return events

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from turnstream.core.blocks import BlockType
 from turnstream.core.stream_events import ContentBlockStop, StreamEvent, StreamNotice
+from turnstream.wires.anthropic.growth import GROWTHS, Growth
 
 _TEXTS = {
     "text_delta": "text",
@@ -32,7 +33,8 @@ _GROWS_BY: dict[BlockType, str] = {
     "thinking": "thinking_delta",
     "tool_use": "input_json_delta",
 }
-NOTHING_GROWS = (-1, "")
+_NO_INDEX = -1
+NOTHING_GROWS = (_NO_INDEX, GROWTHS["text_delta"])
 
 
 class _Place(NamedTuple):
@@ -41,11 +43,13 @@ class _Place(NamedTuple):
 
 
 class BlockPlaces:
-    """The blocks of one message by their index. `growing`: the index of the block that began last, while it is open, and the
-    kind of delta that its text grows by."""
+    """The blocks of one message by their index.
+
+    growing: the index of the block that began last, while it is open, and the way its text grows.
+    """
 
     def __init__(self) -> None:
-        self.growing: tuple[int, str] = NOTHING_GROWS
+        self.growing: tuple[int, Growth] = NOTHING_GROWS
         self._open: dict[int, _Place] = {}
         self._ended: dict[int, BlockType] = {}
         self._stopping: int | None = None
@@ -60,7 +64,7 @@ class BlockPlaces:
         self._ended.pop(index, None)
         self._open[index] = _Place(block_type, stop_waits and block_type in _OWN)
         grows_by = _GROWS_BY.get(block_type)
-        self.growing = (index, grows_by) if grows_by is not None else NOTHING_GROWS
+        self.growing = (index, GROWTHS[grows_by]) if grows_by is not None else NOTHING_GROWS
 
     def end(self) -> None:
         """The message is over: nothing grows any more."""
@@ -99,11 +103,11 @@ class BlockPlaces:
             own = _OWN.get(place.block_type)
             fits = own is None or kind in own or kind not in _MISPLACED
             if fits and index != self._stopping and kind == _GROWS_BY.get(place.block_type):
-                self.growing = (index, kind)
+                self.growing = (index, GROWTHS[kind])
         else:
             fits = ended not in _OWN or (kind == "text_delta" and ended == "text" and bool(text))
-            if ended is None and kind in _GROWS_BY.values():
-                self.growing = (index, kind)  # its block has no start
+            if ended is None and kind in GROWTHS:
+                self.growing = (index, GROWTHS[kind])  # its block has no start
         if not fits and (kind not in _TEXTS or (isinstance(text, str) and text.strip())):
             where = place.block_type if place is not None else f"{ended} that has ended"
             words = f"the provider sends a {kind} for a block of {where}: it is left out"

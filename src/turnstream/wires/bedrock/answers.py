@@ -21,10 +21,11 @@ from turnstream.errors import MalformedEvent
 from turnstream.wires.bedrock.blocks import parse_block, returned_block
 from turnstream.wires.bedrock.ends import stop_events, usage_event
 from turnstream.wires.bedrock.errors import parse_stream_error
-from turnstream.wires.bedrock.json import Raw, is_list, is_object, object_of, without
+from turnstream.wires.bedrock.json import object_of, without
 from turnstream.wires.bedrock.stop_reasons import dump_stop_reason
 from turnstream.wires.bedrock.usage import with_total
 from turnstream.wires.shared.failure_shapes import failure_in
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
 
 _LONGEST_DETAIL = 500
@@ -95,7 +96,7 @@ def _events_of(index: int, block: Block) -> list[StreamEvent]:
     return [ContentBlockStart(index, block.block_type, content or None), *said, ContentBlockStop(index)]
 
 
-def _dump_block(block: Block) -> Raw | None:
+def _dump_block(block: Block) -> JsonObject | None:
     """A block of the answer: as it would go back, thinking that nobody signed and images too."""
     if block.block_type == "thinking" and not (block.content or {}).keys() & {"signature", "redacted"}:
         return {"reasoningContent": {"reasoningText": {"text": block.text_content or ""}}}

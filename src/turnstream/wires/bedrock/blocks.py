@@ -9,9 +9,10 @@ import re
 from typing import Any, Literal, TypeAlias
 
 from turnstream.core.blocks import Block, Content
-from turnstream.wires.bedrock.json import Raw, is_object, list_of, without
+from turnstream.wires.bedrock.json import list_of, without
 from turnstream.wires.bedrock.media import format_of, media_type_of
 from turnstream.wires.bedrock.tools import dump_result, dump_use, parse_result, parse_use
+from turnstream.wires.shared.json_values import JsonObject, is_object
 
 Role: TypeAlias = Literal["user", "assistant"]
 
@@ -26,7 +27,7 @@ _NAME_TAKES_NO = re.compile(r"[^A-Za-z0-9_()\[\]-]+")
 _DEFAULT_NAME = "document"
 
 
-def parse_block(sequence: int, raw: Raw) -> Block:
+def parse_block(sequence: int, raw: JsonObject) -> Block:
     """A block of a message. Raises ValueError where a field that we read has another type."""
     match raw:
         case {"text": str(text), **rest} if not rest:
@@ -53,7 +54,7 @@ def parse_block(sequence: int, raw: Raw) -> Block:
             return Block(sequence, "provider", None, dict(raw))
 
 
-def returned_block(block: Block) -> Raw | None:
+def returned_block(block: Block) -> JsonObject | None:
     """A block of the history as Bedrock takes it back, or None where it would refuse it: thinking without its
     signature or cut off, blank text, what another vendor's server ran or alone knows."""
     content = block.content or {}
@@ -89,7 +90,7 @@ def side_of(block: Block, role: Role) -> Role | None:
             return role
 
 
-def dump_thinking(text: str, content: Content) -> Raw | None:
+def dump_thinking(text: str, content: Content) -> JsonObject | None:
     """Reasoning as it goes back, or None where it could not: it is not signed."""
     if "redacted" in content:
         return {"reasoningContent": {"redactedContent": content["redacted"]}}
@@ -98,14 +99,14 @@ def dump_thinking(text: str, content: Content) -> Raw | None:
     return {"reasoningContent": {"reasoningText": {"text": text, "signature": content["signature"]}}}
 
 
-def _dump_text(text: str, content: Content) -> Raw:
+def _dump_text(text: str, content: Content) -> JsonObject:
     citations = list_of(content, "citations")
     if citations and all(is_object(c) and c.keys() <= _CITATION_FIELDS for c in citations):
         return {"citationsContent": {"content": [{"text": text}], "citations": citations}}
     return {"text": text}
 
 
-def _parse_source(raw: Raw, family: str) -> Content | None:
+def _parse_source(raw: JsonObject, family: str) -> Content | None:
     """Where the bytes of an image or a document are; None for a place that our blocks have no word for."""
     name, source = raw.get("format"), raw.get("source")
     content: Content = {"media_type": media_type_of(name, family)} if isinstance(name, str) else {}
@@ -123,20 +124,20 @@ def _parse_source(raw: Raw, family: str) -> Content | None:
     return content | ({"provider_metadata": rest} if rest else {})
 
 
-def _parse_document(raw: Raw) -> Content | None:
+def _parse_document(raw: JsonObject) -> Content | None:
     content = _parse_source(raw, "application")
     name = raw.get("name")
     return content if content is None or not name else {**content, "title": name}
 
 
-def _dump_image(content: Content) -> Raw:
+def _dump_image(content: Content) -> JsonObject:
     source = _dump_source(content)
     if source is None:
         return {"text": f"[image: {content.get('url', '')}]"}
     return {"image": {"format": _format(content, source, "png"), "source": source}}
 
 
-def _dump_document(content: Content) -> Raw:
+def _dump_document(content: Content) -> JsonObject:
     """A document; its name is made of what the API allows in one."""
     text = content.get("text")
     source = {"text": text} if text else _dump_source(content)
@@ -154,7 +155,7 @@ def _dump_document(content: Content) -> Raw:
     }
 
 
-def _dump_source(content: Content) -> Raw | None:
+def _dump_source(content: Content) -> JsonObject | None:
     """The place of the bytes; None for an address that Bedrock does not load."""
     url = content.get("url")
     if not url:
@@ -166,7 +167,7 @@ def _dump_source(content: Content) -> Raw | None:
     return {"bytes": data} if comma and head.startswith("data:") else None
 
 
-def _format(content: Content, source: Raw, default: str) -> str:
+def _format(content: Content, source: JsonObject, default: str) -> str:
     """The format by the media type, else by what the address ends in."""
     media_type, url = content.get("media_type"), str(content.get("url") or "")
     if not media_type and url.startswith("data:"):
@@ -179,7 +180,7 @@ def _format(content: Content, source: Raw, default: str) -> str:
     return {"jpg": "jpeg"}.get(ending, ending) or default
 
 
-def _details(content: Content, *keys: str) -> Raw:
+def _details(content: Content, *keys: str) -> JsonObject:
     """What this wire kept beside the source, of `keys`."""
     metadata: Any = content.get("provider_metadata")
     kept = metadata if is_object(metadata) else {}

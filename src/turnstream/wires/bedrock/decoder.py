@@ -36,10 +36,11 @@ from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Decoder, Finish
 from turnstream.wires.bedrock.ends import PADDING, stop_events, usage_event
 from turnstream.wires.bedrock.errors import parse_stream_error
-from turnstream.wires.bedrock.json import Raw, is_object, object_of, text_of, without
+from turnstream.wires.bedrock.json import object_of, text_of, without
 from turnstream.wires.bedrock.media import Base64Pieces, media_type_of
 from turnstream.wires.bedrock.tools import input_text, opens_block, parse_result_start, parse_use_start
 from turnstream.wires.shared.event_stream import BrokenMessage, MessageDecoder
+from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.late_events import LateEvents, SecondAnswer
 from turnstream.wires.shared.lenient_json import decode_json, mend_surrogates
 
@@ -154,7 +155,7 @@ class BedrockDecoder:
         self._failure = error
         return False
 
-    def _decode_message(self, headers: Raw, payload: bytes, events: list[StreamEvent]) -> None:
+    def _decode_message(self, headers: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
         """Add what one message means to `events`. Raises BrokenMessage, or MalformedEvent of the model's own events."""
         if headers.get(":message-type", "event") != "event":
             if self._stopped:
@@ -179,7 +180,7 @@ class BedrockDecoder:
             raise BrokenMessage(reason, detail=detail) from error
         events.extend(decoded)
 
-    def _decode_event(self, kind: str, event: Raw, events: list[StreamEvent]) -> None:
+    def _decode_event(self, kind: str, event: JsonObject, events: list[StreamEvent]) -> None:
         """Raises ValueError, or RecursionError, for what is no event of this wire."""
         if self._stopped and kind in _OF_CONTENT:
             events.extend(self._late.notice())
@@ -210,7 +211,7 @@ class BedrockDecoder:
                 if said := without(event, PADDING):
                     events.append(Metadata(provider_metadata={kind: said}))
 
-    def _decode_chunk(self, event: Raw, events: list[StreamEvent]) -> None:
+    def _decode_chunk(self, event: JsonObject, events: list[StreamEvent]) -> None:
         payload = base64.b64decode(text_of(event, "bytes"), validate=True)
         value: Any = decode_json(payload)
         if is_object(value) and len(names := value.keys() & _EVENTS) == 1:
@@ -223,7 +224,7 @@ class BedrockDecoder:
         self._stopped = self._stopped or any(type(one) is MessageStop for one in said)
         events.extend(said)
 
-    def _decode_start(self, index: int, start: Raw, events: list[StreamEvent]) -> None:
+    def _decode_start(self, index: int, start: JsonObject, events: list[StreamEvent]) -> None:
         match start:
             case {"toolUse": use} if is_object(use):
                 self._start(index, "tool_use", parse_use_start(use), events)
@@ -235,7 +236,7 @@ class BedrockDecoder:
             case _:
                 self._start(index, "provider", dict(start), events)
 
-    def _decode_delta(self, index: int, delta: Raw, events: list[StreamEvent]) -> None:
+    def _decode_delta(self, index: int, delta: JsonObject, events: list[StreamEvent]) -> None:
         if index != self._stopping:
             self._flush(events)
         if self._open.get(index) == "provider":
@@ -266,7 +267,7 @@ class BedrockDecoder:
                 case _:
                     self._decode_image(index, mend_surrogates(value), events)
 
-    def _decode_reasoning(self, index: int, reasoning: Raw, events: list[StreamEvent]) -> None:
+    def _decode_reasoning(self, index: int, reasoning: JsonObject, events: list[StreamEvent]) -> None:
         for name, value in reasoning.items():
             match name:
                 case "text" if isinstance(value, str):
@@ -278,7 +279,7 @@ class BedrockDecoder:
                 case _:
                     events.append(ContentDelta(index, {"deltas": [mend_surrogates({name: value})]}))
 
-    def _decode_image(self, index: int, image: Raw, events: list[StreamEvent]) -> None:
+    def _decode_image(self, index: int, image: JsonObject, events: list[StreamEvent]) -> None:
         content: Content = {}
         match image.get("source"):
             case {"bytes": str(data)}:
@@ -298,7 +299,7 @@ class BedrockDecoder:
         if self._bytes_left < 0:
             raise too_large(DEFAULT_MAX_LENGTH)
 
-    def _decode_stop(self, event: Raw, events: list[StreamEvent]) -> None:
+    def _decode_stop(self, event: JsonObject, events: list[StreamEvent]) -> None:
         ended = stop_events(event, said=self._has_said)
         if type(failure := ended[0]) is StreamError and not self._stopped:
             self._failed_end = failure  # told after the usage, which comes next
@@ -308,7 +309,7 @@ class BedrockDecoder:
             events.extend(ended[1:] if self._stopped else ended)
         self._stopped = True
 
-    def _take_usage(self, event: Raw, events: list[StreamEvent]) -> None:
+    def _take_usage(self, event: JsonObject, events: list[StreamEvent]) -> None:
         events.append(usage_event(event))
         if self._failed_end is not None:
             self._fail(self._failed_end, events)
@@ -376,13 +377,13 @@ class BedrockDecoder:
         return [ContentDelta(index, {"data" if block_type == "image" else "redacted": data.whole()})]
 
 
-def _index(event: Raw) -> int:
+def _index(event: JsonObject) -> int:
     index = event.get("contentBlockIndex", 0)
     if type(index) is not int:
         raise ValueError("contentBlockIndex is not a number")
     return index
 
 
-def _leftovers(fields: Raw, *known: str) -> Content:
+def _leftovers(fields: JsonObject, *known: str) -> Content:
     rest = without(fields, *known)
     return {"provider_metadata": rest} if rest else {}

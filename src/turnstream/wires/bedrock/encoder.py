@@ -29,12 +29,13 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.wires.bedrock.errors import dump_stream_error
-from turnstream.wires.bedrock.json import Raw, list_of
+from turnstream.wires.bedrock.json import list_of
 from turnstream.wires.bedrock.media import format_of
 from turnstream.wires.bedrock.stop_reasons import dump_stop_reason
 from turnstream.wires.bedrock.tools import dump_parts, dump_result_start, dump_use_start
 from turnstream.wires.bedrock.usage import dump_usage, with_total
 from turnstream.wires.shared.event_stream import encode_event, encode_exception
+from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import encode_json
 
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
@@ -63,8 +64,8 @@ class BedrockEncoder:
         self._role: str | None = "assistant"
         self._stop: MessageStop | None = None
         self._failed = False
-        self._usage: Raw = {}
-        self._told: Raw = {}
+        self._usage: JsonObject = {}
+        self._told: JsonObject = {}
         self._latency: float | None = None
         self._trace: Any = None
         self._blocks: dict[int, _OutgoingBlock] = {}
@@ -90,7 +91,10 @@ class BedrockEncoder:
         self._write("messageStop", {"stopReason": dump_stop_reason(self._stop), **stop})
         metadata = {key: value for key, value in told.items() if key in _METADATA_FIELDS}
         if self._usage or self._latency is not None or self._trace is not None or metadata:
-            fields: Raw = {"usage": with_total(self._usage), "metrics": {"latencyMs": self._latency or 0}}
+            fields: JsonObject = {
+                "usage": with_total(self._usage),
+                "metrics": {"latencyMs": self._latency or 0},
+            }
             if self._trace is not None:
                 fields["trace"] = self._trace
             self._write("metadata", fields | metadata)
@@ -134,7 +138,7 @@ class BedrockEncoder:
             block = self._open_implicitly(event.index, implied)
         match event:
             case TextDelta():
-                said: Raw = {"text": event.text}
+                said: JsonObject = {"text": event.text}
                 if block.block_type == "tool_result":
                     said = {"toolResult": [said]}
                 self._write_delta(block, said)
@@ -199,7 +203,7 @@ class BedrockEncoder:
         for delta in list_of(content, "deltas"):
             self._write_delta(block, delta)
 
-    def _write_delta(self, block: _OutgoingBlock, delta: Raw) -> None:
+    def _write_delta(self, block: _OutgoingBlock, delta: JsonObject) -> None:
         if block.number is not None:
             block.shown = True
             self._write("contentBlockDelta", {"contentBlockIndex": block.number, "delta": delta})
@@ -220,7 +224,7 @@ class BedrockEncoder:
             role, self._role = self._role, None
             self._write("messageStart", {"role": role})
 
-    def _write(self, event_type: str, fields: Raw) -> None:
+    def _write(self, event_type: str, fields: JsonObject) -> None:
         self._out.append(encode_event(event_type, encode_json(fields)))
 
     def _take(self) -> bytes:
@@ -229,7 +233,7 @@ class BedrockEncoder:
         return data
 
 
-def _start_of(block_type: BlockType, content: Content) -> Raw | None:
+def _start_of(block_type: BlockType, content: Content) -> JsonObject | None:
     """What a block's start says; None for a block that has none, or no place in this protocol."""
     match block_type:
         case "tool_use":
@@ -244,7 +248,7 @@ def _start_of(block_type: BlockType, content: Content) -> Raw | None:
             return None
 
 
-def _image_source(content: Content) -> Raw | None:
+def _image_source(content: Content) -> JsonObject | None:
     if data := content.get("data"):
         return {"bytes": data}
     url = str(content.get("url") or "")

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from turnstream.core.stream_events import Metadata, StreamEvent
-from turnstream.wires.bedrock.json import Raw, is_object, text_of, without
+from turnstream.wires.bedrock.json import text_of, without
 from turnstream.wires.bedrock.stop_reasons import parse_ending
 from turnstream.wires.bedrock.usage import parse_usage
 from turnstream.wires.shared.endings import stop_event
+from turnstream.wires.shared.json_values import JsonObject, is_object
 
 PADDING = "p"
 """A field of every event that says nothing: it hides how long the text is."""
 
 
-def stop_events(event: Raw, *, said: bool) -> list[StreamEvent]:
+def stop_events(event: JsonObject, *, said: bool) -> list[StreamEvent]:
     """Return what `messageStop` says: the model's end marker, or its failure, then what was told with it. `said`: the answer
     has content besides thinking. Raises ValueError."""
     raw = text_of(event, "stopReason") or None
@@ -25,7 +26,7 @@ def stop_events(event: Raw, *, said: bool) -> list[StreamEvent]:
     return events
 
 
-def usage_event(event: Raw) -> Metadata:
+def usage_event(event: JsonObject) -> Metadata:
     """Return the events of `metadata`: usage, latency, trace, and what else is told of the message as a whole."""
     raw, metrics = event.get("usage"), event.get("metrics")
     usage = raw if is_object(raw) else None

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any
 
-Raw: TypeAlias = dict[str, Any]
-
-
-def is_object(value: Any) -> TypeGuard[Raw]:
-    return isinstance(value, dict)
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 
 
-def is_list(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
-def object_of(fields: Raw, key: str) -> Raw:
+def object_of(fields: JsonObject, key: str) -> JsonObject:
     """The object at `key`. Raises ValueError where there is none."""
     value = fields.get(key)
     if not is_object(value):
@@ -23,7 +15,7 @@ def object_of(fields: Raw, key: str) -> Raw:
     return value
 
 
-def text_of(fields: Raw, key: str) -> str:
+def text_of(fields: JsonObject, key: str) -> str:
     """The text at `key`, empty where there is none. Raises ValueError for anything else."""
     value = fields.get(key)
     if value is not None and not isinstance(value, str):
@@ -31,11 +23,11 @@ def text_of(fields: Raw, key: str) -> str:
     return value or ""
 
 
-def list_of(fields: Raw, key: str) -> list[Any]:
+def list_of(fields: JsonObject, key: str) -> list[Any]:
     """The list at `key`, empty where there is none. Raises nothing."""
     value = fields.get(key)
     return value if is_list(value) else []
 
 
-def without(fields: Raw, *known: str) -> Raw:
+def without(fields: JsonObject, *known: str) -> JsonObject:
     return {key: value for key, value in fields.items() if key not in known}

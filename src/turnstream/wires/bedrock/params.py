@@ -11,8 +11,9 @@ import json
 from typing import Any
 
 from turnstream.errors import InvalidRequest
-from turnstream.wires.bedrock.json import Raw, is_object, without
+from turnstream.wires.bedrock.json import without
 from turnstream.wires.shared.claude_thinking import dump_thinking as dump_claude_thinking
+from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import decode_json
 from turnstream.wires.shared.normal_params import effort_of, read_response_format, read_stop
 
@@ -33,7 +34,7 @@ FIELDS = frozenset({"inferenceConfig", "additionalModelRequestFields", "outputCo
 """Fields of a request that it reads."""
 
 
-def dump_inference(params: Raw) -> Raw:
+def dump_inference(params: JsonObject) -> JsonObject:
     given = params.get("inferenceConfig")
     inference = dict(given) if is_object(given) else {}
     asked = {**params, "stop": read_stop(params)}
@@ -42,7 +43,7 @@ def dump_inference(params: Raw) -> Raw:
     }
 
 
-def dump_thinking(model: str, thinking: Any) -> tuple[Raw | None, str | None]:
+def dump_thinking(model: str, thinking: Any) -> tuple[JsonObject | None, str | None]:
     """The model's own field `thinking`, and the effort: Claude is asked in the words that it takes, others for an effort."""
     if is_claude(model):
         return dump_claude_thinking(model, thinking)
@@ -51,13 +52,13 @@ def dump_thinking(model: str, thinking: Any) -> tuple[Raw | None, str | None]:
     return None, effort_of(thinking)
 
 
-def dump_output(model: str, params: Raw, effort: str | None) -> Raw:
+def dump_output(model: str, params: JsonObject, effort: str | None) -> JsonObject:
     """`outputConfig`: the schema that the answer must have, and how much effort it may cost."""
     given = params.get("outputConfig")
     output = dict(given) if is_object(given) else {}
     wanted = read_response_format(params)
     if wanted is not None and wanted.schema is not None:
-        definition: Raw = {"schema": json.dumps(wanted.schema, ensure_ascii=False)}
+        definition: JsonObject = {"schema": json.dumps(wanted.schema, ensure_ascii=False)}
         details = (("name", wanted.name), ("description", wanted.description))
         definition |= {key: value for key, value in details if value}
         output["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": definition}}
@@ -72,15 +73,15 @@ def _takes_json_object(model: str) -> bool:
     return "openai." in model or "mistral." in model
 
 
-def dump_additional(model: str, params: Raw, thinking: Raw | None) -> Raw:
+def dump_additional(model: str, params: JsonObject, thinking: JsonObject | None) -> JsonObject:
     """What goes to the model in its own words. Given fields win."""
-    additional: Raw = {} if thinking is None else {"thinking": thinking}
+    additional: JsonObject = {} if thinking is None else {"thinking": thinking}
     if (top_k := params.get("top_k")) is not None:
         additional |= {"inferenceConfig": {"topK": top_k}} if "amazon.nova" in model else {"top_k": top_k}
     if params.get("parallel_tool_calls") is False and is_claude(model):
         match params.get("tool_choice"):
             case "required" | "any":
-                choice: Raw = {"type": "any"}
+                choice: JsonObject = {"type": "any"}
             case {"name": name}:
                 choice = {"type": "tool", "name": name}
             case _:
@@ -108,7 +109,7 @@ def dump_tool_choice(choice: Any) -> Any:
             return choice if is_object(choice) else None
 
 
-def parse_inference(inference: Any, params: Raw) -> None:
+def parse_inference(inference: Any, params: JsonObject) -> None:
     given = dict(expect(inference or {}, dict, "inferenceConfig"))
     for ours, theirs in _INFERENCE.items():
         if (value := given.pop(theirs, None)) is not None:
@@ -117,7 +118,7 @@ def parse_inference(inference: Any, params: Raw) -> None:
         params["inferenceConfig"] = given
 
 
-def parse_additional(additional: Any, params: Raw) -> None:
+def parse_additional(additional: Any, params: JsonObject) -> None:
     given = dict(expect(additional or {}, dict, "additionalModelRequestFields"))
     if is_object(fields := given.get("thinking")):
         del given["thinking"]
@@ -129,7 +130,7 @@ def parse_additional(additional: Any, params: Raw) -> None:
         params["additionalModelRequestFields"] = given
 
 
-def parse_output(output: Any, params: Raw) -> None:
+def parse_output(output: Any, params: JsonObject) -> None:
     given = dict(expect(output or {}, dict, "outputConfig"))
     match given.get("textFormat"):
         case {"type": "json_schema", "structure": {"jsonSchema": {"schema": str(schema), **rest}}}:
@@ -147,7 +148,7 @@ def parse_output(output: Any, params: Raw) -> None:
         params["outputConfig"] = given
 
 
-def parse_tool_choice(choice: Raw) -> Any:
+def parse_tool_choice(choice: JsonObject) -> Any:
     match choice:
         case {"auto": {}} if len(choice) == 1:
             return "auto"

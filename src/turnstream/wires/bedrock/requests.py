@@ -19,7 +19,7 @@ from turnstream.core.blocks import Message
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition, Wire
 from turnstream.wires.bedrock.blocks import parse_block, returned_block, side_of
-from turnstream.wires.bedrock.json import Raw, is_list, is_object, text_of, without
+from turnstream.wires.bedrock.json import text_of, without
 from turnstream.wires.bedrock.params import (
     FIELDS,
     OUR_PARAMS,
@@ -38,11 +38,12 @@ from turnstream.wires.bedrock.params import (
 )
 from turnstream.wires.shared.call_ids import WORDS_OF_64, with_fitting_ids
 from turnstream.wires.shared.event_stream import CONTENT_TYPE
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, encode_mended, mend_surrogates
 from turnstream.wires.shared.model_paths import model_path
 from turnstream.wires.shared.normal_params import read_extra_body, read_tools
 
-CACHE_POINT: Raw = {"cachePoint": {"type": "default"}}
+CACHE_POINT: JsonObject = {"cachePoint": {"type": "default"}}
 INVOCATION = "anthropic_version"
 _PATH = re.compile(
     r"/model/(?P<model>.+)/(?P<call>converse|converse-stream|invoke|invoke-with-response-stream)$"
@@ -57,7 +58,7 @@ def encode_request(request: ModelRequest, claude: Wire) -> HttpRequest:
     if INVOCATION in request.params:
         return _encode_invocation(request, claude)
     params = {key: value for key, value in request.params.items() if value is not None}
-    body: Raw = {key: value for key, value in params.items() if key not in _OUR_PARAMS}
+    body: JsonObject = {key: value for key, value in params.items() if key not in _OUR_PARAMS}
     cached = bool(params.get("cache")) and may_cache(request.model)
     body["messages"] = dump_messages(with_fitting_ids(request.messages, WORDS_OF_64))
     if cached and body["messages"]:
@@ -108,10 +109,10 @@ def decode_request(path: str, body: bytes, claude: Wire) -> ModelRequest:
         raise InvalidRequest(str(error)) from error
 
 
-def dump_messages(messages: Iterable[Message]) -> list[Raw]:
+def dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
     """Messages whose roles alternate, as the models behind the API demand. A block's kind decides its side where there
     is no choice. No two documents have the same name."""
-    dumped: list[Raw] = []
+    dumped: list[JsonObject] = []
     names: set[str] = set()
     for message in messages:
         for block in message.blocks:
@@ -138,14 +139,14 @@ def parse_message(raw: Any) -> Message:
     )
 
 
-def _post(model: str, call: str, accepted: str, body: Raw) -> HttpRequest:
+def _post(model: str, call: str, accepted: str, body: JsonObject) -> HttpRequest:
     headers = {"content-type": "application/json", "accept": accepted}
     return HttpRequest(f"/model/{model_path(model, safe='')}/{call}", headers, encode_mended(body))
 
 
 def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:
     """Claude's own request, which names neither the model nor that it streams."""
-    fields: Raw = msgspec.json.decode(claude.encode_request(request).body)
+    fields: JsonObject = msgspec.json.decode(claude.encode_request(request).body)
     body = without(fields, "model", "stream")
     call, accepted = (
         ("invoke-with-response-stream", CONTENT_TYPE) if request.stream else ("invoke", "application/json")
@@ -153,14 +154,14 @@ def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:
     return _post(request.model, call, accepted, body)
 
 
-def _dump_system(request: ModelRequest) -> list[Raw]:
+def _dump_system(request: ModelRequest) -> list[JsonObject]:
     given = request.params.get("system")
     if is_list(given):
         return [expect(block, dict, "a block of system") for block in given]
     return [{"text": request.system}] if request.system else []
 
 
-def _dump_tools(request: ModelRequest, messages: list[Raw]) -> list[Raw]:
+def _dump_tools(request: ModelRequest, messages: list[JsonObject]) -> list[JsonObject]:
     """The tools. A history with calls needs their tools declared, whether they are offered now or not: there is no way
     to say that the model may call none."""
     called = {
@@ -177,14 +178,14 @@ def _dump_tools(request: ModelRequest, messages: list[Raw]) -> list[Raw]:
     return tools + [_dump_tool(ToolDefinition(name)) for name in sorted(called - declared) if name]
 
 
-def _dump_tool(tool: ToolDefinition) -> Raw:
+def _dump_tool(tool: ToolDefinition) -> JsonObject:
     schema = tool.input_schema or {"type": "object", "properties": {}}
     described = {"description": tool.description} if tool.description else {}
     strict = {"strict": True} if tool.strict else {}
     return {"toolSpec": {"name": tool.name, **described, "inputSchema": {"json": schema}, **strict}}
 
 
-def _add_cache_point(blocks: list[Raw]) -> None:
+def _add_cache_point(blocks: list[JsonObject]) -> None:
     if "cachePoint" not in blocks[-1]:
         blocks.append(CACHE_POINT)
 
@@ -197,7 +198,7 @@ def _unused(name: str, used: set[str]) -> str:
     return found
 
 
-def _parse_request(model: str, fields: Raw, *, stream: bool) -> ModelRequest:
+def _parse_request(model: str, fields: JsonObject, *, stream: bool) -> ModelRequest:
     params = {key: value for key, value in fields.items() if key not in _OUR_FIELDS}
     messages = expect(fields.get("messages") or [], list, "messages")
     system, others = _parse_system(fields.get("system"))
@@ -210,14 +211,14 @@ def _parse_request(model: str, fields: Raw, *, stream: bool) -> ModelRequest:
     return ModelRequest(model, tuple(map(parse_message, messages)), system, tools, params, stream)
 
 
-def _parse_system(system: Any) -> tuple[str | None, list[Raw] | None]:
+def _parse_system(system: Any) -> tuple[str | None, list[JsonObject] | None]:
     blocks = [expect(block, dict, "a system block") for block in expect(system or [], list, "system")]
     texts = [expect(block["text"], str, "a system block's text") for block in blocks if "text" in block]
     others = any(block.keys() != {"text"} for block in blocks)
     return "\n\n".join(texts) or None, blocks if others else None
 
 
-def _parse_tools(config: Any, params: Raw) -> tuple[ToolDefinition, ...]:
+def _parse_tools(config: Any, params: JsonObject) -> tuple[ToolDefinition, ...]:
     given = expect(config or {}, dict, "toolConfig")
     tools: list[ToolDefinition] = []
     others: list[Any] = []

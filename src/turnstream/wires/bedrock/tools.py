@@ -10,8 +10,9 @@ from typing import Any
 
 from turnstream.core.blocks import Content
 from turnstream.core.tool_input import finish_tool_use
-from turnstream.wires.bedrock.json import Raw, is_list, is_object, text_of, without
+from turnstream.wires.bedrock.json import text_of, without
 from turnstream.wires.bedrock.media import format_of, media_type_of
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import encode_json
 
 USE = "toolUse"
@@ -20,7 +21,7 @@ _CLIENT_TYPE = "tool_use"
 _INVALID_ARGUMENTS = "INVALID_JSON"
 
 
-def parse_use_start(raw: Raw) -> Content:
+def parse_use_start(raw: JsonObject) -> Content:
     """The content of a call that begins. Raises ValueError where a field has another type."""
     content: Content = {"tool_use_id": text_of(raw, "toolUseId"), "tool_name": text_of(raw, "name")}
     if (kind := text_of(raw, "type")) and kind != _CLIENT_TYPE:
@@ -33,14 +34,14 @@ def parse_use_start(raw: Raw) -> Content:
     return {**content, "provider_metadata": {USE: rest}} if rest else content
 
 
-def parse_use(raw: Raw) -> Content:
+def parse_use(raw: JsonObject) -> Content:
     """The content of a whole call. Raises ValueError."""
     given: Any = raw.get("input")
     text = given if isinstance(given, str) else encode_json({} if given is None else given).decode()
     return finish_tool_use(parse_use_start(raw), text)
 
 
-def dump_use_start(content: Content) -> Raw:
+def dump_use_start(content: Content) -> JsonObject:
     """`toolUse` of a block's start."""
     return {
         "toolUseId": content.get("tool_use_id", ""),
@@ -49,7 +50,7 @@ def dump_use_start(content: Content) -> Raw:
     }
 
 
-def dump_use(content: Content) -> Raw | None:
+def dump_use(content: Content) -> JsonObject | None:
     """The block of a whole call; None for one that another vendor's server ran."""
     if content.get("provider_executed") and not own_metadata(content, USE):
         return None
@@ -59,7 +60,7 @@ def dump_use(content: Content) -> Raw | None:
     return {USE: {**dump_use_start(content), "input": given}}
 
 
-def parse_result_start(raw: Raw) -> Content:
+def parse_result_start(raw: JsonObject) -> Content:
     """The content of a result that begins: of a tool that Bedrock ran, since others come from us. Raises ValueError."""
     return {
         "tool_use_id": text_of(raw, "toolUseId"),
@@ -72,7 +73,7 @@ def parse_result_start(raw: Raw) -> Content:
     }
 
 
-def parse_result(raw: Raw) -> Content:
+def parse_result(raw: JsonObject) -> Content:
     """The content of a whole result. Raises ValueError."""
     parts: Any = raw.get("content")
     if not is_list(parts):
@@ -88,20 +89,20 @@ def parse_result(raw: Raw) -> Content:
     }
 
 
-def dump_result_start(content: Content) -> Raw:
+def dump_result_start(content: Content) -> JsonObject:
     """`toolResult` of a block's start."""
     failed = {"status": "error"} if content.get("is_error") else {}
     return {"toolUseId": content.get("tool_use_id", ""), **failed, **own_metadata(content, RESULT)}
 
 
-def dump_result(content: Content, text: str) -> Raw | None:
+def dump_result(content: Content, text: str) -> JsonObject | None:
     """The block of a whole result; None for one of a tool that another vendor's server ran."""
     if content.get("provider_executed") and not own_metadata(content, RESULT):
         return None
     return {RESULT: {**dump_result_start(content), "content": dump_parts(content, text)}}
 
 
-def dump_parts(content: Content, text: str) -> list[Raw]:
+def dump_parts(content: Content, text: str) -> list[JsonObject]:
     """What a result says, as the API takes it: texts, JSON objects, images; any other value as the text of its JSON."""
     value: Any = content.get("content")
     if content.get("provider_executed") and is_list(value):
@@ -115,7 +116,7 @@ def dump_parts(content: Content, text: str) -> list[Raw]:
     return [{"json": value}] if is_object(value) else [{"text": encode_json(value).decode()}]
 
 
-def own_metadata(content: Content, key: str) -> Raw:
+def own_metadata(content: Content, key: str) -> JsonObject:
     """What this wire kept of a call or a result; empty where another vendor's did."""
     metadata: Any = content.get("provider_metadata")
     kept: Any = metadata.get(key) if is_object(metadata) else None
@@ -133,7 +134,7 @@ def _parse_parts(parts: list[Any]) -> Any:
             return [_parse_part(part) for part in parts]
 
 
-def _parse_part(part: Any) -> Raw:
+def _parse_part(part: Any) -> JsonObject:
     match part:
         case {"text": str(text), **rest} if not rest:
             return {"type": "text", "text": text}
@@ -146,7 +147,7 @@ def _parse_part(part: Any) -> Raw:
             raise ValueError("a part of a result is not an object")
 
 
-def _dump_part(part: Any) -> Raw | None:
+def _dump_part(part: Any) -> JsonObject | None:
     """A part in Bedrock's shape, or None where it is no part."""
     match part:
         case {"type": "text", "text": str(text)}:
@@ -173,7 +174,7 @@ def opens_block(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def input_text(use: Raw) -> str:
+def input_text(use: JsonObject) -> str:
     """Return a piece of a call's arguments: JSON text, or, from some models, the object itself as text."""
     value = use.get("input")
     if value is None or isinstance(value, str):

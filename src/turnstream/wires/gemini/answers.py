@@ -6,11 +6,11 @@ from turnstream.core.answers import Answer
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import MalformedEvent
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
-from turnstream.wires.gemini.chunks import JsonObject
 from turnstream.wires.gemini.contents import dump_answer
 from turnstream.wires.gemini.decoder import GeminiDecoder
 from turnstream.wires.gemini.stop_reasons import dump_stop_reason
 from turnstream.wires.gemini.usage import write_usage
+from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import encode_json
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from turnstream.core.admission import NESTING_LIMIT
 from turnstream.errors import MalformedEvent
-from turnstream.wires.gemini.chunks import JsonObject, is_list, is_object
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
 
 Path: TypeAlias = list[str | int]

@@ -18,7 +18,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires.gemini.arguments import PartialArguments
-from turnstream.wires.gemini.chunks import JsonObject, is_object, objects_in, text_in
+from turnstream.wires.gemini.chunks import objects_in, text_in
+from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
 from turnstream.wires.shared.made_up_ids import made_up_id
 

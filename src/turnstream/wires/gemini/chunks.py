@@ -7,16 +7,11 @@ other event is read as plain JSON, under the names of the REST API: its proto na
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal
 
 import msgspec
 
-from turnstream.core.admission import nests_deeper
-from turnstream.errors import MalformedEvent
-from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT as NESTING_LIMIT
-from turnstream.wires.shared.lenient_json import decode_json
-
-JsonObject: TypeAlias = dict[str, Any]
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, read_json
 
 ABSENT = msgspec.Raw()
 _SNAKE = re.compile(r"_([a-z0-9])")
@@ -51,14 +46,6 @@ decode_plain = msgspec.json.Decoder(PlainChunk).decode
 """The fast way. Raises ValueError or RecursionError for any other event."""
 
 
-def is_object(value: Any) -> TypeGuard[JsonObject]:
-    return isinstance(value, dict)
-
-
-def is_list(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -82,13 +69,7 @@ def named(value: JsonObject) -> JsonObject:
 def read_events(data: bytes) -> list[Any]:
     """What an event holds: one value, or those of a list. Raises MalformedEvent for what is no JSON, or nested
     absurdly. Lone surrogates stay in the strings."""
-    try:
-        value = decode_json(data)
-    except ValueError as error:
-        raise MalformedEvent("an event is not JSON", detail=data[:200].decode("utf-8", "replace")) from error
-    deep = data.count(b"{") + data.count(b"[") > NESTING_LIMIT
-    if deep and (is_object(value) or is_list(value)) and nests_deeper(value, NESTING_LIMIT):
-        raise MalformedEvent("an event is nested too deeply")
+    value = read_json(data)
     return value if is_list(value) else [value]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from turnstream.wires.gemini.chunks import JsonObject, is_list, is_object, named, objects_in
+from turnstream.wires.gemini.chunks import named, objects_in
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 
 
 def citations_of(candidate: JsonObject) -> list[Any]:

@@ -13,8 +13,9 @@ from typing import Literal, TypeAlias
 
 from turnstream.core.blocks import Block, Content, Message
 from turnstream.wires.gemini.calls import MADE_UP
-from turnstream.wires.gemini.chunks import JsonObject, is_list, is_object, text_in
+from turnstream.wires.gemini.chunks import text_in
 from turnstream.wires.gemini.parts import THOUGHT
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 
 Part: TypeAlias = JsonObject
 Role: TypeAlias = Literal["user", "assistant"]

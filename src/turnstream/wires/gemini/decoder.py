@@ -26,11 +26,8 @@ from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.gemini.chunks import (
     ABSENT,
-    JsonObject,
     decode_plain,
-    is_list,
     is_number,
-    is_object,
     named,
     objects_in,
     read_events,
@@ -44,6 +41,7 @@ from turnstream.wires.gemini.stop_reasons import UNSAID, parse_block_reason, par
 from turnstream.wires.gemini.usage import read_usage
 from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.failure_shapes import failure_in
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import mend_surrogates
 from turnstream.wires.shared.unframed_text import UnframedText, names_failure
 

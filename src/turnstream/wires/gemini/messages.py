@@ -10,9 +10,10 @@ from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
 from turnstream.wires.gemini.calls import MADE_UP
-from turnstream.wires.gemini.chunks import JsonObject, is_list, is_object, named, objects_in, text_in
+from turnstream.wires.gemini.chunks import named, objects_in, text_in
 from turnstream.wires.gemini.contents import BESIDE, Part
 from turnstream.wires.gemini.parts import THOUGHT, parse_image
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.made_up_ids import made_up_id
 

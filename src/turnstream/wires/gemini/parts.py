@@ -24,7 +24,8 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.wires.gemini.calls import FunctionCalls
-from turnstream.wires.gemini.chunks import JsonObject, is_object, named, text_in
+from turnstream.wires.gemini.chunks import named, text_in
+from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.kept_fields import KeptFields
 from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
 

@@ -10,13 +10,13 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from turnstream.core.admission import nests_deeper
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest
-from turnstream.wires.gemini.chunks import NESTING_LIMIT, JsonObject, is_list, is_object, named
+from turnstream.wires.gemini.chunks import named
 from turnstream.wires.gemini.contents import dump_contents
 from turnstream.wires.gemini.messages import parse_contents, text_of_parts
 from turnstream.wires.gemini.tools import dump_tool_config, dump_tools, parse_tool_config, parse_tools
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.shared.model_paths import model_path
 from turnstream.wires.shared.normal_params import read_extra_body, read_response_format, read_stop, read_tools
@@ -97,8 +97,6 @@ def decode_request(path: str, body: bytes) -> ModelRequest:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
     if not is_object(value):
         raise InvalidRequest("the body is not an object")
-    if nests_deeper(value, NESTING_LIMIT):
-        raise InvalidRequest("the body is nested too deeply")
     fields = named(value)
     contents = fields.get("contents")
     if isinstance(contents, str):

@@ -7,7 +7,8 @@ from typing import Any
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import ToolDefinition
-from turnstream.wires.gemini.chunks import JsonObject, is_list, is_object, named
+from turnstream.wires.gemini.chunks import named
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 
 _DECLARATION = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
 

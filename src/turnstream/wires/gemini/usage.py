@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from turnstream.core.usage import Usage
-from turnstream.wires.gemini.chunks import JsonObject
+from turnstream.wires.shared.json_values import JsonObject
 
 _LARGEST_COUNT = 2**53
 

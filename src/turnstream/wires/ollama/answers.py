@@ -12,8 +12,9 @@ from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires.ollama.decoder import OllamaDecoder
 from turnstream.wires.ollama.encoder import OpenCall
-from turnstream.wires.ollama.lines import JsonObject, read_line
+from turnstream.wires.ollama.lines import read_line
 from turnstream.wires.ollama.usage import dump_stop_reason, write_counts
+from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import encode_json
 
 

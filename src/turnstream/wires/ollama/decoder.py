@@ -26,9 +26,7 @@ from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.ollama.calls import ToolCalls
 from turnstream.wires.ollama.errors import stream_error
 from turnstream.wires.ollama.lines import (
-    NESTING_LIMIT,
     IndentedJson,
-    JsonObject,
     Line,
     LineDecoder,
     Said,
@@ -44,8 +42,10 @@ from turnstream.wires.ollama.usage import parse_ending, read_counts
 from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.failure_shapes import failure_in
 from turnstream.wires.shared.field_shapes import shape_of
+from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.kept_fields import NOISE, KeptFields
 from turnstream.wires.shared.late_events import LateEvents
+from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT
 from turnstream.wires.shared.unframed_text import UnframedText
 
 _Kind: TypeAlias = Literal["text", "thinking"]
@@ -139,7 +139,10 @@ class OllamaDecoder:
     def _take_line(self, data: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None
         try:
-            if len(data) > 2 * NESTING_LIMIT and data.count(b"{") + data.count(b"[") > NESTING_LIMIT:
+            if (
+                len(data) > 2 * EVENT_NESTING_LIMIT
+                and data.count(b"{") + data.count(b"[") > EVENT_NESTING_LIMIT
+            ):
                 value = read_line(data)  # raises where it is nested too deeply
             try:
                 line = self._decode(data)

@@ -28,8 +28,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.usage import Usage
 from turnstream.wires.ollama.errors import error_line
-from turnstream.wires.ollama.lines import JsonObject, is_object
 from turnstream.wires.ollama.usage import dump_stop_reason, write_counts
+from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json
 
 _SAID = b'"message":{"role":"assistant","content":'

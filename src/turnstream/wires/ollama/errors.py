@@ -23,10 +23,10 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
-from turnstream.wires.ollama.lines import JsonObject, is_object
 from turnstream.wires.shared.context_overflow import means_overflow
 from turnstream.wires.shared.failure_shapes import http_status, words_of
 from turnstream.wires.shared.failure_words import class_in_words
+from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.shared.retry_after import retry_after
 

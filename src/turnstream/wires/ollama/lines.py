@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any
 
 import msgspec
 
-from turnstream.core.admission import nests_deeper
 from turnstream.errors import EventTooLarge, MalformedEvent
 from turnstream.wires.shared.field_shapes import Shapes, struct_of, type_of
-from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT as NESTING_LIMIT
-from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, read_json
+from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
 from turnstream.wires.shared.thoughts import read_thought
-
-JsonObject: TypeAlias = dict[str, Any]
 
 ABSENT = msgspec.Raw()
 EXTRAS = "(extras)"
@@ -170,24 +167,11 @@ _REASONING = ("thinking", "reasoning", "reasoning_content")
 _COUNTED = ("_count", "_duration")
 
 
-def is_object(value: Any) -> TypeGuard[JsonObject]:
-    return isinstance(value, dict)
-
-
-def is_list(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
 def read_line(data: bytes) -> JsonObject:
     """A line as parsed JSON. Raises MalformedEvent for what is no object, or nested absurdly."""
-    try:
-        value = decode_json(data)
-    except ValueError as error:
-        raise MalformedEvent("a line is not JSON", detail=data[:200].decode("utf-8", "replace")) from error
+    value = read_json(data)
     if not is_object(value):
         raise MalformedEvent("a line is not a JSON object", detail=data[:200].decode("utf-8", "replace"))
-    if nests_deeper(value, NESTING_LIMIT):
-        raise MalformedEvent("a line is nested too deeply")
     return value
 
 

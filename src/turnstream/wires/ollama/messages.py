@@ -15,7 +15,7 @@ from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
 from turnstream.wires.ollama.decoder import image_content
-from turnstream.wires.ollama.lines import is_list, is_object
+from turnstream.wires.shared.json_values import is_list, is_object
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.normal_params import document_text
 

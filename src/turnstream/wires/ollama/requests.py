@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from turnstream.core.admission import nests_deeper
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
-from turnstream.wires.ollama.lines import NESTING_LIMIT, JsonObject, is_list, is_object
 from turnstream.wires.ollama.messages import dump_messages, parse_messages
 from turnstream.wires.shared.function_tools import split_tools
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.shared.normal_params import (
     effort_of,
@@ -110,8 +109,6 @@ def decode_request(body: bytes) -> ModelRequest:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
     if not is_object(value):
         raise InvalidRequest("the body is not an object")
-    if nests_deeper(value, NESTING_LIMIT):
-        raise InvalidRequest("the body is nested too deeply")
     model = value.get("model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("model is missing")

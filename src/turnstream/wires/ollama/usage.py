@@ -6,8 +6,8 @@ from typing import Any
 
 from turnstream.core.stream_events import MessageStop, Metadata, StopReason
 from turnstream.core.usage import Usage
-from turnstream.wires.ollama.lines import JsonObject
 from turnstream.wires.shared.endings import Ending, ending_of
+from turnstream.wires.shared.json_values import JsonObject
 
 _ABSURD = 2**53
 _NANOSECONDS_PER_MILLISECOND = 1_000_000

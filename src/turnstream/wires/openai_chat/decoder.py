@@ -31,8 +31,9 @@ from turnstream.wires.openai_chat.template import Template, learn_template
 from turnstream.wires.openai_chat.usage import read_usage
 from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.failure_shapes import unexplained_words
-from turnstream.wires.shared.json_values import NESTING_LIMIT, JsonObject, is_list, is_object, read_json
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, read_json
 from turnstream.wires.shared.late_events import LateEvents
+from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT
 from turnstream.wires.shared.openai_errors import ReportedError, read_error, stream_error
 from turnstream.wires.shared.unframed_text import UnframedText, names_failure
 
@@ -214,7 +215,7 @@ class OpenAIChatDecoder:
 
     def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None
-        if payload.count(b"{") + payload.count(b"[") > NESTING_LIMIT:
+        if payload.count(b"{") + payload.count(b"[") > EVENT_NESTING_LIMIT:
             read_json(payload)  # raises where it is nested too deeply
         try:
             chunk = decode_typed(payload)

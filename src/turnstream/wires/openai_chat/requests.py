@@ -18,7 +18,7 @@ from turnstream.wires.shared.call_ids import (
     with_fitting_ids,
 )
 from turnstream.wires.shared.function_tools import split_tools
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, kept
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.shared.normal_params import (
     budget_of,
@@ -94,7 +94,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 def decode_request(body: bytes) -> ModelRequest:
     """The request that `body` asks for. Tools that are no functions stay in `params["tools"]`. Raises InvalidRequest."""
     try:
-        value: Any = kept(mend_surrogates(decode_json(body)))
+        value: Any = mend_surrogates(decode_json(body))
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
     if not is_object(value):

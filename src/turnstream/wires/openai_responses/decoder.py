@@ -27,7 +27,6 @@ from turnstream.wires.shared.json_values import (
     is_list,
     is_object,
     is_one_of,
-    kept,
     read_json,
 )
 from turnstream.wires.shared.late_events import LateEvents, SecondAnswer
@@ -198,7 +197,7 @@ class OpenAIResponsesDecoder:
             self._take_no_object(name, payload)
             return
         try:
-            value, is_whole = kept(decode_strictly(payload)), True
+            value, is_whole = decode_strictly(payload), True
         except (ValueError, RecursionError):
             value, is_whole = read_json(payload), False
         sequence = value.get("sequence_number")

@@ -11,7 +11,7 @@ from turnstream.wires.openai_responses.history import parse_input
 from turnstream.wires.openai_responses.input import dump_input
 from turnstream.wires.shared.call_ids import TEXTS_OF_64, with_fitting_ids
 from turnstream.wires.shared.function_tools import split_tools
-from turnstream.wires.shared.json_values import JsonObject, is_object, kept
+from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_mended, mend_surrogates
 from turnstream.wires.shared.normal_params import effort_for, read_extra_body, read_stop, read_tools
 
@@ -102,7 +102,7 @@ def decode_request(body: bytes) -> ModelRequest:
     Raises InvalidRequest.
     """
     try:
-        value: Any = kept(mend_surrogates(decode_json(body)))
+        value: Any = mend_surrogates(decode_json(body))
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
     if not is_object(value):

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, TypeAlias, TypeGuard
 
-from turnstream.core.admission import nests_deeper
 from turnstream.errors import MalformedEvent
-from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT as NESTING_LIMIT
-from turnstream.wires.shared.lenient_json import decode_json
+from turnstream.wires.shared.lenient_json import NestedTooDeeply, decode_json
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -44,14 +42,8 @@ def as_text(value: Any) -> str | None:
 def read_json(data: bytes) -> Any:
     """Any JSON that is not nested absurdly. Raises MalformedEvent."""
     try:
-        value = decode_json(data)
+        return decode_json(data)
+    except NestedTooDeeply as error:
+        raise MalformedEvent("an event is nested too deeply") from error
     except ValueError as error:
         raise MalformedEvent("an event is not JSON", detail=data[:200].decode("utf-8", "replace")) from error
-    return kept(value)
-
-
-def kept(value: Any) -> Any:
-    """`value`, checked to be shallow enough to keep. Raises MalformedEvent."""
-    if (is_object(value) or is_list(value)) and nests_deeper(value, NESTING_LIMIT):
-        raise MalformedEvent("an event is nested too deeply")
-    return value

@@ -14,23 +14,35 @@ EVENT_NESTING_LIMIT = NESTING_LIMIT + 20
 """Levels that one event of a provider may have: a value that is kept, and what the wire puts around it."""
 
 
-def decode_strictly(data: bytes) -> Any:
-    """Decode one JSON text that holds no lone surrogates, not even escaped. Raises ValueError or RecursionError."""
-    return msgspec.json.decode(data)
+class NestedTooDeeply(ValueError):
+    """JSON that nests deeper than what reads it allows."""
+
+    def __init__(self) -> None:
+        super().__init__("nested too deeply")
 
 
 def decode_json(data: bytes) -> Any:
-    """Decode one JSON text.
+    """Decode one JSON text that has at most EVENT_NESTING_LIMIT levels of objects and arrays.
 
     Lone surrogate escapes stay in the strings as they are; `mend_surrogates` takes them out.
-    Raises ValueError for what is not JSON in UTF-8, or nests deeper than EVENT_NESTING_LIMIT.
+    Raises ValueError for other bytes than JSON in UTF-8, and NestedTooDeeply.
     """
     try:
-        value = msgspec.json.decode(data)
+        return decode_strictly(data)
+    except NestedTooDeeply:
+        raise
     except (ValueError, RecursionError):
-        value = _decode_loosely(data)
+        return _shallow(_decode_loosely(data), data)
+
+
+def decode_strictly(data: bytes) -> Any:
+    """Decode as `decode_json` does, but refuse lone surrogates, escaped ones included. Raises ValueError or RecursionError."""
+    return _shallow(msgspec.json.decode(data), data)
+
+
+def _shallow(value: Any, data: bytes) -> Any:
     if len(data) > 2 * EVENT_NESTING_LIMIT and encodes_deeper(data, value, EVENT_NESTING_LIMIT):
-        raise ValueError("nested too deeply")
+        raise NestedTooDeeply
     return value
 
 
@@ -39,7 +51,7 @@ def _decode_loosely(data: bytes) -> Any:
         text = data.decode("utf-8", "surrogatepass")
         return json.loads(text, parse_int=_parse_integer, parse_constant=_refuse_constant)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise NestedTooDeeply from error
 
 
 def mend_surrogates(value: Any) -> Any:
@@ -52,7 +64,7 @@ def mend_surrogates(value: Any) -> Any:
     except UnicodeEncodeError:
         return admitted(value)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise NestedTooDeeply from error
     return value
 
 
