@@ -133,8 +133,11 @@ async def test_what_is_not_there_is_not_found(client: Client) -> None:
         ("GET", f"/turns/{new_id()}/siblings", None),
         ("GET", f"/chats/{new_id()}/path", None),
         ("GET", f"/chats/{talk.chat_id}/path?turn_id={asked}", None),
-        ("PATCH", f"/chats/{talk.chat_id}", {"active_turn_id": asked}),
+        ("PATCH", f"/chats/{new_id()}", {"active_turn_id": asked}),
     ]:
         answer = await client.call(method, path, body)
         assert (answer.status, answer.json["error"]["code"]) == (404, "not_found"), path
+    for unknown in (asked, new_id()):
+        answer = await client.call("PATCH", f"/chats/{talk.chat_id}", {"active_turn_id": unknown})
+        assert (answer.status, answer.json["error"]["code"]) == (409, "invalid_active_turn")
     assert await talk.path() == []

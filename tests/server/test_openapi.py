@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from fastapi import FastAPI
 from starlette.requests import Request
 
 from tests.server.live import Answer, Client, Watcher, serving
@@ -133,6 +135,122 @@ async def test_conflicts_and_a_full_server_are_those_of_the_document(world: Worl
         await world.client.call("POST", f"/turns/{turn}/interrupt")
 
 
+async def test_an_id_in_a_body_that_names_nothing_is_a_conflict(world: World) -> None:
+    """404 would say that the chat is gone."""
+    other = (await world.client.call("POST", "/chats")).json["id"]
+    template = "/api/chats/{chat_id}"
+    for turn in (new_id(), world.chat, world.turn):
+        answer = await world.client.call("PATCH", f"/chats/{other}", {"active_turn_id": turn, "title": "x"})
+        assert (answer.status, answer.json["error"]["code"]) == (409, "invalid_active_turn")
+        check_error(world, "PATCH", template, answer)
+    assert (await world.client.call("GET", f"/chats/{other}")).json["title"] is None
+    shown = await world.client.call("PATCH", f"/chats/{world.chat}", {"active_turn_id": world.turn})
+    assert shown.status == 200
+    gone = await world.client.call("PATCH", f"/chats/{new_id()}", {"active_turn_id": world.turn})
+    assert gone.status == 404
+
+
+async def test_a_result_of_no_call_is_a_conflict_unless_there_is_something_else_to_send(world: World) -> None:
+    template = "/api/chats/{chat_id}/turns"
+    path = f"/chats/{(await world.client.call('POST', '/chats')).json['id']}/turns"
+    result = {"block_type": "tool_result", "content": {"tool_use_id": "", "content": {"so": "it is"}}}
+    reference = {"block_type": "reference"}
+    for blocks, query in (([result], ""), ([result, reference], ""), ([result, result], "?stream=true")):
+        answer = await world.client.call("POST", path + query, {**TEXT, "turn_blocks": blocks})
+        assert (answer.status, answer.json["error"]["code"]) == (409, "unknown_tool_use")
+        check_error(world, "POST", template, answer)
+    nothing = await world.client.call("POST", path, {**TEXT, "turn_blocks": [reference]})
+    assert nothing.status == 400
+    assert (await world.client.call("GET", path)).json["turns"] == []
+    spoken = {"block_type": "tool_result", "content": {"tool_use_id": "x", "content": "so it is"}}
+    said = await world.client.call("POST", path, {**TEXT, "turn_blocks": [result, spoken]})
+    assert said.status == 201
+    await Watcher(world.client, said.json["assistant_turn"]["id"]).watch_to_the_end()
+    after = {**TEXT, "turn_blocks": [result], "prev_turn_id": said.json["assistant_turn"]["id"]}
+    assert (await world.client.call("POST", path, after)).status == 201
+
+
+async def test_two_tools_of_one_name_are_a_conflict(
+    world: World,
+) -> None:
+    template = "/api/chats/{chat_id}/turns"
+    path = f"/chats/{world.chat}/turns"
+    find: dict[str, Any] = {"name": "find", "input_schema": {"type": "object", "properties": {"a": {}}}}
+    for tools, status in (
+        ([find, {**find, "name": "Find"}], 201),
+        ([find, find], 409),
+        ([find, {**find, "description": "other"}], 409),
+        ([find, {**find, "input_schema": {"type": "object"}}], 409),
+    ):
+        answer = await world.client.call("POST", path, {**TEXT, "tools": tools})
+        assert answer.status == status, answer
+        if status == 201:
+            await Watcher(world.client, answer.json["assistant_turn"]["id"]).watch_to_the_end()
+        else:
+            assert answer.json["error"]["code"] == "duplicate_tool"
+            check_error(world, "POST", template, answer)
+
+
+async def test_headers_and_queries_are_held_to_their_pattern(world: World) -> None:
+    stream = f"/turns/{world.turn}/stream"
+    watcher = Watcher(world.client, world.turn)
+    await watcher.watch_to_the_end()
+    good = watcher.ids[0]
+    for after, repeated, status in (
+        (good, good, 200),
+        ("", good, 200),
+        ("x", good, 400),
+        ("1-", good, 400),
+        (good, "x", 400),
+        ("x", "0", 400),
+        ("x", "", 400),
+    ):
+        answer = await world.client.call("GET", f"{stream}?after={after}", None, {"Last-Event-ID": repeated})
+        assert answer.status == status, (after, repeated)
+    operation = world.document["paths"]["/api/chats/{chat_id}/turns"]["post"]
+    key = next(item for item in operation["parameters"] if item["name"] == "Idempotency-Key")
+    keys = ("k", "a key", "k" * 255, "k" * 256, "", "schl\u00fcssel", "a\tb", "a\x7f")
+    for text in keys:
+        for path, body in ((f"/chats/{world.chat}/turns", TEXT), (f"/turns/{world.turn}/regenerate", {})):
+            answer = await world.client.call("POST", path, body, {"Idempotency-Key": text})
+            fits = re.fullmatch(key["schema"]["pattern"], text) is not None
+            assert (answer.status != 400) == fits, (text, answer)
+            if answer.status == 201:
+                await Watcher(world.client, answer.json["assistant_turn"]["id"]).watch_to_the_end()
+
+
+async def test_every_route_of_an_engine_that_was_not_started_answers_a_503_of_the_document(
+    tmp_path: Path,
+) -> None:
+    application = FastAPI()
+    application.include_router(Engine(f"sqlite:///{tmp_path}/turns.sqlite").router(prefix="/api"))
+    async with serving(application) as port:
+        document = (await Client(port, prefix="").call("GET", "/openapi.json")).json
+        world = World(Client(port), document, new_id(), new_id())
+        for method, template, _ in world.operations():
+            if template == "/api/models":
+                continue
+            body = {"title": "x"} if method == "PATCH" else TEXT if template.endswith("/turns") else {}
+            answer = await world.client.call(
+                method, world.path(template), body if method in ("POST", "PATCH") else None
+            )
+            assert (answer.status, answer.json["error"]["code"]) == (503, "engine_not_started"), template
+            assert answer.headers["retry-after"]
+            check_error(world, method, template, answer)
+
+
+async def test_health_is_described_in_both_states(world: World, tmp_path: Path) -> None:
+    responses = world.document["paths"]["/healthz"]["get"]["responses"]
+    root = Client(world.client.port, prefix="")
+    for status in (200, 503):
+        answer = await root.call("GET", "/healthz")
+        assert answer.status == status
+        schema = resolve(world.document, responses[str(status)]["content"]["application/json"]["schema"])
+        assert set(answer.json) == set(schema["required"])
+        assert answer.json["status"] == schema["properties"]["status"]["const"]
+        (tmp_path / "turns.sqlite").unlink(missing_ok=True)
+
+
 async def test_ids_and_cursors_have_their_pattern(world: World) -> None:
     for _, path, operation in world.operations():
         for parameter in operation.get("parameters", ()):
@@ -194,6 +312,30 @@ async def test_models_and_tools_that_are_known_are_named(world: World) -> None:
     keyless = await world.client.call("POST", f"/chats/{world.chat}/turns", {**TEXT, "model": "anthropic/x"})
     assert keyless.status == 502
     check_error(world, "POST", "/api/chats/{chat_id}/turns", keyless)
+
+
+@pytest.mark.parametrize("way", ["own server", "host"])
+def test_generators_of_clients_can_name_every_object_among_alternatives(tmp_path: Path, way: str) -> None:
+    """They give up on an object that is written into alternatives within alternatives, and on all that uses it."""
+    engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")
+    application = engine.application() if way == "own server" else FastAPI()
+    if way == "host":
+        application.include_router(engine.router(prefix="/api"))
+    document = application.openapi()
+    schemas = document["components"]["schemas"]
+    shapes = schemas["UserBlock"]["oneOf"]
+    assert [shape["title"] for shape in shapes] == [
+        "TextBlock", "ImageBlock", "DocumentBlock", "ToolResultBlock", "ReferenceBlock", "PartialReferenceBlock"
+    ]  # fmt: skip
+    for shape in shapes:
+        content = shape["properties"]["content"]
+        choices = content.get("oneOf") or content.get("anyOf") or [content]
+        assert all("$ref" in choice or choice == {"type": "null"} for choice in choices), shape["title"]
+        for choice in choices:
+            described = resolve(document, choice)
+            assert not any("default" in field for field in described.get("properties", {}).values())
+    references = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document))
+    assert set(references) == set(schemas)
 
 
 async def test_blocks_are_described_one_by_one(world: World) -> None:

@@ -89,13 +89,19 @@ async def test_another_owner_finds_nothing_to_change(store: SqlStore):
     follower = make_turn(stranger_chat, "assistant", turn)
     for operation in (
         UpdateChat(owner=STRANGER, chat_id=chat.id, title="mine", now=2),
-        UpdateChat(owner=STRANGER, chat_id=stranger_chat.id, active_turn_id=turn.id, now=2),
         DeleteChat(owner=STRANGER, chat_id=chat.id),
         StartTurns(owner=STRANGER, user_turn=None, assistant_turn=make_turn(chat, "assistant")),
         StartTurns(owner=STRANGER, user_turn=None, assistant_turn=follower),
     ):
         with pytest.raises(NotFound):
             await store.write(operation)
+    said: set[str] = set()
+    for foreign in (turn.id, make_turn(chat, "assistant").id):  # another owner's, and one that is nowhere
+        showing = UpdateChat(owner=STRANGER, chat_id=stranger_chat.id, active_turn_id=foreign, now=2)
+        with pytest.raises(Conflict) as refused:
+            await store.write(showing)
+        said.add(str(refused.value))
+    assert len(said) == 1
     assert await store.read(GetChat(owner=OWNER, chat_id=chat.id)) == chat
     assert len(await store.read(ListTurns(owner=OWNER, chat_id=chat.id))) == 2
 

@@ -184,7 +184,7 @@ class AsyncChats:
         return await self._transport.ask(Request("GET", f"/chats/{path_part(chat_id)}/path{query}"), ChatPath)
 
     async def show(self, chat_id: str, turn_id: str) -> Chat:
-        """Show the branch that goes through this turn, from now on."""
+        """Show the branch that goes through this turn, from now on. Raises Conflict if the turn is not one of the chat."""
         path = f"/chats/{path_part(chat_id)}"
         return await self._transport.ask(Request("PATCH", path, {"active_turn_id": turn_id}), Chat)
 

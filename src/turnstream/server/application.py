@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -22,6 +23,20 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Scrape = Callable[[Request], Awaitable[Response]]
 Health = Callable[[], str | None]
 """Returns why the server cannot do its work, or None if it can."""
+
+
+_UNHEALTHY = "the database file was deleted or replaced"
+
+
+class HealthView(BaseModel):
+    status: Literal["ok"]
+    version: str
+
+
+class UnhealthyView(BaseModel):
+    status: Literal["unhealthy"]
+    version: str
+    reason: str
 
 
 class Application(FastAPI):
@@ -67,11 +82,20 @@ def build_application(  # noqa: PLR0913 - what our own server has beside the rou
     application.direct = direct
     application.include_router(router)
 
-    @application.get("/healthz", tags=["health"], summary="Whether the server answers")
+    @application.get(
+        "/healthz",
+        tags=["health"],
+        summary="Whether the server answers",
+        response_model=HealthView,
+        responses={503: {"model": UnhealthyView, "description": _UNHEALTHY}},
+    )
     async def healthz() -> JSONResponse:
         if health is not None and health() is not None:
-            reason = "the database file was deleted or replaced: restart the server"
-            unhealthy = {"status": "unhealthy", "version": version, "reason": reason}
+            unhealthy = {
+                "status": "unhealthy",
+                "version": version,
+                "reason": f"{_UNHEALTHY}: restart the server",
+            }
             return JSONResponse(unhealthy, status_code=503)
         return JSONResponse({"status": "ok", "version": version})
 

@@ -31,14 +31,14 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     commands, store = context.commands, context.commands.store
     chats = commands.chats
 
-    @router.post("/chats", status_code=201, responses=errors(400, 401, 408, 413), summary="Make a chat")
+    @router.post("/chats", status_code=201, responses=errors(400, 401, 408, 413, 503), summary="Make a chat")
     async def create_chat(request: Request, body: ChatBody | None = None) -> ChatView:
         principal = await context.principal(request)
         body = body or ChatBody()
         metadata = {**body.metadata, **principal.metadata}
         return ChatView.of(await chats.create(principal.owner, title=body.title, metadata=metadata))
 
-    @router.get("/chats", responses=errors(400, 401), summary="List chats, last changed first")
+    @router.get("/chats", responses=errors(400, 401, 503), summary="List chats, last changed first")
     async def list_chats(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
@@ -50,14 +50,14 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         more = f"{page[-1].updated_at}:{page[-1].id}" if len(found) > limit else None
         return ChatList(chats=[ChatView.of(chat) for chat in page], next=more)
 
-    @router.get("/chats/{chat_id}", responses=errors(400, 401, 404), summary="Read a chat")
+    @router.get("/chats/{chat_id}", responses=errors(400, 401, 404, 503), summary="Read a chat")
     async def read_chat(request: Request, chat_id: Identifier) -> ChatView:
         owner = (await context.principal(request)).owner
         return ChatView.of(await store.read(GetChat(owner=owner, chat_id=checked_id(chat_id, "chat_id"))))
 
     @router.patch(
         "/chats/{chat_id}",
-        responses=errors(400, 401, 404, 408, 413),
+        responses=errors(400, 401, 404, 408, 409, 413, 503),
         summary="Rename a chat, replace its metadata, or show another branch",
     )
     async def change_chat(request: Request, chat_id: Identifier, body: ChatChange) -> ChatView:
@@ -79,7 +79,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     @router.delete(
         "/chats/{chat_id}",
         status_code=204,
-        responses=errors(400, 401, 404),
+        responses=errors(400, 401, 404, 503),
         summary="Delete a chat and all its turns",
     )
     async def delete_chat(request: Request, chat_id: Identifier) -> Response:
@@ -90,7 +90,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     @router.get(
         "/chats/{chat_id}/turns",
         response_model=TurnList,
-        responses=errors(400, 401, 404),
+        responses=errors(400, 401, 404, 503),
         summary="List a chat's turns, oldest first, without their blocks",
     )
     async def list_turns(
@@ -104,7 +104,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     @router.get(
         "/chats/{chat_id}/path",
         response_model=PathView,
-        responses=errors(400, 401, 404),
+        responses=errors(400, 401, 404, 503),
         summary="Read the branch of a chat that is shown, with its blocks",
     )
     async def read_path(

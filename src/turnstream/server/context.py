@@ -55,9 +55,14 @@ def asked_paging(before: str | None, limit: int | None) -> Paging:
 def asked_cursor(request: Request) -> Cursor | None:
     """Where the client is: `Last-Event-ID` (what EventSource sends when it reconnects), else `?after=`.
 
-    Raises InvalidRequest for text that is no cursor at all; one of another turn is a snapshot's business.
+    Raises InvalidRequest if one of them is text that is no cursor at all; one of another turn is a snapshot's business.
     """
-    text = request.headers.get("last-event-id") or request.query_params.get("after")
+    asked = _cursor(request.query_params.get("after"))
+    repeated = request.headers.get("last-event-id")
+    return _cursor(repeated) if repeated else asked
+
+
+def _cursor(text: str | None) -> Cursor | None:
     if not text or text == "0":  # some clients begin with 0
         return None
     cursor = parse_cursor(text)

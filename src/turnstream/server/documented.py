@@ -1,4 +1,4 @@
-"""Additions to the OpenAPI document that the framework cannot find by itself: errors, ids, cursors, and the shapes of blocks."""
+"""Additions to the OpenAPI document that the framework cannot find by itself: errors, ids and cursors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from fastapi import Query
 from pydantic import BaseModel, WithJsonSchema
 
 from turnstream.core.identifiers import ID_PATTERN
-from turnstream.server.attachments import LONGEST_TITLE, LONGEST_URL, MEDIA_TYPES, URL_PATTERN
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -32,8 +31,9 @@ _ERRORS = {
     409: "Another state of the chat or turn forbids it, or the Idempotency-Key was used for another request.",
     413: "The body is too large. The connection closes.",
     502: "The model that was asked for cannot be called: its key is missing.",
-    503: "The server is being stopped, is full, or was not started: try again after `Retry-After` seconds.",
+    503: "The server is being stopped, is full, reads too many large bodies, or was not started: try again after `Retry-After` seconds.",
 }
+_OTHER = "Any other error: 405 for a method that is not possible, 431 for headers that are too large, 500."
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 
 
@@ -45,7 +45,7 @@ def errors(*statuses: int) -> Responses:
     }
     if 503 in described:
         described[503]["headers"] = _RETRY_AFTER
-    return {**described, "default": {"model": ErrorView, "description": "Any other error."}}
+    return {**described, "default": {"model": ErrorView, "description": _OTHER}}
 
 
 _ID_SCHEMA = {"type": "string", "format": "uuid", "pattern": f"^{ID_PATTERN}$", "description": "a UUIDv7"}
@@ -72,83 +72,6 @@ MAX_PAGE = 200
 """Chats, or turns, of one page."""
 Limit: TypeAlias = Annotated[int | None, Query(ge=1, le=MAX_PAGE)]
 """The greatest number of turns of a page. None: all."""
-
-_TEXT = {"type": "string", "pattern": r"[^\s\x1c-\x1f\x85]"}
-_BASE64 = {
-    "type": "string",
-    "contentEncoding": "base64",
-    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$",
-}
-_URL = {"type": "string", "maxLength": LONGEST_URL, "pattern": URL_PATTERN}
-_DATA_URL = {
-    "type": "string",
-    "pattern": f"^data:{MEDIA_TYPES['image'].pattern};base64,{_BASE64['pattern'].removeprefix('^')}",
-}
-_TITLE = {"type": "string", "maxLength": LONGEST_TITLE}
-
-
-def _media_type(block_type: str) -> dict[str, Any]:
-    return {"type": "string", "pattern": f"^({MEDIA_TYPES[block_type].pattern})$"}
-
-
-def _object(
-    required: dict[str, Any], optional: dict[str, Any] | None = None, *, closed: bool = True
-) -> dict[str, Any]:
-    described: dict[str, Any] = {"type": "object", "properties": {**required, **(optional or {})}}
-    if required:
-        described["required"] = list(required)
-    if closed:
-        described["additionalProperties"] = False
-    return described
-
-
-_CONTENTS: dict[str, dict[str, Any]] = {
-    "image": {
-        "oneOf": [
-            _object({"media_type": _media_type("image"), "data": _BASE64}),
-            _object({"url": {"anyOf": [_URL, _DATA_URL]}}),
-        ]
-    },
-    "document": {
-        "oneOf": [
-            _object({"media_type": _media_type("document"), "data": _BASE64}, {"title": _TITLE}),
-            _object({"url": _URL}, {"media_type": _media_type("document"), "title": _TITLE}),
-            _object({"text": _TEXT}, {"title": _TITLE}),
-        ]
-    },
-    "tool_result": _object(
-        {"tool_use_id": {"type": "string"}}, {"content": {}, "is_error": {"type": "boolean"}}, closed=False
-    ),
-}
-
-
-SENDABLE: dict[str, Any] = {
-    "contains": {
-        "type": "object",
-        "properties": {"block_type": {"enum": ["text", "image", "document", "tool_result"]}},
-        "required": ["block_type"],
-    }
-}
-"""A turn needs a block that can be sent to a model: a reference alone cannot."""
-
-
-def describe_block(schema: dict[str, Any]) -> None:
-    """Put in place of a user block's schema one for each type of block."""
-    anything = {"anyOf": [{"type": "object"}, {"type": "null"}]}
-    any_text = {"anyOf": [{"type": "string"}, {"type": "null"}]}
-    title, description = schema["title"], schema.get("description", "")
-    kinds = schema["properties"]["block_type"]["enum"]
-    schema.clear()
-    schema.update(title=title, description=description, oneOf=[])
-    for kind in kinds:
-        named = {"type": "string", "const": kind}
-        if kind == "text":
-            shape = _object({"block_type": named, "text_content": _TEXT}, {"content": anything})
-        elif kind in _CONTENTS:
-            shape = _object({"block_type": named, "content": _CONTENTS[kind]}, {"text_content": any_text})
-        else:
-            shape = _object({"block_type": named}, {"content": anything, "text_content": any_text})
-        schema["oneOf"].append(shape)
 
 
 def name_models(

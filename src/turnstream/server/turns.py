@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import partial
 from typing import Annotated, Any
 
@@ -42,6 +43,7 @@ from turnstream.turns.commands import Started, TurnRequest
 from turnstream.wires.base import ToolDefinition
 
 MAX_KEY = 255
+_KEY = re.compile(KEY_SCHEMA["pattern"])
 _KEY_DOCS: dict[str, Any] = {
     "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": KEY_SCHEMA}]
 }
@@ -103,7 +105,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     @router.get(
         "/turns/{turn_id}/siblings",
         response_model=TurnList,
-        responses=errors(400, 401, 404),
+        responses=errors(400, 401, 404, 503),
         summary="List a turn and its alternatives, oldest first",
     )
     async def list_siblings(
@@ -117,7 +119,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     @router.get(
         "/turns/{turn_id}",
         response_model=TurnView,
-        responses=errors(400, 401, 404),
+        responses=errors(400, 401, 404, 503),
         summary="Read a turn with its blocks",
     )
     async def read_turn(request: Request, turn_id: Identifier) -> Response:
@@ -129,7 +131,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     @router.get(
         "/turns/{turn_id}/blocks",
         response_model=BlocksView,
-        responses=errors(400, 401, 404),
+        responses=errors(400, 401, 404, 503),
         summary="Read a turn's blocks",
     )
     async def read_blocks(request: Request, turn_id: Identifier) -> Response:
@@ -144,7 +146,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         responses={
             **_STREAM_DOCS,
             204: {"description": "the cursor is at the turn's end: nothing follows"},
-            **errors(400, 401, 404),
+            **errors(400, 401, 404, 503),
         },
         openapi_extra=_CURSOR_DOCS,
         summary="Watch a turn: catch-up, then live",
@@ -159,7 +161,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
 
     @router.post(
         "/turns/{turn_id}/interrupt",
-        responses=errors(400, 401, 404, 408, 413),
+        responses=errors(400, 401, 404, 408, 413, 503),
         summary="Stop a turn; its true end is answered",
     )
     async def interrupt_turn(request: Request, turn_id: Identifier) -> InterruptView:
@@ -215,8 +217,8 @@ def _call_request(
 ) -> TurnRequest:
     """A request without blocks; `asked_of`: the id of what it is about, for the fingerprint."""
     key = request.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= MAX_KEY:
-        raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters of printable ASCII")
     return TurnRequest(
         chat_id="",
         model=body.model,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from turnstream.core.admission import NESTING_LIMIT, nests_deeper
 from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import Attempt, StepUsage
 from turnstream.errors import InvalidRequest
 from turnstream.server.attachments import check_attachment
-from turnstream.server.documented import SENDABLE, ErrorDetail, Identifier, describe_block
+from turnstream.server.block_shapes import SENDABLE, block_schema, contents_schema
+from turnstream.server.documented import ErrorDetail, Identifier
 from turnstream.server.params import checked_params
 from turnstream.store.base import Chat, StoredBlock, Turn
 from turnstream.turns.clock import iso_timestamp
@@ -63,11 +67,18 @@ class UserBlock(_Body):
     """A block of a user turn: text, image `{media_type, data}` or `{url}`, document `{media_type, data}`, `{url}` or
     `{text}`, each with a title if you like, tool_result `{tool_use_id, content, is_error?}`, reference."""
 
-    model_config = ConfigDict(json_schema_extra=describe_block)
-
     block_type: Literal["text", "image", "document", "tool_result", "reference", "partial_reference"]
     text_content: str | None = None
     content: JsonObject | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        kinds = get_args(cls.model_fields["block_type"].annotation)
+        contents = handler(contents_schema())["anyOf"]
+        shapes = [block_schema(kind, contents) for kind in kinds]
+        return {"title": cls.__name__, "description": inspect.cleandoc(cls.__doc__ or ""), "oneOf": shapes}
 
     def to_block(self, sequence: int) -> Block:
         """Raises InvalidRequest when what this type of block needs is missing."""

@@ -104,7 +104,8 @@ class Chats:
         metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET,
         active_turn_id: str | msgspec.UnsetType = msgspec.UNSET,
     ) -> Chat:
-        """`active_turn_id`: show the branch of this turn (A7). Raises NotFound, InvalidRequest."""
+        """`active_turn_id`: show the branch of this turn (A7). Raises NotFound, InvalidRequest, and Conflict if it is no turn of the
+        chat."""
         change = UpdateChat(
             owner=owner,
             chat_id=chat_id,

@@ -249,7 +249,8 @@ class Commands:
         return await read_history(self.store, turn.id)
 
     def _tools_of(self, request: TurnRequest) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:
-        """The tools that the model is given, and the names of those among them that run here. Raises InvalidRequest."""
+        """Return the tools that the model is given, and the names of those among them that run here. Raises InvalidRequest, and
+        Conflict for two tools of one name."""
         known = self.tools.tools
         wanted = tuple(known) if request.tools is None else request.tools
         definitions: dict[str, ToolDefinition] = {}
@@ -264,7 +265,7 @@ class Commands:
                 offered.append(tool)
             name, definition = (tool, known[tool].definition) if isinstance(tool, str) else (tool.name, tool)
             if name in definitions:
-                raise InvalidRequest(f"two tools are called {name}", code="duplicate_tool")
+                raise Conflict(f"two tools are called {name}", code="duplicate_tool")
             definitions[name] = definition
         return tuple(definitions.values()), tuple(offered)
 
@@ -327,6 +328,12 @@ def _past(path: Sequence[tuple[Turn, tuple[Block, ...]]], blocks: tuple[Block, .
 
 def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:
     messages = build_history(past)
+    if not messages and any(block.block_type == "tool_result" for turn in past[-1:] for block in turn.blocks):
+        raise Conflict(
+            "the tool_result answers no call of the turn before, and there is no text to send: give the prev_turn_id of the "
+            "turn with the call, or some text",
+            code="unknown_tool_use",
+        )
     if not messages:
         raise InvalidRequest("turn_blocks hold nothing that could be sent to a model: give some text")
     return messages

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from turnstream.errors import NotFound
+from turnstream.errors import Conflict, NotFound
 from turnstream.store.base import Chat, Operation, Turn
 from turnstream.store.connections import driver_connection
 from turnstream.store.rows import chat_from_row, chat_values
@@ -56,8 +56,11 @@ class CreateChat(Operation[Chat], frozen=True, kw_only=True):
 
 
 class UpdateChat(Operation[Chat], frozen=True, kw_only=True):
-    """Set what is given; answers the chat as it is then. `metadata` replaces the old. Raises NotFound, for an
-    `active_turn_id` that is no turn of the chat too."""
+    """Set what is given; answers the chat as it is then. `metadata` replaces the old.
+
+    Raises NotFound for the chat. Raises Conflict `invalid_active_turn` for an `active_turn_id` that is no turn of the chat: the
+    chat is there, and NotFound would deny it.
+    """
 
     owner: str
     chat_id: str
@@ -71,7 +74,7 @@ class UpdateChat(Operation[Chat], frozen=True, kw_only=True):
         if self.active_turn_id is not UNSET:
             values_of_turn = {"turn_id": self.active_turn_id, "chat_id": self.chat_id}
             if connection.execute(_TURN_OF_CHAT, values_of_turn).first() is None:
-                raise NotFound("no such turn in this chat: active_turn_id")
+                raise Conflict("no such turn in this chat: active_turn_id", code="invalid_active_turn")
         values: dict[str, Any] = {"updated_at": self.now}
         if self.title is not UNSET:
             values["title"] = self.title

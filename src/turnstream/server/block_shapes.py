@@ -1,0 +1,149 @@
+"""The shapes of user blocks in the OpenAPI document.
+
+Nothing is validated by them: `attachments` and `views.UserBlock` do that. Each object within a block is a schema of its own with a
+name, because generators of clients cannot name objects that are nested in alternatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias, cast
+
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import union_schema
+
+from turnstream.server.attachments import LONGEST_TITLE, LONGEST_URL, MEDIA_TYPES, URL_PATTERN
+
+_TEXT = {"type": "string", "pattern": r"[^\s\x1c-\x1f\x85]"}
+_BASE64 = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$",
+}
+_URL = {"type": "string", "maxLength": LONGEST_URL, "pattern": URL_PATTERN}
+_DATA_URL = {
+    "type": "string",
+    "pattern": f"^data:{MEDIA_TYPES['image'].pattern};base64,{_BASE64['pattern'].removeprefix('^')}",
+}
+
+
+def _media_type(block_type: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^({MEDIA_TYPES[block_type].pattern})$"}
+
+
+_Base64: TypeAlias = Annotated[str, WithJsonSchema(_BASE64)]
+_Address: TypeAlias = Annotated[str, WithJsonSchema(_URL)]
+_Title: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "maxLength": LONGEST_TITLE})]
+_DocumentType: TypeAlias = Annotated[str, WithJsonSchema(_media_type("document"))]
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """A generated client would send a default that the document names."""
+    for described in schema.get("properties", {}).values():
+        described.pop("default", None)
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_without_defaults)
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="allow", json_schema_extra=_without_defaults)
+
+
+class ImageData(_Closed):
+    media_type: Annotated[str, WithJsonSchema(_media_type("image"))]
+    data: _Base64
+
+
+class ImageAddress(_Closed):
+    url: Annotated[str, WithJsonSchema({"anyOf": [_URL, _DATA_URL]})]
+
+
+class DocumentData(_Closed):
+    media_type: _DocumentType
+    data: _Base64
+    title: _Title = ""
+
+
+class DocumentAddress(_Closed):
+    url: _Address
+    media_type: _DocumentType = ""
+    title: _Title = ""
+
+
+class DocumentText(_Closed):
+    text: Annotated[str, WithJsonSchema(_TEXT)]
+    title: _Title = ""
+
+
+class ToolResult(_Open):
+    tool_use_id: str
+    content: Any = None
+    is_error: bool = False
+
+
+class OtherContent(_Open):
+    """The application's own."""
+
+
+_SHAPES: Sequence[type[BaseModel]] = (
+    ImageData,
+    ImageAddress,
+    DocumentData,
+    DocumentAddress,
+    DocumentText,
+    ToolResult,
+    OtherContent,
+)
+_CONTENTS: dict[str, Sequence[type[BaseModel]]] = {
+    "image": (ImageData, ImageAddress),
+    "document": (DocumentData, DocumentAddress, DocumentText),
+    "tool_result": (ToolResult,),
+}
+
+SENDABLE: dict[str, Any] = {
+    "contains": {
+        "type": "object",
+        "properties": {"block_type": {"enum": ["text", "image", "document", "tool_result"]}},
+        "required": ["block_type"],
+    }
+}
+"""A turn needs a block that can be sent to a model: a reference alone cannot."""
+
+
+def contents_schema() -> CoreSchema:
+    """Return a union of the contents that blocks may have. Each has a reference, by which it becomes a schema of its own in the
+    document; a model that is used in one place only would be written into that place."""
+    choices: list[CoreSchema | tuple[CoreSchema, str]] = [
+        cast(
+            "CoreSchema",
+            {**shape.__pydantic_core_schema__, "ref": f"{shape.__module__}.{shape.__qualname__}:{number}"},
+        )
+        for number, shape in enumerate(_SHAPES)
+    ]
+    return union_schema(choices)
+
+
+def block_schema(kind: str, contents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the schema of the user blocks of one type. `contents`: references to the choices of `contents_schema`."""
+    references = dict(zip(_SHAPES, contents, strict=True))
+    name = "".join(word.title() for word in kind.split("_"))
+    properties: dict[str, Any] = {"block_type": {"type": "string", "const": kind}}
+    if kind in _CONTENTS:
+        choices = [references[shape] for shape in _CONTENTS[kind]]
+        properties["content"] = choices[0] if len(choices) == 1 else {"oneOf": choices}
+    else:
+        properties["content"] = {"anyOf": [references[OtherContent], {"type": "null"}]}
+    properties["text_content"] = (
+        _TEXT if kind == "text" else {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    )
+    required = ["text_content"] if kind == "text" else ["content"] if kind in _CONTENTS else []
+    return {
+        "title": f"{name}Block",
+        "type": "object",
+        "properties": properties,
+        "required": ["block_type", *required],
+        "additionalProperties": False,
+    }
