@@ -61,7 +61,11 @@ POSITION_SCHEMA = {
     "pattern": f"^[0-9]{{1,17}}:{ID_PATTERN}$",
     "description": "a page's `next`",
 }
-KEY_SCHEMA = {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}
+KEY_SCHEMA = {
+    "type": "string",
+    "pattern": r"^[!-~\x80-\xff]([\t -~\x80-\xff]{0,253}[!-~\x80-\xff])?$",
+    "description": "1 to 255 characters of Latin-1",
+}
 
 Identifier: TypeAlias = Annotated[str, WithJsonSchema(_ID_SCHEMA)]
 """An id in the document. `context.checked_id` checks it, with an error of its own."""

@@ -218,7 +218,9 @@ def _call_request(
     """A request without blocks; `asked_of`: the id of what it is about, for the fingerprint."""
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
-        raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters of printable ASCII")
+        raise InvalidRequest(
+            f"Idempotency-Key must have 1 to {MAX_KEY} characters, without control characters"
+        )
     return TurnRequest(
         chat_id="",
         model=body.model,
