@@ -1,13 +1,11 @@
-"""Fields that come with every delta of some vendors: no blocks, no growth, and hardly any time."""
+"""Fields that come with every delta of some vendors: no blocks and no growth."""
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
-import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -28,7 +26,7 @@ from tests.wires.test_openai_chat_decoder import (
     text,
 )
 from turnstream.core.stream_events import ContentBlockStart, Metadata, StreamEvent, StreamNotice, TextDelta
-from turnstream.errors import EventTooLarge
+from turnstream.errors import EventTooLarge, ProviderError
 from turnstream.wires.openai_chat.decoder import OpenAIChatDecoder
 from turnstream.wires.openai_chat.lean import LeanReader
 from turnstream.wires.recording import decode_pieces
@@ -257,64 +255,125 @@ def test_the_short_cut_changes_nothing_with_extras(sent: list[Any]) -> None:
     assert decode_all(events, short_cut=True) == decode_all(events, short_cut=False)
 
 
-# --- cost -------------------------------------------------------------------------------------------------------
-
-DELTAS = 50_000
+# --- the bytes themselves ---------------------------------------------------------------------------------------
 
 
-def cpu_of(frames: list[bytes], *, per_read: int) -> float:
-    """CPU seconds that decoding and folding take."""
-    reads = [b"".join(frames[n : n + per_read]) for n in range(0, len(frames), per_read)]
-    began = time.process_time()
-    assert decode_pieces(WIRE, reads)["complete"]
-    return time.process_time() - began
-
-
-def frames_with(extras: Callable[[int], dict[str, Any]]) -> list[bytes]:
-    def event(n: int) -> bytes:
-        delta = {"content": f"word{n % 97} ", **extras(n)}
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
-        head = {"id": "chatcmpl-8f3b2a", "object": "chat.completion.chunk", "created": 1_700_000_000}
-        return frame(json.dumps({**head, "model": "gpt-x-large", "choices": [choice]}).encode())
-
-    return [*map(event, range(DELTAS)), frame(FINISH), DONE]
-
-
-def every_extra(_: int) -> dict[str, Any]:
-    """What LiteLLM and vLLM add to each delta, all at once."""
+def five(n: int) -> dict[str, Any]:
     return {
-        "index": 0,
-        "token_ids": [1, 2, 3],
-        "created": 1_700_000_000,
-        "thinking_blocks": [],
-        "provider_specific_fields": {"citation": None},
-        "provider_metadata": {"gateway": {"cost": "0.0001"}},
+        "index": n,
+        "token_ids": [n, n + 1],
+        "created": n // 50,
+        "speed": n / 7,
+        "provider_metadata": {"cost": f"{n}"},
     }
 
 
-COSTS: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
-    "all of them, alike in each delta": (every_extra, 100),
-    "token ids that change, one event per read": (EXTRAS["token_ids"], 1),
-    "metadata that changes, one event per read": (EXTRAS["provider_metadata"], 1),
-    "a number that nobody knows, one event per read": (EXTRAS["a number that nobody knows"], 1),
+def three_times(n: int, said: str) -> dict[str, Any]:
+    entries = [{"type": "thinking", "thinking": said, "signature": None}]
+    return {
+        "thinking_blocks": entries,
+        "provider_specific_fields": {"thinking_blocks": entries, "reasoning_content": said, "n": n},
+    }
+
+
+def event_of(n: int, field: str, **more: Any) -> bytes:
+    """Return an event of a run. Some of them differ from the one before outside of their deltas, too."""
+    said = f't{n} \n"' if n % 9 == 0 else f"t{n}"
+    if field == "tool_calls":
+        first = (None, None) if n else ("a", "f")
+        delta: dict[str, Any] = {"tool_calls": [call(0, *first, said)], **five(n)}
+    else:
+        delta = {field: said, **(three_times(n, said) if field == "reasoning_content" else five(n))}
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    return frame({"id": "c", "created": 7 + n // 40, "choices": [choice], **more})
+
+
+def events_of(reads: Iterable[bytes], *, short_cut: bool) -> list[StreamEvent]:
+    decoder = OpenAIChatDecoder(event_limit=30_000, on_malformed="skip")
+    if not short_cut:
+        decoder._template_tries = 10**9
+    events: list[StreamEvent] = []
+    try:
+        for read in reads:
+            events += decoder.feed(read)
+        events += decoder.close()
+    except ProviderError as error:
+        events.append(StreamNotice(error.code, str(error)))
+    return events
+
+
+def cut(sent: bytes, sizes: Iterable[int]) -> list[bytes]:
+    places = itertools.takewhile(lambda place: place < len(sent), itertools.accumulate(sizes))
+    return [sent[begin:end] for begin, end in itertools.pairwise([0, *places, len(sent)])]
+
+
+MORE = frame(chunk({"content": "x", **five(1)}))
+SURPRISES: dict[str, bytes] = {
+    "nothing": b"",
+    "a comment": b": still here\n\n",
+    "an event with a name": b"event: error\n" + MORE,
+    "an event with an id": b"id: 7\n" + MORE,
+    "carriage returns": MORE.replace(b"\n", b"\r\n"),
+    "a carriage return in an event": MORE.replace(b", ", b",\r"),
+    "no blank line": MORE[:-1] + MORE,
+    "more blank lines": b"\n\n\n" + MORE + b"\n",
+    "no space": MORE.replace(b"data: ", b"data:"),
+    "a line that is no data": b"xdata: " + MORE,
+    "no JSON": frame(b'{"choices":[{"index":0,"delta":{"content":"x"'),
+    "an event that is too large": frame(text("x" * 40_000)),
+    "another choice": MORE.replace(b'"index":0', b'"index":1').replace(b'"index": 0', b'"index": 1'),
+    "a field that is new": frame(chunk({"content": "x", **five(1), "reasoning": "hm"})),
+    "half a surrogate pair": MORE.replace(b'"x"', rb'"\ud83d"'),
+    "no UTF-8": MORE.replace(b'"x"', b'"\xff"'),
+    "two deltas for one": MORE.replace(b'"x"', b'"x"},{"content":"y"'),
+    "an empty text": frame(chunk({"content": "", **five(1)})),
+    "usage": event_of(3, "content", usage={"completion_tokens": 9}),
+    "an error": event_of(3, "content", error={"message": "overloaded"}),
 }
 
 
-@pytest.mark.parametrize("case", COSTS)
-def test_extras_cost_at_most_half_as_much_again(case: str) -> None:
-    extras, per_read = COSTS[case]
-    plain, rich = frames_with(lambda _: {}), frames_with(extras)
-    best = {"plain": float("inf"), "rich": float("inf")}
-    gc.disable()
-    try:
-        for _ in range(8):
-            best["plain"] = min(best["plain"], cpu_of(plain, per_read=per_read))
-            best["rich"] = min(best["rich"], cpu_of(rich, per_read=per_read))
-            if best["rich"] <= 1.5 * best["plain"]:
-                break
-    finally:
-        gc.enable()
-    assert best["rich"] <= 1.5 * best["plain"]
+@pytest.mark.parametrize("name", SURPRISES)
+@pytest.mark.parametrize("field", ["content", "reasoning_content", "tool_calls"])
+def test_bytes_mean_the_same_however_they_are_read(field: str, name: str) -> None:
+    run = [event_of(n, field) for n in range(150)]
+    sent = b"".join([*run[:100], SURPRISES[name], *run[100:], frame(FINISH), DONE])
+    slow = events_of([sent], short_cut=False)
+    assert len(slow) > 100
+    for sizes in ([len(sent)], itertools.repeat(1), itertools.repeat(997), itertools.cycle((5000, 3, 400))):
+        assert events_of(cut(sent, sizes), short_cut=True) == slow
+    by_event = [part + b"\n\n" for part in sent.split(b"\n\n")[:-1]]
+    assert events_of(by_event, short_cut=True) == slow
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(sorted(SURPRISES)), max_size=3), st.lists(st.integers(1, 4000), min_size=1))
+def test_bytes_of_any_stream_mean_the_same(names: list[str], sizes: list[int]) -> None:
+    run = [event_of(n, "content") for n in range(40)]
+    sent = b"".join(
+        [*run, *(part for name in names for part in (SURPRISES[name], *run)), frame(FINISH), DONE]
+    )
+    fast = events_of(cut(sent, itertools.cycle(sizes)), short_cut=True)
+    assert fast == events_of([sent], short_cut=False)
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning_content", "tool_calls"])
+@pytest.mark.parametrize("per_read", [1, 50])
+def test_events_with_extras_are_read_from_their_bytes(field: str, per_read: int) -> None:
+    decoder = OpenAIChatDecoder()
+    run = [event_of(n, field) for n in range(200)]
+    for begin in range(0, 200, per_read):
+        decoder.feed(b"".join(run[begin : begin + per_read]))
+    assert isinstance(decoder._template, LeanReader)
+    assert decoder._template.reads_bytes
+    assert decoder._template.hits >= 190
+
+
+def test_events_that_differ_around_their_deltas_are_read_one_by_one() -> None:
+    decoder = OpenAIChatDecoder()
+    events = [event for n in range(200) for event in decoder.feed(event_of(n, "content", created=n))]
+    assert sum(isinstance(event, TextDelta) for event in events) == 200
+    assert isinstance(decoder._template, LeanReader)
+    assert not decoder._template.reads_bytes
 
 
 @pytest.mark.parametrize("name", ["a string that changes", "provider_metadata", "token_ids"])

@@ -34,6 +34,7 @@ class SseDecoder:
 
     `event_limit`: bytes that one event may have, all its lines together; also the bound of text outside of events.
     `loose`: read the body as providers write it (see `sse_frames`) instead of dropping what is not standard.
+    `unfinished`: the begin of an event that has not ended.
     """
 
     __slots__ = (
@@ -46,15 +47,15 @@ class SseDecoder:
         "_name",
         "_prefix",
         "_regular",
-        "_rest",
         "_unknown",
+        "unfinished",
     )
 
     def __init__(self, *, event_limit: int, loose: bool = False) -> None:
         self._event_limit = event_limit
         self._unknown: list[bytes] | None = [] if loose else None
         self._has_blank_lines = not loose
-        self._rest = bytearray()
+        self.unfinished = bytearray()
         self._head: bytes | None = b""
         self._after_carriage_return = False
         self._regular = False
@@ -73,7 +74,7 @@ class SseDecoder:
         if (
             len(payload) + self._around == len(data) <= self._event_limit
             and self._regular
-            and not self._rest
+            and not self.unfinished
             and _LINE_FEED not in payload
             and _CARRIAGE_RETURN not in payload
         ):
@@ -84,7 +85,7 @@ class SseDecoder:
         """The events that `data` completes, whatever is in it."""
         if not self._regular or _CARRIAGE_RETURN in data:
             data = self._regularise(data)
-        rest = self._rest
+        rest = self.unfinished
         if rest:
             if data.find(_BLANK_LINE) < 0 and not (data.startswith(b"\n") and rest.endswith(b"\n")):
                 rest += data
@@ -126,8 +127,8 @@ class SseDecoder:
         """The body is over: the event whose blank line, or whose last line end, never came."""
         if self._failure is not None:
             raise self._failure
-        frame = bytes(self._rest)
-        self._rest.clear()
+        frame = bytes(self.unfinished)
+        self.unfinished.clear()
         return self._parse(frame)
 
     def _regularise(self, data: bytes) -> bytes:
@@ -164,7 +165,7 @@ class SseDecoder:
 
         Any cut of the bytes gives the same events here and where the blank line comes: this only gives them earlier.
         """
-        rest = self._rest
+        rest = self.unfinished
         start = max(0, len(rest) - len(data) - _LONGEST_BEGIN)
         if _NEXT_LINE.search(rest, start) is None:
             return []
@@ -195,11 +196,11 @@ class SseDecoder:
     def _check_rest(self, events: list[ServerSentEvent]) -> None:
         """Fail if the unfinished event is too large already; a line end that may be half of its blank line does
         not count."""
-        if len(self._rest) - self._rest.endswith(b"\n") > self._event_limit:
+        if len(self.unfinished) - self.unfinished.endswith(b"\n") > self._event_limit:
             self._fail(events)
 
     def _fail(self, events: list[ServerSentEvent]) -> list[ServerSentEvent]:
-        self._rest.clear()
+        self.unfinished[:] = b"\n"  # an event that is too large never ends
         self._regular = False
         self._failure = EventTooLarge(f"an event has more than {self._event_limit} bytes", retryable=False)
         if not events:

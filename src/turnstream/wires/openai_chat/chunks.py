@@ -14,6 +14,7 @@ import msgspec
 
 from turnstream.wires.shared.json_values import JsonObject, is_blank, is_list, is_object
 from turnstream.wires.shared.lenient_json import mend_surrogates
+from turnstream.wires.shared.openai_errors import ReportedError, read_error
 
 ABSENT = msgspec.Raw()
 EXTRAS = "(extras)"
@@ -122,3 +123,9 @@ def says_anything(delta: Delta) -> bool:
         delta.refusal, delta.annotations, delta.function_call, delta.thinking_blocks, delta.signature, delta.extras,
     )  # fmt: skip
     return any(field is not None for field in fields)
+
+
+def error_beside(chunk: Chunk, value: JsonObject) -> ReportedError | None:
+    """Return the failure that a chunk reports beside its choices."""
+    groq = chunk.x_groq.get("error") if chunk.x_groq else None
+    return read_error({**value, "error": value.get("error") or groq})

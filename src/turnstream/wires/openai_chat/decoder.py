@@ -21,10 +21,11 @@ from turnstream.wires.openai_chat.chunks import (
     Chunk,
     Delta,
     decode_typed,
+    error_beside,
     leftovers,
     says_anything,
 )
-from turnstream.wires.openai_chat.lean import LeanCallReader, LeanLearner, LeanReader
+from turnstream.wires.openai_chat.lean import LeanLearner, LeanReader
 from turnstream.wires.openai_chat.loose import MessageTexts, decode_loosely
 from turnstream.wires.openai_chat.stop_reasons import failed_finish, is_known, parse_ending
 from turnstream.wires.openai_chat.template import Template, learn_template
@@ -48,11 +49,12 @@ class OpenAIChatDecoder:
     def __init__(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
     ) -> None:
+        self._event_limit = event_limit
         self._frames = SseDecoder(event_limit=event_limit, loose=True)
         self._skips_malformed = on_malformed == "skip"
         self._unframed = UnframedText()
         self._failure: StreamBroken | None = None
-        self._over = self._failed = False
+        self._over = self._failed = self._reads_bytes = False
         self._late = LateEvents()
         self._blocks = BlockBuilder(raw_limit=event_limit)
         self._message_id = ""
@@ -67,7 +69,7 @@ class OpenAIChatDecoder:
         self._lean = LeanLearner(self._blocks.extras.fields)
         self._doubted_for: int | None = None
         self._failed_for: int | None = None
-        self._template: Template | LeanReader | LeanCallReader | None = None
+        self._template: Template | LeanReader | None = None
         self._template_tries = 0
 
     @property
@@ -89,10 +91,10 @@ class OpenAIChatDecoder:
         Raises MalformedEvent (unless malformed events are skipped) or EventTooLarge; where events came before it in
         the same `data`, they are returned and the next call raises.
         """
-        if self._failure is not None:
-            raise self._failure
         events: list[StreamEvent] = []
         try:
+            if self._reads_bytes and not (data := self._read_bytes(data, events)):
+                return events
             frames = self._frames.feed(data)
             position = 0
             while position < len(frames):
@@ -105,9 +107,26 @@ class OpenAIChatDecoder:
                 position += 1
         except StreamBroken as failure:
             self._failure = failure
+            self._reads_bytes = True  # to raise it again
             if not events:
                 raise
         return events
+
+    def _read_bytes(self, data: bytes, events: list[StreamEvent]) -> bytes:
+        """Read plain events with extras from the bytes themselves (`openai_chat_lean`); return the bytes that follow."""
+        if self._failure is not None:
+            raise self._failure
+        reader, self._reads_bytes = self._template, False
+        if not isinstance(reader, LeanReader) or not reader.reads_bytes:
+            return data
+        if self._frames.unfinished:
+            head, blank, data = data.partition(b"\n\n")
+            events += self.feed(head + blank)
+            if self._failure is not None or self._template is not reader:
+                return b"" if self._failure else data
+        self._reads_bytes = True
+        is_whole = data and not self._frames.unfinished and len(data) <= self._event_limit
+        return reader.read_bytes(data, events) if is_whole else data
 
     def close(self) -> list[StreamEvent]:
         """The body is over. Raises StreamIncomplete where neither a finish_reason nor `[DONE]` came."""
@@ -238,7 +257,7 @@ class OpenAIChatDecoder:
         if choices and self._template_tries < _TEMPLATE_TRIES:
             self._learn(chunk, choices, payload)
         if not choices or chunk.error or (chunk.x_groq and chunk.x_groq.get("error")):
-            reported = _error_of(chunk, value or read_json(payload)) or reported
+            reported = error_beside(chunk, value or read_json(payload)) or reported
         if reported is not None:
             self._fail(reported, events)
         elif not choices and value and (words := unexplained_words(value)) is not None:
@@ -365,6 +384,7 @@ class OpenAIChatDecoder:
             self._template_tries += self._template is None
         if self._template is not None:
             self._template_tries += 1
+            self._reads_bytes = isinstance(self._template, LeanReader)
 
     def _retire_template(self) -> None:
         """A short cut ends with the next event that is decoded in full. One that was of use may have a successor; where
@@ -377,10 +397,4 @@ class OpenAIChatDecoder:
                 block = self._template.block_index
                 self._failed_for = block if self._doubted_for == block else self._failed_for
                 self._doubted_for = block
-            self._template = None
-
-
-def _error_of(chunk: Chunk, value: JsonObject) -> ReportedError | None:
-    """The failure that a chunk reports beside its choices."""
-    groq = chunk.x_groq.get("error") if chunk.x_groq else None
-    return read_error({**value, "error": value.get("error") or groq})
+            self._template, self._reads_bytes = None, False

@@ -5,20 +5,27 @@ each delta, the bytes around the text change too. A lean reader decodes such an 
 one text and, of everything that has an effect, nothing. The structs are made for the fields that the stream's deltas
 have had so far (`field_shapes`): a field that is new, or may bring more, is refused. What is refused is decoded in full,
 which also ends the reader's life.
+
+Most events differ in their deltas alone. So a reader learns the bytes around a delta, and decodes nothing but the delta
+of an event that has the same. It then reads the body's bytes, since framing costs as much as the rest: an event that
+comes alone takes no more Python calls than a framed one, and several of them take no calls of their own. A large read of
+deltas with five changing fields costs 1.3 of one without them; with decoding of whole frames it was 2.0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeAlias
+from itertools import repeat
+from operator import attrgetter
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from turnstream.core.sse import ServerSentEvent
 from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta, ToolInputDelta
 from turnstream.wires.openai_chat.extras import CONTENT
-from turnstream.wires.openai_chat.template import Growing
+from turnstream.wires.openai_chat.template import DeltaEvent, Growing
 from turnstream.wires.openai_chat.thinking_blocks import THINKING_BLOCKS, THINKING_FIELDS
 from turnstream.wires.shared.field_shapes import Shape, Shapes, is_plain, shape_of, struct_of, type_of
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
@@ -42,6 +49,11 @@ _ANSWERS = (
     "reasoning_details",
     "signature",
 )
+_BLANK_LINE = b"\n\n"
+_LINE_FEED = 0x0A
+_CARRIAGE_RETURN = 0x0D
+_FRAME_TRIES = 5
+_HITS_OF_A_FRAME = 32
 _Blank: TypeAlias = Literal[""] | Annotated[list[Any], msgspec.Meta(max_length=0)] | None
 _Decode: TypeAlias = Callable[[bytes], Any]
 
@@ -69,6 +81,14 @@ class _Chunk(msgspec.Struct, gc=False, kw_only=True):
     search_results: None = None
 
 
+class _WrittenChoice(msgspec.Struct, gc=False):
+    delta: msgspec.Raw
+
+
+class _WrittenChunk(msgspec.Struct, gc=False):
+    choices: tuple[_WrittenChoice]
+
+
 class _Arguments(msgspec.Struct, gc=False, kw_only=True):
     arguments: str
     name: Literal[""] | None = None
@@ -80,6 +100,12 @@ class _Fragment(msgspec.Struct, gc=False, kw_only=True, forbid_unknown_fields=Tr
     function: _Arguments
     id: Literal[""] | None = None
     type: msgspec.Raw = msgspec.Raw()
+
+
+_Copy: TypeAlias = str | Annotated[list[Any], msgspec.Meta(max_length=0)] | None
+_NO_THINKING: dict[str, Any] = dict.fromkeys(THINKING_FIELDS, _Blank)
+_THINKING: dict[str, Any] = {**dict.fromkeys(THINKING_FIELDS, _Copy), THINKING_BLOCKS: list[_Entry] | None}
+"""Types of the fields that repeat thinking, beside a text that is none and beside one that is."""
 
 
 def _fragment_at(position: int) -> Any:
@@ -96,27 +122,72 @@ def _base(field: str, kind: Any) -> type[msgspec.Struct]:
 _TEXT_BASES = {field: _base(field, str) for field in _TEXTS}
 
 
+class _Decoders(NamedTuple):
+    """Decoders of a plain event, and of its delta alone."""
+
+    event: _Decode
+    delta: _Decode
+
+
+class _Frame(NamedTuple):
+    """The bytes before and after a delta, and how many they are: none if they are not known."""
+
+    before: bytes
+    after: bytes
+    around: int
+
+
+_text_of = attrgetter("text")
+_decode_written = msgspec.json.Decoder(_WrittenChunk).decode
+
+
 class LeanReader:
-    """Reads plain events of one block. `hits` counts them."""
+    """Reads plain events of one block. `hits` counts them.
 
-    __slots__ = ("_decode", "_event", "_index", "hits")
+    Args:
+        decoders: those of events with the fields of this stream.
+        event: the kind of events that stand for the texts.
+        growing: where the texts go. If it keeps texts, they are arguments of a call.
+        payload: an event that it reads.
 
-    def __init__(self, decode: _Decode, event: type[TextDelta] | type[ThinkingDelta], index: int) -> None:
-        self._decode = decode
+    `reads_bytes`: False once it is not known what is around the deltas.
+    """
+
+    __slots__ = (
+        "_decode", "_decode_delta", "_event", "_frame", "_growing", "_large", "_learnt_at", "_line", "_tries", "hits", "reads_bytes",
+    )  # fmt: skip
+
+    def __init__(self, decoders: _Decoders, event: DeltaEvent, growing: Growing, payload: bytes) -> None:
+        self._decode, self._decode_delta = decoders
         self._event = event
-        self._index = index
+        self._growing = growing
+        self._tries = _FRAME_TRIES
+        self._learnt_at = 0
         self.hits = 0
+        self._learn_frame(payload, 0)
 
     def read(self, frames: Sequence[ServerSentEvent], position: int, events: list[StreamEvent]) -> int:
         """Append the events that `frames` from `position` on stand for, as far as they are plain; return the place of
-        the first that is not."""
-        decode, event, index = self._decode, self._event, self._index
-        first, total = position, len(frames)
+        the first that is not. Of an event that differs from another in its delta alone, only the delta is decoded."""
+        decode, (before, after, around), (index, texts) = self._decode_delta, self._frame, self._growing
+        event, first, total = self._event, position, len(frames)
         try:
             while position < total:
                 name, payload, _ = frames[position]
-                if name is not None or not (text := decode(payload).choices[0].delta.text):
+                delta = payload.removeprefix(before).removesuffix(after)
+                if around and len(delta) + around == len(payload):
+                    text = decode(delta).text
+                else:
+                    text = self._decode(payload).choices[0].delta.text
+                    if self._tries:
+                        before, after, around = self._learn_frame(payload, position - first)
+                if name is not None or not text:
                     break
+                if texts is not None:
+                    text = text[0].function.arguments
+                    if not text:
+                        break
+                    texts.append(text)
                 events.append(event(index, text))
                 position += 1
         except (ValueError, RecursionError):
@@ -124,35 +195,73 @@ class LeanReader:
         self.hits += position - first
         return position
 
-
-class LeanCallReader:
-    """Reads plain fragments of the arguments of one call. `hits` counts them."""
-
-    __slots__ = ("_decode", "_index", "_texts", "hits")
-
-    def __init__(self, decode: _Decode, index: int, texts: list[str]) -> None:
-        self._decode = decode
-        self._index = index
-        self._texts = texts
-        self.hits = 0
-
-    def read(self, frames: Sequence[ServerSentEvent], position: int, events: list[StreamEvent]) -> int:
-        """As `LeanReader.read`."""
-        decode, index, texts = self._decode, self._index, self._texts
-        first, total = position, len(frames)
+    def read_bytes(self, data: bytes, events: list[StreamEvent]) -> bytes:
+        """Append the events that `data` begins with, as far as they differ from another in their deltas alone and are framed
+        in the usual way; return the bytes after them. `data` begins where an event may begin."""
+        if len(data) > self._large:
+            return self._read_lines(data, events)
+        before, after, around = self._line
+        delta = data.removeprefix(before).removesuffix(after)
+        if _LINE_FEED in delta:
+            return self._read_lines(data, events)
+        if len(delta) + around != len(data) or _CARRIAGE_RETURN in delta:
+            return data
         try:
-            while position < total:
-                name, payload, _ = frames[position]
-                text = decode(payload).choices[0].delta.text[0].function.arguments
-                if name is not None or not text:
-                    break
-                texts.append(text)
-                events.append(ToolInputDelta(index, text))
-                position += 1
+            text = self._decode_delta(delta).text
+            (index, texts) = self._growing
+            if texts is not None:
+                text = text[0].function.arguments
         except (ValueError, RecursionError):
-            pass
-        self.hits += position - first
-        return position
+            return data
+        if not text:
+            return data
+        if texts is not None:
+            texts.append(text)
+        events.append(self._event(index, text))
+        self.hits += 1
+        return b""
+
+    def _read_lines(self, data: bytes, events: list[StreamEvent]) -> bytes:
+        """As `read_bytes`, of several events."""
+        lines = data.split(b"\n")
+        if any(lines[1:-1:2]) or _CARRIAGE_RETURN in data:
+            return data
+        before, after, around = self._line
+        after, around = after.removesuffix(_BLANK_LINE), around - len(_BLANK_LINE)
+        alike = lines[:-2:2]
+        deltas = [line.removeprefix(before).removesuffix(after) for line in alike]
+        if sum(map(len, deltas)) + around * len(alike) != sum(map(len, alike)):
+            is_other = (len(delta) + around != len(line) for line, delta in zip(alike, deltas, strict=True))
+            del deltas[next(place for place, found in enumerate(is_other) if found) :]
+        (index, kept) = self._growing
+        try:
+            texts = list(map(_text_of, map(self._decode_delta, deltas)))
+            if kept is not None:
+                texts = [fragments[0].function.arguments for fragments in texts]
+        except (ValueError, RecursionError):
+            return data
+        if not all(texts):
+            return data
+        if kept is not None:
+            kept += texts
+        events += map(self._event, repeat(index), texts)
+        self.hits += len(texts)
+        return b"\n".join(lines[2 * len(texts) :])
+
+    def _learn_frame(self, payload: bytes, read: int) -> _Frame:
+        """Learn what is around the delta of a plain event. `read`: events since `hits` was counted. A frame that is of little
+        use costs a try; after the last the reader does without."""
+        hits = self.hits + read
+        self._tries = self._tries - 1 if hits < self._learnt_at + _HITS_OF_A_FRAME else _FRAME_TRIES
+        self._learnt_at = hits
+        delta = bytes(_decode_written(payload).choices[0].delta)
+        self.reads_bytes = self._tries > 0 and payload.count(delta) == 1 and _LINE_FEED not in payload
+        before, _, after = payload.partition(delta) if self.reads_bytes else (b"", b"", b"")
+        self._frame = _Frame(before, after, len(before) + len(after))
+        before, after = b"data: " + before, after + _BLANK_LINE
+        self._line = _Frame(before, after, len(before) + len(after))
+        self._large = 2 * len(payload)
+        return self._frame
 
 
 class LeanLearner:
@@ -160,40 +269,38 @@ class LeanLearner:
 
     def __init__(self, kept: KeptFields) -> None:
         self._kept = kept
-        self._fields: set[str] = set()
+        self._fields: dict[str, None] = {}
 
-    def learn(self, payload: bytes, growing: Growing) -> LeanReader | LeanCallReader | None:
+    def learn(self, payload: bytes, growing: Growing) -> LeanReader | None:
         """Return a reader of events like `payload`, which was decoded in full and made a block grow, or None."""
         delta = _delta_of(payload)
-        self._fields.update(delta)
+        self._fields |= dict.fromkeys(delta)
         shapes = self._shapes() if len(self._fields) <= MOST_FIELDS else None
         if shapes is None:
             return None
         if growing.texts is not None:
             return self._learn_call(payload, delta, shapes, growing)
         for text in sorted(delta.keys() & _TEXTS.keys()):
-            decode = _decoder(text, shapes, None)
-            if _text_in(decode, payload):
-                return LeanReader(decode, _TEXTS[text], growing.block_index)
+            decoders = _decoders(text, shapes, None)
+            if _text_in(decoders, payload):
+                return LeanReader(decoders, _TEXTS[text], growing, payload)
         return None
 
     @staticmethod
-    def _learn_call(
-        payload: bytes, delta: JsonObject, shapes: Shapes, growing: Growing
-    ) -> LeanCallReader | None:
+    def _learn_call(payload: bytes, delta: JsonObject, shapes: Shapes, growing: Growing) -> LeanReader | None:
         calls = delta.get("tool_calls")
         position = calls[0].get("index") if is_list(calls) and calls and is_object(calls[0]) else None
-        if growing.texts is None or not isinstance(position, int):
+        if not isinstance(position, int):
             return None
-        decode = _decoder("tool_calls", shapes, position)
-        found = _text_in(decode, payload)
+        decoders = _decoders("tool_calls", shapes, position)
+        found = _text_in(decoders, payload)
         is_plain = bool(found) and bool(found[0].function.arguments)
-        return LeanCallReader(decode, growing.block_index, growing.texts) if is_plain else None
+        return LeanReader(decoders, ToolInputDelta, growing, payload) if is_plain else None
 
     def _shapes(self) -> Shapes | None:
         """Return what the fields may hold without an effect, or None if one of them always may have one."""
         shapes = {field: self._shape_of(field) for field in self._fields}
-        return None if "" in shapes.values() else tuple(sorted(shapes.items()))
+        return None if "" in shapes.values() else tuple(shapes.items())
 
     def _shape_of(self, field: str) -> Shape:
         if field in _ANSWERS:
@@ -216,33 +323,33 @@ def _delta_of(payload: bytes) -> JsonObject:
     return delta if is_object(delta) else {}
 
 
-def _text_in(decode: _Decode, payload: bytes) -> Any:
+def _text_in(decoders: _Decoders, payload: bytes) -> Any:
     try:
-        return decode(payload).choices[0].delta.text
+        return decoders.event(payload).choices[0].delta.text
     except (ValueError, RecursionError):
         return None
 
 
 @lru_cache(maxsize=256)
-def _decoder(text: str, shapes: Shapes, position: int | None) -> _Decode:
-    """Return the decoder of chunks whose delta has its text in `text`, and other fields of these shapes. `position`: the
+def _decoders(text: str, shapes: Shapes, position: int | None) -> _Decoders:
+    """Return the decoders of chunks whose delta has its text in `text`, and other fields of these shapes. `position`: the
     index that a fragment of a call must have."""
-    entries: Any = list[_Entry] | None if text.startswith("reasoning") else _Blank
     base = _TEXT_BASES[text] if position is None else _base("tool_calls", tuple[_fragment_at(position)])
-    delta = {key: _type_of(key, shape, entries) for key, shape in shapes if key != text}
+    copies = _THINKING if text.startswith("reasoning") else _NO_THINKING
+    delta = {key: _type_of(key, shape, copies) for key, shape in shapes if key != text}
     answer = struct_of("LeanDelta", delta, base=base)
     choice = msgspec.defstruct("LeanChoice", [("delta", answer)], bases=(_Choice,), gc=False, kw_only=True)
     chunk = msgspec.defstruct(
         "LeanChunk", [("choices", tuple[choice])], bases=(_Chunk,), gc=False, kw_only=True
     )
-    return msgspec.json.Decoder(chunk).decode
+    return _Decoders(msgspec.json.Decoder(chunk).decode, msgspec.json.Decoder(answer).decode)
 
 
-def _type_of(key: str, shape: Shape, entries: Any) -> Any:
+def _type_of(key: str, shape: Shape, thinking: dict[str, Any]) -> Any:
+    """Return the type of a field. `thinking`: those of the fields that thinking comes in again."""
     if key == "provider_specific_fields" and isinstance(shape, tuple):
         fields = {name: type_of(inner) for name, inner in shape}
-        thinking = {**dict.fromkeys(THINKING_FIELDS, _Blank), THINKING_BLOCKS: entries}
         return struct_of("LeanFields", {**fields, **thinking}) | None
     if shape == "blank":
         return _Blank
-    return entries if shape == "entries" else type_of(shape)
+    return thinking[THINKING_BLOCKS] if shape == "entries" else type_of(shape)
