@@ -27,7 +27,7 @@ from benchmarks.report import Line
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
-from turnstream.store.base import Chat, Operation, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, ChatRecord, Operation, TurnRecord
 from turnstream.store.operations import CreateChat, SaveBlock
 from turnstream.store.rows import block_row, turn_values
 from turnstream.store.schema import blocks, turns
@@ -67,29 +67,29 @@ class Measured:
         )
 
 
-def stored_block(turn_id: str, sequence: int) -> StoredBlock:
+def stored_block(turn_id: str, sequence: int) -> BlockRecord:
     block = Block(sequence, "text", TEXT, {"citations": []})
-    return StoredBlock(turn_id, turn_id, block, sequence, sequence + 1, 0)  # its own id is not looked at
+    return BlockRecord(turn_id, turn_id, block, sequence, sequence + 1, 0)  # its own id is not looked at
 
 
 class InsertTurns(Operation[None], frozen=True, kw_only=True):
     """Many turns in one write: what is measured comes after them."""
 
-    turns: list[Turn]
+    turns: list[TurnRecord]
 
     def apply(self, connection: Connection) -> None:
         connection.execute(insert(turns), [turn_values(turn) for turn in self.turns])
 
 
-async def start_turns(store: SqlStore, number: int) -> list[Turn]:
+async def start_turns(store: SqlStore, number: int) -> list[TurnRecord]:
     """Running assistant turns to write to, of one chat."""
-    chat = await store.write(CreateChat(chat=Chat(new_id(), OWNER, None, {}, 0, 0)))
-    running: list[Turn] = []
+    chat = await store.write(CreateChat(chat=ChatRecord(new_id(), OWNER, None, {}, 0, 0)))
+    running: list[TurnRecord] = []
     for _ in range(number):
         turn_id = new_id()
         generation = first_generation(turn_id)
         running.append(
-            Turn(turn_id, chat.id, OWNER, None, "assistant", "streaming", "sim/demo", 0, generation)
+            TurnRecord(turn_id, chat.id, OWNER, None, "assistant", "streaming", "sim/demo", 0, generation)
         )
     for start in range(0, number, TURNS_PER_WRITE):
         await store.write(InsertTurns(turns=running[start : start + TURNS_PER_WRITE]))
@@ -134,7 +134,7 @@ async def through_the_store(
     return Measured(name, len(latencies), elapsed, cpu, latencies)
 
 
-def bare_driver(path: Path, running: list[Turn], group: int, seconds: float) -> Measured:
+def bare_driver(path: Path, running: list[TurnRecord], group: int, seconds: float) -> Measured:
     """`executemany` of `group` rows in a transaction, again and again."""
     connection = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -159,7 +159,7 @@ def bare_driver(path: Path, running: list[Turn], group: int, seconds: float) -> 
     return Measured(f"bare sqlite3, executemany of {group}", written, elapsed, cpu, latencies)
 
 
-def every_block(running: list[Turn]) -> Iterator[StoredBlock]:
+def every_block(running: list[TurnRecord]) -> Iterator[BlockRecord]:
     """The blocks of all turns in the order in which concurrent writers would come."""
     for start in count(0, GROUP):
         some = running[start : start + GROUP]
@@ -178,7 +178,7 @@ async def with_store(path: Path, measure: Callable[[SqlStore], Awaitable[Measure
         await store.close()
 
 
-async def make_turns(path: Path, number: int) -> list[Turn]:
+async def make_turns(path: Path, number: int) -> list[TurnRecord]:
     store = SqlStore(f"sqlite:///{path}")
     await store.open()
     try:

@@ -47,7 +47,7 @@ class Pauses:
 async def measure(turns: int) -> dict[str, float]:
     """Write so many short turns; what that took, and what is kept of them."""
     from turnstream.engine import Engine
-    from turnstream.server.running import settle_collector
+    from turnstream.server.uvicorn_server import settle_collector
 
     pauses = Pauses()
     with tempfile.TemporaryDirectory() as folder:

@@ -151,8 +151,8 @@ async def serve(folder: str, upstream: str) -> None:
     from turnstream.core.blocks import Block
     from turnstream.core.identifiers import new_id
     from turnstream.engine import Engine
-    from turnstream.server.running import bind, run_application
-    from turnstream.store.base import StoredBlock, Turn
+    from turnstream.server.uvicorn_server import bind, run_application
+    from turnstream.store.base import BlockRecord, TurnRecord
     from turnstream.store.operations import StartTurns
 
     provider = ProviderSettings(wire="openai-chat", base_url=f"http://127.0.0.1:{upstream}/v1")
@@ -162,12 +162,12 @@ async def serve(folder: str, upstream: str) -> None:
         chat = await engine.commands.chats.create("local")
         before: str | None = None
         for _ in range(TURNS // 2):
-            user = Turn(new_id(), chat.id, "local", before, "user", "complete", None, 0, 7, last_seq=3)
-            answer = Turn(
+            user = TurnRecord(new_id(), chat.id, "local", before, "user", "complete", None, 0, 7, last_seq=3)
+            answer = TurnRecord(
                 new_id(), chat.id, "local", user.id, "assistant", "complete", None, 0, 7, last_seq=1
             )
             rows = [
-                StoredBlock(new_id(), turn.id, Block(0, "text", "word " * (TURN_CHARACTERS // 5)), 2, 2, 0)
+                BlockRecord(new_id(), turn.id, Block(0, "text", "word " * (TURN_CHARACTERS // 5)), 2, 2, 0)
                 for turn in (user, answer)
             ]
             start = StartTurns(

@@ -14,7 +14,7 @@ import uvloop
 from benchmarks.processes import SERVER_CORE, give_back_memory, pin
 from turnstream.config import EngineSettings, ProviderSettings
 from turnstream.engine import Engine
-from turnstream.server.running import bind, run_application
+from turnstream.server.uvicorn_server import bind, run_application
 from turnstream.tools.builtin import calculator, clock
 
 PROVIDER = "bench"

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from turnstream import Engine
 from turnstream.core.stream_events import TextDelta
 from turnstream.core.turn_events import Data
-from turnstream.llm.source import SourceEvent
+from turnstream.model_loop.sources import SourceEvent
 
 engine = Engine("sqlite:///var/foreign.sqlite")
 

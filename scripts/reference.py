@@ -22,7 +22,7 @@ PUBLIC = (
     "turnstream.errors",
     "turnstream.llm.prompts",
     "turnstream.llm.readers",
-    "turnstream.llm.source",
+    "turnstream.model_loop.sources",
     "turnstream.server.auth",
     "turnstream.simulator.server",
     "turnstream.tools",

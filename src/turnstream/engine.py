@@ -34,29 +34,29 @@ from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import RequestError
-from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
+from turnstream.model_loop.sources import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of
+from turnstream.server.all_routes import build_router
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
 from turnstream.server.bodies import BodiesUnderWay
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
-from turnstream.server.direct import DirectTurns
 from turnstream.server.documented import name_models
+from turnstream.server.error_answers import error_response
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.metrics import EngineMetrics, metrics_response
-from turnstream.server.router import build_router
-from turnstream.server.routing import error_response
+from turnstream.server.short_post import DirectTurns
 from turnstream.server.streams import EventStreamResponse
 from turnstream.store.sql import SqlStore
 from turnstream.tools.base import Tool, ToolFunction, by_name
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRequest, TurnState
+from turnstream.turns.commands import Commands, ExecutorOptions, StartedTurn, TurnRequest, TurnState
 from turnstream.turns.journal import JournalKeeper
 from turnstream.turns.registry import Registry
-from turnstream.turns.watching import Watching
+from turnstream.turns.watching import SubscriptionMaker
 
 VERSION = version("turnstream")
 PREFIX = "/api"
@@ -71,7 +71,7 @@ logger = logging.getLogger(__name__)
 class LiveTurn:
     """A turn that was started: watch it, wait for it, stop it."""
 
-    def __init__(self, engine: Engine, owner: str, started: Started) -> None:
+    def __init__(self, engine: Engine, owner: str, started: StartedTurn) -> None:
         self.id = started.assistant_turn.id
         self.chat_id = started.assistant_turn.chat_id
         self.started = started
@@ -156,7 +156,7 @@ class Engine:
                 Routing(self.catalog, models, self.settings.fallbacks),
             ),
         )
-        self._watching = Watching(self._store, self._registry, NativeEncoder, self.commands.recovery)
+        self._watching = SubscriptionMaker(self._store, self._registry, NativeEncoder, self.commands.recovery)
         self._keep_alive = KeepAlive(
             heartbeat=self.settings.heartbeat, stall_timeout=self.settings.stall_timeout
         )
@@ -310,7 +310,7 @@ class Engine:
         owner: str = LOCAL.owner,
         **options: Any,
     ) -> LiveTurn:
-        """Make a turn of any event stream (F7): StreamEvents, and turn events such as Data or Source, singly or in
+        """Make a turn of any event stream: StreamEvents, and turn events such as Data or Source, singly or in
         lists. `options` are those of TurnRequest; with `blocks` a user turn is put before it."""
         chat = chat_id or (await self.commands.chats.create(owner)).id
         turn_source = ForeignSource(aiter(source)) if isinstance(source, AsyncIterable) else source

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from tests.cli.programs import Program, listening, run
-from turnstream.cli.conversation import MAX_PLACES, Place, recall, remember, state_folder
+from turnstream.cli.conversation import MAX_PLACES, ConversationPlace, recall, remember, state_folder
 from turnstream.cli.presenting import usage_line
-from turnstream.dialects.native_fold import NativeFold
+from turnstream.core.native_fold import NativeFold
 from turnstream.simulator.texts import UNUSUAL
 
 ECHO = ("-m", "sim/echo:pace=0")
@@ -100,8 +100,10 @@ async def test_two_at_once_both_get_their_answer(tmp_path: Path) -> None:
 def test_places_are_kept_for_those_used_last(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     for number in range(MAX_PLACES + 5):
-        remember(f"http://{number}", Place(f"chat-{number}", f"turn-{number}"))
-    assert recall(f"http://{MAX_PLACES + 4}") == Place(f"chat-{MAX_PLACES + 4}", f"turn-{MAX_PLACES + 4}")
+        remember(f"http://{number}", ConversationPlace(f"chat-{number}", f"turn-{number}"))
+    assert recall(f"http://{MAX_PLACES + 4}") == ConversationPlace(
+        f"chat-{MAX_PLACES + 4}", f"turn-{MAX_PLACES + 4}"
+    )
     stored = json.loads((state_folder() / "last-asked.json").read_bytes())
     assert len(stored) == MAX_PLACES
     assert [path.name for path in state_folder().iterdir()] == ["last-asked.json"]

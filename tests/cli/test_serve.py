@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from tests.cli.programs import Program, listening, run
+from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.core.sse import SseDecoder
-from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.simulator.options import SCRIPT_NAMES
 
 SILENT = "sim/story:events=300,pace=0,fault=silence,after=20"

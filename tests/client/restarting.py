@@ -23,7 +23,13 @@ from tests.server.live import QuietServer
 from turnstream.config import EngineSettings
 from turnstream.engine import VERSION, Engine
 from turnstream.server.application import build_application
-from turnstream.server.running import ConnectionProtocol, address_of, bind, loop_factory, run_application
+from turnstream.server.uvicorn_server import (
+    ConnectionProtocol,
+    address_of,
+    bind,
+    loop_factory,
+    run_application,
+)
 
 SECONDS = 20.0
 

@@ -16,7 +16,7 @@ import msgspec
 
 from turnstream import Cursor, Engine, adapters
 from turnstream.core.cursor import parse_cursor
-from turnstream.dialects.native_fold import NativeFold
+from turnstream.core.native_fold import NativeFold
 from turnstream.engine import LiveTurn
 from turnstream.simulator.server import SimulatorServer
 

@@ -13,7 +13,7 @@ from turnstream.config import ProviderSettings, Settings
 from turnstream.core.accumulator import DEFAULT_MAX_LENGTH
 from turnstream.core.admission import NESTING_LIMIT
 from turnstream.providers.routing import MAX_FALLBACKS
-from turnstream.server import attachments, bodies, chats, connection, routing, turns, views
+from turnstream.server import attachments, bodies, chats, connection, error_answers, turns, views
 from turnstream.server.context import ServerContext
 from turnstream.tools.runner import RESULT_LIMIT
 from turnstream.turns.registry import MAX_RETAINED, MAX_RETAINED_BYTES
@@ -43,8 +43,8 @@ def bound(model: type[BaseModel], field: str, kind: str = "max_length") -> int:
 FIXED: dict[str, float] = {
     "a request's line, headers, chunk sizes and trailers": connection.HEAD_LIMIT,
     "time for a request's head": connection.HEAD_SECONDS,
-    "time for a request's body": routing.BODY_SECONDS,
-    "bytes of a body that earn one more second": routing.BODY_RATE,
+    "time for a request's body": error_answers.BODY_SECONDS,
+    "bytes of a body that earn one more second": error_answers.BODY_RATE,
     "all bodies that are being read, beyond 64 KiB of each": bodies.BODIES_LIMIT,
     "nesting of JSON": NESTING_LIMIT,
     "`metadata` of a chat or turn, as JSON": views.MAX_METADATA,

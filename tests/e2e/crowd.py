@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.core.sse import SseDecoder
-from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
 
 SECONDS = 40.0
 _TIME = re.compile(rb"<(\d+\.\d{6})>")

@@ -41,7 +41,7 @@ from turnstream.engine import VERSION, Engine
 from turnstream.errors import Unauthorized
 from turnstream.server.application import build_application
 from turnstream.server.auth import Principal
-from turnstream.server.running import address_of, bind, loop_factory, run_application
+from turnstream.server.uvicorn_server import address_of, bind, loop_factory, run_application
 
 START_SECONDS = 20.0
 END_SECONDS = 10.0
@@ -49,7 +49,7 @@ MAX_BODY = 64 * 1024
 SEND_BUFFER = 16 * 1024
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["psutil", "turnstream.engine", "turnstream.server.running", "uvloop"])
+_context.set_forkserver_preload(["psutil", "turnstream.engine", "turnstream.server.uvicorn_server", "uvloop"])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ END_SECONDS = 20.0
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["psutil", "pytest", "turnstream.engine", "turnstream.server.running", "uvloop"]
+    ["psutil", "pytest", "turnstream.engine", "turnstream.server.uvicorn_server", "uvloop"]
 )
 
 

@@ -12,8 +12,8 @@ from turnstream.core.history import PastTurn
 from turnstream.core.stream_events import MessageStop, StreamEvent
 from turnstream.core.turn_events import BlockReset, Notice
 from turnstream.errors import ProviderError, StreamIncomplete
-from turnstream.llm.model_source import ModelSource, ToolUse
-from turnstream.llm.source import Broken, Stream, TurnSource
+from turnstream.model_loop.model_source import ModelSource, ToolUse
+from turnstream.model_loop.sources import StepFailure, Stream, TurnSource
 from turnstream.providers.failures import stream_error
 from turnstream.providers.plan import CallPlan
 from turnstream.tools.runner import ToolRunner
@@ -84,7 +84,7 @@ class Reader:
                 shown = accumulator.shown
                 block = shown.finish(partial=True) if shown is not None else None
                 begun = len(self.blocks) - first + (block is not None)
-                recovery = await self.source.recover(Broken(failure, first, begun, block))
+                recovery = await self.source.recover(StepFailure(failure, first, begun, block))
             accumulator.resume()
             self.notices.append(recovery.notice)
             await recovery.pause()

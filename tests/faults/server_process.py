@@ -35,7 +35,7 @@ from turnstream.config import EngineSettings, PriceSettings, ProviderSettings, R
 from turnstream.engine import VERSION, Engine
 from turnstream.errors import TurnstreamError
 from turnstream.server.application import build_application
-from turnstream.server.running import address_of, bind, loop_factory, run_application
+from turnstream.server.uvicorn_server import address_of, bind, loop_factory, run_application
 from turnstream.simulator.server import SimulatorServer
 from turnstream.store.base import Operation
 from turnstream.store.sql import SqlStore

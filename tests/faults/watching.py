@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from turnstream.core.blocks import Block
+from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.core.sse import SseDecoder
-from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
 
 WATCH_SECONDS = 30.0
 GONE = (aiohttp.ClientError, ConnectionError)

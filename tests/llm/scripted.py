@@ -11,7 +11,7 @@ import turnstream as ts
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.message_stream import StreamOptions
 from turnstream.llm.output import OutputFormat
-from turnstream.llm.source import Batches, Stream, TurnSource
+from turnstream.model_loop.sources import Batches, Stream, TurnSource
 
 
 class Scripted(TurnSource):

@@ -26,7 +26,7 @@ from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.message_stream import StreamOptions
 from turnstream.llm.model_message import OUTPUT_TOOL, ToolCall
 from turnstream.llm.output import OutputFormat
-from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
+from turnstream.model_loop.sources import ForeignSource, SourceEvent, TurnSource
 from turnstream.wires import WIRES
 from turnstream.wires.recording import decode_pieces
 

@@ -26,8 +26,8 @@ from turnstream.core.stream_events import (
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import StreamBroken
 from turnstream.llm.event_queue import PROGRESS_KEPT, EventQueue
-from turnstream.llm.source import Stream, TurnSource
 from turnstream.llm.text_log import MOST_PARTS, TextLog
+from turnstream.model_loop.sources import Stream, TurnSource
 
 pytestmark = pytest.mark.requirement("F1")
 DEADLINE = 10.0

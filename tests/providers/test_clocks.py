@@ -15,7 +15,7 @@ from turnstream.providers.base import CalledModel, Patience
 from turnstream.providers.capabilities import capabilities_of
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.clocks import Limits, limits_of
-from turnstream.providers.plan import PlannedModel, Planner, Shown
+from turnstream.providers.plan import PlannedModel, Planner, ShownBlocks
 from turnstream.providers.routing import Routing
 from turnstream.wires.base import ModelRequest
 
@@ -111,7 +111,7 @@ async def test_a_plan_says_whether_another_model_is_left() -> None:
         with pytest.raises(ModelNotFound) as raised:
             await call.__aenter__()
         if len(noted) < 3:
-            call = plan.recover(raised.value, Shown()).call
+            call = plan.recover(raised.value, ShownBlocks()).call
     assert noted == [("a", REPLACEABLE), ("b", BOTH), ("c", ALONE)]
 
 
@@ -130,7 +130,7 @@ async def test_once_all_were_silent_each_is_waited_for_as_if_alone() -> None:
     for _ in range(3):
         with pytest.raises(ProviderTimeout) as raised:
             await call.__aenter__()
-        call = plan.recover(raised.value, Shown()).call
+        call = plan.recover(raised.value, ShownBlocks()).call
     assert noted == [("a", REPLACEABLE), ("b", REPLACEABLE), ("a", ALONE), ("b", ALONE)]
 
 
@@ -147,7 +147,7 @@ async def test_a_whole_answer_is_waited_for_as_one_that_needs_thought() -> None:
     plan = Planner().plan(models)
     with pytest.raises(ProviderFailed) as raised:
         await plan.begin(REQUEST).__aenter__()
-    plan.recover(raised.value, Shown())
+    plan.recover(raised.value, ShownBlocks())
     assert plan.sent.stream is False
     assert noted == [("a", REPLACEABLE), ("a", BOTH)]
 

@@ -24,7 +24,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import BlockReset
 from turnstream.errors import StreamBroken
-from turnstream.providers.joining import Continued, Joint, Repeated, Restarted
+from turnstream.providers.joining import ContinuationJoint, Joint, RepetitionJoint, RestartJoint
 from turnstream.providers.prefill import SHORTEST_REPETITION, kept_of, unrepeated
 
 
@@ -115,7 +115,7 @@ def test_a_text_that_goes_on_is_whole(text: str, at: int, cuts: list[int], batch
     rest = text[len(given_back) :]
     # One that begins as the whole text does, at some length, is taken for a repetition: not what is meant here.
     assume(len(given_back) < SHORTEST_REPETITION or not rest.startswith(given_back))
-    folded.join(Continued(kept), answer(begun(0, "text", *in_pieces(rest, cuts))), batches)
+    folded.join(ContinuationJoint(kept), answer(begun(0, "text", *in_pieces(rest, cuts))), batches)
     assert folded.texts == [text]
     assert not folded.shown[0].partial
 
@@ -130,7 +130,7 @@ def test_a_model_that_repeats_what_it_was_given_does_not_double_it(
     folded.feed([MessageStart("m"), *begun(0, "text", shown, whole=False)])
     kept = kept_of(folded.shown)
     assert kept is not None
-    folded.join(Continued(kept), answer(begun(0, "text", *in_pieces(shown + more, cuts))), batches)
+    folded.join(ContinuationJoint(kept), answer(begun(0, "text", *in_pieces(shown + more, cuts))), batches)
     assert folded.texts == [shown + more]
 
 
@@ -172,7 +172,7 @@ def test_thinking_and_calls_that_broke_off_are_taken_back() -> None:
         2,
         ["Let me see."],
     )
-    folded.join(Continued(kept), answer(begun(0, "tool_use", '{"a": 2}')))
+    folded.join(ContinuationJoint(kept), answer(begun(0, "tool_use", '{"a": 2}')))
     assert [block.block_type for block in folded.shown] == ["thinking", "text", "tool_use"]
     assert [block.sequence for block in folded.shown] == [0, 1, 2]
     assert (folded.shown[2].content or {})["input"] == {"a": 2}
@@ -184,7 +184,7 @@ def test_nothing_is_taken_back_before_there_is_something_in_its_place() -> None:
     folded.feed([MessageStart("m"), *begun(0, "thinking", "hm", whole=False)])
     assert kept_of(folded.shown) is None
     folded.accumulator.resume()
-    joint = Restarted(0)
+    joint = RestartJoint(0)
     folded.feed(joint.join([MessageStart("n")]))
     assert folded.texts == ["hm"]
     folded.feed(joint.join(begun(0, "text", "Anew", whole=False)))
@@ -197,7 +197,7 @@ def test_a_model_that_has_nothing_more_to_say_ends_the_block() -> None:
     folded.feed([MessageStart("m"), *begun(0, "text", "All of it.", whole=False)])
     kept = kept_of(folded.shown)
     assert kept is not None
-    folded.join(Continued(kept), [MessageStart("n"), MessageStop("end_turn")])
+    folded.join(ContinuationJoint(kept), [MessageStart("n"), MessageStop("end_turn")])
     assert (folded.texts, folded.shown[0].partial) == (["All of it."], False)
 
 
@@ -206,7 +206,7 @@ def test_a_model_that_goes_on_with_a_call_ends_the_text_first() -> None:
     folded.feed([MessageStart("m"), *begun(0, "text", "Let me see.", whole=False)])
     kept = kept_of(folded.shown)
     assert kept is not None
-    folded.join(Continued(kept), answer(begun(0, "tool_use", "{}"), begun(1, "text", "after")))
+    folded.join(ContinuationJoint(kept), answer(begun(0, "tool_use", "{}"), begun(1, "text", "after")))
     assert [block.block_type for block in folded.shown] == ["text", "tool_use", "text"]
     assert folded.texts == ["Let me see.", "", "after"]
 
@@ -224,12 +224,12 @@ def test_what_is_repeated_word_for_word_is_passed_over(
     blocks: list[tuple[str, str]], at: int, cuts: list[int], batches: list[int]
 ) -> None:
     whole = Folded()
-    whole.join(Restarted(0), told(blocks))
+    whole.join(RestartJoint(0), told(blocks))
     folded = Folded()
     events = told(blocks, cuts)
     folded.feed(events[: 1 + at % (len(events) - 1)])
     shown = folded.shown
-    folded.join(Repeated(shown), told(blocks, batches), cuts)
+    folded.join(RepetitionJoint(shown), told(blocks, batches), cuts)
     assert folded.shown == whole.shown
 
 
@@ -250,7 +250,9 @@ def test_what_is_not_repeated_word_for_word_is_an_error(
     assume(seen)
     other = chr(ord(seen[0]) + 1) + text[1:]
     with pytest.raises(StreamBroken) as raised:
-        folded.join(Repeated(shown), told([*blocks[:place], (blocks[place][0], other), *blocks[place + 1 :]]))
+        folded.join(
+            RepetitionJoint(shown), told([*blocks[:place], (blocks[place][0], other), *blocks[place + 1 :]])
+        )
     assert (raised.value.code, raised.value.retryable) == ("cannot_continue", False)
 
 
@@ -268,7 +270,7 @@ def test_a_repetition_must_be_whole(other: list[StreamEvent]) -> None:
     folded = Folded()
     folded.feed([MessageStart("m"), *begun(0, "text", "Shown"), *begun(1, "text", "and", whole=False)])
     with pytest.raises(StreamBroken):
-        folded.join(Repeated(folded.shown), other)
+        folded.join(RepetitionJoint(folded.shown), other)
 
 
 def test_signatures_of_what_is_repeated_are_passed_over() -> None:
@@ -286,6 +288,6 @@ def test_signatures_of_what_is_repeated_are_passed_over() -> None:
         SignatureDelta(0, "s2"),
         ContentBlockStop(0),
     ]
-    folded.join(Repeated(folded.shown), answer(again, begun(1, "text", "So it is")))
+    folded.join(RepetitionJoint(folded.shown), answer(again, begun(1, "text", "So it is")))
     assert folded.texts == ["hm", "So it is"]
     assert folded.shown[0].content == {"signature": "s1"}

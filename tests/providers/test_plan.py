@@ -31,11 +31,11 @@ from turnstream.errors import (
 from turnstream.providers.base import CalledModel
 from turnstream.providers.circuit import CircuitPolicy, Circuits
 from turnstream.providers.decisions import RetryPolicy
-from turnstream.providers.plan import CallPlan, Pace, PlannedModel, Planner, Recovery, Shown
+from turnstream.providers.plan import CallPlan, CallRecovery, PlanClock, PlannedModel, Planner, ShownBlocks
 from turnstream.wires.base import ModelRequest
 
 REQUEST = ModelRequest("", (Message("user", (Block(0, "text", "Hi"),)),))
-SHOWN = Shown((Block(0, "text", "Once upon a time ", None, partial=True),))
+SHOWN = ShownBlocks((Block(0, "text", "Once upon a time ", None, partial=True),))
 
 
 class Time:
@@ -112,7 +112,7 @@ class Planned:
         self.calls = Calls(self.time)
         policy = RetryPolicy(**options.pop("policy", {}))
         circuits = Circuits(options.pop("circuit", CircuitPolicy(failures=100)), self.time)
-        self.planner = Planner(policy, circuits, Pace(self.time, self.time.sleep, lambda: 1.0))
+        self.planner = Planner(policy, circuits, PlanClock(self.time, self.time.sleep, lambda: 1.0))
         prefills = options.pop("prefills", (False,) * len(failing))
         contexts = options.pop("contexts", (None,) * len(failing))
         models = [
@@ -132,14 +132,14 @@ class Planned:
         """The numbers of the models that were called."""
         return "".join(name[1:] for name, _ in self.calls.made)
 
-    async def answer(self, shown: Shown | None = None) -> None:
+    async def answer(self, shown: ShownBlocks | None = None) -> None:
         """One step; each failed call is taken to have shown `shown`. Raises what cannot be recovered."""
         call = self.plan.begin(REQUEST)
         while True:
             try:
                 await call.__aenter__()
             except ProviderError as failure:
-                recovery: Recovery = self.plan.recover(failure, shown or Shown())
+                recovery: CallRecovery = self.plan.recover(failure, shown or ShownBlocks())
                 self.told.append(recovery.notice.code)
                 await self.plan.pause(recovery)
                 call = recovery.call
@@ -147,7 +147,7 @@ class Planned:
                 self.plan.succeeded()
                 return
 
-    async def fails(self, shown: Shown | None = None) -> str:
+    async def fails(self, shown: ShownBlocks | None = None) -> str:
         with pytest.raises(ProviderError) as raised:
             await self.answer(shown)
         return raised.value.code
@@ -284,7 +284,7 @@ async def test_a_silent_model_that_can_continue_does_not_come_before_a_healthy_o
     for text in ("Once more ", "And once "):
         with pytest.raises(StreamIncomplete) as again:
             await call.__aenter__()
-        shown = Shown((Block(0, "text", text, None, partial=True),))
+        shown = ShownBlocks((Block(0, "text", text, None, partial=True),))
         call = planned.plan.recover(again.value, shown).call
     await call.__aenter__()
     assert planned.made == "0112"
@@ -305,11 +305,11 @@ async def test_each_model_has_its_own_share_of_the_budget() -> None:
     with pytest.raises(ProviderTimeout):
         await first.__aenter__()
     planned.time.now += 119.0
-    call = planned.plan.recover(silent(119.0), Shown()).call
+    call = planned.plan.recover(silent(119.0), ShownBlocks()).call
     for _ in range(2):
         with pytest.raises(Overloaded) as raised:
             await call.__aenter__()
-        recovery = planned.plan.recover(raised.value, Shown())
+        recovery = planned.plan.recover(raised.value, ShownBlocks())
         await planned.plan.pause(recovery)
         call = recovery.call
     await call.__aenter__()
@@ -339,7 +339,9 @@ async def test_time_in_which_an_answer_came_is_not_lost() -> None:
     for text in ("Once", "Once upon"):
         with pytest.raises(StreamIncomplete) as raised:
             await call.__aenter__()
-        recovery = planned.plan.recover(raised.value, Shown((Block(0, "text", text, None, partial=True),)))
+        recovery = planned.plan.recover(
+            raised.value, ShownBlocks((Block(0, "text", text, None, partial=True),))
+        )
         assert recovery.notice.code == "continued"
         call = recovery.call
     await call.__aenter__()
@@ -403,7 +405,7 @@ async def test_a_step_whose_tool_was_started_is_neither_begun_anew_nor_gone_on_w
     blocks = (*SHOWN.blocks, Block(1, "tool_use", None, {"tool_use_id": "1", "tool_name": "look"}))
     for prefills in (False, True):
         planned = Planned([StreamIncomplete("-")], [], prefills=(prefills, prefills))
-        shown = Shown(blocks, final=True)
+        shown = ShownBlocks(blocks, final=True)
         assert await planned.fails(shown) == "stream_incomplete"
         assert planned.made == "0"
 

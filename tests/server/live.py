@@ -13,9 +13,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.core.sse import SseDecoder
-from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
-from turnstream.server.running import ConnectionProtocol, bind
+from turnstream.server.uvicorn_server import ConnectionProtocol, bind
 
 SECONDS = 30.0
 

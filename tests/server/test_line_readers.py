@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.server.live import Client, read_chunks, read_head, serving
+from turnstream.core.native_fold import NativeFold
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, StreamEvent, TextDelta
-from turnstream.dialects.native_fold import NativeFold
 from turnstream.engine import Engine
 from turnstream.turnlog.memory import REST_PIECE
 

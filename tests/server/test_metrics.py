@@ -16,7 +16,7 @@ from turnstream.config import EngineSettings, ServerSettings
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.engine import Engine
 from turnstream.server.auth import key_required
-from turnstream.store.base import Turn
+from turnstream.store.base import TurnRecord
 from turnstream.turns.registry import _count_usage
 
 QUICK = "sim/echo:pace=0"
@@ -170,7 +170,7 @@ async def test_cost_is_told_by_model_step_by_step(tmp_path: Path) -> None:
         StepUsage(1, "acme/one", Usage(45, 234), "0.003645"),
         StepUsage(2, "acme/two", Usage(1, 1)),
     )
-    turn = Turn("t", "c", "o", None, "assistant", "complete", "acme/one", 1, 1, steps=steps)
+    turn = TurnRecord("t", "c", "o", None, "assistant", "complete", "acme/one", 1, 1, steps=steps)
     _count_usage(engine._registry.measures, turn)
     told = values(engine.metrics.render()[0].decode())
     assert Decimal(str(told["cost_dollars_total{model=one,provider=acme}"])) == Decimal("0.00396")

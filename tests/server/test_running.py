@@ -14,10 +14,10 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from turnstream.errors import ConfigurationError
-from turnstream.server import connection, running
+from turnstream.server import connection, uvicorn_server
 from turnstream.server.connection import ConnectionProtocol
-from turnstream.server.running import DrainingServer, address_of, bind
 from turnstream.server.streams import ABORT_EXTENSION, PIECE
+from turnstream.server.uvicorn_server import DrainingServer, address_of, bind
 
 SECONDS = 10.0
 BODY = b"x" * PIECE
@@ -165,7 +165,7 @@ async def test_a_failed_drain_still_ends_the_server():
 
 @pytest.mark.requirement("C4")
 async def test_a_stalled_client_holds_little_and_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(running, "FLUSH_SECONDS", 0.2)
+    monkeypatch.setattr(uvicorn_server, "FLUSH_SECONDS", 0.2)
     WatchedProtocol.paused = asyncio.Event()
     grace = Grace()
     async with served(endless, grace) as run:

@@ -13,7 +13,7 @@ from tests.server.live import SECONDS, serving
 from tests.turnlog.watching import Client
 from turnstream.core.stream_events import MessageStop, TextDelta
 from turnstream.engine import Engine
-from turnstream.llm.source import SourceEvent
+from turnstream.model_loop.sources import SourceEvent
 from turnstream.server.streams import EventStream
 
 pytestmark = pytest.mark.fault(44)

@@ -11,9 +11,9 @@ import pytest
 from tests.corpus.recordings import Recording, recordings
 from tests.simulator.asking import post
 from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRequest
-from turnstream.simulator.actions import Cut, Refuse, Send
+from turnstream.simulator.actions import CutConnection, Refuse, Send
 from turnstream.simulator.fault_names import FAULTS
-from turnstream.simulator.options import Options, parse_replay_options
+from turnstream.simulator.options import SimulatorOptions, parse_replay_options
 from turnstream.simulator.playback import play
 from turnstream.simulator.replay import Replay, guess_wire, load_replay, split_events
 from turnstream.simulator.server import Answers, SimulatorServer
@@ -56,7 +56,7 @@ def test_events_are_cut_where_they_end(ask, wire, line_end):
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 async def test_any_request_gets_the_recorded_bytes(ask, wire, chunk):
     body = recorded(ask, wire)
-    async with replaying(Replay(wire, body, Options(chunk=chunk, pace=0))) as url:
+    async with replaying(Replay(wire, body, SimulatorOptions(chunk=chunk, pace=0))) as url:
         for model in ("gpt-9", "qwen3:8b", "replay:pace=0"):
             got = await post(url, wire, ask(model))
             assert (got.status, got.body, got.broken) == (200, body, False)
@@ -64,7 +64,7 @@ async def test_any_request_gets_the_recorded_bytes(ask, wire, chunk):
 
 @EVERY_WIRE
 def test_rate_and_chunk(ask, wire):
-    replay = Replay(wire, recorded(ask, wire), Options(pace=1 / 50, chunk=64))
+    replay = Replay(wire, recorded(ask, wire), SimulatorOptions(pace=1 / 50, chunk=64))
     sends = list(play(ask("any"), wire, replay=replay))
     assert {len(send.data) for send in sends[:-1]} == {64}
     assert sum(send.delay for send in sends) == pytest.approx((len(replay) - 1) / 50)
@@ -74,9 +74,11 @@ def test_rate_and_chunk(ask, wire):
 
 @EVERY_WIRE
 def test_the_header_wins_over_the_model_over_the_command_line(ask, wire):
-    defaults = Options(pace=1, chunk=10)
+    defaults = SimulatorOptions(pace=1, chunk=10)
     assert parse_replay_options("claude", "", defaults) == defaults
-    assert parse_replay_options("replay:pace=2,chunk=3", "pace=3", defaults) == Options(pace=3, chunk=3)
+    assert parse_replay_options("replay:pace=2,chunk=3", "pace=3", defaults) == SimulatorOptions(
+        pace=3, chunk=3
+    )
     with pytest.raises(InvalidModelRequest, match="max-tokens"):
         parse_replay_options("claude", "fault=max-tokens", defaults)
 
@@ -150,7 +152,7 @@ def test_files_and_the_guess_of_their_wire(ask, wire, name):
         data = b"\n".join(lines_of(wire, body))
     if name.lower().endswith(".gz"):
         data = gzip.compress(data)
-    replay = load_replay(name, data, None, Options())
+    replay = load_replay(name, data, None, SimulatorOptions())
     assert replay.wire is wire
     told = decode_pieces(wire, (replay.body,))
     assert told["complete"]
@@ -160,29 +162,29 @@ def test_files_and_the_guess_of_their_wire(ask, wire, name):
 @pytest.mark.parametrize("data", [b"", b"hello\n\n", b"<html></html>"])
 def test_what_is_no_recording(data):
     with pytest.raises(ConfigurationError, match="--wire"):
-        load_replay("a.sse", data, None, Options())
+        load_replay("a.sse", data, None, SimulatorOptions())
 
 
 def test_a_broken_archive():
     with pytest.raises(InvalidRequest, match="gzip"):
-        load_replay("a.gz", b"\x1f\x8b", WIRES["ollama"], Options())
+        load_replay("a.gz", b"\x1f\x8b", WIRES["ollama"], SimulatorOptions())
 
 
 def test_an_empty_recording():
     with pytest.raises(ConfigurationError, match="empty"):
-        load_replay("a.sse", b"", WIRES["ollama"], Options())
+        load_replay("a.sse", b"", WIRES["ollama"], SimulatorOptions())
 
 
 def test_cutting_ends_the_connection(ask):
     wire = WIRES["anthropic"]
     *_, last = play(ask("any"), wire, header="fault=cut", replay=Replay(wire, recorded(ask, wire)))
-    assert isinstance(last, Cut)
+    assert isinstance(last, CutConnection)
 
 
 @pytest.mark.parametrize("recording", EVERY_RECORDING)
 def test_each_recording_is_replayed_as_it_is(ask, recording: Recording):
     wire = WIRES[recording.entry["wire"]]
-    replay = load_replay(recording.name, recording.data, wire, Options(chunk=97))
+    replay = load_replay(recording.name, recording.data, wire, SimulatorOptions(chunk=97))
     sent = b"".join(send.data for send in play(ask("any"), wire, replay=replay) if isinstance(send, Send))
     assert sent == recording.body(wire)
     told = decode_pieces(wire, (sent,))

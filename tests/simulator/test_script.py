@@ -10,7 +10,7 @@ from turnstream.core.stream_events import MessageStop, StreamEvent, TextDelta, T
 from turnstream.errors import InvalidModelRequest, ModelNotFound
 from turnstream.simulator import texts
 from turnstream.simulator.actions import Send
-from turnstream.simulator.options import SCRIPT_NAMES, Options, parse_model_name
+from turnstream.simulator.options import SCRIPT_NAMES, SimulatorOptions, parse_model_name
 from turnstream.simulator.playback import play
 from turnstream.simulator.script import example_of, script_for
 from turnstream.wires import WIRES
@@ -170,10 +170,10 @@ class TestTools:
 class TestNames:
     def test_options(self):
         parsed = parse_model_name("story:events=300,pace=0.002, seed=7,retry-after=2")
-        assert parsed == ("story", Options(events=300, pace=0.002, seed=7, retry_after=2))
+        assert parsed == ("story", SimulatorOptions(events=300, pace=0.002, seed=7, retry_after=2))
 
     def test_no_options(self):
-        assert parse_model_name("demo") == ("demo", Options())
+        assert parse_model_name("demo") == ("demo", SimulatorOptions())
 
     @pytest.mark.parametrize("name", ["gpt-4", "", "demo2:pace=0"])
     def test_unknown_scripts(self, name):

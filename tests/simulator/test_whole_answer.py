@@ -12,7 +12,7 @@ import pytest
 from tests.simulator.asking import PATHS, post
 from turnstream.core.answers import fold_answer
 from turnstream.core.blocks import Block
-from turnstream.simulator.actions import Hang, Refuse, Reset, Send, Stall
+from turnstream.simulator.actions import Hang, Refuse, ResetConnection, Send, Stall
 from turnstream.simulator.playback import play
 from turnstream.simulator.texts import THOUGHT, UNUSUAL
 from turnstream.simulator.whole_answer import play_whole
@@ -132,7 +132,7 @@ def test_faults_in_place_of_an_answer(ask, wire):
     assert first("error").status == 529
     assert first("error-before,status=401").status == 401
     assert isinstance(first("hang"), Hang)
-    assert isinstance(first("reset"), Reset)
+    assert isinstance(first("reset"), ResetConnection)
     slow = first("slow-first,seconds=3")
     assert isinstance(slow, Send)
     assert slow.delay == 3

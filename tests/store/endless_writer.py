@@ -10,11 +10,11 @@ import os
 import sys
 
 from tests.store.samples import running_turn, save
-from turnstream.store.base import Turn
+from turnstream.store.base import TurnRecord
 from turnstream.store.sql import SqlStore
 
 
-async def write_endlessly(store: SqlStore, turn: Turn) -> None:
+async def write_endlessly(store: SqlStore, turn: TurnRecord) -> None:
     sequence = 0
     while True:
         await store.write(save(turn, sequence, f"block {sequence} " * 20))

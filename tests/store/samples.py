@@ -12,7 +12,7 @@ from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TerminalStatus, TurnStatus
 from turnstream.core.usage import Usage
-from turnstream.store.base import Chat, JournalSegment, Operation, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, ChatRecord, JournalSegment, Operation, TurnRecord
 from turnstream.store.operations import CreateChat, FinishTurn, MarkStreaming, SaveBlock, StartTurns
 from turnstream.store.schema import chats
 from turnstream.store.sql import SqlStore
@@ -22,15 +22,17 @@ STRANGER = "eve"
 DEADLINE = 10.0
 
 
-def make_chat(owner: str = OWNER, *, updated_at: int = 1) -> Chat:
-    return Chat(new_id(), owner, "A talk", {"project": "one"}, 1, updated_at)
+def make_chat(owner: str = OWNER, *, updated_at: int = 1) -> ChatRecord:
+    return ChatRecord(new_id(), owner, "A talk", {"project": "one"}, 1, updated_at)
 
 
-def make_turn(chat: Chat, role: str, prev: Turn | None = None, *, created_at: int = 1) -> Turn:
+def make_turn(
+    chat: ChatRecord, role: str, prev: TurnRecord | None = None, *, created_at: int = 1
+) -> TurnRecord:
     turn_id = new_id()
     status: TurnStatus = "complete" if role == "user" else "pending"
     generation = 0 if role == "user" else first_generation(turn_id)
-    return Turn(
+    return TurnRecord(
         id=turn_id,
         chat_id=chat.id,
         owner=chat.owner,
@@ -43,22 +45,22 @@ def make_turn(chat: Chat, role: str, prev: Turn | None = None, *, created_at: in
     )
 
 
-def make_block(turn: Turn, sequence: int, text: str = "some text", **fields: Any) -> StoredBlock:
+def make_block(turn: TurnRecord, sequence: int, text: str = "some text", **fields: Any) -> BlockRecord:
     block = Block(sequence, "text", text, **fields)
-    return StoredBlock(new_id(), turn.id, block, sequence * 10 + 1, sequence * 10 + 9, 5)
+    return BlockRecord(new_id(), turn.id, block, sequence * 10 + 1, sequence * 10 + 9, 5)
 
 
-def make_segment(turn: Turn, sequence: int, number: int, text: str = "piece") -> JournalSegment:
+def make_segment(turn: TurnRecord, sequence: int, number: int, text: str = "piece") -> JournalSegment:
     first = sequence * 10 + 1
     content = {"tool_name": "search"} if number == 0 else None
     return JournalSegment(turn.id, sequence, number, "text", first, first + number + 1, text, content)
 
 
-def save(turn: Turn, sequence: int, text: str = "some text") -> SaveBlock:
+def save(turn: TurnRecord, sequence: int, text: str = "some text") -> SaveBlock:
     return SaveBlock(turn_id=turn.id, generation=turn.generation, row=make_block(turn, sequence, text))
 
 
-def finish(turn: Turn, status: TerminalStatus = "complete", **fields: Any) -> FinishTurn:
+def finish(turn: TurnRecord, status: TerminalStatus = "complete", **fields: Any) -> FinishTurn:
     values: dict[str, Any] = {
         "blocks": (),
         "last_seq": 99,
@@ -72,11 +74,11 @@ def finish(turn: Turn, status: TerminalStatus = "complete", **fields: Any) -> Fi
     return FinishTurn(turn_id=turn.id, generation=turn.generation, status=status, **(values | fields))
 
 
-async def stored_chat(store: SqlStore, owner: str = OWNER) -> Chat:
+async def stored_chat(store: SqlStore, owner: str = OWNER) -> ChatRecord:
     return await store.write(CreateChat(chat=make_chat(owner)))
 
 
-async def pending_turn(store: SqlStore, chat: Chat | None = None) -> Turn:
+async def pending_turn(store: SqlStore, chat: ChatRecord | None = None) -> TurnRecord:
     """An assistant turn that answers a user turn."""
     chat = chat or await stored_chat(store)
     user = make_turn(chat, "user")
@@ -88,7 +90,7 @@ async def pending_turn(store: SqlStore, chat: Chat | None = None) -> Turn:
     return assistant
 
 
-async def running_turn(store: SqlStore, chat: Chat | None = None) -> Turn:
+async def running_turn(store: SqlStore, chat: ChatRecord | None = None) -> TurnRecord:
     turn = await pending_turn(store, chat)
     await store.write(MarkStreaming(turn_id=turn.id, generation=turn.generation, now=2))
     return turn

@@ -15,7 +15,7 @@ from tests.server.live import Client, serving
 from turnstream.core.identifiers import new_id
 from turnstream.engine import Engine
 from turnstream.store import checkpoint
-from turnstream.store.base import Chat, Query
+from turnstream.store.base import ChatRecord, Query
 from turnstream.store.operations import CreateChat
 from turnstream.store.queries import GetChat, ListChats
 from turnstream.store.sql import SqlStore
@@ -36,8 +36,8 @@ class HeldRead(Query[int], frozen=True, kw_only=True):
         return count
 
 
-def chat(size: int) -> Chat:
-    return Chat(new_id(), "ada", "x" * size, {}, 0, 0)
+def chat(size: int) -> ChatRecord:
+    return ChatRecord(new_id(), "ada", "x" * size, {}, 0, 0)
 
 
 class WorkingRead(Query[int], frozen=True, kw_only=True):

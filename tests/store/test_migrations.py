@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, inspect
 from tests.store.samples import make_segment, running_turn, save
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
-from turnstream.store.base import Chat
+from turnstream.store.base import ChatRecord
 from turnstream.store.migrations import NEWEST, database_revision, upgrade_database
 from turnstream.store.operations import CreateChat, DeleteChat
 from turnstream.store.queries import AllBlocks, GetChat, GetTurn, Journal
@@ -147,7 +147,7 @@ async def test_chats_made_before_deletion_went_in_portions_are_read_and_deleted(
     store = SqlStore(f"sqlite:///{database}")
     await store.open()
     before = await store.read(GetTurn(owner=None, turn_id=(await running_turn(store)).id))
-    chat = Chat(new_id(), "ada", "old", {}, 1, 1)
+    chat = ChatRecord(new_id(), "ada", "old", {}, 1, 1)
     await store.write(CreateChat(chat=chat))
     await store.close()
     connection = sqlite3.connect(database)

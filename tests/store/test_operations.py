@@ -27,7 +27,7 @@ from turnstream.core.cursor import next_generation_seq
 from turnstream.core.identifiers import new_id
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import Conflict, Fenced, NotFound, StoreError
-from turnstream.store.base import Annotation, StoredBlock, Turn
+from turnstream.store.base import Annotation, BlockRecord, TurnRecord
 from turnstream.store.operations import (
     AppendJournal,
     CreateChat,
@@ -53,11 +53,11 @@ from turnstream.store.queries import (
 from turnstream.store.sql import SqlStore
 
 
-async def reread(store: SqlStore, turn: Turn) -> Turn:
+async def reread(store: SqlStore, turn: TurnRecord) -> TurnRecord:
     return await store.read(GetTurn(owner=None, turn_id=turn.id))
 
 
-async def blocks_of(store: SqlStore, turn: Turn) -> list[StoredBlock]:
+async def blocks_of(store: SqlStore, turn: TurnRecord) -> list[BlockRecord]:
     return await store.read(AllBlocks(turn_id=turn.id))
 
 
@@ -227,7 +227,7 @@ async def test_a_used_key_gives_the_turns_of_its_first_use_as_they_are_now(store
     first = (make_turn(chat, "user"), make_turn(chat, "assistant"))
     again = (make_turn(chat, "user"), make_turn(chat, "assistant"))
 
-    def start(turns: tuple[Turn, Turn], request_hash: str) -> StartTurns:
+    def start(turns: tuple[TurnRecord, TurnRecord], request_hash: str) -> StartTurns:
         return StartTurns(
             owner=OWNER,
             user_turn=turns[0],
@@ -329,7 +329,7 @@ async def test_any_number_of_blocks_is_stored_in_one_group(store: SqlStore, coun
 )
 async def test_any_text_can_be_stored(store: SqlStore, text: str, stored: str):
     turn = await running_turn(store)
-    row = StoredBlock(new_id(), turn.id, Block(0, "text", text, {"said": text}), 1, 2, 3)
+    row = BlockRecord(new_id(), turn.id, Block(0, "text", text, {"said": text}), 1, 2, 3)
     await store.write(SaveBlock(turn_id=turn.id, generation=turn.generation, row=row))
     segment = make_segment(turn, 1, 0, text)
     await store.write(AppendJournal(segments=(msgspec.structs.replace(segment, content={text: text}),)))
@@ -350,7 +350,7 @@ async def test_any_text_can_be_stored(store: SqlStore, text: str, stored: str):
 )
 async def test_content_comes_back_as_it_was(store: SqlStore, content: dict[str, Any]):
     turn = await running_turn(store)
-    row = StoredBlock(new_id(), turn.id, Block(0, "tool_use", None, content), 1, 2, 3)
+    row = BlockRecord(new_id(), turn.id, Block(0, "tool_use", None, content), 1, 2, 3)
     await store.write(SaveBlock(turn_id=turn.id, generation=turn.generation, row=row))
     assert await blocks_of(store, turn) == [row]
 

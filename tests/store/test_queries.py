@@ -31,7 +31,7 @@ from turnstream.core.blocks import BLOCK_TYPES, Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.usage import Usage
 from turnstream.errors import NotFound, StoreError
-from turnstream.store.base import Annotation, Chat, Query, StoredBlock, Turn
+from turnstream.store.base import Annotation, BlockRecord, ChatRecord, Query, TurnRecord
 from turnstream.store.connections import writer_engine
 from turnstream.store.operations import (
     AppendJournal,
@@ -102,7 +102,7 @@ async def test_chats_come_newest_first_and_in_pages(store: SqlStore):
     for chat in [*made, make_chat(STRANGER)]:
         await store.write(CreateChat(chat=chat))
     expected = sorted(made, key=lambda chat: (chat.updated_at, chat.id), reverse=True)
-    pages: list[Chat] = []
+    pages: list[ChatRecord] = []
     before: tuple[int, str] | None = None
     while page := await store.read(ListChats(owner=OWNER, limit=3, before=before)):
         assert len(page) <= 3
@@ -156,7 +156,7 @@ async def test_blocks_after_a_cursor(store: SqlStore):
     await asyncio.gather(*map(store.write, [*rows, save(other, 0)]))
     stored = [operation.row for operation in rows]
 
-    async def after(seq: int, limit: int = 10, from_block: int = 0) -> list[StoredBlock]:
+    async def after(seq: int, limit: int = 10, from_block: int = 0) -> list[BlockRecord]:
         return await store.read(BlocksAfter(turn_id=turn.id, seq=seq, limit=limit, from_block=from_block))
 
     assert await after(0) == stored
@@ -248,7 +248,7 @@ async def test_annotations_after_a_cursor(store: SqlStore):
 
 async def test_the_path_leads_from_the_first_turn_past_other_branches(store: SqlStore):
     chat = await stored_chat(store)
-    path: list[Turn] = []
+    path: list[TurnRecord] = []
     for number in range(4):
         user = make_turn(chat, "user", path[-1] if path else None)
         assistant = make_turn(chat, "assistant", user)
@@ -275,7 +275,7 @@ async def test_the_path_leads_from_the_first_turn_past_other_branches(store: Sql
 
 async def test_a_long_history_is_read_whole(store: SqlStore):
     chat = await stored_chat(store)
-    previous: Turn | None = None
+    previous: TurnRecord | None = None
     for _ in range(700):
         turn = msgspec.structs.replace(make_turn(chat, "assistant", previous), status="complete")
         await store.write(StartTurns(owner=OWNER, user_turn=None, assistant_turn=turn))
@@ -420,7 +420,7 @@ block_values = st.builds(
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_whatever_is_stored_comes_back_alike(empty_database: Path, data: st.DataObject):
-    chat = Chat(new_id(), OWNER, data.draw(st.none() | texts), data.draw(json_objects), 1, 1)
+    chat = ChatRecord(new_id(), OWNER, data.draw(st.none() | texts), data.draw(json_objects), 1, 1)
     turn = msgspec.structs.replace(
         make_turn(chat, "assistant"),
         system=data.draw(st.none() | texts),
@@ -431,7 +431,7 @@ def test_whatever_is_stored_comes_back_alike(empty_database: Path, data: st.Data
         error_message=data.draw(st.none() | texts),
         started_at=data.draw(st.none() | times),
     )
-    first = StoredBlock(new_id(), turn.id, data.draw(block_values), 1, 2, data.draw(times))
+    first = BlockRecord(new_id(), turn.id, data.draw(block_values), 1, 2, data.draw(times))
     second = msgspec.structs.replace(
         first, block=msgspec.structs.replace(data.draw(block_values), sequence=1)
     )
@@ -448,7 +448,7 @@ def test_whatever_is_stored_comes_back_alike(empty_database: Path, data: st.Data
     engine.dispose()
 
 
-def _fetched(connection: Connection, chat: Chat, turn: Turn) -> tuple[Any, ...]:
+def _fetched(connection: Connection, chat: ChatRecord, turn: TurnRecord) -> tuple[Any, ...]:
     return (
         GetChat(owner=OWNER, chat_id=chat.id).fetch(connection),
         GetTurn(owner=OWNER, turn_id=turn.id).fetch(connection),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.turns.world import OWNER, Feed, World
 from turnstream.core.identifiers import new_id
-from turnstream.store.base import Turn
+from turnstream.store.base import TurnRecord
 from turnstream.store.operations import StartTurns
 from turnstream.store.queries import GetTurn, HistoryPath, ListTurns, TurnsById
 
@@ -18,8 +18,8 @@ LARGE = "You are careful. " * 6000
 PARAMS = {"response_schema": {"type": "object", "description": "d" * 2000}}
 
 
-def turn_in(chat_id: str, prev: str | None, system: str | None, params: dict[str, Any]) -> Turn:
-    return Turn(
+def turn_in(chat_id: str, prev: str | None, system: str | None, params: dict[str, Any]) -> TurnRecord:
+    return TurnRecord(
         new_id(),
         chat_id,
         OWNER,
@@ -35,8 +35,10 @@ def turn_in(chat_id: str, prev: str | None, system: str | None, params: dict[str
     )
 
 
-async def chain(world: World, chat_id: str, settings: list[tuple[str | None, dict[str, Any]]]) -> list[Turn]:
-    turns: list[Turn] = []
+async def chain(
+    world: World, chat_id: str, settings: list[tuple[str | None, dict[str, Any]]]
+) -> list[TurnRecord]:
+    turns: list[TurnRecord] = []
     for system, params in settings:
         turns.append(turn_in(chat_id, turns[-1].id if turns else None, system, params))
         await world.store.write(

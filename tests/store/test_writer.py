@@ -33,7 +33,7 @@ from tests.store.samples import (
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.errors import Conflict, Fenced, NotFound, StoreError
-from turnstream.store.base import Operation, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, Operation, TurnRecord
 from turnstream.store.operations import (
     AppendJournal,
     CreateChat,
@@ -90,7 +90,7 @@ async def queue(store: SqlStore, operations: list[Operation[Any]]) -> list[async
     return tasks
 
 
-async def sequences(store: SqlStore, turn: Turn) -> list[int]:
+async def sequences(store: SqlStore, turn: TurnRecord) -> list[int]:
     return [row.block.sequence for row in await store.read(AllBlocks(turn_id=turn.id))]
 
 
@@ -168,7 +168,7 @@ async def test_what_is_no_database_error_fails_its_turn_as_well(store: SqlStore)
     unstorable = SaveBlock(
         turn_id=unlucky.id,
         generation=unlucky.generation,
-        row=StoredBlock(new_id(), unlucky.id, block, 1, 2, 3),
+        row=BlockRecord(new_id(), unlucky.id, block, 1, 2, 3),
     )
     async with held(store):
         tasks = await queue(store, [save(well, 0), unstorable, save(well, 1)])
@@ -319,7 +319,7 @@ async def test_another_event_loop_may_close_it(database: Path):
 
 async def test_a_store_whose_event_loop_is_gone_still_closes(database: Path):
     """The host's loop ended without a close: its last writes are committed nevertheless, and the lock let go."""
-    turns: list[Turn] = []
+    turns: list[TurnRecord] = []
     stores: list[SqlStore] = []
 
     async def abandon() -> None:

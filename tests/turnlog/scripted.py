@@ -14,21 +14,21 @@ from typing import Any
 from turnstream.core.cursor import first_generation
 from turnstream.core.turn_events import TurnStart
 from turnstream.dialects.native import NativeEncoder
-from turnstream.llm.source import ForeignSource, SourceEvent
-from turnstream.store.base import Annotation, Operation, Query, StoredBlock, Turn
+from turnstream.model_loop.sources import ForeignSource, SourceEvent
+from turnstream.store.base import Annotation, BlockRecord, Operation, Query, TurnRecord
 from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
 from turnstream.turnlog import catch_up
 from turnstream.turnlog.catch_up import (
     ArchivePage,
+    BlockPosition,
     Item,
     LargeBlock,
     Parts,
-    Place,
     build_page,
     seq_of,
     take_apart,
 )
-from turnstream.turnlog.memory import Reset, TurnLog
+from turnstream.turnlog.memory import ResetRecord, TurnLog
 from turnstream.turns.executor import Executor
 
 TURN_ID = "01a1fc3d-f972-7b3d-9880-2b4d5256380e"
@@ -50,10 +50,10 @@ class ListStore:
     """What the executor needs of a store, in lists. Rows appear between two waits, as a commit does."""
 
     def __init__(self, ticks: Ticks) -> None:
-        self.blocks: list[StoredBlock] = []
+        self.blocks: list[BlockRecord] = []
         self.annotations: list[Annotation] = []
         self.ends: list[FinishTurn] = []
-        self.resets: list[Reset] = []
+        self.resets: list[ResetRecord] = []
         self._ticks = ticks
 
     async def open(self) -> None:
@@ -83,7 +83,7 @@ class ListStore:
                 return True
             case TakeBack():
                 self.blocks[:] = [row for row in self.blocks if row.block.sequence < operation.index]
-                self.resets.append(Reset(operation.seq, operation.index))
+                self.resets.append(ResetRecord(operation.seq, operation.index))
             case MarkStreaming():
                 pass
             case _:
@@ -113,10 +113,10 @@ class ListArchive:
 
     def _taken(self, items: Sequence[Item]) -> Iterator[Item]:
         for item in items:
-            self.blocks_read += isinstance(item, StoredBlock)
+            self.blocks_read += isinstance(item, BlockRecord)
             yield item
 
-    async def parts_of(self, block: LargeBlock, place: Place) -> Parts | None:
+    async def parts_of(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
         await self._ticks.pass_some()
         found = next((row for row in self._store.blocks if row.id == block.row_id), None)
         await self._ticks.pass_some()
@@ -132,8 +132,8 @@ class ListArchive:
         return sum(row.last_seq <= seq for row in self._store.blocks)
 
 
-def turn_row() -> Turn:
-    return Turn(
+def turn_row() -> TurnRecord:
+    return TurnRecord(
         TURN_ID, START.chat_id, "local", None, "assistant", "pending", None, 0, first_generation(TURN_ID)
     )
 

@@ -33,8 +33,8 @@ from turnstream.core.stream_events import (
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, TurnError
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import StoreError
-from turnstream.llm.source import ForeignSource, SourceEvent
-from turnstream.store.base import Annotation, Chat, StoredBlock
+from turnstream.model_loop.sources import ForeignSource, SourceEvent
+from turnstream.store.base import Annotation, BlockRecord, ChatRecord
 from turnstream.store.operations import CreateChat, SaveAnnotations, SaveBlock, StartTurns
 from turnstream.store.sql import SqlStore
 from turnstream.turnlog import catch_up
@@ -333,8 +333,8 @@ def lost_and_recovered() -> tuple[TurnLog, ListArchive]:
     store = ListStore(Ticks())
     partial = Block(1, "text", "half", partial=True)
     store.blocks = [
-        StoredBlock(new_id(), TURN_ID, Block(0, "text", "whole"), 3, 10, 0),
-        StoredBlock(new_id(), TURN_ID, partial, 11, SEQ_STRIDE, 0),
+        BlockRecord(new_id(), TURN_ID, Block(0, "text", "whole"), 3, 10, 0),
+        BlockRecord(new_id(), TURN_ID, partial, 11, SEQ_STRIDE, 0),
     ]
     log = new_log()
     log = TurnLog(TURN_ID, GENERATION + 1, log.encoder, head=SEQ_STRIDE)
@@ -470,7 +470,7 @@ async def test_an_archive_that_fails_does_not_move_the_cursor() -> None:
 # -- every archive keeps the same contract --------------------------------------------------------------------------
 
 BLOCKS = [
-    StoredBlock(new_id(), TURN_ID, Block(place, "text", f"block {place}"), 10 * place + 2, 10 * place + 9, 0)
+    BlockRecord(new_id(), TURN_ID, Block(place, "text", f"block {place}"), 10 * place + 2, 10 * place + 9, 0)
     for place in range(12)
 ]
 ANNOTATIONS = [
@@ -489,7 +489,7 @@ async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     await sql.open()
     try:
         turn = turn_row()
-        await sql.write(CreateChat(chat=Chat(turn.chat_id, turn.owner, None, {}, 0, 0)))
+        await sql.write(CreateChat(chat=ChatRecord(turn.chat_id, turn.owner, None, {}, 0, 0)))
         await sql.write(StartTurns(turn_id=turn.id, owner=turn.owner, user_turn=None, assistant_turn=turn))
         for row in BLOCKS:
             await sql.write(SaveBlock(turn_id=turn.id, generation=GENERATION, row=row))

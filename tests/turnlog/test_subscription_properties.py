@@ -28,7 +28,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import BlockReset, Data, Notice, Source, ToolProgress
 from turnstream.errors import StreamBroken
-from turnstream.llm.source import SourceEvent
+from turnstream.model_loop.sources import SourceEvent
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.executor import Executor

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from turnstream.core.blocks import Block
+from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.sse import SseDecoder
-from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
 
 LASTING = frozenset({"source", "data", "notice"})
 

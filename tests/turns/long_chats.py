@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
-from turnstream.store.base import Operation, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, Operation, TurnRecord
 from turnstream.store.bulk import insert_blocks, insert_turns
 from turnstream.store.rows import block_row
 from turnstream.store.settings import store_settings
@@ -20,8 +20,8 @@ GENERATION = 7
 class InsertTurns(Operation[None], frozen=True, kw_only=True):
     """Insert turns and blocks as they are, whatever became of them."""
 
-    turns: Sequence[Turn]
-    blocks: Sequence[StoredBlock]
+    turns: Sequence[TurnRecord]
+    blocks: Sequence[BlockRecord]
 
     def apply(self, connection: Connection) -> None:
         insert_turns(connection, [store_settings(connection, turn) for turn in self.turns])
@@ -32,10 +32,10 @@ def long_chat(
     chat_id: str, sizes: Sequence[Sequence[int]], ids: Sequence[str] = (), **fields: Any
 ) -> InsertTurns:
     """Turns one after the other, a user's first. Each has blocks of so many characters, of two bytes each."""
-    turns: list[Turn] = []
-    blocks: list[StoredBlock] = []
+    turns: list[TurnRecord] = []
+    blocks: list[BlockRecord] = []
     for number, lengths in enumerate(sizes):
-        turn = Turn(
+        turn = TurnRecord(
             ids[number] if ids else new_id(),
             chat_id,
             "local",
@@ -51,7 +51,7 @@ def long_chat(
         )
         turns.append(turn)
         blocks.extend(
-            StoredBlock(new_id(), turn.id, Block(place, "text", f"{number} {place} " + "é" * length), 2, 2, 0)
+            BlockRecord(new_id(), turn.id, Block(place, "text", f"{number} {place} " + "é" * length), 2, 2, 0)
             for place, length in enumerate(lengths)
         )
     return InsertTurns(turns=turns, blocks=blocks)

@@ -29,7 +29,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, ToolProgress, TurnComplete
 from turnstream.core.usage import Usage
 from turnstream.errors import Overloaded, RateLimited
-from turnstream.llm.source import Batches, TurnSource
+from turnstream.model_loop.sources import Batches, TurnSource
 from turnstream.store.operations import SaveBlock
 from turnstream.store.queries import AnnotationsAfter
 

@@ -13,10 +13,10 @@ from turnstream.core.blocks import Block
 from turnstream.core.stream_events import MessageStop, TextDelta
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import Conflict, NotFound, StoreError
-from turnstream.llm.source import ForeignSource, SourceEvent, Stream
+from turnstream.model_loop.sources import ForeignSource, SourceEvent, Stream
 from turnstream.store.operations import StartTurns
 from turnstream.store.queries import ListTurns, UnfinishedTurns
-from turnstream.turns.commands import Commands, Started, TurnRequest
+from turnstream.turns.commands import Commands, StartedTurn, TurnRequest
 from turnstream.turns.registry import Registry
 
 pytestmark = pytest.mark.fault(10)
@@ -121,7 +121,7 @@ async def test_a_key_of_another_request_reads_nothing(world: World) -> None:
     ]
     answers = await asyncio.gather(*starting, return_exceptions=True)
     assert sum(isinstance(answer, Conflict) for answer in answers) == 2
-    assert len({answer.assistant_turn.id for answer in answers if isinstance(answer, Started)}) == 1
+    assert len({answer.assistant_turn.id for answer in answers if isinstance(answer, StartedTurn)}) == 1
     await all_closed(calls)
     assert calls.read == 1
 

@@ -18,7 +18,7 @@ from turnstream.core.stream_events import (
     TextDelta,
     ThinkingDelta,
 )
-from turnstream.llm.source import Stream, TurnSource
+from turnstream.model_loop.sources import Stream, TurnSource
 from turnstream.providers.base import Take
 
 END = MessageStop("end_turn")

@@ -14,7 +14,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, TextDelta
 from turnstream.core.turn_events import Data
 from turnstream.errors import NotFound, StoreError
-from turnstream.llm.source import SourceEvent
+from turnstream.model_loop.sources import SourceEvent
 from turnstream.store.operations import FinishTurn, SaveBlock
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.turns.executor import Executor

@@ -13,7 +13,7 @@ import pytest
 from tests.turns.world import OWNER, SECONDS, World, shows_text, ticks
 from turnstream.core.stream_events import ContentBlockStart, TextDelta
 from turnstream.errors import NotFound
-from turnstream.llm.source import Batches, SourceEvent, TurnSource
+from turnstream.model_loop.sources import Batches, SourceEvent, TurnSource
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.tools import ToolRunner
 from turnstream.tools.base import by_name

@@ -27,7 +27,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.turn_events import Source
 from turnstream.engine import Engine
 from turnstream.server.views import TurnView
-from turnstream.store.base import Turn
+from turnstream.store.base import TurnRecord
 from turnstream.store.queries import ListTurns
 from turnstream.turns.commands import TurnState
 
@@ -114,7 +114,7 @@ async def test_turns_whose_columns_cannot_be_read_end_with_their_text(tmp_path: 
                 view.model_dump_json()
 
 
-async def turns_of(engine: Engine, state: TurnState) -> list[Turn]:
+async def turns_of(engine: Engine, state: TurnState) -> list[TurnRecord]:
     return await engine._store.read(ListTurns(owner=OWNER, chat_id=state.turn.chat_id))
 
 

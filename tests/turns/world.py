@@ -17,24 +17,24 @@ from turnstream.core.blocks import Block
 from turnstream.core.cursor import parse_cursor
 from turnstream.core.identifiers import new_id
 from turnstream.dialects.native import NativeEncoder
-from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
+from turnstream.model_loop.sources import ForeignSource, SourceEvent, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.circuit import CircuitPolicy, Circuits
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
-from turnstream.store.base import Operation, StoredBlock
+from turnstream.store.base import BlockRecord, Operation
 from turnstream.store.queries import AllBlocks
 from turnstream.store.sql import SqlStore
 from turnstream.tools import ToolRunner
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turns.commands import Commands, ExecutorOptions, Started, TurnRequest, TurnState
+from turnstream.turns.commands import Commands, ExecutorOptions, StartedTurn, TurnRequest, TurnState
 from turnstream.turns.ending import StopCause
 from turnstream.turns.executor import Executor
 from turnstream.turns.journal import JournalKeeper
 from turnstream.turns.registry import Registry
-from turnstream.turns.watching import Watching
+from turnstream.turns.watching import SubscriptionMaker
 
 SECONDS = 15.0
 OWNER = "local"
@@ -97,7 +97,7 @@ class World:
                 planner=self.planner,
             ),
         )
-        self.watching = Watching(self.store, self.registry, NativeEncoder, self.commands.recovery)
+        self.watching = SubscriptionMaker(self.store, self.registry, NativeEncoder, self.commands.recovery)
         self.journal = JournalKeeper(self.store, self.registry.journal_segments)
         self.recovered = 0
 
@@ -127,7 +127,7 @@ class World:
     async def chat(self, owner: str = OWNER) -> str:
         return (await self.commands.chats.create(owner)).id
 
-    async def ask(self, text: str, *, chat_id: str | None = None, **options: Any) -> Started:
+    async def ask(self, text: str, *, chat_id: str | None = None, **options: Any) -> StartedTurn:
         chat_id = chat_id or await self.chat()
         request = TurnRequest(chat_id=chat_id, blocks=(Block(0, "text", text),), **options)
         return await self.commands.send(OWNER, request)
@@ -153,7 +153,7 @@ class World:
             await self.commands.ended(turn_id)
         return await self.state(turn_id)
 
-    async def stored(self, turn_id: str) -> list[StoredBlock]:
+    async def stored(self, turn_id: str) -> list[BlockRecord]:
         """What the file holds, whatever the process believes."""
         return await self.store.read(AllBlocks(turn_id=turn_id))
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.wires.test_anthropic_encoder import canonical
+from tests.wires.anthropic.test_anthropic_encoder import canonical
 from turnstream.core.answers import Answer, fold_answer
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import (

@@ -1,4 +1,4 @@
-"""Streams of other libraries as sources of a turn, which makes them durable and resumable (requirement F7).
+"""Streams of other libraries as sources of a turn, which makes them durable and resumable.
 
     turn = await engine.start(from_openai_chat(client.chat.completions.create(..., stream=True)))
     return await turn.response(request)

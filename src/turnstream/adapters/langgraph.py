@@ -23,7 +23,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.tool_results import ToolCallName, result_events
 from turnstream.core.turn_events import Data
 from turnstream.core.usage import Usage
-from turnstream.llm.source import SourceEvent
+from turnstream.model_loop.sources import SourceEvent
 
 
 async def from_langgraph(stream: ForeignStream) -> AsyncIterator[list[SourceEvent]]:
@@ -31,7 +31,7 @@ async def from_langgraph(stream: ForeignStream) -> AsyncIterator[list[SourceEven
     tools. What other modes give becomes a `data` event of the mode's name; with `stream_mode="messages"` alone there is none.
     What the run raises is the turn's error.
     """
-    run = _Run()
+    run = _GraphRun()
     async with opened(stream) as items:
         async for item in items:
             mode, payload = _mode_and_payload(item)
@@ -56,7 +56,7 @@ def _mode_and_payload(item: Any) -> tuple[str, Any]:
             return "values", item
 
 
-class _Run:
+class _GraphRun:
     def __init__(self) -> None:
         self._blocks = BlockIndexes()
         self._open: dict[str, list[Hashable]] = {}

@@ -19,7 +19,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.tool_results import ToolCallName, result_events
 from turnstream.core.turn_events import Data
 from turnstream.core.usage import Usage
-from turnstream.llm.source import SourceEvent
+from turnstream.model_loop.sources import SourceEvent
 from turnstream.wires import WIRES
 from turnstream.wires.base import Decoder
 from turnstream.wires.recording import frame_line
@@ -32,7 +32,7 @@ async def from_openai_agents(run: Any) -> AsyncIterator[list[SourceEvent]]:
     other model into that), results of tools, and a `data` event `agent` for each hand-over. What the run raises is the turn's error.
     """
     stream: ForeignStream = run.stream_events() if hasattr(run, "stream_events") else run
-    turn = _Run()
+    turn = _RunnerRun()
     async with opened(stream) as items:
         async for event in items:
             if taken := turn.take(event):
@@ -40,7 +40,7 @@ async def from_openai_agents(run: Any) -> AsyncIterator[list[SourceEvent]]:
     yield turn.end()
 
 
-class _Run:
+class _RunnerRun:
     """A run is several responses, each decoded on its own, with the results of tools between them."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.tool_results import ToolCallName, result_events
 from turnstream.core.turn_events import Data
 from turnstream.core.usage import Usage
-from turnstream.llm.source import SourceEvent
+from turnstream.model_loop.sources import SourceEvent
 
 _RETRIED = frozenset({"failed", "denied", "retried"})
 """Outcomes of a tool that are none of its results."""
@@ -34,14 +34,14 @@ async def from_pydantic_ai(events: ForeignStream) -> AsyncIterator[list[SourceEv
     """`agent.run_stream_events(…)`: text, thinking, calls of tools and their results, usage; an agent's custom events become
     `data`, under their names. What the run raises is the turn's error.
     """
-    run = _Run()
+    run = _AgentRun()
     async with opened(events) as items:
         async for event in items:
             if taken := run.take(event):
                 yield taken
 
 
-class _Run:
+class _AgentRun:
     def __init__(self) -> None:
         self._blocks = BlockIndexes()
         self._unwritten: set[int] = set()

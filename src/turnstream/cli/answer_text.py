@@ -7,7 +7,7 @@ from typing import Any
 
 from turnstream.cli.terminal import Piece
 from turnstream.core.blocks import Block
-from turnstream.dialects.native_fold import NativeFold
+from turnstream.core.native_fold import NativeFold
 
 _GROWING = frozenset({"text", "thinking", "tool_use"})
 """Blocks that are shown as they grow; the others are told in a line once they are whole."""

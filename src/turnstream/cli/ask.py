@@ -17,7 +17,7 @@ from turnstream.errors import InvalidRequest, StoreLocked, TurnstreamError
 if TYPE_CHECKING:
     from turnstream.cli.presenting import Presentation
     from turnstream.cli.terminal import Screen
-    from turnstream.cli.watched import Question, Watched
+    from turnstream.cli.watched import AskedTurn, Question
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ async def _ask(arguments: Namespace, question: Question, where: str) -> int:
     return _exit_code(shown, screen, stopped_by)
 
 
-def _watched(arguments: Namespace, question: Question, where: str | None) -> Watched:
+def _watched(arguments: Namespace, question: Question, where: str | None) -> AskedTurn:
     """The turn, at a server or in a database; None: in one that is gone with it."""
     if arguments.url is not None:
         from turnstream.cli.remote_turn import RemoteTurn
@@ -121,13 +121,13 @@ def _watched(arguments: Namespace, question: Question, where: str | None) -> Wat
     return LocalTurn(question, settings, database_url=where)
 
 
-async def _watch(watched: Watched, shown: Presentation, where: str | None) -> signal.Signals | None:
+async def _watch(watched: AskedTurn, shown: Presentation, where: str | None) -> signal.Signals | None:
     """Show the answer; the signal that stopped it, if one did."""
     import asyncio
 
-    from turnstream.cli.stopping import Stopping
+    from turnstream.cli.stopping import StopSignals
 
-    stopping = Stopping(watched)
+    stopping = StopSignals(watched)
     try:
         async with watched:
             with stopping:
@@ -140,7 +140,7 @@ async def _watch(watched: Watched, shown: Presentation, where: str | None) -> si
     return stopping.by
 
 
-async def _show(watched: Watched, shown: Presentation, where: str | None) -> None:
+async def _show(watched: AskedTurn, shown: Presentation, where: str | None) -> None:
     try:
         while (events := await watched.next()) is not None:
             for name, data in events:
@@ -153,10 +153,10 @@ async def _show(watched: Watched, shown: Presentation, where: str | None) -> Non
 
 
 def _remember(where: str, chat_id: str, turn_id: str) -> None:
-    from turnstream.cli.conversation import Place, remember
+    from turnstream.cli.conversation import ConversationPlace, remember
 
     try:
-        remember(where, Place(chat_id, turn_id))
+        remember(where, ConversationPlace(chat_id, turn_id))
     except OSError as error:
         logger.warning("--continue will not find this conversation: %s", error)
 

@@ -19,7 +19,7 @@ MAX_PLACES = 100
 """Servers and databases that are remembered, those used last."""
 
 
-class Place(NamedTuple):
+class ConversationPlace(NamedTuple):
     """A conversation's last turn."""
 
     chat_id: str
@@ -37,16 +37,16 @@ def own_database() -> str:
     return f"sqlite:///{state_folder() / 'asked.sqlite'}"
 
 
-def recall(where: str) -> Place:
+def recall(where: str) -> ConversationPlace:
     """The last turn that was asked for at `where`, a server's URL or a database's. Raises InvalidRequest."""
     place = _read().get(where)
     try:
-        return Place(str(place["chat_id"]), str(place["turn_id"]))  # type: ignore[index]
+        return ConversationPlace(str(place["chat_id"]), str(place["turn_id"]))  # type: ignore[index]
     except (TypeError, KeyError):
         raise InvalidRequest(f"nothing was asked yet at {where}: ask without --continue first") from None
 
 
-def remember(where: str, place: Place) -> None:
+def remember(where: str, place: ConversationPlace) -> None:
     """Raises OSError when the file cannot be written."""
     places = _read()
     places.pop(where, None)

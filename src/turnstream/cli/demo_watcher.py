@@ -9,8 +9,8 @@ import aiohttp
 
 from turnstream.client.watched_turn import frame_decoder, native_event
 from turnstream.core.cursor import Cursor, parse_cursor
+from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.core.sse import SseDecoder
-from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
 
 _FRAME_END = b"\n\n"
 

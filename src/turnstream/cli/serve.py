@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> int:
 
     from turnstream.access import check_binding, secrets_of
     from turnstream.config import load_settings
-    from turnstream.server.running import bind, loop_factory
+    from turnstream.server.uvicorn_server import bind, loop_factory
     from turnstream.telemetry import configure_logging
 
     settings = load_settings(arguments.config, flags=_flags(arguments))
@@ -89,7 +89,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
     from turnstream.access import server_key
     from turnstream.engine import Engine
     from turnstream.server.auth import key_required, local_use
-    from turnstream.server.running import address_of, cancel_leftovers, run_application
+    from turnstream.server.uvicorn_server import address_of, cancel_leftovers, run_application
     from turnstream.tools.loading import configured_tools
 
     key = server_key(settings.server)

@@ -121,7 +121,7 @@ def run(arguments: Namespace) -> int:
 
 def _replay(arguments: Namespace) -> Replay | None:
     """The recording to answer with. Raises ConfigurationError for what does not fit together."""
-    from turnstream.simulator.options import Options
+    from turnstream.simulator.options import SimulatorOptions
     from turnstream.simulator.replay import load_replay
     from turnstream.wires import WIRES
 
@@ -137,7 +137,7 @@ def _replay(arguments: Namespace) -> Replay | None:
         data = file.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
-    options = Options(pace=1 / arguments.rate if arguments.rate else 0.0, chunk=arguments.chunk)
+    options = SimulatorOptions(pace=1 / arguments.rate if arguments.rate else 0.0, chunk=arguments.chunk)
     return load_replay(str(file), data, WIRES.get(wire), options)
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from turnstream.cli.watched import Watched
+from turnstream.cli.watched import AskedTurn
 
 STOP_SECONDS = 5.0
 """What a stopped turn gets to tell its end."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopping:
+class StopSignals:
     """Within it, the first signal asks the turn to stop and lets its end come; the second gives up at once, as does
     a request that fails: then the current task is cancelled."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: AskedTurn) -> None:
         self.by: signal.Signals | None = None
         """The signal that came, if any did."""
         self._watched = watched

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from turnstream.cli.conversation import Place
+from turnstream.cli.conversation import ConversationPlace
 from turnstream.client.watched_turn import NativeEvent
 
 
@@ -16,11 +16,11 @@ class Question(NamedTuple):
     text: str
     model: str | None = None
     system: str | None = None
-    place: Place | None = None
+    place: ConversationPlace | None = None
     """The turn to go on from; None begins a chat."""
 
 
-class Watched(Protocol):
+class AskedTurn(Protocol):
     """An assistant turn that is asked for when this context is entered, and watched in it.
 
     Entering and `next` raise TurnstreamError for what cannot be mended by trying again.

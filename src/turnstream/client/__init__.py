@@ -1,4 +1,4 @@
-"""The client of a turnstream server: it resumes by itself until a turn has ended (requirement F6).
+"""The client of a turnstream server: it resumes by itself until a turn has ended.
 
     async with AsyncClient("http://127.0.0.1:8089") as client:
         turn = await client.send("Why is the sky blue?")
@@ -33,7 +33,7 @@ from turnstream.client.conversation import (
     ConversationState,
     UserMessage,
 )
-from turnstream.client.questions import CallOptions, SendOptions
+from turnstream.client.questions import QuestionOptions, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.turns import AsyncTurn
 from turnstream.client.watched_turn import NativeEvent, WatchedTurn
@@ -44,7 +44,6 @@ __all__ = [
     "AsyncConversation",
     "AsyncTurn",
     "Attempt",
-    "CallOptions",
     "Chat",
     "ChatPage",
     "ChatPath",
@@ -56,6 +55,7 @@ __all__ = [
     "Model",
     "NativeEvent",
     "PathTurn",
+    "QuestionOptions",
     "Retry",
     "SendOptions",
     "StoredBlock",

@@ -1,4 +1,4 @@
-"""What the server answers, as typed values (requirements A1, A3, A4). Fields that this version does not know are
+"""What the server answers, as typed values. Fields that this version does not know are
 passed over."""
 
 from __future__ import annotations

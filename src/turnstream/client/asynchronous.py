@@ -21,7 +21,13 @@ from turnstream.client.answers import (
     StoredTurn,
     TurnList,
 )
-from turnstream.client.questions import CallOptions, Content, SendOptions, regenerate_request, turn_request
+from turnstream.client.questions import (
+    Content,
+    QuestionOptions,
+    SendOptions,
+    regenerate_request,
+    turn_request,
+)
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Connections, Request, Transport, api_root, path_part
 from turnstream.client.turns import AsyncTurn
@@ -95,11 +101,11 @@ class AsyncClient:
             chat_id = (await self.chats.create()).id
         return await self._start(turn_request(chat_id, content, options))
 
-    async def regenerate(self, turn_id: str, **options: Unpack[CallOptions]) -> AsyncTurn:
+    async def regenerate(self, turn_id: str, **options: Unpack[QuestionOptions]) -> AsyncTurn:
         """Answer once more, beside the answers that are there. `turn_id`: an answer's, or the user turn's."""
         return await self._start(regenerate_request(turn_id, options))
 
-    async def edit(self, turn_id: str, content: Content, **options: Unpack[CallOptions]) -> AsyncTurn:
+    async def edit(self, turn_id: str, content: Content, **options: Unpack[QuestionOptions]) -> AsyncTurn:
         """Say something else in the place of a user turn: a new branch, beside the old one. Raises InvalidRequest for
         a turn that is not the user's."""
         edited = await self.read(turn_id)

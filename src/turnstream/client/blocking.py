@@ -8,8 +8,8 @@ from typing import Any, Self, Unpack
 
 from turnstream.client.answers import Chat, ChatPage, ChatPath, Interrupted, Model, StoredTurn, TurnList
 from turnstream.client.asynchronous import AsyncClient
-from turnstream.client.following import Following
-from turnstream.client.questions import CallOptions, Content, SendOptions
+from turnstream.client.following import FrameStream
+from turnstream.client.questions import Content, QuestionOptions, SendOptions
 from turnstream.client.retrying import Retry
 from turnstream.client.transport import Request, Transport
 from turnstream.client.turns import AsyncTurn
@@ -55,11 +55,11 @@ class Client:
         """See `AsyncClient.send`."""
         return self._turn(self._thread.run(lambda: self._client.send(content, chat_id=chat_id, **options)))
 
-    def regenerate(self, turn_id: str, **options: Unpack[CallOptions]) -> Turn:
+    def regenerate(self, turn_id: str, **options: Unpack[QuestionOptions]) -> Turn:
         """See `AsyncClient.regenerate`."""
         return self._turn(self._thread.run(lambda: self._client.regenerate(turn_id, **options)))
 
-    def edit(self, turn_id: str, content: Content, **options: Unpack[CallOptions]) -> Turn:
+    def edit(self, turn_id: str, content: Content, **options: Unpack[QuestionOptions]) -> Turn:
         """See `AsyncClient.edit`."""
         return self._turn(self._thread.run(lambda: self._client.edit(turn_id, content, **options)))
 
@@ -137,7 +137,7 @@ class Turn(WatchedTurn):
         super().__init__(turn_id, after=after)
         self._thread = thread
         self._transport = transport
-        self._following = Following(transport, self)
+        self._following = FrameStream(transport, self)
         self._watching = False
 
     def __enter__(self) -> Self:

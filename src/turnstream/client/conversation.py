@@ -1,5 +1,4 @@
-"""A conversation as an application shows it: what was said, at once, and taken back where it did not get through
-(requirement J6)."""
+"""A conversation as an application shows it: what was said, at once, and taken back where it did not get through."""
 
 from __future__ import annotations
 
@@ -48,7 +47,7 @@ class AssistantMessage(Generic[AnyTurn]):
         return self.turn.text
 
 
-class _Unsent(NamedTuple):
+class _UnsentQuestion(NamedTuple):
     """What did not get through, and the key it had: the same again is the same request, should it have arrived."""
 
     blocks: list[dict[str, Any]]
@@ -77,7 +76,7 @@ class ConversationState(Generic[AnyTurn]):
         self._messages: list[UserMessage | AssistantMessage[AnyTurn]] = []
         self._on_change = on_change
         self._sending = False
-        self._unsent: _Unsent | None = None
+        self._unsent: _UnsentQuestion | None = None
 
     @property
     def messages(self) -> Sequence[UserMessage | AssistantMessage[AnyTurn]]:
@@ -100,7 +99,7 @@ class ConversationState(Generic[AnyTurn]):
         if key is None:
             again = unsent is not None and (unsent.blocks, unsent.options) == (message.blocks, asked)
             key = unsent.key if unsent is not None and again else new_key()
-        self._unsent = _Unsent(message.blocks, asked, key)
+        self._unsent = _UnsentQuestion(message.blocks, asked, key)
         self._sending = True
         self.failure = None
         self._messages.append(message)

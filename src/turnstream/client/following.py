@@ -1,4 +1,4 @@
-"""Following a turn's event stream over as many connections as it takes (requirements C3, D7, P1)."""
+"""Following a turn's event stream over as many connections as it takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_GENERATIONS = 1000
 """Generations of a turn whose positions are kept. What comes in others is no progress."""
 
 
-class Following:
+class FrameStream:
     """Gives the frames of one turn as they come, from `turn.last_id` on.
 
     A connection is opened when frames are asked for, and again when it is lost: closed, refused, or silent for longer

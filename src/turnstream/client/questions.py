@@ -1,4 +1,4 @@
-"""What is sent to start a turn (requirement A1)."""
+"""What is sent to start a turn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Content: TypeAlias = str | Sequence[Block | Mapping[str, Any]]
 """A text, or blocks: as in PROTOCOL.md (`{"block_type": "text", "text_content": "Hi"}`), or `Block`s."""
 
 
-class CallOptions(TypedDict, total=False):
+class QuestionOptions(TypedDict, total=False):
     """How a model is called; what is left out, or None, is the server's to choose.
 
     `fallbacks`: models to call, in this order, where `model` fails.
@@ -31,7 +31,7 @@ class CallOptions(TypedDict, total=False):
     idempotency_key: str | None
 
 
-class SendOptions(CallOptions, total=False):
+class SendOptions(QuestionOptions, total=False):
     """`prev_turn_id`: the turn to answer to; without it the message begins a branch of its own."""
 
     prev_turn_id: str | None
@@ -46,12 +46,12 @@ def turn_request(chat_id: str, content: Content, options: SendOptions) -> Reques
     return _starting(f"/chats/{path_part(chat_id)}/turns", options, turn_blocks=turn_blocks(content))
 
 
-def regenerate_request(turn_id: str, options: CallOptions) -> Request:
+def regenerate_request(turn_id: str, options: QuestionOptions) -> Request:
     """The POST that answers again; safe to repeat, by its key."""
     return _starting(f"/turns/{path_part(turn_id)}/regenerate", options)
 
 
-def _starting(path: str, options: CallOptions, **body: Any) -> Request:
+def _starting(path: str, options: QuestionOptions, **body: Any) -> Request:
     body |= {
         name: value for name, value in options.items() if value is not None and name != "idempotency_key"
     }

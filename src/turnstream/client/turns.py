@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from turnstream.client.answers import Interrupted
-from turnstream.client.following import Following
+from turnstream.client.following import FrameStream
 from turnstream.client.transport import Request, Transport
 from turnstream.client.watched_turn import Frame, NativeEvent, WatchedTurn, turn_events
 from turnstream.core.turn_events import TurnEvent
@@ -32,7 +32,7 @@ class AsyncTurn(WatchedTurn):
     def __init__(self, transport: Transport, turn_id: str, *, after: str | None = None) -> None:
         super().__init__(turn_id, after=after)
         self.transport = transport
-        self._following = Following(transport, self)
+        self._following = FrameStream(transport, self)
         self._loop: object | None = None
         """The loop that is watching. One that was left may end late, when nobody holds it any more."""
         self._is_reading = False

@@ -14,10 +14,10 @@ from turnstream.client.answers import Failure
 from turnstream.core.blocks import BLOCK_TYPES, Block
 from turnstream.core.cursor import parse_cursor
 from turnstream.core.lifecycle import TurnStatus
+from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.core.sse import ServerSentEvent, SseDecoder
 from turnstream.core.turn_events import BlockDelta, Notice, TurnEvent
 from turnstream.core.usage import Usage
-from turnstream.dialects.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.errors import MalformedEvent, TooLarge
 
 FRAME_LIMIT = 64 * 1024 * 1024

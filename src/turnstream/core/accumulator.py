@@ -1,4 +1,4 @@
-"""The one fold: StreamEvents into blocks, and into the TurnEvents that show them (requirements B1 to B6).
+"""The one fold: StreamEvents into blocks, and into the TurnEvents that show them.
 
 Blocks of one model call fold in parallel, by the provider's index, but are shown one at a time in the order in
 which they began. The block being shown is `shown`; it stays here until `release()`, which its owner calls once the
@@ -69,7 +69,7 @@ class Accumulator(MessageFacts):
     """Folds one model call.
 
     A call that is stopped without arguments, or with free text, does not finish before the model's end marker, or its own
-    result, has come: only they tell whether it is whole. After any other end than a clean one it is cut off (B4).
+    result, has come: only they tell whether it is whole. After any other end than a clean one it is cut off.
     """
 
     def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:

@@ -1,4 +1,4 @@
-"""Blocks: the typed pieces of a turn, as they are stored and shown (requirement B3)."""
+"""Blocks: the typed pieces of a turn, as they are stored and shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds on the answer of one model call, and the charges that count against them (requirement B1).
+"""Bounds on the answer of one model call, and the charges that count against them.
 
 A text counts its characters, content and metadata the bytes of their JSON. A block costs memory and work whatever it holds, and a
 call of a tool more: so each has a charge of its own, beyond the few that ordinary answers have.
@@ -57,7 +57,7 @@ def too_large(limit: int) -> StreamBroken:
     return StreamBroken(f"the answer grew past {limit} characters", code="answer_too_large", retryable=False)
 
 
-class Merged:
+class MergedObjects:
     """Objects merged key by key, in time that goes with what is new. `size`: bytes of all that was ever kept under its keys."""
 
     __slots__ = ("_sizes", "_values", "_view", "size")

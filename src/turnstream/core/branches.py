@@ -1,4 +1,4 @@
-"""The tree of a chat's turns: siblings, and the one path through it that is shown (requirement A7)."""
+"""The tree of a chat's turns: siblings, and the one path through it that is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cursors: where a watcher is in a turn, `generation-seq` (requirement C3)."""
+"""Cursors: where a watcher is in a turn, `generation-seq`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A history that every provider accepts, out of turns that ended in any way (requirements P4, G5, G6).
+"""A history that every provider accepts, out of turns that ended in any way.
 
 What the providers ask for, taken together:
   - roles alternate, beginning with the user; for a next call the user has the last word

@@ -1,4 +1,4 @@
-"""UUIDv7 (RFC 9562): ids that sort by the time of their making (requirement A6)."""
+"""UUIDv7 (RFC 9562): ids that sort by the time of their making."""
 
 from __future__ import annotations
 

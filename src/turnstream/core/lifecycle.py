@@ -1,4 +1,4 @@
-"""The life of a turn, as one table (requirement D1).
+"""The life of a turn, as one table.
 
     pending ──► streaming ◄──► waiting
        │            │             │

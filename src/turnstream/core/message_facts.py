@@ -1,10 +1,10 @@
-"""Facts about one model call that belong to no block: its ids, its end, what it used (requirements B1, I1)."""
+"""Facts about one model call that belong to no block: its ids, its end, what it used."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
-from turnstream.core.bounds import Merged
+from turnstream.core.bounds import MergedObjects
 from turnstream.core.origin import Origin
 from turnstream.core.stream_events import (
     MessageStart,
@@ -58,8 +58,8 @@ class MessageFacts:
         self.notices: list[Notice] = []
         """Notices of the stream, at most MAX_NOTICES; the owner shows them."""
         self._origin: Origin | None = None
-        self._raw_usage: Merged | None = None
-        self._provider_metadata: Merged | None = None
+        self._raw_usage: MergedObjects | None = None
+        self._provider_metadata: MergedObjects | None = None
 
     @property
     def raw_usage(self) -> dict[str, Any] | None:
@@ -109,12 +109,12 @@ class MessageFacts:
         if event.usage is not None:
             self.usage = self.usage.updated(event.usage)
         if event.raw is not None:
-            self._raw_usage = self._raw_usage or Merged()
+            self._raw_usage = self._raw_usage or MergedObjects()
             self._raw_usage.add(event.raw, drops_null=True)
         if event.latency_ms is not None:
             self.latency_ms = event.latency_ms
         if event.trace is not None:
             self.trace = event.trace
         if event.provider_metadata is not None:
-            self._provider_metadata = self._provider_metadata or Merged()
+            self._provider_metadata = self._provider_metadata or MergedObjects()
             self._provider_metadata.add(event.provider_metadata)

@@ -1,4 +1,4 @@
-"""A block that is still growing, and how blocks are shown whole (requirements B3, B4, C2)."""
+"""A block that is still growing, and how blocks are shown whole."""
 
 from __future__ import annotations
 

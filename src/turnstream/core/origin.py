@@ -1,4 +1,4 @@
-"""Where a block came from, and whether it is still as it came (requirement K2; docs/adr/0005).
+"""Where a block came from, and whether it is still as it came (docs/adr/0005).
 
 Thinking, and what else a provider signs, encrypts or alone understands, goes back to whoever said it, unchanged, or not at
 all. So such a block is stored with its origin: `content["origin"]`, `{wire, provider, model, digest}`. The fold puts it

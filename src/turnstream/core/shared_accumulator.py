@@ -1,4 +1,4 @@
-"""An accumulator for several threads (requirement B6)."""
+"""An accumulator for several threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnstream.core.turn_events import BlockDelta, BlockStop, TurnEvent
 
 
 class SharedAccumulator(Accumulator):
-    """An accumulator that several threads may feed: each call holds its lock (B6).
+    """An accumulator that several threads may feed: each call holds its lock.
 
     Feeding threads use `feed`. The steps of the class above are for one reader: taken by several, one's would fall
     between another's.

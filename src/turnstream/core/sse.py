@@ -1,4 +1,4 @@
-"""Server-sent events, both ways: bytes into events and events into bytes (requirement E4; WHATWG HTML 9.2).
+"""Server-sent events, both ways: bytes into events and events into bytes (WHATWG HTML 9.2).
 
 Any cut of the bytes gives the same events: inside a code point, between CR and LF, inside the byte order mark.
 Bytes stay bytes here: only LF, CRLF and CR end a line, never U+2028 or U+0085, and nothing is decoded.

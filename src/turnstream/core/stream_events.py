@@ -1,4 +1,4 @@
-"""StreamEvents: what a provider said, normalised (requirements E2, E3; founding document 004).
+"""StreamEvents: what a provider said, normalised (founding document 004).
 
 A wire decodes provider bytes into these and encodes these into provider bytes. `index` is the provider's
 block index within one model call: events of several blocks may interleave. Nothing here knows of turns.
@@ -92,7 +92,7 @@ class MessageStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="metadata"):
-    """Usage (cumulative within the call), latency and trace; may come after message_stop (E8).
+    """Usage (cumulative within the call), latency and trace; may come after message_stop.
 
     `raw` is the provider's own usage object, `provider_metadata` what else it said of the message as a whole
     (why it refused, a container's id); both are merged key by key over the call. In `raw`, a None takes away what was

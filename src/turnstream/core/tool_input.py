@@ -1,4 +1,4 @@
-"""A tool call's arguments: JSON text that a model wrote, parsed once it is whole (requirement B4)."""
+"""A tool call's arguments: JSON text that a model wrote, parsed once it is whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tool's result as the events of a block of its own (requirement G1)."""
+"""A tool's result as the events of a block of its own."""
 
 from __future__ import annotations
 

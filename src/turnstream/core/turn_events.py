@@ -1,4 +1,4 @@
-"""TurnEvents: what happened in a turn, in order; what watchers get (requirement A5; founding document 000).
+"""TurnEvents: what happened in a turn, in order; what watchers get (founding document 000).
 
 Events carry no turn id and no cursor: the log numbers them, and the dialect that frames them adds both.
 """
@@ -93,7 +93,7 @@ class ToolProgress(msgspec.Struct, frozen=True, gc=False, tag="tool_progress"):
 
 class UsageReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="usage"):
     """Tokens of the turn so far, and what they cost: `cost` in US dollars, a decimal number with six places.
-    `estimated`: both are an estimate. `unpriced`: there is no cost, as the price of the model is not known (I2)."""
+    `estimated`: both are an estimate. `unpriced`: there is no cost, as the price of the model is not known."""
 
     usage: Usage
     cost: str | None = None

@@ -1,4 +1,4 @@
-"""Token counts, and how reports of them add up (requirement I1)."""
+"""Token counts, and how reports of them add up."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         )
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class CallAttempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One call that was tried for a step of a turn, as it is stored; `number` counts a step's from 1.
 
     `outcome`: `complete`, `cancelled`, or the code of the error that it ended with. `usage`, `cost`, `estimated`: as in
@@ -62,7 +62,7 @@ class StepUsage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What one step (model call) of a turn used, as it is stored.
 
     `cost`: US dollars, a decimal number with six places; None where the price of the model is not known, or nothing is
-    known of its usage. `estimated`: the counts, and so the cost, are an estimate (requirement I3). `model` is
+    known of its usage. `estimated`: the counts, and so the cost, are an estimate. `model` is
     `provider/model`.
     """
 

@@ -1,4 +1,4 @@
-"""The native dialect: TurnEvents as server-sent events (requirement A5; PROTOCOL.md).
+"""The native dialect: TurnEvents as server-sent events (PROTOCOL.md).
 
 event: block_delta
 data: {"type":"block_delta","turn_id":"…","block_index":0,"block_type":"text","delta":{"text":"Hello"}}

@@ -1,4 +1,4 @@
-"""A message put together by hand: events or a provider's bytes in, the message out (requirements F2, B6)."""
+"""A message put together by hand: events or a provider's bytes in, the message out."""
 
 from __future__ import annotations
 

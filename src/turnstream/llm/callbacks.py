@@ -1,4 +1,4 @@
-"""Functions that are told what happens in a stream (requirement F3)."""
+"""Functions that are told what happens in a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from turnstream.core.usage import Usage
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import ModelMessage
-from turnstream.llm.readers import EventsReader, Pace
+from turnstream.llm.readers import EventsReader, Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Caller:
         if told.on_event is None and told.on_events is None:
             return
         batching = told.batching
-        pace = Pace(batching.interval, batching.most) if batching is not None else None
+        pace = Throttle(batching.interval, batching.most) if batching is not None else None
         reader = EventsReader(self._live, pace)
         try:
             async for events in reader:

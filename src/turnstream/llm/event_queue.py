@@ -24,7 +24,7 @@ class EventQueue:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._events: list[TurnEvent | _Joined] = []
+        self._events: list[TurnEvent | _JoinedDelta] = []
         self._places: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -44,16 +44,16 @@ class EventQueue:
         self._events = []
         if self._places:
             self._places = {}
-        if any(type(event) is _Joined for event in events):
-            return [event.event() if isinstance(event, _Joined) else event for event in events]
+        if any(type(event) is _JoinedDelta for event in events):
+            return [event.event() if isinstance(event, _JoinedDelta) else event for event in events]
         return cast("list[TurnEvent]", events)
 
     def _join(self, event: TurnEvent) -> bool:
         last = self._events[-1]
         if isinstance(event, BlockDelta):
-            if isinstance(last, _Joined):
+            if isinstance(last, _JoinedDelta):
                 return last.add(event)
-            if isinstance(last, BlockDelta) and (joined := _Joined(last)).add(event):
+            if isinstance(last, BlockDelta) and (joined := _JoinedDelta(last)).add(event):
                 self._events[-1] = joined
                 return True
             return False
@@ -75,7 +75,7 @@ class EventQueue:
         return True
 
 
-class _Joined:
+class _JoinedDelta:
     """Deltas of one field of one block."""
 
     __slots__ = ("_first", "_parts")

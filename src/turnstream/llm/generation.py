@@ -34,13 +34,13 @@ from turnstream.errors import (
     StreamIncomplete,
     TurnstreamError,
 )
-from turnstream.llm.accounts import Summary, TurnAccount
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import MessageAttempt, MessageStep, ModelMessage
-from turnstream.llm.source import Batches, Broken, Stream, TurnSource
 from turnstream.llm.text_log import blocks_of_text
-from turnstream.providers.base import CalledModel, Pushed
+from turnstream.model_loop.accounts import Summary, TurnAccount
+from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSource
+from turnstream.providers.base import CalledModel, PushSource
 from turnstream.providers.failures import operator_words, stream_error
 from turnstream.providers.pricing import Pricing
 
@@ -68,7 +68,7 @@ class Generation:
         self._account = TurnAccount()
         self._steps: list[MessageStep] = []
         self._open: MessageStep | None = None
-        self._tried: list[_Tried] = []
+        self._tried: list[_TriedCall] = []
         self._reported = Usage()
         self._before_reset: tuple[Block, ...] = ()
         """The blocks of which readers have the text, before the last reset took some of them back."""
@@ -156,7 +156,7 @@ class Generation:
         source = self._source
         self._account.begin(number, source.called, source.estimated_input)
         if source.called is not None:
-            self._tried.append(_Tried(source.called))
+            self._tried.append(_TriedCall(source.called))
 
     def _answering(self, number: int) -> None:
         """The provider has begun to answer."""
@@ -191,7 +191,7 @@ class Generation:
         self._account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
         self._note_usage()
         failed = self._called_name()
-        recovery = await self._source.recover(Broken(failure, first, begun, open_block))
+        recovery = await self._source.recover(StepFailure(failure, first, begun, open_block))
         self._fold.resume()
         self._reported = Usage()
         recovered = f"{recovery.notice.code} ({recovery.notice.model})"
@@ -219,7 +219,7 @@ class Generation:
         pushes it; the task is woken for all else."""
         live = self._live
         if hasattr(batches, "push_to"):  # isinstance takes 20 µs for a protocol before Python 3.12
-            cast("Pushed", batches).push_to(self._take_at_once)
+            cast("PushSource", batches).push_to(self._take_at_once)
         count = 0
         async for events in batches:
             if _OWN_EVENTS.isdisjoint(map(type, events)):
@@ -376,7 +376,7 @@ class Generation:
         )
 
 
-class _Tried:
+class _TriedCall:
     """A call, as long as the account has its other side."""
 
     __slots__ = ("called", "raw_usage")

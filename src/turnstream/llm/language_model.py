@@ -1,4 +1,4 @@
-"""`LLM`: a model to ask, with what stands in for it (requirement F1)."""
+"""`LLM`: a model to ask, with what stands in for it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest
 from turnstream.llm.blocking import SyncMessageStream
 from turnstream.llm.call_options import CallOptions, checked
+from turnstream.llm.call_planner import Callees, CallPlanner
 from turnstream.llm.callbacks import Callbacks
-from turnstream.llm.calling import Callees, Calling
 from turnstream.llm.live_answer import LiveAnswer
-from turnstream.llm.loop_callings import LoopCallings
+from turnstream.llm.loop_planners import LoopPlanners
 from turnstream.llm.message_stream import MessageStream, StreamOptions
 from turnstream.llm.model_message import ModelMessage
-from turnstream.llm.model_source import ModelSource, ToolUse
 from turnstream.llm.offering import ask_for, offer_of
 from turnstream.llm.output import OutputFormat, OutputMode
 from turnstream.llm.prompts import Prompt, past_turns
-from turnstream.llm.source import TurnSource
 from turnstream.loop_thread import LoopThread
+from turnstream.model_loop.model_source import ModelSource, ToolUse
+from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.catalog import BUILT_IN, Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.tools.runner import ToolLimits
@@ -80,9 +80,9 @@ class LLM:
         default = found.engine.default_model
         spare = found.engine.fallbacks if found.stream.fallback_on_error else ()
 
-        def calling() -> Calling:
+        def calling() -> CallPlanner:
             catalog = Catalog(described, default_model=default, capabilities=kinds)
-            return Calling(catalog, retry or found.retry, found.models, spare)
+            return CallPlanner(catalog, retry or found.retry, found.models, spare)
 
         checked = calling()
         self.model = model or checked.catalog.default_model
@@ -98,7 +98,7 @@ class LLM:
         )
         base_urls = {name: given.base_url for name, given in described.items() if given.base_url}
         self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=base_urls)
-        self._callings = LoopCallings(calling)
+        self._callings = LoopPlanners(calling)
         self._thread = LoopThread("turnstream llm", "llm")
         weakref.finalize(self, self._thread.abandon)
 

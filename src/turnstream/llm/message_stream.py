@@ -1,4 +1,4 @@
-"""A stream of the library, as its caller sees it (requirements F1 to F3, F8).
+"""A stream of the library, as its caller sees it.
 
 async with llm.stream("Why is the sky blue?") as stream:
     async for text in stream.text:
@@ -29,14 +29,14 @@ from turnstream.llm.readers import (
     EventFilter,
     EventReader,
     EventsReader,
-    Pace,
     PartialsReader,
     RenderedReader,
     Renderer,
     TextReader,
+    Throttle,
 )
-from turnstream.llm.source import TurnSource
 from turnstream.llm.written_value import WrittenValue
+from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.pricing import Pricing
 
 logger = logging.getLogger(__name__)
@@ -194,10 +194,10 @@ class MessageStream(Generic[Output]):
             )
         return self._live
 
-    def _pace(self, interval: float | None, most: int | None, *, by_time: bool = False) -> Pace:
+    def _pace(self, interval: float | None, most: int | None, *, by_time: bool = False) -> Throttle:
         options = self._options
         seconds = options.update_interval if interval is None else interval
-        return Pace(seconds, None if by_time else most or options.update_buffer)
+        return Throttle(seconds, None if by_time else most or options.update_buffer)
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""How a stream went, in numbers (requirement F3)."""
+"""How a stream went, in numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The message that comes out of a stream: whole, or as far as it came (requirements F1, J4)."""
+"""The message that comes out of a stream: whole, or as far as it came."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar, cast
 
 from turnstream.core.blocks import Block, Message
-from turnstream.core.usage import Attempt, Usage
+from turnstream.core.usage import CallAttempt, Usage
 from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
 
@@ -85,7 +85,9 @@ class MessageAttempt:
     raw_usage: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, attempt: Attempt, called: CalledModel, raw_usage: Mapping[str, Any] | None) -> MessageAttempt:
+    def of(
+        cls, attempt: CallAttempt, called: CalledModel, raw_usage: Mapping[str, Any] | None
+    ) -> MessageAttempt:
         """What an account says of a call, with what it used in the provider's own words."""
         step, number, outcome, duration = attempt.step, attempt.number, attempt.outcome, attempt.duration
         return cls(step, number, called, outcome, duration, attempt.usage, attempt.estimated, raw_usage)

@@ -1,4 +1,4 @@
-"""Answers that are a value of a type: what the model is told of it, and how its text is read (requirement F1).
+"""Answers that are a value of a type: what the model is told of it, and how its text is read.
 
 The type may be a msgspec Struct, a dataclass, a TypedDict, a pydantic model, or made of these: `list[Person]`, `int | None`.
 """

@@ -57,7 +57,7 @@ class TextReader(Reader[str]):
             await live.wait()
 
 
-class Pace:
+class Throttle:
     """At most one thing every `interval` seconds, or sooner when `most` wait."""
 
     def __init__(self, interval: float, most: int | None = None) -> None:
@@ -88,7 +88,7 @@ class Pace:
 class EventsReader(Reader[Sequence[TurnEvent]]):
     """The events as they come, all that wait at once; with a `pace`, for a screen, not more often than that."""
 
-    def __init__(self, live: LiveAnswer, pace: Pace | None = None) -> None:
+    def __init__(self, live: LiveAnswer, pace: Throttle | None = None) -> None:
         self._live = live
         self._queue: EventQueue | None = None
         self._pace = pace
@@ -160,7 +160,7 @@ class RenderedReader(Reader[str]):
 class BlocksReader(Reader[tuple[Block, ...]]):
     """All blocks as they are, each time that they have grown."""
 
-    def __init__(self, live: LiveAnswer, pace: Pace) -> None:
+    def __init__(self, live: LiveAnswer, pace: Throttle) -> None:
         self._live = live
         self._pace = pace
         self._seen: tuple[Block, ...] = ()

@@ -13,7 +13,7 @@ from turnstream.wires.openai_responses.items import own_metadata
 _COMMENTARY = "commentary"
 
 
-class Written(NamedTuple):
+class ValuePlace(NamedTuple):
     """The place of the value: `parts` of a text, so many characters long, joined only when it is read."""
 
     length: int = 0
@@ -51,22 +51,22 @@ class WrittenValue:
         self._as_tool = as_tool
         self._forget()
 
-    def here(self) -> Written:
+    def here(self) -> ValuePlace:
         """Return where the value is written by now."""
         self._look_at_new_blocks()
         shown = self._fold.accumulator.shown
         if self._as_tool and shown is not None and shown.content.get("tool_name") == OUTPUT_TOOL:
-            return Written(shown.length, (), shown.text)
+            return ValuePlace(shown.length, (), shown.text)
         if self._call is not None:
-            return Written(len(_text_of(self._call)), (self._call,))
+            return ValuePlace(len(_text_of(self._call)), (self._call,))
         if shown is None or shown.block_type != "text":
-            return Written() if self._said.phase == _COMMENTARY else Written(self._length, self._texts)
+            return ValuePlace() if self._said.phase == _COMMENTARY else ValuePlace(self._length, self._texts)
         said = _Said.of(shown.content)
         if said.phase == _COMMENTARY:
-            return Written()
+            return ValuePlace()
         if self._texts and not said.is_same(self._said):
-            return Written(shown.length, (), shown.text)
-        return Written(self._length + shown.length, self._texts, shown.text)
+            return ValuePlace(shown.length, (), shown.text)
+        return ValuePlace(self._length + shown.length, self._texts, shown.text)
 
     def _look_at_new_blocks(self) -> None:
         if self._fold.blocks is not self._blocks:  # some were taken back

@@ -13,7 +13,7 @@ Take: TypeAlias = Callable[[Sequence[StreamEvent]], bool]
 """Takes a batch at once, or answers False and takes nothing: then it has to be waited for."""
 
 
-class Pushed(Protocol):
+class PushSource(Protocol):
     """What batches may have beside `__anext__`, so that they need not be waited for one by one."""
 
     def push_to(self, take: Take) -> None:
@@ -42,7 +42,7 @@ class Patience(NamedTuple):
     replaceable: bool = False
 
 
-class Clocked(Protocol):
+class AdjustableClocks(Protocol):
     """A method that a call may have: its clocks depend on what else can be done."""
 
     def wait_with(self, patience: Patience) -> None:
@@ -58,8 +58,8 @@ class Provider(Protocol):
     def stream(
         self, request: ModelRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]:
-        """Make the call; it may be `Clocked`. Iterating yields what each read brought, never an empty batch, and ends
-        after the model's end marker; the iterator may be `Pushed`. Raises ProviderError (from entering or from iterating). Leaving the context, or cancelling a
+        """Make the call; it may be `AdjustableClocks`. Iterating yields what each read brought, never an empty batch, and ends
+        after the model's end marker; the iterator may be `PushSource`. Raises ProviderError (from entering or from iterating). Leaving the context, or cancelling a
         read, closes the upstream connection at once unless it is already done with."""
         ...
 

@@ -1,4 +1,4 @@
-"""What models can do, so that nobody asks a model for what it refuses (requirements F1, J3).
+"""What models can do, so that nobody asks a model for what it refuses.
 
 A small table, most special row first; what it does not know gets the careful default of its wire. The user's word, from
 `[capabilities."provider/model"]` of the settings, wins over it field by field.

@@ -1,4 +1,4 @@
-"""The clocks of a model call: first token, idle and total (requirement J5).
+"""The clocks of a model call: first token, idle and total.
 
 They run only while a read is pending, so a slow consumer or store is never taken for a silent provider: what they
 measure is seconds of waiting. `first_token` runs from the request to the first batch with an event that is output

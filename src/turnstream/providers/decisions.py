@@ -1,4 +1,4 @@
-"""What a failed model call calls for: a table, and the arithmetic of waiting. Nothing here waits (requirement J1).
+"""What a failed model call calls for: a table, and the arithmetic of waiting. Nothing here waits.
 
 failure        what it is                                             where the next attempt may go
 transient      a limit, an overload, a time-out, a broken stream      the same model, then the next

@@ -27,7 +27,7 @@ class Endpoint:
     `base_url`: absolute, without credentials; it may end in a slash, or with the beginning of the wire's own path.
     `headers` are sent with every call. `trust_env`: take proxies from the environment. `event_limit`: bytes that one
     event may have. `on_malformed`: whether an event that is none of its wire fails the call or is skipped with a
-    notice (E6). `think_tags`: patterns of models whose text has its thinking between tags (L4). `context_overflow`:
+    notice. `think_tags`: patterns of models whose text has its thinking between tags. `context_overflow`:
     regular expressions for its words for a conversation that is too long. `signer`: what signs
     each request, where a key is not all. Keys are not in its repr.
     """

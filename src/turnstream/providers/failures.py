@@ -1,4 +1,4 @@
-"""What goes wrong between here and a provider, as our errors (requirement J2), and keys kept out of every one of them."""
+"""What goes wrong between here and a provider, as our errors, and keys kept out of every one of them."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ _REQUEST_IDS = (
 LIKELY_GRACE = 5.0
 """Factor of the grace if what looks like the end of the answer may also be said with each of its events."""
 DRAIN_SECONDS = 1.0
-"""How long the end of the body may take after the model's end marker. Usage may come there (E8), and a body read to
+"""How long the end of the body may take after the model's end marker. Usage may come there, and a body read to
 its end leaves a connection that can be used again."""
 
 _LAST = frozenset({MessageStop, Metadata, StreamError, StreamNotice})

@@ -1,10 +1,10 @@
-"""A call that takes the place of one that broke off, joined to what was shown of that (requirement J4).
+"""A call that takes the place of one that broke off, joined to what was shown of that.
 
     Continued   the text that was being written goes on in its block; what the model says again is left out
     Restarted   what was shown is taken back as soon as there is something in its place
     Repeated    what was shown must come again, and is passed over; what follows it is new
 
-Until the new call brings output, all that was shown stands. A joint is pure; `Joined` reads a call through it.
+Until the new call brings output, all that was shown stands. A joint is pure; `JoinedBatches` reads a call through it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import BlockReset
 from turnstream.errors import CANNOT_CONTINUE, StreamBroken
-from turnstream.providers.prefill import Kept, unrepeated
+from turnstream.providers.prefill import KeptBlocks, unrepeated
 
 JoinedEvent: TypeAlias = StreamEvent | BlockReset
 
@@ -49,14 +49,14 @@ class Joint(Protocol):
         ...
 
 
-class Joined:
+class JoinedBatches:
     """The batches of a call, through a joint."""
 
     def __init__(self, batches: AsyncIterator[Sequence[StreamEvent]], joint: Joint) -> None:
         self._batches = batches
         self._join = joint.join
 
-    def __aiter__(self) -> Joined:
+    def __aiter__(self) -> JoinedBatches:
         return self
 
     async def __anext__(self) -> Sequence[JoinedEvent]:
@@ -66,7 +66,7 @@ class Joined:
                 return events
 
 
-class Restarted:
+class RestartJoint:
     """Everything is said anew, in place of the blocks from `taken_back` on."""
 
     def __init__(self, taken_back: int) -> None:
@@ -82,12 +82,12 @@ class Restarted:
         return [*events]
 
 
-class Continued:
+class ContinuationJoint:
     """The call goes on from `kept`."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: KeptBlocks) -> None:
         self._kept = kept
-        self._restarted = None if kept.taken_back is None else Restarted(kept.taken_back)
+        self._restarted = None if kept.taken_back is None else RestartJoint(kept.taken_back)
         self._target = RESUMED if kept.is_open else None
         self._index: int | None = None
         """The provider's index of the text that goes on."""
@@ -155,7 +155,7 @@ class Continued:
         return [_at(event, target)]
 
 
-class Repeated:
+class RepetitionJoint:
     """The call must say again what was `shown`, whose last block, if it is `partial`, is being written.
 
     Raises StreamBroken `cannot_continue` where it says anything else: what was shown cannot be taken back. `retryable` is

@@ -16,21 +16,21 @@ LARGE_TEXT = 256 * 1024
 Result = TypeVar("Result")
 
 
-class Said(Protocol):
+class HistoryMessage(Protocol):
     """A message, or a turn of the past."""
 
     @property
     def blocks(self) -> Sequence[Block]: ...
 
 
-async def worked(conversation: Iterable[Said], work: Callable[[], Result]) -> Result:
+async def worked(conversation: Iterable[HistoryMessage], work: Callable[[], Result]) -> Result:
     """Return what `work` returns: at once, or from a thread if `conversation` is large."""
     if not is_large(conversation):
         return work()
     return await asyncio.to_thread(work)
 
 
-def is_large(conversation: Iterable[Said]) -> bool:
+def is_large(conversation: Iterable[HistoryMessage]) -> bool:
     """Return True if a conversation has so many blocks, or so much text, that work on it takes milliseconds."""
     count = size = 0
     for said in conversation:

@@ -37,15 +37,17 @@ _PASSING: dict[int, tuple[type[ProviderError], str]] = {
 }
 
 
-class _Meaning(NamedTuple):
+class _FailureMeaning(NamedTuple):
     words: re.Pattern[str]
     error: type[ProviderError]
     message: str
     code: str | None = None
 
 
-def _meaning(words: str, error: type[ProviderError], message: str, code: str | None = None) -> _Meaning:
-    return _Meaning(re.compile(words, re.IGNORECASE | re.VERBOSE), error, message, code)
+def _meaning(
+    words: str, error: type[ProviderError], message: str, code: str | None = None
+) -> _FailureMeaning:
+    return _FailureMeaning(re.compile(words, re.IGNORECASE | re.VERBOSE), error, message, code)
 
 
 _MEANINGS = (

@@ -1,4 +1,4 @@
-"""Calls that survive what providers do: attempts, other models, and going on after a break (requirements J1 to J4).
+"""Calls that survive what providers do: attempts, other models, and going on after a break.
 
     plan.begin(request) ─► a call ─► read it … it fails ─► plan.recover(failure, shown) ─► tell, pause, the next call
                                         └─ it is whole ─► plan.succeeded()
@@ -21,7 +21,7 @@ import msgspec
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import Notice
 from turnstream.errors import CircuitOpen, ProviderError, ProviderTimeout
-from turnstream.providers.base import CalledModel, Clocked, Patience, Provider
+from turnstream.providers.base import AdjustableClocks, CalledModel, Patience, Provider
 from turnstream.providers.circuit import Circuits
 from turnstream.providers.decisions import (
     AT_ONCE,
@@ -36,9 +36,9 @@ from turnstream.providers.decisions import (
     spacing_left,
 )
 from turnstream.providers.failures import recovery_message
-from turnstream.providers.joining import Continued, Joint, Repeated, Restarted
+from turnstream.providers.joining import ContinuationJoint, Joint, RepetitionJoint, RestartJoint
 from turnstream.providers.planned_call import Call, NotCalled, PlannedCall
-from turnstream.providers.prefill import Kept, kept_of
+from turnstream.providers.prefill import KeptBlocks, kept_of
 from turnstream.wires.base import ModelRequest
 
 Restarts: TypeAlias = Literal["reset", "repeat"]
@@ -58,7 +58,7 @@ class PlannedModel(NamedTuple):
     reasoning_field: str | None = None
 
 
-class Shown(NamedTuple):
+class ShownBlocks(NamedTuple):
     """What was shown of the step when its call failed: `blocks`, of which one that is `partial` was being written. `final`:
     none of it may be taken back, as a tool that it called was started."""
 
@@ -66,7 +66,7 @@ class Shown(NamedTuple):
     final: bool = False
 
 
-class Recovery(NamedTuple):
+class CallRecovery(NamedTuple):
     """What is done about a failure: `notice` is told, `pause` seconds are waited, and `call` is read on."""
 
     call: Call
@@ -74,7 +74,7 @@ class Recovery(NamedTuple):
     pause: float
 
 
-class Pace(NamedTuple):
+class PlanClock(NamedTuple):
     """Time and chance, as plans see them."""
 
     clock: Callable[[], float] = monotonic
@@ -89,10 +89,10 @@ class Planner:
         self,
         policy: RetryPolicy | None = None,
         circuits: Circuits | None = None,
-        pace: Pace | None = None,
+        pace: PlanClock | None = None,
     ) -> None:
         self.policy = policy or RetryPolicy()
-        self.pace = pace or Pace()
+        self.pace = pace or PlanClock()
         self.circuits = Circuits(clock=self.pace.clock) if circuits is None else circuits
 
     def plan(
@@ -160,7 +160,7 @@ class CallPlan:
         self._real_failure = None
         return self._call(self._current, self._request_for(self._current), None)
 
-    def recover(self, failure: ProviderError, shown: Shown) -> Recovery:
+    def recover(self, failure: ProviderError, shown: ShownBlocks) -> CallRecovery:
         """What to do about the failure of the call that was given last. Raises the failure where nothing can be done, or
         an earlier one where that one was of a call that was never made; InvalidRequest where no model can be asked this."""
         brought = self._note_time(failure, shown)
@@ -181,20 +181,20 @@ class CallPlan:
         name, code = model.called.name, "attempt_failed" if place == self._current else "fallback"
         if shown.blocks and self._continues(place, kept):
             assert kept is not None
-            code, joint = "continued", Continued(kept)
+            code, joint = "continued", ContinuationJoint(kept)
             request = msgspec.structs.replace(request, messages=(*request.messages, kept.message))
         elif shown.blocks:
             code = "restarted"
             first = shown.blocks[0].sequence
             joint = (
-                Restarted(first)
+                RestartJoint(first)
                 if self._restarts == "reset"
-                else Repeated(shown.blocks, retryable=failure.retryable)
+                else RepetitionJoint(shown.blocks, retryable=failure.retryable)
             )
         notice = Notice(code, recovery_message(failure, name, code, pause), model=name)
-        return Recovery(self._call(place, request, joint), notice, pause)
+        return CallRecovery(self._call(place, request, joint), notice, pause)
 
-    async def pause(self, recovery: Recovery) -> None:
+    async def pause(self, recovery: CallRecovery) -> None:
         """Wait before a recovery's call."""
         if recovery.pause:
             self._lose(self._current, recovery.pause)
@@ -236,14 +236,14 @@ class CallPlan:
 
     def _call(self, place: int, request: ModelRequest, joint: Joint | None) -> Call:
         self._current = place
-        self._prefilled = isinstance(joint, Continued)
+        self._prefilled = isinstance(joint, ContinuationJoint)
         model = self._models[place]
         self._sent = msgspec.structs.replace(
             request, model=model.called.model, reasoning_field=model.reasoning_field
         )
         stream = model.provider.stream(self._sent)
         if hasattr(stream, "wait_with"):
-            cast("Clocked", stream).wait_with(self._patience(model))
+            cast("AdjustableClocks", stream).wait_with(self._patience(model))
         return PlannedCall(self, place, stream, joint)
 
     def _patience(self, model: PlannedModel) -> Patience:
@@ -253,7 +253,7 @@ class CallPlan:
         all_silent = self._silent.issuperset((self._current, *others))
         return Patience(model.thinks or not self._sent.stream, replaceable=bool(others) and not all_silent)
 
-    def _note_time(self, failure: ProviderError, shown: Shown) -> bool:
+    def _note_time(self, failure: ProviderError, shown: ShownBlocks) -> bool:
         """Return True if the call brought any output. If not, its time is lost."""
         size = len(shown.blocks) + sum(
             len(block.text_content or "") + len(str(block.content or "")) for block in shown.blocks
@@ -284,7 +284,9 @@ class CallPlan:
         else:
             self._planner.circuits.succeeded(name, self._owner)
 
-    def _next_place(self, kind: Kind, failure: ProviderError, kept: Kept | None) -> tuple[int | None, float]:
+    def _next_place(
+        self, kind: Kind, failure: ProviderError, kept: KeptBlocks | None
+    ) -> tuple[int | None, float]:
         """Which model is called next, and after how many seconds; None where none is."""
         ways = WAYS[kind]
         if kind == "no_prefill":
@@ -343,7 +345,7 @@ class CallPlan:
     def _now(self) -> float:
         return self._planner.pace.clock()
 
-    def _continues(self, place: int, kept: Kept | None) -> bool:
+    def _continues(self, place: int, kept: KeptBlocks | None) -> bool:
         """Whether the model can go on from what was shown."""
         if kept is None or place in self._no_prefill or not self._models[place].prefills:
             return False

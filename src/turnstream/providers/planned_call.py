@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import InvalidRequest, ProviderError
-from turnstream.providers.joining import Joined, JoinedEvent, Joint
+from turnstream.providers.joining import JoinedBatches, JoinedEvent, Joint
 
 CallBatches: TypeAlias = AsyncIterator[Sequence[JoinedEvent]]
 Call: TypeAlias = AbstractAsyncContextManager[CallBatches]
@@ -54,7 +54,7 @@ class PlannedCall:
         except InvalidRequest as error:
             raise NotCalled(error) from error
         self._gate.answering()
-        return batches if self._joint is None else Joined(batches, self._joint)
+        return batches if self._joint is None else JoinedBatches(batches, self._joint)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

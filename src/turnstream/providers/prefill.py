@@ -1,4 +1,4 @@
-"""What of an answer that broke off a model can go on from, and what it says once more when it does (requirement J4).
+"""What of an answer that broke off a model can go on from, and what it says once more when it does.
 
 A model goes on from text alone. Thinking that broke off and calls that nobody has run yet are taken back; so is all
 that came after the last text. Providers refuse a last word that ends in white space: it is left out of the request, and
@@ -18,7 +18,7 @@ SHORTEST_REPETITION = 24
 """Characters from which on an answer that begins as the shown one did is taken for its repetition."""
 
 
-class Kept(NamedTuple):
+class KeptBlocks(NamedTuple):
     """`blocks`: the texts to go on from. `text`: all of them, with the white space that the request lacks. `is_open`: the
     last one was being written. `taken_back`: the first block that does not stay, if there is one."""
 
@@ -33,7 +33,7 @@ class Kept(NamedTuple):
         return Message("assistant", self.blocks)
 
 
-def kept_of(shown: Sequence[Block]) -> Kept | None:
+def kept_of(shown: Sequence[Block]) -> KeptBlocks | None:
     """What can be gone on from of the blocks that a step has shown, of which one that is `partial` is being written; None
     where that is nothing."""
     texts: list[Block] = []
@@ -51,7 +51,7 @@ def kept_of(shown: Sequence[Block]) -> Kept | None:
     stripped = _without_last_space(texts)
     if not stripped:
         return None
-    return Kept(stripped, text, texts[-1].partial and taken_back is None, taken_back)
+    return KeptBlocks(stripped, text, texts[-1].partial and taken_back is None, taken_back)
 
 
 def _without_last_space(texts: Sequence[Block]) -> tuple[Block, ...]:

@@ -1,4 +1,4 @@
-"""What model calls cost, in US dollars (requirement I2).
+"""What model calls cost, in US dollars.
 
 Prices come from the settings, and else from the `genai-prices` library as it is installed: it is never asked to fetch
 newer ones. A model that neither knows has no price, and its cost is unknown: nothing is guessed.

@@ -1,4 +1,4 @@
-"""What a provider says is marked as its own, and what goes out is only what it may get back (requirement K2)."""
+"""What a provider says is marked as its own, and what goes out is only what it may get back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens of a call in parts that each have one price, and the prices of a model (requirement I2)."""
+"""Tokens of a call in parts that each have one price, and the prices of a model."""
 
 from __future__ import annotations
 

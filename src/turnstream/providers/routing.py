@@ -1,4 +1,4 @@
-"""Which models a turn may call: names of the settings' own, and fallbacks (requirement J1)."""
+"""Which models a turn may call: names of the settings' own, and fallbacks."""
 
 from __future__ import annotations
 
@@ -121,14 +121,14 @@ class _Keyless(Provider):
         self.name = name
         self._error = error
 
-    def stream(self, request: ModelRequest) -> _Refused:  # noqa: ARG002
-        return _Refused(self._error)
+    def stream(self, request: ModelRequest) -> _RefusedPlan:  # noqa: ARG002
+        return _RefusedPlan(self._error)
 
     async def close(self) -> None:
         """Nothing is open."""
 
 
-class _Refused:
+class _RefusedPlan:
     def __init__(self, error: AuthenticationFailed) -> None:
         self._error = error
 

@@ -14,10 +14,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from turnstream.errors import TurnstreamError
-from turnstream.server.direct import DirectTurns
 from turnstream.server.documented import errors
+from turnstream.server.error_answers import error_response, unexpected_response
 from turnstream.server.reference import reference_page
-from turnstream.server.routing import error_response, unexpected_response
+from turnstream.server.short_post import DirectTurns
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Scrape = Callable[[Request], Awaitable[Response]]

@@ -1,4 +1,4 @@
-"""What callers may attach to a turn: images and documents (requirement K4). How large they may be in all is the limit of a
+"""What callers may attach to a turn: images and documents. How large they may be in all is the limit of a
 request's body."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Chats, and what is listed (requirement A1)."""
+"""Chats, and what is listed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from turnstream.server.views import (
     ChatView,
     ModelView,
     PathView,
-    TurnList,
+    TurnListView,
 )
 from turnstream.store.queries import GetChat, ListChats
 from turnstream.turns.chats import LIST_PORTION, PATH_PORTION
@@ -89,7 +89,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
 
     @router.get(
         "/chats/{chat_id}/turns",
-        response_model=TurnList,
+        response_model=TurnListView,
         responses=errors(400, 401, 404, 503),
         summary="List a chat's turns, oldest first, without their blocks",
     )

@@ -1,4 +1,4 @@
-"""One client connection, as uvicorn's httptools protocol with limits of ours (requirements C4, K4)."""
+"""One client connection, as uvicorn's httptools protocol with limits of ours."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from turnstream.errors import InvalidRequest
 from turnstream.server.auth import Authenticate, Principal
 from turnstream.server.bodies import BodiesUnderWay
 from turnstream.server.keepalive import KeepAlive
-from turnstream.turns.chats import Paging
+from turnstream.turns.chats import PageRequest
 from turnstream.turns.commands import Commands
-from turnstream.turns.watching import Watching
+from turnstream.turns.watching import SubscriptionMaker
 
 _PRINCIPAL = "turnstream.principal"
 """Key of a request's scope that holds its caller, once authenticated."""
@@ -25,7 +25,7 @@ class ServerContext(NamedTuple):
     """The engine, as the routes see it."""
 
     commands: Commands
-    watching: Watching
+    watching: SubscriptionMaker
     keep_alive: KeepAlive
     authenticate: Authenticate
     bodies: BodiesUnderWay
@@ -47,9 +47,9 @@ def checked_id(text: str, what: str) -> str:
     return text
 
 
-def asked_paging(before: str | None, limit: int | None) -> Paging:
+def asked_paging(before: str | None, limit: int | None) -> PageRequest:
     """Return which turns of a list a request asks for. Raises InvalidRequest unless `before` is an id."""
-    return Paging(None if before is None else checked_id(before, "before"), limit)
+    return PageRequest(None if before is None else checked_id(before, "before"), limit)
 
 
 def asked_cursor(request: Request) -> Cursor | None:

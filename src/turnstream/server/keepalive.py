@@ -1,5 +1,5 @@
 """One task that looks after all open event streams and large answers: heartbeats for quiet streams, an end for what is
-stalled (A2, C4)."""
+stalled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from typing import Protocol
 
 
-class Sending(Protocol):
+class ServedBody(Protocol):
     """A body being sent; times are of the event loop's clock."""
 
     sending_since: float | None
@@ -20,7 +20,7 @@ class Sending(Protocol):
     def drop(self) -> None: ...
 
 
-class OpenStream(Sending, Protocol):
+class ServedStream(ServedBody, Protocol):
     """An event stream being served."""
 
     idle_since: float | None
@@ -37,8 +37,8 @@ class KeepAlive:
     which a stream or an answer whose socket takes nothing is cut."""
 
     def __init__(self, *, heartbeat: float = 15.0, stall_timeout: float = 30.0) -> None:
-        self.streams: set[OpenStream] = set()
-        self.answers: set[Sending] = set()
+        self.streams: set[ServedStream] = set()
+        self.answers: set[ServedBody] = set()
         """Large JSON answers under way."""
         self.dropped = 0
         """Streams and answers that were cut since the start."""
@@ -61,7 +61,7 @@ class KeepAlive:
         for answer in list(self.answers):
             self._look_for_stall(answer, now)
 
-    def _look_for_stall(self, body: Sending, now: float) -> None:
+    def _look_for_stall(self, body: ServedBody, now: float) -> None:
         if body.sending_since is None:
             return
         if body.took_some():  # slow, but steady

@@ -1,4 +1,4 @@
-"""Event streams over HTTP: one write per wake-up (requirements A2, C4, D2, D7).
+"""Event streams over HTTP: one write per wake-up.
 
 The turn that a stream shows is written elsewhere, and outlives it.
 

@@ -10,9 +10,9 @@ import msgspec
 from pydantic import BaseModel
 
 from turnstream.server.views import BlockView, TurnView
-from turnstream.store.base import StoredBlock
-from turnstream.store.portions import Bounds, Piece, Portion
-from turnstream.turns.chats import Chats, TurnPage
+from turnstream.store.base import BlockRecord
+from turnstream.store.portions import Bounds, Portion, TurnPiece
+from turnstream.turns.chats import ChatCommands, TurnPage
 
 PART = 128 * 1024
 """Bytes of a single turn's JSON that are made at a time; a block is made whole."""
@@ -21,7 +21,7 @@ _EMPTY_END = "]}"
 
 
 async def page_json(
-    chats: Chats, page: TurnPage, bounds: Bounds, chat_id: str | None = None
+    chats: ChatCommands, page: TurnPage, bounds: Bounds, chat_id: str | None = None
 ) -> AsyncGenerator[bytes, None]:
     """Give a page of turns as JSON. `chat_id`: given for a branch, whose turns name their siblings."""
     siblings = page.tree.siblings if chat_id is not None else None
@@ -55,7 +55,7 @@ def portion_json(
 
 
 async def single_json(
-    view: Callable[[], BaseModel], blocks: Sequence[StoredBlock]
+    view: Callable[[], BaseModel], blocks: Sequence[BlockRecord]
 ) -> AsyncGenerator[bytes, None]:
     """Give the JSON of a view, whose last field is an empty list of blocks, with `blocks` in it."""
     rows = iter(blocks)
@@ -66,19 +66,19 @@ async def single_json(
     yield _EMPTY_END.encode()
 
 
-def _beginning_of(piece: Piece) -> Iterable[str]:
+def _beginning_of(piece: TurnPiece) -> Iterable[str]:
     if piece.turn is None:
         return (",",) if piece.blocks else ()
     head = TurnView.of(piece.turn).model_dump_json().removesuffix(_EMPTY_END)
     return (",", head) if piece.number else (head,)
 
 
-def _first_part(view: Callable[[], BaseModel], rows: Iterator[StoredBlock]) -> bytes:
+def _first_part(view: Callable[[], BaseModel], rows: Iterator[BlockRecord]) -> bytes:
     head = view().model_dump_json().removesuffix(_EMPTY_END).encode()
     return head + _next_part(rows).removeprefix(b",")
 
 
-def _next_part(rows: Iterator[StoredBlock]) -> bytes:
+def _next_part(rows: Iterator[BlockRecord]) -> bytes:
     """Return blocks up to the bound, each after a comma; empty after the last."""
     part = bytearray()
     for row in rows:
@@ -88,5 +88,5 @@ def _next_part(rows: Iterator[StoredBlock]) -> bytes:
     return bytes(part)
 
 
-def _block_json(row: StoredBlock) -> str:
+def _block_json(row: BlockRecord) -> str:
     return BlockView.of(row).model_dump_json()

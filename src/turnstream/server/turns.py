@@ -1,4 +1,4 @@
-"""Turns: start, read, watch, interrupt (requirements A1 to A6, C3, D7)."""
+"""Turns: start, read, watch, interrupt."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from turnstream.server.views import (
     StartedView,
     ToolBody,
     TurnBody,
-    TurnList,
+    TurnListView,
     TurnView,
 )
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.chats import LIST_PORTION
-from turnstream.turns.commands import Started, TurnRequest
+from turnstream.turns.commands import StartedTurn, TurnRequest
 from turnstream.wires.base import ToolDefinition
 
 MAX_KEY = 255
@@ -104,7 +104,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
 
     @router.get(
         "/turns/{turn_id}/siblings",
-        response_model=TurnList,
+        response_model=TurnListView,
         responses=errors(400, 401, 404, 503),
         summary="List a turn and its alternatives, oldest first",
     )
@@ -181,13 +181,13 @@ async def answer_turn(
     return _started(started, request, "/chats/")
 
 
-def _started(started: Started, request: Request, collection: str) -> Response:
+def _started(started: StartedTurn, request: Request, collection: str) -> Response:
     root = request.url.path.rpartition(collection)[0]
     view = StartedView.of(started, f"{root}/turns/{started.assistant_turn.id}/stream")
     return Response(view.model_dump_json(), 201, media_type="application/json")
 
 
-async def _stream_of(context: ServerContext, owner: str, started: Started) -> Response:
+async def _stream_of(context: ServerContext, owner: str, started: StartedTurn) -> Response:
     turn = started.assistant_turn
     beginning = Cursor(turn.generation, 0)
     return _stream(context, await context.watching.subscribe(owner, turn.id, after=beginning))

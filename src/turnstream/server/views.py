@@ -1,4 +1,4 @@
-"""What the API takes and gives, as JSON (requirements A1, A3, A4)."""
+"""What the API takes and gives, as JSON."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pydantic_core import CoreSchema
 
 from turnstream.core.admission import NESTING_LIMIT, nests_deeper
 from turnstream.core.blocks import Block, BlockType
-from turnstream.core.usage import Attempt, StepUsage
+from turnstream.core.usage import CallAttempt, StepUsage
 from turnstream.errors import InvalidRequest
 from turnstream.server.attachments import check_attachment
 from turnstream.server.block_shapes import SENDABLE, block_schema, contents_schema
 from turnstream.server.documented import ErrorDetail, Identifier
 from turnstream.server.params import checked_params
-from turnstream.store.base import Chat, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, ChatRecord, TurnRecord
 from turnstream.turns.clock import iso_timestamp
-from turnstream.turns.commands import Started, TurnState
+from turnstream.turns.commands import StartedTurn, TurnState
 from turnstream.turns.costs import is_unpriced
 
 MAX_METADATA = 16 * 1024
@@ -131,7 +131,7 @@ class ChatView(BaseModel):
     """The turn whose branch is shown."""
 
     @classmethod
-    def of(cls, chat: Chat) -> ChatView:
+    def of(cls, chat: ChatRecord) -> ChatView:
         return cls(
             id=chat.id,
             title=chat.title,
@@ -158,7 +158,7 @@ class BlockView(BaseModel):
     created_at: str
 
     @classmethod
-    def of(cls, row: StoredBlock) -> BlockView:
+    def of(cls, row: BlockRecord) -> BlockView:
         block = row.block
         return cls(
             id=row.id,
@@ -213,7 +213,7 @@ class AttemptView(BaseModel):
     estimated: bool
 
     @classmethod
-    def of(cls, attempt: Attempt) -> AttemptView:
+    def of(cls, attempt: CallAttempt) -> AttemptView:
         return cls(
             step=attempt.step,
             number=attempt.number,
@@ -262,7 +262,7 @@ class TurnView(BaseModel):
 
     @classmethod
     def of(
-        cls, turn: Turn, blocks: tuple[StoredBlock, ...] = (), attempts: tuple[Attempt, ...] = ()
+        cls, turn: TurnRecord, blocks: tuple[BlockRecord, ...] = (), attempts: tuple[CallAttempt, ...] = ()
     ) -> TurnView:
         usage = turn.usage
         error = None
@@ -298,7 +298,7 @@ class TurnView(BaseModel):
         )
 
 
-class TurnList(BaseModel):
+class TurnListView(BaseModel):
     turns: list[TurnView]
     previous: Identifier | None = None
     """Give it as `before` to read the turns before these; null at the beginning."""
@@ -322,7 +322,7 @@ class StartedView(BaseModel):
     stream_url: str
 
     @classmethod
-    def of(cls, started: Started, stream_url: str) -> StartedView:
+    def of(cls, started: StartedTurn, stream_url: str) -> StartedView:
         user = started.user_turn
         return cls(
             user_turn=TurnView.of(user, started.user_blocks) if user is not None else None,

@@ -32,12 +32,12 @@ class Hang(NamedTuple):
     """Take the request and never answer, not even with headers."""
 
 
-class Cut(NamedTuple):
+class CutConnection(NamedTuple):
     """Close the connection in the middle of the body."""
 
 
-class Reset(NamedTuple):
+class ResetConnection(NamedTuple):
     """Reset the connection; as the first action, before any header."""
 
 
-Action: TypeAlias = Send | Refuse | Stall | Hang | Cut | Reset
+Action: TypeAlias = Send | Refuse | Stall | Hang | CutConnection | ResetConnection

@@ -30,7 +30,7 @@ _SEQUENCE = re.compile(rb'"sequence_number": ?(\d+)')
 _LAST_SEQUENCE = 2**53
 
 
-class _Kept:
+class _KeptResponse:
     """A response: its events one by one, and the seconds from one to the next."""
 
     def __init__(self, events: tuple[bytes, ...], pace: float) -> None:
@@ -67,10 +67,10 @@ class BackgroundResponses:
     """The newest responses, at most RESPONSES_KEPT and BYTES_KEPT."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _KeptResponse] = {}
         self._size = 0
 
-    def find(self, identity: str) -> _Kept | None:
+    def find(self, identity: str) -> _KeptResponse | None:
         return self._kept.get(identity)
 
     def play(
@@ -82,7 +82,7 @@ class BackgroundResponses:
         except ProviderError:
             yield from play(asked, _WIRE, header=header, replay=replay)
             return
-        kept = _Kept(split_events(_WIRE, b"".join(prepared.frames)), prepared.pace)
+        kept = _KeptResponse(split_events(_WIRE, b"".join(prepared.frames)), prepared.pace)
         self._keep(kept)
         if not streamed:
             yield Send(0.0, msgspec.json.encode({**kept.response, "status": "queued"}))
@@ -93,7 +93,7 @@ class BackgroundResponses:
                 return
             yield action
 
-    def _keep(self, kept: _Kept) -> None:
+    def _keep(self, kept: _KeptResponse) -> None:
         identity = str(kept.response.get("id"))
         if (old := self._kept.pop(identity, None)) is not None:
             self._size -= old.size

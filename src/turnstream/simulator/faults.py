@@ -30,8 +30,8 @@ from turnstream.errors import (
     ProviderFailed,
     RateLimited,
 )
-from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Stall
-from turnstream.simulator.options import Options
+from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Stall
+from turnstream.simulator.options import SimulatorOptions
 from turnstream.wires.base import ModelRequest, Wire
 from turnstream.wires.shared.event_stream import encode_event
 
@@ -104,7 +104,7 @@ _BY_CODE: dict[str, type[ProviderError]] = {
 """What an error that is no matter of its status is told as."""
 
 
-def instead_of_answer(options: Options, wire: Wire, request: ModelRequest) -> Action | None:
+def instead_of_answer(options: SimulatorOptions, wire: Wire, request: ModelRequest) -> Action | None:
     """What happens in place of an answer."""
     match options.fault:
         case "error-before":
@@ -112,20 +112,20 @@ def instead_of_answer(options: Options, wire: Wire, request: ModelRequest) -> Ac
         case "hang":
             return Hang()
         case "reset" if not options.after:
-            return Reset()
+            return ResetConnection()
         case "no-stream" if request.stream:
             return _refused_stream(options, wire)
         case _:
             return None
 
 
-def _refused_stream(options: Options, wire: Wire) -> Refuse:
+def _refused_stream(options: SimulatorOptions, wire: Wire) -> Refuse:
     status = options.status if options.status != 500 else 400
     words = InvalidModelRequest("streaming is not supported: set stream to false", provider_status=status)
     return Refuse(status, {}, wire.encode_error(words)[1])
 
 
-def refusal(options: Options, wire: Wire) -> Refuse:
+def refusal(options: SimulatorOptions, wire: Wire) -> Refuse:
     """The HTTP error that a fault stands for where no answer has begun."""
     status = status_of(options)
     kind = _BY_CODE.get(options.code or "") or _BY_STATUS.get(
@@ -137,7 +137,7 @@ def refusal(options: Options, wire: Wire) -> Refuse:
     return Refuse(status, headers, body)
 
 
-def spoiled(events: Iterator[StreamEvent], options: Options) -> Iterator[StreamEvent]:
+def spoiled(events: Iterator[StreamEvent], options: SimulatorOptions) -> Iterator[StreamEvent]:
     """The events that are sent before the fault, where it ends the answer."""
     after = DEFAULT_AFTER if options.after is None else options.after
     match options.fault:
@@ -153,7 +153,7 @@ def spoiled(events: Iterator[StreamEvent], options: Options) -> Iterator[StreamE
             return events
 
 
-def inserted(options: Options, wire: Wire) -> Iterator[bytes] | None:
+def inserted(options: SimulatorOptions, wire: Wire) -> Iterator[bytes] | None:
     """The bytes of an event that does not belong into the answer, in pieces; None where none comes."""
     match options.fault:
         case "malformed":
@@ -177,26 +177,26 @@ def _huge_event(wire: Wire, size: int) -> Iterator[bytes]:
     yield after
 
 
-def reported_error(options: Options) -> StreamError:
+def reported_error(options: SimulatorOptions) -> StreamError:
     """What a provider says in mid-stream."""
     code = options.code or DEFAULT_CODE
     return StreamError(_KINDS.get(code, "model_stream"), code, f"simulated {code} in mid-stream")
 
 
-def status_of(options: Options) -> int:
+def status_of(options: SimulatorOptions) -> int:
     """The HTTP status that goes with an error that is reported before an answer began."""
     if options.fault == "error-before":
         return options.status
     return _STATUS_OF.get(options.code or DEFAULT_CODE, 500)
 
 
-def final_action(options: Options, wire: Wire) -> Action | None:
+def final_action(options: SimulatorOptions, wire: Wire) -> Action | None:
     """What follows the last bytes; None for the end of the body."""
     match options.fault:
         case "cut":
-            return Cut()
+            return CutConnection()
         case "reset":
-            return Reset()
+            return ResetConnection()
         case "silence":
             return Stall(_PINGS.get(wire.name, _COMMENT), options.ping)
         case _:

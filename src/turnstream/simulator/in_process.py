@@ -17,7 +17,7 @@ from turnstream.providers.clocks import WaitClocks, is_output
 from turnstream.providers.large_requests import worked
 from turnstream.providers.meanings import meant
 from turnstream.providers.provenance import with_origin, with_own_blocks
-from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
+from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Send, Stall
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import play
 from turnstream.simulator.whole_answer import play_whole
@@ -95,7 +95,7 @@ class _SimulatedCall:
         match first:
             case Refuse(status, headers, body):
                 raise meant(wire.decode_error(status, headers, body))
-            case Reset():
+            case ResetConnection():
                 raise ConnectionFailed(
                     f"{provider.name}: the connection was lost before an answer", retryable=True
                 )
@@ -148,7 +148,7 @@ class _SimulatedCall:
                 await self._wait(every or math.inf)
                 self._actions = iter((action,))
                 return self._decoder.feed(ping)
-            case Cut() | Reset():
+            case CutConnection() | ResetConnection():
                 raise StreamIncomplete(f"{self._provider.name}: the answer broke off")
             case None:
                 self._over = True

@@ -26,7 +26,7 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+class SimulatorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """What may follow a script's name.
 
     Pace: `first` seconds before the first event, `pace` seconds per event (None: the script's own), `batch` events per
@@ -61,7 +61,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="k
 
 class SimulatedModel(NamedTuple):
     script: str
-    options: Options
+    options: SimulatorOptions
 
 
 def parse_model_name(name: str, header: str = "") -> SimulatedModel:
@@ -80,7 +80,7 @@ def parse_model_name(name: str, header: str = "") -> SimulatedModel:
     return SimulatedModel(script, _options({**_parse_pairs(text), **told}, f"simulated model {name[:200]!r}"))
 
 
-def parse_replay_options(name: str, header: str, defaults: Options) -> Options:
+def parse_replay_options(name: str, header: str, defaults: SimulatorOptions) -> SimulatorOptions:
     """The options of a replayed answer: `defaults`, then those of a model named `replay:…`, then the header's.
 
     Any other model's name is the application's own, and says nothing. Raises InvalidModelRequest.
@@ -109,8 +109,8 @@ def _parse_pairs(text: str) -> dict[str, str]:
     return given
 
 
-def _options(given: Mapping[str, object], what: str) -> Options:
+def _options(given: Mapping[str, object], what: str) -> SimulatorOptions:
     try:
-        return msgspec.convert(given, Options, strict=False)
+        return msgspec.convert(given, SimulatorOptions, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidModelRequest(f"{what}: {error}") from None

@@ -8,7 +8,7 @@ from time import monotonic
 
 import msgspec
 
-from turnstream.simulator.options import Options
+from turnstream.simulator.options import SimulatorOptions
 
 _KEPT = 1000
 """Models that are remembered."""
@@ -29,7 +29,7 @@ class Outages:
         self._clock = clock
         self._outages: OrderedDict[str, _Outage] = OrderedDict()
 
-    def options_now(self, name: str, options: Options) -> Options:
+    def options_now(self, name: str, options: SimulatorOptions) -> SimulatorOptions:
         """`options` for another request that asks for `name`: without their fault where that is over."""
         if options.fault is None or not (options.times or options.lasting):
             return options

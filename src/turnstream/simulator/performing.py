@@ -10,7 +10,7 @@ from typing import assert_never
 
 from aiohttp import web
 
-from turnstream.simulator.actions import Action, Cut, Hang, Refuse, Reset, Send, Stall
+from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Send, Stall
 
 _WRITES_PER_TURN = 16
 """Unpaced writes after which other requests get their turn."""
@@ -41,10 +41,10 @@ async def perform(
                 sent(len(data))
             case Stall(ping, every):
                 await _stall(response, ping, every)
-            case Cut():
+            case CutConnection():
                 _cut(request)
                 return False
-            case Reset():
+            case ResetConnection():
                 reset(request)
                 return False
             case Refuse() | Hang():

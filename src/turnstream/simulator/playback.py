@@ -13,7 +13,7 @@ import msgspec
 from turnstream.errors import ProviderError
 from turnstream.simulator.actions import Action, Refuse, Send
 from turnstream.simulator.faults import DEFAULT_AFTER, final_action, inserted, instead_of_answer, spoiled
-from turnstream.simulator.options import Options, parse_replay_options
+from turnstream.simulator.options import SimulatorOptions, parse_replay_options
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.replay import Replay
 from turnstream.simulator.script import Script, script_for
@@ -29,10 +29,10 @@ _stories: dict[tuple[str | int, ...], tuple[bytes, ...]] = {}
 """Encoded stories: load tests ask for the same one again and again."""
 
 
-class Prepared(NamedTuple):
+class PreparedAnswer(NamedTuple):
     """An answer before it is played: its options, seconds per event, and its body event by event."""
 
-    options: Options
+    options: SimulatorOptions
     pace: float
     frames: Iterable[bytes]
 
@@ -76,7 +76,7 @@ def play(
 
 def prepare(
     request: ModelRequest, wire: Wire, circumstances: Circumstances, *, unspoiled: bool = False
-) -> Prepared:
+) -> PreparedAnswer:
     """What `play` plays. `unspoiled`: without the faults of a stream, whatever the options say of them.
 
     Raises ModelNotFound or InvalidModelRequest.
@@ -86,17 +86,17 @@ def prepare(
     if replay is not None:
         options = parse_replay_options(request.model, header, replay.options)
         options = outages.options_now(name, options) if outages is not None else options
-        return Prepared(
+        return PreparedAnswer(
             options, options.pace or 0.0, replay.frames(_faultless(options) if unspoiled else options)
         )
     script = script_for(request, header)
     if outages is not None:
         script = script._replace(options=outages.options_now(name, script.options))
     shown = script._replace(options=_faultless(script.options)) if unspoiled else script
-    return Prepared(script.options, script.pace, _frames(shown, wire))
+    return PreparedAnswer(script.options, script.pace, _frames(shown, wire))
 
 
-def _faultless(options: Options) -> Options:
+def _faultless(options: SimulatorOptions) -> SimulatorOptions:
     """`max-tokens` is how the model ends, and no fault of the stream."""
     return options if options.fault == "max-tokens" else msgspec.structs.replace(options, fault=None)
 
@@ -128,7 +128,7 @@ def _encode(script: Script, wire: Wire) -> Iterator[bytes]:
         yield encoder.close()
 
 
-def _paced(frames: Iterable[bytes], options: Options, pace: float) -> Iterator[Send]:
+def _paced(frames: Iterable[bytes], options: SimulatorOptions, pace: float) -> Iterator[Send]:
     """Batch frames into writes. What an encoder holds back takes its time all the same."""
     delay = first_delay(options)
     pending: list[bytes] = []
@@ -147,7 +147,7 @@ def _paced(frames: Iterable[bytes], options: Options, pace: float) -> Iterator[S
         yield Send(delay, b"".join(pending))
 
 
-def first_delay(options: Options) -> float:
+def first_delay(options: SimulatorOptions) -> float:
     """Seconds before the first byte."""
     return options.first + (options.seconds if options.fault == "slow-first" else 0.0)
 

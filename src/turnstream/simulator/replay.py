@@ -9,7 +9,7 @@ from itertools import chain, islice
 from turnstream.core.stream_events import MessageStart
 from turnstream.errors import ConfigurationError, StreamBroken
 from turnstream.simulator.faults import DEFAULT_AFTER, inserted, reported_error
-from turnstream.simulator.options import REPLAY, Options
+from turnstream.simulator.options import REPLAY, SimulatorOptions
 from turnstream.wires import WIRES, usable_wires
 from turnstream.wires.base import Wire
 from turnstream.wires.gemini.framing import split_elements
@@ -23,17 +23,17 @@ _LINE_END = re.compile(rb"\n")
 class Replay:
     """One recorded body, of one wire. `options`: what holds where a request asks for nothing else."""
 
-    def __init__(self, wire: Wire, body: bytes, options: Options | None = None) -> None:
+    def __init__(self, wire: Wire, body: bytes, options: SimulatorOptions | None = None) -> None:
         self.wire = wire
         self.body = body
-        self.options = options or Options()
+        self.options = options or SimulatorOptions()
         self._frames = split_events(wire, body)
 
     def __len__(self) -> int:
         """Events of the body, as the wire frames them."""
         return len(self._frames)
 
-    def frames(self, options: Options) -> Iterator[bytes]:
+    def frames(self, options: SimulatorOptions) -> Iterator[bytes]:
         """The body event by event, up to where the fault in `options` ends it; without a fault exactly the recorded
         bytes. `after` counts the wire's own events."""
         after = DEFAULT_AFTER if options.after is None else options.after
@@ -48,7 +48,7 @@ class Replay:
                 foreign = inserted(options, self.wire) or ()
                 return chain(islice(self._frames, after), foreign, islice(self._frames, after, None))
 
-    def _error_frame(self, options: Options) -> bytes:
+    def _error_frame(self, options: SimulatorOptions) -> bytes:
         """The error alone: the message has begun already."""
         encoder = self.wire.encoder(model=REPLAY, message_id=REPLAY)
         begun = encoder.feed((MessageStart(REPLAY, REPLAY), reported_error(options)))
@@ -80,7 +80,7 @@ def split_events(wire: Wire, body: bytes) -> tuple[bytes, ...]:
     return tuple(pieces)
 
 
-def load_replay(file_name: str, data: bytes, wire: Wire | None, options: Options) -> Replay:
+def load_replay(file_name: str, data: bytes, wire: Wire | None, options: SimulatorOptions) -> Replay:
     """The recording `data`, content of the file `file_name`: a body, `.jsonl` with one event's JSON per line, or
     `.gz` of either, as `turnstream decode` reads them. Without a `wire` the one that makes most of it is taken.
 

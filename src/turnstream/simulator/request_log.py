@@ -24,7 +24,7 @@ _SECRET_WORDS = ("authorization", "key", "token", "secret", "cookie", "password"
 Ending: TypeAlias = Literal["complete", "broken off", "client went away"]
 
 
-class Answered(msgspec.Struct, omit_defaults=True):
+class AnswerRecord(msgspec.Struct, omit_defaults=True):
     """What a request got. `ended` is None while it is being answered; `bytes` counts those of the body."""
 
     status: int | None = None
@@ -47,7 +47,7 @@ class LoggedRequest(msgspec.Struct):
     body: msgspec.Raw
     body_bytes: int
     body_truncated: bool
-    answered: Answered
+    answered: AnswerRecord
 
 
 class RequestLog:
@@ -88,7 +88,7 @@ class RequestLog:
             _kept_body(body),
             len(body),
             len(body) > BODY_LIMIT,
-            Answered(),
+            AnswerRecord(),
         )
         self._requests.append(request)
         return request

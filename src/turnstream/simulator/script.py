@@ -28,7 +28,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidModelRequest
 from turnstream.simulator import texts
-from turnstream.simulator.options import Options, parse_model_name
+from turnstream.simulator.options import SimulatorOptions, parse_model_name
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
 _WORD = re.compile(r"\S+\s*|\s+")
@@ -44,7 +44,7 @@ class Script(NamedTuple):
 
     message_id: str
     model: str
-    options: Options
+    options: SimulatorOptions
     pace: float
     events: Iterator[StreamEvent]
     identity: tuple[str | int, ...] | None
@@ -146,18 +146,18 @@ def _text(index: int, text: str) -> Iterator[StreamEvent]:
     yield ContentBlockStop(index)
 
 
-def _demo(request: ModelRequest, _options: Options) -> Iterator[StreamEvent]:
+def _demo(request: ModelRequest, _options: SimulatorOptions) -> Iterator[StreamEvent]:
     said = last_user_text(request).strip()
     if len(said) > _ECHO_LIMIT:
         said = said[:_ECHO_LIMIT] + "…"
     return _text(0, texts.DEMO.format(said=texts.quoted(said) if said else texts.NOTHING_SAID))
 
 
-def _echo(request: ModelRequest, _options: Options) -> Iterator[StreamEvent]:
+def _echo(request: ModelRequest, _options: SimulatorOptions) -> Iterator[StreamEvent]:
     return _text(0, last_user_text(request) or texts.NOTHING_SAID)
 
 
-def _thinking(_request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
+def _thinking(_request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamEvent]:
     yield ContentBlockStart(0, "thinking")
     for piece in _graphemes_cut(texts.THOUGHT):
         yield ThinkingDelta(0, piece)
@@ -169,7 +169,7 @@ def _thinking(_request: ModelRequest, options: Options) -> Iterator[StreamEvent]
     yield ContentBlockStop(1)
 
 
-def _signature(options: Options) -> str:
+def _signature(options: SimulatorOptions) -> str:
     """Of the thought. Base64, as clients of some wires insist."""
     return b64encode(b"sim-%08x-%d" % (crc32(texts.THOUGHT.encode()), options.seed)).decode()
 
@@ -179,7 +179,7 @@ def _graphemes_cut(text: str) -> list[str]:
     return [text[start : start + 3] for start in range(0, len(text), 3)]
 
 
-def _story(_request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
+def _story(_request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamEvent]:
     return story(options.events, options.seed)
 
 
@@ -201,7 +201,7 @@ def story(deltas: int, seed: int) -> Iterator[StreamEvent]:
     yield ContentBlockStop(0)
 
 
-def _tools(request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
+def _tools(request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamEvent]:
     results = [block for block in request.messages[-1].blocks if block.block_type == "tool_result"]
     if results:
         yield from _text(0, "The tools say: " + "; ".join(_result_text(result) for result in results))
@@ -214,7 +214,7 @@ def _tools(request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
         yield from _tool_call(number + 1, tool, f"toolu_sim_{options.seed}_{number}")
 
 
-def _agent(request: ModelRequest, options: Options) -> Iterator[StreamEvent]:
+def _agent(request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamEvent]:
     """Thinks, speaks and calls two tools at once; given their results, thinks again and tells them."""
     results = [block for block in request.messages[-1].blocks if block.block_type == "tool_result"]
     yield ContentBlockStart(0, "thinking")
@@ -288,7 +288,7 @@ def _example_of(schema: dict[str, Any], number: int, depth: int) -> Any:
             }
 
 
-_SCRIPTS: dict[str, tuple[Callable[[ModelRequest, Options], Iterator[StreamEvent]], float]] = {
+_SCRIPTS: dict[str, tuple[Callable[[ModelRequest, SimulatorOptions], Iterator[StreamEvent]], float]] = {
     "demo": (_demo, 0.02),
     "echo": (_echo, 0.02),
     "thinking": (_thinking, 0.01),

@@ -23,7 +23,7 @@ import msgspec
 from aiohttp import web
 
 from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRequest, RequestError
-from turnstream.simulator.actions import Action, Hang, Refuse, Reset
+from turnstream.simulator.actions import Action, Hang, Refuse, ResetConnection
 from turnstream.simulator.background import BackgroundResponses, add_routes
 from turnstream.simulator.options import HEADER, REPLAY, SCRIPT_NAMES
 from turnstream.simulator.outages import Outages
@@ -258,7 +258,7 @@ class _Route:
         response = web.StreamResponse(headers={"Content-Type": media_type, "Cache-Control": "no-cache"})
         if isinstance(first, Hang):
             await asyncio.get_running_loop().create_future()
-        if isinstance(first, Reset):
+        if isinstance(first, ResetConnection):
             reset(request)
             answered.ended = "broken off"
             return response

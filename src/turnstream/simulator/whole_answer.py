@@ -10,7 +10,7 @@ from turnstream.core.stream_events import StreamError
 from turnstream.errors import ProviderError
 from turnstream.simulator.actions import Action, Refuse, Send
 from turnstream.simulator.faults import final_action, instead_of_answer, refusal
-from turnstream.simulator.options import Options
+from turnstream.simulator.options import SimulatorOptions
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import Circumstances, first_delay, prepare, recut
 from turnstream.simulator.replay import Replay
@@ -60,7 +60,9 @@ def play_whole(
         yield final
 
 
-def _refusal(options: Options, wire: Wire, error: StreamError | ProviderError | None) -> Refuse | None:
+def _refusal(
+    options: SimulatorOptions, wire: Wire, error: StreamError | ProviderError | None
+) -> Refuse | None:
     """The HTTP error for a fault, or for a recording that holds an error."""
     if options.fault == "error":
         return refusal(options, wire)

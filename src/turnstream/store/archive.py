@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from turnstream.store.base import Annotation, Query, StoredBlock
+from turnstream.store.base import Annotation, BlockRecord, Query
 from turnstream.store.queries import ANNOTATIONS_AFTER, BLOCKS_AFTER
 from turnstream.store.rows import annotation_from_row, block_from_row
 from turnstream.store.schema import blocks
@@ -40,7 +40,7 @@ _COUNT_UNTIL = (
 @contextmanager
 def archived_after(
     connection: Connection, turn_id: str, seq: int, from_block: int, known: Callable[[str], Known | None]
-) -> Generator[Iterator[StoredBlock | Annotation | Known], None, None]:
+) -> Generator[Iterator[BlockRecord | Annotation | Known], None, None]:
     """Give the blocks from `from_block` on, and the lasting events, that end after `seq`, in the order of the turn's
     events. A row is read when it is taken.
 
@@ -83,7 +83,7 @@ class ArchivedBlock(Query[Any], frozen=True, kw_only=True):
 
     turn_id: str
     sequence: int
-    use: Callable[[StoredBlock], Any]
+    use: Callable[[BlockRecord], Any]
 
     def fetch(self, connection: Connection) -> Any:
         row = connection.execute(_BLOCK, {"turn_id": self.turn_id, "sequence": self.sequence}).first()

@@ -19,7 +19,7 @@ from turnstream.core.usage import StepUsage, Usage
 Result = TypeVar("Result")
 
 
-class Chat(msgspec.Struct, frozen=True, gc=False):
+class ChatRecord(msgspec.Struct, frozen=True, gc=False):
     """A tree of turns. `active_turn_id`: the turn whose branch is shown; None in an empty chat. Times are microseconds since the epoch, UTC, here and in all rows."""
 
     id: str
@@ -31,7 +31,7 @@ class Chat(msgspec.Struct, frozen=True, gc=False):
     active_turn_id: str | None = None
 
 
-class Turn(msgspec.Struct, frozen=True, gc=False):
+class TurnRecord(msgspec.Struct, frozen=True, gc=False):
     """One message of a chat. `fences` holds `(generation, last seq that survived)` for each lost generation.
 
     `cost`: US dollars, a decimal number with six places; None where it is not known. `cost_estimated`: it, and the
@@ -68,7 +68,7 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
     resets: tuple[tuple[int, int], ...] = ()
 
 
-class StoredBlock(msgspec.Struct, frozen=True, gc=False):
+class BlockRecord(msgspec.Struct, frozen=True, gc=False):
     """A block with its row id, and the first and last seq of the log that it spans (its start, its stop)."""
 
     id: str

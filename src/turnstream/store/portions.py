@@ -14,7 +14,7 @@ from sqlalchemy import BLOB, Connection, Row, bindparam, cast, func, literal, se
 from turnstream.core.branches import Branches
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import NotFound
-from turnstream.store.base import Query, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, Query, TurnRecord
 from turnstream.store.columns import encode_json
 from turnstream.store.queries import ChatTree, path_of
 from turnstream.store.rows import block_from_row
@@ -42,31 +42,31 @@ class Bounds(NamedTuple):
     repeats_settings: bool = True
 
 
-class Place(NamedTuple):
+class PortionStart(NamedTuple):
     """The beginning of a portion: the turn's number in the list of ids, and the block's sequence."""
 
     turn: int
     block: int = 0
 
 
-class Piece(NamedTuple):
+class TurnPiece(NamedTuple):
     """A turn, or a part of one. `number`: its place in the list of ids; `turn`: None in the later parts of a turn; `ends`:
     False if more of the turn's blocks follow in the next portion."""
 
     number: int
-    turn: Turn | None
-    blocks: Sequence[StoredBlock]
+    turn: TurnRecord | None
+    blocks: Sequence[BlockRecord]
     ends: bool
 
 
 class Portion(NamedTuple):
     """Pieces in order. `next`: the place of the next portion; None after the last turn."""
 
-    pieces: Sequence[Piece]
-    next: Place | None
+    pieces: Sequence[TurnPiece]
+    next: PortionStart | None
 
 
-_BEGINNING = Place(0)
+_BEGINNING = PortionStart(0)
 _TURNS = (
     select(turns)
     .join(chats, chats.c.id == turns.c.chat_id)
@@ -89,7 +89,7 @@ _BLOCKS_FROM = _SIZED.where(
 ).order_by(blocks.c.sequence)
 
 
-class ReadPortion(Query[tuple[Any, Place | None]], frozen=True, kw_only=True):
+class ReadPortion(Query[tuple[Any, PortionStart | None]], frozen=True, kw_only=True):
     """Answer what `use`, which runs in the reading thread, makes of a portion of these turns, and where the next begins.
 
     Raises NotFound if one of the turns is gone.
@@ -98,9 +98,9 @@ class ReadPortion(Query[tuple[Any, Place | None]], frozen=True, kw_only=True):
     turn_ids: Sequence[str]
     bounds: Bounds
     use: Callable[[Portion], Any]
-    start: Place = _BEGINNING
+    start: PortionStart = _BEGINNING
 
-    def fetch(self, connection: Connection) -> tuple[Any, Place | None]:
+    def fetch(self, connection: Connection) -> tuple[Any, PortionStart | None]:
         portion = read_portion(connection, self.turn_ids, self.start, self.bounds)
         return self.use(portion), portion.next
 
@@ -128,7 +128,9 @@ class OfTree(Query[Any], frozen=True, kw_only=True):
         return self.use(ChatTree(chat_id=self.chat_id).fetch(connection))
 
 
-def read_portion(connection: Connection, turn_ids: Sequence[str], start: Place, bounds: Bounds) -> Portion:
+def read_portion(
+    connection: Connection, turn_ids: Sequence[str], start: PortionStart, bounds: Bounds
+) -> Portion:
     """Read turns from `start` on, until one of `bounds` is reached. Raises NotFound if one of them is gone."""
     if start.turn >= len(turn_ids):
         return Portion((), None)
@@ -136,9 +138,9 @@ def read_portion(connection: Connection, turn_ids: Sequence[str], start: Place, 
         return _rest_of_turn(connection, turn_ids, start, bounds)
     some = _ascending(turn_ids, start.turn, bounds.turns)
     found = {turn.id: turn for turn in read_turns(connection, connection.execute(_TURNS, {"turn_ids": some}))}
-    gathered = _Gathered(bounds)
+    gathered = _GatheredRows(bounds)
     rows = connection.execute(_BLOCKS_OF, {"turn_ids": some}) if bounds.blocks else None
-    place: Place | None = start
+    place: PortionStart | None = start
     try:
         ahead = _RowsAhead(iter(rows) if rows is not None else iter(()))
         for number, turn_id in enumerate(some, start.turn):
@@ -153,11 +155,13 @@ def read_portion(connection: Connection, turn_ids: Sequence[str], start: Place, 
     return Portion(gathered.pieces, place if place.turn < len(turn_ids) else None)
 
 
-def _rest_of_turn(connection: Connection, turn_ids: Sequence[str], start: Place, bounds: Bounds) -> Portion:
+def _rest_of_turn(
+    connection: Connection, turn_ids: Sequence[str], start: PortionStart, bounds: Bounds
+) -> Portion:
     turn_id = turn_ids[start.turn]
     if connection.execute(_EXISTS, {"turn_id": turn_id}).first() is None:
         raise _gone()
-    gathered = _Gathered(bounds)
+    gathered = _GatheredRows(bounds)
     rows = connection.execute(_BLOCKS_FROM, {"turn_id": turn_id, "from_block": start.block})
     try:
         place = gathered.take(start.turn, None, iter(rows))
@@ -166,11 +170,11 @@ def _rest_of_turn(connection: Connection, turn_ids: Sequence[str], start: Place,
     return Portion(gathered.pieces, place if place.turn < len(turn_ids) else None)
 
 
-class _Gathered:
+class _GatheredRows:
     """The pieces of one portion, and their size."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self.pieces: list[Piece] = []
+        self.pieces: list[TurnPiece] = []
         self._bounds = bounds
         self._size = 0
         self._counted: set[int] = set()
@@ -179,23 +183,23 @@ class _Gathered:
     def is_full(self) -> bool:
         return self._size >= self._bounds.size
 
-    def take(self, number: int, turn: Turn | None, rows: Iterator[Row[Any]]) -> Place:
+    def take(self, number: int, turn: TurnRecord | None, rows: Iterator[Row[Any]]) -> PortionStart:
         """Add a turn with its blocks, up to the bound if it may be cut; return the place after what was added."""
         # A turn at work may retract blocks between two portions, so it is not cut.
         may_cut = turn is None or turn.status in TERMINAL_STATUSES
         if turn is not None:
             self._size += self._size_of(turn)
-        found: list[StoredBlock] = []
+        found: list[BlockRecord] = []
         for row in rows:
             if may_cut and found and self.is_full:
-                self.pieces.append(Piece(number, turn, found, ends=False))
-                return Place(number, row.sequence)
+                self.pieces.append(TurnPiece(number, turn, found, ends=False))
+                return PortionStart(number, row.sequence)
             found.append(block_from_row(row[:-1]))
             self._size += row.size + _ROW_BYTES
-        self.pieces.append(Piece(number, turn, found, ends=True))
-        return Place(number + 1)
+        self.pieces.append(TurnPiece(number, turn, found, ends=True))
+        return PortionStart(number + 1)
 
-    def _size_of(self, turn: Turn) -> int:
+    def _size_of(self, turn: TurnRecord) -> int:
         size = _ROW_BYTES
         if self._bounds.repeats_settings or id(turn.params) not in self._counted:
             self._counted.add(id(turn.params))

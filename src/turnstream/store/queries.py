@@ -24,9 +24,9 @@ from sqlalchemy import (
 
 from turnstream.core.blocks import Block
 from turnstream.core.branches import Branches, Node
-from turnstream.core.usage import Attempt
+from turnstream.core.usage import CallAttempt
 from turnstream.errors import NotFound
-from turnstream.store.base import Annotation, Chat, JournalSegment, Query, StoredBlock, Turn
+from turnstream.store.base import Annotation, BlockRecord, ChatRecord, JournalSegment, Query, TurnRecord
 from turnstream.store.pages import read_pages
 from turnstream.store.rows import (
     annotation_from_row,
@@ -43,20 +43,20 @@ _IDS_PER_SELECT = 500
 _CHAT = select(chats).where(chats.c.id == bindparam("chat_id"), chats.c.deleted_at.is_(None))
 
 
-class GetChat(Query[Chat], frozen=True, kw_only=True):
+class GetChat(Query[ChatRecord], frozen=True, kw_only=True):
     """Raises NotFound, for another owner's chat too."""
 
     owner: str | None
     chat_id: str
 
-    def fetch(self, connection: Connection) -> Chat:
+    def fetch(self, connection: Connection) -> ChatRecord:
         row = connection.execute(_CHAT, {"chat_id": self.chat_id}).first()
         if row is None or self.owner not in {None, row.owner}:
             raise NotFound("no such chat")
         return chat_from_row(row)
 
 
-class ListChats(Query[list[Chat]], frozen=True, kw_only=True):
+class ListChats(Query[list[ChatRecord]], frozen=True, kw_only=True):
     """At most `limit` chats, the last updated first. `before`: only those after it in this order, given as the
     `(updated_at, id)` of a chat."""
 
@@ -64,7 +64,7 @@ class ListChats(Query[list[Chat]], frozen=True, kw_only=True):
     limit: int
     before: tuple[int, str] | None = None
 
-    def fetch(self, connection: Connection) -> list[Chat]:
+    def fetch(self, connection: Connection) -> list[ChatRecord]:
         statement = select(chats).order_by(desc(chats.c.updated_at), desc(chats.c.id)).limit(self.limit)
         statement = statement.where(chats.c.deleted_at.is_(None))
         if self.owner is not None:
@@ -81,13 +81,13 @@ _TURN = (
 )
 
 
-class GetTurn(Query[Turn], frozen=True, kw_only=True):
+class GetTurn(Query[TurnRecord], frozen=True, kw_only=True):
     """Raises NotFound, for another owner's turn too."""
 
     owner: str | None
     turn_id: str
 
-    def fetch(self, connection: Connection) -> Turn:
+    def fetch(self, connection: Connection) -> TurnRecord:
         row = connection.execute(_TURN, {"turn_id": self.turn_id}).first()
         if row is None or self.owner not in {None, row.owner}:
             raise NotFound("no such turn")
@@ -103,13 +103,13 @@ _TURNS_OF_CHAT = (
 )
 
 
-class ListTurns(Query[list[Turn]], frozen=True, kw_only=True):
+class ListTurns(Query[list[TurnRecord]], frozen=True, kw_only=True):
     """A chat's turns, all branches, in the order of their making. Raises NotFound."""
 
     owner: str | None
     chat_id: str
 
-    def fetch(self, connection: Connection) -> list[Turn]:
+    def fetch(self, connection: Connection) -> list[TurnRecord]:
         GetChat(owner=self.owner, chat_id=self.chat_id).fetch(connection)
         return read_turns(connection, connection.execute(_TURNS_OF_CHAT, {"chat_id": self.chat_id}))
 
@@ -144,13 +144,13 @@ class ChatTree(Query[Branches], frozen=True, kw_only=True):
 _TURNS_BY_ID = select(turns).where(turns.c.id.in_(bindparam("turn_ids", expanding=True)))
 
 
-class TurnsById(Query[list[Turn]], frozen=True, kw_only=True):
+class TurnsById(Query[list[TurnRecord]], frozen=True, kw_only=True):
     """The turns of these ids, in their order; those that are gone are left out."""
 
     turn_ids: Sequence[str]
 
-    def fetch(self, connection: Connection) -> list[Turn]:
-        found: dict[str, Turn] = {}
+    def fetch(self, connection: Connection) -> list[TurnRecord]:
+        found: dict[str, TurnRecord] = {}
         for turn_ids in _portions(self.turn_ids):
             rows = connection.execute(_TURNS_BY_ID, {"turn_ids": turn_ids})
             found.update((turn.id, turn) for turn in read_turns(connection, rows))
@@ -168,7 +168,7 @@ _BLOCKS_OF_TURNS = (
 )
 
 
-class BlocksAfter(Query[list[StoredBlock]], frozen=True, kw_only=True):
+class BlocksAfter(Query[list[BlockRecord]], frozen=True, kw_only=True):
     """At most `limit` blocks of a turn that end after `seq`, from index `from_block` on, in order."""
 
     turn_id: str
@@ -176,7 +176,7 @@ class BlocksAfter(Query[list[StoredBlock]], frozen=True, kw_only=True):
     limit: int
     from_block: int = 0
 
-    def fetch(self, connection: Connection) -> list[StoredBlock]:
+    def fetch(self, connection: Connection) -> list[BlockRecord]:
         values = {
             "turn_id": self.turn_id,
             "seq": self.seq,
@@ -186,12 +186,12 @@ class BlocksAfter(Query[list[StoredBlock]], frozen=True, kw_only=True):
         return [block_from_row(row) for row in connection.execute(BLOCKS_AFTER, values)]
 
 
-class AllBlocks(Query[list[StoredBlock]], frozen=True, kw_only=True):
+class AllBlocks(Query[list[BlockRecord]], frozen=True, kw_only=True):
     """A turn's blocks, in order."""
 
     turn_id: str
 
-    def fetch(self, connection: Connection) -> list[StoredBlock]:
+    def fetch(self, connection: Connection) -> list[BlockRecord]:
         return [block_from_row(row) for row in connection.execute(_BLOCKS, {"turn_id": self.turn_id})]
 
 
@@ -210,13 +210,13 @@ class CountBlocks(Query[tuple[int, int]], frozen=True, kw_only=True):
         return total, int(completed)
 
 
-class BlocksOfTurns(Query[dict[str, list[StoredBlock]]], frozen=True, kw_only=True):
+class BlocksOfTurns(Query[dict[str, list[BlockRecord]]], frozen=True, kw_only=True):
     """The blocks of each turn, in order; an empty list for a turn that has none."""
 
     turn_ids: Sequence[str]
 
-    def fetch(self, connection: Connection) -> dict[str, list[StoredBlock]]:
-        found: dict[str, list[StoredBlock]] = {turn_id: [] for turn_id in self.turn_ids}
+    def fetch(self, connection: Connection) -> dict[str, list[BlockRecord]]:
+        found: dict[str, list[BlockRecord]] = {turn_id: [] for turn_id in self.turn_ids}
         for turn_ids in _portions(list(found)):
             for row in connection.execute(_BLOCKS_OF_TURNS, {"turn_ids": turn_ids}):
                 found[row.turn_id].append(block_from_row(row))
@@ -250,12 +250,12 @@ _ATTEMPTS = (
 )
 
 
-class AttemptsOfTurn(Query[list[Attempt]], frozen=True, kw_only=True):
+class AttemptsOfTurn(Query[list[CallAttempt]], frozen=True, kw_only=True):
     """The calls that were tried for an ended turn, in order."""
 
     turn_id: str
 
-    def fetch(self, connection: Connection) -> list[Attempt]:
+    def fetch(self, connection: Connection) -> list[CallAttempt]:
         return [attempt_from_row(row) for row in connection.execute(_ATTEMPTS, {"turn_id": self.turn_id})]
 
 
@@ -277,14 +277,14 @@ def path_of(connection: Connection, turn_id: str, depth: int) -> list[str]:
     return list(connection.execute(_PATH, {"turn_id": turn_id, "depth": depth}).scalars())
 
 
-class HistoryPath(Query[list[tuple[Turn, tuple[Block, ...]]]], frozen=True, kw_only=True):
+class HistoryPath(Query[list[tuple[TurnRecord, tuple[Block, ...]]]], frozen=True, kw_only=True):
     """The way from a chat's first turn to this one, both included, with their blocks; of a longer way its last
     `depth` turns. Empty for an unknown turn. It is one read: `turns.histories` reads a history in portions."""
 
     turn_id: str
     depth: int = 2000
 
-    def fetch(self, connection: Connection) -> list[tuple[Turn, tuple[Block, ...]]]:
+    def fetch(self, connection: Connection) -> list[tuple[TurnRecord, tuple[Block, ...]]]:
         turn_ids = path_of(connection, self.turn_id, self.depth)
         path = TurnsById(turn_ids=turn_ids).fetch(connection)
         stored = BlocksOfTurns(turn_ids=turn_ids).fetch(connection)

@@ -60,7 +60,7 @@ class Readers:
             raise StoreError("the store is closed", retryable=False)
         if self._waiting >= self._capacity:
             raise StoreError(f"{self._capacity} reads are waiting for the database already")
-        reading = _Reading(self._engine, query, self._is_closed, self._gate)
+        reading = _RunningRead(self._engine, query, self._is_closed, self._gate)
         self._waiting += 1
         began = monotonic()
         try:
@@ -81,7 +81,7 @@ class Readers:
             self._waiting -= 1
             self._measures.reads.observe(monotonic() - began)
 
-    async def _run(self, reading: _Reading) -> Any:
+    async def _run(self, reading: _RunningRead) -> Any:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, reading.run)
         except asyncio.CancelledError:
@@ -102,7 +102,7 @@ class Readers:
         self._engine.dispose()
 
 
-class _Reading:
+class _RunningRead:
     """One query on its way, which can be told to stop while it runs."""
 
     def __init__(

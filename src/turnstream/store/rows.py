@@ -11,8 +11,8 @@ from sqlalchemy import Row
 
 from turnstream.core.admission import mended, unreadable
 from turnstream.core.blocks import BLOCK_TYPES, Block
-from turnstream.core.usage import Attempt, StepUsage, Usage
-from turnstream.store.base import Annotation, Chat, StoredBlock, Turn
+from turnstream.core.usage import CallAttempt, StepUsage, Usage
+from turnstream.store.base import Annotation, BlockRecord, ChatRecord, TurnRecord
 from turnstream.store.columns import encode_json
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ _LAST_MOMENT = 253_402_300_799_000_000
 """Microseconds to the end of the year 9999."""
 
 
-def chat_from_row(row: Row[Any]) -> Chat:
-    return Chat(
+def chat_from_row(row: Row[Any]) -> ChatRecord:
+    return ChatRecord(
         row.id,
         row.owner,
         _text(row.title),
@@ -38,7 +38,7 @@ def chat_from_row(row: Row[Any]) -> Chat:
     )
 
 
-def chat_values(chat: Chat) -> dict[str, Any]:
+def chat_values(chat: ChatRecord) -> dict[str, Any]:
     return {
         "id": chat.id,
         "owner": chat.owner,
@@ -50,10 +50,10 @@ def chat_values(chat: Chat) -> dict[str, Any]:
     }
 
 
-def turn_from_row(row: Row[Any], settings: tuple[str | None, Any] | None = None) -> Turn:
+def turn_from_row(row: Row[Any], settings: tuple[str | None, Any] | None = None) -> TurnRecord:
     """Return the turn of a row. `settings`: its system prompt and params, where the row does not hold them."""
     system, params = (row.system, row.params) if settings is None else settings
-    return Turn(
+    return TurnRecord(
         id=_text(row.id),
         chat_id=row.chat_id,
         owner=row.owner,
@@ -85,7 +85,7 @@ def turn_from_row(row: Row[Any], settings: tuple[str | None, Any] | None = None)
     )
 
 
-def turn_values(turn: Turn) -> dict[str, Any]:
+def turn_values(turn: TurnRecord) -> dict[str, Any]:
     return {
         "id": turn.id,
         "chat_id": turn.chat_id,
@@ -114,7 +114,7 @@ def turn_values(turn: Turn) -> dict[str, Any]:
     }
 
 
-def turn_row(turn: Turn, settings: str | None = None) -> TurnRow:
+def turn_row(turn: TurnRecord, settings: str | None = None) -> TurnRow:
     """Return the columns of `turns` in order, as the driver takes them. `settings`: the digest of a system prompt and params
     that are stored elsewhere."""
     return (
@@ -166,7 +166,7 @@ def cost_values(cost: str | None, steps: Sequence[StepUsage], *, estimated: bool
     return {"cost": cost, "cost_estimated": estimated, "steps": tuple(steps) or None}
 
 
-def attempt_row(turn_id: str, attempt: Attempt) -> AttemptRow:
+def attempt_row(turn_id: str, attempt: CallAttempt) -> AttemptRow:
     """The columns of `attempts` in order, as the driver takes them."""
     return (
         turn_id,
@@ -182,8 +182,8 @@ def attempt_row(turn_id: str, attempt: Attempt) -> AttemptRow:
     )
 
 
-def attempt_from_row(row: Row[Any]) -> Attempt:
-    return Attempt(
+def attempt_from_row(row: Row[Any]) -> CallAttempt:
+    return CallAttempt(
         _whole(row.step) or 0,
         _whole(row.number) or 0,
         _text(row.model) or "",
@@ -206,7 +206,7 @@ def _usage_of(row: Row[Any]) -> Usage:
     )
 
 
-def block_from_row(row: Sequence[Any]) -> StoredBlock:
+def block_from_row(row: Sequence[Any]) -> BlockRecord:
     """Of a row of `blocks`, its columns in the order of the table."""
     turn_id, sequence, block_id, block_type, text, content, partial, first_seq, last_seq, created_at = row
     if content is not None:
@@ -215,10 +215,10 @@ def block_from_row(row: Sequence[Any]) -> StoredBlock:
         _unreadable(turn_id, f"the type of block {sequence}")
         block_type, content = "text", unreadable("the stored type of this block is not known")
     block = Block(_whole(sequence) or 0, block_type, _text(text), content, partial)
-    return StoredBlock(block_id, turn_id, block, first_seq, last_seq, _moment(created_at) or 0)
+    return BlockRecord(block_id, turn_id, block, first_seq, last_seq, _moment(created_at) or 0)
 
 
-def block_row(stored: StoredBlock) -> BlockRow:
+def block_row(stored: BlockRecord) -> BlockRow:
     """The columns of `blocks` in order, as the driver takes them."""
     block = stored.block
     text, content = block.text_content, block.content

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, bindparam, select
 
 from turnstream.core.admission import mended
-from turnstream.store.base import Turn
+from turnstream.store.base import TurnRecord
 from turnstream.store.columns import encode_json
 from turnstream.store.connections import driver_connection
 from turnstream.store.rows import TurnRow, turn_from_row, turn_row
@@ -27,14 +27,14 @@ _SETTINGS = select(settings).where(
 )
 
 
-class Settings(NamedTuple):
+class TurnSettings(NamedTuple):
     """Settings that a turn's row does not hold itself."""
 
     system: str | None
     params: Any
 
 
-def store_settings(connection: Connection, turn: Turn) -> TurnRow:
+def store_settings(connection: Connection, turn: TurnRecord) -> TurnRow:
     """Store a turn's settings unless its chat has them already; return the row to insert for the turn."""
     row = turn_row(turn)
     system = None if turn.system is None else mended(turn.system)
@@ -46,10 +46,10 @@ def store_settings(connection: Connection, turn: Turn) -> TurnRow:
     return turn_row(turn, settings=digest)
 
 
-def read_turns(connection: Connection, rows: Iterable[Row[Any]]) -> list[Turn]:
+def read_turns(connection: Connection, rows: Iterable[Row[Any]]) -> list[TurnRecord]:
     """Return the turns of `rows`. Turns with the same settings share one object."""
-    found: dict[tuple[str, str], Settings | None] = {}
-    turns: list[Turn] = []
+    found: dict[tuple[str, str], TurnSettings | None] = {}
+    turns: list[TurnRecord] = []
     for row in rows:
         if row.settings is None:
             turns.append(turn_from_row(row))
@@ -57,6 +57,6 @@ def read_turns(connection: Connection, rows: Iterable[Row[Any]]) -> list[Turn]:
         key = (row.chat_id, row.settings)
         if key not in found:
             stored = connection.execute(_SETTINGS, {"chat_id": key[0], "digest": key[1]}).first()
-            found[key] = None if stored is None else Settings(stored.system, stored.params)
+            found[key] = None if stored is None else TurnSettings(stored.system, stored.params)
         turns.append(turn_from_row(row, found[key]))
     return turns

@@ -36,7 +36,7 @@ _REFUSALS = (RequestError, StoreError)
 Result = TypeVar("Result")
 
 
-class _Waiting(NamedTuple):
+class _WaitingWrite(NamedTuple):
     operation: Operation[Any]
     future: asyncio.Future[Any]
     deadline: float
@@ -64,8 +64,8 @@ class Writer:
         self._measures = measures or StoreMeasures()
         self._checkpointer = checkpointer
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._unresolved: deque[_Waiting] = deque()
+        self._queue: SimpleQueue[_WaitingWrite | None] = SimpleQueue()
+        self._unresolved: deque[_WaitingWrite] = deque()
         """Queued or being committed, in the order of the queue: the thread resolves from the left."""
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -86,7 +86,7 @@ class Writer:
         if len(self._unresolved) >= self._capacity:
             raise StoreError(f"{self._capacity} writes are waiting for the database already")
         future: asyncio.Future[Result] = self._loop.create_future()
-        waiting = _Waiting(operation, future, self._loop.time() + self._timeout)
+        waiting = _WaitingWrite(operation, future, self._loop.time() + self._timeout)
         self._unresolved.append(waiting)
         self._queue.put(waiting)
         if self._timer is None:
@@ -153,9 +153,9 @@ class Writer:
             logger.warning("the write-ahead log could not be begun anew: %s", describe_failure(error))
             self._disconnect()
 
-    def _take(self) -> tuple[list[_Waiting], bool]:
+    def _take(self) -> tuple[list[_WaitingWrite], bool]:
         """Everything that has gathered, at least one; and whether there may be more."""
-        group: list[_Waiting] = []
+        group: list[_WaitingWrite] = []
         waiting = self._queue.get()
         try:
             while waiting is not None:

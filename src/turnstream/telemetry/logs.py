@@ -1,4 +1,4 @@
-"""Logging: one line per record on standard error, UTC, with every known key masked (requirements F5, K3).
+"""Logging: one line per record on standard error, UTC, with every known key masked.
 
 Each module logs to `logging.getLogger(__name__)`; as a library the package adds no handler of its own, but for one that keeps
 Python from printing warnings of a program that configures no logging. Lines that are
@@ -151,7 +151,7 @@ def configure_logging(  # noqa: PLR0913 - one for each setting
     """Send the package's log to `stream` (standard error), replacing what an earlier call set up.
 
     `levels` gives components, as module paths below the package (`turns`, `providers.http`) or short names
-    (`COMPONENTS`), a level of their own whatever `level` says; `debug` names those at debug level (requirement F5).
+    (`COMPONENTS`), a level of their own whatever `level` says; `debug` names those at debug level.
     """
     root = logging.getLogger(_ROOT)
     for handler in list(root.handlers):

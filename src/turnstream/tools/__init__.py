@@ -1,4 +1,4 @@
-"""Tools: Python functions that a model may call (requirements G1 to G6)."""
+"""Tools: Python functions that a model may call."""
 
 from turnstream.tools.base import Tool, ToolContext, ToolError, ToolOutput, tool
 from turnstream.tools.runner import ToolLimits, ToolRunner

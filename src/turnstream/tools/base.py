@@ -68,11 +68,11 @@ class ToolContext:
         self._show = show
 
     def progress(self, text: str) -> None:
-        """Show watchers a piece of what the tool puts out, while it runs (G4). May be called from any thread."""
+        """Show watchers a piece of what the tool puts out, while it runs. May be called from any thread."""
         self._show(self.tool_use_id, mended(text[:PROGRESS_LIMIT]))
 
 
-class Options(NamedTuple):
+class ToolOptions(NamedTuple):
     """What `tool` sets; see there."""
 
     name: str | None = None
@@ -103,7 +103,9 @@ class Tool(NamedTuple):
         """The tool that a function is. Raises ConfigurationError for one that no model could call."""
         if isinstance(function, Tool):
             return function
-        options: Options = getattr(function, _OPTIONS, getattr(unbound(function), _OPTIONS, Options()))
+        options: ToolOptions = getattr(
+            function, _OPTIONS, getattr(unbound(function), _OPTIONS, ToolOptions())
+        )
         found = describe(function, ToolContext, name=options.name, description=options.description)
         return cls(
             found.definition,
@@ -140,7 +142,7 @@ def tool(function: ToolFunction | None = None, /, **options: Any) -> Any:
     """
 
     def mark(marked: ToolFunction) -> ToolFunction:
-        setattr(marked, _OPTIONS, Options(**options))
+        setattr(marked, _OPTIONS, ToolOptions(**options))
         return marked
 
     return mark if function is None else mark(function)

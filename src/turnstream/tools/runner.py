@@ -1,4 +1,4 @@
-"""One call of a tool: its arguments checked, its time limited, whatever happens told to the model (requirement G3)."""
+"""One call of a tool: its arguments checked, its time limited, whatever happens told to the model."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def tool_name(call: Block) -> str:
 
 
 def unusable(call: Block) -> str | None:
-    """Why a call must not be executed, in words for the model (B4); None for one that may."""
+    """Why a call must not be executed, in words for the model; None for one that may."""
     content = call.content or {}
     if call.partial:
         return "the call was cut off, and nothing was run: call again"

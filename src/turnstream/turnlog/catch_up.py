@@ -16,7 +16,7 @@ from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.content_parts import content_parts
 from turnstream.core.open_block import OpenBlock, catchup_of
 from turnstream.core.turn_events import BlockDelta, BlockStop, DeltaField, TurnEvent
-from turnstream.store.base import Annotation, StoredBlock
+from turnstream.store.base import Annotation, BlockRecord
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.shared import LARGE_FRAME, SharedFrame, shared_frames
 
@@ -36,7 +36,7 @@ _decode_event = msgspec.json.Decoder(TurnEvent).decode
 _PARSED_INPUT = frozenset({"input", "input_json", "input_error"})
 
 
-class Place(NamedTuple):
+class BlockPosition(NamedTuple):
     """The part of a block that a watcher has: parts of its content, characters of its text and of its signature."""
 
     contents: int
@@ -44,7 +44,7 @@ class Place(NamedTuple):
     signature: int
 
 
-BEGINNING = Place(0, 0, 0)
+BEGINNING = BlockPosition(0, 0, 0)
 
 
 class Parts(NamedTuple):
@@ -55,9 +55,9 @@ class Parts(NamedTuple):
     signature: str
 
     @property
-    def place(self) -> Place:
+    def place(self) -> BlockPosition:
         """The place of a watcher that has all of them."""
-        return Place(len(self.contents), len(self.text), len(self.signature))
+        return BlockPosition(len(self.contents), len(self.text), len(self.signature))
 
 
 class LargeBlock(NamedTuple):
@@ -71,10 +71,10 @@ class LargeBlock(NamedTuple):
     block_type: BlockType
     partial: bool
     last_seq: int
-    whole: Place
+    whole: BlockPosition
 
 
-Item: TypeAlias = StoredBlock | LargeBlock | Annotation
+Item: TypeAlias = BlockRecord | LargeBlock | Annotation
 
 
 class ArchivePage(NamedTuple):
@@ -98,7 +98,7 @@ class Archive(Protocol):
         """Return what follows `seq`, of blocks from `next_block` on, up to the event `horizon`. Raises StoreError."""
         ...
 
-    async def parts_of(self, block: LargeBlock, place: Place) -> Parts | None:
+    async def parts_of(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
         """Return what the piece at `place` is made of, or None if the block is gone. Of the text it may hold only the
         stretch that begins at the last multiple of TEXT_STRETCH. Raises StoreError."""
         ...
@@ -131,7 +131,7 @@ def build_page(
         if large is not None:
             return ArchivePage(b"", seq, next_block, large), parts
         seq = at
-        if isinstance(item, StoredBlock):
+        if isinstance(item, BlockRecord):
             next_block = item.block.sequence + 1
         if is_large and not isinstance(item, LargeBlock):
             held = shared_frames.shared(_key_of(item), frame)
@@ -146,7 +146,7 @@ def seq_of(item: Item) -> int:
     return item.seq if isinstance(item, Annotation) else item.last_seq
 
 
-def _key_of(item: StoredBlock | Annotation) -> tuple[str, int]:
+def _key_of(item: BlockRecord | Annotation) -> tuple[str, int]:
     return (item.turn_id, item.seq) if isinstance(item, Annotation) else (item.id, 0)
 
 
@@ -178,7 +178,7 @@ def has_long_text(block: Block) -> bool:
     return isinstance(text, str) and len(text) > LONG_TEXT
 
 
-def large_block(row: StoredBlock) -> tuple[LargeBlock, Parts] | None:
+def large_block(row: BlockRecord) -> tuple[LargeBlock, Parts] | None:
     """Return the block as one that comes in pieces, with its parts, or None if that would not make it smaller."""
     block = row.block
     parts = take_apart(block)
@@ -216,24 +216,28 @@ def _folds_to(parts: Parts, block: Block) -> bool:
     return folded.finish(partial=block.partial) == block
 
 
-def next_piece(block: LargeBlock, place: Place | None, parts: Parts) -> tuple[TurnEvent, Place]:
+def next_piece(
+    block: LargeBlock, place: BlockPosition | None, parts: Parts
+) -> tuple[TurnEvent, BlockPosition]:
     """Return the event after `place`, and the place after it; None is the block's beginning, `block.whole` its end."""
     index, block_type = block.block_index, block.block_type
     if place is None:
         content = parts.contents[0] if parts.contents else None
         event = catchup_of(Block(index, block_type, "", content), complete=False)
-        return event, Place(min(1, len(parts.contents)), 0, 0)
+        return event, BlockPosition(min(1, len(parts.contents)), 0, 0)
     contents, text, signature = place
     if contents < block.whole.contents:
         delta = BlockDelta(index, block_type, "content", parts.contents[contents])
-        return delta, Place(contents + 1, text, signature)
+        return delta, BlockPosition(contents + 1, text, signature)
     if text < block.whole.text:
         start = text % TEXT_STRETCH
         piece = parts.text[start : start + PIECE_LENGTH]
         field: DeltaField = "partial_json" if block_type == "tool_use" else "text"
-        return BlockDelta(index, block_type, field, piece), Place(contents, text + len(piece), signature)
+        return BlockDelta(index, block_type, field, piece), BlockPosition(
+            contents, text + len(piece), signature
+        )
     if signature < block.whole.signature:
         piece = parts.signature[signature : signature + PIECE_LENGTH]
         delta = BlockDelta(index, block_type, "signature", piece)
-        return delta, Place(contents, text, signature + len(piece))
+        return delta, BlockPosition(contents, text, signature + len(piece))
     return BlockStop(index, block_type, block.partial), place

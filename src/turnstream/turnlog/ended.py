@@ -15,7 +15,7 @@ import msgspec
 
 from turnstream.core.turn_events import Terminal, TurnStart
 from turnstream.turnlog.base import FrameEncoder
-from turnstream.turnlog.memory import Reset, TurnLog
+from turnstream.turnlog.memory import ResetRecord, TurnLog
 from turnstream.turnlog.ring import Ring
 
 _FLAT_COST = 1024
@@ -73,7 +73,7 @@ class EndedTurn(msgspec.Struct, frozen=True, gc=False):
     start: TurnStart | None
     terminal: Terminal
     last_seq: int
-    resets: tuple[Reset, ...]
+    resets: tuple[ResetRecord, ...]
 
     @property
     def size(self) -> int:

@@ -46,7 +46,7 @@ class Fence(NamedTuple):
     seq: int
 
 
-class Reset(NamedTuple):
+class ResetRecord(NamedTuple):
     """Blocks from `block_index` on were taken back by the event `seq`."""
 
     seq: int
@@ -69,7 +69,7 @@ class TurnLog:
         self.generation = generation
         self.encoder = encoder
         self.fences: tuple[Fence, ...] = ()
-        self.resets: tuple[Reset, ...] = ()
+        self.resets: tuple[ResetRecord, ...] = ()
         self.ring = Ring(encoder, last_seq=head, limit=ring_limit)
         self.start: tuple[int, TurnStart] | None = None
         self.terminal: tuple[int, Terminal] | None = None
@@ -170,7 +170,7 @@ class TurnLog:
             if event.field == "content" or block is None or block.signature_length <= SHORT_SIGNATURE:
                 self.content_since = seq
         elif isinstance(event, BlockReset):
-            self.resets = (*self.resets, Reset(seq, event.block_index))
+            self.resets = (*self.resets, ResetRecord(seq, event.block_index))
         elif isinstance(event, TurnStart):
             self.start = (seq, event)
         elif isinstance(event, TurnComplete | TurnError | TurnCancelled):

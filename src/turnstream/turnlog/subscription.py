@@ -1,4 +1,4 @@
-"""A watcher's position in a log: catch-up, then live (requirements C1 to C4).
+"""A watcher's position in a log: catch-up, then live.
 
 A subscription is a cursor, not a queue. Each call of `next` looks where the cursor stands and takes the first that
 applies:
@@ -19,7 +19,7 @@ from typing import Any
 
 from turnstream.core.cursor import Cursor
 from turnstream.turnlog.base import ALL, Batch, Sink
-from turnstream.turnlog.catch_up import Archive, LargeBlock, Place, next_piece
+from turnstream.turnlog.catch_up import Archive, BlockPosition, LargeBlock, next_piece
 from turnstream.turnlog.memory import NOTHING, TurnLog
 from turnstream.turnlog.shared import LARGE_FRAME, shared_frames
 
@@ -66,7 +66,7 @@ class Subscription:
         self._next_block = 0
         """Blocks before it have been sent from the archive, which need not look at them again."""
         self._large: LargeBlock | None = None
-        self._place: Place | None = None
+        self._place: BlockPosition | None = None
         """The closed block that is being sent in pieces, and how much of it has been sent."""
         self._held: Any = None
         """The frame being sent, if watchers share it: the others find it as long as one of them has it here."""
@@ -261,7 +261,7 @@ class Subscription:
 
     async def _piece_of(self, block: LargeBlock) -> bytes:
         """Return the next piece of a closed block; an empty one if the block was taken back."""
-        parts = await self._archive.parts_of(block, self._place or Place(0, 0, 0))
+        parts = await self._archive.parts_of(block, self._place or BlockPosition(0, 0, 0))
         if parts is None:
             self._large = None
             return b""

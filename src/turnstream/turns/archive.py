@@ -1,4 +1,4 @@
-"""A turn's past in the store, as subscriptions read it: pages of frames, and pieces of large blocks (requirement C2).
+"""A turn's past in the store, as subscriptions read it: pages of frames, and pieces of large blocks.
 
 Frames are made in the thread that reads the rows. A large block is read in stretches, which are kept for a while: many
 watchers catch up with the same one.
@@ -12,15 +12,15 @@ from threading import Lock
 
 from turnstream.core.content_parts import PART_BYTES
 from turnstream.store.archive import ArchivedAfter, ArchivedBlock, CountBlocksUntil
-from turnstream.store.base import Store, StoredBlock
+from turnstream.store.base import BlockRecord, Store
 from turnstream.turnlog.catch_up import (
     BEGINNING,
     TEXT_STRETCH,
     ArchivePage,
+    BlockPosition,
     Item,
     LargeBlock,
     Parts,
-    Place,
     build_page,
     take_apart,
 )
@@ -51,7 +51,7 @@ class KeptParts:
         """Return the large block of a row that was read before, or None."""
         return self._blocks.get(row_id)
 
-    def stretch(self, block: LargeBlock, place: Place) -> Parts | None:
+    def stretch(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
         """Return the parts that hold the piece at `place`, or None."""
         with self._lock:
             found = self._stretches.get(key := (block.row_id, _number(block, place)))
@@ -59,7 +59,7 @@ class KeptParts:
                 self._stretches.move_to_end(key)
             return found
 
-    def keep(self, block: LargeBlock, parts: Parts, place: Place) -> None:
+    def keep(self, block: LargeBlock, parts: Parts, place: BlockPosition) -> None:
         """Keep what a watcher at `place` needs next."""
         number = _number(block, place)
         ahead = range(number + _STRETCHES_AHEAD, max(number, 0) - 1, -1)
@@ -84,7 +84,7 @@ class KeptParts:
             self._length -= _length(gone)
 
 
-def _number(block: LargeBlock, place: Place) -> int:
+def _number(block: LargeBlock, place: BlockPosition) -> int:
     """Return the number of the stretch that holds a block's piece at `place`."""
     whole = block.whole
     in_text = place.contents >= whole.contents and place.text < whole.text
@@ -123,11 +123,11 @@ class StoreArchive:
         )
         return await self._store.read(query)
 
-    async def parts_of(self, block: LargeBlock, place: Place) -> Parts | None:
+    async def parts_of(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
         if (found := self._kept.stretch(block, place)) is not None:
             return found
 
-        def stretch_of(row: StoredBlock) -> Parts | None:
+        def stretch_of(row: BlockRecord) -> Parts | None:
             if row.id != block.row_id:
                 return None
             parts = take_apart(row.block)

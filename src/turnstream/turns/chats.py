@@ -1,4 +1,4 @@
-"""What callers may ask of chats: to make, change and delete them, and to walk their branches (requirements A1, A7).
+"""What callers may ask of chats: to make, change and delete them, and to walk their branches.
 
 Every command carries its owner, and another owner's id is not found.
 """
@@ -16,9 +16,9 @@ from turnstream.core.admission import admitted_request
 from turnstream.core.branches import Branches
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
-from turnstream.store.base import Chat, Store, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, ChatRecord, Store, TurnRecord
 from turnstream.store.operations import CreateChat, DeleteChat, PurgeChat, UpdateChat
-from turnstream.store.portions import Bounds, OfTree, Place, Portion, ReadPortion, unchanged
+from turnstream.store.portions import Bounds, OfTree, Portion, PortionStart, ReadPortion, unchanged
 from turnstream.store.queries import DeletedChats, GetChat, GetTurn
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import StopCause
@@ -37,11 +37,11 @@ PURGE_PAUSE = 0.01
 """Seconds between portions, for other writes."""
 
 
-class PathTurn(NamedTuple):
+class BranchTurn(NamedTuple):
     """A turn of a branch, and the ids of it and its alternatives, oldest first."""
 
-    turn: Turn
-    blocks: tuple[StoredBlock, ...]
+    turn: TurnRecord
+    blocks: tuple[BlockRecord, ...]
     siblings: list[str]
 
 
@@ -54,7 +54,7 @@ class TurnPage(NamedTuple):
     previous: str | None
 
 
-class Paging(NamedTuple):
+class PageRequest(NamedTuple):
     """Which turns of a list are read: the last `limit` of those before the turn `before`. None, None: all."""
 
     before: str | None = None
@@ -71,11 +71,11 @@ class Paging(NamedTuple):
         return TurnPage(turn_ids[-self.limit :], tree, turn_ids[-self.limit])
 
 
-ALL = Paging()
+ALL = PageRequest()
 Made = TypeVar("Made")
 
 
-class Chats:
+class ChatCommands:
     """The commands of chats."""
 
     def __init__(self, store: Store, registry: Registry) -> None:
@@ -87,10 +87,10 @@ class Chats:
 
     async def create(
         self, owner: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
-    ) -> Chat:
+    ) -> ChatRecord:
         """Raises InvalidRequest for metadata that is not JSON, or nests too deeply."""
         now = now_microseconds()
-        made = admitted_request(Chat(new_id(), owner, title, metadata or {}, now, now), "the chat")
+        made = admitted_request(ChatRecord(new_id(), owner, title, metadata or {}, now, now), "the chat")
         chat = await self._store.write(CreateChat(chat=made))
         self._remember(owner, chat.id)
         return chat
@@ -103,8 +103,8 @@ class Chats:
         title: str | msgspec.UnsetType | None = msgspec.UNSET,
         metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET,
         active_turn_id: str | msgspec.UnsetType = msgspec.UNSET,
-    ) -> Chat:
-        """`active_turn_id`: show the branch of this turn (A7). Raises NotFound, InvalidRequest, and Conflict if it is no turn of the
+    ) -> ChatRecord:
+        """`active_turn_id`: show the branch of this turn. Raises NotFound, InvalidRequest, and Conflict if it is no turn of the
         chat."""
         change = UpdateChat(
             owner=owner,
@@ -117,9 +117,9 @@ class Chats:
         return await self._store.write(admitted_request(change, "the chat"))
 
     async def branch(
-        self, owner: str, chat_id: str, *, through: str | None = None, paging: Paging = ALL
+        self, owner: str, chat_id: str, *, through: str | None = None, paging: PageRequest = ALL
     ) -> TurnPage:
-        """Return the branch of a chat that is shown, or the one through a given turn, without its turns (A7). Raises
+        """Return the branch of a chat that is shown, or the one through a given turn, without its turns. Raises
         NotFound."""
         chat = await self._store.read(GetChat(owner=owner, chat_id=chat_id))
 
@@ -130,14 +130,14 @@ class Chats:
 
         return await self._store.read(OfTree(chat_id=chat_id, use=page))
 
-    async def all_turns(self, owner: str, chat_id: str, paging: Paging = ALL) -> TurnPage:
+    async def all_turns(self, owner: str, chat_id: str, paging: PageRequest = ALL) -> TurnPage:
         """Return a chat's turns, all branches, in the order of their making. Raises NotFound."""
         await self._store.read(GetChat(owner=owner, chat_id=chat_id))
         return await self._store.read(
             OfTree(chat_id=chat_id, use=lambda tree: paging.page(tree.turn_ids, tree))
         )
 
-    async def siblings(self, owner: str, turn_id: str, paging: Paging = ALL) -> TurnPage:
+    async def siblings(self, owner: str, turn_id: str, paging: PageRequest = ALL) -> TurnPage:
         """Return a turn and its alternatives, oldest first. Raises NotFound."""
         turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
         return await self._store.read(
@@ -149,23 +149,23 @@ class Chats:
     ) -> AsyncGenerator[Made, None]:
         """Give what `use`, which runs in a reading thread, makes of the turns of a page, portion by portion. No other
         stream waits for more than one of them. Raises NotFound if the chat is deleted meanwhile."""
-        place: Place | None = Place(0)
+        place: PortionStart | None = PortionStart(0)
         while place is not None:
             query = ReadPortion(turn_ids=page.turn_ids, bounds=bounds, start=place, use=use)
             made, place = await self._store.read(query)
             yield made
 
-    async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[PathTurn]:
+    async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[BranchTurn]:
         """Return the turns of the branch of a chat that is shown, or of the one through a given turn. Raises NotFound."""
         page = await self.branch(owner, chat_id, through=through)
-        path: list[PathTurn] = []
+        path: list[BranchTurn] = []
         async for portion in self.portions(page, PATH_PORTION, unchanged):
             for piece in portion.pieces:
                 blocks = tuple(piece.blocks)
                 if piece.turn is None:
                     path[-1] = path[-1]._replace(blocks=path[-1].blocks + blocks)
                 else:
-                    path.append(PathTurn(piece.turn, blocks, page.tree.siblings(piece.turn.id)))
+                    path.append(BranchTurn(piece.turn, blocks, page.tree.siblings(piece.turn.id)))
         return path
 
     async def delete(self, owner: str, chat_id: str) -> None:

@@ -16,17 +16,17 @@ from turnstream.core.admission import admitted_request
 from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.lifecycle import TERMINAL_STATUSES
-from turnstream.core.usage import Attempt
+from turnstream.core.usage import CallAttempt
 from turnstream.errors import Conflict, InvalidRequest, NotFound
-from turnstream.llm.accounts import TurnAccount
-from turnstream.llm.model_source import ModelSource, ToolUse
-from turnstream.llm.source import TurnSource
+from turnstream.model_loop.accounts import TurnAccount
+from turnstream.model_loop.model_source import ModelSource, ToolUse
+from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.catalog import Catalog, ListedModel
 from turnstream.providers.large_requests import worked
 from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing
-from turnstream.store.base import Store, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, Store, TurnRecord
 from turnstream.store.operations import StartTurns
 from turnstream.store.queries import (
     AllBlocks,
@@ -38,24 +38,24 @@ from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
-from turnstream.turns.chats import Chats
+from turnstream.turns.chats import ChatCommands
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.executor import Executor
 from turnstream.turns.histories import read_history
 from turnstream.turns.new_turns import TurnRequest, assistant_turn, inheriting, start_event, user_turn
-from turnstream.turns.recovery import Recovery
+from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
 EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
 
 
-class Started(NamedTuple):
+class StartedTurn(NamedTuple):
     """A turn that has begun. `user_turn` is None for a foreign source; `replayed`: an idempotent repetition."""
 
-    user_turn: Turn | None
-    user_blocks: tuple[StoredBlock, ...]
-    assistant_turn: Turn
+    user_turn: TurnRecord | None
+    user_blocks: tuple[BlockRecord, ...]
+    assistant_turn: TurnRecord
     replayed: bool = False
 
 
@@ -75,10 +75,10 @@ class TurnState(NamedTuple):
     """A turn with its blocks, as of now. `open_block`: the index of the block being written; `attempts`: the model calls of
     one that has ended."""
 
-    turn: Turn
-    blocks: tuple[StoredBlock, ...]
+    turn: TurnRecord
+    blocks: tuple[BlockRecord, ...]
     open_block: int | None
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[CallAttempt, ...] = ()
 
 
 class Commands:
@@ -94,11 +94,11 @@ class Commands:
     ) -> None:
         self.store = store
         self.registry = registry
-        self.chats = Chats(store, registry)
+        self.chats = ChatCommands(store, registry)
         self.catalog = catalog
         self._encoder = encoder
         self._options = options or ExecutorOptions()
-        self.recovery = Recovery(store, catalog, self._options.pricing, end_here=registry.end_lost)
+        self.recovery = TurnRecovery(store, catalog, self._options.pricing, end_here=registry.end_lost)
         self.tools = self._options.tools
         self._planner = self._options.planner or Planner()
         self._routing = self._options.routing or Routing(catalog)
@@ -107,8 +107,8 @@ class Commands:
         """The models that turns may name: those of the providers, and the settings' own names."""
         return [*self.catalog.models(), *self._routing.listed()]
 
-    async def send(self, owner: str, request: TurnRequest) -> Started:
-        """Add a user turn and start the model's answer to it (A1).
+    async def send(self, owner: str, request: TurnRequest) -> StartedTurn:
+        """Add a user turn and start the model's answer to it.
 
         The model is called while the rows are being committed; nothing is shown before they are. Raises NotFound,
         Conflict, InvalidRequest, Unavailable, AuthenticationFailed (no key), StoreError.
@@ -124,8 +124,8 @@ class Commands:
         request = inheriting(request, path)
         return await self._call(owner, request, path)
 
-    async def regenerate(self, owner: str, turn_id: str, request: TurnRequest) -> Started:
-        """Answer once more what an assistant turn answers, or a user turn says: a new sibling (A7). What `request` leaves
+    async def regenerate(self, owner: str, turn_id: str, request: TurnRequest) -> StartedTurn:
+        """Answer once more what an assistant turn answers, or a user turn says: a new sibling. What `request` leaves
         open is as in the answer that is there; it brings no blocks. Raises as `send`."""
         self.registry.admit()
         request = admitted_request(request, "the request")
@@ -140,8 +140,8 @@ class Commands:
         return await self._call(owner, inheriting(request, [*path, (turn, ())]), path)
 
     async def _call(
-        self, owner: str, request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ...]]]
-    ) -> Started:
+        self, owner: str, request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]
+    ) -> StartedTurn:
         """Start the model's answer to what `path` and the request's blocks, if it has any, say."""
         target = request.model or self.catalog.default_model
         name, *_ = self._routing.names(target, request.fallbacks)
@@ -152,7 +152,7 @@ class Commands:
         call = ModelRequest(target, messages, request.system, definitions, request.params or {})
         models = self._routing.models(target, request.fallbacks, call)
 
-        def source(turn: Turn) -> TurnSource:
+        def source(turn: TurnRecord) -> TurnSource:
             use = ToolUse(self.tools, offered, turn.id, owner, turn.metadata)
             return ModelSource(
                 self._planner.plan(models, owner=owner), call, partial(self._past_of, turn.id), use
@@ -164,7 +164,7 @@ class Commands:
         """What has been said up to now, with what is stored of this turn."""
         return _past(await read_history(self.store, turn_id), ())
 
-    async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> Started:
+    async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> StartedTurn:
         """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""
         self.registry.admit()
         request = admitted_request(request, "the request")
@@ -172,7 +172,7 @@ class Commands:
         return await self._start(owner, request, lambda _turn: source, with_user_turn=bool(request.blocks))
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
-        """Stop a turn, and tell what became of it (A4); one that has ended stays as it is. Raises NotFound."""
+        """Stop a turn, and tell what became of it; one that has ended stays as it is. Raises NotFound."""
         await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
         executor = self.registry.executor(turn_id)
         if executor is not None and not executor.ended.is_set():
@@ -181,7 +181,7 @@ class Commands:
         return await self.state(owner, turn_id)
 
     async def state(self, owner: str, turn_id: str) -> TurnState:
-        """A turn and its blocks: stored ones, and where storage failed those held in memory (D3). Raises NotFound."""
+        """A turn and its blocks: stored ones, and where storage failed those held in memory. Raises NotFound."""
         turn = await self._turn(owner, turn_id)
         blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
         executor = self.registry.executor(turn_id)
@@ -200,7 +200,7 @@ class Commands:
         open_block = executor.log.open_block
         return TurnState(turn, blocks, open_block.sequence if open_block is not None else None)
 
-    async def _turn(self, owner: str, turn_id: str) -> Turn:
+    async def _turn(self, owner: str, turn_id: str) -> TurnRecord:
         """Return a turn's row. A turn that a dead process left unfinished is ended first. Raises NotFound, StoreError."""
         turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
         is_lost = turn.status not in TERMINAL_STATUSES and self.registry.get(turn_id) is None
@@ -209,7 +209,7 @@ class Commands:
         await self.recovery.end(turn)
         return await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
 
-    async def _attempts(self, turn: Turn) -> tuple[Attempt, ...]:
+    async def _attempts(self, turn: TurnRecord) -> tuple[CallAttempt, ...]:
         if turn.role == "user":
             return ()
         return tuple(await self.store.read(AttemptsOfTurn(turn_id=turn.id)))
@@ -219,7 +219,7 @@ class Commands:
         if (executor := self.registry.executor(turn_id)) is not None:
             await executor.ended.wait()
 
-    async def _replayed(self, owner: str, request: TurnRequest) -> Started | None:
+    async def _replayed(self, owner: str, request: TurnRequest) -> StartedTurn | None:
         """The turns of an earlier request with the same idempotency key. Raises Conflict when it was another."""
         if request.idempotency_key is None:
             return None
@@ -232,15 +232,15 @@ class Commands:
             raise idempotency_conflict()
         return await self._started(owner, user_turn_id, assistant_turn_id)
 
-    async def _started(self, owner: str, user_turn_id: str | None, assistant_turn_id: str) -> Started:
+    async def _started(self, owner: str, user_turn_id: str | None, assistant_turn_id: str) -> StartedTurn:
         assistant = await self.store.read(GetTurn(owner=owner, turn_id=assistant_turn_id))
         if user_turn_id is None:
-            return Started(None, (), assistant, replayed=True)
+            return StartedTurn(None, (), assistant, replayed=True)
         user = await self.store.read(GetTurn(owner=owner, turn_id=user_turn_id))
         blocks = tuple(await self.store.read(AllBlocks(turn_id=user_turn_id)))
-        return Started(user, blocks, assistant, replayed=True)
+        return StartedTurn(user, blocks, assistant, replayed=True)
 
-    async def _path(self, owner: str, request: TurnRequest) -> list[tuple[Turn, tuple[Block, ...]]]:
+    async def _path(self, owner: str, request: TurnRequest) -> list[tuple[TurnRecord, tuple[Block, ...]]]:
         if request.prev_turn_id is None:
             return []
         turn = await self._turn(owner, request.prev_turn_id)
@@ -270,8 +270,13 @@ class Commands:
         return tuple(definitions.values()), tuple(offered)
 
     async def _start(
-        self, owner: str, request: TurnRequest, source: Callable[[Turn], TurnSource], *, with_user_turn: bool
-    ) -> Started:
+        self,
+        owner: str,
+        request: TurnRequest,
+        source: Callable[[TurnRecord], TurnSource],
+        *,
+        with_user_turn: bool,
+    ) -> StartedTurn:
         now = now_microseconds()
         user, user_blocks = user_turn(owner, request, now) if with_user_turn else (None, ())
         assistant = assistant_turn(owner, request, user, now)
@@ -300,9 +305,9 @@ class Commands:
         if started.replayed:
             user_turn_id = started.user_turn.id if started.user_turn is not None else None
             return await self._started(owner, user_turn_id, started.assistant_turn.id)
-        return Started(user, user_blocks, assistant)
+        return StartedTurn(user, user_blocks, assistant)
 
-    def _executor(self, turn: Turn) -> Executor:
+    def _executor(self, turn: TurnRecord) -> Executor:
         log = TurnLog(
             turn.id,
             turn.generation,
@@ -321,7 +326,7 @@ def idempotency_conflict() -> Conflict:
     )
 
 
-def _past(path: Sequence[tuple[Turn, tuple[Block, ...]]], blocks: tuple[Block, ...]) -> list[PastTurn]:
+def _past(path: Sequence[tuple[TurnRecord, tuple[Block, ...]]], blocks: tuple[Block, ...]) -> list[PastTurn]:
     turns = [PastTurn(turn.role, turn.status, kept) for turn, kept in path]
     return [*turns, PastTurn("user", "complete", blocks)] if blocks else turns
 

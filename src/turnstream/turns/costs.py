@@ -1,4 +1,4 @@
-"""What an ended turn's row says of its cost (requirement I2)."""
+"""What an ended turn's row says of its cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypedDict
 import msgspec
 
 from turnstream.core.usage import Usage
-from turnstream.store.base import Turn
+from turnstream.store.base import TurnRecord
 
 
 class CostFields(TypedDict):
@@ -16,7 +16,7 @@ class CostFields(TypedDict):
     unpriced: bool | msgspec.UnsetType
 
 
-def cost_fields(turn: Turn) -> CostFields:
+def cost_fields(turn: TurnRecord) -> CostFields:
     """What a terminal event says of an ended turn's cost, from its row."""
     return {
         "cost": msgspec.UNSET if turn.cost is None else turn.cost,
@@ -25,7 +25,7 @@ def cost_fields(turn: Turn) -> CostFields:
     }
 
 
-def is_unpriced(turn: Turn) -> bool:
+def is_unpriced(turn: TurnRecord) -> bool:
     """Whether the turn has no cost because the price of a model is not known, though its usage is."""
     return turn.cost is None and any(
         step.model is not None and step.cost is None and step.usage != Usage() for step in turn.steps

@@ -1,4 +1,4 @@
-"""How a turn ends: the outcome an executor decides, and the terminal event that tells it (D1, D7)."""
+"""How a turn ends: the outcome an executor decides, and the terminal event that tells it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from turnstream.core.turn_events import (
     TurnError,
     TurnEvent,
 )
-from turnstream.store.base import StoredBlock, Turn
+from turnstream.store.base import BlockRecord, TurnRecord
 from turnstream.store.operations import FinishTurn
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.clock import now_microseconds
@@ -62,7 +62,7 @@ UNRECOVERABLE = Outcome(
 )
 
 
-def terminal_event(turn: Turn, *, total_blocks: int, blocks_completed: int) -> Terminal:
+def terminal_event(turn: TurnRecord, *, total_blocks: int, blocks_completed: int) -> Terminal:
     """The terminal event of an ended turn, from its row: the same whether told live or years later.
 
     `blocks_completed` counts the blocks that were not cut off.
@@ -83,7 +83,7 @@ def terminal_event(turn: Turn, *, total_blocks: int, blocks_completed: int) -> T
             raise ValueError(f"turn {turn.id} has not ended: {turn.status}")
 
 
-def ended_turn(turn: Turn, operation: FinishTurn) -> Turn:
+def ended_turn(turn: TurnRecord, operation: FinishTurn) -> TurnRecord:
     """The turn's row as `operation` leaves it."""
     return msgspec.structs.replace(
         turn,
@@ -108,7 +108,7 @@ def add_cancelled(
     events: list[TurnEvent],
     cuts: list[CutBlock],
 ) -> None:
-    """Give each of `calls` a result that says it was cancelled: to `events`, and as blocks to `cuts` (G5)."""
+    """Give each of `calls` a result that says it was cancelled: to `events`, and as blocks to `cuts`."""
     for block in cancelled_results(calls, next_sequence, outcome):
         start = len(events)
         events.append(BlockStart(block.sequence, "tool_result", block.content))
@@ -117,7 +117,7 @@ def add_cancelled(
 
 
 def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: Outcome) -> list[Block]:
-    """A result for each of `calls` that says it was cancelled (G5)."""
+    """A result for each of `calls` that says it was cancelled."""
     said = CANCELLED_BY_ERROR if outcome.status == "error" else CANCELLED
     return [
         Block(
@@ -135,12 +135,12 @@ def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: Outco
     ]
 
 
-def cut_rows(turn_id: str, log: TurnLog, cuts: Sequence[CutBlock]) -> tuple[StoredBlock, ...]:
+def cut_rows(turn_id: str, log: TurnLog, cuts: Sequence[CutBlock]) -> tuple[BlockRecord, ...]:
     """The rows of blocks that the end cut off, whose last events come next in the log."""
     base = log.head
     now = now_microseconds()
     return tuple(
-        StoredBlock(
+        BlockRecord(
             new_id(),
             turn_id,
             cut.block,

@@ -33,11 +33,11 @@ from turnstream.errors import (
     StreamIncomplete,
     TurnstreamError,
 )
-from turnstream.llm.accounts import TurnAccount
-from turnstream.llm.source import Batches, Broken, Stream, TurnSource
-from turnstream.providers.base import Pushed
+from turnstream.model_loop.accounts import TurnAccount
+from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSource
+from turnstream.providers.base import PushSource
 from turnstream.providers.failures import operator_words, stream_error
-from turnstream.store.base import JournalSegment, Store, Turn
+from turnstream.store.base import JournalSegment, Store, TurnRecord
 from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.ending import (
@@ -61,7 +61,7 @@ _OWN_EVENTS = frozenset({BlockReset, Data, Notice, Source, StepStart, StepStop, 
 class Executor(TurnTask):
     """Runs one turn; `run` is the body of its only task. Safe to ask for anything from the same event loop."""
 
-    def __init__(self, turn: Turn, log: TurnLog, store: Store, *, debug: bool = False) -> None:
+    def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, *, debug: bool = False) -> None:
         super().__init__(turn, log, store, debug=debug)
         self.accumulator = Accumulator()
         self.account = TurnAccount()
@@ -164,7 +164,7 @@ class Executor(TurnTask):
         unstored = accumulator.unstored()
         self.account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
         failed = source.called.name if source.called is not None else None
-        recovery = await wait(source.recover(Broken(failure, first, begun, open_block)))
+        recovery = await wait(source.recover(StepFailure(failure, first, begun, open_block)))
         await wait(self._committed.wait())
         accumulator.resume()
         self._reported_usage = Usage()
@@ -215,7 +215,7 @@ class Executor(TurnTask):
         pushes it; the task is woken for all else."""
         clock, wait, gaps = self._clock, self._interruption.wait, self.gaps
         if hasattr(batches, "push_to"):  # isinstance takes 20 µs for a protocol before Python 3.12
-            cast("Pushed", batches).push_to(self._take_at_once)
+            cast("PushSource", batches).push_to(self._take_at_once)
         count = 0
         while True:
             try:
@@ -268,7 +268,7 @@ class Executor(TurnTask):
         await self._advance(cast("Sequence[StreamEvent]", events[start:]))
 
     async def _advance(self, events: Sequence[StreamEvent]) -> None:
-        """Fold, show, and store each block as it closes (B1, B2)."""
+        """Fold, show, and store each block as it closes."""
         accumulator, log = self.accumulator, self.log
         position = 0
         while True:
@@ -323,7 +323,7 @@ class Executor(TurnTask):
     # -- the end -------------------------------------------------------------------------------------------------
 
     async def _finish(self, outcome: Outcome) -> None:
-        """Decide the end: from here on nothing can change it (D1)."""
+        """Decide the end: from here on nothing can change it."""
         self._finisher.outcome = outcome
         await self.account.ready()
         if self._rest is None:

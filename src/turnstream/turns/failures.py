@@ -1,4 +1,4 @@
-"""What clients are told of a failure: a stable code, and words that give nothing away (requirements D4, K3)."""
+"""What clients are told of a failure: a stable code, and words that give nothing away."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from turnstream.errors import ProviderError, StoreError, TurnGone, TurnstreamErr
 from turnstream.providers.failures import MASKED, masked_message
 
 
-class Failure(NamedTuple):
+class FailureWords(NamedTuple):
     """What a turn's row and its `turn_error` say."""
 
     code: str
     message: str
 
 
-CHAT_DELETED = Failure("chat_deleted", "the chat of this turn was deleted while the answer was written")
+CHAT_DELETED = FailureWords("chat_deleted", "the chat of this turn was deleted while the answer was written")
 
 
-def describe_failure(error: BaseException, *, debug: bool = False) -> Failure:
+def describe_failure(error: BaseException, *, debug: bool = False) -> FailureWords:
     """The failure that `error` is to clients; with `debug`, in its own words."""
     if isinstance(error, ProviderError):
         own_words = f"{error.message}: {error.detail}" if error.detail else error.message
         message = own_words if debug else masked_message(error)
-        return Failure(error.code, message)
+        return FailureWords(error.code, message)
     if isinstance(error, TurnGone):
         return CHAT_DELETED
     if isinstance(error, StoreError):
-        return Failure("database_error", str(error) if debug else MASKED["database_error"])
+        return FailureWords("database_error", str(error) if debug else MASKED["database_error"])
     if isinstance(error, TurnstreamError):
-        return Failure(error.code, error.message)
+        return FailureWords(error.code, error.message)
     own_words = f"{type(error).__name__}: {error}"
-    return Failure("source_error", own_words if debug else "the source of this turn failed")
+    return FailureWords("source_error", own_words if debug else "the source of this turn failed")

@@ -1,4 +1,4 @@
-"""How a turn's end is stored and shown: one transaction, and only then the terminal event (D1, D3, D7)."""
+"""How a turn's end is stored and shown: one transaction, and only then the terminal event."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.core.open_block import catchup_of
 from turnstream.core.turn_events import Terminal, TurnEvent
 from turnstream.errors import Fenced, StoreError, TurnGone
-from turnstream.llm.accounts import Summary
-from turnstream.store.base import Store, StoredBlock, Turn
+from turnstream.model_loop.accounts import Summary
+from turnstream.store.base import BlockRecord, Store, TurnRecord
 from turnstream.store.operations import FinishTurn
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.memory import TurnLog
@@ -37,24 +37,24 @@ class Rest(NamedTuple):
     told_last: Sequence[TurnEvent]
 
 
-class _Prepared(NamedTuple):
+class _PreparedEnd(NamedTuple):
     """An end that is to be written: `events` are shown once it is, before the terminal one."""
 
     operation: FinishTurn
     events: list[TurnEvent]
-    rows: tuple[StoredBlock, ...]
+    rows: tuple[BlockRecord, ...]
 
 
 class Finisher:
     """The end of one turn. `turn`: its row, as far as is known here; `outcome`: set once the end is decided."""
 
-    def __init__(self, turn: Turn, log: TurnLog, store: Store, writer: TurnWriter) -> None:
+    def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, writer: TurnWriter) -> None:
         self.turn = turn
         self.outcome: Outcome | None = None
         self.unsaved: FinishTurn | None = None
         """The end, where storage refused it."""
         self.blocks_completed = 0
-        self._prepared: _Prepared | None = None
+        self._prepared: _PreparedEnd | None = None
         self._log = log
         self._store = store
         self._writer = writer
@@ -82,7 +82,7 @@ class Finisher:
             log.open_block = None
             log.stored_seq = log.head - 1
 
-    def _prepare(self, outcome: Outcome, rest: Rest) -> _Prepared:
+    def _prepare(self, outcome: Outcome, rest: Rest) -> _PreparedEnd:
         """Number what is left to be shown, and make the write of the end."""
         log = self._log
         events, cuts, summary, told_last = rest
@@ -92,10 +92,10 @@ class Finisher:
             log.append(events[: cuts[0].stop])
             events = events[cuts[0].stop :]
         events = [*events, *told_last]
-        return _Prepared(self._operation(outcome, rows, summary, log.head + len(events) + 1), events, rows)
+        return _PreparedEnd(self._operation(outcome, rows, summary, log.head + len(events) + 1), events, rows)
 
-    def end_unsaved(self, outcome: Outcome, rows: Sequence[StoredBlock], summary: Summary) -> None:
-        """Storage failed at the very end (D3): watchers are told, the open block stays readable here, and the rows
+    def end_unsaved(self, outcome: Outcome, rows: Sequence[BlockRecord], summary: Summary) -> None:
+        """Storage failed at the very end: watchers are told, the open block stays readable here, and the rows
         wait in `unsaved`. Their cursors say what watchers saw: no block_stop, then the end."""
         if outcome.status != "error":
             code, message = describe_failure(StoreError("the end of the turn could not be stored"))
@@ -103,7 +103,7 @@ class Finisher:
         self.outcome = outcome
         head = self._log.head
         shown = self._log.open_block
-        kept: list[StoredBlock] = []
+        kept: list[BlockRecord] = []
         others: list[TurnEvent] = []
         for row in rows:
             if shown is not None and row.block.sequence == shown.sequence:
@@ -132,7 +132,7 @@ class Finisher:
         self._log.unstored_from = None
         self._log.stored_seq = self._log.head - 1
 
-    async def _write(self, operation: FinishTurn) -> Turn:
+    async def _write(self, operation: FinishTurn) -> TurnRecord:
         """Store the end; the turn's row as it is then. Raises StoreError."""
         if await self._writer.write(operation):
             return ended_turn(self.turn, operation)
@@ -142,7 +142,7 @@ class Finisher:
         return row
 
     def _operation(
-        self, outcome: Outcome, rows: tuple[StoredBlock, ...], summary: Summary, last_seq: int
+        self, outcome: Outcome, rows: tuple[BlockRecord, ...], summary: Summary, last_seq: int
     ) -> FinishTurn:
         now = now_microseconds()
         return FinishTurn(
@@ -164,7 +164,7 @@ class Finisher:
             started_at=self._writer.marked_at or (now if outcome.status == "complete" else None),
         )
 
-    def _terminal(self, rows: Sequence[StoredBlock]) -> Terminal:
+    def _terminal(self, rows: Sequence[BlockRecord]) -> Terminal:
         total = self.blocks_completed + len(rows)
         self.blocks_completed += sum(not row.block.partial for row in rows)
         return terminal_event(self.turn, total_blocks=total, blocks_completed=self.blocks_completed)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from turnstream.core.blocks import Block
-from turnstream.store.base import Store, Turn
+from turnstream.store.base import Store, TurnRecord
 from turnstream.store.portions import Bounds, HistoryBeginning, Portion, ReadPortion, unchanged
 
-Path: TypeAlias = list[tuple[Turn, tuple[Block, ...]]]
+Path: TypeAlias = list[tuple[TurnRecord, tuple[Block, ...]]]
 """Turns with their blocks, oldest first."""
 
 PORTION = Bounds(turns=64, size=512 * 1024, repeats_settings=False)

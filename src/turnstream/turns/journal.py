@@ -1,5 +1,5 @@
 """The journal: what open blocks gained, written every 100 ms for all turns at once, so that a killed process loses at
-most that stretch (requirement D5)."""
+most that stretch."""
 
 from __future__ import annotations
 

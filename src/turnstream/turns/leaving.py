@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from turnstream.llm.source import Stream
+from turnstream.model_loop.sources import Stream
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnStart
 from turnstream.errors import InvalidRequest
-from turnstream.store.base import StoredBlock, Turn
+from turnstream.store.base import BlockRecord, TurnRecord
 from turnstream.turns.clock import iso_timestamp
 from turnstream.wires.base import ToolDefinition
 
@@ -33,13 +33,13 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] | None = None
     metadata: dict[str, Any] = {}
     tools: tuple[str | ToolDefinition, ...] | None = None
-    """The engine's tools by name, and definitions of those that the client runs itself (G6). None: all the engine's."""
+    """The engine's tools by name, and definitions of those that the client runs itself. None: all the engine's."""
     idempotency_key: str | None = None
     fingerprint: str | None = None
     """A hash of the request: the same idempotency key with another one is a conflict."""
 
 
-def inheriting(request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ...]]]) -> TurnRequest:
+def inheriting(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]) -> TurnRequest:
     """Take what the request leaves open from the last assistant turn before it."""
     previous = next((turn for turn, _ in reversed(path) if turn.role == "assistant"), None)
     if previous is None:
@@ -55,10 +55,10 @@ def inheriting(request: TurnRequest, path: Sequence[tuple[Turn, tuple[Block, ...
     )
 
 
-def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[Turn, tuple[StoredBlock, ...]]:
+def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[TurnRecord, tuple[BlockRecord, ...]]:
     """Return the row of the user's turn, and those of its blocks."""
     turn_id = new_id()
-    turn = Turn(
+    turn = TurnRecord(
         turn_id,
         request.chat_id,
         owner,
@@ -73,7 +73,7 @@ def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[Turn, tuple[S
         completed_at=now,
     )
     rows = tuple(
-        StoredBlock(
+        BlockRecord(
             new_id(), turn_id, msgspec.structs.replace(block, sequence=place), place + 2, place + 2, now
         )
         for place, block in enumerate(request.blocks)
@@ -81,10 +81,10 @@ def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[Turn, tuple[S
     return turn, rows
 
 
-def assistant_turn(owner: str, request: TurnRequest, user: Turn | None, now: int) -> Turn:
+def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None, now: int) -> TurnRecord:
     """Return the row of the pending turn that answers `user`, or follows `request.prev_turn_id`."""
     turn_id = new_id()
-    return Turn(
+    return TurnRecord(
         turn_id,
         request.chat_id,
         owner,
@@ -102,7 +102,7 @@ def assistant_turn(owner: str, request: TurnRequest, user: Turn | None, now: int
     )
 
 
-def start_event(turn: Turn) -> TurnStart:
+def start_event(turn: TurnRecord) -> TurnStart:
     """The first event of a turn."""
     return TurnStart(
         turn.chat_id,

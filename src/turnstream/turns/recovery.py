@@ -1,4 +1,4 @@
-"""Ending turns whose executor died, with what the journal kept (requirement D5).
+"""Ending turns whose executor died, with what the journal kept.
 
 Recovery is per turn: a turn whose rows cannot be decoded ends as an error, is logged, and holds up no other turn. The
 engine starts without waiting for all of it. A command or a watcher that needs a turn recovers that turn first.
@@ -20,10 +20,10 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.usage import Usage
 from turnstream.errors import Fenced, InvalidRequest, NotFound, StoreError, Unreadable
-from turnstream.llm.accounts import CalledModel, Summary, TurnAccount, estimated_input_tokens
+from turnstream.model_loop.accounts import CalledModel, Summary, TurnAccount, estimated_input_tokens
 from turnstream.providers.catalog import Catalog, parse_model
 from turnstream.providers.pricing import Pricing
-from turnstream.store.base import JournalSegment, Store, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, JournalSegment, Store, TurnRecord
 from turnstream.store.operations import GiveUp, TakeOver
 from turnstream.store.queries import (
     AllBlocks,
@@ -51,7 +51,7 @@ _GIVE_UP_SECONDS = 120.0
 """Seconds that storage may refuse the end of a turn. After that the turn is ended without what is refused."""
 
 
-class Recovery:
+class TurnRecovery:
     """Takes over turns of one store.
 
     `catalog`, `pricing`: who was called, and what that costs, as far as it is known. `end_here`: ends a turn whose task
@@ -121,7 +121,7 @@ class Recovery:
             raise failures[0]
         return ended
 
-    async def end(self, turn: Turn) -> bool:
+    async def end(self, turn: TurnRecord) -> bool:
         """Take over and end one turn, as `end_all` does. Return False if it had ended. Raises StoreError."""
         if self._end_here is not None and await self._end_here(turn.id):
             return True
@@ -207,12 +207,12 @@ class Recovery:
             )
         )
 
-    async def _take_over(self, turn: Turn, segments: Sequence[JournalSegment]) -> bool:
+    async def _take_over(self, turn: TurnRecord, segments: Sequence[JournalSegment]) -> bool:
         """Take a turn over and end it, its open block kept as far as it was journalled; return False if it had ended.
 
         The new generation's numbers begin above all that the lost executor can have given; what survived of the old one
         is its fence: a watcher whose cursor is above it will be told that text is gone. Calls of tools that have no
-        result get one (G5), and what the turn has used is estimated (I3).
+        result get one, and what the turn has used is estimated.
         """
         survived = await self._store.read(LastSeq(turn_id=turn.id), seconds=_READ_SECONDS)
         survived = max([survived, *(segment.seq for segment in segments)])
@@ -222,13 +222,13 @@ class Recovery:
         if len(kept) < len(segments):
             survived = kept[-1].seq if kept else segments[0].first_seq - 1
         now = now_microseconds()
-        rows: list[StoredBlock] = []
+        rows: list[BlockRecord] = []
         for block, first_seq in partial_blocks(kept):
-            rows.append(StoredBlock(new_id(), turn.id, block, first_seq, seq, now))
+            rows.append(BlockRecord(new_id(), turn.id, block, first_seq, seq, now))
             seq += 1
         blocks = [row.block for row in (*stored, *rows)]
         for block in cancelled_results(unanswered_calls(blocks), _after(blocks), LOST_EXECUTOR):
-            rows.append(StoredBlock(new_id(), turn.id, block, seq, seq, now))
+            rows.append(BlockRecord(new_id(), turn.id, block, seq, seq, now))
             seq += 1
         summary = await self._summary(turn, blocks)
         return await self._store.write(
@@ -250,7 +250,7 @@ class Recovery:
             )
         )
 
-    async def _summary(self, turn: Turn, blocks: Sequence[Block]) -> Summary:
+    async def _summary(self, turn: TurnRecord, blocks: Sequence[Block]) -> Summary:
         """Return an estimate of what the turn has used: what the provider said of it is lost with the process. Without
         a history that can be read there is none, and the turn keeps its text all the same."""
         called = self._called(turn)
@@ -269,7 +269,7 @@ class Recovery:
             return Summary()
 
     def _estimate(
-        self, turn: Turn, called: CalledModel, past: Sequence[PastTurn], blocks: Sequence[Block]
+        self, turn: TurnRecord, called: CalledModel, past: Sequence[PastTurn], blocks: Sequence[Block]
     ) -> Summary:
         account = TurnAccount(self._pricing)
         for number, (before, said) in enumerate(model_calls(blocks)):
@@ -281,7 +281,7 @@ class Recovery:
             account.lose()
         return account.end(Usage(), complete=False)
 
-    def _called(self, turn: Turn) -> CalledModel | None:
+    def _called(self, turn: TurnRecord) -> CalledModel | None:
         """Whom the turn called; None where that is no model of ours, or not configured any more."""
         try:
             provider, model = parse_model(turn.model or "", self._catalog.names)

@@ -1,4 +1,4 @@
-"""The executors of this process: those at work, and for a while those that have ended (requirement D5)."""
+"""The executors of this process: those at work, and for a while those that have ended."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import msgspec
 from turnstream.core.turn_events import Notice
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import StoreError, Unavailable
-from turnstream.llm.source import TurnSource
-from turnstream.store.base import JournalSegment, Store, Turn
+from turnstream.model_loop.sources import TurnSource
+from turnstream.store.base import JournalSegment, Store, TurnRecord
 from turnstream.telemetry import turn_context
 from turnstream.telemetry.measures import TurnMeasures
 from turnstream.turnlog.ended import EndedTurn, flattened
@@ -39,7 +39,7 @@ _ENDED_ORPHANS = 256
 """Turns that have ended among those that are to be looked at for silence, before they are taken out."""
 
 
-class _Unsaved(NamedTuple):
+class _UnsavedEnd(NamedTuple):
     size: int
     executor: Executor
 
@@ -64,7 +64,7 @@ class Registry:
         self._active: dict[str, Executor] = {}
         self._lost: dict[str, Executor] = {}
         """Executors whose task has died before the end of their turn, which is to be written yet."""
-        self._unsaved: dict[str, _Unsaved] = {}
+        self._unsaved: dict[str, _UnsavedEnd] = {}
         """Executors of turns whose end storage has refused, oldest first."""
         self._ended: OrderedDict[str, EndedTurn] = OrderedDict()
         """Turns whose end is stored, oldest first."""
@@ -124,7 +124,7 @@ class Registry:
 
     def launch(self, executor: Executor, source: TurnSource) -> None:
         """Start the task of an executor that was reserved."""
-        # The task takes this context over: whatever it logs is known to be this turn's (F5).
+        # The task takes this context over: whatever it logs is known to be this turn's.
         turn_context(executor.turn.id, executor.turn.generation).run(executor.start, source)
 
     def _retire(self, executor: Executor) -> None:
@@ -148,7 +148,7 @@ class Registry:
             if executor.unsaved is None:
                 self._keep(executor)
             else:
-                unsaved = self._unsaved[turn_id] = _Unsaved(_size_of(executor), executor)
+                unsaved = self._unsaved[turn_id] = _UnsavedEnd(_size_of(executor), executor)
                 self._retained_bytes += unsaved.size
                 self._evict()
 
@@ -263,7 +263,7 @@ class Registry:
     async def _save_ends(self) -> None:
         await asyncio.gather(*(self._save_end(unsaved) for unsaved in list(self._unsaved.values())))
 
-    async def _save_end(self, unsaved: _Unsaved) -> None:
+    async def _save_end(self, unsaved: _UnsavedEnd) -> None:
         executor = unsaved.executor
         try:
             await executor.save_end()
@@ -297,7 +297,7 @@ class Registry:
         await self._save_ends()
 
 
-def _count_usage(measures: TurnMeasures, turn: Turn) -> None:
+def _count_usage(measures: TurnMeasures, turn: TurnRecord) -> None:
     """Each step to its own model; where the steps are not known, the turn to its model."""
     for step in turn.steps or (StepUsage(0, turn.model, turn.usage, turn.cost),):
         model = measures.of_model(step.model)

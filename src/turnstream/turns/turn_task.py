@@ -15,11 +15,11 @@ from typing import Any
 
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
 from turnstream.errors import StoreError
-from turnstream.llm.accounts import Summary
-from turnstream.llm.source import TurnSource
+from turnstream.model_loop.accounts import Summary
+from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.failures import operator_words
-from turnstream.store.base import Store, Turn
-from turnstream.store.operations import FinishTurn, StartedTurns
+from turnstream.store.base import Store, TurnRecord
+from turnstream.store.operations import FinishTurn, StartedRecords
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, Outcome, StopCause
 from turnstream.turns.failures import describe_failure
@@ -39,7 +39,7 @@ STOP_SECONDS = 5.0
 class TurnTask:
     """One turn's task and its end. A subclass says what the task does: `run`, and `_finish`, which writes the end."""
 
-    def __init__(self, turn: Turn, log: TurnLog, store: Store, *, debug: bool = False) -> None:
+    def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, *, debug: bool = False) -> None:
         self.log = log
         self.ended = asyncio.Event()
         self.abandoned = False
@@ -47,7 +47,7 @@ class TurnTask:
         self._debug = debug
         self._interruption = Interruption()
         self._committed = asyncio.Event()
-        self._starting: asyncio.Task[StartedTurns] | None = None
+        self._starting: asyncio.Task[StartedRecords] | None = None
         self._source: TurnSource | None = None
         self._decided: Outcome | None = None
         """The end that the task had come to, whether or not it could write it."""
@@ -66,7 +66,7 @@ class TurnTask:
         raise NotImplementedError
 
     @property
-    def turn(self) -> Turn:
+    def turn(self) -> TurnRecord:
         """The turn's row, as far as is known here."""
         return self._finisher.turn
 
@@ -113,17 +113,17 @@ class TurnTask:
 
     def begin_with(
         self,
-        writing: Coroutine[Any, Any, StartedTurns],
+        writing: Coroutine[Any, Any, StartedRecords],
         start: TurnEvent,
         launch: Callable[[], None] | None = None,
-    ) -> asyncio.Task[StartedTurns]:
+    ) -> asyncio.Task[StartedRecords]:
         """Begin once the turn's rows are durable, or let go of the source when they are not made. The task is the
         executor's own, and ends whether or not anybody waits for it.
 
         `launch` starts the turn's task, and is called when the rows are made. None: the caller starts it at once.
         """
 
-        def settle(task: asyncio.Task[StartedTurns]) -> None:
+        def settle(task: asyncio.Task[StartedRecords]) -> None:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             if isinstance(error, StoreError):
                 self._begin_in_doubt(start, error)

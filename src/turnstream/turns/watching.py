@@ -1,26 +1,28 @@
-"""Joining a turn as a watcher: the live log where there is one, else one made from the rows (A6, C2, C3)."""
+"""Joining a turn as a watcher: the live log where there is one, else one made from the rows."""
 
 from __future__ import annotations
 
 from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import TERMINAL_STATUSES
-from turnstream.store.base import Store, Turn
+from turnstream.store.base import Store, TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
 from turnstream.turnlog.ended import EndedTurn
-from turnstream.turnlog.memory import Fence, Reset, TurnLog
+from turnstream.turnlog.memory import Fence, ResetRecord, TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.archive import KeptParts, StoreArchive
 from turnstream.turns.commands import EncoderFactory
 from turnstream.turns.ending import terminal_event
 from turnstream.turns.new_turns import start_event
-from turnstream.turns.recovery import Recovery
+from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
 
 
-class Watching:
+class SubscriptionMaker:
     """Makes subscriptions."""
 
-    def __init__(self, store: Store, registry: Registry, encoder: EncoderFactory, recovery: Recovery) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, encoder: EncoderFactory, recovery: TurnRecovery
+    ) -> None:
         self._store = store
         self._registry = registry
         self._encoder = encoder
@@ -51,7 +53,7 @@ class Watching:
             return kept.log(self._encoder) if owner in {None, kept.owner} else None
         return kept.log if kept is not None and owner in {None, kept.turn.owner} else None
 
-    async def _log_found(self, turn_id: str, turn: Turn) -> TurnLog:
+    async def _log_found(self, turn_id: str, turn: TurnRecord) -> TurnLog:
         log = self._log_here(turn_id, None)
         if log is None and turn.status not in TERMINAL_STATUSES:
             await self._recovery.end(turn)
@@ -59,7 +61,7 @@ class Watching:
             log = self._log_here(turn_id, None)
         return log or await self._log_of_rows(turn)
 
-    async def _log_of_rows(self, turn: Turn) -> TurnLog:
+    async def _log_of_rows(self, turn: TurnRecord) -> TurnLog:
         """The log of a turn that has ended: its blocks are all in the store."""
         total, completed = await self._store.read(CountBlocks(turn_id=turn.id))
         last = turn.last_seq
@@ -70,7 +72,7 @@ class Watching:
             head=max(last - 1, 0),
         )
         log.fences = tuple(Fence(generation, seq) for generation, seq in turn.fences)
-        log.resets = tuple(Reset(seq, index) for seq, index in turn.resets)
+        log.resets = tuple(ResetRecord(seq, index) for seq, index in turn.resets)
         log.start = (min(1, last), start_event(turn))
         log.stored_seq = max(last - 1, 0)
         log.append([terminal_event(turn, total_blocks=total, blocks_completed=completed)])

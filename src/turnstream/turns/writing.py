@@ -1,4 +1,4 @@
-"""What of a turn is stored before it is shown, and what waits meanwhile (requirements B2, D3)."""
+"""What of a turn is stored before it is shown, and what waits meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import BlockReset, Data, Notice, Source, TurnEvent
 from turnstream.errors import Fenced, StoreError
-from turnstream.store.base import Annotation, Operation, Store, StoredBlock, Turn
+from turnstream.store.base import Annotation, BlockRecord, Operation, Store, TurnRecord
 from turnstream.store.operations import MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turns.clock import now_microseconds
@@ -20,7 +20,7 @@ from turnstream.turns.clock import now_microseconds
 logger = logging.getLogger(__name__)
 
 STORE_RETRY_DELAY = 0.1
-"""Seconds before the one retry of a failed write (D3)."""
+"""Seconds before the one retry of a failed write."""
 
 Value = TypeVar("Value")
 
@@ -31,7 +31,7 @@ class TurnWriter:
     `busy`: a row is being written whose number in the log is decided; whatever would take that number waits.
     """
 
-    def __init__(self, turn: Turn, log: TurnLog, store: Store) -> None:
+    def __init__(self, turn: TurnRecord, log: TurnLog, store: Store) -> None:
         self.busy = False
         self._turn_id = turn.id
         self._generation = turn.generation
@@ -69,7 +69,7 @@ class TurnWriter:
     async def store_block(self, block: Block) -> None:
         """Store the open block; the next event of the log is its block_stop. Raises StoreError."""
         log = self._log
-        row = StoredBlock(
+        row = BlockRecord(
             new_id(), self._turn_id, block, log.open_first_seq, log.head + 1, now_microseconds()
         )
         self.busy = True

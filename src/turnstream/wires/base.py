@@ -127,7 +127,7 @@ class NewDecoder(Protocol):
 
         Args:
             event_limit: Bytes that one event may have.
-            on_malformed: `skip` drops malformed events with a notice, `fail` raises (E6).
+            on_malformed: `skip` drops malformed events with a notice, `fail` raises.
         """
         ...
 

@@ -10,7 +10,7 @@ from turnstream.store.operations.content import (
 )
 from turnstream.store.operations.deleting import DeleteChat, PurgeChat
 from turnstream.store.operations.progress import FinishTurn, GiveUp, MarkStreaming, TakeBack, TakeOver
-from turnstream.store.operations.start import StartedTurns, StartTurns
+from turnstream.store.operations.start import StartedRecords, StartTurns
 
 __all__ = [
     "AppendJournal",
@@ -24,7 +24,7 @@ __all__ = [
     "SaveAnnotations",
     "SaveBlock",
     "StartTurns",
-    "StartedTurns",
+    "StartedRecords",
     "TakeBack",
     "TakeOver",
     "TrimJournal",

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from turnstream.errors import Conflict, NotFound
-from turnstream.store.base import Chat, Operation, Turn
+from turnstream.store.base import ChatRecord, Operation, TurnRecord
 from turnstream.store.connections import driver_connection
 from turnstream.store.rows import chat_from_row, chat_values
 from turnstream.store.schema import chats, turns
@@ -33,7 +33,7 @@ def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
         raise NotFound("no such chat")
 
 
-def touch_chat(connection: Connection, owner: str, turn: Turn) -> None:
+def touch_chat(connection: Connection, owner: str, turn: TurnRecord) -> None:
     """Note that a turn begins in its chat, whose branch is shown from now on. Raises NotFound, as `require_chat` does.
 
     It stands before every turn's first event, and so goes straight to the driver (see `store.bulk`).
@@ -45,17 +45,17 @@ def touch_chat(connection: Connection, owner: str, turn: Turn) -> None:
         raise NotFound("no such chat")
 
 
-class CreateChat(Operation[Chat], frozen=True, kw_only=True):
+class CreateChat(Operation[ChatRecord], frozen=True, kw_only=True):
     """Store a chat; answers it as it is stored."""
 
-    chat: Chat
+    chat: ChatRecord
 
-    def apply(self, connection: Connection) -> Chat:
+    def apply(self, connection: Connection) -> ChatRecord:
         connection.execute(insert(chats), chat_values(self.chat))
         return chat_from_row(connection.execute(_CHAT, {"chat_id": self.chat.id}).one())
 
 
-class UpdateChat(Operation[Chat], frozen=True, kw_only=True):
+class UpdateChat(Operation[ChatRecord], frozen=True, kw_only=True):
     """Set what is given; answers the chat as it is then. `metadata` replaces the old.
 
     Raises NotFound for the chat. Raises Conflict `invalid_active_turn` for an `active_turn_id` that is no turn of the chat: the
@@ -69,7 +69,7 @@ class UpdateChat(Operation[Chat], frozen=True, kw_only=True):
     metadata: dict[str, Any] | UnsetType = UNSET
     active_turn_id: str | UnsetType = UNSET
 
-    def apply(self, connection: Connection) -> Chat:
+    def apply(self, connection: Connection) -> ChatRecord:
         require_chat(connection, self.owner, self.chat_id)
         if self.active_turn_id is not UNSET:
             values_of_turn = {"turn_id": self.active_turn_id, "chat_id": self.chat_id}

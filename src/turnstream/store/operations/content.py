@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Insert, Table, delete
 from sqlalchemy.dialects import postgresql, sqlite
 
 from turnstream.errors import Fenced
-from turnstream.store.base import Annotation, JournalSegment, Operation, StoredBlock
+from turnstream.store.base import Annotation, BlockRecord, JournalSegment, Operation
 from turnstream.store.bulk import insert_blocks_of_running_turns, insert_page
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.pages import page_of
@@ -33,7 +33,7 @@ class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
     """
 
     generation: int
-    row: StoredBlock
+    row: BlockRecord
 
     batched: ClassVar[bool] = True
 

@@ -18,23 +18,23 @@ _STATES = select(turns.c.id, turns.c.generation, turns.c.status).where(
 )
 
 
-class TurnState(NamedTuple):
+class FenceState(NamedTuple):
     """What decides over a write."""
 
     generation: int
     status: TurnStatus
 
 
-def turn_states(connection: Connection, turn_ids: Collection[str]) -> dict[str, TurnState]:
-    states: dict[str, TurnState] = {}
+def turn_states(connection: Connection, turn_ids: Collection[str]) -> dict[str, FenceState]:
+    states: dict[str, FenceState] = {}
     remaining: Iterator[str] = iter(turn_ids)
     while ids := list(islice(remaining, _IDS_PER_SELECT)):
         rows = connection.execute(_STATES, {"ids": ids})
-        states.update((row.id, TurnState(row.generation, row.status)) for row in rows)
+        states.update((row.id, FenceState(row.generation, row.status)) for row in rows)
     return states
 
 
-def refusal(state: TurnState | None, generation: int) -> Fenced | None:
+def refusal(state: FenceState | None, generation: int) -> Fenced | None:
     """Why an executor of `generation` may not write; None when it may."""
     if state is None:
         return TurnGone("the turn does not exist any more")

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, Integer, bindparam, cast, delete, func, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources_of
-from turnstream.core.usage import Attempt, StepUsage, Usage
+from turnstream.core.usage import CallAttempt, StepUsage, Usage
 from turnstream.errors import StoreError
-from turnstream.store.base import Operation, StoredBlock
+from turnstream.store.base import BlockRecord, Operation
 from turnstream.store.bulk import insert_attempts, insert_blocks, mark_streaming
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.rows import attempt_row, block_row, cost_values, pairs_of, usage_values
@@ -82,7 +82,7 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
 
     generation: int
     status: TerminalStatus
-    blocks: tuple[StoredBlock, ...]
+    blocks: tuple[BlockRecord, ...]
     last_seq: int
     stop_reason: str | None
     error_code: str | None
@@ -93,7 +93,7 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
     cost: str | None = None
     cost_estimated: bool = False
     steps: tuple[StepUsage, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[CallAttempt, ...] = ()
     started_at: int | None = None
 
     def apply(self, connection: Connection) -> bool:
@@ -131,7 +131,7 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
     expected_generation: int
     generation: int
     fence_seq: int
-    blocks: tuple[StoredBlock, ...]
+    blocks: tuple[BlockRecord, ...]
     status: TerminalStatus
     error_code: str | None
     error_message: str | None

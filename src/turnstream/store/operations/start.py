@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import Conflict, NotFound
-from turnstream.store.base import Operation, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, Operation, TurnRecord
 from turnstream.store.bulk import insert_blocks, insert_turns
 from turnstream.store.operations.chats import require_chat, touch_chat
 from turnstream.store.rows import block_row
@@ -28,16 +28,16 @@ _TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
 _INSERT_KEY = insert(idempotency)
 
 
-class StartedTurns(msgspec.Struct, frozen=True):
+class StartedRecords(msgspec.Struct, frozen=True):
     """`replayed`: the idempotency key was known; these are the turns of its first use, as they are now."""
 
-    user_turn: Turn | None
-    assistant_turn: Turn
+    user_turn: TurnRecord | None
+    assistant_turn: TurnRecord
     replayed: bool
 
 
-class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
-    """Store a user's turn with its blocks, and the pending turn that answers it (A1: one transaction).
+class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
+    """Store a user's turn with its blocks, and the pending turn that answers it in one transaction.
 
     `user_turn` may be None: the assistant turn then follows its own `prev_turn_id`, which may be a user turn too.
     Raises NotFound when the chat, or the turn before, is not the owner's; Conflict `turn_active` when the turn before
@@ -46,13 +46,13 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
     """
 
     owner: str
-    user_turn: Turn | None
-    assistant_turn: Turn
-    user_blocks: tuple[StoredBlock, ...] = ()
+    user_turn: TurnRecord | None
+    assistant_turn: TurnRecord
+    user_blocks: tuple[BlockRecord, ...] = ()
     idempotency_key: str | None = None
     request_hash: str | None = None
 
-    def apply(self, connection: Connection) -> StartedTurns:
+    def apply(self, connection: Connection) -> StartedRecords:
         if self.idempotency_key is not None:
             require_chat(connection, self.owner, self.assistant_turn.chat_id)
             used = self._use_of_key(connection)
@@ -61,20 +61,20 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
         self._check_previous(connection)
         touch_chat(connection, self.owner, self.assistant_turn)
         self._insert(connection)
-        return StartedTurns(self.user_turn, self.assistant_turn, replayed=False)
+        return StartedRecords(self.user_turn, self.assistant_turn, replayed=False)
 
     def _use_of_key(self, connection: Connection) -> Row[Any] | None:
         return connection.execute(
             _USE_OF_KEY, {"chat_id": self.assistant_turn.chat_id, "key": self.idempotency_key}
         ).first()
 
-    def _replay(self, connection: Connection, used: Row[Any]) -> StartedTurns:
+    def _replay(self, connection: Connection, used: Row[Any]) -> StartedRecords:
         if used.request_hash != (self.request_hash or ""):
             raise Conflict(
                 "this idempotency key was used for another request in this chat", code="idempotency_mismatch"
             )
         user_turn = None if used.user_turn_id is None else _turn(connection, used.user_turn_id)
-        return StartedTurns(user_turn, _turn(connection, used.assistant_turn_id), replayed=True)
+        return StartedRecords(user_turn, _turn(connection, used.assistant_turn_id), replayed=True)
 
     def _check_previous(self, connection: Connection) -> None:
         first = self.user_turn or self.assistant_turn
@@ -110,6 +110,6 @@ class StartTurns(Operation[StartedTurns], frozen=True, kw_only=True):
             )
 
 
-def _turn(connection: Connection, turn_id: str) -> Turn:
+def _turn(connection: Connection, turn_id: str) -> TurnRecord:
     (turn,) = read_turns(connection, [connection.execute(_TURN, {"turn_id": turn_id}).one()])
     return turn

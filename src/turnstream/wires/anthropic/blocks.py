@@ -1,4 +1,4 @@
-"""Content blocks in Anthropic's shape and in ours (requirement B3).
+"""Content blocks in Anthropic's shape and in ours.
 
 What ours has no word for goes into `content.provider_metadata`, a server tool's own `type` included, so that a block
 goes back to the provider as it came. A block that only this provider has is a `provider` block and stays raw.

@@ -1,4 +1,4 @@
-"""Anthropic Messages, from bytes to StreamEvents (requirements E2 to E4, E6, E8).
+"""Anthropic Messages, from bytes to StreamEvents.
 
 Almost every event is a delta of the open block's text: `growth` decodes it straight into a small typed struct. Every other
 event, and one whose fields hold a surprise (a lone surrogate), is decoded as plain JSON, where each kind of event has its own

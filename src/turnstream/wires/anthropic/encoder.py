@@ -53,7 +53,7 @@ _DELTAS = {
 """Frames of the events that make up nearly all of a stream, but for the block's number and the text."""
 
 
-class _OutgoingBlock:
+class _MessagesBlock:
     """A block that has begun. Its frames wait here while an earlier block is open."""
 
     __slots__ = ("block_type", "implicit", "kind", "number", "stopped", "waiting")
@@ -77,8 +77,8 @@ class AnthropicEncoder:
         self._failed = False
         self._usage: dict[str, Any] = {}
         self._metadata: dict[str, Any] = {}
-        self._blocks: dict[int, _OutgoingBlock] = {}
-        self._order: list[_OutgoingBlock] = []
+        self._blocks: dict[int, _MessagesBlock] = {}
+        self._order: list[_MessagesBlock] = []
         self._next_number = 0
         self._out: list[bytes] = []
 
@@ -173,10 +173,10 @@ class AnthropicEncoder:
         if event.provider_metadata is not None:
             self._metadata |= event.provider_metadata
 
-    def _open_block(self, index: int, implied: BlockType) -> _OutgoingBlock:
+    def _open_block(self, index: int, implied: BlockType) -> _MessagesBlock:
         return self._blocks.get(index) or self._open_implicitly(index, implied)
 
-    def _open_implicitly(self, index: int, block_type: BlockType) -> _OutgoingBlock:
+    def _open_implicitly(self, index: int, block_type: BlockType) -> _MessagesBlock:
         for other, block in list(self._blocks.items()):
             if block.implicit or other == index:
                 self._stop_open(other)
@@ -184,10 +184,10 @@ class AnthropicEncoder:
 
     def _start_block(
         self, index: int, block_type: BlockType, content: Content | None, *, implicit: bool = False
-    ) -> _OutgoingBlock:
+    ) -> _MessagesBlock:
         self._write_start()
         raw = dump_block(block_type, content)
-        block = _OutgoingBlock(self._next_number, block_type, str(raw["type"]), implicit=implicit)
+        block = _MessagesBlock(self._next_number, block_type, str(raw["type"]), implicit=implicit)
         self._next_number += 1
         self._blocks[index] = block
         self._order.append(block)
@@ -200,7 +200,7 @@ class AnthropicEncoder:
         if block is not None:
             self._stop_block(block)
 
-    def _stop_block(self, block: _OutgoingBlock) -> None:
+    def _stop_block(self, block: _MessagesBlock) -> None:
         """Stop a block; once the first one is stopped, what waited behind it follows."""
         if not block.stopped:
             block.stopped = True
@@ -212,11 +212,11 @@ class AnthropicEncoder:
                 self._out.extend(self._order[0].waiting)
                 self._order[0].waiting.clear()
 
-    def _write_delta(self, block: _OutgoingBlock, delta: dict[str, Any]) -> None:
+    def _write_delta(self, block: _MessagesBlock, delta: dict[str, Any]) -> None:
         event = {"type": "content_block_delta", "index": block.number, "delta": delta}
         self._write_block(block, _frame("content_block_delta", event))
 
-    def _write_block(self, block: _OutgoingBlock, frame: bytes) -> None:
+    def _write_block(self, block: _MessagesBlock, frame: bytes) -> None:
         (self._out if block is self._order[0] else block.waiting).append(frame)
 
     def _write_start(self) -> None:

@@ -1,4 +1,4 @@
-"""Anthropic's errors, in its stream and as HTTP answers, in both directions (requirements D4, J2)."""
+"""Anthropic's errors, in its stream and as HTTP answers, in both directions."""
 
 from __future__ import annotations
 

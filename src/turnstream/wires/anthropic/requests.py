@@ -1,4 +1,4 @@
-"""Requests to Anthropic Messages, in both directions (requirement F1)."""
+"""Requests to Anthropic Messages, in both directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anthropic's words for why a model stopped, and ours (requirement E3)."""
+"""Anthropic's words for why a model stopped, and ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anthropic's token counts and ours (requirement I1)."""
+"""Anthropic's token counts and ours."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class UsageReports:
 
     def report(self, raw: Any, leftovers: dict[str, Any], events: list[StreamEvent]) -> None:
         """Usage, whose counts are cumulative: a later one replaces an earlier. Null says nothing; neither does an
-        input of 0 after another number, with which some gateways end a stream (I1)."""
+        input of 0 after another number, with which some gateways end a stream."""
         usage: Usage | None = None
         reported: dict[str, Any] | None = None
         if isinstance(raw, dict):

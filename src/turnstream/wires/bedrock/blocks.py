@@ -1,4 +1,4 @@
-"""Content blocks of Converse's messages in Bedrock's shape and in ours (requirements B3, G6, P4).
+"""Content blocks of Converse's messages in Bedrock's shape and in ours.
 
 A block that only Bedrock has (a guarded text, a video, a cache point) is a `provider` block and stays raw.
 """

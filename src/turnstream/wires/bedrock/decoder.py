@@ -1,4 +1,4 @@
-"""Bedrock's streams, from bytes to StreamEvents (requirements E1 to E4, E6, E8).
+"""Bedrock's streams, from bytes to StreamEvents.
 
 ConverseStream says little of where a block begins: only tools, their results and images have a start. Here every block
 gets one, with the first delta of its index, and a stop, at the latest with the model's.

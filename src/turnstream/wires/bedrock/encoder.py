@@ -44,7 +44,7 @@ _STOP_FIELDS = frozenset({"additionalModelResponseFields"})
 _METADATA_FIELDS = frozenset({"performanceConfig", "serviceTier"})
 
 
-class _OutgoingBlock:
+class _ConverseBlock:
     """A block that has begun. `number` None: the protocol has no place for it."""
 
     __slots__ = ("block_type", "implicit", "number", "shown")
@@ -68,7 +68,7 @@ class BedrockEncoder:
         self._told: JsonObject = {}
         self._latency: float | None = None
         self._trace: Any = None
-        self._blocks: dict[int, _OutgoingBlock] = {}
+        self._blocks: dict[int, _ConverseBlock] = {}
         self._next_number = 0
         self._out: list[bytes] = []
 
@@ -153,10 +153,10 @@ class BedrockEncoder:
         self._latency = event.latency_ms if event.latency_ms is not None else self._latency
         self._trace = event.trace if event.trace is not None else self._trace
 
-    def _open_block(self, index: int, implied: BlockType) -> _OutgoingBlock:
+    def _open_block(self, index: int, implied: BlockType) -> _ConverseBlock:
         return self._blocks.get(index) or self._open_implicitly(index, implied)
 
-    def _open_implicitly(self, index: int, block_type: BlockType) -> _OutgoingBlock:
+    def _open_implicitly(self, index: int, block_type: BlockType) -> _ConverseBlock:
         for other, block in list(self._blocks.items()):
             if block.implicit or other == index:
                 self._stop_block(other)
@@ -164,11 +164,11 @@ class BedrockEncoder:
 
     def _start_block(
         self, index: int, block_type: BlockType, content: Content, *, implicit: bool = False
-    ) -> _OutgoingBlock:
+    ) -> _ConverseBlock:
         self._write_start()
         start = _start_of(block_type, content)
         has_place = start is not None or block_type in _TEXT_TYPES or block_type == "thinking"
-        block = _OutgoingBlock(self._next_number if has_place else None, block_type, implicit=implicit)
+        block = _ConverseBlock(self._next_number if has_place else None, block_type, implicit=implicit)
         self._blocks[index] = block
         if has_place:
             self._next_number += 1
@@ -183,7 +183,7 @@ class BedrockEncoder:
             self._write_content(block, content)
         return block
 
-    def _write_content(self, block: _OutgoingBlock, content: Content) -> None:
+    def _write_content(self, block: _ConverseBlock, content: Content) -> None:
         """What is neither text, arguments nor signature."""
         kind = block.block_type
         if kind == "tool_result":
@@ -203,7 +203,7 @@ class BedrockEncoder:
         for delta in list_of(content, "deltas"):
             self._write_delta(block, delta)
 
-    def _write_delta(self, block: _OutgoingBlock, delta: JsonObject) -> None:
+    def _write_delta(self, block: _ConverseBlock, delta: JsonObject) -> None:
         if block.number is not None:
             block.shown = True
             self._write("contentBlockDelta", {"contentBlockIndex": block.number, "delta": delta})

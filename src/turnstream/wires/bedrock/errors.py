@@ -1,4 +1,4 @@
-"""Bedrock's errors, in its stream and as HTTP answers, in both directions (requirements D4, E2, J2).
+"""Bedrock's errors, in its stream and as HTTP answers, in both directions.
 
 An exception has one name everywhere: `ThrottlingException` in an answer's header `x-amzn-errortype` or in its body's
 `__type`, `throttlingException` in a stream. The signature's own errors come from the layer before the service.

@@ -1,4 +1,4 @@
-"""Requests to Bedrock's Converse and ConverseStream, in both directions (requirements F1, G6, P4).
+"""Requests to Bedrock's Converse and ConverseStream, in both directions.
 
 The model's name stands in the path. `bedrock_params` has the params, `bedrock_blocks` the content of messages.
 

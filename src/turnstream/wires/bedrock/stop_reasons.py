@@ -1,4 +1,4 @@
-"""Bedrock's words for why a model stopped, and ours (requirement E3)."""
+"""Bedrock's words for why a model stopped, and ours."""
 
 from __future__ import annotations
 

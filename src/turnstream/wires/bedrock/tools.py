@@ -1,4 +1,4 @@
-"""Tool calls and results in Bedrock's shape and in ours (requirements B3, G1, G2).
+"""Tool calls and results in Bedrock's shape and in ours.
 
 What ours has no word for, the type of a tool that Bedrock ran itself included, goes into `provider_metadata` under
 `toolUse` or `toolResult`: so no other wire takes such a block for its own, and this one sends it back as it came.

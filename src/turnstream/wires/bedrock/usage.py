@@ -1,4 +1,4 @@
-"""Bedrock's token counts and ours (requirement I1)."""
+"""Bedrock's token counts and ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our blocks as Gemini's contents (requirements B3, G6, P4); `gemini_messages` is the way back.
+"""Our blocks as Gemini's contents; `gemini_messages` is the way back.
 
 A content is what one side says, in parts; a function's response is the user's to say, and names its function. A part goes
 back with the thought signature it came with. Thinking goes back only where Gemini signed it: the API has no use for other

@@ -1,4 +1,4 @@
-"""Gemini's bytes → StreamEvents (requirements E1 to E4, E6, E8).
+"""Gemini's bytes → StreamEvents.
 
 There is no end marker but the finishReason, and some models give one with every event: the message stops when the body
 ends, if a finishReason, or the reason why the prompt was blocked, was seen by then. Otherwise the stream is incomplete.

@@ -1,4 +1,4 @@
-"""What an error of the Gemini API means, and how it is written (requirements D4, E2, J2).
+"""What an error of the Gemini API means, and how it is written.
 
 Google's APIs say `{"error": {"code", "message", "status", "details"}}`, `code` being the HTTP status and `status` the name
 of a `google.rpc.Code`; alone, as an event, or as the only element of a list. Among the details are a `RetryInfo` with the
@@ -96,7 +96,7 @@ _CONTEXT_PREFIX = "the input token count exceeds the maximum number of tokens al
 _RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 
 
-class _Reported(NamedTuple):
+class _ReportedFields(NamedTuple):
     words: str
     status: str = ""
     code: int | None = None
@@ -113,7 +113,7 @@ def stream_error(error: Any) -> StreamError:
 
 def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
     """The typed error of a response whose status is not 2xx."""
-    reported: _Reported | None = None
+    reported: _ReportedFields | None = None
     try:
         value: Any = mend_surrogates(decode_json(body))
     except (ValueError, RecursionError):
@@ -123,7 +123,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes) -> Provid
     if is_object(value) and value.get("error"):
         reported = _read(value["error"])
     if reported is None:
-        reported = _Reported(body[:_WORDS_LIMIT].decode("utf-8", "replace").strip())
+        reported = _ReportedFields(body[:_WORDS_LIMIT].decode("utf-8", "replace").strip())
     found = _classify(reported, status)
     waits = reported.retry_after if reported.retry_after is not None else retry_after(headers)
     return found(_MESSAGES[found], provider_status=status, detail=reported.words or None, retry_after=waits)
@@ -160,7 +160,7 @@ def _words(code: str, message: str) -> str:
     return message
 
 
-def _classify(reported: _Reported, code: int | None) -> type[ProviderError]:
+def _classify(reported: _ReportedFields, code: int | None) -> type[ProviderError]:
     """Our class for a failure: by the name of its status, else by its number."""
     found = _BY_STATUS.get(reported.status) or _BY_CODE.get(code or 0)
     if found is None and code is None:
@@ -175,16 +175,16 @@ def _classify(reported: _Reported, code: int | None) -> type[ProviderError]:
     return found
 
 
-def _read(error: Any) -> _Reported:
+def _read(error: Any) -> _ReportedFields:
     """The failure in the provider's own words: of an object, of text, or of anything else."""
     if not is_object(error):
         words = error if isinstance(error, str) else _compact(error)
-        return _Reported(words[:_WORDS_LIMIT])
+        return _ReportedFields(words[:_WORDS_LIMIT])
     code = http_status(error)
     words = words_of(error) or _compact(error)
     details = objects_in(error.get("details"))
     delays = (_seconds(detail.get("retryDelay")) for detail in details)
-    return _Reported(
+    return _ReportedFields(
         words[:_WORDS_LIMIT],
         text_in(error.get("status")),
         code,

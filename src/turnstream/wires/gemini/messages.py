@@ -1,4 +1,4 @@
-"""Gemini's contents as our messages (requirements B3, G6, P4); `gemini_contents` is the way there."""
+"""Gemini's contents as our messages; `gemini_contents` is the way there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parse_contents(raw: Sequence[Any]) -> tuple[Message, ...]:
     """The messages of a request's `contents`. Calls without ids get some, their responses the same. Raises
     InvalidRequest."""
     messages: list[Message] = []
-    calls = _Calls()
+    calls = _CallIds()
     for item in raw:
         if not is_object(item):
             raise InvalidRequest("a content is not an object")
@@ -47,7 +47,7 @@ def text_of_parts(value: Any) -> str:
     return "\n\n".join(text for text in texts if text)
 
 
-class _Calls:
+class _CallIds:
     """The calls of a request: each response goes to the first that has its id, or its name, and none yet."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class _Calls:
         return made_up_id("request", self._count, MADE_UP)
 
 
-def _parse_part(sequence: int, part: Part, calls: _Calls) -> Block:
+def _parse_part(sequence: int, part: Part, calls: _CallIds) -> Block:
     beside = {key: item for key, item in part.items() if key in BESIDE}
     data = {key: item for key, item in part.items() if key not in BESIDE}
     metadata = {"provider_metadata": beside} if beside else {}
@@ -107,7 +107,7 @@ def _parse_part(sequence: int, part: Part, calls: _Calls) -> Block:
     return Block(sequence, "provider", None, dict(part))
 
 
-def _parse_call(call: JsonObject, calls: _Calls) -> Content:
+def _parse_call(call: JsonObject, calls: _CallIds) -> Content:
     name, args = call.get("name"), call.get("args", {})
     if not isinstance(name, str) or not is_object(args):
         raise InvalidRequest("a functionCall has no name, or its args are no object")
@@ -116,7 +116,7 @@ def _parse_call(call: JsonObject, calls: _Calls) -> Content:
     return finish_tool_use(content, encode_json(args).decode("utf-8", "replace"))
 
 
-def _parse_response(response: JsonObject, calls: _Calls) -> Content:
+def _parse_response(response: JsonObject, calls: _CallIds) -> Content:
     name, value = text_in(response.get("name")), response.get("response", {})
     if not is_object(value):
         raise InvalidRequest("a functionResponse has no response")
@@ -152,7 +152,7 @@ def _parse_media(media: JsonObject) -> tuple[BlockType, Content] | None:
     return None
 
 
-def _parse_server_part(sequence: int, data: Part, beside: Part, calls: _Calls) -> Block | None:
+def _parse_server_part(sequence: int, data: Part, beside: Part, calls: _CallIds) -> Block | None:
     """What Gemini's own tools were asked, or answered."""
     name = next(iter(data)) if len(data) == 1 else ""
     value = data.get(name)

@@ -1,4 +1,4 @@
-"""Blocks out of the parts of a Gemini stream, and what of a part goes back with it (requirements B1, B3, B5).
+"""Blocks out of the parts of a Gemini stream, and what of a part goes back with it.
 
 A text or thinking block begins where the kind of what comes changes, and is stopped by the next; every other part is a
 block of its own. A thought signature stays with its part: in `provider_metadata.thoughtSignature` of the block, and of a

@@ -1,4 +1,4 @@
-"""Requests to Gemini's generateContent, in both directions (requirement F1).
+"""Requests to Gemini's generateContent, in both directions.
 
 The model and whether to stream are in the path: `/v1beta/models/MODEL:streamGenerateContent?alt=sse`. A model that is named
 with its collection (`tunedModels/…`, `publishers/google/models/…`, `projects/…`) stands there as it is.

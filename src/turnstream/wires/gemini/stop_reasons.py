@@ -1,4 +1,4 @@
-"""Gemini's words for why a model stopped, and ours (requirement E3)."""
+"""Gemini's words for why a model stopped, and ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gemini's token counts and ours (requirement I1).
+"""Gemini's token counts and ours.
 
 `input_tokens` has what was read from a cache in it, as Gemini counts, and what its own tools put before the model, which
 it counts apart; `output_tokens` has the thoughts in it, which it counts beside the answer.

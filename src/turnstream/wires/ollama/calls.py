@@ -13,7 +13,7 @@ from turnstream.wires.shared.lenient_json import decode_json
 from turnstream.wires.shared.made_up_ids import made_up_id
 
 
-class ToolCalls:
+class OllamaCalls:
     """The calls of one message. `indexes` hands out the message's block indexes."""
 
     def __init__(self, indexes: Iterator[int]) -> None:

@@ -1,4 +1,4 @@
-"""Ollama's bytes → StreamEvents (requirements E1 to E6, E8).
+"""Ollama's bytes → StreamEvents.
 
 The message ends with the line that says `"done": true`; a body that ends before is incomplete. There are no block
 boundaries: a text or thinking block begins where the kind of what comes changes.
@@ -23,13 +23,13 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
-from turnstream.wires.ollama.calls import ToolCalls
+from turnstream.wires.ollama.calls import OllamaCalls
 from turnstream.wires.ollama.errors import stream_error
 from turnstream.wires.ollama.lines import (
     IndentedJson,
     Line,
     LineDecoder,
-    Said,
+    LineMessage,
     counts,
     decode_loosely,
     decode_typed,
@@ -56,7 +56,7 @@ _MEDIA_TYPES = (
     ("R0lGOD", "image/gif"),
     ("UklGR", "image/webp"),
 )
-_NOTHING = Said()
+_NOTHING = LineMessage()
 _UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 
 
@@ -88,7 +88,7 @@ class OllamaDecoder:
         self._has_said = False
         self._index = 0
         self._indexes = count()
-        self._calls = ToolCalls(self._indexes)
+        self._calls = OllamaCalls(self._indexes)
         self._text, self._thinking = Repetition(), Repetition()
         self._counts: JsonObject = {}
         self._kept = KeptFields()

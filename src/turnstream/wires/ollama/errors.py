@@ -1,4 +1,4 @@
-"""What an error of an Ollama server means (requirements D4, E2, J2).
+"""What an error of an Ollama server means.
 
 Ollama says `{"error": "…"}`, in a body or as a line of a stream: words, and a status outside of streams. Some servers
 add the status to the line. The provider's words may hold anything: they go into `detail`, or into a StreamError.

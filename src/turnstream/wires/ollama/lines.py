@@ -1,4 +1,4 @@
-"""Ollama's NDJSON: bytes into lines, and a line into what it says (requirements B4, E4, E6).
+"""Ollama's NDJSON: bytes into lines, and a line into what it says.
 
 Nearly every line takes the typed way, straight into these structs. What surprises it (a field of another type, a field of
 the message that nobody announced, half a surrogate pair) takes the loose one, which understands more and costs more.
@@ -122,7 +122,7 @@ class Call(msgspec.Struct, gc=False):
     arguments: msgspec.Raw = ABSENT
 
 
-class Said(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class LineMessage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A line's message. `extras` (never sent under this name) holds the fields that nothing else knows."""
 
     content: str | None = None
@@ -138,7 +138,7 @@ class Said(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 class Line(msgspec.Struct, gc=False):
     """A line of `/api/chat`, or of `/api/generate`, which has `response` and `thinking` instead of a message."""
 
-    message: Said | None = None
+    message: LineMessage | None = None
     done: bool | None = None
     model: str | None = None
     created_at: str | None = None
@@ -155,13 +155,13 @@ decode_typed = msgspec.json.Decoder(Line).decode
 @lru_cache(maxsize=64)
 def decoder_with(shapes: Shapes) -> Callable[[bytes], Line]:
     """Return a fast way for lines whose message has extra fields of these shapes too."""
-    said: Any = struct_of("SaidMore", {key: type_of(shape) for key, shape in shapes}, base=Said)
+    said: Any = struct_of("SaidMore", {key: type_of(shape) for key, shape in shapes}, base=LineMessage)
     line: Any = msgspec.defstruct("LineWithMore", [("message", said | None, None)], bases=(Line,), gc=False)
     return msgspec.json.Decoder(line).decode
 
 
 _KNOWN_OF_A_LINE = frozenset(field.encode_name for field in msgspec.structs.fields(Line)) | {"logprobs"}
-_KNOWN_OF_A_MESSAGE = frozenset(field.encode_name for field in msgspec.structs.fields(Said))
+_KNOWN_OF_A_MESSAGE = frozenset(field.encode_name for field in msgspec.structs.fields(LineMessage))
 _REASONING = ("thinking", "reasoning", "reasoning_content")
 """Fields of a message that look-alikes have their thinking in."""
 _COUNTED = ("_count", "_duration")
@@ -210,7 +210,7 @@ def leftovers(value: JsonObject) -> JsonObject:
     return mend_surrogates(found)
 
 
-def _said(raw: JsonObject) -> Said:
+def _said(raw: JsonObject) -> LineMessage:
     calls, images = raw.get("tool_calls"), raw.get("images")
     extras = {
         key: item
@@ -219,7 +219,7 @@ def _said(raw: JsonObject) -> Said:
     }
     content, thoughts = raw.get("content"), [raw.get(name) for name in _REASONING]
     thinking = next((text for value in thoughts if (text := _text(value) or read_thought(value).text)), None)
-    return Said(
+    return LineMessage(
         content=_text(content) or read_thought(content).text or None,
         thinking=thinking,
         tool_calls=[_call(call) for call in calls if is_object(call)] if is_list(calls) else None,

@@ -1,4 +1,4 @@
-"""Our blocks as Ollama's messages, and these as our blocks (requirements B3, G6, P4).
+"""Our blocks as Ollama's messages, and these as our blocks.
 
 A message has one text, thinking, images as base64 and calls; results of tools are messages of the role `tool`, which
 name the tool. A failed tool's result begins with "Error: ", for want of a field that says so. An image that is only an
@@ -50,7 +50,7 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
     """System text and history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
     system: list[str] = []
     sides: list[tuple[Role, list[Block]]] = []
-    calls = _Calls()
+    calls = _CallNames()
     for item in raw:
         if not is_object(item):
             raise InvalidRequest("a message is not an object")
@@ -71,7 +71,7 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
     return "\n\n".join(system) or None, messages
 
 
-class _Calls:
+class _CallNames:
     """The calls of a history, and which of them have no result yet. A history may have very many."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ def _add_image(content: Content, texts: list[str], images: list[str]) -> None:
         texts.append(f"[image: {url}]")
 
 
-def _parse_message(role: Any, raw: RawMessage, calls: _Calls) -> tuple[Role, list[Block]]:
+def _parse_message(role: Any, raw: RawMessage, calls: _CallNames) -> tuple[Role, list[Block]]:
     text = raw.get("content") or ""
     blocks = [_block("text", text)] if text else []
     images: Any = raw.get("images") or []
@@ -206,7 +206,7 @@ def _parse_message(role: Any, raw: RawMessage, calls: _Calls) -> tuple[Role, lis
             raise InvalidRequest(f"a message's role is {role!r}")
 
 
-def _parse_call(call: Any, calls: _Calls) -> Block:
+def _parse_call(call: Any, calls: _CallNames) -> Block:
     function = call.get("function") if is_object(call) else None
     if not is_object(function) or not isinstance(name := function.get("name"), str):
         raise InvalidRequest("a tool call has no function name")
@@ -216,7 +216,7 @@ def _parse_call(call: Any, calls: _Calls) -> Block:
     return _block("tool_use", None, finish_tool_use(content, text))
 
 
-def _parse_result(raw: RawMessage, text: str, calls: _Calls) -> Block:
+def _parse_result(raw: RawMessage, text: str, calls: _CallNames) -> Block:
     failed = text.startswith(ERROR_MARK)
     identity = calls.answer(raw.get("tool_call_id"), raw.get("tool_name") or raw.get("name"))
     said = text.removeprefix(ERROR_MARK)

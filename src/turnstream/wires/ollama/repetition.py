@@ -1,4 +1,4 @@
-"""Whether a final line repeats the answer, or goes on with it (requirement E5).
+"""Whether a final line repeats the answer, or goes on with it.
 
 Ollama's final line brings the last delta, nearly always an empty one; other servers of its protocol put the complete
 message there. Text that begins with all that was said before is taken for the complete one. What was said is not kept,

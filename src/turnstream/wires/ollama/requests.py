@@ -1,4 +1,4 @@
-"""Requests to Ollama, in both directions (requirement F1)."""
+"""Requests to Ollama, in both directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ollama's counts and durations, and its words for why a model stopped (requirements E3, E5, I1)."""
+"""Ollama's counts and durations, and its words for why a model stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks out of the deltas of one choice (requirements B1, B3, B5).
+"""Blocks out of the deltas of one choice.
 
 The wire has no block boundaries: a text or thinking block begins where the kind of what comes changes, and is stopped
 by the next. Tool calls have rules of their own (`openai_chat_calls`) and may stay open beside other blocks.
@@ -19,11 +19,11 @@ from turnstream.core.stream_events import (
     TextDelta,
     ThinkingDelta,
 )
-from turnstream.wires.openai_chat.calls import ToolCalls
+from turnstream.wires.openai_chat.calls import ChatCompletionCalls
 from turnstream.wires.openai_chat.chunks import Delta, ToolCallDelta
 from turnstream.wires.openai_chat.extras import CONTENT, Extras
 from turnstream.wires.openai_chat.reasoning import ReasoningDetails, detail_text, readable_details
-from turnstream.wires.openai_chat.template import Growing
+from turnstream.wires.openai_chat.template import OpenTarget
 from turnstream.wires.openai_chat.thinking_blocks import (
     THINKING_BLOCKS,
     THINKING_FIELDS,
@@ -53,7 +53,7 @@ class BlockBuilder:
         self.refused = False
         indexes = count()
         self._indexes = indexes
-        self._calls = ToolCalls(indexes)
+        self._calls = ChatCompletionCalls(indexes)
         self._kind: _Kind | None = None
         self._index = 0
         self._details = ReasoningDetails()
@@ -75,9 +75,9 @@ class BlockBuilder:
         return bool(self._calls)
 
     @property
-    def growing(self) -> Growing | None:
+    def growing(self) -> OpenTarget | None:
         """The block that the last delta was for, where the next may be more of it."""
-        return Growing(self._index) if self._kind is not None else self._calls.growing
+        return OpenTarget(self._index) if self._kind is not None else self._calls.growing
 
     def take(self, delta: Delta, message_id: str, events: list[StreamEvent]) -> None:
         """Add the events that a delta stands for: reasoning, then text, then calls.

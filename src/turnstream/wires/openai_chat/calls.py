@@ -43,13 +43,13 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent
 from turnstream.wires.openai_chat.chunks import FunctionDelta, ToolCallDelta
-from turnstream.wires.openai_chat.template import Growing
+from turnstream.wires.openai_chat.template import OpenTarget
 from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import decode_json, decode_strictly
 from turnstream.wires.shared.made_up_ids import made_up_id
 
 
-class _Call:
+class _OpenCall:
     """A tool call. `given_id` is the provider's id, empty if there is none."""
 
     __slots__ = (
@@ -124,19 +124,19 @@ class _Call:
         self.arguments = []
 
 
-class ToolCalls:
+class ChatCompletionCalls:
     """The tool calls of one message. `indexes` hands out the message's block indexes."""
 
     def __init__(self, indexes: Iterator[int]) -> None:
         self._indexes = indexes
-        self._at: dict[int, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
-        self._legacy: _Call | None = None
-        self._all: list[_Call] = []
-        self._open: dict[_Call, None] = {}
-        self._grown: dict[_Call, None] = {}
+        self._at: dict[int, _OpenCall] = {}
+        self._by_id: dict[str, _OpenCall] = {}
+        self._legacy: _OpenCall | None = None
+        self._all: list[_OpenCall] = []
+        self._open: dict[_OpenCall, None] = {}
+        self._grown: dict[_OpenCall, None] = {}
         """Calls that may have become whole since `stop_whole` looked at them."""
-        self._last_taken: _Call | None = None
+        self._last_taken: _OpenCall | None = None
 
     def __bool__(self) -> bool:
         """Return True if the model has called any tool."""
@@ -147,10 +147,10 @@ class ToolCalls:
         return bool(self._open)
 
     @property
-    def growing(self) -> Growing | None:
+    def growing(self) -> OpenTarget | None:
         """The call that the last fragment was for, if more of it may come."""
         call = self._last_taken
-        return Growing(call.index, call.arguments) if call is not None and call.open else None
+        return OpenTarget(call.index, call.arguments) if call is not None and call.open else None
 
     def take(self, delta: ToolCallDelta, message_id: str, events: list[StreamEvent]) -> None:
         """Add the events of a fragment. Raises MalformedEvent for arguments of a call that has ended."""
@@ -188,7 +188,7 @@ class ToolCalls:
         if arguments:
             _grow(call, arguments, events)
 
-    def _turn_to(self, call: _Call) -> None:
+    def _turn_to(self, call: _OpenCall) -> None:
         """Note the call that grows now. Its arguments may grow without `take`, until another one is noted."""
         if self._last_taken is not None:
             self._grown[self._last_taken] = None
@@ -210,7 +210,7 @@ class ToolCalls:
 
     def _call_of(
         self, position: int | None, given_id: str, name: str, arguments: str
-    ) -> tuple[_Call | None, str]:
+    ) -> tuple[_OpenCall | None, str]:
         """Return the call that a fragment is more of, None for a new one, and the arguments that it brings."""
         joined = self._join_legacy(name)
         call = joined or self._find(position, given_id, name)
@@ -220,7 +220,7 @@ class ToolCalls:
             return call, ""
         return (None if _is_another(call, given_id, name, arguments) else call), arguments
 
-    def _find(self, position: int | None, given_id: str, name: str) -> _Call | None:
+    def _find(self, position: int | None, given_id: str, name: str) -> _OpenCall | None:
         """Return the call that a fragment is for by the rules 1 to 5, or None."""
         known = self._by_id.get(given_id) if given_id else None
         if position is None:
@@ -235,7 +235,7 @@ class ToolCalls:
         goes_on = not name or (at is not None and name == known.name and not known.is_full())
         return known if goes_on else at
 
-    def _join_legacy(self, name: str) -> _Call | None:
+    def _join_legacy(self, name: str) -> _OpenCall | None:
         """Return the call of a `function_call` that a fragment of `tool_calls` says once more, the first time."""
         legacy = self._legacy
         if legacy is None or len(self._all) > 1 or name not in ("", legacy.name):
@@ -243,9 +243,9 @@ class ToolCalls:
         self._legacy = None
         return legacy
 
-    def _begin(self, given_id: str, name: str, events: list[StreamEvent], message_id: str) -> _Call:
+    def _begin(self, given_id: str, name: str, events: list[StreamEvent], message_id: str) -> _OpenCall:
         self.stop_whole(events)
-        call = _Call(next(self._indexes), given_id, name)
+        call = _OpenCall(next(self._indexes), given_id, name)
         is_new = bool(given_id) and given_id not in self._by_id
         identity = given_id if is_new else made_up_id(message_id, len(self._all))
         self._all.append(call)
@@ -255,7 +255,7 @@ class ToolCalls:
         events.append(ContentBlockStart(call.index, "tool_use", {"tool_use_id": identity, "tool_name": name}))
         return call
 
-    def _amend(self, call: _Call, given_id: str, name: str, events: list[StreamEvent]) -> None:
+    def _amend(self, call: _OpenCall, given_id: str, name: str, events: list[StreamEvent]) -> None:
         """Add an id or a name that came after the call's first fragment; a name may come in pieces."""
         if not call.open:
             return
@@ -269,7 +269,7 @@ class ToolCalls:
             call.name = name if name.startswith(call.name) else call.name + name
             events.append(ContentDelta(call.index, {"tool_name": call.name}))
 
-    def _stop(self, call: _Call, events: list[StreamEvent]) -> None:
+    def _stop(self, call: _OpenCall, events: list[StreamEvent]) -> None:
         del self._open[call]
         call.end()
         events.append(ContentBlockStop(call.index))
@@ -279,7 +279,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _grow(call: _Call, arguments: str, events: list[StreamEvent]) -> None:
+def _grow(call: _OpenCall, arguments: str, events: list[StreamEvent]) -> None:
     if call.open:
         call.arguments.append(arguments)
         events.append(ToolInputDelta(call.index, arguments))
@@ -287,7 +287,7 @@ def _grow(call: _Call, arguments: str, events: list[StreamEvent]) -> None:
         raise MalformedEvent("arguments for a tool call that had ended")
 
 
-def _repeats(call: _Call, given_id: str, name: str, arguments: str, *, said_twice: bool) -> bool:
+def _repeats(call: _OpenCall, given_id: str, name: str, arguments: str, *, said_twice: bool) -> bool:
     """Return True for rule 8. `said_twice`: the call came as a `function_call`, which has no id."""
     if not name or name != call.name or not arguments.strip() or not call.is_full():
         return False
@@ -295,7 +295,7 @@ def _repeats(call: _Call, given_id: str, name: str, arguments: str, *, said_twic
     return is_same and call.has_exactly(arguments)
 
 
-def _is_another(call: _Call, given_id: str, name: str, arguments: str) -> bool:
+def _is_another(call: _OpenCall, given_id: str, name: str, arguments: str) -> bool:
     """Return True if a fragment found at a call's place begins another call: the rules 6 and 7."""
     if not given_id and not name:
         return False

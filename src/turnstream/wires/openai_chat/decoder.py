@@ -1,4 +1,4 @@
-"""chat.completions bytes → StreamEvents (requirements E1 to E4, E6, E8).
+"""chat.completions bytes → StreamEvents.
 
 The message ends with `[DONE]`, or with the body where a finish_reason was seen; only then comes `MessageStop`, once, so
 that what a vendor sends after its finish_reason is still taken. Where neither came, the stream is incomplete.

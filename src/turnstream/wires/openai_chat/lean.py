@@ -25,7 +25,7 @@ import msgspec
 from turnstream.core.sse import ServerSentEvent
 from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta, ToolInputDelta
 from turnstream.wires.openai_chat.extras import CONTENT
-from turnstream.wires.openai_chat.template import DeltaEvent, Growing
+from turnstream.wires.openai_chat.template import DeltaEvent, OpenTarget
 from turnstream.wires.openai_chat.thinking_blocks import THINKING_BLOCKS, THINKING_FIELDS
 from turnstream.wires.shared.field_shapes import Shape, Shapes, is_plain, shape_of, struct_of, type_of
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
@@ -89,7 +89,7 @@ class _WrittenChunk(msgspec.Struct, gc=False):
     choices: tuple[_WrittenChoice]
 
 
-class _Arguments(msgspec.Struct, gc=False, kw_only=True):
+class _LeanArguments(msgspec.Struct, gc=False, kw_only=True):
     arguments: str
     name: Literal[""] | None = None
 
@@ -97,7 +97,7 @@ class _Arguments(msgspec.Struct, gc=False, kw_only=True):
 class _Fragment(msgspec.Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
     """More arguments of a call that goes by its index."""
 
-    function: _Arguments
+    function: _LeanArguments
     id: Literal[""] | None = None
     type: msgspec.Raw = msgspec.Raw()
 
@@ -157,7 +157,7 @@ class LeanReader:
         "_decode", "_decode_delta", "_event", "_frame", "_growing", "_large", "_learnt_at", "_line", "_tries", "hits", "reads_bytes",
     )  # fmt: skip
 
-    def __init__(self, decoders: _Decoders, event: DeltaEvent, growing: Growing, payload: bytes) -> None:
+    def __init__(self, decoders: _Decoders, event: DeltaEvent, growing: OpenTarget, payload: bytes) -> None:
         self._decode, self._decode_delta = decoders
         self._event = event
         self._growing = growing
@@ -271,7 +271,7 @@ class LeanLearner:
         self._kept = kept
         self._fields: dict[str, None] = {}
 
-    def learn(self, payload: bytes, growing: Growing) -> LeanReader | None:
+    def learn(self, payload: bytes, growing: OpenTarget) -> LeanReader | None:
         """Return a reader of events like `payload`, which was decoded in full and made a block grow, or None."""
         delta = _delta_of(payload)
         self._fields |= dict.fromkeys(delta)
@@ -287,7 +287,9 @@ class LeanLearner:
         return None
 
     @staticmethod
-    def _learn_call(payload: bytes, delta: JsonObject, shapes: Shapes, growing: Growing) -> LeanReader | None:
+    def _learn_call(
+        payload: bytes, delta: JsonObject, shapes: Shapes, growing: OpenTarget
+    ) -> LeanReader | None:
         calls = delta.get("tool_calls")
         position = calls[0].get("index") if is_list(calls) and calls and is_object(calls[0]) else None
         if not isinstance(position, int):

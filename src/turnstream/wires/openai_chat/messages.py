@@ -1,4 +1,4 @@
-"""Our blocks as chat.completions messages, and these as our blocks (requirements B3, G6).
+"""Our blocks as chat.completions messages, and these as our blocks.
 
 One of our messages may become several of theirs: results of tools are messages of the role `tool`, which come
 before what else the user says. Thinking does not go back, except a vendor's `reasoning_details`, signed
@@ -33,14 +33,14 @@ _NO_THOUGHT = " "
 """Vendors take an empty text for a missing one."""
 
 
-class Reasoning(NamedTuple):
+class ReasoningField(NamedTuple):
     """Thinking goes back in `field`: with all messages of the assistant, or with those of turns that called tools."""
 
     field: str
     with_all: bool = False
 
 
-def dump_messages(messages: Iterable[Message], reasoning: Reasoning | None = None) -> list[RawMessage]:
+def dump_messages(messages: Iterable[Message], reasoning: ReasoningField | None = None) -> list[RawMessage]:
     """The history as chat.completions messages. `reasoning`: where thinking goes back, if anywhere."""
     dumped: list[RawMessage] = []
     for message in messages:
@@ -92,7 +92,7 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
     return "\n\n".join(system) or None, messages
 
 
-def _dump_assistant(blocks: Sequence[Block], reasoning: Reasoning | None) -> list[RawMessage]:
+def _dump_assistant(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[RawMessage]:
     """One message, and one more after each run of results: an assistant turn may hold those of its tools."""
     dumped: list[RawMessage] = []
     said: list[Block] = []
@@ -106,7 +106,7 @@ def _dump_assistant(blocks: Sequence[Block], reasoning: Reasoning | None) -> lis
     return [*dumped, *_dump_said(said, reasoning)]
 
 
-def _dump_said(blocks: Sequence[Block], reasoning: Reasoning | None) -> list[RawMessage]:
+def _dump_said(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[RawMessage]:
     text = "".join(block.text_content or "" for block in blocks if block.block_type in _TEXT_TYPES)
     calls = [_dump_call(content) for block in blocks if (content := _client_call(block)) is not None]
     details = [detail for block in blocks if block.block_type == "thinking" for detail in _details_of(block)]

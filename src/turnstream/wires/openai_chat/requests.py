@@ -1,4 +1,4 @@
-"""Requests to chat.completions, in both directions (requirement F1)."""
+"""Requests to chat.completions, in both directions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
-from turnstream.wires.openai_chat.messages import RawMessage, Reasoning, dump_messages, parse_messages
+from turnstream.wires.openai_chat.messages import RawMessage, ReasoningField, dump_messages, parse_messages
 from turnstream.wires.shared.call_ids import (
     ANY,
     NINE_CHARACTERS,
@@ -117,9 +117,9 @@ def decode_request(body: bytes) -> ModelRequest:
 def _dump_messages(request: ModelRequest) -> list[RawMessage]:
     field = request.params.get("reasoning_field")
     if isinstance(field, str):
-        reasoning = Reasoning(field, with_all=True)
+        reasoning = ReasoningField(field, with_all=True)
     else:
-        reasoning = Reasoning(request.reasoning_field) if request.reasoning_field else None
+        reasoning = ReasoningField(request.reasoning_field) if request.reasoning_field else None
     messages = dump_messages(with_fitting_ids(request.messages, _id_rule(request.model)), reasoning)
     return [{"role": "system", "content": request.system}, *messages] if request.system else messages
 

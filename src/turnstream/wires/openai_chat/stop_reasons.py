@@ -1,4 +1,4 @@
-"""chat.completions' words for why a model stopped, its vendors' own among them, and ours (requirement E3)."""
+"""chat.completions' words for why a model stopped, its vendors' own among them, and ours."""
 
 from __future__ import annotations
 

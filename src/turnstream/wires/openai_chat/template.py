@@ -41,7 +41,7 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _decode_string = msgspec.json.Decoder(str).decode
 
 
-class Growing(NamedTuple):
+class OpenTarget(NamedTuple):
     """What plain events go to: the index of an open block, and where its texts are kept, if they are."""
 
     block_index: int
@@ -54,7 +54,7 @@ class Template:
     __slots__ = ("_after", "_around", "_before", "_event", "_growing", "_padded", "hits")
 
     def __init__(
-        self, before: bytes, after: bytes, padding: bytes, event: DeltaEvent, growing: Growing
+        self, before: bytes, after: bytes, padding: bytes, event: DeltaEvent, growing: OpenTarget
     ) -> None:
         self._before = before
         self._padded = bool(padding)
@@ -101,7 +101,7 @@ def _without_padding(payload: bytes, lead: bytes) -> bytes:
     return payload[:start] if payload[start:].lstrip(_PADDING_LETTERS) == b'"}' else b""
 
 
-def learn_template(payload: bytes, chunk: Chunk, growing: Growing) -> Template | None:
+def learn_template(payload: bytes, chunk: Chunk, growing: OpenTarget) -> Template | None:
     """The template of `payload`, whose decoded form is `chunk`, or None where it is no plain event."""
     found = _only_string(chunk)
     if found is None:

@@ -1,4 +1,4 @@
-"""Token counts out of the usage objects of chat.completions vendors, and into one (requirement I1)."""
+"""Token counts out of the usage objects of chat.completions vendors, and into one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Responses bytes → StreamEvents (requirements E1 to E4, E6).
+"""Responses bytes → StreamEvents.
 
 The message ends with `response.completed` or `response.incomplete`; `response.failed` and `error` report a failure. Unknown
 events that belong to no item are kept in the message's `provider_metadata`, under `events`.
@@ -15,7 +15,7 @@ from turnstream.core.stream_events import MessageStart, Metadata, StreamError, S
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish, Position
 from turnstream.wires.openai_responses.events import PARTS, STEMS, decode_delta
-from turnstream.wires.openai_responses.matching import Place
+from turnstream.wires.openai_responses.matching import ItemMention
 from turnstream.wires.openai_responses.output import OutputBuilder
 from turnstream.wires.openai_responses.stop_reasons import COMPLETED, parse_ending
 from turnstream.wires.openai_responses.usage import parse_usage
@@ -262,7 +262,7 @@ class OpenAIResponsesDecoder:
         """An event about an item; whether it is one that we know."""
         output = self._output
         index = value.get("output_index")
-        place = Place(index if type(index) is int else None, as_text(value.get("item_id")) or "")
+        place = ItemMention(index if type(index) is int else None, as_text(value.get("item_id")) or "")
         position = _position(value)
         stem, _, ending = kind.rpartition(".")
         part_kind = STEMS.get(stem)
@@ -287,7 +287,7 @@ class OpenAIResponsesDecoder:
             return False
         return True
 
-    def _take_part(self, ending: str, place: Place, position: int, part: JsonObject) -> None:
+    def _take_part(self, ending: str, place: ItemMention, position: int, part: JsonObject) -> None:
         if ending == "done":
             self._output.end_part(place, position, part)
         elif (kind := PARTS.get(str(part.get("type")))) is not None:
@@ -298,7 +298,7 @@ class OpenAIResponsesDecoder:
         if kind in _SIGNS_OF_LIFE or all(key in _PLACES or is_blank(item) for key, item in value.items()):
             return
         index = value.get("output_index")
-        if type(index) is int and self._output.belongs_to_a_raw_item(Place(index)):
+        if type(index) is int and self._output.belongs_to_a_raw_item(ItemMention(index)):
             return
         self._raw_left -= size
         if self._raw_left >= 0:

@@ -41,7 +41,7 @@ class _ReasoningText(_Delta, gc=False, tag="response.reasoning_text.delta"):
     pass
 
 
-class _Arguments(_Delta, gc=False, tag="response.function_call_arguments.delta"):
+class _ArgumentsDelta(_Delta, gc=False, tag="response.function_call_arguments.delta"):
     pass
 
 
@@ -58,7 +58,14 @@ class _Code(_Delta, gc=False, tag="response.code_interpreter_call_code.delta"):
 
 
 TypedDelta: TypeAlias = (
-    _OutputText | _Refusal | _SummaryText | _ReasoningText | _Arguments | _McpArguments | _CustomInput | _Code
+    _OutputText
+    | _Refusal
+    | _SummaryText
+    | _ReasoningText
+    | _ArgumentsDelta
+    | _McpArguments
+    | _CustomInput
+    | _Code
 )
 
 decode_delta = msgspec.json.Decoder(TypedDelta).decode
@@ -89,7 +96,7 @@ DELTA_OF: dict[PartKind, type[TypedDelta]] = {
     REFUSAL: _Refusal,
     SUMMARY: _SummaryText,
     REASONING: _ReasoningText,
-    ARGUMENTS: _Arguments,
+    ARGUMENTS: _ArgumentsDelta,
     MCP_ARGUMENTS: _McpArguments,
     CUSTOM_INPUT: _CustomInput,
     CODE: _Code,

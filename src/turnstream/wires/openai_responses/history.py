@@ -1,4 +1,4 @@
-"""Input items of Responses as our messages (requirements B3, G6): the inverse of `openai_responses_input`."""
+"""Input items of Responses as our messages: the inverse of `openai_responses_input`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our blocks as input items of Responses, and these as our blocks (requirements B3, G6).
+"""Our blocks as input items of Responses, and these as our blocks.
 
 An item becomes the blocks that `openai_responses_items` tells of, and blocks that this wire has marked become the item that
 they were. Thinking goes back only where it came from this wire, and where the API can read it: with its encrypted content,

@@ -1,4 +1,4 @@
-"""Output items in OpenAI's shape and in ours (requirement B3).
+"""Output items in OpenAI's shape and in ours.
 
     message                 a text block for each part; a refusal is one that `provider_metadata.refusal` marks
     reasoning               a thinking block for each part, summary or full text; one without text where there is none

@@ -25,7 +25,7 @@ MAX_ITEMS = 65_536
 """Output items of one response."""
 
 
-class Place(NamedTuple):
+class ItemMention(NamedTuple):
     """The words of an event about its item."""
 
     output_index: int | None = None
@@ -43,11 +43,11 @@ class Items:
         self._last: dict[str, Item] = {}
         self._unended: dict[str, deque[Item]] = {}
 
-    def at(self, place: Place) -> Item | None:
+    def at(self, place: ItemMention) -> Item | None:
         """Return the last item at an index, of any kind."""
         return None if place.output_index is None else self._at.get(place.output_index)
 
-    def begin(self, place: Place, raw: JsonObject, *, announced: bool) -> Item:
+    def begin(self, place: ItemMention, raw: JsonObject, *, announced: bool) -> Item:
         """Begin an item that is another than all before. Raises StreamBroken if there are too many."""
         if len(self.all) >= MAX_ITEMS:
             raise StreamBroken(
@@ -75,7 +75,7 @@ class Items:
             if name and self._named.setdefault((item.kind, name), item) is not item:
                 self._named[item.kind, name] = None
 
-    def of_piece(self, place: Place, kind: str, *, is_whole: bool = False) -> Item | None:
+    def of_piece(self, place: ItemMention, kind: str, *, is_whole: bool = False) -> Item | None:
         """Return the item, open or ended, that a piece of a `kind` of item belongs to; None where the piece begins one.
         `is_whole`: the piece says again what deltas have said."""
         named = (kind, place.item_id)
@@ -92,7 +92,7 @@ class Items:
                 found = None
         return None if found is not None and has_id and found.addressed else found
 
-    def of_added(self, place: Place, raw: JsonObject) -> Item | None:
+    def of_added(self, place: ItemMention, raw: JsonObject) -> Item | None:
         """Return the item that is announced again, or that a piece has begun already; None for a new one."""
         if (found := self._by_name(raw)) is not None:
             return found
@@ -101,7 +101,7 @@ class Items:
         begun = found is not None and found.kind == kind and found.open and not found.announced
         return found if begun else None
 
-    def of_done(self, place: Place, raw: JsonObject) -> Item | None:
+    def of_done(self, place: ItemMention, raw: JsonObject) -> Item | None:
         """Return the item that ends, or has ended; None for one that comes as a whole."""
         if (found := self._by_name(raw)) is not None:
             return found

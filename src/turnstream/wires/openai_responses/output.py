@@ -1,4 +1,4 @@
-"""Blocks out of the output items of one response (requirements B1, B3, B5).
+"""Blocks out of the output items of one response.
 
 The wire says where everything begins and ends, several items at a time, and says the whole again at each end: of a
 part, of its item, of the response. What never came as a delta is taken from there. `output_index` names an item, and
@@ -35,7 +35,7 @@ from turnstream.wires.openai_responses.items import (
     metadata_of,
     result_content,
 )
-from turnstream.wires.openai_responses.matching import Items, Place
+from turnstream.wires.openai_responses.matching import ItemMention, Items
 from turnstream.wires.openai_responses.parts import Item, Part, group, own_of, refusing
 from turnstream.wires.shared.json_values import JsonObject, as_text, is_blank, is_list, is_object
 from turnstream.wires.shared.made_up_ids import made_up_id
@@ -63,7 +63,7 @@ class OutputBuilder:
         self._has_repeated = False
         self._next_index = 0
 
-    def add_item(self, place: Place, raw: JsonObject) -> None:
+    def add_item(self, place: ItemMention, raw: JsonObject) -> None:
         """An item begins, unless it has begun already."""
         item = self._items.of_added(place, raw)
         if item is None:
@@ -73,12 +73,12 @@ class OutputBuilder:
         elif not item.open:
             self._tell_of_repetition()
 
-    def belongs_to_a_raw_item(self, place: Place) -> bool:
+    def belongs_to_a_raw_item(self, place: ItemMention) -> bool:
         """Return True if the item is kept as it ends: it then holds what came before."""
         item = self._items.at(place)
         return item is not None and item.kind not in ("message", "reasoning") and item.kind not in INPUTS
 
-    def grow(self, place: Place, kind: PartKind, position: int, text: str) -> None:
+    def grow(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
         """A delta that is not for the `current` part. Raises MalformedEvent for one of an item that has ended, if it does not
         name the item: it may be more of it."""
         if self._is_in_raw_item(place, kind):
@@ -94,7 +94,7 @@ class OutputBuilder:
         part.texts.append(text)
         self.events.append(part.event(part.index, text))
 
-    def begin_part(self, place: Place, kind: PartKind, position: int, text: str) -> None:
+    def begin_part(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
         """A part of an item begins, or goes on where it has begun; `text`: what it begins with."""
         if kind is SUMMARY or kind.item_type == "message":
             item = self._item_of(place, kind, is_whole=False)
@@ -103,7 +103,7 @@ class OutputBuilder:
         if text:
             self.grow(place, kind, position, text)
 
-    def complete(self, place: Place, kind: PartKind, position: int, text: str) -> None:
+    def complete(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
         """The whole text of a part: what of it never came as a delta comes now."""
         if self._is_in_raw_item(place, kind):
             return
@@ -111,14 +111,14 @@ class OutputBuilder:
         if item.open:
             self._complete(item, self._part(item, kind, position), text)
 
-    def cite(self, place: Place, position: int, annotation: Any) -> None:
+    def cite(self, place: ItemMention, position: int, annotation: Any) -> None:
         item = self._item_of(place, TEXT)
         part = self._part(item, TEXT, position) if item.open else None
         if part is not None and part.open:
             part.cited += 1
             self.events.append(ContentDelta(part.index, {"citations": [annotation]}))
 
-    def end_part(self, place: Place, position: int, raw: JsonObject) -> None:
+    def end_part(self, place: ItemMention, position: int, raw: JsonObject) -> None:
         """A part has ended. A reasoning item's block stays open: what is to be kept comes with its item's end."""
         kind = PARTS.get(str(raw.get("type")))
         if kind is None or not (item := self._item_of(place, kind)).open:
@@ -129,7 +129,7 @@ class OutputBuilder:
         else:
             self._complete(item, part, as_text(raw.get("text")) or "")
 
-    def end_item(self, place: Place, raw: JsonObject) -> None:
+    def end_item(self, place: ItemMention, raw: JsonObject) -> None:
         """An item has ended; one that never began is taken as a whole."""
         item = self._items.of_done(place, raw) or self._begin_item(place, raw)
         if item.open:
@@ -146,19 +146,19 @@ class OutputBuilder:
                 self._end_item(item, whole.get(item.number, item.raw))
         for item, raw in pairs:
             if item is None:
-                self._end_item(self._begin_item(Place(), raw), raw)
+                self._end_item(self._begin_item(ItemMention(), raw), raw)
 
-    def _item_of(self, place: Place, kind: PartKind, *, is_whole: bool = True) -> Item:
+    def _item_of(self, place: ItemMention, kind: PartKind, *, is_whole: bool = True) -> Item:
         """The item that a piece belongs to, which begins with it if need be."""
         found = self._items.of_piece(place, kind.item_type, is_whole=is_whole)
         return found or self._begin_item(place, {"type": kind.item_type}, announced=False)
 
-    def _is_in_raw_item(self, place: Place, kind: PartKind) -> bool:
+    def _is_in_raw_item(self, place: ItemMention, kind: PartKind) -> bool:
         """Return True if a piece of a call belongs to an item of another kind, which repeats it at its end."""
         item = self._items.at(place) if kind.item_type in INPUTS else None
         return item is not None and item.open and item.kind not in (kind.item_type, "message", "reasoning")
 
-    def _begin_item(self, place: Place, raw: JsonObject, *, announced: bool = True) -> Item:
+    def _begin_item(self, place: ItemMention, raw: JsonObject, *, announced: bool = True) -> Item:
         before = (
             self._items.all[-1] if place.output_index is None and self._items.all else self._items.at(place)
         )

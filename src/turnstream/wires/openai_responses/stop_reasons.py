@@ -1,4 +1,4 @@
-"""How a response ends, in its words and in ours (requirement E3)."""
+"""How a response ends, in its words and in ours."""
 
 from __future__ import annotations
 

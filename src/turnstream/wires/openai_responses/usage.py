@@ -1,4 +1,4 @@
-"""Token counts of Responses, and ours (requirement I1)."""
+"""Token counts of Responses, and ours."""
 
 from __future__ import annotations
 

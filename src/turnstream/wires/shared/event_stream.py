@@ -1,4 +1,4 @@
-"""application/vnd.amazon.eventstream, both ways: bytes into messages and messages into bytes (requirements E4, E6).
+"""application/vnd.amazon.eventstream, both ways: bytes into messages and messages into bytes.
 
 A message is its length, the length of its headers, a CRC of these two, headers, a payload, and a CRC of all of it. Where
 one ends follows from these twelve bytes, and botocore's own parser reads the rest and checks both CRCs. It is given a

@@ -1,4 +1,4 @@
-"""JSON as providers send it (requirement B4): strict and fast, except that halves of an escaped surrogate pair,
+"""JSON as providers send it: strict and fast, except that halves of an escaped surrogate pair,
 which some providers put into two events, are let through."""
 
 from __future__ import annotations

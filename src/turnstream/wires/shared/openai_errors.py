@@ -1,4 +1,4 @@
-"""What an error of an OpenAI-like provider means, in whatever shape it is written (requirements D4, E2, J2). The wires
+"""What an error of an OpenAI-like provider means, in whatever shape it is written. The wires
 `openai-chat` and `openai-responses` share it: their errors are the same.
 
     read_error()    any JSON that reports a failure  →  its words, type, code and status

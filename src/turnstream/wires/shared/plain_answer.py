@@ -1,4 +1,4 @@
-"""A body that is said to be one JSON object, as the events of a stream (requirement J3)."""
+"""A body that is said to be one JSON object, as the events of a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a provider asks us to wait, in the headers of its error (requirement D4; RFC 9110 10.2.3)."""
+"""How long a provider asks us to wait, in the headers of its error (RFC 9110 10.2.3)."""
 
 from __future__ import annotations
 

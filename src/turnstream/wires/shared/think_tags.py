@@ -1,4 +1,4 @@
-"""`<think>` tags in text, as thinking blocks (requirement L4): a decoder around any wire's decoder.
+"""`<think>` tags in text, as thinking blocks: a decoder around any wire's decoder.
 
 Some models write their thinking into the text, between `<think>` and `</think>`, or tags of another name in `TAGS`. For
 these, a text block that begins with such a tag, after white space at most, becomes a thinking block and, behind the closing tag, a text block; so does what follows

@@ -20,7 +20,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import Data, Source
 from turnstream.engine import Engine
-from turnstream.llm.source import SourceEvent
+from turnstream.model_loop.sources import SourceEvent
 from turnstream.turnlog import catch_up, open_pieces, subscription
 
 TEXT = 'Grüße 👋 and "more"\n\x00' * 12

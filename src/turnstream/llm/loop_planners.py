@@ -13,24 +13,24 @@ from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple
 
 from turnstream.forking import keep_unused, renew_after_fork
-from turnstream.llm.calling import Calling
+from turnstream.llm.call_planner import CallPlanner
 
 _FOR_EVER = 10.0 * 365 * 24 * 3600
 
 
-class _Kept(NamedTuple):
-    calling: Calling
+class _LoopEntry(NamedTuple):
+    calling: CallPlanner
     keeper: AsyncGenerator[None, None]
     hold: asyncio.TimerHandle
 
 
-class LoopCallings:
+class LoopPlanners:
     """`make`: a Calling whose providers have not been called yet. Safe to use from several threads, each with its loop."""
 
-    def __init__(self, make: Callable[[], Calling]) -> None:
+    def __init__(self, make: Callable[[], CallPlanner]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]] = {}
+        self._kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _LoopEntry]] = {}
         weakref.finalize(self, _let_go, self._kept).atexit = False
         renew_after_fork(self)
 
@@ -40,7 +40,7 @@ class LoopCallings:
         self._lock = threading.Lock()
         self._kept.clear()
 
-    async def get(self) -> Calling:
+    async def get(self) -> CallPlanner:
         """The running loop's own."""
         loop = asyncio.get_running_loop()
         with self._lock:
@@ -50,7 +50,7 @@ class LoopCallings:
             calling = self._make()
             # The loop closes its asynchronous generators when it shuts down. It knows them weakly, so a timer holds this one.
             keeper = _keep(calling, self._kept, id(loop))
-            kept = _Kept(calling, keeper, loop.call_later(_FOR_EVER, _hold, keeper))
+            kept = _LoopEntry(calling, keeper, loop.call_later(_FOR_EVER, _hold, keeper))
             self._kept[id(loop)] = (weakref.ref(loop), kept)
         await anext(keeper)
         return calling
@@ -64,7 +64,7 @@ class LoopCallings:
 
 
 async def _keep(
-    calling: Calling, kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]], key: int
+    calling: CallPlanner, kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _LoopEntry]], key: int
 ) -> AsyncGenerator[None, None]:
     try:
         yield
@@ -74,12 +74,12 @@ async def _keep(
         await calling.close()
 
 
-async def _end(kept: _Kept) -> None:
+async def _end(kept: _LoopEntry) -> None:
     await kept.keeper.aclose()
     kept.hold.cancel()
 
 
-def _let_go(kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]]) -> None:
+def _let_go(kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _LoopEntry]]) -> None:
     """Nobody has the LLM any more: each loop closes what it has opened, at once or when it shuts down."""
     for reference, one in list(kept.values()):
         loop = reference()
@@ -90,7 +90,7 @@ def _let_go(kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Kept]
                 pass  # it was closed just now, and with it what it had opened
 
 
-def _start_end(loop: asyncio.AbstractEventLoop, kept: _Kept) -> None:
+def _start_end(loop: asyncio.AbstractEventLoop, kept: _LoopEntry) -> None:
     kept_task = loop.create_task(_end(kept), name="turnstream closes connections")
     kept_task.add_done_callback(_ended)
 

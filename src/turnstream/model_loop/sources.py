@@ -1,4 +1,4 @@
-"""Where a turn's content comes from: our own model loop, or anyone's event stream (requirement F7)."""
+"""Where a turn's content comes from: our own model loop, or anyone's event stream."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Stream: TypeAlias = AbstractAsyncContextManager[Batches]
 Show: TypeAlias = Callable[[ToolProgress | Notice], None]
 
 
-class Broken(NamedTuple):
+class StepFailure(NamedTuple):
     """A step's call that failed. `first`: the sequence that the step's first block has, or would have; `shown`: how many
     blocks have begun since; `open_block`: the last of them as far as it has come, if it is being written."""
 
@@ -41,7 +41,7 @@ class Broken(NamedTuple):
     open_block: Block | None = None
 
 
-class Recovery(NamedTuple):
+class StepRecovery(NamedTuple):
     """What is done about a call that failed: `notice` is told, `pause` awaited, and `stream` read in its place.
 
     That one goes on where the other broke off: blocks that were begun stay as they are (see `Accumulator.resume`), until
@@ -62,7 +62,7 @@ class TurnSource:
     """
 
     needs_end_marker = False
-    """A step whose stream ends without a MessageStop is incomplete, and fails (D6)."""
+    """A step whose stream ends without a MessageStop is incomplete, and fails."""
     stop_reason: str | None = None
     """Why the turn is complete, where the last step's own reason does not say it."""
 
@@ -78,7 +78,7 @@ class TurnSource:
         """The stream of the turn's step `number`, from 0; None when the turn is complete."""
         raise NotImplementedError
 
-    async def recover(self, broken: Broken) -> Recovery:
+    async def recover(self, broken: StepFailure) -> StepRecovery:
         """What to do now that the step's stream has failed. Raises the failure where nothing can be done."""
         raise broken.failure
 
@@ -98,7 +98,7 @@ class TurnSource:
         return None
 
     def unanswered(self) -> Sequence[Block]:
-        """Stored calls of tools that have no result yet. A turn that ends early gives them one (G5)."""
+        """Stored calls of tools that have no result yet. A turn that ends early gives them one."""
         return ()
 
     async def close(self) -> None:

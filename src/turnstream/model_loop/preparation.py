@@ -1,4 +1,4 @@
-"""Preparing tools while the model still writes their arguments (requirement G2).
+"""Preparing tools while the model still writes their arguments.
 
 a call's block starts in the model's stream ─► `prepare` runs ─► the call is run: it waits for what was prepared
                                                          └─► the step ends without a call to run: cancelled
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from turnstream.core.stream_events import ContentBlockStart
-from turnstream.llm.source import Batches, SourceEvent, Stream
+from turnstream.model_loop.sources import Batches, SourceEvent, Stream
 from turnstream.tools.base import ToolContext
 from turnstream.tools.runner import ToolRunner
 
@@ -33,7 +33,7 @@ class Preparations:
 
     def watched(self, stream: Stream) -> Stream:
         """`stream`, in which the begin of a call is seen; itself where no tool wants to know."""
-        return _Watched(stream, self._see) if self._wanted else stream
+        return _WatchedBlock(stream, self._see) if self._wanted else stream
 
     async def context(self, identity: str) -> ToolContext:
         """The context that a call is run with, once what was prepared for it is there."""
@@ -77,7 +77,7 @@ class Preparations:
             task.add_done_callback(self._dropped.discard)
 
 
-class _Watched:
+class _WatchedBlock:
     """A model's stream whose batches are looked at before they are folded."""
 
     def __init__(self, stream: Stream, see: Callable[[Sequence[SourceEvent]], None]) -> None:
@@ -85,7 +85,7 @@ class _Watched:
         self._see = see
 
     async def __aenter__(self) -> Batches:
-        return _Seen(await self._stream.__aenter__(), self._see)
+        return _SeenCall(await self._stream.__aenter__(), self._see)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,12 +93,12 @@ class _Watched:
         await self._stream.__aexit__(kind, error, trace)
 
 
-class _Seen:
+class _SeenCall:
     def __init__(self, batches: Batches, see: Callable[[Sequence[SourceEvent]], None]) -> None:
         self._batches = batches
         self._see = see
 
-    def __aiter__(self) -> _Seen:
+    def __aiter__(self) -> _SeenCall:
         return self
 
     async def __anext__(self) -> Sequence[SourceEvent]:

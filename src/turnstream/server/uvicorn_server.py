@@ -1,4 +1,4 @@
-"""Our application on uvicorn: bind, say where, serve, and on a signal drain before the end (requirements C4, D5).
+"""Our application on uvicorn: bind, say where, serve, and on a signal drain before the end.
 
     first SIGTERM or SIGINT   no new turns; those at work get the grace time; reading goes on
     second                    the grace is over: turns end with what they have

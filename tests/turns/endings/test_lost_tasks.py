@@ -13,7 +13,7 @@ import pytest
 from tests.turnlog.watching import Client
 from tests.turns.world import OWNER, SECONDS, Feed, World, logged, ticks
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, MessageStop, TextDelta
-from turnstream.llm.source import ForeignSource, SourceEvent, TurnSource
+from turnstream.model_loop.sources import ForeignSource, SourceEvent, TurnSource
 from turnstream.store.operations import FinishTurn, SaveBlock
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.turnlog.memory import TurnLog

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from turnstream.core.accumulator import Accumulator
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
+from turnstream.core.native_fold import NativeFold
 from turnstream.core.open_block import catchup_of
 from turnstream.core.sse import SseDecoder
 from turnstream.core.stream_events import (
@@ -27,7 +28,6 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import BlockReset, Notice, TurnComplete, TurnEvent, TurnStart
 from turnstream.dialects.native import NativeEncoder
-from turnstream.dialects.native_fold import NativeFold
 
 TURN_ID = new_id()
 START = TurnStart("chat", "assistant", "sim/demo", "2026-01-01T00:00:00Z")

@@ -1,4 +1,4 @@
-"""Our own model loop: call the model, run the tools that it calls, tell it their results, and again (requirements G1 to G6).
+"""Our own model loop: call the model, run the tools that it calls, tell it their results, and again.
 
     the model's stream ─► its blocks are stored ─► each call of an idempotent tool starts there and then
          ▲                                              │ the end marker: the others start, at most so many at once
@@ -25,12 +25,20 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.tool_results import ToolCallName, result_events
 from turnstream.core.turn_events import Notice, ToolProgress
-from turnstream.llm.accounts import estimated_input_tokens
-from turnstream.llm.preparing import Preparations
-from turnstream.llm.source import Batches, Broken, Recovery, Show, SourceEvent, Stream, TurnSource
+from turnstream.model_loop.accounts import estimated_input_tokens
+from turnstream.model_loop.preparation import Preparations
+from turnstream.model_loop.sources import (
+    Batches,
+    Show,
+    SourceEvent,
+    StepFailure,
+    StepRecovery,
+    Stream,
+    TurnSource,
+)
 from turnstream.providers.base import CalledModel
 from turnstream.providers.large_requests import worked
-from turnstream.providers.plan import CallPlan, Shown
+from turnstream.providers.plan import CallPlan, ShownBlocks
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner, tool_name, unusable
 from turnstream.wires.base import ModelRequest
@@ -72,7 +80,7 @@ class ModelSource(TurnSource):
         self._read_past = read_past
         self._tools = tools
         self._clients = {tool.name for tool in request.tools} - set(tools.offered)
-        self._calls: list[_Call] = []
+        self._calls: list[_RunningCall] = []
         self._rounds = 0
         self._goes_on = False
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
@@ -92,7 +100,7 @@ class ModelSource(TurnSource):
         stream = _NextCall(self) if number else self._plan.begin(self._request)
         return self._preparations.watched(stream)
 
-    async def recover(self, broken: Broken) -> Recovery:
+    async def recover(self, broken: StepFailure) -> StepRecovery:
         failure, first, shown, open_block = broken
         blocks: list[Block] = []
         if shown > (open_block is not None):
@@ -101,9 +109,9 @@ class ModelSource(TurnSource):
         if open_block is not None:
             blocks.append(open_block)
         is_final = any(call.task is not None for call in self._calls)
-        recovery = self._plan.recover(failure, Shown(blocks, is_final))
+        recovery = self._plan.recover(failure, ShownBlocks(blocks, is_final))
         stream = self._preparations.watched(recovery.call)
-        return Recovery(stream, recovery.notice, partial(self._plan.pause, recovery))
+        return StepRecovery(stream, recovery.notice, partial(self._plan.pause, recovery))
 
     def taken_back(self, sequence: int) -> None:
         self._calls = [call for call in self._calls if call.block.sequence < sequence]
@@ -113,7 +121,7 @@ class ModelSource(TurnSource):
 
     def stored(self, block: Block) -> None:
         if block.block_type == "tool_use" and not (block.content or {}).get("provider_executed"):
-            call = _Call(block)
+            call = _RunningCall(block)
             self._calls.append(call)
             if self._tools.runner.may_start_early(block) and unusable(block) is None and self._may_run():
                 self._start(call)
@@ -173,13 +181,13 @@ class ModelSource(TurnSource):
 
     # -- for the results -----------------------------------------------------------------------------------------
 
-    def start_all(self, calls: Sequence[_Call]) -> None:
+    def start_all(self, calls: Sequence[_RunningCall]) -> None:
         """Start those that have not been."""
         for call in calls:
             if call.task is None:
                 self._start(call)
 
-    def answered(self, call: _Call) -> None:
+    def answered(self, call: _RunningCall) -> None:
         """The call's result is on its way into the log."""
         self._calls.remove(call)
 
@@ -193,12 +201,12 @@ class ModelSource(TurnSource):
             "max_rounds", f"the model called tools for more than {rounds} rounds: the turn ends here"
         )
 
-    def _start(self, call: _Call) -> None:
+    def _start(self, call: _RunningCall) -> None:
         call.task = asyncio.get_running_loop().create_task(
             self._run(call), name=f"tool {tool_name(call.block)}"
         )
 
-    async def _run(self, call: _Call) -> ToolOutput:
+    async def _run(self, call: _RunningCall) -> ToolOutput:
         tools = self._tools
         if self.stop_reason == MAX_ROUNDS:
             return ToolOutput("not run: this turn has used all its rounds of tools", is_error=True)
@@ -244,7 +252,7 @@ class _NextCall:
             await self._stream.__aexit__(kind, error, trace)
 
 
-class _Call:
+class _RunningCall:
     """A call of a tool that has not been answered."""
 
     __slots__ = ("block", "task")
@@ -289,7 +297,7 @@ class _ProgressShower:
 class _Results:
     """The results of a step's calls as a stream, in the order of the calls. Leaving it stops those that still run."""
 
-    def __init__(self, source: ModelSource, calls: Sequence[_Call]) -> None:
+    def __init__(self, source: ModelSource, calls: Sequence[_RunningCall]) -> None:
         self._source = source
         self._left = list(calls)
         self._number = 0

@@ -12,7 +12,7 @@ from turnstream.config import PriceSettings
 from turnstream.core.blocks import Block, Message
 from turnstream.core.turn_events import UsageReport
 from turnstream.core.usage import StepUsage, Usage
-from turnstream.llm.accounts import (
+from turnstream.model_loop.accounts import (
     CalledModel,
     Summary,
     TurnAccount,
@@ -20,7 +20,7 @@ from turnstream.llm.accounts import (
     output_bytes_of,
 )
 from turnstream.providers.pricing import Pricing
-from turnstream.store.base import Turn
+from turnstream.store.base import TurnRecord
 from turnstream.turns.costs import is_unpriced
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
@@ -92,7 +92,7 @@ async def test_an_unknown_model_is_flagged_and_spoils_the_sum() -> None:
     assert summary.cost is None
     assert not summary.estimated
     assert [step.cost for step in summary.steps] == ["0.000018", None]
-    row = Turn("t", "c", "o", None, "assistant", "complete", "nobody/demo", 1, 1, steps=summary.steps)
+    row = TurnRecord("t", "c", "o", None, "assistant", "complete", "nobody/demo", 1, 1, steps=summary.steps)
     assert is_unpriced(row)
     assert not is_unpriced(msgspec.structs.replace(row, cost="1.000000"))
     assert not is_unpriced(msgspec.structs.replace(row, steps=()))

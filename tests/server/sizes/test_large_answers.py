@@ -20,7 +20,7 @@ from turnstream.server import turn_json
 from turnstream.server.sending import PIECE, SendData, SentBody
 from turnstream.server.views import BlockView, TurnView
 from turnstream.store.operations import DeleteChat
-from turnstream.turns.chats import PATH_PORTION, Chats
+from turnstream.turns.chats import PATH_PORTION, ChatCommands
 
 pytestmark = pytest.mark.fault(40)
 
@@ -156,10 +156,10 @@ async def test_a_client_that_takes_nothing_is_cut_and_a_slow_one_is_kept(
 
 
 async def test_what_waits_for_a_socket_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    portions = Chats.portions
+    portions = ChatCommands.portions
     asked: list[int] = []
 
-    async def counted(self: Chats, *args: Any) -> AsyncIterator[Any]:
+    async def counted(self: ChatCommands, *args: Any) -> AsyncIterator[Any]:
         async for part in portions(self, *args):
             asked.append(len(part))
             yield part
@@ -179,7 +179,7 @@ async def test_what_waits_for_a_socket_is_bounded(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(SentBody, "send_pieces", send_watched)
     async with chat_of(tmp_path, [[LARGE]] * 400) as (engine, port, insert):
-        monkeypatch.setattr(Chats, "portions", counted)
+        monkeypatch.setattr(ChatCommands, "portions", counted)
         peer = Peer(port, f"/api/chats/{insert.turns[0].chat_id}/path")
         async with asyncio.timeout(SECONDS):
             await peer.begin()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.wires.test_openai_chat_decoder import (
+from tests.wires.openai_chat.test_openai_chat_decoder import (
     DONE,
     FINISH,
     WIRE,

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turnstream.server.context import ServerContext
-from turnstream.server.routing import answered, read_body, unexpected_response
+from turnstream.server.error_answers import answered, read_body, unexpected_response
 from turnstream.server.turns import answer_turn
 from turnstream.server.views import TurnBody
 

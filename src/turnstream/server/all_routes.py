@@ -9,7 +9,7 @@ from fastapi.params import Depends
 
 from turnstream.server.chats import add_chat_routes
 from turnstream.server.context import ServerContext
-from turnstream.server.routing import limited_route
+from turnstream.server.error_answers import limited_route
 from turnstream.server.turns import add_turn_routes
 
 

@@ -19,7 +19,7 @@ class Callees(NamedTuple):
     fallbacks: Sequence[str] | None = None
 
 
-class Calling:
+class CallPlanner:
     """Makes the plans of one LLM in one event loop; the circuits of models that fail are theirs together."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a turn has used and cost, step by step (requirements I1 to I3).
+"""What a turn has used and cost, step by step.
 
 A provider says its usage at the end of its answer. Of an answer that broke off before, the provider has said nothing, or
 only what it counted when it began; then the account goes by an estimate, and says so:
@@ -20,7 +20,7 @@ import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import UsageReport
-from turnstream.core.usage import Attempt, StepUsage, Usage
+from turnstream.core.usage import CallAttempt, StepUsage, Usage
 from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
 from turnstream.wires.base import ModelRequest
@@ -38,7 +38,7 @@ class Summary(NamedTuple):
     cost: str | None = None
     estimated: bool = False
     steps: tuple[StepUsage, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[CallAttempt, ...] = ()
 
 
 class _Step(NamedTuple):
@@ -133,7 +133,7 @@ class TurnAccount:
         return self._told
 
     def untold(self, summary: Summary) -> UsageReport | None:
-        """What the last report did not say yet: to be shown before the terminal event (I2)."""
+        """What the last report did not say yet: to be shown before the terminal event."""
         report = self._report(estimated=summary.estimated)
         return None if report == self._told else report
 
@@ -281,8 +281,8 @@ def _stored(step: _Step) -> StepUsage:
     )
 
 
-def _attempt(step: _Step, model: CalledModel) -> Attempt:
-    return Attempt(
+def _attempt(step: _Step, model: CalledModel) -> CallAttempt:
+    return CallAttempt(
         step.number,
         step.attempt,
         model.name,

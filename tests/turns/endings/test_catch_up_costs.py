@@ -15,7 +15,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.usage import Usage
 from turnstream.store.archive import ArchivedAfter
-from turnstream.store.base import Annotation, Operation, StoredBlock, Turn
+from turnstream.store.base import Annotation, BlockRecord, Operation, TurnRecord
 from turnstream.store.bulk import insert_blocks
 from turnstream.store.operations import FinishTurn, SaveAnnotations, StartTurns
 from turnstream.store.rows import block_row
@@ -24,7 +24,7 @@ FEW = 4_000
 
 
 class InsertBlocks(Operation[None], frozen=True, kw_only=True):
-    rows: tuple[StoredBlock, ...]
+    rows: tuple[BlockRecord, ...]
 
     def apply(self, connection: Connection) -> None:
         insert_blocks(connection, [block_row(row) for row in self.rows])
@@ -32,7 +32,7 @@ class InsertBlocks(Operation[None], frozen=True, kw_only=True):
 
 async def turn_of(world: World, count: int, *, annotations: bool = False) -> str:
     """An ended turn with so many small blocks, or so many lasting events."""
-    turn = Turn(new_id(), await world.chat(), OWNER, None, "assistant", "pending", None, 0, 7)
+    turn = TurnRecord(new_id(), await world.chat(), OWNER, None, "assistant", "pending", None, 0, 7)
     await world.store.write(StartTurns(turn_id=turn.id, owner=OWNER, user_turn=None, assistant_turn=turn))
     if annotations:
         rows = tuple(
@@ -42,7 +42,7 @@ async def turn_of(world: World, count: int, *, annotations: bool = False) -> str
     else:
         blocks = [Block(number, "text", f"block {number}") for number in range(count)]
         stored = (
-            StoredBlock(new_id(), turn.id, block, block.sequence + 2, block.sequence + 2, 0)
+            BlockRecord(new_id(), turn.id, block, block.sequence + 2, block.sequence + 2, 0)
             for block in blocks
         )
         await world.store.write(InsertBlocks(turn_id=turn.id, rows=tuple(stored)))

@@ -13,7 +13,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.engine import Engine
 from turnstream.errors import NotFound
-from turnstream.store.base import Operation, StoredBlock, Turn
+from turnstream.store.base import BlockRecord, Operation, TurnRecord
 from turnstream.store.bulk import insert_blocks, insert_turns
 from turnstream.store.operations import DeleteChat, PurgeChat, deleting
 from turnstream.store.queries import ChatTree, GetChat, GetTurn, ListChats, ListTurns
@@ -21,8 +21,8 @@ from turnstream.store.rows import block_row, turn_row
 
 
 class InsertRows(Operation[None], frozen=True, kw_only=True):
-    turns: tuple[Turn, ...]
-    blocks: tuple[StoredBlock, ...]
+    turns: tuple[TurnRecord, ...]
+    blocks: tuple[BlockRecord, ...]
 
     def apply(self, connection) -> None:
         insert_turns(connection, [turn_row(turn) for turn in self.turns])
@@ -33,10 +33,11 @@ async def chat_of(world: World, turns: int, blocks: int, size: int) -> tuple[str
     """A chat with so many ended turns, each with so many blocks of so many characters."""
     chat_id = await world.chat()
     rows = [
-        Turn(new_id(), chat_id, OWNER, None, "user", "complete", None, 0, 7, last_seq=9) for _ in range(turns)
+        TurnRecord(new_id(), chat_id, OWNER, None, "user", "complete", None, 0, 7, last_seq=9)
+        for _ in range(turns)
     ]
     stored = [
-        StoredBlock(new_id(), turn.id, Block(number, "text", "x" * size), 2, 2, 0)
+        BlockRecord(new_id(), turn.id, Block(number, "text", "x" * size), 2, 2, 0)
         for turn in rows
         for number in range(blocks)
     ]
