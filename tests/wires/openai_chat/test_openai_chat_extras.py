@@ -307,51 +307,53 @@ def cut(sent: bytes, sizes: Iterable[int]) -> list[bytes]:
     return [sent[begin:end] for begin, end in itertools.pairwise([0, *places, len(sent)])]
 
 
-MORE = frame(chunk({"content": "x", **five(1)}))
-SURPRISES: dict[str, bytes] = {
-    "nothing": b"",
-    "a comment": b": still here\n\n",
-    "an event with a name": b"event: error\n" + MORE,
-    "an event with an id": b"id: 7\n" + MORE,
-    "carriage returns": MORE.replace(b"\n", b"\r\n"),
-    "a carriage return in an event": MORE.replace(b", ", b",\r"),
-    "no blank line": MORE[:-1] + MORE,
-    "more blank lines": b"\n\n\n" + MORE + b"\n",
-    "no space": MORE.replace(b"data: ", b"data:"),
-    "a line that is no data": b"xdata: " + MORE,
-    "no JSON": frame(b'{"choices":[{"index":0,"delta":{"content":"x"'),
-    "an event that is too large": frame(text("x" * 40_000)),
-    "another choice": MORE.replace(b'"index":0', b'"index":1').replace(b'"index": 0', b'"index": 1'),
-    "a field that is new": frame(chunk({"content": "x", **five(1), "reasoning": "hm"})),
-    "half a surrogate pair": MORE.replace(b'"x"', rb'"\ud83d"'),
-    "no UTF-8": MORE.replace(b'"x"', b'"\xff"'),
-    "two deltas for one": MORE.replace(b'"x"', b'"x"},{"content":"y"'),
-    "an empty text": frame(chunk({"content": "", **five(1)})),
-    "usage": event_of(3, "content", usage={"completion_tokens": 9}),
-    "an error": event_of(3, "content", error={"message": "overloaded"}),
-}
+SURPRISES: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda _: b"",
+    "a comment": lambda _: b": still here\n\n",
+    "an event with a name": lambda more: b"event: error\n" + more,
+    "an event with an id": lambda more: b"id: 7\n" + more,
+    "an event whose name comes last": lambda more: more[:-1] + b"event: error\n\n",
+    "carriage returns": lambda more: more.replace(b"\n", b"\r\n"),
+    "a carriage return in a delta": lambda more: more.replace(b'"t19"', b'\r"t19"'),
+    "a line feed in a delta": lambda more: more.replace(b'"t19"', b'\n"t19"'),
+    "no blank line": lambda more: more[:-1] + more,
+    "more blank lines": lambda more: b"\n\n\n" + more + b"\n",
+    "no space": lambda more: more.replace(b"data: ", b"data:"),
+    "a line that is no data": lambda more: b"xdata: " + more,
+    "a delta that is cut": lambda more: more.replace(b'"t19"', b'"t19'),
+    "an event that is too large": lambda more: more.replace(b'"t19"', b'"%b"' % (b"t19" * 20_000)),
+    "another choice": lambda more: more.replace(b'{"index":0', b'{"index":1').replace(b'{"index": 0', b'{"index": 1'),
+    "a field that is new": lambda more: more.replace(b'"t19"', b'"t19", "refusal": "no"'),
+    "half a surrogate pair": lambda more: more.replace(b'"t19"', rb'"\ud83d"'),
+    "no UTF-8": lambda more: more.replace(b'"t19"', b'"\xff"'),
+    "two deltas for one": lambda more: more.replace(b'"t19"', b'"t19"},{"content":"y"'),
+    "an empty text": lambda more: more.replace(b'"t19"', b'""'),
+    "usage": lambda more: more.replace(b'"choices"', b'"usage":{"completion_tokens":9},"choices"'),
+    "an error": lambda more: more.replace(b'"choices"', b'"error":{"message":"overloaded"},"choices"'),
+}  # fmt: skip
+"""Bytes between two runs of plain events. `more`: an event like the last of the first run, with the text t19."""
 
 
 @pytest.mark.parametrize("name", SURPRISES)
 @pytest.mark.parametrize("field", ["content", "reasoning_content", "tool_calls"])
 def test_bytes_mean_the_same_however_they_are_read(field: str, name: str) -> None:
-    run = [event_of(n, field) for n in range(150)]
-    sent = b"".join([*run[:100], SURPRISES[name], *run[100:], frame(FINISH), DONE])
+    run = [event_of(n, field) for n in range(20)]
+    sent = b"".join([*run, SURPRISES[name](event_of(19, field)), *run[1:], frame(FINISH), DONE])
     slow = events_of([sent], short_cut=False)
-    assert len(slow) > 100
-    for sizes in ([len(sent)], itertools.repeat(1), itertools.repeat(997), itertools.cycle((5000, 3, 400))):
+    assert len(slow) > 20
+    begin = len(b"".join(run[:4]))
+    for sizes in ([begin], itertools.repeat(1), itertools.repeat(997), itertools.cycle((5000, 3, 400))):
         assert events_of(cut(sent, sizes), short_cut=True) == slow
-    by_event = [part + b"\n\n" for part in sent.split(b"\n\n")[:-1]]
+    by_event = [part + b"\n\n" for part in sent.removesuffix(b"\n\n").split(b"\n\n")]
     assert events_of(by_event, short_cut=True) == slow
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(sorted(SURPRISES)), max_size=3), st.lists(st.integers(1, 4000), min_size=1))
 def test_bytes_of_any_stream_mean_the_same(names: list[str], sizes: list[int]) -> None:
-    run = [event_of(n, "content") for n in range(40)]
-    sent = b"".join(
-        [*run, *(part for name in names for part in (SURPRISES[name], *run)), frame(FINISH), DONE]
-    )
+    run, more = [event_of(n, "content") for n in range(20)], event_of(19, "content")
+    parts = [part for name in names for part in (SURPRISES[name](more), *run)]
+    sent = b"".join([*run, *parts, frame(FINISH), DONE])
     fast = events_of(cut(sent, itertools.cycle(sizes)), short_cut=True)
     assert fast == events_of([sent], short_cut=False)
 
