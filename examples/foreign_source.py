@@ -11,8 +11,7 @@ from fastapi import FastAPI, Request, Response
 
 from turnstream import Engine
 from turnstream.core.stream_events import TextDelta
-from turnstream.core.turn_events import Data
-from turnstream.model_loop.sources import SourceEvent
+from turnstream.core.turn_events import Data, SourceEvent
 
 engine = Engine("sqlite:///var/foreign.sqlite")
 

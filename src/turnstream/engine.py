@@ -32,9 +32,10 @@ from turnstream.config import (
 )
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
+from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import RequestError
-from turnstream.model_loop.sources import ForeignSource, SourceEvent, TurnSource
+from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of

@@ -22,11 +22,12 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.tool_results import ToolCallName, result_events
+from turnstream.core.turn_events import SourceEvent
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.message_stream import StreamOptions
 from turnstream.llm.model_message import OUTPUT_TOOL, ToolCall
 from turnstream.llm.output import OutputFormat
-from turnstream.model_loop.sources import ForeignSource, SourceEvent, TurnSource
+from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.wires import WIRES
 from turnstream.wires.recording import decode_pieces
 

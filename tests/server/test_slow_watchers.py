@@ -12,8 +12,8 @@ import pytest
 from tests.server.live import SECONDS, serving
 from tests.turnlog.watching import Client
 from turnstream.core.stream_events import MessageStop, TextDelta
+from turnstream.core.turn_events import SourceEvent
 from turnstream.engine import Engine
-from turnstream.model_loop.sources import SourceEvent
 from turnstream.server.streams import EventStream
 
 pytestmark = pytest.mark.fault(44)

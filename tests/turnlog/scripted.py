@@ -12,9 +12,9 @@ from itertools import chain, repeat
 from typing import Any
 
 from turnstream.core.cursor import first_generation
-from turnstream.core.turn_events import TurnStart
+from turnstream.core.turn_events import SourceEvent, TurnStart
 from turnstream.dialects.native import NativeEncoder
-from turnstream.model_loop.sources import ForeignSource, SourceEvent
+from turnstream.model_loop.sources import ForeignSource
 from turnstream.store.base import Annotation, BlockRecord, Operation, Query, TurnRecord
 from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
 from turnstream.turnlog import catch_up

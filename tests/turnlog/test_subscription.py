@@ -30,10 +30,10 @@ from turnstream.core.stream_events import (
     SignatureDelta,
     TextDelta,
 )
-from turnstream.core.turn_events import Data, Notice, Source, StepStart, TurnError
+from turnstream.core.turn_events import Data, Notice, Source, SourceEvent, StepStart, TurnError
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import StoreError
-from turnstream.model_loop.sources import ForeignSource, SourceEvent
+from turnstream.model_loop.sources import ForeignSource
 from turnstream.store.base import Annotation, BlockRecord, ChatRecord
 from turnstream.store.operations import CreateChat, SaveAnnotations, SaveBlock, StartTurns
 from turnstream.store.sql import SqlStore

@@ -26,9 +26,8 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.turn_events import BlockReset, Data, Notice, Source, ToolProgress
+from turnstream.core.turn_events import BlockReset, Data, Notice, Source, SourceEvent, ToolProgress
 from turnstream.errors import StreamBroken
-from turnstream.model_loop.sources import SourceEvent
 from turnstream.turnlog.memory import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.executor import Executor

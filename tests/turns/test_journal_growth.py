@@ -15,7 +15,7 @@ from tests.turns.test_journal import pages
 from tests.turns.world import Feed, World
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.stream_events import ContentBlockStart, ContentDelta, SignatureDelta, TextDelta
-from turnstream.model_loop.sources import SourceEvent
+from turnstream.core.turn_events import SourceEvent
 from turnstream.store.base import JournalSegment
 from turnstream.turns.content_growth import ContentGrowth
 from turnstream.turns.journal import BlockJournal

@@ -11,9 +11,10 @@ import pytest
 from tests.turns.world import OWNER, SECONDS, World, ticks
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import MessageStop, TextDelta
+from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import Conflict, NotFound, StoreError
-from turnstream.model_loop.sources import ForeignSource, SourceEvent, Stream
+from turnstream.model_loop.sources import ForeignSource, Stream
 from turnstream.store.operations import StartTurns
 from turnstream.store.queries import ListTurns, UnfinishedTurns
 from turnstream.turns.commands import Commands, StartedTurn, TurnRequest

@@ -12,9 +12,8 @@ import pytest
 from tests.turns.world import OWNER, SECONDS, Feed, FullDisk, World, unknown_id, write_lock
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, TextDelta
-from turnstream.core.turn_events import Data
+from turnstream.core.turn_events import Data, SourceEvent
 from turnstream.errors import NotFound, StoreError
-from turnstream.model_loop.sources import SourceEvent
 from turnstream.store.operations import FinishTurn, SaveBlock
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.turns.executor import Executor

@@ -16,8 +16,9 @@ from tests.turnlog.watching import Client
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import parse_cursor
 from turnstream.core.identifiers import new_id
+from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder
-from turnstream.model_loop.sources import ForeignSource, SourceEvent, TurnSource
+from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.circuit import CircuitPolicy, Circuits
 from turnstream.providers.decisions import RetryPolicy

@@ -21,9 +21,8 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.tool_results import ToolCallName, result_events
-from turnstream.core.turn_events import Data
+from turnstream.core.turn_events import Data, SourceEvent
 from turnstream.core.usage import Usage
-from turnstream.model_loop.sources import SourceEvent
 
 
 async def from_langgraph(stream: ForeignStream) -> AsyncIterator[list[SourceEvent]]:

@@ -17,9 +17,8 @@ from turnstream.core.stream_events import (
     StreamEvent,
 )
 from turnstream.core.tool_results import ToolCallName, result_events
-from turnstream.core.turn_events import Data
+from turnstream.core.turn_events import Data, SourceEvent
 from turnstream.core.usage import Usage
-from turnstream.model_loop.sources import SourceEvent
 from turnstream.wires import WIRES
 from turnstream.wires.base import Decoder
 from turnstream.wires.recording import frame_line

@@ -22,9 +22,8 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.tool_results import ToolCallName, result_events
-from turnstream.core.turn_events import Data
+from turnstream.core.turn_events import Data, SourceEvent
 from turnstream.core.usage import Usage
-from turnstream.model_loop.sources import SourceEvent
 
 _RETRIED = frozenset({"failed", "denied", "retried"})
 """Outcomes of a tool that are none of its results."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from turnstream.core.blocks import BlockType, Content
+from turnstream.core.stream_events import StreamEvent
 from turnstream.core.usage import Usage
 
 DeltaField: TypeAlias = Literal["text", "partial_json", "signature", "content"]
@@ -184,3 +185,7 @@ TurnEvent: TypeAlias = (
     | Data
     | Terminal
 )
+SourceEvent: TypeAlias = (
+    StreamEvent | BlockReset | Data | Notice | Source | StepStart | StepStop | ToolProgress
+)
+"""Events that the source of a turn may give."""

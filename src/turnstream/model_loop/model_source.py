@@ -24,13 +24,12 @@ from turnstream.core.stream_events import (
     MessageStop,
 )
 from turnstream.core.tool_results import ToolCallName, result_events
-from turnstream.core.turn_events import Notice, ToolProgress
+from turnstream.core.turn_events import Notice, SourceEvent, ToolProgress
 from turnstream.model_loop.accounts import estimated_input_tokens
 from turnstream.model_loop.preparation import Preparations
 from turnstream.model_loop.sources import (
     Batches,
     Show,
-    SourceEvent,
     StepFailure,
     StepRecovery,
     Stream,

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from turnstream.core.stream_events import ContentBlockStart
-from turnstream.model_loop.sources import Batches, SourceEvent, Stream
+from turnstream.core.turn_events import SourceEvent
+from turnstream.model_loop.sources import Batches, Stream
 from turnstream.tools.base import ToolContext
 from turnstream.tools.runner import ToolRunner
 

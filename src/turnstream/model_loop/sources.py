@@ -13,19 +13,14 @@ from turnstream.core.blocks import Block
 from turnstream.core.stream_events import (
     MessageStop,
     SignatureDelta,
-    StreamEvent,
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.turn_events import BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress
+from turnstream.core.turn_events import Notice, SourceEvent, ToolProgress
 from turnstream.errors import ProviderError
 from turnstream.providers.base import CalledModel
 
-SourceEvent: TypeAlias = (
-    StreamEvent | BlockReset | Data | Notice | Source | StepStart | StepStop | ToolProgress
-)
-"""What a source of a turn may give."""
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
 Stream: TypeAlias = AbstractAsyncContextManager[Batches]
 Show: TypeAlias = Callable[[ToolProgress | Notice], None]

@@ -18,9 +18,8 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.turn_events import Data, Source
+from turnstream.core.turn_events import Data, Source, SourceEvent
 from turnstream.engine import Engine
-from turnstream.model_loop.sources import SourceEvent
 from turnstream.turnlog import catch_up, open_pieces, subscription
 
 TEXT = 'Grüße 👋 and "more"\n\x00' * 12

@@ -13,7 +13,8 @@ import pytest
 from tests.turnlog.watching import Client
 from tests.turns.world import OWNER, SECONDS, Feed, World, logged, ticks
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, MessageStop, TextDelta
-from turnstream.model_loop.sources import ForeignSource, SourceEvent, TurnSource
+from turnstream.core.turn_events import SourceEvent
+from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.store.operations import FinishTurn, SaveBlock
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.turnlog.memory import TurnLog

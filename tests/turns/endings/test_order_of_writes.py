@@ -12,8 +12,8 @@ import pytest
 from tests.turnlog.watching import Client
 from tests.turns.world import OWNER, SECONDS, Feed, World
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, MessageStop, TextDelta
+from turnstream.core.turn_events import SourceEvent
 from turnstream.errors import NotFound, Overloaded
-from turnstream.model_loop.sources import SourceEvent
 from turnstream.store.base import Operation
 from turnstream.store.operations import DeleteChat, FinishTurn, MarkStreaming, SaveBlock, StartTurns
 from turnstream.turns.executor import Executor
