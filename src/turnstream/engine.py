@@ -50,6 +50,7 @@ from turnstream.server.keepalive import KeepAlive
 from turnstream.server.metrics import EngineMetrics, metrics_response
 from turnstream.server.short_post import DirectTurns
 from turnstream.server.streams import EventStreamResponse
+from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.sql import SqlStore
 from turnstream.tools.base import Tool, ToolFunction, by_name
 from turnstream.tools.runner import ToolRunner
@@ -133,7 +134,10 @@ class Engine:
         server = server or ServerSettings()
         self.settings = settings or EngineSettings()
         self.catalog = Catalog(
-            providers or {}, default_model=self.settings.default_model, capabilities=capabilities
+            providers or {},
+            in_process=SIMULATOR,
+            default_model=self.settings.default_model,
+            capabilities=capabilities,
         )
         self.pricing = Pricing(prices, base_urls=self.catalog.base_urls)
         self._store = SqlStore(store_url)

@@ -37,6 +37,7 @@ from turnstream.llm.model_message import ModelMessage
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.plan import Planner, Restarts
 from turnstream.providers.routing import Routing, planner_of
+from turnstream.simulator.registration import SIMULATOR
 from turnstream.simulator.request_log import LoggedRequest, RequestLog
 from turnstream.simulator.script import story
 from turnstream.simulator.server import Answers, SimulatorServer
@@ -228,7 +229,9 @@ class Faces:
         self._planner: Planner = planner_of(scale.retry)
         self._providers, self._capabilities = _providers(upstream.url, scale)
         self._llms: dict[tuple[Asked, bool], LLM] = {}
-        self._catalog = Catalog(self._providers, environ={}, capabilities=self._capabilities)
+        self._catalog = Catalog(
+            self._providers, in_process=SIMULATOR, environ={}, capabilities=self._capabilities
+        )
         self._routing = Routing(self._catalog)
 
     async def server(self, models: Asked, *, with_fallback: bool) -> Outcome:

@@ -11,6 +11,7 @@ from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidR
 from turnstream.providers.catalog import BUILT_IN, Catalog, parse_model
 from turnstream.providers.http import HttpProvider
 from turnstream.simulator.in_process import SimulatedProvider
+from turnstream.simulator.registration import SIMULATOR
 from turnstream.simulator.server import SimulatorServer
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
@@ -35,17 +36,19 @@ class TestNames:
     )
     def test_anything_else_is_refused_with_the_known_names(self, model):
         with pytest.raises(InvalidRequest, match=r"anthropic, openai, .*sim"):
-            Catalog(environ={}).resolve(model)
+            Catalog(in_process=SIMULATOR, environ={}).resolve(model)
 
     def test_a_long_name_is_not_repeated_whole(self):
         with pytest.raises(InvalidRequest) as caught:
-            Catalog(environ={}).resolve("x" * 100_000)
+            Catalog(in_process=SIMULATOR, environ={}).resolve("x" * 100_000)
         assert len(caught.value.message) < 500
 
 
 class TestResolving:
     def test_built_in_providers(self):
-        catalog = Catalog(environ={"ANTHROPIC_API_KEY": "k-a\n", "OPENAI_API_KEY": "k-o"})
+        catalog = Catalog(
+            in_process=SIMULATOR, environ={"ANTHROPIC_API_KEY": "k-a\n", "OPENAI_API_KEY": "k-o"}
+        )
         provider, model = catalog.resolve("anthropic/claude-x")
         assert isinstance(provider, HttpProvider)
         assert (provider.name, provider.wire.name, model) == ("anthropic", "anthropic", "claude-x")
@@ -53,11 +56,11 @@ class TestResolving:
         assert catalog.resolve("openai/gpt-x").provider.wire.name == "openai-chat"
 
     def test_a_provider_is_built_once(self):
-        catalog = Catalog({"local": LOCAL}, environ={})
+        catalog = Catalog({"local": LOCAL}, in_process=SIMULATOR, environ={})
         assert catalog.resolve("local/small").provider is catalog.resolve("local/large").provider
 
     def test_a_missing_key_is_named_by_its_variable(self):
-        catalog = Catalog(environ={"OPENAI_API_KEY": "  "})
+        catalog = Catalog(in_process=SIMULATOR, environ={"OPENAI_API_KEY": "  "})
         with pytest.raises(AuthenticationFailed, match="OPENAI_API_KEY") as caught:
             catalog.resolve("openai/gpt-x")
         assert not caught.value.retryable
@@ -71,7 +74,9 @@ class TestResolving:
             event_limit=65536,
             trust_env=True,
         )
-        provider, _ = Catalog({"openai": mine}, environ={"OPENAI_API_KEY": "k"}).resolve("openai/x")
+        provider, _ = Catalog(
+            {"openai": mine}, in_process=SIMULATOR, environ={"OPENAI_API_KEY": "k"}
+        ).resolve("openai/x")
         assert isinstance(provider, HttpProvider)
         assert provider.endpoint.base_url == "https://proxy.example/v1"
         assert provider.wire.name == "openai-chat"
@@ -97,7 +102,7 @@ class TestResolving:
     )
     def test_settings_that_cannot_work_are_refused_at_once(self, name, settings, words):
         with pytest.raises(ConfigurationError, match=words):
-            Catalog({name: settings}, environ={})
+            Catalog({name: settings}, in_process=SIMULATOR, environ={})
 
     def test_every_built_in_wire_is_there(self):
         assert {settings.wire for settings in BUILT_IN.values()} <= set(WIRES)
@@ -105,7 +110,7 @@ class TestResolving:
     async def test_a_configured_provider_answers(self):
         async with SimulatorServer() as server, asyncio.timeout(5):
             settings = ProviderSettings(wire="openai-chat", base_url=f"{server.url}/v1/")
-            catalog = Catalog({"look-alike": settings}, environ={})
+            catalog = Catalog({"look-alike": settings}, in_process=SIMULATOR, environ={})
             provider, model = catalog.resolve("look-alike/story:events=3,pace=0")
             async with provider.stream(ModelRequest(model, ())) as batches:
                 count = sum([len(batch) async for batch in batches])
@@ -115,7 +120,7 @@ class TestResolving:
 
 class TestList:
     def test_without_any_key_the_simulator_is_the_default(self):
-        catalog = Catalog(environ={})
+        catalog = Catalog(in_process=SIMULATOR, environ={})
         assert catalog.default_model == "sim/demo"
         listed = {model.id: model for model in catalog.models()}
         assert listed["sim/demo"].default
@@ -124,21 +129,21 @@ class TestList:
         assert isinstance(catalog.resolve(catalog.default_model).provider, SimulatedProvider)
 
     def test_the_first_provider_with_a_key_is_the_default(self):
-        catalog = Catalog(environ={"OPENAI_API_KEY": "k"})
+        catalog = Catalog(in_process=SIMULATOR, environ={"OPENAI_API_KEY": "k"})
         assert catalog.default_model == f"openai/{BUILT_IN['openai'].models[0]}"
         (default,) = [model for model in catalog.models() if model.default]
         assert (default.provider, default.wire, default.ready) == ("openai", "openai-chat", True)
 
     def test_a_configured_provider_comes_before_a_built_in_one(self):
-        catalog = Catalog({"local": LOCAL}, environ={"OPENAI_API_KEY": "k"})
+        catalog = Catalog({"local": LOCAL}, in_process=SIMULATOR, environ={"OPENAI_API_KEY": "k"})
         assert catalog.default_model == "local/small"
         assert catalog.models()[0].id == "local/small"
 
     def test_a_default_that_is_not_listed_is_listed(self):
-        catalog = Catalog(environ={}, default_model="sim/story:events=5")
+        catalog = Catalog(in_process=SIMULATOR, environ={}, default_model="sim/story:events=5")
         (default,) = [model for model in catalog.models() if model.default]
         assert (default.id, default.ready) == ("sim/story:events=5", True)
 
     def test_a_default_of_an_unknown_provider_is_refused(self):
         with pytest.raises(InvalidRequest, match="nobody"):
-            Catalog(environ={}, default_model="nobody/x")
+            Catalog(in_process=SIMULATOR, environ={}, default_model="nobody/x")

@@ -8,6 +8,7 @@ from turnstream.config import CapabilitySettings, ModelSettings, RetrySettings
 from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.routing import MAX_FALLBACKS, Routing, planner_of
+from turnstream.simulator.registration import SIMULATOR
 from turnstream.wires.base import ModelRequest
 
 MODELS = {
@@ -20,7 +21,9 @@ MODELS = {
 @pytest.fixture
 def routing() -> Routing:
     capabilities = {"sim/*": CapabilitySettings(prefill=True, context_tokens=500)}
-    return Routing(Catalog({}, environ={}, capabilities=capabilities), MODELS, ("sim/thinking",))
+    return Routing(
+        Catalog({}, in_process=SIMULATOR, environ={}, capabilities=capabilities), MODELS, ("sim/thinking",)
+    )
 
 
 @pytest.mark.requirement("J1")
@@ -80,7 +83,7 @@ async def test_a_key_that_is_missing_matters_when_the_model_is_called(routing: R
 )
 def test_settings_that_cannot_work(models: dict[str, ModelSettings], fallbacks: tuple[str, ...]) -> None:
     with pytest.raises(ConfigurationError):
-        Routing(Catalog({}, environ={}), models, fallbacks)
+        Routing(Catalog({}, in_process=SIMULATOR, environ={}), models, fallbacks)
 
 
 def test_the_settings_make_the_policy() -> None:
@@ -90,7 +93,7 @@ def test_the_settings_make_the_policy() -> None:
 
 
 def test_the_settings_own_names_are_listed() -> None:
-    catalog = Catalog({}, environ={})
+    catalog = Catalog({}, in_process=SIMULATOR, environ={})
     routing = Routing(
         catalog, {"fast": ModelSettings(model="sim/echo"), "sim/demo": ModelSettings(fallbacks=("sim/echo",))}
     )

@@ -30,6 +30,7 @@ from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.signing import AwsSigner
+from turnstream.simulator.registration import SIMULATOR
 from turnstream.simulator.server import SimulatorServer
 from turnstream.wires import WIRES, usable_wires
 from turnstream.wires.base import ModelRequest
@@ -325,7 +326,7 @@ class TestWithoutBotocore:
         assert WIRE not in list(usable_wires())
         assert len(list(usable_wires())) == len(WIRES) - 1
         assert not Catalog(environ={**KEYS, "AWS_REGION": "eu-west-1"}).is_ready("bedrock")
-        assert Catalog(environ={}).default_model == "sim/demo"
+        assert Catalog(in_process=SIMULATOR, environ={}).default_model == "sim/demo"
 
 
 def test_nothing_imports_botocore_before_it_is_used():

@@ -24,6 +24,7 @@ from turnstream.providers.circuit import CircuitPolicy, Circuits
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
+from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.base import BlockRecord, Operation
 from turnstream.store.queries import AllBlocks
 from turnstream.store.sql import SqlStore
@@ -83,7 +84,7 @@ class World:
         self.path = path
         self.store = RecordingStore(f"sqlite:///{path}", write_timeout=store_timeout)
         self.registry = Registry(self.store, **limits)
-        self.catalog = Catalog({}, environ={})
+        self.catalog = Catalog({}, in_process=SIMULATOR, environ={})
         self.planner = Planner(retry or RetryPolicy(attempts=1), Circuits(CircuitPolicy(failures=1000)))
         self.commands = Commands(
             self.store,

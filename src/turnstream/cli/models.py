@@ -21,9 +21,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     from turnstream.config import load_settings
     from turnstream.providers.catalog import Catalog
+    from turnstream.simulator.registration import SIMULATOR
 
     settings = load_settings(arguments.config)
-    catalog = Catalog(settings.providers, default_model=settings.engine.default_model)
+    catalog = Catalog(settings.providers, in_process=SIMULATOR, default_model=settings.engine.default_model)
     for line in table(catalog, settings):
         print(line)
     return 0

@@ -96,9 +96,10 @@ async def _record_model(
     from turnstream.core.blocks import Block, Message
     from turnstream.providers.catalog import Catalog
     from turnstream.providers.http import HttpProvider
+    from turnstream.simulator.registration import SIMULATOR
     from turnstream.wires.base import ModelRequest
 
-    catalog = Catalog(settings.providers)
+    catalog = Catalog(settings.providers, in_process=SIMULATOR)
     try:
         provider, model = catalog.resolve(name)
         if not isinstance(provider, HttpProvider):

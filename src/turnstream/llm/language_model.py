@@ -39,6 +39,7 @@ from turnstream.model_loop.model_source import ModelSource, ToolUse
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.catalog import BUILT_IN, Catalog
 from turnstream.providers.pricing import Pricing
+from turnstream.simulator.registration import SIMULATOR
 from turnstream.tools.runner import ToolLimits
 from turnstream.wires.base import ModelRequest
 
@@ -81,7 +82,7 @@ class LLM:
         spare = found.engine.fallbacks if found.stream.fallback_on_error else ()
 
         def calling() -> CallPlanner:
-            catalog = Catalog(described, default_model=default, capabilities=kinds)
+            catalog = Catalog(described, in_process=SIMULATOR, default_model=default, capabilities=kinds)
             return CallPlanner(catalog, retry or found.retry, found.models, spare)
 
         checked = calling()

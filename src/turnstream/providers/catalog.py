@@ -1,15 +1,14 @@
 """Providers by name: `provider/model` → the provider that answers, and its own name for the model.
 
 Built in are `anthropic`, `openai`, `gemini`, `ollama`, which needs no key, and `bedrock`, which takes AWS credentials too;
-any other comes from `[providers.NAME]` of the
-settings, which may also change a built-in one. `sim`, the simulator, is always there, and `sim/demo` is the default
-where no key is set.
+any other comes from `[providers.NAME]` of the settings, which may also change a built-in one. Engine and library add
+providers that answer in this process, such as the simulator.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -21,8 +20,6 @@ from turnstream.providers.capabilities import Capabilities, capabilities_of
 from turnstream.providers.endpoints import Endpoint, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.providers.signing import AwsSigner, Signer, has_credentials
-from turnstream.simulator.in_process import SimulatedProvider
-from turnstream.simulator.options import SCRIPT_NAMES
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT
 from turnstream.wires.shared.botocore_library import is_installed, require_botocore
@@ -32,8 +29,8 @@ SIGNED_WIRE = "bedrock"
 """The wire whose requests are signed where no key is set."""
 REGION = "{region}"
 """Stands for the region in a base URL."""
-SIMULATOR = "sim"
-SIMULATED_DEFAULT = f"{SIMULATOR}/demo"
+EXAMPLE = "sim/demo"
+"""Model that error messages show as an example."""
 
 
 class ProviderDescription(msgspec.Struct, frozen=True):
@@ -61,6 +58,16 @@ class ListedModel(msgspec.Struct, frozen=True):
     wire: str
     ready: bool
     default: bool
+
+
+class InProcessProvider(NamedTuple):
+    """A provider without a network: always ready, and named by the program instead of the settings."""
+
+    make: Callable[[str], Provider]
+    """Return the provider of the given name."""
+    wire: str
+    models: tuple[str, ...]
+    """Models to list. If no other provider is ready, the first one is the default."""
 
 
 class Target(NamedTuple):
@@ -110,7 +117,7 @@ def parse_model(model: str, known: Collection[str]) -> tuple[str, str]:
     """
     provider, separator, name = model.partition("/")
     if not (separator and provider and name):
-        reason = f"{model[:200]!r} is not a model: write provider/model, such as {SIMULATED_DEFAULT}"
+        reason = f"{model[:200]!r} is not a model: write provider/model, such as {EXAMPLE}"
     elif provider not in known:
         reason = f"no provider {provider[:80]!r} is configured"
     else:
@@ -119,27 +126,38 @@ def parse_model(model: str, known: Collection[str]) -> tuple[str, str]:
 
 
 class Catalog:
-    """The providers of one engine, each built when first asked for.
+    """The providers of one engine. Each is built at its first use.
 
-    `settings`: the `[providers.*]` tables by name. `environ`: where keys are looked up, each time a provider is built.
-    `default_model` names the default; without it, it is the first listed model of the first provider whose key is set,
-    configured before built-in. `capabilities`: what the settings say that models can do. Raises ConfigurationError where
-    the settings cannot work.
+    Args:
+        settings: The `[providers.*]` tables by name.
+        in_process: Providers without a network, by name. The settings cannot change them.
+        environ: Variables that hold keys, read when a provider is built. None: those of the process.
+        default_model: None: the first listed model of the first provider that is ready. Providers of the settings come
+            first, then the built-in ones, then those in this process.
+        capabilities: Capabilities of models as the settings give them.
+
+    Raises ConfigurationError for settings that cannot work.
     """
 
     def __init__(
         self,
         settings: Mapping[str, ProviderSettings] | None = None,
         *,
+        in_process: Mapping[str, InProcessProvider] | None = None,
         environ: Mapping[str, str] | None = None,
         default_model: str | None = None,
         capabilities: Mapping[str, CapabilitySettings] | None = None,
     ) -> None:
         given = settings or {}
+        self._in_process = in_process or {}
         self._capabilities = capabilities or {}
         self._environ = os.environ if environ is None else environ
+        for name in given:
+            if name in self._in_process:
+                raise ConfigurationError(f"providers.{name} is the simulator's name; choose another")
         names = [*given, *(name for name in BUILT_IN if name not in given)]
         self._described = {name: _describe(name, given.get(name)) for name in names}
+        self._offered = {**self._described, **self._in_process}
         self._built: dict[str, Provider] = {}
         if default_model is not None:
             parse_model(default_model, self.names)
@@ -147,8 +165,8 @@ class Catalog:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All providers, the simulator last."""
-        return (*self._described, SIMULATOR)
+        """Names of all providers, those in this process last."""
+        return tuple(self._offered)
 
     @property
     def base_urls(self) -> dict[str, str]:
@@ -160,13 +178,12 @@ class Catalog:
 
     @property
     def default_model(self) -> str:
-        """What a turn that names no model gets."""
+        """Model of a turn that names none."""
         if self._default is not None:
             return self._default
-        for name, description in self._described.items():
-            if description.models and self.is_ready(name):
-                return f"{name}/{description.models[0]}"
-        return SIMULATED_DEFAULT
+        with_models = [name for name, provider in self._offered.items() if provider.models]
+        chosen = next(filter(self.is_ready, with_models), with_models[0])
+        return f"{chosen}/{self._offered[chosen].models[0]}"
 
     def resolve(self, model: str) -> Target:
         """Whom to call for `provider/model`. Raises InvalidRequest for a name without a provider or with an unknown
@@ -200,14 +217,11 @@ class Catalog:
         return key_is_set or not description.api_key_env
 
     def models(self) -> list[ListedModel]:
-        """What is configured, for people to choose from; the default is always among it."""
+        """Return the listed models of all providers, and the default model."""
         default = self.default_model
         listed = {
-            f"{name}/{model}": name
-            for name, description in self._described.items()
-            for model in description.models
+            f"{name}/{model}": name for name, provider in self._offered.items() for model in provider.models
         }
-        listed.update((f"{SIMULATOR}/{script}", SIMULATOR) for script in SCRIPT_NAMES)
         listed.setdefault(default, default.partition("/")[0])
         return [
             ListedModel(model, name, self.wire_of(name), self.is_ready(name), model == default)
@@ -221,8 +235,8 @@ class Catalog:
             await provider.close()
 
     def _build(self, name: str) -> Provider:
-        if name == SIMULATOR:
-            return SimulatedProvider(name)
+        if name in self._in_process:
+            return self._in_process[name].make(name)
         description = self._described[name]
         key = self._key(description.api_key_env) if description.api_key_env else None
         base_url = description.base_url
@@ -260,14 +274,13 @@ class Catalog:
         return self._environ.get(variable, "").strip() or None
 
     def wire_of(self, name: str) -> str:
-        description = self._described.get(name)
-        return description.wire if description is not None else "anthropic"
+        """Return the name of a provider's wire; `anthropic` for an unknown provider."""
+        provider = self._offered.get(name)
+        return provider.wire if provider is not None else "anthropic"
 
 
 def _describe(name: str, given: ProviderSettings | None) -> ProviderDescription:
     """Fill what is not given from the built-in provider of that name."""
-    if name == SIMULATOR:
-        raise ConfigurationError(f"providers.{SIMULATOR} is the simulator's name; choose another")
     built_in = BUILT_IN.get(name, ProviderSettings())
     given = given or built_in
     wire = given.wire or built_in.wire
