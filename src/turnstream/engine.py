@@ -21,6 +21,7 @@ from fastapi.params import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from turnstream.access import server_key
 from turnstream.config import (
     CapabilitySettings,
     EngineSettings,
@@ -29,6 +30,7 @@ from turnstream.config import (
     ProviderSettings,
     RetrySettings,
     ServerSettings,
+    Settings,
 )
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
@@ -41,7 +43,7 @@ from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of
 from turnstream.server.all_routes import build_router
 from turnstream.server.application import build_application
-from turnstream.server.auth import LOCAL, Authenticate, Principal, local_use
+from turnstream.server.auth import LOCAL, Authenticate, Principal, key_required, local_use
 from turnstream.server.bodies import BodiesUnderWay
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
 from turnstream.server.documented import name_models
@@ -53,6 +55,7 @@ from turnstream.server.streams import EventStreamResponse
 from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.sql import SqlStore
 from turnstream.tools.base import Tool, ToolFunction, by_name
+from turnstream.tools.loading import configured_tools
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Commands, ExecutorOptions, StartedTurn, TurnRequest, TurnState
@@ -180,6 +183,41 @@ class Engine:
         """For Prometheus: `metrics.render()`, or register it with a registry of yours."""
         self._metrics_for = server.metrics
         self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        store_url: str | None = None,
+        authenticate: Authenticate | None = None,
+        tools: Sequence[ToolFunction | Tool] | ToolRunner | None = None,
+    ) -> Self:
+        """Return the engine that `turnstream serve` runs with these settings.
+
+        Args:
+            settings: As `load_settings()` reads them from `turnstream.toml` and the environment.
+            store_url: None: that of the settings.
+            authenticate: None: require the server's key if its environment variable is set, else serve this machine only.
+            tools: None: those of the settings.
+
+        Raises ConfigurationError.
+        """
+        if authenticate is None:
+            key = server_key(settings.server)
+            authenticate = local_use if key is None else key_required(key)
+        return cls(
+            store_url or settings.store.url,
+            settings=settings.engine,
+            providers=settings.providers,
+            authenticate=authenticate,
+            server=settings.server,
+            tools=configured_tools(settings.tools, debug=settings.server.debug) if tools is None else tools,
+            prices=settings.prices,
+            retry=settings.retry,
+            models=settings.models,
+            capabilities=settings.capabilities,
+        )
 
     async def __aenter__(self) -> Self:
         """Open the store, end what a stopped process left unfinished, begin to serve. Raises StoreError.

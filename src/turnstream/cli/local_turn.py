@@ -12,7 +12,7 @@ from turnstream.cli.watched import Question
 from turnstream.client.watched_turn import NativeEvent, frame_decoder, native_event
 from turnstream.config import Settings
 from turnstream.engine import Engine, LiveTurn
-from turnstream.tools.loading import configured_tools
+from turnstream.server.auth import local_use
 from turnstream.turnlog.subscription import Subscription
 
 
@@ -43,19 +43,8 @@ class LocalTurn:
                 TemporaryDirectory(prefix="turnstream-", ignore_cleanup_errors=True)
             )
             url = f"sqlite:///{folder}/turns.sqlite"
-        settings = self._settings
         engine = await self._held.enter_async_context(
-            Engine(
-                url,
-                settings=settings.engine,
-                providers=settings.providers,
-                prices=settings.prices,
-                retry=settings.retry,
-                models=settings.models,
-                capabilities=settings.capabilities,
-                server=settings.server,
-                tools=configured_tools(settings.tools),
-            )
+            Engine.from_settings(self._settings, store_url=url, authenticate=local_use)
         )
         question = self._question
         place = question.place

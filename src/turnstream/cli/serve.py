@@ -88,27 +88,16 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
 
     from turnstream.access import server_key
     from turnstream.engine import Engine
-    from turnstream.server.auth import key_required, local_use
     from turnstream.server.uvicorn_server import address_of, cancel_leftovers, run_application
-    from turnstream.tools.loading import configured_tools
 
-    key = server_key(settings.server)
-    engine = Engine(
-        settings.store.url,
-        settings=settings.engine,
-        providers=settings.providers,
-        prices=settings.prices,
-        retry=settings.retry,
-        models=settings.models,
-        capabilities=settings.capabilities,
-        authenticate=local_use if key is None else key_required(key),
-        server=settings.server,
-        tools=configured_tools(settings.tools, debug=settings.server.debug),
-    )
+    engine = Engine.from_settings(settings)
     url = address_of(bound, settings.server.host)
 
     def tell() -> None:
-        print("\n".join(greeting(engine, settings, url, with_key=key is not None)), flush=True)
+        print(
+            "\n".join(greeting(engine, settings, url, with_key=server_key(settings.server) is not None)),
+            flush=True,
+        )
 
     async with engine:
         await engine.load_prices()
