@@ -38,7 +38,7 @@ serve: .venv/runtime.ready ## Start the server on an embedded database (HOST=, P
 	@exec $(BIN)/turnstream serve --builtin-tools $${HOST:+--host "$$HOST"} $${PORT:+--port "$$PORT"}
 
 demo: .venv/runtime.ready ## Run the main job unattended and print what happens (FILE= provider bytes to use)
-	@exec $(BIN)/python -m turnstream.cli.demo $${FILE:+"$$FILE"}
+	@exec $(BIN)/python -m examples.demo $${FILE:+"$$FILE"}
 
 test: lint ## Lint, types, layers, then all tests
 ifdef PYTEST_ARGS

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from examples.demo.upstream import made_recording
 from tests.cli.programs import Ended, Program
 from tests.cli.test_decode import event_lines, recorded
-from turnstream.cli.demo_upstream import made_recording
 
-DEMO = "turnstream.cli.demo"
+DEMO = "examples.demo"
+CHECKOUT = Path(__file__).parents[2]
 DEMO_SECONDS = 90.0
 
 
 async def demo(*arguments: str, cwd: Path, environ: dict[str, str] | None = None) -> Ended:
-    async with Program(*arguments, cwd=cwd, environ=environ, module=DEMO) as program:
+    variables = {"PYTHONPATH": str(CHECKOUT), **(environ or {})}
+    async with Program(*arguments, cwd=cwd, environ=variables, module=DEMO) as program:
         return await program.ended(DEMO_SECONDS)
 
 

@@ -23,9 +23,9 @@ from typing import Any
 
 import aiohttp
 
-from turnstream.cli.demo_server import MODEL, running_server
-from turnstream.cli.demo_upstream import DURATION, Recording, Upstream, made_recording, read_recording
-from turnstream.cli.demo_watcher import Watcher
+from examples.demo.server import MODEL, running_server
+from examples.demo.upstream import DURATION, Recording, Upstream, made_recording, read_recording
+from examples.demo.watcher import Watcher
 from turnstream.cli.terminal import bold, dim
 from turnstream.core.blocks import Block
 from turnstream.errors import TurnstreamError
@@ -39,7 +39,7 @@ _started = time.monotonic()
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m turnstream.cli.demo",
+        prog="python -m examples.demo",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
