@@ -16,7 +16,7 @@ from tests.server.live import Client, read_chunks, read_head, serving
 from turnstream.core.native_fold import NativeFold
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, StreamEvent, TextDelta
 from turnstream.engine import Engine
-from turnstream.turnlog.memory import REST_PIECE
+from turnstream.turnlog.view import REST_PIECE
 
 SECONDS = 30.0
 

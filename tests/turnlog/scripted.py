@@ -18,6 +18,7 @@ from turnstream.model_loop.sources import ForeignSource
 from turnstream.store.base import Annotation, BlockRecord, Operation, Query, TurnRecord
 from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
 from turnstream.turnlog import catch_up
+from turnstream.turnlog.base import ResetRecord
 from turnstream.turnlog.catch_up import (
     ArchivePage,
     BlockPosition,
@@ -28,7 +29,7 @@ from turnstream.turnlog.catch_up import (
     seq_of,
     take_apart,
 )
-from turnstream.turnlog.memory import ResetRecord, TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.executor import Executor
 
 TURN_ID = "01a1fc3d-f972-7b3d-9880-2b4d5256380e"

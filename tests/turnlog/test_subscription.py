@@ -38,9 +38,11 @@ from turnstream.store.base import Annotation, BlockRecord, ChatRecord
 from turnstream.store.operations import CreateChat, SaveAnnotations, SaveBlock, StartTurns
 from turnstream.store.sql import SqlStore
 from turnstream.turnlog import catch_up
+from turnstream.turnlog.base import Fence, History
 from turnstream.turnlog.catch_up import Archive, ArchivePage
-from turnstream.turnlog.memory import REST_PIECE, Fence, TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
+from turnstream.turnlog.view import REST_PIECE
 from turnstream.turns.archive import KeptParts, StoreArchive
 from turnstream.turns.executor import Executor
 
@@ -336,14 +338,8 @@ def lost_and_recovered() -> tuple[TurnLog, ListArchive]:
         BlockRecord(new_id(), TURN_ID, Block(0, "text", "whole"), 3, 10, 0),
         BlockRecord(new_id(), TURN_ID, partial, 11, SEQ_STRIDE, 0),
     ]
-    log = new_log()
-    log = TurnLog(TURN_ID, GENERATION + 1, log.encoder, head=SEQ_STRIDE)
-    log.encoder = type(log.encoder)(TURN_ID, GENERATION + 1)  # type: ignore[call-arg]
-    log.ring._encoder = log.encoder
-    log.fences = (Fence(GENERATION, 20),)
-    log.start = (1, START)
-    log.stored_seq = SEQ_STRIDE
-    log.append([TurnError("lost", "orphaned", 1)])
+    log = TurnLog(TURN_ID, GENERATION + 1, NativeEncoder(TURN_ID, GENERATION + 1), head=SEQ_STRIDE)
+    log.rebuilt(History((1, START), (), (Fence(GENERATION, 20),)), TurnError("lost", "orphaned", 1))
     return log, ListArchive(store, Ticks())
 
 

@@ -28,7 +28,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import BlockReset, Data, Notice, Source, SourceEvent, ToolProgress
 from turnstream.errors import StreamBroken
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.base import History
+from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.executor import Executor
 
@@ -248,10 +249,7 @@ def log_of_rows(turn: ScriptedTurn) -> TurnLog:
     assert turn.log.terminal is not None
     last, terminal = turn.log.terminal
     log = TurnLog(turn.log.turn_id, turn.log.generation, turn.log.encoder, head=last - 1)
-    log.start = turn.log.start
-    log.stored_seq = last - 1
-    log.resets = tuple(turn.store.resets)
-    log.append([terminal])
+    log.rebuilt(History(turn.log.start, tuple(turn.store.resets)), terminal)
     return log
 
 
@@ -296,8 +294,8 @@ def test_every_watcher_ends_with_the_stored_blocks(
                 check(turn, (await resume(turn, log, known)).now)
 
     with (
-        patch("turnstream.turnlog.memory.REST_PIECE", limits.rest_piece),
-        patch("turnstream.turnlog.memory.BATCH_LIMIT", limits.batch),
+        patch("turnstream.turnlog.view.REST_PIECE", limits.rest_piece),
+        patch("turnstream.turnlog.view.BATCH_LIMIT", limits.batch),
         patch("turnstream.turnlog.catch_up.PAGE_BYTES", limits.page),
         patch("turnstream.turnlog.catch_up.PIECE_LENGTH", limits.rest_piece),
         patch("turnstream.turnlog.catch_up.LONG_TEXT", limits.long_text),
@@ -305,7 +303,7 @@ def test_every_watcher_ends_with_the_stored_blocks(
         patch("turnstream.turnlog.catch_up.LARGE_FRAME", limits.large_frame),
         patch("turnstream.turnlog.open_pieces.LARGE_FRAME", limits.large_frame),
         patch("turnstream.turnlog.open_pieces.SHORT_SIGNATURE", limits.long_text),
-        patch("turnstream.turnlog.memory.SHORT_SIGNATURE", limits.long_text),
+        patch("turnstream.turnlog.log.SHORT_SIGNATURE", limits.long_text),
         patch("turnstream.core.content_parts.PART_BYTES", limits.part),
         patch("turnstream.core.open_block.DELTA_LENGTH", limits.delta),
         patch("turnstream.core.accumulator.DELTA_LENGTH", limits.delta),

@@ -15,7 +15,7 @@ from tests.turns.test_journal import pages
 from tests.turns.world import Feed, World
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.stream_events import ContentBlockStart, ContentDelta, SignatureDelta, TextDelta
-from turnstream.core.turn_events import SourceEvent
+from turnstream.core.turn_events import BlockDelta, BlockStart, SourceEvent
 from turnstream.store.base import JournalSegment
 from turnstream.turns.content_growth import ContentGrowth
 from turnstream.turns.journal import BlockJournal
@@ -95,12 +95,12 @@ def test_segments_of_an_earlier_version_are_read_as_they_were_meant() -> None:
 @pytest.mark.fault(26)
 def test_a_list_that_took_the_place_of_another_is_written_whole() -> None:
     log, journal = new_log(), BlockJournal()
-    log.open_block = block = OpenBlock(0, 0, "provider", {"items": [1, 2]})
+    block = OpenBlock(0, 0, "provider", {"items": [1, 2]})
+    log.show([BlockStart(0, "provider", {"items": [1, 2]})], block)
     segments: list[JournalSegment] = []
     for content in ({}, {"items": [3]}, {"items": None}, {"items": [9, 9, 9, 9]}, {"other": 1}):
         block.merge(content)
-        log.ring.last_seq += 1
-        log.content_since = log.head
+        log.append([BlockDelta(0, "provider", "content", content)])
         if content != {"items": None}:  # it is replaced twice between two segments
             segments.append(journal.next_segment(log) or segments[-1])
     assert [segment.content is not None for segment in segments] == [True, False, True, False]

@@ -29,7 +29,7 @@ from turnstream.store.base import BlockRecord, Operation
 from turnstream.store.queries import AllBlocks
 from turnstream.store.sql import SqlStore
 from turnstream.tools import ToolRunner
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Commands, ExecutorOptions, StartedTurn, TurnRequest, TurnState
 from turnstream.turns.ending import StopCause

@@ -1,14 +1,15 @@
-"""The seams around a turn's log."""
+"""The seams around a turn's log, and the facts that a log is made from."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from turnstream.core.turn_events import TurnEvent
+from turnstream.core.open_block import OpenBlock
+from turnstream.core.turn_events import TurnEvent, TurnStart
 from turnstream.turnlog.shared import SharedFrame
 
 ALL = sys.maxsize
@@ -39,3 +40,45 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     block_signature: int = 0
     block_contents: int = ALL
     held: SharedFrame | None = None
+
+
+class Fence(NamedTuple):
+    """A generation that was lost, and the last seq of it that survived."""
+
+    generation: int
+    seq: int
+
+
+class ResetRecord(NamedTuple):
+    """Blocks from `block_index` on were taken back by the event `seq`."""
+
+    seq: int
+    block_index: int
+
+
+class History(NamedTuple):
+    """The facts of an ended turn that its row keeps: its first event with its seq, its resets, its lost generations."""
+
+    start: tuple[int, TurnStart] | None
+    resets: tuple[ResetRecord, ...] = ()
+    fences: tuple[Fence, ...] = ()
+
+
+class NewGeneration(NamedTuple):
+    """The state with which another owner takes a turn over.
+
+    Attributes:
+        generation: The new owner's generation.
+        base: The seq that the new generation starts from. Its first event is `base + 1`.
+        fences: All lost generations, the one before this among them.
+        stored_seq: The last seq of what the store holds.
+        open_block: The block that was open and survived, or None.
+        open_first_seq: The seq of that block's first event.
+    """
+
+    generation: int
+    base: int
+    fences: tuple[Fence, ...]
+    stored_seq: int
+    open_block: OpenBlock | None = None
+    open_first_seq: int = 0

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import msgspec
 
 from turnstream.core.turn_events import Terminal, TurnStart
-from turnstream.turnlog.base import FrameEncoder
-from turnstream.turnlog.memory import ResetRecord, TurnLog
+from turnstream.turnlog.base import FrameEncoder, History, ResetRecord
+from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.ring import Ring
 
 _FLAT_COST = 1024
@@ -84,11 +84,9 @@ class EndedTurn(msgspec.Struct, frozen=True, gc=False):
         """Return a log for a watcher, which goes with the watcher."""
         frame_encoder = encoder(self.turn_id, self.generation)
         log = TurnLog(self.turn_id, self.generation, frame_encoder)
-        log.ring = FrozenRing(frame_encoder, self.frames, self.ends, self.inexact, self.last_seq)
-        log.start = None if self.start is None else (self.start_seq, self.start)
-        log.terminal = (self.last_seq, self.terminal)
-        log.resets = self.resets
-        log.stored_seq = self.last_seq - 1
+        start = None if self.start is None else (self.start_seq, self.start)
+        ring = FrozenRing(frame_encoder, self.frames, self.ends, self.inexact, self.last_seq)
+        log.rebuilt(History(start, self.resets), self.terminal, ring)
         return log
 
 

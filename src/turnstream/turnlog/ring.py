@@ -112,12 +112,14 @@ class Ring:
         self.size = size
         self.first_seq = self.last_seq - len(events) + 1
 
-    def clear(self) -> None:
-        """Forget the events; the numbering stays."""
+    def restart(self, encoder: FrameEncoder, last_seq: int) -> None:
+        """Drop the events, and number the next one `last_seq + 1`."""
+        self._encoder = encoder
         self._events.clear()
         self._frames.clear()
         self.size = 0
-        self.first_seq = self.last_seq + 1
+        self.last_seq = last_seq
+        self.first_seq = last_seq + 1
 
     def within(self, seq: int, limit: int) -> int:
         """Return the last event after `seq` up to which the events have `limit` bytes; the first may have more."""

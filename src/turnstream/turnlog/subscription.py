@@ -20,8 +20,9 @@ from typing import Any
 from turnstream.core.cursor import Cursor
 from turnstream.turnlog.base import ALL, Batch, Sink
 from turnstream.turnlog.catch_up import Archive, BlockPosition, LargeBlock, next_piece
-from turnstream.turnlog.memory import NOTHING, TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.shared import LARGE_FRAME, shared_frames
+from turnstream.turnlog.view import NO_BATCH, NOTHING
 
 
 class Subscription:
@@ -161,7 +162,7 @@ class Subscription:
         """Count one when it begins, however many pieces it comes in."""
         if not self._catching_up:
             self._catching_up = True
-            self.log.catch_ups += 1
+            self.log.count_catch_up()
 
     async def _wait(self, sink: Sink | None) -> bool:
         """Wait for an append that the sink does not take; False when something else woke us."""
@@ -181,17 +182,17 @@ class Subscription:
 
     def _follow(self) -> None:
         """The log has grown: give what is new to the sink, or else wake the reader."""
-        log, waiter, seq = self.log, self._waiter, self._seq
-        ring = log.ring
-        if waiter is None or waiter.done() or (ring.last_seq <= seq and not log.closed):
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        batch = self.log.live_batch(self._seq)
+        if batch is NO_BATCH:
             return  # what it was called for may have been taken before it waited
-        if log.terminal is None and not log.closed and ring.first_seq <= seq + 1 and self._sink is not None:
-            batch = log.batch_after(seq)
-            if self._sink(batch.data):
-                self._pass(batch)
-                self._block_seq = batch.seq
-                if batch.seq == ring.last_seq:
-                    return
+        if batch is not None and self._sink is not None and self._sink(batch.data):
+            self._pass(batch)
+            self._block_seq = batch.seq
+            if batch.seq == self.log.head:
+                return
         waiter.set_result(None)
 
     def _take(self, batch: Batch) -> bytes:

@@ -24,7 +24,7 @@ from turnstream.turnlog.catch_up import (
     build_page,
     take_apart,
 )
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.commands import EncoderFactory
 
 KEPT_LENGTH = 32 * 1024 * 1024

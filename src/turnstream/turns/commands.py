@@ -36,7 +36,7 @@ from turnstream.store.queries import (
 )
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.chats import ChatCommands
 from turnstream.turns.clock import now_microseconds

@@ -23,7 +23,7 @@ from turnstream.core.turn_events import (
 )
 from turnstream.store.base import BlockRecord, TurnRecord
 from turnstream.store.operations import FinishTurn
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.costs import cost_fields
 from turnstream.turns.failures import CHAT_DELETED

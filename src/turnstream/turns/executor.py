@@ -39,7 +39,7 @@ from turnstream.providers.base import PushSource
 from turnstream.providers.failures import operator_words, stream_error
 from turnstream.store.base import JournalSegment, Store, TurnRecord
 from turnstream.telemetry.measures import Histogram
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.ending import (
     STOPPED,
     Outcome,
@@ -275,17 +275,14 @@ class Executor(TurnTask):
             try:
                 position = accumulator.fold(events, position)
             finally:  # what was folded before a bad event is shown: the log and the open block agree
-                log.append(accumulator.take_changes())
-                log.open_block = accumulator.shown
+                log.show(accumulator.take_changes(), accumulator.shown)
             if len(accumulator.notices) > self._notices_shown:
                 await self._show_notices()
             if accumulator.finished is None:
                 break
             block = accumulator.finished
             await self.writer.store_block(block)
-            log.append([accumulator.release()])
-            log.open_block = accumulator.shown
-            log.stored_seq = log.head
+            log.block_stored(accumulator.release(), accumulator.shown)
             self._finisher.blocks_completed += 1
             self.account.said(block)
             if self._source is not None:
@@ -310,8 +307,7 @@ class Executor(TurnTask):
         if self._source is not None:
             self._source.taken_back(index)
         if was_shown:
-            self.log.append([reset])
-            self.log.open_block = accumulator.shown
+            self.log.retracted(reset, accumulator.shown)
             self.writer.show_postponed()
 
     async def _show_notices(self) -> None:

@@ -18,7 +18,7 @@ from turnstream.model_loop.accounts import Summary
 from turnstream.store.base import BlockRecord, Store, TurnRecord
 from turnstream.store.operations import FinishTurn
 from turnstream.store.queries import GetTurn
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import STOPPED, Outcome, cut_rows, ended_turn, terminal_event
 from turnstream.turns.failures import describe_failure
@@ -78,9 +78,7 @@ class Finisher:
             self.end_unsaved(outcome, rows, rest.summary)
         else:
             own_end = self.turn.last_seq == operation.last_seq
-            log.append([*(events if own_end else ()), self._terminal(rows)])
-            log.open_block = None
-            log.stored_seq = log.head - 1
+            log.ended(events if own_end else (), self._terminal(rows))
 
     def _prepare(self, outcome: Outcome, rest: Rest) -> _PreparedEnd:
         """Number what is left to be shown, and make the write of the end."""
@@ -114,8 +112,7 @@ class Finisher:
                 kept.append(msgspec.structs.replace(row, first_seq=seq, last_seq=seq))
         self.unsaved = self._operation(outcome, tuple(kept), summary, head + len(others) + 1)
         self.turn = ended_turn(self.turn, self.unsaved)
-        self._log.append([*others, self._terminal(rows)])
-        self._log.unstored_from = head
+        self._log.ended_unstored(others, self._terminal(rows))
 
     async def save(self) -> None:
         """Try again to store the end that storage refused. Raises StoreError."""
@@ -128,9 +125,7 @@ class Finisher:
     def _let_go(self) -> None:
         """Nothing is left to be stored."""
         self.unsaved = None
-        self._log.open_block = None
-        self._log.unstored_from = None
-        self._log.stored_seq = self._log.head - 1
+        self._log.end_stored()
 
     async def _write(self, operation: FinishTurn) -> TurnRecord:
         """Store the end; the turn's row as it is then. Raises StoreError."""

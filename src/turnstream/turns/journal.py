@@ -16,7 +16,7 @@ from turnstream.errors import StoreError
 from turnstream.store.base import JournalSegment, Store
 from turnstream.store.columns import encode_json
 from turnstream.store.operations import AppendJournal, JournalPage, TrimJournal
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.content_growth import ContentGrowth
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from turnstream.store.base import JournalSegment, Store, TurnRecord
 from turnstream.telemetry import turn_context
 from turnstream.telemetry.measures import TurnMeasures
 from turnstream.turnlog.ended import EndedTurn, flattened
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.executor import Executor
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.failures import operator_words
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.operations import FinishTurn, StartedRecords
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, Outcome, StopCause
 from turnstream.turns.failures import describe_failure
 from turnstream.turns.finishing import Finisher

@@ -6,8 +6,9 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
+from turnstream.turnlog.base import Fence, History, ResetRecord
 from turnstream.turnlog.ended import EndedTurn
-from turnstream.turnlog.memory import Fence, ResetRecord, TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.archive import KeptParts, StoreArchive
 from turnstream.turns.commands import EncoderFactory
@@ -71,9 +72,10 @@ class SubscriptionMaker:
             self._encoder(turn.id, turn.generation),
             head=max(last - 1, 0),
         )
-        log.fences = tuple(Fence(generation, seq) for generation, seq in turn.fences)
-        log.resets = tuple(ResetRecord(seq, index) for seq, index in turn.resets)
-        log.start = (min(1, last), start_event(turn))
-        log.stored_seq = max(last - 1, 0)
-        log.append([terminal_event(turn, total_blocks=total, blocks_completed=completed)])
+        history = History(
+            (min(1, last), start_event(turn)),
+            tuple(ResetRecord(seq, index) for seq, index in turn.resets),
+            tuple(Fence(generation, seq) for generation, seq in turn.fences),
+        )
+        log.rebuilt(history, terminal_event(turn, total_blocks=total, blocks_completed=completed))
         return log

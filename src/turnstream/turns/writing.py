@@ -14,7 +14,7 @@ from turnstream.core.turn_events import BlockReset, Data, Notice, Source, TurnEv
 from turnstream.errors import Fenced, StoreError
 from turnstream.store.base import Annotation, BlockRecord, Operation, Store, TurnRecord
 from turnstream.store.operations import MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 
 logger = logging.getLogger(__name__)
@@ -102,8 +102,7 @@ class TurnWriter:
                 )
             finally:
                 self.busy = False
-            self._log.append([event])
-            self._log.stored_seq = self._log.head
+            self._log.event_stored(event)
         else:
             self._log.append([event])
         self.show_postponed()

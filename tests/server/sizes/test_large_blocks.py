@@ -59,7 +59,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():
         monkeypatch.setattr(catch_up, name, value)
     monkeypatch.setattr("turnstream.turns.archive.TEXT_STRETCH", 90)
-    monkeypatch.setattr("turnstream.turnlog.memory.REST_PIECE", 30)
+    monkeypatch.setattr("turnstream.turnlog.view.REST_PIECE", 30)
     monkeypatch.setattr(open_pieces, "LARGE_FRAME", 500)
     monkeypatch.setattr(subscription, "LARGE_FRAME", 500)
     monkeypatch.setattr(open_pieces, "SHORT_SIGNATURE", 60)

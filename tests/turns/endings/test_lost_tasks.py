@@ -17,7 +17,7 @@ from turnstream.core.turn_events import SourceEvent
 from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.store.operations import FinishTurn, SaveBlock
 from turnstream.store.queries import UnfinishedTurns
-from turnstream.turnlog.memory import TurnLog
+from turnstream.turnlog.log import TurnLog
 from turnstream.turns.executor import Executor
 
 HALF = (ContentBlockStart(0, "text"), TextDelta(0, "half"))

@@ -20,14 +20,15 @@ from turnstream.core.turn_events import (
     TurnCancelled,
     TurnEvent,
 )
-from turnstream.turnlog.memory import NOTHING, REST_PIECE, Fence, TurnLog
+from turnstream.turnlog.base import Fence, History
+from turnstream.turnlog.log import TurnLog
+from turnstream.turnlog.view import NOTHING, REST_PIECE
 
 
 def with_open_block(text: str = "", *, ring_limit: int = 64 * 1024) -> TurnLog:
     """A log with block 0 open, which holds `text`."""
     log = new_log(ring_limit=ring_limit)
-    log.append([START, BlockStart(0, "text")])
-    log.open_block = OpenBlock(0, 0, "text", None)
+    log.show([START, BlockStart(0, "text")], OpenBlock(0, 0, "text", None))
     if text:
         grow(log, text)
     return log
@@ -74,8 +75,7 @@ def test_a_batch_says_how_much_of_the_open_block_it_completes() -> None:
     log = with_open_block("hello")
     batch = log.batch_after(2)
     assert (batch.seq, batch.block_index, batch.block_length) == (3, 0, 5)
-    log.open_block = None
-    log.append([BlockStop(0, "text")])
+    log.block_stored(BlockStop(0, "text"), None)
     batch = log.batch_after(2)
     assert (batch.seq, batch.block_index, batch.block_length) == (4, NOTHING, 0)
 
@@ -158,7 +158,7 @@ def test_a_cursor_at_a_lasting_event_says_nothing_of_the_block_around_it(
 
 def test_a_lost_generation_is_known_by_its_fence() -> None:
     log = new_log()
-    log.fences = (Fence(3, 40), Fence(4, 1 << 20))
+    log.rebuilt(History(None, (), (Fence(3, 40), Fence(4, 1 << 20))), TurnCancelled(0))
     assert log.fence_of(3) == 40
     assert log.fence_of(4) == 1 << 20
     assert log.fence_of(5) is None

@@ -1,0 +1,271 @@
+"""The log of one turn as its watchers read it: its state, what follows a cursor, and the call when there is more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from turnstream.core.cursor import Cursor
+from turnstream.core.open_block import OpenBlock
+from turnstream.core.turn_events import BlockReset, Notice, Terminal, TurnEvent, TurnStart
+from turnstream.turnlog.base import ALL, Batch, Fence, FrameEncoder, ResetRecord
+from turnstream.turnlog.open_pieces import OpenPieces
+from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring
+
+logger = logging.getLogger(__name__)
+
+_CACHED_BATCHES = 8
+NOTHING = -1
+NO_BATCH = Batch(b"", 0, NOTHING, 0)
+"""The batch of a watcher that has all there is."""
+REST_PIECE = 16 * 1024
+"""Characters of the open block that a watcher who catches up gets at a time."""
+BATCH_LIMIT = 64 * 1024
+"""Bytes of recent events that a watcher gets at a time, as the ring estimates them."""
+
+
+class LogView:
+    """The ordered, bounded record of one turn, as its watchers read it. Only `TurnLog` changes it."""
+
+    def __init__(
+        self,
+        turn_id: str,
+        generation: int,
+        encoder: FrameEncoder,
+        *,
+        head: int = 0,
+        ring_limit: int = DEFAULT_LIMIT,
+    ) -> None:
+        self.turn_id: Final = turn_id
+        self.made_at: Final = monotonic()
+        self._generation = generation
+        self._encoder = encoder
+        self._fences: tuple[Fence, ...] = ()
+        self._resets: tuple[ResetRecord, ...] = ()
+        self._ring = Ring(encoder, last_seq=head, limit=ring_limit)
+        self._start: tuple[int, TurnStart] | None = None
+        self._terminal: tuple[int, Terminal] | None = None
+        self._open_block: OpenBlock | None = None
+        self._open_first_seq = 0
+        self._unstored_from: int | None = None
+        """The last seq that the open block holds, after an end that could not be stored."""
+        self._stored_seq = 0
+        self._content_since = 0
+        self._pieces: OpenPieces | None = None
+        self._first_block_at: float | None = None
+        self._catch_ups = 0
+        self._batches: dict[int | tuple[int, int, int], Batch] = {}
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._followers: set[Callable[[], None]] = set()
+        self._telling = False
+        self._closed = False
+
+    # -- the state -----------------------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """Generation that numbers the events now."""
+        return self._generation
+
+    @property
+    def encoder(self) -> FrameEncoder:
+        """Encoder of this generation's frames."""
+        return self._encoder
+
+    @property
+    def ring(self) -> Ring:
+        """The recent events."""
+        return self._ring
+
+    @property
+    def head(self) -> int:
+        """The seq of the newest event."""
+        return self._ring.last_seq
+
+    @property
+    def head_cursor(self) -> Cursor:
+        """The cursor of the newest event."""
+        return Cursor(self._generation, self._ring.last_seq)
+
+    @property
+    def start(self) -> tuple[int, TurnStart] | None:
+        """The turn's first event and its seq, or None before it."""
+        return self._start
+
+    @property
+    def terminal(self) -> tuple[int, Terminal] | None:
+        """The turn's last event and its seq, or None before it."""
+        return self._terminal
+
+    @property
+    def open_block(self) -> OpenBlock | None:
+        """The block being shown, or None."""
+        return self._open_block
+
+    @property
+    def open_first_seq(self) -> int:
+        """The seq of the open block's first event."""
+        return self._open_first_seq
+
+    @property
+    def open_seq(self) -> int:
+        """The last seq that the open block holds."""
+        return self._ring.last_seq if self._unstored_from is None else self._unstored_from
+
+    @property
+    def content_since(self) -> int:
+        """The last event that changed the open block in any other way than by more text, or more of a long signature."""
+        return self._content_since
+
+    @property
+    def stored_seq(self) -> int:
+        """The last seq of closed blocks and lasting events in the store. The store holds none above it."""
+        return self._stored_seq
+
+    @property
+    def fences(self) -> tuple[Fence, ...]:
+        """Generations that were lost."""
+        return self._fences
+
+    @property
+    def resets(self) -> tuple[ResetRecord, ...]:
+        """Resets of blocks, in order."""
+        return self._resets
+
+    @property
+    def closed(self) -> bool:
+        """True if the turn's writer is gone. Watchers are sent away, and find the end when they come again."""
+        return self._closed
+
+    @property
+    def first_block_at(self) -> float | None:
+        """Time at which the first block began, on the monotonic clock."""
+        return self._first_block_at
+
+    @property
+    def catch_ups(self) -> int:
+        """Number of catch-ups that watchers have begun."""
+        return self._catch_ups
+
+    @property
+    def watchers_waiting(self) -> int:
+        """Number of watchers that wait for the next event."""
+        return len(self._waiters) + len(self._followers)
+
+    # -- watchers ------------------------------------------------------------------------------------------------
+
+    def is_exact(self, seq: int) -> bool:
+        """As `Ring.is_exact`; nothing comes before the first event."""
+        return seq == 0 or self._ring.is_exact(seq)
+
+    def live_batch(self, seq: int) -> Batch | None:
+        """Return what follows `seq` for a watcher that has all up to there; an empty batch if that is nothing yet.
+
+        Return None if more than the ring is needed to go on: the turn has ended, or the ring has evicted what follows.
+        """
+        ring = self._ring
+        if self._closed or (self._terminal is not None and ring.last_seq > seq) or ring.first_seq > seq + 1:
+            return None
+        if ring.last_seq <= seq:
+            return NO_BATCH
+        return self._batches.get(seq) or self.batch_after(seq)
+
+    def batch_after(self, seq: int) -> Batch:
+        """Return what follows `seq`, which the ring must cover: all of it, unless that is large. It is made once for all
+        watchers at that cursor."""
+        batch = self._batches.get(seq)
+        if batch is None:
+            ring, block = self._ring, self._open_block
+            if ring.size > BATCH_LIMIT and (end := ring.within(seq, BATCH_LIMIT)) < ring.last_seq:
+                batch = Batch(ring.encode_after(seq, end), end, NOTHING, 0)
+            elif block is not None:
+                batch = Batch(
+                    ring.encode_after(seq),
+                    ring.last_seq,
+                    block.sequence,
+                    block.length,
+                    block.signature_length,
+                )
+            else:
+                batch = Batch(ring.encode_after(seq), ring.last_seq, NOTHING, 0)
+            self._remember(seq, batch)
+        return batch
+
+    def rest_after(self, seq: int, length: int, *, signature: int = 0, contents: int = ALL) -> Batch:
+        """Return more of the open block for a watcher at `seq` that has so much of it; or its beginning, if `length` is
+        NOTHING.
+
+        A piece that does not reach the end keeps the watcher's own cursor as its id: an id never passes what has not
+        been sent. So a slow watcher has one piece in memory, and gets nothing twice.
+        """
+        block = self._open_block
+        if block is None:
+            raise RuntimeError("no block is open")
+        key = (length, signature, contents)
+        batch = self._batches.get(key)
+        if batch is None or batch.seq < seq:
+            end = max(self.open_seq, seq)
+            place = None if length == NOTHING else (length, signature, contents)
+            pieces = self._pieces = self._pieces or OpenPieces(self.turn_id, self._encoder, REST_PIECE)
+            batch = pieces.piece(block, self._content_since, place, (seq, end))
+            if batch.seq == end and batch.held is None:
+                self._remember(key, batch)
+        return batch
+
+    def _remember(self, key: int | tuple[int, int, int], batch: Batch) -> None:
+        if len(self._batches) >= _CACHED_BATCHES:
+            self._batches.clear()
+        self._batches[key] = batch
+
+    def add_waiter(self, waiter: asyncio.Future[None]) -> None:
+        """`waiter` gets its result when something is appended."""
+        self._waiters.add(waiter)
+
+    def discard_waiter(self, waiter: asyncio.Future[None]) -> None:
+        self._waiters.discard(waiter)
+
+    def add_follower(self, follower: Callable[[], None]) -> None:
+        """`follower` is called after each append; once for several that come together. It must not raise."""
+        self._followers.add(follower)
+
+    def discard_follower(self, follower: Callable[[], None]) -> None:
+        self._followers.discard(follower)
+
+    def _tell_followers(self) -> None:
+        self._telling = False
+        for follower in tuple(self._followers):
+            try:
+                follower()
+            except Exception:
+                logger.exception("turn %s: a watcher could not be told", self.turn_id)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    def frame(self, seq: int, event: TurnEvent) -> bytes:
+        return self._encoder.frame(seq, event)
+
+    def fence_of(self, generation: int) -> int | None:
+        """The last surviving seq of a lost generation of this turn; None for a generation it never had."""
+        for fence in self._fences:
+            if fence.generation == generation:
+                return fence.seq
+        return None
+
+    def reset_since(self, seq: int) -> BlockReset | None:
+        """What of it was taken back that who has seen the events up to `seq` may have; None for nothing."""
+        indexes = [reset.block_index for reset in self._resets if reset.seq > seq]
+        return BlockReset(min(indexes)) if indexes else None
+
+    def truncated_notice(self, block_index: int) -> Notice:
+        return Notice(
+            "truncated",
+            "text seen before the connection was lost may not have survived: drop blocks from block_index on",
+            block_index,
+        )
