@@ -44,6 +44,8 @@ def _split_commas(value: object) -> object:
 
 
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Origin: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/*]+$")]
+Origins: TypeAlias = Annotated[tuple[Origin, ...], BeforeValidator(_split_commas)]
 
 
 class _Section(BaseModel):
@@ -64,6 +66,8 @@ class ServerSettings(_Section):
     """How long running turns may go on after SIGTERM."""
     debug: bool = False
     """Show clients the provider's own error texts."""
+    cors_origins: Origins = ()
+    """Origins of web pages that may use the API from a browser, such as `https://app.example`."""
     metrics: Literal["open", "key", "off"] = "key"
     """Who may read `/metrics`: whoever may use the API, anybody, or nobody."""
 

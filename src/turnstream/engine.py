@@ -36,20 +36,21 @@ from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder
-from turnstream.errors import RequestError
+from turnstream.errors import RequestError, Unauthorized
 from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of
 from turnstream.server.all_routes import build_router
 from turnstream.server.application import build_application
-from turnstream.server.auth import LOCAL, Authenticate, Principal, key_required, local_use
+from turnstream.server.auth import LOCAL, Authenticate, Principal, key_required, local_use, local_use_from
 from turnstream.server.bodies import BodiesUnderWay
 from turnstream.server.context import ServerContext, asked_block, asked_cursor
 from turnstream.server.documented import name_models
 from turnstream.server.error_answers import error_response
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.metrics import EngineMetrics, metrics_response
+from turnstream.server.reference import index_page
 from turnstream.server.short_post import DirectTurns
 from turnstream.server.streams import EventStreamResponse
 from turnstream.simulator.registration import SIMULATOR
@@ -135,6 +136,8 @@ class Engine:
         capabilities: Mapping[str, CapabilitySettings] | None = None,
     ) -> None:
         server = server or ServerSettings()
+        if authenticate is local_use and server.cors_origins:
+            authenticate = local_use_from(server.cors_origins)
         self.settings = settings or EngineSettings()
         self.catalog = Catalog(
             providers or {},
@@ -182,6 +185,7 @@ class Engine:
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """For Prometheus: `metrics.render()`, or register it with a registry of yours."""
         self._metrics_for = server.metrics
+        self._cors_origins = server.cors_origins
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -315,6 +319,8 @@ class Engine:
             scrape=scrape,
             health=self._store.health,
             direct=DirectTurns(self._context, PREFIX),
+            index=self._index,
+            cors_origins=self._cors_origins,
         )
         application.complete_document = self._complete_document
         return application
@@ -325,6 +331,21 @@ class Engine:
         providers = [name for name in catalog.names if catalog.is_ready(name)]
         names = [model.id for model in commands.models() if model.id.partition("/")[0] not in catalog.names]
         name_models(document, providers=providers, names=names, tools=list(commands.tools.tools))
+
+    async def _index(self, request: Request) -> str:
+        """Return the page at `/`. Only a caller who may use the API sees the models."""
+        try:
+            await self._context.principal(request)
+            models = self.commands.models()
+        except Unauthorized:
+            models = None
+        return index_page(
+            version=VERSION,
+            url=str(request.base_url).rstrip("/"),
+            root=request.scope.get("root_path", ""),
+            prefix=PREFIX,
+            models=models,
+        )
 
     async def _scrape(self, request: Request) -> Response:
         """Raises Unauthorized."""

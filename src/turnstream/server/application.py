@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -21,6 +22,8 @@ from turnstream.server.short_post import DirectTurns
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Scrape = Callable[[Request], Awaitable[Response]]
+Index = Callable[[Request], Awaitable[str]]
+"""Makes the HTML of the page at `/` for one request."""
 Health = Callable[[], str | None]
 """Returns why the server cannot do its work, or None if it can."""
 
@@ -39,10 +42,15 @@ class UnhealthyView(BaseModel):
     reason: str
 
 
+CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
 class Application(FastAPI):
-    """`direct` answers what it can past the framework, unless middleware was added."""
+    """The routes as an application. `direct` answers what it can past the framework, unless middleware was added."""
 
     direct: DirectTurns | None = None
+    cross_origin: CORSMiddleware | None = None
+    """Answers requests of web pages of other origins. Requests without an Origin do not pass through it."""
     complete_document: Callable[[dict[str, Any]], None] | None = None
     """Adds to the OpenAPI document what is known at run time only."""
 
@@ -52,6 +60,18 @@ class Application(FastAPI):
         return super().openapi()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cross_origin = self.cross_origin
+        if (
+            cross_origin is not None
+            and scope["type"] == "http"
+            and any(name == b"origin" for name, _ in scope["headers"])
+        ):
+            await cross_origin(scope, receive, send)
+        else:
+            await self.serve(scope, receive, send)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         direct = self.direct
         if direct is None or self.user_middleware or (chat_id := direct.chat_of(scope)) is None:
             await super().__call__(scope, receive, send)
@@ -68,9 +88,19 @@ def build_application(  # noqa: PLR0913 - what our own server has beside the rou
     scrape: Scrape | None = None,
     health: Health | None = None,
     direct: DirectTurns | None = None,
+    index: Index | None = None,
+    cors_origins: Sequence[str] = (),
 ) -> Application:
-    """An ASGI application of `router` and `GET /healthz`; OpenAPI is at /docs. `scrape` answers `GET /metrics`, where
-    there is one. `direct` serves routes of `router`, which then has no dependencies."""
+    """Return an ASGI application of `router` and `GET /healthz`.
+
+    Args:
+        version: of turnstream, as `/healthz` and the OpenAPI document say it.
+        scrape: answers `GET /metrics`. None: there is no such route.
+        health: says why the server is unhealthy.
+        direct: serves routes of `router`, which then has no dependencies.
+        index: makes the page at `/`. None: there is no such route.
+        cors_origins: origins of web pages that may read the answers.
+    """
     application = Application(
         title="turnstream",
         version=version,
@@ -81,6 +111,15 @@ def build_application(  # noqa: PLR0913 - what our own server has beside the rou
     )
     application.direct = direct
     application.include_router(router)
+    if cors_origins:
+        application.cross_origin = CORSMiddleware(
+            application.serve,
+            allow_origins=cors_origins,
+            allow_methods=CORS_METHODS,
+            allow_headers=("*",),
+            expose_headers=("Location", "Retry-After"),
+            allow_private_network=True,
+        )
 
     @application.get(
         "/healthz",
@@ -103,6 +142,12 @@ def build_application(  # noqa: PLR0913 - what our own server has beside the rou
     async def docs(request: Request) -> HTMLResponse:
         openapi_url = f"{request.scope.get('root_path', '')}/openapi.json"
         return HTMLResponse(reference_page(application.openapi(), openapi_url=openapi_url))
+
+    if index is not None:
+
+        @application.get("/", include_in_schema=False)
+        async def index_page(request: Request) -> HTMLResponse:
+            return HTMLResponse(await index(request), headers={"Cache-Control": "no-store"})
 
     if scrape is not None:
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeAlias
@@ -42,6 +42,16 @@ def local_use(request: Request) -> Principal:
     name), with a header that proxies add, and for a change that a web page of another origin asks for. A proxy that adds no
     header and changes Host cannot be told from a local program, as nginx does by default: give the server a key then.
     """
+    return _local_use(request, frozenset())
+
+
+def local_use_from(origins: Collection[str]) -> Authenticate:
+    """Return `local_use` that lets pages of these origins, too, change things here."""
+    listed = frozenset(origins)
+    return lambda request: _local_use(request, listed)
+
+
+def _local_use(request: Request, origins: Collection[str]) -> Principal:
     client = request.client
     if client is None or not (_is_loopback(client.host) and _is_loopback(request.url.hostname or "")):
         raise Unauthorized(f"this server is for local use only; to serve others, {_REMEDY}")
@@ -50,9 +60,11 @@ def local_use(request: Request) -> Principal:
             raise Unauthorized(
                 f"this server is for local use only, and the request came through a proxy ({name.decode()}); {_REMEDY}"
             )
-    if request.method not in _READING and _is_cross_site(request):
+    is_listed = request.headers.get("origin") in origins
+    if request.method not in _READING and not is_listed and _is_cross_site(request):
         raise Unauthorized(
-            f"a web page of another origin may not change anything here; to serve other pages, {_REMEDY}"
+            "a web page of another origin may not change anything here; to serve it, name its origin in "
+            f"server.cors_origins, or {_REMEDY}"
         )
     return LOCAL
 

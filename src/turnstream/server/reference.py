@@ -1,12 +1,17 @@
-"""The page at /docs: Swagger UI, which a browser loads from afar, in the place of a plain list that needs nothing."""
+"""Pages for people: the index at `/`, and the reference at `/docs`.
+
+The reference is Swagger UI, which a browser loads from elsewhere. Until it has loaded, a plain list stands in its place.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from fastapi.openapi.docs import get_swagger_ui_html
+
+from turnstream.providers.catalog import ListedModel
 
 _PLACE = '<div id="swagger-ui">'
 _HEAD = """
@@ -16,6 +21,63 @@ _HEAD = """
 #plain dd { margin-left: 2rem }
 </style>
 """
+
+
+_INDEX = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>turnstream</title><style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem }}
+code, pre {{ font: 14px/1.5 ui-monospace, monospace }} pre {{ overflow-x: auto; padding: .75rem; border: 1px solid #8884 }}
+li small {{ opacity: .7 }}
+</style></head><body>
+<h1>turnstream {version}</h1>
+<p>The server runs. Programs use its API under <code>{api}</code>; this page is for people.</p>
+<ul>
+<li><a href="{root}/docs">Reference of the API</a>, and its <a href="{root}/openapi.json">OpenAPI document</a></li>
+<li><a href="{root}/healthz">Health</a></li>
+</ul>
+<h2>Ask something</h2>
+<pre>turnstream ask --url {url} "Why is the sky blue?"</pre>
+<h2>Models</h2>
+{models}
+</body></html>
+"""
+
+
+def index_page(
+    *, version: str, url: str, root: str, prefix: str, models: Sequence[ListedModel] | None
+) -> str:
+    """Return the HTML of the page at `/`.
+
+    Args:
+        url: the server's address as the reader wrote it.
+        root: the path under which a proxy mounts the server, or "".
+        prefix: of the API's paths.
+        models: those that turns may name, or None for a reader without the right to see them.
+    """
+    if models is None:
+        listed = (
+            "<p>Send the server's key, or open this page on the server's own machine, to see the models.</p>"
+        )
+    else:
+        ready = [model for model in models if model.ready]
+        lines = (
+            f"<li><code>{escape(model.id)}</code>{' <small>default</small>' if model.default else ''}</li>"
+            for model in sorted(ready, key=lambda model: not model.default)
+        )
+        missing = len(models) - len(ready)
+        more = (
+            f"<p>{missing} more need a key: <code>turnstream models</code> names it.</p>" if missing else ""
+        )
+        listed = f"<ul>{''.join(lines)}</ul>{more}"
+    return _INDEX.format(
+        version=escape(version),
+        api=escape(root + prefix),
+        root=escape(root),
+        url=escape(url),
+        models=listed,
+    )
 
 
 def reference_page(openapi: Mapping[str, Any], *, openapi_url: str) -> str:
