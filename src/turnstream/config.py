@@ -244,8 +244,8 @@ class ProviderSettings(_Section):
     """Bytes that one event may have; None leaves the wire's own limit."""
     on_malformed: Literal["fail", "skip"] = "fail"
     """Whether an event that is none of its wire ends the call, or is skipped with a notice."""
-    trust_env: bool = False
-    """Take proxies from the environment (HTTPS_PROXY and its like)."""
+    trust_env: bool | None = None
+    """Take proxies from the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). None: yes, unless the provider is on this machine."""
     context_overflow: tuple[re.Pattern[str], ...] = ()
     """Regular expressions, in any case, for the words in which this provider says that a conversation is longer than the
     model reads; beside those that are known. A model that reads more is then asked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 from pathlib import Path
@@ -66,6 +67,32 @@ async def test_models_are_listed_with_what_they_need(tmp_path: Path):
     assert lines["sim/demo"] == "anthropic ready, simulated"
     assert any(name.startswith("openai/") and note.endswith("ready") for name, note in lines.items())
     assert any(note == "anthropic needs ANTHROPIC_API_KEY" for note in lines.values())
+    assert KEYS["OPENAI_API_KEY"] not in ended.output
+
+
+async def test_the_source_of_each_address_is_listed(tmp_path: Path):
+    environ = {**KEYS, "OPENAI_BASE_URL": "https://gate.example/v1"}
+    (tmp_path / "turnstream.toml").write_text(
+        '[providers.near]\nwire = "openai-chat"\nbase_url = "http://127.0.0.1:1/v1"\n'
+    )
+    lines = (await run("models", cwd=tmp_path, environ=environ)).output.splitlines()
+    assert lines[0].split() == ["MODEL", "WIRE", "STATE"]
+    found = {line.split()[0]: line.split()[1:] for line in lines}
+    assert found["PROVIDER"] == ["ADDRESS", "FROM", "KEY"]
+    assert found["openai"] == ["https://gate.example/v1", "OPENAI_BASE_URL", "OPENAI_API_KEY,", "set"]
+    assert found["near"] == ["http://127.0.0.1:1/v1", "settings", "none"]
+    assert found["anthropic"][1:] == ["built", "in", "ANTHROPIC_API_KEY,", "not", "set"]
+
+
+async def test_models_are_listed_for_programs(tmp_path: Path):
+    ended = await run("models", "--json", cwd=tmp_path, environ=KEYS)
+    listed = json.loads(ended.output)
+    assert [model["id"] for model in listed["models"] if model["default"]] == ["openai/gpt-6.1-sol"]
+    needs = {model["id"]: model["needs"] for model in listed["models"]}
+    assert needs["sim/demo"] is None
+    assert "ANTHROPIC_API_KEY" in needs["anthropic/claude-sonnet-5-5"]
+    (openai,) = (provider for provider in listed["providers"] if provider["name"] == "openai")
+    assert (openai["url_from"], openai["key_is_set"]) == ("built in", True)
     assert KEYS["OPENAI_API_KEY"] not in ended.output
 
 

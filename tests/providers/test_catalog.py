@@ -9,6 +9,7 @@ import pytest
 from turnstream.config import ProviderSettings, Timeouts
 from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
 from turnstream.providers.catalog import BUILT_IN, Catalog, parse_model
+from turnstream.providers.endpoints import call_url, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.simulator.in_process import SimulatedProvider
 from turnstream.simulator.registration import SIMULATOR
@@ -147,3 +148,75 @@ class TestList:
     def test_a_default_of_an_unknown_provider_is_refused(self):
         with pytest.raises(InvalidRequest, match="nobody"):
             Catalog(in_process=SIMULATOR, environ={}, default_model="nobody/x")
+
+
+class TestVariablesOfTheProvidersOwnClients:
+    @pytest.mark.parametrize(
+        ("environ", "model", "url"),
+        [
+            (
+                {"OPENAI_BASE_URL": "https://gate.example/v1/"},
+                "openai/x",
+                "https://gate.example/v1/chat/completions",
+            ),
+            (
+                {"OPENAI_BASE_URL": "https://gate.example"},
+                "openai/x",
+                "https://gate.example/chat/completions",
+            ),
+            (
+                {"ANTHROPIC_BASE_URL": " https://gate.example "},
+                "anthropic/x",
+                "https://gate.example/v1/messages",
+            ),
+            ({"OLLAMA_HOST": "gpu-1"}, "ollama/x", "http://gpu-1:11434/api/chat"),
+            ({"OLLAMA_HOST": "gpu-1:8000"}, "ollama/x", "http://gpu-1:8000/api/chat"),
+            ({"OLLAMA_HOST": ":8000"}, "ollama/x", "http://127.0.0.1:8000/api/chat"),
+            ({"OLLAMA_HOST": "0.0.0.0"}, "ollama/x", "http://0.0.0.0:11434/api/chat"),
+            ({"OLLAMA_HOST": "[::1]"}, "ollama/x", "http://[::1]:11434/api/chat"),
+            ({"OLLAMA_HOST": "[::1]:9"}, "ollama/x", "http://[::1]:9/api/chat"),
+            ({"OLLAMA_HOST": "::1"}, "ollama/x", "http://[::1]:11434/api/chat"),
+            ({"OLLAMA_HOST": "https://gpu.example"}, "ollama/x", "https://gpu.example/api/chat"),
+            ({"OLLAMA_HOST": "gpu-1/ollama"}, "ollama/x", "http://gpu-1:11434/ollama/api/chat"),
+        ],
+    )
+    def test_an_address_comes_from_the_variable(self, environ: dict[str, str], model: str, url: str):
+        catalog = Catalog(environ={**environ, "OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"})
+        provider, _ = catalog.resolve(model)
+        assert isinstance(provider, HttpProvider)
+        path = url.partition("//")[2].partition("/")[2]
+        assert (
+            call_url(split_base_url("x", provider.endpoint.base_url), "/" + path.rpartition("ollama/")[2])
+            == url
+        )
+        place = next(place for place in catalog.places if place.name == model.partition("/")[0])
+        assert place.url_from == next(iter(environ))
+
+    def test_settings_win_over_the_variable(self):
+        mine = ProviderSettings(base_url="https://mine.example/v1")
+        catalog = Catalog({"openai": mine}, environ={"OPENAI_BASE_URL": "https://gate.example"})
+        (place,) = (place for place in catalog.places if place.name == "openai")
+        assert (place.url, place.url_from) == ("https://mine.example/v1", "settings")
+
+    def test_an_address_that_cannot_be_used_names_its_variable(self):
+        with pytest.raises(ConfigurationError, match="OPENAI_BASE_URL"):
+            Catalog(environ={"OPENAI_BASE_URL": "gate.example/v1"})
+
+    @pytest.mark.parametrize(
+        ("url", "given", "uses"),
+        [
+            ("https://far.example", None, True),
+            ("https://far.example", False, False),
+            ("http://127.0.0.1:1", None, False),
+            ("http://localhost:1", None, False),
+            ("http://[::1]:1", None, False),
+            ("http://127.0.0.1:1", True, True),
+        ],
+    )
+    def test_proxies_of_the_environment_are_used_except_for_this_machine(
+        self, url: str, given: bool | None, uses: bool
+    ):
+        settings = ProviderSettings(wire="ollama", base_url=url, trust_env=given)
+        provider, _ = Catalog({"mine": settings}, environ={}).resolve("mine/x")
+        assert isinstance(provider, HttpProvider)
+        assert provider.endpoint.trust_env is uses

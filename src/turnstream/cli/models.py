@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_config(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
 
 def run(arguments: Namespace) -> int:
@@ -25,9 +26,50 @@ def run(arguments: Namespace) -> int:
 
     settings = load_settings(arguments.config)
     catalog = Catalog(settings.providers, in_process=SIMULATOR, default_model=settings.engine.default_model)
-    for line in table(catalog, settings):
+    if arguments.json:
+        print(as_json(catalog, settings))
+        return 0
+    for line in [*table(catalog, settings, with_header=True), *places(catalog)]:
         print(line)
     return 0
+
+
+def as_json(catalog: Catalog, settings: Settings) -> str:
+    """Return the models and the providers as one JSON object."""
+    import json
+
+    from msgspec import to_builtins
+
+    models = [
+        {**to_builtins(model), "needs": None if model.ready else _needed(settings, model)}
+        for model in catalog.models()
+    ]
+    names = {name: described.model for name, described in settings.models.items() if described.model}
+    providers = to_builtins(catalog.places)
+    return json.dumps(
+        {"models": models, "names": names, "providers": providers}, indent=2, ensure_ascii=False
+    )
+
+
+def places(catalog: Catalog) -> list[str]:
+    """Return a line for each provider: its address and its key, and the source of both."""
+    rows = [
+        (place.name, place.url, place.url_from, _key_words(place.key_from, is_set=place.key_is_set))
+        for place in catalog.places
+    ]
+    header = ("PROVIDER", "ADDRESS", "FROM", "KEY")
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(3)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]])
+        for row in [header, *rows]
+    ]
+    return [bold(lines[0]), *lines[1:]]
+
+
+def _key_words(variable: str | None, *, is_set: bool) -> str:
+    if variable is None:
+        return "none"
+    return f"{variable}, set" if is_set else f"{variable}, not set"
 
 
 class Row(NamedTuple):
@@ -37,16 +79,20 @@ class Row(NamedTuple):
     ready: bool
 
 
-def table(catalog: Catalog, settings: Settings) -> list[str]:
-    """A line per name that turns may use: its wire, and whether it can be called or what is missing; the default comes
-    first, then what is ready."""
+def table(catalog: Catalog, settings: Settings, *, with_header: bool = False) -> list[str]:
+    """Return a line for each name that turns may use: its wire, and whether it can be called or what is missing. The default
+    comes first, then the models that are ready."""
     models = catalog.models()
     rows = [Row(model.id, model.wire, _note(model, settings), model.ready) for model in models]
     rows += _names_of_models(catalog, settings)
     rows += _whole_providers(catalog, settings, {model.provider for model in models})
     name, wire = max(len(row.name) for row in rows), max(len(row.wire) for row in rows)
     rows.sort(key=lambda row: (row.name != catalog.default_model, not row.ready))
-    return [_line(row._replace(name=row.name.ljust(name), wire=row.wire.ljust(wire))) for row in rows]
+    header = [bold(f"{'MODEL'.ljust(name)}  {'WIRE'.ljust(wire)}  STATE")] if with_header else []
+    return [
+        *header,
+        *(_line(row._replace(name=row.name.ljust(name), wire=row.wire.ljust(wire))) for row in rows),
+    ]
 
 
 def _line(row: Row) -> str:
@@ -108,7 +154,7 @@ def key_variable(settings: Settings, provider: str) -> str:
 COMMAND = Command(
     "models",
     "list the models: which are ready, which key the others need",
-    "turnstream models\nturnstream models --config production.toml",
+    "turnstream models\nturnstream models --json\nturnstream models --config production.toml",
     add_arguments,
     run,
 )

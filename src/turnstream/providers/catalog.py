@@ -13,11 +13,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from turnstream.access import is_loopback
 from turnstream.config import CapabilitySettings, ProviderSettings, Timeouts
 from turnstream.errors import AuthenticationFailed, ConfigurationError, InvalidRequest
 from turnstream.providers.base import Provider
 from turnstream.providers.capabilities import Capabilities, capabilities_of
-from turnstream.providers.endpoints import Endpoint, split_base_url
+from turnstream.providers.endpoints import BASE_URL_VARIABLES, Endpoint, base_url_of, split_base_url
 from turnstream.providers.http import HttpProvider
 from turnstream.providers.signing import AwsSigner, Signer, has_credentials
 from turnstream.wires import WIRES
@@ -48,6 +49,8 @@ class ProviderDescription(msgspec.Struct, frozen=True):
     think_tags: tuple[str, ...] = ()
     context_overflow: tuple[str, ...] = ()
     region: str | None = None
+    url_from: str = "settings"
+    """Source of `base_url`: `settings`, `built in`, or the name of a variable."""
 
 
 class ListedModel(msgspec.Struct, frozen=True):
@@ -68,6 +71,17 @@ class InProcessProvider(NamedTuple):
     wire: str
     models: tuple[str, ...]
     """Models to list. If no other provider is ready, the first one is the default."""
+
+
+class ProviderPlace(msgspec.Struct, frozen=True):
+    """Address and key of a provider. `url_from`: `settings`, `built in`, or a variable. `key_from`: a variable, or None if no
+    key is sent."""
+
+    name: str
+    url: str
+    url_from: str
+    key_from: str | None
+    key_is_set: bool
 
 
 class Target(NamedTuple):
@@ -156,7 +170,7 @@ class Catalog:
             if name in self._in_process:
                 raise ConfigurationError(f"providers.{name} is the simulator's name; choose another")
         names = [*given, *(name for name in BUILT_IN if name not in given)]
-        self._described = {name: _describe(name, given.get(name)) for name in names}
+        self._described = {name: _describe(name, given.get(name), self._environ) for name in names}
         self._offered = {**self._described, **self._in_process}
         self._built: dict[str, Provider] = {}
         if default_model is not None:
@@ -175,6 +189,20 @@ class Catalog:
             name: description.base_url.replace(REGION, self._region(description) or "any")
             for name, description in self._described.items()
         }
+
+    @property
+    def places(self) -> list[ProviderPlace]:
+        """Addresses and keys of the providers that are called over a network, with the source of each."""
+        return [
+            ProviderPlace(
+                name,
+                description.base_url,
+                description.url_from,
+                description.api_key_env,
+                description.api_key_env is not None and self._key(description.api_key_env) is not None,
+            )
+            for name, description in self._described.items()
+        ]
 
     @property
     def default_model(self) -> str:
@@ -279,28 +307,36 @@ class Catalog:
         return provider.wire if provider is not None else "anthropic"
 
 
-def _describe(name: str, given: ProviderSettings | None) -> ProviderDescription:
-    """Fill what is not given from the built-in provider of that name."""
+def _describe(
+    name: str, settings: ProviderSettings | None, environ: Mapping[str, str]
+) -> ProviderDescription:
+    """Fill what the settings leave open: from the provider's own variables, then from the built-in provider of that name."""
     built_in = BUILT_IN.get(name, ProviderSettings())
-    given = given or built_in
+    given = settings or ProviderSettings()
     wire = given.wire or built_in.wire
-    base_url = given.base_url or built_in.base_url
+    base_url, url_from = given.base_url, "settings"
+    if base_url is None:
+        variable = BASE_URL_VARIABLES.get(name, "")
+        base_url, url_from = base_url_of(variable, environ), variable
+    if base_url is None:
+        base_url, url_from = built_in.base_url, "built in"
     if wire is None or base_url is None:
         missing = "wire" if wire is None else "base_url"
         raise ConfigurationError(f"providers.{name}: {missing} is missing")
     if wire not in WIRES:
         raise ConfigurationError(f"providers.{name}: no wire {wire!r}; there are {', '.join(WIRES)}")
-    split_base_url(name, base_url)
+    host = split_base_url(name if url_from == "settings" else f"{name} ({url_from})", base_url).hostname
     return ProviderDescription(
         wire=wire,
         base_url=base_url,
+        url_from=url_from,
         api_key_env=given.api_key_env or built_in.api_key_env,
         headers=given.headers,
         models=given.models or built_in.models,
         timeouts=given.timeouts,
         event_limit=given.event_limit or DEFAULT_EVENT_LIMIT,
         on_malformed=given.on_malformed,
-        trust_env=given.trust_env,
+        trust_env=given.trust_env if given.trust_env is not None else not is_loopback(host or ""),
         think_tags=given.think_tags,
         context_overflow=tuple(words.pattern for words in given.context_overflow),
         region=given.region,

@@ -47,6 +47,34 @@ class Endpoint:
         return any(fnmatchcase(model, pattern) for pattern in self.think_tags)
 
 
+BASE_URL_VARIABLES = {
+    "openai": "OPENAI_BASE_URL",
+    "anthropic": "ANTHROPIC_BASE_URL",
+    "ollama": "OLLAMA_HOST",
+}
+"""Variables that the providers' own clients read, by the provider's name."""
+_OLLAMA_PORT = 11434
+
+
+def base_url_of(variable: str, environ: Mapping[str, str]) -> str | None:
+    """Return the base URL that one of BASE_URL_VARIABLES holds, or None if it is not set.
+
+    OLLAMA_HOST may leave out the scheme, the host and the port, as Ollama's own clients allow.
+    """
+    value = environ.get(variable, "").strip()
+    if not value or variable != "OLLAMA_HOST":
+        return value or None
+    if "://" in value:
+        return value
+    host, separator, port = value.partition("/")[0].rpartition(":")
+    if not separator or (value.count(":") > 1 and not value.startswith("[")) or not port.isdecimal():
+        host, port = value.partition("/")[0].rstrip(":"), str(_OLLAMA_PORT)
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    path = value.partition("/")[2]
+    return f"http://{host or '127.0.0.1'}:{port}" + (f"/{path}" if path else "")
+
+
 def split_base_url(name: str, base_url: str) -> SplitResult:
     """Check a base URL. Raises ConfigurationError."""
     try:
