@@ -37,9 +37,9 @@ from turnstream.errors import (
     StreamIncomplete,
 )
 from turnstream.providers import connection, http_call
+from turnstream.providers.conversations import with_origin
 from turnstream.providers.endpoints import Addresses, Endpoint, call_url, split_base_url
 from turnstream.providers.http import HttpProvider
-from turnstream.providers.provenance import with_origin
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
 

@@ -9,7 +9,7 @@ import pytest
 from turnstream.core.blocks import Block, Message
 from turnstream.core.origin import Origin, seal_of
 from turnstream.core.stream_events import MessageStart, TextDelta
-from turnstream.providers.provenance import with_origin, with_own_blocks
+from turnstream.providers.conversations import with_origin, with_own_blocks
 from turnstream.wires.base import ModelRequest
 
 

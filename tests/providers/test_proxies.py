@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 from yarl import URL
 
+from turnstream.providers.connecting import proxy_of
 from turnstream.providers.endpoints import _MAX_URLS, Addresses
-from turnstream.providers.proxies import proxy_of
 
 pytestmark = pytest.mark.fault(49)
 

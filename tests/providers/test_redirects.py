@@ -15,7 +15,7 @@ from turnstream.errors import ProviderError, ProviderFailed
 from turnstream.providers.decisions import kind_of
 from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
-from turnstream.providers.redirects import MOST_REDIRECTS, redirected
+from turnstream.providers.request_sender import MOST_REDIRECTS, redirected
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
 

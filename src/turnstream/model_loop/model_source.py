@@ -36,7 +36,7 @@ from turnstream.model_loop.sources import (
     TurnSource,
 )
 from turnstream.providers.base import CalledModel
-from turnstream.providers.large_requests import worked
+from turnstream.providers.conversations import worked
 from turnstream.providers.plan import CallPlan, ShownBlocks
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner, tool_name, unusable

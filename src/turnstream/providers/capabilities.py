@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from turnstream.config import CapabilitySettings
-from turnstream.providers.patterns import most_exact_first
 
+Value = TypeVar("Value")
 ThinkingControl: TypeAlias = Literal["budget", "effort", "switch", "none"]
 """How a model is told how much to think: in tokens, by an effort, on or off only, or not at all."""
 
@@ -224,3 +224,20 @@ _TABLE = (
         Capabilities(thinks=True),
     ),
 )
+
+
+def most_exact_first(named: Mapping[str, Value]) -> list[tuple[re.Pattern[str], Value]]:
+    """Return the entries with compiled names, the most exact name first.
+
+    A name may hold `*` for any characters. A pattern is for `fullmatch` of a name in lower case.
+    """
+    ordered = sorted(named.items(), key=lambda item: _exactness(item[0]), reverse=True)
+    return [(_matcher(pattern), value) for pattern, value in ordered]
+
+
+def _exactness(pattern: str) -> tuple[int, bool]:
+    return len(pattern.replace("*", "")), "*" not in pattern
+
+
+def _matcher(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in pattern.lower().split("*")), re.DOTALL)

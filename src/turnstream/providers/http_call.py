@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -29,17 +29,14 @@ from turnstream.errors import ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.base import Patience, Take
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.connection import BadAnswer, Connection
+from turnstream.providers.conversations import with_origin, with_own_blocks, worked
 from turnstream.providers.failures import broken_stream, request_failure
 from turnstream.providers.inflating import InflatedBody, inflated
-from turnstream.providers.large_requests import worked
 from turnstream.providers.meanings import meant
-from turnstream.providers.provenance import with_origin, with_own_blocks
+from turnstream.providers.request_sender import RequestSender
 from turnstream.wires.base import Decoder, HttpRequest, ModelRequest, rest_of
 from turnstream.wires.shared.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.wires.shared.think_tags import ThinkTagDecoder
-
-if TYPE_CHECKING:
-    from turnstream.providers.http import HttpProvider
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +80,7 @@ class HttpCall:
     _connection: Connection
     _body: Connection | InflatedBody
 
-    def __init__(self, provider: HttpProvider, request: ModelRequest) -> None:
+    def __init__(self, provider: RequestSender, request: ModelRequest) -> None:
         self._provider = provider
         self._request = request
         self._origin = Origin(provider.wire.name, provider.name, request.model)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from turnstream.config import PriceSettings
 from turnstream.core.usage import Usage
-from turnstream.providers.patterns import most_exact_first
+from turnstream.providers.capabilities import most_exact_first
 from turnstream.providers.rates import Rate, Rates, Tier, split_tokens
 
 if TYPE_CHECKING:

@@ -14,9 +14,8 @@ from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.base import Patience
 from turnstream.providers.clocks import WaitClocks, is_output
-from turnstream.providers.large_requests import worked
+from turnstream.providers.conversations import with_origin, with_own_blocks, worked
 from turnstream.providers.meanings import meant
-from turnstream.providers.provenance import with_origin, with_own_blocks
 from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Send, Stall
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import play

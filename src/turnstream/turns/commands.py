@@ -22,7 +22,7 @@ from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.model_source import ModelSource, ToolUse
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.catalog import Catalog, ListedModel
-from turnstream.providers.large_requests import worked
+from turnstream.providers.conversations import worked
 from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing

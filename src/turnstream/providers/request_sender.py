@@ -1,0 +1,194 @@
+"""Requests to one provider: their addresses, headers, signatures and redirects.
+
+Redirects are followed within the provider's origin, with the same method and body. Keys go with every request, so none is ever
+sent to another origin.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from multidict import CIMultiDict
+from yarl import URL
+
+from turnstream.config import Timeouts
+from turnstream.errors import ConnectionFailed, ProviderError, ProviderFailed
+from turnstream.providers.connecting import ConnectionPool
+from turnstream.providers.connection import BadAnswer, Connection
+from turnstream.providers.endpoints import Addresses, Endpoint, call_headers, split_base_url
+from turnstream.providers.failures import SecretMask
+from turnstream.providers.meanings import OverflowWords
+from turnstream.wires.base import HttpRequest, Wire
+
+logger = logging.getLogger(__name__)
+
+_NOT_HERE = frozenset({404, 405})
+"""Statuses with which servers answer an address that they do not have."""
+
+MOST_REDIRECTS = 5
+"""Requests of one call, the first included, before it is given up."""
+_KEEP_THE_METHOD = frozenset({307, 308})
+"""Statuses that ask for the same request again. With the others, a POST would become a GET."""
+_LONGEST_TARGET = 200
+
+
+class CallUnderWay(Protocol):
+    """A call that can be ended from outside."""
+
+    def interrupt(self, error: ProviderError) -> None:
+        """Raise `error` where the call waits."""
+        ...
+
+
+class RequestSender:
+    """The way of a provider's requests to its server, and of its calls to their end.
+
+    Connections are opened as they are needed, shared by all calls, and closed by `close`. Raises ConfigurationError for a
+    URL or key that cannot be used.
+    """
+
+    def __init__(self, name: str, wire: Wire, endpoint: Endpoint, timeouts: Timeouts | None = None) -> None:
+        self.name = name
+        self.wire = wire
+        self.endpoint = endpoint
+        self.timeouts = timeouts or Timeouts()
+        self.mask = SecretMask(endpoint.api_key, endpoint.headers)
+        self.addresses = Addresses(split_base_url(name, endpoint.base_url))
+        self.overflow = OverflowWords(endpoint.context_overflow)
+        self._headers = call_headers(name, wire, endpoint)
+        self._connections = ConnectionPool(
+            name,
+            URL(self.addresses.base.geturl()),
+            connect_seconds=self.timeouts.connect,
+            trust_env=endpoint.trust_env,
+        )
+        self._calls: set[CallUnderWay] = set()
+        self._closed = False
+
+    async def close(self) -> None:
+        """Close all connections; calls under way raise ConnectionFailed."""
+        self._closed = True
+        for call in tuple(self._calls):
+            call.interrupt(self._closed_error())
+        self._connections.close()
+
+    async def send(self, request: HttpRequest, accept: str | None = None) -> Connection:
+        """Send one request and wait for the head of its answer. The connection goes back by `give_back`.
+
+        If the server does not know the address, and the base URL could be meant otherwise (`Addresses.other`), the other
+        address is tried once.
+
+        Args:
+            accept: The media type to ask for, in place of the stream's.
+
+        Raises OSError and BadAnswer, ProviderError if no connection can be opened, and AuthenticationFailed if the
+        request cannot be signed.
+        """
+        connection = await self._post(self.addresses.of(request.path), request, accept)
+        if connection.status not in _NOT_HERE:
+            return connection
+        if (other := self.addresses.other(request.path)) is None:
+            return connection
+        base, url = other
+        try:
+            second = await self._post(url, request, accept)
+        except (OSError, BadAnswer, ProviderError) as error:
+            logger.debug("%s cannot be asked at %s: %r", self.name, url.raw_path, error)
+            return connection
+        except BaseException:
+            self.give_back(connection)
+            raise
+        if 200 <= second.status < 300 and second.content_type != "text/html":
+            logger.warning("%s is asked at %s: write base_url = %r", self.name, url.raw_path, base.geturl())
+            self.addresses.settle(base)
+            self.give_back(connection)
+            return second
+        self.addresses.settle()
+        self.give_back(second)
+        return connection
+
+    async def _post(self, url: URL, request: HttpRequest, accept: str | None) -> Connection:
+        """Send one request, also where the server redirects it to on its own origin."""
+        status = 0
+        for _ in range(MOST_REDIRECTS):
+            connection = await self._send_to(url, request, accept)
+            if not 300 <= connection.status < 400:
+                return connection
+            status, location = connection.status, connection.headers.get("Location")
+            self.give_back(connection)
+            url = redirected(self.name, url, status, location)
+        raise endless(self.name, url, status)
+
+    async def _send_to(self, url: URL, request: HttpRequest, accept: str | None) -> Connection:
+        headers = CIMultiDict(request.headers)
+        headers.update(self._headers)
+        if accept is not None:
+            headers["Accept"] = accept
+        body = request.body
+        if (signer := self.endpoint.signer) is not None:
+            await signer.prepare()
+            self.mask.add(signer.secrets)
+            headers.update(signer.sign(request.method, str(url), headers, body))
+        return await self._connections.ask(request.method, url, headers, body)
+
+    def give_back(self, connection: Connection) -> None:
+        """The call is over: its connection serves another, or is cut where the answer has not come to its end."""
+        self._connections.release(connection)
+
+    def enter(self, call: CallUnderWay) -> None:
+        """Take note of a call, for `close`."""
+        if self._closed:
+            raise self._closed_error()
+        self._calls.add(call)
+
+    def leave(self, call: CallUnderWay) -> None:
+        self._calls.discard(call)
+
+    def _closed_error(self) -> ConnectionFailed:
+        return ConnectionFailed(f"{self.name}: the provider was closed", retryable=False)
+
+
+def redirected(name: str, url: URL, status: int, location: str | None) -> URL:
+    """Return where a request to `url` is to be sent again. Raises ProviderFailed, which names the target, for any other
+    origin and for a status that would change the method."""
+    try:
+        target = url.join(URL((location or "").strip())).with_fragment(None) if location else None
+    except ValueError:
+        target = None
+    if target is None:
+        raise _refused(name, status, "without a target")
+    if status not in _KEEP_THE_METHOD:
+        raise _refused(name, status, f"to {_shown(target)}, which would change the request's method")
+    if target.user or target.password or _origin(target) != _origin(url):
+        raise _refused(name, status, f"to another origin, {_shown(target)}")
+    return target
+
+
+def endless(name: str, url: URL, status: int) -> ProviderFailed:
+    """Return the error of a call that is redirected too often."""
+    return ProviderFailed(
+        f"{name}: it redirects again and again, last to {_shown(url)}",
+        retryable=False,
+        provider_status=status,
+    )
+
+
+def _refused(name: str, status: int, where: str) -> ProviderFailed:
+    return ProviderFailed(
+        f"{name}: it redirects {where}; if that is right, set base_url to it",
+        retryable=False,
+        provider_status=status,
+    )
+
+
+def _origin(url: URL) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _shown(target: URL) -> str:
+    """Return the target without what may be a secret."""
+    plain = target.with_query(None).with_fragment(None)
+    if plain.absolute and plain.host:
+        plain = plain.with_user(None)
+    return str(plain)[:_LONGEST_TARGET]
