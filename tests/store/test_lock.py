@@ -13,10 +13,10 @@ import pytest
 
 from tests.store.samples import DEADLINE, running_turn, save
 from turnstream.errors import ConfigurationError, NotStarted, StoreError, StoreLocked
-from turnstream.store.connections import database_path
-from turnstream.store.lock import WriterLock
 from turnstream.store.migrations import upgrade_database
 from turnstream.store.sql import SqlStore
+from turnstream.store.sqlite.database import WriterLock
+from turnstream.store.urls import database_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,4 +155,4 @@ def test_a_url_that_names_no_file_is_refused_with_the_remedy(url: str, reason: s
     ],
 )
 def test_a_url_names_a_file(url: str, path: str):
-    assert database_path(url) == Path(path)
+    assert database_of(url).name == str(Path(path).absolute())

@@ -32,7 +32,6 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.usage import Usage
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import Annotation, BlockRecord, ChatRecord, Query, TurnRecord
-from turnstream.store.connections import writer_engine
 from turnstream.store.operations import (
     AppendJournal,
     CreateChat,
@@ -59,6 +58,7 @@ from turnstream.store.queries import (
 )
 from turnstream.store.schema import blocks
 from turnstream.store.sql import SqlStore
+from turnstream.store.sqlite.database import writer_engine
 
 # -- owners --------------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.store.base import BlockRecord, Operation, TurnRecord
-from turnstream.store.bulk import insert_blocks, insert_turns
+from turnstream.store.database import driver_of
 from turnstream.store.rows import block_row
+from turnstream.store.schema import blocks, turns
 from turnstream.store.settings import store_settings
 
 GENERATION = 7
@@ -24,8 +25,10 @@ class InsertTurns(Operation[None], frozen=True, kw_only=True):
     blocks: Sequence[BlockRecord]
 
     def apply(self, connection: Connection) -> None:
-        insert_turns(connection, [store_settings(connection, turn) for turn in self.turns])
-        insert_blocks(connection, [block_row(block) for block in self.blocks])
+        driver_of(connection).insert(
+            connection, turns, [store_settings(connection, turn) for turn in self.turns]
+        )
+        driver_of(connection).insert(connection, blocks, [block_row(block) for block in self.blocks])
 
 
 def long_chat(

@@ -17,11 +17,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     from turnstream.config import load_settings
-    from turnstream.store.connections import database_path
     from turnstream.store.migrations import database_revision, upgrade_database
+    from turnstream.store.urls import database_of
 
     url = load_settings(arguments.config, flags={"store.url": arguments.database_url}).store.url
-    path = database_path(url).absolute()
+    path = database_of(url).name
     before = database_revision(url)
     after = upgrade_database(url)
     if before == after:

@@ -120,7 +120,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
 def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) -> list[str]:
     """What is printed once the server listens at `url`: where, with which models and database, and how to try it."""
     from turnstream.cli.models import table
-    from turnstream.store.connections import database_path
+    from turnstream.store.urls import database_of
 
     models = engine.catalog.models()
     simulated = all(model.provider == "sim" for model in models if model.ready) and not any(
@@ -130,7 +130,7 @@ def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) ->
         f"{bold('turnstream')} listens on {bold(url)}",
         "",
         f"  reference  {url}/docs",
-        f"  database   {database_path(settings.store.url).absolute()}",
+        f"  database   {database_of(settings.store.url).name}",
         *_beside("  models     ", table(engine.catalog, settings)),
     ]
     if names := ", ".join(engine.commands.tools.tools):

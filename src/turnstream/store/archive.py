@@ -15,7 +15,6 @@ from turnstream.store.queries import ANNOTATIONS_AFTER, BLOCKS_AFTER
 from turnstream.store.rows import annotation_from_row, block_from_row
 from turnstream.store.schema import blocks
 
-_UNLIMITED = -1
 Known = TypeVar("Known")
 _FIRST_BLOCK = (
     select(blocks.c.id, blocks.c.last_seq)
@@ -47,7 +46,7 @@ def archived_after(
     `known` is asked with the id of the first block: it may answer what is to be given in its place, without those after
     it.
     """
-    values = {"turn_id": turn_id, "seq": seq, "after": seq, "from_block": from_block, "most": _UNLIMITED}
+    values = {"turn_id": turn_id, "seq": seq, "after": seq, "from_block": from_block}
     found_annotations = connection.execute(ANNOTATIONS_AFTER, values)
     lasting = ((row.seq, row) for row in map(annotation_from_row, found_annotations))
     first = connection.execute(_FIRST_BLOCK, values).first()

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BLOB, Connection, Row, bindparam, cast, func, literal, select
+from sqlalchemy import Connection, Row, bindparam, func, literal, select
 
 from turnstream.core.branches import Branches
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import NotFound
 from turnstream.store.base import BlockRecord, Query, TurnRecord
 from turnstream.store.columns import encode_json
+from turnstream.store.expressions import ByteLength
 from turnstream.store.queries import ChatTree, path_of
 from turnstream.store.rows import block_from_row
 from turnstream.store.schema import blocks, chats, turns
@@ -77,9 +78,7 @@ _EXISTS = (
     .select_from(turns.join(chats, chats.c.id == turns.c.chat_id))
     .where(turns.c.id == bindparam("turn_id"), chats.c.deleted_at.is_(None))
 )
-_size = func.coalesce(func.length(cast(blocks.c.text_content, BLOB)), 0) + func.coalesce(
-    func.length(cast(blocks.c.content, BLOB)), 0
-)
+_size = func.coalesce(ByteLength(blocks.c.text_content), 0) + func.coalesce(ByteLength(blocks.c.content), 0)
 _SIZED = select(*blocks.c, _size.label("size"))
 _BLOCKS_OF = _SIZED.where(blocks.c.turn_id.in_(bindparam("turn_ids", expanding=True))).order_by(
     blocks.c.turn_id, blocks.c.sequence

@@ -160,7 +160,8 @@ class TurnsById(Query[list[TurnRecord]], frozen=True, kw_only=True):
 _BLOCKS = select(blocks).where(blocks.c.turn_id == bindparam("turn_id")).order_by(blocks.c.sequence)
 BLOCKS_AFTER = _BLOCKS.where(
     blocks.c.sequence >= bindparam("from_block"), blocks.c.last_seq > bindparam("seq")
-).limit(bindparam("most"))
+)
+_SOME_BLOCKS_AFTER = BLOCKS_AFTER.limit(bindparam("most"))
 _BLOCKS_OF_TURNS = (
     select(blocks)
     .where(blocks.c.turn_id.in_(bindparam("turn_ids", expanding=True)))
@@ -183,7 +184,7 @@ class BlocksAfter(Query[list[BlockRecord]], frozen=True, kw_only=True):
             "from_block": self.from_block,
             "most": self.limit,
         }
-        return [block_from_row(row) for row in connection.execute(BLOCKS_AFTER, values)]
+        return [block_from_row(row) for row in connection.execute(_SOME_BLOCKS_AFTER, values)]
 
 
 class AllBlocks(Query[list[BlockRecord]], frozen=True, kw_only=True):
@@ -227,8 +228,8 @@ ANNOTATIONS_AFTER = (
     select(annotations)
     .where(annotations.c.turn_id == bindparam("turn_id"), annotations.c.seq > bindparam("after"))
     .order_by(annotations.c.seq)
-    .limit(bindparam("most"))
 )
+_SOME_ANNOTATIONS_AFTER = ANNOTATIONS_AFTER.limit(bindparam("most"))
 
 
 class AnnotationsAfter(Query[list[Annotation]], frozen=True, kw_only=True):
@@ -240,7 +241,7 @@ class AnnotationsAfter(Query[list[Annotation]], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> list[Annotation]:
         values = {"turn_id": self.turn_id, "after": self.seq, "most": self.limit}
-        return [annotation_from_row(row) for row in connection.execute(ANNOTATIONS_AFTER, values)]
+        return [annotation_from_row(row) for row in connection.execute(_SOME_ANNOTATIONS_AFTER, values)]
 
 
 _ATTEMPTS = (
@@ -291,7 +292,7 @@ class HistoryPath(Query[list[tuple[TurnRecord, tuple[Block, ...]]]], frozen=True
         return [(turn, tuple(row.block for row in stored[turn.id])) for turn in path]
 
 
-# As the index has it, and in the statement itself: SQLite then looks at nothing else.
+# As the index has it, and in the statement itself: the database then looks at nothing else.
 _RUNNING = turns.c.status.in_(
     bindparam("open", ["pending", "streaming", "waiting"], expanding=True, literal_execute=True)
 )

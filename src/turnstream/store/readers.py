@@ -8,38 +8,30 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from turnstream.errors import RequestError, StoreError, Unreadable
 from turnstream.store.base import Query
-from turnstream.store.checkpoint import ReadGate
-from turnstream.store.connections import describe_failure, driver_connection
+from turnstream.store.database import OpenDatabase, describe_failure
 from turnstream.telemetry.measures import StoreMeasures
 
 Result = TypeVar("Result")
-
-_STEPS_BETWEEN_LOOKS = 10_000
-"""Of SQLite's virtual machine: under a millisecond."""
-_NOT_UTF8 = "Could not decode to UTF-8"
-"""Beginning of the driver's error for text that is not UTF-8."""
 
 
 class Readers:
     """At most `capacity` queries wait or run, `threads` of them at a time."""
 
-    def __init__(  # noqa: PLR0913 - limits, measures and the gate come by name
+    def __init__(
         self,
-        engine: Engine,
+        database: OpenDatabase,
         *,
         threads: int,
         timeout: float,
         capacity: int,
         measures: StoreMeasures | None = None,
-        gate: ReadGate | None = None,
     ) -> None:
-        self._engine = engine
-        self._gate = gate or ReadGate()
+        self._database = database
+        self._engine = database.reader
         self._timeout = timeout
         self._capacity = capacity
         self._measures = measures or StoreMeasures()
@@ -60,7 +52,7 @@ class Readers:
             raise StoreError("the store is closed", retryable=False)
         if self._waiting >= self._capacity:
             raise StoreError(f"{self._capacity} reads are waiting for the database already")
-        reading = _RunningRead(self._engine, query, self._is_closed, self._gate)
+        reading = _RunningRead(self._database, query, self._is_closed)
         self._waiting += 1
         began = monotonic()
         try:
@@ -105,34 +97,20 @@ class Readers:
 class _RunningRead:
     """One query on its way, which can be told to stop while it runs."""
 
-    def __init__(
-        self, engine: Engine, query: Query[Any], is_closed: Callable[[], bool], gate: ReadGate
-    ) -> None:
-        self._engine = engine
-        self._gate = gate
+    def __init__(self, database: OpenDatabase, query: Query[Any], is_closed: Callable[[], bool]) -> None:
+        self._database = database
         self._query = query
         self._is_closed = is_closed
         self._unwanted = False
 
     def run(self) -> Any:
-        with self._engine.connect() as connection:
-            driver = driver_connection(connection)
-            # Looked at while SQLite works. The driver's own interrupt() would miss a statement that is about to begin.
-            driver.set_progress_handler(self._is_unwanted, _STEPS_BETWEEN_LOOKS)
-            try:
-                return self._fetch(connection)
-            except OperationalError as error:
-                if _NOT_UTF8 not in str(error.orig):
-                    raise
-                driver.text_factory = _any_text
-                return self._fetch(connection)
-            finally:
-                driver.text_factory = str
-                driver.set_progress_handler(None, 0)
+        with self._database.reader.connect() as connection:
 
-    def _fetch(self, connection: Connection) -> Any:
-        with self._gate.reading(), connection.begin():
-            return self._query.fetch(connection)
+            def fetch() -> Any:
+                with connection.begin():
+                    return self._query.fetch(connection)
+
+            return self._database.read(connection, fetch, self._is_unwanted)
 
     def stop(self) -> None:
         """Nobody waits for the answer any more: end the query where it is."""
@@ -140,8 +118,3 @@ class _RunningRead:
 
     def _is_unwanted(self) -> bool:
         return self._unwanted or self._is_closed()
-
-
-def _any_text(stored: bytes) -> str:
-    """Return stored text, its bytes that are not UTF-8 as U+FFFD. As a text factory it costs a call for each value."""
-    return stored.decode("utf-8", "replace")

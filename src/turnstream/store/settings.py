@@ -14,14 +14,13 @@ from sqlalchemy import Connection, Row, bindparam, select
 from turnstream.core.admission import mended
 from turnstream.store.base import TurnRecord
 from turnstream.store.columns import encode_json
-from turnstream.store.connections import driver_connection
+from turnstream.store.database import driver_of
 from turnstream.store.rows import TurnRow, turn_from_row, turn_row
 from turnstream.store.schema import settings
 
 SMALL = 512
 """Characters of a system prompt and params that stay in the turn's row."""
 
-_INSERT = f"INSERT INTO {settings.name} (chat_id, digest, params, system) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608 - a constant
 _SETTINGS = select(settings).where(
     settings.c.chat_id == bindparam("chat_id"), settings.c.digest == bindparam("digest")
 )
@@ -42,7 +41,7 @@ def store_settings(connection: Connection, turn: TurnRecord) -> TurnRow:
     if len(system or "") + len(params) <= SMALL:
         return row
     digest = sha256(f"{len(params)}:{params}{'' if system is None else ':' + system}".encode()).hexdigest()
-    driver_connection(connection).execute(_INSERT, (turn.chat_id, digest, params, system))
+    driver_of(connection).insert(connection, settings, [(turn.chat_id, digest, params, system)])
     return turn_row(turn, settings=digest)
 
 

@@ -1,6 +1,6 @@
 """The one writer: a thread that commits in groups.
 
-    write(operation) ─► queue ─► the thread takes all that has gathered ─► BEGIN IMMEDIATE, apply in order, COMMIT
+    write(operation) ─► queue ─► the thread takes all that has gathered ─► BEGIN, apply in order, COMMIT
                                                                              └─► one call into the event loop
                                                                                  resolves every waiting future
 
@@ -19,12 +19,11 @@ from collections.abc import Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from turnstream.errors import RequestError, StoreError
 from turnstream.store.base import Operation
-from turnstream.store.checkpoint import Checkpointer
-from turnstream.store.connections import describe_failure
+from turnstream.store.database import OpenDatabase, describe_failure
 from turnstream.telemetry.measures import StoreMeasures
 
 logger = logging.getLogger(__name__)
@@ -51,18 +50,17 @@ class Writer:
 
     def __init__(
         self,
-        engine: Engine,
+        database: OpenDatabase,
         *,
         timeout: float,
         capacity: int,
         measures: StoreMeasures | None = None,
-        checkpointer: Checkpointer | None = None,
     ) -> None:
-        self._engine = engine
+        self._database = database
+        self._engine = database.writer
         self._timeout = timeout
         self._capacity = capacity
         self._measures = measures or StoreMeasures()
-        self._checkpointer = checkpointer
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_WaitingWrite | None] = SimpleQueue()
         self._unresolved: deque[_WaitingWrite] = deque()
@@ -140,17 +138,17 @@ class Writer:
                 group, open_for_more = self._take()
                 if group:
                     self._deliver(self._commit([waiting.operation for waiting in group]))
-                    self._keep_log_small()
+                    self._tidy()
         finally:
             self._disconnect()
 
-    def _keep_log_small(self) -> None:
-        if self._checkpointer is None or self._connection is None:
+    def _tidy(self) -> None:
+        if self._connection is None:
             return
         try:
-            self._checkpointer.after_commit(self._connection)
+            self._database.committed(self._connection)
         except Exception as error:  # noqa: BLE001 - whatever it raises, the writer lives on
-            logger.warning("the write-ahead log could not be begun anew: %s", describe_failure(error))
+            logger.warning("the database could not be tidied between two writes: %s", describe_failure(error))
             self._disconnect()
 
     def _take(self) -> tuple[list[_WaitingWrite], bool]:

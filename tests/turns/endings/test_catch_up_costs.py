@@ -16,9 +16,10 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.usage import Usage
 from turnstream.store.archive import ArchivedAfter
 from turnstream.store.base import Annotation, BlockRecord, Operation, TurnRecord
-from turnstream.store.bulk import insert_blocks
+from turnstream.store.database import driver_of
 from turnstream.store.operations import FinishTurn, SaveAnnotations, StartTurns
 from turnstream.store.rows import block_row
+from turnstream.store.schema import blocks
 
 FEW = 4_000
 
@@ -27,7 +28,7 @@ class InsertBlocks(Operation[None], frozen=True, kw_only=True):
     rows: tuple[BlockRecord, ...]
 
     def apply(self, connection: Connection) -> None:
-        insert_blocks(connection, [block_row(row) for row in self.rows])
+        driver_of(connection).insert(connection, blocks, [block_row(row) for row in self.rows])
 
 
 async def turn_of(world: World, count: int, *, annotations: bool = False) -> str:

@@ -14,10 +14,11 @@ from turnstream.core.identifiers import new_id
 from turnstream.engine import Engine
 from turnstream.errors import NotFound
 from turnstream.store.base import BlockRecord, Operation, TurnRecord
-from turnstream.store.bulk import insert_blocks, insert_turns
+from turnstream.store.database import driver_of
 from turnstream.store.operations import DeleteChat, PurgeChat, deleting
 from turnstream.store.queries import ChatTree, GetChat, GetTurn, ListChats, ListTurns
 from turnstream.store.rows import block_row, turn_row
+from turnstream.store.schema import blocks, turns
 
 
 class InsertRows(Operation[None], frozen=True, kw_only=True):
@@ -25,8 +26,8 @@ class InsertRows(Operation[None], frozen=True, kw_only=True):
     blocks: tuple[BlockRecord, ...]
 
     def apply(self, connection) -> None:
-        insert_turns(connection, [turn_row(turn) for turn in self.turns])
-        insert_blocks(connection, [block_row(row) for row in self.blocks])
+        driver_of(connection).insert(connection, turns, [turn_row(turn) for turn in self.turns])
+        driver_of(connection).insert(connection, blocks, [block_row(row) for row in self.blocks])
 
 
 async def chat_of(world: World, turns: int, blocks: int, size: int) -> tuple[str, list[str]]:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from turnstream.errors import Conflict, NotFound
 from turnstream.store.base import ChatRecord, Operation, TurnRecord
-from turnstream.store.connections import driver_connection
+from turnstream.store.database import driver_of
 from turnstream.store.rows import chat_from_row, chat_values
 from turnstream.store.schema import chats, turns
 
@@ -21,8 +21,13 @@ _TURN_OF_CHAT = select(turns.c.id).where(
     turns.c.id == bindparam("turn_id"), turns.c.chat_id == bindparam("chat_id")
 )
 _TOUCH_CHAT = (
-    f"UPDATE {chats.name} SET updated_at = ?, active_turn_id = ? "  # noqa: S608 - only the table's name
-    "WHERE id = ? AND owner = ? AND deleted_at IS NULL"
+    update(chats)
+    .where(
+        chats.c.id == bindparam("chat_id"),
+        chats.c.owner == bindparam("of_owner"),
+        chats.c.deleted_at.is_(None),
+    )
+    .values(updated_at=bindparam("now"), active_turn_id=bindparam("turn_id"))
 )
 
 
@@ -36,12 +41,10 @@ def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
 def touch_chat(connection: Connection, owner: str, turn: TurnRecord) -> None:
     """Note that a turn begins in its chat, whose branch is shown from now on. Raises NotFound, as `require_chat` does.
 
-    It stands before every turn's first event, and so goes straight to the driver (see `store.bulk`).
+    It stands before every turn's first event, and so goes straight to the driver.
     """
-    touched = driver_connection(connection).execute(
-        _TOUCH_CHAT, (turn.created_at, turn.id, turn.chat_id, owner)
-    )
-    if touched.rowcount == 0:
+    values = {"now": turn.created_at, "turn_id": turn.id, "chat_id": turn.chat_id, "of_owner": owner}
+    if driver_of(connection).update(connection, _TOUCH_CHAT, values) == 0:
         raise NotFound("no such chat")
 
 

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, ClassVar, NamedTuple, cast
 
-from sqlalchemy import Connection, Insert, Table, delete
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, insert
 
 from turnstream.errors import Fenced
 from turnstream.store.base import Annotation, BlockRecord, JournalSegment, Operation
-from turnstream.store.bulk import insert_blocks_of_running_turns, insert_page
+from turnstream.store.database import driver_of
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.pages import page_of
 from turnstream.store.rows import block_row
-from turnstream.store.schema import annotations, journal
+from turnstream.store.schema import annotations, blocks, journal
 
-
-@cache
-def insert_if_absent(dialect: str, table: Table) -> Insert:
-    """An insert that passes over rows whose key exists."""
-    if dialect == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
+_INSERT_PAGE = insert(journal).returning(journal.c.page)
 
 
 class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
@@ -45,9 +37,8 @@ class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
     @classmethod
     def apply_many(cls, connection: Connection, operations: Sequence[Operation[Any]]) -> list[Fenced | None]:
         saves = cast("Sequence[SaveBlock]", operations)
-        written = insert_blocks_of_running_turns(
-            connection, [(block_row(save.row), save.generation) for save in saves]
-        )
+        rows = [(*block_row(save.row), save.generation) for save in saves]
+        written = driver_of(connection).insert_for_turns(connection, blocks, rows)
         if written == len(saves):
             return [None] * written
         states = turn_states(connection, {save.row.turn_id for save in saves})
@@ -63,13 +54,8 @@ class SaveAnnotations(Operation[None], frozen=True, kw_only=True):
     def apply(self, connection: Connection) -> None:
         require_executor(connection, self.turn_id, self.generation)
         if self.rows:
-            connection.execute(
-                insert_if_absent(connection.dialect.name, annotations),
-                [
-                    {"turn_id": self.turn_id, "seq": row.seq, "event": row.event.decode("utf-8", "replace")}
-                    for row in self.rows
-                ],
-            )
+            rows = [(self.turn_id, row.seq, row.event.decode("utf-8", "replace")) for row in self.rows]
+            driver_of(connection).insert(connection, annotations, rows)
 
 
 class JournalPage(NamedTuple):
@@ -88,7 +74,8 @@ class AppendJournal(Operation[JournalPage], frozen=True, kw_only=True):
 
     def apply(self, connection: Connection) -> JournalPage:
         page = page_of(self.segments)
-        return JournalPage(insert_page(connection, page), len(page))
+        number = connection.execute(_INSERT_PAGE, {"segments": page}).scalar_one()
+        return JournalPage(number, len(page))
 
 
 class TrimJournal(Operation[None], frozen=True, kw_only=True):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Integer, bindparam, cast, delete, func, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, or_, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources_of
 from turnstream.core.usage import CallAttempt, StepUsage, Usage
 from turnstream.errors import StoreError
 from turnstream.store.base import BlockRecord, Operation
-from turnstream.store.bulk import insert_attempts, insert_blocks, mark_streaming
+from turnstream.store.database import driver_of
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.rows import attempt_row, block_row, cost_values, pairs_of, usage_values
-from turnstream.store.schema import blocks, turns
+from turnstream.store.schema import attempts, blocks, turns
 
 _COMPARE_AND_SET = update(turns).where(
     turns.c.id == bindparam("at_id"),
@@ -22,6 +22,15 @@ _COMPARE_AND_SET = update(turns).where(
 )
 _COMPARE_AND_SET_STARTED = _COMPARE_AND_SET.values(
     started_at=func.coalesce(turns.c.started_at, bindparam("began"))
+)
+_MARK_STREAMING = (
+    update(turns)
+    .where(
+        turns.c.id == bindparam("at_id"),
+        turns.c.generation == bindparam("at_generation"),
+        or_(*(turns.c.status == status for status in sorted(sources_of("streaming")))),
+    )
+    .values(status="streaming", started_at=func.coalesce(turns.c.started_at, bindparam("now")))
 )
 _TAKE_OVER = update(turns).where(
     turns.c.id == bindparam("at_id"),
@@ -46,7 +55,8 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
     now: int
 
     def apply(self, connection: Connection) -> None:
-        if not mark_streaming(connection, self.turn_id, self.generation, self.now):
+        values = {"at_id": self.turn_id, "at_generation": self.generation, "now": self.now}
+        if driver_of(connection).update(connection, _MARK_STREAMING, values) == 0:
             require_executor(connection, self.turn_id, self.generation)
 
 
@@ -118,8 +128,9 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
         where = {"at_id": self.turn_id, "at_generation": self.generation, "at_statuses": sorted(sources)}
         if connection.execute(statement, {**where, **values}).rowcount == 0:
             return _refused(connection, self.turn_id, self.generation, self.status)
-        insert_blocks(connection, [block_row(row) for row in self.blocks])
-        insert_attempts(connection, [attempt_row(self.turn_id, attempt) for attempt in self.attempts])
+        driver = driver_of(connection)
+        driver.insert(connection, blocks, [block_row(row) for row in self.blocks])
+        driver.insert(connection, attempts, [attempt_row(self.turn_id, attempt) for attempt in self.attempts])
         return True
 
 
@@ -159,7 +170,7 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
         where = {"at_id": self.turn_id, "at_generation": self.expected_generation}
         if connection.execute(_TAKE_OVER, {**where, **values}).rowcount == 0:
             return _refused(connection, self.turn_id, self.expected_generation, self.status)
-        insert_blocks(connection, [block_row(row) for row in self.blocks])
+        driver_of(connection).insert(connection, blocks, [block_row(row) for row in self.blocks])
         return True
 
 
@@ -175,7 +186,7 @@ class GiveUp(Operation[bool], frozen=True, kw_only=True):
     completed_at: int
 
     def apply(self, connection: Connection) -> bool:
-        generation = func.coalesce(cast(turns.c.generation, Integer), 0) + 1
+        generation = func.coalesce(cast(turns.c.generation, BigInteger), 0) + 1
         values = {
             "status": "error",
             "generation": generation,

@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Row, bindparam, insert, select
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import Conflict, NotFound
 from turnstream.store.base import BlockRecord, Operation, TurnRecord
-from turnstream.store.bulk import insert_blocks, insert_turns
+from turnstream.store.database import driver_of
 from turnstream.store.operations.chats import require_chat, touch_chat
 from turnstream.store.rows import block_row
-from turnstream.store.schema import idempotency, turns
+from turnstream.store.schema import blocks, idempotency, turns
 from turnstream.store.settings import read_turns, store_settings
 
 _USE_OF_KEY = select(idempotency).where(
@@ -94,8 +94,9 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
     def _insert(self, connection: Connection) -> None:
         assistant = self.assistant_turn
         turns_made = (assistant,) if self.user_turn is None else (self.user_turn, assistant)
-        insert_turns(connection, [store_settings(connection, turn) for turn in turns_made])
-        insert_blocks(connection, [block_row(row) for row in self.user_blocks])
+        driver = driver_of(connection)
+        driver.insert(connection, turns, [store_settings(connection, turn) for turn in turns_made])
+        driver.insert(connection, blocks, [block_row(row) for row in self.user_blocks])
         if self.idempotency_key is not None:
             connection.execute(
                 _INSERT_KEY,

@@ -16,7 +16,7 @@ from time import monotonic
 
 from sqlalchemy import Connection
 
-from turnstream.store.connections import driver_connection
+from turnstream.store.sqlite.driver import driver_connection
 
 logger = logging.getLogger(__name__)
 

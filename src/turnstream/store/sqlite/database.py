@@ -1,0 +1,249 @@
+"""A database in an SQLite file: its lock, its connections, and its health."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy.exc import OperationalError
+
+from turnstream.errors import ConfigurationError, StoreError, StoreLocked
+from turnstream.store.database import DRIVER
+from turnstream.store.sqlite.checkpoint import Checkpointer, ReadGate
+from turnstream.store.sqlite.driver import SqliteDriver, driver_connection, execute
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+_PREPARED_STATEMENTS = 256
+_WAL_KEPT = 64 * 1024 * 1024
+_STEPS_BETWEEN_LOOKS = 10_000
+"""Of SQLite's virtual machine: under a millisecond."""
+_NOT_UTF8 = "Could not decode to UTF-8"
+"""Beginning of the driver's error for text that is not UTF-8."""
+
+
+class SqliteDatabase:
+    """The file that a URL `sqlite:///PATH` names. Raises ConfigurationError for a URL that names no file."""
+
+    def __init__(self, url: URL) -> None:
+        self.path = database_path(url).absolute()
+        self.name = str(self.path)
+        self._lock = WriterLock(self.path)
+
+    def exists(self) -> bool:
+        return self.path.is_file()
+
+    def lock(self) -> None:
+        """Make the folder, and take the one-writer lock."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"the folder {self.path.parent} of the database cannot be made ({error.strerror}): "
+                "give the path of a file in a writable folder",
+                retryable=False,
+            ) from error
+        self._lock.acquire()
+
+    def unlock(self) -> None:
+        self._lock.release()
+
+    def open(self, timeout: float, readers: int) -> OpenSqlite:
+        return OpenSqlite(self.path, timeout, readers)
+
+
+class OpenSqlite:
+    """An SQLite file that is open."""
+
+    def __init__(self, path: Path, timeout: float, readers: int) -> None:
+        self.writer = writer_engine(path, timeout)
+        self.reader = reader_engine(path, timeout, readers)
+        self._path = path
+        self._file = _identity(path)
+        """Device and inode of the file that is open."""
+        self._is_replaced = False
+        self._gate = ReadGate()
+        self._checkpointer = Checkpointer(path, self._gate)
+
+    def read(
+        self, connection: Connection, fetch: Callable[[], Answer], is_unwanted: Callable[[], bool]
+    ) -> Answer:
+        """Read as `OpenDatabase` says. Bytes of stored texts that are not UTF-8 are read as U+FFFD."""
+        driver = driver_connection(connection)
+        # Looked at while SQLite works. The driver's own interrupt() would miss a statement that is about to begin.
+        driver.set_progress_handler(is_unwanted, _STEPS_BETWEEN_LOOKS)
+        try:
+            with self._gate.reading():
+                return fetch()
+        except OperationalError as error:
+            if _NOT_UTF8 not in str(error.orig):
+                raise
+            driver.text_factory = _any_text
+            with self._gate.reading():
+                return fetch()
+        finally:
+            driver.text_factory = str
+            driver.set_progress_handler(None, 0)
+
+    def committed(self, connection: Connection) -> None:
+        """Begin the write-ahead log anew if it is large."""
+        self._checkpointer.after_commit(connection)
+
+    def health(self) -> str | None:
+        """Return a reason if the file was deleted or replaced, or None. The reason is logged once."""
+        if _identity(self._path) == self._file:
+            return None
+        reason = (
+            f"the database file {self._path} was deleted or replaced while it was open: what is written now is lost; "
+            "restart the server"
+        )
+        if not self._is_replaced:
+            self._is_replaced = True
+            logger.critical("%s", reason)
+        return reason
+
+
+class WriterLock:
+    """One writer process per database file: the lock `database.lock`, beside the file itself where `database` is a link to it.
+
+    The kernel lets go of it when its holder dies, however it dies. The lock file stays, and names the last holder.
+    """
+
+    def __init__(self, database: Path) -> None:
+        file = database.resolve()
+        self.path = file.with_name(f"{file.name}.lock")
+        self._database = database
+        # Threads share it: a store may be opened by one and closed by another.
+        self._lock = FileLock(
+            self.path, thread_local=False, fallback_to_soft=False, on_acquired=_write_process_id
+        )
+
+    def acquire(self) -> None:
+        """Raise StoreLocked at once if another process holds it, and StoreError if the file system cannot lock."""
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise StoreLocked(self._refusal()) from None
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be locked ({error.strerror}): "
+                "keep the database in a writable folder of a local disk",
+                retryable=False,
+            ) from error
+
+    def release(self) -> None:
+        """Release it; nothing happens if it is not held."""
+        self._lock.release()
+
+    def _refusal(self) -> str:
+        try:
+            holder = self.path.read_text("ascii")[:20].strip()
+        except (OSError, ValueError):
+            holder = ""
+        process = f"another process (pid {holder})" if holder.isdigit() else "another process"
+        return (
+            f"{self._database} is written by {process}, and only one may: "
+            "stop it, or give this one a database of its own (--database-url sqlite:///OTHER/PATH)"
+        )
+
+
+def database_path(url: URL) -> Path:
+    """Return the file that a URL `sqlite:///PATH` names.
+
+    Raises ConfigurationError for a database in memory: it would be gone with its connection.
+    """
+    if url.host or url.query:
+        raise ConfigurationError(
+            "an SQLite URL holds a path and nothing else: sqlite:///relative/path or sqlite:////absolute/path"
+        )
+    name = url.database
+    if not name or name == ":memory:" or name.startswith("file:"):
+        raise ConfigurationError(
+            "an SQLite database in memory cannot be shared by its writer and readers, and would lose every turn at "
+            "the end: give the path of a file, sqlite:///PATH"
+        )
+    return Path(name)
+
+
+def writer_engine(path: Path, busy_timeout: float) -> Engine:
+    """Return an engine whose transactions hold the write lock from their start. Connections are not pooled."""
+    engine = _engine(path, busy_timeout, poolclass=NullPool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        execute(connection, "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def reader_engine(path: Path, busy_timeout: float, connections: int) -> Engine:
+    """Return an engine whose transactions see one state of the database, and cannot change it."""
+    engine = _engine(path, busy_timeout, poolclass=QueuePool, pool_size=connections, max_overflow=0)
+
+    @event.listens_for(engine, "connect")
+    def forbid_writes(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        execute(connection, "BEGIN")
+
+    return engine
+
+
+def _engine(path: Path, busy_timeout: float, **pool: object) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)),
+        hide_parameters=True,  # errors are logged, and rows hold what people wrote
+        execution_options={DRIVER: SqliteDriver()},
+        connect_args={
+            "timeout": busy_timeout,
+            "check_same_thread": False,  # used by one thread at a time, but not by one only
+            "cached_statements": _PREPARED_STATEMENTS,
+            "isolation_level": None,  # transactions begin where we say
+        },
+        **pool,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != ("wal",):
+            raise StoreError(
+                f"{path} cannot be opened with a write-ahead log: keep the database on a local disk",
+                retryable=False,
+            )
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # A statement over many rows keeps what it would need to take them back: not in a file.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
+
+    return engine
+
+
+def _write_process_id(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _any_text(stored: bytes) -> str:
+    """Return stored text, its bytes that are not UTF-8 as U+FFFD. As a text factory it costs a call for each value."""
+    return stored.decode("utf-8", "replace")
