@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from tests.clients.request_cases import CLOSED, PDF, PNG, SCHEMA, SIGNATURE, Body
+from tests.clients.request_builders import CLOSED, PDF, PNG, SCHEMA, SIGNATURE, Body
 
 SPEC: Body = {
     "name": "get_weather",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.clients.request_cases import CLOSED, PDF, PNG, SCHEMA, SIGNATURE, Body
+from tests.clients.request_builders import CLOSED, PDF, PNG, SCHEMA, SIGNATURE, Body
 
 FUNCTION: Body = {
     "name": "get_weather",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.clients.request_cases import CLOSED, FORMAT, PDF, PNG, SCHEMA, Body
+from tests.clients.request_builders import CLOSED, FORMAT, PDF, PNG, SCHEMA, Body
 
 TOOL: Body = {
     "type": "function",

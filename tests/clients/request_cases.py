@@ -7,240 +7,38 @@ documentation would have the same call made; the other clients' are in `NAME_cal
 
 from __future__ import annotations
 
-import base64
-from typing import Any, NamedTuple
-
-from turnstream.core.blocks import Block, BlockType, Content, Message
-from turnstream.wires.base import ModelRequest, ToolDefinition
-
-Body = dict[str, Any]
-
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
-PDF = base64.b64encode(b"%PDF-1.7").decode()
-SIGNATURE = base64.b64encode(b"\xfb\xff\xfe").decode()
-"""With the characters that base64 has two of."""
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-CLOSED = {**SCHEMA, "additionalProperties": False}
-FUNCTION = {"name": "get_weather", "description": "The weather somewhere", "parameters": SCHEMA}
-OPENAI_TOOL = {"type": "function", "function": FUNCTION}
-ANTHROPIC_TOOL = {"name": "get_weather", "description": "The weather somewhere", "input_schema": SCHEMA}
-TOOL = ToolDefinition("get_weather", "The weather somewhere", SCHEMA)
-MARK = {"type": "ephemeral"}
-
-
-class Case(NamedTuple):
-    """`calls`: keyword arguments by client, without what all calls of a client share. `newer`: it is made of the client's
-    newer model."""
-
-    name: str
-    request: ModelRequest
-    calls: dict[str, Body] = {}
-    newer: bool = False
-
-    @property
-    def limit(self) -> int:
-        return self.request.params.get("max_tokens", 512)
-
-    def ours(self, model: str) -> ModelRequest:
-        given = self.request
-        params = {"max_tokens": self.limit, **given.params}
-        return ModelRequest(model, given.messages, given.system, given.tools, params, given.stream)
-
-
-def block(block_type: BlockType, text: str | None = None, /, **content: Any) -> Block:
-    return Block(0, block_type, text, content or None)
-
-
-def user(*blocks: Block | str) -> Message:
-    return Message("user", tuple(block("text", b) if isinstance(b, str) else b for b in blocks))
-
-
-def said(*blocks: Block | str) -> Message:
-    return Message("assistant", tuple(block("text", b) if isinstance(b, str) else b for b in blocks))
-
-
-def asked(*messages: Message, system: str | None = None, stream: bool = False, **params: Any) -> ModelRequest:
-    tools = params.pop("tools", ())
-    return ModelRequest("", messages or (user("Hi."),), system, tools, params, stream)
-
-
-def everywhere(anthropic: Body, openai: Body, ollama: Body | None = None) -> dict[str, Body]:
-    """Calls that say "Hi." where they say nothing else."""
-    hi = {"messages": [{"role": "user", "content": "Hi."}]}
-    given = {"anthropic": anthropic, "openai": openai, "ollama": ollama}
-    return {client: {**hi, **call} for client, call in given.items() if call is not None}
-
-
-CALL: Content = {
-    "tool_use_id": "c1",
-    "tool_name": "get_weather",
-    "input": {"city": "Ulm"},
-    "input_json": '{"city":"Ulm"}',
-}
-RESULT: Content = {"tool_use_id": "c1", "content": "rain", "is_error": False}
-ASKED_TOOL = {"role": "user", "content": "Is it raining in Ulm?"}
-OPENAI_CALL = {
-    "id": "c1",
-    "type": "function",
-    "function": {"name": "get_weather", "arguments": '{"city":"Ulm"}'},
-}
-OLLAMA_CALL = {"id": "c1", "function": {"name": "get_weather", "arguments": {"city": "Ulm"}}}
-ANTHROPIC_CALL = {"type": "tool_use", "id": "c1", "name": "get_weather", "input": {"city": "Ulm"}}
-REASONING = {"type": "reasoning", "id": "rs_1", "encrypted_content": "c2ln"}
-ITEM = {"type": "message", "id": "msg_1"}
-FORMAT = {"type": "json_schema", "name": "place", "schema": SCHEMA, "strict": True}
-OPENAI_FORMAT = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
+from tests.clients.request_builders import (
+    ANTHROPIC_CALL,
+    ANTHROPIC_TOOL,
+    ASKED_TOOL,
+    CALL,
+    CLOSED,
+    FORMAT,
+    FUNCTION,
+    ITEM,
+    MARK,
+    OLLAMA_CALL,
+    OPENAI_CALL,
+    OPENAI_FORMAT,
+    OPENAI_TOOL,
+    REASONING,
+    RESULT,
+    SCHEMA,
+    SIGNATURE,
+    TOOL,
+    Case,
+    asked,
+    block,
+    everywhere,
+    said,
+    user,
+)
+from tests.clients.request_content_cases import CONTENT_CASES
+from turnstream.core.blocks import Block
+from turnstream.wires.base import ToolDefinition
 
 CASES = (
-    Case("text", asked(), everywhere({}, {}, {})),
-    Case("a stream", asked(stream=True), everywhere({}, {"stream_options": {"include_usage": True}}, {})),
-    Case(
-        "system and earlier turns",
-        asked(user("a"), said("b"), user("c"), system="Be brief."),
-        everywhere(
-            {
-                "system": "Be brief.",
-                "messages": [
-                    {"role": "user", "content": "a"},
-                    {"role": "assistant", "content": "b"},
-                    {"role": "user", "content": "c"},
-                ],
-            },
-            *[
-                {
-                    "messages": [
-                        {"role": "system", "content": "Be brief."},
-                        {"role": "user", "content": "a"},
-                        {"role": "assistant", "content": "b"},
-                        {"role": "user", "content": "c"},
-                    ]
-                }
-            ]
-            * 2,
-        ),
-    ),
-    Case(
-        "an image",
-        asked(user("What is it?", block("image", media_type="image/png", data=PNG))),
-        everywhere(
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "text", "text": "What is it?"},
-                            {
-                                "type": "image",
-                                "source": {"type": "base64", "media_type": "image/png", "data": PNG},
-                            },
-                        ],
-                    }
-                ]
-            },
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "text", "text": "What is it?"},
-                            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
-                        ],
-                    }
-                ]
-            },
-            {"messages": [{"role": "user", "content": "What is it?", "images": [PNG]}]},
-        ),
-    ),
-    Case(
-        "an image by address",
-        asked(user(block("image", url="https://example.org/a.png"), "?")),
-        everywhere(
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
-                            {"type": "text", "text": "?"},
-                        ],
-                    }
-                ]
-            },
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
-                            {"type": "text", "text": "?"},
-                        ],
-                    }
-                ]
-            },
-        ),
-    ),
-    Case(
-        "a document",
-        asked(user(block("document", media_type="application/pdf", data=PDF, title="a.pdf"), "?")),
-        everywhere(
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {
-                                "type": "document",
-                                "source": {"type": "base64", "media_type": "application/pdf", "data": PDF},
-                                "title": "a.pdf",
-                            },
-                            {"type": "text", "text": "?"},
-                        ],
-                    }
-                ]
-            },
-            {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {
-                                "type": "file",
-                                "file": {
-                                    "filename": "a.pdf",
-                                    "file_data": f"data:application/pdf;base64,{PDF}",
-                                },
-                            },
-                            {"type": "text", "text": "?"},
-                        ],
-                    }
-                ]
-            },
-        ),
-    ),
-    Case(
-        "documents by text and address",
-        asked(user(block("document", text="So."), block("document", url="https://example.org/a.pdf"), "?")),
-        {
-            "anthropic": {
-                "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {
-                                "type": "document",
-                                "source": {"type": "text", "media_type": "text/plain", "data": "So."},
-                            },
-                            {
-                                "type": "document",
-                                "source": {"type": "url", "url": "https://example.org/a.pdf"},
-                            },
-                            {"type": "text", "text": "?"},
-                        ],
-                    }
-                ]
-            }
-        },
-    ),
+    *CONTENT_CASES,
     Case(
         "tools",
         asked(tools=(TOOL,)),

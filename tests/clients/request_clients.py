@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from tests.clients import bedrock_calls, gemini_calls, openai_responses_calls
-from tests.clients.request_cases import CASES, Body, Case
+from tests.clients.request_builders import Body, Case
+from tests.clients.request_cases import CASES
 from turnstream.wires.base import ModelRequest
 
 

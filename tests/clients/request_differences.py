@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-from tests.clients.request_cases import Body
+from tests.clients.request_builders import Body
 
 
 class Difference(NamedTuple):

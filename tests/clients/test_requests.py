@@ -8,7 +8,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.clients.request_cases import CASES, Body
+from tests.clients.request_builders import Body
+from tests.clients.request_cases import CASES
 from tests.clients.request_clients import CLIENTS
 from tests.clients.request_differences import DIFFERENCES, Difference
 from tests.clients.running import make_calls

@@ -15,18 +15,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.faults.survival import (
-    BASELINE,
-    FAULTS,
-    FULL,
-    OTHER_WORDS,
-    Faces,
-    Fault,
-    asked,
-    check,
-    faces_of,
-    outlive,
-)
+from tests.faults.survival import Faces, asked, check, faces_of, outlive
+from tests.faults.survival_faults import BASELINE, FAULTS, FULL, OTHER_WORDS, Fault
 from tests.server import live
 
 FACES = ("server", "library")

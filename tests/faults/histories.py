@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tests.core.test_history import check_anthropic, check_blocks, check_chat
+from tests.core.history_checks import check_anthropic, check_blocks, check_chat
 from tests.faults.watching import Api, stored_blocks
 from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history

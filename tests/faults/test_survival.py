@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.survival import (
+from tests.faults.survival import Asked, Faces, asked, check, faces_of, outlive
+from tests.faults.survival_faults import (
     EVENTS,
     FAULTS,
     MORE_FAULTS,
@@ -18,13 +19,7 @@ from tests.faults.survival import (
     SEED,
     STORY,
     TWO_THIRDS,
-    Asked,
-    Faces,
     Fault,
-    asked,
-    check,
-    faces_of,
-    outlive,
 )
 from turnstream.errors import StreamBroken
 

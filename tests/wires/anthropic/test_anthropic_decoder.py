@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.wires.anthropic.events import STOP, block_start, decode, delta, frame, start, text
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -17,48 +16,15 @@ from turnstream.core.stream_events import (
     MessageStop,
     Metadata,
     SignatureDelta,
-    StreamError,
     StreamEvent,
-    StreamNotice,
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
 )
 from turnstream.core.usage import Usage
-from turnstream.errors import EventTooLarge, MalformedEvent, ProviderError, StreamIncomplete
-from turnstream.wires.anthropic.decoder import AnthropicDecoder
+from turnstream.errors import MalformedEvent
 from turnstream.wires.anthropic.wire import WIRE
 from turnstream.wires.recording import decode_pieces
-
-STOP = {"type": "message_stop"}
-
-
-def frame(event: Any, name: str | None = None) -> bytes:
-    data = event if isinstance(event, bytes) else json.dumps(event).encode()
-    return (b"event: " + name.encode() + b"\n" if name else b"") + b"data: " + data + b"\n\n"
-
-
-def start(usage: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    message = {"id": "m", "model": "c", "role": "assistant", "content": [], **fields}
-    return {"type": "message_start", "message": message | ({"usage": usage} if usage is not None else {})}
-
-
-def block_start(block: Any, index: Any = 0) -> dict[str, Any]:
-    return {"type": "content_block_start", "index": index, "content_block": block}
-
-
-def delta(fields: Any, index: Any = 0) -> dict[str, Any]:
-    return {"type": "content_block_delta", "index": index, "delta": fields}
-
-
-def text(value: str, index: int = 0) -> dict[str, Any]:
-    return delta({"type": "text_delta", "text": value}, index)
-
-
-def decode(*events: Any, on_malformed: Literal["fail", "skip"] = "fail") -> list[StreamEvent]:
-    return WIRE.decoder(on_malformed=on_malformed).feed(
-        b"".join(e if isinstance(e, bytes) else frame(e) for e in events)
-    )
 
 
 def decode_one(event: Any) -> StreamEvent:
@@ -370,213 +336,3 @@ def test_lone_surrogates_elsewhere_become_replacement_characters() -> None:
         {"type": "brand_new", "value": "\ud83d"},
     ):
         json.dumps(decode_one(delta(fields)).content, ensure_ascii=False).encode()  # type: ignore[union-attr]
-
-
-@pytest.mark.requirement("D4", "E2")
-@pytest.mark.parametrize(
-    ("name", "data", "expected"),
-    [
-        (
-            "error",
-            b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "r"}',
-            StreamError("service_unavailable", "overloaded_error", "Overloaded"),
-        ),
-        (
-            None,
-            b'{"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}',
-            StreamError("throttling", "rate_limit_error", "slow down"),
-        ),
-        (
-            None,
-            b'{"error": {"type": "authentication_error", "message": "bad key"}}',
-            StreamError("validation", "authentication_error", "bad key"),
-        ),
-        (
-            "error",
-            b'{"type": "invalid_request_error", "message": "no"}',
-            StreamError("validation", "invalid_request_error", "no"),
-        ),
-        (
-            "error",
-            b'{"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}}',
-            StreamError("validation", "context_length_exceeded", "prompt is too long: 9 > 8"),
-        ),
-        ("error", b'{"type": "error", "error": "gone"}', StreamError("internal_server", "api_error", "gone")),
-        ("error", b"upstream timed out", StreamError("internal_server", "api_error", "upstream timed out")),
-        ("error", b'"text"', StreamError("internal_server", "api_error", "text")),
-        ("error", b"[1]", StreamError("internal_server", "api_error", "[1]")),
-        ("error", b"{}", StreamError("internal_server", "api_error", "{}")),
-        (
-            "error",
-            b'{"type": "error", "error": {"type": "brand_new_error", "message": {"a": 1}}}',
-            StreamError("model_stream", "brand_new_error", '{"a":1}'),
-        ),
-    ],
-)
-def test_errors_in_the_stream(name: str | None, data: bytes, expected: StreamError) -> None:
-    decoder = WIRE.decoder()
-    assert decoder.feed(frame(text("a")) + frame(data, name) + frame(text("b"))) == [
-        TextDelta(0, "a"),
-        expected,
-    ]
-    assert decoder.feed(frame(text("c")) + b"data: {") == []
-    assert decoder.close() == []
-
-
-@pytest.mark.requirement("E6")
-@pytest.mark.parametrize(
-    "malformed",
-    [
-        b"{",
-        b"null",
-        b"[]",
-        b'"text"',
-        b"\xff",
-        b'{"type": "content_block_delta"}',
-        b'{"type": "content_block_delta", "index": "0", "delta": {"type": "text_delta", "text": "a"}}',
-        b'{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": 1}}',
-        b'{"type": "content_block_start", "index": 0}',
-        b'{"type": "content_block_start", "index": 0, "content_block": {"type": 1}}',
-        b'{"type": "content_block_stop", "index": true}',
-        b'{"type": "message_start", "message": []}',
-        b'{"type": "message_start", "message": {"id": 5}}',
-        b'{"type": "message_start", "message": {"content": [1]}}',
-        b'{"type": "message_delta", "delta": []}',
-        b'{"type": "message_delta", "delta": {"stop_reason": 5}}',
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b'{"type": "x", "value": NaN}',
-    ],
-)
-def test_a_malformed_event_fails_the_stream_or_is_skipped_with_a_notice(malformed: bytes) -> None:
-    body = frame(text("a")) + frame(malformed) + frame(text("b"))
-    decoder = WIRE.decoder()
-    assert decoder.feed(body) == [TextDelta(0, "a")], "what came before it is not lost"
-    for call in (lambda: decoder.feed(b""), decoder.close):
-        with pytest.raises(MalformedEvent) as failure:
-            call()
-    assert failure.value.code == "malformed_event"
-    with pytest.raises(MalformedEvent):
-        WIRE.decoder().feed(frame(malformed))
-    before, notice, after = decode(body, on_malformed="skip")
-    assert isinstance(notice, StreamNotice)
-    assert notice.code == "malformed_event"
-    assert [before, after] == [TextDelta(0, "a"), TextDelta(0, "b")]
-
-
-@pytest.mark.requirement("E6")
-def test_garbage_after_the_end_does_not_undo_the_message() -> None:
-    (stop, notice) = decode(STOP, b"data: garbage\n\n")
-    assert stop == MessageStop()
-    assert isinstance(notice, StreamNotice)
-
-
-@pytest.mark.requirement("D6", "P5")
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        frame(start()),
-        frame(start()) + frame(text("a")),
-        frame(start()) + b'data: {"type": "message_st',
-        b"data: {}",
-    ],
-)
-@pytest.mark.parametrize("on_malformed", ["fail", "skip"])
-def test_a_stream_without_its_end_marker_is_incomplete(
-    body: bytes, on_malformed: Literal["fail", "skip"]
-) -> None:
-    decoder = WIRE.decoder(on_malformed=on_malformed)
-    decoder.feed(body)
-    with pytest.raises(StreamIncomplete) as failure:
-        decoder.close()
-    assert failure.value.code == "stream_incomplete"
-
-
-@pytest.mark.requirement("E4")
-def test_the_end_marker_may_lack_its_line_end() -> None:
-    decoder = WIRE.decoder()
-    assert decoder.feed(b'event: message_stop\ndata: {"type": "message_stop"}') == []
-    assert decoder.close() == [MessageStop()]
-
-
-@pytest.mark.requirement("E4")
-def test_an_event_above_the_limit_is_refused() -> None:
-    decoder = WIRE.decoder(event_limit=1000)
-    assert decoder.feed(frame(text("a" * 500))) == [TextDelta(0, "a" * 500)]
-    with pytest.raises(EventTooLarge):
-        decoder.feed(frame(text("a" * 1000)))
-
-
-words = st.sampled_from(
-    ["type", "index", "delta", "text", "content_block", "message", "usage", "content", "error", "id", "citations",
-     "content_block_delta", "content_block_start", "content_block_stop", "message_start", "message_delta",
-     "message_stop", "text_delta", "input_json_delta", "signature_delta", "tool_use", "web_search_tool_result",
-     "input", "partial_json", "signature", "stop_reason", "image", "source", "input_tokens", "\ud83d"]
-)  # fmt: skip
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | words | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=5),
-    max_leaves=12,
-)
-event_like = st.fixed_dictionaries(
-    {"type": words},
-    optional={
-        "index": st.integers(-1, 3) | values,
-        "delta": st.fixed_dictionaries({"type": words}, optional={"text": values, "partial_json": values}) | values,
-        "content_block": st.fixed_dictionaries({"type": words}, optional={"id": values, "input": values, "content": values}) | values,
-        "message": st.fixed_dictionaries({}, optional={"content": values, "usage": values, "id": values}) | values,
-    },
-)  # fmt: skip
-bodies = st.lists(
-    st.binary(max_size=20)
-    | st.builds(frame, event_like | values, st.none() | st.sampled_from(["error", "ping", "message_stop"])),
-    max_size=8,
-).map(b"".join)
-
-
-@pytest.mark.requirement("E6")
-@settings(deadline=None, max_examples=300)
-@given(bodies, st.integers(1, 40), st.sampled_from(["fail", "skip"]))
-def test_only_our_errors_escape_and_any_cut_decodes_alike(
-    body: bytes, size: int, on_malformed: Literal["fail", "skip"]
-) -> None:
-    whole = outcome([body], on_malformed)
-    assert outcome([body[i : i + size] for i in range(0, len(body), size)], on_malformed) == whole
-
-
-def outcome(
-    pieces: list[bytes], on_malformed: Literal["fail", "skip"]
-) -> tuple[list[StreamEvent], str | None]:
-    decoder = WIRE.decoder(on_malformed=on_malformed, event_limit=300)
-    events: list[StreamEvent] = []
-    try:
-        for piece in pieces:
-            events += decoder.feed(piece)
-        events += decoder.close()
-    except ProviderError as error:
-        return events, error.code
-    return events, None
-
-
-@settings(deadline=None)
-@given(
-    st.sampled_from(["text_delta", "thinking_delta", "input_json_delta", "signature_delta", "new_delta"]),
-    st.dictionaries(
-        st.sampled_from(["text", "thinking", "partial_json", "signature", "new"]), values, max_size=4
-    ),
-    st.integers(0, 2**70) | values,
-    st.booleans(),
-)
-def test_both_ways_to_decode_a_delta_agree(
-    kind: str, fields: dict[str, Any], index: Any, in_raw_block: bool
-) -> None:
-    payload = json.dumps(delta({"type": kind, **fields}, index)).encode()
-    opening = frame(block_start({"type": "brand_new"})) if in_raw_block else b""
-    fast = AnthropicDecoder(event_limit=1 << 20, on_malformed="skip")
-    generic = AnthropicDecoder(event_limit=1 << 20, on_malformed="skip")
-    fast.feed(opening)
-    generic.feed(opening)
-    expected: list[StreamEvent] = []
-    generic._decode_other(None, payload, expected)  # pyright: ignore[reportPrivateUsage]
-    assert fast.feed(frame(payload)) == expected

@@ -1,4 +1,4 @@
-"""Requests to Gemini both ways, and its errors."""
+"""Requests to Gemini, both ways."""
 
 from __future__ import annotations
 
@@ -7,49 +7,17 @@ from typing import Any
 
 import pytest
 
+from tests.wires.gemini.requests import TOOL, ask, body_of, said, text
 from turnstream.core.answers import fold_answer
-from turnstream.core.blocks import Block, Message
-from turnstream.core.stream_events import StreamError
+from turnstream.core.blocks import Block
 from turnstream.errors import (
-    AuthenticationFailed,
-    ContentFiltered,
-    ContextLengthExceeded,
-    InvalidModelRequest,
     InvalidRequest,
-    ModelNotFound,
-    Overloaded,
-    PermissionDenied,
-    ProviderError,
-    ProviderFailed,
-    ProviderTimeout,
-    RateLimited,
 )
-from turnstream.wires.base import ModelRequest, ToolDefinition
 from turnstream.wires.gemini.wire import WIRE
 
 PATH = "/v1beta/models/gemini-3.8-flash:streamGenerateContent"
-SCHEMA = {"type": "object", "properties": {"x": {"type": "string"}}}
-TOOL = ToolDefinition("f", "does f", SCHEMA)
+
 PNG = "iVBORw0KGgoAAAANSUhEUg=="
-
-
-def said(role: Any, *blocks: Block) -> Message:
-    return Message(
-        role,
-        tuple(Block(n, b.block_type, b.text_content, b.content, b.partial) for n, b in enumerate(blocks)),
-    )
-
-
-def text(words: str, content: Any = None) -> Block:
-    return Block(0, "text", words, content)
-
-
-def ask(*messages: Message, model: str = "gemini-3.8-flash", **fields: Any) -> ModelRequest:
-    return ModelRequest(model, messages or (said("user", text("hi")),), **fields)
-
-
-def body_of(request: ModelRequest) -> dict[str, Any]:
-    return json.loads(WIRE.encode_request(request).body)
 
 
 def parts_of(*blocks: Block, role: str = "assistant", model: str = "m") -> list[dict[str, Any]]:
@@ -99,115 +67,6 @@ def test_the_paths_of_vertex_are_understood() -> None:
 def test_the_key_or_an_access_token() -> None:
     assert WIRE.auth_headers("AIza") == {"x-goog-api-key": "AIza"}
     assert WIRE.auth_headers("ya29.x") == {"authorization": "Bearer ya29.x"}
-
-
-# --- params -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.requirement("F1")
-def test_params_in_our_words() -> None:
-    params = {
-        "max_tokens": 9,
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "top_k": 3,
-        "stop": ["a"],
-        "thinking": {"budget_tokens": 100},
-        "tool_choice": {"name": "f"},
-        "response_format": {"type": "json_schema", "name": "n", "schema": SCHEMA},
-        "parallel_tool_calls": False,
-        "cache": True,
-        "seed": 7,
-        "presence_penalty": 0.1,
-        "safety_settings": [{"category": "c"}],
-        "cachedContent": "cachedContents/1",
-        "nothing": None,
-        "extra_body": {"labels": {"a": "b"}},
-    }
-    assert body_of(ask(system="be kind", tools=(TOOL,), params=params)) == {
-        "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
-        "systemInstruction": {"parts": [{"text": "be kind"}]},
-        "generationConfig": {
-            "maxOutputTokens": 9,
-            "temperature": 0.5,
-            "topP": 0.9,
-            "topK": 3,
-            "stopSequences": ["a"],
-            "seed": 7,
-            "presencePenalty": 0.1,
-            "thinkingConfig": {"thinkingBudget": 100, "includeThoughts": True},
-            "responseMimeType": "application/json",
-            "responseJsonSchema": SCHEMA,
-        },
-        "tools": [
-            {"functionDeclarations": [{"name": "f", "description": "does f", "parametersJsonSchema": SCHEMA}]}
-        ],
-        "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
-        "safetySettings": [{"category": "c"}],
-        "cachedContent": "cachedContents/1",
-        "labels": {"a": "b"},
-    }
-
-
-@pytest.mark.requirement("F1")
-@pytest.mark.parametrize(
-    ("model", "thinking", "config"),
-    [
-        ("gemini-3-pro", {"effort": "low"}, {"thinkingLevel": "low", "includeThoughts": True}),
-        ("gemini-2.5-pro", {"effort": "low"}, {"thinkingBudget": 1024, "includeThoughts": True}),
-        ("gemini-2.5-pro", {"type": "disabled"}, {"thinkingBudget": 0}),
-        ("gemini-3-pro", {"budget_tokens": 5, "include_thoughts": False}, {"thinkingBudget": 5}),
-        (
-            "gemini-3-pro",
-            {"type": "enabled", "budget_tokens": 5},
-            {"thinkingBudget": 5, "includeThoughts": True},
-        ),
-    ],
-)
-def test_thinking(model: str, thinking: Any, config: Any) -> None:
-    body = body_of(ask(model=model, params={"thinking": thinking}))
-    assert body["generationConfig"]["thinkingConfig"] == config
-
-
-@pytest.mark.requirement("F1")
-@pytest.mark.parametrize(
-    ("choice", "config"),
-    [
-        ("auto", {"mode": "AUTO"}),
-        ("none", {"mode": "NONE"}),
-        ("required", {"mode": "ANY"}),
-        ({"name": "f"}, {"mode": "ANY", "allowedFunctionNames": ["f"]}),
-        (
-            {"mode": "VALIDATED", "allowedFunctionNames": ["f", "g"]},
-            {"mode": "VALIDATED", "allowedFunctionNames": ["f", "g"]},
-        ),
-    ],
-)
-def test_tool_choice(choice: Any, config: Any) -> None:
-    request = ask(tools=(TOOL,), params={"tool_choice": choice})
-    encoded = WIRE.encode_request(request)
-    assert json.loads(encoded.body)["toolConfig"] == {"functionCallingConfig": config}
-    assert WIRE.decode_request(encoded.path, encoded.body) == request
-    without_functions = ask(params={"tool_choice": choice, "tools": [{"googleSearch": {}}]})
-    assert "toolConfig" not in body_of(without_functions)
-
-
-@pytest.mark.requirement("F1")
-def test_params_as_other_wires_understand_them_too() -> None:
-    assert body_of(ask(params={"stop": "a"})) == body_of(ask(params={"stop": ["a"]}))
-    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
-    config = body_of(ask(params={"response_format": schema}))["generationConfig"]
-    assert config == {"responseMimeType": "application/json", "responseJsonSchema": SCHEMA}
-    assert "generationConfig" not in body_of(ask(params={"response_format": {"type": "text"}}))
-
-
-@pytest.mark.requirement("F1", "K4")
-@pytest.mark.parametrize(
-    ("param", "value"), [("stop", 5), ("response_format", "json"), ("extra_body", [1]), ("tools", {})]
-)
-def test_params_that_make_no_sense(param: str, value: Any) -> None:
-    with pytest.raises(InvalidRequest, match=param):
-        body_of(ask(params={param: value}))
 
 
 @pytest.mark.requirement("F1")
@@ -404,78 +263,3 @@ def test_calls_without_ids_find_their_results() -> None:
 def test_what_is_no_request(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         WIRE.decode_request(PATH, body)
-
-
-# --- errors -------------------------------------------------------------------------------------------------
-
-
-def failed(code: int, status: str, message: str = "no", *details: Any) -> bytes:
-    error = {"code": code, "message": message, "status": status, "details": list(details)}
-    return json.dumps({"error": error}).encode()
-
-
-CONTEXT = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
-ERRORS: list[tuple[int, bytes, type[ProviderError]]] = [
-    (401, failed(401, "UNAUTHENTICATED"), AuthenticationFailed),
-    (
-        400,
-        failed(400, "INVALID_ARGUMENT", "API key not valid.", {"reason": "API_KEY_INVALID"}),
-        AuthenticationFailed,
-    ),
-    (403, failed(403, "PERMISSION_DENIED"), PermissionDenied),
-    (404, failed(404, "NOT_FOUND"), ModelNotFound),
-    (400, failed(400, "INVALID_ARGUMENT", "bad field"), InvalidModelRequest),
-    (400, failed(400, "INVALID_ARGUMENT", CONTEXT), ContextLengthExceeded),
-    (400, failed(400, "FAILED_PRECONDITION"), InvalidModelRequest),
-    (429, failed(429, "RESOURCE_EXHAUSTED"), RateLimited),
-    (503, failed(503, "UNAVAILABLE", "The model is overloaded."), Overloaded),
-    (500, failed(500, "INTERNAL"), ProviderFailed),
-    (504, failed(504, "DEADLINE_EXCEEDED"), ProviderTimeout),
-    (499, failed(499, "CANCELLED"), ProviderFailed),
-    (503, b"<html>", Overloaded),
-    (418, b"", InvalidModelRequest),
-    (502, b"\xff", ProviderFailed),
-    (500, b'{"error": "words"}', ProviderFailed),
-]
-
-
-@pytest.mark.requirement("D4", "J2")
-@pytest.mark.parametrize(("status", "body", "kind"), ERRORS)
-def test_http_errors(status: int, body: bytes, kind: type[ProviderError]) -> None:
-    for given in (body, b"[" + body + b"]") if body.startswith(b"{") else (body,):
-        error = WIRE.decode_error(status, {}, given)
-        assert type(error) is kind
-        assert error.provider_status == status
-    assert "no" not in error.message.split()
-
-
-@pytest.mark.requirement("J2")
-def test_the_time_to_wait() -> None:
-    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "37.5s"}
-    quota = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{}]}
-    body = failed(429, "RESOURCE_EXHAUSTED", "quota", quota, info)
-    assert WIRE.decode_error(429, {"Retry-After": "3"}, body).retry_after == 37.5
-    assert WIRE.decode_error(429, {"Retry-After": "3"}, b"{}").retry_after == 3
-    assert WIRE.decode_error(429, {"Retry-After": "soon"}, b"{}").retry_after is None
-
-
-@pytest.mark.requirement("J2")
-@pytest.mark.parametrize(
-    "kind", sorted({kind for _, _, kind in ERRORS}, key=str), ids=lambda kind: kind.__name__
-)
-def test_errors_are_written_as_they_are_read(kind: type[ProviderError]) -> None:
-    error = kind("no", retry_after=2.5)
-    status, body = WIRE.encode_error(error)
-    again = WIRE.decode_error(status, {}, body)
-    assert (type(again), again.retry_after) == (kind, 2.5)
-    assert json.loads(body)["error"]["code"] == status
-    encoder = WIRE.encoder(model="m", message_id="i")
-    said_in_stream = encoder.feed([StreamError("validation", kind.code, "no")]) + encoder.close()
-    decoder = WIRE.decoder()
-    (event,) = [*decoder.feed(said_in_stream), *decoder.close()]
-    assert isinstance(event, StreamError)
-    assert event.code == kind.code
-
-
-def test_a_filter_is_a_bad_request_here() -> None:
-    assert WIRE.encode_error(ContentFiltered("no"))[0] == 400

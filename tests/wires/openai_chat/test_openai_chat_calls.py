@@ -9,16 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.wires.openai_chat.test_openai_chat_decoder import (
-    FINISH,
-    WIRE,
-    blocks,
-    body,
-    call,
-    calls,
-    chunk,
-    text,
-)
+from tests.wires.openai_chat.chunks import FINISH, blocks, body, call, calls, chunk, text
+from tests.wires.openai_chat.test_openai_chat_decoder import WIRE
 from turnstream.core.stream_events import ContentBlockStart, StreamEvent, ToolInputDelta
 from turnstream.errors import MalformedEvent
 from turnstream.wires.recording import decode_pieces

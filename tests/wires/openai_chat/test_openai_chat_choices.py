@@ -8,16 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.wires.openai_chat.test_openai_chat_decoder import (
-    FINISH,
-    WIRE,
-    blocks,
-    body,
-    call,
-    chunk,
-    decode,
-    frame,
-)
+from tests.wires.openai_chat.chunks import FINISH, blocks, body, call, chunk, decode, frame
+from tests.wires.openai_chat.test_openai_chat_decoder import WIRE
 from turnstream.core.stream_events import MessageStop, StreamEvent, StreamNotice, TextDelta
 from turnstream.errors import MalformedEvent
 from turnstream.wires.openai_chat.choices import MOST_BEFORE_FIRST, MOST_HELD

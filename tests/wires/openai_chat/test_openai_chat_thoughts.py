@@ -7,17 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.wires.openai_chat.test_openai_chat_decoder import (
-    FINISH,
-    WIRE,
-    body,
-    calls,
-    chunk,
-    decode,
-    fold,
-    text,
-)
-from tests.wires.openai_chat.test_openai_chat_decoder import call as fragment
+from tests.wires.openai_chat.chunks import FINISH, body, calls, chunk, decode, fold, text
+from tests.wires.openai_chat.chunks import call as fragment
+from tests.wires.openai_chat.test_openai_chat_decoder import WIRE
 from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.stream_events import ContentBlockStart, Metadata, SignatureDelta, ThinkingDelta

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.wires.openai_responses.test_openai_responses import RESPONSE, decode, frames
+from tests.wires.openai_responses.responses import RESPONSE, decode, frames
 from turnstream.core.answers import fold_answer
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import ContentBlockStop, StreamNotice, TextDelta
