@@ -28,6 +28,11 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 MAKEFLAGS += --no-print-directory
 
+# The parts of a run: when each began, in seconds, and its name. `part` begins the next one, `times` prints them all.
+TIMES := .tools/times
+part = @echo "== $(1)"; echo "$$(date +%s) $(1)" >>$(TIMES)
+times = @awk -v end="$$(date +%s)" -f scripts/times.awk $(TIMES)
+
 .DEFAULT_GOAL := help
 .PHONY: help serve demo docs test test-clients survival lint format bench requirements clean
 
@@ -40,32 +45,35 @@ serve: .venv/runtime.ready ## Start the server on an embedded database (HOST=, P
 demo: .venv/runtime.ready ## Run the main job unattended and print what happens (FILE= provider bytes to use)
 	@exec $(BIN)/python -m examples.demo $${FILE:+"$$FILE"}
 
-test: lint ## Lint, types, layers, then all tests
+test: lint ## Lint, types, layers, then all tests; print the time of each part
 ifdef PYTEST_ARGS
-	@echo "== pytest"
+	$(call part,tests)
 	@$(BIN)/pytest $(PYTEST_ARGS)
 else
-	@echo "== pytest, several at a time"
+	$(call part,tests part 1: several at a time)
 	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ALONE:%=--ignore=%)
-	@echo "== pytest, one at a time"
+	$(call part,tests part 2: one at a time)
 	@$(BIN)/pytest $(ALONE)
 endif
+	$(times)
 
 test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed ## Test with the providers' own clients
-	@echo "== pytest tests/clients"
+	@rm -f $(TIMES)
+	$(call part,tests of the clients)
 	@$(BIN)/pytest $(PYTEST_ARGS) tests/clients
+	$(times)
 
 survival: .venv/development.ready ## The sixteen faults of providers at full length, at two settings: two minutes
 	@$(BIN)/python -m tests.faults.full_length
 
 lint: .venv/development.ready ## Style, types and layers
-	@echo "== ruff check"
+	@rm -f $(TIMES)
+	$(call part,lint)
 	@$(BIN)/ruff check .
-	@echo "== ruff format --check"
 	@$(BIN)/ruff format --check --quiet .
-	@echo "== pyright"
+	$(call part,types)
 	@$(BIN)/pyright
-	@echo "== lint-imports"
+	$(call part,contracts)
 	@$(BIN)/lint-imports --no-logo
 
 format: .venv/development.ready ## Format the code, and mend what can be mended mechanically
