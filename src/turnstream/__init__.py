@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from turnstream.core.turn_events import UsageReport as UsageReport
     from turnstream.core.usage import Usage as Usage
     from turnstream.engine import Engine as Engine
-    from turnstream.engine import LiveTurn as LiveTurn
     from turnstream.errors import AuthenticationFailed as AuthenticationFailed
     from turnstream.errors import CircuitOpen as CircuitOpen
     from turnstream.errors import ConfigurationError as ConfigurationError
@@ -89,6 +88,7 @@ if TYPE_CHECKING:
     from turnstream.llm.readers import EventFilter as EventFilter
     from turnstream.llm.readers import Renderer as Renderer
     from turnstream.server.auth import Principal as Principal
+    from turnstream.server.live_turn import LiveTurn as LiveTurn
     from turnstream.telemetry import configure_logging as configure_logging
     from turnstream.tools.base import ToolContext as ToolContext
     from turnstream.tools.base import ToolError as ToolError
@@ -123,7 +123,7 @@ _HOMES = {
     "InvalidModelRequest": "turnstream.errors",
     "InvalidOutput": "turnstream.errors",
     "InvalidRequest": "turnstream.errors",
-    "LiveTurn": "turnstream.engine",
+    "LiveTurn": "turnstream.server.live_turn",
     "LLM": "turnstream.llm.language_model",
     "load_settings": "turnstream.config",
     "MalformedEvent": "turnstream.errors",

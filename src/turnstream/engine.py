@@ -36,7 +36,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder
-from turnstream.errors import RequestError, Unauthorized
+from turnstream.errors import Unauthorized
 from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
@@ -45,21 +45,20 @@ from turnstream.server.all_routes import build_router
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, key_required, local_use, local_use_from
 from turnstream.server.bodies import BodiesUnderWay
-from turnstream.server.context import ServerContext, asked_block, asked_cursor
+from turnstream.server.context import ServerContext
 from turnstream.server.documented import name_models
-from turnstream.server.error_answers import error_response
 from turnstream.server.keepalive import KeepAlive
+from turnstream.server.live_turn import LiveTurn, turn_response
 from turnstream.server.metrics import EngineMetrics, metrics_response
 from turnstream.server.reference import index_page
 from turnstream.server.short_post import DirectTurns
-from turnstream.server.streams import EventStreamResponse
 from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.sql import SqlStore
 from turnstream.tools.base import Tool, ToolFunction, by_name
 from turnstream.tools.loading import configured_tools
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turns.commands import Commands, ExecutorOptions, StartedTurn, TurnRequest, TurnState
+from turnstream.turns.commands import Commands, ExecutorOptions, TurnRequest
 from turnstream.turns.journal import JournalKeeper
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import SubscriptionMaker
@@ -72,41 +71,6 @@ DATABASE_LOOK = 10.0
 RECOVERY_HEAD_START = 2.0
 """Seconds that recovery has before the engine serves all the same. Nearly always it is done by then."""
 logger = logging.getLogger(__name__)
-
-
-class LiveTurn:
-    """A turn that was started: watch it, wait for it, stop it."""
-
-    def __init__(self, engine: Engine, owner: str, started: StartedTurn) -> None:
-        self.id = started.assistant_turn.id
-        self.chat_id = started.assistant_turn.chat_id
-        self.started = started
-        self._engine = engine
-        self._owner = owner
-
-    @property
-    def beginning(self) -> Cursor:
-        """The cursor before the first event: from it on every event is seen, as long as memory holds them."""
-        return Cursor(self.started.assistant_turn.generation, 0)
-
-    async def response(self, request: Request) -> Response:
-        """The turn's event stream for this request, from the cursor that the request carries."""
-        return await self._engine.response(
-            request, self.id, principal=Principal(self._owner), beginning=self.beginning
-        )
-
-    async def subscribe(self, *, after: Cursor | None = None, from_block: int = 0) -> Subscription:
-        """The turn's frames, without HTTP."""
-        return await self._engine.subscribe(self.id, owner=self._owner, after=after, from_block=from_block)
-
-    async def interrupt(self) -> TurnState:
-        """Stop it; the turn as it is then. What had come is kept."""
-        return await self._engine.commands.interrupt(self._owner, self.id)
-
-    async def wait(self) -> TurnState:
-        """The turn as it ended."""
-        await self._engine.commands.ended(self.id)
-        return await self._engine.commands.state(self._owner, self.id)
 
 
 class Engine:
@@ -364,7 +328,7 @@ class Engine:
         """Ask a model. `options` are those of TurnRequest: model, system, params, prev_turn_id, metadata."""
         chat = chat_id or (await self.commands.chats.create(owner)).id
         request = TurnRequest(chat_id=chat, blocks=(Block(0, "text", text),), **options)
-        return LiveTurn(self, owner, await self.commands.send(owner, request))
+        return LiveTurn(self._context, owner, await self.commands.send(owner, request))
 
     async def start(
         self,
@@ -379,7 +343,7 @@ class Engine:
         chat = chat_id or (await self.commands.chats.create(owner)).id
         turn_source = ForeignSource(aiter(source)) if isinstance(source, AsyncIterable) else source
         request = TurnRequest(chat_id=chat, **options)
-        return LiveTurn(self, owner, await self.commands.start(owner, request, turn_source))
+        return LiveTurn(self._context, owner, await self.commands.start(owner, request, turn_source))
 
     async def subscribe(
         self, turn_id: str, *, owner: str = LOCAL.owner, after: Cursor | None = None, from_block: int = 0
@@ -395,21 +359,5 @@ class Engine:
         principal: Principal | None = None,
         beginning: Cursor | None = None,
     ) -> Response:
-        """Any turn's event stream, for an endpoint of the host's own. `beginning` is where a request without a cursor
-        starts, if not with a catch-up. A bad cursor, an unknown turn or caller is answered as the routes do, in JSON.
-        Raises StoreError."""
-        try:
-            principal = principal or await self._context.principal(request)
-            subscription = await self._watching.subscribe(
-                principal.owner,
-                turn_id,
-                after=asked_cursor(request) or beginning,
-                from_block=asked_block(request),
-            )
-        except RequestError as error:
-            return error_response(error)
-        return (
-            Response(status_code=204)
-            if subscription.at_end
-            else EventStreamResponse(subscription, self._keep_alive)
-        )
+        """Return the event stream of any turn, for an endpoint of the host's own: see `turn_response`."""
+        return await turn_response(self._context, request, turn_id, principal=principal, beginning=beginning)

@@ -17,7 +17,7 @@ import msgspec
 from turnstream import Cursor, Engine, adapters
 from turnstream.core.cursor import parse_cursor
 from turnstream.core.native_fold import NativeFold
-from turnstream.engine import LiveTurn
+from turnstream.server.live_turn import LiveTurn
 from turnstream.simulator.server import SimulatorServer
 
 QUESTION = "What is the weather?"

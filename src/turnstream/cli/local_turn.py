@@ -11,8 +11,9 @@ from typing import Self
 from turnstream.cli.watched import Question
 from turnstream.client.watched_turn import NativeEvent, frame_decoder, native_event
 from turnstream.config import Settings
-from turnstream.engine import Engine, LiveTurn
+from turnstream.engine import Engine
 from turnstream.server.auth import local_use
+from turnstream.server.live_turn import LiveTurn
 from turnstream.turnlog.subscription import Subscription
 
 

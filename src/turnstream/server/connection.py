@@ -11,9 +11,8 @@ from starlette.applications import Starlette
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from turnstream.server.sending import ABORT_EXTENSION, UNSENT_EXTENSION
+from turnstream.server.sending import ABORT_EXTENSION, UNSENT_EXTENSION, unsent_bytes
 from turnstream.server.streams import HAND_OVER_EXTENSION, EventStream
-from turnstream.server.unsent import unsent_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,83 @@
+"""Turns for a host application: one that it started, and the event stream of any turn for an endpoint of its own."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from turnstream.core.cursor import Cursor
+from turnstream.errors import RequestError
+from turnstream.server.auth import Principal
+from turnstream.server.context import ServerContext, asked_block, asked_cursor
+from turnstream.server.error_answers import error_response
+from turnstream.server.streams import EventStreamResponse
+from turnstream.turnlog.subscription import Subscription
+from turnstream.turns.commands import StartedTurn, TurnState
+
+
+class LiveTurn:
+    """A turn that was started: watch it, wait for it, stop it."""
+
+    def __init__(self, context: ServerContext, owner: str, started: StartedTurn) -> None:
+        self.id = started.assistant_turn.id
+        self.chat_id = started.assistant_turn.chat_id
+        self.started = started
+        self._context = context
+        self._owner = owner
+
+    @property
+    def beginning(self) -> Cursor:
+        """The cursor before the first event: from it on every event is seen, as long as memory holds them."""
+        return Cursor(self.started.assistant_turn.generation, 0)
+
+    async def response(self, request: Request) -> Response:
+        """Return the turn's event stream for this request, from the cursor that the request carries."""
+        return await turn_response(
+            self._context, request, self.id, principal=Principal(self._owner), beginning=self.beginning
+        )
+
+    async def subscribe(self, *, after: Cursor | None = None, from_block: int = 0) -> Subscription:
+        """Return the turn's frames, without HTTP."""
+        return await self._context.watching.subscribe(
+            self._owner, self.id, after=after, from_block=from_block
+        )
+
+    async def interrupt(self) -> TurnState:
+        """Stop the turn, and return it as it is then. What had come is kept."""
+        return await self._context.commands.interrupt(self._owner, self.id)
+
+    async def wait(self) -> TurnState:
+        """Return the turn as it ended."""
+        await self._context.commands.ended(self.id)
+        return await self._context.commands.state(self._owner, self.id)
+
+
+async def turn_response(
+    context: ServerContext,
+    request: Request,
+    turn_id: str,
+    *,
+    principal: Principal | None = None,
+    beginning: Cursor | None = None,
+) -> Response:
+    """Return the event stream of a turn.
+
+    Args:
+        principal: the caller. None: ask the engine's hook.
+        beginning: the cursor of a request that has none. None: such a request begins with a catch-up.
+
+    A bad cursor, an unknown turn and an unknown caller are answered in JSON, as the routes do. Raises StoreError.
+    """
+    try:
+        principal = principal or await context.principal(request)
+        subscription = await context.watching.subscribe(
+            principal.owner,
+            turn_id,
+            after=asked_cursor(request) or beginning,
+            from_block=asked_block(request),
+        )
+    except RequestError as error:
+        return error_response(error)
+    if subscription.at_end:
+        return Response(status_code=204)
+    return EventStreamResponse(subscription, context.keep_alive)
