@@ -95,20 +95,21 @@ class ListStore:
 class ListArchive:
     """The archive of a `ListStore`."""
 
-    def __init__(self, store: ListStore, ticks: Ticks) -> None:
+    def __init__(self, store: ListStore, ticks: Ticks, log: TurnLog | None = None) -> None:
         self._store = store
         self._ticks = ticks
-        self._encoder = new_log().encoder
+        self._log = log or new_log()
         self.blocks_read = 0
 
     async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
+        encoder = self._log.encoder
         await self._ticks.pass_some()
         items: list[Item] = [
             row for row in self._store.blocks if row.last_seq > seq and row.block.sequence >= next_block
         ]
         items += [row for row in self._store.annotations if row.seq > seq]
         items.sort(key=seq_of)
-        page, _ = build_page(self._taken(items), ArchivePage(b"", seq, next_block), horizon, self._encoder)
+        page, _ = build_page(self._taken(items), ArchivePage(b"", seq, next_block), horizon, encoder)
         await self._ticks.pass_some()
         return page
 

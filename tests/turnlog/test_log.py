@@ -22,7 +22,8 @@ from turnstream.core.turn_events import (
 )
 from turnstream.turnlog.base import Fence, History
 from turnstream.turnlog.log import TurnLog
-from turnstream.turnlog.view import NOTHING, REST_PIECE
+from turnstream.turnlog.position import NOTHING, WatchPosition
+from turnstream.turnlog.view import REST_PIECE
 
 
 def with_open_block(text: str = "", *, ring_limit: int = 64 * 1024) -> TurnLog:
@@ -74,10 +75,10 @@ def test_watchers_at_one_cursor_share_the_bytes() -> None:
 def test_a_batch_says_how_much_of_the_open_block_it_completes() -> None:
     log = with_open_block("hello")
     batch = log.batch_after(2)
-    assert (batch.seq, batch.block_index, batch.block_length) == (3, 0, 5)
+    assert (batch.after.seq, batch.after.block_index, batch.after.length) == (3, 0, 5)
     log.block_stored(BlockStop(0, "text"), None)
     batch = log.batch_after(2)
-    assert (batch.seq, batch.block_index, batch.block_length) == (4, NOTHING, 0)
+    assert (batch.after.seq, batch.after.block_index, batch.after.length) == (4, NOTHING, 0)
 
 
 async def test_an_append_wakes_all_who_wait_and_no_other() -> None:
@@ -113,18 +114,18 @@ async def test_a_waiter_that_was_cancelled_disturbs_nobody() -> None:
 def test_only_the_last_piece_of_the_open_block_moves_the_cursor() -> None:
     text = "".join(chr(97 + number % 26) for number in range(2 * REST_PIECE + 5))
     log = with_open_block(text)
-    seq, length, pieces = 1, NOTHING, []
+    position, pieces = WatchPosition(log.generation, 1), []
     for _ in range(3):
-        batch = log.rest_after(seq, length)
+        batch = log.rest_after(position)
         pieces += frames_of(batch.data)
-        seq, length = batch.seq, batch.block_length
+        position = batch.after
     assert [(frame.name, frame.seq) for frame in pieces] == [
         ("block_catchup", 1),
         ("block_delta", 1),
         ("block_delta", 3),
     ]
     client = Client()
-    client.receive(log.rest_after(1, NOTHING).data)
+    client.receive(log.rest_after(WatchPosition(log.generation, 1)).data)
     for frame in pieces[1:]:
         client.now.fold.feed(frame.name, frame.data)
     assert client.now.blocks[0].text_content == text
@@ -132,7 +133,7 @@ def test_only_the_last_piece_of_the_open_block_moves_the_cursor() -> None:
 
 def test_there_is_no_rest_where_no_block_is_open() -> None:
     with pytest.raises(RuntimeError, match="no block"):
-        new_log().rest_after(0, NOTHING)
+        new_log().rest_after(WatchPosition(1, 0))
 
 
 @pytest.mark.parametrize(

@@ -490,7 +490,7 @@ async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         for row in BLOCKS:
             await sql.write(SaveBlock(turn_id=turn.id, generation=GENERATION, row=row))
         await sql.write(SaveAnnotations(turn_id=turn.id, generation=GENERATION, rows=tuple(ANNOTATIONS)))
-        yield StoreArchive(sql, new_log(), NativeEncoder, KeptParts())
+        yield StoreArchive(sql, new_log(), KeptParts())
     finally:
         await sql.close()
 

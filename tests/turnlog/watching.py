@@ -24,6 +24,10 @@ class Frame(NamedTuple):
     def seq(self) -> int:
         return int(self.id.partition("-")[2])
 
+    @property
+    def generation(self) -> int:
+        return int(self.id.partition("-")[0])
+
 
 @dataclass
 class Knowledge:
@@ -110,12 +114,14 @@ class Client:
         self.past.append(self.now.copy())
 
     def _check_id(self, frame: Frame) -> None:
-        """Ids rise within a connection. Only a piece of the open block may keep the id before it, a block_reset with which
+        """Ids rise within a connection, by generation and then by seq. Only a piece of the open block may keep the id before it, a block_reset with which
         a catch-up begins, and the open block itself that of a lasting event within it, which a catch-up sends first."""
         if not self.connection:
             return
         last = self.connection[-1]
         may_repeat = frame.name in {"block_delta", "block_catchup", "block_reset"}
+        if frame.generation > last.generation:  # another owner has taken the turn over
+            return
         assert frame.seq > last.seq or (may_repeat and frame.seq == last.seq), f"{frame.id} after {last.id}"
 
     def terminal_events(self) -> list[Frame]:

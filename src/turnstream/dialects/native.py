@@ -28,9 +28,10 @@ def event_name(event: TurnEvent) -> str:
 class NativeEncoder:
     """Frames the events of one turn; a frame is made once and serves all watchers."""
 
-    __slots__ = ("_delta_heads", "_id", "_turn")
+    __slots__ = ("_delta_heads", "_id", "_turn", "_turn_id")
 
     def __init__(self, turn_id: str, generation: int) -> None:
+        self._turn_id = turn_id
         self._id = b"\nid: %d-" % generation
         self._turn = b'"turn_id":' + _encode(turn_id) + b","
         self._delta_heads: dict[tuple[int, str], bytes] = {}
@@ -46,6 +47,10 @@ class NativeEncoder:
             self._id,
             seq,
         )
+
+    def of_generation(self, generation: int) -> NativeEncoder:
+        """Return a new encoder of the same turn."""
+        return NativeEncoder(self._turn_id, generation)
 
     def data(self, event: TurnEvent) -> bytes:
         """The JSON of a frame: the event with its `type` and the turn's id."""

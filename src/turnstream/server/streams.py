@@ -88,7 +88,7 @@ class EventStream(SentBody):
         except StoreError as error:
             logger.error("a watcher's catch-up could not be read: %s", error)
             subscription.close()
-            return subscription.log.frame(subscription.cursor.seq, _UNREADABLE)
+            return subscription.frame(_UNREADABLE)
 
     def _write_at_once(self, data: bytes) -> bool:
         if self._sink is None or len(data) > PIECE or not self._sink(data):

@@ -28,7 +28,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.turnlog.base import FrameEncoder, History, NewGeneration, ResetRecord
+from turnstream.turnlog.base import History, NewGeneration, ResetRecord
 from turnstream.turnlog.open_pieces import SHORT_SIGNATURE
 from turnstream.turnlog.ring import Ring
 from turnstream.turnlog.view import LogView
@@ -148,8 +148,8 @@ class TurnLog(LogView):
             self._ring, self._terminal = ring, (ring.last_seq, terminal)
         self._stored_seq = self._ring.last_seq - 1
 
-    def taken_over(self, new: NewGeneration, encoder: FrameEncoder) -> None:
-        """Continue as the log of another owner's generation. `encoder` makes its frames.
+    def taken_over(self, new: NewGeneration) -> None:
+        """Continue as the log of another owner's generation.
 
         Guarantees: no number is given twice. A watcher above its generation's fence is told that text is gone before
         it gets any later event; others miss nothing. An end of the old generation is void.
@@ -158,8 +158,9 @@ class TurnLog(LogView):
         """
         if new.generation <= self._generation:
             raise ValueError(f"turn {self.turn_id}: generation {new.generation} is not newer")
-        self._generation, self._encoder, self._fences = new.generation, encoder, new.fences
-        self._ring.restart(encoder, new.base)
+        self._generation, self._fences = new.generation, new.fences
+        self._encoder = self._encoder.of_generation(new.generation)
+        self._ring.restart(self._encoder, new.base)
         self._open_block, self._open_first_seq = new.open_block, new.open_first_seq
         self._stored_seq, self._content_since = new.stored_seq, new.base
         self._terminal = self._unstored_from = self._pieces = None

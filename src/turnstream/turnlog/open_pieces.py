@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from turnstream.core.blocks import Block, Content
 from turnstream.core.content_parts import content_parts
 from turnstream.core.open_block import OpenBlock, catchup_of
 from turnstream.core.turn_events import BlockDelta, TurnEvent
-from turnstream.turnlog.base import ALL, Batch, FrameEncoder
+from turnstream.turnlog.base import FrameEncoder
+from turnstream.turnlog.position import ALL, NOTHING, Batch, WatchPosition
 from turnstream.turnlog.shared import LARGE_FRAME, shared_frames
 
 SHORT_SIGNATURE = 16 * 1024
@@ -32,25 +35,39 @@ class OpenPieces:
         self._parts: list[Content] = []
         """The parts of a large content, as it is since event `_version`."""
 
-    def piece(self, block: OpenBlock, version: int, place: Place | None, seqs: tuple[int, int]) -> Batch:
-        """Return the piece of `block` that follows `place`.
+    def piece(self, block: OpenBlock, version: int, position: WatchPosition, end: int) -> Batch:
+        """Return the piece of `block` that follows `position`. Its id is the position's own, unless it reaches the end.
 
         Args:
             version: The event that last changed the block's content.
-            place: What the watcher has of the block; None for nothing.
-            seqs: The watcher's cursor, which is the piece's id; and the id of a piece that reaches the end.
+            end: The id of a piece that reaches the end.
         """
+        has_part = position.block_index != NOTHING
+        place = (position.length, position.signature, position.contents) if has_part else None
         event, (text, signature, contents) = self._next(block, version, place)
         is_whole = text == block.length and signature == block.signature_length and contents == ALL
-        at = seqs[1] if is_whole else seqs[0]
-        frame = self._encoder.frame(at, event)
-        if len(frame) <= LARGE_FRAME:
-            return Batch(frame, at, block.sequence, text, signature, contents)
-        # One value is large. With the watcher's own cursor as its id, all who join now get the same bytes.
-        at = seqs[0]
-        key = (self._turn_id, block.sequence, version, at, place, text)
-        held = shared_frames.shared(key, self._encoder.frame(at, event))
-        return Batch(held.data, at, block.sequence, text, signature, contents, held)
+        seq, held = end if is_whole else position.seq, None
+        frame = self._encoder.frame(seq, event)
+        if len(frame) > LARGE_FRAME:
+            # One value is large. With the watcher's own cursor as its id, all that join now get the same bytes.
+            seq = position.seq
+            key = (self._turn_id, block.sequence, version, seq, place, text)
+            held = shared_frames.shared(key, self._encoder.frame(seq, event))
+            frame = held.data
+        generation, index = position.generation, block.sequence
+        if is_whole and seq == end:
+            after = WatchPosition(generation, seq, index, text, signature, contents, end, next_block=index)
+        else:
+            after = replace(
+                position,
+                block_index=index,
+                length=text,
+                signature=signature,
+                contents=contents,
+                block_seq=end,
+                is_behind=True,
+            )
+        return Batch(frame, after, held=held)
 
     def _next(self, block: OpenBlock, version: int, place: Place | None) -> tuple[TurnEvent, Place]:
         if place is None:

@@ -6,20 +6,22 @@ import asyncio
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import Final, TypeAlias
 
 from turnstream.core.cursor import Cursor
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import BlockReset, Notice, Terminal, TurnEvent, TurnStart
-from turnstream.turnlog.base import ALL, Batch, Fence, FrameEncoder, ResetRecord
+from turnstream.turnlog.base import Fence, FrameEncoder, ResetRecord
 from turnstream.turnlog.open_pieces import OpenPieces
+from turnstream.turnlog.position import ALL, Batch, WatchPosition
 from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring
 
 logger = logging.getLogger(__name__)
 
 _CACHED_BATCHES = 8
-NOTHING = -1
-NO_BATCH = Batch(b"", 0, NOTHING, 0)
+_Key: TypeAlias = "int | tuple[int, int, int, int]"
+"""A cursor in the ring; or the open block, with the part of it that a watcher has."""
+NO_BATCH = Batch(b"", WatchPosition(0, 0))
 """The batch of a watcher that has all there is."""
 REST_PIECE = 16 * 1024
 """Characters of the open block that a watcher who catches up gets at a time."""
@@ -57,7 +59,7 @@ class LogView:
         self._pieces: OpenPieces | None = None
         self._first_block_at: float | None = None
         self._catch_ups = 0
-        self._batches: dict[int | tuple[int, int, int], Batch] = {}
+        self._batches: dict[_Key, Batch] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._followers: set[Callable[[], None]] = set()
         self._telling = False
@@ -86,6 +88,11 @@ class LogView:
         return self._ring.last_seq
 
     @property
+    def first_seq(self) -> int:
+        """The seq of the oldest event in the ring."""
+        return self._ring.first_seq
+
+    @property
     def head_cursor(self) -> Cursor:
         """The cursor of the newest event."""
         return Cursor(self._generation, self._ring.last_seq)
@@ -109,6 +116,11 @@ class LogView:
     def open_first_seq(self) -> int:
         """The seq of the open block's first event."""
         return self._open_first_seq
+
+    @property
+    def open_state(self) -> tuple[OpenBlock | None, int, int, int]:
+        """The open block, the seq of its first event, that of its last change of content, and the head: in one call."""
+        return self._open_block, self._open_first_seq, self._content_since, self._ring.last_seq
 
     @property
     def open_seq(self) -> int:
@@ -161,42 +173,49 @@ class LogView:
         """As `Ring.is_exact`; nothing comes before the first event."""
         return seq == 0 or self._ring.is_exact(seq)
 
-    def live_batch(self, seq: int) -> Batch | None:
-        """Return what follows `seq` for a watcher that has all up to there; an empty batch if that is nothing yet.
+    def covers(self, seq: int) -> bool:
+        """Return True if the ring has all events after `seq`."""
+        return seq >= self._ring.first_seq - 1
 
-        Return None if more than the ring is needed to go on: the turn has ended, or the ring has evicted what follows.
+    def live_batch(self, position: WatchPosition) -> Batch | None:
+        """Return what follows the position of a watcher that waits: the short way of `decide`.
+
+        Return NO_BATCH if that is nothing yet. Return None if a decision is needed: the turn has ended, another
+        generation has begun, or the ring has evicted what follows.
         """
-        ring = self._ring
-        if self._closed or (self._terminal is not None and ring.last_seq > seq) or ring.first_seq > seq + 1:
+        ring, seq = self._ring, position.seq
+        if self._terminal is not None or self._closed or ring.first_seq > seq + 1:
+            return None
+        if position.generation != self._generation:
             return None
         if ring.last_seq <= seq:
             return NO_BATCH
-        return self._batches.get(seq) or self.batch_after(seq)
+        return self._batches.get(seq) or self._make_batch(seq)
 
     def batch_after(self, seq: int) -> Batch:
         """Return what follows `seq`, which the ring must cover: all of it, unless that is large. It is made once for all
         watchers at that cursor."""
-        batch = self._batches.get(seq)
-        if batch is None:
-            ring, block = self._ring, self._open_block
-            if ring.size > BATCH_LIMIT and (end := ring.within(seq, BATCH_LIMIT)) < ring.last_seq:
-                batch = Batch(ring.encode_after(seq, end), end, NOTHING, 0)
-            elif block is not None:
-                batch = Batch(
-                    ring.encode_after(seq),
-                    ring.last_seq,
-                    block.sequence,
-                    block.length,
-                    block.signature_length,
-                )
+        return self._batches.get(seq) or self._make_batch(seq)
+
+    def _make_batch(self, seq: int) -> Batch:
+        ring, block, generation = self._ring, self._open_block, self._generation
+        last = ring.last_seq
+        if ring.size > BATCH_LIMIT and (end := ring.within(seq, BATCH_LIMIT)) < last:
+            batch = Batch(ring.encode_after(seq, end), WatchPosition(generation, end), more=True)
+        else:
+            if block is None:
+                after = WatchPosition(generation, last)
             else:
-                batch = Batch(ring.encode_after(seq), ring.last_seq, NOTHING, 0)
-            self._remember(seq, batch)
+                index, signature = block.sequence, block.signature_length
+                after = WatchPosition(
+                    generation, last, index, block.length, signature, ALL, last, next_block=index
+                )
+            batch = Batch(ring.encode_after(seq), after)
+        self._remember(seq, batch)
         return batch
 
-    def rest_after(self, seq: int, length: int, *, signature: int = 0, contents: int = ALL) -> Batch:
-        """Return more of the open block for a watcher at `seq` that has so much of it; or its beginning, if `length` is
-        NOTHING.
+    def rest_after(self, position: WatchPosition) -> Batch:
+        """Return more of the open block for a watcher that has the part of it that `position` says; or its beginning.
 
         A piece that does not reach the end keeps the watcher's own cursor as its id: an id never passes what has not
         been sent. So a slow watcher has one piece in memory, and gets nothing twice.
@@ -204,18 +223,17 @@ class LogView:
         block = self._open_block
         if block is None:
             raise RuntimeError("no block is open")
-        key = (length, signature, contents)
+        key = (position.block_index, position.length, position.signature, position.contents)
         batch = self._batches.get(key)
-        if batch is None or batch.seq < seq:
-            end = max(self.open_seq, seq)
-            place = None if length == NOTHING else (length, signature, contents)
+        if batch is None or batch.after.seq < position.seq:
+            end = max(self.open_seq, position.seq)
             pieces = self._pieces = self._pieces or OpenPieces(self.turn_id, self._encoder, REST_PIECE)
-            batch = pieces.piece(block, self._content_since, place, (seq, end))
-            if batch.seq == end and batch.held is None:
+            batch = pieces.piece(block, self._content_since, position, end)
+            if not batch.after.is_behind and batch.held is None:
                 self._remember(key, batch)
         return batch
 
-    def _remember(self, key: int | tuple[int, int, int], batch: Batch) -> None:
+    def _remember(self, key: _Key, batch: Batch) -> None:
         if len(self._batches) >= _CACHED_BATCHES:
             self._batches.clear()
         self._batches[key] = batch

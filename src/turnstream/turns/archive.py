@@ -25,7 +25,6 @@ from turnstream.turnlog.catch_up import (
     take_apart,
 )
 from turnstream.turnlog.log import TurnLog
-from turnstream.turns.commands import EncoderFactory
 
 KEPT_LENGTH = 32 * 1024 * 1024
 """Characters of large blocks that are kept in memory for watchers."""
@@ -99,18 +98,16 @@ def _length(parts: Parts) -> int:
 class StoreArchive:
     """The past of one turn."""
 
-    __slots__ = ("_encoder", "_generation", "_kept", "_store", "_turn_id")
+    __slots__ = ("_kept", "_log", "_store")
 
-    def __init__(self, store: Store, log: TurnLog, encoder: EncoderFactory, kept: KeptParts) -> None:
+    def __init__(self, store: Store, log: TurnLog, kept: KeptParts) -> None:
         self._store = store
-        self._turn_id = log.turn_id
-        self._generation = log.generation
-        self._encoder = encoder
+        self._log = log
         self._kept = kept
 
     async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
         start = ArchivePage(b"", seq, next_block)
-        encoder = self._encoder(self._turn_id, self._generation)  # not the log's own: threads use it
+        encoder = self._log.encoder.of_generation(self._log.generation)  # not the log's own: a thread uses it
 
         def build(rows: Iterator[Item]) -> ArchivePage:
             page, parts = build_page(rows, start, horizon, encoder)
@@ -119,7 +116,7 @@ class StoreArchive:
             return page
 
         query = ArchivedAfter(
-            turn_id=self._turn_id, seq=seq, from_block=next_block, known=self._kept.block, use=build
+            turn_id=self._log.turn_id, seq=seq, from_block=next_block, known=self._kept.block, use=build
         )
         return await self._store.read(query)
 
@@ -137,8 +134,8 @@ class StoreArchive:
             start = place.text // TEXT_STRETCH * TEXT_STRETCH
             return Parts(parts.contents, parts.text[start : start + TEXT_STRETCH], parts.signature)
 
-        query = ArchivedBlock(turn_id=self._turn_id, sequence=block.block_index, use=stretch_of)
+        query = ArchivedBlock(turn_id=self._log.turn_id, sequence=block.block_index, use=stretch_of)
         return await self._store.read(query)
 
     async def count_until(self, seq: int) -> int:
-        return await self._store.read(CountBlocksUntil(turn_id=self._turn_id, seq=seq))
+        return await self._store.read(CountBlocksUntil(turn_id=self._log.turn_id, seq=seq))

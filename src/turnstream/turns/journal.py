@@ -49,13 +49,13 @@ class BlockJournal:
 
     def next_segment(self, log: TurnLog) -> JournalSegment | None:
         """What the open block has gained since the last segment; None when that is nothing."""
-        block, seq = log.open_block, log.head
+        block, first_seq, content_since, seq = log.open_state
         if block is None or seq <= self._seq:
             return None
         if self._sequence != block.sequence:
             return self._first(log, block, seq)
         number = self._number
-        content, gained = self._content_of(block) if log.content_since > self._seq else (None, None)
+        content, gained = self._content_of(block) if content_since > self._seq else (None, None)
         signature = ""
         if block.signature_length > self._signature:
             signature = block.signature_since(self._signature)
@@ -65,7 +65,7 @@ class BlockJournal:
             block.sequence,
             number,
             block.block_type,
-            log.open_first_seq,
+            first_seq,
             seq,
             block.text_since(self._length),
             content,

@@ -39,7 +39,7 @@ class SubscriptionMaker:
             log = await self._log_found(
                 turn_id, await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
             )
-        archive = StoreArchive(self._store, log, self._encoder, self._kept)
+        archive = StoreArchive(self._store, log, self._kept)
         subscription = Subscription(log, archive, after=after, from_block=from_block)
         measures = self._registry.measures
         measures.subscriptions += 1

@@ -68,10 +68,8 @@ class TurnWriter:
 
     async def store_block(self, block: Block) -> None:
         """Store the open block; the next event of the log is its block_stop. Raises StoreError."""
-        log = self._log
-        row = BlockRecord(
-            new_id(), self._turn_id, block, log.open_first_seq, log.head + 1, now_microseconds()
-        )
+        _, first_seq, _, head = self._log.open_state
+        row = BlockRecord(new_id(), self._turn_id, block, first_seq, head + 1, now_microseconds())
         self.busy = True
         try:
             await self.write(SaveBlock(turn_id=self._turn_id, generation=self._generation, row=row))

@@ -20,7 +20,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import Data, Source, SourceEvent
 from turnstream.engine import Engine
-from turnstream.turnlog import catch_up, open_pieces, subscription
+from turnstream.turnlog import catch_up, open_pieces, watch_decision
 
 TEXT = 'Grüße 👋 and "more"\n\x00' * 12
 BATCHES: Sequence[Sequence[SourceEvent]] = [
@@ -61,7 +61,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("turnstream.turns.archive.TEXT_STRETCH", 90)
     monkeypatch.setattr("turnstream.turnlog.view.REST_PIECE", 30)
     monkeypatch.setattr(open_pieces, "LARGE_FRAME", 500)
-    monkeypatch.setattr(subscription, "LARGE_FRAME", 500)
+    monkeypatch.setattr(watch_decision, "LARGE_FRAME", 500)
     monkeypatch.setattr(open_pieces, "SHORT_SIGNATURE", 60)
     monkeypatch.setattr("turnstream.core.content_parts.PART_BYTES", 60)
 
