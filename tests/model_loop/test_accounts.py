@@ -59,7 +59,9 @@ def test_a_later_report_replaces_the_one_before() -> None:
     assert turn.report(Usage(45, 12)) == UsageReport(Usage(45, 12), "0.000315")
     step = StepUsage(0, "acme/one", Usage(45, 12), "0.000315")
     summary = turn.end(Usage(45, 12), complete=True)
-    assert summary._replace(attempts=()) == Summary(Usage(45, 12), "0.000315", False, (step,))
+    assert msgspec.structs.replace(summary, attempts=()) == Summary(
+        usage=Usage(45, 12), cost="0.000315", steps=(step,)
+    )
     (attempt,) = summary.attempts
     assert (attempt.number, attempt.outcome, attempt.usage) == (1, "complete", Usage(45, 12))
 
@@ -90,9 +92,20 @@ async def test_an_unknown_model_is_flagged_and_spoils_the_sum() -> None:
     assert turn.report(Usage(2, 2)) == UsageReport(Usage(3, 3), unpriced=True)
     summary = turn.end(Usage(2, 2), complete=True)
     assert summary.cost is None
-    assert not summary.estimated
+    assert not summary.cost_estimated
     assert [step.cost for step in summary.steps] == ["0.000018", None]
-    row = TurnRecord("t", "c", "o", None, "assistant", "complete", "nobody/demo", 1, 1, steps=summary.steps)
+    row = TurnRecord(
+        id="t",
+        chat_id="c",
+        owner="o",
+        prev_turn_id=None,
+        role="assistant",
+        status="complete",
+        model="nobody/demo",
+        created_at=1,
+        generation=1,
+        steps=summary.steps,
+    )
     assert is_unpriced(row)
     assert not is_unpriced(msgspec.structs.replace(row, cost="1.000000"))
     assert not is_unpriced(msgspec.structs.replace(row, steps=()))
@@ -106,7 +119,7 @@ def test_a_turn_that_broke_off_before_its_usage_is_estimated_and_says_so() -> No
     summary = turn.end(Usage(), cut=[text("ü" * 10, 1)], complete=False)
     # 41 bytes and 20 bytes: 61 / 4, rounded up; 100 × 3 + 16 × 15 per million.
     assert summary.usage == Usage(100, 16)
-    assert (summary.cost, summary.estimated) == ("0.000540", True)
+    assert (summary.cost, summary.cost_estimated) == ("0.000540", True)
     assert summary.steps == (StepUsage(0, "acme/one", Usage(100, 16), "0.000540", estimated=True),)
 
 
@@ -115,7 +128,7 @@ def test_what_was_said_at_the_beginning_holds_for_the_input_and_not_for_the_outp
     turn = account()
     begin(turn, 0, MODEL, never)
     summary = turn.end(Usage(45, 1, 10), cut=[text("y" * 400)], complete=False)
-    assert (summary.usage, summary.estimated) == (Usage(45, 100, 10), True)
+    assert (summary.usage, summary.cost_estimated) == (Usage(45, 100, 10), True)
 
 
 @pytest.mark.requirement("I3")
@@ -123,7 +136,7 @@ def test_what_was_measured_stays_measured_though_the_turn_broke_off() -> None:
     turn = account()
     begin(turn, 0, MODEL, never)
     summary = turn.end(Usage(45, 12), cut=[text("short")], complete=False)
-    assert (summary.usage, summary.cost, summary.estimated) == (Usage(45, 12), "0.000315", False)
+    assert (summary.usage, summary.cost, summary.cost_estimated) == (Usage(45, 12), "0.000315", False)
 
 
 @pytest.mark.requirement("I3")
@@ -136,7 +149,7 @@ def test_an_estimate_is_of_the_last_step_only() -> None:
     summary = turn.end(Usage(), cut=[text("b" * 8, 1)], complete=False)
     assert summary.usage == Usage(30, 1002)
     assert [step.estimated for step in summary.steps] == [False, True]
-    assert summary.estimated
+    assert summary.cost_estimated
 
 
 @pytest.mark.requirement("I3")
@@ -147,7 +160,7 @@ def test_an_interrupt_between_two_steps_leaves_what_was_measured() -> None:
     turn.close(Usage(45, 12))
     turn.said(Block(1, "tool_result", None, {"content": "b" * 4000}))
     summary = turn.end(Usage(), cut=[Block(2, "tool_result", None, {"content": "c"})], complete=False)
-    assert (summary.usage, summary.cost, summary.estimated) == (Usage(45, 12), "0.000315", False)
+    assert (summary.usage, summary.cost, summary.cost_estimated) == (Usage(45, 12), "0.000315", False)
 
 
 @pytest.mark.requirement("I2", "I3")
@@ -166,7 +179,7 @@ def test_what_no_report_has_said_is_left_to_be_told_before_the_end() -> None:
 
 @pytest.mark.requirement("I3")
 def test_a_call_that_was_never_answered_has_used_nothing() -> None:
-    assert account().end(Usage(), complete=False) == Summary(Usage(), None, False, ())
+    assert account().end(Usage(), complete=False) == Summary()
 
 
 def test_a_foreign_source_is_neither_priced_nor_estimated() -> None:
@@ -175,7 +188,7 @@ def test_a_foreign_source_is_neither_priced_nor_estimated() -> None:
     assert turn.report(Usage(5, 6)) == UsageReport(Usage(5, 6))
     turn.said(text("z" * 100))
     summary = turn.end(Usage(5, 6), complete=False)
-    assert summary == Summary(Usage(5, 6), None, False, (StepUsage(0, None, Usage(5, 6)),))
+    assert summary == Summary(usage=Usage(5, 6), steps=(StepUsage(0, None, Usage(5, 6)),))
 
 
 def test_without_prices_usage_is_counted_all_the_same() -> None:

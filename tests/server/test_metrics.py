@@ -170,7 +170,18 @@ async def test_cost_is_told_by_model_step_by_step(tmp_path: Path) -> None:
         StepUsage(1, "acme/one", Usage(45, 234), "0.003645"),
         StepUsage(2, "acme/two", Usage(1, 1)),
     )
-    turn = TurnRecord("t", "c", "o", None, "assistant", "complete", "acme/one", 1, 1, steps=steps)
+    turn = TurnRecord(
+        id="t",
+        chat_id="c",
+        owner="o",
+        prev_turn_id=None,
+        role="assistant",
+        status="complete",
+        model="acme/one",
+        created_at=1,
+        generation=1,
+        steps=steps,
+    )
     _count_usage(engine._registry.measures, turn)
     told = values(engine.metrics.render()[0].decode())
     assert Decimal(str(told["cost_dollars_total{model=one,provider=acme}"])) == Decimal("0.00396")

@@ -12,7 +12,14 @@ from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TerminalStatus, TurnStatus
 from turnstream.core.usage import Usage
-from turnstream.store.base import BlockRecord, ChatRecord, JournalSegment, Operation, TurnRecord
+from turnstream.store.base import (
+    BlockRecord,
+    ChatRecord,
+    JournalSegment,
+    Operation,
+    OutcomeRecord,
+    TurnRecord,
+)
 from turnstream.store.operations import CreateChat, FinishTurn, MarkStreaming, SaveBlock, StartTurns
 from turnstream.store.schema import chats
 from turnstream.store.sql import SqlStore
@@ -61,17 +68,17 @@ def save(turn: TurnRecord, sequence: int, text: str = "some text") -> SaveBlock:
 
 
 def finish(turn: TurnRecord, status: TerminalStatus = "complete", **fields: Any) -> FinishTurn:
+    operation = {name: fields.pop(name) for name in ("blocks", "model", "attempts") if name in fields}
     values: dict[str, Any] = {
-        "blocks": (),
         "last_seq": 99,
         "stop_reason": "end_turn" if status == "complete" else None,
         "error_code": "api_error" if status == "error" else None,
         "error_message": "the provider failed" if status == "error" else None,
         "usage": Usage(45, 234),
-        "model": None,
         "completed_at": 77,
     }
-    return FinishTurn(turn_id=turn.id, generation=turn.generation, status=status, **(values | fields))
+    outcome = OutcomeRecord(status=status, **(values | fields))
+    return FinishTurn(turn_id=turn.id, generation=turn.generation, outcome=outcome, **operation)
 
 
 async def stored_chat(store: SqlStore, owner: str = OWNER) -> ChatRecord:

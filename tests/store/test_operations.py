@@ -27,7 +27,7 @@ from turnstream.core.cursor import next_generation_seq
 from turnstream.core.identifiers import new_id
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import Conflict, Fenced, NotFound, StoreError
-from turnstream.store.base import Annotation, BlockRecord, TurnRecord
+from turnstream.store.base import Annotation, BlockRecord, OutcomeRecord, TurnRecord
 from turnstream.store.operations import (
     AppendJournal,
     CreateChat,
@@ -457,7 +457,7 @@ async def test_of_several_ends_one_wins_and_stays(store: SqlStore):
         assert won.count(True) == 1
         ended = await reread(store, turn)
         winner = ends[won.index(True)]
-        assert (ended.status, ended.last_seq) == (winner.status, winner.last_seq)
+        assert (ended.status, ended.last_seq) == (winner.outcome.status, winner.outcome.last_seq)
         assert await blocks_of(store, turn) == list(winner.blocks)
         assert not any(await asyncio.gather(*map(store.write, ends)))
         with pytest.raises(Fenced):
@@ -498,11 +498,13 @@ async def test_a_takeover_ends_the_turn_raises_its_generation_and_keeps_the_fenc
         generation=turn.generation + 1,
         fence_seq=12,
         blocks=(rescued,),
-        status="error",
-        error_code="executor_lost",
-        error_message="the server was restarted",
-        last_seq=seq,
-        completed_at=88,
+        outcome=OutcomeRecord(
+            status="error",
+            error_code="executor_lost",
+            error_message="the server was restarted",
+            last_seq=seq,
+            completed_at=88,
+        ),
     )
     assert await store.write(take_over)
     ended = await reread(store, turn)
@@ -525,11 +527,7 @@ async def test_a_takeover_that_comes_second_is_fenced(store: SqlStore):
         generation=turn.generation + 2,
         fence_seq=1,
         blocks=(make_block(turn, 0),),
-        status="error",
-        error_code=None,
-        error_message=None,
-        last_seq=5,
-        completed_at=6,
+        outcome=OutcomeRecord(status="error", last_seq=5, completed_at=6),
     )
     with pytest.raises(Fenced):
         await store.write(take_over)

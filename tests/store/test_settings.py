@@ -20,15 +20,14 @@ PARAMS = {"response_schema": {"type": "object", "description": "d" * 2000}}
 
 def turn_in(chat_id: str, prev: str | None, system: str | None, params: dict[str, Any]) -> TurnRecord:
     return TurnRecord(
-        new_id(),
-        chat_id,
-        OWNER,
-        prev,
-        "assistant",
-        "complete",
-        None,
-        0,
-        7,
+        id=new_id(),
+        chat_id=chat_id,
+        owner=OWNER,
+        prev_turn_id=prev,
+        role="assistant",
+        status="complete",
+        created_at=0,
+        generation=7,
         system=system,
         params=params,
         last_seq=1,

@@ -136,7 +136,14 @@ class ListArchive:
 
 def turn_row() -> TurnRecord:
     return TurnRecord(
-        TURN_ID, START.chat_id, "local", None, "assistant", "pending", None, 0, first_generation(TURN_ID)
+        id=TURN_ID,
+        chat_id=START.chat_id,
+        owner="local",
+        prev_turn_id=None,
+        role="assistant",
+        status="pending",
+        created_at=0,
+        generation=first_generation(TURN_ID),
     )
 
 

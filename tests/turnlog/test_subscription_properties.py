@@ -240,7 +240,7 @@ def check(turn: ScriptedTurn, known: Knowledge) -> None:
     shown: list[dict[str, Any]] = [{k: v for k, v in d.items() if k != "turn_id"} for d in known.lasting]
     assert shown == lasting
     assert known.fold.ending is not None
-    assert known.fold.ending.data["status"] == turn.store.ends[0].status
+    assert known.fold.ending.data["status"] == turn.store.ends[0].outcome.status
 
 
 def log_of_rows(turn: ScriptedTurn) -> TurnLog:

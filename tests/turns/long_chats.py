@@ -39,15 +39,14 @@ def long_chat(
     blocks: list[BlockRecord] = []
     for number, lengths in enumerate(sizes):
         turn = TurnRecord(
-            ids[number] if ids else new_id(),
-            chat_id,
-            "local",
-            turns[-1].id if turns else None,
-            "assistant" if number % 2 else "user",
-            fields.get("status", "complete"),
-            None,
-            number,
-            GENERATION,
+            id=ids[number] if ids else new_id(),
+            chat_id=chat_id,
+            owner="local",
+            prev_turn_id=turns[-1].id if turns else None,
+            role="assistant" if number % 2 else "user",
+            status=fields.get("status", "complete"),
+            created_at=number,
+            generation=GENERATION,
             system=fields.get("system"),
             params=fields.get("params", {"temperature": number % 3}),
             last_seq=len(lengths) + 2,

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
 import msgspec
+
+LAST_MOMENT = 253_402_300_799_000_000
+"""Microseconds to the end of the year 9999."""
+Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LAST_MOMENT)]
+"""Microseconds since the epoch, UTC."""
+Dollars: TypeAlias = Annotated[str, msgspec.Meta(max_length=32)]
+"""US dollars, a decimal number with six places."""
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -47,14 +57,14 @@ class CallAttempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     `duration`: seconds.
     """
 
-    step: int
-    number: int
+    step: Count
+    number: Count
     model: str
     outcome: str
-    started_at: int
+    started_at: Moment
     duration: float
     usage: Usage = Usage()
-    cost: str | None = None
+    cost: Dollars | None = None
     estimated: bool = False
 
 
@@ -71,3 +81,16 @@ class StepUsage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     usage: Usage = Usage()
     cost: str | None = None
     estimated: bool = False
+
+
+class AccountRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A turn's account: the fields of its row that say what it used.
+
+    `cost` None: not known. `cost_estimated`: the cost, and the counts in `usage`, are an estimate. `steps`: the model calls of
+    an ended turn.
+    """
+
+    usage: Usage = Usage()
+    cost: Dollars | None = None
+    cost_estimated: bool = False
+    steps: tuple[StepUsage, ...] = ()

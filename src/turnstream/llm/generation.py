@@ -104,7 +104,7 @@ class Generation:
         """The message as far as it has come."""
         if self.message is not None:
             return self.message
-        return self._message(self._live.snapshot(), self._all_steps(), Summary(self._usage_so_far()))
+        return self._message(self._live.snapshot(), self._all_steps(), Summary(usage=self._usage_so_far()))
 
     @property
     def metrics(self) -> StreamMetrics:

@@ -20,7 +20,7 @@ import msgspec
 
 from turnstream.core.blocks import Block
 from turnstream.core.turn_events import UsageReport
-from turnstream.core.usage import CallAttempt, StepUsage, Usage
+from turnstream.core.usage import AccountRecord, CallAttempt, StepUsage, Usage
 from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
 from turnstream.wires.base import ModelRequest
@@ -31,13 +31,9 @@ TOKENS_PER_DOCUMENT = 3000
 """Of one that is no text: about two pages of a PDF."""
 
 
-class Summary(NamedTuple):
-    """A turn's account: what its row and its terminal event say of it."""
+class Summary(AccountRecord, frozen=True, gc=False, kw_only=True):
+    """A turn's account, with the calls that were tried."""
 
-    usage: Usage = Usage()
-    cost: str | None = None
-    estimated: bool = False
-    steps: tuple[StepUsage, ...] = ()
     attempts: tuple[CallAttempt, ...] = ()
 
 
@@ -134,7 +130,7 @@ class TurnAccount:
 
     def untold(self, summary: Summary) -> UsageReport | None:
         """What the last report did not say yet: to be shown before the terminal event."""
-        report = self._report(estimated=summary.estimated)
+        report = self._report(estimated=summary.cost_estimated)
         return None if report == self._told else report
 
     def _report(self, *, estimated: bool) -> UsageReport:
@@ -184,17 +180,16 @@ class TurnAccount:
         self._input_estimate = None  # it holds the request
         self._reprice()
         cost = self._cost()
-        estimated = any(step.estimated for step in self._all())
         return Summary(
-            self.usage,
-            cost.text if cost is not None else None,
-            estimated,
-            tuple(
+            usage=self.usage,
+            cost=cost.text if cost is not None else None,
+            cost_estimated=any(step.estimated for step in self._all()),
+            steps=tuple(
                 _stored(step)
                 for step in self._all()
                 if (step.model is not None and step.answered) or step.usage != Usage()
             ),
-            tuple(_attempt(step, step.model) for step in self._all() if step.model is not None),
+            attempts=tuple(_attempt(step, step.model) for step in self._all() if step.model is not None),
         )
 
     def _settle(

@@ -7,64 +7,75 @@ through one writer, which puts what has gathered meanwhile into one transaction 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
 
 from turnstream.core.blocks import Block
 from turnstream.core.lifecycle import TurnStatus
-from turnstream.core.usage import StepUsage, Usage
+from turnstream.core.usage import AccountRecord, Moment
 
 Result = TypeVar("Result")
 
+Identity: TypeAlias = Annotated[str, msgspec.Meta(max_length=36)]
+"""UUIDv7 text."""
+NOT_NULL: Final = msgspec.Meta(extra={"null": False})
+"""Mark of a tuple that is stored when it is empty too; else NULL is."""
+
 
 class ChatRecord(msgspec.Struct, frozen=True, gc=False):
-    """A tree of turns. `active_turn_id`: the turn whose branch is shown; None in an empty chat. Times are microseconds since the epoch, UTC, here and in all rows."""
+    """A tree of turns. `active_turn_id`: the turn whose branch is shown; None in an empty chat."""
 
-    id: str
+    id: Identity
     owner: str
     title: str | None
     metadata: dict[str, Any]
-    created_at: int
-    updated_at: int
-    active_turn_id: str | None = None
+    created_at: Moment
+    updated_at: Moment
+    active_turn_id: Identity | None = None
 
 
-class TurnRecord(msgspec.Struct, frozen=True, gc=False):
-    """One message of a chat. `fences` holds `(generation, last seq that survived)` for each lost generation.
+class OutcomeRecord(AccountRecord, frozen=True, gc=False, kw_only=True):
+    """How far a turn is, or how it ended, with its account. `last_seq`: the last event that is stored or was shown."""
 
-    `cost`: US dollars, a decimal number with six places; None where it is not known. `cost_estimated`: it, and the
-    counts in `usage`, are an estimate. `steps`: the model calls of an ended turn. `asked_model`, `fallbacks`: what was
-    asked for, where `model` is the one that answered at last; None for fallbacks: those of the settings. `resets` holds
-    `(seq, index)` for each time that blocks were taken back.
-    """
-
-    id: str
-    chat_id: str
-    owner: str
-    prev_turn_id: str | None
-    role: str
     status: TurnStatus
-    model: str | None
-    created_at: int
-    generation: int
-    system: str | None = None
-    params: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
-    last_seq: int = 0
-    fences: tuple[tuple[int, int], ...] = ()
     stop_reason: str | None = None
     error_code: str | None = None
     error_message: str | None = None
-    usage: Usage = Usage()
-    started_at: int | None = None
-    completed_at: int | None = None
-    cost: str | None = None
-    cost_estimated: bool = False
-    steps: tuple[StepUsage, ...] = ()
+    last_seq: int = 0
+    started_at: Moment | None = None
+    completed_at: Moment | None = None
+
+
+class RequestRecord(OutcomeRecord, frozen=True, gc=False, kw_only=True):
+    """What was asked for. `model`: the one that is called; of an ended turn the one that answered at last. `asked_model`: what
+    was asked for, if that is not `model`. `fallbacks` None: those of the settings."""
+
+    model: str | None = None
     asked_model: str | None = None
     fallbacks: tuple[str, ...] | None = None
+    system: str | None = None
+    params: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
+    """One message of a chat: its identity, with the fields of its request, outcome and account. Structs inherit in one line,
+    so each of these classes adds its fields to those of the one before. The columns of `turns` are these fields.
+
+    `fences` holds `(generation, last seq that survived)` for each lost generation, `resets` holds `(seq, index)` for each time
+    that blocks were retracted.
+    """
+
+    id: Identity
+    chat_id: Identity
+    owner: str
+    prev_turn_id: Identity | None
+    role: Annotated[str, msgspec.Meta(max_length=16)]
+    created_at: Moment
+    generation: int
+    fences: Annotated[tuple[tuple[int, int], ...], NOT_NULL] = ()
     resets: tuple[tuple[int, int], ...] = ()
 
 

@@ -30,9 +30,9 @@ from turnstream.store.base import Annotation, BlockRecord, ChatRecord, JournalSe
 from turnstream.store.pages import read_pages
 from turnstream.store.rows import (
     annotation_from_row,
-    attempt_from_row,
+    attempt_rows,
     block_from_row,
-    chat_from_row,
+    chat_rows,
 )
 from turnstream.store.schema import annotations, attempts, blocks, chats, idempotency, journal, turns
 from turnstream.store.settings import read_turns
@@ -53,7 +53,7 @@ class GetChat(Query[ChatRecord], frozen=True, kw_only=True):
         row = connection.execute(_CHAT, {"chat_id": self.chat_id}).first()
         if row is None or self.owner not in {None, row.owner}:
             raise NotFound("no such chat")
-        return chat_from_row(row)
+        return chat_rows.record(row)
 
 
 class ListChats(Query[list[ChatRecord]], frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ class ListChats(Query[list[ChatRecord]], frozen=True, kw_only=True):
             statement = statement.where(chats.c.owner == self.owner)
         if self.before is not None:
             statement = statement.where(tuple_(chats.c.updated_at, chats.c.id) < self.before)
-        return [chat_from_row(row) for row in connection.execute(statement)]
+        return [chat_rows.record(row) for row in connection.execute(statement)]
 
 
 _TURN = (
@@ -257,7 +257,9 @@ class AttemptsOfTurn(Query[list[CallAttempt]], frozen=True, kw_only=True):
     turn_id: str
 
     def fetch(self, connection: Connection) -> list[CallAttempt]:
-        return [attempt_from_row(row) for row in connection.execute(_ATTEMPTS, {"turn_id": self.turn_id})]
+        return [
+            attempt_rows.record(row[1:]) for row in connection.execute(_ATTEMPTS, {"turn_id": self.turn_id})
+        ]
 
 
 _path = (

@@ -9,8 +9,8 @@
 
 Everything below a chat goes with it (ON DELETE CASCADE). A chat with a `deleted_at` is gone for every reader: its rows are
 deleted in portions. Times are microseconds since the epoch, ids UUIDv7 text.
-`turns` keeps what every write looks at (status, generation) before its long columns, so that a look reads one page.
-Its `cost` is a decimal number as text, in US dollars with six places: no floating point comes near it.
+The columns of chats, turns and attempts are the fields of their records (`store.mapping`). In a file, `turns` has what every
+write looks at (status, generation) before its long columns, so that a look reads one page: the migrations order them.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
-    false,
     text,
 )
 
 from turnstream.store.columns import JsonText, StoredText
+from turnstream.store.rows import attempt_rows, chat_rows, turn_rows
 
 PREFIX = "turnstream_"
 VERSION_TABLE = f"{PREFIX}alembic_version"
@@ -62,13 +62,7 @@ def _child_of(table: str, name: str) -> Column[str]:
 chats = Table(
     f"{PREFIX}chats",
     metadata,
-    _id_column("id"),
-    Column("owner", StoredText, nullable=False),
-    Column("title", StoredText),
-    Column("metadata", JsonText, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger, nullable=False),
-    Column("active_turn_id", String(_ID_LENGTH)),
+    *chat_rows.columns(),
     Column("deleted_at", BigInteger),
     PrimaryKeyConstraint("id"),
     Index(None, "owner", "updated_at", "id"),
@@ -78,37 +72,9 @@ chats = Table(
 turns = Table(
     f"{PREFIX}turns",
     metadata,
-    _id_column("id"),
-    _child_of("chats", "chat_id"),
-    Column("owner", StoredText, nullable=False),
-    Column("prev_turn_id", String(_ID_LENGTH)),
-    Column("role", String(16), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("generation", BigInteger, nullable=False),
-    Column("last_seq", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("started_at", BigInteger),
-    Column("completed_at", BigInteger),
-    Column("model", StoredText),
-    Column("stop_reason", StoredText),
-    Column("error_code", StoredText),
-    Column("error_message", StoredText),
-    Column("input_tokens", BigInteger),
-    Column("output_tokens", BigInteger),
-    Column("cache_read_tokens", BigInteger),
-    Column("cache_write_tokens", BigInteger),
-    Column("reasoning_tokens", BigInteger),
-    Column("fences", JsonText, nullable=False),
-    Column("params", JsonText, nullable=False),
-    Column("metadata", JsonText, nullable=False),
-    Column("system", StoredText),
-    Column("cost", String(32)),
-    Column("cost_estimated", Boolean, nullable=False, server_default=false()),
-    Column("steps", JsonText),
-    Column("asked_model", StoredText),
-    Column("fallbacks", JsonText),
-    Column("resets", JsonText),
+    *turn_rows.columns(),
     Column("settings", String(64)),
+    ForeignKeyConstraint(["chat_id"], [f"{PREFIX}chats.id"], ondelete="CASCADE"),
     PrimaryKeyConstraint("id"),
     Index(None, "chat_id", "created_at"),
     Index(None, "prev_turn_id"),
@@ -162,19 +128,7 @@ attempts = Table(
     f"{PREFIX}attempts",
     metadata,
     _child_of("turns", "turn_id"),
-    Column("step", Integer, nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("model", StoredText, nullable=False),
-    Column("outcome", StoredText, nullable=False),
-    Column("started_at", BigInteger, nullable=False),
-    Column("duration", Float, nullable=False),
-    Column("input_tokens", BigInteger),
-    Column("output_tokens", BigInteger),
-    Column("cache_read_tokens", BigInteger),
-    Column("cache_write_tokens", BigInteger),
-    Column("reasoning_tokens", BigInteger),
-    Column("cost", String(32)),
-    Column("estimated", Boolean, nullable=False),
+    *attempt_rows.columns(),
     PrimaryKeyConstraint("turn_id", "step", "number"),
 )
 

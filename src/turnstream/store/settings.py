@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, bindparam, select
 
 from turnstream.core.admission import mended
 from turnstream.store.base import TurnRecord
 from turnstream.store.columns import encode_json
 from turnstream.store.database import driver_of
-from turnstream.store.rows import TurnRow, turn_from_row, turn_row
+from turnstream.store.rows import turn_rows
 from turnstream.store.schema import settings
 
 SMALL = 512
@@ -26,36 +27,35 @@ _SETTINGS = select(settings).where(
 )
 
 
-class TurnSettings(NamedTuple):
-    """Settings that a turn's row does not hold itself."""
-
-    system: str | None
-    params: Any
-
-
-def store_settings(connection: Connection, turn: TurnRecord) -> TurnRow:
+def store_settings(connection: Connection, turn: TurnRecord) -> tuple[Any, ...]:
     """Store a turn's settings unless its chat has them already; return the row to insert for the turn."""
-    row = turn_row(turn)
     system = None if turn.system is None else mended(turn.system)
     params = encode_json(turn.params)
     if len(system or "") + len(params) <= SMALL:
-        return row
+        return (*turn_rows.row(turn), None)
     digest = sha256(f"{len(params)}:{params}{'' if system is None else ':' + system}".encode()).hexdigest()
     driver_of(connection).insert(connection, settings, [(turn.chat_id, digest, params, system)])
-    return turn_row(turn, settings=digest)
+    return (*turn_rows.row(msgspec.structs.replace(turn, system=None, params={})), digest)
 
 
 def read_turns(connection: Connection, rows: Iterable[Row[Any]]) -> list[TurnRecord]:
     """Return the turns of `rows`. Turns with the same settings share one object."""
-    found: dict[tuple[str, str], TurnSettings | None] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     turns: list[TurnRecord] = []
     for row in rows:
-        if row.settings is None:
-            turns.append(turn_from_row(row))
-            continue
-        key = (row.chat_id, row.settings)
-        if key not in found:
-            stored = connection.execute(_SETTINGS, {"chat_id": key[0], "digest": key[1]}).first()
-            found[key] = None if stored is None else TurnSettings(stored.system, stored.params)
-        turns.append(turn_from_row(row, found[key]))
+        turn = turn_rows.record(row)
+        if row.settings is not None:
+            key = (row.chat_id, row.settings)
+            if key not in found:
+                found[key] = _settings(connection, turn, row.settings)
+            turn = msgspec.structs.replace(turn, **found[key])
+        turns.append(turn)
     return turns
+
+
+def _settings(connection: Connection, turn: TurnRecord, digest: str) -> dict[str, Any]:
+    """Return the fields of `turn` that are stored with its chat; none if they are gone."""
+    stored = connection.execute(_SETTINGS, {"chat_id": turn.chat_id, "digest": digest}).first()
+    if stored is None:
+        return {}
+    return {name: turn_rows.read(name, getattr(stored, name), turn.id) for name in ("system", "params")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -11,7 +11,6 @@ from turnstream.core.accumulator import CutBlock
 from turnstream.core.blocks import Block
 from turnstream.core.history import CANCELLED, CANCELLED_BY_ERROR
 from turnstream.core.identifiers import new_id
-from turnstream.core.lifecycle import TerminalStatus
 from turnstream.core.turn_events import (
     BlockStart,
     BlockStop,
@@ -21,7 +20,8 @@ from turnstream.core.turn_events import (
     TurnError,
     TurnEvent,
 )
-from turnstream.store.base import BlockRecord, TurnRecord
+from turnstream.core.usage import AccountRecord
+from turnstream.store.base import BlockRecord, OutcomeRecord, TurnRecord
 from turnstream.store.operations import FinishTurn
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
@@ -31,34 +31,29 @@ from turnstream.turns.failures import CHAT_DELETED
 StopCause: TypeAlias = Literal["cancelled", "shutdown", "orphaned", "deleted"]
 
 
-class Outcome(NamedTuple):
-    """How a turn ended; `message` is for clients."""
-
-    status: TerminalStatus
-    stop_reason: str | None = None
-    code: str | None = None
-    message: str | None = None
-
-
-STOPPED: dict[StopCause, Outcome] = {
-    "cancelled": Outcome("cancelled"),
-    "shutdown": Outcome(
-        "error",
-        code="server_shutdown",
-        message="the server was stopped before the answer was complete",
+STOPPED: dict[StopCause, OutcomeRecord] = {
+    "cancelled": OutcomeRecord(status="cancelled"),
+    "shutdown": OutcomeRecord(
+        status="error",
+        error_code="server_shutdown",
+        error_message="the server was stopped before the answer was complete",
     ),
-    "deleted": Outcome("error", code=CHAT_DELETED.code, message=CHAT_DELETED.message),
-    "orphaned": Outcome("error", code="orphan_timeout", message="nothing came from the model for too long"),
+    "deleted": OutcomeRecord(
+        status="error", error_code=CHAT_DELETED.code, error_message=CHAT_DELETED.message
+    ),
+    "orphaned": OutcomeRecord(
+        status="error", error_code="orphan_timeout", error_message="nothing came from the model for too long"
+    ),
 }
-LOST_EXECUTOR = Outcome(
-    "error",
-    code="orphaned",
-    message="the server went down while the answer was written; what had been kept is here",
+LOST_EXECUTOR = OutcomeRecord(
+    status="error",
+    error_code="orphaned",
+    error_message="the server went down while the answer was written; what had been kept is here",
 )
-UNRECOVERABLE = Outcome(
-    "error",
-    code="database_error",
-    message="the server went down while the answer was written, and what it had stored of it cannot be read",
+UNRECOVERABLE = OutcomeRecord(
+    status="error",
+    error_code="database_error",
+    error_message="the server went down while the answer was written, and what it had stored of it cannot be read",
 )
 
 
@@ -83,28 +78,35 @@ def terminal_event(turn: TurnRecord, *, total_blocks: int, blocks_completed: int
             raise ValueError(f"turn {turn.id} has not ended: {turn.status}")
 
 
+def final_outcome(
+    outcome: OutcomeRecord, account: AccountRecord, *, last_seq: int, now: int, started_at: int | None = None
+) -> OutcomeRecord:
+    """Return the outcome of a turn that ends now, with its account."""
+    return msgspec.structs.replace(
+        outcome,
+        **fields_of(AccountRecord, account),
+        last_seq=last_seq,
+        started_at=started_at,
+        completed_at=now,
+    )
+
+
 def ended_turn(turn: TurnRecord, operation: FinishTurn) -> TurnRecord:
     """The turn's row as `operation` leaves it."""
-    return msgspec.structs.replace(
-        turn,
-        status=operation.status,
-        last_seq=operation.last_seq,
-        model=operation.model or turn.model,
-        stop_reason=operation.stop_reason,
-        error_code=operation.error_code,
-        error_message=operation.error_message,
-        usage=operation.usage,
-        cost=operation.cost,
-        cost_estimated=operation.cost_estimated,
-        steps=operation.steps,
-        completed_at=operation.completed_at,
-    )
+    outcome = fields_of(OutcomeRecord, operation.outcome)
+    outcome["started_at"] = turn.started_at or operation.outcome.started_at
+    return msgspec.structs.replace(turn, **outcome, model=operation.model or turn.model)
+
+
+def fields_of(part: type[msgspec.Struct], record: msgspec.Struct) -> dict[str, Any]:
+    """Return the values of those fields of a record that belong to one of its parts."""
+    return {name: getattr(record, name) for name in part.__struct_fields__}
 
 
 def add_cancelled(
     calls: Sequence[Block],
     next_sequence: int,
-    outcome: Outcome,
+    outcome: OutcomeRecord,
     events: list[TurnEvent],
     cuts: list[CutBlock],
 ) -> None:
@@ -116,7 +118,7 @@ def add_cancelled(
         events.append(BlockStop(block.sequence, "tool_result"))
 
 
-def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: Outcome) -> list[Block]:
+def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: OutcomeRecord) -> list[Block]:
     """A result for each of `calls` that says it was cancelled."""
     said = CANCELLED_BY_ERROR if outcome.status == "error" else CANCELLED
     return [

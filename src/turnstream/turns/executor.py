@@ -37,12 +37,11 @@ from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSource
 from turnstream.providers.base import PushSource
 from turnstream.providers.failures import operator_words, stream_error
-from turnstream.store.base import JournalSegment, Store, TurnRecord
+from turnstream.store.base import JournalSegment, OutcomeRecord, Store, TurnRecord
 from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.ending import (
     STOPPED,
-    Outcome,
     add_cancelled,
 )
 from turnstream.turns.finishing import Rest
@@ -97,7 +96,7 @@ class Executor(TurnTask):
         if not self._interruption.detached and not self.abandoned:
             await self._end(self._decided)
 
-    async def _outcome(self, source: TurnSource) -> Outcome:
+    async def _outcome(self, source: TurnSource) -> OutcomeRecord:
         try:
             outcome = await self._generate(source)
         except Stopped:
@@ -113,7 +112,7 @@ class Executor(TurnTask):
         await close_in_time(source.close(), self.turn.id, SOURCE_CLOSE_TIMEOUT)
         return outcome
 
-    async def _generate(self, source: TurnSource) -> Outcome:
+    async def _generate(self, source: TurnSource) -> OutcomeRecord:
         source.begin(self.notify)
         step = 0
         reason: str | None = None
@@ -126,7 +125,7 @@ class Executor(TurnTask):
             reason = stop.stop_reason if stop is not None else "end_turn"
             self.log.append([StepStop(step, reason)])
             step += 1
-        return Outcome("complete", source.stop_reason or reason)
+        return OutcomeRecord(status="complete", stop_reason=source.stop_reason or reason)
 
     async def _run_step(self, source: TurnSource, step: int, stream: Stream) -> MessageStop | None:
         """Read model calls until one is whole, or nothing can be done about its failure; its end marker, if it has one.
@@ -318,7 +317,7 @@ class Executor(TurnTask):
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    async def _finish(self, outcome: Outcome) -> None:
+    async def _finish(self, outcome: OutcomeRecord) -> None:
         """Decide the end: from here on nothing can change it."""
         self._finisher.outcome = outcome
         await self.account.ready()
@@ -326,7 +325,7 @@ class Executor(TurnTask):
             self._rest = self._take_rest(outcome)
         await self._finisher.finish(outcome, self._rest)
 
-    def _take_rest(self, outcome: Outcome) -> Rest:
+    def _take_rest(self, outcome: OutcomeRecord) -> Rest:
         """Take what is left of the turn out of the accumulator and the account."""
         events, cuts = self.accumulator.cut()
         summary = self.account.end(
@@ -334,7 +333,7 @@ class Executor(TurnTask):
             self.accumulator.raw_usage,
             cut=[cut.block for cut in cuts],
             complete=outcome.status == "complete",
-            outcome=outcome.code or outcome.status,
+            outcome=outcome.error_code or outcome.status,
         )
         if self._source is not None and outcome.status != "complete":
             calls = self._source.unanswered()

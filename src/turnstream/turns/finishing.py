@@ -15,12 +15,12 @@ from turnstream.core.open_block import catchup_of
 from turnstream.core.turn_events import Terminal, TurnEvent
 from turnstream.errors import Fenced, StoreError, TurnGone
 from turnstream.model_loop.accounts import Summary
-from turnstream.store.base import BlockRecord, Store, TurnRecord
+from turnstream.store.base import BlockRecord, OutcomeRecord, Store, TurnRecord
 from turnstream.store.operations import FinishTurn
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.ending import STOPPED, Outcome, cut_rows, ended_turn, terminal_event
+from turnstream.turns.ending import STOPPED, cut_rows, ended_turn, final_outcome, terminal_event
 from turnstream.turns.failures import describe_failure
 from turnstream.turns.writing import TurnWriter
 
@@ -50,7 +50,7 @@ class Finisher:
 
     def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, writer: TurnWriter) -> None:
         self.turn = turn
-        self.outcome: Outcome | None = None
+        self.outcome: OutcomeRecord | None = None
         self.unsaved: FinishTurn | None = None
         """The end, where storage refused it."""
         self.blocks_completed = 0
@@ -59,7 +59,7 @@ class Finisher:
         self._store = store
         self._writer = writer
 
-    async def finish(self, outcome: Outcome, rest: Rest) -> None:
+    async def finish(self, outcome: OutcomeRecord, rest: Rest) -> None:
         """Store the end, then show it. Does not raise StoreError: then the end is shown as an error, and `unsaved`.
 
         If a cancellation cuts it short, call it again: the same end is stored, once.
@@ -77,10 +77,10 @@ class Finisher:
             logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
             self.end_unsaved(outcome, rows, rest.summary)
         else:
-            own_end = self.turn.last_seq == operation.last_seq
+            own_end = self.turn.last_seq == operation.outcome.last_seq
             log.ended(events if own_end else (), self._terminal(rows))
 
-    def _prepare(self, outcome: Outcome, rest: Rest) -> _PreparedEnd:
+    def _prepare(self, outcome: OutcomeRecord, rest: Rest) -> _PreparedEnd:
         """Number what is left to be shown, and make the write of the end."""
         log = self._log
         events, cuts, summary, told_last = rest
@@ -92,12 +92,12 @@ class Finisher:
         events = [*events, *told_last]
         return _PreparedEnd(self._operation(outcome, rows, summary, log.head + len(events) + 1), events, rows)
 
-    def end_unsaved(self, outcome: Outcome, rows: Sequence[BlockRecord], summary: Summary) -> None:
+    def end_unsaved(self, outcome: OutcomeRecord, rows: Sequence[BlockRecord], summary: Summary) -> None:
         """Storage failed at the very end: watchers are told, the open block stays readable here, and the rows
         wait in `unsaved`. Their cursors say what watchers saw: no block_stop, then the end."""
         if outcome.status != "error":
             code, message = describe_failure(StoreError("the end of the turn could not be stored"))
-            outcome = Outcome("error", None, code, message)
+            outcome = OutcomeRecord(status="error", error_code=code, error_message=message)
         self.outcome = outcome
         head = self._log.head
         shown = self._log.open_block
@@ -137,26 +137,18 @@ class Finisher:
         return row
 
     def _operation(
-        self, outcome: Outcome, rows: tuple[BlockRecord, ...], summary: Summary, last_seq: int
+        self, outcome: OutcomeRecord, rows: tuple[BlockRecord, ...], summary: Summary, last_seq: int
     ) -> FinishTurn:
+        complete = outcome.status == "complete"
         now = now_microseconds()
+        started_at = self._writer.marked_at or (now if complete else None)
         return FinishTurn(
             turn_id=self.turn.id,
             generation=self.turn.generation,
-            status=outcome.status,
+            outcome=final_outcome(outcome, summary, last_seq=last_seq, now=now, started_at=started_at),
             blocks=rows,
-            last_seq=last_seq,
-            stop_reason=outcome.stop_reason,
-            error_code=outcome.code,
-            error_message=outcome.message,
-            usage=summary.usage,
-            model=summary.attempts[-1].model if summary.attempts and outcome.status == "complete" else None,
-            completed_at=now,
-            cost=summary.cost,
-            cost_estimated=summary.estimated,
-            steps=summary.steps,
+            model=summary.attempts[-1].model if summary.attempts and complete else None,
             attempts=summary.attempts,
-            started_at=self._writer.marked_at or (now if outcome.status == "complete" else None),
         )
 
     def _terminal(self, rows: Sequence[BlockRecord]) -> Terminal:

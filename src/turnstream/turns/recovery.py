@@ -34,7 +34,7 @@ from turnstream.store.queries import (
     UnfinishedTurns,
 )
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.ending import LOST_EXECUTOR, UNRECOVERABLE, cancelled_results
+from turnstream.turns.ending import LOST_EXECUTOR, UNRECOVERABLE, cancelled_results, final_outcome
 from turnstream.turns.histories import read_history
 from turnstream.wires.base import ModelRequest
 
@@ -201,8 +201,8 @@ class TurnRecovery:
             GiveUp(
                 turn_id=turn_id,
                 last_seq=last_seq,
-                error_code=UNRECOVERABLE.code,
-                error_message=UNRECOVERABLE.message,
+                error_code=UNRECOVERABLE.error_code,
+                error_message=UNRECOVERABLE.error_message,
                 completed_at=now_microseconds(),
             )
         )
@@ -238,15 +238,7 @@ class TurnRecovery:
                 generation=turn.generation + 1,
                 fence_seq=survived,
                 blocks=tuple(rows),
-                status=LOST_EXECUTOR.status,
-                error_code=LOST_EXECUTOR.code,
-                error_message=LOST_EXECUTOR.message,
-                last_seq=seq,
-                completed_at=now,
-                usage=summary.usage,
-                cost=summary.cost,
-                cost_estimated=summary.estimated,
-                steps=summary.steps,
+                outcome=final_outcome(LOST_EXECUTOR, summary, last_seq=seq, now=now),
             )
         )
 

@@ -18,10 +18,10 @@ from turnstream.errors import StoreError
 from turnstream.model_loop.accounts import Summary
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.failures import operator_words
-from turnstream.store.base import Store, TurnRecord
+from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.operations import FinishTurn, StartedRecords
 from turnstream.turnlog.log import TurnLog
-from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, Outcome, StopCause
+from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, StopCause
 from turnstream.turns.failures import describe_failure
 from turnstream.turns.finishing import Finisher
 from turnstream.turns.interruption import Interruption
@@ -49,7 +49,7 @@ class TurnTask:
         self._committed = asyncio.Event()
         self._starting: asyncio.Task[StartedRecords] | None = None
         self._source: TurnSource | None = None
-        self._decided: Outcome | None = None
+        self._decided: OutcomeRecord | None = None
         """The end that the task had come to, whether or not it could write it."""
         self._deadline: asyncio.TimerHandle | None = None
         self._ending_alone: asyncio.Task[None] | None = None
@@ -61,7 +61,7 @@ class TurnTask:
         """Write the turn to its end."""
         raise NotImplementedError
 
-    async def _finish(self, outcome: Outcome) -> None:
+    async def _finish(self, outcome: OutcomeRecord) -> None:
         """Decide the end, store it and show it. May be called again after a cancellation."""
         raise NotImplementedError
 
@@ -71,7 +71,7 @@ class TurnTask:
         return self._finisher.turn
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> OutcomeRecord | None:
         """The end of the turn, once it is decided."""
         return self._finisher.outcome
 
@@ -221,14 +221,14 @@ class TurnTask:
                 if not ending.cancelled() or (caller is not None and caller.cancelling()):
                     raise
 
-    def _end_alone(self, outcome: Outcome) -> asyncio.Task[None]:
+    def _end_alone(self, outcome: OutcomeRecord) -> asyncio.Task[None]:
         """End the turn in a task of its own; all callers wait for the same."""
         if self._ending_alone is None or self._ending_alone.done():
             ending = self._run_alone(outcome)
             self._ending_alone = asyncio.get_running_loop().create_task(ending, name=f"end of {self.turn.id}")
         return self._ending_alone
 
-    async def _run_alone(self, outcome: Outcome) -> None:
+    async def _run_alone(self, outcome: OutcomeRecord) -> None:
         try:
             if self._source is not None and self.task is not None and self.task.done():
                 await close_in_time(self._source.close(), self.turn.id, SOURCE_CLOSE_TIMEOUT)
@@ -248,7 +248,7 @@ class TurnTask:
         """Try again to store the end that storage refused. Raises StoreError."""
         await self._finisher.save()
 
-    async def _end(self, outcome: Outcome) -> None:
+    async def _end(self, outcome: OutcomeRecord) -> None:
         try:
             await self._finish(outcome)
         except Exception as error:
@@ -256,9 +256,9 @@ class TurnTask:
             if self.log.terminal is None:
                 self._finisher.end_unsaved(self._failed(error), (), Summary())
 
-    def _failed(self, error: BaseException) -> Outcome:
+    def _failed(self, error: BaseException) -> OutcomeRecord:
         code, message = describe_failure(error, debug=self._debug)
         called = self._source.called if self._source is not None else None
         words = operator_words(error, called.name if called is not None else None)
         logger.warning("turn %s failed: %s", self.turn.id, words)
-        return Outcome("error", None, code, message)
+        return OutcomeRecord(status="error", error_code=code, error_message=message)

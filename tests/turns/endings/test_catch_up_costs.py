@@ -13,9 +13,8 @@ from sqlalchemy import Connection
 from tests.turns.world import OWNER, World
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
-from turnstream.core.usage import Usage
 from turnstream.store.archive import ArchivedAfter
-from turnstream.store.base import Annotation, BlockRecord, Operation, TurnRecord
+from turnstream.store.base import Annotation, BlockRecord, Operation, OutcomeRecord, TurnRecord
 from turnstream.store.database import driver_of
 from turnstream.store.operations import FinishTurn, SaveAnnotations, StartTurns
 from turnstream.store.rows import block_row
@@ -33,7 +32,16 @@ class InsertBlocks(Operation[None], frozen=True, kw_only=True):
 
 async def turn_of(world: World, count: int, *, annotations: bool = False) -> str:
     """An ended turn with so many small blocks, or so many lasting events."""
-    turn = TurnRecord(new_id(), await world.chat(), OWNER, None, "assistant", "pending", None, 0, 7)
+    turn = TurnRecord(
+        id=new_id(),
+        chat_id=await world.chat(),
+        owner=OWNER,
+        prev_turn_id=None,
+        role="assistant",
+        status="pending",
+        created_at=0,
+        generation=7,
+    )
     await world.store.write(StartTurns(turn_id=turn.id, owner=OWNER, user_turn=None, assistant_turn=turn))
     if annotations:
         rows = tuple(
@@ -50,15 +58,9 @@ async def turn_of(world: World, count: int, *, annotations: bool = False) -> str
     end = FinishTurn(
         turn_id=turn.id,
         generation=7,
-        status="error",
-        blocks=(),
-        last_seq=count + 3,
-        stop_reason=None,
-        error_code="x",
-        error_message="x",
-        usage=Usage(),
-        model=None,
-        completed_at=0,
+        outcome=OutcomeRecord(
+            status="error", last_seq=count + 3, error_code="x", error_message="x", completed_at=0
+        ),
     )
     await world.store.write(end)
     return turn.id

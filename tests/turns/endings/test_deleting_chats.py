@@ -17,7 +17,7 @@ from turnstream.store.base import BlockRecord, Operation, TurnRecord
 from turnstream.store.database import driver_of
 from turnstream.store.operations import DeleteChat, PurgeChat, deleting
 from turnstream.store.queries import ChatTree, GetChat, GetTurn, ListChats, ListTurns
-from turnstream.store.rows import block_row, turn_row
+from turnstream.store.rows import block_row, turn_rows
 from turnstream.store.schema import blocks, turns
 
 
@@ -26,7 +26,8 @@ class InsertRows(Operation[None], frozen=True, kw_only=True):
     blocks: tuple[BlockRecord, ...]
 
     def apply(self, connection) -> None:
-        driver_of(connection).insert(connection, turns, [turn_row(turn) for turn in self.turns])
+        rows = [(*turn_rows.row(turn), None) for turn in self.turns]
+        driver_of(connection).insert(connection, turns, rows)
         driver_of(connection).insert(connection, blocks, [block_row(row) for row in self.blocks])
 
 
@@ -34,7 +35,17 @@ async def chat_of(world: World, turns: int, blocks: int, size: int) -> tuple[str
     """A chat with so many ended turns, each with so many blocks of so many characters."""
     chat_id = await world.chat()
     rows = [
-        TurnRecord(new_id(), chat_id, OWNER, None, "user", "complete", None, 0, 7, last_seq=9)
+        TurnRecord(
+            id=new_id(),
+            chat_id=chat_id,
+            owner=OWNER,
+            prev_turn_id=None,
+            role="user",
+            status="complete",
+            created_at=0,
+            generation=7,
+            last_seq=9,
+        )
         for _ in range(turns)
     ]
     stored = [

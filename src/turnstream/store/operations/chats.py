@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from turnstream.errors import Conflict, NotFound
 from turnstream.store.base import ChatRecord, Operation, TurnRecord
 from turnstream.store.database import driver_of
-from turnstream.store.rows import chat_from_row, chat_values
+from turnstream.store.rows import chat_rows
 from turnstream.store.schema import chats, turns
 
 _CHAT_OF_OWNER = select(chats.c.id).where(
@@ -54,8 +54,8 @@ class CreateChat(Operation[ChatRecord], frozen=True, kw_only=True):
     chat: ChatRecord
 
     def apply(self, connection: Connection) -> ChatRecord:
-        connection.execute(insert(chats), chat_values(self.chat))
-        return chat_from_row(connection.execute(_CHAT, {"chat_id": self.chat.id}).one())
+        connection.execute(insert(chats), chat_rows.values(self.chat))
+        return chat_rows.record(connection.execute(_CHAT, {"chat_id": self.chat.id}).one())
 
 
 class UpdateChat(Operation[ChatRecord], frozen=True, kw_only=True):
@@ -86,4 +86,4 @@ class UpdateChat(Operation[ChatRecord], frozen=True, kw_only=True):
         if self.active_turn_id is not UNSET:
             values["active_turn_id"] = self.active_turn_id
         connection.execute(update(chats).where(chats.c.id == self.chat_id).values(values))
-        return chat_from_row(connection.execute(_CHAT, {"chat_id": self.chat_id}).one())
+        return chat_rows.record(connection.execute(_CHAT, {"chat_id": self.chat_id}).one())

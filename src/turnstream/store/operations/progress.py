@@ -6,23 +6,15 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, or_, select, update
 
-from turnstream.core.lifecycle import TERMINAL_STATUSES, TerminalStatus, sources_of
-from turnstream.core.usage import CallAttempt, StepUsage, Usage
+from turnstream.core.lifecycle import TERMINAL_STATUSES, sources_of
+from turnstream.core.usage import CallAttempt
 from turnstream.errors import StoreError
-from turnstream.store.base import BlockRecord, Operation
+from turnstream.store.base import BlockRecord, Operation, OutcomeRecord
 from turnstream.store.database import driver_of
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
-from turnstream.store.rows import attempt_row, block_row, cost_values, pairs_of, usage_values
+from turnstream.store.rows import attempt_row, block_row, outcome_columns, turn_rows
 from turnstream.store.schema import attempts, blocks, turns
 
-_COMPARE_AND_SET = update(turns).where(
-    turns.c.id == bindparam("at_id"),
-    turns.c.generation == bindparam("at_generation"),
-    turns.c.status.in_(bindparam("at_statuses", expanding=True)),
-)
-_COMPARE_AND_SET_STARTED = _COMPARE_AND_SET.values(
-    started_at=func.coalesce(turns.c.started_at, bindparam("began"))
-)
 _MARK_STREAMING = (
     update(turns)
     .where(
@@ -32,11 +24,13 @@ _MARK_STREAMING = (
     )
     .values(status="streaming", started_at=func.coalesce(turns.c.started_at, bindparam("now")))
 )
-_TAKE_OVER = update(turns).where(
-    turns.c.id == bindparam("at_id"),
-    turns.c.generation == bindparam("at_generation"),
-    turns.c.status.not_in(sorted(TERMINAL_STATUSES)),
+_END = (
+    update(turns)
+    .where(turns.c.id == bindparam("at_id"), turns.c.generation == bindparam("at_generation"))
+    .values(started_at=func.coalesce(turns.c.started_at, bindparam("began")))
 )
+_FINISH = _END.where(turns.c.status.in_(bindparam("at_statuses", expanding=True)))
+_TAKE_OVER = _END.where(turns.c.status.not_in(sorted(TERMINAL_STATUSES)))
 _GIVE_UP = update(turns).where(
     turns.c.id == bindparam("at_id"), turns.c.status.not_in(sorted(TERMINAL_STATUSES))
 )
@@ -73,7 +67,7 @@ class TakeBack(Operation[None], frozen=True, kw_only=True):
         require_executor(connection, self.turn_id, self.generation)
         connection.execute(_DELETE_BLOCKS, {"of_turn": self.turn_id, "from_index": self.index})
         stored = connection.execute(_RESETS, {"turn_id": self.turn_id}).scalar()
-        resets = pairs_of(stored, self.turn_id, "resets")
+        resets = turn_rows.read("resets", stored, self.turn_id)
         reset = (self.seq, self.index)
         if reset not in resets:
             values = {"resets": [*resets, reset], "last_seq": self.seq}
@@ -84,50 +78,27 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
     """End a turn, with the blocks that were cut off: one transaction, and only the first end counts.
 
     Answers True when this ended it; False when it had ended before: then nothing is written. Raises Fenced when
-    another executor has the turn or it is gone, and StoreError when it may not become `status` from what it is.
-    `model` None keeps the turn's. `cost`, `cost_estimated`, `steps`: as in `Turn`. `started_at`: when the turn began to
-    stream, None if it did not. With it the order of this and MarkStreaming is of no matter: a pending turn ends as if it
-    had been marked before.
+    another executor has the turn or it is gone, and StoreError when it may not become `outcome.status` from what it is.
+    `model` None keeps the turn's. With `outcome.started_at` the order of this and MarkStreaming is of no matter: a pending turn
+    ends as if it had been marked before.
     """
 
     generation: int
-    status: TerminalStatus
-    blocks: tuple[BlockRecord, ...]
-    last_seq: int
-    stop_reason: str | None
-    error_code: str | None
-    error_message: str | None
-    usage: Usage
-    model: str | None
-    completed_at: int
-    cost: str | None = None
-    cost_estimated: bool = False
-    steps: tuple[StepUsage, ...] = ()
+    outcome: OutcomeRecord
+    blocks: tuple[BlockRecord, ...] = ()
+    model: str | None = None
     attempts: tuple[CallAttempt, ...] = ()
-    started_at: int | None = None
 
     def apply(self, connection: Connection) -> bool:
-        values: dict[str, Any] = {
-            "status": self.status,
-            "last_seq": self.last_seq,
-            "stop_reason": self.stop_reason,
-            "error_code": self.error_code,
-            "error_message": self.error_message,
-            "completed_at": self.completed_at,
-            **usage_values(self.usage),
-            **cost_values(self.cost, self.steps, estimated=self.cost_estimated),
-        }
+        values = _values_of(self.outcome)
         if self.model is not None:
             values["model"] = self.model
-        sources = sources_of(self.status)
-        statement = _COMPARE_AND_SET
-        if self.started_at is not None:
+        sources = sources_of(self.outcome.status)
+        if self.outcome.started_at is not None:
             sources |= sources_of("streaming")
-            statement = _COMPARE_AND_SET_STARTED
-            values["began"] = self.started_at
         where = {"at_id": self.turn_id, "at_generation": self.generation, "at_statuses": sorted(sources)}
-        if connection.execute(statement, {**where, **values}).rowcount == 0:
-            return _refused(connection, self.turn_id, self.generation, self.status)
+        if connection.execute(_FINISH, {**where, **values}).rowcount == 0:
+            return _refused(connection, self.turn_id, self.generation, self.outcome)
         driver = driver_of(connection)
         driver.insert(connection, blocks, [block_row(row) for row in self.blocks])
         driver.insert(connection, attempts, [attempt_row(self.turn_id, attempt) for attempt in self.attempts])
@@ -143,33 +114,19 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
     generation: int
     fence_seq: int
     blocks: tuple[BlockRecord, ...]
-    status: TerminalStatus
-    error_code: str | None
-    error_message: str | None
-    last_seq: int
-    completed_at: int
-    usage: Usage = Usage()
-    cost: str | None = None
-    cost_estimated: bool = False
-    steps: tuple[StepUsage, ...] = ()
+    outcome: OutcomeRecord
 
     def apply(self, connection: Connection) -> bool:
         stored = connection.execute(_FENCES, {"turn_id": self.turn_id}).scalar()
-        fences = pairs_of(stored, self.turn_id, "fences")
-        values: dict[str, Any] = {
-            "status": self.status,
+        fences = turn_rows.read("fences", stored, self.turn_id)
+        values = {
+            **_values_of(self.outcome),
             "generation": self.generation,
             "fences": [*fences, (self.expected_generation, self.fence_seq)],
-            "last_seq": self.last_seq,
-            "error_code": self.error_code,
-            "error_message": self.error_message,
-            "completed_at": self.completed_at,
-            **usage_values(self.usage),
-            **cost_values(self.cost, self.steps, estimated=self.cost_estimated),
         }
         where = {"at_id": self.turn_id, "at_generation": self.expected_generation}
         if connection.execute(_TAKE_OVER, {**where, **values}).rowcount == 0:
-            return _refused(connection, self.turn_id, self.expected_generation, self.status)
+            return _refused(connection, self.turn_id, self.expected_generation, self.outcome)
         driver_of(connection).insert(connection, blocks, [block_row(row) for row in self.blocks])
         return True
 
@@ -200,12 +157,19 @@ class GiveUp(Operation[bool], frozen=True, kw_only=True):
         return connection.execute(_GIVE_UP.values(values), {"at_id": self.turn_id}).rowcount == 1
 
 
-def _refused(connection: Connection, turn_id: str, generation: int, status: TerminalStatus) -> bool:
+def _values_of(outcome: OutcomeRecord) -> dict[str, Any]:
+    """Return the values of `_END`. `began` does not replace a time that is stored."""
+    values = outcome_columns.values(outcome)
+    values["began"] = values.pop("started_at")
+    return values
+
+
+def _refused(connection: Connection, turn_id: str, generation: int, outcome: OutcomeRecord) -> bool:
     """Return False for a turn that has ended. Raise the reason why any other cannot be ended."""
     state = turn_states(connection, [turn_id]).get(turn_id)
     if state is not None and state.status in TERMINAL_STATUSES:
         return False
     refused = refusal(state, generation)
     raise refused or StoreError(
-        f"a turn cannot become {status} from {state and state.status}", retryable=False
+        f"a turn cannot become {outcome.status} from {state and state.status}", retryable=False
     )
