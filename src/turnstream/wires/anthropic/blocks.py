@@ -6,12 +6,13 @@ goes back to the provider as it came. A block that only this provider has is a `
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.origin import ORIGIN
 from turnstream.errors import InvalidRequest
-from turnstream.wires.shared.json_values import is_one_of
+from turnstream.wires.shared.histories import INVALID_ARGUMENTS, as_metadata, metadata_of
+from turnstream.wires.shared.json_values import is_list, is_object, is_one_of, text_in, without
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.normal_params import document_text, without_title
 
@@ -19,19 +20,15 @@ RawBlock: TypeAlias = dict[str, Any]
 
 CLIENT_TOOL_USE = "tool_use"
 CLIENT_TOOL_RESULT = "tool_result"
-_INVALID_ARGUMENTS = "INVALID_JSON"
 USERS_OWN = frozenset({"document", "image", "search_result"})
 """Types of blocks that only a user says, where one is kept raw: its source is one that we have no words for."""
 _RETURNABLE = USERS_OWN | {"compaction", "fallback", "container_upload", "mcp_tool_listing"}
 _CITATION_TYPES = frozenset(
     {
-        "char_location",
-        "page_location",
-        "content_block_location",
-        "search_result_location",
+        "char_location", "page_location", "content_block_location", "search_result_location",
         "web_search_result_location",
     }
-)
+)  # fmt: skip
 _RETURNABLE_METADATA = frozenset(
     {"type", "caller", "server_name", "toolset_name", "cache_control", "citations", "context"}
 )
@@ -50,15 +47,15 @@ class ParsedBlock(NamedTuple):
 
 def parse_block(raw: RawBlock) -> ParsedBlock:
     """Anthropic's block in our shape. Raises ValueError where a field that we read has another type."""
-    kind = _text(raw, "type")
+    kind = text_in(raw, "type")
     if kind == "text":
         content: Content = {"citations": citations} if (citations := raw.get("citations")) else {}
-        return _parsed("text", content | _leftovers(raw, "type", "text", "citations"), _text(raw, "text"))
+        return _parsed("text", content | _leftovers(raw, "type", "text", "citations"), text_in(raw, "text"))
     if kind == "thinking":
         content = _leftovers(raw, "type", "thinking", "signature")
-        return _parsed("thinking", content, _text(raw, "thinking"), _text(raw, "signature"))
+        return _parsed("thinking", content, text_in(raw, "thinking"), text_in(raw, "signature"))
     if kind == "redacted_thinking":
-        return _parsed("thinking", {"redacted": _text(raw, "data"), **_leftovers(raw, "type", "data")})
+        return _parsed("thinking", {"redacted": text_in(raw, "data"), **_leftovers(raw, "type", "data")})
     if kind == CLIENT_TOOL_USE or kind.endswith("_tool_use"):
         return _parse_tool_use(kind, raw)
     if kind == CLIENT_TOOL_RESULT or kind.endswith("_tool_result"):
@@ -73,7 +70,7 @@ def parse_block(raw: RawBlock) -> ParsedBlock:
 def dump_block(block_type: BlockType, content: Content | None, text: str = "") -> RawBlock:
     """Our block in Anthropic's shape: the inverse of `parse_block`, signature aside."""
     content = content or {}
-    metadata: dict[str, Any] = content.get("provider_metadata") or {}
+    metadata = metadata_of(content)
     match block_type:
         case "text":
             citations = {"citations": content["citations"]} if content.get("citations") else {}
@@ -81,12 +78,8 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
         case "thinking":
             if "redacted" in content:
                 return {"type": "redacted_thinking", "data": content["redacted"], **metadata}
-            return {
-                "type": "thinking",
-                "thinking": text,
-                "signature": content.get("signature", ""),
-                **metadata,
-            }
+            signature = content.get("signature", "")
+            return {"type": "thinking", "thinking": text, "signature": signature, **metadata}
         case "tool_use":
             return {
                 "type": CLIENT_TOOL_USE,
@@ -103,7 +96,7 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
             title = {"title": content["title"]} if content.get("title") else {}
             return {"type": "document", "source": _document_source(content), **title, **metadata}
         case _:
-            return {"type": block_type, **{key: value for key, value in content.items() if key != ORIGIN}}
+            return {"type": block_type, **without(content, ORIGIN)}
 
 
 def returned_block(block: Block, *, unsigned: bool = False) -> RawBlock | None:
@@ -132,9 +125,9 @@ def returned_block(block: Block, *, unsigned: bool = False) -> RawBlock | None:
 
 
 def _parse_tool_use(kind: str, raw: RawBlock) -> ParsedBlock:
-    content: Content = {"tool_use_id": _text(raw, "id"), "tool_name": _text(raw, "name")}
+    content: Content = {"tool_use_id": text_in(raw, "id"), "tool_name": text_in(raw, "name")}
     given: Any = raw.get("input")
-    if isinstance(given, dict) and given:
+    if is_object(given) and given:
         content["input"] = given
     if kind == CLIENT_TOOL_USE:
         content |= _leftovers(raw, "type", "id", "name", "input")
@@ -146,10 +139,10 @@ def _parse_tool_use(kind: str, raw: RawBlock) -> ParsedBlock:
 def _parse_tool_result(kind: str, raw: RawBlock) -> ParsedBlock:
     value: Any = raw.get("content")
     failed = raw.get("is_error") is True
-    content: Content = {"tool_use_id": _text(raw, "tool_use_id"), "content": value, "is_error": failed}
+    content: Content = {"tool_use_id": text_in(raw, "tool_use_id"), "content": value, "is_error": failed}
     if kind == CLIENT_TOOL_RESULT:
         return _parsed("tool_result", content | _leftovers(raw, "type", "tool_use_id", "content", "is_error"))
-    if isinstance(value, dict) and str(cast(RawBlock, value).get("type")).endswith("_error"):
+    if is_object(value) and str(value.get("type")).endswith("_error"):
         content["is_error"] = True
     return _parsed(
         "tool_result", content | {"provider_executed": True, **_leftovers(raw, "tool_use_id", "content")}
@@ -172,7 +165,7 @@ def _parse_document(raw: RawBlock) -> Content | None:
             found: Content | None = {"text": text, **_leftovers(raw, "type", "source", "title")}
         case _:
             found = _parse_source(raw, "title")
-    title = _text(raw, "title")
+    title = text_in(raw, "title")
     return {**found, "title": title} if found is not None and title else found
 
 
@@ -195,13 +188,13 @@ def _result_content(value: Any, text: str) -> Any:
         return text
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and all(_is_result_part(part) for part in cast(list[Any], value)):
-        return cast(list[Any], value)
+    if is_list(value) and all(_is_of(part, _RESULT_PARTS) for part in value):
+        return value
     return encode_json(value).decode()
 
 
-def _is_result_part(part: Any) -> bool:
-    return isinstance(part, dict) and is_one_of(cast(RawBlock, part).get("type"), _RESULT_PARTS)
+def _is_of(value: Any, types: frozenset[str]) -> bool:
+    return is_object(value) and is_one_of(value.get("type"), types)
 
 
 def _document_source(content: Content) -> RawBlock:
@@ -224,29 +217,25 @@ def _image_source(content: Content) -> RawBlock:
 
 def _without_foreign_metadata(content: Content) -> Content:
     """Leave out what the API would refuse as unknown: fields that another vendor's wire kept."""
-    metadata: Any = content.get("provider_metadata")
-    if not isinstance(metadata, dict) or content.get("provider_executed"):
+    metadata = content.get("provider_metadata")
+    if not is_object(metadata) or content.get("provider_executed"):
         return content
-    known = {key: value for key, value in cast(RawBlock, metadata).items() if key in _RETURNABLE_METADATA}
+    known = {key: value for key, value in metadata.items() if key in _RETURNABLE_METADATA}
     return {**content, "provider_metadata": known}
 
 
 def _returned_text(text: str, content: Content) -> RawBlock:
-    citations: Any = content.get("citations")
-    if not isinstance(citations, list) or any(not _is_citation(c) for c in cast(list[Any], citations)):
-        content = {key: value for key, value in content.items() if key != "citations"}
+    citations = content.get("citations")
+    if not is_list(citations) or not all(_is_of(citation, _CITATION_TYPES) for citation in citations):
+        content = without(content, "citations")
     return dump_block("text", content, text)
-
-
-def _is_citation(citation: Any) -> bool:
-    return isinstance(citation, dict) and is_one_of(cast(RawBlock, citation).get("type"), _CITATION_TYPES)
 
 
 def _returned_tool_use(content: Content) -> RawBlock | None:
     if content.get("provider_executed") and not _own_type(content).endswith("_tool_use"):
         return None
-    if not isinstance(content.get("input"), dict):
-        content = {**content, "input": {_INVALID_ARGUMENTS: content.get("input_json", "")}}
+    if not is_object(content.get("input")):
+        content = {**content, "input": {INVALID_ARGUMENTS: content.get("input_json", "")}}
     return dump_block("tool_use", content)
 
 
@@ -264,25 +253,14 @@ def _is_returnable(content: Content) -> bool:
 
 def _own_type(content: Content) -> str:
     """The type under which this provider sent a server tool's block; empty where another vendor did."""
-    metadata: Any = content.get("provider_metadata")
-    return str(cast(RawBlock, metadata).get("type", "")) if isinstance(metadata, dict) else ""
+    return str(metadata_of(content).get("type", ""))
 
 
 def _leftovers(raw: RawBlock, *known: str) -> Content:
-    rest = {key: value for key, value in raw.items() if key not in known}
-    return {"provider_metadata": rest} if rest else {}
+    return as_metadata(without(raw, *known))
 
 
 def _parsed(
     block_type: BlockType, content: Content | None = None, text: str = "", signature: str = ""
 ) -> ParsedBlock:
     return ParsedBlock(block_type, content or None, text, signature)
-
-
-def _text(raw: RawBlock, key: str) -> str:
-    value = raw.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"{key} is not a string")
-    return value

@@ -7,7 +7,7 @@ method. Both ways give the same events.
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
@@ -28,14 +28,22 @@ from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires.anthropic.blocks import parse_block
 from turnstream.wires.anthropic.deltas import BlockPlaces
 from turnstream.wires.anthropic.errors import parse_stream_error
-from turnstream.wires.anthropic.fields import json_or_text, object_in, optional_text, text_in
 from turnstream.wires.anthropic.stop_reasons import parse_ending
 from turnstream.wires.anthropic.usage import UsageReports
 from turnstream.wires.anthropic.whole_messages import stream_of
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.failure_shapes import failure_in
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
+from turnstream.wires.shared.json_values import (
+    JsonObject,
+    detail_of,
+    is_list,
+    is_object,
+    object_in,
+    optional_text,
+    text_in,
+    without,
+)
 from turnstream.wires.shared.late_events import LateEvents
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.shared.unframed_text import UnframedText, names_failure
@@ -43,7 +51,6 @@ from turnstream.wires.shared.unframed_text import UnframedText, names_failure
 _MESSAGE_FIELDS = frozenset(
     {"id", "type", "role", "content", "model", "stop_reason", "stop_sequence", "usage"}
 )
-_LONGEST_DETAIL = 500
 _SILENCE = frozenset({b"", b"[DONE]"})
 
 
@@ -154,8 +161,7 @@ class AnthropicDecoder:
                 events.append(decoded[0])  # a stop that waited for this event
             reason = f"an event of the provider's stream is malformed: {error}"
             if not self._skip_malformed or isinstance(error, _SecondMessage):
-                detail = payload[:_LONGEST_DETAIL].decode(errors="replace")
-                self._failure = MalformedEvent(reason, detail=detail)
+                self._failure = MalformedEvent(reason, detail=detail_of(payload))
                 return False
             events.append(StreamNotice("malformed_event", reason))
             return True
@@ -164,7 +170,7 @@ class AnthropicDecoder:
 
     def _take_late(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """An event after the end: what it says of the whole message counts, and of all else there is one notice."""
-        value = json_or_text(payload)
+        value = _json_or_text(payload)
         event: JsonObject = value if is_object(value) else {}
         kind = event.get("type") or (name or b"").decode(errors="replace")
         if kind == "ping" or payload.strip() in _SILENCE:
@@ -181,7 +187,7 @@ class AnthropicDecoder:
         """Raises ValueError, or RecursionError, for what is no event of this wire."""
         if name is not None and names_failure(name):
             words = self._unframed.words or "the provider reported an error"
-            value = json_or_text(payload) if payload.strip() else words
+            value = _json_or_text(payload) if payload.strip() else words
             if is_list(value) and len(value) == 1 and is_object(value[0]):
                 value = value[0]
             self._decode_error((failure_in(value) if is_object(value) else None) or value, events)
@@ -191,8 +197,7 @@ class AnthropicDecoder:
         if not payload.lstrip().startswith(b"{"):
             self._decode_no_object(name, payload, events)
             return
-        value = decode_json(payload)
-        event = cast(dict[str, Any], value)
+        event: JsonObject = decode_json(payload)
         kind = event.get("type") or (name or b"").decode(errors="replace")
         if kind == "content_block_delta":
             self._decode_delta(event, events)
@@ -201,7 +206,7 @@ class AnthropicDecoder:
             self._places.flush(events)
             self._decode_rare(kind, mend_surrogates(event), events)
 
-    def _decode_rare(self, kind: str, event: dict[str, Any], events: list[StreamEvent]) -> None:
+    def _decode_rare(self, kind: str, event: JsonObject, events: list[StreamEvent]) -> None:
         match kind:
             case "message_start":
                 self._decode_message_start(event, events)
@@ -241,7 +246,7 @@ class AnthropicDecoder:
         elif name != UNFRAMED:
             raise ValueError("not a JSON object")
 
-    def _decode_message_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+    def _decode_message_start(self, event: JsonObject, events: list[StreamEvent]) -> None:
         message = object_in(event, "message")
         message_id = optional_text(message, "id")
         if self._started and (self._has_blocks or message_id != self._message_id):
@@ -259,12 +264,10 @@ class AnthropicDecoder:
     def _decode_prepopulated(self, content: Any, events: list[StreamEvent]) -> None:
         """Blocks that the message starts with are whole: they get their start and stop here. An empty one is the
         shell of a block that has its own start."""
-        if not isinstance(content, list):
-            return
-        for index, raw in enumerate(cast(list[Any], content)):
-            if not isinstance(raw, dict):
+        for index, raw in enumerate(content if is_list(content) else ()):
+            if not is_object(raw):
                 raise ValueError("a content block is not an object")
-            started = self._start_block(index, cast(dict[str, Any], raw))
+            started = self._start_block(index, raw)
             if len(started) > 1 or started[0].content is not None:
                 events.extend(started)
                 self._places.stop(index, events)
@@ -273,12 +276,12 @@ class AnthropicDecoder:
                 self._places.forget(index)
             self._raw_blocks.discard(index)
 
-    def _decode_block_start(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+    def _decode_block_start(self, event: JsonObject, events: list[StreamEvent]) -> None:
         self._has_blocks = True
         index = self._index(event)
         events.extend(self._start_block(index, object_in(event, "content_block")))
 
-    def _start_block(self, index: int, raw: dict[str, Any]) -> list[Any]:
+    def _start_block(self, index: int, raw: JsonObject) -> list[Any]:
         """The start of a block, and deltas for the text that it starts with."""
         block = parse_block(raw)
         self._raw_blocks.discard(index)
@@ -295,7 +298,7 @@ class AnthropicDecoder:
         self._places.start(index, block.block_type, stop_waits=waits)
         return started
 
-    def _decode_delta(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+    def _decode_delta(self, event: JsonObject, events: list[StreamEvent]) -> None:
         self._has_blocks = True
         index = self._index(event)
         delta = object_in(event, "delta")
@@ -307,8 +310,7 @@ class AnthropicDecoder:
         elif kind == "signature_delta":
             events.append(SignatureDelta(index, mend_surrogates(text_in(delta, "signature"))))
         elif kind == "compaction_delta":
-            fields = mend_surrogates({key: value for key, value in delta.items() if key != "type"})
-            events.append(ContentDelta(index, fields))
+            events.append(ContentDelta(index, mend_surrogates(without(delta, "type"))))
         elif index in self._raw_blocks:
             events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
         elif kind == "thinking_delta":
@@ -320,17 +322,17 @@ class AnthropicDecoder:
         else:
             events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
 
-    def _decode_message_delta(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+    def _decode_message_delta(self, event: JsonObject, events: list[StreamEvent]) -> None:
         fields = object_in(event, "delta") if event.get("delta") is not None else {}
         self._keep_stop(fields)
         leftovers = {k: v for k, v in fields.items() if k not in _MESSAGE_FIELDS and v is not None}
         leftovers |= {k: v for k, v in event.items() if k not in ("type", "delta", "usage") and v is not None}
         self._usage.report(event.get("usage"), leftovers, events)
 
-    def _decode_message_stop(self, event: dict[str, Any], events: list[StreamEvent]) -> None:
+    def _decode_message_stop(self, event: JsonObject, events: list[StreamEvent]) -> None:
         if not self._stopped:
             self._end_message(events)
-        self._usage.report(None, {key: value for key, value in event.items() if key != "type"}, events)
+        self._usage.report(None, without(event, "type"), events)
 
     def _end_message(self, events: list[StreamEvent]) -> None:
         self._stopped = True
@@ -345,14 +347,21 @@ class AnthropicDecoder:
         events.append(parse_stream_error(value))
         self._failed_by_provider = True
 
-    def _keep_stop(self, fields: dict[str, Any]) -> None:
+    def _keep_stop(self, fields: JsonObject) -> None:
         self._stop_reason = optional_text(fields, "stop_reason") or self._stop_reason
         self._stop_sequence = optional_text(fields, "stop_sequence") or self._stop_sequence
 
-    def _index(self, event: dict[str, Any]) -> int:
+    def _index(self, event: JsonObject) -> int:
         """The block that an event is about; without a number, the one before."""
         index = event.get("index", self._last_index)
         if type(index) is not int:
             raise ValueError("index is not a number")
         self._last_index = index
         return index
+
+
+def _json_or_text(payload: bytes) -> Any:
+    try:
+        return mend_surrogates(decode_json(payload))
+    except ValueError:
+        return payload.decode(errors="replace")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from turnstream.wires.anthropic import answers, errors, requests
+from turnstream.wires.anthropic import answer_decoder, answers, errors, request_decoder, requests
 from turnstream.wires.anthropic.decoder import AnthropicDecoder
 from turnstream.wires.anthropic.encoder import AnthropicEncoder
 from turnstream.wires.base import Wire
@@ -18,9 +18,9 @@ WIRE = Wire(
     encode_request=requests.encode_request,
     auth_headers=_auth_headers,
     decoder=AnthropicDecoder,
-    decode_answer=answers.decode_answer,
+    decode_answer=answer_decoder.decode_answer,
     decode_error=errors.decode_error,
-    decode_request=lambda _path, body: requests.decode_request(body),
+    decode_request=request_decoder.decode_request,
     encoder=AnthropicEncoder,
     encode_answer=answers.encode_answer,
     encode_error=errors.encode_error,

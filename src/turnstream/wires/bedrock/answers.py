@@ -1,35 +1,14 @@
-"""Converse's whole answers, which are no streams: one JSON object, both ways."""
+"""Converse's whole answers, which are no streams: one JSON object. `answer_decoder` is the way back."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from turnstream.core.answers import Answer
 from turnstream.core.blocks import Block
-from turnstream.core.stream_events import (
-    ContentBlockStart,
-    ContentBlockStop,
-    MessageStart,
-    SignatureDelta,
-    StreamError,
-    StreamEvent,
-    TextDelta,
-    ThinkingDelta,
-    ToolInputDelta,
-)
-from turnstream.errors import MalformedEvent
-from turnstream.wires.bedrock.blocks import parse_block, returned_block
-from turnstream.wires.bedrock.ends import stop_events, usage_event
-from turnstream.wires.bedrock.errors import parse_stream_error
-from turnstream.wires.bedrock.json import object_of, without
+from turnstream.wires.bedrock.blocks import returned_block
 from turnstream.wires.bedrock.stop_reasons import dump_stop_reason
 from turnstream.wires.bedrock.usage import with_total
-from turnstream.wires.shared.failure_shapes import failure_in
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
-from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
-
-_LONGEST_DETAIL = 500
-_STOP_FIELDS = ("stopReason", "additionalModelResponseFields")
+from turnstream.wires.shared.json_values import JsonObject
+from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
@@ -43,57 +22,6 @@ def encode_answer(answer: Answer) -> bytes:
             "metrics": {"latencyMs": 0},
         }
     )
-
-
-def decode_answer(body: bytes) -> list[StreamEvent]:
-    """The events that the answer's stream would have had. Raises MalformedEvent for what is no answer."""
-    try:
-        return _decode_answer(mend_surrogates(decode_json(body)))
-    except (ValueError, RecursionError) as error:
-        detail = body[:_LONGEST_DETAIL].decode(errors="replace")
-        raise MalformedEvent(f"the answer is none of Converse: {error}", detail=detail) from error
-
-
-def _decode_answer(value: Any) -> list[StreamEvent]:
-    if not is_object(value):
-        raise ValueError("it is not an object")
-    if not isinstance(value.get("stopReason"), str):
-        if (reported := failure_in(value)) is None:
-            raise ValueError("it has no stopReason")
-        return [parse_stream_error({}, encode_json(reported["error"]))]
-    message = object_of(object_of(value, "output"), "message")
-    content = message.get("content")
-    if not is_list(content) or not all(map(is_object, content)):
-        raise ValueError("its content is not a list of blocks")
-    role = message.get("role")
-    events: list[StreamEvent] = [MessageStart(role=role if isinstance(role, str) else "assistant")]
-    for index, raw in enumerate(content):
-        events += _events_of(index, parse_block(index, raw))
-    ending = {key: value[key] for key in _STOP_FIELDS if value.get(key) is not None}
-    said = any(isinstance(event, ContentBlockStart) and event.block_type != "thinking" for event in events)
-    ended = stop_events(ending, said=said)
-    usage = usage_event(without(value, "output", *_STOP_FIELDS))
-    return [*events, usage, *ended] if isinstance(ended[0], StreamError) else [*events, *ended, usage]
-
-
-def _events_of(index: int, block: Block) -> list[StreamEvent]:
-    """A whole block as a stream would have brought it."""
-    content = dict(block.content or {})
-    text = block.text_content or ""
-    match block.block_type:
-        case "tool_use":
-            said: list[StreamEvent] = [ToolInputDelta(index, content.pop("input_json", ""))]
-            content.pop("input", None)
-            content.pop("input_error", None)
-        case "thinking":
-            signature = content.pop("signature", "")
-            said = [ThinkingDelta(index, text)] if text else []
-            said += [SignatureDelta(index, signature)] if signature else []
-        case "text":
-            said = [TextDelta(index, text)]
-        case _:
-            said = []
-    return [ContentBlockStart(index, block.block_type, content or None), *said, ContentBlockStop(index)]
 
 
 def _dump_block(block: Block) -> JsonObject | None:

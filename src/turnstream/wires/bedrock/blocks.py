@@ -6,15 +6,13 @@ A block that only Bedrock has (a guarded text, a video, a cache point) is a `pro
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from turnstream.core.blocks import Block, Content
-from turnstream.wires.bedrock.json import list_of, without
 from turnstream.wires.bedrock.media import format_of, media_type_of
 from turnstream.wires.bedrock.tools import dump_result, dump_use, parse_result, parse_use
-from turnstream.wires.shared.json_values import JsonObject, is_object
-
-Role: TypeAlias = Literal["user", "assistant"]
+from turnstream.wires.shared.histories import as_metadata, metadata_of
+from turnstream.wires.shared.json_values import JsonObject, is_object, list_in, without
 
 _OWN_BLOCKS = frozenset(
     {
@@ -42,8 +40,8 @@ def parse_block(sequence: int, raw: JsonObject) -> Block:
         case {"reasoningContent": {"redactedContent": str(data)}}:
             return Block(sequence, "thinking", "", {"redacted": data})
         case {"citationsContent": cited} if is_object(cited):
-            texts = [str(part.get("text", "")) for part in list_of(cited, "content") if is_object(part)]
-            return Block(sequence, "text", "".join(texts), {"citations": list_of(cited, "citations")})
+            texts = [str(part.get("text", "")) for part in list_in(cited, "content") if is_object(part)]
+            return Block(sequence, "text", "".join(texts), {"citations": list_in(cited, "citations")})
         case {"image": image} if is_object(image) and (content := _parse_source(image, "image")) is not None:
             return Block(sequence, "image", None, content)
         case {"document": document} if (
@@ -77,19 +75,6 @@ def returned_block(block: Block) -> JsonObject | None:
             return dict(content) if known else None
 
 
-def side_of(block: Block, role: Role) -> Role | None:
-    """Who says a block, where the API leaves no choice; None for what that side may not say."""
-    match block.block_type:
-        case "tool_use" | "thinking":
-            return "assistant"
-        case "tool_result":
-            return "assistant" if (block.content or {}).get("provider_executed") else "user"
-        case "image" | "document":
-            return "user" if role == "user" else None
-        case _:
-            return role
-
-
 def dump_thinking(text: str, content: Content) -> JsonObject | None:
     """Reasoning as it goes back, or None where it could not: it is not signed."""
     if "redacted" in content:
@@ -100,7 +85,7 @@ def dump_thinking(text: str, content: Content) -> JsonObject | None:
 
 
 def _dump_text(text: str, content: Content) -> JsonObject:
-    citations = list_of(content, "citations")
+    citations = list_in(content, "citations")
     if citations and all(is_object(c) and c.keys() <= _CITATION_FIELDS for c in citations):
         return {"citationsContent": {"content": [{"text": text}], "citations": citations}}
     return {"text": text}
@@ -121,7 +106,7 @@ def _parse_source(raw: JsonObject, family: str) -> Content | None:
             content["text"] = text
         case _:
             return None
-    return content | ({"provider_metadata": rest} if rest else {})
+    return content | as_metadata(rest)
 
 
 def _parse_document(raw: JsonObject) -> Content | None:
@@ -182,6 +167,5 @@ def _format(content: Content, source: JsonObject, default: str) -> str:
 
 def _details(content: Content, *keys: str) -> JsonObject:
     """What this wire kept beside the source, of `keys`."""
-    metadata: Any = content.get("provider_metadata")
-    kept = metadata if is_object(metadata) else {}
+    kept = metadata_of(content)
     return {key: kept[key] for key in keys if key in kept}

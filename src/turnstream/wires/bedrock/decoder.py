@@ -36,17 +36,16 @@ from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import Decoder, Finish
 from turnstream.wires.bedrock.ends import PADDING, stop_events, usage_event
 from turnstream.wires.bedrock.errors import parse_stream_error
-from turnstream.wires.bedrock.json import object_of, text_of, without
 from turnstream.wires.bedrock.media import Base64Pieces, media_type_of
 from turnstream.wires.bedrock.tools import input_text, opens_block, parse_result_start, parse_use_start
 from turnstream.wires.shared.event_stream import BrokenMessage, MessageDecoder
-from turnstream.wires.shared.json_values import JsonObject, is_object
+from turnstream.wires.shared.histories import as_metadata
+from turnstream.wires.shared.json_values import JsonObject, detail_of, is_object, object_in, text_in, without
 from turnstream.wires.shared.late_events import LateEvents, SecondAnswer
 from turnstream.wires.shared.lenient_json import decode_json, mend_surrogates
 
 DecoderMaker: TypeAlias = Callable[[], Decoder]
 
-_LONGEST_DETAIL = 500
 _PARTS: dict[str, tuple[BlockType, type]] = {
     "text": ("text", str),
     "toolUse": ("tool_use", dict),
@@ -175,9 +174,8 @@ class BedrockDecoder:
         except (ValueError, RecursionError) as error:
             if decoded and type(decoded[0]) is ContentBlockStop:
                 events.append(decoded[0])  # a stop that waited for this event
-            detail = payload[:_LONGEST_DETAIL].decode(errors="replace")
             reason = f"an event of the provider's stream is malformed: {error}"
-            raise BrokenMessage(reason, detail=detail) from error
+            raise BrokenMessage(reason, detail=detail_of(payload)) from error
         events.extend(decoded)
 
     def _decode_event(self, kind: str, event: JsonObject, events: list[StreamEvent]) -> None:
@@ -186,7 +184,7 @@ class BedrockDecoder:
             events.extend(self._late.notice())
             return
         if kind == "contentBlockDelta":
-            self._decode_delta(_index(event), object_of(event, "delta"), events)
+            self._decode_delta(_index(event), object_in(event, "delta"), events)
             return
         self._flush(events)
         if kind == "chunk":
@@ -197,10 +195,10 @@ class BedrockDecoder:
             case "messageStart":
                 if self._open or self._ended:
                     raise SecondAnswer
-                events.append(MessageStart(role=text_of(event, "role") or "assistant"))
+                events.append(MessageStart(role=text_in(event, "role") or "assistant"))
             case "contentBlockStart":
                 if event.get("start"):  # without it, the kind of the block is told by its deltas
-                    self._decode_start(_index(event), object_of(event, "start"), events)
+                    self._decode_start(_index(event), object_in(event, "start"), events)
             case "contentBlockStop":
                 self._stop_soon(_index(event), events)
             case "messageStop":
@@ -212,11 +210,11 @@ class BedrockDecoder:
                     events.append(Metadata(provider_metadata={kind: said}))
 
     def _decode_chunk(self, event: JsonObject, events: list[StreamEvent]) -> None:
-        payload = base64.b64decode(text_of(event, "bytes"), validate=True)
+        payload = base64.b64decode(text_in(event, "bytes"), validate=True)
         value: Any = decode_json(payload)
         if is_object(value) and len(names := value.keys() & _EVENTS) == 1:
             (name,) = names
-            self._decode_event(name, object_of(value, name), events)
+            self._decode_event(name, object_in(value, name), events)
             return
         if self._model_events is None:
             self._model_events = self._new_claude()
@@ -231,8 +229,9 @@ class BedrockDecoder:
             case {"toolResult": result} if is_object(result):
                 self._start(index, "tool_result", parse_result_start(result), events)
             case {"image": image} if is_object(image):
-                content = {"media_type": media_type_of(text_of(image, "format"), "image")}
-                self._start(index, "image", content | _leftovers(image, "format"), events)
+                content: Content = {"media_type": media_type_of(text_in(image, "format"), "image")}
+                content |= as_metadata(without(image, "format"))
+                self._start(index, "image", content, events)
             case _:
                 self._start(index, "provider", dict(start), events)
 
@@ -289,7 +288,7 @@ class BedrockDecoder:
                 image = {**image, **rest}
             case _:
                 pass
-        if content := content | _leftovers(image, "source"):
+        if content := content | as_metadata(without(image, "source")):
             events.append(ContentDelta(index, content))
 
     def _add_bytes(self, index: int, data: str) -> None:
@@ -382,8 +381,3 @@ def _index(event: JsonObject) -> int:
     if type(index) is not int:
         raise ValueError("contentBlockIndex is not a number")
     return index
-
-
-def _leftovers(fields: JsonObject, *known: str) -> Content:
-    rest = without(fields, *known)
-    return {"provider_metadata": rest} if rest else {}

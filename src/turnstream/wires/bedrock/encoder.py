@@ -29,13 +29,12 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.wires.bedrock.errors import dump_stream_error
-from turnstream.wires.bedrock.json import list_of
 from turnstream.wires.bedrock.media import format_of
 from turnstream.wires.bedrock.stop_reasons import dump_stop_reason
 from turnstream.wires.bedrock.tools import dump_parts, dump_result_start, dump_use_start
 from turnstream.wires.bedrock.usage import dump_usage, with_total
 from turnstream.wires.shared.event_stream import encode_event, encode_exception
-from turnstream.wires.shared.json_values import JsonObject
+from turnstream.wires.shared.json_values import JsonObject, list_in
 from turnstream.wires.shared.lenient_json import encode_json
 
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
@@ -198,9 +197,9 @@ class BedrockEncoder:
             self._write_delta(
                 block, {"reasoningContent": {"redactedContent": _as_base64(content["redacted"])}}
             )
-        for citation in list_of(content, "citations"):
+        for citation in list_in(content, "citations"):
             self._write_delta(block, {"citation": citation})
-        for delta in list_of(content, "deltas"):
+        for delta in list_in(content, "deltas"):
             self._write_delta(block, delta)
 
     def _write_delta(self, block: _ConverseBlock, delta: JsonObject) -> None:

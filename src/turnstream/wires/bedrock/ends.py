@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from turnstream.core.stream_events import Metadata, StreamEvent
-from turnstream.wires.bedrock.json import text_of, without
 from turnstream.wires.bedrock.stop_reasons import parse_ending
 from turnstream.wires.bedrock.usage import parse_usage
 from turnstream.wires.shared.endings import stop_event
-from turnstream.wires.shared.json_values import JsonObject, is_object
+from turnstream.wires.shared.json_values import JsonObject, is_object, text_in, without
 
 PADDING = "p"
 """A field of every event that says nothing: it hides how long the text is."""
@@ -18,7 +17,7 @@ PADDING = "p"
 def stop_events(event: JsonObject, *, said: bool) -> list[StreamEvent]:
     """Return what `messageStop` says: the model's end marker, or its failure, then what was told with it. `said`: the answer
     has content besides thinking. Raises ValueError."""
-    raw = text_of(event, "stopReason") or None
+    raw = text_in(event, "stopReason") or None
     sequence = _stop_sequence(event.get("additionalModelResponseFields"))
     events: list[StreamEvent] = [stop_event(parse_ending(raw), raw, sequence, said=said)]
     if beside := without(event, "stopReason", PADDING):

@@ -11,11 +11,11 @@ import json
 from typing import Any
 
 from turnstream.errors import InvalidRequest
-from turnstream.wires.bedrock.json import without
 from turnstream.wires.shared.claude_thinking import dump_thinking as dump_claude_thinking
-from turnstream.wires.shared.json_values import JsonObject, is_object
+from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.lenient_json import decode_json
 from turnstream.wires.shared.normal_params import effort_of, read_response_format, read_stop
+from turnstream.wires.shared.request_bodies import expect
 
 _INFERENCE = {
     "max_tokens": "maxTokens",
@@ -23,14 +23,12 @@ _INFERENCE = {
     "top_p": "topP",
     "stop": "stopSequences",
 }
-OUR_PARAMS = frozenset(
-    {
-        *_INFERENCE, "additionalModelRequestFields", "inferenceConfig", "outputConfig", "parallel_tool_calls",
-        "response_format", "thinking", "tool_choice", "top_k",
-    }
+OUR_PARAMS = (
+    *_INFERENCE, "additionalModelRequestFields", "inferenceConfig", "outputConfig", "parallel_tool_calls",
+    "response_format", "thinking", "tool_choice", "top_k", "cache", "extra_body", "system", "tools",
 )  # fmt: skip
-"""Params that this module writes, under whatever name."""
-FIELDS = frozenset({"inferenceConfig", "additionalModelRequestFields", "outputConfig"})
+"""Params that are written in words of this API."""
+FIELDS = ("inferenceConfig", "additionalModelRequestFields", "outputConfig")
 """Fields of a request that it reads."""
 
 
@@ -167,10 +165,3 @@ def is_claude(model: str) -> bool:
 def may_cache(model: str) -> bool:
     """Whether a model takes cache points; others refuse the request. An ARN does not always tell the model."""
     return is_claude(model) or "amazon.nova" in model or model.startswith("arn:")
-
-
-def expect(value: Any, kind: type[Any], name: str) -> Any:
-    if not isinstance(value, kind):
-        expected = {dict: "an object", list: "a list", str: "a string"}[kind]
-        raise InvalidRequest(f"{name} must be {expected}")
-    return value

@@ -10,28 +10,24 @@ from typing import Any
 
 from turnstream.core.blocks import Content
 from turnstream.core.tool_input import finish_tool_use
-from turnstream.wires.bedrock.json import text_of, without
 from turnstream.wires.bedrock.media import format_of, media_type_of
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
+from turnstream.wires.shared.histories import INVALID_ARGUMENTS, as_metadata, metadata_of
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, text_in, without
 from turnstream.wires.shared.lenient_json import encode_json
 
 USE = "toolUse"
 RESULT = "toolResult"
 _CLIENT_TYPE = "tool_use"
-_INVALID_ARGUMENTS = "INVALID_JSON"
 
 
 def parse_use_start(raw: JsonObject) -> Content:
     """The content of a call that begins. Raises ValueError where a field has another type."""
-    content: Content = {"tool_use_id": text_of(raw, "toolUseId"), "tool_name": text_of(raw, "name")}
-    if (kind := text_of(raw, "type")) and kind != _CLIENT_TYPE:
+    content: Content = {"tool_use_id": text_in(raw, "toolUseId"), "tool_name": text_in(raw, "name")}
+    if (kind := text_in(raw, "type")) and kind != _CLIENT_TYPE:
         content["provider_executed"] = True
-    rest = {
-        key: value
-        for key, value in raw.items()
-        if key not in ("toolUseId", "name", "input") and (key, value) != ("type", _CLIENT_TYPE)
-    }
-    return {**content, "provider_metadata": {USE: rest}} if rest else content
+    known = ("type",) if kind == _CLIENT_TYPE else ()
+    rest = without(raw, "toolUseId", "name", "input", *known)
+    return content | as_metadata({USE: rest} if rest else {})
 
 
 def parse_use(raw: JsonObject) -> Content:
@@ -56,20 +52,18 @@ def dump_use(content: Content) -> JsonObject | None:
         return None
     given: Any = content.get("input")
     if not is_object(given):
-        given = {_INVALID_ARGUMENTS: content.get("input_json", "")}
+        given = {INVALID_ARGUMENTS: content.get("input_json", "")}
     return {USE: {**dump_use_start(content), "input": given}}
 
 
 def parse_result_start(raw: JsonObject) -> Content:
     """The content of a result that begins: of a tool that Bedrock ran, since others come from us. Raises ValueError."""
     return {
-        "tool_use_id": text_of(raw, "toolUseId"),
+        "tool_use_id": text_in(raw, "toolUseId"),
         "content": [],
         "is_error": raw.get("status") == "error",
         "provider_executed": True,
-        "provider_metadata": {
-            RESULT: {key: v for key, v in raw.items() if key not in ("toolUseId", "content")}
-        },
+        "provider_metadata": {RESULT: without(raw, "toolUseId", "content")},
     }
 
 
@@ -78,14 +72,14 @@ def parse_result(raw: JsonObject) -> Content:
     parts: Any = raw.get("content")
     if not is_list(parts):
         raise ValueError("a result's content is not a list")
-    if text_of(raw, "type"):
+    if text_in(raw, "type"):
         return {**parse_result_start(raw), "content": parts}
-    rest = {key: value for key, value in raw.items() if key not in ("toolUseId", "content", "status")}
+    rest = without(raw, "toolUseId", "content", "status")
     return {
-        "tool_use_id": text_of(raw, "toolUseId"),
+        "tool_use_id": text_in(raw, "toolUseId"),
         "content": _parse_parts(parts),
         "is_error": raw.get("status") == "error",
-        **({"provider_metadata": {RESULT: rest}} if rest else {}),
+        **as_metadata({RESULT: rest} if rest else {}),
     }
 
 
@@ -118,8 +112,7 @@ def dump_parts(content: Content, text: str) -> list[JsonObject]:
 
 def own_metadata(content: Content, key: str) -> JsonObject:
     """What this wire kept of a call or a result; empty where another vendor's did."""
-    metadata: Any = content.get("provider_metadata")
-    kept: Any = metadata.get(key) if is_object(metadata) else None
+    kept = metadata_of(content).get(key)
     return kept if is_object(kept) else {}
 
 

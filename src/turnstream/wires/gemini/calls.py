@@ -1,4 +1,4 @@
-"""Function calls out of a Gemini stream: most come whole, some in pieces (`gemini_arguments`), and many without an id.
+"""Function calls out of a Gemini stream: most come whole, some in pieces (`arguments`), and many without an id.
 
 A call in pieces begins with its name and ends with the first piece that does not say `willContinue`, which may say
 nothing else, or may never come: then the next call ends it, or the next block.
@@ -19,12 +19,10 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent
 from turnstream.wires.gemini.arguments import PartialArguments
 from turnstream.wires.gemini.chunks import objects_in, text_in
+from turnstream.wires.gemini.messages import MADE_UP
+from turnstream.wires.shared.call_ids import made_up_id
 from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
-from turnstream.wires.shared.made_up_ids import made_up_id
-
-MADE_UP = "gemini_call_"
-"""How ids begin that we made up: they are not sent back, since Gemini never had them."""
 
 _KNOWN = frozenset({"name", "id", "args", "partialArgs", "willContinue"})
 

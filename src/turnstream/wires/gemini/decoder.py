@@ -24,6 +24,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
+from turnstream.wires.gemini.block_builder import PartBuilder
 from turnstream.wires.gemini.chunks import (
     ABSENT,
     decode_plain,
@@ -36,7 +37,6 @@ from turnstream.wires.gemini.chunks import (
 from turnstream.wires.gemini.citations import citations_of
 from turnstream.wires.gemini.errors import stream_error
 from turnstream.wires.gemini.framing import ResponseFraming
-from turnstream.wires.gemini.parts import PartBuilder
 from turnstream.wires.gemini.stop_reasons import UNSAID, parse_block_reason, parse_ending
 from turnstream.wires.gemini.usage import read_usage
 from turnstream.wires.shared.endings import stop_event

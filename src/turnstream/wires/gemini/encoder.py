@@ -30,8 +30,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.usage import Usage
-from turnstream.wires.gemini.contents import dump_parts
 from turnstream.wires.gemini.errors import error_object
+from turnstream.wires.gemini.messages import dump_parts
 from turnstream.wires.gemini.stop_reasons import dump_stop_reason
 from turnstream.wires.gemini.usage import write_usage
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object

@@ -1,21 +1,190 @@
-"""Gemini's contents as our messages; `gemini_contents` is the way there."""
+"""Our messages as Gemini's contents, and these as our messages.
+
+A content is what one side says, in parts; a function's response is the user's to say, and names its function. A part goes
+back with the thought signature it came with. Thinking goes back only where Gemini signed it: the API has no use for other
+thinking, and refuses another vendor's signature.
+What a tool said is `{"output": …}`, and what it failed with `{"error": …}`, unless it is an object already.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
-from turnstream.wires.gemini.calls import MADE_UP
 from turnstream.wires.gemini.chunks import named, objects_in, text_in
-from turnstream.wires.gemini.contents import BESIDE, Part
-from turnstream.wires.gemini.parts import THOUGHT, parse_image
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
+from turnstream.wires.shared.call_ids import made_up_id
+from turnstream.wires.shared.histories import (
+    Role,
+    alternating,
+    are_parts,
+    is_clients,
+    media_in,
+    metadata_of,
+)
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
 from turnstream.wires.shared.lenient_json import encode_json
-from turnstream.wires.shared.made_up_ids import made_up_id
+
+Part: TypeAlias = JsonObject
+
+MADE_UP = "gemini_call_"
+"""How ids begin that we made up: they are not sent back, since Gemini never had them."""
+THOUGHT = "thought"
+"""In `provider_metadata.part` of thinking: it was signed here, and may go back here."""
+_BESIDE = frozenset({"thoughtSignature", "thought", "videoMetadata", "mediaResolution", "partMetadata"})
+"""What a part may say beside its data, and does again when it goes back."""
+_RAW_PARTS = frozenset(
+    {
+        "text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode",
+        "codeExecutionResult", "toolCall", "toolResponse",
+    }
+)  # fmt: skip
+_UNKNOWN_FUNCTION = "unknown_function"
+"""Whose response it is where no call tells: the API wants a name."""
+_ROLES: dict[Role, str] = {"user": "user", "assistant": "model"}
+
+
+def dump_contents(messages: Iterable[Message]) -> list[JsonObject]:
+    """The history as contents whose roles alternate."""
+    said: list[tuple[str, list[Part]]] = []
+    names: dict[str, str] = {}
+    for message in messages:
+        for block in message.blocks:
+            content = block.content or {}
+            if block.block_type == "tool_use":
+                names[content.get("tool_use_id", "")] = content.get("tool_name", "")
+            said.append((_ROLES[_side_of(block, message.role)], dump_parts(block, names)))
+    return alternating(said, field="parts")
+
+
+def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
+    """The parts that a block stands for; none where the API would refuse it. `names`: of the tools, by their calls."""
+    content = block.content or {}
+    text = block.text_content or ""
+    beside = _beside(content)
+    match block.block_type:
+        case "text" | "reference" | "partial_reference":
+            return _dump_text(text, content, beside)
+        case "thinking":
+            own = metadata_of(content).get("part") == THOUGHT and not block.partial
+            return [_thought(text, content)] if own and content.get("signature") else []
+        case "tool_use" | "tool_result" if content.get("provider_executed"):
+            return [{**part, **beside}] if (part := _dump_server_part(block)) else []
+        case "tool_use":
+            return [{"functionCall": _dump_call(content), **beside}]
+        case "tool_result":
+            name = (names or {}).get(content.get("tool_use_id", "")) or _UNKNOWN_FUNCTION
+            return [{"functionResponse": _dump_response(content, text, name), **beside}]
+        case "image" | "document":
+            return [{**_dump_media(content), **beside}]
+        case "provider":
+            raw = not block.partial and "type" not in content and not _RAW_PARTS.isdisjoint(content)
+            return [dict(content)] if raw else []
+
+
+def dump_answer(blocks: Iterable[Block]) -> list[Part]:
+    """The parts of a whole answer: thinking is among them whether or not it was signed, and by whom."""
+    return [
+        part
+        for block in blocks
+        for part in (
+            [_thought(block.text_content or "", block.content or {})]
+            if block.block_type == "thinking" and "redacted" not in (block.content or {})
+            else dump_parts(block)
+        )
+    ]
+
+
+def _thought(text: str, content: Content) -> Part:
+    signature = content.get("signature")
+    return {"text": text, "thought": True, **({"thoughtSignature": signature} if signature else {})}
+
+
+def _side_of(block: Block, role: Role) -> Role:
+    if block.block_type in ("tool_use", "thinking"):
+        return "assistant"
+    return "user" if is_clients(block, "tool_result") else role
+
+
+def _beside(content: Content) -> Part:
+    return {key: item for key, item in metadata_of(content).items() if key in _BESIDE}
+
+
+def _dump_text(text: str, content: Content, beside: Part) -> list[Part]:
+    """One part; of a text of which a part is signed, that and what stands around it."""
+    signed = metadata_of(content).get("signed")
+    if not (is_list(signed) and len(signed) == 2 and all(type(place) is int for place in signed)):
+        return [{"text": text, **beside}] if text or beside else []
+    start, end = signed
+    before, after = text[:start], text[end:]
+    return [
+        *([{"text": before}] if before else []),
+        {"text": text[start:end], **beside},
+        *([{"text": after}] if after else []),
+    ]
+
+
+def _dump_call(content: Content) -> JsonObject:
+    given = content.get("input")
+    call = {"name": content.get("tool_name", ""), "args": given if is_object(given) else {}}
+    return {**_own_id(content), **call}
+
+
+def _own_id(content: Content) -> JsonObject:
+    """The id of a call, unless we made it up."""
+    identity = text_in(content.get("tool_use_id"))
+    return {} if not identity or identity.startswith(MADE_UP) else {"id": identity}
+
+
+def _dump_response(content: Content, text: str, name: str) -> JsonObject:
+    value = content.get("content")
+    value = text if value is None else value
+    images: list[Part] = []
+    if are_parts(value, "text", "image"):
+        images = [image for part in value if part["type"] == "image" and (image := _result_image(part))]
+        value = "\n".join(text_in(part.get("text")) for part in value if part["type"] == "text")
+    failed = bool(content.get("is_error"))
+    if failed or not is_object(value):
+        value = {"error" if failed else "output": value}
+    response: JsonObject = {"name": name, "response": value}
+    if images:
+        response["parts"] = images
+    return {**_own_id(content), **response}
+
+
+def _result_image(part: JsonObject) -> Part | None:
+    """An image of a tool's result: ours, or with Anthropic's `source`."""
+    found = _dump_media(media_in(part))
+    return found if "inlineData" in found and found["inlineData"]["data"] else None
+
+
+def _dump_media(content: Content) -> Part:
+    if content.get("text"):
+        return {"text": content["text"]}
+    media_type = content.get("media_type")
+    if "url" in content:
+        of_type = {"mimeType": media_type} if media_type else {}
+        return {"fileData": {**of_type, "fileUri": content["url"]}}
+    return {"inlineData": {"mimeType": media_type or "", "data": content.get("data", "")}}
+
+
+def _dump_server_part(block: Block) -> Part | None:
+    """A part of Gemini's own tools; None for what another vendor's did."""
+    content = block.content or {}
+    name = metadata_of(content).get("part")
+    given = _own_id(content)
+    match name:
+        case "executableCode" if is_object(content.get("input")):
+            return {name: {**content["input"], **given}}
+        case "toolCall" if is_object(content.get("input")):
+            return {name: {"toolType": content.get("tool_name", ""), "args": content["input"], **given}}
+        case "codeExecutionResult" | "toolResponse" if is_object(content.get("content")):
+            return {name: {**content["content"], **given}}
+        case _:
+            return None
 
 
 def parse_contents(raw: Sequence[Any]) -> tuple[Message, ...]:
@@ -81,8 +250,8 @@ class _CallIds:
 
 
 def _parse_part(sequence: int, part: Part, calls: _CallIds) -> Block:
-    beside = {key: item for key, item in part.items() if key in BESIDE}
-    data = {key: item for key, item in part.items() if key not in BESIDE}
+    beside = {key: item for key, item in part.items() if key in _BESIDE}
+    data = without(part, *_BESIDE)
     metadata = {"provider_metadata": beside} if beside else {}
     match data:
         case {"text": str(text)} if len(data) == 1 and beside.get("thought") is True and len(beside) <= 2:
@@ -136,6 +305,18 @@ def _parse_response(response: JsonObject, calls: _CallIds) -> Content:
     return {"tool_use_id": identity, "content": said, "is_error": failed}
 
 
+def parse_image(value: JsonObject) -> tuple[BlockType, Content, str] | None:
+    """An image's `inlineData` or `fileData`; None for what is no image, or says more."""
+    media_type = value.get("mimeType")
+    if not (isinstance(media_type, str) and media_type.startswith("image/")):
+        return None
+    if isinstance(data := value.get("data"), str) and len(value) == 2:
+        return "image", {"media_type": media_type, "data": data}, ""
+    if isinstance(url := value.get("fileUri"), str) and len(value) == 2:
+        return "image", {"url": url, "media_type": media_type}, ""
+    return None
+
+
 def _parse_media(media: JsonObject) -> tuple[BlockType, Content] | None:
     """An image, or else a document; None where it says more."""
     if (image := parse_image(media)) is not None:
@@ -159,7 +340,7 @@ def _parse_server_part(sequence: int, data: Part, beside: Part, calls: _CallIds)
     if not is_object(value):
         return None
     value = named(value)
-    own = {key: item for key, item in value.items() if key != "id"}
+    own = without(value, "id")
     given = text_in(value.get("id"))
     metadata = {**beside, "part": name}
     match name:

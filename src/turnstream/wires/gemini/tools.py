@@ -8,6 +8,7 @@ from typing import Any
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import ToolDefinition
 from turnstream.wires.gemini.chunks import named
+from turnstream.wires.shared.function_tools import dump_function
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 
 _DECLARATION = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
@@ -15,14 +16,8 @@ _DECLARATION = frozenset({"name", "description", "parameters", "parametersJsonSc
 
 def dump_tools(tools: Iterable[ToolDefinition], others: Iterable[Any]) -> list[Any]:
     """Our tools as functions, and those that are given as Gemini has them."""
-    declared = [_dump_tool(tool) for tool in tools]
+    declared = [dump_function(tool, "parametersJsonSchema", strict=False) for tool in tools]
     return [*([{"functionDeclarations": declared}] if declared else []), *others]
-
-
-def _dump_tool(tool: ToolDefinition) -> JsonObject:
-    described = {"description": tool.description} if tool.description else {}
-    schema = tool.input_schema or {"type": "object", "properties": {}}
-    return {"name": tool.name, **described, "parametersJsonSchema": schema}
 
 
 def _declares(tool: Any) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from turnstream.wires.base import Wire
-from turnstream.wires.gemini import answers, errors, requests
+from turnstream.wires.gemini import answer_decoder, answers, errors, request_decoder, requests
 from turnstream.wires.gemini.decoder import GeminiDecoder
 from turnstream.wires.gemini.encoder import GeminiEncoder
 
@@ -26,9 +26,9 @@ WIRE = Wire(
     encode_request=requests.encode_request,
     auth_headers=_auth_headers,
     decoder=GeminiDecoder,
-    decode_answer=answers.decode_answer,
+    decode_answer=answer_decoder.decode_answer,
     decode_error=errors.decode_error,
-    decode_request=requests.decode_request,
+    decode_request=request_decoder.decode_request,
     encoder=GeminiEncoder,
     encode_answer=answers.encode_answer,
     encode_error=errors.encode_error,

@@ -1,4 +1,4 @@
-"""Answers of Ollama's `/api/chat` that are no streams: one JSON object, which is a stream of one line."""
+"""Whole answers of Ollama's `/api/chat`, which are no streams: one JSON object. `answer_decoder` is the way back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ import msgspec
 
 from turnstream.core.answers import Answer
 from turnstream.core.blocks import Block
-from turnstream.core.stream_events import StreamEvent
-from turnstream.errors import MalformedEvent, StreamIncomplete
-from turnstream.wires.ollama.decoder import OllamaDecoder
 from turnstream.wires.ollama.encoder import OpenCall
-from turnstream.wires.ollama.lines import read_line
 from turnstream.wires.ollama.usage import dump_stop_reason, write_counts
 from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import encode_json
@@ -30,17 +26,6 @@ def encode_answer(answer: Answer) -> bytes:
             **write_counts(answer.usage, answer.raw_usage, None),
         }
     )
-
-
-def decode_answer(body: bytes) -> list[StreamEvent]:
-    """The events of the stream that would have brought the answer; see `Wire.decode_answer`."""
-    line = encode_json(read_line(body))
-    decoder = OllamaDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")
-    try:
-        events = decoder.feed(line + b"\n")
-        return events + decoder.close()
-    except StreamIncomplete as error:
-        raise MalformedEvent("the answer does not say that it is done") from error
 
 
 def _dump_message(blocks: Iterable[Block]) -> JsonObject:

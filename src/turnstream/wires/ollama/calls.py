@@ -9,8 +9,8 @@ import msgspec
 
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, StreamEvent, ToolInputDelta
 from turnstream.wires.ollama.lines import Call, FunctionCall
+from turnstream.wires.shared.call_ids import made_up_id
 from turnstream.wires.shared.lenient_json import decode_json
-from turnstream.wires.shared.made_up_ids import made_up_id
 
 
 class OllamaCalls:

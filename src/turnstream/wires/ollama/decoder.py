@@ -9,7 +9,6 @@ from __future__ import annotations
 from itertools import count
 from typing import Literal, TypeAlias
 
-from turnstream.core.blocks import Content
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -37,6 +36,7 @@ from turnstream.wires.ollama.lines import (
     leftovers,
     read_line,
 )
+from turnstream.wires.ollama.messages import image_content
 from turnstream.wires.ollama.repetition import Repetition
 from turnstream.wires.ollama.usage import parse_ending, read_counts
 from turnstream.wires.shared.endings import stop_event
@@ -50,20 +50,7 @@ from turnstream.wires.shared.unframed_text import UnframedText
 
 _Kind: TypeAlias = Literal["text", "thinking"]
 
-_MEDIA_TYPES = (
-    ("iVBORw0KGgo", "image/png"),
-    ("/9j/", "image/jpeg"),
-    ("R0lGOD", "image/gif"),
-    ("UklGR", "image/webp"),
-)
 _NOTHING = LineMessage()
-_UNKNOWN_MEDIA_TYPE = "application/octet-stream"
-
-
-def image_content(data: str) -> Content:
-    """An image block's content out of base64, whose type the wire does not say: its first bytes do."""
-    found = (media_type for begin, media_type in _MEDIA_TYPES if data.startswith(begin))
-    return {"media_type": next(found, _UNKNOWN_MEDIA_TYPE), "data": data}
 
 
 class OllamaDecoder:

@@ -50,7 +50,6 @@ class OllamaEncoder:
         self._created_at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         self._model = model
         self._head = b""
-        self._begun = False
         self._calls: dict[int, OpenCall] = {}
         self._written = 0
         self._stop: MessageStop | None = None

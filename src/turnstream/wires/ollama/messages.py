@@ -9,26 +9,38 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
-from turnstream.wires.ollama.decoder import image_content
-from turnstream.wires.shared.json_values import is_list, is_object
+from turnstream.wires.shared.histories import (
+    TEXT_TYPES,
+    Role,
+    are_parts,
+    is_clients,
+    mark_failure,
+    media_in,
+    merged,
+    read_media_url,
+    read_result,
+)
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.normal_params import document_text
 
-RawMessage: TypeAlias = dict[str, Any]
-Role: TypeAlias = Literal["user", "assistant"]
+_MEDIA_TYPES = (
+    ("iVBORw0KGgo", "image/png"),
+    ("/9j/", "image/jpeg"),
+    ("R0lGOD", "image/gif"),
+    ("UklGR", "image/webp"),
+)
+_UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 
-ERROR_MARK = "Error: "
-_TEXT_TYPES = ("text", "reference", "partial_reference")
 
-
-def dump_messages(messages: Iterable[Message]) -> list[RawMessage]:
+def dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
     """The history as Ollama's messages."""
-    dumped: list[RawMessage] = []
+    dumped: list[JsonObject] = []
     names: dict[str, str] = {}
     for message in messages:
         said: list[Block] = []
@@ -36,7 +48,7 @@ def dump_messages(messages: Iterable[Message]) -> list[RawMessage]:
             content = block.content or {}
             if block.block_type == "tool_use":
                 names[content.get("tool_use_id", "")] = content.get("tool_name", "")
-            if block.block_type == "tool_result" and not content.get("provider_executed"):
+            if is_clients(block, "tool_result"):
                 dumped.extend(_dump_said(message.role, said))
                 said = []
                 dumped.append(_dump_result(block, names))
@@ -49,7 +61,7 @@ def dump_messages(messages: Iterable[Message]) -> list[RawMessage]:
 def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
     """System text and history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
     system: list[str] = []
-    sides: list[tuple[Role, list[Block]]] = []
+    said: list[tuple[Role, list[Block]]] = []
     calls = _CallNames()
     for item in raw:
         if not is_object(item):
@@ -60,15 +72,14 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
         if role == "system":
             system.append(content or "")
             continue
-        side, found = _parse_message(role, item, calls)
-        if not sides or sides[-1][0] != side:
-            sides.append((side, []))
-        sides[-1][1].extend(found)
-    messages = tuple(
-        Message(side, tuple(Block(n, b.block_type, b.text_content, b.content) for n, b in enumerate(blocks)))
-        for side, blocks in sides
-    )
-    return "\n\n".join(system) or None, messages
+        said.append(_parse_message(role, item, calls))
+    return "\n\n".join(system) or None, merged(said)
+
+
+def image_content(data: str) -> Content:
+    """An image block's content out of base64, whose type the wire does not say: its first bytes do."""
+    found = (media_type for begin, media_type in _MEDIA_TYPES if data.startswith(begin))
+    return {"media_type": next(found, _UNKNOWN_MEDIA_TYPE), "data": data}
 
 
 class _CallNames:
@@ -103,26 +114,26 @@ class _CallNames:
         return alike[0] if alike else name
 
 
-def _dump_said(role: Role, blocks: Sequence[Block]) -> list[RawMessage]:
+def _dump_said(role: Role, blocks: Sequence[Block]) -> list[JsonObject]:
     """One message, or none where nothing is said."""
     texts: list[str] = []
     images: list[str] = []
-    calls: list[RawMessage] = []
+    calls: list[JsonObject] = []
     thoughts: list[str] = []
     for block in blocks:
         content = block.content or {}
-        if block.block_type in _TEXT_TYPES and block.text_content:
+        if block.block_type in TEXT_TYPES and block.text_content:
             texts.append(block.text_content)
         elif block.block_type == "image" and role == "user":
             _add_image(content, texts, images)
         elif block.block_type == "document" and role == "user":
             texts.append(_dump_document(content))
-        elif block.block_type == "tool_use" and not content.get("provider_executed"):
+        elif is_clients(block, "tool_use"):
             calls.append(_dump_call(content))
         elif block.block_type == "thinking" and block.text_content and not block.partial:
             thoughts.append(block.text_content)
     text = ("" if role == "assistant" else "\n\n").join(texts)
-    message: RawMessage = {"role": role, "content": text}
+    message: JsonObject = {"role": role, "content": text}
     if thoughts and role == "assistant":
         message["thinking"] = "".join(thoughts)
     if images:
@@ -139,7 +150,7 @@ def _dump_document(content: Content) -> str:
     return text
 
 
-def _dump_call(content: Content) -> RawMessage:
+def _dump_call(content: Content) -> JsonObject:
     """A call as the model made it. Arguments that are no object go back as an empty one, and the result says what was
     wrong."""
     given = content.get("input")
@@ -147,7 +158,7 @@ def _dump_call(content: Content) -> RawMessage:
     return {"id": content.get("tool_use_id", ""), "function": function}
 
 
-def _dump_result(block: Block, names: dict[str, str]) -> RawMessage:
+def _dump_result(block: Block, names: dict[str, str]) -> JsonObject:
     content = block.content or {}
     identity = content.get("tool_use_id", "")
     texts: list[str] = []
@@ -155,18 +166,16 @@ def _dump_result(block: Block, names: dict[str, str]) -> RawMessage:
     value = content.get("content")
     if value is None or isinstance(value, str):
         texts.append(value or block.text_content or "")
-    elif is_list(value) and all(is_object(part) and part.get("type") in ("text", "image") for part in value):
+    elif are_parts(value, "text", "image"):
         for part in value:
             if part["type"] == "text":
                 texts.append(str(part.get("text", "")))
             else:
-                source = part.get("source")
-                _add_image(source if is_object(source) else part, texts, images)
+                _add_image(media_in(part), texts, images)
     else:
         texts.append(encode_json(value).decode())
-    said = "\n".join(texts)
-    mark = ERROR_MARK if content.get("is_error") and not said.startswith(ERROR_MARK) else ""
-    message: RawMessage = {"role": "tool", "content": mark + said, "tool_call_id": identity}
+    said = mark_failure("\n".join(texts), content)
+    message: JsonObject = {"role": "tool", "content": said, "tool_call_id": identity}
     if name := names.get(identity):
         message["tool_name"] = name
     return {**message, "images": images} if images else message
@@ -174,16 +183,15 @@ def _dump_result(block: Block, names: dict[str, str]) -> RawMessage:
 
 def _add_image(content: Content, texts: list[str], images: list[str]) -> None:
     data, url = content.get("data"), content.get("url")
-    head, comma, inline = url.partition(";base64,") if isinstance(url, str) else ("", "", "")
-    if comma and head.startswith("data:"):
-        data = inline
+    if isinstance(url, str):
+        data = read_media_url(url).get("data", data)
     if isinstance(data, str) and data:
         images.append(data)
     elif url:
         texts.append(f"[image: {url}]")
 
 
-def _parse_message(role: Any, raw: RawMessage, calls: _CallNames) -> tuple[Role, list[Block]]:
+def _parse_message(role: Any, raw: JsonObject, calls: _CallNames) -> tuple[Role, list[Block]]:
     text = raw.get("content") or ""
     blocks = [_block("text", text)] if text else []
     images: Any = raw.get("images") or []
@@ -216,11 +224,9 @@ def _parse_call(call: Any, calls: _CallNames) -> Block:
     return _block("tool_use", None, finish_tool_use(content, text))
 
 
-def _parse_result(raw: RawMessage, text: str, calls: _CallNames) -> Block:
-    failed = text.startswith(ERROR_MARK)
+def _parse_result(raw: JsonObject, text: str, calls: _CallNames) -> Block:
     identity = calls.answer(raw.get("tool_call_id"), raw.get("tool_name") or raw.get("name"))
-    said = text.removeprefix(ERROR_MARK)
-    return _block("tool_result", None, {"tool_use_id": identity, "content": said, "is_error": failed})
+    return _block("tool_result", None, read_result(identity, text))
 
 
 def _block(block_type: BlockType, text: str | None, content: Content | None = None) -> Block:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turnstream.wires.base import Wire
-from turnstream.wires.ollama import answers, errors, requests
+from turnstream.wires.ollama import answer_decoder, answers, errors, request_decoder, requests
 from turnstream.wires.ollama.decoder import OllamaDecoder
 from turnstream.wires.ollama.encoder import OllamaEncoder
 
@@ -22,9 +22,9 @@ WIRE = Wire(
     encode_request=requests.encode_request,
     auth_headers=_auth_headers,
     decoder=OllamaDecoder,
-    decode_answer=answers.decode_answer,
+    decode_answer=answer_decoder.decode_answer,
     decode_error=errors.decode_error,
-    decode_request=lambda _path, body: requests.decode_request(body),
+    decode_request=request_decoder.decode_request,
     encoder=_encoder,
     encode_answer=answers.encode_answer,
     encode_error=errors.encode_error,

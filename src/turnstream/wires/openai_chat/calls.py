@@ -44,9 +44,9 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent
 from turnstream.wires.openai_chat.chunks import FunctionDelta, ToolCallDelta
 from turnstream.wires.openai_chat.template import OpenTarget
+from turnstream.wires.shared.call_ids import made_up_id
 from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import decode_json, decode_strictly
-from turnstream.wires.shared.made_up_ids import made_up_id
 
 
 class _OpenCall:

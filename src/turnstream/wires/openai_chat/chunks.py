@@ -2,7 +2,7 @@
 
 Two ways lead to a `Chunk`. Nearly every event takes the typed one: msgspec, straight into these structs. What
 surprises it (content as a list of parts, arguments as an object, a field of a delta that nobody announced, half a
-surrogate pair) takes the loose one (`openai_chat_loose`), which understands more and costs more. Deltas refuse unknown fields, so that what
+surrogate pair) takes the loose one (`loose`), which understands more and costs more. Deltas refuse unknown fields, so that what
 one vendor alone has ends up in `extras` and is never dropped in silence.
 """
 

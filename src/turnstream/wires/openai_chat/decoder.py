@@ -13,7 +13,7 @@ from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
-from turnstream.wires.openai_chat.blocks import BlockBuilder
+from turnstream.wires.openai_chat.block_builder import BlockBuilder
 from turnstream.wires.openai_chat.choices import ChoicePicker
 from turnstream.wires.openai_chat.chunks import (
     ABSENT,
@@ -113,7 +113,7 @@ class OpenAIChatDecoder:
         return events
 
     def _read_bytes(self, data: bytes, events: list[StreamEvent]) -> bytes:
-        """Read plain events with extras from the bytes themselves (`openai_chat_lean`); return the bytes that follow."""
+        """Read plain events with extras from the bytes themselves (`lean`); return the bytes that follow."""
         if self._failure is not None:
             raise self._failure
         reader, self._reads_bytes = self._template, False
@@ -372,8 +372,8 @@ class OpenAIChatDecoder:
         events.append(stop)
 
     def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
-        """Make a short cut for events like this one. `openai_chat_template` has the quicker kind, for events that differ in
-        their text alone. `openai_chat_lean` is for blocks in which that was of no use."""
+        """Make a short cut for events like this one. `template` has the quicker kind, for events that differ in
+        their text alone. `lean` is for blocks in which that was of no use."""
         growing = self._blocks.growing
         if growing is None or (choices[0].index or 0) != self._picker.settled or self._finish_reason:
             return

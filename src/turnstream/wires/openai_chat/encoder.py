@@ -28,11 +28,11 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.usage import Usage
-from turnstream.wires.openai_chat.blocks import image_url
 from turnstream.wires.openai_chat.stop_reasons import dump_stop_reason
 from turnstream.wires.openai_chat.thinking_blocks import THINKING_BLOCKS
 from turnstream.wires.openai_chat.usage import write_usage
-from turnstream.wires.shared.json_values import JsonObject, is_object
+from turnstream.wires.shared.histories import media_url, metadata_of
+from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.openai_errors import error_object
 
@@ -130,10 +130,9 @@ class OpenAIChatEncoder:
 
     def _delta_of_start(self, event: ContentBlockStart) -> _Delta | None:
         content = event.content or {}
-        metadata = content.get("provider_metadata")
         self._refusals.discard(event.index)
         match event.block_type:
-            case "text" if is_object(metadata) and metadata.get("refusal"):
+            case "text" if metadata_of(content).get("refusal"):
                 self._refusals.add(event.index)
                 self._refused = True
                 return None
@@ -144,7 +143,7 @@ class OpenAIChatEncoder:
                 self._tools[event.index] = tool
                 return tool.first()
             case "image":
-                return {"images": [{"type": "image_url", "image_url": {"url": image_url(content)}}]}
+                return {"images": [{"type": "image_url", "image_url": {"url": media_url(content)}}]}
             case _:
                 return None
 
@@ -153,10 +152,9 @@ class OpenAIChatEncoder:
         delta: _Delta = {}
         if content.get("citations"):
             delta["annotations"] = content["citations"]
-        metadata = content.get("provider_metadata")
-        if is_object(metadata):
-            fields = ("reasoning_details", THINKING_BLOCKS)
-            delta |= {field: metadata[field] for field in fields if metadata.get(field)}
+        metadata = metadata_of(content)
+        fields = ("reasoning_details", THINKING_BLOCKS)
+        delta |= {field: metadata[field] for field in fields if metadata.get(field)}
         if event.index in self._tools and (content.get("tool_use_id") or content.get("tool_name")):
             return self._tools[event.index].amended(content)
         return delta or None

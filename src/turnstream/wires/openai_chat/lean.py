@@ -1,6 +1,6 @@
 """A short cut for plain events whose extra fields differ from one to the next.
 
-`openai_chat_template` reads events that differ in their text alone. Where a vendor adds token ids, times or counters to
+`template` reads events that differ in their text alone. Where a vendor adds token ids, times or counters to
 each delta, the bytes around the text change too. A lean reader decodes such an event straight into structs that take
 one text and, of everything that has an effect, nothing. The structs are made for the fields that the stream's deltas
 have had so far (`field_shapes`): a field that is new, or may bring more, is refused. What is refused is decoded in full,

@@ -1,6 +1,6 @@
 """The JSON of a chat.completions chunk whose fields have other types than usual, or that nobody announced.
 
-Content may be a list of parts, arguments an object, reasoning an object or a list (`openai_chat_reasoning`), strings may
+Content may be a list of parts, arguments an object, reasoning an object or a list (`reasoning`), strings may
 hold half a surrogate pair. Whatever a delta has beyond the fields of `Delta` becomes its `extras`.
 """
 

@@ -9,26 +9,37 @@ A failed tool's result begins with "Error: ", for want of a field that says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
-from turnstream.wires.openai_chat.blocks import REFUSAL, image_content, image_url
 from turnstream.wires.openai_chat.thinking_blocks import (
     THINKING_BLOCKS,
     dump_signed_parts,
     dump_thinking_blocks,
     parse_thinking_blocks,
 )
-from turnstream.wires.shared.json_values import is_list, is_object
+from turnstream.wires.shared.histories import (
+    TEXT_TYPES,
+    Role,
+    are_parts,
+    as_metadata,
+    is_clients,
+    mark_failure,
+    media_in,
+    media_url,
+    merged,
+    metadata_of,
+    read_media_url,
+    read_result,
+)
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, list_in
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.normal_params import document_text
 
-RawMessage: TypeAlias = dict[str, Any]
-Role: TypeAlias = Literal["user", "assistant"]
-
-ERROR_MARK = "Error: "
+REFUSAL: Content = {"provider_metadata": {"refusal": True}}
+"""Mark of the text of a refusal."""
 _NO_THOUGHT = " "
 """Vendors take an empty text for a missing one."""
 
@@ -40,9 +51,9 @@ class ReasoningField(NamedTuple):
     with_all: bool = False
 
 
-def dump_messages(messages: Iterable[Message], reasoning: ReasoningField | None = None) -> list[RawMessage]:
+def dump_messages(messages: Iterable[Message], reasoning: ReasoningField | None = None) -> list[JsonObject]:
     """The history as chat.completions messages. `reasoning`: where thinking goes back, if anywhere."""
-    dumped: list[RawMessage] = []
+    dumped: list[JsonObject] = []
     for message in messages:
         if message.role == "assistant":
             dumped.extend(_dump_assistant(message.blocks, reasoning))
@@ -51,7 +62,7 @@ def dump_messages(messages: Iterable[Message], reasoning: ReasoningField | None 
     return dumped if reasoning is None or reasoning.with_all else _within_tool_turns(dumped, reasoning.field)
 
 
-def _within_tool_turns(messages: list[RawMessage], field: str) -> list[RawMessage]:
+def _within_tool_turns(messages: list[JsonObject], field: str) -> list[JsonObject]:
     """Leave thinking only with calls, and with what follows them before the user speaks again.
 
     A vendor that wants thinking back refuses a call without it. A call that another model made, without thinking or with
@@ -73,7 +84,7 @@ def _within_tool_turns(messages: list[RawMessage], field: str) -> list[RawMessag
 def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
     """System text and history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
     system: list[str] = []
-    sides: list[tuple[Role, list[Block]]] = []
+    said: list[tuple[Role, list[Block]]] = []
     for item in raw:
         if not is_object(item):
             raise InvalidRequest("a message is not an object")
@@ -81,23 +92,16 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
         if role in ("system", "developer"):
             system.append(_text_of(item.get("content")))
             continue
-        side, found = _parse_message(role, item)
-        if not sides or sides[-1][0] != side:
-            sides.append((side, []))
-        sides[-1][1].extend(found)
-    messages = tuple(
-        Message(side, tuple(Block(n, b.block_type, b.text_content, b.content) for n, b in enumerate(blocks)))
-        for side, blocks in sides
-    )
-    return "\n\n".join(system) or None, messages
+        said.append(_parse_message(role, item))
+    return "\n\n".join(system) or None, merged(said)
 
 
-def _dump_assistant(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[RawMessage]:
+def _dump_assistant(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[JsonObject]:
     """One message, and one more after each run of results: an assistant turn may hold those of its tools."""
-    dumped: list[RawMessage] = []
+    dumped: list[JsonObject] = []
     said: list[Block] = []
     for block in blocks:
-        if _is_result(block):
+        if is_clients(block, "tool_result"):
             dumped.extend(_dump_said(said, reasoning))
             said = []
             dumped.append(_dump_result(block.content or {}, block.text_content or ""))
@@ -106,11 +110,15 @@ def _dump_assistant(blocks: Sequence[Block], reasoning: ReasoningField | None) -
     return [*dumped, *_dump_said(said, reasoning)]
 
 
-def _dump_said(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[RawMessage]:
-    text = "".join(block.text_content or "" for block in blocks if block.block_type in _TEXT_TYPES)
-    calls = [_dump_call(content) for block in blocks if (content := _client_call(block)) is not None]
+def _dump_said(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[JsonObject]:
+    text = "".join(block.text_content or "" for block in blocks if block.block_type in TEXT_TYPES)
+    calls = [
+        _dump_call(block.content)
+        for block in blocks
+        if block.content is not None and is_clients(block, "tool_use")
+    ]
     details = [detail for block in blocks if block.block_type == "thinking" for detail in _details_of(block)]
-    message: RawMessage = {"role": "assistant", "content": text or None}
+    message: JsonObject = {"role": "assistant", "content": text or None}
     if parts := dump_signed_parts(blocks):
         message["content"] = [*parts, {"type": "text", "text": text}] if text else parts
     if details:
@@ -125,18 +133,18 @@ def _dump_said(blocks: Sequence[Block], reasoning: ReasoningField | None) -> lis
     return [message] if text or calls else []
 
 
-def _dump_user(blocks: Sequence[Block]) -> list[RawMessage]:
-    dumped: list[RawMessage] = []
+def _dump_user(blocks: Sequence[Block]) -> list[JsonObject]:
+    dumped: list[JsonObject] = []
     parts: list[dict[str, Any]] = []
     for block in blocks:
         content = block.content or {}
-        if _is_result(block):
+        if is_clients(block, "tool_result"):
             dumped.append(_dump_result(content, block.text_content or ""))
             parts.extend(_images_of(content.get("content")))
-        elif block.block_type in _TEXT_TYPES and block.text_content:
+        elif block.block_type in TEXT_TYPES and block.text_content:
             parts.append({"type": "text", "text": block.text_content})
         elif block.block_type == "image":
-            parts.append({"type": "image_url", "image_url": {"url": image_url(content)}})
+            parts.append({"type": "image_url", "image_url": {"url": media_url(content)}})
         elif block.block_type == "document":
             parts.append(_dump_document(content))
     if len(parts) == 1 and parts[0]["type"] == "text":
@@ -144,7 +152,6 @@ def _dump_user(blocks: Sequence[Block]) -> list[RawMessage]:
     return [*dumped, {"role": "user", "content": parts}] if parts else dumped
 
 
-_TEXT_TYPES = ("text", "reference", "partial_reference")
 _UNTITLED = "document.pdf"
 _RETURNED = ("extra_content", "provider_specific_fields")
 """Fields of a call that go back with it: Gemini's thought signatures, from Google itself and through LiteLLM."""
@@ -161,16 +168,6 @@ def _dump_document(content: Content) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": content.get("title") or _UNTITLED, "file_data": data}}
 
 
-def _is_result(block: Block) -> bool:
-    return block.block_type == "tool_result" and not (block.content or {}).get("provider_executed")
-
-
-def _client_call(block: Block) -> Content | None:
-    content = block.content
-    is_call = block.block_type == "tool_use" and content is not None and not content.get("provider_executed")
-    return content if is_call else None
-
-
 def _dump_call(content: Content) -> dict[str, Any]:
     """A call as the model made it. Arguments that are no object go back as an empty one: vendors that read them
     refuse the request otherwise, and the result says what was wrong."""
@@ -182,23 +179,20 @@ def _dump_call(content: Content) -> dict[str, Any]:
         text = encode_json(given).decode()
     function = {"name": content.get("tool_name", ""), "arguments": text}
     call = {"id": content.get("tool_use_id", ""), "type": "function", "function": function}
-    metadata = content.get("provider_metadata")
-    if not is_object(metadata):
-        return call
+    metadata = metadata_of(content)
     return {**call, **{field: metadata[field] for field in _RETURNED if field in metadata}}
 
 
-def _dump_result(content: Content, text: str) -> RawMessage:
-    said = _result_text(content.get("content"), text)
-    mark = ERROR_MARK if content.get("is_error") and not said.startswith(ERROR_MARK) else ""
-    return {"role": "tool", "tool_call_id": content.get("tool_use_id", ""), "content": mark + said}
+def _dump_result(content: Content, text: str) -> JsonObject:
+    said = mark_failure(_result_text(content.get("content"), text), content)
+    return {"role": "tool", "tool_call_id": content.get("tool_use_id", ""), "content": said}
 
 
 def _result_text(value: Any, text: str) -> str:
     """A result as text: the texts among its parts, or the JSON of anything else."""
     if value is None or isinstance(value, str):
         return value or text
-    if is_list(value) and all(is_object(part) and part.get("type") in ("text", "image") for part in value):
+    if are_parts(value, "text", "image"):
         shown = [str(part.get("text", "")) if part["type"] == "text" else "[image]" for part in value]
         return "\n".join(shown)
     return encode_json(value).decode()
@@ -206,23 +200,18 @@ def _result_text(value: Any, text: str) -> str:
 
 def _images_of(value: Any) -> list[dict[str, Any]]:
     """The images of a result, which the user has to show: the role `tool` takes text only."""
-    images: list[dict[str, Any]] = []
-    for part in value if is_list(value) else []:
-        if not is_object(part) or part.get("type") != "image":
-            continue
-        source = part.get("source")
-        url = image_url(source if is_object(source) else part)
-        images.append({"type": "image_url", "image_url": {"url": url}})
-    return images
+    return [
+        {"type": "image_url", "image_url": {"url": media_url(media_in(part))}}
+        for part in (value if is_list(value) else ())
+        if is_object(part) and part.get("type") == "image"
+    ]
 
 
 def _details_of(block: Block) -> list[Any]:
-    metadata = (block.content or {}).get("provider_metadata")
-    details = metadata.get("reasoning_details") if is_object(metadata) else None
-    return details if is_list(details) and not block.partial else []
+    return [] if block.partial else list_in(metadata_of(block.content), "reasoning_details")
 
 
-def _parse_message(role: Any, raw: RawMessage) -> tuple[Role, list[Block]]:
+def _parse_message(role: Any, raw: JsonObject) -> tuple[Role, list[Block]]:
     match role:
         case "user":
             return "user", _parse_content(raw.get("content"))
@@ -234,7 +223,7 @@ def _parse_message(role: Any, raw: RawMessage) -> tuple[Role, list[Block]]:
             raise InvalidRequest(f"a message's role is {role!r}")
 
 
-def _parse_assistant(raw: RawMessage) -> list[Block]:
+def _parse_assistant(raw: JsonObject) -> list[Block]:
     blocks: list[Block] = []
     details = raw.get("reasoning_details")
     if is_list(details) and details:
@@ -290,17 +279,17 @@ def _parse_image(value: Any) -> Content:
     url = value.get("url") if is_object(value) else value
     if not isinstance(url, str) or not url:
         raise InvalidRequest("an image has no url")
-    return image_content(url)
+    return read_media_url(url)
 
 
 def _parse_file(value: Any) -> Content:
     data = value.get("file_data") if is_object(value) else None
-    head, comma, inline = data.partition(";base64,") if isinstance(data, str) else ("", "", "")
-    if not (comma and head.startswith("data:")):
+    content = read_media_url(data) if isinstance(data, str) else {}
+    if "data" not in content:
         raise InvalidRequest("a file needs file_data, as a data: URL")
     title = value.get("filename")
     named = {"title": title} if isinstance(title, str) and title and title != _UNTITLED else {}
-    return {"media_type": head.removeprefix("data:"), "data": inline, **named}
+    return content | named
 
 
 def _parse_call(call: Any) -> Block:
@@ -316,19 +305,16 @@ def _parse_call(call: Any) -> Block:
         arguments = encode_json(arguments).decode()
     text = arguments if isinstance(arguments, str) else ""
     extras = {field: extra for field in _RETURNED if (extra := call.get(field)) is not None}
-    metadata = {"provider_metadata": extras} if extras else {}
-    content: Content = {**metadata, "tool_use_id": str(call.get("id") or ""), "tool_name": name}
+    content: Content = {**as_metadata(extras), "tool_use_id": str(call.get("id") or ""), "tool_name": name}
     return _block("tool_use", None, finish_tool_use(content, text))
 
 
-def _parse_result(raw: RawMessage) -> Block:
+def _parse_result(raw: JsonObject) -> Block:
     text = _text_of(raw.get("content"))
-    failed = text.startswith(ERROR_MARK)
     identity = raw.get("tool_call_id") or raw.get("name") or ""
     if not isinstance(identity, str):
         raise InvalidRequest("tool_call_id is not a string")
-    said = text.removeprefix(ERROR_MARK)
-    return _block("tool_result", None, {"tool_use_id": identity, "content": said, "is_error": failed})
+    return _block("tool_result", None, read_result(identity, text))
 
 
 def _text_of(content: Any) -> str:

@@ -1,13 +1,12 @@
-"""Requests to chat.completions, in both directions."""
+"""Requests to chat.completions. `request_decoder` is the way back."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
-from turnstream.wires.openai_chat.messages import RawMessage, ReasoningField, dump_messages, parse_messages
+from turnstream.wires.openai_chat.messages import ReasoningField, dump_messages
 from turnstream.wires.shared.call_ids import (
     ANY,
     NINE_CHARACTERS,
@@ -17,40 +16,28 @@ from turnstream.wires.shared.call_ids import (
     IdRule,
     with_fitting_ids,
 )
-from turnstream.wires.shared.function_tools import split_tools
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
-from turnstream.wires.shared.lenient_json import decode_json, encode_mended, mend_surrogates
+from turnstream.wires.shared.function_tools import dump_function
+from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.normal_params import (
     budget_of,
     effort_for,
     effort_of,
-    read_extra_body,
+    given_params,
     read_response_format,
     read_stop,
     read_tools,
 )
+from turnstream.wires.shared.request_bodies import post
 
-PATH = "/chat/completions"
-
-_OUR_FIELDS = frozenset(
-    {
-        "model", "messages", "tools", "tool_choice", "stream", "stop", "max_completion_tokens", "response_format",
-        "reasoning_effort",
-    }
-)  # fmt: skip
-_OUR_PARAMS = frozenset(
-    {
-        "stop", "tool_choice", "thinking", "max_tokens", "stream_options", "tools", "reasoning_field", "cache",
-        "extra_body", "response_format", "parallel_tool_calls",
-    }
+_OUR_PARAMS = (
+    "stop", "tool_choice", "thinking", "max_tokens", "stream_options", "tools", "reasoning_field", "cache",
+    "extra_body", "response_format", "parallel_tool_calls",
 )  # fmt: skip
 _TAKES_COMPLETION_TOKENS = re.compile(r"(?:o\d|gpt-[5-9]|gpt-\d\d|codex|chatgpt)")
 _TAKES_NINE_CHARACTERS = re.compile(
     r"mi[sx]tral|magistral|(?:code|mini|dev|pix|vox)stral|mathstral", re.IGNORECASE
 )
 _OF_OPENAI = re.compile(r"^(?:openai/)?(?:gpt-|o\d|chatgpt|codex)")
-_WITH_USAGE = {"include_usage": True}
-_OUR_EFFORTS = frozenset({"low", "medium", "high"})
 _DEFAULT_FORMAT_NAME = "answer"
 
 
@@ -67,9 +54,9 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     """
     params = request.params
     body: JsonObject = {"model": request.model, "messages": _dump_messages(request)}
-    body |= {key: value for key, value in params.items() if key not in _OUR_PARAMS and value is not None}
+    body |= without(given_params(request), *_OUR_PARAMS)
     body["stream"] = request.stream
-    if request.stream and (options := params.get("stream_options", _WITH_USAGE)):
+    if request.stream and (options := params.get("stream_options", {"include_usage": True})):
         body["stream_options"] = options
     if (limit := params.get("max_tokens")) is not None:
         body.setdefault(_limit_field(request.model), limit)
@@ -85,36 +72,10 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["tool_choice"] = _dump_tool_choice(params.get("tool_choice"))
         if (parallel := params.get("parallel_tool_calls")) is not None:
             body["parallel_tool_calls"] = parallel
-    body |= read_extra_body(params)
-    accept = "text/event-stream" if request.stream else "application/json"
-    headers = {"content-type": "application/json", "accept": accept}
-    return HttpRequest(PATH, headers, encode_mended(body))
+    return post(request, "/chat/completions", body)
 
 
-def decode_request(body: bytes) -> ModelRequest:
-    """The request that `body` asks for. Tools that are no functions stay in `params["tools"]`. Raises InvalidRequest."""
-    try:
-        value: Any = mend_surrogates(decode_json(body))
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from error
-    if not is_object(value):
-        raise InvalidRequest("the body is not an object")
-    model, messages = value.get("model"), value.get("messages")
-    if not isinstance(model, str) or not model:
-        raise InvalidRequest("model is missing")
-    if not is_list(messages):
-        raise InvalidRequest("messages is not a list")
-    system, history = parse_messages(messages)
-    tools, others = split_tools(
-        value.get("tools"), schema="parameters", types=("function", None), inside="function"
-    )
-    params = _parse_params(value)
-    if others:
-        params["tools"] = others
-    return ModelRequest(model, history, system, tools, params, stream=value.get("stream") is True)
-
-
-def _dump_messages(request: ModelRequest) -> list[RawMessage]:
+def _dump_messages(request: ModelRequest) -> list[JsonObject]:
     field = request.params.get("reasoning_field")
     if isinstance(field, str):
         reasoning = ReasoningField(field, with_all=True)
@@ -139,13 +100,7 @@ def _limit_field(model: str) -> str:
 
 
 def _dump_tool(tool: ToolDefinition) -> JsonObject:
-    function: JsonObject = {"name": tool.name}
-    if tool.description:
-        function["description"] = tool.description
-    function["parameters"] = tool.input_schema or {"type": "object", "properties": {}}
-    if tool.strict:
-        function["strict"] = True
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": dump_function(tool, "parameters")}
 
 
 def _dump_tool_choice(choice: Any) -> Any:
@@ -181,42 +136,3 @@ def _dump_response_format(asked: Any) -> Any:
     if found.strict is not None:
         inner["strict"] = found.strict
     return {"type": "json_schema", "json_schema": inner}
-
-
-def _parse_response_format(asked: Any) -> Any:
-    inner = asked.get("json_schema") if is_object(asked) and asked.keys() == {"type", "json_schema"} else None
-    if (
-        not is_object(inner)
-        or inner.keys() - {"name", "schema", "strict"}
-        or not is_object(inner.get("schema"))
-    ):
-        return asked
-    named = {key: value for key, value in inner.items() if value is not None}
-    return {"type": "json_schema", **named}
-
-
-def _parse_params(value: JsonObject) -> JsonObject:
-    params = {key: item for key, item in value.items() if key not in _OUR_FIELDS}
-    if params.get("stream_options") == _WITH_USAGE:
-        del params["stream_options"]
-    if (limit := value.get("max_completion_tokens")) is not None:
-        params["max_tokens"] = limit
-    if stop := value.get("stop"):
-        params["stop"] = [stop] if isinstance(stop, str) else stop
-    if (asked := value.get("response_format")) is not None:
-        params["response_format"] = _parse_response_format(asked)
-    effort = value.get("reasoning_effort")
-    if isinstance(effort, str) and effort in _OUR_EFFORTS and "thinking" not in params:
-        params["thinking"] = {"effort": effort}
-    elif effort is not None:
-        params["reasoning_effort"] = effort
-    choice = value.get("tool_choice")
-    if (
-        is_object(choice)
-        and is_object(function := choice.get("function"))
-        and choice.get("type") == "function"
-    ):
-        choice = {"name": function.get("name")}
-    if choice is not None and choice != "auto":
-        params["tool_choice"] = choice
-    return params

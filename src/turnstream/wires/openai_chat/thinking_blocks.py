@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from turnstream.core.blocks import Block, Content
-from turnstream.wires.openai_chat.chunks import Delta
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.thoughts import read_thought
 
@@ -42,10 +41,8 @@ class ThinkingEntries:
         self._shown: list[str] = []
         self._ended: set[int] = set()
 
-    def read(self, delta: Delta) -> list[Entry]:
-        """Return the entries of a delta that say something new."""
-        fields = delta.provider_specific_fields
-        given = delta.thinking_blocks or (fields.get(THINKING_BLOCKS) if fields else None)
+    def read(self, given: Any) -> list[Entry]:
+        """Return those of a delta's entries that say something new."""
         if is_object(given):
             given = [given]
         entries = [self._entry(item) for item in given if is_object(item)] if is_list(given) else []

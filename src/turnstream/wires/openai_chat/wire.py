@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turnstream.wires.base import Wire
-from turnstream.wires.openai_chat import answers, requests
+from turnstream.wires.openai_chat import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.openai_chat.decoder import OpenAIChatDecoder
 from turnstream.wires.openai_chat.encoder import OpenAIChatEncoder
 from turnstream.wires.shared import openai_errors as errors
@@ -19,9 +19,9 @@ WIRE = Wire(
     encode_request=requests.encode_request,
     auth_headers=_auth_headers,
     decoder=OpenAIChatDecoder,
-    decode_answer=answers.decode_answer,
+    decode_answer=answer_decoder.decode_answer,
     decode_error=errors.decode_error,
-    decode_request=lambda _path, body: requests.decode_request(body),
+    decode_request=request_decoder.decode_request,
     encoder=OpenAIChatEncoder,
     encode_answer=answers.encode_answer,
     encode_error=errors.encode_error,

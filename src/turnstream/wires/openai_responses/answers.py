@@ -1,9 +1,8 @@
-"""Answers of Responses that are no streams: one JSON object."""
+"""Whole answers of Responses, which are no streams: one JSON object. `answer_decoder` is the way back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from turnstream.core.answers import Answer
 from turnstream.core.blocks import Block
@@ -17,14 +16,9 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.errors import MalformedEvent
-from turnstream.wires.base import DEFAULT_EVENT_LIMIT
-from turnstream.wires.openai_responses.decoder import OpenAIResponsesDecoder
 from turnstream.wires.openai_responses.encoder import OpenAIResponsesEncoder
 from turnstream.wires.openai_responses.items import arguments_of
-from turnstream.wires.shared.json_values import is_list, is_object, read_json
-from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
-from turnstream.wires.shared.openai_errors import read_error, stream_error
+from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer, *, background: bool = False) -> bytes:
@@ -34,17 +28,6 @@ def encode_answer(answer: Answer, *, background: bool = False) -> bytes:
     )
     encoder.feed(_events_of(answer))
     return encode_json(encoder.finish())
-
-
-def decode_answer(body: bytes) -> list[StreamEvent]:
-    """The events that the stream of the answer would have had. Raises MalformedEvent for what is no response."""
-    value: Any = mend_surrogates(read_json(body))
-    if not is_object(value) or not is_list(value.get("output")):
-        if (reported := read_error(value)) is None:
-            raise MalformedEvent("the answer is not a response object")
-        return [stream_error(reported)]
-    decoder = OpenAIResponsesDecoder(event_limit=max(DEFAULT_EVENT_LIMIT, len(body)), on_malformed="fail")
-    return decoder.take_whole(value)
 
 
 def _events_of(answer: Answer) -> Iterator[StreamEvent]:

@@ -14,9 +14,9 @@ from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish, Position
+from turnstream.wires.openai_responses.block_builder import OutputBuilder
 from turnstream.wires.openai_responses.events import PARTS, STEMS, decode_delta
 from turnstream.wires.openai_responses.matching import ItemMention
-from turnstream.wires.openai_responses.output import OutputBuilder
 from turnstream.wires.openai_responses.stop_reasons import COMPLETED, parse_ending
 from turnstream.wires.openai_responses.usage import parse_usage
 from turnstream.wires.shared.endings import stop_event

@@ -58,11 +58,6 @@ _XAI_SEARCH = "xs_call_"
 """How ids begin of calls that xAI runs itself, though it sends them as custom tools."""
 
 
-def is_split(item_type: str) -> bool:
-    """Whether an item of the type becomes other blocks than a raw one."""
-    return item_type in _SHOWN
-
-
 def metadata_of(item: JsonObject, *, exact: bool = False) -> Content:
     """`{"provider_metadata": …}` with what an item has beside what its blocks show, or nothing.
 

@@ -1,4 +1,4 @@
-"""Requests to Responses, in both directions."""
+"""Requests to Responses. `request_decoder` is the way back."""
 
 from __future__ import annotations
 
@@ -7,46 +7,18 @@ from urllib.parse import quote
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, Position, ToolDefinition
-from turnstream.wires.openai_responses.history import parse_input
-from turnstream.wires.openai_responses.input import dump_input
+from turnstream.wires.openai_responses.keeping import ENCRYPTED, KEEPING, SUMMARY
+from turnstream.wires.openai_responses.messages import dump_input
 from turnstream.wires.shared.call_ids import TEXTS_OF_64, with_fitting_ids
-from turnstream.wires.shared.function_tools import split_tools
-from turnstream.wires.shared.json_values import JsonObject, is_object
-from turnstream.wires.shared.lenient_json import decode_json, encode_mended, mend_surrogates
-from turnstream.wires.shared.normal_params import effort_for, read_extra_body, read_stop, read_tools
+from turnstream.wires.shared.function_tools import dump_function
+from turnstream.wires.shared.json_values import JsonObject, is_object, without
+from turnstream.wires.shared.normal_params import effort_for, read_stop, read_tools
+from turnstream.wires.shared.request_bodies import post
 
-PATH = "/responses"
-ENCRYPTED = "reasoning.encrypted_content"
-
-_OUR_FIELDS = frozenset(
-    {
-        "model",
-        "input",
-        "instructions",
-        "tools",
-        "tool_choice",
-        "stream",
-        "max_output_tokens",
-        "reasoning",
-        "text",
-    }
-)
-_OUR_PARAMS = frozenset(
-    {
-        "tools",
-        "tool_choice",
-        "thinking",
-        "max_tokens",
-        "response_format",
-        "cache",
-        "extra_body",
-        "text",
-        "stop",
-    }
-)
-_KEEPING = ("background", "previous_response_id", "conversation")
-"""Params with which the provider has to keep the response."""
-_SUMMARY = "auto"
+_PATH = "/responses"
+_OUR_PARAMS = (
+    "tools", "tool_choice", "thinking", "max_tokens", "response_format", "cache", "extra_body", "text", "stop",
+)  # fmt: skip
 _DEFAULT_FORMAT_NAME = "answer"
 
 
@@ -64,13 +36,13 @@ def encode_request(request: ModelRequest) -> HttpRequest:
             "Responses knows no stop sequences: leave out stop, or give it in extra_body to a server that does"
         )
     params = {**request.params}
-    if not any(params.get(name) for name in _KEEPING):
+    if not any(params.get(name) for name in KEEPING):
         params.setdefault("store", False)
     keeps = params.get("store") is not False
     params.setdefault("include", [ENCRYPTED])
     messages = with_fitting_ids(request.messages, TEXTS_OF_64)
     body: JsonObject = {"model": request.model, "input": dump_input(messages, keeps=keeps)}
-    body |= {key: value for key, value in params.items() if key not in _OUR_PARAMS and value is not None}
+    body |= {key: value for key, value in without(params, *_OUR_PARAMS).items() if value is not None}
     body["stream"] = request.stream
     if request.system:
         body["instructions"] = request.system
@@ -84,47 +56,18 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["tools"] = tools
     if (choice := params.get("tool_choice")) is not None:
         body["tool_choice"] = _dump_tool_choice(choice)
-    body |= read_extra_body(params)
-    accept = "text/event-stream" if request.stream else "application/json"
-    return HttpRequest(PATH, {"content-type": "application/json", "accept": accept}, encode_mended(body))
+    return post(request, _PATH, body)
 
 
 def encode_resume(position: Position) -> HttpRequest:
     """The GET for what a background response has said after `position`."""
     query = f"stream=true&starting_after={position.sequence_number}"
-    path = f"{PATH}/{quote(position.response_id, safe='')}?{query}"
+    path = f"{_PATH}/{quote(position.response_id, safe='')}?{query}"
     return HttpRequest(path, {"accept": "text/event-stream"}, b"", "GET")
 
 
-def decode_request(body: bytes) -> ModelRequest:
-    """The request that `body` asks for. Tools that are no functions stay in `params["tools"]`.
-
-    Raises InvalidRequest.
-    """
-    try:
-        value: Any = mend_surrogates(decode_json(body))
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from error
-    if not is_object(value):
-        raise InvalidRequest("the body is not an object")
-    model, instructions = value.get("model"), value.get("instructions")
-    if not isinstance(model, str) or not model:
-        raise InvalidRequest("model is missing")
-    if instructions is not None and not isinstance(instructions, str):
-        raise InvalidRequest("instructions is not text")
-    system, history = parse_input(value.get("input"))
-    tools, others = split_tools(value.get("tools"), schema="parameters", types=("function",))
-    params = _parse_params(value)
-    if others:
-        params["tools"] = others
-    said = "\n\n".join(text for text in (instructions, system) if text)
-    return ModelRequest(model, history, said or None, tools, params, value.get("stream") is True)
-
-
 def _dump_tool(tool: ToolDefinition) -> JsonObject:
-    described = {"description": tool.description} if tool.description else {}
-    schema = tool.input_schema or {"type": "object", "properties": {}}
-    return {"type": "function", "name": tool.name, **described, "parameters": schema, "strict": tool.strict}
+    return {"type": "function", **dump_function(tool, "parameters"), "strict": tool.strict}
 
 
 def _dump_tool_choice(choice: Any) -> Any:
@@ -141,10 +84,10 @@ def _dump_thinking(thinking: Any) -> Any:
     if not is_object(thinking):
         return thinking
     budget = thinking.get("budget_tokens")
-    rest = {key: value for key, value in thinking.items() if key not in ("budget_tokens", "type")}
+    rest = without(thinking, "budget_tokens", "type")
     if isinstance(budget, int):
         rest.setdefault("effort", effort_for(budget))
-    rest.setdefault("summary", _SUMMARY)
+    rest.setdefault("summary", SUMMARY)
     return {key: value for key, value in rest.items() if value is not None}
 
 
@@ -161,32 +104,3 @@ def _dump_format(asked: Any) -> Any:
     given = inner if is_object(inner) else asked
     named = {key: value for key, value in given.items() if value is not None}
     return {"name": _DEFAULT_FORMAT_NAME, **named, "type": "json_schema"}
-
-
-def _parse_params(value: JsonObject) -> JsonObject:
-    """What is missing in the body stays missing when it is written again: None says so."""
-    params: JsonObject = {key: item for key, item in value.items() if key not in _OUR_FIELDS}
-    if not any(value.get(name) for name in _KEEPING):
-        params.setdefault("store", None)
-    params.setdefault("include", None)
-    if params.get("store") is False:
-        del params["store"]
-    if params["include"] == [ENCRYPTED]:
-        del params["include"]
-    if (limit := value.get("max_output_tokens")) is not None:
-        params["max_tokens"] = limit
-    choice = value.get("tool_choice")
-    if is_object(choice) and choice.get("type") == "function" and choice.keys() == {"type", "name"}:
-        choice = {"name": choice["name"]}
-    if choice is not None:
-        params["tool_choice"] = choice
-    reasoning = value.get("reasoning")
-    if is_object(reasoning) and reasoning.get("summary") == _SUMMARY:
-        params["thinking"] = {key: item for key, item in reasoning.items() if key != "summary"}
-    elif reasoning is not None:
-        params["reasoning"] = reasoning
-    if is_object(text := value.get("text")):
-        rest = {key: item for key, item in text.items() if key != "format"}
-        params |= {"text": rest} if rest else {}
-        params |= {"response_format": text["format"]} if text.get("format") is not None else {}
-    return params

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from turnstream.wires.base import Wire
-from turnstream.wires.openai_responses import answers, requests
+from turnstream.wires.openai_responses import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.openai_responses.decoder import OpenAIResponsesDecoder
 from turnstream.wires.openai_responses.encoder import OpenAIResponsesEncoder
 from turnstream.wires.shared import openai_errors as errors
@@ -22,9 +22,9 @@ WIRE = Wire(
     encode_request=requests.encode_request,
     auth_headers=_auth_headers,
     decoder=OpenAIResponsesDecoder,
-    decode_answer=answers.decode_answer,
+    decode_answer=answer_decoder.decode_answer,
     decode_error=errors.decode_error,
-    decode_request=lambda _path, body: requests.decode_request(body),
+    decode_request=request_decoder.decode_request,
     encoder=OpenAIResponsesEncoder,
     encode_answer=answers.encode_answer,
     encode_error=errors.encode_error,

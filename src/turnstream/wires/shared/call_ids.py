@@ -116,3 +116,9 @@ def _is_clients(block: Block) -> bool:
 
 def _id_of(block: Block) -> str:
     return str((block.content or {}).get("tool_use_id") or "")
+
+
+def made_up_id(seed: str, ordinal: int, prefix: str = "call_") -> str:
+    """Return an id for a call that a provider gave none: the same at every decoding, another for every call. `seed` tells
+    the message from others."""
+    return prefix + hashlib.sha256(f"{seed}:{ordinal}".encode("utf-8", "replace")).hexdigest()[:24]

@@ -1,4 +1,4 @@
-"""Tools of a request that are functions: what the serving half of each JSON wire reads in the same way."""
+"""Tools of a request that are functions, both ways."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from turnstream.wires.base import ToolDefinition
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 
 _FIELDS = frozenset({"name", "description", "strict"})
+
+
+def dump_function(tool: ToolDefinition, schema: str, *, strict: bool = True) -> JsonObject:
+    """Return a tool as a function whose JSON Schema is in the field `schema`. `strict`: the API knows of that."""
+    described = {"description": tool.description} if tool.description else {}
+    inputs = tool.input_schema or {"type": "object", "properties": {}}
+    strictly = {"strict": True} if strict and tool.strict else {}
+    return {"name": tool.name, **described, schema: inputs, **strictly}
 
 
 def split_tools(

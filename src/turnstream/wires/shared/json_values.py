@@ -10,6 +10,8 @@ from turnstream.wires.shared.lenient_json import NestedTooDeeply, decode_json
 
 JsonObject: TypeAlias = dict[str, Any]
 
+_LONGEST_DETAIL = 500
+
 
 def is_object(value: Any) -> TypeGuard[JsonObject]:
     return isinstance(value, dict)
@@ -37,6 +39,43 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, int | float):
         return str(value)
     return value if isinstance(value, str) else None
+
+
+def object_in(fields: JsonObject, key: str) -> JsonObject:
+    """Return the object at `key`. Raises ValueError if there is none."""
+    value = fields.get(key)
+    if not is_object(value):
+        raise ValueError(f"{key} is not an object")
+    return value
+
+
+def text_in(fields: JsonObject, key: str) -> str:
+    """Return the text at `key`, empty if there is none. Raises ValueError for a value of another type."""
+    return optional_text(fields, key) or ""
+
+
+def optional_text(fields: JsonObject, key: str) -> str | None:
+    """Return the text at `key`, or None. Raises ValueError for a value of another type."""
+    value = fields.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{key} is not a string")
+    return value
+
+
+def list_in(fields: JsonObject, key: str) -> list[Any]:
+    """Return the list at `key`, empty if there is none."""
+    value = fields.get(key)
+    return value if is_list(value) else []
+
+
+def without(fields: JsonObject, *known: str) -> JsonObject:
+    """Return the other fields than those that are known."""
+    return {key: value for key, value in fields.items() if key not in known}
+
+
+def detail_of(data: bytes) -> str:
+    """Return the beginning of bytes that are not understood, for the detail of an error."""
+    return data[:_LONGEST_DETAIL].decode(errors="replace")
 
 
 def read_json(data: bytes) -> Any:

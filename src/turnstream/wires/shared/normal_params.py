@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from turnstream.core.blocks import Content
 from turnstream.errors import InvalidRequest
+from turnstream.wires.base import ModelRequest
 from turnstream.wires.shared.json_values import JsonObject
 
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
@@ -22,6 +23,11 @@ class ResponseFormat(NamedTuple):
     name: str | None = None
     strict: bool | None = None
     description: str | None = None
+
+
+def given_params(request: ModelRequest) -> JsonObject:
+    """Return the params of a request, without those that are None."""
+    return {key: value for key, value in request.params.items() if value is not None}
 
 
 def read_response_format(params: Mapping[str, Any]) -> ResponseFormat | None:

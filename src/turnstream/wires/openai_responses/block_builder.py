@@ -37,8 +37,8 @@ from turnstream.wires.openai_responses.items import (
 )
 from turnstream.wires.openai_responses.matching import ItemMention, Items
 from turnstream.wires.openai_responses.parts import Item, Part, group, own_of, refusing
+from turnstream.wires.shared.call_ids import made_up_id
 from turnstream.wires.shared.json_values import JsonObject, as_text, is_blank, is_list, is_object
-from turnstream.wires.shared.made_up_ids import made_up_id
 
 _PART_FIELDS = frozenset({"type", "text", "refusal", "annotations"})
 _REPEATED = "the provider sends an output item again that had ended; what came first is kept"

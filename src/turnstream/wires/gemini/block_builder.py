@@ -25,12 +25,12 @@ from turnstream.core.stream_events import (
 )
 from turnstream.wires.gemini.calls import FunctionCalls
 from turnstream.wires.gemini.chunks import named, text_in
-from turnstream.wires.shared.json_values import JsonObject, is_object
+from turnstream.wires.gemini.messages import THOUGHT, parse_image
+from turnstream.wires.shared.histories import as_metadata
+from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.kept_fields import KeptFields
 from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
 
-THOUGHT = "thought"
-"""In `provider_metadata.part` of thinking: it was signed here, and may go back here."""
 _OF_A_TEXT = frozenset({"mediaResolution", "partMetadata", "videoMetadata"})
 """Fields that belong to a part, and go back with its text: such text is a block of its own."""
 _OK = ("OUTCOME_OK", "OUTCOME_UNSPECIFIED")
@@ -210,20 +210,20 @@ class PartBuilder:
             parsed = parse(named(value)) if is_object(value) else None
             if parsed is not None:
                 block_type, content, text = parsed
-                metadata = {key: item for key, item in part.items() if key != name}
+                metadata = without(part, name)
                 if block_type != "image":
                     metadata["part"] = name
-                return block_type, content | ({"provider_metadata": metadata} if metadata else {}), text
+                return block_type, content | as_metadata(metadata), text
         return None
 
     def _parse_code(self, value: JsonObject) -> tuple[BlockType, Content, str]:
         self._last_code = self.calls.new_id(text_in(value.get("id")))
-        return self._server_tool_use(self._last_code, "code_execution", _without(value, "id"))
+        return self._server_tool_use(self._last_code, "code_execution", without(value, "id"))
 
     def _parse_code_result(self, value: JsonObject) -> tuple[BlockType, Content, str]:
         identity = text_in(value.get("id")) or self._last_code
         failed = value.get("outcome", _OK[0]) not in _OK
-        return _server_result(identity, _without(value, "id"), is_error=failed)
+        return _server_result(identity, without(value, "id"), is_error=failed)
 
     def _parse_server_call(self, value: JsonObject) -> tuple[BlockType, Content, str]:
         identity = self.calls.new_id(text_in(value.get("id")))
@@ -235,8 +235,7 @@ class PartBuilder:
 
     def _parse_server_response(self, value: JsonObject) -> tuple[BlockType, Content, str]:
         identity = text_in(value.get("id")) or self._last_code
-        content = {key: item for key, item in value.items() if key != "id"}
-        return _server_result(identity, content, is_error=False)
+        return _server_result(identity, without(value, "id"), is_error=False)
 
     @staticmethod
     def _server_tool_use(identity: str, name: str, value: Any) -> tuple[BlockType, Content, str]:
@@ -251,22 +250,6 @@ class PartBuilder:
         events.append(ContentBlockStop(index))
 
 
-def parse_image(value: JsonObject) -> tuple[BlockType, Content, str] | None:
-    """An image's `inlineData` or `fileData`; None for what is no image, or says more."""
-    media_type = value.get("mimeType")
-    if not (isinstance(media_type, str) and media_type.startswith("image/")):
-        return None
-    if isinstance(data := value.get("data"), str) and len(value) == 2:
-        return "image", {"media_type": media_type, "data": data}, ""
-    if isinstance(url := value.get("fileUri"), str) and len(value) == 2:
-        return "image", {"url": url, "media_type": media_type}, ""
-    return None
-
-
 def _server_result(identity: str, value: Any, *, is_error: bool) -> tuple[BlockType, Content, str]:
     content: Content = {"tool_use_id": identity, "content": value, "is_error": is_error}
     return "tool_result", {**content, "provider_executed": True}, ""
-
-
-def _without(value: JsonObject, name: str) -> JsonObject:
-    return {key: item for key, item in value.items() if key != name}

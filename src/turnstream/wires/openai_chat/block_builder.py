@@ -1,7 +1,7 @@
 """Blocks out of the deltas of one choice.
 
 The wire has no block boundaries: a text or thinking block begins where the kind of what comes changes, and is stopped
-by the next. Tool calls have rules of their own (`openai_chat_calls`) and may stay open beside other blocks.
+by the next. Tool calls have rules of their own (`calls`) and may stay open beside other blocks.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from turnstream.core.stream_events import (
 from turnstream.wires.openai_chat.calls import ChatCompletionCalls
 from turnstream.wires.openai_chat.chunks import Delta, ToolCallDelta
 from turnstream.wires.openai_chat.extras import CONTENT, Extras
+from turnstream.wires.openai_chat.messages import REFUSAL
 from turnstream.wires.openai_chat.reasoning import ReasoningDetails, detail_text, readable_details
 from turnstream.wires.openai_chat.template import OpenTarget
 from turnstream.wires.openai_chat.thinking_blocks import (
@@ -33,14 +34,13 @@ from turnstream.wires.openai_chat.thinking_blocks import (
     whole,
     without_text,
 )
+from turnstream.wires.shared.histories import read_media_url
 from turnstream.wires.shared.json_values import JsonObject, is_blank, is_list, is_object
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.thoughts import read_thought
 
 _Kind: TypeAlias = Literal["text", "thinking", "refusal"]
 _BLOCK_TYPES: dict[_Kind, BlockType] = {"text": "text", "refusal": "text", "thinking": "thinking"}
-REFUSAL: Content = {"provider_metadata": {"refusal": True}}
-"""What marks the text of a refusal."""
 
 
 class BlockBuilder:
@@ -114,7 +114,7 @@ class BlockBuilder:
             self._calls.take_legacy(function, message_id, events)
 
     def take_extras(self, delta: Delta, size: int, events: list[StreamEvent]) -> None:
-        """Take what only this vendor sends. Images become blocks; for the rest see `openai_chat_extras`.
+        """Take what only this vendor sends. Images become blocks; for the rest see `extras`.
 
         Raises EventTooLarge if it becomes too much to keep.
         """
@@ -221,7 +221,7 @@ class BlockBuilder:
         return True
 
     def _take_thinking_fields(self, delta: Delta, reasoning: str | None, events: list[StreamEvent]) -> None:
-        """Take thinking and its signatures from the fields that hold them whole (`openai_chat_thinking_blocks`)."""
+        """Take thinking and its signatures from the fields that hold them whole (`thinking_blocks`)."""
         fields = delta.provider_specific_fields or {}
         self._reasons_openly = self._reasons_openly or bool(reasoning)
         if not self._reasons_openly and THINKING_BLOCKS not in fields:
@@ -229,7 +229,7 @@ class BlockBuilder:
             reasoning = next((thought.text for thought in thoughts if thought.text), None)
         if reasoning:
             self._think(reasoning, events)
-        for entry in self._entries.read(delta):
+        for entry in self._entries.read(delta.thinking_blocks or fields.get(THINKING_BLOCKS)):
             self._take_entry(entry, events)
 
     def _take_entry(self, entry: Entry, events: list[StreamEvent]) -> None:
@@ -303,17 +303,4 @@ def _image(item: Any) -> Content | None:
     """One of OpenRouter's `images`, as our block holds it; None for anything else."""
     source = item.get("image_url") if is_object(item) else None
     url = source.get("url") if is_object(source) else source
-    return image_content(url) if isinstance(url, str) and url else None
-
-
-def image_content(url: str) -> Content:
-    """An image block's content: the data that a `data:` URL holds, or the URL."""
-    head, comma, data = url.partition(";base64,")
-    if comma and head.startswith("data:"):
-        return {"media_type": head.removeprefix("data:"), "data": data}
-    return {"url": url}
-
-
-def image_url(content: Content) -> str:
-    """The inverse of `image_content`."""
-    return content.get("url") or f"data:{content.get('media_type', '')};base64,{content.get('data', '')}"
+    return read_media_url(url) if isinstance(url, str) and url else None

@@ -1,6 +1,6 @@
 """Our blocks as input items of Responses, and these as our blocks.
 
-An item becomes the blocks that `openai_responses_items` tells of, and blocks that this wire has marked become the item that
+An item becomes the blocks that `items` tells of, and blocks that this wire has marked become the item that
 they were. Thinking goes back only where it came from this wire, and where the API can read it: with its encrypted content,
 with its full text, or, where the provider `keeps` responses, by its id.
 A failed tool's result begins with "Error: ", for want of a field that says so.
@@ -9,30 +9,45 @@ A failed tool's result begins with "Error: ", for want of a field that says so.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from turnstream.core.blocks import Block, BlockType, Content, Message
+from turnstream.core.tool_input import finish_tool_use
+from turnstream.errors import InvalidRequest
 from turnstream.wires.openai_responses.items import (
+    KEY,
     arguments_of,
+    call_content,
     call_item,
     citations_of,
+    image_of,
     is_raw_item,
     is_refusal,
+    metadata_of,
     own_metadata,
+    result_content,
     status_of,
 )
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
+from turnstream.wires.shared.histories import (
+    TEXT_TYPES,
+    Role,
+    are_parts,
+    as_metadata,
+    is_clients,
+    mark_failure,
+    media_in,
+    media_url,
+    merged,
+    read_media_url,
+    read_result,
+)
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, is_one_of, without
 from turnstream.wires.shared.lenient_json import encode_json
 
-Role: TypeAlias = Literal["user", "assistant"]
-
-ERROR_MARK = "Error: "
-_TEXT_TYPES = ("text", "reference", "partial_reference")
 _CALLS = frozenset(
     {"function_call", "custom_tool_call", "mcp_call", "code_interpreter_call", "file_search_call"}
 )
 _RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
-_PART_FIELDS = frozenset({"type", "text", "refusal", "annotations"})
 
 
 def dump_input(messages: Iterable[Message], *, keeps: bool) -> list[JsonObject]:
@@ -81,7 +96,7 @@ class _Writer:
                 if content.get("free_text") == "input":
                     self._custom.add(identity)
                 self._append(call_item(content, _call_text(block), results.get(identity)))
-            case "tool_result" if not content.get("provider_executed"):
+            case "tool_result" if is_clients(block, "tool_result"):
                 custom = identity in self._custom or kept.get("type") == "custom_tool_call_output"
                 self._append(_dump_result(content, block.text_content or "", custom=custom))
             case "image" if kept.get("type") == "image_generation_call" and content.get("data"):
@@ -107,7 +122,7 @@ class _Writer:
         self.items.append(item)
 
     def _add_thinking(self, text: str, kept: JsonObject) -> None:
-        fields = {key: value for key, value in kept.items() if key != "part"}
+        fields = without(kept, "part")
         mark = "id" if "id" in fields else "encrypted_content"
         gathered = self._reasoning
         if gathered is None or fields.get(mark) is None or gathered.get(mark) != fields[mark]:
@@ -134,14 +149,14 @@ def _message(role: Role, parts: list[JsonObject], kept: JsonObject) -> JsonObjec
     whole = [
         {**part, "annotations": part.get("annotations", [])} if "text" in part else part for part in parts
     ]
-    fields = {key: value for key, value in kept.items() if key != "logprobs"}
+    fields = without(kept, "logprobs")
     return {"type": "message", "role": role, "status": "completed", "content": whole, **fields}
 
 
 def _dump_part(role: Role, block: Block) -> JsonObject | None:
     """A block as part of a message, or None where it is none."""
     content = block.content or {}
-    if block.block_type in _TEXT_TYPES:
+    if block.block_type in TEXT_TYPES:
         if not block.text_content:
             return None
         if role == "user":
@@ -154,17 +169,17 @@ def _dump_part(role: Role, block: Block) -> JsonObject | None:
     if role != "user":
         return None
     if block.block_type in ("image", "document"):
-        return dump_media(block.block_type, content)
+        return _dump_media(block.block_type, content)
     if block.block_type == "provider" and str(content.get("type")).startswith("input_"):
         return content
     return None
 
 
-def dump_media(block_type: BlockType, content: Content) -> JsonObject:
+def _dump_media(block_type: BlockType, content: Content) -> JsonObject:
     """An image or a document as a content part."""
-    beside = {key: value for key, value in own_metadata(content).items() if key != "type"}
+    beside = without(own_metadata(content), "type")
     if block_type == "image":
-        return {"type": "input_image", "image_url": _url(content), **beside}
+        return {"type": "input_image", "image_url": media_url(content), **beside}
     title = {"filename": content["title"]} if content.get("title") else {}
     if content.get("url"):
         return {"type": "input_file", "file_url": content["url"], **title, **beside}
@@ -173,7 +188,7 @@ def dump_media(block_type: BlockType, content: Content) -> JsonObject:
             "type": "input_text",
             "text": "\n\n".join(filter(None, (content.get("title"), content["text"]))),
         }
-    return {"type": "input_file", "filename": "document", **title, "file_data": _url(content), **beside}
+    return {"type": "input_file", "filename": "document", **title, "file_data": media_url(content), **beside}
 
 
 def _call_text(block: Block) -> str:
@@ -191,9 +206,7 @@ def _call_text(block: Block) -> str:
 def _dump_result(content: Content, text: str, *, custom: bool) -> JsonObject:
     value = content.get("content")
     output: Any = text if value is None else value
-    if is_list(value) and all(
-        is_object(part) and part.get("type") in ("text", "image", "document") for part in value
-    ):
+    if are_parts(value, "text", "image", "document"):
         output = [_dump_result_part(part) for part in value]
         if all(part["type"] == "input_text" for part in output):
             output = "\n".join(part["text"] for part in output)
@@ -203,9 +216,9 @@ def _dump_result(content: Content, text: str, *, custom: bool) -> JsonObject:
         output = value
     elif not isinstance(output, str):
         output = encode_json(value).decode()
-    if content.get("is_error") and isinstance(output, str) and not output.startswith(ERROR_MARK):
-        output = ERROR_MARK + output
-    kept = {key: item for key, item in own_metadata(content).items() if key != "type"}
+    if isinstance(output, str):
+        output = mark_failure(output, content)
+    kept = without(own_metadata(content), "type")
     kind = "custom_tool_call_output" if custom else "function_call_output"
     return {"type": kind, "call_id": content.get("tool_use_id", ""), "output": output, **kept}
 
@@ -213,9 +226,123 @@ def _dump_result(content: Content, text: str, *, custom: bool) -> JsonObject:
 def _dump_result_part(part: JsonObject) -> JsonObject:
     if part["type"] == "text":
         return {"type": "input_text", "text": str(part.get("text", ""))}
-    source = part.get("source")
-    return dump_media(part["type"], source if is_object(source) else part)
+    return _dump_media(part["type"], media_in(part))
 
 
-def _url(content: Content) -> str:
-    return content.get("url") or f"data:{content.get('media_type', '')};base64,{content.get('data', '')}"
+def parse_input(raw: Any) -> tuple[str | None, tuple[Message, ...]]:
+    """System text and history. What a side says in several items becomes one message. Raises InvalidRequest."""
+    items = [{"role": "user", "content": raw}] if isinstance(raw, str) else raw
+    if not is_list(items):
+        raise InvalidRequest("input is neither text nor a list")
+    system: list[str] = []
+    said: list[tuple[Role, list[Block]]] = []
+    for item in items:
+        if not is_object(item):
+            raise InvalidRequest("an input item is not an object")
+        if item.get("role") in ("system", "developer"):
+            system.append("".join(block.text_content or "" for block in _parse_content(item)))
+            continue
+        said.append(_parse_item(item))
+    return "\n\n".join(system) or None, merged(said)
+
+
+def _parse_item(item: JsonObject) -> tuple[Role, list[Block]]:
+    kind = item.get("type")
+    role = item.get("role")
+    if role in ("user", "assistant"):
+        return role, _parse_content(item)
+    if role is not None or kind in (None, "message"):
+        raise InvalidRequest(f"a message's role is {role!r}")
+    if kind == "reasoning":
+        return "assistant", _parse_reasoning(item)
+    if is_one_of(kind, _CALLS):
+        return "assistant", _parse_call(item)
+    if is_one_of(kind, _RESULTS):
+        return "user", [_parse_result(item)]
+    if (image := image_of(item)) is not None:
+        return "assistant", [Block(0, "image", None, image)]
+    side: Role = "user" if str(kind).endswith(("_output", "_response")) else "assistant"
+    return side, [Block(0, "provider", None, item)]
+
+
+def _parse_reasoning(item: JsonObject) -> list[Block]:
+    """The thinking blocks of a reasoning item that a caller sent; what it has beside its parts is kept on each."""
+    kept = metadata_of(item, exact=True)
+    blocks: list[Block] = []
+    for field in ("summary", "content"):
+        parts = item.get(field)
+        for part in parts if is_list(parts) else []:
+            text = part.get("text") if is_object(part) else None
+            if not isinstance(text, str):
+                raise InvalidRequest("a part of a reasoning item has no text")
+            mark = {"part": "reasoning_text"} if field == "content" else {}
+            own = {**kept["provider_metadata"][KEY], **mark}
+            blocks.append(Block(0, "thinking", text, {"provider_metadata": {KEY: own}}))
+    return blocks or [Block(0, "thinking", "", kept)]
+
+
+def _parse_call(item: JsonObject) -> list[Block]:
+    """A call that a caller sent, with its result where the provider ran it."""
+    arguments = item.get("arguments", item.get("input", item.get("code")))
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = encode_json(arguments).decode()
+    if item.get("type") in ("function_call", "custom_tool_call") and not isinstance(item.get("name"), str):
+        raise InvalidRequest("a tool call has no name")
+    content = finish_tool_use(call_content(item, "", exact=True), arguments or "")
+    call = Block(0, "tool_use", None, content)
+    result = result_content(item, content["tool_use_id"])
+    return [call] if result is None else [call, Block(1, "tool_result", None, result)]
+
+
+def _parse_result(item: JsonObject) -> Block:
+    identity = item.get("call_id")
+    if not isinstance(identity, str):
+        raise InvalidRequest("call_id is not a string")
+    kept = without(item, "type", "call_id", "output")
+    content = read_result(identity, item.get("output"))
+    if kept or item["type"] != "function_call_output":
+        content["provider_metadata"] = {KEY: {"type": item["type"], **kept}}
+    return Block(0, "tool_result", None, content)
+
+
+def _parse_content(item: JsonObject) -> list[Block]:
+    content = item.get("content")
+    kept = metadata_of(item, exact=True) if item.get("role") == "assistant" and "id" in item else {}
+    if isinstance(content, str):
+        return [Block(0, "text", content, kept or None)] if content else []
+    if not is_list(content):
+        raise InvalidRequest("a message's content is neither text nor a list of parts")
+    return [_parse_part(part, kept) for part in content]
+
+
+def _parse_part(part: Any, kept: Content) -> Block:
+    if not is_object(part):
+        raise InvalidRequest("a content part is not an object")
+    text = part.get("text", part.get("refusal"))
+    match part.get("type"):
+        case "input_text" | "output_text" | "text":
+            if not isinstance(text, str):
+                raise InvalidRequest("a text part has no text")
+            annotations = part.get("annotations")
+            cited = {"citations": annotations} if is_list(annotations) and annotations else {}
+            return Block(0, "text", text, {**cited, **kept} or None)
+        case "refusal" if isinstance(text, str):
+            metadata = {"refusal": True, **kept.get("provider_metadata", {})}
+            return Block(0, "text", text, {"provider_metadata": metadata})
+        case "input_image" if isinstance(url := part.get("image_url"), str) and url:
+            return Block(0, "image", None, _parse_media(part, url, "image_url"))
+        case "input_file" if isinstance(url := part.get("file_url"), str) and url:
+            return Block(0, "document", None, _parse_media(part, url, "file_url"))
+        case "input_file" if isinstance(data := part.get("file_data"), str) and data:
+            return Block(0, "document", None, _parse_media(part, data, "file_data"))
+        case _:
+            return Block(0, "provider", None, part)
+
+
+def _parse_media(part: JsonObject, url: str, field: str) -> Content:
+    """The content of an image or document block: the data that a `data:` URL holds, or the URL."""
+    content = read_media_url(url)
+    if isinstance(title := part.get("filename"), str) and title:
+        content["title"] = title
+    rest = without(part, "type", field, "filename")
+    return content | as_metadata({KEY: {"type": str(part["type"]), **rest}} if rest else {})

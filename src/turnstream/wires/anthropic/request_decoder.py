@@ -1,0 +1,128 @@
+"""Requests to Anthropic Messages, read into ours: the inverse of `requests`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turnstream.core.blocks import Block, Message
+from turnstream.errors import InvalidRequest
+from turnstream.wires.anthropic.blocks import RawBlock, parse_block
+from turnstream.wires.anthropic.cache import take_cache_marks
+from turnstream.wires.base import ModelRequest
+from turnstream.wires.shared.function_tools import split_tools
+from turnstream.wires.shared.json_values import JsonObject, is_object, without
+from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.request_bodies import expect, read_body
+
+_OUR_FIELDS = (
+    "model", "messages", "system", "tools", "tool_choice", "stop_sequences", "stream", "thinking", "output_config",
+)  # fmt: skip
+
+
+def decode_request(_path: str, body: bytes) -> ModelRequest:
+    """Return the request that `body` asks for. Raises InvalidRequest.
+
+    System blocks are joined to one text; tools without an input schema (the server's own) stay in `params["tools"]`.
+    """
+    fields = read_body(body, complaint="the body must be an object")
+    try:
+        return _parse_request(fields)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _parse_request(fields: JsonObject) -> ModelRequest:
+    params = without(fields, *_OUR_FIELDS)
+    if unmarked := take_cache_marks(fields):
+        fields = unmarked
+        params["cache"] = True
+    if fields.get("stop_sequences"):
+        params["stop"] = fields["stop_sequences"]
+    output = expect(fields.get("output_config") or {}, dict, "output_config")
+    params |= _parse_thinking(expect(fields.get("thinking") or {}, dict, "thinking"), output)
+    params |= _parse_output(output, params)
+    if (choice := fields.get("tool_choice")) is not None:
+        params |= _parse_tool_choice(expect(choice, dict, "tool_choice"))
+    tools, others = split_tools(fields.get("tools"), schema="input_schema", types=("custom", None))
+    if others:
+        params["tools"] = [expect(tool, dict, "a tool") for tool in others]
+    messages = expect(fields.get("messages"), list, "messages")
+    return ModelRequest(
+        model=expect(fields.get("model"), str, "model"),
+        messages=tuple(_parse_message(expect(message, dict, "a message")) for message in messages),
+        system=_parse_system(fields.get("system")),
+        tools=tools,
+        params=params,
+        stream=fields.get("stream") is True,
+    )
+
+
+def _parse_message(message: JsonObject) -> Message:
+    role, content = message.get("role"), message.get("content")
+    if role not in ("user", "assistant"):
+        raise InvalidRequest("a message's role is user or assistant")
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    blocks = enumerate(expect(content, list, "content"))
+    return Message(role, tuple(_parse_content(n, expect(block, dict, "a block")) for n, block in blocks))
+
+
+def _parse_content(sequence: int, raw: RawBlock) -> Block:
+    parsed = parse_block(raw)
+    content = dict(parsed.content or {})
+    if parsed.block_type == "tool_use":
+        content = {**content, "input": content.get("input", {}), "input_json": parsed.text}
+        if not parsed.text and content["input"]:
+            content["input_json"] = encode_json(content["input"]).decode()
+        return Block(sequence, "tool_use", None, content)
+    if parsed.signature:
+        content["signature"] = parsed.signature
+    text = parsed.text if parsed.block_type in ("text", "thinking") else None
+    return Block(sequence, parsed.block_type, text, content or None)
+
+
+def _parse_system(system: Any) -> str | None:
+    if system is None or isinstance(system, str):
+        return system
+    blocks = [expect(block, dict, "a system block") for block in expect(system, list, "system")]
+    return "\n\n".join(expect(block.get("text"), str, "a system block's text") for block in blocks)
+
+
+def _parse_thinking(thinking: JsonObject, output: JsonObject) -> JsonObject:
+    match thinking:
+        case {"type": "enabled"}:
+            return {"thinking": without(thinking, "type")}
+        case {"type": "adaptive"} if isinstance(effort := output.get("effort"), str):
+            return {"thinking": {**without(thinking, "type"), "effort": effort}}
+        case _:
+            return {"thinking": thinking} if thinking else {}
+
+
+def _parse_output(output: JsonObject, params: JsonObject) -> JsonObject:
+    """Return the asked format, and what else `output_config` says."""
+    rest = dict(output)
+    found: JsonObject = {}
+    if "effort" in params.get("thinking", {}):
+        rest.pop("effort", None)
+    asked = rest.get("format")
+    if is_object(asked) and asked.keys() == {"type", "schema"} and asked["type"] == "json_schema":
+        found["response_format"] = asked
+        del rest["format"]
+    return {**found, "output_config": rest} if rest else found
+
+
+def _parse_tool_choice(choice: JsonObject) -> JsonObject:
+    rest = without(choice, "disable_parallel_tool_use")
+    one_by_one = choice.get("disable_parallel_tool_use") is True
+    found: JsonObject = {"parallel_tool_calls": False} if one_by_one else {}
+    match rest:
+        case {"type": "auto"} if len(rest) == 1 and one_by_one:
+            return found
+        case {"type": "auto" | "none" as kind} if len(rest) == 1:
+            return {**found, "tool_choice": kind}
+        case {"type": "any"} if len(rest) == 1:
+            return {**found, "tool_choice": "required"}
+        case {"type": "tool", "name": name} if len(rest) == 2:
+            return {**found, "tool_choice": {"name": name}}
+        case _:
+            return {"tool_choice": choice}

@@ -1,0 +1,75 @@
+"""Requests to Ollama, read into ours: the inverse of `requests`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turnstream.errors import InvalidRequest
+from turnstream.wires.base import ModelRequest
+from turnstream.wires.ollama.messages import parse_messages
+from turnstream.wires.ollama.options import OWN_OPTIONS, PARAM_OF, SHARED_OPTIONS
+from turnstream.wires.shared.function_tools import split_tools
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
+from turnstream.wires.shared.request_bodies import read_body, read_model
+
+_OUR_FIELDS = (
+    "model", "messages", "tools", "stream", "options", "prompt", "system", "images", "raw", "format", "think",
+)  # fmt: skip
+_OUR_EFFORTS = ("low", "medium", "high")
+
+
+def decode_request(_path: str, body: bytes) -> ModelRequest:
+    """Return the request that `body`, of `/api/chat` or of `/api/generate`, asks for. Raises InvalidRequest."""
+    value = read_body(body)
+    model = read_model(value)
+    system, history = parse_messages(_messages_of(value))
+    tools, others = split_tools(
+        value.get("tools"), schema="parameters", types=("function", None), inside="function"
+    )
+    params = _parse_params(value)
+    if others:
+        params["tools"] = others
+    return ModelRequest(model, history, system, tools, params, stream=value.get("stream") is not False)
+
+
+def _messages_of(value: JsonObject) -> list[Any]:
+    """The messages; those that a prompt of `/api/generate` stands for."""
+    messages = value.get("messages")
+    if messages is None and "prompt" in value:
+        system = [{"role": "system", "content": value["system"]}] if value.get("system") else []
+        return [*system, {"role": "user", "content": value["prompt"], "images": value.get("images")}]
+    if not is_list(messages):
+        raise InvalidRequest("messages is not a list")
+    return messages
+
+
+def _parse_params(value: JsonObject) -> JsonObject:
+    """Params: options under our names, and the fields that we do not know, where they say anything."""
+    beside = without(value, *_OUR_FIELDS)
+    params = {key: item for key, item in beside.items() if item not in (None, "", [], {})}
+    params |= _parse_format(value.get("format"))
+    think = value.get("think")
+    if isinstance(think, str) and think in _OUR_EFFORTS:
+        params["thinking"] = {"effort": think}
+    elif think is not None:
+        params["think"] = think
+    options = value.get("options")
+    if options is None:
+        return params
+    if not is_object(options):
+        raise InvalidRequest("options is not an object")
+    for option, item in options.items():
+        if item is not None:
+            params[PARAM_OF.get(option, option)] = item
+    if isinstance(stop := params.get("stop"), str):
+        params["stop"] = [stop]
+    unknown = {key for key in options if key not in PARAM_OF and key not in SHARED_OPTIONS | OWN_OPTIONS}
+    if unknown:
+        params["options"] = {key: params.pop(key) for key in sorted(unknown) if key in params}
+    return params
+
+
+def _parse_format(asked: Any) -> JsonObject:
+    if is_object(asked) and asked:
+        return {"response_format": {"type": "json_schema", "schema": asked}}
+    return {"response_format": {"type": "json_object"}} if asked == "json" else {}

@@ -1,0 +1,25 @@
+"""Whole answers of chat.completions as StreamEvents."""
+
+from __future__ import annotations
+
+from turnstream.core.stream_events import StreamEvent
+from turnstream.errors import MalformedEvent, StreamIncomplete
+from turnstream.wires.openai_chat.decoder import OpenAIChatDecoder
+from turnstream.wires.shared.json_values import detail_of, is_object, read_json
+from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.openai_errors import read_error
+
+
+def decode_answer(body: bytes) -> list[StreamEvent]:
+    """The events of the stream that would have brought the completion; see `Wire.decode_answer`. A chunk whose choices
+    hold whole messages is what a stream of one event is, so the stream's decoder reads it."""
+    value = read_json(body)
+    if not is_object(value) or not (value.get("choices") or read_error(value) is not None):
+        raise MalformedEvent("the answer is no chat.completion", detail=detail_of(body))
+    decoder = OpenAIChatDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")
+    chunk = encode_json({**value, "object": "chat.completion.chunk"})
+    try:
+        events = decoder.feed(b"data: %b\n\ndata: [DONE]\n\n" % chunk)
+        return events + decoder.close()
+    except StreamIncomplete as error:
+        raise MalformedEvent("the answer has neither content nor a finish_reason") from error

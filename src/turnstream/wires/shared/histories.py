@@ -1,0 +1,107 @@
+"""Blocks of a history as several wires write and read them: sides, results of tools, media, leftovers of a vendor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias, TypeGuard
+
+from turnstream.core.blocks import Block, Content, Message
+from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
+
+Role: TypeAlias = Literal["user", "assistant"]
+
+TEXT_TYPES = frozenset({"text", "reference", "partial_reference"})
+"""Types of blocks whose text goes back as text."""
+INVALID_ARGUMENTS = "INVALID_JSON"
+"""The field for arguments that are no JSON object, on wires that take nothing but objects."""
+_ERROR_MARK = "Error: "
+
+
+def metadata_of(content: Content | None) -> JsonObject:
+    """Return what wires have kept on a block, under their own names."""
+    metadata: Any = (content or {}).get("provider_metadata")
+    return metadata if is_object(metadata) else {}
+
+
+def as_metadata(kept: JsonObject) -> Content:
+    """Return the content of a block that keeps these fields, if there are any."""
+    return {"provider_metadata": kept} if kept else {}
+
+
+def is_clients(block: Block, block_type: Literal["tool_use", "tool_result"]) -> bool:
+    """Return True for a call or a result of this type, unless the provider's own server ran the tool."""
+    return block.block_type == block_type and not (block.content or {}).get("provider_executed")
+
+
+def side_of(block: Block, role: Role) -> Role | None:
+    """Return the side that says a block, where an API leaves no choice; None for what that side may not say."""
+    match block.block_type:
+        case "tool_use" | "thinking":
+            return "assistant"
+        case "tool_result":
+            return "user" if is_clients(block, "tool_result") else "assistant"
+        case "image" | "document":
+            return "user" if role == "user" else None
+        case _:
+            return role
+
+
+def alternating(said: Iterable[tuple[str, list[JsonObject]]], *, field: str) -> list[JsonObject]:
+    """Return messages whose roles alternate, each with the parts that it says in `field`."""
+    messages: list[JsonObject] = []
+    for role, parts in said:
+        if parts and (not messages or messages[-1]["role"] != role):
+            messages.append({"role": role, field: []})
+        if parts:
+            messages[-1][field].extend(parts)
+    return messages
+
+
+def merged(said: Iterable[tuple[Role, Iterable[Block]]]) -> tuple[Message, ...]:
+    """Return the messages of a history. What a side says in several pieces becomes one message with numbered blocks."""
+    sides: list[tuple[Role, list[Block]]] = []
+    for side, blocks in said:
+        if not sides or sides[-1][0] != side:
+            sides.append((side, []))
+        sides[-1][1].extend(blocks)
+    return tuple(
+        Message(side, tuple(Block(n, b.block_type, b.text_content, b.content) for n, b in enumerate(blocks)))
+        for side, blocks in sides
+    )
+
+
+def are_parts(value: Any, *types: str) -> TypeGuard[list[JsonObject]]:
+    """Return True if the value of a result is a list of content parts of these types."""
+    return is_list(value) and all(is_object(part) and part.get("type") in types for part in value)
+
+
+def media_in(part: JsonObject) -> JsonObject:
+    """Return the media of a content part: its own fields, or those in Anthropic's `source`."""
+    source = part.get("source")
+    return source if is_object(source) else part
+
+
+def mark_failure(said: str, content: Content) -> str:
+    """Return the text of a result, which says that the tool failed where the wire has no field for it."""
+    is_unmarked = content.get("is_error") and not said.startswith(_ERROR_MARK)
+    return _ERROR_MARK + said if is_unmarked else said
+
+
+def read_result(identity: str, said: Any) -> Content:
+    """Return the content of a result that `mark_failure` may have marked."""
+    failed = isinstance(said, str) and said.startswith(_ERROR_MARK)
+    text = said.removeprefix(_ERROR_MARK) if isinstance(said, str) else said
+    return {"tool_use_id": identity, "content": text, "is_error": failed}
+
+
+def media_url(content: Content) -> str:
+    """Return the address of an image or a document: its URL, or one that holds the data."""
+    return content.get("url") or f"data:{content.get('media_type', '')};base64,{content.get('data', '')}"
+
+
+def read_media_url(url: str) -> Content:
+    """Return the content of a block with this address: the inverse of `media_url`."""
+    head, comma, data = url.partition(";base64,")
+    if comma and head.startswith("data:"):
+        return {"media_type": head.removeprefix("data:"), "data": data}
+    return {"url": url}
