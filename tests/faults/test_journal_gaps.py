@@ -14,11 +14,11 @@ from tests.turns.world import Feed, World
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import TextDelta
 from turnstream.errors import StoreError
-from turnstream.store.base import JournalSegment, Operation
-from turnstream.store.operations import AppendJournal
+from turnstream.store.base import Operation
+from turnstream.store.journal.operations import AppendJournal
+from turnstream.store.journal.pages import JournalSegment, unbroken
 from turnstream.turns.executor import Executor
 from turnstream.turns.journal import JournalKeeper
-from turnstream.turns.recovery import unbroken
 
 
 def segments(*numbers: tuple[int, int]) -> list[JournalSegment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, insert
@@ -12,14 +13,9 @@ from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.lifecycle import TerminalStatus, TurnStatus
 from turnstream.core.usage import Usage
-from turnstream.store.base import (
-    BlockRecord,
-    ChatRecord,
-    JournalSegment,
-    Operation,
-    OutcomeRecord,
-    TurnRecord,
-)
+from turnstream.store.base import BlockRecord, ChatRecord, Operation, OutcomeRecord, TurnRecord
+from turnstream.store.journal.operations import AppendJournal
+from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment
 from turnstream.store.operations import CreateChat, FinishTurn, MarkStreaming, SaveBlock, StartTurns
 from turnstream.store.schema import chats
 from turnstream.store.sql import SqlStore
@@ -61,6 +57,14 @@ def make_segment(turn: TurnRecord, sequence: int, number: int, text: str = "piec
     first = sequence * 10 + 1
     content = {"tool_name": "search"} if number == 0 else None
     return JournalSegment(turn.id, sequence, number, "text", first, first + number + 1, text, content)
+
+
+_pages = count(1)
+
+
+def append_journal(segments: tuple[JournalSegment, ...], owner: str = LOCAL_NODE) -> AppendJournal:
+    """The next page of an owner."""
+    return AppendJournal(owner=owner, page=next(_pages), segments=segments)
 
 
 def save(turn: TurnRecord, sequence: int, text: str = "some text") -> SaveBlock:

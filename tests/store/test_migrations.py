@@ -20,9 +20,10 @@ from tests.store.samples import make_segment, running_turn, save
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import ChatRecord
+from turnstream.store.journal.queries import Journal
 from turnstream.store.migrations import NEWEST, database_revision, upgrade_database
 from turnstream.store.operations import CreateChat, DeleteChat
-from turnstream.store.queries import AllBlocks, GetChat, GetTurn, Journal
+from turnstream.store.queries import AllBlocks, GetChat, GetTurn
 from turnstream.store.schema import PREFIX, VERSION_TABLE, metadata
 from turnstream.store.sql import SqlStore
 

@@ -12,6 +12,7 @@ import pytest
 from tests.store.samples import (
     OWNER,
     STRANGER,
+    append_journal,
     finish,
     make_block,
     make_chat,
@@ -28,8 +29,8 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import Conflict, Fenced, NotFound, StoreError
 from turnstream.store.base import Annotation, BlockRecord, OutcomeRecord, TurnRecord
+from turnstream.store.journal.queries import Journal
 from turnstream.store.operations import (
-    AppendJournal,
     CreateChat,
     DeleteChat,
     MarkStreaming,
@@ -46,7 +47,6 @@ from turnstream.store.queries import (
     FindIdempotent,
     GetChat,
     GetTurn,
-    Journal,
     LastSeq,
     ListTurns,
 )
@@ -122,7 +122,7 @@ async def test_deleting_a_chat_takes_everything_in_it(store: SqlStore):
         )
     )
     await store.write(save(assistant, 0))
-    await store.write(AppendJournal(segments=(make_segment(assistant, 1, 0),)))
+    await store.write(append_journal(segments=(make_segment(assistant, 1, 0),)))
     await store.write(
         SaveAnnotations(
             turn_id=assistant.id,
@@ -147,7 +147,7 @@ async def test_an_executor_of_a_deleted_turn_writes_nothing_more(store: SqlStore
     chat = await stored_chat(store)
     turn = await running_turn(store, chat)
     await store.write(DeleteChat(owner=OWNER, chat_id=chat.id))
-    await store.write(AppendJournal(segments=(make_segment(turn, 0, 0),)))
+    await store.write(append_journal(segments=(make_segment(turn, 0, 0),)))
     for operation in (save(turn, 0), finish(turn), finish(turn, "cancelled")):
         with pytest.raises(Fenced):
             await store.write(operation)
@@ -274,8 +274,8 @@ async def test_one_key_raced_begins_one_pair_of_turns(store: SqlStore):
 @pytest.mark.requirement("B1")
 async def test_a_block_is_stored_once_and_its_journal_counts_no_more(store: SqlStore):
     turn = await running_turn(store)
-    await store.write(AppendJournal(segments=(make_segment(turn, 0, 0), make_segment(turn, 0, 1))))
-    await store.write(AppendJournal(segments=(make_segment(turn, 1, 0),)))
+    await store.write(append_journal(segments=(make_segment(turn, 0, 0), make_segment(turn, 0, 1))))
+    await store.write(append_journal(segments=(make_segment(turn, 1, 0),)))
     first = save(turn, 0, "the block")
     await store.write(first)
     await store.write(save(turn, 0, "the same block, said again"))
@@ -287,7 +287,7 @@ async def test_blocks_of_one_group_are_each_answered_for_themselves(store: SqlSt
     mine, ended = await running_turn(store), await running_turn(store)
     await store.write(finish(ended))
     stale = msgspec.structs.replace(mine, generation=mine.generation + 1)
-    await store.write(AppendJournal(segments=(make_segment(mine, 7, 0),)))
+    await store.write(append_journal(segments=(make_segment(mine, 7, 0),)))
     operations = [save(mine, 0), save(ended, 0), save(stale, 7), save(mine, 1), save(mine, 0), save(mine, 2)]
     answers = await asyncio.gather(*map(store.write, operations), return_exceptions=True)
     assert [type(answer) for answer in answers] == [
@@ -309,7 +309,9 @@ async def test_blocks_of_one_group_are_each_answered_for_themselves(store: SqlSt
 async def test_any_number_of_blocks_is_stored_in_one_group(store: SqlStore, count: int):
     turn = await running_turn(store)
     operations = [save(turn, sequence) for sequence in range(count)]
-    await store.write(AppendJournal(segments=tuple(make_segment(turn, number, 0) for number in range(count))))
+    await store.write(
+        append_journal(segments=tuple(make_segment(turn, number, 0) for number in range(count)))
+    )
     assert len(await store.read(Journal(turn_id=turn.id))) == count
     await asyncio.gather(*map(store.write, operations))
     assert await blocks_of(store, turn) == [operation.row for operation in operations]
@@ -332,7 +334,7 @@ async def test_any_text_can_be_stored(store: SqlStore, text: str, stored: str):
     row = BlockRecord(new_id(), turn.id, Block(0, "text", text, {"said": text}), 1, 2, 3)
     await store.write(SaveBlock(turn_id=turn.id, generation=turn.generation, row=row))
     segment = make_segment(turn, 1, 0, text)
-    await store.write(AppendJournal(segments=(msgspec.structs.replace(segment, content={text: text}),)))
+    await store.write(append_journal(segments=(msgspec.structs.replace(segment, content={text: text}),)))
     (journalled,) = await store.read(Journal(turn_id=turn.id))
     assert (journalled.text, journalled.content) == (stored, {stored: stored})
     partial = msgspec.structs.replace(row, block=Block(2, "text", text, {text: [text]}, partial=True))
@@ -371,10 +373,10 @@ async def test_the_journal_keeps_nothing_of_what_is_stored_or_over(store: SqlSto
     await store.write(save(open_turn, 0))
     await store.write(finish(ended))
     late = (make_segment(open_turn, 0, 0), make_segment(ended, 0, 0), make_segment(open_turn, 1, 0))
-    await store.write(AppendJournal(segments=late))
+    await store.write(append_journal(segments=late))
     assert await store.read(Journal(turn_id=open_turn.id)) == [late[2]]
     assert await store.read(Journal(turn_id=ended.id)) == []
-    await store.write(AppendJournal(segments=()))
+    await store.write(append_journal(segments=()))
 
 
 @pytest.mark.requirement("J4", "D3")
@@ -383,7 +385,7 @@ async def test_blocks_are_taken_back_once_with_what_the_journal_holds_of_them(st
     turn = await running_turn(store)
     for sequence in (0, 1):
         await store.write(save(turn, sequence))
-    await store.write(AppendJournal(segments=(make_segment(turn, 2, 0),)))
+    await store.write(append_journal(segments=(make_segment(turn, 2, 0),)))
     back = TakeBack(turn_id=turn.id, generation=turn.generation, index=1, seq=1000)
     await store.write(back)
     await store.write(back)
@@ -408,7 +410,7 @@ async def test_a_turn_lives_from_pending_to_its_end(store: SqlStore):
     await store.write(msgspec.structs.replace(mark, now=3))
     assert (await reread(store, turn)).started_at == 2
     partial = make_block(turn, 1, "cut", partial=True)
-    await store.write(AppendJournal(segments=(make_segment(turn, 1, 0),)))
+    await store.write(append_journal(segments=(make_segment(turn, 1, 0),)))
     assert await store.write(finish(turn, "error", blocks=(partial,), model="sim/other"))
     assert await reread(store, turn) == msgspec.structs.replace(
         turn,
@@ -489,7 +491,7 @@ async def test_an_executor_of_an_older_generation_is_fenced(store: SqlStore):
 async def test_a_takeover_ends_the_turn_raises_its_generation_and_keeps_the_fence(store: SqlStore):
     turn = await running_turn(store)
     await store.write(save(turn, 0))
-    await store.write(AppendJournal(segments=(make_segment(turn, 1, 0),)))
+    await store.write(append_journal(segments=(make_segment(turn, 1, 0),)))
     seq = next_generation_seq(12)
     rescued = make_block(turn, 1, "piece", partial=True)
     take_over = TakeOver(

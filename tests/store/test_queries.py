@@ -17,6 +17,7 @@ from tests.store.samples import (
     DEADLINE,
     OWNER,
     STRANGER,
+    append_journal,
     finish,
     make_block,
     make_chat,
@@ -32,25 +33,17 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.usage import Usage
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import Annotation, BlockRecord, ChatRecord, Query, TurnRecord
-from turnstream.store.operations import (
-    AppendJournal,
-    CreateChat,
-    SaveAnnotations,
-    SaveBlock,
-    StartTurns,
-    TrimJournal,
-)
+from turnstream.store.journal.operations import TrimJournal
+from turnstream.store.journal.queries import Journal, Journals
+from turnstream.store.operations import CreateChat, SaveAnnotations, SaveBlock, StartTurns
+from turnstream.store.portions import HistoryBeginning
 from turnstream.store.queries import (
     AllBlocks,
     AnnotationsAfter,
     BlocksAfter,
-    BlocksOfTurns,
     FindIdempotent,
     GetChat,
     GetTurn,
-    HistoryPath,
-    Journal,
-    Journals,
     LastSeq,
     ListChats,
     ListTurns,
@@ -59,6 +52,7 @@ from turnstream.store.queries import (
 from turnstream.store.schema import blocks
 from turnstream.store.sql import SqlStore
 from turnstream.store.sqlite.database import writer_engine
+from turnstream.turns.histories import PORTION, read_history
 
 # -- owners --------------------------------------------------------------------------------------------------------
 
@@ -167,10 +161,9 @@ async def test_blocks_after_a_cursor(store: SqlStore):
     assert await after(0, limit=2) == stored[:2]
     assert await after(0, from_block=4) == stored[4:]
     assert await after(stored[-1].last_seq) == []
-    grouped = await store.read(BlocksOfTurns(turn_ids=[other.id, turn.id, "nobody"]))
-    assert list(grouped) == [other.id, turn.id, "nobody"]
-    assert grouped[turn.id] == stored == await store.read(AllBlocks(turn_id=turn.id))
-    assert (len(grouped[other.id]), grouped["nobody"]) == (1, [])
+    grouped = [await store.read(AllBlocks(turn_id=turn_id)) for turn_id in (other.id, turn.id, "nobody")]
+    assert grouped[1] == stored
+    assert (len(grouped[0]), grouped[2]) == (1, [])
 
 
 async def test_the_greatest_seq_is_found_wherever_it_is(store: SqlStore):
@@ -195,12 +188,12 @@ async def test_the_journal_comes_in_order(store: SqlStore):
     turn = await running_turn(store)
     segments = [make_segment(turn, sequence, number) for sequence in (1, 2) for number in range(12)]
     shuffled = tuple(sorted(segments, key=lambda segment: str(segment.number)))
-    await store.write(AppendJournal(segments=shuffled))
+    await store.write(append_journal(segments=shuffled))
     assert await store.read(Journal(turn_id=turn.id)) == segments
     other, ended, silent = [await running_turn(store) for _ in range(3)]
     await store.write(finish(ended))
     one = make_segment(other, 1, 0)
-    await store.write(AppendJournal(segments=(make_segment(ended, 1, 0), one)))
+    await store.write(append_journal(segments=(make_segment(ended, 1, 0), one)))
     assert await store.read(Journals()) == {turn.id: segments, other.id: [one]}
     assert await store.read(Journal(turn_id=silent.id)) == []
 
@@ -214,7 +207,7 @@ async def test_what_is_not_json_keeps_no_other_from_the_journal(store: SqlStore)
         msgspec.structs.replace(make_segment(unlucky, number, 0), content={"not": value})
         for number, value in enumerate((object(), deep))
     ]
-    await store.write(AppendJournal(segments=(first, *bad, second)))
+    await store.write(append_journal(segments=(first, *bad, second)))
     assert await store.read(Journals()) == {well.id: [first, second]}
 
 
@@ -223,12 +216,12 @@ async def test_a_first_segment_begins_its_block_anew(store: SqlStore):
     turn = await running_turn(store)
     first, second, third = [make_segment(turn, 1, number) for number in range(3)]
     for segments in ((first,), (first, second), (second,), (second, third), ()):
-        await store.write(AppendJournal(segments=segments))
+        await store.write(append_journal(segments=segments))
     assert await store.read(Journal(turn_id=turn.id)) == [first, second, third]
     whole = msgspec.structs.replace(first, seq=third.seq, text="piecepiecepiece")
-    page = await store.write(AppendJournal(segments=(whole,)))
+    page = await store.write(append_journal(segments=(whole,)))
     assert await store.read(Journal(turn_id=turn.id)) == [whole]
-    await store.write(AppendJournal(segments=(second,)))
+    await store.write(append_journal(segments=(second,)))
     assert await store.read(Journal(turn_id=turn.id)) == [whole, second]
     await store.write(TrimJournal(before=page.number))
     assert await store.read(Journal(turn_id=turn.id)) == [whole, second]
@@ -262,15 +255,18 @@ async def test_the_path_leads_from_the_first_turn_past_other_branches(store: Sql
         sibling = make_turn(chat, "assistant", user)
         await store.write(StartTurns(owner=OWNER, user_turn=None, assistant_turn=sibling))
         path += [user, assistant]
-    found = await store.read(HistoryPath(turn_id=path[-1].id))
+    found = await read_history(store, path[-1].id)
     assert [turn.id for turn, _ in found] == [turn.id for turn in path]
     texts = [[block.text_content for block in held] for _, held in found]
     assert texts == [
         words for number in range(4) for words in ([f"question {number}"], [f"answer {number}", "and more"])
     ]
-    last = await store.read(HistoryPath(turn_id=path[-1].id, depth=3))
-    assert [turn.id for turn, _ in last] == [turn.id for turn in path[-3:]]
-    assert await store.read(HistoryPath(turn_id=new_id())) == []
+    beginning = HistoryBeginning(turn_id=path[-1].id, bounds=PORTION, depth=3)
+    last, portion = await store.read(beginning)
+    assert (
+        last == [piece.turn and piece.turn.id for piece in portion.pieces] == [turn.id for turn in path[-3:]]
+    )
+    assert await read_history(store, new_id()) == []
 
 
 async def test_a_long_history_is_read_whole(store: SqlStore):
@@ -281,7 +277,7 @@ async def test_a_long_history_is_read_whole(store: SqlStore):
         await store.write(StartTurns(owner=OWNER, user_turn=None, assistant_turn=turn))
         previous = turn
     assert previous is not None
-    path = await store.read(HistoryPath(turn_id=previous.id))
+    path = await read_history(store, previous.id)
     assert len(path) == 700
     assert path[-1][0] == previous
 

@@ -12,7 +12,8 @@ from tests.turns.world import OWNER, Feed, World
 from turnstream.core.identifiers import new_id
 from turnstream.store.base import TurnRecord
 from turnstream.store.operations import StartTurns
-from turnstream.store.queries import GetTurn, HistoryPath, ListTurns, TurnsById
+from turnstream.store.queries import GetTurn, ListTurns
+from turnstream.turns.histories import PORTION, read_history
 
 LARGE = "You are careful. " * 6000
 PARAMS = {"response_schema": {"type": "object", "description": "d" * 2000}}
@@ -63,10 +64,10 @@ async def test_three_hundred_turns_hold_one_copy_of_what_they_inherit(tmp_path: 
         read = await world.store.read(ListTurns(owner=OWNER, chat_id=chat_id))
         assert {(turn.system, len(turn.params)) for turn in read} == {(LARGE, 1)}
         assert len({id(turn.system) for turn in read}) == 1
-        assert (
-            len({id(turn.system) for turn, _ in await world.store.read(HistoryPath(turn_id=turns[-1].id))})
-            == 1
-        )
+        history = await read_history(world.store, turns[-1].id)
+        assert len(history) == 300
+        portions = -(-300 // PORTION.turns)
+        assert len({id(turn.system) for turn, _ in history}) == portions, "one object in each portion"
     assert path.stat().st_size < 10 * len(LARGE)
 
 
@@ -86,8 +87,8 @@ async def test_each_turn_is_read_with_the_settings_that_it_was_given(world_at: W
     turns = await chain(world_at, chat_id, cases)
     for turn in turns:
         assert await world_at.store.read(GetTurn(owner=OWNER, turn_id=turn.id)) == turn
-    assert await world_at.store.read(TurnsById(turn_ids=[turn.id for turn in turns])) == turns
-    assert [turn for turn, _ in await world_at.store.read(HistoryPath(turn_id=turns[-1].id))] == turns
+    assert await world_at.store.read(ListTurns(owner=OWNER, chat_id=chat_id)) == turns
+    assert [turn for turn, _ in await read_history(world_at.store, turns[-1].id)] == turns
     assert count(world_at.path, "settings") == 5
 
 

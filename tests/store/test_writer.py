@@ -23,6 +23,7 @@ from tests.store.samples import (
     DEADLINE,
     Hold,
     Poison,
+    append_journal,
     finish,
     make_chat,
     make_segment,
@@ -34,15 +35,10 @@ from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.errors import Conflict, Fenced, NotFound, StoreError
 from turnstream.store.base import BlockRecord, Operation, TurnRecord
-from turnstream.store.operations import (
-    AppendJournal,
-    CreateChat,
-    DeleteChat,
-    JournalPage,
-    SaveBlock,
-    StartTurns,
-)
-from turnstream.store.queries import AllBlocks, GetChat, GetTurn, Journal
+from turnstream.store.journal.operations import JournalPage
+from turnstream.store.journal.queries import Journal
+from turnstream.store.operations import CreateChat, DeleteChat, SaveBlock, StartTurns
+from turnstream.store.queries import AllBlocks, GetChat, GetTurn
 from turnstream.store.sql import SqlStore
 
 ROOT = Path(__file__).parents[2]
@@ -183,10 +179,10 @@ async def test_the_order_of_a_turn_outlives_a_retry(store: SqlStore):
         tasks = await queue(
             store,
             [
-                AppendJournal(segments=(make_segment(turn, 0, 0),)),
+                append_journal(segments=(make_segment(turn, 0, 0),)),
                 save(turn, 0),
                 Poison(),
-                AppendJournal(segments=(make_segment(turn, 1, 0),)),
+                append_journal(segments=(make_segment(turn, 1, 0),)),
                 save(turn, 1),
                 finish(turn),
                 finish(turn, "cancelled"),

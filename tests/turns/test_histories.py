@@ -14,11 +14,11 @@ from turnstream.core import history
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound
-from turnstream.providers import large_requests
+from turnstream.providers import conversations
 from turnstream.store.base import Query
 from turnstream.store.operations import DeleteChat
 from turnstream.store.portions import Bounds, Portion
-from turnstream.store.queries import HistoryPath
+from turnstream.store.queries import AllBlocks, GetTurn
 from turnstream.turns import histories
 from turnstream.turns.new_turns import TurnRequest
 
@@ -57,10 +57,21 @@ SHAPES: dict[str, list[list[int]]] = {
 }
 
 
+async def one_by_one(world: World, turn_ids: list[str]) -> histories.Path:
+    """The same history, each turn read by itself."""
+    return [
+        (
+            await world.store.read(GetTurn(owner=OWNER, turn_id=turn_id)),
+            tuple(row.block for row in await world.store.read(AllBlocks(turn_id=turn_id))),
+        )
+        for turn_id in turn_ids
+    ]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_a_history_in_portions_is_the_history(world: World, shape: str) -> None:
     turn_ids = await chat_with(world, SHAPES[shape])
-    expected = await world.store.read(HistoryPath(turn_id=turn_ids[-1]))
+    expected = await one_by_one(world, turn_ids)
     watched = Watched(world)
     assert await histories.read_history(world.store, turn_ids[-1]) == expected
     largest = max((length for lengths in SHAPES[shape] for length in lengths), default=0) * 2
@@ -76,7 +87,7 @@ async def test_ids_in_any_order_and_unknown_turns_give_the_same(world: World) ->
     ids = [new_id() for _ in range(40)]
     random.Random(1).shuffle(ids)
     turn_ids = await chat_with(world, [[9, 9]] * 40, ids=ids)
-    expected = await world.store.read(HistoryPath(turn_id=turn_ids[-1]))
+    expected = await one_by_one(world, turn_ids)
     assert await histories.read_history(world.store, turn_ids[-1]) == expected
     assert await histories.read_history(world.store, new_id()) == []
 
@@ -102,7 +113,7 @@ async def test_a_chat_that_is_deleted_meanwhile_gives_no_shorter_history(
     async def read_and_delete(query: Query[Any], *, seconds: float | None = None) -> Any:
         found = await read(query, seconds=seconds)
         if not reads:
-            chat_id = (await read(HistoryPath(turn_id=turn_ids[0])))[0][0].chat_id
+            chat_id = (await read(GetTurn(owner=OWNER, turn_id=turn_ids[0]))).chat_id
             await world.store.write(DeleteChat(owner=OWNER, chat_id=chat_id))
         reads.append(query)
         return found
@@ -125,9 +136,9 @@ async def test_a_large_history_is_built_off_the_loop(
         return build(*args, **options)
 
     monkeypatch.setattr("turnstream.turns.commands.build_history", build_watched)
-    path = await world.store.read(HistoryPath(turn_id=turn_ids[-1]))
+    first = await world.store.read(GetTurn(owner=OWNER, turn_id=turn_ids[0]))
     request = TurnRequest(
-        chat_id=path[0][0].chat_id, blocks=(Block(0, "text", "go on"),), prev_turn_id=turn_ids[-1]
+        chat_id=first.chat_id, blocks=(Block(0, "text", "go on"),), prev_turn_id=turn_ids[-1]
     )
     started = await world.commands.send(OWNER, request)
     await world.commands.interrupt(OWNER, started.assistant_turn.id)
@@ -137,7 +148,7 @@ async def test_a_large_history_is_built_off_the_loop(
 
 async def test_what_is_large_is_told_by_blocks_text_and_contents() -> None:
     few = [history.PastTurn("user", "complete", [Block(0, "text", "a")])] * 256
-    assert not large_requests.is_large(few)
-    assert large_requests.is_large([*few, few[0]])
-    data = Block(0, "image", None, {"media_type": "image/png", "data": "A" * (large_requests.LARGE_TEXT + 1)})
-    assert large_requests.is_large([history.PastTurn("user", "complete", [data])])
+    assert not conversations.is_large(few)
+    assert conversations.is_large([*few, few[0]])
+    data = Block(0, "image", None, {"media_type": "image/png", "data": "A" * (conversations.LARGE_TEXT + 1)})
+    assert conversations.is_large([history.PastTurn("user", "complete", [data])])

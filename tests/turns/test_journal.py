@@ -16,8 +16,9 @@ from turnstream.core.open_block import OpenBlock
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, SignatureDelta, TextDelta
 from turnstream.errors import StoreError
 from turnstream.store.base import Operation
-from turnstream.store.operations import AppendJournal, SaveBlock, TrimJournal
-from turnstream.store.queries import Journal
+from turnstream.store.journal.operations import AppendJournal, TrimJournal
+from turnstream.store.journal.queries import Journal
+from turnstream.store.operations import SaveBlock
 from turnstream.turns.executor import Executor
 from turnstream.turns.journal import JournalKeeper
 

@@ -27,10 +27,11 @@ from turnstream.core.stream_events import (
 from turnstream.core.turn_events import Source
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.providers.pricing import Pricing
-from turnstream.store.base import JournalSegment
-from turnstream.store.queries import Journal, UnfinishedTurns
+from turnstream.store.journal.pages import JournalSegment, partial_blocks
+from turnstream.store.journal.queries import Journal
+from turnstream.store.queries import UnfinishedTurns
 from turnstream.turns.executor import Executor
-from turnstream.turns.recovery import model_calls, partial_blocks, unanswered_calls
+from turnstream.turns.recovery import model_calls, unanswered_calls
 
 
 async def live(world: World, executor: Executor) -> Client:

@@ -33,8 +33,9 @@ from turnstream.providers.circuit import CircuitPolicy
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.routing import Routing
 from turnstream.store.base import Operation
+from turnstream.store.journal.queries import Journal
 from turnstream.store.operations import SaveAnnotations, TakeBack
-from turnstream.store.queries import GetTurn, Journal
+from turnstream.store.queries import GetTurn
 from turnstream.tools import ToolRunner, tool
 from turnstream.tools.base import by_name
 from turnstream.turns.commands import TurnRequest

@@ -98,27 +98,6 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
     event: bytes
 
 
-class JournalSegment(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """The growth of an open block since its last segment.
-
-    `number` counts a block's segments from 0; that one has all of the block so far, and begins it anew where there are
-    others of it. `content` takes the place of what there was; `gained` is merged into it, as a content delta is; `signature`
-    is appended. `seq` is the last event that the segment contains. The order of the fields is that of stored pages: new
-    ones come last, with a default.
-    """
-
-    turn_id: str
-    sequence: int
-    number: int
-    block_type: str
-    first_seq: int
-    seq: int
-    text: str
-    content: dict[str, Any] | None
-    gained: dict[str, Any] | None = None
-    signature: str = ""
-
-
 class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
     """A write. `turn_id` isolates it: when a group fails, it is retried turn by turn."""
 

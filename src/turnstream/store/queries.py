@@ -5,12 +5,11 @@ The statements are built once: building one costs twice what running it does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import (
     BigInteger,
     Connection,
-    Executable,
     bindparam,
     case,
     cast,
@@ -22,19 +21,17 @@ from sqlalchemy import (
     union_all,
 )
 
-from turnstream.core.blocks import Block
 from turnstream.core.branches import Branches, Node
 from turnstream.core.usage import CallAttempt
 from turnstream.errors import NotFound
-from turnstream.store.base import Annotation, BlockRecord, ChatRecord, JournalSegment, Query, TurnRecord
-from turnstream.store.pages import read_pages
+from turnstream.store.base import Annotation, BlockRecord, ChatRecord, Query, TurnRecord
 from turnstream.store.rows import (
     annotation_from_row,
     attempt_rows,
     block_from_row,
     chat_rows,
 )
-from turnstream.store.schema import annotations, attempts, blocks, chats, idempotency, journal, turns
+from turnstream.store.schema import annotations, attempts, blocks, chats, idempotency, turns
 from turnstream.store.settings import read_turns
 
 _IDS_PER_SELECT = 500
@@ -141,32 +138,11 @@ class ChatTree(Query[Branches], frozen=True, kw_only=True):
         return Branches(Node(row.id, row.prev_turn_id) for row in rows)
 
 
-_TURNS_BY_ID = select(turns).where(turns.c.id.in_(bindparam("turn_ids", expanding=True)))
-
-
-class TurnsById(Query[list[TurnRecord]], frozen=True, kw_only=True):
-    """The turns of these ids, in their order; those that are gone are left out."""
-
-    turn_ids: Sequence[str]
-
-    def fetch(self, connection: Connection) -> list[TurnRecord]:
-        found: dict[str, TurnRecord] = {}
-        for turn_ids in _portions(self.turn_ids):
-            rows = connection.execute(_TURNS_BY_ID, {"turn_ids": turn_ids})
-            found.update((turn.id, turn) for turn in read_turns(connection, rows))
-        return [found[turn_id] for turn_id in self.turn_ids if turn_id in found]
-
-
 _BLOCKS = select(blocks).where(blocks.c.turn_id == bindparam("turn_id")).order_by(blocks.c.sequence)
 BLOCKS_AFTER = _BLOCKS.where(
     blocks.c.sequence >= bindparam("from_block"), blocks.c.last_seq > bindparam("seq")
 )
 _SOME_BLOCKS_AFTER = BLOCKS_AFTER.limit(bindparam("most"))
-_BLOCKS_OF_TURNS = (
-    select(blocks)
-    .where(blocks.c.turn_id.in_(bindparam("turn_ids", expanding=True)))
-    .order_by(blocks.c.turn_id, blocks.c.sequence)
-)
 
 
 class BlocksAfter(Query[list[BlockRecord]], frozen=True, kw_only=True):
@@ -209,19 +185,6 @@ class CountBlocks(Query[tuple[int, int]], frozen=True, kw_only=True):
     def fetch(self, connection: Connection) -> tuple[int, int]:
         total, completed = connection.execute(_BLOCK_COUNTS, {"turn_id": self.turn_id}).one()
         return total, int(completed)
-
-
-class BlocksOfTurns(Query[dict[str, list[BlockRecord]]], frozen=True, kw_only=True):
-    """The blocks of each turn, in order; an empty list for a turn that has none."""
-
-    turn_ids: Sequence[str]
-
-    def fetch(self, connection: Connection) -> dict[str, list[BlockRecord]]:
-        found: dict[str, list[BlockRecord]] = {turn_id: [] for turn_id in self.turn_ids}
-        for turn_ids in _portions(list(found)):
-            for row in connection.execute(_BLOCKS_OF_TURNS, {"turn_ids": turn_ids}):
-                found[row.turn_id].append(block_from_row(row))
-        return found
 
 
 ANNOTATIONS_AFTER = (
@@ -280,28 +243,14 @@ def path_of(connection: Connection, turn_id: str, depth: int) -> list[str]:
     return list(connection.execute(_PATH, {"turn_id": turn_id, "depth": depth}).scalars())
 
 
-class HistoryPath(Query[list[tuple[TurnRecord, tuple[Block, ...]]]], frozen=True, kw_only=True):
-    """The way from a chat's first turn to this one, both included, with their blocks; of a longer way its last
-    `depth` turns. Empty for an unknown turn. It is one read: `turns.histories` reads a history in portions."""
-
-    turn_id: str
-    depth: int = 2000
-
-    def fetch(self, connection: Connection) -> list[tuple[TurnRecord, tuple[Block, ...]]]:
-        turn_ids = path_of(connection, self.turn_id, self.depth)
-        path = TurnsById(turn_ids=turn_ids).fetch(connection)
-        stored = BlocksOfTurns(turn_ids=turn_ids).fetch(connection)
-        return [(turn, tuple(row.block for row in stored[turn.id])) for turn in path]
-
-
 # As the index has it, and in the statement itself: the database then looks at nothing else.
-_RUNNING = turns.c.status.in_(
+RUNNING = turns.c.status.in_(
     bindparam("open", ["pending", "streaming", "waiting"], expanding=True, literal_execute=True)
 )
 _UNFINISHED = (
     select(turns.c.id)
     .where(
-        _RUNNING,
+        RUNNING,
         turns.c.role != "user",
     )
     .order_by(turns.c.created_at, turns.c.id)
@@ -313,47 +262,6 @@ class UnfinishedTurns(Query[list[str]], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> list[str]:
         return list(connection.execute(_UNFINISHED).scalars())
-
-
-_PAGES = select(journal.c.segments).order_by(journal.c.page)
-_PAGES_WITH = _PAGES.where(journal.c.segments.contains(bindparam("turn_id")))
-_LAST_SEQS = select(turns.c.id, cast(turns.c.last_seq, BigInteger).label("last_seq")).where(_RUNNING)
-_LAST_SEQ_OF = _LAST_SEQS.where(turns.c.id == bindparam("turn_id"))
-_STORED = select(blocks.c.turn_id, blocks.c.sequence).where(
-    blocks.c.turn_id.in_(bindparam("turn_ids", expanding=True))
-)
-
-
-class Journal(Query[list[JournalSegment]], frozen=True, kw_only=True):
-    """A turn's journal: the segments of its open blocks, in order. Of blocks that are stored or were taken back, and of a
-    turn that has ended, there are none."""
-
-    turn_id: str
-
-    def fetch(self, connection: Connection) -> list[JournalSegment]:
-        found = _open_segments(connection, _LAST_SEQ_OF, _PAGES_WITH, {"turn_id": self.turn_id})
-        return found.get(self.turn_id, [])
-
-
-class Journals(Query[dict[str, list[JournalSegment]]], frozen=True, kw_only=True):
-    """As `Journal`, of all turns: those that have no segments are not among them."""
-
-    def fetch(self, connection: Connection) -> dict[str, list[JournalSegment]]:
-        return _open_segments(connection, _LAST_SEQS, _PAGES, {})
-
-
-def _open_segments(
-    connection: Connection, running: Executable, pages: Executable, where: Mapping[str, str]
-) -> dict[str, list[JournalSegment]]:
-    last_seqs = {row.id: row.last_seq for row in connection.execute(running, where)}
-    found = read_pages((row.segments for row in connection.execute(pages, where)), last_seqs)
-    stored: set[tuple[str, int]] = set()
-    for ids in _portions(list(found)):
-        stored.update((row.turn_id, row.sequence) for row in connection.execute(_STORED, {"turn_ids": ids}))
-    return {
-        turn_id: [segment for segment in segments if (turn_id, segment.sequence) not in stored]
-        for turn_id, segments in found.items()
-    }
 
 
 _IDEMPOTENT = (
@@ -408,6 +316,7 @@ class LastSeq(Query[int], frozen=True, kw_only=True):
         return connection.execute(_LAST_SEQ, {"turn_id": self.turn_id}).scalar() or 0
 
 
-def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+def portions_of(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Give the ids in portions that one statement takes."""
     for start in range(0, len(ids), _IDS_PER_SELECT):
         yield ids[start : start + _IDS_PER_SELECT]

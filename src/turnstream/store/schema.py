@@ -5,7 +5,7 @@
                    └──< attempts        the model calls that were tried
     chats ──< settings                  system prompts and params of its turns, each once (`settings.py`)
     chats ──< idempotency               keys of requests that began turns
-    journal                             what the open blocks of all turns have grown by, a page for each stretch (`pages.py`)
+    journal                             what the open blocks of all turns have grown by, a page for each stretch (`journal/`)
 
 Everything below a chat goes with it (ON DELETE CASCADE). A chat with a `deleted_at` is gone for every reader: its rows are
 deleted in portions. Times are microseconds since the epoch, ids UUIDv7 text.
@@ -110,9 +110,10 @@ blocks = Table(
 journal = Table(
     f"{PREFIX}journal",
     metadata,
-    Column("page", Integer, nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("page", BigInteger, nullable=False),
     Column("segments", StoredText, nullable=False),
-    PrimaryKeyConstraint("page"),
+    PrimaryKeyConstraint("owner", "page"),
 )
 
 annotations = Table(

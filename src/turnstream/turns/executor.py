@@ -37,7 +37,8 @@ from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSource
 from turnstream.providers.base import PushSource
 from turnstream.providers.failures import operator_words, stream_error
-from turnstream.store.base import JournalSegment, OutcomeRecord, Store, TurnRecord
+from turnstream.store.base import OutcomeRecord, Store, TurnRecord
+from turnstream.store.journal.pages import JournalSegment
 from turnstream.telemetry.measures import Histogram
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.ending import (

@@ -8,16 +8,17 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from turnstream.core.blocks import Content
 from turnstream.core.open_block import OpenBlock
 from turnstream.errors import StoreError
-from turnstream.store.base import JournalSegment, Store
+from turnstream.store.base import Store
 from turnstream.store.columns import encode_json
-from turnstream.store.operations import AppendJournal, JournalPage, TrimJournal
+from turnstream.store.journal.operations import AppendJournal, JournalPage, TrimJournal
+from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment
+from turnstream.store.journal.queries import LastPage
 from turnstream.turnlog.log import TurnLog
-from turnstream.turns.content_growth import ContentGrowth
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ RENEWED_EVERY = 60.0
 """Seconds that text may stay in the journal that is stored, or deleted, elsewhere."""
 DEFAULT_LIMIT = 32 * 1024 * 1024
 """Characters that wait for a store that fails."""
+
+
+_NOTHING = object()
 
 
 class BlockJournal:
@@ -111,6 +115,42 @@ class BlockJournal:
         )
 
 
+class ContentGrowth:
+    """Remembers how far a content has been written: of lists the length and the last item, of other values which they
+    were."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, Any]] = {}
+
+    def begin(self, content: Content) -> None:
+        """Take all of `content` as written."""
+        self._known = {key: _mark(value) for key, value in content.items()}
+
+    def gained(self, content: Content) -> Content | None:
+        """Return what merges the content that was written into `content`, and take that as written. None if merging
+        cannot do it: a list took the place of another one."""
+        known = self._known
+        gained: Content = {}
+        for key, value in content.items():
+            length, last = known.get(key, (-1, _NOTHING))
+            if not isinstance(value, list):
+                if length >= 0 or value is not last:
+                    gained[key] = value
+            elif length < 0:
+                gained[key] = value
+            else:
+                items = cast("list[Any]", value)
+                if len(items) < length or (length and items[length - 1] is not last):
+                    return None
+                if len(items) > length:
+                    gained[key] = items[length:]
+        for key in gained:
+            known[key] = _mark(content[key])
+        return gained
+
+
 class Gather(Protocol):
     """What the open blocks of all turns have gained since the last call; `whole`: all that they hold."""
 
@@ -128,7 +168,7 @@ class JournalKeeper:
     written whole, too, after more than `limit` characters have waited for a store that fails, and were given up.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - bounds and the owner come by name
         self,
         store: Store,
         gather: Gather,
@@ -136,11 +176,15 @@ class JournalKeeper:
         interval: float = DEFAULT_INTERVAL,
         limit: int = DEFAULT_LIMIT,
         size: int = DEFAULT_SIZE,
+        owner: str = LOCAL_NODE,
     ) -> None:
         self._store = store
         self._gather = gather
         self._interval = interval
         self._limit = limit
+        self._owner = owner
+        self._page: int | None = None
+        """The number of the last page; None until it is looked up."""
         self._allowed = self._least = size
         self._size = 0
         self._renew = True  # an earlier process may have left pages
@@ -179,6 +223,8 @@ class JournalKeeper:
         if whole := self._renew:
             self._unwritten.clear()  # what waits is of open blocks, which come whole, or of stored ones
         first: int | None = None
+        if self._page is None and not await self._find_page():
+            return
         gathered = iter(self._gather(whole=whole))
         while self._take_portion(gathered):
             page = await self._write_portion()
@@ -192,6 +238,15 @@ class JournalKeeper:
             self._size -= older
             self._allowed = max(self._least, 3 * self._size)
 
+    async def _find_page(self) -> bool:
+        """Look up the last page that an earlier process wrote; return False if storage refused it."""
+        try:
+            self._page = await self._store.read(LastPage(owner=self._owner))
+        except StoreError as error:
+            logger.warning("the journal could not be read, and will be tried again: %s", error)
+            return False
+        return True
+
     def _take_portion(self, gathered: Iterator[JournalSegment]) -> bool:
         """Whether there is anything to write."""
         characters = 0
@@ -204,8 +259,12 @@ class JournalKeeper:
 
     async def _write_portion(self) -> JournalPage | None:
         """None when storage refused it."""
+        # A number is used once: what was refused may be stored all the same, and comes again with more.
+        self._page = number = (self._page or 0) + 1
         try:
-            page = await self._store.write(AppendJournal(segments=tuple(self._unwritten)))
+            page = await self._store.write(
+                AppendJournal(owner=self._owner, page=number, segments=tuple(self._unwritten))
+            )
         except StoreError as error:
             logger.warning("the journal could not be written, and will be tried again: %s", error)
             self._give_up_beyond_limit()
@@ -219,7 +278,7 @@ class JournalKeeper:
     async def _trim(self, first: int | None) -> bool:
         """Let go of the pages before `first`, or of all; False when storage refused it."""
         try:
-            await self._store.write(TrimJournal(before=first))
+            await self._store.write(TrimJournal(owner=self._owner, before=first))
         except StoreError as error:
             logger.warning("the journal could not be trimmed, and will be written anew again: %s", error)
             return False
@@ -245,3 +304,11 @@ def _characters(segment: JournalSegment) -> int:
             with suppress(TypeError, ValueError, RecursionError):  # what is not JSON is not written
                 count += len(encode_json(content))
     return count
+
+
+def _mark(value: Any) -> tuple[int, Any]:
+    """Return a list's length and last item; for another value -1 and the value."""
+    if not isinstance(value, list):
+        return -1, value
+    items = cast("list[Any]", value)
+    return len(items), items[-1] if items else None

@@ -9,27 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from itertools import groupby
 
-from turnstream.core.blocks import Block, BlockType
+from turnstream.core.blocks import Block
 from turnstream.core.cursor import next_generation_seq
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.identifiers import new_id
-from turnstream.core.open_block import OpenBlock
 from turnstream.core.usage import Usage
 from turnstream.errors import Fenced, InvalidRequest, NotFound, StoreError, Unreadable
 from turnstream.model_loop.accounts import CalledModel, Summary, TurnAccount, estimated_input_tokens
 from turnstream.providers.catalog import Catalog, parse_model
 from turnstream.providers.pricing import Pricing
-from turnstream.store.base import BlockRecord, JournalSegment, Store, TurnRecord
+from turnstream.store.base import BlockRecord, Store, TurnRecord
+from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, partial_blocks, unbroken
+from turnstream.store.journal.queries import Journal, Journals
 from turnstream.store.operations import GiveUp, TakeOver
 from turnstream.store.queries import (
     AllBlocks,
     GetTurn,
-    Journal,
-    Journals,
     LastSeq,
     UnfinishedTurns,
 )
@@ -55,7 +53,7 @@ class TurnRecovery:
     """Takes over turns of one store.
 
     `catalog`, `pricing`: who was called, and what that costs, as far as it is known. `end_here`: ends a turn whose task
-    has died in this process, from memory; False if there is none.
+    has died in this process, from memory; False if there is none. `owner`: the owner of the journal's pages that are read.
     """
 
     def __init__(
@@ -65,11 +63,13 @@ class TurnRecovery:
         pricing: Pricing | None = None,
         *,
         end_here: Callable[[str], Awaitable[bool]] | None = None,
+        owner: str = LOCAL_NODE,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._pricing = pricing
         self._end_here = end_here
+        self._owner = owner
         self._histories = asyncio.Semaphore(_HISTORIES_AT_ONCE)
         self._ending: dict[str, asyncio.Task[bool]] = {}
         """Turns being ended at the moment, each with the task that everyone who needs the turn waits for."""
@@ -136,14 +136,14 @@ class TurnRecovery:
 
     async def _journals(self) -> dict[str, list[JournalSegment]]:
         try:
-            return await self._store.read(Journals(), seconds=_READ_SECONDS)
+            return await self._store.read(Journals(owner=self._owner), seconds=_READ_SECONDS)
         except Unreadable as error:
             logger.error("the journal cannot be read, and the text in it is lost: %s", error)
             return {}
 
     async def _journal(self, turn_id: str) -> list[JournalSegment]:
         try:
-            return await self._store.read(Journal(turn_id=turn_id), seconds=_READ_SECONDS)
+            return await self._store.read(Journal(turn_id=turn_id, owner=self._owner), seconds=_READ_SECONDS)
         except Unreadable as error:
             logger.error(
                 "turn %s: its journal cannot be read, and the text in it is lost: %s", turn_id, error
@@ -317,33 +317,3 @@ def _call_id(block: Block) -> str:
 
 def _after(blocks: Sequence[Block]) -> int:
     return max((block.sequence + 1 for block in blocks), default=0)
-
-
-def unbroken(segments: Sequence[JournalSegment]) -> Sequence[JournalSegment]:
-    """Those before the first that is missing: the journal gives up text when storage fails for too long, and what came
-    after is of no use without it."""
-    for place, segment in enumerate(segments):
-        before = segments[place - 1] if place else None
-        expected = before.number + 1 if before is not None and before.sequence == segment.sequence else 0
-        if segment.number != expected:
-            return segments[:place]
-    return segments
-
-
-def partial_blocks(segments: Iterable[JournalSegment]) -> list[tuple[Block, int]]:
-    """The blocks that journal segments hold, cut off where the journal ends, each with its first seq."""
-    blocks: list[tuple[Block, int]] = []
-    for sequence, group in groupby(segments, key=lambda segment: segment.sequence):
-        pieces = list(group)
-        block_type: BlockType = pieces[0].block_type  # type: ignore[assignment]
-        block = OpenBlock(sequence, 0, block_type, None, implicit=False)
-        for piece in pieces:
-            block.append(piece.text)
-            if piece.content is not None:
-                block.replace_content(piece.content)
-            if piece.gained is not None:
-                block.merge(piece.gained)
-            if piece.signature:
-                block.sign(piece.signature)
-        blocks.append((block.finish(partial=True), pieces[0].first_seq))
-    return blocks

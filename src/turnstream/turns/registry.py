@@ -18,7 +18,8 @@ from turnstream.core.turn_events import Notice
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import StoreError, Unavailable
 from turnstream.model_loop.sources import TurnSource
-from turnstream.store.base import JournalSegment, Store, TurnRecord
+from turnstream.store.base import Store, TurnRecord
+from turnstream.store.journal.pages import JournalSegment
 from turnstream.telemetry import turn_context
 from turnstream.telemetry.measures import TurnMeasures
 from turnstream.turnlog.ended import EndedTurn, flattened

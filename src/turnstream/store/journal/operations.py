@@ -1,0 +1,58 @@
+"""Writes of the journal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, select
+
+from turnstream.errors import StoreError
+from turnstream.store.base import Operation
+from turnstream.store.database import driver_of
+from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, page_of
+from turnstream.store.schema import journal
+
+_PAGE = select(journal.c.segments).where(
+    journal.c.owner == bindparam("owner"), journal.c.page == bindparam("page")
+)
+_DELETE = delete(journal).where(journal.c.owner == bindparam("of_owner"))
+_DELETE_BEFORE = _DELETE.where(journal.c.page < bindparam("before"))
+
+
+class JournalPage(NamedTuple):
+    """A page that was written: its number, and its size in characters."""
+
+    number: int
+    size: int
+
+
+class AppendJournal(Operation[JournalPage], frozen=True, kw_only=True):
+    """Add a page with segments of any number of turns. `page`: its number, above those of its owner's pages before it.
+
+    Nothing is looked up: segments of blocks that are stored by now, and of turns that have ended or are gone, are passed over
+    where the journal is read. The same page again changes nothing. Raises StoreError if another page has its number.
+    """
+
+    owner: str = LOCAL_NODE
+    page: int
+    segments: tuple[JournalSegment, ...]
+
+    def apply(self, connection: Connection) -> JournalPage:
+        text = page_of(self.segments)
+        row = (self.owner, self.page, text)
+        if driver_of(connection).insert(connection, journal, [row]) == 0:
+            stored = connection.execute(_PAGE, {"owner": self.owner, "page": self.page}).scalar_one()
+            if stored != text:
+                raise StoreError(f"page {self.page} of the journal is there already, with other text")
+        return JournalPage(self.page, len(text))
+
+
+class TrimJournal(Operation[None], frozen=True, kw_only=True):
+    """Delete an owner's pages before the page `before`; None: all."""
+
+    owner: str = LOCAL_NODE
+    before: int | None
+
+    def apply(self, connection: Connection) -> None:
+        older = _DELETE if self.before is None else _DELETE_BEFORE
+        connection.execute(older, {"of_owner": self.owner, "before": self.before})
