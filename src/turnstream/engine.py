@@ -46,10 +46,10 @@ from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, key_required, local_use, local_use_from
 from turnstream.server.bodies import BodiesUnderWay
 from turnstream.server.context import ServerContext
-from turnstream.server.documented import name_models
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.live_turn import LiveTurn, turn_response
 from turnstream.server.metrics import EngineMetrics, metrics_response
+from turnstream.server.openapi_additions import name_models
 from turnstream.server.reference import index_page
 from turnstream.server.short_post import DirectTurns
 from turnstream.simulator.registration import SIMULATOR

@@ -15,9 +15,9 @@ from turnstream.cli.command import Command, add_config, add_database
 from turnstream.errors import InvalidRequest, StoreLocked, TurnstreamError
 
 if TYPE_CHECKING:
+    from turnstream.cli.asked_turn import AskedTurn, Question
     from turnstream.cli.presenting import Presentation
     from turnstream.cli.terminal import Screen
-    from turnstream.cli.watched import AskedTurn, Question
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     import asyncio
 
+    from turnstream.cli.asked_turn import Question
     from turnstream.cli.conversation import own_database, recall
-    from turnstream.cli.watched import Question
 
     text = _question(arguments.question)
     where = arguments.url or arguments.database_url or own_database()

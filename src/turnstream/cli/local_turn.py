@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
-from turnstream.cli.watched import Question
+from turnstream.cli.asked_turn import Question
 from turnstream.client.watched_turn import NativeEvent, frame_decoder, native_event
 from turnstream.config import Settings
 from turnstream.engine import Engine
@@ -18,7 +18,7 @@ from turnstream.turnlog.subscription import Subscription
 
 
 class LocalTurn:
-    """See `Watched`. Without `database_url` the database is a temporary one, gone with the answer."""
+    """See `AskedTurn`. Without `database_url` the database is a temporary one, gone with the answer."""
 
     def __init__(self, question: Question, settings: Settings, *, database_url: str | None = None) -> None:
         self._question = question

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from turnstream.cli.watched import AskedTurn
+from turnstream.cli.asked_turn import AskedTurn
 
 STOP_SECONDS = 5.0
 """What a stopped turn gets to tell its end."""

@@ -24,18 +24,18 @@ class ValuePlace(NamedTuple):
         return "".join([*map(_text_of, self.blocks), self.open_text() if self.open_text is not None else ""])
 
 
-class _Said(NamedTuple):
+class _MessageIdentity(NamedTuple):
     """The message that a text is of, as far as its provider tells messages apart."""
 
     item_id: str = ""
     phase: str = ""
 
     @classmethod
-    def of(cls, content: Content | None) -> _Said:
+    def of(cls, content: Content | None) -> _MessageIdentity:
         own = own_metadata(content)
         return cls(str(own.get("id") or ""), str(own.get("phase") or ""))
 
-    def is_same(self, other: _Said) -> bool:
+    def is_same(self, other: _MessageIdentity) -> bool:
         return self.item_id == other.item_id if self.item_id or other.item_id else self.phase == other.phase
 
 
@@ -61,7 +61,7 @@ class WrittenValue:
             return ValuePlace(len(_text_of(self._call)), (self._call,))
         if shown is None or shown.block_type != "text":
             return ValuePlace() if self._said.phase == _COMMENTARY else ValuePlace(self._length, self._texts)
-        said = _Said.of(shown.content)
+        said = _MessageIdentity.of(shown.content)
         if said.phase == _COMMENTARY:
             return ValuePlace()
         if self._texts and not said.is_same(self._said):
@@ -80,7 +80,7 @@ class WrittenValue:
             self._call = block
         if block.block_type not in ("text", "tool_result"):
             return
-        said = _Said.of(block.content)
+        said = _MessageIdentity.of(block.content)
         if block.block_type == "tool_result" or not said.is_same(self._said):
             self._texts, self._length = [], 0
         if block.block_type == "text":
@@ -91,7 +91,7 @@ class WrittenValue:
     def _forget(self) -> None:
         self._blocks = self._fold.blocks
         self._seen = 0
-        self._said = _Said()
+        self._said = _MessageIdentity()
         self._texts: list[Block] = []
         self._length = 0
         self._call: Block | None = None

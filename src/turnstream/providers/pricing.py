@@ -59,7 +59,7 @@ class _PriceList(Protocol):
     def rates(self, now: datetime) -> Rates: ...
 
 
-class _Fixed(NamedTuple):
+class _FixedPrices(NamedTuple):
     """Prices that hold at any time."""
 
     always: Rates
@@ -68,7 +68,7 @@ class _Fixed(NamedTuple):
         return self.always
 
 
-_FREE = _Fixed(Rates(Rate(_ZERO), Rate(_ZERO)))
+_FREE = _FixedPrices(Rates(Rate(_ZERO), Rate(_ZERO)))
 
 
 class _Library(NamedTuple):
@@ -161,9 +161,9 @@ class Pricing:
         return next((rates for pattern, rates in self._own if pattern.fullmatch(name)), None)
 
 
-def _own_rates(price: PriceSettings) -> _Fixed:
+def _own_rates(price: PriceSettings) -> _FixedPrices:
     read, write = price.cache_read_per_million, price.cache_write_per_million
-    return _Fixed(
+    return _FixedPrices(
         Rates(
             Rate(price.input_per_million),
             Rate(price.output_per_million),
@@ -197,7 +197,7 @@ def _library_price(provider: str, model: str, base_url: str | None) -> _PriceLis
     if isinstance(info.prices, list):
         return _Library(info)
     rates = _rates_of(info.prices)
-    return None if rates is None else _Fixed(rates)
+    return None if rates is None else _FixedPrices(rates)
 
 
 def _rates_of(price: ModelPrice) -> Rates | None:

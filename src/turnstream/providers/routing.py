@@ -111,10 +111,10 @@ def planner_of(retry: RetrySettings) -> Planner:
 
 def _without_key(name: str, error: AuthenticationFailed) -> Target:
     provider, _, model = name.partition("/")
-    return Target(_Keyless(provider, error), model)
+    return Target(_KeylessProvider(provider, error), model)
 
 
-class _Keyless(Provider):
+class _KeylessProvider(Provider):
     """A provider that cannot be called: each call fails with the same error."""
 
     def __init__(self, name: str, error: AuthenticationFailed) -> None:

@@ -15,8 +15,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from turnstream.errors import TurnstreamError
-from turnstream.server.documented import errors
 from turnstream.server.error_answers import error_response, unexpected_response
+from turnstream.server.openapi_additions import errors
 from turnstream.server.reference import reference_page
 from turnstream.server.short_post import DirectTurns
 

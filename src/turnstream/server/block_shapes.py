@@ -44,47 +44,47 @@ def _without_defaults(schema: dict[str, Any]) -> None:
         described.pop("default", None)
 
 
-class _Closed(BaseModel):
+class _ClosedContent(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra=_without_defaults)
 
 
-class _Open(BaseModel):
+class _OpenContent(BaseModel):
     model_config = ConfigDict(extra="allow", json_schema_extra=_without_defaults)
 
 
-class ImageData(_Closed):
+class ImageData(_ClosedContent):
     media_type: Annotated[str, WithJsonSchema(_media_type("image"))]
     data: _Base64
 
 
-class ImageAddress(_Closed):
+class ImageAddress(_ClosedContent):
     url: Annotated[str, WithJsonSchema({"anyOf": [_URL, _DATA_URL]})]
 
 
-class DocumentData(_Closed):
+class DocumentData(_ClosedContent):
     media_type: _DocumentType
     data: _Base64
     title: _Title = ""
 
 
-class DocumentAddress(_Closed):
+class DocumentAddress(_ClosedContent):
     url: _Address
     media_type: _DocumentType = ""
     title: _Title = ""
 
 
-class DocumentText(_Closed):
+class DocumentText(_ClosedContent):
     text: Annotated[str, WithJsonSchema(_TEXT)]
     title: _Title = ""
 
 
-class ToolResult(_Open):
+class ToolResult(_OpenContent):
     tool_use_id: str
     content: Any = None
     is_error: bool = False
 
 
-class OtherContent(_Open):
+class OtherContent(_OpenContent):
     """The application's own."""
 
 

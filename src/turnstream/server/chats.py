@@ -11,8 +11,15 @@ from starlette.responses import Response
 
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext, asked_paging, checked_id
-from turnstream.server.documented import MAX_PAGE, Identifier, Limit, OptionalIdentifier, Position, errors
 from turnstream.server.json_answers import json_answer
+from turnstream.server.openapi_additions import (
+    MAX_PAGE,
+    Identifier,
+    Limit,
+    OptionalIdentifier,
+    Position,
+    errors,
+)
 from turnstream.server.turn_json import page_json
 from turnstream.server.views import (
     ChatBody,

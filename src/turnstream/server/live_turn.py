@@ -78,6 +78,11 @@ async def turn_response(
         )
     except RequestError as error:
         return error_response(error)
+    return stream_response(context, subscription)
+
+
+def stream_response(context: ServerContext, subscription: Subscription) -> Response:
+    """Return the stream of a subscription, or 204 if nothing follows."""
     if subscription.at_end:
         return Response(status_code=204)
     return EventStreamResponse(subscription, context.keep_alive)

@@ -44,7 +44,7 @@ class DirectTurns:
         request = Request(scope, receive)
         try:
             response = await answered(request, self._answer_plain(chat_id, request))
-        except _NotPlain as other:
+        except _FrameworkRequest as other:
             await otherwise(scope, _once_more(other.body, receive), send)
             return
         except Exception:
@@ -53,16 +53,16 @@ class DirectTurns:
         await response(scope, receive, send)
 
     async def _answer_plain(self, chat_id: str, request: Request) -> Response:
-        """Raises TurnstreamError, and _NotPlain with the body that was read."""
+        """Raises TurnstreamError, and _FrameworkRequest with the body that was read."""
         await self._context.principal(request)
         raw = await read_body(request, self._context)
         body = _plain_body(request, raw)
         if body is None:
-            raise _NotPlain(raw)
+            raise _FrameworkRequest(raw)
         return await answer_turn(self._context, request, chat_id, body, stream=True)
 
 
-class _NotPlain(Exception):
+class _FrameworkRequest(Exception):
     """A request that goes the framework's way, with its body."""
 
     def __init__(self, body: bytes) -> None:

@@ -16,7 +16,9 @@ from starlette.responses import Response
 from turnstream.core.cursor import Cursor
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext, asked_block, asked_cursor, asked_paging, checked_id
-from turnstream.server.documented import (
+from turnstream.server.json_answers import json_answer
+from turnstream.server.live_turn import stream_response
+from turnstream.server.openapi_additions import (
     CURSOR_SCHEMA,
     KEY_SCHEMA,
     Identifier,
@@ -24,8 +26,6 @@ from turnstream.server.documented import (
     OptionalIdentifier,
     errors,
 )
-from turnstream.server.json_answers import json_answer
-from turnstream.server.streams import EventStreamResponse
 from turnstream.server.turn_json import page_json, single_json
 from turnstream.server.views import (
     BlocksView,
@@ -37,7 +37,6 @@ from turnstream.server.views import (
     TurnListView,
     TurnView,
 )
-from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.chats import LIST_PORTION
 from turnstream.turns.commands import StartedTurn, TurnRequest
 from turnstream.wires.base import ToolDefinition
@@ -157,7 +156,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         subscription = await context.watching.subscribe(
             owner, turn_id, after=asked_cursor(request), from_block=asked_block(request)
         )
-        return _stream(context, subscription)
+        return stream_response(context, subscription)
 
     @router.post(
         "/turns/{turn_id}/interrupt",
@@ -190,13 +189,7 @@ def _started(started: StartedTurn, request: Request, collection: str) -> Respons
 async def _stream_of(context: ServerContext, owner: str, started: StartedTurn) -> Response:
     turn = started.assistant_turn
     beginning = Cursor(turn.generation, 0)
-    return _stream(context, await context.watching.subscribe(owner, turn.id, after=beginning))
-
-
-def _stream(context: ServerContext, subscription: Subscription) -> Response:
-    if subscription.at_end:
-        return Response(status_code=204)
-    return EventStreamResponse(subscription, context.keep_alive)
+    return stream_response(context, await context.watching.subscribe(owner, turn.id, after=beginning))
 
 
 def _turn_request(

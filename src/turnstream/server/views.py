@@ -17,7 +17,7 @@ from turnstream.core.usage import CallAttempt, StepUsage
 from turnstream.errors import InvalidRequest
 from turnstream.server.attachments import check_attachment
 from turnstream.server.block_shapes import SENDABLE, block_schema, contents_schema
-from turnstream.server.documented import ErrorDetail, Identifier
+from turnstream.server.openapi_additions import ErrorDetail, Identifier
 from turnstream.server.params import checked_params
 from turnstream.store.base import BlockRecord, ChatRecord, TurnRecord
 from turnstream.turns.clock import iso_timestamp

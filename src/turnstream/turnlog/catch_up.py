@@ -18,7 +18,7 @@ from turnstream.core.open_block import OpenBlock, catchup_of
 from turnstream.core.turn_events import BlockDelta, BlockStop, DeltaField, TurnEvent
 from turnstream.store.base import Annotation, BlockRecord
 from turnstream.turnlog.base import FrameEncoder
-from turnstream.turnlog.shared import LARGE_FRAME, SharedFrame, shared_frames
+from turnstream.turnlog.shared_frames import LARGE_FRAME, SharedFrame, shared_frames
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from turnstream.core.open_block import OpenBlock, catchup_of
 from turnstream.core.turn_events import BlockDelta, TurnEvent
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.position import ALL, NOTHING, Batch, WatchPosition
-from turnstream.turnlog.shared import LARGE_FRAME, shared_frames
+from turnstream.turnlog.shared_frames import LARGE_FRAME, shared_frames
 
 SHORT_SIGNATURE = 16 * 1024
 """Characters of a signature that a catch-up sends with the block's content. A longer one comes in pieces."""

@@ -7,7 +7,7 @@ import sys
 import msgspec
 
 from turnstream.turnlog.catch_up import BlockPosition, LargeBlock
-from turnstream.turnlog.shared import SharedFrame
+from turnstream.turnlog.shared_frames import SharedFrame
 
 NOTHING = -1
 """The index of the open block for a watcher of which nothing is known."""

@@ -24,7 +24,7 @@ from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import TurnStart
 from turnstream.turnlog.catch_up import ArchivePage, LargeBlock, Parts, next_piece
 from turnstream.turnlog.position import ALL, NOTHING, Batch, WatchPosition
-from turnstream.turnlog.shared import LARGE_FRAME, shared_frames
+from turnstream.turnlog.shared_frames import LARGE_FRAME, shared_frames
 from turnstream.turnlog.view import LogView
 
 

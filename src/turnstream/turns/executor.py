@@ -46,7 +46,7 @@ from turnstream.turns.ending import (
     add_cancelled,
 )
 from turnstream.turns.finishing import Rest
-from turnstream.turns.interruption import Stopped
+from turnstream.turns.interruption import TaskStopped
 from turnstream.turns.journal import BlockJournal
 from turnstream.turns.leaving import PutDown, close_in_time, leave_stream
 from turnstream.turns.turn_task import SOURCE_CLOSE_TIMEOUT, TurnTask
@@ -100,7 +100,7 @@ class Executor(TurnTask):
     async def _outcome(self, source: TurnSource) -> OutcomeRecord:
         try:
             outcome = await self._generate(source)
-        except Stopped:
+        except TaskStopped:
             outcome = STOPPED[self._interruption.cause or "cancelled"]
         except TurnstreamError as error:
             outcome = self._failed(error)

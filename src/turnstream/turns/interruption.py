@@ -17,7 +17,7 @@ from turnstream.turns.ending import StopCause
 Value = TypeVar("Value")
 
 
-class Stopped(Exception):
+class TaskStopped(Exception):
     """The task was asked to stop."""
 
 
@@ -42,9 +42,9 @@ class Interruption:
                 self.task.cancel()
 
     def check(self) -> None:
-        """Raise Stopped if the turn was ended without the task."""
+        """Raise TaskStopped if the turn was ended without the task."""
         if self.detached:
-            raise Stopped
+            raise TaskStopped
 
     def blame_source(self) -> None:
         """Raise TurnstreamError if the cancellation that has come was not of the task itself, but from within the
@@ -55,14 +55,14 @@ class Interruption:
     async def wait(self, waiting: Awaitable[Value]) -> Value:
         """Await something that may be cut short. Everything else that the task awaits is finished.
 
-        Raises Stopped, CancelledError if the task itself is cancelled from outside, and TurnstreamError if the source
+        Raises TaskStopped, CancelledError if the task itself is cancelled from outside, and TurnstreamError if the source
         gives up with a CancelledError of its own.
         """
         if self.cause is not None:
             close = getattr(waiting, "close", None)  # a coroutine that is never awaited complains
             if close is not None:
                 close()
-            raise Stopped
+            raise TaskStopped
         self._waiting = True
         try:
             value = await waiting
@@ -79,7 +79,7 @@ class Interruption:
         finally:
             self._waiting = False
         await self._absorb_cancellation()
-        raise Stopped
+        raise TaskStopped
 
     async def _absorb_cancellation(self) -> None:
         """Take back the cancellation that `ask` sent, wherever it has got to: what follows must not be cut short."""

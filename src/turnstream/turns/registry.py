@@ -22,7 +22,7 @@ from turnstream.store.base import Store, TurnRecord
 from turnstream.store.journal.pages import JournalSegment
 from turnstream.telemetry import turn_context
 from turnstream.telemetry.measures import TurnMeasures
-from turnstream.turnlog.ended import EndedTurn, flattened
+from turnstream.turnlog.ended_turns import EndedTurn, flattened
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.executor import Executor
 

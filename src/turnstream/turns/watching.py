@@ -7,7 +7,7 @@ from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
 from turnstream.turnlog.base import Fence, History, ResetRecord
-from turnstream.turnlog.ended import EndedTurn
+from turnstream.turnlog.ended_turns import EndedTurn
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.archive import KeptParts, StoreArchive

@@ -18,7 +18,7 @@ from tests.turns.world import OWNER, SECONDS, Feed, World, write_lock
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, MessageStop, TextDelta
 from turnstream.core.turn_events import Data, Notice, Source, SourceEvent
-from turnstream.turnlog.ended import EndedTurn
+from turnstream.turnlog.ended_turns import EndedTurn
 from turnstream.turns import registry as registry_module
 from turnstream.turns.executor import Executor
 

@@ -27,7 +27,7 @@ from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
 _KNOWN = frozenset({"name", "id", "args", "partialArgs", "willContinue"})
 
 
-class _OpenCall:
+class _OpenFunctionCall:
     """A call that goes on in the next event."""
 
     __slots__ = ("arguments", "given_id", "index", "metadata", "name")
@@ -48,7 +48,7 @@ class FunctionCalls:
         self._indexes = indexes
         self._count = 0
         self._ids: set[str] = set()
-        self._open: _OpenCall | None = None
+        self._open: _OpenFunctionCall | None = None
 
     def __bool__(self) -> bool:
         """Whether the model has called any function."""
@@ -94,7 +94,7 @@ class FunctionCalls:
             content["provider_metadata"] = metadata
         events.append(ContentBlockStart(index, "tool_use", mend_surrogates(content)))
         if goes_on or "partialArgs" in call:
-            self._open = _OpenCall(index, name, given_id, metadata)
+            self._open = _OpenFunctionCall(index, name, given_id, metadata)
             self._take_piece(call, {}, events)
             if not goes_on:
                 self.stop(events)

@@ -27,7 +27,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.usage import Usage
 from turnstream.wires.openai_responses.stop_reasons import COMPLETED, dump_stop_reason
 from turnstream.wires.openai_responses.usage import dump_usage
-from turnstream.wires.openai_responses.written import WrittenBlock, WrittenItem, open_block
+from turnstream.wires.openai_responses.written_items import WrittenBlock, WrittenItem, open_block
 from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.openai_errors import error_object

@@ -1,0 +1,249 @@
+"""The package's structure, read from the files alone: sizes, names and circles. Layers are in pyproject.toml (import-linter)."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+import turnstream
+
+PACKAGE = Path(turnstream.__file__).parent
+TESTS = Path(__file__).parent
+MOST_FILES, MOST_LINES = 25, 400
+
+VAGUE = {"util", "utils", "helper", "helpers", "common", "manager", "managers", "handler", "handlers", "misc"}
+"""Words that say nothing of a thing. They are not words of a name."""
+IRREGULAR = [
+    "bound",
+    "broken",
+    "built",
+    "caught",
+    "chosen",
+    "closed",
+    "cut",
+    "done",
+    "drawn",
+    "dropped",
+    "fed",
+    "found",
+    "given",
+    "gone",
+    "grown",
+    "held",
+    "hidden",
+    "kept",
+    "known",
+    "left",
+    "lost",
+    "made",
+    "open",
+    "put",
+    "read",
+    "said",
+    "seen",
+    "sent",
+    "set",
+    "shown",
+    "split",
+    "stuck",
+    "taken",
+    "told",
+    "torn",
+    "unsent",
+    "won",
+    "written",
+]
+"""Participles without the ending -ed."""
+PARTICIPLE = re.compile(rf"\w+ed|{'|'.join(IRREGULAR)}")
+ADJECTIVES = {"Fenced", "Interrupted", "Overloaded", "Unauthorized"}
+"""Exceptions, named for the state that they report."""
+ENDINGS = ("ings", "ing", "ers", "er", "ors", "or", "ions", "ion", "ment", "ed", "es", "s", "e", "y")
+NAMED_IN_THE_LAYOUT = {("connecting", "connection")}
+"""A connection, and how it is opened: the one pair whose likeness is meant."""
+
+
+def modules_of(package: Path) -> dict[str, Path]:
+    """Return the files of a package by the names of their modules."""
+    return {
+        ".".join(file.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in sorted(package.rglob("*.py"))
+    }
+
+
+MODULES = modules_of(PACKAGE)
+TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in MODULES.items()}
+
+
+def folders(root: Path) -> Iterator[Path]:
+    """Yield a folder and all below it, without caches."""
+    yield root
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir() and not entry.name.startswith((".", "__")):
+            yield from folders(entry)
+
+
+def class_places(trees: Mapping[str, ast.AST]) -> dict[str, list[str]]:
+    """Return the modules in which each class name is defined."""
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(name)
+    return dict(places)
+
+
+def imported(tree: ast.AST, modules: Iterable[str]) -> set[str]:
+    """Return those of `modules` that a tree imports anywhere: late and for type checking alone too."""
+    known = set(modules)
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                below = f"{node.module}.{alias.name}"
+                names.add(below if below in known else node.module)
+    return names & known
+
+
+def circles(imports: Mapping[str, set[str]]) -> list[list[str]]:
+    """Return the groups of modules that reach each other. A module that imports nothing of what is left is in none."""
+    left = {name: set(targets) for name, targets in imports.items()}
+    while free := [name for name, targets in left.items() if not targets & left.keys()]:
+        for name in free:
+            del left[name]
+    found: list[list[str]] = []
+    for name in left:
+        group = sorted(other for other in left if _reaches(left, name, other) and _reaches(left, other, name))
+        if len(group) > 1 and group not in found:
+            found.append(group)
+    return found
+
+
+def _reaches(imports: Mapping[str, set[str]], start: str, goal: str) -> bool:
+    seen: set[str] = set()
+    ahead = [start]
+    while ahead:
+        for target in imports.get(ahead.pop(), set()) - seen:
+            if target == goal:
+                return True
+            seen.add(target)
+            ahead.append(target)
+    return False
+
+
+def stem(name: str) -> str:
+    """Return a name without its ending: `router`, `routing` → `rout`."""
+    ending = next(
+        (ending for ending in ENDINGS if name.endswith(ending) and len(name) - len(ending) >= 4), ""
+    )
+    return name.removesuffix(ending)
+
+
+def alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of names that differ only by an ending."""
+    return [pair for pair in combinations(sorted(names), 2) if stem(pair[0]) == stem(pair[1])]
+
+
+def words_of(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
+
+
+@pytest.mark.parametrize("root", [PACKAGE, TESTS], ids=["src", "tests"])
+def test_no_folder_has_more_than_25_files(root: Path):
+    counts = {folder: sum(entry.is_file() for entry in folder.iterdir()) for folder in folders(root)}
+    crowded = {str(folder.relative_to(root)): count for folder, count in counts.items() if count > MOST_FILES}
+    assert not crowded
+
+
+def test_no_module_has_more_than_400_lines():
+    lengths = {name: len(file.read_text(encoding="utf-8").splitlines()) for name, file in MODULES.items()}
+    long = {name for name, length in lengths.items() if length > MOST_LINES}
+    assert long <= {"turnstream.store.queries"}
+
+
+def test_each_class_name_exists_once():
+    assert not {name: places for name, places in class_places(TREES).items() if len(places) > 1}
+
+
+def is_participle(name: str) -> bool:
+    """Return True for a participle without a noun: `Shown`, but not `ShownBlock`."""
+    words = words_of(name)
+    return len(words) == 1 and PARTICIPLE.fullmatch(words[0]) is not None
+
+
+def test_classes_are_named_by_nouns():
+    names = {name for name in class_places(TREES) if is_participle(name)}
+    assert names <= ADJECTIVES, "participles without a noun"
+
+
+def test_modules_are_named_by_nouns():
+    names = {name for name in MODULES if is_participle(name.rpartition(".")[2])}
+    assert names == {"turnstream.wires.shared"}, "participles without a noun"
+
+
+def test_no_name_is_vague():
+    vague = [name for name in MODULES if VAGUE & set(words_of(name))]
+    vague += [name for name in class_places(TREES) if VAGUE & set(words_of(name))]
+    assert not vague
+
+
+@pytest.mark.parametrize("folder", list(folders(PACKAGE)), ids=lambda folder: folder.name)
+def test_no_two_modules_of_a_folder_differ_only_by_an_ending(folder: Path):
+    names = [entry.stem for entry in folder.iterdir() if entry.suffix == ".py" or entry.is_dir()]
+    assert set(alike([name for name in names if not name.startswith("__")])) <= NAMED_IN_THE_LAYOUT
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    imports = {name: imported(tree, MODULES) - {name} for name, tree in TREES.items()}
+    assert not circles(imports)
+
+
+class TestTheRulesThemselves:
+    """The rules above find what they are for."""
+
+    def test_late_and_typing_imports_count(self):
+        source = """
+from typing import TYPE_CHECKING
+import p.a
+if TYPE_CHECKING:
+    from p.b import Name
+def late():
+    from p import c
+"""
+        assert imported(ast.parse(source), ["p", "p.a", "p.b", "p.c", "p.d"]) == {"p.a", "p.b", "p.c"}
+
+    @pytest.mark.parametrize(
+        ("imports", "found"),
+        [
+            ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+            ({"a": {"b"}, "b": {"a"}, "c": {"a"}}, [["a", "b"]]),
+            (
+                {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"e"}, "e": {"d", "a"}},
+                [["a", "b", "c"], ["d", "e"]],
+            ),
+        ],
+    )
+    def test_circles_of_any_length(self, imports: dict[str, set[str]], found: list[list[str]]):
+        assert circles(imports) == found
+
+    @pytest.mark.parametrize("name", ["Shown", "Kept", "_Broken", "Watched", "open"])
+    def test_bare_participles(self, name: str):
+        assert is_participle(name)
+
+    @pytest.mark.parametrize("name", ["Block", "OpenCall", "written_value", "Routing", "_ShownBlock"])
+    def test_nouns(self, name: str):
+        assert not is_participle(name)
+
+    def test_endings(self):
+        assert alike(["direct", "router", "routing", "turns"]) == [("router", "routing")]
+        assert alike(["record", "recording", "base", "bases"]) == [("base", "bases"), ("record", "recording")]
+
+    def test_words(self):
+        assert words_of("store.SqlManager_utils") == ["store", "sql", "manager", "utils"]
