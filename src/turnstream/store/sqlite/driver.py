@@ -35,7 +35,7 @@ _DIALECT = sqlite.dialect()
 _Builder: TypeAlias = Callable[[Table, str], str]
 
 
-class _Prepared(NamedTuple):
+class _PreparedStatement(NamedTuple):
     """A statement as SQLite's text; `names` of its values in order, and those among them that are `constant`."""
 
     sql: str
@@ -83,10 +83,10 @@ def _run(connection: Connection, statement: Statement, values: Mapping[str, Any]
 
 
 @lru_cache(maxsize=64)
-def _prepared(statement: Statement) -> _Prepared:
+def _prepared(statement: Statement) -> _PreparedStatement:
     compiled = statement.compile(dialect=_DIALECT)
     constant = {name: value for name, value in compiled.params.items() if value is not None}
-    return _Prepared(str(compiled), tuple(compiled.positiontup or ()), constant)
+    return _PreparedStatement(str(compiled), tuple(compiled.positiontup or ()), constant)
 
 
 def _insert(connection: Connection, build: _Builder, table: Table, rows: Sequence[StoredRow]) -> int:
