@@ -41,7 +41,7 @@ _LONGEST_WORD = 16
 _LARGEST_INTEGER = 2**31 - 1
 
 
-class _Stored(NamedTuple):
+class _StoredColumn(NamedTuple):
     """A column. A value of one of the classes `plain` is read as it is, any other by `read`. `write` None: the driver takes
     the value as it is. `empty`: value that is stored as NULL."""
 
@@ -102,7 +102,7 @@ class RowMapping(Generic[Record]):
         return stored.read(value, row_id)
 
 
-def _columns_of(record: type[msgspec.Struct]) -> Iterator[_Stored]:
+def _columns_of(record: type[msgspec.Struct]) -> Iterator[_StoredColumn]:
     info = inspect.type_info(record)
     assert isinstance(info, inspect.StructType)
     types = {field.name: field.type for field in msgspec.structs.fields(record)}
@@ -138,7 +138,7 @@ def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, bool]:
     return kind, isinstance(kind, inspect.VarTupleType)
 
 
-def _column_of(name: str, kind: inspect.Type, default: Any, of: Any, *, nullable: bool) -> _Stored:
+def _column_of(name: str, kind: inspect.Type, default: Any, of: Any, *, nullable: bool) -> _StoredColumn:
     plain: set[type] = {NoneType} if nullable else set()
     write: Write | None = None
     empty: Any = None
@@ -172,7 +172,7 @@ def _column_of(name: str, kind: inspect.Type, default: Any, of: Any, *, nullable
             plain.clear()
         case _:
             raise TypeError(f"no column is known for {name}: {kind}")
-    return _Stored(name, name, column, nullable, frozenset(plain), read, write, empty)
+    return _StoredColumn(name, name, column, nullable, frozenset(plain), read, write, empty)
 
 
 def _unless_empty(value: tuple[Any, ...]) -> str | None:
