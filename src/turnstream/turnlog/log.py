@@ -71,7 +71,7 @@ class TurnLog(LogView):
         """
         if self._terminal is not None:
             self._check_open()
-        self._ring.append_text(delta)
+        self._ring.append((delta,))
         if self._batches:
             self._batches.clear()
         if self._waiters:

@@ -72,29 +72,21 @@ class Ring:
         return frames, bytes(inexact)
 
     def append(self, events: Sequence[TurnEvent]) -> None:
+        """Number the events that follow the last one."""
         for event in events:
+            frame: bytes | None = None
             if type(event) is BlockDelta and event.field != "content":
-                self.append_text(event)
-                continue
-            frame = self._encoder.frame(
-                self.last_seq + 1, event
-            )  # rare ones vary in size: their frame tells it
-            self._frames.append(frame)
+                text: str = event.value
+                cost = _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
+            else:  # rare ones vary in size: their frame tells it
+                frame = self._encoder.frame(self.last_seq + 1, event)
+                cost = _EVENT_COST + 2 * len(frame)
             self._events.append(event)
+            self._frames.append(frame)
             self.last_seq += 1
-            self.size += _EVENT_COST + 2 * len(frame)
+            self.size += cost
             if self.size > self._limit:
                 self._make_room()
-
-    def append_text(self, delta: BlockDelta) -> None:
-        """`append` a delta of text."""
-        text: str = delta.value
-        self._events.append(delta)
-        self._frames.append(None)
-        self.last_seq += 1
-        self.size += _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
-        if self.size > self._limit:
-            self._make_room()
 
     def _make_room(self) -> None:
         """Drop the oldest events, beyond the limit and some more."""

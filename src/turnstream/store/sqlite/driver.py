@@ -26,9 +26,6 @@ from turnstream.store.expressions import ByteLength
 from turnstream.store.schema import turns
 
 _LARGEST = 256
-_SHAPED = 2
-"""Rows for which NULL is written into the statement: the driver takes 0.6 µs to find out that it can bind None, and half of
-a new turn's row is None. Of more rows there would be too many statements."""
 _ENDED = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
 _DIALECT = sqlite.dialect()
 
@@ -96,29 +93,18 @@ def _insert(connection: Connection, build: _Builder, table: Table, rows: Sequenc
         while size > len(rows) - position:
             size //= 2
         taken = rows[position : position + size]
-        if size <= _SHAPED:
-            values = [value for row in taken for value in row if value is not None]
-            sql = _shaped(build, table, tuple([tuple([value is None for value in row]) for row in taken]))
-        else:
-            values = tuple(chain.from_iterable(taken))
-            sql = _sized(build, table, len(taken[0]), size)
-        affected += execute(connection, sql, values).rowcount
+        sql = _insert_of(build, table, len(taken[0]), size)
+        affected += execute(connection, sql, tuple(chain.from_iterable(taken))).rowcount
         position += size
     return affected
 
 
-# Only names of tables and columns are put together below; all values but NULL are bound.
-
-
-@lru_cache(maxsize=256)
-def _shaped(build: _Builder, table: Table, nulls: tuple[tuple[bool, ...], ...]) -> str:
-    """Return the insert of rows with NULL in these places."""
-    rows = ", ".join(f"({', '.join('NULL' if null else '?' for null in row)})" for row in nulls)
-    return build(table, rows)
+# Only names of tables and columns are put together below; all values are bound.
 
 
 @cache
-def _sized(build: _Builder, table: Table, columns: int, rows: int) -> str:
+def _insert_of(build: _Builder, table: Table, columns: int, rows: int) -> str:
+    """Return the insert of so many rows."""
     return build(table, ", ".join([f"({', '.join('?' * columns)})"] * rows))
 
 
