@@ -16,17 +16,7 @@ import turnstream
 PACKAGE = Path(turnstream.__file__).parent
 FAMILIES = {
     "wires": ("anthropic", "bedrock", "gemini", "ollama", "openai_chat", "openai_responses"),
-    "dialects": (
-        "ag_ui",
-        "ai_sdk",
-        "anthropic",
-        "chunk_cost_done",
-        "native",
-        "ollama",
-        "openai_chat",
-        "openai_responses",
-        "staged_agent",
-    ),
+    "dialects": ("native",),
 }
 ASSEMBLY = {"__init__", "catalog"}
 """Where a family is put together, and all its members are known."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import textwrap
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.requirements.lines import (
     MANIFESTS,
     REQUIREMENTS,
     STATUSES,
+    TESTS,
     Line,
     Manifest,
     collect_markers,
@@ -19,6 +21,7 @@ from tests.requirements.lines import (
     markers_in,
     read_manifest,
 )
+from tests.requirements.page import PAGE, page
 
 each_manifest = pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest.marker)
 
@@ -56,6 +59,28 @@ def test_every_marker_names_a_line(manifest: Manifest):
     markers = collect_markers(manifest.marker)
     unknown = {str(line_id): places for line_id, places in markers.items() if line_id not in known}
     assert not unknown, f"markers that name no line of the manifest: {unknown}"
+
+
+def test_the_page_of_the_docs_follows_from_the_manifest():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python -m tests.requirements.page`"
+
+
+def test_the_page_has_every_line_once():
+    codes = [line.split("|")[1].strip() for line in page().splitlines() if line.startswith("| ")]
+    assert [code for code in codes if REQUIREMENTS.line_id.fullmatch(code)] == list(
+        read_manifest(REQUIREMENTS)
+    )
+
+
+def test_the_package_names_no_line():
+    codes = set(read_manifest(REQUIREMENTS))
+    package = TESTS.parent / "src" / "turnstream"
+    named = {
+        file.relative_to(package).as_posix(): found
+        for file in sorted(package.rglob("*.py"))
+        if (found := codes & set(re.findall(r"\b[A-Z][1-9][0-9]?\b", file.read_text(encoding="utf-8"))))
+    }
+    assert not named, "the tests' marks carry the codes"
 
 
 def test_markers_are_found_wherever_pytest_allows_them(tmp_path: Path):
