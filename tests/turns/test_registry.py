@@ -32,10 +32,10 @@ async def talking(world: World, text: str = "half") -> tuple[Feed, Executor]:
 async def test_a_turn_that_falls_silent_is_ended_after_the_orphan_timeout(world: World) -> None:
     feed, executor = await talking(world)
     _, lively = await talking(world)
-    await world.registry.sweep(executor.last_progress + 299)
+    await world.registry.sweep(executor.progress.last + 299)
     assert not executor.ended.is_set()
-    lively.last_progress += 100
-    await world.registry.sweep(executor.last_progress + 301)
+    lively.progress.last += 100
+    await world.registry.sweep(executor.progress.last + 301)
     state = await world.ended(executor.turn.id)
     assert (state.turn.status, state.turn.error_code) == ("error", "orphan_timeout")
     assert [row.block.text_content for row in state.blocks] == ["half"]

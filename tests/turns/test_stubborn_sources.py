@@ -13,11 +13,11 @@ import pytest
 from tests.turns.world import OWNER, SECONDS, World, shows_text, ticks
 from turnstream.core.stream_events import ContentBlockStart, TextDelta
 from turnstream.errors import NotFound
+from turnstream.model_loop import leaving
 from turnstream.model_loop.sources import Batches, SourceEvent, TurnSource
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.tools import ToolRunner
 from turnstream.tools.base import by_name
-from turnstream.turns import executor as executor_module
 from turnstream.turns import turn_task
 from turnstream.turns.executor import Executor
 
@@ -29,8 +29,7 @@ pytestmark = pytest.mark.fault(44)
 @pytest.fixture(autouse=True)
 def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn_task, "STOP_SECONDS", 0.05)
-    for module in (turn_task, executor_module):
-        monkeypatch.setattr(module, "SOURCE_CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr(leaving, "SOURCE_CLOSE_TIMEOUT", 0.02)
 
 
 async def wait_on(swallowed: list[BaseException]) -> None:
@@ -155,7 +154,7 @@ async def test_a_shutdown_ends_the_turn_without_its_source(tmp_path: Path, sourc
 @pytest.mark.parametrize("source", STUBBORN)
 async def test_a_silent_turn_is_ended_without_its_source(world: World, source: Source) -> None:
     executor, swallowed = await start(world, source)
-    await world.registry.sweep(executor.last_progress + 10_000)
+    await world.registry.sweep(executor.progress.last + 10_000)
     await world.ended(executor.turn.id)
     await is_ended(world, executor, swallowed, "error")
 
@@ -183,7 +182,7 @@ async def test_a_source_that_hangs_while_it_is_left_is_no_end_of_its_own(world: 
     await shows_text(executor)
     async with asyncio.timeout(SECONDS):
         await hanging.wait()
-    await world.registry.sweep(executor.last_progress + 10_000)
+    await world.registry.sweep(executor.progress.last + 10_000)
     await world.ended(executor.turn.id)
     await is_ended(world, executor, swallowed, "error")
 

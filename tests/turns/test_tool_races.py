@@ -134,7 +134,7 @@ async def race(world: World, bench: Bench, chat_id: str, number: int) -> Raced:
     if number % 20 == 7:  # however slow the machine is, some interrupts come when all is done
         await executor.ended.wait()
     await ticks(number // 2 % PHASES * (1, 8, 60)[number // 40 % 3])
-    saving, running = executor.writer.busy, executor.runs_tools
+    saving, running = executor.writer.busy, executor.progress.runs_tools
     if number % 2:  # at this very tick; the command below comes when the store has answered it
         executor.stop("cancelled")
     state = await world.commands.interrupt(OWNER, turn_id)

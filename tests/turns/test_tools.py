@@ -264,7 +264,7 @@ async def test_progress_is_shown_while_the_tool_runs(tmp_path: Path) -> None:
                 shown += await subscription.next() or b""
         assert b'"tool_use_id":"call-0"' in shown
         assert b'"text":"half"' in shown
-        assert executor.runs_tools
+        assert executor.progress.runs_tools
         seen.set()
         assert results(await blocks_of(world, executor.turn.id)) == [("call-0", "done", False)]
 

@@ -314,9 +314,9 @@ class Commands:
             self._encoder(turn.id, turn.generation),
             ring_limit=self._options.ring_limit,
         )
-        executor = Executor(turn, log, self.store, debug=self._options.debug)
-        executor.account = TurnAccount(self._options.pricing)
-        executor.gaps = self.registry.measures.gaps
+        account = TurnAccount(self._options.pricing)
+        executor = Executor(turn, log, self.store, account, debug=self._options.debug)
+        executor.progress.gaps = self.registry.measures.gaps
         return executor
 
 

@@ -53,7 +53,6 @@ class Finisher:
         self.outcome: OutcomeRecord | None = None
         self.unsaved: FinishTurn | None = None
         """The end, where storage refused it."""
-        self.blocks_completed = 0
         self._prepared: _PreparedEnd | None = None
         self._log = log
         self._store = store
@@ -152,6 +151,7 @@ class Finisher:
         )
 
     def _terminal(self, rows: Sequence[BlockRecord]) -> Terminal:
-        total = self.blocks_completed + len(rows)
-        self.blocks_completed += sum(not row.block.partial for row in rows)
-        return terminal_event(self.turn, total_blocks=total, blocks_completed=self.blocks_completed)
+        writer = self._writer
+        total = writer.blocks_completed + len(rows)
+        writer.blocks_completed += sum(not row.block.partial for row in rows)
+        return terminal_event(self.turn, total_blocks=total, blocks_completed=writer.blocks_completed)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from turnstream.errors import TurnstreamError
+from turnstream.model_loop.leaving import blame_source
 from turnstream.turns.ending import StopCause
 
 Value = TypeVar("Value")
@@ -46,12 +46,6 @@ class Interruption:
         if self.detached:
             raise TaskStopped
 
-    def blame_source(self) -> None:
-        """Raise TurnstreamError if the cancellation that has come was not of the task itself, but from within the
-        source."""
-        if self.task is not None and not self.task.cancelling():
-            raise TurnstreamError("the source of this turn was cancelled from within", code="source_error")
-
     async def wait(self, waiting: Awaitable[Value]) -> Value:
         """Await something that may be cut short. Everything else that the task awaits is finished.
 
@@ -68,7 +62,7 @@ class Interruption:
             value = await waiting
         except asyncio.CancelledError:
             if self.cause is None:
-                self.blame_source()
+                blame_source(self.task)
                 raise
         except Exception:
             if self.cause is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
 from heapq import heapify, heappop, heappush
+from time import monotonic
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -118,7 +119,7 @@ class Registry:
         self._watch_silence(executor)
 
     def _watch_silence(self, executor: Executor) -> None:
-        heappush(self._orphans, (executor.last_progress + self._orphan_timeout, executor.turn.id))
+        heappush(self._orphans, (executor.progress.last + self._orphan_timeout, executor.turn.id))
         if len(self._orphans) > 2 * len(self._active) + _ENDED_ORPHANS:  # most of them have ended since
             self._orphans = [entry for entry in self._orphans if entry[1] in self._active]
             heapify(self._orphans)
@@ -156,7 +157,7 @@ class Registry:
     def _keep(self, executor: Executor) -> None:
         """Keep what watchers need of a turn whose end is stored, and nothing else."""
         turn_id = executor.turn.id
-        ended = flattened(executor.log, executor.turn.owner, asyncio.get_running_loop().time())
+        ended = flattened(executor.log, executor.turn.owner, monotonic())
         self._count_log(executor.log)
         self._ended[turn_id] = ended
         self._held[turn_id] = executor
@@ -226,7 +227,7 @@ class Registry:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
-                await self.sweep(asyncio.get_running_loop().time())
+                await self.sweep(monotonic())
             except Exception:
                 logger.exception("a sweep failed; the next one comes")
 
@@ -249,8 +250,8 @@ class Registry:
             _, turn_id = heappop(orphans)
             if (executor := self._active.get(turn_id)) is None:
                 continue
-            silent_until = executor.last_progress + self._orphan_timeout
-            if executor.runs_tools or now <= silent_until:
+            silent_until = executor.progress.last + self._orphan_timeout
+            if executor.progress.runs_tools or now <= silent_until:
                 later.append((max(silent_until, now + SWEEP_INTERVAL), turn_id))
             else:
                 logger.warning("turn %s was silent for %.0f s: ending it", turn_id, self._orphan_timeout)

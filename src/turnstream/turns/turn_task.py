@@ -16,6 +16,8 @@ from typing import Any
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
 from turnstream.errors import StoreError
 from turnstream.model_loop.accounts import Summary
+from turnstream.model_loop.leaving import close_in_time, put_down
+from turnstream.model_loop.sink import Progress
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.failures import operator_words
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
@@ -25,13 +27,10 @@ from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, StopCause
 from turnstream.turns.failures import describe_failure
 from turnstream.turns.finishing import Finisher
 from turnstream.turns.interruption import Interruption
-from turnstream.turns.leaving import close_in_time, put_down
 from turnstream.turns.writing import TurnWriter
 
 logger = logging.getLogger(__name__)
 
-SOURCE_CLOSE_TIMEOUT = 5.0
-"""Seconds that a source has to let go of what it holds."""
 STOP_SECONDS = 5.0
 """Seconds that a turn that is asked to stop waits for its source. Then it ends without the source."""
 
@@ -46,7 +45,6 @@ class TurnTask:
         """The turn's rows were not made, or not surely: there is nothing to end."""
         self._debug = debug
         self._interruption = Interruption()
-        self._committed = asyncio.Event()
         self._starting: asyncio.Task[StartedRecords] | None = None
         self._source: TurnSource | None = None
         self._decided: OutcomeRecord | None = None
@@ -54,7 +52,7 @@ class TurnTask:
         self._deadline: asyncio.TimerHandle | None = None
         self._ending_alone: asyncio.Task[None] | None = None
         self._on_end: Callable[[], None] | None = None
-        self.writer = TurnWriter(turn, log, store)
+        self.writer = TurnWriter(turn, log, store, self._interruption)
         self._finisher = Finisher(turn, log, store, self.writer)
 
     async def run(self, source: TurnSource) -> None:
@@ -82,7 +80,12 @@ class TurnTask:
 
     @property
     def blocks_completed(self) -> int:
-        return self._finisher.blocks_completed
+        return self.writer.blocks_completed
+
+    @property
+    def progress(self) -> Progress:
+        """The signs of life of the turn's source."""
+        return self.writer.progress
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -141,7 +144,7 @@ class TurnTask:
     def begin(self, start: TurnEvent) -> None:
         """The turn's rows are durable: from now on events are shown, `start` first."""
         self.log.append([start])
-        self._committed.set()
+        self.writer.committed.set()
 
     def _begin_in_doubt(self, start: TurnEvent, error: StoreError) -> None:
         """Storage failed, but may yet make the rows, as after a timeout: if it does, the turn has ended."""
@@ -158,7 +161,7 @@ class TurnTask:
     def abandon(self) -> None:
         """The turn's rows could not be made: let go of the source; nothing was shown."""
         self.abandoned = True
-        self._committed.set()
+        self.writer.committed.set()
         if self.task is not None:
             self.task.cancel()
             self._set_deadline()
@@ -170,7 +173,7 @@ class TurnTask:
 
     async def _close_unread(self, source: TurnSource) -> None:
         try:
-            await close_in_time(source.close(), self.turn.id, SOURCE_CLOSE_TIMEOUT)
+            await close_in_time(source.close(), self.writer.label)
         finally:
             self._note_end()
 
@@ -198,20 +201,20 @@ class TurnTask:
         task = self.task
         if task is None or task.done() or self.outcome is not None:
             return
-        if self.writer.busy or not self._committed.is_set():
+        if self.writer.busy or not self.writer.committed.is_set():
             self._set_deadline()
             return
         logger.error(
             "turn %s: its source does not stop within %g s, and is ended", self.turn.id, STOP_SECONDS
         )
-        self._interruption.detached = True
+        self._detach()
         if not self.abandoned:
             self._end_alone(STOPPED[self._interruption.cause or "cancelled"])
-        put_down(task, self.turn.id)
+        put_down(task, self.writer.label)
 
     async def end_lost(self) -> None:
         """End a turn whose task has died, with all that it had: stored and shown. It may be asked again."""
-        self._interruption.detached = True
+        self._detach()
         while self.log.terminal is None and not self.abandoned:
             ending = self._end_alone(self.outcome or self._decided or LOST_EXECUTOR)
             try:
@@ -220,6 +223,11 @@ class TurnTask:
                 caller = asyncio.current_task()
                 if not ending.cancelled() or (caller is not None and caller.cancelling()):
                     raise
+
+    def _detach(self) -> None:
+        """Take nothing more from the task."""
+        self._interruption.detached = True
+        self.writer.is_ready = False
 
     def _end_alone(self, outcome: OutcomeRecord) -> asyncio.Task[None]:
         """End the turn in a task of its own; all callers wait for the same."""
@@ -231,8 +239,8 @@ class TurnTask:
     async def _run_alone(self, outcome: OutcomeRecord) -> None:
         try:
             if self._source is not None and self.task is not None and self.task.done():
-                await close_in_time(self._source.close(), self.turn.id, SOURCE_CLOSE_TIMEOUT)
-            await self._committed.wait()
+                await close_in_time(self._source.close(), self.writer.label)
+            await self.writer.committed.wait()
             if not self.abandoned:
                 await self._end(outcome)
         finally:
@@ -240,7 +248,7 @@ class TurnTask:
 
     def notify(self, event: Notice | ToolProgress) -> None:
         """Show a passing event to whoever watches now."""
-        if self.outcome is not None or not self._committed.is_set():
+        if self.outcome is not None or not self.writer.committed.is_set():
             return
         self.writer.show_soon(event)
 

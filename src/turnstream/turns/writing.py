@@ -1,21 +1,30 @@
-"""What of a turn is stored before it is shown, and what waits meanwhile."""
+"""The sink of a turn: what lasts is stored before it is shown, and what comes meanwhile waits."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TypeVar
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any, TypeVar
 
 import msgspec
 
+from turnstream.core.accumulator import Accumulator
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
-from turnstream.core.turn_events import BlockReset, Data, Notice, Source, TurnEvent
+from turnstream.core.open_block import OpenBlock
+from turnstream.core.stream_events import StreamEvent
+from turnstream.core.turn_events import BlockReset, BlockStop, Data, Notice, Source, TurnEvent
 from turnstream.errors import Fenced, StoreError
+from turnstream.model_loop.sink import OwnEvent, Progress, Settle
+from turnstream.providers.base import Take
 from turnstream.store.base import Annotation, BlockRecord, Operation, Store, TurnRecord
 from turnstream.store.operations import MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
+from turnstream.turns.interruption import Interruption
+from turnstream.turns.journal import BlockJournal
 
 logger = logging.getLogger(__name__)
 
@@ -26,28 +35,119 @@ Value = TypeVar("Value")
 
 
 class TurnWriter:
-    """The durable side of one turn's executor.
+    """The sink of a turn: stores what lasts, and appends everything to the turn's log.
 
-    `busy`: a row is being written whose number in the log is decided; whatever would take that number waits.
+    `busy`: a row is being written whose number in the log is decided; an event that would take that number waits.
     """
 
-    def __init__(self, turn: TurnRecord, log: TurnLog, store: Store) -> None:
+    def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, interruption: Interruption) -> None:
+        self.label = f"turn {turn.id}"
+        self.progress = Progress(monotonic())
+        self.committed = asyncio.Event()
+        """Set once the turn's rows are durable, or will never be."""
+        self.is_ready = False
         self.busy = False
+        self.blocks_completed = 0
+        self.journal = BlockJournal()
+        self.marking: asyncio.Task[None] | None = None
+        self.marked_at: int | None = None
+        """The time at which the turn began to stream; None before."""
+        self.wait = interruption.wait
+        self._interruption = interruption
         self._turn_id = turn.id
         self._generation = turn.generation
         self._log = log
         self._store = store
         self._postponed: list[TurnEvent] = []
-        self.marking: asyncio.Task[None] | None = None
-        self.marked_at: int | None = None
-        """When the turn began to stream; None before."""
+
+    # -- the sink ------------------------------------------------------------------------------------------------
+
+    async def ready(self) -> None:
+        """Wait until the turn's rows are durable. Raises TaskStopped if the turn was ended without the task."""
+        self._interruption.check()
+        await self.committed.wait()
+        self.is_ready = True
+
+    def taker(self, accumulator: Accumulator, step: int | None) -> Take:
+        """Return the function that shows a batch while the task waits for its source, if nothing has to be awaited."""
+        del step
+        interruption, progress = self._interruption, self.progress
+        extend, grow, gaps = accumulator.extend_shown, self._log.grow, progress.gaps
+
+        def take(events: Sequence[StreamEvent]) -> bool:
+            if interruption.cause is not None:
+                return False
+            changes = extend(events)
+            if changes is None:
+                return False
+            now = monotonic()
+            if gaps is not None:
+                gaps.observe(now - progress.last)
+            progress.last = now
+            for delta in changes:
+                grow(delta)
+            return True
+
+        return take
+
+    def show(self, events: Sequence[TurnEvent], open_block: OpenBlock | None) -> None:
+        """Append events to the log. The first batch of the source makes the turn a streaming one."""
+        if self.progress.has_begun:
+            self._mark_streaming()
+            self.show = self._log.show  # nothing is left to be done here: a call less for each batch
+        self._log.show(events, open_block)
+
+    async def keep(self, item: Block | BlockReset | OwnEvent, settle: Settle) -> None:
+        """Store a block, a reset or a lasting event, then append its event. Raises StoreError."""
+        log = self._log
+        if (operation := self._operation(item)) is not None:
+            self.busy = True
+            try:
+                await self.write(operation)
+            finally:
+                self.busy = False
+        event, open_block = settle()
+        if isinstance(event, BlockStop):
+            log.block_stored(event, open_block)
+            self.blocks_completed += 1
+            logger.debug("block %d (%s) is whole and stored", event.block_index, event.block_type)
+        elif isinstance(event, BlockReset):
+            log.retracted(event, open_block)
+            self.blocks_completed = min(self.blocks_completed, max(0, event.block_index))
+            self.journal = BlockJournal()
+        elif operation is not None:
+            log.event_stored(event)
+        else:
+            log.append([event])
+        if self._postponed:
+            postponed, self._postponed = self._postponed, []
+            log.append(postponed)
+
+    def _operation(self, item: Block | BlockReset | OwnEvent) -> Operation[Any] | None:
+        """Return the write of `item`, whose event comes next in the log; None if it is not to last. Raises TypeError if
+        an event cannot be encoded."""
+        turn_id, generation = self._turn_id, self._generation
+        _, first_seq, _, head = self._log.open_state
+        seq = head + 1
+        if isinstance(item, Block):
+            row = BlockRecord(new_id(), turn_id, item, first_seq, seq, now_microseconds())
+            return SaveBlock(turn_id=turn_id, generation=generation, row=row)
+        if isinstance(item, BlockReset):
+            return TakeBack(turn_id=turn_id, generation=generation, index=item.block_index, seq=seq)
+        encoded = msgspec.json.encode(item)
+        if not is_lasting(item):
+            return None
+        rows = (Annotation(turn_id, seq, encoded),)
+        return SaveAnnotations(turn_id=turn_id, generation=generation, rows=rows)
+
+    # -- for the turn's task -------------------------------------------------------------------------------------
 
     @property
     def marked(self) -> bool:
         """True if the turn has begun to stream."""
         return self.marked_at is not None
 
-    def mark_streaming(self) -> None:
+    def _mark_streaming(self) -> None:
         """pending → streaming. Nobody waits for it, and it need not come before any other write of the turn: the end
         says when the turn began to stream, too."""
         self.marked_at = now_microseconds()
@@ -66,56 +166,12 @@ class TurnWriter:
             await asyncio.sleep(STORE_RETRY_DELAY)
             return await self._store.write(operation)
 
-    async def store_block(self, block: Block) -> None:
-        """Store the open block; the next event of the log is its block_stop. Raises StoreError."""
-        _, first_seq, _, head = self._log.open_state
-        row = BlockRecord(new_id(), self._turn_id, block, first_seq, head + 1, now_microseconds())
-        self.busy = True
-        try:
-            await self.write(SaveBlock(turn_id=self._turn_id, generation=self._generation, row=row))
-        finally:
-            self.busy = False
-        logger.debug("block %d (%s) is whole and stored", block.sequence, block.block_type)
-
-    async def take_back(self, reset: BlockReset) -> None:
-        """Delete the blocks from an index on; the next event of the log is to be `reset`. Raises StoreError."""
-        seq, generation = self._log.head + 1, self._generation
-        self.busy = True
-        try:
-            await self.write(
-                TakeBack(turn_id=self._turn_id, generation=generation, index=reset.block_index, seq=seq)
-            )
-        finally:
-            self.busy = False
-
-    async def show(self, event: TurnEvent) -> None:
-        """Show an event of the source's own; a lasting one is stored first. Raises StoreError."""
-        encoded = msgspec.json.encode(event)  # what cannot be encoded fails here, before it has a number
-        if is_lasting(event):
-            self.busy = True
-            try:
-                row = Annotation(self._turn_id, self._log.head + 1, encoded)
-                await self.write(
-                    SaveAnnotations(turn_id=self._turn_id, generation=self._generation, rows=(row,))
-                )
-            finally:
-                self.busy = False
-            self._log.event_stored(event)
-        else:
-            self._log.append([event])
-        self.show_postponed()
-
     def show_soon(self, event: TurnEvent) -> None:
         """Show a passing event now, or right after what is being written."""
         if self.busy:
             self._postponed.append(event)
         else:
             self._log.append([event])
-
-    def show_postponed(self) -> None:
-        if self._postponed:
-            postponed, self._postponed = self._postponed, []
-            self._log.append(postponed)
 
 
 def is_lasting(event: TurnEvent) -> bool:

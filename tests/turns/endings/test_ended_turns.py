@@ -230,7 +230,7 @@ async def test_a_sweep_looks_at_nothing_that_is_not_due(world: World) -> None:
 
 async def test_turns_at_work_are_looked_at_when_their_silence_may_be_too_long(world: World) -> None:
     executors = [await world.start_foreign(Feed().events()) for _ in range(3)]
-    start = executors[0].last_progress
+    start = executors[0].progress.last
     looked: list[str] = []
 
     class Watched(dict[str, Executor]):
@@ -242,7 +242,7 @@ async def test_turns_at_work_are_looked_at_when_their_silence_may_be_too_long(wo
     for second in range(290):
         await world.registry.sweep(start + second)
     assert looked == []
-    executors[1].last_progress += 250
+    executors[1].progress.last += 250
     await world.registry.sweep(start + 310)
     assert sorted(looked) == sorted(executor.turn.id for executor in executors)
     for silent in (executors[0], executors[2]):

@@ -1,4 +1,4 @@
-"""Letting go of a turn's source: in time, and by force where it does not let go."""
+"""Leaving a source: in time, and by force if it does not stop."""
 
 from __future__ import annotations
 
@@ -6,38 +6,48 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
+from turnstream.errors import TurnstreamError
 from turnstream.model_loop.sources import Stream
 
 logger = logging.getLogger(__name__)
 
+SOURCE_CLOSE_TIMEOUT = 5.0
+"""Seconds that a source has to close."""
 
-async def leave_stream(stream: Stream, error: BaseException | None, turn_id: str, seconds: float) -> None:
-    """Leave a stream. What goes wrong with that does not change why it was left."""
+
+async def leave_stream(stream: Stream, error: BaseException | None, label: str) -> None:
+    """Leave a stream because of `error`; None: it has ended. A failure to close is logged, and changes nothing."""
     details = (None, None, None) if error is None else (type(error), error, error.__traceback__)
-    await close_in_time(stream.__aexit__(*details), turn_id, seconds, known=error)
+    await close_in_time(stream.__aexit__(*details), label, known=error)
 
 
 async def close_in_time(
-    closing: Awaitable[object], turn_id: str, seconds: float, *, known: BaseException | None = None
+    closing: Awaitable[object], label: str, *, known: BaseException | None = None
 ) -> None:
-    """Await what closes a source, and log what goes wrong with that, unless it is the `known` error.
+    """Await `closing`, and log its failure, unless that is the `known` error.
 
     Raises CancelledError only if the task itself is cancelled from outside.
     """
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(SOURCE_CLOSE_TIMEOUT):
             await closing
     except asyncio.CancelledError as failure:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
         if failure is not known:
-            logger.warning("turn %s: its source was cancelled while it closed", turn_id)
+            logger.warning("%s: its source was cancelled while it closed", label)
     except (KeyboardInterrupt, SystemExit, GeneratorExit, PutDown):
         raise
     except BaseException as failure:  # noqa: BLE001 - a source may raise anything
         if failure is not known:
-            logger.warning("turn %s: its source did not close: %r", turn_id, failure)
+            logger.warning("%s: its source did not close: %r", label, failure)
+
+
+def blame_source(task: asyncio.Task[None] | None) -> None:
+    """Raise TurnstreamError if a cancellation that reached `task` came from within its source."""
+    if task is not None and not task.cancelling():
+        raise TurnstreamError("the source of this turn was cancelled from within", code="source_error")
 
 
 class PutDown(BaseException):
@@ -45,7 +55,7 @@ class PutDown(BaseException):
     by chance."""
 
 
-def put_down(task: asyncio.Task[None], turn_id: str) -> None:
+def put_down(task: asyncio.Task[None], label: str) -> None:
     """End a task whose source swallows cancellation: raise PutDown in its coroutine, where it waits.
 
     The source's `finally` clauses run, up to the first that waits.
@@ -59,9 +69,9 @@ def put_down(task: asyncio.Task[None], turn_id: str) -> None:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as failure:  # noqa: BLE001 - a source may raise anything
-        logger.error("turn %s: its source cannot be ended, and goes on unseen: %r", turn_id, failure)
+        logger.error("%s: its source cannot be ended, and goes on unseen: %r", label, failure)
     task.add_done_callback(_look_at)
-    task.cancel()  # what the coroutine waited for is let go of, and the task finds its coroutine at its end
+    task.cancel()  # the coroutine's wait is cancelled, and the task finds its coroutine ended
 
 
 def _look_at(task: asyncio.Task[None]) -> None:

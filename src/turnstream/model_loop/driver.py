@@ -1,0 +1,305 @@
+"""The one loop of a turn's model calls and tools.
+
+    open the step's stream ─► fold a batch ─► show it ─► … a block is whole: keep it ─► fold on ─► …
+        the stream fails: its source recovers ─► open another stream for the same step
+        the step is whole ─► the results of its tools ─► the next step ─► … ─► the stop reason
+
+The sink shows and keeps. An interrupt cuts only what goes through `Sink.wait`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from time import monotonic
+from typing import NamedTuple, cast
+
+from turnstream.core.accumulator import Accumulator
+from turnstream.core.open_block import OpenBlock
+from turnstream.core.stream_events import MessageStop, StreamEvent
+from turnstream.core.turn_events import (
+    BlockReset,
+    Data,
+    Notice,
+    Source,
+    StepStart,
+    StepStop,
+    ToolProgress,
+    TurnEvent,
+)
+from turnstream.core.usage import Usage
+from turnstream.errors import ProviderError, StreamIncomplete
+from turnstream.model_loop.accounts import TurnAccount
+from turnstream.model_loop.leaving import PutDown, blame_source, leave_stream
+from turnstream.model_loop.sink import OwnEvent, Sink
+from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSource
+from turnstream.providers.base import PushSource
+from turnstream.providers.failures import operator_words, stream_error
+
+logger = logging.getLogger(__name__)
+
+_BREATH_EVERY = 8
+"""Batches after which a source that always has more lets other tasks run."""
+_OWN_EVENTS = frozenset({BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress})
+
+
+class Position(NamedTuple):
+    """The place of a turn where a driver begins.
+
+    Args:
+        step: The number of the step.
+        first: The sequence of the step's first block.
+        sequence: The sequence of the block that comes next; of the open block, if there is one.
+        open_block: The block that the step's stream continues, as index RESUMED (see `Accumulator.resume`).
+        step_shown: True if the step's StepStart has been shown.
+    """
+
+    step: int = 0
+    first: int = 0
+    sequence: int = 0
+    open_block: OpenBlock | None = None
+    step_shown: bool = False
+
+
+class Driver:
+    """Runs the steps of one source. It can begin at any position, with an account that has calls already."""
+
+    def __init__(self, sink: Sink, account: TurnAccount, position: Position | None = None) -> None:
+        position = position or Position()
+        self.account = account
+        self.accumulator = Accumulator(position.sequence)
+        """It folds the call, or the results of tools, that is read."""
+        self.recovered: ProviderError | None = None
+        """The failure that was recovered from last."""
+        self._sink = sink
+        self._source = TurnSource()
+        self._step = position.step
+        self._first = position.first
+        self._step_shown = position.step_shown
+        self._notices_shown = 0
+        self._reported = Usage()
+        if position.open_block is not None:
+            self.accumulator.shown = position.open_block
+            self.accumulator.resume()
+
+    async def run(self, source: TurnSource) -> str | None:
+        """Read `source` to its end; return the stop reason. Raises the failure of a call that cannot be recovered, and
+        any other error of the source or the sink."""
+        self._source = source
+        reason: str | None = None
+        try:
+            stream = source.step(self._step)
+            while stream is not None:
+                stop = await self._run_step(source, stream)
+                self.accumulator.end()
+                await self._advance(())
+                if (results := source.results(stop)) is not None:
+                    await self._run_tools(results)
+                reason = stop.stop_reason if stop is not None else "end_turn"
+                self._sink.show([StepStop(self._step, reason)], self.accumulator.shown)
+                self._step += 1
+                if (stream := source.step(self._step)) is not None:
+                    self._fold_anew()
+                    self._first = self.accumulator.next_sequence
+                    self._step_shown = False
+        finally:
+            self._source = TurnSource()  # or it would hold on to what holds this
+        return source.stop_reason or reason
+
+    async def _run_step(self, source: TurnSource, stream: Stream) -> MessageStop | None:
+        """Read model calls until one is whole; return its end marker, if it has one. Raises the failure that cannot be
+        recovered. Blocks that the call left open stay so: whether they are whole depends on the marker."""
+        while True:
+            self.account.begin(self._step, source.called, source.estimated_input)
+            try:
+                await self._read(stream, self._step)
+                return self._whole_answer(source)
+            except ProviderError as failure:
+                stream = await self._recover(source, failure)
+
+    def _whole_answer(self, source: TurnSource) -> MessageStop | None:
+        """Raises ProviderError if the answer that was read is not whole."""
+        accumulator = self.accumulator
+        if accumulator.error is not None:
+            raise stream_error(accumulator.error)
+        if accumulator.stop is not None:
+            self.account.close(accumulator.usage, accumulator.raw_usage)
+        elif source.needs_end_marker:
+            raise StreamIncomplete("the model's answer ended without its end marker")
+        return accumulator.stop
+
+    async def _recover(self, source: TurnSource, failure: ProviderError) -> Stream:
+        """Return the stream to read after a failure. What was shown stands. Raises the failure if there is none."""
+        sink, accumulator = self._sink, self.accumulator
+        shown = accumulator.shown
+        begun = (shown.sequence + 1 if shown is not None else accumulator.next_sequence) - self._first
+        open_block = shown.finish(partial=True) if shown is not None else None
+        unstored = accumulator.unstored()
+        self.account.fail(failure.code, accumulator.usage, accumulator.raw_usage, unstored=unstored)
+        failed = source.called.name if source.called is not None else None
+        recovery = await sink.wait(source.recover(StepFailure(failure, self._first, begun, open_block)))
+        await self._get_ready()
+        accumulator.resume()
+        self._reported = Usage()
+        self.recovered = failure
+        recovered = f"{recovery.notice.code} ({recovery.notice.model})"
+        logger.warning("%s: %s; then %s", sink.label, operator_words(failure, failed), recovered)
+        await self._keep_event(recovery.notice)
+        await sink.wait(recovery.pause())
+        sink.progress.last = monotonic()
+        return recovery.stream
+
+    def _fold_anew(self) -> None:
+        self.accumulator = Accumulator(self.accumulator.next_sequence)
+        self._notices_shown = 0
+        self._reported = Usage()
+
+    async def _run_tools(self, results: Stream) -> None:
+        progress = self._sink.progress
+        self._fold_anew()
+        progress.runs_tools = True
+        try:
+            await self._read(results, None)
+        finally:
+            progress.runs_tools = False
+            progress.last = monotonic()
+
+    # -- a stream ------------------------------------------------------------------------------------------------
+
+    async def _read(self, stream: Stream, step: int | None) -> None:
+        """Open a stream, fold it to its end, and leave it, however it ends. `step` None: it is the results of tools."""
+        sink = self._sink
+        batches = await sink.wait(stream.__aenter__())
+        try:
+            take = sink.taker(self.accumulator, step)
+            await self._get_ready()
+            if step is not None:
+                self._begin_answer(step)
+            if hasattr(batches, "push_to"):  # isinstance takes 20 µs for a protocol before Python 3.12
+                cast("PushSource", batches).push_to(take)
+            await self._read_all(batches)
+        except (GeneratorExit, PutDown):
+            raise  # nothing can be awaited any more
+        except BaseException as error:
+            await leave_stream(stream, error, sink.label)
+            if isinstance(error, asyncio.CancelledError):
+                blame_source(asyncio.current_task())  # a deadline of its own that passed while the sink wrote
+            raise
+        await leave_stream(stream, None, sink.label)
+        await self._get_ready()
+
+    async def _get_ready(self) -> None:
+        if not self._sink.is_ready:
+            await self._sink.wait(self._sink.ready())
+
+    def _begin_answer(self, step: int) -> None:
+        called = self._source.called
+        logger.debug(
+            "%s: %s answers step %d",
+            self._sink.label,
+            called.name if called is not None else "the source",
+            step,
+        )
+        self.account.answering()
+        if not self._step_shown:
+            self._step_shown = True
+            self._sink.show([StepStart(step)], self.accumulator.shown)
+
+    async def _read_all(self, batches: Batches) -> None:
+        """Fold a stream to its end. A socket pushes what only adds text to the open block; the task wakes for all
+        else."""
+        sink, accumulator, progress = self._sink, self.accumulator, self._sink.progress
+        wait, fold, gaps = sink.wait, accumulator.fold, progress.gaps
+        count = 0
+        while True:
+            if not sink.is_ready:
+                await wait(sink.ready())
+            try:
+                events = await wait(anext(batches))
+            except StopAsyncIteration:
+                return
+            now = monotonic()
+            if count and gaps is not None:
+                gaps.observe(now - progress.last)
+            progress.last = now
+            progress.has_begun = True
+            if _OWN_EVENTS.isdisjoint(map(type, events)):
+                own = cast("Sequence[StreamEvent]", events)
+                try:
+                    position = fold(own)
+                finally:  # what was folded before a bad event is shown, too
+                    sink.show(accumulator.take_changes(), accumulator.shown)
+                if accumulator.finished is not None or accumulator.stop is not None or accumulator.notices:
+                    await self._settle(own, position)
+                del own
+            else:
+                await self._absorb(events)
+            del events  # a batch may be large, and the next long in coming
+            count += 1
+            if count % _BREATH_EVERY == 0:
+                await asyncio.sleep(0)
+
+    async def _absorb(self, events: Sequence[object]) -> None:
+        """Take a batch with events that are not the model's: they are shown in their place."""
+        start = 0
+        for place, event in enumerate(events):
+            if type(event) in _OWN_EVENTS:
+                await self._advance(cast("Sequence[StreamEvent]", events[start:place]))
+                if type(event) is BlockReset:
+                    await self._take_back(event)
+                else:
+                    await self._keep_event(cast("OwnEvent", event))
+                start = place + 1
+        await self._advance(cast("Sequence[StreamEvent]", events[start:]))
+
+    async def _advance(self, events: Sequence[StreamEvent]) -> None:
+        await self._settle(events, self._fold(events, 0))
+
+    def _fold(self, events: Sequence[StreamEvent], position: int) -> int:
+        accumulator = self.accumulator
+        try:
+            return accumulator.fold(events, position)
+        finally:  # what was folded before a bad event is shown, too
+            self._sink.show(accumulator.take_changes(), accumulator.shown)
+
+    async def _settle(self, events: Sequence[StreamEvent], position: int) -> None:
+        """Keep the notices and the blocks that were finished by `events[:position]`, and fold the rest."""
+        accumulator = self.accumulator
+        while True:
+            for notice in accumulator.notices[self._notices_shown :]:
+                self._notices_shown += 1
+                await self._keep_event(notice)
+            if (block := accumulator.finished) is None:
+                break
+            await self._sink.keep(block, self._release)
+            self.account.said(block)
+            self._source.stored(block)
+            position = self._fold(events, position)
+        if accumulator.usage != self._reported and accumulator.stop is not None:
+            self._reported = accumulator.usage
+            report = self.account.report(accumulator.usage, accumulator.raw_usage)
+            self._sink.show([report], accumulator.shown)
+
+    def _release(self) -> tuple[TurnEvent, OpenBlock | None]:
+        return self.accumulator.release(), self.accumulator.shown
+
+    async def _keep_event(self, event: OwnEvent) -> None:
+        await self._sink.keep(event, lambda: (event, self.accumulator.shown))
+
+    async def _take_back(self, reset: BlockReset) -> None:
+        """Retract blocks: first in the sink, then in memory. Blocks that no watcher has seen are dropped silently."""
+        index, shown = reset.block_index, self.accumulator.shown
+        if index < (self.accumulator.next_sequence if shown is None else shown.sequence + 1):
+            await self._sink.keep(reset, lambda: self._retract(reset))
+        else:
+            self._forget(index)
+
+    def _retract(self, reset: BlockReset) -> tuple[TurnEvent, OpenBlock | None]:
+        self.account.taken_back()
+        self._forget(reset.block_index)
+        return reset, self.accumulator.shown
+
+    def _forget(self, index: int) -> None:
+        self.accumulator.take_back(index)
+        self._source.taken_back(index)
