@@ -214,17 +214,12 @@ def _call_request(
         raise InvalidRequest(
             f"Idempotency-Key must have 1 to {MAX_KEY} characters, without control characters"
         )
-    return TurnRequest(
-        chat_id="",
-        model=body.model,
-        fallbacks=None if body.fallbacks is None else tuple(body.fallbacks),
-        system=body.system,
-        params=body.params,
-        tools=None if body.tools is None else tuple(_tool(tool) for tool in body.tools),
-        metadata={**body.metadata, **principal_metadata},
-        idempotency_key=key,
-        fingerprint=_fingerprint(asked_of, body) if key is not None else None,
-    )
+    asked: dict[str, Any] = {name: getattr(body, name) for name in CallBody.model_fields}
+    asked["fallbacks"] = None if body.fallbacks is None else tuple(body.fallbacks)
+    asked["tools"] = None if body.tools is None else tuple(_tool(tool) for tool in body.tools)
+    asked["metadata"] = {**body.metadata, **principal_metadata}
+    fingerprint = _fingerprint(asked_of, body) if key is not None else None
+    return TurnRequest(chat_id="", idempotency_key=key, fingerprint=fingerprint, **asked)
 
 
 def _tool(tool: str | ToolBody) -> str | ToolDefinition:

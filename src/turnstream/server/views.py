@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -121,25 +121,38 @@ class TurnBody(CallBody):
     prev_turn_id: Identifier | None = None
 
 
-class ChatView(BaseModel):
+class RecordView(BaseModel):
+    """An answer about a record. A field of the view has the value of the record's field of that name."""
+
+    @classmethod
+    def of_fields(cls, *records: msgspec.Struct, **others: Any) -> Self:
+        """Return the view of records. `others`: fields that no record has, or has in another form."""
+        values: dict[str, Any] = {}
+        for record in records:
+            values.update(msgspec.structs.asdict(record))
+        values.update(others)
+        return cls.model_validate(values)
+
+
+def _shown(moment: int | str) -> str:
+    return moment if isinstance(moment, str) else iso_timestamp(moment)
+
+
+Timestamp: TypeAlias = Annotated[str, BeforeValidator(_shown)]
+
+
+class ChatView(RecordView):
     id: Identifier
     title: str | None
     metadata: dict[str, Any]
-    created_at: str
-    updated_at: str
+    created_at: Timestamp
+    updated_at: Timestamp
     active_turn_id: Identifier | None
     """The turn whose branch is shown."""
 
     @classmethod
     def of(cls, chat: ChatRecord) -> ChatView:
-        return cls(
-            id=chat.id,
-            title=chat.title,
-            metadata=chat.metadata,
-            created_at=iso_timestamp(chat.created_at),
-            updated_at=iso_timestamp(chat.updated_at),
-            active_turn_id=chat.active_turn_id,
-        )
+        return cls.of_fields(chat)
 
 
 class ChatList(BaseModel):
@@ -148,30 +161,21 @@ class ChatList(BaseModel):
     """Give it as `before` to read on; null at the end."""
 
 
-class BlockView(BaseModel):
+class BlockView(RecordView):
     id: Identifier
     sequence: int
     block_type: BlockType
     text_content: str | None
     content: dict[str, Any] | None
     partial: bool
-    created_at: str
+    created_at: Timestamp
 
     @classmethod
     def of(cls, row: BlockRecord) -> BlockView:
-        block = row.block
-        return cls(
-            id=row.id,
-            sequence=block.sequence,
-            block_type=block.block_type,
-            text_content=block.text_content,
-            content=block.content,
-            partial=block.partial,
-            created_at=iso_timestamp(row.created_at),
-        )
+        return cls.of_fields(row, row.block)
 
 
-class StepView(BaseModel):
+class StepView(RecordView):
     """One model call of an ended turn."""
 
     step: int
@@ -186,23 +190,17 @@ class StepView(BaseModel):
 
     @classmethod
     def of(cls, step: StepUsage) -> StepView:
-        return cls(
-            step=step.step,
-            model=step.model,
-            cost=step.cost,
-            estimated=step.estimated,
-            **msgspec.structs.asdict(step.usage),
-        )
+        return cls.of_fields(step, step.usage)
 
 
-class AttemptView(BaseModel):
+class AttemptView(RecordView):
     """One model call that was tried for a turn. `outcome`: complete, cancelled, or an error's code; `duration`: seconds."""
 
     step: int
     number: int
     model: str
     outcome: str
-    started_at: str
+    started_at: Timestamp
     duration: float
     input_tokens: int | None
     output_tokens: int | None
@@ -214,20 +212,10 @@ class AttemptView(BaseModel):
 
     @classmethod
     def of(cls, attempt: CallAttempt) -> AttemptView:
-        return cls(
-            step=attempt.step,
-            number=attempt.number,
-            model=attempt.model,
-            outcome=attempt.outcome,
-            started_at=iso_timestamp(attempt.started_at),
-            duration=attempt.duration,
-            cost=attempt.cost,
-            estimated=attempt.estimated,
-            **msgspec.structs.asdict(attempt.usage),
-        )
+        return cls.of_fields(attempt, attempt.usage)
 
 
-class TurnView(BaseModel):
+class TurnView(RecordView):
     id: Identifier
     chat_id: Identifier
     prev_turn_id: Identifier | None
@@ -256,44 +244,24 @@ class TurnView(BaseModel):
     """The model that was asked for; `model` is the one that answered at last."""
     fallbacks: list[str] | None
     error: ErrorDetail | None
-    created_at: str
-    completed_at: str | None
+    created_at: Timestamp
+    completed_at: Timestamp | None
     blocks: list[BlockView]
 
     @classmethod
     def of(
         cls, turn: TurnRecord, blocks: tuple[BlockRecord, ...] = (), attempts: tuple[CallAttempt, ...] = ()
     ) -> TurnView:
-        usage = turn.usage
         error = None
         if turn.error_code is not None:
             error = ErrorDetail(code=turn.error_code, message=turn.error_message or "")
-        return cls(
-            id=turn.id,
-            chat_id=turn.chat_id,
-            prev_turn_id=turn.prev_turn_id,
-            role=turn.role,
-            status=turn.status,
-            model=turn.model,
-            system=turn.system,
-            params=turn.params,
-            metadata=turn.metadata,
-            stop_reason=turn.stop_reason,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            cost=turn.cost,
-            cost_estimated=turn.cost_estimated,
+        return cls.of_fields(
+            turn,
+            turn.usage,
             unpriced=is_unpriced(turn),
             steps=[StepView.of(step) for step in turn.steps],
             attempts=[AttemptView.of(attempt) for attempt in attempts],
-            asked_model=turn.asked_model,
-            fallbacks=None if turn.fallbacks is None else list(turn.fallbacks),
             error=error,
-            created_at=iso_timestamp(turn.created_at),
-            completed_at=iso_timestamp(turn.completed_at) if turn.completed_at is not None else None,
             blocks=[BlockView.of(row) for row in blocks],
         )
 
@@ -364,7 +332,7 @@ class InterruptView(BaseModel):
         )
 
 
-class ModelView(BaseModel):
+class ModelView(RecordView):
     id: str
     provider: str
     wire: str

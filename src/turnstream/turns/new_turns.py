@@ -13,7 +13,7 @@ from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnStart
 from turnstream.errors import InvalidRequest
-from turnstream.store.base import BlockRecord, TurnRecord
+from turnstream.store.base import BlockRecord, RequestRecord, TurnRecord
 from turnstream.turns.clock import iso_timestamp
 from turnstream.wires.base import ToolDefinition
 
@@ -39,6 +39,11 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A hash of the request: the same idempotency key with another one is a conflict."""
 
 
+_KEPT = [name for name in RequestRecord.__struct_fields__ if name in TurnRequest.__struct_fields__]
+"""Fields of a request that its assistant turn keeps."""
+_INHERITED = ("fallbacks", "system", "params")
+
+
 def inheriting(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]) -> TurnRequest:
     """Take what the request leaves open from the last assistant turn before it."""
     previous = next((turn for turn, _ in reversed(path) if turn.role == "assistant"), None)
@@ -46,13 +51,10 @@ def inheriting(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Bloc
         return request
     if request.params is None and is_unreadable(previous.params):
         raise InvalidRequest("the params of the turn before cannot be read: give params")
-    return msgspec.structs.replace(
-        request,
-        model=request.model if request.model is not None else previous.asked_model or previous.model,
-        fallbacks=request.fallbacks if request.fallbacks is not None else previous.fallbacks,
-        system=request.system if request.system is not None else previous.system,
-        params=request.params if request.params is not None else previous.params,
-    )
+    taken = {name: getattr(previous, name) for name in _INHERITED if getattr(request, name) is None}
+    if request.model is None:
+        taken["model"] = previous.asked_model or previous.model
+    return msgspec.structs.replace(request, **taken)
 
 
 def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[TurnRecord, tuple[BlockRecord, ...]]:
@@ -83,6 +85,8 @@ def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[TurnRecord, t
 def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None, now: int) -> TurnRecord:
     """Return the row of the pending turn that answers `user`, or follows `request.prev_turn_id`."""
     turn_id = new_id()
+    asked: dict[str, Any] = {name: getattr(request, name) for name in _KEPT}
+    asked["params"] = request.params or {}
     return TurnRecord(
         id=turn_id,
         chat_id=request.chat_id,
@@ -90,14 +94,9 @@ def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None, no
         prev_turn_id=user.id if user is not None else request.prev_turn_id,
         role="assistant",
         status="pending",
-        model=request.model,
         created_at=now,
         generation=first_generation(turn_id),
-        system=request.system,
-        params=request.params or {},
-        metadata=request.metadata,
-        asked_model=request.asked_model,
-        fallbacks=request.fallbacks,
+        **asked,
     )
 
 
