@@ -1,0 +1,91 @@
+"""A new field of a turn takes three files and a migration: the page that says so is followed to the letter."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs import pages
+from turnstream.store.migrations import NEWEST
+
+PAGE = pages.DOCS / "explanation" / "fields-of-a-turn.md"
+SOURCE = pages.PROJECT / "src" / "turnstream"
+PROGRAM = """
+import asyncio, sqlite3, sys
+from tests.server.live import Client, Watcher, serving
+from turnstream.engine import Engine
+
+async def main() -> None:
+    async with serving(Engine(f"sqlite:///{sys.argv[1]}").application()) as port:
+        client = Client(port)
+        turn_id = await client.start("hello", model="sim/echo:pace=0")
+        await Watcher(client, turn_id).watch_to_the_end()
+        print((await client.call("GET", f"/turns/{turn_id}")).body.decode())
+
+asyncio.run(main())
+"""
+
+
+def changed(fence: pages.Fence, root: Path) -> Path:
+    """Make the change of a `diff` block; return the file. The lines of its context stand there once."""
+    head, *lines = fence.text.splitlines()
+    path = root / head.removeprefix("+++ ")
+    before = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("+"))
+    after = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("-"))
+    text = path.read_text() if path.exists() else ""
+    assert not before or text.count(before) == 1, f"{fence}: {path.name} does not have these lines once"
+    path.write_text(text.replace(before, after) if before else after)
+    return path
+
+
+def test_a_new_field_takes_three_files_and_a_migration(tmp_path: Path) -> None:
+    shutil.copytree(SOURCE, tmp_path / "src" / "turnstream", ignore=shutil.ignore_patterns("__pycache__"))
+    fences = pages.fences(PAGE, "diff")
+    *files, migration = [changed(fence, tmp_path) for fence in fences]
+    assert len({*files}) == 3
+    following = f"{int(NEWEST) + 1:04}"
+    text = migration.read_text().replace("0041", NEWEST).replace("0042", following)
+    migration.rename(migration.with_name(migration.name.replace("0042", following))).write_text(text)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'src'}{os.pathsep}{pages.PROJECT}"}
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "turns.sqlite")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    turn = json.loads(ran.stdout)
+    assert (turn["status"], turn["failed_calls"]) == ("complete", 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "declared"),
+    [
+        ("cost_estimated", "core/usage.py"),
+        ("steps", "core/usage.py"),
+        ("stop_reason", "store/base.py"),
+        ("started_at", "store/base.py"),
+        ("asked_model", "store/base.py"),
+        ("fallbacks", "store/base.py"),
+        ("active_turn_id", "store/base.py"),
+    ],
+)
+def test_the_store_and_its_tables_name_a_field_once(field: str, declared: str) -> None:
+    """What a field's own operations name is not counted: a time that is set once, the branch that a chat shows."""
+    own = {"started_at": {"store/operations/progress.py"}, "active_turn_id": {"store/operations/chats.py"}}
+    naming = {
+        str(path.relative_to(SOURCE))
+        for path in (SOURCE / "store").rglob("*.py")
+        if re.search(rf"\b{field}\b", path.read_text()) and "migrations" not in path.parts
+    }
+    assert naming - own.get(field, set()) <= {declared}
+    assert re.search(rf"^    {field}: ", (SOURCE / declared).read_text(), re.MULTILINE)
