@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
-from turnstream.core.lifecycle import TerminalStatus, TurnStatus
+from turnstream.core.lifecycle import TurnStatus
 from turnstream.core.usage import Usage
 from turnstream.store.base import BlockRecord, ChatRecord, Operation, OutcomeRecord, TurnRecord
 from turnstream.store.journal.operations import AppendJournal
@@ -71,7 +71,7 @@ def save(turn: TurnRecord, sequence: int, text: str = "some text") -> SaveBlock:
     return SaveBlock(turn_id=turn.id, generation=turn.generation, row=make_block(turn, sequence, text))
 
 
-def finish(turn: TurnRecord, status: TerminalStatus = "complete", **fields: Any) -> FinishTurn:
+def finish(turn: TurnRecord, status: TurnStatus = "complete", **fields: Any) -> FinishTurn:
     operation = {name: fields.pop(name) for name in ("blocks", "model", "attempts") if name in fields}
     values: dict[str, Any] = {
         "last_seq": 99,

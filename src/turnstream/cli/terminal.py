@@ -33,11 +33,6 @@ class Screen:
         self._answers = answers or sys.stdout
         self._asides = asides or sys.stderr
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether somebody reads the asides as they come."""
-        return self._asides.isatty()
-
     def write(self, pieces: Iterable[Piece]) -> None:
         """Write at once what is given. Raises BrokenPipeError."""
         for text, aside in pieces:

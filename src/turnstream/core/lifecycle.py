@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 TurnStatus: TypeAlias = Literal["pending", "streaming", "waiting", "complete", "error", "cancelled"]
-TerminalStatus: TypeAlias = Literal["complete", "error", "cancelled"]
 
 TRANSITIONS: dict[TurnStatus, frozenset[TurnStatus]] = {
     "pending": frozenset({"streaming", "error", "cancelled"}),
@@ -23,10 +22,6 @@ TRANSITIONS: dict[TurnStatus, frozenset[TurnStatus]] = {
     "cancelled": frozenset(),
 }
 TERMINAL_STATUSES: frozenset[TurnStatus] = frozenset(s for s, after in TRANSITIONS.items() if not after)
-
-
-def may_become(status: TurnStatus, after: TurnStatus) -> bool:
-    return after in TRANSITIONS[status]
 
 
 def sources_of(after: TurnStatus) -> frozenset[TurnStatus]:

@@ -226,10 +226,3 @@ def _one_line(value: bytes) -> bytes:
     if _LINE_FEED in value or _CARRIAGE_RETURN in value:
         raise ValueError("a line end in an event's name or id")
     return value
-
-
-def encode_comment(text: bytes = b"") -> bytes:
-    """A comment, which every reader ignores: a sign of life. `text` holds no line end."""
-    if _LINE_FEED in text or _CARRIAGE_RETURN in text:
-        raise ValueError("a line end in a comment")
-    return b": %b\n\n" % text if text else b":\n\n"

@@ -45,10 +45,6 @@ class ToolRunner:
         self.limits = limits or ToolLimits()
         self._debug = debug
 
-    def knows(self, call: Block) -> bool:
-        """Whether the call is of one of these tools."""
-        return tool_name(call) in self.tools
-
     def may_start_early(self, call: Block) -> bool:
         """Whether to run the call does no harm if the answer that it is in turns out to be broken off."""
         known = self.tools.get(tool_name(call))
