@@ -44,7 +44,7 @@ _BREATH_EVERY = 8
 _OWN_EVENTS = frozenset({BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress})
 
 
-class Position(NamedTuple):
+class LoopPosition(NamedTuple):
     """The place of a turn where a driver begins.
 
     Args:
@@ -62,11 +62,11 @@ class Position(NamedTuple):
     step_shown: bool = False
 
 
-class Driver:
+class LoopDriver:
     """Runs the steps of one source. It can begin at any position, with an account that has calls already."""
 
-    def __init__(self, sink: Sink, account: TurnAccount, position: Position | None = None) -> None:
-        position = position or Position()
+    def __init__(self, sink: Sink, account: TurnAccount, position: LoopPosition | None = None) -> None:
+        position = position or LoopPosition()
         self.account = account
         self.accumulator = Accumulator(position.sequence)
         """It folds the call, or the results of tools, that is read."""

@@ -14,7 +14,7 @@ import logging
 
 from turnstream.errors import TurnstreamError
 from turnstream.model_loop.accounts import TurnAccount
-from turnstream.model_loop.driver import Driver
+from turnstream.model_loop.driver import LoopDriver
 from turnstream.model_loop.leaving import PutDown, close_in_time
 from turnstream.model_loop.sources import TurnSource
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
@@ -41,7 +41,7 @@ class Executor(TurnTask):
         debug: bool = False,
     ) -> None:
         super().__init__(turn, log, store, debug=debug)
-        self._driver = Driver(self.writer, account or TurnAccount())
+        self._driver = LoopDriver(self.writer, account or TurnAccount())
         self._rest: Rest | None = None
         """Blocks that were left when the end was decided."""
 
