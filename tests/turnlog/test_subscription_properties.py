@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from unittest.mock import patch
@@ -194,6 +195,14 @@ async def play(turn: ScriptedTurn, actions: Sequence[Action], ticks: Sequence[in
     archive_ticks = Ticks(ticks)
     watchers = [Watcher(Client(), turn, archive_ticks) for _ in range(3)]
     task = turn.begin()
+    await act(watchers, actions)
+    await task
+    for watcher in watchers:
+        await watcher.read_to_the_end()
+    return watchers
+
+
+async def act(watchers: Sequence[Watcher], actions: Sequence[Action]) -> None:
     for action in actions:
         watcher = watchers[action.watcher]
         match action.kind:
@@ -206,10 +215,6 @@ async def play(turn: ScriptedTurn, actions: Sequence[Action], ticks: Sequence[in
             case _:
                 pass
         await asyncio.sleep(0)
-    await task
-    for watcher in watchers:
-        await watcher.read_to_the_end()
-    return watchers
 
 
 def scripted(
@@ -266,6 +271,26 @@ async def resume(turn: ScriptedTurn, log: TurnLog, known: Knowledge) -> Client:
     return client
 
 
+def patched(stack: ExitStack, limits: Limits) -> None:
+    """Put small limits in place of the real ones."""
+    for name, value in {
+        "turnlog.view.REST_PIECE": limits.rest_piece,
+        "turnlog.view.BATCH_LIMIT": limits.batch,
+        "turnlog.catch_up.PAGE_BYTES": limits.page,
+        "turnlog.catch_up.PIECE_LENGTH": limits.rest_piece,
+        "turnlog.catch_up.LONG_TEXT": limits.long_text,
+        "turnlog.catch_up.TEXT_STRETCH": 3 * limits.rest_piece,
+        "turnlog.catch_up.LARGE_FRAME": limits.large_frame,
+        "turnlog.open_pieces.LARGE_FRAME": limits.large_frame,
+        "turnlog.open_pieces.SHORT_SIGNATURE": limits.long_text,
+        "turnlog.log.SHORT_SIGNATURE": limits.long_text,
+        "core.content_parts.PART_BYTES": limits.part,
+        "core.open_block.DELTA_LENGTH": limits.delta,
+        "core.accumulator.DELTA_LENGTH": limits.delta,
+    }.items():
+        stack.enter_context(patch(f"turnstream.{name}", value))
+
+
 @pytest.mark.requirement("C1", "C2", "C3", "C4", "D7", "B5")
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BATCHES, LIMITS, TICKS, TICKS, TICKS, ACTIONS, ENDS)
@@ -293,19 +318,6 @@ def test_every_watcher_ends_with_the_stored_blocks(
             for log in (turn.log, rows):
                 check(turn, (await resume(turn, log, known)).now)
 
-    with (
-        patch("turnstream.turnlog.view.REST_PIECE", limits.rest_piece),
-        patch("turnstream.turnlog.view.BATCH_LIMIT", limits.batch),
-        patch("turnstream.turnlog.catch_up.PAGE_BYTES", limits.page),
-        patch("turnstream.turnlog.catch_up.PIECE_LENGTH", limits.rest_piece),
-        patch("turnstream.turnlog.catch_up.LONG_TEXT", limits.long_text),
-        patch("turnstream.turnlog.catch_up.TEXT_STRETCH", 3 * limits.rest_piece),
-        patch("turnstream.turnlog.catch_up.LARGE_FRAME", limits.large_frame),
-        patch("turnstream.turnlog.open_pieces.LARGE_FRAME", limits.large_frame),
-        patch("turnstream.turnlog.open_pieces.SHORT_SIGNATURE", limits.long_text),
-        patch("turnstream.turnlog.log.SHORT_SIGNATURE", limits.long_text),
-        patch("turnstream.core.content_parts.PART_BYTES", limits.part),
-        patch("turnstream.core.open_block.DELTA_LENGTH", limits.delta),
-        patch("turnstream.core.accumulator.DELTA_LENGTH", limits.delta),
-    ):
+    with ExitStack() as stack:
+        patched(stack, limits)
         asyncio.run(example())

@@ -15,7 +15,8 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import BlockDelta, BlockStart, BlockStop, Notice, TurnCancelled, TurnError
 from turnstream.store.base import BlockRecord
-from turnstream.turnlog.base import Fence, NewGeneration
+from turnstream.turnlog.base import Fence, History, LogState
+from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
 
 G = first_generation(TURN_ID)
@@ -26,11 +27,20 @@ SECONDS = 1.0
 class OwnedTurn:
     """A turn whose log and store a test writes as its owner does."""
 
-    def __init__(self, *, ring_limit: int = 64 * 1024, ticks: tuple[int, ...] = ()) -> None:
-        self.log = new_log(ring_limit=ring_limit)
-        self.store = ListStore(Ticks())
+    def __init__(
+        self,
+        *,
+        ring_limit: int = 64 * 1024,
+        ticks: tuple[int, ...] = (),
+        store: ListStore | None = None,
+        log: TurnLog | None = None,
+    ) -> None:
+        """With a `log` it is only watched: another owner writes it."""
+        self.log = log or new_log(ring_limit=ring_limit)
+        self.store = store or ListStore(Ticks())
         self.archive = ListArchive(self.store, Ticks(ticks), self.log)
-        self.log.append([START])
+        if log is None:
+            self.log.append([START])
 
     def open(self, index: int) -> None:
         self.log.show([BlockStart(index, "text")], OpenBlock(index, 0, "text", None))
@@ -59,7 +69,8 @@ class OwnedTurn:
         base = (log.head // SEQ_STRIDE + 1) * SEQ_STRIDE
         fences = (*log.fences, Fence(log.generation, fence))
         stored = max((row.last_seq for row in self.store.blocks), default=0)
-        log.taken_over(NewGeneration(log.generation + 1, base, fences, stored, block, log.open_first_seq))
+        history = History(log.start, log.resets, fences)
+        log.taken_over(LogState(log.generation + 1, base, history, stored, block, log.open_first_seq))
 
 
 class LiveWatcher:
@@ -239,5 +250,5 @@ async def test_an_older_generation_cannot_take_over() -> None:
     turn.log.append([Notice("passing", "on")])
     for generation in (G, G - 1):
         with pytest.raises(ValueError, match="not newer"):
-            turn.log.taken_over(NewGeneration(generation, BASE, (), 0))
+            turn.log.taken_over(LogState(generation, BASE, History(None), 0))
     assert turn.log.head_cursor == Cursor(G, 2)

@@ -22,7 +22,7 @@ from turnstream.core.turn_events import (
     TurnCancelled,
     TurnError,
 )
-from turnstream.turnlog.base import Fence, NewGeneration
+from turnstream.turnlog.base import Fence, History, LogState
 from turnstream.turnlog.catch_up import ArchivePage, BlockPosition, LargeBlock, Parts
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.position import ALL, NOTHING, Batch, WatchPosition
@@ -116,7 +116,7 @@ def taken_over() -> TurnLog:
     """Of generation G the events up to 3 survived, with block 0 open."""
     log = with_open_block()
     fences = (Fence(G, 3),)
-    log.taken_over(NewGeneration(G + 1, SEQ_STRIDE, fences, 0, log.open_block, 2))
+    log.taken_over(LogState(G + 1, SEQ_STRIDE, History(log.start, (), fences), 0, log.open_block, 2))
     return log
 
 

@@ -219,6 +219,14 @@ def catchup_of(block: Block, *, complete: bool = True) -> BlockCatchup:
     return BlockCatchup(block.sequence, "tool_use", complete, None, input_json, content, block.partial)
 
 
+def open_block_of(catchup: BlockCatchup) -> OpenBlock:
+    """Return the open block that a catch-up shows. It can grow on."""
+    block = OpenBlock(catchup.block_index, 0, catchup.block_type, None)
+    block.replace_content(catchup.content or {})
+    block.append(catchup.input_partial or catchup.accumulated_text or "")
+    return block
+
+
 def events_so_far(block: OpenBlock) -> list[TurnEvent]:
     return [
         block.start_event(),

@@ -40,28 +40,28 @@ class ResetRecord(NamedTuple):
 
 
 class History(NamedTuple):
-    """The facts of an ended turn that its row keeps: its first event with its seq, its resets, its lost generations."""
+    """The facts of a turn that its row keeps: its first event with its seq, its resets, its lost generations."""
 
     start: tuple[int, TurnStart] | None
     resets: tuple[ResetRecord, ...] = ()
     fences: tuple[Fence, ...] = ()
 
 
-class NewGeneration(NamedTuple):
-    """The state with which another owner takes a turn over.
+class LogState(NamedTuple):
+    """The state from which a log continues, without the events before it.
 
     Attributes:
-        generation: The new owner's generation.
-        base: The seq that the new generation starts from. Its first event is `base + 1`.
-        fences: All lost generations, the one before this among them.
+        generation: The owner's generation.
+        base: The last seq that is passed over. The next event is `base + 1`.
+        history: The turn's first event, its resets, and all lost generations.
         stored_seq: The last seq of what the store holds.
-        open_block: The block that was open and survived, or None.
+        open_block: The block that is open, with all that survived of it; or None.
         open_first_seq: The seq of that block's first event.
     """
 
     generation: int
     base: int
-    fences: tuple[Fence, ...]
+    history: History
     stored_seq: int
     open_block: OpenBlock | None = None
     open_first_seq: int = 0

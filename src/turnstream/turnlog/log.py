@@ -17,6 +17,7 @@ from time import monotonic
 
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import (
+    BlockCatchup,
     BlockDelta,
     BlockReset,
     BlockStart,
@@ -28,7 +29,7 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.turnlog.base import History, NewGeneration, ResetRecord
+from turnstream.turnlog.base import History, LogState, ResetRecord
 from turnstream.turnlog.open_pieces import SHORT_SIGNATURE
 from turnstream.turnlog.ring import Ring
 from turnstream.turnlog.view import LogView
@@ -79,6 +80,15 @@ class TurnLog(LogView):
         if self._followers and not self._telling:
             self._tell_followers()
 
+    def grow_joined(self, delta: BlockDelta, count: int) -> None:
+        """Append text of the open block that `count` events of another log said, as one event with the last's number.
+
+        Guarantees: see `grow`. A cursor of one of the others is not exact: its watcher gets the open block anew.
+        """
+        self._check_open()
+        self._ring.pass_over(count - 1)
+        self.grow(delta)
+
     def block_stored(self, stop: BlockStop, open_block: OpenBlock | None) -> None:
         """Append the end of the open block, whose row is in the store with the number of `stop`.
 
@@ -124,7 +134,8 @@ class TurnLog(LogView):
         """
         head = self._ring.last_seq
         self.show([*events, terminal], self._open_block)
-        self._unstored_from = head
+        if self._unstored_from is None:
+            self._unstored_from = head
 
     def end_stored(self) -> None:
         """Note that the end is stored after all, or that its turn is gone. Guarantees: see `ended`."""
@@ -148,7 +159,7 @@ class TurnLog(LogView):
             self._ring, self._terminal = ring, (ring.last_seq, terminal)
         self._stored_seq = self._ring.last_seq - 1
 
-    def taken_over(self, new: NewGeneration) -> None:
+    def taken_over(self, state: LogState) -> None:
         """Continue as the log of another owner's generation.
 
         Guarantees: no number is given twice. A watcher above its generation's fence is told that text is gone before
@@ -156,17 +167,24 @@ class TurnLog(LogView):
 
         Raise ValueError if the generation is not newer than this log's.
         """
-        if new.generation <= self._generation:
-            raise ValueError(f"turn {self.turn_id}: generation {new.generation} is not newer")
-        self._generation, self._fences = new.generation, new.fences
-        self._encoder = self._encoder.of_generation(new.generation)
-        self._ring.restart(self._encoder, new.base)
-        self._open_block, self._open_first_seq = new.open_block, new.open_first_seq
-        self._stored_seq, self._content_since = new.stored_seq, new.base
-        self._terminal = self._unstored_from = self._pieces = None
-        self._batches.clear()
-        self._wake()
-        self._tell_followers()
+        if state.generation <= self._generation:
+            raise ValueError(f"turn {self.turn_id}: generation {state.generation} is not newer")
+        self._generation = state.generation
+        self._encoder = self._encoder.of_generation(state.generation)
+        self._terminal = self._unstored_from = None
+        self._restart(state)
+
+    def moved_on(self, state: LogState) -> None:
+        """Continue beyond a gap in what a mirror was fed.
+
+        Guarantees: watchers get what they missed from the store, and the open block anew.
+
+        Raise ValueError if the state is not ahead of this log, or is of another generation.
+        """
+        if state.generation != self._generation or state.base < self._ring.last_seq:
+            raise ValueError(f"turn {self.turn_id}: the state is not ahead of {self.head_cursor}")
+        self._check_open()
+        self._restart(state)
 
     def close(self) -> None:
         """Send the watchers away. Guarantees: no watcher waits for events that this log will not get."""
@@ -177,6 +195,16 @@ class TurnLog(LogView):
     def count_catch_up(self) -> None:
         """Count a watcher that begins to be caught up."""
         self._catch_ups += 1
+
+    def _restart(self, state: LogState) -> None:
+        self._start, self._resets, self._fences = state.history
+        self._ring.restart(self._encoder, state.base)
+        self._open_block, self._open_first_seq = state.open_block, state.open_first_seq
+        self._stored_seq, self._content_since = state.stored_seq, state.base
+        self._pieces = None
+        self._batches.clear()
+        self._wake()
+        self._tell_followers()
 
     def _check_open(self) -> None:
         if self._terminal is not None:
@@ -191,6 +219,11 @@ class TurnLog(LogView):
             block = self._open_block
             if event.field == "content" or block is None or block.signature_length <= SHORT_SIGNATURE:
                 self._content_since = seq
+        elif isinstance(
+            event, BlockCatchup
+        ):  # a block that no watcher has seen, of an end that is not stored
+            if self._unstored_from is None:
+                self._unstored_from = seq - 1
         elif isinstance(event, BlockReset):
             self._resets = (*self._resets, ResetRecord(seq, event.block_index))
         elif isinstance(event, TurnStart):

@@ -17,6 +17,8 @@ _WIDEST = 4
 """Bytes of a character of a text that is not ASCII, at the most."""
 _AHEAD = (Notice, Source, Data)
 """Events that a catch-up may send before what came before them."""
+_PASSED_OVER = BlockDelta(-1, "text", "content", None)
+"""An event whose text is in a later one's. It has no frame."""
 _JOIN_AT_MOST = 16
 """Backlogs up to this many events are sent frame by frame; in longer ones adjacent deltas are merged."""
 _ROOM = 16
@@ -53,7 +55,7 @@ class Ring:
         """Return True if a client whose last event is `seq` surely has all that came before it. Not so at a lasting event
         in the middle of a block: a catch-up sends it before the block. Nor where the event is not here any more."""
         event = self.event_at(seq)
-        return event is not None and not isinstance(event, _AHEAD)
+        return event is not None and event is not _PASSED_OVER and not isinstance(event, _AHEAD)
 
     def last_frames(self, limit: int) -> tuple[list[bytes], bytes]:
         """Return the last frames that have `limit` bytes together, at least one; and a byte for each, 1 if the event is
@@ -66,7 +68,7 @@ class Ring:
             if limit < 0 and frames:
                 break
             frames.append(frame)
-            inexact.append(isinstance(self._events[place], _AHEAD))
+            inexact.append(not self.is_exact(self.first_seq + place))
         frames.reverse()
         inexact.reverse()
         return frames, bytes(inexact)
@@ -87,6 +89,14 @@ class Ring:
             self.size += cost
             if self.size > self._limit:
                 self._make_room()
+
+    def pass_over(self, count: int) -> None:
+        """Give numbers to `count` events of which the next one says what they said."""
+        for _ in range(count):
+            self._events.append(_PASSED_OVER)
+            self._frames.append(b"")
+            self.last_seq += 1
+            self.size += _EVENT_COST
 
     def _make_room(self) -> None:
         """Drop the oldest events, beyond the limit and some more."""
