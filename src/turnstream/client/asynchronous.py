@@ -118,8 +118,7 @@ class AsyncClient:
         self, turn_id: str, *, limit: int | None = None, before: str | None = None
     ) -> TurnList:
         """A turn and its alternatives, oldest first, without their blocks; in pages as `chats.path`."""
-        query = _query(limit=limit, before=before)
-        request = Request("GET", f"/turns/{path_part(turn_id)}/siblings{query}")
+        request = _get("turns", turn_id, "siblings", limit=limit, before=before)
         return await self._transport.ask(request, TurnList)
 
     async def _start(self, request: Request) -> AsyncTurn:
@@ -134,7 +133,7 @@ class AsyncClient:
 
     async def read(self, turn_id: str) -> StoredTurn:
         """A turn with its blocks, as it is now."""
-        return await self._transport.ask(Request("GET", f"/turns/{path_part(turn_id)}"), StoredTurn)
+        return await self._transport.ask(_get("turns", turn_id), StoredTurn)
 
     async def interrupt(self, turn_id: str) -> Interrupted:
         """Stop a turn. Its true status is answered; stopping it again changes nothing."""
@@ -142,7 +141,7 @@ class AsyncClient:
 
     async def models(self) -> list[Model]:
         """The models that turns may name."""
-        return await self._transport.ask(Request("GET", "/models"), list[Model])
+        return await self._transport.ask(_get("models"), list[Model])
 
 
 class AsyncChats:
@@ -158,15 +157,13 @@ class AsyncChats:
 
     async def list(self, *, limit: int = 50, before: str | None = None) -> ChatPage:
         """A page of chats, last changed first. `before`: the `next` of the page before."""
-        query = _query(limit=limit, before=before)
-        return await self._transport.ask(Request("GET", f"/chats{query}"), ChatPage)
+        return await self._transport.ask(_get("chats", limit=limit, before=before), ChatPage)
 
     async def read(self, chat_id: str) -> Chat:
-        return await self._transport.ask(Request("GET", f"/chats/{path_part(chat_id)}"), Chat)
+        return await self._transport.ask(_get("chats", chat_id), Chat)
 
     async def rename(self, chat_id: str, title: str | None) -> Chat:
-        path = f"/chats/{path_part(chat_id)}"
-        return await self._transport.ask(Request("PATCH", path, {"title": title}), Chat)
+        return await self._change(chat_id, title=title)
 
     async def delete(self, chat_id: str) -> None:
         """Delete a chat and all its turns; those at work are stopped."""
@@ -186,22 +183,24 @@ class AsyncChats:
             limit: Turns of a page, the last ones, 1 to 200. None: all.
             before: The `previous` of a page: read the turns before it.
         """
-        query = _query(turn_id=turn_id, limit=limit, before=before)
-        return await self._transport.ask(Request("GET", f"/chats/{path_part(chat_id)}/path{query}"), ChatPath)
+        request = _get("chats", chat_id, "path", turn_id=turn_id, limit=limit, before=before)
+        return await self._transport.ask(request, ChatPath)
 
     async def show(self, chat_id: str, turn_id: str) -> Chat:
         """Show the branch that goes through this turn, from now on. Raises Conflict if the turn is not one of the chat."""
-        path = f"/chats/{path_part(chat_id)}"
-        return await self._transport.ask(Request("PATCH", path, {"active_turn_id": turn_id}), Chat)
+        return await self._change(chat_id, active_turn_id=turn_id)
 
     async def turns(self, chat_id: str, *, limit: int | None = None, before: str | None = None) -> TurnList:
         """A chat's turns, oldest first, without their blocks; in pages as `path`."""
-        query = _query(limit=limit, before=before)
-        request = Request("GET", f"/chats/{path_part(chat_id)}/turns{query}")
+        request = _get("chats", chat_id, "turns", limit=limit, before=before)
         return await self._transport.ask(request, TurnList)
 
+    async def _change(self, chat_id: str, **fields: str | None) -> Chat:
+        return await self._transport.ask(Request("PATCH", f"/chats/{path_part(chat_id)}", fields), Chat)
 
-def _query(**given: str | int | None) -> str:
-    """Return a URL's query with what is not None."""
+
+def _get(*parts: str, **given: str | int | None) -> Request:
+    """Return the request for a path of these parts. What is given as None is not asked for. Raises NotFound for an empty part."""
     asked = {name: value for name, value in given.items() if value is not None}
-    return f"?{urlencode(asked)}" if asked else ""
+    query = f"?{urlencode(asked)}" if asked else ""
+    return Request("GET", f"/{'/'.join(map(path_part, parts))}{query}")

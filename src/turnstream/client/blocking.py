@@ -18,7 +18,22 @@ from turnstream.core.turn_events import TurnEvent
 from turnstream.loop_thread import LoopThread
 
 
-class Client:
+class _Closing:
+    """What is closed at the end of its `with` block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class Client(_Closing):
     """`AsyncClient`, for code without asyncio. Use it as a context manager, or `close` it; it may be shared by
     threads, as long as each turn is iterated by one."""
 
@@ -33,14 +48,6 @@ class Client:
         self._client = AsyncClient(base_url, api_key=api_key, headers=headers, retry=retry)
         self._thread = LoopThread("turnstream client")
         self.chats = Chats(self._client, self._thread)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def root(self) -> str:
@@ -128,7 +135,7 @@ class Chats:
         return self._thread.run(lambda: self._chats.turns(chat_id, limit=limit, before=before))
 
 
-class Turn(WatchedTurn):
+class Turn(_Closing, WatchedTurn):
     """`AsyncTurn`, for code without asyncio: `for event in turn`. It is folded in the thread that iterates."""
 
     def __init__(
@@ -139,14 +146,6 @@ class Turn(WatchedTurn):
         self._transport = transport
         self._following = FrameStream(transport, self)
         self._watching = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def losses(self) -> int:
