@@ -1,14 +1,14 @@
-"""One frame of server-sent events: as the standard reads it, and as providers write it.
+"""One frame of server-sent events as providers write it.
 
-`parse_frame` follows the standard, which drops every line that is no field. Providers put errors on such lines, leave out
-blank lines between events, and write JSON over several lines. `LooseFrame` reads all of that, and the rule is:
+The standard drops every line that is no field (see `sse`). Providers put errors on such lines, leave out blank lines between
+events, and write JSON over several lines. `LooseFrame` reads all of that, and the rule is:
 
 - a data line that is a whole JSON value ends where another data line, or a line of bare JSON, follows;
 - lines that are no field of the standard are events too: JSON as if it had been on data lines, anything else under
   the name `UNFRAMED`, for the wire to judge;
 - a name without data is an event without data.
 
-Both give the same events for a frame that follows the standard.
+A frame that follows the standard gives the same events as there.
 """
 
 from __future__ import annotations
@@ -27,28 +27,6 @@ _JSON_BEGINS = (b"{", b"[")
 _DONE = b"[DONE]"
 
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
-
-
-def parse_frame(frame: bytes, unknown: list[bytes] | None = None) -> ServerSentEvent | None:
-    """Return the event of one frame (lines ended by LF, no blank line inside), or None if it has no data line.
-
-    Lines that are no field of the standard, and no comment, are added to `unknown`.
-    """
-    name: bytes | None = None
-    identity: bytes | None = None
-    values: list[bytes] = []
-    for line in frame.split(b"\n"):
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            values.append(value.removeprefix(b" "))
-        elif field == b"event":
-            name = value.removeprefix(b" ") or None
-        elif field == b"id":
-            if b"\0" not in value:
-                identity = value.removeprefix(b" ")
-        elif unknown is not None and field and field != b"retry":
-            unknown.append(line)
-    return (name, b"\n".join(values), identity) if values else None
 
 
 class LooseFrame:
