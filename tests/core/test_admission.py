@@ -23,6 +23,7 @@ from turnstream.core.admission import (
     NotAdmitted,
     admitted,
     admitted_request,
+    encodes_deeper,
     mended,
     nests_deeper,
 )
@@ -175,3 +176,19 @@ def test_a_date_at_the_deepest_level_is_no_level() -> None:
     for _ in range(NESTING_LIMIT):
         value = [value]
     assert not nests_deeper(admitted(value))
+
+
+@given(
+    st.recursive(
+        st.none() | st.text("[{a", max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text("[{", max_size=2), inner, max_size=3)
+        ),
+        max_leaves=12,
+    ),
+    st.integers(1, 6),
+)
+def test_brackets_decide_only_what_the_levels_would(value: Any, limit: int) -> None:
+    encoded = json.dumps(value)
+    assert encodes_deeper(encoded, value, limit) == nests_deeper(value, limit)
+    assert encodes_deeper(encoded.encode(), value, limit) == nests_deeper(value, limit)

@@ -146,12 +146,19 @@ class _Batching:
 
 
 def _checked(event: object) -> SourceEvent:
-    """The event, surely one that can be shown and stored: whoever wrote the source, a wrong type in it must not come
-    to light in a watcher's stream. Raises TypeError."""
-    if isinstance(event, TextDelta | ThinkingDelta) and type(event.text) is str:
+    """Return the event if it can be shown and stored. A wrong type in it must not come to light in a watcher's stream.
+
+    Raises TypeError.
+    """
+    if isinstance(event, TextDelta | ThinkingDelta) and type(event.text) is str and type(event.index) is int:
         return event  # halves of surrogate pairs are joined where the text grows
-    if isinstance(event, ToolInputDelta) and type(event.partial_json) is str:
+    if isinstance(event, ToolInputDelta) and type(event.partial_json) is str and type(event.index) is int:
         return event
+    return _checked_any(event)
+
+
+def _checked_any(event: object) -> SourceEvent:
+    """Return the event as `_checked` does, whatever its kind."""
     try:
         plain = msgspec.to_builtins(event, builtin_types=(bytes,))
         checked = msgspec.convert(plain if isinstance(event, msgspec.Struct) else None, SourceEvent)

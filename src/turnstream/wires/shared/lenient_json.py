@@ -114,7 +114,7 @@ def _is_long(value: Any) -> bool:
 
 def _parse_integer(digits: str) -> int | float:
     """An integer that JSON libraries can write again; a larger one as a float."""
-    number = int(digits) if len(digits) < 20 else float(digits)
+    number = int(digits) if len(digits) <= 20 else float(digits)
     return number if -(2**63) <= number < 2**63 else float(number)
 
 

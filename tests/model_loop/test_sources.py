@@ -1,0 +1,28 @@
+"""Sources of turns: whatever an iterator gives is checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turnstream.core.stream_events import TextDelta, ThinkingDelta, ToolInputDelta
+from turnstream.model_loop.sources import _checked, _checked_any
+
+
+@pytest.mark.requirement("F7")
+@given(
+    st.sampled_from([TextDelta, ThinkingDelta, ToolInputDelta]),
+    st.integers(0, 9) | st.none() | st.text(max_size=2) | st.booleans(),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.none() | st.integers(),
+)
+def test_text_is_admitted_the_short_way_as_any_event_is(kind: Any, index: Any, text: Any) -> None:
+    try:
+        expected = _checked_any(kind(index, text))
+    except TypeError:
+        with pytest.raises(TypeError):
+            _checked(kind(index, text))
+        return
+    assert _checked(kind(index, text)) == expected
