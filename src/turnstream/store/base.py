@@ -24,6 +24,10 @@ NOT_NULL: Final = msgspec.Meta(extra={"null": False})
 """Mark of a tuple that is stored when it is empty too; else NULL is."""
 
 
+SET_BY_STORE: Final = -1
+"""A time that the store sets, by its database's clock: the times that order the chats of an owner and the turns of a chat."""
+
+
 class ChatRecord(msgspec.Struct, frozen=True, gc=False):
     """A tree of turns. `active_turn_id`: the turn whose branch is shown; None in an empty chat."""
 

@@ -19,7 +19,7 @@ DRIVER = "turnstream_driver"
 
 StoredRow: TypeAlias = Sequence[str | int | float | None]
 """The columns of a row in the order of the table, as a driver takes them: JSON is text, and a boolean is 0 or 1."""
-Statement: TypeAlias = Update | Select[Any]
+Statement: TypeAlias = Update | Select[*tuple[Any, ...]]
 Answer = TypeVar("Answer")
 
 

@@ -23,3 +23,15 @@ class ByteLength(FunctionElement[int]):
 @compiles(ByteLength)
 def _byte_length(element: ByteLength, compiler: SQLCompiler, **options: Any) -> str:
     return f"octet_length({compiler.process(element.clauses, **options)})"
+
+
+class DatabaseTime(FunctionElement[int]):
+    """The time by the database's clock, in microseconds since the epoch. All nodes of a database order by this one clock."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(DatabaseTime)
+def _database_time(element: DatabaseTime, compiler: SQLCompiler, **options: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) * 1000000 AS BIGINT)"

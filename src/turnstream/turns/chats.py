@@ -16,11 +16,10 @@ from turnstream.core.admission import admitted_request
 from turnstream.core.branches import Branches
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
-from turnstream.store.base import BlockRecord, ChatRecord, Store, TurnRecord
+from turnstream.store.base import SET_BY_STORE, BlockRecord, ChatRecord, Store, TurnRecord
 from turnstream.store.operations import CreateChat, DeleteChat, PurgeChat, UpdateChat
 from turnstream.store.portions import Bounds, OfTree, Portion, PortionStart, ReadPortion, unchanged
 from turnstream.store.queries import DeletedChats, GetChat, GetTurn
-from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import StopCause
 from turnstream.turns.registry import Registry
 
@@ -89,8 +88,8 @@ class ChatCommands:
         self, owner: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
     ) -> ChatRecord:
         """Raises InvalidRequest for metadata that is not JSON, or nests too deeply."""
-        now = now_microseconds()
-        made = admitted_request(ChatRecord(new_id(), owner, title, metadata or {}, now, now), "the chat")
+        chat = ChatRecord(new_id(), owner, title, metadata or {}, SET_BY_STORE, SET_BY_STORE)
+        made = admitted_request(chat, "the chat")
         chat = await self._store.write(CreateChat(chat=made))
         self._remember(owner, chat.id)
         return chat
@@ -112,7 +111,6 @@ class ChatCommands:
             title=title,
             metadata=metadata,
             active_turn_id=active_turn_id,
-            now=now_microseconds(),
         )
         return await self._store.write(admitted_request(change, "the chat"))
 

@@ -39,10 +39,9 @@ from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.chats import ChatCommands
-from turnstream.turns.clock import now_microseconds
 from turnstream.turns.executor import Executor
 from turnstream.turns.histories import read_history
-from turnstream.turns.new_turns import TurnRequest, assistant_turn, inheriting, start_event, user_turn
+from turnstream.turns.new_turns import TurnRequest, assistant_turn, inheriting, user_turn
 from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
 from turnstream.wires.base import ModelRequest, ToolDefinition
@@ -277,9 +276,8 @@ class Commands:
         *,
         with_user_turn: bool,
     ) -> StartedTurn:
-        now = now_microseconds()
-        user, user_blocks = user_turn(owner, request, now) if with_user_turn else (None, ())
-        assistant = assistant_turn(owner, request, user, now)
+        user, user_blocks = user_turn(owner, request) if with_user_turn else (None, ())
+        assistant = assistant_turn(owner, request, user)
         executor = self._executor(assistant)
         operation = StartTurns(
             turn_id=assistant.id,
@@ -294,18 +292,18 @@ class Commands:
         self.registry.reserve(executor, read)
         launch = partial(self.registry.launch, executor, read)
         # The rows first, so that the database is at work already while the request to the model is made.
-        writing, start = self.store.write(operation), start_event(assistant)
+        writing = self.store.write(operation)
         if request.idempotency_key is None:
-            starting = executor.begin_with(writing, start)
+            starting = executor.begin_with(writing)
             launch()
         else:  # only the rows tell whether this is a repetition, which calls no model
-            starting = executor.begin_with(writing, start, launch)
+            starting = executor.begin_with(writing, launch)
         # The rows decide, not the caller: who hangs up while they are written has started the turn all the same.
         started = await asyncio.shield(starting)
         if started.replayed:
             user_turn_id = started.user_turn.id if started.user_turn is not None else None
             return await self._started(owner, user_turn_id, started.assistant_turn.id)
-        return StartedTurn(user, user_blocks, assistant)
+        return StartedTurn(started.user_turn, user_blocks, started.assistant_turn)
 
     def _executor(self, turn: TurnRecord) -> Executor:
         log = TurnLog(

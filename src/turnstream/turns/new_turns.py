@@ -13,8 +13,8 @@ from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnStart
 from turnstream.errors import InvalidRequest
-from turnstream.store.base import BlockRecord, RequestRecord, TurnRecord
-from turnstream.turns.clock import iso_timestamp
+from turnstream.store.base import SET_BY_STORE, BlockRecord, RequestRecord, TurnRecord
+from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.wires.base import ToolDefinition
 
 
@@ -57,8 +57,9 @@ def inheriting(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Bloc
     return msgspec.structs.replace(request, **taken)
 
 
-def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[TurnRecord, tuple[BlockRecord, ...]]:
+def user_turn(owner: str, request: TurnRequest) -> tuple[TurnRecord, tuple[BlockRecord, ...]]:
     """Return the row of the user's turn, and those of its blocks."""
+    now = now_microseconds()
     turn_id = new_id()
     turn = TurnRecord(
         id=turn_id,
@@ -67,11 +68,11 @@ def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[TurnRecord, t
         prev_turn_id=request.prev_turn_id,
         role="user",
         status="complete",
-        created_at=now,
+        created_at=SET_BY_STORE,
         generation=first_generation(turn_id),
         metadata=request.metadata,
         last_seq=len(request.blocks) + 2,
-        completed_at=now,
+        completed_at=SET_BY_STORE,
     )
     rows = tuple(
         BlockRecord(
@@ -82,7 +83,7 @@ def user_turn(owner: str, request: TurnRequest, now: int) -> tuple[TurnRecord, t
     return turn, rows
 
 
-def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None, now: int) -> TurnRecord:
+def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None) -> TurnRecord:
     """Return the row of the pending turn that answers `user`, or follows `request.prev_turn_id`."""
     turn_id = new_id()
     asked: dict[str, Any] = {name: getattr(request, name) for name in _KEPT}
@@ -94,7 +95,7 @@ def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None, no
         prev_turn_id=user.id if user is not None else request.prev_turn_id,
         role="assistant",
         status="pending",
-        created_at=now,
+        created_at=SET_BY_STORE,
         generation=first_generation(turn_id),
         **asked,
     )

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
 from turnstream.errors import StoreError
 from turnstream.model_loop.accounts import Summary
@@ -23,10 +25,12 @@ from turnstream.providers.failures import operator_words
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.operations import FinishTurn, StartedRecords
 from turnstream.turnlog.log import TurnLog
+from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, StopCause
 from turnstream.turns.failures import describe_failure
 from turnstream.turns.finishing import Finisher
 from turnstream.turns.interruption import Interruption
+from turnstream.turns.new_turns import start_event
 from turnstream.turns.writing import TurnWriter
 
 logger = logging.getLogger(__name__)
@@ -117,7 +121,6 @@ class TurnTask:
     def begin_with(
         self,
         writing: Coroutine[Any, Any, StartedRecords],
-        start: TurnEvent,
         launch: Callable[[], None] | None = None,
     ) -> asyncio.Task[StartedRecords]:
         """Begin once the turn's rows are durable, or let go of the source when they are not made. The task is the
@@ -129,11 +132,12 @@ class TurnTask:
         def settle(task: asyncio.Task[StartedRecords]) -> None:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             if isinstance(error, StoreError):
-                self._begin_in_doubt(start, error)
+                self._begin_in_doubt(error)
             elif error is not None or task.result().replayed:
                 self.abandon()
             else:
-                self.begin(start)
+                self._finisher.turn = task.result().assistant_turn
+                self.begin(start_event(self.turn))
                 if launch is not None:
                     launch()
 
@@ -146,10 +150,11 @@ class TurnTask:
         self.log.append([start])
         self.writer.committed.set()
 
-    def _begin_in_doubt(self, start: TurnEvent, error: StoreError) -> None:
+    def _begin_in_doubt(self, error: StoreError) -> None:
         """Storage failed, but may yet make the rows, as after a timeout: if it does, the turn has ended."""
         self.abandon()
-        self.log.append([start])
+        self._finisher.turn = msgspec.structs.replace(self.turn, created_at=now_microseconds())
+        self.log.append([start_event(self.turn)])
         self._finisher.end_unsaved(self._failed(error), (), Summary())
 
     def stop(self, cause: StopCause) -> None:

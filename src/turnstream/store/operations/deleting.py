@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from time import monotonic, time
+from time import monotonic
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from turnstream.store.base import Operation
+from turnstream.store.expressions import DatabaseTime
 from turnstream.store.operations.chats import require_chat
 from turnstream.store.schema import annotations, blocks, chats, idempotency, settings, turns
 
@@ -18,7 +19,7 @@ _ROWS = 16
 _TURN_IDS = (
     select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id")).order_by(turns.c.created_at, turns.c.id)
 )
-_HIDE = update(chats).where(chats.c.id == bindparam("of_chat"))
+_HIDE = update(chats).where(chats.c.id == bindparam("of_chat")).values(deleted_at=DatabaseTime())
 _SOME_TURN = select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id")).limit(1)
 _SOME_BLOCKS = (
     select(blocks.c.sequence).where(blocks.c.turn_id == bindparam("of_turn")).limit(_ROWS).scalar_subquery()
@@ -66,7 +67,7 @@ class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
     def apply(self, connection: Connection) -> list[str]:
         require_chat(connection, self.owner, self.chat_id)
         deleted = list(connection.execute(_TURN_IDS, {"chat_id": self.chat_id}).scalars())
-        connection.execute(_HIDE, {"of_chat": self.chat_id, "deleted_at": int(time() * 1_000_000)})
+        connection.execute(_HIDE, {"of_chat": self.chat_id})
         _purge(connection, self.chat_id, PORTION_SECONDS)
         return deleted
 

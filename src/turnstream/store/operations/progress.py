@@ -65,11 +65,11 @@ class TakeBack(Operation[None], frozen=True, kw_only=True):
 
     def apply(self, connection: Connection) -> None:
         require_executor(connection, self.turn_id, self.generation)
-        connection.execute(_DELETE_BLOCKS, {"of_turn": self.turn_id, "from_index": self.index})
         stored = connection.execute(_RESETS, {"turn_id": self.turn_id}).scalar()
         resets = turn_rows.read("resets", stored, self.turn_id)
         reset = (self.seq, self.index)
         if reset not in resets:
+            connection.execute(_DELETE_BLOCKS, {"of_turn": self.turn_id, "from_index": self.index})
             values = {"resets": [*resets, reset], "last_seq": self.seq}
             connection.execute(_SET_RESETS, {"at_id": self.turn_id, **values})
 

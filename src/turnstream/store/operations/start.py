@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, insert, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import Conflict, NotFound
-from turnstream.store.base import BlockRecord, Operation, TurnRecord
+from turnstream.store.base import SET_BY_STORE, BlockRecord, Operation, TurnRecord
 from turnstream.store.database import driver_of
-from turnstream.store.operations.chats import require_chat, touch_chat
+from turnstream.store.operations.chats import chosen, next_moment, require_chat, touch_chat
 from turnstream.store.rows import block_row
 from turnstream.store.schema import blocks, idempotency, turns
 from turnstream.store.settings import read_turns, store_settings
@@ -25,7 +25,9 @@ _PREVIOUS = select(turns.c.role, turns.c.status).where(
     turns.c.owner == bindparam("owner"),
 )
 _TURN = select(turns).where(turns.c.id == bindparam("turn_id"))
-_INSERT_KEY = insert(idempotency)
+
+
+Turn = TypeVar("Turn", TurnRecord, TurnRecord | None)
 
 
 class StartedRecords(msgspec.Struct, frozen=True):
@@ -40,6 +42,7 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
     """Store a user's turn with its blocks, and the pending turn that answers it in one transaction.
 
     `user_turn` may be None: the assistant turn then follows its own `prev_turn_id`, which may be a user turn too.
+    Times that are `SET_BY_STORE` are set; the same operation again changes nothing, and answers the turns as they are.
     Raises NotFound when the chat, or the turn before, is not the owner's; Conflict `turn_active` when the turn before
     is still running, `invalid_prev_turn` when a user turn would follow a user turn, and `idempotency_mismatch` when
     the key began other turns in this chat.
@@ -59,9 +62,20 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
             if used is not None:
                 return self._replay(connection, used)
         self._check_previous(connection)
-        touch_chat(connection, self.owner, self.assistant_turn)
-        self._insert(connection)
-        return StartedRecords(self.user_turn, self.assistant_turn, replayed=False)
+        assistant = self.assistant_turn
+        moment, is_repeated = next_moment(connection, self.owner, assistant.id)
+        if is_repeated:
+            return self._stored(connection)
+        moment = chosen(assistant.created_at, moment)
+        touch_chat(connection, self.owner, assistant, moment)
+        started = StartedRecords(_timed(self.user_turn, moment), _timed(assistant, moment), replayed=False)
+        self._insert(connection, started)
+        return started
+
+    def _stored(self, connection: Connection) -> StartedRecords:
+        """Return the turns of this very operation, which was applied before."""
+        user_turn = None if self.user_turn is None else _turn(connection, self.user_turn.id)
+        return StartedRecords(user_turn, _turn(connection, self.assistant_turn.id), replayed=False)
 
     def _use_of_key(self, connection: Connection) -> Row[Any] | None:
         return connection.execute(
@@ -73,6 +87,8 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
             raise Conflict(
                 "this idempotency key was used for another request in this chat", code="idempotency_mismatch"
             )
+        if used.assistant_turn_id == self.assistant_turn.id:
+            return self._stored(connection)
         user_turn = None if used.user_turn_id is None else _turn(connection, used.user_turn_id)
         return StartedRecords(user_turn, _turn(connection, used.assistant_turn_id), replayed=True)
 
@@ -91,24 +107,25 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         if previous.role != "user" and previous.status not in TERMINAL_STATUSES:
             raise Conflict("the turn before has not ended yet: prev_turn_id", code="turn_active")
 
-    def _insert(self, connection: Connection) -> None:
-        assistant = self.assistant_turn
-        turns_made = (assistant,) if self.user_turn is None else (self.user_turn, assistant)
+    def _insert(self, connection: Connection, started: StartedRecords) -> None:
+        assistant = started.assistant_turn
+        turns_made = (assistant,) if started.user_turn is None else (started.user_turn, assistant)
         driver = driver_of(connection)
         driver.insert(connection, turns, [store_settings(connection, turn) for turn in turns_made])
         driver.insert(connection, blocks, [block_row(row) for row in self.user_blocks])
         if self.idempotency_key is not None:
-            connection.execute(
-                _INSERT_KEY,
-                {
-                    "chat_id": assistant.chat_id,
-                    "key": self.idempotency_key,
-                    "request_hash": self.request_hash or "",
-                    "user_turn_id": None if self.user_turn is None else self.user_turn.id,
-                    "assistant_turn_id": assistant.id,
-                    "created_at": assistant.created_at,
-                },
-            )
+            user_turn_id = None if started.user_turn is None else started.user_turn.id
+            given = (assistant.chat_id, self.idempotency_key, self.request_hash or "")
+            row = (*given, user_turn_id, assistant.id, assistant.created_at)
+            driver.insert(connection, idempotency, [row])
+
+
+def _timed(turn: Turn, moment: int) -> Turn:
+    """Return a turn that begins at `moment`, unless its time is given. A user's turn has ended as it begins."""
+    if turn is None or turn.created_at != SET_BY_STORE:
+        return turn
+    completed = moment if turn.completed_at == SET_BY_STORE else turn.completed_at
+    return msgspec.structs.replace(turn, created_at=moment, completed_at=completed)
 
 
 def _turn(connection: Connection, turn_id: str) -> TurnRecord:

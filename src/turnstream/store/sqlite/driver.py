@@ -22,7 +22,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.database import Statement, StoredRow
-from turnstream.store.expressions import ByteLength
+from turnstream.store.expressions import ByteLength, DatabaseTime
 from turnstream.store.schema import turns
 
 _LARGEST = 256
@@ -130,3 +130,9 @@ def _insert_of_running(table: Table, rows: str) -> str:
 @compiles(ByteLength, "sqlite")
 def _byte_length(element: ByteLength, compiler: SQLCompiler, **options: Any) -> str:
     return f"length(CAST({compiler.process(element.clauses, **options)} AS BLOB))"
+
+
+@compiles(DatabaseTime, "sqlite")
+def _database_time(element: DatabaseTime, compiler: SQLCompiler, **options: Any) -> str:
+    """Days since 4714 BC as milliseconds since the epoch: `unixepoch` knows no milliseconds before SQLite 3.42."""
+    return "(CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000)"
