@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from turnstream.client import AsyncClient as AsyncClient
+    from turnstream.client import Client as Client
     from turnstream.config import CapabilitySettings as CapabilitySettings
     from turnstream.config import EngineSettings as EngineSettings
     from turnstream.config import ModelSettings as ModelSettings
@@ -31,6 +33,20 @@ if TYPE_CHECKING:
     from turnstream.core.blocks import Message as Message
     from turnstream.core.cursor import Cursor as Cursor
     from turnstream.core.shared_accumulator import SharedAccumulator as SharedAccumulator
+    from turnstream.core.stream_events import ContentBlockStart as ContentBlockStart
+    from turnstream.core.stream_events import ContentBlockStop as ContentBlockStop
+    from turnstream.core.stream_events import ContentDelta as ContentDelta
+    from turnstream.core.stream_events import MessageStart as MessageStart
+    from turnstream.core.stream_events import MessageStop as MessageStop
+    from turnstream.core.stream_events import Metadata as Metadata
+    from turnstream.core.stream_events import RedactContent as RedactContent
+    from turnstream.core.stream_events import SignatureDelta as SignatureDelta
+    from turnstream.core.stream_events import StreamError as StreamError
+    from turnstream.core.stream_events import StreamEvent as StreamEvent
+    from turnstream.core.stream_events import StreamNotice as StreamNotice
+    from turnstream.core.stream_events import TextDelta as TextDelta
+    from turnstream.core.stream_events import ThinkingDelta as ThinkingDelta
+    from turnstream.core.stream_events import ToolInputDelta as ToolInputDelta
     from turnstream.core.turn_events import BlockCatchup as BlockCatchup
     from turnstream.core.turn_events import BlockDelta as BlockDelta
     from turnstream.core.turn_events import BlockReset as BlockReset
@@ -39,11 +55,15 @@ if TYPE_CHECKING:
     from turnstream.core.turn_events import Data as Data
     from turnstream.core.turn_events import Notice as Notice
     from turnstream.core.turn_events import Source as Source
+    from turnstream.core.turn_events import SourceEvent as SourceEvent
     from turnstream.core.turn_events import StepStart as StepStart
     from turnstream.core.turn_events import StepStop as StepStop
     from turnstream.core.turn_events import ToolProgress as ToolProgress
+    from turnstream.core.turn_events import TurnCancelled as TurnCancelled
     from turnstream.core.turn_events import TurnComplete as TurnComplete
+    from turnstream.core.turn_events import TurnError as TurnError
     from turnstream.core.turn_events import TurnEvent as TurnEvent
+    from turnstream.core.turn_events import TurnStart as TurnStart
     from turnstream.core.turn_events import UsageReport as UsageReport
     from turnstream.core.usage import Usage as Usage
     from turnstream.engine import Engine as Engine
@@ -96,6 +116,26 @@ if TYPE_CHECKING:
     from turnstream.tools.runner import ToolLimits as ToolLimits
 
 _HOMES = {
+    "MessageStart": "turnstream.core.stream_events",
+    "ContentBlockStart": "turnstream.core.stream_events",
+    "TextDelta": "turnstream.core.stream_events",
+    "ThinkingDelta": "turnstream.core.stream_events",
+    "ToolInputDelta": "turnstream.core.stream_events",
+    "SignatureDelta": "turnstream.core.stream_events",
+    "ContentDelta": "turnstream.core.stream_events",
+    "ContentBlockStop": "turnstream.core.stream_events",
+    "MessageStop": "turnstream.core.stream_events",
+    "Metadata": "turnstream.core.stream_events",
+    "RedactContent": "turnstream.core.stream_events",
+    "StreamNotice": "turnstream.core.stream_events",
+    "StreamError": "turnstream.core.stream_events",
+    "StreamEvent": "turnstream.core.stream_events",
+    "TurnStart": "turnstream.core.turn_events",
+    "TurnError": "turnstream.core.turn_events",
+    "TurnCancelled": "turnstream.core.turn_events",
+    "SourceEvent": "turnstream.core.turn_events",
+    "AsyncClient": "turnstream.client",
+    "Client": "turnstream.client",
     "Accumulator": "turnstream.core.accumulator",
     "AnyTool": "turnstream.llm.offering",
     "AuthenticationFailed": "turnstream.errors",
@@ -179,6 +219,7 @@ __all__ = [
     "LLM",
     "Accumulator",
     "AnyTool",
+    "AsyncClient",
     "AuthenticationFailed",
     "Batching",
     "Block",
@@ -191,8 +232,12 @@ __all__ = [
     "Callbacks",
     "CapabilitySettings",
     "CircuitOpen",
+    "Client",
     "ConfigurationError",
     "ConnectionFailed",
+    "ContentBlockStart",
+    "ContentBlockStop",
+    "ContentDelta",
     "ContentFiltered",
     "ContextLengthExceeded",
     "Cursor",
@@ -209,8 +254,11 @@ __all__ = [
     "MessageAssembler",
     "MessageAttempt",
     "MessageLike",
+    "MessageStart",
     "MessageStep",
+    "MessageStop",
     "MessageStream",
+    "Metadata",
     "ModelMessage",
     "ModelNotFound",
     "ModelSettings",
@@ -226,28 +274,40 @@ __all__ = [
     "ProviderSettings",
     "ProviderTimeout",
     "RateLimited",
+    "RedactContent",
     "Renderer",
     "RetrySettings",
     "ServerSettings",
     "Settings",
     "SharedAccumulator",
+    "SignatureDelta",
     "Source",
+    "SourceEvent",
     "StepStart",
     "StepStop",
     "StreamBroken",
     "StreamClosed",
+    "StreamError",
+    "StreamEvent",
     "StreamIncomplete",
     "StreamMetrics",
+    "StreamNotice",
     "StreamOptions",
     "StreamSettings",
     "SyncMessageStream",
+    "TextDelta",
+    "ThinkingDelta",
     "ToolCall",
     "ToolContext",
     "ToolError",
+    "ToolInputDelta",
     "ToolLimits",
     "ToolProgress",
+    "TurnCancelled",
     "TurnComplete",
+    "TurnError",
     "TurnEvent",
+    "TurnStart",
     "TurnstreamError",
     "Usage",
     "UsageReport",
@@ -258,6 +318,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("turnstream")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'turnstream' has no attribute {name!r}")
@@ -266,4 +328,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__doc__", "__file__", "__name__", "__path__", "__version__"])

@@ -116,7 +116,7 @@ def _watched(arguments: Namespace, question: Question, where: str | None) -> Ask
     from turnstream.config import load_settings
     from turnstream.telemetry import configure_logging
 
-    settings = load_settings(arguments.config, flags={"server.debug": arguments.debug or None})
+    settings = load_settings(arguments.config, flags={"server.debug": True})  # the reader is the operator
     configure_logging("debug" if arguments.debug else "error", secrets=secrets_of(settings))
     return LocalTurn(question, settings, database_url=where)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from textwrap import indent
+from typing import NoReturn
 
 from turnstream.cli import ask, database, decode, models, record, serve, simulate
 from turnstream.cli.command import Command
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return MISUSED
     _tolerate_narrow_encodings()
+    _report_misspelt_variables()
     try:
         code: int = parsed.run(parsed)
         sys.stdout.flush()
@@ -58,15 +62,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Asks about a command that is nearly one of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        given = re.search(r"invalid choice: '([^']*)'", message)
+        names = [command.name for command in COMMANDS]
+        if given is not None and (close := difflib.get_close_matches(given[1], names, n=1)):
+            message = f"there is no command {given[1]!r}; did you mean {close[0]}?"
+        super().error(message)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; nothing heavy is imported for it."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="turnstream",
         description="Durable, resumable LLM streaming: start a turn, watch it from anywhere, lose nothing.",
         epilog="`turnstream COMMAND --help` shows a command's options, with examples.",
     )
     parser.add_argument("--version", action="store_true", help="show the version")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", parser_class=argparse.ArgumentParser
+    )
     for command in COMMANDS:
         subparser = subparsers.add_parser(
             command.name,
@@ -90,6 +107,14 @@ def _show_version() -> int:
 
     print(f"turnstream {version('turnstream')}")
     return 0
+
+
+def _report_misspelt_variables() -> None:
+    if any(name.startswith("TURNSTREAM_") and "__" not in name for name in os.environ):
+        from turnstream.config import misspelt_variables
+
+        for words in misspelt_variables(os.environ):
+            print(f"turnstream: {words}", file=sys.stderr)
 
 
 def _tolerate_narrow_encodings() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import aiohttp
@@ -72,6 +73,8 @@ def connection_failure(root: str, error: BaseException | None, *, during: str) -
         words = "it was closed"
     elif isinstance(error, aiohttp.ClientConnectorError):
         words = error.os_error.strerror or "no connection"
+        if error.os_error.errno == errno.ECONNREFUSED:
+            words += "; does `turnstream serve` run there?"
     elif isinstance(error, TimeoutError):
         words = "nothing came in time"
     else:

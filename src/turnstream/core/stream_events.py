@@ -46,11 +46,15 @@ class ContentBlockStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tru
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False, tag="text_delta"):
+    """A piece of a text block."""
+
     index: int
     text: str
 
 
 class ThinkingDelta(msgspec.Struct, frozen=True, gc=False, tag="thinking_delta"):
+    """A piece of a thinking block."""
+
     index: int
     text: str
 
@@ -80,6 +84,8 @@ class ContentDelta(msgspec.Struct, frozen=True, gc=False, tag="content_delta"):
 
 
 class ContentBlockStop(msgspec.Struct, frozen=True, gc=False, tag="content_block_stop"):
+    """A block is whole."""
+
     index: int
 
 

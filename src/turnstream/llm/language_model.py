@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Never, Self, TypeVar, Unpack, cast, overload
 
 from turnstream.config import (
     CapabilitySettings,
@@ -71,7 +71,12 @@ class LLM:
         capabilities: Mapping[str, CapabilitySettings] | None = None,
         settings: Settings | str | Path | None = None,
         tool_limits: ToolLimits | None = None,
+        **misplaced: Never,
     ) -> None:
+        for name in misplaced:
+            raise TypeError(
+                f"LLM() takes no {name}: parameters of the model go with each call, params={{{name!r}: …}}"
+            )
         if isinstance(fallbacks, str):
             raise InvalidRequest(f"fallbacks is a list of models: fallbacks=[{fallbacks!r}]")
         found = settings if isinstance(settings, Settings) else load_settings(settings)
@@ -97,8 +102,7 @@ class LLM:
         self._limits = tool_limits or ToolLimits(
             found.tools.timeout, found.tools.parallel, found.tools.soft_rounds, found.tools.rounds
         )
-        base_urls = {name: given.base_url for name, given in described.items() if given.base_url}
-        self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=base_urls)
+        self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=checked.catalog.base_urls)
         self._callings = LoopPlanners(calling)
         self._thread = LoopThread("turnstream llm", "llm")
         weakref.finalize(self, self._thread.abandon)

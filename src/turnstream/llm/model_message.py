@@ -17,6 +17,8 @@ Output = TypeVar("Output")
 
 OUTPUT_TOOL = "give_answer"
 """The tool whose arguments are the answer, of a type that was asked for, where a model takes no schema."""
+_REPR_LENGTH = 60
+"""Characters of the text that a message's `repr` shows."""
 _NONE_USED = Usage()
 _NO_VALUE: Any = None
 
@@ -93,7 +95,7 @@ class MessageAttempt:
         return cls(step, number, called, outcome, duration, attempt.usage, attempt.estimated, raw_usage)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ModelMessage(Generic[Output]):
     """What a model said, over all the calls and tools that it took.
 
@@ -114,6 +116,15 @@ class ModelMessage(Generic[Output]):
     attempts: tuple[MessageAttempt, ...] = ()
     output: Output = _NO_VALUE
     pricing: Pricing | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= _REPR_LENGTH else f"{self.text[:_REPR_LENGTH]}…"
+        end = self.stop_reason if self.complete else "broke off"
+        return f"<{type(self).__name__} of {self.provider}/{self.model}, {len(self.blocks)} blocks, {end}: {text!r}>"
+
+    def _repr_markdown_(self) -> str:
+        """Return the text, for a notebook to render."""
+        return self.text
 
     @property
     def text(self) -> str:

@@ -7,6 +7,7 @@ providers that answer in this process, such as the simulator.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Literal, NamedTuple
@@ -134,6 +135,8 @@ def parse_model(model: str, known: Collection[str]) -> tuple[str, str]:
         reason = f"{model[:200]!r} is not a model: write provider/model, such as {EXAMPLE}"
     elif provider not in known:
         reason = f"no provider {provider[:80]!r} is configured"
+        if close := difflib.get_close_matches(provider[:80], known, n=1):
+            reason += f"; did you mean {close[0]}/{name[:200]}?"
     else:
         return provider, name
     raise InvalidRequest(f"{reason}; providers are {', '.join(known)}")

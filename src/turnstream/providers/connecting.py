@@ -109,7 +109,7 @@ class ConnectionPool:
             OSError,
             RuntimeError,
         ) as error:  # uvloop raises RuntimeError for some of what is an OSError elsewhere
-            raise connect_failure(self._name, error) from None
+            raise connect_failure(self._name, str(self._url.origin()), error) from None
         self._open.add(connection)
         if self._closed:
             self._discard(connection)

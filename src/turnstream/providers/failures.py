@@ -118,17 +118,26 @@ class SecretMask:
         return msgspec.structs.replace(event, message=self.text(event.message))
 
 
-def connect_failure(name: str, error: Exception) -> ProviderError:
-    """What a connection that could not be opened stands for. Only what may be over soon is retryable: not a refusal."""
+_REMEDIES = {"ollama": " (is Ollama running? start it with `ollama serve`, or set OLLAMA_HOST)"}
+"""Questions to the operator, by the provider that cannot be reached."""
+
+
+def connect_failure(name: str, address: str, error: Exception) -> ProviderError:
+    """Return the error of a connection to `address` that could not be opened. It is retryable if the cause may pass soon."""
     detail = str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
-        return ProviderTimeout(f"{name}: no connection in time", code="connect_timeout", detail=detail)
+        return ProviderTimeout(
+            f"{name}: no connection to {address} in time", code="connect_timeout", detail=detail
+        )
     if isinstance(error, ssl.SSLError):
-        return ConnectionFailed(f"{name}: no secure connection", retryable=False, detail=detail)
+        return ConnectionFailed(f"{name}: no secure connection to {address}", retryable=False, detail=detail)
     may_pass = not (isinstance(error, OSError) and error.errno in _LASTING)
     if isinstance(error, socket.gaierror):
-        return ConnectionFailed(f"{name}: its host name was not found", retryable=may_pass, detail=detail)
-    return ConnectionFailed(f"{name}: no connection", retryable=may_pass, detail=detail)
+        return ConnectionFailed(
+            f"{name}: the host name of {address} was not found", retryable=may_pass, detail=detail
+        )
+    remedy = _REMEDIES.get(name, "")
+    return ConnectionFailed(f"{name}: no connection to {address}{remedy}", retryable=may_pass, detail=detail)
 
 
 def request_failure(name: str, error: Exception) -> ProviderError:

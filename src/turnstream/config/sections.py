@@ -1,29 +1,12 @@
-"""Settings: a file, then the environment, then flags, each winning over the one before.
-
-The file is `turnstream.toml`; `[server] port = 8090` there is `TURNSTREAM_SERVER__PORT=8090` in the environment and
-the flag `server.port`. Only variables with a double underscore are settings: container platforms set names such as
-TURNSTREAM_PORT on their own account. Keys are never settings: a setting names the variable that holds the key.
-"""
+"""The settings: one class for each table of `turnstream.toml`, with bounds and defaults."""
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
-
-from turnstream.errors import ConfigurationError
-
-DEFAULT_FILE = "turnstream.toml"
-FILE_VARIABLE = "TURNSTREAM_CONFIG"
-PREFIX = "TURNSTREAM_"
-SEPARATOR = "__"
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EnvironmentName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -31,7 +14,8 @@ BaseUrl: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]
 ProviderName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Dollars: TypeAlias = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-NamedModels: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/\S+$")]
+MODEL_PATTERN = r"^[^/\s]+/\S+$"
+NamedModels: TypeAlias = Annotated[str, StringConstraints(pattern=MODEL_PATTERN)]
 ModelName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 Component: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.]*$")]
 
@@ -73,6 +57,8 @@ class ServerSettings(_Section):
 
 
 class StoreSettings(_Section):
+    """`[store]`: the database."""
+
     url: str = Field(default="sqlite:///turnstream.sqlite", min_length=1)
     """A SQLAlchemy URL; a relative SQLite path starts at the working directory."""
 
@@ -80,7 +66,7 @@ class StoreSettings(_Section):
 class EngineSettings(_Section):
     """`[engine]`: what turns are given where they say nothing, and how long things are kept and waited for."""
 
-    default_model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
+    default_model: NamedModels | None = None
     """`provider/model` for turns that name none; None leaves the choice to what is configured."""
     fallbacks: Names = ()
     """`provider/model` of those that are called, in this order, where a turn's own fails."""
@@ -132,6 +118,8 @@ class ModelSettings(_Section):
 
 
 class ToolSettings(_Section):
+    """`[tools]`: the tools that models may call, and their limits."""
+
     functions: Names = ()
     """Python functions that models may call, each `package.module:function`."""
     builtin: bool = False
@@ -166,6 +154,8 @@ class StreamSettings(_Section):
 
 
 class TelemetrySettings(_Section):
+    """`[telemetry]`: logs."""
+
     log_level: LogLevel = "info"
     format: Literal["text", "json"] = "text"
     """Log lines for people, or JSON objects for machines."""
@@ -268,129 +258,3 @@ class Settings(_Section):
     providers: dict[ProviderName, ProviderSettings] = {}
     prices: dict[NamedModels, PriceSettings] = {}
     capabilities: dict[NamedModels, CapabilitySettings] = {}
-
-
-def load_settings(
-    path: str | Path | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    flags: Mapping[str, object] | None = None,
-) -> Settings:
-    """Read the settings.
-
-    `path` is the value of `--config`; without it TURNSTREAM_CONFIG, or `turnstream.toml` in the working directory
-    where there is one. `flags` maps `section.key` to a value; None means that the flag was not given.
-    Raises ConfigurationError, naming the source, the key and the remedy.
-    """
-    environ = os.environ if environ is None else environ
-    values = _Values()
-    if (file := _find_file(path, environ)) is not None:
-        values.add_table((), _read_file(file), str(file))
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and SEPARATOR in name and environ[name]:
-            key = tuple(name.removeprefix(PREFIX).lower().split(SEPARATOR))
-            values.add(key, environ[name], f"environment variable {name}")
-    for name, value in (flags or {}).items():
-        if value is not None:
-            values.add(tuple(name.split(".")), value, f"flag {name}")
-    try:
-        return Settings.model_validate(values.tree)
-    except ValidationError as error:
-        raise ConfigurationError(_explain(error, values.origins)) from None
-
-
-def read_provider(name: str, given: Mapping[str, Any]) -> ProviderSettings:
-    """One `[providers.NAME]` that a program gives as a mapping. Raises ConfigurationError, as `load_settings`."""
-    try:
-        return Settings.model_validate({"providers": {name: dict(given)}}).providers[name]
-    except ValidationError as error:
-        raise ConfigurationError(_explain(error, {("providers",): "the argument providers"})) from None
-
-
-class _Values:
-    """What the sources gave, merged, and for each leaf where it came from."""
-
-    def __init__(self) -> None:
-        self.tree: dict[str, Any] = {}
-        self.origins: dict[tuple[str, ...], str] = {}
-
-    def add_table(self, key: tuple[str, ...], table: Mapping[str, Any], origin: str) -> None:
-        for name, value in table.items():
-            if isinstance(value, dict):
-                self.add((*key, name), {}, origin)
-                self.add_table((*key, name), cast("dict[str, Any]", value), origin)
-            else:
-                self.add((*key, name), value, origin)
-
-    def add(self, key: tuple[str, ...], value: object, origin: str) -> None:
-        branch = self.tree
-        for depth, name in enumerate(key[:-1], 1):
-            self.origins.setdefault(key[:depth], origin)
-            inner: object = branch.get(name)
-            if not isinstance(inner, dict):
-                inner = branch[name] = {}
-            branch = cast("dict[str, Any]", inner)
-        branch[key[-1]] = value
-        self.origins[key] = origin
-
-
-def _find_file(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
-    if path is not None:
-        return _existing(Path(path), "--config")
-    if named := environ.get(FILE_VARIABLE):
-        return _existing(Path(named), FILE_VARIABLE)
-    default = Path(DEFAULT_FILE)
-    return default if default.is_file() else None
-
-
-def _existing(file: Path, source: str) -> Path:
-    if not file.is_file():
-        raise ConfigurationError(
-            f"{source} names {file}, which is not a file: correct the path, or leave it out"
-        )
-    return file
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
-
-
-def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> str:
-    """One line per mistake. Values are not shown: somebody may have put a key where its name belongs."""
-    lines: list[str] = []
-    for details in error.errors(include_url=False, include_input=False, include_context=False):
-        key = tuple(str(name) for name in details["loc"] if name != "[key]")
-        origin = next(
-            (origins[key[:end]] for end in range(len(key), 0, -1) if key[:end] in origins), "settings"
-        )
-        lines.append(f"{origin}: {'.'.join(key)}: {_advice(details['type'], details['msg'], key)}")
-    return "\n".join(lines)
-
-
-def _advice(kind: str, message: str, key: tuple[str, ...]) -> str:
-    if kind != "extra_forbidden":
-        return message[:1].lower() + message[1:]
-    known = _known_names(key[:-1])
-    if close := difflib.get_close_matches(key[-1], known, n=1, cutoff=0.5):
-        return f"there is no such setting; did you mean {close[0]}?"
-    return f"there is no such setting here; known are {', '.join(sorted(known))}"
-
-
-def _known_names(section: Iterable[str]) -> list[str]:
-    model: type[BaseModel] = Settings
-    names = iter(section)
-    for name in names:
-        kind = model.model_fields[name].annotation
-        arguments = get_args(kind)
-        if arguments:
-            next(names, None)
-            kind = arguments[-1]
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return []
-        model = kind
-    return list(model.model_fields)

@@ -1,0 +1,39 @@
+"""Settings of the server and the library."""
+
+from __future__ import annotations
+
+from turnstream.config.loading import load_settings, misspelt_variables, read_provider
+from turnstream.config.sections import (
+    CapabilitySettings,
+    EngineSettings,
+    ModelSettings,
+    PriceSettings,
+    ProviderSettings,
+    RetrySettings,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+    StreamSettings,
+    TelemetrySettings,
+    Timeouts,
+    ToolSettings,
+)
+
+__all__ = [
+    "CapabilitySettings",
+    "EngineSettings",
+    "ModelSettings",
+    "PriceSettings",
+    "ProviderSettings",
+    "RetrySettings",
+    "ServerSettings",
+    "Settings",
+    "StoreSettings",
+    "StreamSettings",
+    "TelemetrySettings",
+    "Timeouts",
+    "ToolSettings",
+    "load_settings",
+    "misspelt_variables",
+    "read_provider",
+]
