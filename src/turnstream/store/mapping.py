@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import attrgetter
 from types import NoneType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -42,11 +41,10 @@ _LARGEST_INTEGER = 2**31 - 1
 
 
 class _StoredColumn(NamedTuple):
-    """A column. A value of one of the classes `plain` is read as it is, any other by `read`. `write` None: the driver takes
-    the value as it is. `empty`: value that is stored as NULL."""
+    """A column. A value of one of the classes `plain` is read as it is, any other by `read`. `write` None: the driver takes the
+    value as it is. A value that equals `empty` is stored as NULL."""
 
     name: str
-    path: str
     kind: TypeEngine[Any]
     nullable: bool
     plain: frozenset[type]
@@ -56,14 +54,13 @@ class _StoredColumn(NamedTuple):
 
 
 class RowMapping(Generic[Record]):
-    """Columns of a record, and its rows. `key`: the field that names a row in the log; None: `record` is not asked for one."""
+    """Columns of a record, and its rows. The log names a row by its `id`, or else by its first column."""
 
-    def __init__(self, record: type[Record], key: str = "id") -> None:
+    def __init__(self, record: type[Record]) -> None:
         self._record = record
         self._stored = list(_columns_of(record))
         self._names = record.__struct_fields__
-        self._key = next((n for n, stored in enumerate(self._stored) if stored.name == key), 0)
-        self._values = attrgetter(*[stored.path for stored in self._stored])
+        self._key = next((n for n, stored in enumerate(self._stored) if stored.name == "id"), 0)
         self._readers = [(stored.plain, stored.read) for stored in self._stored]
         self._writers = [(place, s.write) for place, s in enumerate(self._stored) if s.write is not None]
         self._spread = list(_spread_of(record))
@@ -85,7 +82,7 @@ class RowMapping(Generic[Record]):
 
     def row(self, record: Record) -> tuple[Any, ...]:
         """Return the columns in their order, as the driver takes them."""
-        values = list(self._values(record))
+        values = self._values_of(record)
         for place, write in self._writers:
             if (value := values[place]) is not None:
                 values[place] = write(value)
@@ -93,13 +90,19 @@ class RowMapping(Generic[Record]):
 
     def values(self, record: Record) -> dict[str, Any]:
         """Return the columns by name, as statements of SQLAlchemy take them."""
-        values = zip(self._stored, self._values(record), strict=True)
+        values = zip(self._stored, self._values_of(record), strict=True)
         return {stored.name: None if value == stored.empty else value for stored, value in values}
 
     def read(self, column: str, value: Any, row_id: str) -> Any:
         """Return the value of one column."""
         stored = next(stored for stored in self._stored if stored.name == column)
         return stored.read(value, row_id)
+
+    def _values_of(self, record: Record) -> list[Any]:
+        values: list[Any] = list(msgspec.structs.astuple(record))
+        for start, _, _ in reversed(self._spread):
+            values[start : start + 1] = msgspec.structs.astuple(values[start])
+        return values
 
 
 def _columns_of(record: type[msgspec.Struct]) -> Iterator[_StoredColumn]:
@@ -109,8 +112,7 @@ def _columns_of(record: type[msgspec.Struct]) -> Iterator[_StoredColumn]:
     for field in info.fields:
         kind, nullable = _unwrapped(field.type)
         if isinstance(kind, inspect.StructType):
-            for inner in _columns_of(kind.cls):
-                yield inner._replace(path=f"{field.name}.{inner.path}")
+            yield from _columns_of(kind.cls)
             continue
         default = field.default if field.default is not msgspec.NODEFAULT else None
         yield _column_of(field.name, kind, default, types[field.name], nullable=nullable)
@@ -172,7 +174,7 @@ def _column_of(name: str, kind: inspect.Type, default: Any, of: Any, *, nullable
             plain.clear()
         case _:
             raise TypeError(f"no column is known for {name}: {kind}")
-    return _StoredColumn(name, name, column, nullable, frozenset(plain), read, write, empty)
+    return _StoredColumn(name, column, nullable, frozenset(plain), read, write, empty)
 
 
 def _unless_empty(value: tuple[Any, ...]) -> str | None:
