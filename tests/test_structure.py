@@ -1,11 +1,11 @@
-"""The package's structure, read from the files alone: sizes, names and circles. Layers are in pyproject.toml (import-linter)."""
+"""The package's structure, read from the files alone: sizes and names. Layers, halves and circles: import-linter, in pyproject.toml."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -98,46 +98,6 @@ def class_places(trees: Mapping[str, ast.AST]) -> dict[str, list[str]]:
     return dict(places)
 
 
-def imported(tree: ast.AST, modules: Iterable[str]) -> set[str]:
-    """Return those of `modules` that a tree imports anywhere: late and for type checking alone too."""
-    known = set(modules)
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                below = f"{node.module}.{alias.name}"
-                names.add(below if below in known else node.module)
-    return names & known
-
-
-def circles(imports: Mapping[str, set[str]]) -> list[list[str]]:
-    """Return the groups of modules that reach each other. A module that imports nothing of what is left is in none."""
-    left = {name: set(targets) for name, targets in imports.items()}
-    while free := [name for name, targets in left.items() if not targets & left.keys()]:
-        for name in free:
-            del left[name]
-    found: list[list[str]] = []
-    for name in left:
-        group = sorted(other for other in left if _reaches(left, name, other) and _reaches(left, other, name))
-        if len(group) > 1 and group not in found:
-            found.append(group)
-    return found
-
-
-def _reaches(imports: Mapping[str, set[str]], start: str, goal: str) -> bool:
-    seen: set[str] = set()
-    ahead = [start]
-    while ahead:
-        for target in imports.get(ahead.pop(), set()) - seen:
-            if target == goal:
-                return True
-            seen.add(target)
-            ahead.append(target)
-    return False
-
-
 def stem(name: str) -> str:
     """Return a name without its ending: `router`, `routing` → `rout`."""
     ending = next(
@@ -199,38 +159,25 @@ def test_no_two_modules_of_a_folder_differ_only_by_an_ending(folder: Path):
     assert set(alike([name for name in names if not name.startswith("__")])) <= NAMED_IN_THE_LAYOUT
 
 
-def test_no_modules_import_each_other_in_a_circle():
-    imports = {name: imported(tree, MODULES) - {name} for name, tree in TREES.items()}
-    assert not circles(imports)
+def test_the_tree_of_the_architecture_is_the_package():
+    """Each folder is in the tree, and each module that the tree names exists."""
+    text = (TESTS.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    tree = text.partition("src/turnstream/\n")[2].partition("```")[0]
+    tops = [line for line in tree.splitlines() if line.startswith("  ") and line[2] != " "]
+    named = {line.split()[0] for line in tops}
+    here = {f"{entry.name}/" if entry.is_dir() else entry.name for entry in PACKAGE.iterdir()}
+    assert named == {name for name in here if not name.startswith("__pycache__") and name != "py.typed"}
+    folder = ""
+    for line in tree.splitlines():
+        if line.startswith("  ") and line[2] != " ":
+            folder = line.split()[0]
+        for word in re.findall(r"[\w/]+\.py|[\w]+/", line):
+            places = [PACKAGE / word, PACKAGE / folder / word, *(PACKAGE / folder).glob(f"*/{word}")]
+            assert any(place.exists() for place in places), f"{folder} {word}"
 
 
 class TestTheRulesThemselves:
     """The rules above find what they are for."""
-
-    def test_late_and_typing_imports_count(self):
-        source = """
-from typing import TYPE_CHECKING
-import p.a
-if TYPE_CHECKING:
-    from p.b import Name
-def late():
-    from p import c
-"""
-        assert imported(ast.parse(source), ["p", "p.a", "p.b", "p.c", "p.d"]) == {"p.a", "p.b", "p.c"}
-
-    @pytest.mark.parametrize(
-        ("imports", "found"),
-        [
-            ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
-            ({"a": {"b"}, "b": {"a"}, "c": {"a"}}, [["a", "b"]]),
-            (
-                {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"e"}, "e": {"d", "a"}},
-                [["a", "b", "c"], ["d", "e"]],
-            ),
-        ],
-    )
-    def test_circles_of_any_length(self, imports: dict[str, set[str]], found: list[list[str]]):
-        assert circles(imports) == found
 
     @pytest.mark.parametrize("name", ["Shown", "Kept", "_Broken", "Watched", "open"])
     def test_bare_participles(self, name: str):
