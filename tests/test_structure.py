@@ -60,7 +60,7 @@ IRREGULAR = [
     "written",
 ]
 """Participles without the ending -ed."""
-PARTICIPLE = re.compile(rf"\w+ed|{'|'.join(IRREGULAR)}")
+PARTICIPLE = re.compile(rf"(?!feed)\w+ed|{'|'.join(IRREGULAR)}")
 ADJECTIVES = {"Fenced", "Interrupted", "Overloaded", "Unauthorized"}
 """Exceptions, named for the state that they report."""
 ENDINGS = ("ings", "ing", "ers", "er", "ors", "or", "ions", "ion", "ment", "ed", "es", "s", "e", "y")

@@ -21,6 +21,35 @@ class FrameEncoder(Protocol):
         ...
 
 
+class DialectEncoder(Protocol):
+    """Makes the frames of a turn's events in a dialect whose frames depend on the events before them.
+
+    The encoder itself remembers nothing: what it has to know is a state at a cursor. States are immutable, and equal by
+    value.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the dialect. Frames are shared by name."""
+        ...
+
+    def begin(self) -> object:
+        """Return the state before a turn's first event."""
+        ...
+
+    def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
+        """Return the bytes of one event, which may be none, and the state after it."""
+        ...
+
+
+class DialectBatch(NamedTuple):
+    """Frames in a dialect, up to `seq`, and the encoder's state there."""
+
+    data: bytes
+    seq: int
+    state: object
+
+
 Sink: TypeAlias = Callable[[bytes], bool]
 """Takes frames at once, or answers False and takes nothing: then they have to be waited with."""
 

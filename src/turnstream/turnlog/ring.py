@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from turnstream.core.turn_events import BlockDelta, Data, Notice, Source, TurnEvent
-from turnstream.turnlog.base import FrameEncoder
+from turnstream.turnlog.base import DialectBatch, DialectEncoder, FrameEncoder
 
 DEFAULT_LIMIT = 64 * 1024
 _EVENT_COST = 152
 """Estimated bytes of a delta in the ring, beside its text: the struct, the string's head, two places in the ring."""
 
 _FRAME_COST = 33
+_DIALECT_COST = 112
+"""Estimated bytes of a frame of another dialect, beside its data and its state: most events leave the state as it is."""
 _WIDEST = 4
 """Bytes of a character of a text that is not ASCII, at the most."""
 _AHEAD = (Notice, Source, Data)
@@ -25,10 +28,28 @@ _ROOM = 16
 """Where it is full, one part in so many is made free at a time, since making room has a price of its own."""
 
 
+class _DialectFrame(NamedTuple):
+    """A frame of another dialect, and the encoder's states around it."""
+
+    before: object
+    data: bytes
+    after: object
+
+
 class Ring:
     """Consecutive events `first_seq … last_seq`. Appending evicts the oldest beyond the limit, but keeps the newest."""
 
-    __slots__ = ("_encoder", "_events", "_frames", "_limit", "coalesced", "first_seq", "last_seq", "size")
+    __slots__ = (
+        "_dialects",
+        "_encoder",
+        "_events",
+        "_frames",
+        "_limit",
+        "coalesced",
+        "first_seq",
+        "last_seq",
+        "size",
+    )
 
     def __init__(self, encoder: FrameEncoder, *, last_seq: int = 0, limit: int = DEFAULT_LIMIT) -> None:
         self.first_seq = last_seq + 1
@@ -41,6 +62,8 @@ class Ring:
         """Estimated bytes held."""
         self._events: deque[TurnEvent] = deque()
         self._frames: deque[bytes | None] = deque()
+        self._dialects: dict[str, deque[_DialectFrame | None]] = {}
+        """Frames of other dialects, by name. A dialect's place is that of the event, if it has come so far."""
 
     def covers(self, seq: int) -> bool:
         """Whether every event after `seq` is still here."""
@@ -111,14 +134,22 @@ class Ring:
                     size -= _FRAME_COST + len(frame)
             elif frame is not None:
                 size -= _EVENT_COST + 2 * len(frame)
+            if self._dialects:
+                size -= self._drop_first()
         self.size = size
         self.first_seq = self.last_seq - len(events) + 1
+
+    def _drop_first(self) -> int:
+        """Drop the oldest event's frames in other dialects, and return the bytes that they held."""
+        dropped = [made.popleft() for made in self._dialects.values() if made]
+        return sum(_DIALECT_COST + len(frame.data) for frame in dropped if frame is not None)
 
     def restart(self, encoder: FrameEncoder, last_seq: int) -> None:
         """Drop the events, and number the next one `last_seq + 1`."""
         self._encoder = encoder
         self._events.clear()
         self._frames.clear()
+        self._dialects.clear()
         self.size = 0
         self.last_seq = last_seq
         self.first_seq = last_seq + 1
@@ -152,6 +183,38 @@ class Ring:
         if count <= _JOIN_AT_MOST:
             return b"".join([self._frame(start + place, seq + 1 + place) for place in range(count)])
         return self._merged(start, seq, start + count)
+
+    def state_after(self, encoder: DialectEncoder, seq: int) -> object | None:
+        """Return the encoder's state after an event that a watcher was sent in this dialect, or None if it is not kept."""
+        place, made = seq - self.first_seq, self._dialects.get(encoder.name)
+        frame = made[place] if made is not None and 0 <= place < len(made) else None
+        return None if frame is None else frame.after
+
+    def encode_in(self, encoder: DialectEncoder, state: object, seq: int, end: int) -> DialectBatch | None:
+        """Return the frames in a dialect of all events after `seq`, which the ring must cover, up to `end`.
+
+        A frame is made once for all watchers with equal states. None: the ring holds no events, but frames only.
+        """
+        if not self._events:
+            return None
+        made = self._dialects.setdefault(encoder.name, deque())
+        start, stop = seq + 1 - self.first_seq, end + 1 - self.first_seq
+        made.extend([None] * (stop - len(made)))
+        frames: list[bytes] = []
+        for place in range(start, stop):
+            event, frame = self._events[place], made[place]
+            if event is _PASSED_OVER:
+                continue
+            if frame is None or frame.before != state:
+                before, (data, after) = state, encoder.encode(state, self.first_seq + place, event)
+                if frame is None:
+                    self.size += _DIALECT_COST + len(data)
+                    made[place] = _DialectFrame(before, data, after)
+            else:
+                data, after = frame.data, frame.after
+            frames.append(data)
+            state = after
+        return DialectBatch(b"".join(frames), end, state)
 
     def _frame(self, place: int, seq: int) -> bytes:
         frame = self._frames[place]

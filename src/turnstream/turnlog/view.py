@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from turnstream.core.cursor import Cursor
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import BlockReset, Notice, Terminal, TurnEvent, TurnStart
-from turnstream.turnlog.base import Fence, FrameEncoder, ResetRecord
+from turnstream.turnlog.base import DialectBatch, DialectEncoder, Fence, FrameEncoder, ResetRecord
 from turnstream.turnlog.open_pieces import OpenPieces
 from turnstream.turnlog.position import ALL, Batch, WatchPosition
 from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring
@@ -237,6 +237,23 @@ class LogView:
         if len(self._batches) >= _CACHED_BATCHES:
             self._batches.clear()
         self._batches[key] = batch
+
+    def dialect_state(self, encoder: DialectEncoder, seq: int) -> object | None:
+        """Return the state of a dialect's encoder after `seq`; or None if no watcher was sent so much, or it is not kept."""
+        return encoder.begin() if seq == 0 else self._ring.state_after(encoder, seq)
+
+    def dialect_batch(self, encoder: DialectEncoder, seq: int, state: object) -> DialectBatch | None:
+        """Return what follows `seq`, which the ring must cover, in another dialect than the log's own.
+
+        Return None if the ring holds frames only, as that of an ended turn does: then the turn is read from the store.
+
+        Args:
+            state: The encoder's state after `seq`.
+        """
+        ring = self._ring
+        if seq >= ring.last_seq:
+            return DialectBatch(b"", seq, state)
+        return ring.encode_in(encoder, state, seq, ring.within(seq, BATCH_LIMIT))
 
     def add_waiter(self, waiter: asyncio.Future[None]) -> None:
         """`waiter` gets its result when something is appended."""
