@@ -20,12 +20,7 @@ class MessageFold:
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.accumulator = Accumulator()
-        self._taken = 0
         self._unshown: list[TurnEvent] = []
-
-    def begin_call(self) -> None:
-        """What is folded from now on is another call's, or what tools answered."""
-        self.accumulator = Accumulator(self.accumulator.next_sequence)
 
     def fold(self, events: Sequence[StreamEvent], now: float | None = None) -> list[TurnEvent]:
         """Fold all of `events`: what to show for them. Raises StreamBroken, as `Accumulator.fold`; what was folded before
@@ -47,17 +42,6 @@ class MessageFold:
             self._unshown = changes
             raise
 
-    @property
-    def has_finished(self) -> bool:
-        """Whether `take_finished` would give any."""
-        return len(self.blocks) > self._taken
-
-    def take_finished(self) -> list[Block]:
-        """The blocks that were finished since the last call."""
-        finished = self.blocks[self._taken :]
-        self._taken = len(self.blocks)
-        return finished
-
     def end_call(self) -> list[TurnEvent]:
         """The call is whole: blocks that were never stopped stop now."""
         self.accumulator.end()
@@ -68,17 +52,6 @@ class MessageFold:
         events, cuts = self.accumulator.cut()
         self.blocks.extend(cut.block for cut in cuts)
         return [*self._unshown, *events]
-
-    def resume(self) -> None:
-        """The call broke off, and another takes its place: what was shown stays, and can be gone on with."""
-        self._unshown = []
-        self.accumulator.resume()
-
-    def take_back(self, index: int) -> None:
-        """Blocks from `index` on are no more; the next block will be `index`."""
-        self.blocks = [block for block in self.blocks if block.sequence < index]
-        self._taken = min(self._taken, len(self.blocks))
-        self.accumulator.take_back(index)
 
     def snapshot(self) -> tuple[Block, ...]:
         """All blocks as of now; one that still grows as if it were cut off here (`partial`)."""

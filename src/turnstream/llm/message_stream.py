@@ -112,8 +112,7 @@ class MessageStream(Generic[Output]):
         self._task = asyncio.get_running_loop().create_task(work, name=f"stream {self.id}")
         self._caller.start(lambda: (self._checked(), self.metrics))
         try:
-            await self._generation.opened.wait()
-            if not self._generation.answered:
+            if not await self._generation.opened():
                 self._live.raise_error()
         except BaseException:
             await self.close()

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from turnstream.core.blocks import Block, Message
 from turnstream.core.usage import CallAttempt, Usage
+from turnstream.model_loop.accounts import ModelCall
 from turnstream.providers.base import CalledModel
 from turnstream.providers.pricing import Cost, Pricing, total
 
@@ -87,12 +88,19 @@ class MessageAttempt:
     raw_usage: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(
-        cls, attempt: CallAttempt, called: CalledModel, raw_usage: Mapping[str, Any] | None
-    ) -> MessageAttempt:
-        """What an account says of a call, with what it used in the provider's own words."""
-        step, number, outcome, duration = attempt.step, attempt.number, attempt.outcome, attempt.duration
-        return cls(step, number, called, outcome, duration, attempt.usage, attempt.estimated, raw_usage)
+    def of(cls, attempt: CallAttempt, call: ModelCall) -> MessageAttempt:
+        """Return what an account says of a call, with its usage in the provider's own words."""
+        assert call.model is not None
+        return cls(
+            attempt.step,
+            attempt.number,
+            call.model,
+            attempt.outcome,
+            attempt.duration,
+            attempt.usage,
+            attempt.estimated,
+            call.raw_usage,
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -37,8 +37,11 @@ class Summary(AccountRecord, frozen=True, gc=False, kw_only=True):
     attempts: tuple[CallAttempt, ...] = ()
 
 
-class _Step(NamedTuple):
-    """A model call: attempt `attempt` of step `number`. `answered`: the provider began to answer it."""
+class ModelCall(NamedTuple):
+    """A model call: attempt `attempt` of step `number`.
+
+    `answered`: the provider began to answer it. `raw_usage`: its usage in the provider's own words.
+    """
 
     number: int
     attempt: int
@@ -51,8 +54,9 @@ class _Step(NamedTuple):
     began: float = 0.0
     outcome: str = ""
     duration: float = 0.0
+    raw_usage: Mapping[str, Any] | None = None
 
-    def ended(self, outcome: str) -> _Step:
+    def ended(self, outcome: str) -> ModelCall:
         return self._replace(outcome=outcome, duration=monotonic() - self.began)
 
 
@@ -61,8 +65,8 @@ class TurnAccount:
 
     def __init__(self, pricing: Pricing | None = None) -> None:
         self._pricing = pricing
-        self._closed: list[_Step] = []
-        self._open: _Step | None = None
+        self._closed: list[ModelCall] = []
+        self._open: ModelCall | None = None
         self._input_estimate: Callable[[], int] | None = None
         self._output_bytes = 0
         self._carried = 0
@@ -77,6 +81,11 @@ class TurnAccount:
             usage = usage.plus(step.usage)
         return usage
 
+    @property
+    def calls(self) -> Sequence[ModelCall]:
+        """The calls so far; the open one is the last."""
+        return self._all()
+
     def begin(
         self,
         step: int,
@@ -89,7 +98,7 @@ class TurnAccount:
             self._closed.append(self._open)
         last = self._closed[-1] if self._closed else None
         attempt = last.attempt + 1 if last is not None and last.number == step else 1
-        self._open = _Step(step, attempt, model, started_at=time_ns() // 1000, began=monotonic())
+        self._open = ModelCall(step, attempt, model, started_at=time_ns() // 1000, began=monotonic())
         self._input_estimate = input_estimate
         self._output_bytes = 0
         if model is not None and self._pricing is not None:
@@ -200,7 +209,7 @@ class TurnAccount:
         estimate = self._estimate(usage, size)
         self._say(estimate or usage, raw, may_wait=may_wait, estimated=estimate is not None)
 
-    def _all(self) -> list[_Step]:
+    def _all(self) -> list[ModelCall]:
         return [*self._closed, self._open] if self._open is not None else self._closed
 
     def _say(
@@ -208,7 +217,7 @@ class TurnAccount:
     ) -> None:
         if (step := self._open) is not None:
             cost = self._price(step.model, usage, raw, may_wait=may_wait)
-            self._open = step._replace(usage=usage, cost=cost, estimated=estimated)
+            self._open = step._replace(usage=usage, cost=cost, estimated=estimated, raw_usage=raw)
 
     def _price(
         self, model: CalledModel | None, usage: Usage, raw: Mapping[str, Any] | None, *, may_wait: bool
@@ -266,7 +275,7 @@ def output_bytes_of(block: Block) -> int:
     return _size_of(block) if block.block_type in {"text", "thinking", "tool_use"} else 0
 
 
-def _stored(step: _Step) -> StepUsage:
+def _stored(step: ModelCall) -> StepUsage:
     return StepUsage(
         step.number,
         step.model.name if step.model is not None else None,
@@ -276,7 +285,7 @@ def _stored(step: _Step) -> StepUsage:
     )
 
 
-def _attempt(step: _Step, model: CalledModel) -> CallAttempt:
+def _attempt(step: ModelCall, model: CalledModel) -> CallAttempt:
     return CallAttempt(
         step.number,
         step.attempt,

@@ -20,8 +20,8 @@ MASK = "[masked]"
 SHORTEST_SECRET = 6
 """Shorter strings are not masked: they would blot out innocent text, and are no secret."""
 COMPONENTS: dict[str, tuple[str, ...]] = {
-    "client": ("client", "providers", "llm.generation"),
-    "accumulator": ("turns.writing", "llm.message_fold"),
+    "client": ("client", "providers", "model_loop.driver", "llm.generation"),
+    "accumulator": ("turns.writing", "llm.memory_sink"),
     "events": ("server.streams", "turnlog", "llm.live_answer"),
 }
 """Short names for what people ask about most, beside the module paths that name everything."""
