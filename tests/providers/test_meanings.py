@@ -20,8 +20,8 @@ from turnstream.errors import (
 )
 from turnstream.providers.decisions import kind_of
 from turnstream.providers.failures import masked_message, stream_error
-from turnstream.providers.meanings import QUOTA_CODE, meant
 from turnstream.wires import WIRES
+from turnstream.wires.shared.failure_words import QUOTA_CODE, meant
 
 
 def decoded(wire: str, status: int, body: Any, **headers: str) -> ProviderError:

@@ -119,6 +119,11 @@ class RedactContent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, t
     replacement: str
 
 
+ErrorKind: TypeAlias = Literal[
+    "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
+]
+
+
 class StreamNotice(msgspec.Struct, frozen=True, gc=False, tag="stream_notice"):
     """Something the caller should know that is neither content nor an error."""
 
@@ -133,7 +138,7 @@ class StreamError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag
     `provider_status` are the provider's own. `request_id` is the caller's to add, from the answer's headers.
     """
 
-    kind: Literal["internal_server", "service_unavailable", "throttling", "validation", "model_stream"]
+    kind: ErrorKind
     code: str
     message: str
     provider_status: int | None = None

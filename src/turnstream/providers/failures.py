@@ -30,8 +30,8 @@ from turnstream.errors import (
     TurnstreamError,
 )
 from turnstream.providers.connection import BadAnswer
-from turnstream.providers.meanings import meant
 from turnstream.telemetry import MASK, SHORTEST_SECRET, one_line
+from turnstream.wires.shared.failure_words import meant
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 MASKED: dict[str, str] = {

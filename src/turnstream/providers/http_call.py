@@ -32,9 +32,9 @@ from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.conversations import with_origin, with_own_blocks, worked
 from turnstream.providers.failures import broken_stream, request_failure
 from turnstream.providers.inflating import InflatedBody, inflated
-from turnstream.providers.meanings import meant
 from turnstream.providers.request_sender import RequestSender
 from turnstream.wires.base import Decoder, HttpRequest, ModelRequest, rest_of
+from turnstream.wires.shared.failure_words import meant
 from turnstream.wires.shared.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.wires.shared.think_tags import ThinkTagDecoder
 

@@ -18,8 +18,8 @@ from turnstream.providers.connecting import ConnectionPool
 from turnstream.providers.connection import BadAnswer, Connection
 from turnstream.providers.endpoints import Addresses, Endpoint, call_headers, split_base_url
 from turnstream.providers.failures import SecretMask
-from turnstream.providers.meanings import OverflowWords
 from turnstream.wires.base import HttpRequest, Wire
+from turnstream.wires.shared.failure_words import OverflowWords
 
 logger = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, 
 from turnstream.providers.base import Patience
 from turnstream.providers.clocks import WaitClocks, is_output
 from turnstream.providers.conversations import with_origin, with_own_blocks, worked
-from turnstream.providers.meanings import meant
 from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Send, Stall
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import play
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, ModelRequest, Wire, rest_of
+from turnstream.wires.shared.failure_words import meant
 from turnstream.wires.shared.plain_answer import PlainAnswerDecoder
 
 _WRITES_PER_TURN = 16

@@ -11,10 +11,10 @@ import turnstream as ts
 from tests.providers.conftest import Exchange, RawServer, raw_server
 from turnstream.config import load_settings
 from turnstream.errors import ConfigurationError, ContextLengthExceeded, RateLimited
-from turnstream.providers.meanings import meant
 from turnstream.wires import WIRES
 from turnstream.wires.shared.context_overflow import means_overflow
 from turnstream.wires.shared.event_stream import encode_exception
+from turnstream.wires.shared.failure_words import meant
 
 __all__ = ["raw_server"]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnstream.wires import WIRES
-from turnstream.wires.shared.retry_after import retry_after
+from turnstream.wires.shared.error_engine import retry_after
 
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 LATER = "Wed, 21 Oct 2026 07:28:37 GMT"

@@ -6,8 +6,8 @@ from turnstream.core.sse import encode_event
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import MalformedEvent
 from turnstream.wires.anthropic.decoder import AnthropicDecoder
+from turnstream.wires.anthropic.errors import ERRORS
 from turnstream.wires.anthropic.whole_messages import stream_of
-from turnstream.wires.shared.failure_shapes import failure_in
 from turnstream.wires.shared.json_values import detail_of, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json
 
@@ -25,8 +25,8 @@ def decode_answer(body: bytes) -> list[StreamEvent]:
         events = iter(({**message, "type": "error"},))
     elif (found := stream_of(message)) is not None:
         events = found
-    elif (reported := failure_in(message)) is not None:
-        events = iter(({**reported, "type": "error"},))
+    elif (reported := ERRORS.read(message)) is not None:
+        return [ERRORS.stream_error(reported)]
     else:
         raise MalformedEvent(_NO_ANSWER, detail=detail_of(body))
     decoder = AnthropicDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")

@@ -27,13 +27,12 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires.anthropic.blocks import parse_block
 from turnstream.wires.anthropic.deltas import BlockPlaces
-from turnstream.wires.anthropic.errors import parse_stream_error
+from turnstream.wires.anthropic.errors import ERRORS
 from turnstream.wires.anthropic.stop_reasons import parse_ending
 from turnstream.wires.anthropic.usage import UsageReports
 from turnstream.wires.anthropic.whole_messages import stream_of
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.shared.endings import stop_event
-from turnstream.wires.shared.failure_shapes import failure_in
 from turnstream.wires.shared.json_values import (
     JsonObject,
     detail_of,
@@ -46,6 +45,7 @@ from turnstream.wires.shared.json_values import (
 )
 from turnstream.wires.shared.late_events import LateEvents
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.shared.reported_errors import ReportedError
 from turnstream.wires.shared.unframed_text import UnframedText, names_failure
 
 _MESSAGE_FIELDS = frozenset(
@@ -188,9 +188,7 @@ class AnthropicDecoder:
         if name is not None and names_failure(name):
             words = self._unframed.words or "the provider reported an error"
             value = _json_or_text(payload) if payload.strip() else words
-            if is_list(value) and len(value) == 1 and is_object(value[0]):
-                value = value[0]
-            self._decode_error((failure_in(value) if is_object(value) else None) or value, events)
+            self._decode_error(ERRORS.read_failure(value), events)
             return
         if name == b"ping" or payload.strip() in _SILENCE:
             return
@@ -221,12 +219,12 @@ class AnthropicDecoder:
             case "message_stop":
                 self._decode_message_stop(event, events)
             case "error":
-                self._decode_error(event, events)
+                self._decode_error(ERRORS.read_failure(event), events)
             case "message" if not self._started and (whole := stream_of(event)) is not None:
                 for one in whole:
                     self._decode_any(None, encode_json(one), events)
             case _:
-                if (reported := failure_in(event)) is not None:
+                if (reported := ERRORS.read(event)) is not None:
                     self._decode_error(reported, events)
 
     def _decode_no_object(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
@@ -234,15 +232,15 @@ class AnthropicDecoder:
 
         Raises ValueError for other events.
         """
-        reported: Any = None
+        reported: ReportedError | None = None
         if name != UNFRAMED and payload.startswith((b"[", b'"')):
             value = decode_json(payload)
-            if is_list(value) and value and is_object(value[0]):
-                reported = failure_in(value[0])
+            if is_list(value) and value:
+                reported = ERRORS.read(mend_surrogates(value[0]))
             payload = value.encode("utf-8", "replace") if isinstance(value, str) else b""
-        reported = reported or self._unframed.take(payload)
+        reported = reported or ERRORS.read(self._unframed.take(payload))
         if reported is not None:
-            self._decode_error(mend_surrogates(reported), events)
+            self._decode_error(reported, events)
         elif name != UNFRAMED:
             raise ValueError("not a JSON object")
 
@@ -342,9 +340,9 @@ class AnthropicDecoder:
         self._places.end()
         events.append(stop)
 
-    def _decode_error(self, value: Any, events: list[StreamEvent]) -> None:
+    def _decode_error(self, reported: ReportedError, events: list[StreamEvent]) -> None:
         self._places.flush(events)
-        events.append(parse_stream_error(value))
+        events.append(ERRORS.stream_error(reported))
         self._failed_by_provider = True
 
     def _keep_stop(self, fields: JsonObject) -> None:

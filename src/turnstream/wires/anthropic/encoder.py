@@ -30,7 +30,7 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.wires.anthropic.blocks import dump_block
-from turnstream.wires.anthropic.errors import dump_stream_error
+from turnstream.wires.anthropic.errors import ERRORS
 from turnstream.wires.anthropic.stop_reasons import dump_stop_reason
 from turnstream.wires.anthropic.usage import dump_usage
 from turnstream.wires.shared.lenient_json import encode_json
@@ -131,7 +131,7 @@ class AnthropicEncoder:
                 self._stop = event
             case StreamError():
                 self._write_start()
-                self._write("error", dump_stream_error(event))
+                self._write("error", ERRORS.dump_error(event))
                 self._failed = True
             case StreamNotice() | RedactContent():
                 pass

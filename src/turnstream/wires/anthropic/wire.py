@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from turnstream.wires.anthropic import answer_decoder, answers, errors, request_decoder, requests
+from turnstream.wires.anthropic import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.anthropic.decoder import AnthropicDecoder
 from turnstream.wires.anthropic.encoder import AnthropicEncoder
+from turnstream.wires.anthropic.errors import ERRORS
 from turnstream.wires.base import Wire
 
 
@@ -19,9 +20,9 @@ WIRE = Wire(
     auth_headers=_auth_headers,
     decoder=AnthropicDecoder,
     decode_answer=answer_decoder.decode_answer,
-    decode_error=errors.decode_error,
+    decode_error=ERRORS.decode_error,
     decode_request=request_decoder.decode_request,
     encoder=AnthropicEncoder,
     encode_answer=answers.encode_answer,
-    encode_error=errors.encode_error,
+    encode_error=ERRORS.encode_error,
 )

@@ -19,10 +19,9 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent
 from turnstream.wires.bedrock.blocks import parse_block
 from turnstream.wires.bedrock.ends import stop_events, usage_event
-from turnstream.wires.bedrock.errors import parse_stream_error
-from turnstream.wires.shared.failure_shapes import failure_in
+from turnstream.wires.bedrock.errors import ERRORS
 from turnstream.wires.shared.json_values import detail_of, is_list, is_object, object_in, without
-from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_json, mend_surrogates
 
 _STOP_FIELDS = ("stopReason", "additionalModelResponseFields")
 
@@ -40,9 +39,9 @@ def _decode_answer(value: Any) -> list[StreamEvent]:
     if not is_object(value):
         raise ValueError("it is not an object")
     if not isinstance(value.get("stopReason"), str):
-        if (reported := failure_in(value)) is None:
+        if (reported := ERRORS.read(value)) is None:
             raise ValueError("it has no stopReason")
-        return [parse_stream_error({}, encode_json(reported["error"]))]
+        return [ERRORS.stream_error(reported)]
     message = object_in(object_in(value, "output"), "message")
     content = message.get("content")
     if not is_list(content) or not all(map(is_object, content)):

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Literal
 
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Wire
-from turnstream.wires.bedrock import answer_decoder, answers, errors, request_decoder, requests
+from turnstream.wires.bedrock import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.bedrock.decoder import BedrockDecoder
 from turnstream.wires.bedrock.encoder import BedrockEncoder
+from turnstream.wires.bedrock.errors import ERRORS
 from turnstream.wires.shared.event_stream import CONTENT_TYPE
 
 
@@ -43,9 +44,9 @@ def bedrock_wire(claude: Wire) -> Wire:
         auth_headers=_auth_headers,
         decoder=new_decoder,
         decode_answer=answer_decoder.decode_answer,
-        decode_error=errors.decode_error,
+        decode_error=ERRORS.decode_error,
         decode_request=lambda path, body: request_decoder.decode_request(path, body, claude),
         encoder=_encoder,
         encode_answer=answers.encode_answer,
-        encode_error=errors.encode_error,
+        encode_error=ERRORS.encode_error,
     )

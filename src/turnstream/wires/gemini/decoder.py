@@ -35,14 +35,14 @@ from turnstream.wires.gemini.chunks import (
     text_in,
 )
 from turnstream.wires.gemini.citations import citations_of
-from turnstream.wires.gemini.errors import stream_error
+from turnstream.wires.gemini.errors import ERRORS
 from turnstream.wires.gemini.framing import ResponseFraming
 from turnstream.wires.gemini.stop_reasons import UNSAID, parse_block_reason, parse_ending
 from turnstream.wires.gemini.usage import read_usage
 from turnstream.wires.shared.endings import stop_event
-from turnstream.wires.shared.failure_shapes import failure_in
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import mend_surrogates
+from turnstream.wires.shared.reported_errors import ReportedError
 from turnstream.wires.shared.unframed_text import UnframedText, names_failure
 
 _DONE = b"[DONE]"
@@ -193,9 +193,9 @@ class GeminiDecoder:
         if not payload or payload == _DONE:
             return
         if not payload.startswith((b"{", b"[")):
-            reported = self._unframed.take(payload.strip(b'"'))
+            reported = ERRORS.read(self._unframed.take(payload.strip(b'"')))
             if reported is not None:
-                self._fail(reported["error"], events)
+                self._fail(reported, events)
             if name == UNFRAMED or reported is not None:
                 return
         try:
@@ -216,15 +216,14 @@ class GeminiDecoder:
         error: Any = payload.decode("utf-8", "replace") or self._unframed.words
         try:
             (value,) = read_events(payload)
-            error = (failure_in(value) if is_object(value) else None) or {"error": value}
-            error = mend_surrogates(error["error"])
+            error = mend_surrogates(value)
         except (MalformedEvent, ValueError):
             pass  # its text is told as it is
-        self._fail(error or "the provider reported an error", events)
+        self._fail(ERRORS.read_failure(error or "the provider reported an error"), events)
 
     def _take(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
-        if (reported := failure_in(chunk)) is not None:
-            self._fail(mend_surrogates(reported["error"]), events)
+        if (reported := ERRORS.read(chunk)) is not None:
+            self._fail(reported, events)
             return
         if not self._started and not _BEGINS.isdisjoint(chunk):
             self._begin(chunk, payload, events)
@@ -237,11 +236,11 @@ class GeminiDecoder:
                 self._report_usage(events)
         self._take_leftovers(chunk, _KNOWN_OF_A_CHUNK, events)
 
-    def _fail(self, error: Any, events: list[StreamEvent]) -> None:
+    def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
         self._blocks.leave(events)
         self._report_usage(events)
         self._over = True
-        events.append(stream_error(error))
+        events.append(ERRORS.stream_error(reported))
 
     def _begin(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
         self._started = True

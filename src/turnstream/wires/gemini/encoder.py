@@ -30,7 +30,7 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.usage import Usage
-from turnstream.wires.gemini.errors import error_object
+from turnstream.wires.gemini.errors import dump_error
 from turnstream.wires.gemini.messages import dump_parts
 from turnstream.wires.gemini.stop_reasons import dump_stop_reason
 from turnstream.wires.gemini.usage import write_usage
@@ -113,7 +113,7 @@ class GeminiEncoder:
                 self._remember(event)
             case StreamError():
                 self._failed = True
-                frames.append(self._framed(encode_json(error_object(event))))
+                frames.append(self._framed(encode_json(dump_error(event))))
             case _:
                 pass
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 from functools import partial
 
 from turnstream.wires.base import Wire
-from turnstream.wires.gemini import answer_decoder, answers, errors, request_decoder, requests
+from turnstream.wires.gemini import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.gemini.decoder import GeminiDecoder
 from turnstream.wires.gemini.encoder import GeminiEncoder
+from turnstream.wires.gemini.errors import ERRORS
 
 _ACCESS_TOKEN = "ya29."  # noqa: S105  how Google's access tokens begin, which is no secret
 
@@ -27,11 +28,11 @@ WIRE = Wire(
     auth_headers=_auth_headers,
     decoder=GeminiDecoder,
     decode_answer=answer_decoder.decode_answer,
-    decode_error=errors.decode_error,
+    decode_error=ERRORS.decode_error,
     decode_request=request_decoder.decode_request,
     encoder=GeminiEncoder,
     encode_answer=answers.encode_answer,
-    encode_error=errors.encode_error,
+    encode_error=ERRORS.encode_error,
 )
 ARRAY_WIRE = replace(
     WIRE,

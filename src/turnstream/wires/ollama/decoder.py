@@ -23,7 +23,7 @@ from turnstream.core.stream_events import (
 from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.ollama.calls import OllamaCalls
-from turnstream.wires.ollama.errors import stream_error
+from turnstream.wires.ollama.errors import ERRORS
 from turnstream.wires.ollama.lines import (
     IndentedJson,
     Line,
@@ -40,12 +40,12 @@ from turnstream.wires.ollama.messages import image_content
 from turnstream.wires.ollama.repetition import Repetition
 from turnstream.wires.ollama.usage import parse_ending, read_counts
 from turnstream.wires.shared.endings import stop_event
-from turnstream.wires.shared.failure_shapes import failure_in
 from turnstream.wires.shared.field_shapes import shape_of
 from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.kept_fields import NOISE, KeptFields
 from turnstream.wires.shared.late_events import LateEvents
 from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT
+from turnstream.wires.shared.reported_errors import ReportedError
 from turnstream.wires.shared.unframed_text import UnframedText
 
 _Kind: TypeAlias = Literal["text", "thinking"]
@@ -159,15 +159,15 @@ class OllamaDecoder:
         if line == b"{" or (self._indented.lines and not line.startswith(b"{")):
             self._is_usual = False
             return self._indented.take(line)
-        if line.startswith(b"{") or (reported := self._unframed.take(line)) is None:
+        if line.startswith(b"{") or (reported := ERRORS.read(self._unframed.take(line))) is None:
             return line
         self._fail(reported, events)
         return None
 
-    def _fail(self, reported: JsonObject, events: list[StreamEvent]) -> None:
+    def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
         if not self._over:
             self._over, self._is_usual, self._failed = True, False, True
-            events.append(stream_error(reported))
+            events.append(ERRORS.stream_error(reported))
         elif not self._failed:
             events.extend(self._late.notice())
 
@@ -183,9 +183,9 @@ class OllamaDecoder:
             ):
                 events.extend(self._late.notice())
             return
-        reported = {**value, "error": line.error} if line.error else None
-        if reported is None and line.message is None and not line.done:
-            reported = failure_in(value)
+        reported: ReportedError | None = None
+        if line.error or (line.message is None and not line.done):
+            reported = ERRORS.read(value)
         if reported is not None:
             self._fail(reported, events)
             return

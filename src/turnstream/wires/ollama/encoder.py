@@ -27,7 +27,7 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.usage import Usage
-from turnstream.wires.ollama.errors import error_line
+from turnstream.wires.ollama.errors import dump_error
 from turnstream.wires.ollama.usage import dump_stop_reason, write_counts
 from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json
@@ -105,7 +105,7 @@ class OllamaEncoder:
                 self._remember(event)
             case StreamError():
                 self._failed = True
-                lines.append(error_line(event.code, event.message))
+                lines.append(encode_json(dump_error(event)) + b"\n")
             case _:
                 pass
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from turnstream.wires.base import Wire
-from turnstream.wires.ollama import answer_decoder, answers, errors, request_decoder, requests
+from turnstream.wires.ollama import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.ollama.decoder import OllamaDecoder
 from turnstream.wires.ollama.encoder import OllamaEncoder
+from turnstream.wires.ollama.errors import ERRORS
 
 
 def _auth_headers(api_key: str) -> dict[str, str]:
@@ -23,10 +24,10 @@ WIRE = Wire(
     auth_headers=_auth_headers,
     decoder=OllamaDecoder,
     decode_answer=answer_decoder.decode_answer,
-    decode_error=errors.decode_error,
+    decode_error=ERRORS.decode_error,
     decode_request=request_decoder.decode_request,
     encoder=_encoder,
     encode_answer=answers.encode_answer,
-    encode_error=errors.encode_error,
+    encode_error=ERRORS.encode_error,
 )
 """The base URL is the server's, as in `http://127.0.0.1:11434`."""

@@ -7,14 +7,14 @@ from turnstream.errors import MalformedEvent, StreamIncomplete
 from turnstream.wires.openai_chat.decoder import OpenAIChatDecoder
 from turnstream.wires.shared.json_values import detail_of, is_object, read_json
 from turnstream.wires.shared.lenient_json import encode_json
-from turnstream.wires.shared.openai_errors import read_error
+from turnstream.wires.shared.openai_errors import ERRORS
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
     """The events of the stream that would have brought the completion; see `Wire.decode_answer`. A chunk whose choices
     hold whole messages is what a stream of one event is, so the stream's decoder reads it."""
     value = read_json(body)
-    if not is_object(value) or not (value.get("choices") or read_error(value) is not None):
+    if not is_object(value) or not (value.get("choices") or ERRORS.read(value) is not None):
         raise MalformedEvent("the answer is no chat.completion", detail=detail_of(body))
     decoder = OpenAIChatDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")
     chunk = encode_json({**value, "object": "chat.completion.chunk"})

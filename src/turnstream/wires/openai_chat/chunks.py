@@ -14,7 +14,8 @@ import msgspec
 
 from turnstream.wires.shared.json_values import JsonObject, is_blank, is_list, is_object
 from turnstream.wires.shared.lenient_json import mend_surrogates
-from turnstream.wires.shared.openai_errors import ReportedError, read_error
+from turnstream.wires.shared.openai_errors import ERRORS
+from turnstream.wires.shared.reported_errors import ReportedError
 
 ABSENT = msgspec.Raw()
 EXTRAS = "(extras)"
@@ -128,4 +129,4 @@ def says_anything(delta: Delta) -> bool:
 def error_beside(chunk: Chunk, value: JsonObject) -> ReportedError | None:
     """Return the failure that a chunk reports beside its choices."""
     groq = chunk.x_groq.get("error") if chunk.x_groq else None
-    return read_error({**value, "error": value.get("error") or groq})
+    return ERRORS.read({**value, "error": value.get("error") or groq})

@@ -31,11 +31,11 @@ from turnstream.wires.openai_chat.stop_reasons import failed_finish, is_known, p
 from turnstream.wires.openai_chat.template import Template, learn_template
 from turnstream.wires.openai_chat.usage import read_usage
 from turnstream.wires.shared.endings import stop_event
-from turnstream.wires.shared.failure_shapes import unexplained_words
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, read_json
 from turnstream.wires.shared.late_events import LateEvents
 from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT
-from turnstream.wires.shared.openai_errors import ReportedError, read_error, stream_error
+from turnstream.wires.shared.openai_errors import ERRORS
+from turnstream.wires.shared.reported_errors import ReportedError, unexplained_words
 from turnstream.wires.shared.unframed_text import UnframedText, names_failure
 
 _DONE = b"[DONE]"
@@ -173,7 +173,7 @@ class OpenAIChatDecoder:
         is_quiet = not any(
             choice.delta is None or says_anything(choice.delta) for choice in chunk.choices or ()
         )
-        if not self._failed and (not is_quiet or read_error(value) is not None):
+        if not self._failed and (not is_quiet or ERRORS.read(value) is not None):
             events.extend(self._late.notice())
 
     def _take_unusual(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
@@ -209,7 +209,7 @@ class OpenAIChatDecoder:
             if not self._take_text(payload, events):
                 raise
             return
-        reported = read_error(value)
+        reported = ERRORS.read(value)
         if reported is not None:
             self._fail(reported, events)
         elif not isinstance(value, str) or not self._take_text(value.encode("utf-8", "replace"), events):
@@ -217,20 +217,15 @@ class OpenAIChatDecoder:
 
     def _take_text(self, text: bytes, events: list[StreamEvent]) -> bool:
         """Fail if a text outside of JSON reports an error; return True if it does."""
-        reported = read_error(self._unframed.take(text))
+        reported = ERRORS.read(self._unframed.take(text))
         if reported is not None:
             self._fail(reported, events)
         return reported is not None
 
     def _take_error_event(self, payload: bytes, events: list[StreamEvent]) -> None:
         """An event named `error` reports one, whatever is in it."""
-        try:
-            value = read_json(payload)
-            reported = read_error({**value, "object": "error"} if is_object(value) else value)
-        except MalformedEvent:
-            reported = None
-        words = payload[:4000].decode("utf-8", "replace") or self._unframed.words
-        self._fail(reported or ReportedError(words or "the provider reported an error"), events)
+        words = payload or (self._unframed.words or "the provider reported an error").encode()
+        self._fail(ERRORS.read_body(words), events)
 
     def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None
@@ -311,9 +306,9 @@ class OpenAIChatDecoder:
         if (reason := choice.finish_reason) and reason != "null":
             self._finish_reason = reason
         if choice.error:
-            return read_error({"error": choice.error})
+            return ERRORS.read({"error": choice.error})
         if (failed := failed_finish(reason)) is not None:
-            return ReportedError(f"the provider ended the answer with {failed!r}", code=failed)
+            return ReportedError(f"the provider ended the answer with {failed!r}", (failed,))
         return None
 
     def _take_held_choices(self, events: list[StreamEvent]) -> None:
@@ -353,7 +348,7 @@ class OpenAIChatDecoder:
         self._over = self._failed = True
         for choice in self._picker.rest(ended=self._finish_reason is not None):
             self._take_choice(choice, 0, events)
-        events.append(stream_error(reported))
+        events.append(ERRORS.stream_error(reported))
 
     def _end_message(self, events: list[StreamEvent]) -> None:
         self._over = True

@@ -34,7 +34,7 @@ from turnstream.wires.openai_chat.usage import write_usage
 from turnstream.wires.shared.histories import media_url, metadata_of
 from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import encode_json
-from turnstream.wires.shared.openai_errors import error_object
+from turnstream.wires.shared.openai_errors import ERRORS
 
 _Delta: TypeAlias = dict[str, Any]
 
@@ -92,7 +92,7 @@ class OpenAIChatEncoder:
             return
         if isinstance(event, StreamError):
             self._failed = True
-            frames.append(b"data: %b\n\n" % encode_json(error_object(event.code, event.message)))
+            frames.append(b"data: %b\n\n" % encode_json(ERRORS.dump_error(event)))
             return
         if isinstance(event, MessageStart):
             self._message_id = event.id or self._message_id

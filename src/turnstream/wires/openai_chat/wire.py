@@ -6,7 +6,7 @@ from turnstream.wires.base import Wire
 from turnstream.wires.openai_chat import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.openai_chat.decoder import OpenAIChatDecoder
 from turnstream.wires.openai_chat.encoder import OpenAIChatEncoder
-from turnstream.wires.shared import openai_errors as errors
+from turnstream.wires.shared.openai_errors import ERRORS
 
 
 def _auth_headers(api_key: str) -> dict[str, str]:
@@ -20,10 +20,10 @@ WIRE = Wire(
     auth_headers=_auth_headers,
     decoder=OpenAIChatDecoder,
     decode_answer=answer_decoder.decode_answer,
-    decode_error=errors.decode_error,
+    decode_error=ERRORS.decode_error,
     decode_request=request_decoder.decode_request,
     encoder=OpenAIChatEncoder,
     encode_answer=answers.encode_answer,
-    encode_error=errors.encode_error,
+    encode_error=ERRORS.encode_error,
 )
 """The base URL includes the version, as in `https://api.openai.com/v1`."""

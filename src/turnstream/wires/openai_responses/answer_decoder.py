@@ -10,15 +10,15 @@ from turnstream.wires.base import DEFAULT_EVENT_LIMIT
 from turnstream.wires.openai_responses.decoder import OpenAIResponsesDecoder
 from turnstream.wires.shared.json_values import is_list, is_object, read_json
 from turnstream.wires.shared.lenient_json import mend_surrogates
-from turnstream.wires.shared.openai_errors import read_error, stream_error
+from turnstream.wires.shared.openai_errors import ERRORS
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
     """The events that the stream of the answer would have had. Raises MalformedEvent for what is no response."""
     value: Any = mend_surrogates(read_json(body))
     if not is_object(value) or not is_list(value.get("output")):
-        if (reported := read_error(value)) is None:
+        if (reported := ERRORS.read(value)) is None:
             raise MalformedEvent("the answer is not a response object")
-        return [stream_error(reported)]
+        return [ERRORS.stream_error(reported)]
     decoder = OpenAIResponsesDecoder(event_limit=max(DEFAULT_EVENT_LIMIT, len(body)), on_malformed="fail")
     return decoder.take_whole(value)

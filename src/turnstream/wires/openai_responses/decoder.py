@@ -31,7 +31,8 @@ from turnstream.wires.shared.json_values import (
 )
 from turnstream.wires.shared.late_events import LateEvents, SecondAnswer
 from turnstream.wires.shared.lenient_json import decode_strictly, mend_surrogates
-from turnstream.wires.shared.openai_errors import ReportedError, read_error, stream_error
+from turnstream.wires.shared.openai_errors import ERRORS
+from turnstream.wires.shared.reported_errors import ReportedError
 from turnstream.wires.shared.unframed_text import UnframedText, names_failure
 
 _DONE = b"[DONE]"
@@ -44,7 +45,7 @@ _ENDS = {
     "response.cancelled": "cancelled",
 }
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
-_CANCELLED = ReportedError("the response was cancelled", code="response_cancelled")
+_CANCELLED = ReportedError("the response was cancelled", ("response_cancelled",))
 _TOO_MANY_UNKNOWN = "the provider sends more events of an unknown kind than are kept"
 _SAYS_NOTHING: frozenset[BlockType] = frozenset({"thinking", "provider"})
 _SIGNS_OF_LIFE = frozenset({"keepalive", "ping", "response.heartbeat"})
@@ -233,9 +234,9 @@ class OpenAIResponsesDecoder:
         reported: ReportedError | None = None
         if name != UNFRAMED and payload.startswith((b"[", b'"')):
             value = read_json(payload)
-            reported = read_error(value)
+            reported = ERRORS.read(value)
             payload = value.encode("utf-8", "replace") if isinstance(value, str) else b""
-        reported = reported or read_error(self._unframed.take(payload))
+        reported = reported or ERRORS.read(self._unframed.take(payload))
         if reported is not None:
             self._fail(reported)
         elif name != UNFRAMED:
@@ -252,9 +253,8 @@ class OpenAIResponsesDecoder:
             self._end(said if said in _STATUSES else _ENDS[kind], value)
         elif not kind and self._response_id is None and is_response(value):
             self._take_response(value)
-        elif kind == "error" or (not kind.startswith("response.") and read_error(value) is not None):
-            found = {**value, "type": "error"} if read_error(value) is None else value
-            self._fail(read_error(found) or ReportedError("the provider reported an error"))
+        elif kind == "error" or (not kind.startswith("response.") and ERRORS.read(value) is not None):
+            self._fail(ERRORS.read_failure(value))
         elif not self._take_output(kind, value):
             self._take_unknown(kind, value, size)
 
@@ -334,7 +334,7 @@ class OpenAIResponsesDecoder:
         self._tell_beside(response, value)
         if status in ("failed", "cancelled"):
             self._over = False
-            reported = read_error(response) if status == "failed" else _CANCELLED
+            reported = ERRORS.read(response) if status == "failed" else _CANCELLED
             self._fail(reported or ReportedError("the response failed"))
             return
         details = response.get("incomplete_details")
@@ -373,8 +373,8 @@ class OpenAIResponsesDecoder:
 
 def _stream_error(reported: ReportedError) -> StreamError:
     if reported is _CANCELLED:
-        return StreamError("model_stream", reported.code, reported.words)
-    return stream_error(reported)
+        return StreamError("model_stream", reported.names[0], reported.words)
+    return ERRORS.stream_error(reported)
 
 
 def _position(value: JsonObject) -> int:

@@ -30,7 +30,7 @@ from turnstream.wires.openai_responses.usage import dump_usage
 from turnstream.wires.openai_responses.written_items import WrittenBlock, WrittenItem, open_block
 from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import encode_json
-from turnstream.wires.shared.openai_errors import error_object
+from turnstream.wires.shared.openai_errors import ERRORS
 
 _encode_string = msgspec.json.Encoder().encode
 
@@ -148,7 +148,7 @@ class OpenAIResponsesEncoder:
                 self._stop = event
             case StreamError():
                 self._failed = True
-                self._tell("error", error_object(event.code, event.message))
+                self._tell("error", ERRORS.dump_error(event))
             case _:
                 pass
 

@@ -1,15 +1,21 @@
-"""The class of a failure of which only words are known: plain text, HTML, JSON without a code.
+"""The meaning of a failure by its words, on any wire: plain text, HTML, JSON without a code, and codes that say too little.
 
-Wires ask this last, after codes, types and statuses. The first entry that is found decides.
+Providers answer 400 to a wrong key, to a model that they do not have, and to an account without credit. None of these is a
+fault of the request: another model can answer it. A status that passes (408, 409, 425) is no refusal either.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from turnstream.core.stream_events import StreamError
 from turnstream.errors import (
     AuthenticationFailed,
+    ContentFiltered,
     ContextLengthExceeded,
+    InvalidModelRequest,
     ModelNotFound,
     Overloaded,
     PermissionDenied,
@@ -20,22 +26,86 @@ from turnstream.errors import (
 )
 from turnstream.wires.shared.context_overflow import means_overflow
 
-_BY_WORDS: tuple[tuple[type[ProviderError], str], ...] = (
+QUOTA_CODE = "insufficient_quota"
+"""The code of an account that has no credit or quota left. Waiting does not help."""
+MESSAGES: dict[str, str] = {
+    AuthenticationFailed.code: "the provider refused the key",
+    PermissionDenied.code: "the key may not use this model",
+    ModelNotFound.code: "the provider does not know this model",
+    InvalidModelRequest.code: "the provider refused the request",
+    ContextLengthExceeded.code: "the conversation is longer than the model's context",
+    ContentFiltered.code: "the provider's content filter refused the request",
+    RateLimited.code: "the provider's rate limit is reached",
+    QUOTA_CODE: "the account has no credit or quota left",
+    Overloaded.code: "the provider is overloaded",
+    ProviderFailed.code: "the provider failed",
+    ProviderTimeout.code: "the provider took too long",
+}
+"""The message of an error, by our code. Its words are the provider's, and go into `detail`."""
+
+
+class FailureMeaning(NamedTuple):
+    """Our class for a failure, and our code if it is not the class's own."""
+
+    error: type[ProviderError]
+    code: str | None = None
+
+
+_REFUSALS: tuple[tuple[str, FailureMeaning], ...] = (
     (
-        RateLimited,
-        r"rate.?limit|too many requests|throttl|quota|usage limit|insufficient (?:balance|credits?)",
+        r"""credit\ balance | insufficient[\ _](credits?|balance|funds|quota) | out\ of\ (credits?|quota)
+        | billing\ (hard\ )?limit | usage\ limits?\b.{0,80}\bregain\ access | 余额不足 | 欠费""",
+        FailureMeaning(RateLimited, QUOTA_CODE),
     ),
     (
-        Overloaded,
-        r"overloaded|service (?:is )?(?:temporarily )?unavailable|server (?:is )?busy|at capacity|no healthy upstream",
+        r"""\bapi[\ _-]?key\b.{0,60}\b(not\ valid|invalid|incorrect|expired|revoked|disabled|not\ found|missing)
+        | \b(invalid|incorrect|expired|missing|no|wrong)\ ((or\ )?\w+\ )?api[\ _-]?key\b
+        | \bkey\ (is\ )?not\ valid\b | \Aauthentication\ failed
+        | \b(invalid|expired|incorrect)\ (access|auth\w*|bearer|security)[\ _]token\b
+        | \b(access|auth\w*|bearer|security)\ token\b.{0,40}\b(invalid|expired)
+        | \binvalid\ (x-api-key|credentials|authentication)\b""",
+        FailureMeaning(AuthenticationFailed),
     ),
-    (AuthenticationFailed, r"unauthori[sz]ed|not authenticated|authentication|api key not valid"),
-    (AuthenticationFailed, r"(?:invalid|incorrect|missing|expired) (?:api|access)[ _-]?(?:key|token)"),
-    (PermissionDenied, r"forbidden|permission denied|access denied|not allowed to"),
-    (ProviderTimeout, r"gateway time-?out|request (?:timed out|time-?out)"),
-    (ModelNotFound, r"model .{0,80}(?:not found|does not exist)|no such model"),
+    (
+        r"""\bmodels?\b[^;,\n]{0,120}?\b(not\ found|(does\ not|doesn't|not)\ exist|decommissioned|retired
+            |no\ longer\ (available|supported|exists?)|(is\ )?not\ (available|a\ valid\b.{0,20}\bmodel)|is\ invalid)
+        | \b(unknown|invalid|unrecognized|no\ such|nonexistent)\ model\b(?!\ (output|response|param))
+        | \bnot\ a\ valid\ model\b | \bmodel_not_found\b | \bmodel\ not\ exist\b
+        | \bdeployment\b[^;,\n]{0,80}\b(does\ not\ exist|not\ found) | \bno\ endpoints\ found\b | 模型不存在""",
+        FailureMeaning(ModelNotFound),
+    ),
 )
-_PATTERNS = tuple((re.compile(words, re.IGNORECASE), found) for found, words in _BY_WORDS)
+"""Words that decide against a code or a status which only says that the request was refused."""
+_OTHERS: tuple[tuple[str, FailureMeaning], ...] = (
+    (
+        r"rate.?limit | too\ many\ requests | throttl | quota | usage\ limit | insufficient\ (?:balance|credits?)",
+        FailureMeaning(RateLimited),
+    ),
+    (
+        r"""overloaded | service\ (?:is\ )?(?:temporarily\ )?unavailable | server\ (?:is\ )?busy | at\ capacity
+        | no\ healthy\ upstream""",
+        FailureMeaning(Overloaded),
+    ),
+    (
+        r"""unauthori[sz]ed | not\ authenticated | authentication | api\ key\ not\ valid
+        | (?:invalid|incorrect|missing|expired)\ (?:api|access)[\ _-]?(?:key|token)""",
+        FailureMeaning(AuthenticationFailed),
+    ),
+    (r"forbidden | permission\ denied | access\ denied | not\ allowed\ to", FailureMeaning(PermissionDenied)),
+    (r"gateway\ time-?out | request\ (?:timed\ out|time-?out)", FailureMeaning(ProviderTimeout)),
+    (r"model\ .{0,80}(?:not\ found|does\ not\ exist) | no\ such\ model", FailureMeaning(ModelNotFound)),
+)
+"""Words that decide if nothing else is known."""
+
+
+def _compiled(
+    rows: tuple[tuple[str, FailureMeaning], ...],
+) -> tuple[tuple[re.Pattern[str], FailureMeaning], ...]:
+    return tuple((re.compile(words, re.IGNORECASE | re.VERBOSE), meaning) for words, meaning in rows)
+
+
+_REFUSAL_PATTERNS = _compiled(_REFUSALS)
+_OTHER_PATTERNS = _compiled(_OTHERS)
 _STATUS = re.compile(
     r"(?:\A|HTTP/[\d.]+ |\bHTTP |\bstatus(?:[ _]code)?[:= ]+|\berror(?: code)?[:= ]+)([45]\d\d)\b",
     re.IGNORECASE,
@@ -50,26 +120,105 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
     504: ProviderTimeout,
     529: Overloaded,
 }  # fmt: skip
+"""Statuses that words name. 404 is none: a proxy's page says it of more than models."""
 _ERROR_WORDS = re.compile(
     r"error|exception|fail|denied|refused|forbidden|unauthori[sz]ed|not authenticated|limit|too many|overload|unavailable"
     r"|exceed|timed? ?-?out|bad gateway|quota|invalid|not found|terminated|abort|reset|traceback|crash|killed|panic",
     re.IGNORECASE,
 )
 _LONGEST = 2000
+_WORDS_STATUSES = frozenset({None, 400, 403, 404, 422})
+"""Statuses whose words decide. With others the status says enough."""
+_UNPAID_STATUS = 402
+_UNPAID_CODES = frozenset({QUOTA_CODE, "billing_error"})
+_PASSING: dict[int, tuple[type[ProviderError], str]] = {
+    408: (ProviderTimeout, "the provider took too long"),
+    409: (ProviderFailed, "the request met another one at the provider"),
+    425: (ProviderFailed, "the provider was not ready for the request"),
+}
 
 
-def class_in_words(words: str) -> type[ProviderError] | None:
-    """Return the class of the failure that `words` describe, or None if they do not say."""
+def meaning_of_words(words: str) -> FailureMeaning | None:
+    """Return the meaning of a failure of which only words are known, or None if they do not say."""
     words = words[:_LONGEST]
     if means_overflow(words):
-        return ContextLengthExceeded
-    for pattern, found in _PATTERNS:
+        return FailureMeaning(ContextLengthExceeded)
+    for pattern, meaning in _OTHER_PATTERNS:
         if pattern.search(words):
-            return found
+            return meaning
     status = _STATUS.search(words)
-    return _BY_STATUS.get(int(status[1])) if status else None
+    found = _BY_STATUS.get(int(status[1])) if status else None
+    return FailureMeaning(found) if found else None
+
+
+def meaning_of_refusal(status: int | None, words: str) -> FailureMeaning | None:
+    """Return the meaning of a request that is said to be refused, or None if it is refused as a request."""
+    if status not in _WORDS_STATUSES:
+        return None
+    return next((meaning for pattern, meaning in _REFUSAL_PATTERNS if pattern.search(words)), None)
 
 
 def sounds_like_failure(words: str) -> bool:
     """Return True if `words`, which nothing marks as an error, are likely to report one."""
     return _ERROR_WORDS.search(words[:_LONGEST]) is not None
+
+
+def meant(error: ProviderError) -> ProviderError:
+    """Return the error that `error` really is: itself, or one of another class with the same words."""
+    if error.code in _UNPAID_CODES or error.provider_status == _UNPAID_STATUS:
+        return _unpaid(error)
+    if isinstance(error, RateLimited):
+        return error if error.retryable else _unpaid(error)
+    if type(error) is not InvalidModelRequest and type(error) is not PermissionDenied:
+        return error
+    if (passing := _PASSING.get(error.provider_status or 0)) is not None:
+        return _changed(error, *passing)
+    meaning = meaning_of_refusal(error.provider_status, error.detail or "")
+    if meaning is None:
+        return error
+    if meaning.code == QUOTA_CODE:
+        return _unpaid(error)
+    return _changed(error, meaning.error, MESSAGES[meaning.error.code])
+
+
+class OverflowWords:
+    """Regular expressions of the settings, for the words in which one provider says that a conversation is too long. They win
+    over what its codes and statuses say."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._words = re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+        self._known = bool(patterns)
+
+    def error(self, error: ProviderError) -> ProviderError:
+        """Return the error, or a ContextLengthExceeded in its place."""
+        if self._known and error.detail and self._words.search(error.detail):
+            return _changed(error, ContextLengthExceeded, MESSAGES[ContextLengthExceeded.code])
+        return error
+
+    def event(self, event: StreamError) -> StreamError:
+        """Return the event, with the code of a conversation that is too long if its words say so."""
+        if self._known and self._words.search(event.message):
+            return StreamError("validation", ContextLengthExceeded.code, event.message, event.provider_status)
+        return event
+
+
+def _unpaid(error: ProviderError) -> ProviderError:
+    if error.code == QUOTA_CODE and isinstance(error, RateLimited) and not error.retryable:
+        return error
+    changed = _changed(error, RateLimited, MESSAGES[QUOTA_CODE], QUOTA_CODE)
+    changed.retryable = False
+    return changed
+
+
+def _changed(
+    error: ProviderError, kind: type[ProviderError], message: str, code: str | None = None
+) -> ProviderError:
+    changed = kind(
+        message,
+        code=code,
+        provider_status=error.provider_status,
+        detail=error.detail,
+        retry_after=error.retry_after,
+    )
+    changed.request_id = error.request_id
+    return changed
