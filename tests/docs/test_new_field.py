@@ -18,19 +18,33 @@ from turnstream.store.migrations import NEWEST
 PAGE = pages.DOCS / "explanation" / "fields-of-a-turn.md"
 SOURCE = pages.PROJECT / "src" / "turnstream"
 PROGRAM = """
-import asyncio, sqlite3, sys
+import asyncio, json, sys
 from tests.server.live import Client, Watcher, serving
 from turnstream.engine import Engine
 
 async def main() -> None:
     async with serving(Engine(f"sqlite:///{sys.argv[1]}").application()) as port:
         client = Client(port)
-        turn_id = await client.start("hello", model="sim/echo:pace=0")
-        await Watcher(client, turn_id).watch_to_the_end()
-        print((await client.call("GET", f"/turns/{turn_id}")).body.decode())
+        first = await client.start("hello", model="sim/echo:pace=0", **json.loads(sys.argv[2]))
+        await Watcher(client, first).watch_to_the_end()
+        turn = (await client.call("GET", f"/turns/{first}")).json
+        blocks = [{"block_type": "text", "text_content": "and now?"}]
+        body = {"turn_blocks": blocks, "prev_turn_id": first}
+        answer = await client.call("POST", f"/chats/{turn['chat_id']}/turns", body)
+        second = answer.json["assistant_turn"]["id"]
+        await Watcher(client, second).watch_to_the_end()
+        print(json.dumps([turn, (await client.call("GET", f"/turns/{second}")).json]))
 
 asyncio.run(main())
 """
+
+
+def changes(section: str) -> list[pages.Fence]:
+    """The `diff` blocks below a heading."""
+    lines = PAGE.read_text().splitlines()
+    begin = lines.index(f"## {section}")
+    end = next(place for place in range(begin + 1, len(lines)) if lines[place].startswith("## "))
+    return [fence for fence in pages.fences(PAGE, "diff") if begin < fence.line <= end]
 
 
 def changed(fence: pages.Fence, root: Path) -> Path:
@@ -45,17 +59,25 @@ def changed(fence: pages.Fence, root: Path) -> Path:
     return path
 
 
-def test_a_new_field_takes_three_files_and_a_migration(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("section", "given", "shown"),
+    [
+        ("Add a field", {}, {"failed_calls": 0}),
+        ("Add a field of the request", {"purpose": "a test"}, {"purpose": "a test"}),
+    ],
+)
+def test_a_new_field_takes_three_files_and_a_migration(
+    tmp_path: Path, section: str, given: dict[str, str], shown: dict[str, object]
+) -> None:
     shutil.copytree(SOURCE, tmp_path / "src" / "turnstream", ignore=shutil.ignore_patterns("__pycache__"))
-    fences = pages.fences(PAGE, "diff")
-    *files, migration = [changed(fence, tmp_path) for fence in fences]
+    *files, migration = [changed(fence, tmp_path) for fence in changes(section)]
     assert len({*files}) == 3
     following = f"{int(NEWEST) + 1:04}"
     text = migration.read_text().replace("0041", NEWEST).replace("0042", following)
     migration.rename(migration.with_name(migration.name.replace("0042", following))).write_text(text)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'src'}{os.pathsep}{pages.PROJECT}"}
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "turns.sqlite")],
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "turns.sqlite"), json.dumps(given)],
         env=environment,
         capture_output=True,
         text=True,
@@ -63,8 +85,9 @@ def test_a_new_field_takes_three_files_and_a_migration(tmp_path: Path) -> None:
         timeout=60,
     )
     assert ran.returncode == 0, ran.stderr
-    turn = json.loads(ran.stdout)
-    assert (turn["status"], turn["failed_calls"]) == ("complete", 0)
+    for turn in json.loads(ran.stdout):
+        assert turn["status"] == "complete"
+        assert shown.items() <= turn.items()
 
 
 @pytest.mark.parametrize(
