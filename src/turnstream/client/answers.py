@@ -104,13 +104,7 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def usage(self) -> Usage:
         """The tokens of all its model calls."""
-        return Usage(
-            self.input_tokens,
-            self.output_tokens,
-            self.cache_read_tokens,
-            self.cache_write_tokens,
-            self.reasoning_tokens,
-        )
+        return Usage(*(getattr(self, name) for name in Usage.__struct_fields__))
 
     @property
     def text(self) -> str:

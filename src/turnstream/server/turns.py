@@ -61,6 +61,13 @@ _CURSOR_DOCS: dict[str, Any] = {
 _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "the turn's events; see PROTOCOL.md"}
 }
+_STARTS: dict[str, Any] = {
+    "status_code": 201,
+    "response_model": StartedView,
+    "responses": {**_STREAM_DOCS, **errors(400, 401, 404, 408, 409, 413, 502, 503)},
+    "openapi_extra": _KEY_DOCS,
+}
+"""Description of the routes that start a turn."""
 
 
 def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
@@ -68,10 +75,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
 
     @router.post(
         "/chats/{chat_id}/turns",
-        status_code=201,
-        response_model=StartedView,
-        responses={**_STREAM_DOCS, **errors(400, 401, 404, 408, 409, 413, 502, 503)},
-        openapi_extra=_KEY_DOCS,
+        **_STARTS,
         summary="Send a user turn and start the answer; with ?stream=true the answer is its event stream",
     )
     async def start_turn(
@@ -81,10 +85,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
 
     @router.post(
         "/turns/{turn_id}/regenerate",
-        status_code=201,
-        response_model=StartedView,
-        responses={**_STREAM_DOCS, **errors(400, 401, 404, 408, 409, 413, 502, 503)},
-        openapi_extra=_KEY_DOCS,
+        **_STARTS,
         summary="Answer again: a sibling of an answer, or another answer to a user turn",
     )
     async def regenerate_turn(
