@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Literal, TypeAlias
 
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
+    ErrorKind,
     MessageStart,
     MessageStop,
     Metadata,
@@ -34,10 +34,6 @@ from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, Re
 from turnstream.simulator.options import SimulatorOptions
 from turnstream.wires.base import ModelRequest, Wire
 from turnstream.wires.shared.event_stream import encode_event
-
-ErrorKind: TypeAlias = Literal[
-    "internal_server", "service_unavailable", "throttling", "validation", "model_stream"
-]
 
 DEFAULT_CODE = "overloaded_error"
 DEFAULT_AFTER = 5

@@ -95,7 +95,7 @@ class ErrorTable(ErrorReader):
         parts: Classes of codes and types by a part of them, in small letters; the first that fits decides.
         words: Classes of the vendor's words, in small letters, where nothing else is known.
         statuses: Classes of the statuses of refused calls. Inside a stream, where a proxy names them, all mean the same.
-        means_statuses: A status of 500 or more is a failure that may pass, whatever the words are.
+        means_statuses: A status of 500 or more decides; of the words only an overflow counts then.
         spent: Parts of codes and types that mean a quota is used up.
         of_the_model: Names of failures of the model, not of the API.
         unknown: Kind of a failure whose names are all unknown.
