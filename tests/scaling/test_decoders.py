@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.scaling.measuring import MOST, Work, cost_ratio
+from turnstream.core.bounds import DEFAULT_MAX_LENGTH
 from turnstream.errors import StreamBroken
 from turnstream.llm.message_fold import MessageFold
 from turnstream.wires import WIRES
-from turnstream.wires.bedrock.decoder import DEFAULT_MAX_LENGTH
 from turnstream.wires.recording import recorded_body
 
 pytestmark = pytest.mark.fault(26)

@@ -1,4 +1,4 @@
-"""What a wire is: one provider protocol, both ways (DESIGN: wires know no network and no store)."""
+"""Wires: provider protocols, both ways. A wire knows no network and no store."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HttpRequest(msgspec.Struct, frozen=True, gc=False):
-    """What makes a model call: path (with its query, if any) below the provider's base URL, headers without the key."""
+    """The HTTP request of a model call: path (with its query, if any) below the provider's base URL, headers without the key."""
 
     path: str
     headers: dict[str, str]
@@ -65,7 +65,7 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """How far an answer that the provider keeps has been read: `sequence_number` is that of the last event taken."""
+    """Place up to which an answer that the provider keeps has been read: `sequence_number` is that of the last event taken."""
 
     response_id: str
     sequence_number: int
@@ -90,7 +90,11 @@ class Decoder(Protocol):
         ...
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """The events that `data` completes. Raises MalformedEvent or EventTooLarge."""
+        """Return the events that `data` completes.
+
+        Raises MalformedEvent, unless malformed events are skipped, or EventTooLarge. If events came before it in the same
+        `data`, they are returned, and the next call raises.
+        """
         ...
 
     def close(self) -> list[StreamEvent]:
@@ -113,7 +117,7 @@ class Encoder(Protocol):
     def feed(self, events: Iterable[StreamEvent]) -> bytes: ...
 
     def close(self) -> bytes:
-        """What ends the body (an empty string where the last event does)."""
+        """Return the end of the body; empty if the last event is its end."""
         ...
 
 
@@ -138,6 +142,11 @@ class NewEncoder(Protocol):
     def __call__(self, *, model: str, message_id: str) -> Encoder:
         """Return an encoder of one streamed answer."""
         ...
+
+
+def bearer(api_key: str) -> dict[str, str]:
+    """Return the headers that carry an API key as most providers take it."""
+    return {"authorization": f"Bearer {api_key}"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import msgspec
 
 from turnstream.core.answers import Answer, AnswerFold
 from turnstream.core.blocks import Block
-from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest, ProviderError
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire, rest_of
 from turnstream.wires.shared import event_stream
@@ -19,7 +18,7 @@ from turnstream.wires.shared.plain_answer import PlainAnswerDecoder
 
 
 def decode_recording(wire: Wire, data: bytes, *, file_name: str) -> dict[str, Any]:
-    """What `data`, the content of the file `file_name`, holds; see `decode_pieces`.
+    """Decode `data`, the content of the file `file_name`; see `decode_pieces`.
 
     Raises InvalidRequest for a broken archive; errors of the stream are part of the answer.
     """
@@ -92,7 +91,7 @@ def _describe(wire: Wire, answer: Answer, events: int, error: ProviderError | No
         "blocks": [_describe_block(block) for block in answer.blocks],
         "stop_reason": stop.stop_reason if stop else None,
         "raw_stop_reason": stop.raw_stop_reason if stop else None,
-        "usage": _describe_usage(answer.usage),
+        "usage": msgspec.structs.asdict(answer.usage),
         "raw_usage": answer.raw_usage,
         "complete": stop is not None and failure is None,
         "error": failure,
@@ -107,7 +106,3 @@ def _describe_block(block: Block) -> dict[str, Any]:
         "text_content": block.text_content,
         "content": block.content,
     }
-
-
-def _describe_usage(usage: Usage) -> dict[str, int | None]:
-    return dict(zip(usage.__struct_fields__, msgspec.structs.astuple(usage), strict=True))

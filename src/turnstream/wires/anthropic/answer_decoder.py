@@ -15,7 +15,7 @@ _NO_ANSWER = "the answer is no message of this API"
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """The events of the stream that would have brought the message; see `Wire.decode_answer`."""
+    """Return the events of the stream that would have brought the message; see `Wire.decode_answer`."""
     try:
         value = decode_json(body)
     except ValueError as error:

@@ -11,7 +11,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """The message object. Unlike in a history, everything that was said is in it."""
+    """Return the message object. Unlike in a history, everything that was said is in it."""
     stop = answer.stop
     return encode_json(
         {

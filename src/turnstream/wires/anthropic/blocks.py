@@ -100,7 +100,7 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
 
 
 def returned_block(block: Block, *, unsigned: bool = False) -> RawBlock | None:
-    """A block of the history as this provider takes it back, or None where it would refuse it: thinking without
+    """Return a block of the history as this provider takes it back, or None where it would refuse it: thinking without
     its signature or cut off, blank text, what another vendor's server ran or alone knows. `unsigned`: of a provider that
     signs no thinking, and needs it back."""
     content = _without_foreign_metadata(block.content or {})

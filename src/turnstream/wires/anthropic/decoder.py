@@ -32,6 +32,7 @@ from turnstream.wires.anthropic.stop_reasons import parse_ending
 from turnstream.wires.anthropic.usage import UsageReports
 from turnstream.wires.anthropic.whole_messages import stream_of
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
+from turnstream.wires.shared.answer_stream import AnswerStream
 from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.json_values import (
     JsonObject,
@@ -43,10 +44,9 @@ from turnstream.wires.shared.json_values import (
     text_in,
     without,
 )
-from turnstream.wires.shared.late_events import LateEvents
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
 from turnstream.wires.shared.reported_errors import ReportedError
-from turnstream.wires.shared.unframed_text import UnframedText, names_failure
+from turnstream.wires.shared.unframed_text import names_failure
 
 _MESSAGE_FIELDS = frozenset(
     {"id", "type", "role", "content", "model", "stop_reason", "stop_sequence", "usage"}
@@ -58,7 +58,7 @@ class _SecondMessage(ValueError):
     """Two messages would become one: this cannot be skipped."""
 
 
-class AnthropicDecoder:
+class AnthropicDecoder(AnswerStream):
     """Decodes one streamed answer; see `wires.base.Decoder`.
 
     When an event that fails the stream comes in the same bytes as good ones, `feed` returns those, and the next call
@@ -68,12 +68,8 @@ class AnthropicDecoder:
     def __init__(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
     ) -> None:
+        super().__init__(event_limit=event_limit, on_malformed=on_malformed)
         self._frames = SseDecoder(event_limit=event_limit, loose=True)
-        self._skip_malformed = on_malformed == "skip"
-        self._unframed = UnframedText()
-        self._failure: MalformedEvent | None = None
-        self._failed_by_provider = False
-        self._late = LateEvents()
         self._is_another = False
         """True once another message has begun after the end: its usage is not this answer's."""
         self._message_id: str | None = None
@@ -92,7 +88,7 @@ class AnthropicDecoder:
     @property
     def finish(self) -> Finish | None:
         """As `Decoder.finish`: a stop_reason has come, and all blocks are stopped."""
-        if self._stopped or self._failed_by_provider or self._stop_reason is None:
+        if self._stopped or self._failed or self._stop_reason is None:
             return None
         if self._places.has_open:
             return None
@@ -109,7 +105,7 @@ class AnthropicDecoder:
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
-        if self._failed_by_provider:
+        if self._failed:
             return events
         append = events.append
         places = self._places
@@ -135,12 +131,12 @@ class AnthropicDecoder:
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
-        if self._failed_by_provider:
+        if self._failed:
             return events
         for name, payload, _ in self._frames.close():
             if not self._decode_other(name, payload, events):
                 break
-        if not self._stopped and not self._failed_by_provider:
+        if not self._stopped and not self._failed:
             words = self._unframed.words or None
             self._places.flush(events)
             incomplete = StreamIncomplete("the stream ended without message_stop", detail=words)
@@ -152,7 +148,7 @@ class AnthropicDecoder:
         """Decode any event, add what it means to `events`; False when nothing after it counts."""
         if self._stopped:
             self._take_late(name, payload, events)
-            return not self._failed_by_provider
+            return not self._failed
         decoded: list[StreamEvent] = []
         try:
             self._decode_any(name, payload, decoded)
@@ -160,13 +156,13 @@ class AnthropicDecoder:
             if decoded and type(decoded[0]) is ContentBlockStop:
                 events.append(decoded[0])  # a stop that waited for this event
             reason = f"an event of the provider's stream is malformed: {error}"
-            if not self._skip_malformed or isinstance(error, _SecondMessage):
+            if not self._skips_malformed or isinstance(error, _SecondMessage):
                 self._failure = MalformedEvent(reason, detail=detail_of(payload))
                 return False
             events.append(StreamNotice("malformed_event", reason))
             return True
         events.extend(decoded)
-        return not self._failed_by_provider
+        return not self._failed
 
     def _take_late(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         """An event after the end: what it says of the whole message counts, and of all else there is one notice."""
@@ -336,14 +332,14 @@ class AnthropicDecoder:
         self._stopped = True
         raw = self._stop_reason
         stop = stop_event(parse_ending(raw), raw, self._stop_sequence, said=self._said)
-        self._failed_by_provider = type(stop) is StreamError
+        self._failed = type(stop) is StreamError
         self._places.end()
         events.append(stop)
 
     def _decode_error(self, reported: ReportedError, events: list[StreamEvent]) -> None:
         self._places.flush(events)
         events.append(ERRORS.stream_error(reported))
-        self._failed_by_provider = True
+        self._failed = True
 
     def _keep_stop(self, fields: JsonObject) -> None:
         self._stop_reason = optional_text(fields, "stop_reason") or self._stop_reason

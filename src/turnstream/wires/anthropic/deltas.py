@@ -4,15 +4,68 @@ The rule is that of Anthropic's own client: a delta belongs to the block at its 
 else it means nothing. It goes by the block alone, whether or not that has stopped: so a stop takes effect with the next event
 that is something else than a delta of the same block. A late delta beyond that is dropped, but for text: that begins a block
 of its own. What is dropped and says something leaves a notice.
+
+A block grows by one kind of delta, and almost every event is one. So its typed decoder is chosen once, when the block begins,
+and an event costs one typed decode and one comparison. The decoder refuses every other event; plain JSON reads those.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
 
 from turnstream.core.blocks import BlockType
-from turnstream.core.stream_events import ContentBlockStop, StreamEvent, StreamNotice
-from turnstream.wires.anthropic.growth import GROWTHS, Growth
+from turnstream.core.stream_events import (
+    ContentBlockStop,
+    StreamEvent,
+    StreamNotice,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+)
+
+
+class TextPiece(msgspec.Struct, tag_field="type", tag="text_delta", gc=False):
+    text: str
+
+
+class ThinkingPiece(msgspec.Struct, tag_field="type", tag="thinking_delta", gc=False):
+    text: str = msgspec.field(name="thinking")
+
+
+class ArgumentsPiece(msgspec.Struct, tag_field="type", tag="input_json_delta", gc=False):
+    text: str = msgspec.field(name="partial_json")
+
+
+Piece = TypeVar("Piece", TextPiece, ThinkingPiece, ArgumentsPiece)
+
+
+class PieceEvent(msgspec.Struct, Generic[Piece], tag_field="type", tag="content_block_delta", gc=False):
+    """An event of the provider that holds one piece of the text at `index`."""
+
+    index: int
+    delta: Piece
+
+
+class Growth(NamedTuple):
+    """A way to grow.
+
+    decode: bytes of one event → its typed form; raises ValueError for every event of another kind.
+    delta: makes the StreamEvent of an index and a text.
+    """
+
+    decode: Callable[[bytes], PieceEvent[TextPiece] | PieceEvent[ThinkingPiece] | PieceEvent[ArgumentsPiece]]
+    delta: Callable[[int, str], TextDelta | ThinkingDelta | ToolInputDelta]
+
+
+GROWTHS = {
+    "text_delta": Growth(msgspec.json.Decoder(PieceEvent[TextPiece]).decode, TextDelta),
+    "thinking_delta": Growth(msgspec.json.Decoder(PieceEvent[ThinkingPiece]).decode, ThinkingDelta),
+    "input_json_delta": Growth(msgspec.json.Decoder(PieceEvent[ArgumentsPiece]).decode, ToolInputDelta),
+}
+"""The ways to grow by the kind of delta."""
 
 _TEXTS = {
     "text_delta": "text",

@@ -31,7 +31,7 @@ _OUR_PARAMS = (
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
-    """The POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`). A param that
+    """Return the POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`). A param that
     is None is left out. Raises InvalidRequest for what this API cannot be asked for."""
     params = given_params(request)
     body = without(params, *_OUR_PARAMS)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
-from turnstream.wires.shared.endings import Ending, ending_of, is_word_for
+from turnstream.wires.shared.endings import Ending, ending_of, is_word_for, table_of
 
-_ENDINGS: dict[str, Ending] = {
-    "end_turn": "end_turn",
-    "max_tokens": "max_tokens",
-    "model_context_window_exceeded": "max_tokens",
-    "stop_sequence": "stop_sequence",
-    "tool_use": "tool_use",
-    "pause_turn": "pause_turn",
-    "refusal": "refusal",
-}
+_ENDINGS = table_of(
+    ("end_turn", "end_turn"),
+    ("max_tokens", "max_tokens", "model_context_window_exceeded"),
+    ("stop_sequence", "stop_sequence"),
+    ("tool_use", "tool_use"),
+    ("pause_turn", "pause_turn"),
+    ("refusal", "refusal"),
+)
 _THEIRS: dict[StopReason, str] = {
     "content_filtered": "refusal",
     "guardrail_intervened": "refusal",

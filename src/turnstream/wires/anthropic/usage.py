@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from turnstream.core.stream_events import Metadata, StreamEvent
 from turnstream.core.usage import Usage
+from turnstream.wires.shared.json_values import is_object, whole_count
 
-_LARGEST_COUNT = 2**53
 _FIELDS = frozenset(
     {
-        "input_tokens",
-        "output_tokens",
-        "cache_creation_input_tokens",
-        "cache_read_input_tokens",
-        "cache_creation",
-        "fallback_credit",
-        "inference_geo",
-        "iterations",
-        "output_tokens_details",
-        "server_tool_use",
-        "service_tier",
-        "speed",
+        "input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens",
+        "cache_creation", "fallback_credit", "inference_geo", "iterations", "output_tokens_details",
+        "server_tool_use", "service_tier", "speed",
     }
-)
+)  # fmt: skip
 
 
 def parse_usage(raw: Mapping[str, Any]) -> Usage:
-    """What `raw`, a `usage` object, counts. A field that is no count says nothing."""
-    details: Any = raw.get("output_tokens_details")
-    thinking: Any = (
-        cast(dict[str, Any], details).get("thinking_tokens") if isinstance(details, dict) else None
-    )
+    """Return the counts of `raw`, a `usage` object. A field that is no count says nothing."""
+    found: Any = raw.get("output_tokens_details")
+    details = found if is_object(found) else {}
     return Usage(
-        _count(raw.get("input_tokens")),
-        _count(raw.get("output_tokens")),
-        _count(raw.get("cache_read_input_tokens")),
-        _count(raw.get("cache_creation_input_tokens")),
-        _count(thinking),
+        whole_count(raw.get("input_tokens")),
+        whole_count(raw.get("output_tokens")),
+        whole_count(raw.get("cache_read_input_tokens")),
+        whole_count(raw.get("cache_creation_input_tokens")),
+        whole_count(details.get("thinking_tokens")),
     )
 
 
@@ -61,10 +50,6 @@ def dump_usage(usage: Usage | None, raw: Mapping[str, Any] | None) -> dict[str, 
     return fields
 
 
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < _LARGEST_COUNT else None
-
-
 class UsageReports:
     """Usage that a stream reports in several events."""
 
@@ -79,9 +64,8 @@ class UsageReports:
         input of 0 after another number, with which some gateways end a stream."""
         usage: Usage | None = None
         reported: dict[str, Any] | None = None
-        if isinstance(raw, dict):
-            fields = cast(dict[str, Any], raw).items()
-            reported = {k: v for k, v in fields if v is not None or k not in self._fields}
+        if is_object(raw):
+            reported = {k: v for k, v in raw.items() if v is not None or k not in self._fields}
             self._fields.update(reported)
             usage = parse_usage(reported)
             if self._input_counted and usage.input_tokens == 0:

@@ -8,16 +8,11 @@ from turnstream.wires.anthropic.encoder import AnthropicEncoder
 from turnstream.wires.anthropic.errors import ERRORS
 from turnstream.wires.base import Wire
 
-
-def _auth_headers(api_key: str) -> dict[str, str]:
-    return {"x-api-key": api_key}
-
-
 WIRE = Wire(
     name="anthropic",
     content_type="text/event-stream",
     encode_request=requests.encode_request,
-    auth_headers=_auth_headers,
+    auth_headers=lambda api_key: {"x-api-key": api_key},
     decoder=AnthropicDecoder,
     decode_answer=answer_decoder.decode_answer,
     decode_error=ERRORS.decode_error,

@@ -27,7 +27,7 @@ _STOP_FIELDS = ("stopReason", "additionalModelResponseFields")
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """The events that the answer's stream would have had. Raises MalformedEvent for what is no answer."""
+    """Return the events that the answer's stream would have had. Raises MalformedEvent for what is no answer."""
     try:
         return _decode_answer(mend_surrogates(decode_json(body)))
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """Converse's response. What the stream's `metadata` tells besides the usage is not in an Answer."""
+    """Return Converse's response. What the stream's `metadata` tells besides the usage is not in an Answer."""
     content = [raw for block in answer.blocks if (raw := _dump_block(block)) is not None]
     return encode_json(
         {

@@ -53,7 +53,7 @@ def parse_block(sequence: int, raw: JsonObject) -> Block:
 
 
 def returned_block(block: Block) -> JsonObject | None:
-    """A block of the history as Bedrock takes it back, or None where it would refuse it: thinking without its
+    """Return a block of the history as Bedrock takes it back, or None where it would refuse it: thinking without its
     signature or cut off, blank text, what another vendor's server ran or alone knows."""
     content = block.content or {}
     text = block.text_content or ""
@@ -92,7 +92,7 @@ def _dump_text(text: str, content: Content) -> JsonObject:
 
 
 def _parse_source(raw: JsonObject, family: str) -> Content | None:
-    """Where the bytes of an image or a document are; None for a place that our blocks have no word for."""
+    """Return the content of an image or a document; None for a source that our blocks have no word for."""
     name, source = raw.get("format"), raw.get("source")
     content: Content = {"media_type": media_type_of(name, family)} if isinstance(name, str) else {}
     rest = without(raw, "format", "source", "name")
@@ -166,6 +166,6 @@ def _format(content: Content, source: JsonObject, default: str) -> str:
 
 
 def _details(content: Content, *keys: str) -> JsonObject:
-    """What this wire kept beside the source, of `keys`."""
+    """Return those of `keys` that this wire kept beside the source."""
     kept = metadata_of(content)
     return {key: kept[key] for key in keys if key in kept}

@@ -183,7 +183,7 @@ class BedrockEncoder:
         return block
 
     def _write_content(self, block: _ConverseBlock, content: Content) -> None:
-        """What is neither text, arguments nor signature."""
+        """Write content that is neither text, arguments nor signature."""
         kind = block.block_type
         if kind == "tool_result":
             if (parts := content.get("content")) not in (None, []):
@@ -233,7 +233,7 @@ class BedrockEncoder:
 
 
 def _start_of(block_type: BlockType, content: Content) -> JsonObject | None:
-    """What a block's start says; None for a block that has none, or no place in this protocol."""
+    """Return the start of a block; None if it has none, or no place in this protocol."""
     match block_type:
         case "tool_use":
             return {"toolUse": dump_use_start(content)}

@@ -33,10 +33,9 @@ def format_of(media_type: str) -> str:
 
 
 class Base64Pieces:
-    """Bytes that come in pieces, each of them base64. `size`: characters of all pieces."""
+    """Bytes that come in pieces, each of them base64."""
 
     def __init__(self) -> None:
-        self.size = 0
         self._first: str | None = None
         self._decoded: list[bytes] = []
 
@@ -47,7 +46,6 @@ class Base64Pieces:
         else:
             first = [] if self._decoded else [_decoded(self._first)]
             self._decoded += [*first, _decoded(piece)]
-        self.size += len(piece)
 
     def whole(self) -> str:
         """Return the base64 of all bytes; of a single piece as it came."""

@@ -1,4 +1,4 @@
-"""What a request asks of the model beside its messages, in Converse's words and in ours.
+"""Params of a request, in Converse's words and in ours.
 
 What Converse has no field for goes to the model through `additionalModelRequestFields`, whose words are those of the
 model's vendor: so some params depend on the model's name. Functions that parse take fields into `params`; what they do
@@ -72,7 +72,7 @@ def _takes_json_object(model: str) -> bool:
 
 
 def dump_additional(model: str, params: JsonObject, thinking: JsonObject | None) -> JsonObject:
-    """What goes to the model in its own words. Given fields win."""
+    """Return the fields that go to the model in its own words. Given fields win."""
     additional: JsonObject = {} if thinking is None else {"thinking": thinking}
     if (top_k := params.get("top_k")) is not None:
         additional |= {"inferenceConfig": {"topK": top_k}} if "amazon.nova" in model else {"top_k": top_k}
@@ -163,5 +163,5 @@ def is_claude(model: str) -> bool:
 
 
 def may_cache(model: str) -> bool:
-    """Whether a model takes cache points; others refuse the request. An ARN does not always tell the model."""
+    """Return True if a model takes cache points; others refuse the request. An ARN does not always tell the model."""
     return is_claude(model) or "amazon.nova" in model or model.startswith("arn:")

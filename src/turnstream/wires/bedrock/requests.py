@@ -40,7 +40,7 @@ _INVOCATION = "anthropic_version"
 
 
 def encode_request(request: ModelRequest, claude: Wire) -> HttpRequest:
-    """The POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`). Raises
+    """Return the POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`). Raises
     InvalidRequest for what this API cannot be asked for."""
     if _INVOCATION in request.params:
         return _encode_invocation(request, claude)

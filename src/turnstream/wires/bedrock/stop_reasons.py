@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
-from turnstream.wires.shared.endings import Ending, ending_of, is_word_for
+from turnstream.wires.shared.endings import Ending, ending_of, is_word_for, table_of
 
-_ENDINGS: dict[str, Ending] = {
-    "end_turn": "end_turn",
-    "tool_use": "tool_use",
-    "max_tokens": "max_tokens",
-    "model_context_window_exceeded": "max_tokens",
-    "stop_sequence": "stop_sequence",
-    "guardrail_intervened": "guardrail_intervened",
-    "content_filtered": "content_filtered",
-    "refusal": "refusal",
-    "pause_turn": "pause_turn",
-    "malformed_model_output": "failed",
-    "malformed_tool_use": "failed",
-}
+_ENDINGS = table_of(
+    ("end_turn", "end_turn"),
+    ("tool_use", "tool_use"),
+    ("max_tokens", "max_tokens", "model_context_window_exceeded"),
+    ("stop_sequence", "stop_sequence"),
+    ("guardrail_intervened", "guardrail_intervened"),
+    ("content_filtered", "content_filtered"),
+    ("refusal", "refusal"),
+    ("pause_turn", "pause_turn"),
+    ("failed", "malformed_model_output", "malformed_tool_use"),
+)
 _THEIRS: dict[StopReason, str] = {
     "refusal": "content_filtered",
     "pause_turn": "end_turn",

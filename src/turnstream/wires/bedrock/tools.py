@@ -97,7 +97,7 @@ def dump_result(content: Content, text: str) -> JsonObject | None:
 
 
 def dump_parts(content: Content, text: str) -> list[JsonObject]:
-    """What a result says, as the API takes it: texts, JSON objects, images; any other value as the text of its JSON."""
+    """Return a result as the API takes it: texts, JSON objects, images; any other value as the text of its JSON."""
     value: Any = content.get("content")
     if content.get("provider_executed") and is_list(value):
         return value
@@ -111,7 +111,7 @@ def dump_parts(content: Content, text: str) -> list[JsonObject]:
 
 
 def own_metadata(content: Content, key: str) -> JsonObject:
-    """What this wire kept of a call or a result; empty where another vendor's did."""
+    """Return what this wire kept of a call or a result; empty if another vendor's did."""
     kept = metadata_of(content).get(key)
     return kept if is_object(kept) else {}
 

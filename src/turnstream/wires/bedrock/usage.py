@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from turnstream.core.usage import Usage
+from turnstream.wires.shared.json_values import whole_count
 
-_LARGEST_COUNT = 2**53
 _COUNTS = {
     "inputTokens": "input_tokens",
     "outputTokens": "output_tokens",
@@ -18,8 +18,8 @@ _FIELDS = frozenset({*_COUNTS, "totalTokens", "cacheDetails", "serverToolUsage"}
 
 
 def parse_usage(raw: Mapping[str, Any]) -> Usage:
-    """What `raw`, a `usage` object, counts. A field that is no count says nothing."""
-    counts = {ours: _count(raw.get(theirs)) for theirs, ours in _COUNTS.items()}
+    """Return the counts of `raw`, a `usage` object. A field that is no count says nothing."""
+    counts = {ours: whole_count(raw.get(theirs)) for theirs, ours in _COUNTS.items()}
     return Usage(**counts)
 
 
@@ -39,7 +39,3 @@ def with_total(fields: dict[str, Any]) -> dict[str, Any]:
     known = {"inputTokens": 0, "outputTokens": 0, **fields}
     total = sum(known.get(name) or 0 for name in _COUNTS)
     return {"totalTokens": total, **known}
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < _LARGEST_COUNT else None

@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Wire
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, Wire, bearer
 from turnstream.wires.bedrock import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.bedrock.decoder import BedrockDecoder
 from turnstream.wires.bedrock.encoder import BedrockEncoder
 from turnstream.wires.bedrock.errors import ERRORS
 from turnstream.wires.shared.event_stream import CONTENT_TYPE
-
-
-def _auth_headers(api_key: str) -> dict[str, str]:
-    """Return the headers for an API key of Bedrock's own, which takes the place of a signature."""
-    return {"authorization": f"Bearer {api_key}"}
 
 
 def _encoder(*, model: str, message_id: str) -> BedrockEncoder:
@@ -41,7 +36,7 @@ def bedrock_wire(claude: Wire) -> Wire:
         name="bedrock",
         content_type=CONTENT_TYPE,
         encode_request=lambda request: requests.encode_request(request, claude),
-        auth_headers=_auth_headers,
+        auth_headers=bearer,  # a key of Bedrock's own takes the place of a signature
         decoder=new_decoder,
         decode_answer=answer_decoder.decode_answer,
         decode_error=ERRORS.decode_error,

@@ -9,7 +9,7 @@ from turnstream.wires.gemini.decoder import GeminiDecoder
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """The events that the answer's stream would have had. Raises MalformedEvent for what is no answer."""
+    """Return the events that the answer's stream would have had. Raises MalformedEvent for what is no answer."""
     decoder = GeminiDecoder(event_limit=max(DEFAULT_EVENT_LIMIT, len(body)), on_malformed="fail")
     events = decoder.feed(body.strip())
     if not decoder.found_answer and not events:

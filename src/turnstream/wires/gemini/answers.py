@@ -11,7 +11,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """The response object."""
+    """Return the response object."""
     parts = dump_answer(answer.blocks)
     candidate: JsonObject = {"content": {"parts": parts, "role": "model"}, "index": 0}
     if answer.stop is not None:

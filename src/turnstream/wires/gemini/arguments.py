@@ -206,5 +206,5 @@ def _key(key: str | int) -> str:
 
 
 def _end_of(key: str | int) -> str:
-    """What closes the container that `key` is in."""
+    """Return the bracket that closes the container that `key` is in."""
     return "]" if isinstance(key, int) else "}"

@@ -33,6 +33,10 @@ from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
 
 _OF_A_TEXT = frozenset({"mediaResolution", "partMetadata", "videoMetadata"})
 """Fields that belong to a part, and go back with its text: such text is a block of its own."""
+_BLOCKS = (
+    "inlineData", "fileData", "executableCode", "codeExecutionResult", "toolCall", "toolResponse",
+)  # fmt: skip
+"""Fields of a part that is a block of its own."""
 _OK = ("OUTCOME_OK", "OUTCOME_UNSPECIFIED")
 
 
@@ -198,16 +202,9 @@ class PartBuilder:
 
     def _whole_block(self, part: JsonObject) -> tuple[BlockType, Content, str] | None:
         """A part that is a block of its own: its type, its content, and a tool's input."""
-        for name, parse in (
-            ("inlineData", parse_image),
-            ("fileData", parse_image),
-            ("executableCode", self._parse_code),
-            ("codeExecutionResult", self._parse_code_result),
-            ("toolCall", self._parse_server_call),
-            ("toolResponse", self._parse_server_response),
-        ):
+        for name in _BLOCKS:
             value = part.get(name)
-            parsed = parse(named(value)) if is_object(value) else None
+            parsed = self._parse_block(name, named(value)) if is_object(value) else None
             if parsed is not None:
                 block_type, content, text = parsed
                 metadata = without(part, name)
@@ -216,31 +213,24 @@ class PartBuilder:
                 return block_type, content | as_metadata(metadata), text
         return None
 
-    def _parse_code(self, value: JsonObject) -> tuple[BlockType, Content, str]:
-        self._last_code = self.calls.new_id(text_in(value.get("id")))
-        return self._server_tool_use(self._last_code, "code_execution", without(value, "id"))
-
-    def _parse_code_result(self, value: JsonObject) -> tuple[BlockType, Content, str]:
-        identity = text_in(value.get("id")) or self._last_code
-        failed = value.get("outcome", _OK[0]) not in _OK
-        return _server_result(identity, without(value, "id"), is_error=failed)
-
-    def _parse_server_call(self, value: JsonObject) -> tuple[BlockType, Content, str]:
-        identity = self.calls.new_id(text_in(value.get("id")))
-        self._last_code = identity
-        block_type, content, text = self._server_tool_use(
-            identity, text_in(value.get("toolType")), value.get("args")
-        )
-        return block_type, content, text
-
-    def _parse_server_response(self, value: JsonObject) -> tuple[BlockType, Content, str]:
-        identity = text_in(value.get("id")) or self._last_code
-        return _server_result(identity, without(value, "id"), is_error=False)
-
-    @staticmethod
-    def _server_tool_use(identity: str, name: str, value: Any) -> tuple[BlockType, Content, str]:
-        content: Content = {"tool_use_id": identity, "tool_name": name, "provider_executed": True}
-        return "tool_use", content, "" if value is None else encode_json(value).decode("utf-8", "replace")
+    def _parse_block(self, name: str, value: JsonObject) -> tuple[BlockType, Content, str] | None:
+        """An image, or what Gemini's own tools were asked, or answered."""
+        given, said = text_in(value.get("id")), without(value, "id")
+        match name:
+            case "inlineData" | "fileData":
+                return parse_image(value)
+            case "executableCode" | "toolCall":
+                self._last_code = self.calls.new_id(given)
+                is_code = name == "executableCode"
+                tool = "code_execution" if is_code else text_in(value.get("toolType"))
+                content: Content = {"tool_use_id": self._last_code, "tool_name": tool}
+                asked = said if is_code else value.get("args")
+                text = "" if asked is None else encode_json(asked).decode("utf-8", "replace")
+                return "tool_use", {**content, "provider_executed": True}, text
+            case _:
+                failed = name == "codeExecutionResult" and value.get("outcome", _OK[0]) not in _OK
+                content = {"tool_use_id": given or self._last_code, "content": said, "is_error": failed}
+                return "tool_result", {**content, "provider_executed": True}, ""
 
     def _add(self, block_type: BlockType, content: Content, text: str, events: list[StreamEvent]) -> None:
         index = next(self._indexes)
@@ -248,8 +238,3 @@ class PartBuilder:
         if text:
             events.append(ToolInputDelta(index, text))
         events.append(ContentBlockStop(index))
-
-
-def _server_result(identity: str, value: Any, *, is_error: bool) -> tuple[BlockType, Content, str]:
-    content: Content = {"tool_use_id": identity, "content": value, "is_error": is_error}
-    return "tool_result", {**content, "provider_executed": True}, ""

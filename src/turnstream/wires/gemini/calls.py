@@ -51,7 +51,7 @@ class FunctionCalls:
         self._open: _OpenFunctionCall | None = None
 
     def __bool__(self) -> bool:
-        """Whether the model has called any function."""
+        """Return True if the model has called any function."""
         return self._count > 0
 
     def new_id(self, given: str) -> str:
@@ -63,7 +63,7 @@ class FunctionCalls:
         return identity
 
     def continues(self, call: JsonObject) -> bool:
-        """Whether a `functionCall` is a piece of the call that is open."""
+        """Return True if a `functionCall` is a piece of the call that is open."""
         opened = self._open
         if opened is None:
             return False

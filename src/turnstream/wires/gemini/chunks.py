@@ -67,7 +67,7 @@ def named(value: JsonObject) -> JsonObject:
 
 
 def read_events(data: bytes) -> list[Any]:
-    """What an event holds: one value, or those of a list. Raises MalformedEvent for what is no JSON, or nested
+    """Return the values of an event: one, or those of a list. Raises MalformedEvent for what is no JSON, or nested
     absurdly. Lone surrogates stay in the strings."""
     value = read_json(data)
     return value if is_list(value) else [value]
@@ -75,3 +75,39 @@ def read_events(data: bytes) -> list[Any]:
 
 def _camel(name: str) -> str:
     return _SNAKE.sub(lambda match: match[1].upper(), name)
+
+
+def citations_of(candidate: JsonObject) -> list[Any]:
+    """Return what a candidate cites: its `citationMetadata` as it is, and each source that it is grounded in.
+
+    A source is its grounding chunk, with `segments` where the answer names them: `startIndex` and `endIndex` in bytes of
+    the answer's text. Everything else about them is in the message's metadata.
+    """
+    found: list[Any] = []
+    if is_object(metadata := candidate.get("citationMetadata")):
+        metadata = named(metadata)
+        found.extend(objects_in(metadata.get("citations") or metadata.get("citationSources")))
+    if is_object(metadata := candidate.get("groundingMetadata")):
+        found.extend(_grounding(named(metadata)))
+    return found
+
+
+def _grounding(metadata: JsonObject) -> list[JsonObject]:
+    chunks = objects_in(metadata.get("groundingChunks"))
+    segments: list[list[JsonObject]] = [[] for _ in chunks]
+    for support in objects_in(metadata.get("groundingSupports")):
+        indices = support.get("groundingChunkIndices")
+        for index in indices if is_list(indices) else ():
+            if isinstance(index, int) and 0 <= index < len(chunks):
+                segments[index].append(_segment(support.get("segment")))
+    return [
+        {**chunk, "segments": places} if places else chunk
+        for chunk, places in zip(chunks, segments, strict=True)
+    ]
+
+
+def _segment(segment: Any) -> JsonObject:
+    fields = named(segment) if is_object(segment) else {}
+    return {
+        key: fields[key] for key in ("partIndex", "startIndex", "endIndex") if type(fields.get(key)) is int
+    }

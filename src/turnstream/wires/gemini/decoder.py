@@ -22,11 +22,12 @@ from turnstream.core.stream_events import (
     StreamNotice,
     TextDelta,
 )
-from turnstream.errors import MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.errors import MalformedEvent, StreamBroken
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.gemini.block_builder import PartBuilder
 from turnstream.wires.gemini.chunks import (
     ABSENT,
+    citations_of,
     decode_plain,
     is_number,
     named,
@@ -34,16 +35,16 @@ from turnstream.wires.gemini.chunks import (
     read_events,
     text_in,
 )
-from turnstream.wires.gemini.citations import citations_of
 from turnstream.wires.gemini.errors import ERRORS
 from turnstream.wires.gemini.framing import ResponseFraming
 from turnstream.wires.gemini.stop_reasons import UNSAID, parse_block_reason, parse_ending
 from turnstream.wires.gemini.usage import read_usage
+from turnstream.wires.shared.answer_stream import AnswerStream
 from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 from turnstream.wires.shared.lenient_json import mend_surrogates
 from turnstream.wires.shared.reported_errors import ReportedError
-from turnstream.wires.shared.unframed_text import UnframedText, names_failure
+from turnstream.wires.shared.unframed_text import names_failure
 
 _DONE = b"[DONE]"
 _KNOWN_OF_A_CHUNK = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "error"})
@@ -51,17 +52,16 @@ _KNOWN_OF_A_CANDIDATE = frozenset({"content", "index", "finishReason", "logprobs
 _BEGINS = frozenset({"candidates", "promptFeedback", "usageMetadata", "responseId", "modelVersion"})
 
 
-class GeminiDecoder:
+class GeminiDecoder(AnswerStream):
     """Decodes one response, in either framing."""
+
+    END = "a finishReason"
 
     def __init__(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
     ) -> None:
+        super().__init__(event_limit=event_limit, on_malformed=on_malformed)
         self._framing = ResponseFraming(event_limit=event_limit)
-        self._skips_malformed = on_malformed == "skip"
-        self._unframed = UnframedText()
-        self._failure: StreamBroken | None = None
-        self._over = False
         self._started = False
         self._blocks = PartBuilder()
         self._candidate: int | None = None
@@ -79,7 +79,7 @@ class GeminiDecoder:
 
     @property
     def found_answer(self) -> bool:
-        """Whether anything of an answer has come."""
+        """Return True if anything of an answer has come."""
         return self._started
 
     @property
@@ -89,16 +89,8 @@ class GeminiDecoder:
             return None
         return "certain" if self._continued or self._block_reason else "likely"
 
-    def end(self) -> list[StreamEvent]:
-        """As `Decoder.end`."""
-        return self.close()
-
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """The events that `data` completes.
-
-        Raises MalformedEvent (unless malformed events are skipped) or EventTooLarge; where events came before it in
-        the same `data`, they are returned and the next call raises.
-        """
+        """As `Decoder.feed`."""
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
@@ -133,33 +125,25 @@ class GeminiDecoder:
                 raise
         return events
 
-    def close(self) -> list[StreamEvent]:
-        """The body is over. Raises StreamIncomplete where no finishReason came."""
-        if self._failure is not None:
-            raise self._failure
-        events: list[StreamEvent] = []
-        if self._over:
-            return events
-        for name, payload, _ in self._framing.close():
+    def _take_rest(self, events: list[StreamEvent]) -> None:
+        for name, payload, _ in () if self._over else self._framing.close():
             try:
                 self._take_payload(name, payload, events)
             except MalformedEvent:
                 break  # the body was cut inside an event: whether the message had ended by then decides
-        if self._over:
-            return events
-        if not (self._finish_reason or self._block_reason):
-            words = self._unframed.words or None
-            raise StreamIncomplete("the stream ended without a finishReason", detail=words)
-        return events + self._end()
+        if not self._over and (self._finish_reason or self._block_reason):
+            self._end(events)
 
     def end_answer(self) -> list[StreamEvent]:
         """The end of an answer that is no stream, and so whole whether or not it says why it ended."""
         if self._failure is not None:
             raise self._failure
-        return [] if self._over else self._end()
-
-    def _end(self) -> list[StreamEvent]:
         events: list[StreamEvent] = []
+        if not self._over:
+            self._end(events)
+        return events
+
+    def _end(self, events: list[StreamEvent]) -> None:
         self._over = True
         stop = self._stop_event()
         if isinstance(stop, StreamError) or not is_clean_end(stop):
@@ -173,7 +157,6 @@ class GeminiDecoder:
             words = f"candidate {self._candidate} was decoded; not: {others}"
             events.append(StreamNotice("other_candidates", words))
         events.append(stop)
-        return events
 
     def _stop_event(self) -> MessageStop | StreamError:
         blocks = self._blocks
@@ -281,7 +264,7 @@ class GeminiDecoder:
         self._take_leftovers(candidate, _KNOWN_OF_A_CANDIDATE, events)
 
     def _take_leftovers(self, value: JsonObject, known: frozenset[str], events: list[StreamEvent]) -> None:
-        """What is said beside the answer: each field where it is new, or has changed."""
+        """Add the fields beside the answer that are new, or have changed."""
         if value.keys() <= known:
             return
         new = {

@@ -29,13 +29,13 @@ from turnstream.core.stream_events import (
     ToolInputDelta,
 )
 from turnstream.core.tool_input import finish_tool_use
-from turnstream.core.usage import Usage
 from turnstream.wires.gemini.errors import dump_error
 from turnstream.wires.gemini.messages import dump_parts
 from turnstream.wires.gemini.stop_reasons import dump_stop_reason
 from turnstream.wires.gemini.usage import write_usage
+from turnstream.wires.shared.answer_writer import AnswerWriter
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
-from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.lenient_json import encode_json, encode_text
 
 _TEXT = b'{"candidates":[{"content":{"parts":[{"text":'
 _PART = b'{"candidates":[{"content":{"parts":['
@@ -44,34 +44,27 @@ _AFTER_THOUGHT = b',"thought":true' + _AFTER_TEXT
 _AFTER_PART = b'],"role":"model"},"index":0'
 _CITED = ("title", "license", "startIndex", "endIndex", "publicationDate")
 
-_encode_string = msgspec.json.Encoder().encode
 
-
-class GeminiEncoder:
+class GeminiEncoder(AnswerWriter):
     """Encodes one response. `model` and `message_id` stand where the message's start brings none; `as_array`: the framing."""
 
     def __init__(self, *, model: str, message_id: str, as_array: bool = False) -> None:
-        self._model = model
-        self._message_id = message_id
+        super().__init__(model=model, message_id=message_id)
         self._as_array = as_array
         self._before = b"[" if as_array else b"data: "
         self._whole: dict[int, _OpenPart] = {}
-        self._usage: Usage | None = None
-        self._raw_usage: JsonObject | None = None
-        self._stop: MessageStop | None = None
-        self._failed = False
         self._tail = b""
         self._frame()
 
     def feed(self, events: Iterable[StreamEvent]) -> bytes:
-        """The bytes that stand for `events`."""
+        """Return the bytes of `events`."""
         frames: list[bytes] = []
         for event in events:
             match event:
                 case TextDelta():
-                    self._write(frames, b"%b%b%b" % (_TEXT, _string(event.text), _AFTER_TEXT))
+                    self._write(frames, b"%b%b%b" % (_TEXT, encode_text(event.text), _AFTER_TEXT))
                 case ThinkingDelta():
-                    self._write(frames, b"%b%b%b" % (_TEXT, _string(event.text), _AFTER_THOUGHT))
+                    self._write(frames, b"%b%b%b" % (_TEXT, encode_text(event.text), _AFTER_THOUGHT))
                 case _:
                     self._encode_rare(event, frames)
         return b"".join(frames)
@@ -89,8 +82,7 @@ class GeminiEncoder:
     def _encode_rare(self, event: StreamEvent, frames: list[bytes]) -> None:
         match event:
             case MessageStart():
-                self._model = event.model or self._model
-                self._message_id = event.id or self._message_id
+                self._take_names(event)
                 self._frame()
             case ContentBlockStart() if event.block_type not in ("text", "thinking"):
                 self._whole[event.index] = _OpenPart(event)
@@ -110,7 +102,8 @@ class GeminiEncoder:
                 for index in list(self._whole):
                     self._write_whole(index, frames)
             case Metadata():
-                self._remember(event)
+                self._count(event)
+                self._frame()
             case StreamError():
                 self._failed = True
                 frames.append(self._framed(encode_json(dump_error(event))))
@@ -144,15 +137,8 @@ class GeminiEncoder:
         self._before = b"\n,\n"
         return framed
 
-    def _remember(self, event: Metadata) -> None:
-        if event.usage is not None:
-            self._usage = (self._usage or Usage()).updated(event.usage)
-        if event.raw is not None:
-            self._raw_usage = {**(self._raw_usage or {}), **event.raw}
-        self._frame()
-
     def _frame(self) -> None:
-        """What stands at the end of every event: encoded once."""
+        """Encode the end of every event, once."""
         usage = write_usage(self._usage, self._raw_usage)
         counted = {} if usage is None else {"usageMetadata": usage}
         beside = {**counted, "modelVersion": self._model, "responseId": self._message_id}
@@ -203,10 +189,3 @@ def _citation(citation: object) -> JsonObject | None:
     url = citation.get("uri") or citation.get("url")
     known = {key: citation[key] for key in _CITED if citation.get(key) is not None}
     return {"uri": url, **known} if isinstance(url, str) else None
-
-
-def _string(text: str) -> bytes:
-    try:
-        return _encode_string(text)
-    except UnicodeEncodeError:
-        return encode_json(text)

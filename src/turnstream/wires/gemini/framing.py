@@ -122,7 +122,7 @@ class JsonElements:
         return position
 
     def _take_foreign(self, data: bytes, begin: int, found: list[ServerSentEvent]) -> int:
-        """What is no element, up to where one could begin; the place after it."""
+        """Take what is no element, up to where one could begin; return the place after it."""
         match = _FOREIGN.match(data, begin)
         end = begin if match is None else match.end()
         self._keep(data[begin:end])

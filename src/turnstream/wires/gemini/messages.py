@@ -31,11 +31,11 @@ from turnstream.wires.shared.lenient_json import encode_json
 Part: TypeAlias = JsonObject
 
 MADE_UP = "gemini_call_"
-"""How ids begin that we made up: they are not sent back, since Gemini never had them."""
+"""Begin of ids that we made up. They are not sent back, since Gemini never had them."""
 THOUGHT = "thought"
 """In `provider_metadata.part` of thinking: it was signed here, and may go back here."""
 _BESIDE = frozenset({"thoughtSignature", "thought", "videoMetadata", "mediaResolution", "partMetadata"})
-"""What a part may say beside its data, and does again when it goes back."""
+"""Fields of a part beside its data, which go back with it."""
 _RAW_PARTS = frozenset(
     {
         "text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode",
@@ -48,7 +48,7 @@ _ROLES: dict[Role, str] = {"user": "user", "assistant": "model"}
 
 
 def dump_contents(messages: Iterable[Message]) -> list[JsonObject]:
-    """The history as contents whose roles alternate."""
+    """Return the history as contents whose roles alternate."""
     said: list[tuple[str, list[Part]]] = []
     names: dict[str, str] = {}
     for message in messages:
@@ -86,7 +86,7 @@ def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
 
 
 def dump_answer(blocks: Iterable[Block]) -> list[Part]:
-    """The parts of a whole answer: thinking is among them whether or not it was signed, and by whom."""
+    """Return the parts of a whole answer: thinking is among them whether or not it was signed, and by whom."""
     return [
         part
         for block in blocks
@@ -188,7 +188,7 @@ def _dump_server_part(block: Block) -> Part | None:
 
 
 def parse_contents(raw: Sequence[Any]) -> tuple[Message, ...]:
-    """The messages of a request's `contents`. Calls without ids get some, their responses the same. Raises
+    """Return the messages of a request's `contents`. Calls without ids get some, their responses the same. Raises
     InvalidRequest."""
     messages: list[Message] = []
     calls = _CallIds()
@@ -322,44 +322,33 @@ def _parse_media(media: JsonObject) -> tuple[BlockType, Content] | None:
     if (image := parse_image(media)) is not None:
         return "image", image[1]
     media_type = media.get("mimeType")
-    if (
-        media.keys() == {"mimeType", "data"}
-        and isinstance(media_type, str)
-        and isinstance(media["data"], str)
-    ):
-        return "document", {"media_type": media_type, "data": media["data"]}
+    data = media.get("data")
+    if media.keys() == {"mimeType", "data"} and isinstance(media_type, str) and isinstance(data, str):
+        return "document", {"media_type": media_type, "data": data}
     if media.keys() <= {"mimeType", "fileUri"} and isinstance(url := media.get("fileUri"), str):
         return "document", {"url": url, **({"media_type": media_type} if media_type else {})}
     return None
 
 
 def _parse_server_part(sequence: int, data: Part, beside: Part, calls: _CallIds) -> Block | None:
-    """What Gemini's own tools were asked, or answered."""
+    """Return the block of a call or a result of Gemini's own tools, or None for another part."""
     name = next(iter(data)) if len(data) == 1 else ""
     value = data.get(name)
     if not is_object(value):
         return None
-    value = named(value)
-    own = without(value, "id")
-    given = text_in(value.get("id"))
-    metadata = {**beside, "part": name}
+    own = without(named(value), "id")
+    given = text_in(named(value).get("id"))
+    metadata = {"provider_executed": True, "provider_metadata": {**beside, "part": name}}
     match name:
         case "executableCode" | "toolCall":
             asked = own if name == "executableCode" else own.get("args", {})
             tool = "code_execution" if name == "executableCode" else text_in(own.get("toolType"))
-            content: Content = {
-                "tool_use_id": calls.code(given),
-                "tool_name": tool,
-                "provider_executed": True,
-                "provider_metadata": metadata,
-            }
+            content: Content = {"tool_use_id": calls.code(given), "tool_name": tool, **metadata}
             text = encode_json(asked).decode("utf-8", "replace")
             return Block(sequence, "tool_use", None, finish_tool_use(content, text))
         case "codeExecutionResult" | "toolResponse":
-            content = {"tool_use_id": calls.code_result(given), "content": own, "provider_executed": True}
             failed = own.get("outcome", "OUTCOME_OK") != "OUTCOME_OK"
-            return Block(
-                sequence, "tool_result", None, {**content, "is_error": failed, "provider_metadata": metadata}
-            )
+            content = {"tool_use_id": calls.code_result(given), "content": own, "is_error": failed}
+            return Block(sequence, "tool_result", None, {**content, **metadata})
         case _:
             return None

@@ -21,11 +21,11 @@ from turnstream.wires.shared.request_bodies import post
 _COLLECTIONS = ("models/", "tunedModels/", "publishers/", "projects/", "endpoints/")
 _CHECKS_SIGNATURES = re.compile(r"gemini-(?:[3-9]|\d\d)")
 _SKIP_CHECK = "skip_thought_signature_validator"
-"""What Google takes in place of the signature of a call that another model made."""
+"""Word that Google takes in place of the signature of a call that another model made."""
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
-    """The POST for `request`.
+    """Return the POST for `request`.
 
     Params that Gemini has in its generationConfig go there, under its names or ours; the others into the body, as they
     are. A param that is None is left out. Gemini has no word for `parallel_tool_calls`, and caches by itself what is the

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
-from turnstream.wires.shared.endings import Ending, ending_of, is_word_for
+from turnstream.wires.shared.endings import Ending, ending_of, is_word_for, table_of
 
-_ENDINGS: dict[str, Ending] = {
-    "stop": "end_turn",
-    "max_tokens": "max_tokens",
-    "continuation": "max_tokens",
-    "safety": "content_filtered",
-    "recitation": "content_filtered",
-    "language": "content_filtered",
-    "blocklist": "content_filtered",
-    "prohibited_content": "content_filtered",
-    "spii": "content_filtered",
-    "escalation": "content_filtered",
-    "image_safety": "content_filtered",
-    "image_prohibited_content": "content_filtered",
-    "image_recitation": "content_filtered",
-    "model_armor": "guardrail_intervened",
-    "other": "unknown",
-    "malformed_function_call": "failed",
-    "malformed_response": "failed",
-    "unexpected_tool_call": "failed",
-    "too_many_tool_calls": "failed",
-    "missing_thought_signature": "failed",
-    "no_image": "failed",
-    "image_other": "failed",
-}
+_ENDINGS = table_of(
+    ("end_turn", "stop"),
+    ("max_tokens", "max_tokens", "continuation"),
+    (
+        "content_filtered",
+        "safety",
+        "recitation",
+        "language",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+        "escalation",
+        "image_safety",
+        "image_prohibited_content",
+        "image_recitation",
+    ),
+    ("guardrail_intervened", "model_armor"),
+    ("unknown", "other"),
+    (
+        "failed",
+        "malformed_function_call",
+        "malformed_response",
+        "unexpected_tool_call",
+        "too_many_tool_calls",
+        "missing_thought_signature",
+        "no_image",
+        "image_other",
+    ),
+)
 _THEIRS: dict[StopReason, str] = {
     "max_tokens": "MAX_TOKENS",
     "content_filtered": "SAFETY",

@@ -21,7 +21,7 @@ def dump_tools(tools: Iterable[ToolDefinition], others: Iterable[Any]) -> list[A
 
 
 def _declares(tool: Any) -> bool:
-    """Whether a tool is functions, of which alone the model can be told which to call."""
+    """Return True if a tool is functions, of which alone the model can be told which to call."""
     return is_object(tool) and bool(tool.get("functionDeclarations") or tool.get("function_declarations"))
 
 

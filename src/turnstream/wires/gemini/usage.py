@@ -6,22 +6,21 @@ it counts apart; `output_tokens` has the thoughts in it, which it counts beside 
 
 from __future__ import annotations
 
-from typing import Any
-
 from turnstream.core.usage import Usage
-from turnstream.wires.shared.json_values import JsonObject
-
-_LARGEST_COUNT = 2**53
+from turnstream.wires.shared.json_values import JsonObject, first_count
 
 
 def read_usage(raw: JsonObject) -> Usage:
-    """What `raw`, a `usageMetadata`, counts. A field that is no count says nothing."""
-    prompt, tools = _count(raw, "promptTokenCount"), _count(raw, "toolUsePromptTokenCount")
-    answer, thoughts = _count(raw, "candidatesTokenCount"), _count(raw, "thoughtsTokenCount")
+    """Return the counts of `raw`, a `usageMetadata`. A field that is no count says nothing."""
+    prompt, tools = first_count(raw.get("promptTokenCount")), first_count(raw.get("toolUsePromptTokenCount"))
+    answer, thoughts = (
+        first_count(raw.get("candidatesTokenCount")),
+        first_count(raw.get("thoughtsTokenCount")),
+    )
     return Usage(
         _sum(prompt, tools),
         _sum(answer, thoughts),
-        cache_read_tokens=_count(raw, "cachedContentTokenCount"),
+        cache_read_tokens=first_count(raw.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,
     )
 
@@ -44,12 +43,6 @@ def write_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | Non
     if thoughts is not None:
         found["thoughtsTokenCount"] = thoughts
     return found
-
-
-def _count(raw: JsonObject, name: str) -> int | None:
-    value: Any = raw.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if is_number and 0 <= value < _LARGEST_COUNT else None
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -10,7 +10,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """The events of the stream that would have brought the answer; see `Wire.decode_answer`."""
+    """Return the events of the stream that would have brought the answer; see `Wire.decode_answer`."""
     line = encode_json(read_line(body))
     decoder = OllamaDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")
     try:

@@ -15,7 +15,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """The object that stands for the whole stream."""
+    """Return the object that stands for the whole stream."""
     return encode_json(
         {
             "model": answer.model,

@@ -22,7 +22,7 @@ class OllamaCalls:
         self._ids: set[str] = set()
 
     def __bool__(self) -> bool:
-        """Whether the model has called any tool."""
+        """Return True if the model has called any tool."""
         return bool(self._seen)
 
     def new_in(self, calls: Sequence[Call]) -> Sequence[Call]:

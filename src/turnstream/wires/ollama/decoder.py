@@ -16,12 +16,11 @@ from turnstream.core.stream_events import (
     Metadata,
     StreamError,
     StreamEvent,
-    StreamNotice,
     TextDelta,
     ThinkingDelta,
 )
-from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
-from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
+from turnstream.errors import MalformedEvent, StreamBroken
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT
 from turnstream.wires.ollama.calls import OllamaCalls
 from turnstream.wires.ollama.errors import ERRORS
 from turnstream.wires.ollama.lines import (
@@ -39,34 +38,29 @@ from turnstream.wires.ollama.lines import (
 from turnstream.wires.ollama.messages import image_content
 from turnstream.wires.ollama.repetition import Repetition
 from turnstream.wires.ollama.usage import parse_ending, read_counts
+from turnstream.wires.shared.answer_stream import AnswerStream
 from turnstream.wires.shared.endings import stop_event
-from turnstream.wires.shared.field_shapes import shape_of
 from turnstream.wires.shared.json_values import JsonObject
-from turnstream.wires.shared.kept_fields import NOISE, KeptFields
-from turnstream.wires.shared.late_events import LateEvents
+from turnstream.wires.shared.kept_fields import NOISE, KeptFields, shape_of
 from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT
 from turnstream.wires.shared.reported_errors import ReportedError
-from turnstream.wires.shared.unframed_text import UnframedText
 
 _Kind: TypeAlias = Literal["text", "thinking"]
 
 _NOTHING = LineMessage()
 
 
-class OllamaDecoder:
+class OllamaDecoder(AnswerStream):
     """Decodes one response."""
+
+    END = "a line that is done"
 
     def __init__(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
     ) -> None:
+        super().__init__(event_limit=event_limit, on_malformed=on_malformed)
         self._lines = LineDecoder(limit=event_limit)
-        self._skips_malformed = on_malformed == "skip"
-        self._unframed = UnframedText()
-        self._event_limit = event_limit
         self._indented = IndentedJson(limit=event_limit)
-        self._failure: StreamBroken | None = None
-        self._over = self._failed = False
-        self._late = LateEvents()
         self._started = False
         self._is_usual = False
         """A line may be more of the same: the message has begun, has not ended, and no object is written over many lines."""
@@ -81,21 +75,8 @@ class OllamaDecoder:
         self._kept = KeptFields()
         self._decode = decode_typed
 
-    @property
-    def finish(self) -> Finish | None:
-        """None: the line that says why the answer ended is its end marker."""
-        return None
-
-    def end(self) -> list[StreamEvent]:
-        """As `Decoder.end`."""
-        return self.close()
-
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """The events that `data` completes.
-
-        Raises MalformedEvent (unless malformed lines are skipped) or EventTooLarge; where events came before it in
-        the same `data`, they are returned and the next call raises.
-        """
+        """As `Decoder.feed`."""
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
@@ -108,20 +89,12 @@ class OllamaDecoder:
                 raise
         return events
 
-    def close(self) -> list[StreamEvent]:
-        """The body is over. Raises StreamIncomplete where no line said that it is done."""
-        if self._failure is not None:
-            raise self._failure
-        events: list[StreamEvent] = []
+    def _take_rest(self, events: list[StreamEvent]) -> None:
         if line := self._lines.close():
             try:
                 self._take_line(line, events)
             except MalformedEvent:
                 events.clear()  # the body was cut inside a line: whether the message had ended by then decides
-        if not self._over:
-            words = self._unframed.words or None
-            raise StreamIncomplete("the stream ended without a line that is done", detail=words)
-        return events
 
     def _take_line(self, data: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None
@@ -146,12 +119,6 @@ class OllamaDecoder:
                 self._take_unusual(line, read_line(data) if value is None else value, events)
         except MalformedEvent as failure:
             self._refuse(failure, events)
-
-    def _refuse(self, failure: MalformedEvent, events: list[StreamEvent]) -> None:
-        """Raise `failure`, or tell it as a notice where malformed lines are skipped."""
-        if not self._skips_malformed or isinstance(failure, EventTooLarge):
-            raise failure
-        events.append(StreamNotice(failure.code, failure.message))
 
     def _whole_object(self, line: bytes, events: list[StreamEvent]) -> bytes | None:
         """Return what is to be read as one line: `line`, or the object over many lines that it ends. None for text that

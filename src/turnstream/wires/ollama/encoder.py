@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-import msgspec
-
 from turnstream.core.blocks import Content
 from turnstream.core.stream_events import (
     ContentBlockStart,
@@ -26,11 +24,11 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.usage import Usage
 from turnstream.wires.ollama.errors import dump_error
 from turnstream.wires.ollama.usage import dump_stop_reason, write_counts
+from turnstream.wires.shared.answer_writer import AnswerWriter
 from turnstream.wires.shared.json_values import JsonObject, is_object
-from turnstream.wires.shared.lenient_json import decode_json, encode_json
+from turnstream.wires.shared.lenient_json import decode_json, encode_json, encode_text
 
 _SAID = b'"message":{"role":"assistant","content":'
 _THOUGHT = b'"message":{"role":"assistant","content":"","thinking":'
@@ -40,22 +38,16 @@ _LINE_ENDS = tuple(
     (character.encode(), b"\\u%04x" % ord(character)) for character in ("\u0085", "\u2028", "\u2029")
 )
 
-_encode_string = msgspec.json.Encoder().encode
 
-
-class OllamaEncoder:
+class OllamaEncoder(AnswerWriter):
     """Encodes one response. `model` stands where the message's start brings none."""
 
-    def __init__(self, *, model: str) -> None:
+    def __init__(self, *, model: str, message_id: str) -> None:
         self._created_at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        self._model = model
+        super().__init__(model=model, message_id=message_id)
         self._head = b""
         self._calls: dict[int, OpenCall] = {}
         self._written = 0
-        self._stop: MessageStop | None = None
-        self._failed = False
-        self._usage: Usage | None = None
-        self._raw_usage: JsonObject | None = None
         self._latency_ms: float | None = None
         self._frame()
 
@@ -65,9 +57,9 @@ class OllamaEncoder:
         for event in events:
             match event:
                 case TextDelta():
-                    lines.append(self._line(_SAID, _string(event.text)))
+                    lines.append(self._line(_SAID, encode_text(event.text)))
                 case ThinkingDelta():
-                    lines.append(self._line(_THOUGHT, _string(event.text)))
+                    lines.append(self._line(_THOUGHT, encode_text(event.text)))
                 case _:
                     self._encode_rare(event, lines)
         return _on_one_line(b"".join(lines))
@@ -86,7 +78,7 @@ class OllamaEncoder:
     def _encode_rare(self, event: StreamEvent, lines: list[bytes]) -> None:
         match event:
             case MessageStart():
-                self._model = event.model or self._model
+                self._take_names(event)
                 self._frame()
                 lines.append(self._line(_SAID, b'""'))
             case ContentBlockStart():
@@ -102,7 +94,8 @@ class OllamaEncoder:
                 for index in list(self._calls):
                     self._write_call(index, lines)
             case Metadata():
-                self._remember(event)
+                self._count(event)
+                self._latency_ms = self._latency_ms if event.latency_ms is None else event.latency_ms
             case StreamError():
                 self._failed = True
                 lines.append(encode_json(dump_error(event)) + b"\n")
@@ -114,26 +107,18 @@ class OllamaEncoder:
         if event.block_type == "tool_use" and not content.get("provider_executed"):
             self._calls[event.index] = OpenCall(content)
         elif event.block_type == "image" and content.get("data"):
-            lines.append(self._line(_SAID, b'"","images":[%b]' % _string(content["data"])))
+            lines.append(self._line(_SAID, b'"","images":[%b]' % encode_text(content["data"])))
 
     def _write_call(self, index: int, lines: list[bytes]) -> None:
         call = self._calls.pop(index)
         lines.append(self._line(_SAID, b'"","tool_calls":[%b]' % call.encoded(self._written)))
         self._written += 1
 
-    def _remember(self, event: Metadata) -> None:
-        if event.usage is not None:
-            self._usage = (self._usage or Usage()).updated(event.usage)
-        if event.raw is not None:
-            self._raw_usage = {**(self._raw_usage or {}), **event.raw}
-        if event.latency_ms is not None:
-            self._latency_ms = event.latency_ms
-
     def _line(self, begin: bytes, said: bytes) -> bytes:
         return b"%b%b%b%b" % (self._head, begin, said, _GOES_ON)
 
     def _frame(self) -> None:
-        """What stands before the message of every line: encoded once."""
+        """Encode the begin of every line, once."""
         self._head = encode_json({"model": self._model, "created_at": self._created_at})[:-1] + b","
 
 
@@ -174,10 +159,3 @@ def _on_one_line(data: bytes) -> bytes:
         for character, escaped in _LINE_ENDS:
             data = data.replace(character, escaped)
     return data
-
-
-def _string(text: str) -> bytes:
-    try:
-        return _encode_string(text)
-    except UnicodeEncodeError:
-        return encode_json(text)

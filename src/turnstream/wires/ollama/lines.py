@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from turnstream.errors import EventTooLarge, MalformedEvent
-from turnstream.wires.shared.field_shapes import Shapes, struct_of, type_of
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, read_json
+from turnstream.wires.shared.kept_fields import Shapes, struct_of, type_of
 from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
 from turnstream.wires.shared.thoughts import read_thought
 
@@ -201,7 +201,7 @@ def counts(value: JsonObject) -> JsonObject:
 
 
 def leftovers(value: JsonObject) -> JsonObject:
-    """What a server says beside the answer."""
+    """Return the fields that a server adds to the answer."""
     found = {
         key: item
         for key, item in value.items()

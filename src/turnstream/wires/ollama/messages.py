@@ -39,7 +39,7 @@ _UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 
 
 def dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
-    """The history as Ollama's messages."""
+    """Return the history as Ollama's messages."""
     dumped: list[JsonObject] = []
     names: dict[str, str] = {}
     for message in messages:
@@ -59,7 +59,7 @@ def dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
 
 
 def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
-    """System text and history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
+    """Return the system text and the history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
     system: list[str] = []
     said: list[tuple[Role, list[Block]]] = []
     calls = _CallNames()

@@ -1,4 +1,4 @@
-"""Whether a final line repeats the answer, or goes on with it.
+"""Recognise whether a final line repeats the answer, or goes on with it.
 
 Ollama's final line brings the last delta, nearly always an empty one; other servers of its protocol put the complete
 message there. Text that begins with all that was said before is taken for the complete one. What was said is not kept,
@@ -30,7 +30,7 @@ class Repetition:
             self._take_pieces()
 
     def new_in(self, text: str) -> str:
-        """What `text`, a final line's, adds to what was said before."""
+        """Return what the `text` of a final line adds to the text before."""
         self._take_pieces()
         data = text.encode(_ENCODING, "surrogatepass")
         if not 0 < self._size <= len(data):

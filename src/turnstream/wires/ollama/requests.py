@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from turnstream.errors import InvalidRequest
-from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.base import HttpRequest, ModelRequest
 from turnstream.wires.ollama.messages import dump_messages
 from turnstream.wires.ollama.options import OPTION_OF, OWN_OPTIONS, SHARED_OPTIONS
 from turnstream.wires.shared.function_tools import dump_function
@@ -27,7 +27,7 @@ _KNOWS_EFFORTS = re.compile(r"gpt-oss", re.IGNORECASE)
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
-    """The POST for `request`.
+    """Return the POST for `request`.
 
     What Ollama knows as an option goes into `options`, `max_tokens` as `num_predict`; a thinking budget becomes
     `"think": true`, and so does an effort where the model knows none. A schema goes into `format`, without its name.
@@ -56,14 +56,11 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body.setdefault("think", _dump_thinking(request.model, thinking))
     if (asked := read_response_format(params)) is not None:
         body["format"] = "json" if asked.schema is None else asked.schema
-    tools = [_dump_tool(tool) for tool in request.tools] + read_tools(params)
+    functions = [dump_function(tool, "parameters", strict=False) for tool in request.tools]
+    tools = [{"type": "function", "function": function} for function in functions] + read_tools(params)
     if tools and params.get("tool_choice") != "none":
         body["tools"] = tools
     return post(request, "/api/chat", body, stream_type="application/x-ndjson")
-
-
-def _dump_tool(tool: ToolDefinition) -> JsonObject:
-    return {"type": "function", "function": dump_function(tool, "parameters", strict=False)}
 
 
 def _check_tool_choice(choice: Any) -> None:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from turnstream.core.stream_events import MessageStop, Metadata, StopReason
 from turnstream.core.usage import Usage
-from turnstream.wires.shared.endings import Ending, ending_of
-from turnstream.wires.shared.json_values import JsonObject
+from turnstream.wires.shared.endings import Ending, ending_of, table_of
+from turnstream.wires.shared.json_values import JsonObject, first_count
 
-_ABSURD = 2**53
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
 
-_ENDINGS: dict[str, Ending] = {
-    "stop": "end_turn",
-    "load": "failed",
-    "unload": "failed",
-    "length": "max_tokens",
-    "limit": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "content_filtered",
-    "refusal": "refusal",
-}
+_ENDINGS = table_of(
+    ("end_turn", "stop"),
+    ("failed", "load", "unload"),
+    ("max_tokens", "length", "limit"),
+    ("tool_use", "tool_calls"),
+    ("content_filtered", "content_filter"),
+    ("refusal", "refusal"),
+)
 _THEIRS: dict[StopReason, str] = {
     "max_tokens": "length",
     "content_filtered": "content_filter",
@@ -32,9 +27,12 @@ _THEIRS: dict[StopReason, str] = {
 
 def read_counts(raw: JsonObject) -> Metadata:
     """The counts of a final line: tokens as usage, all as they were sent, and the total duration as latency."""
-    total = _count(raw.get("total_duration"))
+    total = first_count(raw.get("total_duration"))
     return Metadata(
-        Usage(input_tokens=_count(raw.get("prompt_eval_count")), output_tokens=_count(raw.get("eval_count"))),
+        Usage(
+            input_tokens=first_count(raw.get("prompt_eval_count")),
+            output_tokens=first_count(raw.get("eval_count")),
+        ),
         raw,
         latency_ms=None if total is None else total / _NANOSECONDS_PER_MILLISECOND,
     )
@@ -68,10 +66,3 @@ def dump_stop_reason(stop: MessageStop) -> str:
     if raw and (raw in _ENDINGS or stop.stop_reason == "unknown"):
         return raw
     return "stop" if stop.stop_reason is None else _THEIRS.get(stop.stop_reason, "stop")
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens; what no column could hold is none."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _ABSURD:
-        return int(value)
-    return None

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from turnstream.wires.base import Wire
+from turnstream.wires.base import Wire, bearer
 from turnstream.wires.ollama import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.ollama.decoder import OllamaDecoder
 from turnstream.wires.ollama.encoder import OllamaEncoder
 from turnstream.wires.ollama.errors import ERRORS
 
-
-def _auth_headers(api_key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {api_key}"}
-
-
-def _encoder(*, model: str, message_id: str) -> OllamaEncoder:
-    return OllamaEncoder(model=model)
-
-
 WIRE = Wire(
     name="ollama",
     content_type="application/x-ndjson",
     encode_request=requests.encode_request,
-    auth_headers=_auth_headers,
+    auth_headers=bearer,
     decoder=OllamaDecoder,
     decode_answer=answer_decoder.decode_answer,
     decode_error=ERRORS.decode_error,
     decode_request=request_decoder.decode_request,
-    encoder=_encoder,
+    encoder=OllamaEncoder,
     encode_answer=answers.encode_answer,
     encode_error=ERRORS.encode_error,
 )

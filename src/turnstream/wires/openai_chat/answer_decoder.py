@@ -11,7 +11,7 @@ from turnstream.wires.shared.openai_errors import ERRORS
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """The events of the stream that would have brought the completion; see `Wire.decode_answer`. A chunk whose choices
+    """Return the events of the stream that would have brought the completion; see `Wire.decode_answer`. A chunk whose choices
     hold whole messages is what a stream of one event is, so the stream's decoder reads it."""
     value = read_json(body)
     if not is_object(value) or not (value.get("choices") or ERRORS.read(value) is not None):

@@ -16,7 +16,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """The chat.completion object. Thinking is told as DeepSeek does, in `reasoning_content`; what the stream cannot say
+    """Return the chat.completion object. Thinking is told as DeepSeek does, in `reasoning_content`; what the stream cannot say
     is left out here too."""
     message = _dump_message(answer.blocks)
     choice: JsonObject = {"index": 0, "message": message, "logprobs": None, "finish_reason": None}

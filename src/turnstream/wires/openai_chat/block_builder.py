@@ -71,7 +71,7 @@ class BlockBuilder:
 
     @property
     def called(self) -> bool:
-        """Whether the model has called a tool."""
+        """Return True if the model has called a tool."""
         return bool(self._calls)
 
     @property

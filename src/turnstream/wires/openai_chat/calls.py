@@ -53,19 +53,9 @@ class _OpenCall:
     """A tool call. `given_id` is the provider's id, empty if there is none."""
 
     __slots__ = (
-        "_counted",
-        "_depth",
-        "_ended_with",
-        "_in_vain",
-        "_length",
-        "arguments",
-        "extras",
-        "given_id",
-        "index",
-        "name",
-        "named_late",
-        "open",
-    )
+        "_counted", "_depth", "_ended_with", "_in_vain", "_length", "arguments", "extras", "given_id", "index",
+        "name", "named_late", "open",
+    )  # fmt: skip
 
     def __init__(self, index: int, given_id: str, name: str) -> None:
         self.index = index
@@ -105,7 +95,9 @@ class _OpenCall:
         self._counted = 1
         decode = decode_strictly if self._depth else decode_json
         try:
-            is_whole = text.rstrip().endswith("}") and isinstance(decode(_bytes(text)), dict)
+            is_whole = text.rstrip().endswith("}") and isinstance(
+                decode(text.encode("utf-8", "surrogatepass")), dict
+            )
         except (ValueError, RecursionError):
             is_whole = False
         self._in_vain = 0 if is_whole else self._length
@@ -273,10 +265,6 @@ class ChatCompletionCalls:
         del self._open[call]
         call.end()
         events.append(ContentBlockStop(call.index))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _grow(call: _OpenCall, arguments: str, events: list[StreamEvent]) -> None:

@@ -89,19 +89,10 @@ decode_typed = msgspec.json.Decoder(Chunk).decode
 
 _KNOWN_OF_A_CHUNK = frozenset(
     {
-        "id",
-        "object",
-        "created",
-        "model",
-        "choices",
-        "usage",
-        "citations",
-        "search_results",
-        "obfuscation",
-        "p",
-        "error",
+        "id", "object", "created", "model", "choices", "usage", "citations", "search_results", "obfuscation",
+        "p", "error",
     }
-)
+)  # fmt: skip
 _KNOWN_OF_A_CHOICE = frozenset(
     {"index", "delta", "message", "finish_reason", "usage", "logprobs", "token_ids", "text", "error", "seed"}
 )

@@ -10,8 +10,8 @@ from typing import Literal
 
 from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
-from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
-from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
+from turnstream.core.stream_events import StreamError, StreamEvent, StreamNotice
+from turnstream.errors import MalformedEvent, StreamBroken
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish
 from turnstream.wires.openai_chat.block_builder import BlockBuilder
 from turnstream.wires.openai_chat.choices import ChoicePicker
@@ -22,50 +22,41 @@ from turnstream.wires.openai_chat.chunks import (
     Delta,
     decode_typed,
     error_beside,
-    leftovers,
     says_anything,
 )
+from turnstream.wires.openai_chat.facts import AnswerFacts
 from turnstream.wires.openai_chat.lean import LeanLearner, LeanReader
 from turnstream.wires.openai_chat.loose import MessageTexts, decode_loosely
-from turnstream.wires.openai_chat.stop_reasons import failed_finish, is_known, parse_ending
+from turnstream.wires.openai_chat.stop_reasons import failed_finish, parse_ending
 from turnstream.wires.openai_chat.template import Template, learn_template
-from turnstream.wires.openai_chat.usage import read_usage
+from turnstream.wires.shared.answer_stream import AnswerStream
 from turnstream.wires.shared.endings import stop_event
-from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, read_json
-from turnstream.wires.shared.late_events import LateEvents
+from turnstream.wires.shared.json_values import JsonObject, is_object, read_json
 from turnstream.wires.shared.lenient_json import EVENT_NESTING_LIMIT
 from turnstream.wires.shared.openai_errors import ERRORS
 from turnstream.wires.shared.reported_errors import ReportedError, unexplained_words
-from turnstream.wires.shared.unframed_text import UnframedText, names_failure
+from turnstream.wires.shared.unframed_text import names_failure
 
 _DONE = b"[DONE]"
 _TEMPLATE_TRIES = 8
-_EMPTY_LISTS = (b"", b"null", b"[]")
 
 
-class OpenAIChatDecoder:
+class OpenAIChatDecoder(AnswerStream):
     """Decodes one response."""
+
+    END = "a finish_reason or [DONE]"
 
     def __init__(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
     ) -> None:
-        self._event_limit = event_limit
+        super().__init__(event_limit=event_limit, on_malformed=on_malformed)
         self._frames = SseDecoder(event_limit=event_limit, loose=True)
-        self._skips_malformed = on_malformed == "skip"
-        self._unframed = UnframedText()
-        self._failure: StreamBroken | None = None
-        self._over = self._failed = self._reads_bytes = False
-        self._late = LateEvents()
+        self._reads_bytes = False
         self._blocks = BlockBuilder(raw_limit=event_limit)
-        self._message_id = ""
-        self._started = False
         self._finish_reason: str | None = None
-        self._stop_sequence: str | None = None
+        self._facts = AnswerFacts()
         self._picker = ChoicePicker()
         self._messages = MessageTexts()
-        self._last_sources = b""
-        self._usage: JsonObject | None = None
-        self._beside: JsonObject = {}
         self._lean = LeanLearner(self._blocks.extras.fields)
         self._doubted_for: int | None = None
         self._failed_for: int | None = None
@@ -81,16 +72,8 @@ class OpenAIChatDecoder:
             return "certain"
         return "likely" if self._picker.holds_end else None
 
-    def end(self) -> list[StreamEvent]:
-        """As `Decoder.end`."""
-        return self.close()
-
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """The events that `data` completes.
-
-        Raises MalformedEvent (unless malformed events are skipped) or EventTooLarge; where events came before it in
-        the same `data`, they are returned and the next call raises.
-        """
+        """As `Decoder.feed`."""
         events: list[StreamEvent] = []
         try:
             if self._reads_bytes and not (data := self._read_bytes(data, events)):
@@ -128,23 +111,15 @@ class OpenAIChatDecoder:
         is_whole = data and not self._frames.unfinished and len(data) <= self._event_limit
         return reader.read_bytes(data, events) if is_whole else data
 
-    def close(self) -> list[StreamEvent]:
-        """The body is over. Raises StreamIncomplete where neither a finish_reason nor `[DONE]` came."""
-        if self._failure is not None:
-            raise self._failure
-        events: list[StreamEvent] = []
+    def _take_rest(self, events: list[StreamEvent]) -> None:
         for name, payload, _ in self._frames.close():
             try:
                 self._take_frame(name, payload, events)
             except MalformedEvent:
                 break  # the body was cut inside an event: whether the message had ended by then decides
         self._take_held_choices(events)
-        if not self._over:
-            if self._finish_reason is None:
-                words = self._unframed.words or None
-                raise StreamIncomplete("the stream ended without a finish_reason or [DONE]", detail=words)
+        if not self._over and self._finish_reason is not None:
             self._end_message(events)
-        return events
 
     def _take_frame(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         self._retire_template()
@@ -157,9 +132,7 @@ class OpenAIChatDecoder:
             else:
                 self._take_unusual(name, payload.strip(), events)
         except MalformedEvent as failure:
-            if not self._skips_malformed or isinstance(failure, EventTooLarge):
-                raise
-            events.append(StreamNotice(failure.code, failure.message))
+            self._refuse(failure, events)
 
     def _take_late(self, payload: bytes, events: list[StreamEvent]) -> None:
         """An event after the end: its usage counts, and of all else there is one notice."""
@@ -169,7 +142,7 @@ class OpenAIChatDecoder:
             value, chunk = self._decode_loosely(payload)
         except MalformedEvent:
             value, chunk = None, Chunk(choices=[Choice()])
-        self._take_usage(chunk, events)
+        self._facts.take_usage(chunk, events)
         is_quiet = not any(
             choice.delta is None or says_anything(choice.delta) for choice in chunk.choices or ()
         )
@@ -240,15 +213,16 @@ class OpenAIChatDecoder:
             value, chunk = self._decode_loosely(payload)
         choices = chunk.choices
         reported: ReportedError | None = None
-        if not choices or not self._started or choices[0].finish_reason:
+        if not choices or not self._facts.started or choices[0].finish_reason:
             if value is None:
                 value = read_json(payload)
-            self._take_leftovers(chunk, value or {}, events)
+            self._facts.take_leftovers(chunk, value or {}, events)
         if choices:
             reported = self._take_choices(chunk, choices, len(payload), events)
-        self._take_usage(chunk, events)
-        if chunk.search_results is not ABSENT or chunk.citations is not ABSENT:
-            self._take_sources(chunk, events)
+        self._facts.take_usage(chunk, events)
+        has_sources = chunk.search_results is not ABSENT or chunk.citations is not ABSENT
+        if has_sources and (sources := self._facts.new_sources(chunk)):
+            self._blocks.cite(sources, events)
         if choices and self._template_tries < _TEMPLATE_TRIES:
             self._learn(chunk, choices, payload)
         if not choices or chunk.error or (chunk.x_groq and chunk.x_groq.get("error")):
@@ -265,28 +239,13 @@ class OpenAIChatDecoder:
         has_deltas = self._blocks.has_content and not self._messages.is_used
         return value, decode_loosely(value, None if has_deltas else self._messages)
 
-    def _take_leftovers(self, chunk: Chunk, value: JsonObject, events: list[StreamEvent]) -> None:
-        """The message's begin, and what a vendor says beside the answer in its first and last chunks."""
-        if not self._started and (chunk.id or chunk.choices):
-            self._started = True
-            self._message_id = chunk.id or ""
-            events.append(MessageStart(chunk.id or None, chunk.model or None))
-        found = leftovers(value)
-        for key in ("stop_reason", "matched_stop"):
-            sequence = found.get(key)
-            if isinstance(sequence, str) and not is_known(sequence):
-                self._stop_sequence = found.pop(key)
-        if new := {key: item for key, item in found.items() if self._beside.get(key) != item}:
-            self._beside |= new
-            events.append(Metadata(provider_metadata=new))
-
     def _take_choices(
         self, chunk: Chunk, choices: list[Choice], size: int, events: list[StreamEvent]
     ) -> ReportedError | None:
         """Take what the decoded choice brings; return the failure that it reports, if any."""
         reported: ReportedError | None = None
-        if self._finish_reason is not None and chunk.id and chunk.id != self._message_id:
-            self._message_id = chunk.id
+        if self._finish_reason is not None and chunk.id and chunk.id != self._facts.message_id:
+            self._facts.message_id = chunk.id
             self._blocks.stop_all(events)
         if len(choices) > 1 or (choices[0].index or 0) != self._picker.settled:
             choices = self._picker.pick(choices, ended=self._finish_reason is not None)
@@ -298,11 +257,11 @@ class OpenAIChatDecoder:
         if (delta := choice.delta) is not None:
             if choice.text and not says_anything(delta):
                 delta = Delta(content=choice.text)
-            self._blocks.take(delta, self._message_id, events)
+            self._blocks.take(delta, self._facts.message_id, events)
             if delta.extras or delta.provider_specific_fields or delta.provider_metadata:
                 self._blocks.take_extras(delta, size, events)
         if choice.usage:
-            self._report_usage(choice.usage, events)
+            self._facts.report_usage(choice.usage, events)
         if (reason := choice.finish_reason) and reason != "null":
             self._finish_reason = reason
         if choice.error:
@@ -317,30 +276,6 @@ class OpenAIChatDecoder:
             if (reported := self._take_choice(choice, 0, events)) is not None:
                 self._fail(reported, events)
                 return
-
-    def _take_sources(self, chunk: Chunk, events: list[StreamEvent]) -> None:
-        """The sources that search vendors repeat in every chunk: each is cited once."""
-        sources = [
-            bytes(raw) for raw in (chunk.search_results, chunk.citations) if bytes(raw) not in _EMPTY_LISTS
-        ]
-        if not sources or sources[0] == self._last_sources:
-            return
-        self._last_sources = sources[0]
-        value = read_json(sources[0])
-        if is_list(value):
-            self._blocks.cite([{"url": item} if isinstance(item, str) else item for item in value], events)
-
-    def _take_usage(self, chunk: Chunk, events: list[StreamEvent]) -> None:
-        if chunk.usage:
-            self._report_usage(chunk.usage, events)
-        if chunk.x_groq and is_object(usage := chunk.x_groq.get("usage")):
-            self._report_usage(usage, events)
-
-    def _report_usage(self, raw: JsonObject, events: list[StreamEvent]) -> None:
-        """Usage may come in any chunk, and in several: each report is cumulative."""
-        if raw != self._usage:
-            self._usage = raw
-            events.append(Metadata(read_usage(raw), raw))
 
     def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
         if self._over:
@@ -358,7 +293,7 @@ class OpenAIChatDecoder:
             words = f"choice {self._picker.index} was decoded; not: {others}"
             events.append(StreamNotice("other_choices", words))
         raw = self._finish_reason
-        sequence = self._stop_sequence if raw else None
+        sequence = self._facts.stop_sequence if raw else None
         ending = parse_ending(
             raw, refused=self._blocks.refused, called=self._blocks.called, stop_sequence=sequence
         )

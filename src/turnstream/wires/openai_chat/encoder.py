@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-import msgspec
-
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -27,55 +25,48 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.usage import Usage
 from turnstream.wires.openai_chat.stop_reasons import dump_stop_reason
 from turnstream.wires.openai_chat.thinking_blocks import THINKING_BLOCKS
 from turnstream.wires.openai_chat.usage import write_usage
+from turnstream.wires.shared.answer_writer import AnswerWriter
 from turnstream.wires.shared.histories import media_url, metadata_of
 from turnstream.wires.shared.json_values import JsonObject
-from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.lenient_json import encode_json, encode_text
 from turnstream.wires.shared.openai_errors import ERRORS
 
 _Delta: TypeAlias = dict[str, Any]
 
-_encode_string = msgspec.json.Encoder().encode
 
-
-class OpenAIChatEncoder:
+class OpenAIChatEncoder(AnswerWriter):
     """Encodes one response. `model` and `message_id` stand where the message's start brings none."""
 
     def __init__(self, *, model: str, message_id: str) -> None:
         self._created = int(time.time())
-        self._model = model
-        self._message_id = message_id
+        super().__init__(model=model, message_id=message_id)
         self._begun = False
         self._tools: dict[int, _Tool] = {}
         self._refusals: set[int] = set()
         self._refused = False
-        self._stopped = False
-        self._failed = False
-        self._usage: Usage | None = None
-        self._raw_usage: JsonObject | None = None
         self._head = b""
         self._text_head = b""
         self._thinking_head = b""
         self._frame_all()
 
     def feed(self, events: Iterable[StreamEvent]) -> bytes:
-        """The bytes that stand for `events`."""
+        """Return the bytes of `events`."""
         frames: list[bytes] = []
         for event in events:
             if isinstance(event, TextDelta) and self._begun and not self._refusals:
-                frames.append(b"%b%b%b" % (self._text_head, _string(event.text), _TAIL))
+                frames.append(b"%b%b%b" % (self._text_head, encode_text(event.text), _TAIL))
             elif isinstance(event, ThinkingDelta) and self._begun:
-                frames.append(b"%b%b%b" % (self._thinking_head, _string(event.text), _TAIL))
+                frames.append(b"%b%b%b" % (self._thinking_head, encode_text(event.text), _TAIL))
             else:
                 self._encode_rare(event, frames)
         return b"".join(frames)
 
     def close(self) -> bytes:
         """Usage and `[DONE]` after a message that was stopped; nothing after an error, or where the end is missing."""
-        if not self._stopped or self._failed:
+        if self._stop is None or self._failed:
             return b""
         usage = write_usage(self._usage, self._raw_usage)
         last = b"" if usage is None else self._chunk(b'"choices":[],"usage":' + encode_json(usage))
@@ -83,26 +74,20 @@ class OpenAIChatEncoder:
 
     def _encode_rare(self, event: StreamEvent, frames: list[bytes]) -> None:
         if isinstance(event, Metadata):
-            self._usage = (
-                (self._usage or Usage()).updated(event.usage) if event.usage is not None else self._usage
-            )
-            self._raw_usage = (
-                {**(self._raw_usage or {}), **event.raw} if event.raw is not None else self._raw_usage
-            )
+            self._count(event)
             return
         if isinstance(event, StreamError):
             self._failed = True
             frames.append(b"data: %b\n\n" % encode_json(ERRORS.dump_error(event)))
             return
         if isinstance(event, MessageStart):
-            self._message_id = event.id or self._message_id
-            self._model = event.model or self._model
+            self._take_names(event)
             self._frame_all()
         if not self._begun:
             self._begun = True
             frames.append(self._delta({"role": "assistant", "content": ""}))
         if isinstance(event, MessageStop):
-            self._stopped = True
+            self._stop = event
             frames.append(self._finish(event))
             return
         delta = self._delta_of(event)
@@ -173,7 +158,7 @@ class OpenAIChatEncoder:
         return b"%b%b}\n\n" % (self._head, rest)
 
     def _frame_all(self) -> None:
-        """What stands before the text of every plain chunk: encoded once."""
+        """Encode the begin of every plain chunk, once."""
         head = {
             "id": self._message_id,
             "object": "chat.completion.chunk",
@@ -222,10 +207,3 @@ class _Tool:
 
     def _calls(self, call: JsonObject) -> _Delta:
         return {"tool_calls": [{"index": self._position, **call}]}
-
-
-def _string(text: str) -> bytes:
-    try:
-        return _encode_string(text)
-    except UnicodeEncodeError:
-        return encode_json(text)

@@ -27,9 +27,19 @@ from turnstream.core.stream_events import StreamEvent, TextDelta, ThinkingDelta,
 from turnstream.wires.openai_chat.extras import CONTENT
 from turnstream.wires.openai_chat.template import DeltaEvent, OpenTarget
 from turnstream.wires.openai_chat.thinking_blocks import THINKING_BLOCKS, THINKING_FIELDS
-from turnstream.wires.shared.field_shapes import Shape, Shapes, is_plain, shape_of, struct_of, type_of
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
-from turnstream.wires.shared.kept_fields import METADATA, MOST_FIELDS, NOISE, KeptFields
+from turnstream.wires.shared.kept_fields import (
+    METADATA,
+    MOST_FIELDS,
+    NOISE,
+    KeptFields,
+    Shape,
+    Shapes,
+    is_plain,
+    shape_of,
+    struct_of,
+    type_of,
+)
 from turnstream.wires.shared.lenient_json import decode_json
 
 _TEXTS: dict[str, type[TextDelta] | type[ThinkingDelta]] = {
@@ -39,16 +49,9 @@ _TEXTS: dict[str, type[TextDelta] | type[ThinkingDelta]] = {
 }
 _REPEATED = frozenset({"role", "channel", *NOISE})
 _ANSWERS = (
-    "content",
-    "reasoning_content",
-    "reasoning",
-    "refusal",
-    "tool_calls",
-    "function_call",
-    "annotations",
-    "reasoning_details",
-    "signature",
-)
+    "content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "annotations",
+    "reasoning_details", "signature",
+)  # fmt: skip
 _BLANK_LINE = b"\n\n"
 _LINE_FEED = 0x0A
 _CARRIAGE_RETURN = 0x0D

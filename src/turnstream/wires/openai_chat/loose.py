@@ -17,16 +17,9 @@ from turnstream.wires.shared.thoughts import NO_THOUGHT, Thought, is_thought, re
 
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thought", "reasoning_summary")
 _OF_ONE_TYPE = (
-    "annotations",
-    "function_call",
-    "provider_metadata",
-    "provider_specific_fields",
-    "reasoning_details",
-    "refusal",
-    "signature",
-    "thinking_blocks",
-    "tool_calls",
-)
+    "annotations", "function_call", "provider_metadata", "provider_specific_fields", "reasoning_details",
+    "refusal", "signature", "thinking_blocks", "tool_calls",
+)  # fmt: skip
 """Fields that become extras if their value cannot be read."""
 _NAMING = frozenset({"type", "index", "id", "format", "status", "closed"})
 _KNOWN_OF_A_DELTA = frozenset(
@@ -121,7 +114,7 @@ def _deltas_of(raw: JsonObject) -> list[Delta]:
         tool_calls=[_tool_call(call) for call in tool_calls if is_object(call)] or None,
         reasoning_details=_details(raw.get("reasoning_details")),
         refusal=as_text(raw.get("refusal")),
-        annotations=_mended_list(raw.get("annotations")),
+        annotations=mend_surrogates(notes) if is_list(notes := raw.get("annotations")) else None,
         function_call=_function(raw.get("function_call")),
         thinking_blocks=_entries(raw.get("thinking_blocks")),
         provider_specific_fields=_mended_object(raw.get("provider_specific_fields")),
@@ -228,10 +221,6 @@ def _mended_text(value: Any) -> str | None:
 
 def _mended_object(value: Any) -> JsonObject | None:
     return mend_surrogates(value) if is_object(value) else None
-
-
-def _mended_list(value: Any) -> list[Any] | None:
-    return mend_surrogates(value) if is_list(value) else None
 
 
 def _raw(value: Any) -> msgspec.Raw:

@@ -52,7 +52,7 @@ class ReasoningField(NamedTuple):
 
 
 def dump_messages(messages: Iterable[Message], reasoning: ReasoningField | None = None) -> list[JsonObject]:
-    """The history as chat.completions messages. `reasoning`: where thinking goes back, if anywhere."""
+    """Return the history as chat.completions messages. `reasoning`: where thinking goes back, if anywhere."""
     dumped: list[JsonObject] = []
     for message in messages:
         if message.role == "assistant":
@@ -82,7 +82,7 @@ def _within_tool_turns(messages: list[JsonObject], field: str) -> list[JsonObjec
 
 
 def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
-    """System text and history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
+    """Return the system text and the history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
     system: list[str] = []
     said: list[tuple[Role, list[Block]]] = []
     for item in raw:
@@ -117,7 +117,10 @@ def _dump_said(blocks: Sequence[Block], reasoning: ReasoningField | None) -> lis
         for block in blocks
         if block.content is not None and is_clients(block, "tool_use")
     ]
-    details = [detail for block in blocks if block.block_type == "thinking" for detail in _details_of(block)]
+    thoughts = [block for block in blocks if block.block_type == "thinking" and not block.partial]
+    details = [
+        item for block in thoughts for item in list_in(metadata_of(block.content), "reasoning_details")
+    ]
     message: JsonObject = {"role": "assistant", "content": text or None}
     if parts := dump_signed_parts(blocks):
         message["content"] = [*parts, {"type": "text", "text": text}] if text else parts
@@ -126,7 +129,6 @@ def _dump_said(blocks: Sequence[Block], reasoning: ReasoningField | None) -> lis
     if entries := dump_thinking_blocks(blocks):
         message[THINKING_BLOCKS] = entries
     if reasoning is not None:
-        thoughts = (block for block in blocks if block.block_type == "thinking" and not block.partial)
         message[reasoning.field] = "".join(block.text_content or "" for block in thoughts)
     if calls:
         message["tool_calls"] = calls
@@ -205,10 +207,6 @@ def _images_of(value: Any) -> list[dict[str, Any]]:
         for part in (value if is_list(value) else ())
         if is_object(part) and part.get("type") == "image"
     ]
-
-
-def _details_of(block: Block) -> list[Any]:
-    return [] if block.partial else list_in(metadata_of(block.content), "reasoning_details")
 
 
 def _parse_message(role: Any, raw: JsonObject) -> tuple[Role, list[Block]]:

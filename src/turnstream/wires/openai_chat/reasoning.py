@@ -48,12 +48,12 @@ class ReasoningDetails:
         return _sign(last, detail)
 
     def content(self) -> Content:
-        """What the thinking block gains: the details, whole."""
+        """Return the content that the thinking block gains: the details, whole."""
         self._join()
         return {"provider_metadata": {"reasoning_details": self._details}}
 
     def begins_another(self, details: list[JsonObject]) -> bool:
-        """Whether the text among `details` belongs to another thought than the one collected here."""
+        """Return True if the text among `details` belongs to another thought than the one collected here."""
         index = self._details[-1].get("index") if self._details else None
         for detail in details:
             other = detail.get("index")
@@ -62,7 +62,7 @@ class ReasoningDetails:
         return False
 
     def _is_more_text(self, detail: JsonObject) -> bool:
-        """Whether a fragment has the name of the last one, and nothing but text."""
+        """Return True if a fragment has the name of the last one, and nothing but text."""
         return (
             bool(self._parts)
             and _name(detail) == self._name
@@ -105,7 +105,7 @@ def _says_something(detail: JsonObject) -> bool:
 
 
 def _continues(last: JsonObject, detail: JsonObject) -> bool:
-    """Whether `detail` goes on with the text of `last`: of the same type, place and id, as far as both say."""
+    """Return True if `detail` goes on with the text of `last`: of the same type, place and id, as far as both say."""
     if last.get("type") != detail.get("type") or last.get("signature"):
         return False
     return all(

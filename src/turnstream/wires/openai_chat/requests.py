@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition
+from turnstream.wires.base import HttpRequest, ModelRequest
 from turnstream.wires.openai_chat.messages import ReasoningField, dump_messages
 from turnstream.wires.shared.call_ids import (
     ANY,
@@ -42,7 +42,7 @@ _DEFAULT_FORMAT_NAME = "answer"
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
-    """The POST for `request`.
+    """Return the POST for `request`.
 
     `max_tokens` keeps its name, which every vendor takes, but for OpenAI's reasoning models, which take only
     `max_completion_tokens`. A thinking budget becomes `reasoning_effort`. A param that is None is left out;
@@ -59,14 +59,16 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     if request.stream and (options := params.get("stream_options", {"include_usage": True})):
         body["stream_options"] = options
     if (limit := params.get("max_tokens")) is not None:
-        body.setdefault(_limit_field(request.model), limit)
+        completion = "completion_" if _TAKES_COMPLETION_TOKENS.match(request.model) else ""
+        body.setdefault(f"max_{completion}tokens", limit)
     if stop := read_stop(params):
         body["stop"] = stop
     if (asked := params.get("response_format")) is not None:
         body["response_format"] = _dump_response_format(asked)
     if (thinking := params.get("thinking")) is not None:
         body |= _dump_thinking(thinking)
-    tools = [_dump_tool(tool) for tool in request.tools] + read_tools(params)
+    functions = [dump_function(tool, "parameters") for tool in request.tools]
+    tools = [{"type": "function", "function": function} for function in functions] + read_tools(params)
     if tools:
         body["tools"] = tools
         body["tool_choice"] = _dump_tool_choice(params.get("tool_choice"))
@@ -93,14 +95,6 @@ def _id_rule(model: str) -> IdRule:
     if "kimi" in model.lower():
         return ANY
     return TEXTS_OF_40 if _OF_OPENAI.search(model) else TEXTS_OF_40_OR_NONE
-
-
-def _limit_field(model: str) -> str:
-    return "max_completion_tokens" if _TAKES_COMPLETION_TOKENS.match(model) else "max_tokens"
-
-
-def _dump_tool(tool: ToolDefinition) -> JsonObject:
-    return {"type": "function", "function": dump_function(tool, "parameters")}
 
 
 def _dump_tool_choice(choice: Any) -> Any:

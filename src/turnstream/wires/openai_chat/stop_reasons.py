@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
-from turnstream.wires.shared.endings import Ending, ending_of
+from turnstream.wires.shared.endings import Ending, ending_of, table_of
 
-_ENDINGS: dict[str, Ending] = {
-    "stop": "end_turn",
-    "eos": "end_turn",
-    "eos_token": "end_turn",
-    "end_turn": "end_turn",
-    "complete": "end_turn",
-    "completed": "end_turn",
-    "length": "max_tokens",
-    "model_length": "max_tokens",
-    "max_tokens": "max_tokens",
-    "max_output_tokens": "max_tokens",
-    "model_context_window_exceeded": "max_tokens",
-    "stop_sequence": "stop_sequence",
-    "tool_calls": "tool_use",
-    "tool_call": "tool_use",
-    "tool_use": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "content_filtered",
-    "content_filtered": "content_filtered",
-    "safety": "content_filtered",
-    "sensitive": "content_filtered",
-    "recitation": "content_filtered",
-    "refusal": "refusal",
-    "error": "failed",
-    "network_error": "failed",
-    "abort": "failed",
-    "aborted": "failed",
-    "cancelled": "failed",
-    "repetition_truncation": "failed",
-    "malformed_function_call": "failed",
-    "function_call_filter": "failed",
-    "insufficient_system_resource": "overloaded",
-}
+_ENDINGS = table_of(
+    ("end_turn", "stop", "eos", "eos_token", "end_turn", "complete", "completed"),
+    (
+        "max_tokens",
+        "length",
+        "model_length",
+        "max_tokens",
+        "max_output_tokens",
+        "model_context_window_exceeded",
+    ),
+    ("stop_sequence", "stop_sequence"),
+    ("tool_use", "tool_calls", "tool_call", "tool_use", "function_call"),
+    ("content_filtered", "content_filter", "content_filtered", "safety", "sensitive", "recitation"),
+    ("refusal", "refusal"),
+    (
+        "failed",
+        "error",
+        "network_error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "repetition_truncation",
+        "malformed_function_call",
+        "function_call_filter",
+    ),
+    ("overloaded", "insufficient_system_resource"),
+)
 """All words that are known. `endings.ending_of` judges others by their parts."""
 _THEIRS: dict[StopReason, str] = {
     "end_turn": "stop",

@@ -42,7 +42,7 @@ _decode_string = msgspec.json.Decoder(str).decode
 
 
 class OpenTarget(NamedTuple):
-    """What plain events go to: the index of an open block, and where its texts are kept, if they are."""
+    """Target of plain events: the index of an open block, and the list of its texts, if they are kept."""
 
     block_index: int
     texts: list[str] | None = None
@@ -155,7 +155,7 @@ def _decode(payload: bytes) -> Chunk:
 
 
 def _is_between(before: bytes, after: bytes, chunk: Chunk, text: str) -> bool:
-    """Whether another string between `before` and `after` changes the one string of the chunk, and nothing else."""
+    """Return True if another string between `before` and `after` changes the one string of the chunk, and nothing else."""
     other = "another" if text != "another" else "other"
     try:
         probe = _decode(b'%b"%b"%b' % (before, other.encode(), after))

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from turnstream.core.usage import Usage
-from turnstream.wires.shared.json_values import JsonObject, is_object
-
-_ABSURD = 2**53
+from turnstream.wires.shared.json_values import JsonObject, first_count, is_object
 
 
 def read_usage(raw: JsonObject) -> Usage:
@@ -16,15 +12,13 @@ def read_usage(raw: JsonObject) -> Usage:
     prompt = _part(raw, "prompt_tokens_details", "input_tokens_details")
     completion = _part(raw, "completion_tokens_details", "output_tokens_details")
     return Usage(
-        input_tokens=_first_count(raw.get("prompt_tokens"), raw.get("input_tokens")),
-        output_tokens=_first_count(raw.get("completion_tokens"), raw.get("output_tokens")),
-        cache_read_tokens=_first_count(
+        input_tokens=first_count(raw.get("prompt_tokens"), raw.get("input_tokens")),
+        output_tokens=first_count(raw.get("completion_tokens"), raw.get("output_tokens")),
+        cache_read_tokens=first_count(
             prompt.get("cached_tokens"), raw.get("prompt_cache_hit_tokens"), raw.get("cached_tokens")
         ),
-        cache_write_tokens=_first_count(
-            prompt.get("cache_write_tokens"), prompt.get("cache_creation_tokens")
-        ),
-        reasoning_tokens=_first_count(completion.get("reasoning_tokens"), raw.get("reasoning_tokens")),
+        cache_write_tokens=first_count(prompt.get("cache_write_tokens"), prompt.get("cache_creation_tokens")),
+        reasoning_tokens=first_count(completion.get("reasoning_tokens"), raw.get("reasoning_tokens")),
     )
 
 
@@ -58,11 +52,3 @@ def _part(raw: JsonObject, *names: str) -> JsonObject:
         if is_object(part := raw.get(name)):
             return part
     return {}
-
-
-def _first_count(*values: Any) -> int | None:
-    """The first that is a number of tokens; what no column could hold is none."""
-    for value in values:
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _ABSURD:
-            return int(value)
-    return None

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from turnstream.wires.base import Wire
+from turnstream.wires.base import Wire, bearer
 from turnstream.wires.openai_chat import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.openai_chat.decoder import OpenAIChatDecoder
 from turnstream.wires.openai_chat.encoder import OpenAIChatEncoder
 from turnstream.wires.shared.openai_errors import ERRORS
 
-
-def _auth_headers(api_key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {api_key}"}
-
-
 WIRE = Wire(
     name="openai-chat",
     content_type="text/event-stream",
     encode_request=requests.encode_request,
-    auth_headers=_auth_headers,
+    auth_headers=bearer,
     decoder=OpenAIChatDecoder,
     decode_answer=answer_decoder.decode_answer,
     decode_error=ERRORS.decode_error,

@@ -14,7 +14,7 @@ from turnstream.wires.shared.openai_errors import ERRORS
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """The events that the stream of the answer would have had. Raises MalformedEvent for what is no response."""
+    """Return the events that the stream of the answer would have had. Raises MalformedEvent for what is no response."""
     value: Any = mend_surrogates(read_json(body))
     if not is_object(value) or not is_list(value.get("output")):
         if (reported := ERRORS.read(value)) is None:

@@ -22,7 +22,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer, *, background: bool = False) -> bytes:
-    """The response object: the one with which the stream of the same answer ends."""
+    """Return the response object: the one with which the stream of the same answer ends."""
     encoder = OpenAIResponsesEncoder(
         model=answer.model or "", message_id=answer.id or "", background=background
     )

@@ -12,14 +12,15 @@ from turnstream.core.blocks import BlockType
 from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import MessageStart, Metadata, StreamError, StreamEvent, StreamNotice
-from turnstream.errors import EventTooLarge, MalformedEvent, StreamBroken, StreamIncomplete
-from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Finish, Position
+from turnstream.errors import MalformedEvent, StreamBroken
+from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Position
 from turnstream.wires.openai_responses.block_builder import OutputBuilder
 from turnstream.wires.openai_responses.events import PARTS, STEMS, decode_delta
 from turnstream.wires.openai_responses.matching import ItemMention
 from turnstream.wires.openai_responses.stop_reasons import COMPLETED, parse_ending
 from turnstream.wires.openai_responses.usage import parse_usage
-from turnstream.wires.shared.endings import stop_event
+from turnstream.wires.shared.answer_stream import AnswerStream
+from turnstream.wires.shared.endings import SecondAnswer, stop_event
 from turnstream.wires.shared.json_values import (
     JsonObject,
     as_text,
@@ -29,11 +30,10 @@ from turnstream.wires.shared.json_values import (
     is_one_of,
     read_json,
 )
-from turnstream.wires.shared.late_events import LateEvents, SecondAnswer
 from turnstream.wires.shared.lenient_json import decode_strictly, mend_surrogates
 from turnstream.wires.shared.openai_errors import ERRORS
 from turnstream.wires.shared.reported_errors import ReportedError
-from turnstream.wires.shared.unframed_text import UnframedText, names_failure
+from turnstream.wires.shared.unframed_text import names_failure
 
 _DONE = b"[DONE]"
 _BEGINNINGS = frozenset({"response.created", "response.queued", "response.in_progress"})
@@ -65,19 +65,16 @@ _ASKED_OR_TAKEN = frozenset(
 """Fields of a response that repeat the request, or that are taken elsewhere."""
 
 
-class OpenAIResponsesDecoder:
+class OpenAIResponsesDecoder(AnswerStream):
     """Decodes one response. A background response that was cut can be gone on with: see `position`, `reattach`."""
+
+    END = "response.completed"
 
     def __init__(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
     ) -> None:
-        self._event_limit = event_limit
+        super().__init__(event_limit=event_limit, on_malformed=on_malformed)
         self._frames = SseDecoder(event_limit=event_limit, loose=True)
-        self._skips_malformed = on_malformed == "skip"
-        self._unframed = UnframedText()
-        self._failure: StreamBroken | None = None
-        self._over = self._failed = False
-        self._late = LateEvents()
         self._output = OutputBuilder()
         self._response_id: str | None = None
         self._in_background = False
@@ -88,19 +85,10 @@ class OpenAIResponsesDecoder:
 
     @property
     def position(self) -> Position | None:
-        """Where to go on if the stream breaks off now; None where the provider keeps no such response."""
+        """Position to resume from if the stream breaks off now; None if the provider keeps no such response."""
         if self._response_id is None or not self._in_background or self._over or self._sequence < 0:
             return None
         return Position(self._response_id, self._sequence)
-
-    @property
-    def finish(self) -> Finish | None:
-        """None: the event that says why the response ended is its end marker."""
-        return None
-
-    def end(self) -> list[StreamEvent]:
-        """As `Decoder.end`."""
-        return self.close()
 
     def reattach(self) -> None:
         """The connection was lost; what is fed from now on comes from a new one, which the wire's `encode_resume` asked
@@ -109,11 +97,7 @@ class OpenAIResponsesDecoder:
         self._taken_before = self._sequence
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """The events that `data` completes.
-
-        Raises MalformedEvent (unless malformed events are skipped) or EventTooLarge; where events came before it in
-        the same `data`, they are returned and the next call raises.
-        """
+        """As `Decoder.feed`."""
         if self._failure is not None:
             raise self._failure
         output = self._output
@@ -148,20 +132,13 @@ class OpenAIResponsesDecoder:
                 raise
         return events
 
-    def close(self) -> list[StreamEvent]:
-        """The body is over. Raises StreamIncomplete where the response has not ended."""
-        if self._failure is not None:
-            raise self._failure
-        events = self._output.events = []
+    def _take_rest(self, events: list[StreamEvent]) -> None:
+        self._output.events = events
         for name, payload, _ in self._frames.close():
             try:
                 self._take_frame(name, payload)
             except MalformedEvent:
                 break  # the body was cut inside an event: whether the response had ended by then decides
-        if not self._over:
-            words = self._unframed.words or None
-            raise StreamIncomplete("the stream ended without response.completed", detail=words)
-        return events
 
     def take_whole(self, response: JsonObject) -> list[StreamEvent]:
         """A response that was no stream: the events that it would have had. Raises MalformedEvent where it has not ended."""
@@ -180,9 +157,7 @@ class OpenAIResponsesDecoder:
         try:
             self._take_payload(name, payload.strip())
         except MalformedEvent as failure:
-            if not self._skips_malformed or isinstance(failure, EventTooLarge | SecondAnswer):
-                raise
-            self._output.events.append(StreamNotice(failure.code, failure.message))
+            self._refuse(failure, self._output.events)
 
     def _take_payload(self, name: bytes | None, payload: bytes) -> None:
         if self._over:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-import msgspec
-
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -24,39 +22,32 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.usage import Usage
 from turnstream.wires.openai_responses.stop_reasons import COMPLETED, dump_stop_reason
 from turnstream.wires.openai_responses.usage import dump_usage
 from turnstream.wires.openai_responses.written_items import WrittenBlock, WrittenItem, open_block
+from turnstream.wires.shared.answer_writer import AnswerWriter
 from turnstream.wires.shared.json_values import JsonObject
-from turnstream.wires.shared.lenient_json import encode_json
+from turnstream.wires.shared.lenient_json import encode_json, encode_text
 from turnstream.wires.shared.openai_errors import ERRORS
 
-_encode_string = msgspec.json.Encoder().encode
 
-
-class OpenAIResponsesEncoder:
+class OpenAIResponsesEncoder(AnswerWriter):
     """Encodes one response. `model` and `message_id` stand where the message's start brings none."""
 
     def __init__(self, *, model: str, message_id: str, background: bool = False) -> None:
-        self._model = model
-        self._message_id = message_id
+        super().__init__(model=model, message_id=message_id)
         self._background = background
         self._created = int(time.time())
         self._frames: list[bytes] = []
         self._sequence = 0
         self._begun = False
-        self._failed = False
-        self._stop: MessageStop | None = None
-        self._usage: Usage | None = None
-        self._raw_usage: JsonObject | None = None
         self._blocks: dict[int, WrittenBlock] = {}
         self._held: WrittenItem | None = None
         self._items: list[WrittenItem] = []
 
     @property
     def response(self) -> JsonObject:
-        """The response object as it stands."""
+        """Return the response object as it stands."""
         reason = None if self._stop is None else dump_stop_reason(self._stop)
         ended = COMPLETED if reason is None else "incomplete"
         return {
@@ -86,7 +77,7 @@ class OpenAIResponsesEncoder:
         }
 
     def feed(self, events: Iterable[StreamEvent]) -> bytes:
-        """The bytes that stand for `events`."""
+        """Return the bytes of `events`."""
         frames = self._frames = []
         blocks = self._blocks
         for event in events:
@@ -99,7 +90,9 @@ class OpenAIResponsesEncoder:
                         if block.head is None:
                             continue  # of a block that is whole in its start
                     block.texts.append(text)
-                    frames.append(b"%b%b,%b%d}\n\n" % (block.head, _string(text), block.tail, self._sequence))
+                    frames.append(
+                        b"%b%b,%b%d}\n\n" % (block.head, encode_text(text), block.tail, self._sequence)
+                    )
                     self._sequence += 1
                     continue
             self._encode_rare(event)
@@ -120,14 +113,10 @@ class OpenAIResponsesEncoder:
 
     def _encode_rare(self, event: StreamEvent) -> None:
         if isinstance(event, Metadata):
-            if event.usage is not None:
-                self._usage = (self._usage or Usage()).updated(event.usage)
-            if event.raw is not None:
-                self._raw_usage = {**(self._raw_usage or {}), **event.raw}
+            self._count(event)
             return
         if isinstance(event, MessageStart):
-            self._message_id = event.id or self._message_id
-            self._model = event.model or self._model
+            self._take_names(event)
         if not self._begun:
             self._begun = True
             self._tell("response.created", {"response": self.response})
@@ -212,10 +201,3 @@ class OpenAIResponsesEncoder:
         body = encode_json({"type": name, **fields, "sequence_number": self._sequence})
         self._frames.append(b"event: %b\ndata: %b\n\n" % (name.encode(), body))
         self._sequence += 1
-
-
-def _string(text: str) -> bytes:
-    try:
-        return _encode_string(text)
-    except UnicodeEncodeError:
-        return encode_json(text)

@@ -6,7 +6,9 @@ is no string, half of a surrogate pair) is read as plain JSON instead, which cos
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable
+from functools import reduce
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -15,7 +17,7 @@ from turnstream.core.stream_events import TextDelta, ThinkingDelta, ToolInputDel
 DeltaEvent: TypeAlias = type[TextDelta] | type[ThinkingDelta] | type[ToolInputDelta]
 
 
-class _Delta(msgspec.Struct, gc=False):
+class TypedDelta(msgspec.Struct, gc=False):
     """`content_index` or `summary_index` says which part of the item grows; the other is never sent."""
 
     delta: str
@@ -25,96 +27,53 @@ class _Delta(msgspec.Struct, gc=False):
     sequence_number: int = -1
 
 
-class _OutputText(_Delta, gc=False, tag="response.output_text.delta"):
-    pass
-
-
-class _Refusal(_Delta, gc=False, tag="response.refusal.delta"):
-    pass
-
-
-class _SummaryText(_Delta, gc=False, tag="response.reasoning_summary_text.delta"):
-    pass
-
-
-class _ReasoningText(_Delta, gc=False, tag="response.reasoning_text.delta"):
-    pass
-
-
-class _ArgumentsDelta(_Delta, gc=False, tag="response.function_call_arguments.delta"):
-    pass
-
-
-class _McpArguments(_Delta, gc=False, tag="response.mcp_call_arguments.delta"):
-    pass
-
-
-class _CustomInput(_Delta, gc=False, tag="response.custom_tool_call_input.delta"):
-    pass
-
-
-class _Code(_Delta, gc=False, tag="response.code_interpreter_call_code.delta"):
-    pass
-
-
-TypedDelta: TypeAlias = (
-    _OutputText
-    | _Refusal
-    | _SummaryText
-    | _ReasoningText
-    | _ArgumentsDelta
-    | _McpArguments
-    | _CustomInput
-    | _Code
-)
-
-decode_delta = msgspec.json.Decoder(TypedDelta).decode
-"""Raises ValueError or RecursionError for what is no such delta."""
-
-
 class PartKind(NamedTuple):
-    """A piece of an item that grows. `name`: of the part in its item; `item_type`: of an item that has such a part;
-    `event`: what its deltas become; `field`: where its `.done` event has the whole text."""
+    """A piece of an item that grows.
+
+    name: Name of the part in its item.
+    item_type: Type of an item that has such a part.
+    event: Event that its deltas become.
+    field: Field of its `.done` event that has the whole text.
+    stem: Text before `.delta` and `.done` in an event's type.
+    """
 
     name: str
     item_type: str
     event: DeltaEvent
     field: str
+    stem: str
 
 
-TEXT = PartKind("output_text", "message", TextDelta, "text")
-REFUSAL = PartKind("refusal", "message", TextDelta, "refusal")
-SUMMARY = PartKind("summary_text", "reasoning", ThinkingDelta, "text")
-REASONING = PartKind("reasoning_text", "reasoning", ThinkingDelta, "text")
-ARGUMENTS = PartKind("arguments", "function_call", ToolInputDelta, "arguments")
-MCP_ARGUMENTS = PartKind("arguments", "mcp_call", ToolInputDelta, "arguments")
-CUSTOM_INPUT = PartKind("input", "custom_tool_call", ToolInputDelta, "input")
-CODE = PartKind("code", "code_interpreter_call", ToolInputDelta, "code")
+TEXT = PartKind("output_text", "message", TextDelta, "text", "response.output_text")
+REFUSAL = PartKind("refusal", "message", TextDelta, "refusal", "response.refusal")
+SUMMARY = PartKind("summary_text", "reasoning", ThinkingDelta, "text", "response.reasoning_summary_text")
+REASONING = PartKind("reasoning_text", "reasoning", ThinkingDelta, "text", "response.reasoning_text")
+ARGUMENTS = PartKind(
+    "arguments", "function_call", ToolInputDelta, "arguments", "response.function_call_arguments"
+)
+MCP_ARGUMENTS = PartKind("arguments", "mcp_call", ToolInputDelta, "arguments", "response.mcp_call_arguments")
+CUSTOM_INPUT = PartKind(
+    "input", "custom_tool_call", ToolInputDelta, "input", "response.custom_tool_call_input"
+)
+CODE = PartKind(
+    "code", "code_interpreter_call", ToolInputDelta, "code", "response.code_interpreter_call_code"
+)
 
-DELTA_OF: dict[PartKind, type[TypedDelta]] = {
-    TEXT: _OutputText,
-    REFUSAL: _Refusal,
-    SUMMARY: _SummaryText,
-    REASONING: _ReasoningText,
-    ARGUMENTS: _ArgumentsDelta,
-    MCP_ARGUMENTS: _McpArguments,
-    CUSTOM_INPUT: _CustomInput,
-    CODE: _Code,
-}
-STEMS: dict[str, PartKind] = {
-    "response.output_text": TEXT,
-    "response.refusal": REFUSAL,
-    "response.reasoning_summary_text": SUMMARY,
-    "response.reasoning_text": REASONING,
-    "response.function_call_arguments": ARGUMENTS,
-    "response.mcp_call_arguments": MCP_ARGUMENTS,
-    "response.custom_tool_call_input": CUSTOM_INPUT,
-    "response.code_interpreter_call_code": CODE,
-}
-"""What stands before `.delta` and `.done` in an event's type."""
-PARTS: dict[str, PartKind] = {kind.name: kind for kind in (TEXT, REFUSAL, SUMMARY, REASONING)}
+_TEXTS = (TEXT, REFUSAL, SUMMARY, REASONING)
+_INPUTS = (ARGUMENTS, MCP_ARGUMENTS, CUSTOM_INPUT, CODE)
+STEMS: dict[str, PartKind] = {kind.stem: kind for kind in (*_TEXTS, *_INPUTS)}
+PARTS: dict[str, PartKind] = {kind.name: kind for kind in _TEXTS}
 """Parts by the type that they have in an item."""
-INPUTS: dict[str, PartKind] = {
-    kind.item_type: kind for kind in (ARGUMENTS, MCP_ARGUMENTS, CUSTOM_INPUT, CODE)
-}
-"""What grows in an item that is a call."""
+INPUTS: dict[str, PartKind] = {kind.item_type: kind for kind in _INPUTS}
+"""Inputs of calls by the type of the item."""
+
+
+def _typed(kind: PartKind) -> type[TypedDelta]:
+    made: Any = msgspec.defstruct("Delta", [], bases=(TypedDelta,), tag=f"{kind.stem}.delta", gc=False)
+    return made
+
+
+DELTA_OF: dict[PartKind, type[TypedDelta]] = {kind: _typed(kind) for kind in STEMS.values()}
+_any_delta: Any = reduce(lambda union, kind: union | kind, cast("Iterable[Any]", DELTA_OF.values()))
+decode_delta: Callable[[bytes], TypedDelta] = msgspec.json.Decoder(_any_delta).decode
+"""Decode an event. Raises ValueError or RecursionError for what is no such delta."""

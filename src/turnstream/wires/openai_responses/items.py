@@ -26,6 +26,12 @@ from turnstream.wires.shared.json_values import JsonObject, is_blank, is_list, i
 
 KEY = "responses"
 """Under this name `provider_metadata` holds what is of this wire."""
+KEEPING = ("background", "previous_response_id", "conversation")
+"""Params with which the provider has to keep the response."""
+ENCRYPTED = "reasoning.encrypted_content"
+"""Part of a response that holds reasoning which the provider does not keep."""
+SUMMARY = "auto"
+"""Summary of the reasoning that is asked for unless the caller says otherwise."""
 
 _SHOWN: dict[str, frozenset[str]] = {
     "message": frozenset({"content", "role"}),
@@ -42,20 +48,15 @@ _MARKED = frozenset(_SHOWN) - {"message", "function_call"}
 """Items whose blocks are always marked; the others only where there is more to keep than the type."""
 _WITH_STATUS = frozenset(
     {
-        "image_generation_call",
-        "code_interpreter_call",
-        "file_search_call",
-        "web_search_call",
-        "computer_call",
-        "local_shell_call",
-        "apply_patch_call",
+        "image_generation_call", "code_interpreter_call", "file_search_call", "web_search_call",
+        "computer_call", "local_shell_call", "apply_patch_call",
     }
-)
+)  # fmt: skip
 """Items that the API takes back only with their status."""
 _NOT_COMPLETED = frozenset({"failed", "incomplete"})
 _RAW_TYPE = re.compile(r"\w+_(?:call|output|request|response|tools|reference)|program|compaction")
 _XAI_SEARCH = "xs_call_"
-"""How ids begin of calls that xAI runs itself, though it sends them as custom tools."""
+"""Begin of the ids of calls that xAI runs itself, though it sends them as custom tools."""
 
 
 def metadata_of(item: JsonObject, *, exact: bool = False) -> Content:
@@ -85,7 +86,7 @@ def status_of(kind: str) -> JsonObject:
 
 
 def own_metadata(content: Content | None) -> JsonObject:
-    """What this wire has kept on a block; empty on a block of another."""
+    """Return what this wire has kept on a block; empty on a block of another."""
     metadata = (content or {}).get("provider_metadata")
     found = metadata.get(KEY) if is_object(metadata) else None
     return found if is_object(found) else {}
@@ -160,7 +161,7 @@ def image_of(item: JsonObject) -> Content | None:
 
 
 def is_raw_item(content: Content | None) -> bool:
-    """Whether a provider block is an item of this wire."""
+    """Return True if a provider block is an item of this wire."""
     kind = (content or {}).get("type")
     if not isinstance(kind, str) or not _RAW_TYPE.fullmatch(kind):
         return False

@@ -51,7 +51,7 @@ _RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
 
 
 def dump_input(messages: Iterable[Message], *, keeps: bool) -> list[JsonObject]:
-    """The history as input items. `keeps`: the provider has the responses that it gave."""
+    """Return the history as input items. `keeps`: the provider has the responses that it gave."""
     writer = _Writer(keeps=keeps)
     for message in messages:
         results = {
@@ -230,7 +230,7 @@ def _dump_result_part(part: JsonObject) -> JsonObject:
 
 
 def parse_input(raw: Any) -> tuple[str | None, tuple[Message, ...]]:
-    """System text and history. What a side says in several items becomes one message. Raises InvalidRequest."""
+    """Return the system text and the history. What a side says in several items becomes one message. Raises InvalidRequest."""
     items = [{"role": "user", "content": raw}] if isinstance(raw, str) else raw
     if not is_list(items):
         raise InvalidRequest("input is neither text nor a list")

@@ -17,18 +17,9 @@ class Part:
     block was stopped before its item ended, because another item began."""
 
     __slots__ = (
-        "cited",
-        "content",
-        "event",
-        "expected",
-        "index",
-        "kind",
-        "open",
-        "output_index",
-        "paused",
-        "position",
+        "cited", "content", "event", "expected", "index", "kind", "open", "output_index", "paused", "position",
         "texts",
-    )
+    )  # fmt: skip
 
     def __init__(self, index: int, output_index: int, position: int, kind: PartKind) -> None:
         self.index = index
@@ -53,21 +44,9 @@ class Item:
     so that other ids mean other items; `shares_index`: another item of its kind has the same `output_index`."""
 
     __slots__ = (
-        "addressed",
-        "announced",
-        "call_id",
-        "identity",
-        "kind",
-        "latest",
-        "name",
-        "number",
-        "open",
-        "output_index",
-        "parts",
-        "raw",
-        "shares_index",
-        "spare",
-    )
+        "addressed", "announced", "call_id", "identity", "kind", "latest", "name", "number", "open",
+        "output_index", "parts", "raw", "shares_index", "spare",
+    )  # fmt: skip
 
     def __init__(self, number: int, output_index: int | None, raw: JsonObject, *, announced: bool) -> None:
         self.number = number

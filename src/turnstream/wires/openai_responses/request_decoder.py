@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import ModelRequest
-from turnstream.wires.openai_responses.keeping import ENCRYPTED, KEEPING, SUMMARY
+from turnstream.wires.openai_responses.items import ENCRYPTED, KEEPING, SUMMARY
 from turnstream.wires.openai_responses.messages import parse_input
 from turnstream.wires.shared.function_tools import split_tools
 from turnstream.wires.shared.json_values import JsonObject, is_object, without
@@ -31,7 +31,7 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
 
 
 def _parse_params(value: JsonObject) -> JsonObject:
-    """What is missing in the body stays missing when it is written again: None says so."""
+    """Return the params. One that is missing in the body stays missing when it is written again: None says so."""
     params = without(value, *_OUR_FIELDS)
     if not any(value.get(name) for name in KEEPING):
         params.setdefault("store", None)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest, Position, ToolDefinition
-from turnstream.wires.openai_responses.keeping import ENCRYPTED, KEEPING, SUMMARY
+from turnstream.wires.openai_responses.items import ENCRYPTED, KEEPING, SUMMARY
 from turnstream.wires.openai_responses.messages import dump_input
 from turnstream.wires.shared.call_ids import TEXTS_OF_64, with_fitting_ids
 from turnstream.wires.shared.function_tools import dump_function
@@ -23,7 +23,7 @@ _DEFAULT_FORMAT_NAME = "answer"
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
-    """The POST for `request`.
+    """Return the POST for `request`.
 
     Where the caller does not say otherwise the provider keeps nothing (`store: false`), and so gives the reasoning in
     encrypted form; with `background`, `previous_response_id` or `conversation` keeping is what is asked for. A param that is
@@ -60,7 +60,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 
 
 def encode_resume(position: Position) -> HttpRequest:
-    """The GET for what a background response has said after `position`."""
+    """Return the GET for what a background response has said after `position`."""
     query = f"stream=true&starting_after={position.sequence_number}"
     path = f"{_PATH}/{quote(position.response_id, safe='')}?{query}"
     return HttpRequest(path, {"accept": "text/event-stream"}, b"", "GET")

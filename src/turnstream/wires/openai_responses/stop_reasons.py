@@ -1,4 +1,4 @@
-"""How a response ends, in its words and in ours."""
+"""Ends of a response, in its words and in ours."""
 
 from __future__ import annotations
 

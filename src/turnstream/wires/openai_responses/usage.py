@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from turnstream.core.usage import Usage
-from turnstream.wires.shared.json_values import JsonObject, is_object
-
-_ABSURD = 2**53
+from turnstream.wires.shared.json_values import JsonObject, is_object, whole_count
 
 
 def parse_usage(raw: JsonObject) -> Usage:
@@ -16,11 +12,11 @@ def parse_usage(raw: JsonObject) -> Usage:
     read = given if is_object(given) else {}
     written = made if is_object(made) else {}
     return Usage(
-        _count(raw.get("input_tokens")),
-        _count(raw.get("output_tokens")),
-        _count(read.get("cached_tokens")),
-        _count(read.get("cache_write_tokens")),
-        _count(written.get("reasoning_tokens")),
+        whole_count(raw.get("input_tokens")),
+        whole_count(raw.get("output_tokens")),
+        whole_count(read.get("cached_tokens")),
+        whole_count(read.get("cache_write_tokens")),
+        whole_count(written.get("reasoning_tokens")),
     )
 
 
@@ -41,7 +37,3 @@ def dump_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | None
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": given + made,
     }
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < _ABSURD else None

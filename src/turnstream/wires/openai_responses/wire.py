@@ -5,22 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from turnstream.wires.base import Wire
+from turnstream.wires.base import Wire, bearer
 from turnstream.wires.openai_responses import answer_decoder, answers, request_decoder, requests
 from turnstream.wires.openai_responses.decoder import OpenAIResponsesDecoder
 from turnstream.wires.openai_responses.encoder import OpenAIResponsesEncoder
 from turnstream.wires.shared.openai_errors import ERRORS
 
-
-def _auth_headers(api_key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {api_key}"}
-
-
 WIRE = Wire(
     name="openai-responses",
     content_type="text/event-stream",
     encode_request=requests.encode_request,
-    auth_headers=_auth_headers,
+    auth_headers=bearer,
     decoder=OpenAIResponsesDecoder,
     decode_answer=answer_decoder.decode_answer,
     decode_error=ERRORS.decode_error,

@@ -1,4 +1,4 @@
-"""What an encoder of Responses is writing: output items, and our blocks as their parts."""
+"""Output items that an encoder of Responses is writing: items, and our blocks as their parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from turnstream.wires.openai_responses.events import (
     INPUTS,
     REASONING,
     REFUSAL,
-    STEMS,
     SUMMARY,
     TEXT,
     PartKind,
@@ -28,7 +27,6 @@ from turnstream.wires.shared.lenient_json import encode_json
 Told: TypeAlias = list[tuple[str, JsonObject]]
 """Events: their types, and their fields without the sequence number."""
 
-_STEM_OF: dict[PartKind, str] = {kind: stem for stem, kind in STEMS.items()}
 _PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
 _PROVIDER_RUN = frozenset({"mcp_call", "code_interpreter_call", "file_search_call"})
 
@@ -67,17 +65,8 @@ class WrittenBlock:
     part has begun."""
 
     __slots__ = (
-        "_citations",
-        "_content",
-        "_is_call",
-        "_kind",
-        "_position",
-        "_result",
-        "head",
-        "item",
-        "tail",
-        "texts",
-    )
+        "_citations", "_content", "_is_call", "_kind", "_position", "_result", "head", "item", "tail", "texts",
+    )  # fmt: skip
 
     def __init__(self, item: WrittenItem, kind: PartKind | None, content: Content) -> None:
         self.item = item
@@ -94,7 +83,7 @@ class WrittenBlock:
 
     @property
     def starts_at_once(self) -> bool:
-        """Whether the part begins before its first text: reasoning may have none."""
+        """True if the part begins before its first text: reasoning may have none."""
         return self._kind is not None and self._kind.item_type == "message"
 
     def begin(self) -> Told:
@@ -110,7 +99,7 @@ class WrittenBlock:
             self.item.parts[group] = self._position + 1
             place = self._place()
             told.append((f"{_part_stem(kind)}.added", {**place, "part": _part(kind, "", [])}))
-        stem = _STEM_OF[kind]
+        stem = kind.stem
         logprobs: JsonObject = {"logprobs": []} if kind is TEXT else {}
         head = encode_json({"type": f"{stem}.delta", **place, **logprobs})
         self.head = b'event: %b.delta\ndata: %b,"delta":' % (stem.encode(), head[:-1])
@@ -118,7 +107,7 @@ class WrittenBlock:
         return told
 
     def amend(self, content: Content) -> Told:
-        """What the block gains beside its text."""
+        """Return the events of what the block gains beside its text."""
         told: Told = []
         for citation in citations_of(content):
             place = {**self._place(), "annotation_index": len(self._citations)}
@@ -154,7 +143,7 @@ class WrittenBlock:
         self.item.raw[field] = [*self.item.raw.get(field, ()), part]
         logprobs: JsonObject = {"logprobs": []} if kind is TEXT else {}
         return [
-            (f"{_STEM_OF[kind]}.done", {**place, kind.field: text, **logprobs}),
+            (f"{kind.stem}.done", {**place, kind.field: text, **logprobs}),
             (f"{_part_stem(kind)}.done", {**place, "part": part}),
         ]
 
@@ -165,10 +154,10 @@ class WrittenBlock:
         if not text and is_object(given) and given and not self._content.get("free_text"):
             text = encode_json(given).decode()
             told = self.begin() if self.head is None else []
-            told.append((f"{_STEM_OF[kind]}.delta", {**self._place(), "delta": text}))
+            told.append((f"{kind.stem}.delta", {**self._place(), "delta": text}))
         self.item.raw = {**self.item.raw, **call_item(self._content, text, None), "status": "completed"}
         self.item.raw.setdefault("id", None)
-        told.append((f"{_STEM_OF[kind]}.done", {**self._place(), kind.field: text}))
+        told.append((f"{kind.stem}.done", {**self._place(), kind.field: text}))
         return told
 
     def _place(self) -> JsonObject:
@@ -203,7 +192,7 @@ def open_block(
         case "tool_use" if not content.get("provider_executed") or fields:
             raw = call_item(content, "", None)
             if raw["type"] not in INPUTS:
-                return WrittenBlock(_held(raw, output_index), None, content)
+                return WrittenBlock(WrittenItem(output_index, raw, may_go_on=True), None, content)
             item = _item(raw["type"], raw, output_index, message_id)
             item.may_go_on = raw["type"] in _PROVIDER_RUN
             return WrittenBlock(item, INPUTS[raw["type"]], content)
@@ -234,10 +223,6 @@ def _result_block(held: WrittenItem, content: Content) -> WrittenBlock:
             held.raw["results"] = said
     held.may_go_on = False
     return WrittenBlock(held, None, {})
-
-
-def _held(raw: JsonObject, output_index: int) -> WrittenItem:
-    return WrittenItem(output_index, raw, may_go_on=True)
 
 
 def _item(kind: str, fields: JsonObject, output_index: int, message_id: str) -> WrittenItem:

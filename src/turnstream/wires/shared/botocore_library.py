@@ -26,7 +26,7 @@ def require_botocore() -> None:
 
 
 def is_installed() -> bool:
-    """Whether botocore could be imported. Nothing is."""
+    """Return True if botocore could be imported. Import nothing."""
     return find_spec("botocore") is not None
 
 

@@ -1,4 +1,4 @@
-"""How much a Claude model shall think, in the words that it takes on whichever API: older models a budget of tokens, newer
+"""Thinking that a Claude model is asked for, in the words that it takes on whichever API: older models a budget of tokens, newer
 ones an effort."""
 
 from __future__ import annotations

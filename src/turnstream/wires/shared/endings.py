@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from turnstream.core.stream_events import MessageStop, StopReason, StreamError
-from turnstream.errors import Overloaded, ProviderFailed
+from turnstream.core.stream_events import MessageStop, StopReason, StreamError, StreamNotice
+from turnstream.errors import MalformedEvent, Overloaded, ProviderFailed
 
 Failed: TypeAlias = Literal["failed", "overloaded"]
 """The model, or its provider, gave up: the call may be tried again, or another model asked."""
@@ -42,6 +42,11 @@ _PARTS: tuple[tuple[re.Pattern[str], Ending], ...] = tuple(
 )
 _SUCCESSES = frozenset({"end_turn", "tool_use", "stop_sequence"})
 _FIRST_WORD = re.compile(r"[\w\-]*")
+
+
+def table_of(*rows: tuple[Ending, *tuple[str, ...]]) -> dict[str, Ending]:
+    """Return the table of a wire. Each row is an ending and the words for it, in lower case."""
+    return {word: ending for ending, *words in rows for word in words}
 
 
 def ending_of(raw: str, table: Mapping[str, Ending]) -> Ending:
@@ -101,3 +106,29 @@ def stop_event(
     if failure is not None:
         return failure
     return MessageStop(None if ending is None else stop_reason_of(ending), raw, sequence)
+
+
+AFTER_END = StreamNotice("after_end", "the provider sent more after the end of its answer; it is left out")
+
+
+class SecondAnswer(MalformedEvent):
+    """Another answer begins before the first has ended. To skip this would make one answer of two."""
+
+    def __init__(self) -> None:
+        super().__init__("a second answer begins before the first has ended")
+
+
+class LateEvents:
+    """Gives one notice for all that comes after the end."""
+
+    __slots__ = ("_is_told",)
+
+    def __init__(self) -> None:
+        self._is_told = False
+
+    def notice(self) -> list[StreamNotice]:
+        """Return the notice for an event that is left out; nothing if it was given before."""
+        if self._is_told:
+            return []
+        self._is_told = True
+        return [AFTER_END]

@@ -57,7 +57,7 @@ class MessageDecoder:
 
     @property
     def pending(self) -> bool:
-        """Whether a message has begun that is not whole."""
+        """True if a message has begun that is not whole."""
         return bool(self._rest)
 
     def add(self, data: bytes) -> None:

@@ -11,6 +11,7 @@ from turnstream.wires.shared.lenient_json import NestedTooDeeply, decode_json
 JsonObject: TypeAlias = dict[str, Any]
 
 _LONGEST_DETAIL = 500
+_LARGEST_COUNT = 2**53
 
 
 def is_object(value: Any) -> TypeGuard[JsonObject]:
@@ -27,7 +28,7 @@ def is_one_of(value: Any, words: Collection[str]) -> bool:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether there is nothing in it: null, an empty string, or a container of such."""
+    """Return True if there is nothing in it: null, an empty string, or a container of such."""
     if is_object(value):
         return all(is_blank(item) for item in value.values())
     if is_list(value):
@@ -76,6 +77,19 @@ def without(fields: JsonObject, *known: str) -> JsonObject:
 def detail_of(data: bytes) -> str:
     """Return the beginning of bytes that are not understood, for the detail of an error."""
     return data[:_LONGEST_DETAIL].decode(errors="replace")
+
+
+def whole_count(value: Any) -> int | None:
+    """Return a number of tokens, or None for anything else; what no column could hold is none."""
+    return value if type(value) is int and 0 <= value < _LARGEST_COUNT else None
+
+
+def first_count(*values: Any) -> int | None:
+    """Return the first value that is a number of tokens, whatever its type, or None."""
+    for value in values:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LARGEST_COUNT:
+            return int(value)
+    return None
 
 
 def read_json(data: bytes) -> Any:

@@ -68,6 +68,8 @@ def mend_surrogates(value: Any) -> Any:
     return value
 
 
+_encode_string = msgspec.json.Encoder().encode
+
 _LONG_LIST = 100
 """Items of a list above which they are encoded one by one."""
 
@@ -78,6 +80,14 @@ def encode_json(value: Any) -> bytes:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
+
+
+def encode_text(text: str) -> bytes:
+    """Encode one string as `encode_json` does, quickly."""
+    try:
+        return _encode_string(text)
+    except UnicodeEncodeError:
+        return encode_json(text)
 
 
 def encode_mended(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""What several wires read alike out of a request: params in our words (see `wires.base.ModelRequest`), and documents."""
+"""Params and documents of a request that several wires read alike: params in our words (see `wires.base.ModelRequest`), and documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/yam
 
 
 class ResponseFormat(NamedTuple):
-    """What the answer must be: JSON of this `schema`; of None, any JSON object."""
+    """JSON that the answer must be: of this `schema`; any object if that is None."""
 
     schema: JsonObject | None
     name: str | None = None

@@ -112,18 +112,14 @@ class ThinkTagDecoder:
         if index not in self._places:  # a block that begins without its start
             self._stop(index, found)
             self._places[index] = next(self._indexes)
-        found.append(_moved(event, self._places[index]))
+        found.append(msgspec.structs.replace(event, index=self._places[index]))
 
     def _stop(self, index: int, found: list[StreamEvent]) -> None:
-        """What was open at `index` is over."""
+        """Stop the block that is open at `index`."""
         if (place := self._places.pop(index, None)) is not None:
             found.append(ContentBlockStop(place))
         if (text := self._texts.pop(index, None)) is not None:
             text.stop(found)
-
-
-def _moved(event: _Delta, place: int) -> StreamEvent:
-    return msgspec.structs.replace(event, index=place)
 
 
 class _SplitText:
@@ -151,7 +147,7 @@ class _SplitText:
             text = self._begin(text, found) if self._state == "begin" else self._think(text, found)
 
     def take_content(self, event: ContentDelta, found: list[StreamEvent]) -> None:
-        """What the text block gains beside text; it waits while the block has not begun."""
+        """Add content beside the text. It waits while the block has not begun."""
         if self._state == "text":
             found.append(ContentDelta(self._place, event.content))
         else:

@@ -7,17 +7,9 @@ from typing import Any, NamedTuple
 from turnstream.wires.shared.json_values import is_list, is_object
 
 _TEXTS = (
-    "text",
-    "thinking",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_text",
-    "reasoningText",
-    "thought",
-    "content",
-    "summary",
-    "summary_text",
-)
+    "text", "thinking", "reasoning", "reasoning_content", "reasoning_text", "reasoningText", "thought",
+    "content", "summary", "summary_text",
+)  # fmt: skip
 _SIGNATURES = ("signature", "thought_signature", "thoughtSignature")
 _WORDS = ("reason", "think", "thought")
 

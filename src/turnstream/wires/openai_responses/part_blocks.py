@@ -1,0 +1,147 @@
+"""Blocks that the parts of output items become: how one begins, grows, gains what the provider says later, and stops."""
+
+from __future__ import annotations
+
+from turnstream.core.admission import mended
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.stream_events import (
+    ContentBlockStart,
+    ContentBlockStop,
+    ContentDelta,
+    StreamEvent,
+    StreamNotice,
+)
+from turnstream.wires.openai_responses.events import REASONING, REFUSAL, TEXT, PartKind
+from turnstream.wires.openai_responses.items import KEY, call_content, metadata_of
+from turnstream.wires.openai_responses.parts import Item, Part, group, own_of, refusing
+from turnstream.wires.shared.call_ids import made_up_id
+from turnstream.wires.shared.json_values import JsonObject
+
+_DIFFERS = "the provider's final text is not what its deltas said; what was said first is kept"
+
+
+class PartBlocks:
+    """The blocks of one response. A subclass says which item a part is of."""
+
+    def __init__(self) -> None:
+        self.events: list[StreamEvent] = []
+        """List for the events that are found. The reader takes it and puts another there."""
+        self.current: Part | None = None
+        """The part that the last delta was for: the next is nearly always for the same."""
+        self.refused = False
+        self.begun: set[BlockType] = set()
+        """Types of the blocks that have begun."""
+        self.message_id = ""
+        self._call_ids: set[str] = set()
+        self._next_index = 0
+
+    def _part(self, item: Item, kind: PartKind, position: int, *, again: bool = False) -> Part:
+        """The part of an open item, which begins if need be. `again`: one that has ended begins anew."""
+        key = (group(kind), position)
+        part = item.parts.get(key)
+        if part is None or (not part.open and again):
+            part = item.parts[key] = self._next_part(item, kind, position)
+        elif kind is REFUSAL and part.kind is TEXT:
+            self._mark_refusal(part)
+        return part
+
+    def _begin(
+        self, item: Item, kind: PartKind, position: int, block_type: BlockType, content: Content
+    ) -> Part:
+        part = Part(self._next_index, item.telling_index, position, kind)
+        part.content = content
+        self.begun.add(block_type)
+        self._next_index += 1
+        self.events.append(ContentBlockStart(part.index, block_type, content or None))
+        return part
+
+    def _next_part(self, item: Item, kind: PartKind, position: int) -> Part:
+        if kind.item_type != "reasoning":
+            content = metadata_of(item.raw) if item.kind == "message" else {}
+            if kind is not REFUSAL:
+                return self._begin(item, kind, position, "text", content)
+            self.refused = True
+            return self._begin(item, kind, position, "text", refusing(content))
+        if item.spare is not None:
+            part, item.spare = item.spare, None
+            part.position = position
+            part.become(kind)
+        else:
+            if item.latest is not None:
+                self._stop(item.latest)
+            part = self._begin(
+                item, kind, position, "thinking", metadata_of({**item.raw, "encrypted_content": None})
+            )
+        item.latest = part
+        if kind is REASONING:
+            self._keep(part, {**own_of(part.content), "part": kind.name})
+        return part
+
+    def _mark_refusal(self, part: Part) -> None:
+        self.refused = True
+        part.become(REFUSAL)
+        part.content = refusing(part.content)
+        self.events.append(ContentDelta(part.index, part.content))
+
+    def _complete(self, item: Item, part: Part, text: str) -> None:
+        if part.expected is None or not (part.open or part.paused) or not text:
+            return
+        part.expected = None
+        said = mended("".join(part.texts))
+        part.texts = []
+        text = mended(text)
+        if text == said:
+            return
+        if text.startswith(said):
+            if part.paused:
+                part = self._part(item, part.kind, part.position, again=True)
+            self.events.append(part.event(part.index, text[len(said) :]))
+        else:
+            self.events.append(StreamNotice("text_differs", _DIFFERS))
+
+    def _amend_call(self, item: Item, part: Part, raw: JsonObject) -> None:
+        """Give a call what the provider says of it only now: its id, its name."""
+        content = self._call_content(item, raw, part.content["tool_use_id"])
+        changed = {key: value for key, value in content.items() if part.content.get(key) != value}
+        if not content["tool_name"]:
+            changed.pop("tool_name", None)
+        if changed:
+            self.events.append(ContentDelta(part.index, changed))
+            part.content = {**part.content, **changed}  # what was given out stays as it was
+
+    def _call_content(self, item: Item, raw: JsonObject, identity: str) -> Content:
+        """The content of a call, whose id no other call has. `identity`: its id so far."""
+        content = call_content(raw, identity or made_up_id(self.message_id, item.number))
+        if (found := content["tool_use_id"]) != identity and found in self._call_ids:
+            content["tool_use_id"] = identity or made_up_id(self.message_id, item.number)
+        self._call_ids.add(content["tool_use_id"])
+        return content
+
+    def _add_whole(self, block_type: BlockType, content: Content) -> None:
+        index = self._next_index
+        self.begun.add(block_type)
+        self._next_index += 1
+        self.events.extend((ContentBlockStart(index, block_type, content), ContentBlockStop(index)))
+
+    def _keep(self, part: Part, kept: JsonObject) -> None:
+        """Keep these fields of a part, in place of those before."""
+        metadata = {**part.content.get("provider_metadata", {}), KEY: kept}
+        if part.content.get("provider_metadata") != metadata:
+            part.content = {**part.content, "provider_metadata": metadata}
+            self.events.append(ContentDelta(part.index, {"provider_metadata": metadata}))
+
+    def _close(self, item: Item) -> None:
+        item.open = False
+        if item.spare is not None:
+            self._stop(item.spare)
+        for part in item.parts.values():
+            self._stop(part)
+        item.raw = {"id": item.raw.get("id")}
+
+    def _stop(self, part: Part) -> None:
+        if part.open:
+            part.open = False
+            part.texts = []
+            self.events.append(ContentBlockStop(part.index))
+        if self.current is part:
+            self.current = None
