@@ -252,3 +252,21 @@ async def test_an_older_generation_cannot_take_over() -> None:
         with pytest.raises(ValueError, match="not newer"):
             turn.log.taken_over(LogState(generation, BASE, History(None), 0))
     assert turn.log.head_cursor == Cursor(G, 2)
+
+
+@pytest.mark.requirement("C3", "P3")
+async def test_a_frame_of_the_watcher_s_own_does_not_move_its_cursor() -> None:
+    """A watcher above the fence whose catch-up cannot be read comes back with it, and then is told that text is gone."""
+    turn = OwnedTurn()
+    turn.open(0)
+    turn.say("one", " lost")
+    after = Cursor(G, turn.log.head)
+    turn.take_over(3, text="one")
+    (frame,) = Client().receive(Subscription(turn.log, turn.archive, after=after).frame(Notice("n", "m")))
+    assert frame.id == str(after)
+    turn.store_block()
+    turn.log.ended([], TurnCancelled(1))
+    watcher = LiveWatcher(turn, after=after)
+    async with asyncio.timeout(SECONDS):
+        await watcher.task
+    assert watcher.names[0] == "notice"
