@@ -13,15 +13,10 @@ import msgspec
 
 from turnstream.core.stream_events import StreamError
 from turnstream.errors import (
-    AuthenticationFailed,
     CircuitOpen,
     ConnectionFailed,
-    ContentFiltered,
-    ContextLengthExceeded,
     InvalidModelRequest,
-    ModelNotFound,
     Overloaded,
-    PermissionDenied,
     ProviderError,
     ProviderFailed,
     ProviderTimeout,
@@ -31,6 +26,7 @@ from turnstream.errors import (
 )
 from turnstream.providers.connection import BadAnswer
 from turnstream.telemetry import MASK, SHORTEST_SECRET, one_line
+from turnstream.wires.shared.error_engine import CLASSES
 from turnstream.wires.shared.failure_words import meant
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
@@ -61,18 +57,6 @@ MASKED: dict[str, str] = {
     "database_error": "the answer could not be stored",
 }
 """What clients are told in place of a provider's own words, by code."""
-_TYPES: tuple[type[ProviderError], ...] = (
-    AuthenticationFailed,
-    PermissionDenied,
-    ModelNotFound,
-    InvalidModelRequest,
-    ContextLengthExceeded,
-    ContentFiltered,
-    RateLimited,
-    Overloaded,
-    ProviderFailed,
-)
-_BY_CODE: dict[str, type[ProviderError]] = {kind.code: kind for kind in _TYPES}
 _BY_KIND: dict[str, type[ProviderError]] = {
     "throttling": RateLimited,
     "service_unavailable": Overloaded,
@@ -193,7 +177,7 @@ def recovery_message(failure: ProviderError, model: str, code: str, pause: float
 
 def stream_error(event: StreamError) -> ProviderError:
     """The exception that an error inside a provider's stream stands for."""
-    kind = _BY_CODE.get(event.code) or _BY_KIND.get(event.kind, ProviderFailed)
+    kind = CLASSES.get(event.code) or _BY_KIND.get(event.kind, ProviderFailed)
     error = kind(
         "the provider reported an error in its stream",
         code=event.code,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from turnstream.core.stream_events import StreamError
 from turnstream.errors import (
     AuthenticationFailed,
     ContentFiltered,
@@ -21,6 +22,7 @@ from turnstream.errors import (
     ProviderTimeout,
     RateLimited,
 )
+from turnstream.providers.failures import stream_error
 from turnstream.wires import WIRES
 from turnstream.wires.anthropic.errors import ERRORS as ANTHROPIC
 from turnstream.wires.bedrock.errors import ERRORS as BEDROCK
@@ -166,3 +168,8 @@ def test_whatever_is_reported_is_an_error_with_a_bound(wire: str, value: object,
     assert isinstance(error, ProviderError)
     assert len(error.detail or "") <= 4000
     assert table.stream_error(table.read_failure(value)).code
+
+
+@pytest.mark.parametrize("kind", [*CLASSES, ContentFiltered], ids=lambda kind: kind.__name__)
+def test_a_code_in_a_stream_is_raised_as_its_class(kind: type[ProviderError]) -> None:
+    assert type(stream_error(StreamError("model_stream", kind.code, "sorry"))) is kind

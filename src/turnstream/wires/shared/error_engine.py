@@ -60,13 +60,14 @@ _KINDS: dict[type[ProviderError], ErrorKind] = {
     ProviderTimeout: "service_unavailable",
     ProviderFailed: "internal_server",
 }
-_CLASSES: dict[str, type[ProviderError]] = {
+CLASSES: dict[str, type[ProviderError]] = {
     kind.code: kind
     for kind in (
         AuthenticationFailed, PermissionDenied, ModelNotFound, InvalidModelRequest, ContextLengthExceeded,
         ContentFiltered, RateLimited, Overloaded, ProviderTimeout, ProviderFailed,
     )
 }  # fmt: skip
+"""Our classes of a provider's errors, by their codes."""
 
 
 class WrittenError(NamedTuple):
@@ -166,7 +167,7 @@ class ErrorTable(ErrorReader):
         """Return the status and names of an error with this code and class. What no base class of it has is a failure."""
         if code in self.written:
             return self.written[code]
-        kind = kind or _CLASSES.get(code)
+        kind = kind or CLASSES.get(code)
         bases = () if kind is None else (base for base in kind.__mro__ if issubclass(base, ProviderError))
         known = (self.written[base.code] for base in bases if base.code in self.written)
         if kind is None and self.passes_codes:
