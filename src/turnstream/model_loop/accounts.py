@@ -188,17 +188,24 @@ class TurnAccount:
             self._open = self._open.ended("complete" if complete else outcome)
         self._input_estimate = None  # it holds the request
         self._reprice()
+        return self._summary(self._all())
+
+    def so_far(self) -> Summary:
+        """Return the account of the calls that have ended."""
+        return self._summary(self._closed)
+
+    def _summary(self, steps: Sequence[ModelCall]) -> Summary:
         cost = self._cost()
         return Summary(
             usage=self.usage,
             cost=cost.text if cost is not None else None,
-            cost_estimated=any(step.estimated for step in self._all()),
+            cost_estimated=any(step.estimated for step in steps),
             steps=tuple(
                 _stored(step)
-                for step in self._all()
+                for step in steps
                 if (step.model is not None and step.answered) or step.usage != Usage()
             ),
-            attempts=tuple(_attempt(step, step.model) for step in self._all() if step.model is not None),
+            attempts=tuple(_attempt(step, step.model) for step in steps if step.model is not None),
         )
 
     def _settle(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple, cast
 
@@ -72,6 +72,8 @@ class LoopDriver:
         """It folds the call, or the results of tools, that is read."""
         self.recovered: ProviderError | None = None
         """The failure that was recovered from last."""
+        self.on_step_end: Callable[[TurnAccount], None] | None = None
+        """It is called with the account when a step's call has ended, and tools or another step follow."""
         self._sink = sink
         self._source = TurnSource()
         self._step = position.step
@@ -95,17 +97,24 @@ class LoopDriver:
                 self.accumulator.end()
                 await self._advance(())
                 if (results := source.results(stop)) is not None:
+                    self._note_step_end()
                     await self._run_tools(results)
                 reason = stop.stop_reason if stop is not None else "end_turn"
                 self._sink.show([StepStop(self._step, reason)], self.accumulator.shown)
                 self._step += 1
                 if (stream := source.step(self._step)) is not None:
+                    if results is None:
+                        self._note_step_end()
                     self._fold_anew()
                     self._first = self.accumulator.next_sequence
                     self._step_shown = False
         finally:
             self._source = TurnSource()  # or it would hold on to what holds this
         return source.stop_reason or reason
+
+    def _note_step_end(self) -> None:
+        if self.on_step_end is not None:
+            self.on_step_end(self.account)
 
     async def _run_step(self, source: TurnSource, stream: Stream) -> MessageStop | None:
         """Read model calls until one is whole; return its end marker, if it has one. Raises the failure that cannot be

@@ -253,6 +253,8 @@ class TurnView(RecordView):
         cls, turn: TurnRecord, blocks: tuple[BlockRecord, ...] = (), attempts: tuple[CallAttempt, ...] = ()
     ) -> TurnView:
         error = None
+        if turn.completed_at is None:  # the account of a turn at work is for a process that takes it over
+            turn = msgspec.structs.replace(turn, steps=())
         if turn.error_code is not None:
             error = ErrorDetail(code=turn.error_code, message=turn.error_message or "")
         return cls.of_fields(

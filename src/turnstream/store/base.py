@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from turnstream.core.blocks import Block
 from turnstream.core.lifecycle import TurnStatus
 from turnstream.core.usage import AccountRecord, Moment
+from turnstream.wires.base import ToolDefinition
 
 Result = TypeVar("Result")
 
@@ -54,7 +55,8 @@ class OutcomeRecord(AccountRecord, frozen=True, gc=False, kw_only=True):
 
 class RequestRecord(OutcomeRecord, frozen=True, gc=False, kw_only=True):
     """What was asked for. `model`: the one that is called; of an ended turn the one that answered at last. `asked_model`: what
-    was asked for, if that is not `model`. `fallbacks` None: those of the settings."""
+    was asked for, if that is not `model`. `fallbacks` None: those of the settings. `tools`: names of the engine's tools and definitions of the client's own that the model
+    is given; None: no model of ours is called."""
 
     model: str | None = None
     asked_model: str | None = None
@@ -62,6 +64,7 @@ class RequestRecord(OutcomeRecord, frozen=True, gc=False, kw_only=True):
     system: str | None = None
     params: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
+    tools: tuple[str | ToolDefinition, ...] | None = None
 
 
 class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):

@@ -88,6 +88,7 @@ settings = Table(
     Column("digest", String(64), nullable=False),
     Column("params", JsonText, nullable=False),
     Column("system", StoredText),
+    Column("tools", JsonText),
     PrimaryKeyConstraint("chat_id", "digest"),
 )
 

@@ -1,4 +1,4 @@
-"""System prompts and params of turns: stored once in each chat, since a turn inherits those of the turn before.
+"""System prompts, params and tools of turns: stored once in each chat, since a turn inherits those of the turn before.
 
 Small ones stay in the turn's row, as those of rows that an earlier version wrote.
 """
@@ -20,7 +20,7 @@ from turnstream.store.rows import turn_rows
 from turnstream.store.schema import settings
 
 SMALL = 512
-"""Characters of a system prompt and params that stay in the turn's row."""
+"""Characters of a system prompt, params and tools that stay in the turn's row."""
 
 _SETTINGS = select(settings).where(
     settings.c.chat_id == bindparam("chat_id"), settings.c.digest == bindparam("digest")
@@ -31,11 +31,18 @@ def store_settings(connection: Connection, turn: TurnRecord) -> tuple[Any, ...]:
     """Store a turn's settings unless its chat has them already; return the row to insert for the turn."""
     system = None if turn.system is None else mended(turn.system)
     params = encode_json(turn.params)
-    if len(system or "") + len(params) <= SMALL:
+    tools = None if turn.tools is None else encode_json(turn.tools)
+    if len(system or "") + len(params) + len(tools or "") <= SMALL:
         return (*turn_rows.row(turn), None)
-    digest = sha256(f"{len(params)}:{params}{'' if system is None else ':' + system}".encode()).hexdigest()
-    driver_of(connection).insert(connection, settings, [(turn.chat_id, digest, params, system)])
-    return (*turn_rows.row(msgspec.structs.replace(turn, system=None, params={})), digest)
+    parts = (
+        f"{len(params)}:{params}",
+        tools and f"{len(tools)}={tools}",
+        None if system is None else f":{system}",
+    )
+    digest = sha256("".join(part for part in parts if part is not None).encode()).hexdigest()
+    driver_of(connection).insert(connection, settings, [(turn.chat_id, digest, params, system, tools)])
+    bare = msgspec.structs.replace(turn, system=None, params={}, tools=None)
+    return (*turn_rows.row(bare), digest)
 
 
 def read_turns(connection: Connection, rows: Iterable[Row[Any]]) -> list[TurnRecord]:
@@ -58,4 +65,6 @@ def _settings(connection: Connection, turn: TurnRecord, digest: str) -> dict[str
     stored = connection.execute(_SETTINGS, {"chat_id": turn.chat_id, "digest": digest}).first()
     if stored is None:
         return {}
-    return {name: turn_rows.read(name, getattr(stored, name), turn.id) for name in ("system", "params")}
+    return {
+        name: turn_rows.read(name, getattr(stored, name), turn.id) for name in ("system", "params", "tools")
+    }

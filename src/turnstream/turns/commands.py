@@ -144,8 +144,9 @@ class Commands:
         """Start the model's answer to what `path` and the request's blocks, if it has any, say."""
         target = request.model or self.catalog.default_model
         name, *_ = self._routing.names(target, request.fallbacks)
-        request = msgspec.structs.replace(request, model=name, asked_model=target)
         definitions, offered = self._tools_of(request)
+        given = tuple(tool.name if tool.name in offered else tool for tool in definitions)
+        request = msgspec.structs.replace(request, model=name, asked_model=target, tools=given)
         past = _past(path, request.blocks)
         messages = await worked(past, partial(_history, past))
         call = ModelRequest(target, messages, request.system, definitions, request.params or {})

@@ -42,6 +42,7 @@ class Executor(TurnTask):
     ) -> None:
         super().__init__(turn, log, store, debug=debug)
         self._driver = LoopDriver(self.writer, account or TurnAccount())
+        self._driver.on_step_end = self.writer.save_step
         self._rest: Rest | None = None
         """Blocks that were left when the end was decided."""
 

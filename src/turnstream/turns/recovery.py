@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
 from functools import partial
 
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import next_generation_seq
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.identifiers import new_id
-from turnstream.core.usage import Usage
+from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import Fenced, InvalidRequest, NotFound, StoreError, Unreadable
 from turnstream.model_loop.accounts import CalledModel, Summary, TurnAccount, estimated_input_tokens
 from turnstream.providers.catalog import Catalog, parse_model
@@ -247,7 +248,7 @@ class TurnRecovery:
         a history that can be read there is none, and the turn keeps its text all the same."""
         called = self._called(turn)
         if called is None or (turn.status == "pending" and not blocks):
-            return Summary()
+            return _joined(turn.steps, Summary())
         try:
             if self._pricing is not None:
                 self._pricing.prepare(called.provider, called.model)
@@ -258,20 +259,23 @@ class TurnRecovery:
                 return await asyncio.to_thread(self._estimate, turn, called, past, blocks)
         except Exception:
             logger.exception("turn %s: what it has used cannot be estimated", turn.id)
-            return Summary()
+            return _joined(turn.steps, Summary())
 
     def _estimate(
         self, turn: TurnRecord, called: CalledModel, past: Sequence[PastTurn], blocks: Sequence[Block]
     ) -> Summary:
         account = TurnAccount(self._pricing)
+        known = {step.step for step in turn.steps}
         for number, (before, said) in enumerate(model_calls(blocks)):
+            if number in known:
+                continue
             turns = [*past, PastTurn(turn.role, turn.status, before)] if before else past
             request = ModelRequest(called.model, build_history(turns), turn.system)
             account.begin(number, called, partial(estimated_input_tokens, request))
             for block in said:
                 account.said(block)
             account.lose()
-        return account.end(Usage(), complete=False)
+        return _joined(turn.steps, account.end(Usage(), complete=False))
 
     def _called(self, turn: TurnRecord) -> CalledModel | None:
         """Whom the turn called; None where that is no model of ours, or not configured any more."""
@@ -280,6 +284,23 @@ class TurnRecovery:
         except InvalidRequest:
             return None
         return CalledModel(provider, model, self._catalog.wire_of(provider))
+
+
+def _joined(known: Sequence[StepUsage], lost: Summary) -> Summary:
+    """Return the account of the steps that the lost process has stored, and of those that are estimated."""
+    if not known:
+        return lost
+    usage, steps = lost.usage, (*known, *lost.steps)
+    for step in known:
+        usage = usage.plus(step.usage)
+    costs = [Decimal(step.cost) for step in steps if step.cost is not None]
+    is_known = all(step.cost is not None or step.usage == Usage() for step in steps)
+    return Summary(
+        usage=usage,
+        cost=f"{sum(costs):.6f}" if costs and is_known else None,
+        cost_estimated=any(step.estimated for step in steps),
+        steps=steps,
+    )
 
 
 def model_calls(blocks: Sequence[Block]) -> list[tuple[Sequence[Block], Sequence[Block]]]:

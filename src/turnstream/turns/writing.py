@@ -17,10 +17,11 @@ from turnstream.core.open_block import OpenBlock
 from turnstream.core.stream_events import StreamEvent
 from turnstream.core.turn_events import BlockReset, BlockStop, Data, Notice, Source, TurnEvent
 from turnstream.errors import Fenced, StoreError
+from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.sink import OwnEvent, Progress, Settle
 from turnstream.providers.base import Take
 from turnstream.store.base import Annotation, BlockRecord, Operation, Store, TurnRecord
-from turnstream.store.operations import MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
+from turnstream.store.operations import MarkStreaming, SaveAnnotations, SaveBlock, SaveStep, TakeBack
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.interruption import Interruption
@@ -50,6 +51,8 @@ class TurnWriter:
         self.blocks_completed = 0
         self.journal = BlockJournal()
         self.marking: asyncio.Task[None] | None = None
+        self.saving: asyncio.Task[None] | None = None
+        """The last write of a step's account."""
         self.marked_at: int | None = None
         """The time at which the turn began to stream; None before."""
         self.wait = interruption.wait
@@ -147,6 +150,19 @@ class TurnWriter:
         """True if the turn has begun to stream."""
         return self.marked_at is not None
 
+    def save_step(self, account: TurnAccount) -> None:
+        """Store what the turn has used so far, and the calls that were tried. No task waits for it: writes of the turn that come
+        later are not committed before it, and the end of the turn says all of it again."""
+        summary = account.so_far()
+        operation = SaveStep(
+            turn_id=self._turn_id,
+            generation=self._generation,
+            steps=summary.steps,
+            attempts=summary.attempts,
+        )
+        self.saving = asyncio.get_running_loop().create_task(self._store.write(operation))
+        self.saving.add_done_callback(_log_failure)
+
     def _mark_streaming(self) -> None:
         """pending → streaming. Nobody waits for it, and it need not come before any other write of the turn: the end
         says when the turn began to stream, too."""
@@ -183,4 +199,4 @@ def _log_failure(task: asyncio.Task[None]) -> None:
     if task.cancelled() or (error := task.exception()) is None:
         return
     if not isinstance(error, Fenced):  # the turn had ended before
-        logger.warning("a turn could not be marked as streaming: %s", error)
+        logger.warning("how far a turn has come could not be stored: %s", error)

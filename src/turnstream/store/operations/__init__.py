@@ -6,7 +6,14 @@ from turnstream.store.operations.content import (
     SaveBlock,
 )
 from turnstream.store.operations.deleting import DeleteChat, PurgeChat
-from turnstream.store.operations.progress import FinishTurn, GiveUp, MarkStreaming, TakeBack, TakeOver
+from turnstream.store.operations.progress import (
+    FinishTurn,
+    GiveUp,
+    MarkStreaming,
+    SaveStep,
+    TakeBack,
+    TakeOver,
+)
 from turnstream.store.operations.start import StartedRecords, StartTurns
 
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     "PurgeChat",
     "SaveAnnotations",
     "SaveBlock",
+    "SaveStep",
     "StartTurns",
     "StartedRecords",
     "TakeBack",

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, or_, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, sources_of
-from turnstream.core.usage import CallAttempt
+from turnstream.core.usage import CallAttempt, StepUsage
 from turnstream.errors import StoreError
 from turnstream.store.base import BlockRecord, Operation, OutcomeRecord
 from turnstream.store.database import driver_of
@@ -31,6 +31,12 @@ _END = (
 )
 _FINISH = _END.where(turns.c.status.in_(bindparam("at_statuses", expanding=True)))
 _TAKE_OVER = _END.where(turns.c.status.not_in(sorted(TERMINAL_STATUSES)))
+_SAVE_STEPS = update(turns).where(
+    turns.c.id == bindparam("at_id"),
+    turns.c.generation == bindparam("at_generation"),
+    turns.c.status.not_in(sorted(TERMINAL_STATUSES)),
+)
+_DELETE_ATTEMPTS = delete(attempts).where(attempts.c.turn_id == bindparam("of_turn"))
 _GIVE_UP = update(turns).where(
     turns.c.id == bindparam("at_id"), turns.c.status.not_in(sorted(TERMINAL_STATUSES))
 )
@@ -52,6 +58,22 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
         values = {"at_id": self.turn_id, "at_generation": self.generation, "now": self.now}
         if driver_of(connection).update(connection, _MARK_STREAMING, values) == 0:
             require_executor(connection, self.turn_id, self.generation)
+
+
+class SaveStep(Operation[None], frozen=True, kw_only=True):
+    """Store the account of a turn's steps up to one that has ended, and the calls that were tried for them: another process can
+    go on from there. Done twice it is done once. Raises Fenced."""
+
+    generation: int
+    steps: tuple[StepUsage, ...]
+    attempts: tuple[CallAttempt, ...]
+
+    def apply(self, connection: Connection) -> None:
+        values = {"at_id": self.turn_id, "at_generation": self.generation, "steps": self.steps or None}
+        if connection.execute(_SAVE_STEPS, values).rowcount == 0:
+            require_executor(connection, self.turn_id, self.generation)
+        rows = [attempt_row(self.turn_id, attempt) for attempt in self.attempts]
+        driver_of(connection).insert(connection, attempts, rows)
 
 
 class TakeBack(Operation[None], frozen=True, kw_only=True):
@@ -101,6 +123,10 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
             return _refused(connection, self.turn_id, self.generation, self.outcome)
         driver = driver_of(connection)
         driver.insert(connection, blocks, [block_row(row) for row in self.blocks])
+        if any(
+            attempt.step for attempt in self.attempts
+        ):  # those of earlier steps are stored, some without a price
+            connection.execute(_DELETE_ATTEMPTS, {"of_turn": self.turn_id})
         driver.insert(connection, attempts, [attempt_row(self.turn_id, attempt) for attempt in self.attempts])
         return True
 
