@@ -1,14 +1,13 @@
-"""What each write does, refuses, and leaves alone."""
+"""What each write of chats and new turns does, refuses, and leaves alone."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from typing import Any
 
 import msgspec
 import pytest
 
+from tests.store.rereading import blocks_of, reread
 from tests.store.samples import (
     OWNER,
     STRANGER,
@@ -18,27 +17,19 @@ from tests.store.samples import (
     make_chat,
     make_segment,
     make_turn,
-    pending_turn,
     running_turn,
     save,
     stored_chat,
 )
-from turnstream.core.blocks import Block
-from turnstream.core.cursor import next_generation_seq
-from turnstream.core.identifiers import new_id
-from turnstream.core.usage import StepUsage, Usage
-from turnstream.errors import Conflict, Fenced, NotFound, StoreError
-from turnstream.store.base import Annotation, BlockRecord, OutcomeRecord, TurnRecord
+from turnstream.errors import Conflict, Fenced, NotFound
+from turnstream.store.base import Annotation, TurnRecord
 from turnstream.store.journal.queries import Journal
 from turnstream.store.operations import (
     CreateChat,
     DeleteChat,
     MarkStreaming,
     SaveAnnotations,
-    SaveBlock,
     StartTurns,
-    TakeBack,
-    TakeOver,
     UpdateChat,
 )
 from turnstream.store.queries import (
@@ -46,20 +37,9 @@ from turnstream.store.queries import (
     AnnotationsAfter,
     FindIdempotent,
     GetChat,
-    GetTurn,
-    LastSeq,
     ListTurns,
 )
 from turnstream.store.sql import SqlStore
-
-
-async def reread(store: SqlStore, turn: TurnRecord) -> TurnRecord:
-    return await store.read(GetTurn(owner=None, turn_id=turn.id))
-
-
-async def blocks_of(store: SqlStore, turn: TurnRecord) -> list[BlockRecord]:
-    return await store.read(AllBlocks(turn_id=turn.id))
-
 
 # -- chats ---------------------------------------------------------------------------------------------------------
 
@@ -266,314 +246,3 @@ async def test_one_key_raced_begins_one_pair_of_turns(store: SqlStore):
     assert [answer.replayed for answer in answers].count(False) == 1
     assert len({answer.assistant_turn.id for answer in answers}) == 1
     assert len(await store.read(ListTurns(owner=OWNER, chat_id=chat.id))) == 2
-
-
-# -- content -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.requirement("B1")
-async def test_a_block_is_stored_once_and_its_journal_counts_no_more(store: SqlStore):
-    turn = await running_turn(store)
-    await store.write(append_journal(segments=(make_segment(turn, 0, 0), make_segment(turn, 0, 1))))
-    await store.write(append_journal(segments=(make_segment(turn, 1, 0),)))
-    first = save(turn, 0, "the block")
-    await store.write(first)
-    await store.write(save(turn, 0, "the same block, said again"))
-    assert await blocks_of(store, turn) == [first.row]
-    assert [segment.sequence for segment in await store.read(Journal(turn_id=turn.id))] == [1]
-
-
-async def test_blocks_of_one_group_are_each_answered_for_themselves(store: SqlStore):
-    mine, ended = await running_turn(store), await running_turn(store)
-    await store.write(finish(ended))
-    stale = msgspec.structs.replace(mine, generation=mine.generation + 1)
-    await store.write(append_journal(segments=(make_segment(mine, 7, 0),)))
-    operations = [save(mine, 0), save(ended, 0), save(stale, 7), save(mine, 1), save(mine, 0), save(mine, 2)]
-    answers = await asyncio.gather(*map(store.write, operations), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [
-        type(None),
-        Fenced,
-        Fenced,
-        type(None),
-        type(None),
-        type(None),
-    ]
-    assert [row.block.sequence for row in await blocks_of(store, mine)] == [0, 1, 2]
-    assert await blocks_of(store, ended) == []
-    assert len(await store.read(Journal(turn_id=mine.id))) == 1, (
-        "a fenced write changed its successor's journal"
-    )
-
-
-@pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
-async def test_any_number_of_blocks_is_stored_in_one_group(store: SqlStore, count: int):
-    turn = await running_turn(store)
-    operations = [save(turn, sequence) for sequence in range(count)]
-    await store.write(
-        append_journal(segments=tuple(make_segment(turn, number, 0) for number in range(count)))
-    )
-    assert len(await store.read(Journal(turn_id=turn.id))) == count
-    await asyncio.gather(*map(store.write, operations))
-    assert await blocks_of(store, turn) == [operation.row for operation in operations]
-    assert await store.read(Journal(turn_id=turn.id)) == []
-
-
-@pytest.mark.requirement("B4")
-@pytest.mark.parametrize(
-    ("text", "stored"),
-    [
-        ("", ""),
-        ("nul \0 inside", "nul \0 inside"),
-        ("👩‍👩‍👧 \u2028 \r\n", "👩‍👩‍👧 \u2028 \r\n"),
-        ("half \ud83d", "half \ufffd"),
-        ("other half \ude00 here", "other half \ufffd here"),
-    ],
-)
-async def test_any_text_can_be_stored(store: SqlStore, text: str, stored: str):
-    turn = await running_turn(store)
-    row = BlockRecord(new_id(), turn.id, Block(0, "text", text, {"said": text}), 1, 2, 3)
-    await store.write(SaveBlock(turn_id=turn.id, generation=turn.generation, row=row))
-    segment = make_segment(turn, 1, 0, text)
-    await store.write(append_journal(segments=(msgspec.structs.replace(segment, content={text: text}),)))
-    (journalled,) = await store.read(Journal(turn_id=turn.id))
-    assert (journalled.text, journalled.content) == (stored, {stored: stored})
-    partial = msgspec.structs.replace(row, block=Block(2, "text", text, {text: [text]}, partial=True))
-    await store.write(finish(turn, "error", error_message=text, blocks=(partial,)))
-    blocks = [row.block for row in await blocks_of(store, turn)]
-    assert blocks == [
-        Block(0, "text", stored, {"said": stored}),
-        Block(2, "text", stored, {stored: [stored]}, partial=True),
-    ]
-    assert (await reread(store, turn)).error_message == stored
-
-
-@pytest.mark.parametrize(
-    "content", [{}, {"input": {"big": 2**80, "small": -(2**70), "x": 1.5}}, {"a": [None, True, {"b": []}]}]
-)
-async def test_content_comes_back_as_it_was(store: SqlStore, content: dict[str, Any]):
-    turn = await running_turn(store)
-    row = BlockRecord(new_id(), turn.id, Block(0, "tool_use", None, content), 1, 2, 3)
-    await store.write(SaveBlock(turn_id=turn.id, generation=turn.generation, row=row))
-    assert await blocks_of(store, turn) == [row]
-
-
-async def test_annotations_are_kept_once_and_fenced(store: SqlStore):
-    turn = await running_turn(store)
-    rows = (Annotation(turn.id, 2, '{"type":"notice","message":"☃"}'.encode()), Annotation(turn.id, 5, b"{}"))
-    keep = SaveAnnotations(turn_id=turn.id, generation=turn.generation, rows=rows)
-    await store.write(keep)
-    await store.write(keep)
-    assert await store.read(AnnotationsAfter(turn_id=turn.id, seq=0, limit=10)) == list(rows)
-    with pytest.raises(Fenced):
-        await store.write(msgspec.structs.replace(keep, generation=turn.generation + 1))
-
-
-async def test_the_journal_keeps_nothing_of_what_is_stored_or_over(store: SqlStore):
-    open_turn, ended = await running_turn(store), await running_turn(store)
-    await store.write(save(open_turn, 0))
-    await store.write(finish(ended))
-    late = (make_segment(open_turn, 0, 0), make_segment(ended, 0, 0), make_segment(open_turn, 1, 0))
-    await store.write(append_journal(segments=late))
-    assert await store.read(Journal(turn_id=open_turn.id)) == [late[2]]
-    assert await store.read(Journal(turn_id=ended.id)) == []
-    await store.write(append_journal(segments=()))
-
-
-@pytest.mark.requirement("J4", "D3")
-async def test_blocks_are_taken_back_once_with_what_the_journal_holds_of_them(store: SqlStore):
-    """A write whose answer is lost is made again."""
-    turn = await running_turn(store)
-    for sequence in (0, 1):
-        await store.write(save(turn, sequence))
-    await store.write(append_journal(segments=(make_segment(turn, 2, 0),)))
-    back = TakeBack(turn_id=turn.id, generation=turn.generation, index=1, seq=1000)
-    await store.write(back)
-    await store.write(back)
-    assert [row.block.sequence for row in await blocks_of(store, turn)] == [0]
-    assert await store.read(Journal(turn_id=turn.id)) == []
-    assert (await reread(store, turn)).resets == ((1000, 1),)
-    assert await store.read(LastSeq(turn_id=turn.id)) == 1000, "its number is never given again"
-    await store.write(msgspec.structs.replace(back, index=0, seq=2000))
-    assert (await reread(store, turn)).resets == ((1000, 1), (2000, 0))
-    with pytest.raises(Fenced):
-        await store.write(msgspec.structs.replace(back, generation=turn.generation + 1))
-
-
-# -- the life of a turn --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.requirement("D1")
-async def test_a_turn_lives_from_pending_to_its_end(store: SqlStore):
-    turn = await pending_turn(store)
-    mark = MarkStreaming(turn_id=turn.id, generation=turn.generation, now=2)
-    await store.write(mark)
-    await store.write(msgspec.structs.replace(mark, now=3))
-    assert (await reread(store, turn)).started_at == 2
-    partial = make_block(turn, 1, "cut", partial=True)
-    await store.write(append_journal(segments=(make_segment(turn, 1, 0),)))
-    assert await store.write(finish(turn, "error", blocks=(partial,), model="sim/other"))
-    assert await reread(store, turn) == msgspec.structs.replace(
-        turn,
-        status="error",
-        model="sim/other",
-        last_seq=99,
-        error_code="api_error",
-        error_message="the provider failed",
-        usage=Usage(45, 234),
-        started_at=2,
-        completed_at=77,
-    )
-    assert await blocks_of(store, turn) == [partial]
-    assert await store.read(Journal(turn_id=turn.id)) == []
-    with pytest.raises(Fenced):
-        await store.write(mark)
-
-
-@pytest.mark.requirement("D1")
-@pytest.mark.parametrize("status", ["error", "cancelled"])
-async def test_a_pending_turn_may_fail_or_be_cancelled(store: SqlStore, status: Any):
-    turn = await pending_turn(store)
-    assert await store.write(finish(turn, status))
-    assert (await reread(store, turn)).status == status
-
-
-@pytest.mark.requirement("D1", "P5")
-async def test_what_never_began_cannot_have_succeeded(store: SqlStore):
-    turn = await pending_turn(store)
-    with pytest.raises(StoreError, match="cannot become complete from pending"):
-        await store.write(finish(turn, "complete", blocks=(make_block(turn, 0),)))
-    assert await reread(store, turn) == turn
-    assert await blocks_of(store, turn) == []
-
-
-@pytest.mark.requirement("D1")
-async def test_of_several_ends_one_wins_and_stays(store: SqlStore):
-    orders = list(itertools.permutations(("complete", "cancelled", "error")))
-    for order in orders * 5:
-        turn = await running_turn(store)
-        ends = [
-            finish(turn, status, blocks=(make_block(turn, 0, status, partial=True),), last_seq=number)
-            for number, status in enumerate(order)
-        ]
-        won = await asyncio.gather(*map(store.write, ends))
-        assert won.count(True) == 1
-        ended = await reread(store, turn)
-        winner = ends[won.index(True)]
-        assert (ended.status, ended.last_seq) == (winner.outcome.status, winner.outcome.last_seq)
-        assert await blocks_of(store, turn) == list(winner.blocks)
-        assert not any(await asyncio.gather(*map(store.write, ends)))
-        with pytest.raises(Fenced):
-            await store.write(save(turn, 3))
-        assert await reread(store, turn) == ended
-
-
-async def test_an_executor_of_an_older_generation_is_fenced(store: SqlStore):
-    turn = await running_turn(store)
-    stale = msgspec.structs.replace(turn, generation=turn.generation - 1)
-    for operation in (
-        save(stale, 0),
-        finish(stale),
-        MarkStreaming(turn_id=stale.id, generation=stale.generation, now=4),
-        SaveAnnotations(
-            turn_id=stale.id, generation=stale.generation, rows=(Annotation(stale.id, 1, b"{}"),)
-        ),
-    ):
-        with pytest.raises(Fenced):
-            await store.write(operation)
-    assert (await reread(store, turn)).status == "streaming"
-    assert await store.read(LastSeq(turn_id=turn.id)) == 0
-
-
-# -- recovery ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.requirement("D5")
-async def test_a_takeover_ends_the_turn_raises_its_generation_and_keeps_the_fence(store: SqlStore):
-    turn = await running_turn(store)
-    await store.write(save(turn, 0))
-    await store.write(append_journal(segments=(make_segment(turn, 1, 0),)))
-    seq = next_generation_seq(12)
-    rescued = make_block(turn, 1, "piece", partial=True)
-    take_over = TakeOver(
-        turn_id=turn.id,
-        expected_generation=turn.generation,
-        generation=turn.generation + 1,
-        fence_seq=12,
-        blocks=(rescued,),
-        outcome=OutcomeRecord(
-            status="error",
-            error_code="executor_lost",
-            error_message="the server was restarted",
-            last_seq=seq,
-            completed_at=88,
-        ),
-    )
-    assert await store.write(take_over)
-    ended = await reread(store, turn)
-    assert ended.fences == ((turn.generation, 12),)
-    assert (ended.status, ended.generation, ended.last_seq) == ("error", turn.generation + 1, seq)
-    assert [row.block.sequence for row in await blocks_of(store, turn)] == [0, 1]
-    assert await store.read(Journal(turn_id=turn.id)) == []
-    assert not await store.write(take_over)
-    assert not await store.write(finish(turn))
-    with pytest.raises(Fenced):
-        await store.write(save(turn, 2))
-    assert await reread(store, turn) == ended
-
-
-async def test_a_takeover_that_comes_second_is_fenced(store: SqlStore):
-    turn = await running_turn(store)
-    take_over = TakeOver(
-        turn_id=turn.id,
-        expected_generation=turn.generation + 1,
-        generation=turn.generation + 2,
-        fence_seq=1,
-        blocks=(make_block(turn, 0),),
-        outcome=OutcomeRecord(status="error", last_seq=5, completed_at=6),
-    )
-    with pytest.raises(Fenced):
-        await store.write(take_over)
-    assert await reread(store, turn) == msgspec.structs.replace(turn, status="streaming", started_at=2)
-    assert await blocks_of(store, turn) == []
-
-
-@pytest.mark.requirement("I2", "I3")
-async def test_the_cost_and_the_steps_of_a_turn_are_stored_with_its_end(store: SqlStore):
-    turn = await running_turn(store)
-    steps = (
-        StepUsage(0, "sim/demo", Usage(45, 12, cache_read_tokens=3), "0.000315"),
-        StepUsage(1, "sim/demo", Usage(50, 1), estimated=True),
-    )
-    end = finish(turn, "cancelled", cost="0.000315", cost_estimated=True, steps=steps)
-    assert await store.write(end)
-    stored = await reread(store, turn)
-    assert (stored.cost, stored.cost_estimated, stored.steps) == ("0.000315", True, steps)
-
-
-async def test_a_turn_without_a_cost_has_none(store: SqlStore):
-    turn = await running_turn(store)
-    assert await store.write(finish(turn))
-    stored = await reread(store, turn)
-    assert (stored.cost, stored.cost_estimated, stored.steps) == (None, False, ())
-
-
-async def test_a_turn_may_be_made_with_its_cost(store: SqlStore):
-    chat = await stored_chat(store)
-    steps = (StepUsage(0, None, Usage(1, 2)),)
-    turn = msgspec.structs.replace(
-        make_turn(chat, "assistant"), status="complete", cost="1.500000", cost_estimated=True, steps=steps
-    )
-    await store.write(StartTurns(owner=chat.owner, user_turn=None, assistant_turn=turn, user_blocks=()))
-    assert await reread(store, turn) == turn
-
-
-async def test_the_store_measures_how_long_it_takes(store: SqlStore):
-    writes, reads = store.measures.writes.cumulative()[-1][1], store.measures.reads.cumulative()[-1][1]
-    turn = await running_turn(store)
-    with pytest.raises(NotFound):
-        await store.read(GetTurn(owner=STRANGER, turn_id=turn.id))
-    await reread(store, turn)
-    assert store.measures.writes.cumulative()[-1][1] == writes + 3
-    assert store.measures.reads.cumulative()[-1][1] == reads + 2
-    assert 0 < store.measures.writes.total < 10
-    assert (store.measures.failed_writes, store.measures.failed_reads) == (0, 0)

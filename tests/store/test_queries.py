@@ -1,20 +1,15 @@
-"""What each read answers, what another owner sees, and how long a read may take."""
+"""What each read answers, and what another owner sees."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, text
 
 from tests.store.samples import (
-    DEADLINE,
     OWNER,
     STRANGER,
     append_journal,
@@ -28,14 +23,12 @@ from tests.store.samples import (
     save,
     stored_chat,
 )
-from turnstream.core.blocks import BLOCK_TYPES, Block
 from turnstream.core.identifiers import new_id
-from turnstream.core.usage import Usage
-from turnstream.errors import NotFound, StoreError
+from turnstream.errors import NotFound
 from turnstream.store.base import Annotation, BlockRecord, ChatRecord, Query, TurnRecord
 from turnstream.store.journal.operations import TrimJournal
 from turnstream.store.journal.queries import Journal, Journals
-from turnstream.store.operations import CreateChat, SaveAnnotations, SaveBlock, StartTurns
+from turnstream.store.operations import CreateChat, SaveAnnotations, StartTurns
 from turnstream.store.portions import HistoryBeginning
 from turnstream.store.queries import (
     AllBlocks,
@@ -49,9 +42,7 @@ from turnstream.store.queries import (
     ListTurns,
     UnfinishedTurns,
 )
-from turnstream.store.schema import blocks
 from turnstream.store.sql import SqlStore
-from turnstream.store.sqlite.database import writer_engine
 from turnstream.turns.histories import PORTION, read_history
 
 # -- owners --------------------------------------------------------------------------------------------------------
@@ -280,173 +271,3 @@ async def test_a_long_history_is_read_whole(store: SqlStore):
     path = await read_history(store, previous.id)
     assert len(path) == 700
     assert path[-1][0] == previous
-
-
-# -- reading and writing -------------------------------------------------------------------------------------------
-
-
-async def test_a_read_sees_every_write_before_it(store: SqlStore):
-    turn = await running_turn(store)
-    for sequence in range(100):
-        await store.write(save(turn, sequence))
-        found = await asyncio.gather(*(store.read(LastSeq(turn_id=turn.id)) for _ in range(4)))
-        assert found == [sequence * 10 + 9] * 4
-
-
-class CountTwice(Query[tuple[int, int]], frozen=True, kw_only=True):
-    """Counts the blocks, waits, and counts them again."""
-
-    counted: threading.Event
-    go_on: threading.Event
-
-    def fetch(self, connection: Connection) -> tuple[int, int]:
-        count = select(func.count()).select_from(blocks)
-        first = connection.execute(count).scalar_one()
-        self.counted.set()
-        assert self.go_on.wait(DEADLINE)
-        return first, connection.execute(count).scalar_one()
-
-
-async def test_a_query_sees_one_state_whatever_is_written_meanwhile(store: SqlStore):
-    turn = await running_turn(store)
-    query = CountTwice(counted=threading.Event(), go_on=threading.Event())
-    reading = asyncio.create_task(store.read(query))
-    assert await asyncio.to_thread(query.counted.wait, DEADLINE)
-    await store.write(save(turn, 0))
-    query.go_on.set()
-    first, second = await reading
-    assert first == second
-    assert [row.block.sequence for row in await store.read(AllBlocks(turn_id=turn.id))] == [0]
-
-
-class Endless(Query[int], frozen=True, kw_only=True):
-    """Runs until it is interrupted."""
-
-    begun: threading.Event
-
-    def fetch(self, connection: Connection) -> int:
-        self.begun.set()
-        count = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
-        return connection.execute(text(count)).scalar_one()
-
-
-async def test_a_read_that_takes_too_long_fails_and_frees_its_thread(database: Path):
-    store = SqlStore(f"sqlite:///{database}", read_timeout=0.3)
-    await store.open()
-    turn = await running_turn(store)
-    endless = [store.read(Endless(begun=threading.Event())) for _ in range(8)]
-    answers = await asyncio.wait_for(asyncio.gather(*endless, return_exceptions=True), DEADLINE)
-    assert {type(answer) for answer in answers} == {StoreError}
-    assert "within 0.3 s" in str(answers[0])
-    for _ in range(8):
-        assert (await store.read(GetTurn(owner=None, turn_id=turn.id))).id == turn.id
-    await asyncio.wait_for(store.close(), DEADLINE)
-
-
-async def test_cancelling_a_read_stops_it(store: SqlStore):
-    turn = await running_turn(store)
-    for _ in range(8):
-        query = Endless(begun=threading.Event())
-        reading = asyncio.create_task(store.read(query))
-        assert await asyncio.to_thread(query.begun.wait, DEADLINE)
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-    assert (await store.read(GetTurn(owner=None, turn_id=turn.id))).id == turn.id
-
-
-async def test_closing_ends_every_read(store: SqlStore):
-    queries = [Endless(begun=threading.Event()) for _ in range(10)]
-    readings = [asyncio.create_task(store.read(query)) for query in queries]
-    assert await asyncio.to_thread(queries[0].begun.wait, DEADLINE)
-    await asyncio.wait_for(store.close(), DEADLINE)
-    answers = await asyncio.gather(*readings, return_exceptions=True)
-    assert {type(answer) for answer in answers} == {StoreError}
-    assert any(not query.begun.is_set() for query in queries), "no read was still waiting for a thread"
-
-
-async def test_too_many_reads_are_refused(database: Path):
-    store = SqlStore(f"sqlite:///{database}", capacity=2)
-    await store.open()
-    queries = [CountTwice(counted=threading.Event(), go_on=threading.Event()) for _ in range(2)]
-    readings = [asyncio.create_task(store.read(query)) for query in queries]
-    await asyncio.sleep(0)
-    with pytest.raises(StoreError, match="2 reads are waiting"):
-        await store.read(UnfinishedTurns())
-    for query in queries:
-        query.go_on.set()
-    assert await asyncio.gather(*readings) == [(0, 0), (0, 0)]
-    assert await store.read(UnfinishedTurns()) == []
-    await store.close()
-
-
-class Vandal(Query[None], frozen=True):
-    def fetch(self, connection: Connection) -> None:
-        connection.execute(text("DELETE FROM turnstream_chats"))
-
-
-async def test_a_query_cannot_write(store: SqlStore):
-    chat = await stored_chat(store)
-    with pytest.raises(StoreError, match="readonly"):
-        await store.read(Vandal())
-    assert await store.read(GetChat(owner=OWNER, chat_id=chat.id)) == chat
-
-
-# -- any value -----------------------------------------------------------------------------------------------------
-
-texts = st.text(max_size=30)
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=8,
-)
-json_objects = st.dictionaries(texts, json_values, max_size=4)
-counts = st.none() | st.integers(0, 2**40)
-times = st.integers(0, 2**53)
-block_values = st.builds(
-    Block,
-    sequence=st.just(0),
-    block_type=st.sampled_from(sorted(BLOCK_TYPES)),
-    text_content=st.none() | texts,
-    content=st.none() | json_objects,
-    partial=st.booleans(),
-)
-
-
-@given(data=st.data())
-@settings(max_examples=60, deadline=None)
-def test_whatever_is_stored_comes_back_alike(empty_database: Path, data: st.DataObject):
-    chat = ChatRecord(new_id(), OWNER, data.draw(st.none() | texts), data.draw(json_objects), 1, 1)
-    turn = msgspec.structs.replace(
-        make_turn(chat, "assistant"),
-        system=data.draw(st.none() | texts),
-        params=data.draw(json_objects),
-        metadata=data.draw(json_objects),
-        fences=data.draw(st.lists(st.tuples(times, times), max_size=3).map(tuple)),
-        usage=data.draw(st.builds(Usage, counts, counts, counts, counts, counts)),
-        error_message=data.draw(st.none() | texts),
-        started_at=data.draw(st.none() | times),
-    )
-    first = BlockRecord(new_id(), turn.id, data.draw(block_values), 1, 2, data.draw(times))
-    second = msgspec.structs.replace(
-        first, block=msgspec.structs.replace(data.draw(block_values), sequence=1)
-    )
-    engine = writer_engine(empty_database, 1.0)
-    with engine.connect() as connection, connection.begin() as transaction:
-        CreateChat(chat=chat).apply(connection)
-        StartTurns(owner=OWNER, user_turn=None, assistant_turn=turn, user_blocks=()).apply(connection)
-        SaveBlock(turn_id=turn.id, generation=turn.generation, row=first).apply(connection)
-        chat = msgspec.structs.replace(chat, updated_at=turn.created_at, active_turn_id=turn.id)
-        assert _fetched(connection, chat, turn) == (chat, turn, [first])
-        assert finish(turn, "error", blocks=(second,)).apply(connection)
-        assert AllBlocks(turn_id=turn.id).fetch(connection) == [first, second]
-        transaction.rollback()
-    engine.dispose()
-
-
-def _fetched(connection: Connection, chat: ChatRecord, turn: TurnRecord) -> tuple[Any, ...]:
-    return (
-        GetChat(owner=OWNER, chat_id=chat.id).fetch(connection),
-        GetTurn(owner=OWNER, turn_id=turn.id).fetch(connection),
-        AllBlocks(turn_id=turn.id).fetch(connection),
-    )

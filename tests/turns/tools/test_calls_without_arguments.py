@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.turns.test_tools import ScriptedProvider, answer, blocks_of, calls, results, says, world_of
+from tests.turns.tools.scripted import ScriptedProvider, answer, blocks_of, calls, results, says, world_of
 from tests.turns.world import SECONDS, logged
 from turnstream.core.stream_events import (
     ContentBlockStart,

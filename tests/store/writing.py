@@ -1,0 +1,52 @@
+"""Stores that are written by a test, and held back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.store.samples import (
+    DEADLINE,
+    Hold,
+)
+from turnstream.store.base import Operation, TurnRecord
+from turnstream.store.queries import AllBlocks
+from turnstream.store.sql import SqlStore
+
+
+@asynccontextmanager
+async def opened(database: Path, **settings: Any) -> AsyncIterator[SqlStore]:
+    store = SqlStore(f"sqlite:///{database}", **settings)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def held(store: SqlStore) -> AsyncIterator[asyncio.Task[None]]:
+    """Within it the writer is busy with a transaction: what is written meanwhile forms the next group."""
+    hold = Hold(entered=threading.Event(), let_go=threading.Event())
+    task = asyncio.create_task(store.write(hold))
+    try:
+        assert await asyncio.to_thread(hold.entered.wait, DEADLINE)
+        yield task
+    finally:
+        hold.let_go.set()
+        await asyncio.wait([task], timeout=DEADLINE)
+
+
+async def queue(store: SqlStore, operations: list[Operation[Any]]) -> list[asyncio.Task[Any]]:
+    """Tasks that have put their writes into the queue, in this order."""
+    tasks = [asyncio.create_task(store.write(operation)) for operation in operations]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def sequences(store: SqlStore, turn: TurnRecord) -> list[int]:
+    return [row.block.sequence for row in await store.read(AllBlocks(turn_id=turn.id))]
