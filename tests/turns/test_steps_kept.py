@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.turns.test_tools import ScriptedProvider, answer, calls, says, world_of
+from tests.turns.tools.scripted import ScriptedProvider, answer, calls, says, world_of
 from tests.turns.world import OWNER, SECONDS
 from turnstream.core.blocks import Block
 from turnstream.core.history import PastTurn, build_history
