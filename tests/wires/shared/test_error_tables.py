@@ -173,3 +173,10 @@ def test_whatever_is_reported_is_an_error_with_a_bound(wire: str, value: object,
 @pytest.mark.parametrize("kind", [*CLASSES, ContentFiltered], ids=lambda kind: kind.__name__)
 def test_a_code_in_a_stream_is_raised_as_its_class(kind: type[ProviderError]) -> None:
     assert type(stream_error(StreamError("model_stream", kind.code, "sorry"))) is kind
+
+
+@every_table
+def test_a_type_of_another_vendor_that_means_too_long_a_conversation(wire: str) -> None:
+    body = b'{"error":{"message":"no","type":"exceed_context_size_error","code":null}}'
+    found = type(TABLES[wire].decode_error(400, {}, body))
+    assert found is (InvalidModelRequest if wire in ("ollama", "gemini") else ContextLengthExceeded)

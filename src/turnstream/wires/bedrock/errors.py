@@ -88,7 +88,7 @@ def _body(written: WrittenError, message: str, _wait: float | None) -> JsonObjec
 ERRORS = ErrorTable(
     body=_body,
     means_statuses=True,
-    name_fields=("Code", "code", "__type"),
+    name_fields=("Code", "code", "type", "__type"),
     name_header="x-amzn-errortype",
     of_the_model=frozenset({"modelErrorException", "modelStreamErrorException"}),
     unknown="model_stream",
