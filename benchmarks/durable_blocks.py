@@ -29,7 +29,7 @@ from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.store.base import BlockRecord, ChatRecord, Operation, TurnRecord
 from turnstream.store.operations import CreateChat, SaveBlock
-from turnstream.store.rows import block_row, turn_values
+from turnstream.store.rows import block_row, turn_rows
 from turnstream.store.schema import blocks, turns
 from turnstream.store.sql import SqlStore
 
@@ -78,7 +78,7 @@ class InsertTurns(Operation[None], frozen=True, kw_only=True):
     turns: list[TurnRecord]
 
     def apply(self, connection: Connection) -> None:
-        connection.execute(insert(turns), [turn_values(turn) for turn in self.turns])
+        connection.execute(insert(turns), [turn_rows.values(turn) for turn in self.turns])
 
 
 async def start_turns(store: SqlStore, number: int) -> list[TurnRecord]:
