@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
-from tests.turnlog.scripted import TURN_ID, ListStore, Ticks, turn_row
+from tests.model_loop.harnesses import Harness, LibraryHarness, ServerHarness
 from turnstream.core.accumulator import RESUMED, Accumulator
 from turnstream.core.blocks import Block
-from turnstream.core.cursor import first_generation
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, MessageStop, TextDelta
 from turnstream.core.turn_events import (
@@ -25,95 +24,16 @@ from turnstream.core.turn_events import (
     StepStop,
     TurnEvent,
 )
-from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import ConnectionFailed, StreamIncomplete, TurnstreamError
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.memory_sink import MemorySink
 from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.driver import LoopDriver, LoopPosition
-from turnstream.model_loop.sink import Sink
 from turnstream.model_loop.sources import Batches, StepFailure, StepRecovery, Stream, TurnSource
 from turnstream.providers.base import CalledModel, Take
-from turnstream.turnlog.log import TurnLog
-from turnstream.turns.interruption import Interruption, TaskStopped
-from turnstream.turns.writing import TurnWriter
 
 SECONDS = 10.0
 END = MessageStop("end_turn")
-
-
-class Harness(Protocol):
-    """A sink of one kind, and what a test sees of it. `stopped`: the error that an interrupted run ends with."""
-
-    sink: Sink
-    stopped: type[BaseException]
-
-    def shown(self) -> list[TurnEvent]: ...
-    def kept(self) -> list[Block]: ...
-    def interrupt(self, task: asyncio.Task[Any]) -> None: ...
-
-
-class SeenLog(TurnLog):
-    """A log that remembers each event, and checks that a block is stored before its block_stop is shown."""
-
-    def __init__(self, store: ListStore) -> None:
-        generation = first_generation(TURN_ID)
-        super().__init__(TURN_ID, generation, NativeEncoder(TURN_ID, generation))
-        self.store = store
-        self.seen: list[TurnEvent] = []
-
-    def show(self, events: Sequence[TurnEvent], open_block: OpenBlock | None) -> None:
-        for event in events:
-            if isinstance(event, BlockStop):
-                assert event.block_index in [row.block.sequence for row in self.store.blocks]
-        super().show(events, open_block)
-        assert self.open_block is open_block
-        self.seen += events
-
-    def grow(self, delta: BlockDelta) -> None:
-        super().grow(delta)
-        self.seen.append(delta)
-
-
-class ServerHarness:
-    stopped = TaskStopped
-
-    def __init__(self) -> None:
-        self.store = ListStore(Ticks())
-        self.log = SeenLog(self.store)
-        self.interruption = Interruption()
-        self.sink = TurnWriter(turn_row(), self.log, self.store, self.interruption)
-        self.sink.committed.set()
-
-    def shown(self) -> list[TurnEvent]:
-        return self.log.seen
-
-    def kept(self) -> list[Block]:
-        return [row.block for row in self.store.blocks]
-
-    def interrupt(self, task: asyncio.Task[Any]) -> None:
-        self.interruption.task = task
-        self.interruption.ask("cancelled")
-
-
-class LibraryHarness:
-    stopped = asyncio.CancelledError
-
-    def __init__(self) -> None:
-        self.live = LiveAnswer(1000)
-        self.queue = self.live.open_queue()
-        self.sink = MemorySink("s", self.live)
-        self._seen: list[TurnEvent] = []
-
-    def shown(self) -> list[TurnEvent]:
-        self._seen += self.queue.take()
-        return self._seen
-
-    def kept(self) -> list[Block]:
-        return self.live.fold.blocks
-
-    def interrupt(self, task: asyncio.Task[Any]) -> None:
-        task.cancel()
 
 
 @pytest.fixture(params=[ServerHarness, LibraryHarness], ids=["server", "library"])
