@@ -1,4 +1,4 @@
-"""All routes together, for a host application or for our own."""
+"""All routes in one router, for a host application or for our own server."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from turnstream.server.turns import add_turn_routes
 
 
 def build_router(context: ServerContext, *, prefix: str, dependencies: Sequence[Depends] = ()) -> APIRouter:
-    """The engine's routes under `prefix`, each guarded by `dependencies`.
-
-    One router holds them all: the framework matches the routes of a router within a router twice, at every level.
-    """
+    """Return the engine's routes under `prefix`, each guarded by `dependencies`."""
+    # One router holds all routes: FastAPI matches the routes of a nested router twice at each level.
     router = APIRouter(
         prefix=prefix,
         dependencies=list(dependencies),

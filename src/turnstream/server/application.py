@@ -23,9 +23,9 @@ from turnstream.server.short_post import DirectTurns
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Scrape = Callable[[Request], Awaitable[Response]]
 Index = Callable[[Request], Awaitable[str]]
-"""Makes the HTML of the page at `/` for one request."""
+"""Returns the HTML of the page at `/` for one request."""
 Health = Callable[[], str | None]
-"""Returns why the server cannot do its work, or None if it can."""
+"""Returns the reason why the server is unhealthy, or None if it is healthy."""
 
 
 _UNHEALTHY = "the database file was deleted or replaced"
@@ -46,13 +46,14 @@ CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Application(FastAPI):
-    """The routes as an application. `direct` answers what it can past the framework, unless middleware was added."""
+    """The FastAPI application of our own server."""
 
     direct: DirectTurns | None = None
+    """Answers some requests without the framework, unless the application has middleware."""
     cross_origin: CORSMiddleware | None = None
-    """Answers requests of web pages of other origins. Requests without an Origin do not pass through it."""
+    """Answers requests from web pages of other origins. Requests without an Origin header bypass it."""
     complete_document: Callable[[dict[str, Any]], None] | None = None
-    """Adds to the OpenAPI document what is known at run time only."""
+    """Completes the OpenAPI document with facts that are known only at run time."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None and self.complete_document is not None:
@@ -80,7 +81,7 @@ class Application(FastAPI):
         await direct.answer(chat_id, super().__call__, scope, receive, send)
 
 
-def build_application(  # noqa: PLR0913 - what our own server has beside the routes
+def build_application(  # noqa: PLR0913 - all that our own server adds to the routes
     router: APIRouter,
     *,
     version: str,
@@ -91,14 +92,14 @@ def build_application(  # noqa: PLR0913 - what our own server has beside the rou
     index: Index | None = None,
     cors_origins: Sequence[str] = (),
 ) -> Application:
-    """Return an ASGI application of `router` and `GET /healthz`.
+    """Return an ASGI application with the routes of `router` and `GET /healthz`.
 
     Args:
-        version: of turnstream, as `/healthz` and the OpenAPI document say it.
-        scrape: answers `GET /metrics`. None: there is no such route.
-        health: says why the server is unhealthy.
-        direct: serves routes of `router`, which then has no dependencies.
-        index: makes the page at `/`. None: there is no such route.
+        version: turnstream's version, shown by `/healthz` and the OpenAPI document.
+        scrape: answers `GET /metrics`. None: the route does not exist.
+        health: returns the reason why the server is unhealthy. None: the server is always healthy.
+        direct: serves some routes of `router` without the framework. `router` must have no dependencies then.
+        index: returns the page at `/`. None: the route does not exist.
         cors_origins: origins of web pages that may read the answers.
     """
     application = Application(

@@ -1,5 +1,7 @@
-"""What callers may attach to a turn: images and documents. How large they may be in all is the limit of a
-request's body."""
+"""Checks of the images and documents that callers attach to a turn.
+
+Their size is limited by the request body's limit.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,12 @@ _FIELDS = {
 }
 _INVISIBLE = r"\x00-\x20\x7f-\xa0\u2028\u2029"
 URL_PATTERN = f"^[hH][tT][tT][pP][sS]?://[^/{_INVISIBLE}][^{_INVISIBLE}]*$"
-"""An address of the web, for every dialect of regular expressions."""
+"""Pattern of a web address. It has the same meaning in Python, JavaScript and other regular expressions."""
 _URL = re.compile(URL_PATTERN)
 
 
 def check_attachment(place: str, block_type: str, content: dict[str, Any]) -> None:
-    """Raises InvalidRequest, naming `place`, for content that an image or a document cannot have."""
+    """Raise InvalidRequest, which names `place`, if `content` is not valid for an image or a document."""
     fields = dict(content)
     title: Any = fields.pop("title", "") if block_type == "document" else ""
     fields.pop("provider_metadata", None)
@@ -52,7 +54,7 @@ def check_attachment(place: str, block_type: str, content: dict[str, Any]) -> No
 
 
 def _check_url(place: str, block_type: str, url: str) -> None:
-    """An address, or an image's own data in one."""
+    """Raise InvalidRequest unless `url` is a web address or, for an image, a data URL."""
     head, comma, data = url.partition(";base64,")
     if comma and block_type == "image" and MEDIA_TYPES["image"].fullmatch(head.removeprefix("data:")):
         _check_base64(place, data)

@@ -1,4 +1,4 @@
-"""Who is asking: `authenticate(request) → Principal` is the hook a host application fills."""
+"""Authentication of callers. A host application provides the hook `authenticate(request) → Principal`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from turnstream.errors import Unauthorized
 
 
 class Principal(NamedTuple):
-    """The owner of what is made and the only one who finds it again. `metadata` is added to the turns it starts."""
+    """An authenticated caller.
+
+    `owner`: owner of the chats and turns that the caller creates. Other owners cannot find them.
+    `metadata`: added to the turns that the caller starts.
+    """
 
     owner: str
     metadata: dict[str, Any] = {}
@@ -30,23 +34,29 @@ _HOPS = frozenset(
     {b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"}
 )
 _HOP_PREFIX = b"x-forwarded"
-"""Headers that a proxy adds."""
+"""Prefix of further headers that a proxy adds, besides `_HOPS`."""
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _REMEDY = "set TURNSTREAM_API_KEY to a key that clients send, or give Engine(authenticate=...)"
 
 
 def local_use(request: Request) -> Principal:
-    """Return the one user of this machine: the default.
+    """Return the single user of this machine. This is the default hook.
 
-    Raise Unauthorized for a request from elsewhere, for one with a Host that is not this machine's (a web page with a rebound
-    name), with a header that proxies add, and for a change that a web page of another origin asks for. A proxy that adds no
-    header and changes Host cannot be told from a local program, as nginx does by default: give the server a key then.
+    Raises Unauthorized if
+
+    - the request comes from another machine,
+    - its Host is not this machine (DNS rebinding by a web page),
+    - it has a header that proxies add,
+    - it changes something and comes from a web page of another origin.
+
+    A proxy that adds no header and replaces Host, as nginx does by default, looks like a local program. Set a
+    server key in that case.
     """
     return _local_use(request, frozenset())
 
 
 def local_use_from(origins: Collection[str]) -> Authenticate:
-    """Return `local_use` that lets pages of these origins, too, change things here."""
+    """Return a `local_use` that also accepts changes from web pages of these origins."""
     listed = frozenset(origins)
     return lambda request: _local_use(request, listed)
 
@@ -58,7 +68,8 @@ def _local_use(request: Request, origins: Collection[str]) -> Principal:
     for name, _ in request.scope["headers"]:
         if name.startswith(_HOP_PREFIX) or name in _HOPS:
             raise Unauthorized(
-                f"this server is for local use only, and the request came through a proxy ({name.decode()}); {_REMEDY}"
+                "this server is for local use only, and the request came through a proxy "
+                f"({name.decode()}); {_REMEDY}"
             )
     is_listed = request.headers.get("origin") in origins
     if request.method not in _READING and not is_listed and _is_cross_site(request):
@@ -70,8 +81,8 @@ def _local_use(request: Request, origins: Collection[str]) -> Principal:
 
 
 def _is_cross_site(request: Request) -> bool:
-    """Return True if a browser says that a page of another origin asks. Sec-Fetch-Site decides; browsers without it send Origin."""
-    site = request.headers.get("sec-fetch-site")
+    """Return True if the browser's headers show that a page of another origin sent the request."""
+    site = request.headers.get("sec-fetch-site")  # older browsers send only Origin
     if site is not None:
         return site not in ("same-origin", "none")
     origin = request.headers.get("origin")
@@ -95,7 +106,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def key_required(key: str) -> Authenticate:
-    """Return a hook that requires `Authorization: Bearer KEY`. Raises ConfigurationError for a key that no header can carry."""
+    """Return a hook that requires `Authorization: Bearer KEY`.
+
+    Raises ConfigurationError if a header cannot carry the key.
+    """
     check_key(key, "the server's key")
     expected = key.encode()
 

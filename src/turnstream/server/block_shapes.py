@@ -1,7 +1,7 @@
-"""The shapes of user blocks in the OpenAPI document.
+"""Schemas of user blocks for the OpenAPI document.
 
-Nothing is validated by them: `attachments` and `views.UserBlock` do that. Each object within a block is a schema of its own with a
-name, because generators of clients cannot name objects that are nested in alternatives.
+They do not validate requests: `attachments` and `views.UserBlock` do. Each object inside a block has its own
+named schema, because client generators cannot name objects that are nested in alternatives.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DocumentType: TypeAlias = Annotated[str, WithJsonSchema(_media_type("document")
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:
-    """A generated client would send a default that the document names."""
+    """Remove the defaults from a schema: a generated client would send them."""
     for described in schema.get("properties", {}).values():
         described.pop("default", None)
 
@@ -85,7 +85,7 @@ class ToolResult(_OpenContent):
 
 
 class OtherContent(_OpenContent):
-    """The application's own."""
+    """Content that the application defines."""
 
 
 _SHAPES: Sequence[type[BaseModel]] = (
@@ -110,12 +110,13 @@ SENDABLE: dict[str, Any] = {
         "required": ["block_type"],
     }
 }
-"""A turn needs a block that can be sent to a model: a reference alone cannot."""
+"""Schema that requires a block that can be sent to a model. References alone are not enough."""
 
 
 def contents_schema() -> CoreSchema:
-    """Return a union of the contents that blocks may have. Each has a reference, by which it becomes a schema of its own in the
-    document; a model that is used in one place only would be written into that place."""
+    """Return a union of the contents that blocks may have."""
+    # With a reference, each content becomes its own schema in the document. pydantic inlines a model that is
+    # used only once and has none.
     choices: list[CoreSchema | tuple[CoreSchema, str]] = [
         cast(
             "CoreSchema",
@@ -127,7 +128,10 @@ def contents_schema() -> CoreSchema:
 
 
 def block_schema(kind: str, contents: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the schema of the user blocks of one type. `contents`: references to the choices of `contents_schema`."""
+    """Return the schema of user blocks of type `kind`.
+
+    `contents`: references to the choices of `contents_schema`.
+    """
     references = dict(zip(_SHAPES, contents, strict=True))
     name = "".join(word.title() for word in kind.split("_"))
     properties: dict[str, Any] = {"block_type": {"type": "string", "const": kind}}

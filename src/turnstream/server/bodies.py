@@ -1,13 +1,13 @@
-"""The bodies of requests that are being read, all together."""
+"""A limit on the total size of the request bodies that are being read."""
 
 from __future__ import annotations
 
 from turnstream.errors import Unavailable
 
 BODIES_LIMIT = 256 * 1024 * 1024
-"""Bytes that all bodies under way may hold, beyond the small part of each that is free."""
+"""Bytes that all bodies in progress may hold in total. The first `FREE_BYTES` of each do not count."""
 FREE_BYTES = 64 * 1024
-"""Bytes of each body that do not count: ordinary requests pass whatever large ones do."""
+"""Bytes of each body that do not count, so that large requests never block ordinary ones."""
 
 
 class BodiesUnderWay:
@@ -18,13 +18,16 @@ class BodiesUnderWay:
         self._held = 0
 
     def add(self, before: int, after: int) -> None:
-        """Count a body that has grown from `before` to `after` bytes. Raises Unavailable if all together are too many."""
+        """Count the growth of a body from `before` to `after` bytes.
+
+        Raises Unavailable if the total exceeds the limit.
+        """
         self._held += _counted(after) - _counted(before)
         if self._held > self._limit and after > FREE_BYTES:
             raise Unavailable("too many large requests are being read: send this one again in a moment")
 
     def remove(self, size: int) -> None:
-        """Count no more of a body that had `size` bytes."""
+        """Stop counting a body that had `size` bytes."""
         self._held -= _counted(size)
 
 

@@ -1,4 +1,4 @@
-"""Chats, and what is listed."""
+"""Routes of chats, and of the lists of turns and models."""
 
 from __future__ import annotations
 

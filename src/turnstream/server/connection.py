@@ -1,4 +1,4 @@
-"""One client connection, as uvicorn's httptools protocol with limits of ours."""
+"""One client connection: uvicorn's httptools protocol with additional limits."""
 
 from __future__ import annotations
 
@@ -17,23 +17,32 @@ from turnstream.server.streams import HAND_OVER_EXTENSION, EventStream
 logger = logging.getLogger(__name__)
 
 WRITE_BUFFER = 32 * 1024
-"""Bytes waiting for a socket above which its stream is paused; with the piece that comes on top, this bounds what a
-watcher who takes nothing can hold."""
+"""Bytes in a socket's write buffer above which its stream is paused.
+
+Together with the piece that is written last, this bounds the memory of a watcher that does not read.
+"""
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a request that are not body: its line, headers, chunk sizes with their extensions, and trailers."""
+"""Bytes of a request besides its body: request line, headers, chunk sizes with extensions, and trailers."""
 HEADERS_LIMIT = 256
-"""Headers of a request that is not whole, or its trailers: each takes ten times its bytes."""
+"""Headers, or trailers, of a request that is being received. In memory, each takes ten times its bytes."""
 BODY_PER_FRAMING = 64
-"""Bytes of a chunked body that allow one byte of framing above `HEAD_LIMIT`: chunks of 500 bytes are never refused."""
+"""Bytes of a chunked body that allow one more byte of framing above `HEAD_LIMIT`.
+
+Chunks of 500 bytes are never refused.
+"""
 HEAD_SECONDS = 30.0
-"""Seconds in which a client has to send a request's head, from the connection or the first byte on; and seconds
-in which it may send a body's framing without a byte of the body."""
+"""Seconds that a client has to send a request's head, counted from the connection or the first byte.
+
+Also the seconds in which it may send chunk framing without a byte of the body.
+"""
 PIPELINE_LIMIT = 100
-"""Requests of a connection that may wait for their turn. A client that sends more is cut off."""
+"""Pipelined requests that may wait on a connection. The connection of a client that sends more is cut."""
 LINGER_SECONDS = 10.0
-"""Seconds in which the rest of a refused request is read and dropped: a socket that is closed with unread data is
-reset, and the client would lose the answer."""
+"""Seconds during which the rest of a refused request is read and discarded.
+
+The kernel resets a socket that is closed with unread data, and the client would lose the answer.
+"""
 
 
 def _refusal(status: bytes, code: bytes, message: bytes) -> bytes:
@@ -52,7 +61,7 @@ _NOT_HTTP = _refusal(b"400 Bad Request", b"invalid_request", b"the request is no
 
 
 class _LingeringTransport:
-    """The transport for a response that begins before its request is whole: closing it lingers."""
+    """Transport of a response that may begin before its request is complete. `close` lingers."""
 
     __slots__ = ("close", "is_closing", "write")
 
@@ -63,30 +72,33 @@ class _LingeringTransport:
 
 
 class ConnectionProtocol(HttpToolsProtocol):
-    """One client connection. Limits the size and time of all that is not body in a request; closes after a response
-    that began before its request was whole. A response may cut the connection without flushing, or hand over its
-    event stream to be served from here."""
+    """One client connection.
+
+    It limits the size and the time of a request's head and framing. It closes after a response that began
+    before its request was complete. A response may cut the connection without flushing, or hand over its
+    event stream to be served by the connection.
+    """
 
     _extensions: dict[str, Any]
     _stream: EventStream | None = None
     _held = b""
-    """What the client sent while a stream was being served: its next requests."""
+    """Bytes that the client sent while a stream was served: its next requests."""
     _in_head = False
     _in_body = False
     _lingering = False
     _keep_alive = True
-    """True if the connection may be kept once the request under way is whole."""
+    """True if the connection may stay open after the current request is complete."""
     _begun = 0
-    """Requests that began in the read under way."""
+    """Requests that began in the current read."""
     _body_read = 0
-    """Bytes of bodies in the read under way."""
+    """Body bytes in the current read."""
     _framing = 0
-    """Bytes of the request under way that are not body."""
+    """Bytes of the current request besides its body."""
     _body = 0
-    """Bytes of its body."""
+    """Bytes of the current request's body."""
     _timer: asyncio.TimerHandle | None = None
     _answering: Any = None
-    """The cycle of the request that is being answered; `cycle` is that of the newest request."""
+    """Cycle of the request that is being answered. `cycle` belongs to the newest request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -125,7 +137,7 @@ class ConnectionProtocol(HttpToolsProtocol):
             self._limit_idle_bytes()
             return
         if self._begun + (in_head or in_body) == 1:
-            # A read that also holds earlier requests is not counted: which bytes belong to which is not known.
+            # A read that spans several requests is not counted: its bytes cannot be assigned to one of them.
             self._framing += len(data) - self._body_read
         too_large = self._framing > HEAD_LIMIT + self._body // BODY_PER_FRAMING
         if too_large or len(self.headers) > HEADERS_LIMIT:
@@ -137,12 +149,12 @@ class ConnectionProtocol(HttpToolsProtocol):
             self._expect_close()
 
     def _limit_idle_bytes(self) -> None:
-        """Start the head's time if a read began no request: its bytes have stopped the time for an idle connection."""
+        """Start the head's deadline if a read began no request: uvicorn's idle timer has stopped."""
         cycle: Any = self.cycle
         if not self._begun and self._timer is None and (cycle is None or cycle.response_complete):
             self._start_timer()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words are for no client
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - clients do not see the parser's message
         self._refuse(_NOT_HTTP)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -163,7 +175,7 @@ class ConnectionProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
         self._in_body = True
-        self.headers = []  # a list of its own for the trailers: the scope never sees them
+        self.headers = []  # a new list for the trailers, so that the scope never sees them
 
     def on_body(self, body: bytes) -> None:
         self._body_read += len(body)
@@ -183,11 +195,13 @@ class ConnectionProtocol(HttpToolsProtocol):
             super().on_response_complete()
 
     def hand_over(self, stream: EventStream, scope: Scope) -> bool:
-        """Serve the rest of the response under way from here. For the framework its request is answered, and all that
-        it kept for it is let go; the client's next request waits until the stream has ended.
+        """Take over the current response and serve the rest of `stream` from the connection.
 
-        False where another request has come already, so that the response is not the last that the connection knows
-        of, and where a middleware stands between: it may change bodies, or count on being there to their end.
+        The framework considers its request answered and frees its memory. The client's next request waits
+        until the stream ends. Return False, and take nothing over, if
+
+        - another request has arrived, so that the response is not the newest of the connection,
+        - the application has middleware, which may change bodies or need to run until they end.
         """
         application = self.config.app
         bare = isinstance(application, Starlette) and not application.user_middleware
@@ -207,8 +221,7 @@ class ConnectionProtocol(HttpToolsProtocol):
         return True
 
     def write(self, data: bytes) -> bool:
-        """Write a piece of the stream, which is not empty: an empty chunk is the body's end. False, and nothing is
-        written, while the client has not taken enough of what came before."""
+        """Write a piece of the stream. Return False, and write nothing, while the write buffer is full."""
         if self.flow.write_paused or self.transport.is_closing():
             return False
         if data:  # a chunk of no bytes would end the body
@@ -216,16 +229,19 @@ class ConnectionProtocol(HttpToolsProtocol):
         return True
 
     def unsent(self) -> int:
-        """Return the bytes that the client has not taken yet."""
+        """Return the number of bytes that the client has not received yet."""
         return unsent_bytes(self.transport)
 
     async def send(self, data: bytes) -> None:
-        """Write a piece of the stream as soon as the client takes it; one that has gone takes anything."""
+        """Write a piece of the stream once the write buffer has room.
+
+        Discard it if the connection is closing.
+        """
         while not self.write(data) and not self.transport.is_closing():
             await self.flow.drain()
 
     def shutdown(self) -> None:
-        """The server is to end: after the response under way, if there is one."""
+        """Close the connection, after the current response if there is one, because the server stops."""
         self._keep_alive = False
         if self._lingering:
             self.transport.close()
@@ -247,7 +263,7 @@ class ConnectionProtocol(HttpToolsProtocol):
             logger.error("an event stream failed", exc_info=task.exception())
         if self.transport.is_closing():
             return
-        if not failed:  # else the body is left without its end, for the client to see
+        if not failed:  # a failed stream has no last chunk, so the client sees that it is incomplete
             self.transport.write(b"0\r\n\r\n")
         if failed or not self.cycle.keep_alive:
             self._close()
@@ -258,22 +274,25 @@ class ConnectionProtocol(HttpToolsProtocol):
             self.data_received(held)
 
     def abort(self) -> None:
-        """Cut the connection now. What was not yet taken is dropped, and the response counts as over."""
-        cycle: Any = self.cycle  # None before the first request, whatever its annotation says
+        """Cut the connection now. Discard unsent bytes, and mark the response as disconnected."""
+        cycle: Any = self.cycle  # None before the first request, in spite of its annotation
         for ended in (cycle, self._answering):
             if ended is not None:
                 ended.disconnected = True
         self.transport.abort()
 
     def _expect_close(self) -> None:
-        """Close after the response under way, unless its request becomes whole before the response begins."""
+        """Close after the current response, unless its request is complete before the response begins."""
         cycle: Any = self.cycle
         self._keep_alive = cycle.keep_alive
         cycle.keep_alive = False
         cycle.transport = _LingeringTransport(self.transport, self._close)
 
     def _refuse(self, answer: bytes) -> None:
-        """Answer the request that is being received, and close. Cut the connection if an answer is under way."""
+        """Answer the request that is being received, and close.
+
+        Cut the connection if an answer is in progress.
+        """
         cycle: Any = self.cycle
         if self._in_body and not cycle.response_started and not self.pipeline:
             cycle.disconnected = True
@@ -282,12 +301,12 @@ class ConnectionProtocol(HttpToolsProtocol):
             self.abort()
             return
         if self._in_head or self._in_body:
-            self.headers.clear()  # of the head, or the trailers: the connection may linger
+            self.headers.clear()  # frees the memory of the head or the trailers while the connection lingers
         self.transport.write(answer)
         self._linger()
 
     def _linger(self) -> None:
-        """Close, but first read and drop what the client still sends, for a while."""
+        """Read and discard further bytes from the client for up to `LINGER_SECONDS`, then close."""
         if self._lingering or self.transport.is_closing():
             return
         if not self.transport.can_write_eof():
@@ -301,7 +320,7 @@ class ConnectionProtocol(HttpToolsProtocol):
         self._start_timer(LINGER_SECONDS)
 
     def _close(self) -> None:
-        """Close after what was written; linger if the request is not whole yet."""
+        """Close after the written bytes are flushed. Linger if the request is not complete yet."""
         if self._in_body:
             self._linger()
         else:

@@ -1,4 +1,4 @@
-"""What the routes work with, and how they read what all of them read: the principal, ids, cursors."""
+"""The context of the routes, and readers for the request data that they share: principal, ids, cursors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from turnstream.turns.commands import Commands
 from turnstream.turns.watching import SubscriptionMaker
 
 _PRINCIPAL = "turnstream.principal"
-"""Key of a request's scope that holds its caller, once authenticated."""
+"""Scope key that holds the authenticated caller of a request."""
 
 
 class ServerContext(NamedTuple):
-    """The engine, as the routes see it."""
+    """The parts of the engine that the routes use."""
 
     commands: Commands
     watching: SubscriptionMaker
@@ -32,7 +32,7 @@ class ServerContext(NamedTuple):
     max_body_bytes: int = 20 * 1024 * 1024
 
     async def principal(self, request: Request) -> Principal:
-        """Return the caller; the hook is called once for a request. Raises Unauthorized."""
+        """Return the caller. The hook is called once per request. Raises Unauthorized."""
         known: Principal | None = request.scope.get(_PRINCIPAL)
         if known is None:
             answer = self.authenticate(request)
@@ -41,21 +41,25 @@ class ServerContext(NamedTuple):
 
 
 def checked_id(text: str, what: str) -> str:
-    """Raises InvalidRequest unless `text` is an id."""
+    """Return `text`. Raises InvalidRequest, which names `what`, unless it is an id."""
     if not is_id(text):
         raise InvalidRequest(f"{what} is not an id (a UUIDv7, in lower case)", code="invalid_id")
     return text
 
 
 def asked_paging(before: str | None, limit: int | None) -> PageRequest:
-    """Return which turns of a list a request asks for. Raises InvalidRequest unless `before` is an id."""
+    """Return the page that a request asks for.
+
+    Raises InvalidRequest if `before` is given and is not an id.
+    """
     return PageRequest(None if before is None else checked_id(before, "before"), limit)
 
 
 def asked_cursor(request: Request) -> Cursor | None:
-    """Where the client is: `Last-Event-ID` (what EventSource sends when it reconnects), else `?after=`.
+    """Return the client's cursor: `Last-Event-ID` (sent by an EventSource that reconnects), else `?after=`.
 
-    Raises InvalidRequest if one of them is text that is no cursor at all; one of another turn is a snapshot's business.
+    Raises InvalidRequest if one of them is not a cursor. A cursor of another turn passes here: the
+    subscription answers it with a catch-up.
     """
     asked = _cursor(request.query_params.get("after"))
     repeated = request.headers.get("last-event-id")
@@ -63,7 +67,7 @@ def asked_cursor(request: Request) -> Cursor | None:
 
 
 def _cursor(text: str | None) -> Cursor | None:
-    if not text or text == "0":  # some clients begin with 0
+    if not text or text == "0":  # some clients start with 0
         return None
     cursor = parse_cursor(text)
     if cursor is None:
@@ -75,7 +79,7 @@ def _cursor(text: str | None) -> Cursor | None:
 
 
 def asked_block(request: Request) -> int:
-    """`?from_block=`: the first block the client wants. Raises InvalidRequest."""
+    """Return `?from_block=`, the index of the first block that the client wants. Raises InvalidRequest."""
     text = request.query_params.get("from_block", "0")
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise InvalidRequest("from_block is not a block index (0, 1, …)")
