@@ -208,7 +208,7 @@ def _chats() -> Any:
 
 
 def _turns(chat_id: str) -> Any:
-    from turnstream.store.queries import ListTurns
+    from tests.store.reads import ListTurns
 
     return ListTurns(owner="local", chat_id=chat_id)
 

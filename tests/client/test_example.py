@@ -45,7 +45,7 @@ def _chats() -> object:
 
 
 def _turns(chat_id: str) -> object:
-    from turnstream.store.queries import ListTurns
+    from tests.store.reads import ListTurns
 
     return ListTurns(owner="local", chat_id=chat_id)
 

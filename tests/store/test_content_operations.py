@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.store.reads import AnnotationsAfter
 from tests.store.rereading import blocks_of, reread
 from tests.store.samples import (
     append_journal,
@@ -26,10 +27,7 @@ from turnstream.store.operations import (
     SaveBlock,
     TakeBack,
 )
-from turnstream.store.queries import (
-    AnnotationsAfter,
-    LastSeq,
-)
+from turnstream.store.queries import LastSeq
 from turnstream.store.sql import SqlStore
 
 # -- content -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
+from tests.store.reads import AnnotationsAfter, ListTurns
 from tests.store.rereading import blocks_of, reread
 from tests.store.samples import (
     OWNER,
@@ -32,13 +33,7 @@ from turnstream.store.operations import (
     StartTurns,
     UpdateChat,
 )
-from turnstream.store.queries import (
-    AllBlocks,
-    AnnotationsAfter,
-    FindIdempotent,
-    GetChat,
-    ListTurns,
-)
+from turnstream.store.queries import AllBlocks, FindIdempotent, GetChat
 from turnstream.store.sql import SqlStore
 
 # -- chats ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, text
 
+from tests.store.reads import AnnotationsAfter, BlocksAfter, ListTurns
 from tests.store.samples import (
     OWNER,
     STRANGER,
@@ -32,14 +33,11 @@ from turnstream.store.operations import CreateChat, SaveAnnotations, StartTurns
 from turnstream.store.portions import HistoryBeginning
 from turnstream.store.queries import (
     AllBlocks,
-    AnnotationsAfter,
-    BlocksAfter,
     FindIdempotent,
     GetChat,
     GetTurn,
     LastSeq,
     ListChats,
-    ListTurns,
     UnfinishedTurns,
 )
 from turnstream.store.sql import SqlStore

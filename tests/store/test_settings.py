@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.store.reads import ListTurns
 from tests.turns.world import OWNER, Feed, World
 from turnstream.core.identifiers import new_id
 from turnstream.store.base import TurnRecord
 from turnstream.store.operations import StartTurns
-from turnstream.store.queries import GetTurn, ListTurns
+from turnstream.store.queries import GetTurn
 from turnstream.turns.histories import PORTION, read_history
 
 LARGE = "You are careful. " * 6000

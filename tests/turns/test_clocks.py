@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from tests.store.reads import ListTurns
 from tests.turns.world import OWNER, Feed, World
 from turnstream.core.blocks import Block
 from turnstream.model_loop.sources import ForeignSource
 from turnstream.store.base import Query
 from turnstream.store.operations import CreateChat, UpdateChat
-from turnstream.store.queries import ChatTree, GetTurn, ListChats, ListTurns
+from turnstream.store.queries import ChatTree, GetTurn, ListChats
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.new_turns import TurnRequest
 

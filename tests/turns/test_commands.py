@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.store.reads import ListTurns
 from tests.turns.world import OWNER, SECONDS, Feed, World, unknown_id
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import TextDelta
 from turnstream.errors import AuthenticationFailed, Conflict, InvalidRequest, NotFound
-from turnstream.store.queries import ListTurns
 from turnstream.turns.commands import TurnRequest
 
 QUICK = "sim/echo:pace=0"

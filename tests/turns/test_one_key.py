@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.reads import ListTurns
 from tests.turns.world import OWNER, SECONDS, World, ticks
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import MessageStop, TextDelta
@@ -16,7 +17,7 @@ from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import Conflict, NotFound, StoreError
 from turnstream.model_loop.sources import ForeignSource, Stream
 from turnstream.store.operations import StartTurns
-from turnstream.store.queries import ListTurns, UnfinishedTurns
+from turnstream.store.queries import UnfinishedTurns
 from turnstream.turns.commands import Commands, StartedTurn, TurnRequest
 from turnstream.turns.registry import Registry
 

@@ -24,9 +24,8 @@ from sqlalchemy import (
 from turnstream.core.branches import Branches, Node
 from turnstream.core.usage import CallAttempt
 from turnstream.errors import NotFound
-from turnstream.store.base import Annotation, BlockRecord, ChatRecord, Query, TurnRecord
+from turnstream.store.base import BlockRecord, ChatRecord, Query, TurnRecord
 from turnstream.store.rows import (
-    annotation_from_row,
     attempt_rows,
     block_from_row,
     chat_rows,
@@ -92,25 +91,6 @@ class GetTurn(Query[TurnRecord], frozen=True, kw_only=True):
         return turn
 
 
-# A user turn and its answer may have the same time: the user's is the first of them.
-_TURNS_OF_CHAT = (
-    select(turns)
-    .where(turns.c.chat_id == bindparam("chat_id"))
-    .order_by(turns.c.created_at, desc(turns.c.role), turns.c.id)
-)
-
-
-class ListTurns(Query[list[TurnRecord]], frozen=True, kw_only=True):
-    """A chat's turns, all branches, in the order of their making. Raises NotFound."""
-
-    owner: str | None
-    chat_id: str
-
-    def fetch(self, connection: Connection) -> list[TurnRecord]:
-        GetChat(owner=self.owner, chat_id=self.chat_id).fetch(connection)
-        return read_turns(connection, connection.execute(_TURNS_OF_CHAT, {"chat_id": self.chat_id}))
-
-
 _DELETED_CHATS = select(chats.c.id).where(chats.c.deleted_at.is_not(None)).order_by(chats.c.deleted_at)
 
 
@@ -142,25 +122,6 @@ _BLOCKS = select(blocks).where(blocks.c.turn_id == bindparam("turn_id")).order_b
 BLOCKS_AFTER = _BLOCKS.where(
     blocks.c.sequence >= bindparam("from_block"), blocks.c.last_seq > bindparam("seq")
 )
-_SOME_BLOCKS_AFTER = BLOCKS_AFTER.limit(bindparam("most"))
-
-
-class BlocksAfter(Query[list[BlockRecord]], frozen=True, kw_only=True):
-    """At most `limit` blocks of a turn that end after `seq`, from index `from_block` on, in order."""
-
-    turn_id: str
-    seq: int
-    limit: int
-    from_block: int = 0
-
-    def fetch(self, connection: Connection) -> list[BlockRecord]:
-        values = {
-            "turn_id": self.turn_id,
-            "seq": self.seq,
-            "from_block": self.from_block,
-            "most": self.limit,
-        }
-        return [block_from_row(row) for row in connection.execute(_SOME_BLOCKS_AFTER, values)]
 
 
 class AllBlocks(Query[list[BlockRecord]], frozen=True, kw_only=True):
@@ -192,21 +153,6 @@ ANNOTATIONS_AFTER = (
     .where(annotations.c.turn_id == bindparam("turn_id"), annotations.c.seq > bindparam("after"))
     .order_by(annotations.c.seq)
 )
-_SOME_ANNOTATIONS_AFTER = ANNOTATIONS_AFTER.limit(bindparam("most"))
-
-
-class AnnotationsAfter(Query[list[Annotation]], frozen=True, kw_only=True):
-    """At most `limit` annotations of a turn with a seq after `seq`, in order."""
-
-    turn_id: str
-    seq: int
-    limit: int
-
-    def fetch(self, connection: Connection) -> list[Annotation]:
-        values = {"turn_id": self.turn_id, "after": self.seq, "most": self.limit}
-        return [annotation_from_row(row) for row in connection.execute(_SOME_ANNOTATIONS_AFTER, values)]
-
-
 _ATTEMPTS = (
     select(attempts)
     .where(attempts.c.turn_id == bindparam("turn_id"))

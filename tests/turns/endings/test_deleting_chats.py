@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.reads import ListTurns
 from tests.turns.world import OWNER, SECONDS, World
 from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
@@ -16,7 +17,7 @@ from turnstream.errors import NotFound
 from turnstream.store.base import BlockRecord, Operation, TurnRecord
 from turnstream.store.database import driver_of
 from turnstream.store.operations import DeleteChat, PurgeChat, deleting
-from turnstream.store.queries import ChatTree, GetChat, GetTurn, ListChats, ListTurns
+from turnstream.store.queries import ChatTree, GetChat, GetTurn, ListChats
 from turnstream.store.rows import block_row, turn_rows
 from turnstream.store.schema import blocks, turns
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.store.reads import AnnotationsAfter
 from tests.turnlog.watching import Client
 from tests.turns.executor.texts import text_block
 from tests.turns.world import OWNER, Feed, World
@@ -20,7 +21,6 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, ToolProgress, TurnComplete
 from turnstream.errors import RateLimited
-from turnstream.store.queries import AnnotationsAfter
 
 # -- foreign sources ------------------------------------------------------------------------------------------------
 

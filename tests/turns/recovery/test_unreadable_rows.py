@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.store.reads import ListTurns
 from tests.turns.recovery.left_turns import (
     KEPT,
     damage,
@@ -26,7 +27,6 @@ from turnstream.core.stream_events import (
 from turnstream.engine import Engine
 from turnstream.server.views import TurnView
 from turnstream.store.base import TurnRecord
-from turnstream.store.queries import ListTurns
 from turnstream.turns.commands import TurnState
 
 BAD_TEXTS = {
