@@ -1,4 +1,4 @@
-"""The seams around a turn's log, and the facts that a log is made from."""
+"""Interfaces that a turn's log uses, and the facts that a log is made from."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from turnstream.core.turn_events import TurnEvent, TurnStart
 
 
 class FrameEncoder(Protocol):
-    """Makes the frames of a turn's events in one generation. A frame is made on first need, and serves all watchers."""
+    """Encodes the events of one generation of a turn as frames.
+
+    A frame is encoded when a watcher first needs it, and serves all watchers.
+    """
 
     def frame(self, seq: int, event: TurnEvent) -> bytes:
         """Return the bytes of one event."""
         ...
 
     def of_generation(self, generation: int) -> FrameEncoder:
-        """Return a new encoder of the turn's frames in another generation, or for another thread."""
+        """Return a new encoder of the same turn for `generation`. Threads do not share an encoder."""
         ...
 
 
 class DialectEncoder(Protocol):
-    """Makes the frames of a turn's events in a dialect whose frames depend on the events before them.
+    """Encodes the events of a turn in a dialect whose frames depend on earlier events.
 
-    The encoder itself remembers nothing: what it has to know is a state at a cursor. States are immutable, and equal by
+    The encoder holds no state. The caller passes the state at a cursor. States are immutable and compare by
     value.
     """
 
@@ -38,12 +41,12 @@ class DialectEncoder(Protocol):
         ...
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
-        """Return the bytes of one event, which may be none, and the state after it."""
+        """Return the bytes of one event, which may be empty, and the state after the event."""
         ...
 
 
 class DialectBatch(NamedTuple):
-    """Frames in a dialect, up to `seq`, and the encoder's state there."""
+    """Frames in a dialect up to the event `seq`, and the encoder's state after that event."""
 
     data: bytes
     seq: int
@@ -51,25 +54,31 @@ class DialectBatch(NamedTuple):
 
 
 Sink: TypeAlias = Callable[[bytes], bool]
-"""Takes frames at once, or answers False and takes nothing: then they have to be waited with."""
+"""Function that accepts frames at once and returns True, or returns False and accepts nothing."""
 
 
 class Fence(NamedTuple):
-    """A generation that was lost, and the last seq of it that survived."""
+    """A lost generation, and the last seq of that generation that survived."""
 
     generation: int
     seq: int
 
 
 class ResetRecord(NamedTuple):
-    """Blocks from `block_index` on were taken back by the event `seq`."""
+    """The event `seq` retracted the blocks from `block_index` on."""
 
     seq: int
     block_index: int
 
 
 class History(NamedTuple):
-    """The facts of a turn that its row keeps: its first event with its seq, its resets, its lost generations."""
+    """The facts of a turn that its row keeps.
+
+    Attributes:
+        start: The seq of the turn's first event and that event, or None.
+        resets: The turn's block resets, in order.
+        fences: The generations that were lost.
+    """
 
     start: tuple[int, TurnStart] | None
     resets: tuple[ResetRecord, ...] = ()
@@ -77,14 +86,14 @@ class History(NamedTuple):
 
 
 class LogState(NamedTuple):
-    """The state from which a log continues, without the events before it.
+    """The state from which a log continues without the events before it.
 
     Attributes:
         generation: The owner's generation.
-        base: The last seq that is passed over. The next event is `base + 1`.
+        base: The last seq that the log skips. The next event is `base + 1`.
         history: The turn's first event, its resets, and all lost generations.
-        stored_seq: The last seq of what the store holds.
-        open_block: The block that is open, with all that survived of it; or None.
+        stored_seq: The last seq that the store holds.
+        open_block: The open block with all of it that survived, or None.
         open_first_seq: The seq of that block's first event.
     """
 

@@ -1,7 +1,8 @@
-"""Closed blocks and lasting events as a watcher is caught up with them: in pages, and large blocks in pieces.
+"""Catch-up of a watcher with closed blocks and durable events: in pages, and large blocks in pieces.
 
-A large block comes as an open one does: a `block_catchup` that is not complete, `block_delta`s, and a `block_stop`. All
-but the last repeat the id before them, because an id never passes what has not been sent.
+A large block is sent as an open block is: a `block_catchup` that is not complete, then `block_delta`s, then a
+`block_stop`. Every piece except the last repeats the previous id, because an id never passes an event that
+has not been sent.
 """
 
 from __future__ import annotations
@@ -23,21 +24,28 @@ from turnstream.turnlog.shared_frames import LARGE_FRAME, SharedFrame, shared_fr
 logger = logging.getLogger(__name__)
 
 PAGE_BYTES = 32 * 1024
-"""Bytes of frames that a page has, but for the last of them."""
+"""Bytes of frames after which a page ends. Only the last frame may exceed it."""
 PAGE_FRAMES = 256
+"""Frames that a page holds at most."""
 PIECE_LENGTH = 16 * 1024
 """Characters of text in one piece of a block."""
 LONG_TEXT = 32 * 1024
-"""Characters of text, or of a signature, above which a block comes in pieces."""
+"""Characters of text, or of a signature, above which a block is sent in pieces."""
 TEXT_STRETCH = 64 * PIECE_LENGTH
-"""Characters of a long text that are read, and kept for other watchers, at a time."""
+"""Characters of a long text that are read at a time, and kept for other watchers."""
 
 _decode_event = msgspec.json.Decoder(TurnEvent).decode
 _PARSED_INPUT = frozenset({"input", "input_json", "input_error"})
 
 
 class BlockPosition(NamedTuple):
-    """The part of a block that a watcher has: parts of its content, characters of its text and of its signature."""
+    """The part of a block that a watcher has.
+
+    Attributes:
+        contents: Number of parts of its content.
+        text: Characters of its text.
+        signature: Characters of its signature.
+    """
 
     contents: int
     text: int
@@ -48,7 +56,7 @@ BEGINNING = BlockPosition(0, 0, 0)
 
 
 class Parts(NamedTuple):
-    """A block taken apart: parts of its content, its text, its signature."""
+    """The parts of a block: its content in parts, its text, its signature."""
 
     contents: list[Content]
     text: str
@@ -56,14 +64,16 @@ class Parts(NamedTuple):
 
     @property
     def place(self) -> BlockPosition:
-        """The place of a watcher that has all of them."""
+        """Position of a watcher that has all parts."""
         return BlockPosition(len(self.contents), len(self.text), len(self.signature))
 
 
 class LargeBlock(NamedTuple):
-    """A closed block that comes in pieces. It holds nothing of what the block says.
+    """A closed block that is sent in pieces. It holds none of the block's content.
 
-    `whole` is the place of a watcher that has all of it; `last_seq` is the id of its last piece.
+    Attributes:
+        whole: The position of a watcher that has the whole block.
+        last_seq: The id of the block's last piece.
     """
 
     row_id: str
@@ -80,8 +90,12 @@ Item: TypeAlias = BlockRecord | LargeBlock | Annotation
 class ArchivePage(NamedTuple):
     """The rows that follow a watcher's cursor in the archive.
 
-    `data`: whole frames. `seq`: the cursor after them. `next_block`: the first block that was not sent. `large`: the
-    block that comes next, in pieces. `held`: the frame in `data`, if it is shared.
+    Attributes:
+        data: Whole frames.
+        seq: The cursor after the frames.
+        next_block: The index of the first block that was not sent.
+        large: The block that is sent next, in pieces; or None.
+        held: The frame in `data` if watchers share it, else None.
     """
 
     data: bytes
@@ -92,31 +106,42 @@ class ArchivePage(NamedTuple):
 
 
 class Archive(Protocol):
-    """The source of what has left the log: the closed blocks and lasting events of a turn."""
+    """Reads the events of a turn that have left the log: closed blocks and durable events."""
 
     async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
-        """Return what follows `seq`, of blocks from `next_block` on, up to the event `horizon`. Raises StoreError."""
+        """Return the rows after `seq`, up to the event `horizon`, without the blocks before `next_block`.
+
+        Raises StoreError if the store cannot be read.
+        """
         ...
 
     async def parts_of(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
-        """Return what the piece at `place` is made of, or None if the block is gone. Of the text it may hold only the
-        stretch that begins at the last multiple of TEXT_STRETCH. Raises StoreError."""
+        """Return the parts that the piece at `place` is made of, or None if the block is deleted.
+
+        The text may be only the stretch that begins at the last multiple of TEXT_STRETCH. Raises StoreError
+        if the store cannot be read.
+        """
         ...
 
     async def count_until(self, seq: int) -> int:
-        """Return the number of blocks that end at `seq` or before. Raises StoreError."""
+        """Return the number of blocks that end at or before `seq`.
+
+        Raises StoreError if the store cannot be read.
+        """
         ...
 
 
 def build_page(
     items: Iterable[Item], start: ArchivePage, horizon: int, encoder: FrameEncoder
 ) -> tuple[ArchivePage, Parts | None]:
-    """Return the page after `start`, and the parts of the large block that comes next, if they were read.
+    """Return the page after `start`, and the parts of the large block that is sent next if they were read.
 
     Args:
-        items: Closed blocks and lasting events after the cursor, in order; no more are taken than are needed.
+        items: Closed blocks and durable events after the cursor, in order. Only the items that the page needs
+            are consumed.
         start: The watcher's cursor and next block, as a page without frames.
-        horizon: The last event that may be sent; the page's `seq` if all up to there is sent.
+        horizon: The last event that may be sent. The page's `seq` is `horizon` if all events up to it are
+            sent.
     """
     frames: list[bytes] = []
     size, seq, next_block = 0, start.seq, start.next_block
@@ -151,8 +176,10 @@ def _key_of(item: BlockRecord | Annotation) -> tuple[str, int]:
 
 
 def _framed(item: Item, encoder: FrameEncoder) -> tuple[bytes, LargeBlock | None, Parts | None]:
-    """Return a row's frame, or the large block that it is, with its parts if they are at hand. The frame is empty for an
-    event that cannot be read: one that is lost costs no more than itself."""
+    """Return a row's frame; or the large block to send in pieces, with its parts if they are in memory.
+
+    The frame is empty if an event cannot be decoded. The rest of the turn is still sent.
+    """
     if isinstance(item, LargeBlock):
         return b"", item, None
     if isinstance(item, Annotation):
@@ -179,7 +206,7 @@ def has_long_text(block: Block) -> bool:
 
 
 def large_block(row: BlockRecord) -> tuple[LargeBlock, Parts] | None:
-    """Return the block as one that comes in pieces, with its parts, or None if that would not make it smaller."""
+    """Return the block as a LargeBlock with its parts, or None if pieces would not be smaller."""
     block = row.block
     parts = take_apart(block)
     if not _folds_to(parts, block):
@@ -191,7 +218,7 @@ def large_block(row: BlockRecord) -> tuple[LargeBlock, Parts] | None:
 
 
 def take_apart(block: Block) -> Parts:
-    """Return the block's parts. A short signature stays in its content."""
+    """Return the block's parts. A short signature stays in the content."""
     content = dict(block.content or {})
     text = block.text_content or ""
     if block.block_type == "tool_use":
@@ -206,7 +233,7 @@ def take_apart(block: Block) -> Parts:
 
 
 def _folds_to(parts: Parts, block: Block) -> bool:
-    """Return True if a client that folds the parts has exactly `block`."""
+    """Return True if a client that folds the parts gets exactly `block`."""
     folded = OpenBlock(block.sequence, 0, block.block_type, None)
     for content in parts.contents:
         folded.merge({key: [*value] if isinstance(value, list) else value for key, value in content.items()})
@@ -219,7 +246,11 @@ def _folds_to(parts: Parts, block: Block) -> bool:
 def next_piece(
     block: LargeBlock, place: BlockPosition | None, parts: Parts
 ) -> tuple[TurnEvent, BlockPosition]:
-    """Return the event after `place`, and the place after it; None is the block's beginning, `block.whole` its end."""
+    """Return the event after `place`, and the position after that event.
+
+    Args:
+        place: The watcher's position in the block. None is the beginning, `block.whole` the end.
+    """
     index, block_type = block.block_index, block.block_type
     if place is None:
         content = parts.contents[0] if parts.contents else None

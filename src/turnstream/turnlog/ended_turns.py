@@ -1,8 +1,8 @@
-"""A turn that has ended, as flat as it can be: its frames as bytes, and the few numbers that a watcher needs.
+"""Ended turns in memory, as bytes: their frames, and the few numbers that a watcher needs.
 
-Ten thousand of them are kept for watchers that come or come again. As objects their events, executors and requests would
-be looked through in every full collection of garbage, which stops all streams meanwhile. None of what is here is an
-object that the collector tracks.
+Ten thousand ended turns are kept for watchers that connect late or again. As objects, their events, executors
+and requests would be traversed by every full garbage collection, which stops all streams meanwhile. The
+garbage collector tracks no object of this module's records.
 """
 
 from __future__ import annotations
@@ -19,14 +19,19 @@ from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.ring import Ring
 
 _FLAT_COST = 1024
-"""Estimated bytes of an ended turn beside its frames: the record, its strings, its first and last event, its place."""
+"""Estimated bytes of an ended turn without its frames: record, strings, first and last event, table entry."""
 _FRAMES_LIMIT = 64 * 1024
-"""Bytes of frames that are kept of a turn, the last ones."""
+"""Bytes of frames that are kept of a turn. The newest are kept."""
 
 
 class FrozenRing(Ring):
-    """The ring of an ended turn, whose frames are all made. `ends`: where the frame of each event ends; `inexact`: a byte
-    for each event, 1 where `is_exact` is False."""
+    """The ring of an ended turn. All its frames are encoded.
+
+    Args:
+        frames: The frames, joined.
+        ends: The offset at which each event's frame ends, as unsigned integers of 32 bits.
+        inexact: One byte per event: 1 if `is_exact` is False.
+    """
 
     __slots__ = ("_bytes", "_ends", "_inexact")
 
@@ -41,12 +46,12 @@ class FrozenRing(Ring):
         self._inexact = inexact
 
     def is_exact(self, seq: int) -> bool:
-        """As `Ring.is_exact`."""
+        """Return True if a client at `seq` has all earlier events. See `Ring.is_exact`."""
         place = seq - self.first_seq
         return 0 <= place < len(self._inexact) and not self._inexact[place]
 
     def within(self, seq: int, limit: int) -> int:
-        """As `Ring.within`."""
+        """Return the last event after `seq` that fits in `limit` bytes. See `Ring.within`."""
         most = self._end_of(seq) + limit
         place = bisect_right(self._ends, most, seq + 1 - self.first_seq)
         return max(seq + 1, self.first_seq + place - 1)
@@ -60,7 +65,7 @@ class FrozenRing(Ring):
 
 
 class EndedTurn(msgspec.Struct, frozen=True, gc=False):
-    """The record that memory keeps of a turn whose end is stored. `at`: time of the end on the event loop's clock."""
+    """The record of a turn whose end is stored. `at` is the time of the end on the event loop's clock."""
 
     turn_id: str
     owner: str
@@ -77,11 +82,11 @@ class EndedTurn(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Estimated bytes held."""
+        """Estimated bytes in memory."""
         return _FLAT_COST + len(self.frames) + len(self.ends) + len(self.inexact)
 
     def log(self, encoder: Callable[[str, int], FrameEncoder]) -> TurnLog:
-        """Return a log for a watcher, which goes with the watcher."""
+        """Return a log that serves one watcher."""
         frame_encoder = encoder(self.turn_id, self.generation)
         log = TurnLog(self.turn_id, self.generation, frame_encoder)
         start = None if self.start is None else (self.start_seq, self.start)
@@ -91,7 +96,10 @@ class EndedTurn(msgspec.Struct, frozen=True, gc=False):
 
 
 def flattened(log: TurnLog, owner: str, at: float) -> EndedTurn:
-    """Return what is to be kept of a turn whose end is in its log and in the store."""
+    """Return the record of a turn whose end is in its log and in the store.
+
+    Raises ValueError if the turn has not ended.
+    """
     if log.terminal is None:
         raise ValueError(f"turn {log.turn_id} has not ended")
     start_seq, start = log.start or (0, None)

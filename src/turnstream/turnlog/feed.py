@@ -1,9 +1,9 @@
-"""The seam between nodes: the owner of a turn publishes what its log gains, and mirrors of that log follow.
+"""The interface between nodes: a turn's owner publishes what its log gains, and mirrors follow.
 
-    owner's log ─► entries_after ─► Feed.publish  …  Feed.follow ─► mirror ─► the mirror's log ─► its watchers
+    owner's log ─► items_after ─► Feed.publish  …  Feed.follow ─► mirror ─► the mirror's log ─► its watchers
 
-An entry follows on another, so a mirror skips what it has and notices a gap. A snapshot follows on nothing: it closes a
-gap, and begins a new generation.
+Each entry names the event that it follows. So a mirror skips entries that it has, and detects a gap. A
+snapshot follows no event: it closes a gap, or begins a new generation.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from turnstream.errors import Fenced
 from turnstream.turnlog.base import Fence, ResetRecord
 
 KEPT_ENTRIES = 1024
-"""Entries of one turn that a feed in this process keeps for mirrors that come later."""
+"""Entries of one turn that a feed in this process keeps for later mirrors."""
 KEPT_LENGTH = 256 * 1024
-"""Characters of text in them."""
+"""Characters of text in the kept entries of one turn."""
 KEPT_TURNS = 1024
-"""Ended turns of which it keeps entries."""
+"""Ended turns whose entries are kept."""
 
 
 class LogEntry(msgspec.Struct, frozen=True, tag="entry", omit_defaults=True):
-    """Events of a log that follow on the event `after`, up to `last`.
+    """The events of a log after the event `after`, up to the event `last`.
 
     Attributes:
-        text: What the open block gained, joined. As many events said it as the numbers leave for it. It comes first.
+        text: Text that the open block gained, joined. It comes before `events`. It covers the numbers that
+            `events` leave.
         events: The other events, one number each.
     """
 
@@ -51,23 +52,23 @@ class LogEntry(msgspec.Struct, frozen=True, tag="entry", omit_defaults=True):
 
     @property
     def texts(self) -> int:
-        """Number of events that said `text`."""
+        """Number of events that `text` was joined from."""
         return self.last - self.after - len(self.events)
 
     @property
     def ends(self) -> bool:
-        """True if the turn's terminal event is the last one."""
+        """True if the last event is the turn's terminal event."""
         return bool(self.events) and isinstance(self.events[-1], TurnComplete | TurnError | TurnCancelled)
 
 
 class LogSnapshot(msgspec.Struct, frozen=True, tag="snapshot", omit_defaults=True):
-    """All that a log needs to continue after the event `last` with nothing before it.
+    """The state from which a log continues after the event `last` without any earlier event.
 
     Attributes:
-        stored_seq: The last seq of what the store holds.
+        stored_seq: The last seq that the store holds.
         start_seq: The seq of `start`.
         open_block: The open block with all of its text, or None.
-        open_first_seq: The seq of its first event.
+        open_first_seq: The seq of the open block's first event.
     """
 
     generation: int
@@ -82,7 +83,7 @@ class LogSnapshot(msgspec.Struct, frozen=True, tag="snapshot", omit_defaults=Tru
 
     @property
     def ends(self) -> bool:
-        """False: a terminal event comes in an entry."""
+        """Always False: a terminal event is sent in an entry."""
         return False
 
 
@@ -90,27 +91,28 @@ FeedItem: TypeAlias = LogEntry | LogSnapshot
 
 
 class Feed(Protocol):
-    """The streams of all turns' entries, one for each turn. Followers may be in other processes."""
+    """Streams of log entries, one stream per turn. Followers may be in other processes."""
 
     async def publish(self, turn_id: str, items: Sequence[FeedItem]) -> None:
         """Append items to the turn's stream.
 
-        Guarantees: followers get them in order. Items that the stream has already are skipped, so a call whose answer
-        was lost may be repeated. After an item of a newer generation, no older one is taken: raise Fenced.
+        Guarantees: followers get the items in order. Items that the stream already has are skipped, so the
+        caller may repeat a call whose answer was lost. Raises Fenced for an item that is older than the
+        stream's generation.
         """
         ...
 
     def follow(self, turn_id: str, after: Cursor) -> AsyncGenerator[FeedItem, None]:
-        """Yield what the turn's stream has after a cursor, and what it gets from then on.
+        """Yield the stream's items after a cursor, then new items as they are published.
 
-        Guarantees: items come in order and once. Items that are not kept any more are left out, which their successor
-        shows. The iterator ends after the terminal event, and when the feed is closed. A follower that does not read
-        holds up nobody, and takes no memory.
+        Guarantees: items come in order and once. Items that are no longer kept are skipped; the next item
+        shows the gap. The iterator ends after the terminal event, or when the feed is closed. A slow follower
+        delays no other, and uses no memory.
         """
         ...
 
     async def head(self, turn_id: str) -> Cursor | None:
-        """Return the cursor of the last item; or None if the stream is unknown, or lost."""
+        """Return the cursor of the last item, or None if the stream is unknown or lost."""
         ...
 
     async def close(self) -> None:
@@ -119,7 +121,10 @@ class Feed(Protocol):
 
 
 class _Stream:
-    """The kept items of one turn. `first` is the number of the oldest: numbers rise by one and are never given twice."""
+    """The kept items of one turn. `first` is the number of the oldest item.
+
+    Numbers rise by one and are never reused.
+    """
 
     def __init__(self) -> None:
         self.items: deque[FeedItem] = deque()
@@ -145,7 +150,7 @@ class _Stream:
 
 
 class LocalFeed:
-    """A feed within one process. It keeps the last items of each turn, for mirrors that come later."""
+    """A feed within one process. It keeps the last items of each turn for later mirrors."""
 
     def __init__(self) -> None:
         self._streams: dict[str, _Stream] = {}
@@ -153,7 +158,10 @@ class LocalFeed:
         self._closed = False
 
     async def publish(self, turn_id: str, items: Sequence[FeedItem]) -> None:
-        """As `Feed.publish`."""
+        """Append items to the turn's stream. See `Feed.publish`.
+
+        Raises RuntimeError if the feed is closed.
+        """
         if self._closed:
             raise RuntimeError("the feed is closed")
         stream = self._stream(turn_id)
@@ -171,7 +179,7 @@ class LocalFeed:
                 self._streams.pop(self._ended.popleft(), None)
 
     async def follow(self, turn_id: str, after: Cursor) -> AsyncGenerator[FeedItem, None]:
-        """As `Feed.follow`."""
+        """Yield the stream's items after a cursor. See `Feed.follow`."""
         stream = self._stream(turn_id)
         number = stream.first
         stream.followers += 1
@@ -193,12 +201,12 @@ class LocalFeed:
                 self._streams.pop(turn_id, None)
 
     async def head(self, turn_id: str) -> Cursor | None:
-        """As `Feed.head`."""
+        """Return the cursor of the last item. See `Feed.head`."""
         stream = self._streams.get(turn_id)
         return None if stream is None else stream.head
 
     async def close(self) -> None:
-        """As `Feed.close`."""
+        """End all followers. See `Feed.close`."""
         self._closed = True
         for stream in self._streams.values():
             stream.wake()

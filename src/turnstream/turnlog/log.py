@@ -1,12 +1,13 @@
 """The log of one turn: numbers events, keeps the recent ones, wakes watchers.
 
-A verb for each thing that happens to a turn keeps the log's fields in step. So between awaits they agree:
+Each verb (method) covers one thing that can happen to a turn, and updates all fields of the log together. So
+between awaits:
 
-- the open block holds what the events up to `open_seq` say of it;
-- the store holds all closed blocks and lasting events up to `stored_seq`;
-- nothing follows a terminal event, unless another generation takes the turn over.
+- the open block holds the content of all its events up to `open_seq`;
+- the store holds all closed blocks and durable events up to `stored_seq`;
+- no event follows a terminal event, unless another generation takes the turn over.
 
-The owner's log and the log of a mirror, which another node feeds, are of this one class.
+The owner's log and the log of a mirror, which another node feeds, both use this class.
 """
 
 from __future__ import annotations
@@ -36,13 +37,17 @@ from turnstream.turnlog.view import LogView
 
 
 class TurnLog(LogView):
-    """The ordered, bounded record of one turn. Only its owner, or the feed of its mirror, uses the verbs."""
+    """The ordered, bounded record of one turn.
+
+    Only the turn's owner, or the mirror of the log, calls the verbs.
+    """
 
     def show(self, events: Sequence[TurnEvent], open_block: OpenBlock | None) -> None:
-        """Append changes together with the block that is open after them.
+        """Append events, and set the block that is open after them.
 
-        Guarantees: the events get consecutive numbers. No watcher sees them without the block, or the block without
-        them. Watchers are woken soon, once for several calls. Raise RuntimeError after the terminal event.
+        Guarantees: the events get consecutive numbers. No watcher sees the events without the block, or the
+        block without the events. Watchers are woken soon, once for several calls. Raises RuntimeError after
+        the terminal event.
         """
         if events:
             self._check_open()
@@ -65,10 +70,12 @@ class TurnLog(LogView):
         self.show(events, self._open_block)
 
     def grow(self, delta: BlockDelta) -> None:
-        """Append more text of the open block, which holds it already. Nearly all events come this way.
+        """Append more text of the open block. The block holds the text already.
 
-        Guarantees: see `show`. Followers are called before this returns: use it if nothing else is about to be
-        appended.
+        Nearly all events come this way.
+
+        Guarantees: see `show`. Followers are called before this returns. Call it only if no other append
+        comes at once.
         """
         if self._terminal is not None:
             self._check_open()
@@ -81,56 +88,58 @@ class TurnLog(LogView):
             self._tell_followers()
 
     def grow_joined(self, delta: BlockDelta, count: int) -> None:
-        """Append text of the open block that `count` events of another log said, as one event with the last's number.
+        """Append the text of `count` events of another log as one event with the last number.
 
-        Guarantees: see `grow`. A cursor of one of the others is not exact: its watcher gets the open block anew.
+        Guarantees: see `grow`. A cursor at one of the other events is not exact: its watcher gets the open
+        block again.
         """
         self._check_open()
         self._ring.pass_over(count - 1)
         self.grow(delta)
 
     def block_stored(self, stop: BlockStop, open_block: OpenBlock | None) -> None:
-        """Append the end of the open block, whose row is in the store with the number of `stop`.
+        """Append the end of the open block, whose row the store holds with the number of `stop`.
 
-        Guarantees: each block is in the store, or open here, at every moment. A catch-up finds it in one of the two.
+        Guarantees: at every moment each block is in the store or open here. A catch-up finds it in one of the
+        two.
 
         Args:
-            open_block: The block that is open next, before any of its events is shown; or None.
+            open_block: The block that opens next, before any of its events is shown; or None.
         """
         self.show([stop], open_block)
         self._stored_seq = self._ring.last_seq
 
     def event_stored(self, event: TurnEvent) -> None:
-        """Append a lasting event, whose row is in the store with the number that it gets here.
+        """Append a durable event, whose row the store holds with the number that the event gets here.
 
-        Guarantees: a catch-up sends it from the store after the ring has evicted it.
+        Guarantees: a catch-up sends the event from the store after the ring has evicted it.
         """
         self.show([event], self._open_block)
         self._stored_seq = self._ring.last_seq
 
     def retracted(self, reset: BlockReset, open_block: OpenBlock | None) -> None:
-        """Append a reset, whose blocks are deleted from the store.
+        """Append a reset, after its blocks are deleted from the store.
 
-        Guarantees: a watcher that may have one of the blocks gets the reset before any later block, even after the
-        ring has evicted it.
+        Guarantees: a watcher that may have one of the blocks gets the reset before any later block, even
+        after the ring has evicted the reset.
 
         Args:
-            open_block: The block that is open still, if it comes before the reset; or None.
+            open_block: The block that stays open because it comes before the reset, or None.
         """
         self.show([reset], open_block)
 
     def ended(self, events: Sequence[TurnEvent], terminal: Terminal) -> None:
-        """Append the last events and the terminal event of an end that is stored.
+        """Append the last events and the terminal event of an end that the store holds.
 
-        Guarantees: all blocks are in the store before a watcher sees the end. Nothing follows it.
+        Guarantees: the store holds all blocks before a watcher sees the end. No event follows.
         """
         self.show([*events, terminal], None)
         self._stored_seq = self._ring.last_seq - 1
 
     def ended_unstored(self, events: Sequence[TurnEvent], terminal: Terminal) -> None:
-        """Append the terminal event of an end that storage refused.
+        """Append the terminal event of an end that the store refused.
 
-        Guarantees: the open block stays readable here, with what it held before the end. Nothing follows the end.
+        Guarantees: the open block stays readable here as it was before the end. No event follows the end.
         """
         head = self._ring.last_seq
         self.show([*events, terminal], self._open_block)
@@ -138,18 +147,18 @@ class TurnLog(LogView):
             self._unstored_from = head
 
     def end_stored(self) -> None:
-        """Note that the end is stored after all, or that its turn is gone. Guarantees: see `ended`."""
+        """Note that the end is stored now, or that the turn is deleted. Guarantees: see `ended`."""
         self._open_block = self._unstored_from = None
         self._stored_seq = self._ring.last_seq - 1
 
     def rebuilt(self, history: History, terminal: Terminal, ring: Ring | None = None) -> None:
-        """Make a new log the log of a turn whose end is stored.
+        """Fill a new log with a turn whose end is stored.
 
         Guarantees: watchers get the same blocks and the same end as from the log that wrote the turn.
 
         Args:
             history: The facts that the turn's row keeps.
-            terminal: The terminal event. It is appended, unless a ring holds it.
+            terminal: The terminal event. It is appended if `ring` is None.
             ring: The turn's last events, the terminal event included; or None if they are gone.
         """
         self._start, self._resets, self._fences = history
@@ -162,10 +171,10 @@ class TurnLog(LogView):
     def taken_over(self, state: LogState) -> None:
         """Continue as the log of another owner's generation.
 
-        Guarantees: no number is given twice. A watcher above its generation's fence is told that text is gone before
-        it gets any later event; others miss nothing. An end of the old generation is void.
+        Guarantees: no number is used twice. A watcher above its generation's fence gets the notice of the
+        loss before any later event; other watchers miss nothing. An end of the old generation is void.
 
-        Raise ValueError if the generation is not newer than this log's.
+        Raises ValueError if the generation is not newer than this log's.
         """
         if state.generation <= self._generation:
             raise ValueError(f"turn {self.turn_id}: generation {state.generation} is not newer")
@@ -175,11 +184,11 @@ class TurnLog(LogView):
         self._restart(state)
 
     def moved_on(self, state: LogState) -> None:
-        """Continue beyond a gap in what a mirror was fed.
+        """Continue after a gap in what a mirror received.
 
-        Guarantees: watchers get what they missed from the store, and the open block anew.
+        Guarantees: watchers get the missed blocks from the store, and the open block again.
 
-        Raise ValueError if the state is not ahead of this log, or is of another generation.
+        Raises ValueError if the state is not ahead of this log, or belongs to another generation.
         """
         if state.generation != self._generation or state.base < self._ring.last_seq:
             raise ValueError(f"turn {self.turn_id}: the state is not ahead of {self.head_cursor}")
@@ -187,13 +196,13 @@ class TurnLog(LogView):
         self._restart(state)
 
     def close(self) -> None:
-        """Send the watchers away. Guarantees: no watcher waits for events that this log will not get."""
+        """Disconnect all watchers. Guarantees: no watcher waits for events that this log will not get."""
         self._closed = True
         self._wake()
         self._tell_followers()
 
     def count_catch_up(self) -> None:
-        """Count a watcher that begins to be caught up."""
+        """Count a watcher that begins to catch up."""
         self._catch_ups += 1
 
     def _restart(self, state: LogState) -> None:
@@ -219,9 +228,9 @@ class TurnLog(LogView):
             block = self._open_block
             if event.field == "content" or block is None or block.signature_length <= SHORT_SIGNATURE:
                 self._content_since = seq
-        elif isinstance(
-            event, BlockCatchup
-        ):  # a block that no watcher has seen, of an end that is not stored
+        elif isinstance(event, BlockCatchup):
+            # A block that no watcher has seen, from an end that is not stored.
+
             if self._unstored_from is None:
                 self._unstored_from = seq - 1
         elif isinstance(event, BlockReset):

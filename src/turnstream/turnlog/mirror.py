@@ -1,4 +1,4 @@
-"""A log that another node's owner feeds: what the owner publishes of its log, and how a mirror takes it."""
+"""Mirrors: logs that another node's owner feeds. The owner's items, and how a mirror adds them to its log."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.view import LogView
 
 GAP_PAUSE = 0.05
-"""Seconds between two looks at the store, while it has nothing beyond a gap."""
+"""Seconds between two reads of the store while the store has nothing beyond a gap."""
 
 
 def items_after(log: LogView, cursor: Cursor, until: int | None = None) -> list[FeedItem]:
-    """Return what the owner publishes of its log after `cursor`, the last event that the feed has: up to `until`, or all.
+    """Return the items that the owner publishes of its log after `cursor`.
 
-    A snapshot comes first if the ring has evicted what follows, or if the feed has another generation.
+    A snapshot comes first if the ring has evicted the next event, or if the feed has another generation.
+
+    Args:
+        cursor: The last event that the feed has.
+        until: The last seq to publish. None means all.
     """
     items: list[FeedItem] = []
     after = cursor.seq
@@ -60,7 +64,7 @@ def items_after(log: LogView, cursor: Cursor, until: int | None = None) -> list[
 
 
 def snapshot_of(log: LogView) -> LogSnapshot:
-    """Return the log's state as of now; or as of before its terminal event, which is to follow."""
+    """Return the log's state now, or before its terminal event, which follows as an entry."""
     block, first_seq, _, head = log.open_state
     start_seq, start = log.start or (0, None)
     return LogSnapshot(
@@ -77,7 +81,10 @@ def snapshot_of(log: LogView) -> LogSnapshot:
 
 
 async def publish_gained(log: LogView, feed: Feed, cursor: Cursor) -> Cursor:
-    """Publish what the owner's log has gained after `cursor`; return the cursor to continue from. Raise Fenced."""
+    """Publish what the owner's log has gained after `cursor`, and return the next cursor.
+
+    Raises Fenced if another owner has published a newer generation.
+    """
     items, head = items_after(log, cursor), log.head_cursor
     if items:
         await feed.publish(log.turn_id, items)
@@ -85,7 +92,7 @@ async def publish_gained(log: LogView, feed: Feed, cursor: Cursor) -> Cursor:
 
 
 class Mirror:
-    """Feeds a log from what its turn's owner publishes. The log is the mirror's own: it has no other writer."""
+    """Feeds a log from the items that its turn's owner publishes. The log has no other writer."""
 
     def __init__(self, log: TurnLog) -> None:
         self.log = log
@@ -94,7 +101,8 @@ class Mirror:
         """Follow the feed to the turn's end, or until the feed is closed.
 
         Args:
-            read: Reads the turn's state from the store, when the feed has a gap. None: it has nothing newer yet.
+            read: Reads the turn's state from the store after a gap in the feed. Returns None if nothing newer
+                is stored yet.
         """
         while self.log.terminal is None:
             async with aclosing(feed.follow(self.log.turn_id, self.log.head_cursor)) as items:
@@ -110,9 +118,9 @@ class Mirror:
                 await asyncio.sleep(GAP_PAUSE)
 
     def take(self, item: FeedItem) -> bool:
-        """Add an item to the log. Return False at a gap: the log is as before, and needs a snapshot.
+        """Add an item to the log, or return False at a gap. Then the log is unchanged and needs a snapshot.
 
-        What the log has already is skipped, and so is everything of an older generation.
+        Events that the log already has are skipped, and so are items of an older generation.
         """
         log = self.log
         if (item.generation, item.last) <= log.head_cursor:
@@ -122,7 +130,7 @@ class Mirror:
             return True
         known = log.head - item.after
         if item.generation != log.generation or known < 0 or 0 < known < item.texts:
-            return False  # of a text that is joined, no part can be told from the rest
+            return False  # joined text cannot be split into its events
         if known == 0 and item.texts:
             if (block := log.open_block) is None:
                 return False
@@ -149,7 +157,7 @@ class Mirror:
             self.log.taken_over(state)
 
     def _show(self, event: TurnEvent) -> None:
-        """Show one event with the verb that its owner used."""
+        """Append one event with the verb that the owner used."""
         log, block = self.log, self.log.open_block
         match event:
             case BlockStart():
@@ -166,10 +174,10 @@ class Mirror:
             case TurnComplete() | TurnError() | TurnCancelled():
                 if block is None and log.open_seq == log.head:
                     log.ended((), event)
-                else:  # after an end that is stored, no block is open, and none was shown that is not stored
+                else:  # a block is open or unstored, so the owner's end is not stored
                     log.ended_unstored((), event)
             case Notice() | Source() | Data(transient=False):
-                log.event_stored(event)  # a passing notice is not there, which a catch-up passes over
+                log.event_stored(event)  # a catch-up skips a transient notice, which the store does not have
             case _:
                 log.append([event])
 

@@ -15,10 +15,10 @@ from turnstream.turnlog.position import ALL, NOTHING, Batch, WatchPosition
 from turnstream.turnlog.shared_frames import LARGE_FRAME, shared_frames
 
 SHORT_SIGNATURE = 16 * 1024
-"""Characters of a signature that a catch-up sends with the block's content. A longer one comes in pieces."""
+"""Characters of a signature that is sent with the block's content. A longer one is sent in pieces."""
 
 Place: TypeAlias = "tuple[int, int, int]"
-"""The part of the open block that a watcher has: characters of its text, of its signature, parts of its content."""
+"""A watcher's part of the open block: characters of text and of signature, number of content parts."""
 
 
 class OpenPieces:
@@ -27,16 +27,18 @@ class OpenPieces:
     __slots__ = ("_encoder", "_length", "_parts", "_turn_id", "_version")
 
     def __init__(self, turn_id: str, encoder: FrameEncoder, length: int) -> None:
-        """A piece has at most `length` characters of text."""
+        """Set the encoder, and `length`, the characters of text that a piece has at most."""
         self._turn_id = turn_id
         self._encoder = encoder
         self._length = length
         self._version = -1
         self._parts: list[Content] = []
-        """The parts of a large content, as it is since event `_version`."""
+        """The parts of a large content as of event `_version`."""
 
     def piece(self, block: OpenBlock, version: int, position: WatchPosition, end: int) -> Batch:
-        """Return the piece of `block` that follows `position`. Its id is the position's own, unless it reaches the end.
+        """Return the piece of `block` that follows `position`.
+
+        The id of a piece that does not reach the end is the position's own.
 
         Args:
             version: The event that last changed the block's content.
@@ -49,7 +51,7 @@ class OpenPieces:
         seq, held = end if is_whole else position.seq, None
         frame = self._encoder.frame(seq, event)
         if len(frame) > LARGE_FRAME:
-            # One value is large. With the watcher's own cursor as its id, all that join now get the same bytes.
+            # One value is large. With the watcher's cursor as the id, all watchers that join now share it.
             seq = position.seq
             key = (self._turn_id, block.sequence, version, seq, place, text)
             held = shared_frames.shared(key, self._encoder.frame(seq, event))
@@ -87,7 +89,7 @@ class OpenPieces:
         return delta, (text, signature + len(piece), ALL)
 
     def _first(self, block: OpenBlock, version: int) -> tuple[TurnEvent, Place]:
-        """All of a small content with the first text; else the first part of the content."""
+        """Return the first event: a small content with the first text, or one part of a large content."""
         parts = self._contents(block, version)
         content = dict(parts[0]) if parts else {}
         signature = block.signature if block.signature_length <= SHORT_SIGNATURE else ""
@@ -99,7 +101,7 @@ class OpenPieces:
         return catchup_of(first, complete=False), (len(text), len(signature), contents)
 
     def _contents(self, block: OpenBlock, version: int) -> list[Content]:
-        """Return the parts of the block's content; those of a large one are remembered."""
+        """Return the parts of the block's content. The parts of a large content are cached."""
         if version == self._version:
             return self._parts
         parts = content_parts(block.content_now())

@@ -1,4 +1,4 @@
-"""A watcher's place in a log, and frames that move it."""
+"""A watcher's position in a log, and the frames that move it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from turnstream.turnlog.catch_up import BlockPosition, LargeBlock
 from turnstream.turnlog.shared_frames import SharedFrame
 
 NOTHING = -1
-"""The index of the open block for a watcher of which nothing is known."""
+"""The `block_index` of a watcher that has no known part of an open block."""
 ALL = sys.maxsize
-"""The count of a block's parts of content for a watcher that has them all."""
+"""The `contents` of a watcher that has all parts of the block's content."""
 
 
 class WatchPosition(msgspec.Struct, frozen=True, gc=False):
-    """The place of one watcher in a log. A watcher that is up to date shares it with others.
+    """The position of one watcher in a log. Watchers that are up to date share one object.
 
     Attributes:
-        generation: The generation that gave `seq`.
-        seq: The last event that the watcher has, with all before it.
-        block_index: The open block of which the watcher has a part, or NOTHING.
+        generation: The generation that `seq` belongs to.
+        seq: The last event that the watcher has, with all earlier events.
+        block_index: The open block that the watcher has a part of, or NOTHING.
         length: Characters of that block's text that the watcher has.
         signature: Characters of its signature.
-        contents: Parts of its content.
-        block_seq: The event as of which the block was so.
-        is_behind: True while the watcher is caught up, although the ring may have what follows `seq`.
-        next_block: The first stored block that the watcher needs. Those before it were sent, or the watcher has them.
-        reset_seq: The watcher has been told of the resets up to this event.
+        contents: Number of parts of its content.
+        block_seq: The event as of which the watcher has the block.
+        is_behind: True while the watcher catches up, even if the ring has the events after `seq`.
+        next_block: The first stored block that the watcher needs. It has the earlier ones.
+        reset_seq: The watcher has received all resets up to this event.
         large: The stored block that is being sent in pieces, or None.
-        place: The part of it that was sent; None if that is nothing.
+        place: The part of `large` that was sent, or None if no part was sent.
     """
 
     generation: int
@@ -50,7 +50,9 @@ class WatchPosition(msgspec.Struct, frozen=True, gc=False):
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """Frames for all watchers at one position, and the position after them.
 
-    `more`: True if the log has more already. `held`: the frame in `data`, if watchers share it.
+    Attributes:
+        more: True if the log already has more events.
+        held: The frame in `data` if watchers share it, else None.
     """
 
     data: bytes

@@ -1,4 +1,4 @@
-"""A ring of recent events, bounded by estimated memory, with their frames beside them."""
+"""A ring of recent events with their frames, bounded by estimated memory."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from turnstream.turnlog.base import DialectBatch, DialectEncoder, FrameEncoder
 
 DEFAULT_LIMIT = 64 * 1024
 _EVENT_COST = 152
-"""Estimated bytes of a delta in the ring, beside its text: the struct, the string's head, two places in the ring."""
+"""Estimated bytes of a delta in the ring without its text: struct, string header, two slots."""
 
 _FRAME_COST = 33
+"""Estimated bytes of a frame in the ring without its data."""
 _DIALECT_COST = 112
-"""Estimated bytes of a frame of another dialect, beside its data and its state: most events leave the state as it is."""
+"""Estimated bytes of a frame of another dialect without its data and its state.
+
+Most events do not change the state.
+"""
 _WIDEST = 4
-"""Bytes of a character of a text that is not ASCII, at the most."""
+"""Bytes that a character takes at most in a text that is not ASCII."""
 _AHEAD = (Notice, Source, Data)
-"""Events that a catch-up may send before what came before them."""
+"""Events that a catch-up may send before events that came earlier."""
 _PASSED_OVER = BlockDelta(-1, "text", "content", None)
-"""An event whose text is in a later one's. It has no frame."""
+"""An event whose text is part of a later event. It has no frame."""
 _JOIN_AT_MOST = 16
-"""Backlogs up to this many events are sent frame by frame; in longer ones adjacent deltas are merged."""
+"""Events up to which a backlog is sent frame by frame. Adjacent deltas of a longer backlog are merged."""
 _ROOM = 16
-"""Where it is full, one part in so many is made free at a time, since making room has a price of its own."""
+"""Fraction of the limit that a full ring frees at a time: 1/`_ROOM`. Each eviction has a fixed cost."""
 
 
 class _DialectFrame(NamedTuple):
-    """A frame of another dialect, and the encoder's states around it."""
+    """A frame of another dialect, and the encoder's states before and after it."""
 
     before: object
     data: bytes
@@ -37,7 +41,10 @@ class _DialectFrame(NamedTuple):
 
 
 class Ring:
-    """Consecutive events `first_seq … last_seq`. Appending evicts the oldest beyond the limit, but keeps the newest."""
+    """Consecutive events `first_seq … last_seq`.
+
+    Appending evicts the oldest beyond the limit, but never the newest.
+    """
 
     __slots__ = (
         "_dialects",
@@ -55,34 +62,42 @@ class Ring:
         self.first_seq = last_seq + 1
         self.last_seq = last_seq
         self.coalesced = 0
-        """Events that were sent within another, merged with it."""
+        """Number of events that were sent merged into another."""
         self._encoder = encoder
         self._limit = limit
         self.size = 0
-        """Estimated bytes held."""
+        """Estimated bytes in memory."""
         self._events: deque[TurnEvent] = deque()
         self._frames: deque[bytes | None] = deque()
         self._dialects: dict[str, deque[_DialectFrame | None]] = {}
-        """Frames of other dialects, by name. A dialect's place is that of the event, if it has come so far."""
+        """Frames of other dialects, by name.
+
+        A frame has the index of its event; a list may end before the events do.
+        """
 
     def covers(self, seq: int) -> bool:
-        """Whether every event after `seq` is still here."""
+        """Return True if every event after `seq` is still in the ring."""
         return seq >= self.first_seq - 1
 
     def event_at(self, seq: int) -> TurnEvent | None:
-        """The event numbered `seq`; None when it is not here."""
+        """Return the event numbered `seq`, or None if the ring does not have it."""
         place = seq - self.first_seq
         return self._events[place] if 0 <= place < len(self._events) else None
 
     def is_exact(self, seq: int) -> bool:
-        """Return True if a client whose last event is `seq` surely has all that came before it. Not so at a lasting event
-        in the middle of a block: a catch-up sends it before the block. Nor where the event is not here any more."""
+        """Return True if a client whose last event is `seq` certainly has all earlier events.
+
+        False for a durable event in the middle of a block, because a catch-up sends such an event before the
+        block. False if the ring does not have the event.
+        """
         event = self.event_at(seq)
         return event is not None and event is not _PASSED_OVER and not isinstance(event, _AHEAD)
 
     def last_frames(self, limit: int) -> tuple[list[bytes], bytes]:
-        """Return the last frames that have `limit` bytes together, at least one; and a byte for each, 1 if the event is
-        not exact."""
+        """Return the last frames that have `limit` bytes together, but at least one, and their exactness.
+
+        The second value has one byte per frame: 1 if the event is not exact.
+        """
         frames: list[bytes] = []
         inexact = bytearray()
         for place in range(len(self._events) - 1, -1, -1):
@@ -97,13 +112,13 @@ class Ring:
         return frames, bytes(inexact)
 
     def append(self, events: Sequence[TurnEvent]) -> None:
-        """Number the events that follow the last one."""
+        """Append events with the numbers after `last_seq`."""
         for event in events:
             frame: bytes | None = None
             if type(event) is BlockDelta and event.field != "content":
                 text: str = event.value
                 cost = _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
-            else:  # rare ones vary in size: their frame tells it
+            else:  # rare events vary in size, so measure the frame
                 frame = self._encoder.frame(self.last_seq + 1, event)
                 cost = _EVENT_COST + 2 * len(frame)
             self._events.append(event)
@@ -114,7 +129,7 @@ class Ring:
                 self._make_room()
 
     def pass_over(self, count: int) -> None:
-        """Give numbers to `count` events of which the next one says what they said."""
+        """Number `count` events whose text the next event carries."""
         for _ in range(count):
             self._events.append(_PASSED_OVER)
             self._frames.append(b"")
@@ -122,7 +137,7 @@ class Ring:
             self.size += _EVENT_COST
 
     def _make_room(self) -> None:
-        """Drop the oldest events, beyond the limit and some more."""
+        """Evict the oldest events until the ring is below its limit by one part in `_ROOM`."""
         events, frames, size = self._events, self._frames, self.size
         enough = self._limit - self._limit // _ROOM
         while size > enough and len(events) > 1:
@@ -145,7 +160,7 @@ class Ring:
         return sum(_DIALECT_COST + len(frame.data) for frame in dropped if frame is not None)
 
     def restart(self, encoder: FrameEncoder, last_seq: int) -> None:
-        """Drop the events, and number the next one `last_seq + 1`."""
+        """Drop all events, and number the next one `last_seq + 1`."""
         self._encoder = encoder
         self._events.clear()
         self._frames.clear()
@@ -155,7 +170,10 @@ class Ring:
         self.first_seq = last_seq + 1
 
     def within(self, seq: int, limit: int) -> int:
-        """Return the last event after `seq` up to which the events have `limit` bytes; the first may have more."""
+        """Return the last event after `seq` that fits in `limit` bytes.
+
+        The first event always counts as fitting.
+        """
         end = seq + 1
         size = self._cost(end - self.first_seq)
         while end < self.last_seq:
@@ -173,8 +191,10 @@ class Ring:
         return _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
 
     def encode_after(self, seq: int, end: int | None = None) -> bytes:
-        """Return the frames of all events after `seq`, which the ring must cover, up to `end`: joined, or merged where
-        they are many."""
+        """Return the frames of all events after `seq`, which the ring must cover, up to `end`.
+
+        A short backlog is joined frame by frame. The adjacent deltas of a long one are merged.
+        """
         count = (self.last_seq if end is None else end) - seq
         start = seq + 1 - self.first_seq
         if count == 1:
@@ -185,7 +205,7 @@ class Ring:
         return self._merged(start, seq, start + count)
 
     def state_after(self, encoder: DialectEncoder, seq: int) -> object | None:
-        """Return the encoder's state after an event that a watcher was sent in this dialect, or None if it is not kept."""
+        """Return the encoder's state after an event that was sent in this dialect, or None if unknown."""
         place, made = seq - self.first_seq, self._dialects.get(encoder.name)
         frame = made[place] if made is not None and 0 <= place < len(made) else None
         return None if frame is None else frame.after
@@ -193,7 +213,7 @@ class Ring:
     def encode_in(self, encoder: DialectEncoder, state: object, seq: int, end: int) -> DialectBatch | None:
         """Return the frames in a dialect of all events after `seq`, which the ring must cover, up to `end`.
 
-        A frame is made once for all watchers with equal states. None: the ring holds no events, but frames only.
+        Return None if the ring holds only frames and no events. Watchers with equal states share a frame.
         """
         if not self._events:
             return None
@@ -225,7 +245,10 @@ class Ring:
         return frame
 
     def _merged(self, start: int, seq: int, end: int) -> bytes:
-        """Adjacent deltas of one field become one, with the last one's id."""
+        """Return the frames with adjacent deltas of one field merged into one.
+
+        A merged delta has the last id.
+        """
         frames: list[bytes] = []
         pending: BlockDelta | None = None
         texts: list[str] = []

@@ -1,4 +1,7 @@
-"""Frames that are too large to be made for each watcher: made once, kept while a watcher is being sent them."""
+"""Frames that are too large to encode for each watcher.
+
+They are encoded once, and freed when no watcher needs them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ LARGE_FRAME = 64 * 1024
 
 
 class SharedFrame:
-    """The bytes of one frame. They are shared for as long as a watcher holds this object."""
+    """The bytes of one frame. Watchers share the bytes while one of them holds this object."""
 
     __slots__ = ("__weakref__", "data")
 
@@ -20,7 +23,7 @@ class SharedFrame:
 
 
 class SharedFrames:
-    """The large frames that watchers are being sent now. Threads share it."""
+    """The large frames that are being sent to watchers now. It is thread-safe."""
 
     def __init__(self) -> None:
         self._frames: WeakValueDictionary[Hashable, SharedFrame] = WeakValueDictionary()
@@ -30,7 +33,7 @@ class SharedFrames:
         return len(self._frames)
 
     def shared(self, key: Hashable, data: bytes) -> SharedFrame:
-        """Return the frame of `key` that another watcher holds, or one of `data`."""
+        """Return the frame that another watcher holds for `key`, or a new frame of `data`."""
         with self._lock:
             frame = self._frames.get(key)
             if frame is None:
@@ -39,4 +42,4 @@ class SharedFrames:
 
 
 shared_frames = SharedFrames()
-"""Those of this process. Their keys begin with an id that no other turn has."""
+"""The shared frames of this process. Their keys begin with an id that is unique to the turn."""

@@ -1,6 +1,6 @@
-"""One watcher of one turn: does what `decide` says.
+"""One watcher of one turn: carries out the decisions of `decide`.
 
-A subscription is a position, not a queue. So a slow watcher costs no memory, and no other waits for it.
+A subscription is a position, not a queue. So a slow watcher uses no memory and delays no other watcher.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Subscription:
         self._archive = archive
         self._position = begin(log, after, from_block)
         self._held: Any = None
-        """The frame being sent, if watchers share it: the others find it as long as one of them has it here."""
+        """The frame being sent if watchers share it.
+
+        Other watchers find the frame while one of them holds it.
+        """
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
         self._closed = False
@@ -50,22 +53,22 @@ class Subscription:
 
     @property
     def cursor(self) -> Cursor:
-        """The end of what has been handed out."""
+        """Cursor of the last event that `next` has returned."""
         return Cursor(self._position.generation, self._position.seq)
 
     @property
     def at_end(self) -> bool:
-        """True if the terminal event has been handed out: nothing will follow."""
+        """True if the terminal event has been returned. Nothing follows."""
         return is_at_end(self.log, self._position)
 
     @property
     def needs_catch_up(self) -> bool:
-        """True if the ring does not have all that follows the cursor."""
+        """True if the ring does not have all events after the cursor."""
         return needs_catch_up(self.log, self._position)
 
     @property
     def lag(self) -> int:
-        """Events that are yet to be handed out."""
+        """Number of events that have not been returned yet."""
         return max(0, self.log.head - self._position.seq)
 
     @property
@@ -74,11 +77,14 @@ class Subscription:
         return self._waiter is not None
 
     async def next(self, sink: Sink | None = None) -> bytes | None:
-        """Return the next frames; b"" after `nudge` if there are none (time for a heartbeat); None at the end.
+        """Return the next frames, b"" if `nudge` was called and there are none, or None at the end.
 
-        While only the growth of the log is waited for, new frames go straight into `sink`, and the caller sleeps on: a
-        watcher that is up to date costs no task switch. Frames that the sink does not take are returned. Raise
-        StoreError if the catch-up cannot be read.
+        Raises StoreError if the catch-up cannot be read.
+
+        Args:
+            sink: Accepts new frames directly while the caller waits for the log to grow, so a watcher that is
+                up to date costs no task switch. Frames that the sink does not accept are returned. None: all
+                frames are returned.
         """
         self._held = None
         while not self._closed:
@@ -95,7 +101,7 @@ class Subscription:
         return None
 
     def frame(self, event: TurnEvent) -> bytes:
-        """Return the frame of an event that is the watcher's own, under the cursor that the watcher has."""
+        """Return the frame of an event for this watcher only, with the watcher's current cursor as its id."""
         return self.log.encoder.of_generation(self._position.generation).frame(self._position.seq, event)
 
     def nudge(self) -> None:
@@ -104,12 +110,15 @@ class Subscription:
             self._waiter.set_result(None)
 
     def close(self) -> None:
-        """Make `next` return None from now on; a waiting one returns at once."""
+        """Make `next` return None from now on. A waiting call returns at once."""
         self._closed = True
         self.nudge()
 
     async def _read(self, decision: ReadPage | ReadPiece | CountSurvivors) -> SendFrames | None:
-        """Read from the store, and return what is to be sent; or None if the log has another generation by then."""
+        """Read from the store, and return the frames to send.
+
+        Return None if the log's generation has changed.
+        """
         log, archive, generation = self.log, self._archive, self.log.generation
         match decision:
             case ReadPage(at, horizon):
@@ -123,7 +132,10 @@ class Subscription:
         return send if log.generation == generation else None
 
     def _take(self, send: SendFrames) -> bytes:
-        """Move on, and return the frames. A catch-up is counted once, however many pieces it has."""
+        """Advance the position and return the frames.
+
+        A catch-up counts once, in however many pieces it is sent.
+        """
         batch = send.batch
         self._position, self._held = batch.after, batch.held
         if send.is_live:
@@ -134,7 +146,7 @@ class Subscription:
         return batch.data
 
     async def _wait(self, sink: Sink | None) -> bool:
-        """Wait for an append that the sink does not take. Return False if something else has ended the wait."""
+        """Wait for an append that the sink does not accept. Return False if the wait ended without one."""
         self._catching_up = False
         waiter = asyncio.get_running_loop().create_future()
         self._waiter, self._sink = waiter, sink
@@ -151,13 +163,13 @@ class Subscription:
         return self.log.head > self._position.seq
 
     def _follow(self) -> None:
-        """The log has grown: give what is new to the sink, or else wake the reader."""
+        """Offer new frames to the sink after an append, or wake the reader if the sink refuses them."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
         batch = self.log.live_batch(self._position)
         if batch is NO_BATCH:
-            return  # what it was called for may have been taken before it waited
+            return  # the events of this call may have been returned before the wait began
         if batch is not None and self._sink is not None and self._sink(batch.data):
             self._position = batch.after
             if not batch.more:

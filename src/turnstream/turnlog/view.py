@@ -1,4 +1,4 @@
-"""The log of one turn as its watchers read it: its state, what follows a cursor, and the call when there is more."""
+"""The read side of a turn's log: its state, the events after a cursor, and wake-ups for new events."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring
 logger = logging.getLogger(__name__)
 
 _CACHED_BATCHES = 8
+"""Batches that a log caches at most."""
 _Key: TypeAlias = "int | tuple[int, int, int, int]"
-"""A cursor in the ring; or the open block, with the part of it that a watcher has."""
+"""A cursor in the ring; or the open block's index with the part of the block that a watcher has."""
 NO_BATCH = Batch(b"", WatchPosition(0, 0))
-"""The batch of a watcher that has all there is."""
+"""The batch of a watcher that has all events."""
 REST_PIECE = 16 * 1024
-"""Characters of the open block that a watcher who catches up gets at a time."""
+"""Characters of the open block that a watcher gets at a time while it catches up."""
 BATCH_LIMIT = 64 * 1024
 """Bytes of recent events that a watcher gets at a time, as the ring estimates them."""
 
@@ -53,7 +54,7 @@ class LogView:
         self._open_block: OpenBlock | None = None
         self._open_first_seq = 0
         self._unstored_from: int | None = None
-        """The last seq that the open block holds, after an end that could not be stored."""
+        """The last seq that the open block holds if the end could not be stored, else None."""
         self._stored_seq = 0
         self._content_since = 0
         self._pieces: OpenPieces | None = None
@@ -65,7 +66,7 @@ class LogView:
         self._telling = False
         self._closed = False
 
-    # -- the state -----------------------------------------------------------------------------------------------
+    # -- the state -------------------------------------------------------------------------------------------
 
     @property
     def generation(self) -> int:
@@ -79,62 +80,62 @@ class LogView:
 
     @property
     def ring(self) -> Ring:
-        """The recent events."""
+        """Recent events."""
         return self._ring
 
     @property
     def head(self) -> int:
-        """The seq of the newest event."""
+        """Seq of the newest event."""
         return self._ring.last_seq
 
     @property
     def first_seq(self) -> int:
-        """The seq of the oldest event in the ring."""
+        """Seq of the oldest event in the ring."""
         return self._ring.first_seq
 
     @property
     def head_cursor(self) -> Cursor:
-        """The cursor of the newest event."""
+        """Cursor of the newest event."""
         return Cursor(self._generation, self._ring.last_seq)
 
     @property
     def start(self) -> tuple[int, TurnStart] | None:
-        """The turn's first event and its seq, or None before it."""
+        """Seq of the turn's first event and that event, or None if it has not come."""
         return self._start
 
     @property
     def terminal(self) -> tuple[int, Terminal] | None:
-        """The turn's last event and its seq, or None before it."""
+        """Seq of the turn's terminal event and that event, or None if it has not come."""
         return self._terminal
 
     @property
     def open_block(self) -> OpenBlock | None:
-        """The block being shown, or None."""
+        """Block being shown, or None."""
         return self._open_block
 
     @property
     def open_first_seq(self) -> int:
-        """The seq of the open block's first event."""
+        """Seq of the open block's first event."""
         return self._open_first_seq
 
     @property
     def open_state(self) -> tuple[OpenBlock | None, int, int, int]:
-        """The open block, the seq of its first event, that of its last change of content, and the head: in one call."""
+        """Open block, seq of its first event, seq of its last content change, and head."""
         return self._open_block, self._open_first_seq, self._content_since, self._ring.last_seq
 
     @property
     def open_seq(self) -> int:
-        """The last seq that the open block holds."""
+        """Last seq that the open block holds."""
         return self._ring.last_seq if self._unstored_from is None else self._unstored_from
 
     @property
     def content_since(self) -> int:
-        """The last event that changed the open block in any other way than by more text, or more of a long signature."""
+        """Seq of the last event that gave the open block more than text or a part of a long signature."""
         return self._content_since
 
     @property
     def stored_seq(self) -> int:
-        """The last seq of closed blocks and lasting events in the store. The store holds none above it."""
+        """Seq of the last closed block or durable event in the store. The store holds none above it."""
         return self._stored_seq
 
     @property
@@ -149,12 +150,12 @@ class LogView:
 
     @property
     def closed(self) -> bool:
-        """True if the turn's writer is gone. Watchers are sent away, and find the end when they come again."""
+        """True if the turn has no writer. Watchers are disconnected, and get the end when they reconnect."""
         return self._closed
 
     @property
     def first_block_at(self) -> float | None:
-        """Time at which the first block began, on the monotonic clock."""
+        """Time at which the first block began, on the monotonic clock; or None."""
         return self._first_block_at
 
     @property
@@ -167,10 +168,10 @@ class LogView:
         """Number of watchers that wait for the next event."""
         return len(self._waiters) + len(self._followers)
 
-    # -- watchers ------------------------------------------------------------------------------------------------
+    # -- watchers --------------------------------------------------------------------------------------------
 
     def is_exact(self, seq: int) -> bool:
-        """As `Ring.is_exact`; nothing comes before the first event."""
+        """Return True if a client at `seq` certainly has all earlier events. See `Ring.is_exact`."""
         return seq == 0 or self._ring.is_exact(seq)
 
     def covers(self, seq: int) -> bool:
@@ -178,10 +179,10 @@ class LogView:
         return seq >= self._ring.first_seq - 1
 
     def live_batch(self, position: WatchPosition) -> Batch | None:
-        """Return what follows the position of a watcher that waits: the short way of `decide`.
+        """Return the events after the position of a waiting watcher: a shortcut for `decide`.
 
-        Return NO_BATCH if that is nothing yet. Return None if a decision is needed: the turn has ended, another
-        generation has begun, or the ring has evicted what follows.
+        Return NO_BATCH if there are none yet. Return None if a decision is needed: the turn has ended,
+        another generation has begun, or the ring has evicted the next event.
         """
         ring, seq = self._ring, position.seq
         if self._terminal is not None or self._closed or ring.first_seq > seq + 1:
@@ -193,8 +194,10 @@ class LogView:
         return self._batches.get(seq) or self._make_batch(seq)
 
     def batch_after(self, seq: int) -> Batch:
-        """Return what follows `seq`, which the ring must cover: all of it, unless that is large. It is made once for all
-        watchers at that cursor."""
+        """Return the events after `seq`, which the ring must cover. Only a first part if they are large.
+
+        All watchers at that cursor share the batch.
+        """
         return self._batches.get(seq) or self._make_batch(seq)
 
     def _make_batch(self, seq: int) -> Batch:
@@ -215,10 +218,13 @@ class LogView:
         return batch
 
     def rest_after(self, position: WatchPosition) -> Batch:
-        """Return more of the open block for a watcher that has the part of it that `position` says; or its beginning.
+        """Return more of the open block after the part that `position` names, or the block's beginning.
 
-        A piece that does not reach the end keeps the watcher's own cursor as its id: an id never passes what has not
-        been sent. So a slow watcher has one piece in memory, and gets nothing twice.
+        A piece that does not reach the end keeps the watcher's own cursor as its id, because an id never
+        passes an event that has not been sent. So a slow watcher has one piece in memory, and gets nothing
+        twice.
+
+        Raises RuntimeError if no block is open.
         """
         block = self._open_block
         if block is None:
@@ -239,13 +245,14 @@ class LogView:
         self._batches[key] = batch
 
     def dialect_state(self, encoder: DialectEncoder, seq: int) -> object | None:
-        """Return the state of a dialect's encoder after `seq`; or None if no watcher was sent so much, or it is not kept."""
+        """Return the state of a dialect's encoder after `seq`, or None if it is not kept."""
         return encoder.begin() if seq == 0 else self._ring.state_after(encoder, seq)
 
     def dialect_batch(self, encoder: DialectEncoder, seq: int, state: object) -> DialectBatch | None:
-        """Return what follows `seq`, which the ring must cover, in another dialect than the log's own.
+        """Return the events after `seq`, which the ring must cover, in another dialect than the log's own.
 
-        Return None if the ring holds frames only, as that of an ended turn does: then the turn is read from the store.
+        Return None if the ring holds only frames, as the ring of an ended turn does. Then the caller reads
+        the turn from the store.
 
         Args:
             state: The encoder's state after `seq`.
@@ -256,14 +263,14 @@ class LogView:
         return ring.encode_in(encoder, state, seq, ring.within(seq, BATCH_LIMIT))
 
     def add_waiter(self, waiter: asyncio.Future[None]) -> None:
-        """`waiter` gets its result when something is appended."""
+        """Set the result of `waiter` when something is appended."""
         self._waiters.add(waiter)
 
     def discard_waiter(self, waiter: asyncio.Future[None]) -> None:
         self._waiters.discard(waiter)
 
     def add_follower(self, follower: Callable[[], None]) -> None:
-        """`follower` is called after each append; once for several that come together. It must not raise."""
+        """Call `follower` after each append, once for appends that come together. It must not raise."""
         self._followers.add(follower)
 
     def discard_follower(self, follower: Callable[[], None]) -> None:
@@ -287,14 +294,14 @@ class LogView:
         return self._encoder.frame(seq, event)
 
     def fence_of(self, generation: int) -> int | None:
-        """The last surviving seq of a lost generation of this turn; None for a generation it never had."""
+        """Return the last seq of a lost generation that survived, or None for an unknown generation."""
         for fence in self._fences:
             if fence.generation == generation:
                 return fence.seq
         return None
 
     def reset_since(self, seq: int) -> BlockReset | None:
-        """What of it was taken back that who has seen the events up to `seq` may have; None for nothing."""
+        """Return the reset that a watcher at `seq` must apply, or None."""
         indexes = [reset.block_index for reset in self._resets if reset.seq > seq]
         return BlockReset(min(indexes)) if indexes else None
 

@@ -1,16 +1,17 @@
 """The next thing to do for a watcher: send, read from the store, wait, or end.
 
-`decide` looks at the log and at the watcher's position, and takes the first that applies:
+`decide` reads the log and the watcher's position, and takes the first rule that applies:
 
-    1. the position is of a lost generation    tell that text is gone, if it is above the fence; then catch up
-    2. the ring covers it                      send all that follows, in one piece
+    1. the position has a lost generation      send a notice if it is above the fence; then catch up
+    2. the ring covers the position            send all later events in one piece
     3. a block_reset came since                send it
-    4. the store has more                      read a page of closed blocks and lasting events, or a piece of a large block
-    5. a block is open                         send it from memory, in pieces; or the rest of it, if it is known how much
-                                               was sent
+    4. the store has more                      read a page of closed blocks and durable events,
+                                               or a piece of a large block
+    5. a block is open                         send it from memory, in pieces;
+                                               or its rest if the sent part is known
 
-A frame's id is the end of what is complete with it. Nothing is awaited, and neither the log nor the position changes. So
-no event can fall between catch-up and live.
+The id of a frame is the last event that is complete with that frame. `decide` awaits nothing, and changes
+neither the log nor the position. So no event is lost between catch-up and live.
 """
 
 from __future__ import annotations
@@ -29,35 +30,38 @@ from turnstream.turnlog.view import LogView
 
 
 class SendFrames(NamedTuple):
-    """Send the batch. Without frames, only the position moves. `is_live`: the batch comes from the ring."""
+    """Send the batch. A batch without frames only moves the position.
+
+    `is_live`: the batch comes from the ring.
+    """
 
     batch: Batch
     is_live: bool = False
 
 
 class ReadPage(NamedTuple):
-    """Read what the store has after the position, up to `horizon`. `page_sent` makes frames of it."""
+    """Read the stored rows after the position, up to `horizon`. `page_sent` makes the frames."""
 
     position: WatchPosition
     horizon: int
 
 
 class ReadPiece(NamedTuple):
-    """Read the next part of a large block. `piece_sent` makes a frame of it."""
+    """Read the next part of a large block. `piece_sent` makes the frame."""
 
     position: WatchPosition
     block: LargeBlock
 
 
 class CountSurvivors(NamedTuple):
-    """Count the blocks that survived up to `fence`. `truncation_sent` makes a notice of it."""
+    """Count the blocks that survived up to `fence`. `truncation_sent` makes the notice."""
 
     position: WatchPosition
     fence: int
 
 
 class Pause(Enum):
-    """Send nothing: wait until the log grows, or end, as all has been sent."""
+    """Send nothing: wait until the log grows, or end because all events have been sent."""
 
     WAIT = "wait"
     END = "end"
@@ -67,10 +71,13 @@ Decision: TypeAlias = SendFrames | ReadPage | ReadPiece | CountSurvivors | Pause
 
 
 def begin(log: LogView, after: Cursor | None = None, from_block: int = 0) -> WatchPosition:
-    """Return the position of a client's cursor; None is the beginning.
+    """Return the position for a client's cursor. None is the beginning.
 
-    A cursor that this turn never gave gets everything from the beginning, which tells the client to start anew.
-    `from_block`: the client has the blocks before it.
+    A cursor that this turn never gave gets everything from the beginning, with a start event that resets the
+    client.
+
+    Args:
+        from_block: The client has the blocks before this one.
     """
     if after is None:
         return WatchPosition(log.generation, 0, is_behind=True, next_block=from_block)
@@ -83,13 +90,13 @@ def begin(log: LogView, after: Cursor | None = None, from_block: int = 0) -> Wat
 
 
 def is_at_end(log: LogView, position: WatchPosition) -> bool:
-    """Return True if the terminal event has been sent: nothing will follow."""
+    """Return True if the terminal event has been sent. Nothing follows."""
     terminal = log.terminal
     return terminal is not None and position.generation == log.generation and position.seq >= terminal[0]
 
 
 def needs_catch_up(log: LogView, position: WatchPosition) -> bool:
-    """Return True if the ring does not have all that follows the position."""
+    """Return True if the ring does not have all events after the position."""
     return position.is_behind or position.generation != log.generation or not log.covers(position.seq)
 
 
@@ -105,7 +112,11 @@ def decide(log: LogView, position: WatchPosition) -> Decision:
 
 
 def _move_generation(log: LogView, position: WatchPosition) -> Decision:
-    """A lost generation's numbers hold up to its fence. Above it the watcher has text that is gone."""
+    """Move a position to the current generation. Above the fence, count the blocks that survived first.
+
+    The numbers of a lost generation are valid up to its fence. Above the fence the watcher has text that is
+    gone.
+    """
     fence = log.fence_of(position.generation)
     if fence is None:
         return _move(WatchPosition(log.generation, 0, is_behind=True))
@@ -132,18 +143,18 @@ def _catch_up(log: LogView, position: WatchPosition) -> Decision:
 
 
 def _begin_turn(log: LogView, position: WatchPosition, seq: int, start: TurnStart) -> Decision:
-    """Send the turn's start, which tells the client to start from nothing: not to one that has blocks."""
+    """Send the turn's start, unless the client has blocks: a start event makes the client drop all blocks."""
     is_behind = seq < log.stored_seq or log.open_block is not None
     if position.next_block:
         return _move(replace(position, seq=seq, is_behind=is_behind))
-    after = replace(
-        position, seq=seq, is_behind=is_behind, reset_seq=log.head
-    )  # nothing is there to be reset
+    # The client has no blocks, so no reset concerns it.
+    after = replace(position, seq=seq, is_behind=is_behind, reset_seq=log.head)
+
     return SendFrames(Batch(log.frame(seq, start), after))
 
 
 def _send_open_block(log: LogView, position: WatchPosition) -> Decision:
-    """Send more of the open block. Once the watcher has it all, or no block is open, the ring serves again."""
+    """Send more of the open block. If the watcher has all of it, or no block is open, return to the ring."""
     block, seq = log.open_block, position.seq
     if block is not None:
         if block.sequence != position.block_index or position.block_seq < log.content_since:
@@ -152,7 +163,7 @@ def _send_open_block(log: LogView, position: WatchPosition) -> Decision:
         has_text = position.length == block.length and position.signature == block.signature_length
         if not has_text or position.contents != ALL:
             return SendFrames(log.rest_after(position))
-        seq = max(seq, log.open_seq)  # only passing events were missed
+        seq = max(seq, log.open_seq)  # only transient events were missed
     return _move(replace(position, seq=max(seq, log.first_seq - 1), is_behind=False))
 
 
@@ -174,7 +185,7 @@ def page_sent(read: ReadPage, page: ArchivePage) -> SendFrames:
 
 
 def piece_sent(log: LogView, read: ReadPiece, parts: Parts | None) -> SendFrames:
-    """Return the next piece of a closed block; without frames if the block was retracted meanwhile."""
+    """Return the next piece of a closed block, without frames if the block was retracted meanwhile."""
     position, block = read
     if parts is None:
         return SendFrames(Batch(b"", replace(position, large=None, place=None)))
@@ -194,7 +205,7 @@ def piece_sent(log: LogView, read: ReadPiece, parts: Parts | None) -> SendFrames
 
 
 def truncation_sent(log: LogView, read: CountSurvivors, blocks_kept: int) -> SendFrames:
-    """Return the notice that a lost owner had shown more than survived, and from which block on to start anew."""
+    """Return the notice that text of a lost owner is gone, with the first block that the client must drop."""
     next_block = min(read.position.next_block, blocks_kept)
     after = WatchPosition(log.generation, read.fence, next_block=next_block)
     return SendFrames(Batch(log.frame(read.fence, log.truncated_notice(blocks_kept)), after))
