@@ -89,7 +89,17 @@ async def start_turns(store: SqlStore, number: int) -> list[TurnRecord]:
         turn_id = new_id()
         generation = first_generation(turn_id)
         running.append(
-            TurnRecord(turn_id, chat.id, OWNER, None, "assistant", "streaming", "sim/demo", 0, generation)
+            TurnRecord(
+                id=turn_id,
+                chat_id=chat.id,
+                owner=OWNER,
+                prev_turn_id=None,
+                role="assistant",
+                status="streaming",
+                model="sim/demo",
+                created_at=0,
+                generation=generation,
+            )
         )
     for start in range(0, number, TURNS_PER_WRITE):
         await store.write(InsertTurns(turns=running[start : start + TURNS_PER_WRITE]))

@@ -162,9 +162,29 @@ async def serve(folder: str, upstream: str) -> None:
         chat = await engine.commands.chats.create("local")
         before: str | None = None
         for _ in range(TURNS // 2):
-            user = TurnRecord(new_id(), chat.id, "local", before, "user", "complete", None, 0, 7, last_seq=3)
+            user = TurnRecord(
+                id=new_id(),
+                chat_id=chat.id,
+                owner="local",
+                prev_turn_id=before,
+                role="user",
+                status="complete",
+                model=None,
+                created_at=0,
+                generation=7,
+                last_seq=3,
+            )
             answer = TurnRecord(
-                new_id(), chat.id, "local", user.id, "assistant", "complete", None, 0, 7, last_seq=1
+                id=new_id(),
+                chat_id=chat.id,
+                owner="local",
+                prev_turn_id=user.id,
+                role="assistant",
+                status="complete",
+                model=None,
+                created_at=0,
+                generation=7,
+                last_seq=1,
             )
             rows = [
                 BlockRecord(new_id(), turn.id, Block(0, "text", "word " * (TURN_CHARACTERS // 5)), 2, 2, 0)
