@@ -1,4 +1,4 @@
-"""Routes that speak of errors in one way, wherever they are mounted: `{"error": {"code", "message"}}`."""
+"""Error answers in one shape for all routes, `{"error": {"code", "message"}}`. Limits on request bodies."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from turnstream.errors import (
 from turnstream.server.context import ServerContext
 
 BODY_SECONDS = 30.0
-"""Seconds in which the body of a request has to arrive, beside those that its bytes earn."""
+"""Seconds in which the body of a request must arrive. Large bodies have more: see `BODY_RATE`."""
 BODY_RATE = 64 * 1024
-"""Bytes of a body that earn it one more second: an image from a slow connection takes minutes."""
+"""Bytes of a body that extend its deadline by one second. An image takes minutes on a slow connection."""
 
 _CLOSES = frozenset({408, 413})
-"""Statuses after which the connection closes: the rest of the request is not read."""
+"""Statuses after which the connection closes, because the rest of the request is not read."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +42,18 @@ def error_response(error: TurnstreamError) -> JSONResponse:
 
 
 def unexpected_response() -> JSONResponse:
-    """For an exception that is not ours."""
+    """Return the response for an exception that is not a TurnstreamError."""
     return error_response(TurnstreamError("the server failed unexpectedly"))
 
 
 def masked(error: StoreError) -> TurnstreamError:
-    """What a client is told when storage fails: nothing of its inside."""
+    """Log a storage failure and return the error for the client, which hides its details."""
     logger.error("storage failed: %s", error)
     return TurnstreamError("the request could not be stored or read: try again", code=error.code)
 
 
 def validation_error(error: RequestValidationError) -> InvalidRequest:
-    """One sentence that names the place and the fault."""
+    """Return an error that names the first five faults and their places."""
     return InvalidRequest("; ".join(_fault(fault) for fault in error.errors()[:5]))
 
 
@@ -67,7 +67,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
 
 
 async def answered(request: Request, handling: Awaitable[Response]) -> Response:
-    """Return the response of handling `request`; our errors become responses too."""
+    """Return the response of `handling`. Turnstream's errors and validation errors become responses too."""
     try:
         return await handling
     except RequestValidationError as error:
@@ -82,14 +82,14 @@ async def answered(request: Request, handling: Awaitable[Response]) -> Response:
 
 
 def limited_route(context: ServerContext, *, authenticates_first: bool) -> type[APIRoute]:
-    """Return a route class that bounds bodies and turns our errors into JSON.
+    """Return a route class that limits request bodies and converts errors into JSON responses.
 
-    `authenticates_first`: authenticate before the body is read, so that an unknown caller cannot make the server hold one.
-    False if the caller's own dependencies come before the authentication.
+    `authenticates_first`: authenticate before the body is read, so that an unknown caller cannot occupy
+    memory. False if the host application's dependencies must run before the authentication.
     """
 
     methods: dict[str, set[str]] = {}
-    """Methods of all routes by their path."""
+    """Methods of all routes by path."""
 
     class LimitedRoute(APIRoute):
         def __init__(self, path: str, *given: Any, **options: Any) -> None:
@@ -123,8 +123,11 @@ def limited_route(context: ServerContext, *, authenticates_first: bool) -> type[
 
 
 def _check_text(body: bytearray) -> None:
-    """Raise InvalidRequest for a body that is not UTF-8, and for half a surrogate pair, raw or as a JSON escape: it is no
-    text, and could not be stored or sent on. Python's parser would take it, and UTF-16 and UTF-32 too."""
+    """Raise InvalidRequest if the body is not UTF-8, or contains a lone surrogate, raw or as a JSON escape.
+
+    A lone surrogate cannot be stored or sent to a provider. Python's JSON parser accepts it, and UTF-16 and
+    UTF-32.
+    """
     try:
         is_utf8 = body.isascii() or bool(body.decode())
     except UnicodeDecodeError:
@@ -138,18 +141,19 @@ def _check_text(body: bytearray) -> None:
     except UnicodeEncodeError:
         raise InvalidRequest("the body holds half a surrogate pair, which is no text") from None
     except (ValueError, RecursionError):
-        return  # not JSON: that is for the validation to say
+        return  # not JSON: the validation reports it
 
 
 async def read_body(request: Request, context: ServerContext) -> bytes:
-    """Read the body, and keep it where the framework looks for it.
+    """Read and return the body, and store it where the framework looks for it.
 
-    Raises TooLarge, RequestTimeout, Unavailable if too many large bodies are being read, and InvalidRequest for a body that
-    is not UTF-8 text or not whole.
+    Raises TooLarge if the body exceeds the limit, RequestTimeout if it does not arrive in time, Unavailable
+    if too many large bodies are being read, and InvalidRequest if the body is incomplete or not UTF-8 text.
     """
     limit, under_way = context.max_body_bytes, context.bodies
     too_large = TooLarge(
-        f"the request body is larger than {limit} bytes: send less, or give the addresses of large files (`url`)"
+        f"the request body is larger than {limit} bytes: send less, or give the addresses of large files "
+        "(`url`)"
     )
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:

@@ -1,5 +1,8 @@
-"""JSON answers that may be large: sent as their parts are made and their client takes them, with the stall timeout of
-event streams. An answer that breaks off has no end that could be taken for a whole one."""
+"""JSON answers that may be large.
+
+They are sent in parts, as fast as the client reads, and the stall timeout of event streams applies to them.
+If an answer fails midway, its body has no valid end, so a client cannot mistake it for a complete one.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 async def json_answer(parts: AsyncGenerator[bytes, None], keep_alive: KeepAlive) -> Response:
-    """Return the answer with these parts: whole if it is small, else one that is sent part by part.
+    """Return the answer with these parts. A small answer is complete; a large one is sent part by part.
 
-    Raises what making the first parts raises.
+    Raises the errors of the first parts.
     """
     begun = bytearray()
     async for part in parts:
@@ -32,7 +35,7 @@ async def json_answer(parts: AsyncGenerator[bytes, None], keep_alive: KeepAlive)
 
 
 class _PartedBody(SentBody):
-    """The parts of one answer, on their way."""
+    """The body of one answer that is sent part by part."""
 
     __slots__ = ("_begun", "_closed", "_keep_alive", "_parts")
 

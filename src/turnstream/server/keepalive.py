@@ -1,5 +1,7 @@
-"""One task that looks after all open event streams and large answers: heartbeats for quiet streams, an end for what is
-stalled."""
+"""One task for all open event streams and large answers.
+
+It sends heartbeats on quiet streams and cuts stalled clients.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +10,26 @@ from typing import Protocol
 
 
 class ServedBody(Protocol):
-    """A body being sent; times are of the event loop's clock."""
+    """A body that is being sent. Times are readings of the event loop's clock."""
 
     sending_since: float | None
-    """Since when its socket has taken nothing, as far as is known; None while nothing is being sent."""
+    """Time since which the socket has accepted no bytes, as far as is known.
+
+    None while nothing is being sent.
+    """
 
     def took_some(self) -> bool:
-        """Return True if the socket has taken bytes since the last call."""
+        """Return True if the client has received bytes since the last call."""
         ...
 
     def drop(self) -> None: ...
 
 
 class ServedStream(ServedBody, Protocol):
-    """An event stream being served."""
+    """An event stream that is being served."""
 
     idle_since: float | None
-    """Since when it waits for news; None while it sends."""
+    """Time since which the stream has waited for events. None while it sends."""
 
     @property
     def lag(self) -> int: ...
@@ -33,20 +38,24 @@ class ServedStream(ServedBody, Protocol):
 
 
 class KeepAlive:
-    """`heartbeat`: seconds after which a quiet stream sends a comment, at the latest. `stall_timeout`: seconds after
-    which a stream or an answer whose socket takes nothing is cut."""
+    """Sends heartbeats and cuts stalled clients.
+
+    Args:
+        heartbeat: Seconds after which a quiet stream has sent a comment, at the latest.
+        stall_timeout: Seconds after which a stream or an answer is cut if its client receives nothing.
+    """
 
     def __init__(self, *, heartbeat: float = 15.0, stall_timeout: float = 30.0) -> None:
         self.streams: set[ServedStream] = set()
         self.answers: set[ServedBody] = set()
-        """Large JSON answers under way."""
+        """Large JSON answers that are being sent."""
         self.dropped = 0
-        """Streams and answers that were cut since the start."""
+        """Streams and answers that have been cut since the start."""
         self._heartbeat = heartbeat
         self._stall_timeout = stall_timeout
 
     async def run(self) -> None:
-        """Look at all streams a few times per heartbeat, until cancelled."""
+        """Check all streams and answers four times per heartbeat or stall timeout, until cancelled."""
         interval = min(self._heartbeat, self._stall_timeout) / 4
         while True:
             await asyncio.sleep(interval)

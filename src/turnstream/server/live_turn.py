@@ -1,4 +1,4 @@
-"""Turns for a host application: one that it started, and the event stream of any turn for an endpoint of its own."""
+"""Turns for a host application: turns that it started, and event streams for its own endpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from turnstream.turns.commands import StartedTurn, TurnState
 
 
 class LiveTurn:
-    """A turn that was started: watch it, wait for it, stop it."""
+    """A turn that the host application started. It can watch the turn, wait for it or stop it."""
 
     def __init__(self, context: ServerContext, owner: str, started: StartedTurn) -> None:
         self.id = started.assistant_turn.id
@@ -27,27 +27,30 @@ class LiveTurn:
 
     @property
     def beginning(self) -> Cursor:
-        """The cursor before the first event: from it on every event is seen, as long as memory holds them."""
+        """Cursor before the first event.
+
+        A watcher from here sees each event, as long as they are in memory.
+        """
         return Cursor(self.started.assistant_turn.generation, 0)
 
     async def response(self, request: Request) -> Response:
-        """Return the turn's event stream for this request, from the cursor that the request carries."""
+        """Return the turn's event stream, from the request's cursor or, without one, from the beginning."""
         return await turn_response(
             self._context, request, self.id, principal=Principal(self._owner), beginning=self.beginning
         )
 
     async def subscribe(self, *, after: Cursor | None = None, from_block: int = 0) -> Subscription:
-        """Return the turn's frames, without HTTP."""
+        """Return a subscription to the turn's frames, without HTTP."""
         return await self._context.watching.subscribe(
             self._owner, self.id, after=after, from_block=from_block
         )
 
     async def interrupt(self) -> TurnState:
-        """Stop the turn, and return it as it is then. What had come is kept."""
+        """Stop the turn, and return its state after that. Output that has arrived is kept."""
         return await self._context.commands.interrupt(self._owner, self.id)
 
     async def wait(self) -> TurnState:
-        """Return the turn as it ended."""
+        """Wait until the turn has ended, and return its state."""
         await self._context.commands.ended(self.id)
         return await self._context.commands.state(self._owner, self.id)
 
@@ -63,10 +66,11 @@ async def turn_response(
     """Return the event stream of a turn.
 
     Args:
-        principal: the caller. None: ask the engine's hook.
-        beginning: the cursor of a request that has none. None: such a request begins with a catch-up.
+        principal: the caller. None: call the engine's `authenticate` hook.
+        beginning: the cursor for a request without one. None: such a request starts with a catch-up.
 
-    A bad cursor, an unknown turn and an unknown caller are answered in JSON, as the routes do. Raises StoreError.
+    A bad cursor, an unknown turn or an unknown caller gets the same JSON error as from the routes. Raises
+    StoreError.
     """
     try:
         principal = principal or await context.principal(request)
@@ -82,7 +86,7 @@ async def turn_response(
 
 
 def stream_response(context: ServerContext, subscription: Subscription) -> Response:
-    """Return the stream of a subscription, or 204 if nothing follows."""
+    """Return the event stream of a subscription, or status 204 if the subscription is at the turn's end."""
     if subscription.at_end:
         return Response(status_code=204)
     return EventStreamResponse(subscription, context.keep_alive)

@@ -1,7 +1,7 @@
-"""What an engine is doing, for Prometheus (its text format, or OpenMetrics where that is asked for).
+"""Metrics of an engine for Prometheus, in its text format or in OpenMetrics.
 
-Nothing here runs while turns do: the parts count in plain numbers, and these are read when somebody asks. So metrics
-that nobody scrapes cost nothing, and the library is imported at the first scrape (measured: 0.1 s).
+The engine's parts count in plain numbers. This module reads them at a scrape, so metrics without a scraper
+cost nothing. The Prometheus library is imported at the first scrape, which takes 0.1 s.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ class MeasuredStore(Protocol):
 
 
 class EngineMetrics:
-    """The metrics of one engine. A host application adds them to a registry of its own with
-    `prometheus_client.REGISTRY.register(engine.metrics)`, or shows `render()` wherever it likes."""
+    """The metrics of one engine.
+
+    A host application adds them to its registry with `prometheus_client.REGISTRY.register(engine.metrics)`,
+    or serves the result of `render()`.
+    """
 
     def __init__(
         self, store: MeasuredStore, turns: Registry, journal: JournalKeeper, keep_alive: KeepAlive
@@ -43,7 +46,7 @@ class EngineMetrics:
 
     @cached_property
     def registry(self) -> CollectorRegistry:
-        """A registry with these metrics and nothing else."""
+        """Registry that contains only these metrics."""
         from prometheus_client.registry import CollectorRegistry  # noqa: PLC0415 - see above
 
         registry = CollectorRegistry(auto_describe=False)
@@ -51,14 +54,17 @@ class EngineMetrics:
         return registry
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """All metrics as text, and its content type. `accept`: what the reader takes, as an `Accept` header says it."""
+        """Return all metrics as text, and the content type of the text.
+
+        `accept`: an `Accept` header, which selects the format. "" selects Prometheus' text format.
+        """
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - see above
 
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
     def collect(self) -> Iterator[Metric]:
-        """Read everything that is counted. To be called on the event loop of the engine, as its numbers change there."""
+        """Yield all metrics. Call it on the engine's event loop: the numbers change there."""
         yield from self._turn_metrics()
         yield from self._watcher_metrics()
         yield from self._store_metrics()
@@ -135,8 +141,8 @@ class EngineMetrics:
 
 
 async def metrics_response(metrics: EngineMetrics, request: Request) -> Response:
-    """What a scrape is answered."""
-    await asyncio.to_thread(_load_library)  # the first time; nobody else is held up by it
+    """Return the answer to a scrape."""
+    await asyncio.to_thread(_load_library)  # the first import would block the event loop
     content, content_type = metrics.render(request.headers.get("accept", ""))
     return Response(content, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 

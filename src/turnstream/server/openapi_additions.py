@@ -1,4 +1,4 @@
-"""Additions to the OpenAPI document that the framework cannot find by itself: errors, ids and cursors."""
+"""Parts of the OpenAPI document that the framework cannot derive: errors, ids and cursors."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ _ERRORS = {
     409: "Another state of the chat or turn forbids it, or the Idempotency-Key was used for another request.",
     413: "The body is too large. The connection closes.",
     502: "The model that was asked for cannot be called: its key is missing.",
-    503: "The server is being stopped, is full, reads too many large bodies, or was not started: try again after `Retry-After` seconds.",
+    503: "The server is being stopped, is full, reads too many large bodies, or was not started: "
+    "try again after `Retry-After` seconds.",
 }
 _OTHER = "Any other error: 405 for a method that is not possible, 431 for headers that are too large, 500."
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 
 
 def errors(*statuses: int) -> Responses:
-    """Return the documented responses of a route that answers these errors. `default` stands for the others, which have the
-    same shape."""
+    """Return the documented responses of a route that may answer these error statuses.
+
+    The entry `default` covers all other errors, which have the same shape.
+    """
     described: Responses = {
         status: {"model": ErrorView, "description": _ERRORS[status]} for status in statuses
     }
@@ -68,22 +71,26 @@ KEY_SCHEMA = {
 }
 
 Identifier: TypeAlias = Annotated[str, WithJsonSchema(_ID_SCHEMA)]
-"""An id in the document. `context.checked_id` checks it, with an error of its own."""
+"""An id in the document. The schema does not validate: `context.checked_id` does, with its own error."""
 Position: TypeAlias = Annotated[str | None, WithJsonSchema(POSITION_SCHEMA)]
 OptionalIdentifier: TypeAlias = Annotated[str | None, WithJsonSchema(_ID_SCHEMA)]
-"""An id in a query, where null cannot be written."""
+"""An optional id in a query. Its schema has no null, which a query cannot express."""
 MAX_PAGE = 200
-"""Chats, or turns, of one page."""
+"""Largest number of chats or turns in one page."""
 Limit: TypeAlias = Annotated[int | None, Query(ge=1, le=MAX_PAGE)]
-"""The greatest number of turns of a page. None: all."""
+"""Largest number of turns in a page. None: all."""
 
 
 def name_models(
     document: dict[str, Any], *, providers: Sequence[str], names: Sequence[str], tools: Sequence[str]
 ) -> None:
-    """Say in an OpenAPI document which models and tools a turn may name here.
+    """Add the models and tools that a turn may name to an OpenAPI document.
 
-    `providers`: those that are ready, for `provider/model`. `names`: the settings' own names of models.
+    Args:
+        document: The document, which is changed.
+        providers: Names of the providers that are ready. Their models are written `provider/model`.
+        names: Names of models that the settings define.
+        tools: Names of the server's tools.
     """
     prefixes = "|".join(re.escape(provider) for provider in providers)
     model = {

@@ -1,7 +1,8 @@
-"""Params that a client may not give: those that would make the request another one than the turn says.
+"""Params that a client may not send, because they would replace the turn's fields in the provider's request.
 
-Params that turnstream does not know go to the provider as they are, and `extra_body` wins over all others. So a client could
-name another model than the one that is allowed, counted and stored, or say in another's place what the turn does not show.
+Unknown params go to the provider unchanged, and `extra_body` overrides all others. Without this check a
+client could call a model other than the one that is allowed, counted and stored, or send messages that the
+turn does not show.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ _NEVER = (
     "cached_content",
 )
 _TURN_FIELDS = frozenset(name.replace("_", "") for name in _NEVER)
-"""Params that a turn's own fields already say, in any provider's words: the model, the instructions, what was said, and whether to stream."""
+"""Params, by any provider's name, that the turn's fields set: model, instructions, messages, streaming."""
 _REPLACED = _TURN_FIELDS | {"tools", "toolconfig", "functions"}
-"""In `extra_body` these would replace the turn's tools. As a param, `tools` are added to them."""
+"""Fields that are refused in `extra_body`, where `tools` would replace the turn's tools.
+
+The param `tools` is allowed: its tools are added to the turn's.
+"""
 _MERGED = frozenset({"extrabody", "additionalmodelrequestfields"})
-"""Objects whose fields the wire, or the provider, merges into the request."""
+"""Params whose fields the wire or the provider merges into the request."""
 
 
 def checked_params(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the params of a client. Raises ValueError for those that replace the turn's own fields."""
+    """Return a client's params. Raises ValueError if one of them replaces a field of the turn."""
     _check(params, _TURN_FIELDS, "")
     return params
 
@@ -44,7 +48,8 @@ def _check(fields: Mapping[str, Any], refused: frozenset[str], where: str) -> No
         plain = name.replace("_", "").replace("-", "").lower()
         if plain in refused:
             raise ValueError(
-                f"{where}{name} cannot be given: the turn's own fields say the model, system, messages and tools"
+                f"{where}{name} cannot be given: the turn's own fields say the model, system, messages "
+                "and tools"
             )
         if plain in _MERGED and isinstance(value, dict):
             _check(cast("dict[str, Any]", value), _REPLACED, f"{where}{name}.")

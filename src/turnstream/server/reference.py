@@ -1,6 +1,7 @@
-"""Pages for people: the index at `/`, and the reference at `/docs`.
+"""HTML pages: the index at `/` and the API reference at `/docs`.
 
-The reference is Swagger UI, which a browser loads from elsewhere. Until it has loaded, a plain list stands in its place.
+The reference is Swagger UI, which a browser loads from another host. A plain list is shown until it has
+loaded.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ _HEAD = """
 
 
 _INDEX = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">\
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>turnstream</title><style>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem }}
-code, pre {{ font: 14px/1.5 ui-monospace, monospace }} pre {{ overflow-x: auto; padding: .75rem; border: 1px solid #8884 }}
+code, pre {{ font: 14px/1.5 ui-monospace, monospace }} \
+pre {{ overflow-x: auto; padding: .75rem; border: 1px solid #8884 }}
 li small {{ opacity: .7 }}
 </style></head><body>
 <h1>turnstream {version}</h1>
 <p>The server runs. Programs use its API under <code>{api}</code>; this page is for people.</p>
 <ul>
-<li><a href="{root}/docs">Reference of the API</a>, and its <a href="{root}/openapi.json">OpenAPI document</a></li>
+<li><a href="{root}/docs">Reference of the API</a>, \
+and its <a href="{root}/openapi.json">OpenAPI document</a></li>
 <li><a href="{root}/healthz">Health</a></li>
 </ul>
 <h2>Ask something</h2>
@@ -51,10 +55,11 @@ def index_page(
     """Return the HTML of the page at `/`.
 
     Args:
-        url: the server's address as the reader wrote it.
+        version: turnstream's version.
+        url: the server's address as the browser requested it.
         root: the path under which a proxy mounts the server, or "".
-        prefix: of the API's paths.
-        models: those that turns may name, or None for a reader without the right to see them.
+        prefix: the prefix of the API's paths.
+        models: the models that turns may name. None: the caller may not see them.
     """
     if models is None:
         listed = (
@@ -81,7 +86,7 @@ def index_page(
 
 
 def reference_page(openapi: Mapping[str, Any], *, openapi_url: str) -> str:
-    """HTML of the routes in `openapi`, a document found at `openapi_url`. Swagger UI replaces the list, if it loads."""
+    """Return the HTML of the routes in `openapi`. `openapi_url`: the address of that document."""
     title = f"{openapi['info']['title']} {openapi['info']['version']}"
     page = bytes(get_swagger_ui_html(openapi_url=openapi_url, title=title).body).decode()
     lines = [
@@ -97,7 +102,9 @@ def reference_page(openapi: Mapping[str, Any], *, openapi_url: str) -> str:
 def _routes(openapi: Mapping[str, Any]) -> Iterator[str]:
     for path, methods in openapi["paths"].items():
         for method, route in methods.items():
-            yield f"<dt>{escape(method.upper())} {escape(path)}</dt><dd>{escape(route.get('summary', ''))}</dd>"
+            yield (
+                f"<dt>{escape(method.upper())} {escape(path)}</dt><dd>{escape(route.get('summary', ''))}</dd>"
+            )
             for place in ("query", "header"):
                 given = [item["name"] for item in route.get("parameters", ()) if item["in"] == place]
                 if given:
@@ -107,7 +114,7 @@ def _routes(openapi: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _body_fields(openapi: Mapping[str, Any], route: Mapping[str, Any]) -> list[str]:
-    """The names in a route's JSON body; those that may be left out end in ?."""
+    """Return the names of the fields in a route's JSON body. Names of optional fields end with `?`."""
     schema = route.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     for choice in (schema, *schema.get("anyOf", ())):
         if "$ref" in choice:

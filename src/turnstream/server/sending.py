@@ -1,6 +1,6 @@
-"""Bodies that are sent piece by piece, as their client takes them: event streams, and large JSON answers.
+"""Bodies that are sent piece by piece, as fast as the client reads: event streams and large JSON answers.
 
-A piece waits until the client has taken enough of those before it. `KeepAlive` cuts a client that takes nothing.
+A piece waits until the write buffer has room. `KeepAlive` cuts a client that reads nothing.
 """
 
 from __future__ import annotations
@@ -22,29 +22,33 @@ if sys.platform != "win32":
 logger = logging.getLogger(__name__)
 
 PIECE = 32 * 1024
-"""Bytes given to the socket at once. A client whose socket takes nothing holds one piece, and the socket's buffer of as
-much again; a larger frame is shared with the others that are being sent it."""
+"""Bytes that are written to the socket at once.
+
+A client that reads nothing holds one piece and a write buffer of the same size. A larger frame is shared by
+all clients that receive it.
+"""
 
 ABORT_EXTENSION = "turnstream.abort"
-"""A scope extension with which our own server lets a stalled connection be cut without flushing it."""
+"""Scope extension of our own server that cuts a stalled connection without flushing it."""
 
 UNSENT_EXTENSION = "turnstream.unsent"
-"""A scope extension with which our own server tells how many bytes the client has not taken yet."""
+"""Scope extension of our own server that returns the number of bytes that the client has not received yet."""
 
 SendData: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 
 class SentBody:
-    """A body on its way to one client.
+    """A body that is being sent to one client.
 
-    `sending_since`: see `Sending` in `keepalive`. `cut`: how to drop the connection. `unsent`: how many bytes the client
-    has not taken yet; None on a server that does not tell, where only a whole piece that was taken counts.
+    `sending_since`: see `keepalive.ServedBody`. `cut`: cuts the connection. `unsent`: returns the bytes that
+    the client has not received yet. None if the server cannot count them: then only a completely written
+    piece counts as progress.
     """
 
     __slots__ = ("_now", "_unsent_before", "cut", "sending_since", "unsent")
 
     receiver = "client"
-    """The receiver's name in the log."""
+    """Name of the receiver in log lines."""
 
     def __init__(self) -> None:
         self.sending_since: float | None = None
@@ -54,23 +58,23 @@ class SentBody:
         self._now = asyncio.get_running_loop().time
 
     def took_some(self) -> bool:
-        """Return True if the client has taken bytes since the last call, or since the piece under way began."""
+        """Return True if the client has received bytes since the last call or the current piece's start."""
         if self.unsent is None:
             return False
         before, self._unsent_before = self._unsent_before, self.unsent()
         return self._unsent_before < before
 
     def drop(self) -> None:
-        """Cut a client whose socket takes nothing."""
+        """Cut the connection of a stalled client."""
         logger.info("dropping a %s whose connection takes nothing", self.receiver)
         self.cut()
 
     def close(self) -> None:
-        """Send nothing more: the client has gone."""
+        """Stop sending, because the client has disconnected."""
         raise NotImplementedError
 
     async def serve(self, send: SendData) -> None:
-        """Send the body, to its end or until it is closed."""
+        """Send the body until its end or until `close`."""
         raise NotImplementedError
 
     async def send_pieces(self, data: bytes, send: SendData) -> None:
@@ -81,7 +85,7 @@ class SentBody:
 
 
 async def serve_in_task(body: SentBody, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a body whose response has begun, from the request's own task."""
+    """Serve a body in the request's own task. The response has already started."""
     extensions: dict[str, Any] = scope.get("extensions") or {}
     task = asyncio.current_task()
     dropped = False
@@ -114,7 +118,7 @@ async def serve_in_task(body: SentBody, scope: Scope, receive: Receive, send: Se
 
 
 def pieces_of(data: bytes) -> Iterable[bytes]:
-    """Return `data` in pieces that are given to the socket one by one."""
+    """Return `data` in pieces of at most `PIECE` bytes."""
     if len(data) <= PIECE:
         return (data,)
     return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
@@ -126,10 +130,10 @@ async def _until_disconnect(receive: Receive) -> Any:
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:
-    """Return the bytes in the transport's buffer and, where the system tells it, in the kernel's.
+    """Return the bytes in the transport's buffer and, if the system reports it, in the kernel's send buffer.
 
-    A kernel holds megabytes for a slow peer, and takes more only once a good part of them is gone: the transport's
-    buffer alone stands still for minutes while a slow peer takes what it can.
+    The transport's buffer alone may not shrink for minutes while a slow peer reads steadily: the kernel
+    buffers megabytes, and accepts more only after it has sent a large part of them.
     """
     return transport.get_write_buffer_size() + _unacknowledged(transport)
 
@@ -141,6 +145,6 @@ def _unacknowledged(transport: asyncio.Transport) -> int:
     count = array.array("i", [0])
     try:
         ioctl(sock.fileno(), TIOCOUTQ, count)
-    except OSError:  # not a socket that knows it, or closed by now
+    except OSError:  # the socket does not support it, or is closed
         return 0
     return count[0]

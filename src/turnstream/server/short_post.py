@@ -1,11 +1,11 @@
-"""A shorter way to our own server's answer for the request that people wait for.
+"""A fast path of our own server for the request whose latency users notice.
 
     POST {prefix}/chats/{chat_id}/turns?stream=true
 
-The framework's stack takes a quarter of what passes before the first token. Here the same function answers, with the same
-authentication and limits. What is not plain (another query, a body that does not validate) goes the framework's way
-after all: so there is one place that says what is wrong. A host's application has dependencies and middleware that
-only the framework knows of, and does not use this.
+The framework accounts for a quarter of the time to the first token. This path skips it, and calls the same
+function with the same authentication and limits. All other requests, and bodies that do not validate, go
+through the framework, so errors are reported in one place. A host application cannot use this path: only the
+framework knows its dependencies and middleware.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from turnstream.server.views import TurnBody
 
 
 class DirectTurns:
-    """Answers such requests for routes that are mounted at `prefix`, with nothing between them and the server."""
+    """Answers these requests for routes at `prefix` that have no dependencies and no middleware."""
 
     def __init__(self, context: ServerContext, prefix: str) -> None:
         self._context = context
         self._path = re.compile(re.escape(prefix) + "/chats/([^/]+)/turns")
 
     def chat_of(self, scope: Scope) -> str | None:
-        """The chat that a request is about; None for a request that is not for here."""
+        """Return the chat id of a request that this path answers, or None."""
         if scope["type"] != "http" or scope["method"] != "POST" or scope["query_string"] != b"stream=true":
             return None
         found = self._path.fullmatch(scope["path"])
@@ -40,7 +40,7 @@ class DirectTurns:
     async def answer(
         self, chat_id: str, otherwise: ASGIApp, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer, or let `otherwise` do so."""
+        """Answer the request, or pass it to `otherwise` if its body does not validate."""
         request = Request(scope, receive)
         try:
             response = await answered(request, self._answer_plain(chat_id, request))
@@ -53,7 +53,7 @@ class DirectTurns:
         await response(scope, receive, send)
 
     async def _answer_plain(self, chat_id: str, request: Request) -> Response:
-        """Raises TurnstreamError, and _FrameworkRequest with the body that was read."""
+        """Return the answer. Raises TurnstreamError, or _FrameworkRequest if the body does not validate."""
         await self._context.principal(request)
         raw = await read_body(request, self._context)
         body = _plain_body(request, raw)
@@ -63,7 +63,7 @@ class DirectTurns:
 
 
 class _FrameworkRequest(Exception):
-    """A request that goes the framework's way, with its body."""
+    """Raised for a request that the framework must answer. Holds the body that has been read."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def _plain_body(request: Request, raw: bytes) -> TurnBody | None:
 
 
 def _once_more(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body which has been read."""
+    """Return a `receive` that first returns `body`, which has been read already."""
     given = False
 
     async def receive_again() -> Message:

@@ -1,9 +1,10 @@
-"""Event streams over HTTP: one write per wake-up.
+"""Event streams over HTTP, with one write per wake-up.
 
-The turn that a stream shows is written elsewhere, and outlives it.
+A stream only watches a turn: the turn does not depend on it.
 
-A stream lasts for minutes, and a framework's stack under it takes more memory than all the rest of it. So on our own
-server the response hands its stream over to the connection and returns; elsewhere it is served in the request's task.
+A stream stays open for minutes, and the framework's call stack needs more memory than the stream itself. So
+on our own server the response hands its stream over to the connection and returns. On other servers the
+request's task serves it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from turnstream.core.turn_events import Notice
 from turnstream.dialects.native import CONTENT_TYPE, HEARTBEAT
 from turnstream.errors import StoreError
 from turnstream.server.keepalive import KeepAlive
-from turnstream.server.sending import ABORT_EXTENSION as ABORT_EXTENSION  # noqa: PLC0414 - beside HAND_OVER_EXTENSION
+from turnstream.server.sending import ABORT_EXTENSION as ABORT_EXTENSION  # noqa: PLC0414 - exported too
 from turnstream.server.sending import PIECE, SendData, SentBody, serve_in_task
 from turnstream.turnlog.base import Sink
 from turnstream.turnlog.subscription import Subscription
@@ -27,18 +28,18 @@ from turnstream.turnlog.subscription import Subscription
 logger = logging.getLogger(__name__)
 
 HAND_OVER_EXTENSION = "turnstream.hand_over"
-"""A scope extension, a `HandOver`, with which our own server serves the rest of a response itself."""
+"""Scope extension of our own server, a `HandOver`. With it the connection serves the rest of a response."""
 
 _UNREADABLE = Notice("database_error", "the catch-up could not be read: reconnect with your last id")
 
 HandOver: TypeAlias = "Callable[[EventStream, Scope], bool]"
-"""Takes the stream, whose response has begun in that scope; or answers False, and takes nothing."""
+"""Takes over a stream whose response has started in that scope. Returns False if it does not take it over."""
 
 
 class EventStream(SentBody):
-    """One subscription being served. Leaving early, however it happens, only ends the watching.
+    """Serves one subscription. Its end, for any reason, does not affect the turn.
 
-    `idle_since`: see `OpenStream`.
+    `idle_since`: see `keepalive.ServedStream`.
     """
 
     __slots__ = ("_keep_alive", "_sink", "_subscription", "idle_since")
@@ -54,18 +55,22 @@ class EventStream(SentBody):
 
     @property
     def lag(self) -> int:
-        """Events that are yet to be sent."""
+        """Number of events that are not sent yet."""
         return self._subscription.lag
 
     def nudge(self) -> None:
         self._subscription.nudge()
 
     def close(self) -> None:
-        """Nobody watches any more: `serve` returns."""
+        """Close the subscription, because the watcher has disconnected. `serve` returns."""
         self._subscription.close()
 
     async def serve(self, send: SendData, sink: Sink | None = None) -> None:
-        """Send what the subscription gives, to its end; past this task, where there is a sink and it takes it."""
+        """Send the subscription's frames until its end.
+
+        `sink`: writes frames directly, without waking this task, while it returns True. None: this task
+        writes all.
+        """
         subscription = self._subscription
         turn_id = subscription.log.turn_id
         logger.debug("turn %s: a watcher has joined at %s", turn_id, subscription.cursor)
@@ -75,7 +80,7 @@ class EventStream(SentBody):
             while (data := await self._next()) is not None:
                 self.idle_since = None
                 await self.send_pieces(data or HEARTBEAT, send)
-                data = b""  # it is not kept until there is more
+                data = b""  # frees the memory while this task waits
         finally:
             self._keep_alive.streams.discard(self)
             logger.debug("turn %s: a watcher has left at %s", turn_id, subscription.cursor)

@@ -1,4 +1,4 @@
-"""Turns as JSON in parts, made off the event loop: portions of lists and branches, and single turns with many blocks."""
+"""Turns as JSON in parts, encoded in threads: portions of lists and branches, and single turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from turnstream.store.portions import Bounds, Portion, TurnPiece
 from turnstream.turns.chats import ChatCommands, TurnPage
 
 PART = 128 * 1024
-"""Bytes of a single turn's JSON that are made at a time; a block is made whole."""
+"""Bytes of a single turn's JSON that are encoded at a time. A block is never split."""
 _EMPTY_END = "]}"
 """End of a view whose last field is an empty list of blocks."""
 
@@ -23,7 +23,10 @@ _EMPTY_END = "]}"
 async def page_json(
     chats: ChatCommands, page: TurnPage, bounds: Bounds, chat_id: str | None = None
 ) -> AsyncGenerator[bytes, None]:
-    """Give a page of turns as JSON. `chat_id`: given for a branch, whose turns name their siblings."""
+    """Yield a page of turns as JSON.
+
+    `chat_id`: the chat of a branch, whose turns list their siblings. None: the page is not a branch.
+    """
     siblings = page.tree.siblings if chat_id is not None else None
     yield b"{" if chat_id is None else b'{"chat_id":%b,' % msgspec.json.encode(chat_id)
     yield b'"turns":['
@@ -40,7 +43,7 @@ async def page_json(
 def portion_json(
     portion: Portion, turn_ids: Sequence[str], siblings: Callable[[str], list[str]] | None
 ) -> bytes:
-    """Return the JSON of a portion, which continues that of the portion before."""
+    """Return the JSON of a portion. It continues the JSON of the previous portion."""
     parts: list[str] = []
     for piece in portion.pieces:
         parts.extend(_beginning_of(piece))
@@ -57,7 +60,7 @@ def portion_json(
 async def single_json(
     view: Callable[[], BaseModel], blocks: Sequence[BlockRecord]
 ) -> AsyncGenerator[bytes, None]:
-    """Give the JSON of a view, whose last field is an empty list of blocks, with `blocks` in it."""
+    """Yield the JSON of a view with `blocks`. The view's last field must be an empty list of blocks."""
     rows = iter(blocks)
     part = await asyncio.to_thread(_first_part, view, rows)
     while part:
@@ -79,7 +82,10 @@ def _first_part(view: Callable[[], BaseModel], rows: Iterator[BlockRecord]) -> b
 
 
 def _next_part(rows: Iterator[BlockRecord]) -> bytes:
-    """Return blocks up to the bound, each after a comma; empty after the last."""
+    """Return the JSON of the next blocks, up to `PART` bytes, each after a comma.
+
+    Empty after the last block.
+    """
     part = bytearray()
     for row in rows:
         part += b"," + _block_json(row).encode()

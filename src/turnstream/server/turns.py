@@ -1,4 +1,4 @@
-"""Turns: start, read, watch, interrupt."""
+"""Routes of turns: start, read, watch, interrupt."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _CURSOR_DOCS: dict[str, Any] = {
         {"name": "Last-Event-ID", "in": "header", "schema": CURSOR_SCHEMA},
     ]
 }
-"""What the routes read from the request themselves."""
+"""Parameters that the watch route reads from the request itself."""
 _STREAM_DOCS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "the turn's events; see PROTOCOL.md"}
 }
@@ -172,7 +172,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
 async def answer_turn(
     context: ServerContext, request: Request, chat_id: Identifier, body: TurnBody, *, stream: bool
 ) -> Response:
-    """Start a turn, and answer with its ids, or its event stream. Raises TurnstreamError."""
+    """Start a turn. Return its ids or, if `stream`, its event stream. Raises TurnstreamError."""
     principal = await context.principal(request)
     turn_request = _turn_request(request, checked_id(chat_id, "chat_id"), body, principal.metadata)
     started = await context.commands.send(principal.owner, turn_request)
@@ -209,7 +209,7 @@ def _turn_request(
 def _call_request(
     request: Request, asked_of: str, body: CallBody, principal_metadata: dict[str, object]
 ) -> TurnRequest:
-    """A request without blocks; `asked_of`: the id of what it is about, for the fingerprint."""
+    """Return a request without blocks. `asked_of`: id of the chat or turn, for the fingerprint."""
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidRequest(
@@ -228,6 +228,6 @@ def _tool(tool: str | ToolBody) -> str | ToolDefinition:
 
 
 def _fingerprint(asked_of: str, body: CallBody) -> str:
-    """A hash of what is asked for, by which a repetition is known."""
+    """Return a hash of the request, which identifies a repetition."""
     canonical = json.dumps([asked_of, body.model_dump(mode="json")], sort_keys=True)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

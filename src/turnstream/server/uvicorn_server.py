@@ -1,11 +1,11 @@
-"""Our application on uvicorn: bind, say where, serve, and on a signal drain before the end.
+"""The application on uvicorn: bind, report the address, serve, and drain when a signal arrives.
 
-    first SIGTERM or SIGINT   no new turns; those at work get the grace time; reading goes on
-    second                    the grace is over: turns end with what they have
-    third                     the process dies as it would have without us
+    first SIGTERM or SIGINT   no new turns; running turns have the grace time; reads and watchers continue
+    second                    the grace time is over: running turns end with the output that they have
+    third                     Python's default action for the signal
 
-Watchers of turns that end by then still get their last events; connections that take nothing are cut after
-`FLUSH_SECONDS`.
+Watchers still receive the last events of turns that end in this time. Connections that read nothing are cut
+after `FLUSH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -35,38 +35,43 @@ Drain: TypeAlias = Callable[[float], Awaitable[None]]
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 65
-"""Above the pools of common clients and proxies, so that it is they who close an idle connection."""
+"""Seconds before an idle connection is closed.
+
+Longer than in common clients and proxies, so that they close it first.
+"""
 FLUSH_SECONDS = 5.0
-"""What the last answers have to reach their clients once nothing is at work any more."""
+"""Seconds that the last answers have to reach their clients after all turns have ended."""
 
 SWITCH_SECONDS = 0.0005
-"""Seconds after which a thread that works for a large answer or history gives way to the event loop. Python's own 5 ms would
-be added to each event that comes meanwhile."""
+"""Seconds after which a thread that encodes a large answer or history yields the GIL to the event loop.
+
+Python's default of 5 ms would delay each event that arrives in the meantime.
+"""
 
 THRESHOLDS = (10_000, 20, 20)
-"""Of the collector's generations. A collection of the youngest takes a millisecond at most."""
+"""Thresholds of the garbage collector's generations. A collection of the youngest takes at most 1 ms."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NO_SUCH_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 def settle_collector() -> None:
-    """Set Python's garbage collector for a process that serves streams; each collection stops all of them.
+    """Configure Python's garbage collector for a process that serves streams.
 
-    What is there by now stays, and is not looked through again: that would take 0.1 s in each full collection. Turns
-    and requests leave no cycles of references behind, so little is to be found, and the collector is called seldom:
-    after THRESHOLDS[0] new objects that were not freed, not after 700.
+    A collection stops all streams.
     """
+    # Frozen objects are not scanned again, which would take 0.1 s in each full collection.
     gc.collect()
     gc.freeze()
+    # Turns and requests leave no reference cycles, so collections can be rare.
     gc.set_threshold(*THRESHOLDS)
 
 
 async def cancel_leftovers(seconds: float) -> list[str]:
-    """Cancel all tasks but this one, and give them `seconds` to end. Return the names of those that do not.
+    """Cancel all other tasks, and wait `seconds` for their end. Return the names of tasks that still run.
 
-    A tool or a source of the operator's own may swallow its cancellation. The event loop cannot be closed while such a
-    task runs, so the caller has to end the process.
+    An operator's tool or source may suppress its cancellation. The event loop cannot be closed while such a
+    task runs, so the caller must end the process.
     """
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
@@ -77,10 +82,15 @@ async def cancel_leftovers(seconds: float) -> list[str]:
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on every address of `host` ("" for all there are), all with one port; port 0 takes a free
-    one. Connections wait until they are served.
+    """Return sockets that listen on all addresses of `host`, with the same port.
 
-    Raises ConfigurationError.
+    Connections queue until they are served.
+
+    Args:
+        host: name or address. "" means all addresses of this machine.
+        port: 0 takes a free port.
+
+    Raises ConfigurationError if no address can be bound, or the port is taken on one of them.
     """
     name = host.strip("[]")
     try:
@@ -110,7 +120,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def address_of(bound: Sequence[socket.socket], host: str) -> str:
-    """The URL at which a client on this machine reaches what `bind(host, …)` gave."""
+    """Return the URL at which a client on this machine reaches the sockets of `bind(host, …)`."""
     given, port = bound[0].getsockname()[:2]
     name = host.strip("[]")
     if ipaddress.ip_address(given.partition("%")[0]).is_unspecified:
@@ -119,7 +129,7 @@ def address_of(bound: Sequence[socket.socket], host: str) -> str:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """The event loop to run on: uvloop where it is installed."""
+    """Return the factory of the event loop: uvloop's if it is installed, else asyncio's."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
     except ImportError:
@@ -135,10 +145,16 @@ async def run_application(
     grace: float,
     on_listening: Callable[[], None],
 ) -> None:
-    """Serve until a signal ends it, as the module says.
+    """Serve until signals stop the server, as described in this module.
 
-    `bound` comes from `bind`, and is closed here. `on_listening` is called once connections are taken. The
-    application's lifespan is not run: its caller holds the engine open around this call.
+    The application's lifespan is not run: the caller keeps the engine open during this call.
+
+    Args:
+        application: the ASGI application.
+        bound: sockets from `bind`. They are closed at the end.
+        drain: stops new turns and waits at most the given seconds for running turns.
+        grace: seconds that running turns have after the first signal.
+        on_listening: called when the server accepts connections.
     """
     config = uvicorn.Config(
         application,
@@ -158,7 +174,7 @@ async def run_application(
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn's server with our answer to signals."""
+    """uvicorn's server, which drains when a signal arrives."""
 
     def __init__(
         self, config: uvicorn.Config, *, drain: Drain, grace: float, on_listening: Callable[[], None]
@@ -190,7 +206,7 @@ class DrainingServer(uvicorn.Server):
             _give_back_signals()
 
     def end_by_signal(self) -> None:
-        """What a signal does; each call counts as one."""
+        """Handle a signal. Each call counts as one signal."""
         self._signals += 1
         before = self._draining
         if self._signals == 1:
@@ -241,7 +257,8 @@ def _bound(
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
-        # Only listening makes the port ours: two that merely bound it would both succeed.
+        # `bind` alone does not reserve the port: two processes could bind it. Only `listen` fails for the
+        # second.
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()

@@ -1,4 +1,4 @@
-"""What the API takes and gives, as JSON."""
+"""JSON bodies of the API: requests and answers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ from turnstream.turns.commands import StartedTurn, TurnState
 from turnstream.turns.costs import is_unpriced
 
 MAX_METADATA = 16 * 1024
-"""Bytes of the JSON that a caller may attach to a chat or a turn."""
+"""Bytes of JSON metadata that a caller may attach to a chat or a turn."""
 
 
 def _as_json(value: dict[str, Any]) -> dict[str, Any]:
-    """Python's parser takes numbers that JSON does not have (NaN, 1e400): they would come back as something else."""
+    """Raise ValueError if `value` is nested too deeply or contains numbers that JSON does not have.
+
+    Python's parser accepts NaN and 1e400, which would change on their way back to the client.
+    """
     if nests_deeper(value):
         raise ValueError(f"is nested deeper than {NESTING_LIMIT} levels")
     json.dumps(value, allow_nan=False)
@@ -60,12 +63,15 @@ class ChatChange(_Body):
     title: str | None = Field(default=None, max_length=500)
     metadata: Metadata | None = None
     active_turn_id: Identifier | None = None
-    """Show the branch of this turn."""
+    """The turn whose branch is to be shown."""
 
 
 class UserBlock(_Body):
-    """A block of a user turn: text, image `{media_type, data}` or `{url}`, document `{media_type, data}`, `{url}` or
-    `{text}`, each with a title if you like, tool_result `{tool_use_id, content, is_error?}`, reference."""
+    """A block of a user turn.
+
+    Contents by type: text; image `{media_type, data}` or `{url}`; document `{media_type, data}`, `{url}` or
+    `{text}`, each with an optional title; tool_result `{tool_use_id, content, is_error?}`; reference.
+    """
 
     block_type: Literal["text", "image", "document", "tool_result", "reference", "partial_reference"]
     text_content: str | None = None
@@ -81,7 +87,10 @@ class UserBlock(_Body):
         return {"title": cls.__name__, "description": inspect.cleandoc(cls.__doc__ or ""), "oneOf": shapes}
 
     def to_block(self, sequence: int) -> Block:
-        """Raises InvalidRequest when what this type of block needs is missing."""
+        """Return the block.
+
+        Raises InvalidRequest if a field that this type of block needs is missing or invalid.
+        """
         content = self.content or {}
         if self.block_type in ("image", "document"):
             check_attachment(f"turn_blocks[{sequence}]", self.block_type, content)
@@ -95,7 +104,7 @@ class UserBlock(_Body):
 
 
 class ToolBody(_Body):
-    """A tool that the client runs itself: a call of it ends the turn with the stop reason tool_use."""
+    """A tool that the client runs itself. A call of it ends the turn with the stop reason tool_use."""
 
     name: str = Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$")
     description: str = ""
@@ -103,15 +112,15 @@ class ToolBody(_Body):
 
 
 class CallBody(_Body):
-    """How a model is called; what is left out is as in the answer before."""
+    """Options of a model call. A field that is left out keeps its value from the previous answer."""
 
     model: str | None = Field(default=None, max_length=300)
     fallbacks: list[str] | None = Field(default=None, max_length=8)
-    """Models to call, in this order, where `model` fails; null: the server's."""
+    """Models to call, in this order, if `model` fails. null: the server's fallbacks."""
     system: str | None = None
     params: Params | None = None
     tools: list[str | ToolBody] | None = Field(default=None, max_length=128)
-    """The server's tools by name, and definitions of the client's own; null: all of the server's."""
+    """The server's tools by name, and definitions of the client's own. null: all of the server's tools."""
     metadata: Metadata = Field(default={})
 
 
@@ -122,11 +131,14 @@ class TurnBody(CallBody):
 
 
 class RecordView(BaseModel):
-    """An answer about a record. A field of the view has the value of the record's field of that name."""
+    """An answer about a record. Each field has the value of the record's field of the same name."""
 
     @classmethod
     def of_fields(cls, *records: msgspec.Struct, **others: Any) -> Self:
-        """Return the view of records. `others`: fields that no record has, or has in another form."""
+        """Return the view of records.
+
+        `others`: fields that the records do not have, or have in another form.
+        """
         values: dict[str, Any] = {}
         for record in records:
             values.update(msgspec.structs.asdict(record))
@@ -148,7 +160,7 @@ class ChatView(RecordView):
     created_at: Timestamp
     updated_at: Timestamp
     active_turn_id: Identifier | None
-    """The turn whose branch is shown."""
+    """Turn whose branch is shown."""
 
     @classmethod
     def of(cls, chat: ChatRecord) -> ChatView:
@@ -158,7 +170,7 @@ class ChatView(RecordView):
 class ChatList(BaseModel):
     chats: list[ChatView]
     next: str | None
-    """Give it as `before` to read on; null at the end."""
+    """Value for `before` to read the next page; null on the last page."""
 
 
 class BlockView(RecordView):
@@ -194,7 +206,10 @@ class StepView(RecordView):
 
 
 class AttemptView(RecordView):
-    """One model call that was tried for a turn. `outcome`: complete, cancelled, or an error's code; `duration`: seconds."""
+    """One model call that was tried for a turn.
+
+    `outcome`: complete, cancelled, or an error's code. `duration`: seconds.
+    """
 
     step: int
     number: int
@@ -232,16 +247,19 @@ class TurnView(RecordView):
     cache_write_tokens: int | None
     reasoning_tokens: int | None
     cost: str | None
-    """US dollars, a decimal number with six places; null where it is not known."""
+    """US dollars, a decimal number with six places; null if it is not known."""
     cost_estimated: bool
-    """The cost, and the tokens, are an estimate: the provider had not said them before the turn broke off."""
+    """True if cost and tokens are estimates, because the turn ended before the provider reported them."""
     unpriced: bool
-    """There is no cost, as the price of the model is not known."""
+    """True if the cost is not known because the model's price is not known."""
     steps: list[StepView]
     attempts: list[AttemptView]
-    """The model calls that were tried, those that failed included, once the turn has ended; where turns are listed, none."""
+    """All model calls that were tried, including failed ones, after the turn has ended.
+
+    Empty in lists of turns.
+    """
     asked_model: str | None
-    """The model that was asked for; `model` is the one that answered at last."""
+    """Model that was asked for. `model` is the model that gave the final answer."""
     fallbacks: list[str] | None
     error: ErrorDetail | None
     created_at: Timestamp
@@ -271,19 +289,19 @@ class TurnView(RecordView):
 class TurnListView(BaseModel):
     turns: list[TurnView]
     previous: Identifier | None = None
-    """Give it as `before` to read the turns before these; null at the beginning."""
+    """Value for `before` to read the turns before these; null on the page with the first turn."""
 
 
 class PathTurnView(TurnView):
     siblings: list[Identifier]
-    """The ids of this turn and its alternatives, oldest first."""
+    """Ids of this turn and its alternatives, oldest first."""
 
 
 class PathView(BaseModel):
     chat_id: Identifier
     turns: list[PathTurnView]
     previous: Identifier | None = None
-    """Give it as `before` to read the turns before these; null at the beginning."""
+    """Value for `before` to read the turns before these; null on the page with the first turn."""
 
 
 class StartedView(BaseModel):
@@ -305,12 +323,12 @@ class BlocksView(BaseModel):
     turn_id: Identifier
     status: str
     current_block_index: int | None
-    """The block being written, else the last one; null before the first."""
+    """Index of the block that is being written, else of the last block; null before the first block."""
     blocks: list[BlockView]
 
     @classmethod
     def without_blocks(cls, state: TurnState) -> BlocksView:
-        """Return the view of a turn, its blocks still to be added."""
+        """Return the view of a turn with an empty list of blocks."""
         current = state.open_block
         if current is None and state.blocks:
             current = state.blocks[-1].block.sequence
