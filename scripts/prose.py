@@ -1,0 +1,83 @@
+"""Count prose that Plain words would write otherwise: in `src/` docstrings and comments, and in the Markdown pages.
+
+    python scripts/prose.py [--list]
+
+The rules are in CONTRIBUTING.md, "Words". `--list` prints each place. The exit code is 1 if a count is over its limit.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDTH = 110
+"""Columns of a line of prose in the sources."""
+OPENING = re.compile(r"(What|Where|Whether|Who|Whom|How)\b")
+"""Words that begin no docstring."""
+ODD = re.compile(
+    r"\b(whoever|nobody|somebody|whom|goes? on with|gone on with|lets? go of|stands? for|is told|are told|is said)\b",
+    re.IGNORECASE,
+)
+"""Words that stand in the place of a role or of the field's own word."""
+LIMITS = {"opening words": 30, "odd words": 60, "long lines": 0}
+
+
+class Place(NamedTuple):
+    """One finding: its kind, the file, the line, and the text."""
+
+    kind: str
+    file: Path
+    line: int
+    text: str
+
+
+def places() -> Iterator[Place]:
+    """Return every finding in the sources and the pages."""
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        yield from _places_in_source(file)
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for file in sorted(pages):
+        for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            yield from (Place("odd words", file, number, found[0]) for found in ODD.finditer(text))
+
+
+def _places_in_source(file: Path) -> Iterator[Place]:
+    source = file.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            continue
+        text = node.value.value
+        if isinstance(text, str):
+            if OPENING.match(text.lstrip()):
+                yield Place("opening words", file, node.lineno, text.strip().splitlines()[0])
+            yield from (Place("odd words", file, node.lineno, found[0]) for found in ODD.finditer(text))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield from (
+                Place("odd words", file, token.start[0], found[0]) for found in ODD.finditer(token.string)
+            )
+    for number, line in enumerate(source.splitlines(), 1):
+        if len(line) > WIDTH:
+            yield Place("long lines", file, number, line.strip())
+
+
+def main() -> int:
+    found = list(places())
+    if "--list" in sys.argv[1:]:
+        for place in found:
+            print(f"{place.file.relative_to(ROOT)}:{place.line}: {place.kind}: {place.text[:90]}")
+    counts = {kind: sum(place.kind == kind for place in found) for kind in LIMITS}
+    for kind, limit in LIMITS.items():
+        print(f"{kind}: {counts[kind]} (at most {limit})")
+    return any(counts[kind] > limit for kind, limit in LIMITS.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
