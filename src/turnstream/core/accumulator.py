@@ -1,9 +1,9 @@
-"""The one fold: StreamEvents into blocks, and into the TurnEvents that show them.
+"""The one fold: StreamEvents into blocks, and into the TurnEvents that show the blocks.
 
-Blocks of one model call fold in parallel, by the provider's index, but are shown one at a time in the order in
-which they began. The block being shown is `shown`; it stays here until `release()`, which its owner calls once the
-block is stored and its `block_stop` is in the log: so a reader of the log finds each block either in the store or
-here, at every moment.
+Blocks of one model call fold in parallel, by the provider's index. They are shown one at a time, in the order
+in which they began. `shown` is the block being shown. It stays here until its owner calls `release()`, after
+the block is stored and its `block_stop` is in the log. So a reader of the log finds each block in the store
+or here, at every moment.
 
     position = 0
     while True:
@@ -12,7 +12,7 @@ here, at every moment.
         if accumulator.finished is None:
             break                          # all events are folded
         store(accumulator.finished)
-        show([accumulator.release()])      # its block_stop; what waited behind it becomes the next changes
+        show([accumulator.release()])      # its block_stop; the next block's events become the next changes
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from turnstream.core.turn_events import (
 __all__ = ["DEFAULT_MAX_LENGTH", "MAX_NOTICES", "RESUMED", "Accumulator", "CutBlock", "Statistics"]
 
 RESUMED = -1
-"""The index of the block that was being shown when a call broke off, for the call that takes its place."""
+"""Index, for a replacement call, of the block that was being shown when the call before it failed."""
 
 _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
 
@@ -68,8 +68,9 @@ _IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking",
 class Accumulator(MessageFacts):
     """Folds one model call.
 
-    A call that is stopped without arguments, or with free text, does not finish before the model's end marker, or its own
-    result, has come: only they tell whether it is whole. After any other end than a clean one it is cut off.
+    The text of some tool calls does not show that the call is complete: calls without arguments, and calls
+    with free text. Such a call finishes only after the model's end marker or the call's own result. It is cut
+    off if the end is not a clean one.
     """
 
     def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
@@ -80,7 +81,7 @@ class Accumulator(MessageFacts):
         self._max_length = max_length
         self._open: dict[int, OpenBlock] = {}
         self._implied: OpenBlock | None = None
-        """The last block that a delta opened. No other one of them is open."""
+        """The last block that a delta opened. No other block opened by a delta is open."""
         self._waiting: deque[OpenBlock] = deque()
         self._undecided: dict[str, OpenBlock] = {}
         self._is_over = False
@@ -94,21 +95,25 @@ class Accumulator(MessageFacts):
 
     @property
     def statistics(self) -> Statistics:
-        """How much has come by now, and when."""
+        """Counts of the folded events, and their times."""
         return Statistics(
             self._chunks, self._length, self._started_at, self._updated_at, self.stop is not None
         )
 
     def take_changes(self) -> list[TurnEvent]:
-        """What to show since the last call, in order. No block_stop is among it: that is `release`'s."""
+        """Return the events to show since the last call, in order. `release` returns the block_stops."""
         changes = self._changes
         self._changes = []
         return changes
 
     def fold(self, events: Sequence[StreamEvent], position: int = 0, now: float | None = None) -> int:
-        """Fold `events[position:]` up to the end of the shown block; return the place of the first event not folded.
+        """Fold `events[position:]` up to the end of the shown block.
 
-        Raises StreamBroken when the answer grows past its limit.
+        Return the position of the first event that is not folded. Raises StreamBroken if the answer exceeds
+        its limit.
+
+        Args:
+            now: Time in seconds, for `statistics`. None leaves the times as they are.
         """
         if now is not None:
             self._updated_at = now
@@ -127,8 +132,10 @@ class Accumulator(MessageFacts):
         return position
 
     def extend_shown(self, events: Sequence[StreamEvent]) -> list[BlockDelta] | None:
-        """Fold a batch that only adds text to the block being shown, and return what shows it. None, and nothing is
-        folded, where it is anything else."""
+        """Fold a batch that only adds text to the shown block, and return the deltas that show it.
+
+        Return None, and fold nothing, for any other batch.
+        """
         block = self.shown
         first: Any = events[0]
         if (
@@ -151,7 +158,12 @@ class Accumulator(MessageFacts):
         return self._grow(block, text)
 
     def release(self) -> BlockStop:
-        """Let go of the finished block; what folded behind it becomes the next changes."""
+        """Release the finished block, and return its block_stop.
+
+        The next block's events become the next changes.
+
+        Raises RuntimeError if no block is finished.
+        """
         block = self.finished
         if block is None or self.shown is None:
             raise RuntimeError("no block is finished")
@@ -161,15 +173,19 @@ class Accumulator(MessageFacts):
         return BlockStop(block.sequence, block.block_type, block.partial)
 
     def end(self) -> None:
-        """The stream is over: blocks that were never stopped stop now. They finish one by one, as in `fold`."""
+        """End the stream: stop all open blocks. They finish one by one, as in `fold`."""
         self._is_over = True
         for block in list(self._open.values()):
             self._stop(block)
         self._finish_shown()
 
     def resume(self) -> None:
-        """The call broke off, and another takes its place: what was shown stays, and the block that was being shown can be
-        gone on with, as index RESUMED. What nobody was shown is dropped, and what the call said of itself."""
+        """Prepare for a call that replaces a failed one.
+
+        The replacement continues the shown block as index RESUMED.
+
+        Shown blocks stay. Blocks that were not shown, and the facts of the failed call, are discarded.
+        """
         self._waiting.clear()
         self._open.clear()
         shown = self.shown
@@ -184,7 +200,7 @@ class Accumulator(MessageFacts):
         self.forget_call()
 
     def take_back(self, sequence: int) -> None:
-        """Forget the blocks from `sequence` on; the next one that begins takes its number."""
+        """Discard the blocks from `sequence` on. The next block that begins gets that number."""
         self._waiting = deque(block for block in self._waiting if block.sequence < sequence)
         self._open = {index: block for index, block in self._open.items() if block.sequence < sequence}
         if self.shown is not None and self.shown.sequence >= sequence:
@@ -193,16 +209,16 @@ class Accumulator(MessageFacts):
         self.next_sequence = min(self.next_sequence, sequence)
 
     def unstored(self) -> list[Block]:
-        """The blocks that are not released yet, as they would be if they were cut off now."""
+        """Return the blocks that are not released, as if they were cut off now."""
         blocks = [*([self.shown] if self.shown is not None else ()), *self._waiting]
         return [block.finish(partial=self.is_cut(block)) for block in blocks]
 
     def is_cut(self, block: OpenBlock) -> bool:
-        """Return True if `block` is cut off in case that nothing more comes."""
+        """Return True if `block` is cut off unless more events come."""
         return not block.stopped or (block.needs_clean_end and not is_clean_end(self.stop))
 
     def cut(self) -> tuple[list[TurnEvent], list[CutBlock]]:
-        """End by error or cancel: every block not yet released, with the events that show the rest of them."""
+        """End by an error or a cancel. Return the events to show, and the blocks that are not released."""
         events = self.take_changes()
         cuts: list[CutBlock] = []
         shown = self.shown
@@ -229,7 +245,7 @@ class Accumulator(MessageFacts):
         return block.finish(partial=self.is_cut(block))
 
     def _fold_run(self, events: Sequence[StreamEvent], position: int, total: int) -> int:
-        """Fold a run of deltas of one kind and block that came together: they are shown as one."""
+        """Fold a run of adjacent deltas of one kind and block. They are shown as one delta."""
         first: Any = events[position]
         kind: type[Any] = first.__class__
         text, end = _run(events, position, total)
@@ -243,7 +259,7 @@ class Accumulator(MessageFacts):
         return end
 
     def _grow(self, block: OpenBlock, text: str) -> list[BlockDelta]:
-        """Add text to a block; what shows it."""
+        """Add text to a block, and return the deltas that show it."""
         if block.carry or not text.isascii():
             text = mend_surrogates(block, text)
         if not text:
@@ -296,7 +312,10 @@ class Accumulator(MessageFacts):
             self._changes += text_events(block, "signature", signature)
 
     def _open_implicitly(self, index: int, block_type: BlockType) -> OpenBlock:
-        """A delta without its start. What was itself opened so ends here: on such streams a change is the stop."""
+        """Open a block for a delta that has no start event.
+
+        A block that was opened this way before stops now: on such streams a change of block is the stop.
+        """
         for block in (self._implied, self._open.get(index)):
             if block is not None and self._open.get(block.index) is block:
                 self._stop(block)
@@ -336,13 +355,13 @@ class Accumulator(MessageFacts):
             self._undecided[block.tool_use_id] = block
 
     def _take_answer(self, result: OpenBlock) -> None:
-        """The source itself ran the call: so the call is whole."""
+        """Mark the call that `result` answers as complete: the source itself ran it."""
         if (call := self._undecided.pop(result.tool_use_id, None)) is not None:
             call.answered = True
             self._finish_shown()
 
     def _finish_shown(self) -> None:
-        """Finish the shown block if it was stopped, and if it is decided whether it is whole."""
+        """Finish the shown block if it has stopped, and if it is known to be complete or cut off."""
         block = self.shown
         if block is None or not block.stopped or self.finished is not None:
             return
@@ -365,7 +384,7 @@ class Accumulator(MessageFacts):
 
 
 def _run(events: Sequence[Any], position: int, total: int) -> tuple[str, int]:
-    """The text of the deltas from `position` on that are of one kind and block, and the place after the last."""
+    """Return the joined text of the deltas from `position` on that have one kind and block, and their end."""
     first = events[position]
     kind: type[Any] = first.__class__
     index: int = first.index

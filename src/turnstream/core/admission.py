@@ -1,8 +1,8 @@
-"""Values from outside, made fit to be stored, shown and sent: text that is Unicode, JSON of a bounded depth.
+"""Values from outside, made safe to store, show and send: valid Unicode text, JSON of bounded depth.
 
-Every entrance uses these functions: HTTP bodies, the library, the client, tools, and what providers send. A half of a
-surrogate pair becomes U+FFFD, since no encoding has it. JSON that nests deeper than NESTING_LIMIT is refused: a deeper value
-can be read, but not written again from everywhere.
+Every entrance uses these functions: HTTP bodies, the library, the client, tools, and provider streams. Half
+of a surrogate pair becomes U+FFFD, because no encoding has it. JSON that nests deeper than NESTING_LIMIT is
+refused, because not every encoder can write it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ NESTING_LIMIT = 100
 TOO_DEEP = f"JSON nested deeper than {NESTING_LIMIT} levels"
 
 UNREADABLE = "unreadable"
-"""The one key of what is shown in place of a stored value that cannot be read."""
+"""The only key of the object that is shown in place of a stored value that cannot be decoded."""
 
 _BINARY: tuple[type, ...] = (bytes, bytearray, memoryview)
 Value = TypeVar("Value")
 
 
 class NotAdmitted(ValueError):
-    """A value that is not JSON, or nests too deeply. The message says what the value is."""
+    """A value that is not JSON, or nests too deeply. The message describes the value."""
 
 
 def mended(text: str) -> str:
-    """Return `text` with halves of surrogate pairs joined, or replaced by U+FFFD if the other half is missing."""
+    """Return `text` with halves of surrogate pairs joined. A half without its other becomes U+FFFD."""
     if text.isascii():
         return text
     try:
@@ -44,10 +44,11 @@ def mended(text: str) -> str:
 
 
 def admitted(value: Value) -> Value:
-    """Return `value` as plain data with its text mended; `value` itself if nothing had to change.
+    """Return `value` as plain data with its text mended, or `value` itself if nothing changes.
 
-    Models, dataclasses, sets, dates, decimals, UUIDs, paths and enums become what JSON has for them. A msgspec Struct stays
-    one, and each of its fields is admitted by itself. Raises NotAdmitted.
+    Models, dataclasses, sets, dates, decimals, UUIDs, paths and enums become their JSON form. A msgspec
+    Struct stays a Struct, and each of its fields is admitted separately. Raises NotAdmitted if the value is
+    not JSON or nests too deeply.
     """
     try:
         return _admitted(value, 0)
@@ -56,7 +57,7 @@ def admitted(value: Value) -> Value:
 
 
 def admitted_request(value: Value, what: str) -> Value:
-    """Return what a caller gave, admitted. Raises InvalidRequest, which names it as `what`."""
+    """Return a caller's value, admitted. Raises InvalidRequest, which calls the value `what`."""
     try:
         return admitted(value)
     except NotAdmitted as error:
@@ -64,7 +65,7 @@ def admitted_request(value: Value, what: str) -> Value:
 
 
 def unreadable(reason: str) -> dict[str, Any]:
-    """Return what is shown in place of a stored value that cannot be read."""
+    """Return the object that is shown in place of a stored value that cannot be decoded."""
     return {UNREADABLE: reason}
 
 
@@ -84,7 +85,10 @@ def nests_deeper(value: object, limit: int = NESTING_LIMIT) -> bool:
 
 
 def encodes_deeper(encoded: bytes | str, value: object, limit: int = NESTING_LIMIT) -> bool:
-    """Return True if `value` has more than `limit` levels. Its JSON text `encoded` decides the common case quickly."""
+    """Return True if `value` has more than `limit` levels.
+
+    Its JSON text `encoded` decides most cases quickly.
+    """
     brackets = (
         encoded.count("{") + encoded.count("[")
         if isinstance(encoded, str)
@@ -136,7 +140,7 @@ def _array(value: Sequence[Any], level: int) -> Sequence[Any]:
 
 
 def _struct(value: msgspec.Struct) -> msgspec.Struct:
-    # A block's content is what holds values: a call's input and a result have the whole depth.
+    # A block's content is a wrapper. The call's input or the result inside it may use the whole depth.
     level = -1 if isinstance(value, Block) else 0
     changes: dict[str, Any] = {}
     for name in value.__struct_fields__:
@@ -160,7 +164,7 @@ def _key(key: Any) -> str:
 
 
 def _builtin(value: Any) -> Any:
-    """Return what JSON has for a value of any other type. Raises NotAdmitted."""
+    """Return the JSON form of a value of any other type. Raises NotAdmitted if there is none."""
     if isinstance(value, type):
         raise NotAdmitted(f"the class {value.__name__}, which is not JSON")
     if isinstance(value, Enum):
@@ -180,7 +184,7 @@ def _builtin(value: Any) -> Any:
 
 
 def _by_convention(value: Any) -> Any:
-    """Return the fields of a model or a dataclass, the text of a path, a date or a UUID, bytes as base64."""
+    """Return the fields of a model or dataclass, the text of a path, date or UUID, or bytes as base64."""
     try:
         if callable(dump := getattr(value, "model_dump", None)):
             return dump(mode="json")

@@ -1,4 +1,4 @@
-"""A whole answer: what the events of one model call fold to."""
+"""A whole answer: the result of folding the events of one model call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from turnstream.core.usage import Usage
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one model call brought. `stop` None: its end marker never came. `error`: what the provider reported."""
+    """The result of one model call.
+
+    Attributes:
+        stop: The end marker, or None if it never came.
+        error: The error that the provider reported, or None.
+    """
 
     id: str | None = None
     model: str | None = None
@@ -26,12 +31,15 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def complete(self) -> bool:
-        """The end marker came, and no error."""
+        """True if the end marker came without an error."""
         return self.stop is not None and self.error is None
 
 
 class AnswerFold:
-    """The accumulator's loop for a reader that keeps every block. `events`: how many were folded."""
+    """Runs the accumulator's loop for a reader that keeps every block.
+
+    `events` is the number of folded events.
+    """
 
     def __init__(self) -> None:
         self.accumulator = Accumulator()
@@ -39,7 +47,7 @@ class AnswerFold:
         self._blocks: list[Block] = []
 
     def add(self, events: Sequence[StreamEvent]) -> None:
-        """Fold the next events. Raises StreamBroken, as `Accumulator.fold`."""
+        """Fold the next events. Raises StreamBroken as `Accumulator.fold` does."""
         self.events += len(events)
         accumulator = self.accumulator
         position = 0
@@ -52,7 +60,7 @@ class AnswerFold:
             accumulator.release()
 
     def finish(self) -> Answer:
-        """The answer, with blocks that were cut off as far as they came."""
+        """Return the answer. Blocks that were cut off are included as partial."""
         accumulator = self.accumulator
         if accumulator.stop is not None and accumulator.error is None:
             accumulator.end()
@@ -71,7 +79,10 @@ class AnswerFold:
 
 
 def fold_answer(events: Iterable[StreamEvent]) -> Answer:
-    """Fold the events of one model call. Raises StreamBroken."""
+    """Fold the events of one model call into an answer.
+
+    Raises StreamBroken if the answer exceeds its limit.
+    """
     fold = AnswerFold()
     fold.add(list(events))
     return fold.finish()

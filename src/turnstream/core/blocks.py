@@ -23,18 +23,18 @@ Content: TypeAlias = dict[str, Any]
 
 
 class Block(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One finished (or, when `partial`, cut off) piece of a turn.
+    """One piece of a turn: finished, or cut off if `partial`.
 
     `content` by type:
       text         `{citations?: [...]}`
-      thinking     `{signature?}`, or `{redacted: "…"}` where the provider shows only an encrypted form
+      thinking     `{signature?}`, or `{redacted: "…"}` if the provider sends only an encrypted form
       tool_use     `{tool_use_id, tool_name, input, input_json, input_error?, free_text?, provider_executed?}`
       tool_result  `{tool_use_id, content, is_error, provider_executed?}`
       image        `{media_type, data}` (base64) or `{url}`
       document     `{media_type, data, title?}` (base64), `{url, media_type?, title?}` or `{text, title?}`
-      provider     what one vendor alone has, kept as it was sent
-    Any of them may hold `provider_metadata`: leftovers of the vendor that matter when it is sent back; and `origin`: who
-    said it, with a digest (`core.origin`), where it may go back to nobody else.
+      provider     fields of one vendor, as the vendor sent them
+    Any type may have `provider_metadata`: vendor fields that must be sent back with the block. A block that
+    only its own provider may get back has `origin`: the provider, with a digest (see `core.origin`).
     """
 
     sequence: int
@@ -45,7 +45,7 @@ class Block(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What one side said: a turn's blocks without their storage."""
+    """The blocks of one turn without their storage. `role` says which side wrote them."""
 
     role: Literal["user", "assistant"]
     blocks: tuple[Block, ...]

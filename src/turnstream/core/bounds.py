@@ -1,7 +1,8 @@
 """Bounds on the answer of one model call, and the charges that count against them.
 
-A text counts its characters, content and metadata the bytes of their JSON. A block costs memory and work whatever it holds, and a
-call of a tool more: so each has a charge of its own, beyond the few that ordinary answers have.
+Text counts its characters; content and metadata count the bytes of their JSON. Every block costs memory and
+work, and a tool call costs more. So each block beyond the few of an ordinary answer has a charge in addition
+to its content.
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ from turnstream.core.blocks import BlockType, Content
 from turnstream.errors import MalformedEvent, StreamBroken
 
 DEFAULT_MAX_LENGTH: Final = 32 * 1024 * 1024
-"""Characters that one model call may answer before it is ended as `answer_too_large`."""
+"""Characters that one model call may answer. A longer answer ends with the error `answer_too_large`."""
 BLOCK_CHARGE: Final = 512
-"""Characters that a block counts for, open or not, beside what it holds."""
+"""Characters that a block counts, open or closed, in addition to its content."""
 CALL_CHARGE: Final = 256
-"""Characters that a call of a tool counts for beside its block's charge."""
+"""Characters that a tool call counts in addition to its block's charge."""
 FREE_BLOCKS: Final = 256
-"""Blocks of a model call that are not charged."""
+"""Blocks of a model call that have no charge."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def charge_of(block_type: BlockType) -> int:
-    """Return the characters that a block counts for beside what it holds."""
+    """Return the characters that a block counts in addition to its content."""
     return BLOCK_CHARGE + CALL_CHARGE if block_type == "tool_use" else BLOCK_CHARGE
 
 
 def content_size(content: Content) -> int:
-    """Return the bytes that content takes as JSON, as which it is shown and stored. Raises MalformedEvent if it cannot be
-    written so, or one of its values nests too deeply."""
+    """Return the bytes of the content's JSON.
+
+    Raises MalformedEvent if the content cannot be encoded as JSON, or if one of its values nests too deeply.
+    """
     try:
         encoded = _encode(content)
         if encodes_deeper(encoded, content, NESTING_LIMIT + 1):
@@ -49,7 +52,7 @@ def _size_of(value: Any) -> int:
     try:
         return len(_encode(value))
     except (TypeError, ValueError, RecursionError):
-        return BLOCK_CHARGE  # no JSON: nobody can send it anywhere
+        return BLOCK_CHARGE  # not JSON, so it cannot be sent
 
 
 def too_large(limit: int) -> StreamBroken:
@@ -58,7 +61,10 @@ def too_large(limit: int) -> StreamBroken:
 
 
 class MergedObjects:
-    """Objects merged key by key, in time that goes with what is new. `size`: bytes of all that was ever kept under its keys."""
+    """Objects merged key by key. The cost of a merge depends only on the new object.
+
+    `size` is the sum, over all keys, of the largest number of bytes that the key and its value have had.
+    """
 
     __slots__ = ("_sizes", "_values", "_view", "size")
 
@@ -69,7 +75,7 @@ class MergedObjects:
         self._view: dict[str, Any] | None = None
 
     def add(self, values: dict[str, Any], *, drops_null: bool = False) -> None:
-        """Merge `values`. `drops_null`: a None takes away what was there before."""
+        """Merge `values`. If `drops_null`, a None removes the earlier value."""
         self._view = None
         for key, value in values.items():
             if drops_null and value is None and key in self._values:
@@ -83,7 +89,7 @@ class MergedObjects:
             self._values[key] = value
 
     def view(self) -> dict[str, Any]:
-        """Return what was merged, in an object that does not change when more comes."""
+        """Return the merged object. Later merges do not change it."""
         if self._view is None:
             self._view = dict(self._values)
         return self._view

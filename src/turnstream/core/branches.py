@@ -1,4 +1,4 @@
-"""The tree of a chat's turns: siblings, and the one path through it that is shown."""
+"""The tree of a chat's turns: siblings, and the one path through the tree that is shown."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 
 class Node(NamedTuple):
-    """A turn in the tree; `previous` is None for one that begins the chat."""
+    """A turn in the tree. `previous` is None for a turn that begins the chat."""
 
     turn_id: str
     previous: str | None
 
 
 class Branches:
-    """The turns of one chat, given in the order of their making. A turn that follows none of them begins the chat."""
+    """The turns of one chat, given in the order of creation.
+
+    A turn whose `previous` is unknown begins the chat.
+    """
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         given = dict(nodes)
@@ -27,18 +30,24 @@ class Branches:
 
     @property
     def turn_ids(self) -> list[str]:
-        """Ids of all turns, in the order of their making."""
+        """Ids of all turns, in the order of creation."""
         return list(self._previous)
 
     def siblings(self, turn_id: str) -> list[str]:
-        """The turns that follow what this one follows, itself among them, oldest first; none for an unknown turn."""
+        """Return all turns with the same previous turn, `turn_id` included, oldest first.
+
+        Empty for an unknown turn.
+        """
         if turn_id not in self._previous:
             return []
         return list(self._children[self._previous[turn_id]])
 
     def path(self, through: str | None) -> list[str]:
-        """The turns from the chat's beginning through one turn, and on from there by the newest that follows, to the end of
-        that branch. None, or a turn that is not there: through the newest of all beginnings."""
+        """Return the turns from the chat's beginning through one turn to the end of that branch.
+
+        After `through`, each turn is followed by its newest successor. If `through` is None or unknown, the
+        path begins with the newest first turn.
+        """
         if through not in self._previous:
             through = self._newest(None)
         before: dict[str, None] = {}

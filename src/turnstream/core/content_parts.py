@@ -1,4 +1,4 @@
-"""A block's content in parts: content deltas that merge to the whole, each small unless one value is large."""
+"""A block's content in parts: content deltas that merge to the whole, each small unless a value is large."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def content_parts(content: Content) -> list[Content]:
-    """Return objects that merge to `content` when they are applied in order: lists are extended, other values set.
+    """Return objects that merge to `content` when applied in order: lists are extended, other values set.
 
-    Keys with small values come first, so that the first part names the block.
+    Keys with small values come first, so that the first part identifies the block.
     """
     sizes = {key: len(_encode(value)) + len(key) for key, value in content.items()}
     if sum(sizes.values()) <= PART_BYTES:
@@ -36,7 +36,7 @@ def content_parts(content: Content) -> list[Content]:
 
 
 def _slices(value: Any, size: int) -> Iterator[tuple[Any, int]]:
-    """Yield `value`, or runs of its items where it is a large list, each with its size."""
+    """Yield `value` with its size, or runs of its items with their sizes if it is a large list."""
     if size <= PART_BYTES or not isinstance(value, list) or not value:
         yield value, size
         return

@@ -1,17 +1,18 @@
-"""A history that every provider accepts, out of turns that ended in any way.
+"""A history that every provider accepts, built from turns that ended in any way.
 
-What the providers ask for, taken together:
+The providers' rules, combined:
   - roles alternate, beginning with the user; for a next call the user has the last word
   - no blank text, no empty message
   - each tool call has exactly one result, in the very next message, before anything else the user says there;
     no result without its call; ids are unique
-  - each call names a tool: one that the model left nameless is called `UNNAMED_TOOL`, and keeps its result
-  - what a provider's own tool was asked comes before its answer, and neither is there alone
-  - thinking goes back whole or not at all, and is never the last thing in a message
-  - an image that a model made is the assistant's; wires whose API takes none from the assistant leave it out
+  - each call names a tool: a call without a name is named `UNNAMED_TOOL`, and keeps its result
+  - a call of a provider's own tool comes before its result, and neither is there alone
+  - thinking goes back complete or not at all, and is never the last thing in a message
+  - an image that a model made belongs to the assistant; wires whose API takes no such image omit it
 
-Turns know nothing of this: they are cut off by errors, cancels and crashes. Nothing here is stored; it is computed for one
-call. What only one provider refuses (thinking that it did not sign, another's raw blocks) its wire leaves out.
+Turns do not follow these rules: they are cut off by errors, cancels and crashes. A history is computed for
+one call and not stored. Each wire omits the blocks that only its provider refuses: thinking that the provider
+did not sign, raw blocks of another provider.
 """
 
 from __future__ import annotations
@@ -27,16 +28,21 @@ from turnstream.core.lifecycle import TurnStatus
 Role: TypeAlias = Literal["user", "assistant"]
 
 CANCELLED = "cancelled"
-"""What the model is told of a tool that was called and never ran."""
+"""Result that the model gets for a tool call that never ran."""
 CANCELLED_BY_ERROR = "cancelled: the turn ended with an error"
+"""Result that the model gets for a tool call that never ran because the turn ended with an error."""
 UNNAMED_TOOL = "unnamed_tool"
-"""Name that a nameless call has in a history, since every provider refuses an empty one."""
+"""Name of a nameless call in a history, because every provider refuses an empty name."""
 CONTINUE = "Continue."
-"""What the user says where a next call is due and the assistant had the last word."""
+"""Text of the user message that is added before a next call if the assistant had the last word."""
 
 
 class PastTurn(NamedTuple):
-    """A turn as history sees it: `blocks` in order, an assistant's with the results of its tools among them."""
+    """A turn as history sees it.
+
+    Attributes:
+        blocks: The turn's blocks in order. An assistant's turn includes the results of its tools.
+    """
 
     role: str
     status: TurnStatus
@@ -44,8 +50,13 @@ class PastTurn(NamedTuple):
 
 
 class _Side:
-    """What one side says before the other does. Of the user: `results`, which answer the calls of the side before,
-    and `blocks`; a call's fate, where it has no result, is what `unanswered` says."""
+    """The blocks of one role up to the next change of role.
+
+    Attributes:
+        blocks: The blocks without `results`.
+        results: Results, given by the user's side, for the calls of the side before.
+        unanswered: The result text for a call of this side that has no result.
+    """
 
     __slots__ = ("blocks", "results", "role", "unanswered")
 
@@ -68,13 +79,17 @@ class _Result(NamedTuple):
 def build_history(
     turns: Iterable[tuple[str, TurnStatus, Sequence[Block]]], *, for_next_call: bool = True
 ) -> tuple[Message, ...]:
-    """The messages that stand for `turns` (`PastTurn`s, oldest first); empty where nothing was said.
+    """Return the messages for `turns`, which are PastTurns, oldest first.
 
-    `for_next_call`: the user has the last word, if need be with `CONTINUE`. Without it the last message may be the
-    assistant's, which some providers go on with.
+    Empty if the turns have no usable block.
+
+    Args:
+        for_next_call: The user has the last word, with `CONTINUE` if needed. If False, the last message may
+            be the assistant's, which some providers continue.
     """
     sides = _merge(side for turn in turns for side in _sides_of(PastTurn(*turn)))
-    sides = _merge(_pair(sides))  # once more: where results of no call were all that was said in between
+    sides = _merge(_pair(sides))  # merge again: removing results can leave one role twice in a row
+
     sides = _merge(_without_torn_pairs(_begin_with_user(sides)))
     messages = [_message_of(side) for side in sides]
     if for_next_call and messages and messages[-1].role == "assistant":
@@ -83,7 +98,10 @@ def build_history(
 
 
 def _sides_of(turn: PastTurn) -> list[_Side]:
-    """A turn's sides: an assistant's turn is cut after each run of results, which are the user's to say."""
+    """Return the sides of a turn.
+
+    An assistant's turn is split after each run of results, which the user's side gives.
+    """
     unanswered = CANCELLED_BY_ERROR if turn.status == "error" else CANCELLED
     sides: list[_Side] = []
     for block in _usable(turn):
@@ -101,7 +119,7 @@ def _sides_of(turn: PastTurn) -> list[_Side]:
 
 
 def _usable(turn: PastTurn) -> list[Block]:
-    """The turn's blocks that any provider would take back, whatever stands around them."""
+    """Return the turn's blocks that any provider accepts, regardless of the blocks around them."""
     answered = {_identity(block) for block in turn.blocks if _is_client_result(block)}
     found: list[Block] = []
     for block in turn.blocks:
@@ -153,8 +171,10 @@ def _assistant_may_say(block: Block, answered: set[str]) -> bool:
 
 
 def _without_trailing_thinking(blocks: list[Block]) -> list[Block]:
-    """Thinking must lead to something said. Vendor details without text that came late go before the calls they
-    belong to; other thinking at the end is left out."""
+    """Return `blocks` without thinking at the end, because thinking must lead to an answer.
+
+    Late vendor details without text move before the calls that they belong to.
+    """
     last = max((place for place, block in enumerate(blocks) if _is_solid(block)), default=-1)
     first_call = next((place for place, block in enumerate(blocks) if _is_client_call(block)), None)
     trailing = blocks[last + 1 :]
@@ -166,7 +186,10 @@ def _without_trailing_thinking(blocks: list[Block]) -> list[Block]:
 
 
 def _merge(sides: Iterable[_Side]) -> list[_Side]:
-    """Make the roles alternate. Calls that the assistant goes on from without results are cancelled in between."""
+    """Make the roles alternate.
+
+    If the assistant continued without the results of its calls, cancel these calls.
+    """
     merged: list[_Side] = []
     for side in sides:
         last = merged[-1] if merged else None
@@ -182,7 +205,7 @@ def _merge(sides: Iterable[_Side]) -> list[_Side]:
 
 
 def _pair(sides: list[_Side]) -> list[_Side]:
-    """Give each call its one result, in order, and put away results of no call."""
+    """Give each call exactly one result, in order, and remove results without a call."""
     paired: list[_Side] = []
     before: _Side | None = None
     for side in [*sides, _Side("user", CANCELLED)]:
@@ -198,7 +221,7 @@ def _pair(sides: list[_Side]) -> list[_Side]:
 
 
 def _answers(calls: list[Block], results: list[_Result], unanswered: str) -> tuple[list[Block], list[Block]]:
-    """The results of `calls`, in their order; and what the user gave as results of calls that are not there, as text."""
+    """Return the results of `calls` in their order, and the user's results without a call, as text."""
     waiting: dict[str, deque[int]] = {}
     for number, result in enumerate(results):
         waiting.setdefault(_identity(result.block), deque()).append(number)
@@ -218,7 +241,7 @@ def _answers(calls: list[Block], results: list[_Result], unanswered: str) -> tup
 
 
 def _begin_with_user(sides: list[_Side]) -> list[_Side]:
-    """Leave out what the assistant says first, and the results of its calls."""
+    """Remove the assistant's first messages, and the results of their calls."""
     for place in range(0, len(sides), 2):
         if sides[place].role == "user":
             return sides[place:]
@@ -231,8 +254,10 @@ def _begin_with_user(sides: list[_Side]) -> list[_Side]:
 
 
 def _without_torn_pairs(sides: list[_Side]) -> list[_Side]:
-    """Leave out what a provider's own tools were asked without an answer after it, and answers to nothing before
-    them. What belongs together may stand on both sides of a client tool's results, but not of the user's words."""
+    """Remove a provider's own tool calls that have no later result, and results that have no earlier call.
+
+    A client tool's results may separate a call from its result. The user's text may not.
+    """
     keeps: set[tuple[int, int]] = set()
     asked: dict[str, list[tuple[int, int]]] = {}
     for n, side in enumerate(sides):
@@ -252,7 +277,7 @@ def _without_torn_pairs(sides: list[_Side]) -> list[_Side]:
 
 
 def _with_unique_ids(messages: list[Message]) -> list[Message]:
-    """Rename ids of calls that came before, or are empty, with their results."""
+    """Rename ids of calls that are empty or used before, and the ids of their results."""
     ids = _UnusedIds()
     unique: list[Message] = []
     renamed: deque[str] = deque()
@@ -274,15 +299,15 @@ def _with_unique_ids(messages: list[Message]) -> list[Message]:
 
 
 class _UnusedIds:
-    """Ids of calls, each of them given out once."""
+    """Ids of calls. Each id is returned once."""
 
     def __init__(self) -> None:
         self._used: set[str] = set()
         self._numbers: dict[str, int] = {}
-        """By the id that was asked for: the number that the next one may end with."""
+        """The next number to append, by requested id."""
 
     def take(self, identity: str) -> str:
-        """Return `identity`, or one made from it if it is empty or was given out."""
+        """Return `identity`, or an id derived from it if it is empty or used."""
         stem = identity or "call"
         number = self._numbers.get(stem, 2)
         while not identity or identity in self._used:
@@ -304,14 +329,14 @@ def _message_of(side: _Side) -> Message:
 
 
 def _as_text(block: Block) -> Block:
-    """A reference is what it says: not every provider has a block for it."""
+    """Return a reference as text, because not every provider has a block for references."""
     if block.block_type in ("reference", "partial_reference"):
         return Block(block.sequence, "text", block.text_content)
     return block
 
 
 def _as_call(block: Block) -> Block:
-    """Return a nameless call with a name, so that it stays in the history beside its result."""
+    """Return a nameless call with a name, so that it stays in the history with its result."""
     content = block.content or {}
     if block.block_type != "tool_use" or content.get("provider_executed") or content.get("tool_name"):
         return block
@@ -355,7 +380,10 @@ def _is_provider_executed(block: Block) -> bool:
 
 
 def _is_solid(block: Block) -> bool:
-    """Return True for what thinking may lead to. A generated image is that only where its provider takes it back."""
+    """Return True if thinking may lead to the block.
+
+    A generated image counts only if its provider takes it back.
+    """
     if block.block_type == "image":
         return "provider_metadata" in (block.content or {})
     return block.block_type in ("text", "tool_use", "tool_result")
