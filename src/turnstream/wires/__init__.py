@@ -1,4 +1,5 @@
-"""Provider protocols. `WIRES` holds each by its name, as configuration and the command line write it."""
+"""Protocols of model providers. `WIRES` maps the names used in configuration and on the command line to
+wires."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ WIRES: dict[str, Wire] = {
 
 
 def usable_wires() -> Iterator[Wire]:
-    """The wires whose answers can be decoded here: one may need a library that is not installed."""
+    """Yield the wires that can decode answers here. A wire is skipped if it needs a library that is not
+    installed."""
     for wire in WIRES.values():
         try:
             wire.decoder()

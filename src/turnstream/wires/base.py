@@ -1,4 +1,4 @@
-"""Wires: provider protocols, both ways. A wire knows no network and no store."""
+"""Wires: protocols of model providers, in both directions. A wire does no I/O."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import ProviderError, StreamIncomplete
 
 DEFAULT_EVENT_LIMIT = 16 * 1024 * 1024
-"""Bytes that one event of a stream may have before it is refused with `event_too_large`."""
+"""Default limit of one stream event, in bytes. A larger event raises EventTooLarge."""
 
 
 class ToolDefinition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A tool the model may call; `input_schema` is a JSON Schema object. `strict`: the model is held to it, on wires that
-    know of that; the schema must be one that the provider takes then."""
+    """A tool that the model may call.
+
+    Args:
+        input_schema: JSON Schema of the arguments.
+        strict: True to make the provider enforce the schema, on wires that support it. The provider may
+            accept only some schemas then.
+    """
 
     name: str
     description: str = ""
@@ -28,20 +33,29 @@ class ToolDefinition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One model call, in no provider's words.
+    """One model call, independent of the provider.
 
-    `model` is the provider's name for it, without our `provider/`. `params` may hold, in our words:
+    Args:
+        model: The provider's name of the model, without the `provider/` prefix.
+        messages: The conversation so far.
+        system: System prompt, or None.
+        tools: Tools that the model may call.
+        params: Parameters under normalized names; see below.
+        stream: False requests one whole answer.
+
+    Normalized params:
 
         max_tokens, temperature, top_p, top_k, stop (list), parallel_tool_calls
-        thinking          `{budget_tokens}` or `{effort: low | medium | high}`, in whichever words the model takes
+        thinking          `{budget_tokens}` or `{effort: low | medium | high}`; converted for the model
         tool_choice       auto, none, required or `{name}`
         response_format   `{type: json_schema, name, schema, strict?}` or `{type: json_object}`
-        cache             true: hint the provider to keep the system prompt, tools and history for the next call
-        extra_body        merged into the body last, as it is; our server lets clients replace no field of the turn with it
+        cache             true: ask the provider to cache the system prompt, tools and history
+        extra_body        fields merged into the body last, unchanged. Clients of the server cannot
+                          override fields of the turn with it
 
-    A param that is None is as if it were not there. What a wire does not know it passes through as the provider's own;
-    what it cannot carry it refuses with an InvalidRequest that names the remedy, except for hints (`cache`, and
-    `parallel_tool_calls` where there is no such thing), which it leaves out. `stream` False asks for one whole answer.
+    A param that is None is ignored. A wire passes a param that it does not know through unchanged. It raises
+    InvalidRequest, with a remedy, for a param that the API does not support. Hints are dropped instead:
+    `cache`, and `parallel_tool_calls` if the API has no such field.
     """
 
     model: str
@@ -51,12 +65,20 @@ class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     params: dict[str, Any] = {}
     stream: bool = True
     reasoning_field: str | None = None
-    """The field in which the model called needs its thinking back beside tool calls, on chat completions. On the wire
-    anthropic it means that thinking goes back although it is not signed. It comes from what is known of the model (`providers.capabilities`)."""
+    """Field in which the called model needs its thinking back along with tool calls, on Chat Completions. On
+    the anthropic wire, any value means that unsigned thinking is sent back. Set from the known capabilities
+    of the model (`providers.capabilities`)."""
 
 
 class HttpRequest(msgspec.Struct, frozen=True, gc=False):
-    """The HTTP request of a model call: path (with its query, if any) below the provider's base URL, headers without the key."""
+    """The HTTP request of a model call.
+
+    Args:
+        path: Path below the provider's base URL, with the query if there is one.
+        headers: Headers without the API key.
+        body: Encoded body.
+        method: HTTP method.
+    """
 
     path: str
     headers: dict[str, str]
@@ -65,46 +87,48 @@ class HttpRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """Place up to which an answer that the provider keeps has been read: `sequence_number` is that of the last event taken."""
+    """Read position in an answer that the provider stores. `sequence_number` belongs to the last event that
+    was read."""
 
     response_id: str
     sequence_number: int
 
 
 Finish: TypeAlias = Literal["certain", "likely"]
-"""Certainty that an answer has ended although its end marker has not come."""
+"""Certainty that an answer has ended although its end marker has not arrived."""
 
 
 class Decoder(Protocol):
-    """Provider bytes → StreamEvents, for one response. Any split of the bytes gives the same events."""
+    """Decodes provider bytes into StreamEvents, for one response. The events do not depend on how the bytes
+    are split."""
 
     @property
     def finish(self) -> Finish | None:
-        """Set once the provider has said why the answer ended, while only its end marker is missing. None before, and
-        after the end marker."""
+        """Certainty of the end while only the end marker is missing: the provider has given the reason why
+        the answer ended. None before that, and after the end marker."""
         ...
 
     def end(self) -> list[StreamEvent]:
-        """The end marker does not come, though the connection is still open: return the rest of the answer. To be called
+        """Return the rest of the answer if the end marker does not arrive on an open connection. Call only
         while `finish` is set."""
         ...
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """Return the events that `data` completes.
 
-        Raises MalformedEvent, unless malformed events are skipped, or EventTooLarge. If events came before it in the same
-        `data`, they are returned, and the next call raises.
+        Raises MalformedEvent, unless malformed events are skipped, and EventTooLarge. If earlier events are
+        complete in the same `data`, they are returned, and the next call raises.
         """
         ...
 
     def close(self) -> list[StreamEvent]:
-        """Return the rest of a body that has ended. Raises StreamIncomplete if its end marker never came; the error has the
-        events that waited for more (`held`)."""
+        """Return the last events when the body has ended. Raises StreamIncomplete if the end marker never
+        arrived; `held` of the error has the events that waited for more bytes."""
         ...
 
 
 def rest_of(decoder: Decoder) -> tuple[list[StreamEvent], StreamIncomplete | None]:
-    """Close a decoder. Return the last events, and the error if the end marker never came."""
+    """Close a decoder. Return the last events, and the error if the end marker never arrived."""
     try:
         return decoder.close(), None
     except StreamIncomplete as error:
@@ -112,48 +136,49 @@ def rest_of(decoder: Decoder) -> tuple[list[StreamEvent], StreamIncomplete | Non
 
 
 class Encoder(Protocol):
-    """StreamEvents → provider bytes, for one response."""
+    """Encodes StreamEvents into provider bytes, for one response."""
 
     def feed(self, events: Iterable[StreamEvent]) -> bytes: ...
 
     def close(self) -> bytes:
-        """Return the end of the body; empty if the last event is its end."""
+        """Return the end of the body; empty if the last event ends it."""
         ...
 
 
 class NewDecoder(Protocol):
-    """Makes a decoder."""
+    """Creates a decoder."""
 
     def __call__(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
     ) -> Decoder:
-        """Return a decoder of one streamed answer.
+        """Return a decoder for one streamed answer.
 
         Args:
-            event_limit: Bytes that one event may have.
+            event_limit: Limit of one event, in bytes.
             on_malformed: `skip` drops malformed events with a notice, `fail` raises.
         """
         ...
 
 
 class NewEncoder(Protocol):
-    """Makes an encoder."""
+    """Creates an encoder."""
 
     def __call__(self, *, model: str, message_id: str) -> Encoder:
-        """Return an encoder of one streamed answer."""
+        """Return an encoder for one streamed answer."""
         ...
 
 
 def bearer(api_key: str) -> dict[str, str]:
-    """Return the headers that carry an API key as most providers take it."""
+    """Return the Bearer authorization header, which most providers use."""
     return {"authorization": f"Bearer {api_key}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A provider protocol: its name, and the functions of its two halves.
+    """A provider protocol: its name and the functions of its two halves.
 
-    The calling half writes requests and reads answers; the serving half reads requests and writes answers.
+    The calling half encodes requests and decodes answers. The serving half decodes requests and encodes
+    answers.
     """
 
     name: str
@@ -161,23 +186,24 @@ class Wire:
     """Media type of a streamed answer."""
 
     encode_request: Callable[[ModelRequest], HttpRequest]
-    """Raises InvalidRequest for what the API cannot be asked."""
+    """Return the HTTP request. Raises InvalidRequest for a request that the API does not support."""
     auth_headers: Callable[[str], Mapping[str, str]]
     """Return the headers that carry an API key."""
     decoder: NewDecoder
     decode_answer: Callable[[bytes], list[StreamEvent]]
-    """Return the events that the stream of a whole answer would have had. An error that the provider reports in its place
-    is the one StreamError. Raises MalformedEvent for a body that is neither."""
+    """Return the events that a stream of this whole answer would have. An error body becomes one StreamError.
+    Raises MalformedEvent if the body is neither an answer nor an error."""
     decode_error: Callable[[int, Mapping[str, str], bytes], ProviderError]
-    """Return the typed error of an answer that is not 2xx, from its status, headers and body."""
+    """Return the typed error for a status that is not 2xx, from the status, headers and body."""
 
     decode_request: Callable[[str, bytes], ModelRequest]
-    """The inverse of `encode_request`, from a path and a body; `stream` included. Raises InvalidRequest."""
+    """Return the ModelRequest for a path and a body, `stream` included: the inverse of `encode_request`.
+    Raises InvalidRequest."""
     encoder: NewEncoder
     encode_answer: Callable[[Answer], bytes]
     """Return the JSON body of an answer that is not streamed."""
     encode_error: Callable[[ProviderError], tuple[int, bytes]]
-    """Return the status and the JSON body with which this provider reports an error."""
+    """Return the status and the JSON body with which the provider reports an error."""
 
     encode_resume: Callable[[Position], HttpRequest] | None = None
-    """Return the request for the rest of an answer that the provider keeps; None if it keeps none."""
+    """Return the request for the rest of a stored answer. None if the provider does not store answers."""

@@ -1,4 +1,4 @@
-"""A recorded answer, decoded and folded into one JSON object: the pure part of `turnstream decode`."""
+"""Decodes a recorded answer and folds it into one JSON object: the pure part of `turnstream decode`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from turnstream.wires.shared.plain_answer import PlainAnswerDecoder
 
 
 def decode_recording(wire: Wire, data: bytes, *, file_name: str) -> dict[str, Any]:
-    """Decode `data`, the content of the file `file_name`; see `decode_pieces`.
+    """Decode `data`, the content of the file `file_name`. Return the object that `decode_pieces` describes.
 
-    Raises InvalidRequest for a broken archive; errors of the stream are part of the answer.
+    Raises InvalidRequest for a broken archive. Errors of the stream are part of the result.
     """
     return decode_pieces(wire, (recorded_body(wire, data, file_name=file_name),))
 
 
 def recorded_body(wire: Wire, data: bytes, *, file_name: str) -> bytes:
-    """The body that `data`, the content of the file `file_name`, stands for.
+    """Return the response body that is recorded in `data`, the content of the file `file_name`.
 
-    `.gz` is unpacked first. In a `.jsonl` each line is the JSON of one event, whose framing is put back.
-    Raises InvalidRequest for a broken archive.
+    A `.gz` file is unpacked first. Each line of a `.jsonl` file is the JSON of one event, and gets the wire's
+    framing. Raises InvalidRequest for a broken archive.
     """
     name = file_name.lower()
     if name.endswith(".gz"):
@@ -44,7 +44,7 @@ def recorded_body(wire: Wire, data: bytes, *, file_name: str) -> bytes:
 
 
 def frame_line(wire: Wire, line: bytes) -> bytes:
-    """One event's JSON as the wire frames it."""
+    """Return the JSON of one event in the wire's framing."""
     line = line.strip()
     if wire.content_type == event_stream.CONTENT_TYPE:
         return event_stream.frame_line(line)
@@ -52,21 +52,21 @@ def frame_line(wire: Wire, line: bytes) -> bytes:
 
 
 def decode_pieces(wire: Wire, pieces: Iterable[bytes]) -> dict[str, Any]:
-    """Decode one answer from its bytes, however they are cut.
+    """Decode one answer from its bytes, split at any places.
 
     Returns `{wire, id, model, blocks: [{sequence, block_type, text_content, content}], stop_reason,
-    raw_stop_reason, usage, raw_usage, complete, error: {code, message} | None, events}`. `complete`: the end marker
-    came, and no error. Blocks that an error or the end cut off are there as far as they came. `events` counts
-    StreamEvents.
+    raw_stop_reason, usage, raw_usage, complete, error: {code, message} | None, events}`. `complete` is true
+    if the end marker arrived without an error. Blocks that were cut off are included as far as they were
+    read. `events` is the number of StreamEvents.
     """
     fold, error = fold_pieces(wire, pieces)
     return _describe(wire, fold.finish(), fold.events, error)
 
 
 def fold_pieces(wire: Wire, pieces: Iterable[bytes]) -> tuple[AnswerFold, ProviderError | None]:
-    """One answer from its bytes as far as they decode, and the error that ended them."""
+    """Decode and fold one answer. Return the fold, and the error that ended the answer, or None."""
     fold = AnswerFold()
-    decoder = PlainAnswerDecoder(wire, DEFAULT_EVENT_LIMIT)  # reads streams too
+    decoder = PlainAnswerDecoder(wire, DEFAULT_EVENT_LIMIT)  # decodes streamed answers too
     try:
         for piece in pieces:
             fold.add(decoder.feed(piece))

@@ -1,4 +1,4 @@
-"""State that every decoder of a streamed answer has, and its ways to fail and to end."""
+"""Base class of decoders for streamed answers: their common state, and how they fail and end."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from turnstream.wires.shared.unframed_text import UnframedText
 
 
 class AnswerStream:
-    """Base of the decoders; see `wires.base.Decoder`. Each has its own `feed`, since that is the hot path.
+    """Base of the decoders; see `wires.base.Decoder`. Each subclass has its own `feed`, which is the hot
+    path.
 
-    _failure: The fault that was found, which every later call raises.
-    _over: True once the answer has ended, or the provider has reported an error. `_failed`: it is an error.
+    Attributes:
+        _failure: The fault that every later call raises, or None.
+        _over: True once the answer has ended, or the provider has reported an error.
+        _failed: True if an error ended the answer.
     """
 
     END: ClassVar[str]
-    """Words for the end marker."""
+    """Name of the end marker, for the error message."""
 
     def __init__(
         self, *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
@@ -33,15 +36,15 @@ class AnswerStream:
 
     @property
     def finish(self) -> Finish | None:
-        """As `Decoder.finish`. None, unless a wire says why an answer ended before its end marker."""
+        """See `Decoder.finish`. None by default: most wires give no reason before their end marker."""
         return None
 
     def end(self) -> list[StreamEvent]:
-        """As `Decoder.end`."""
+        """See `Decoder.end`."""
         return self.close()
 
     def close(self) -> list[StreamEvent]:
-        """As `Decoder.close`."""
+        """See `Decoder.close`."""
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
@@ -52,11 +55,11 @@ class AnswerStream:
         return events
 
     def _take_rest(self, events: list[StreamEvent]) -> None:
-        """Add the events of what is left of the body. One that was cut does not fail the answer."""
+        """Append the events of the unread rest of the body. A cut event in it does not fail the answer."""
         raise NotImplementedError
 
     def _refuse(self, failure: MalformedEvent, events: list[StreamEvent]) -> None:
-        """Raise `failure`, or tell it as a notice if malformed events are skipped and it can be."""
+        """Raise `failure`, or append a notice if malformed events are skipped and this one can be."""
         if not self._skips_malformed or isinstance(failure, EventTooLarge | SecondAnswer):
             raise failure
         events.append(StreamNotice(failure.code, failure.message))

@@ -1,4 +1,4 @@
-"""State that encoders of streamed answers have: what the answer is called, what was counted, how it ended."""
+"""Base class of encoders for streamed answers: names, usage and the end of the answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from turnstream.wires.shared.json_values import JsonObject
 
 
 class AnswerWriter:
-    """Base of encoders. `model` and `message_id` stand where the message's start brings none."""
+    """Base of the encoders. `model` and `message_id` are defaults for a message start without them."""
 
     def __init__(self, *, model: str, message_id: str) -> None:
         self._model = model

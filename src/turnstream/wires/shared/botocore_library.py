@@ -1,4 +1,4 @@
-"""botocore, which only Amazon Bedrock needs: the extra `bedrock` brings it, and nothing imports it before its first use."""
+"""Imports botocore on first use. Only Amazon Bedrock needs it; the extra `bedrock` installs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from turnstream.errors import ConfigurationError
 
 
 def botocore_module(name: str) -> ModuleType:
-    """The module `name` of botocore, such as `botocore.auth`. Raises ConfigurationError where botocore is missing."""
+    """Return a module of botocore, such as `botocore.auth`. Raises ConfigurationError if botocore is not
+    installed."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
@@ -20,13 +21,13 @@ def botocore_module(name: str) -> ModuleType:
 
 
 def require_botocore() -> None:
-    """Raises ConfigurationError where botocore is missing. Imports nothing."""
+    """Raise ConfigurationError if botocore is not installed. Does not import it."""
     if not is_installed():
         raise _missing()
 
 
 def is_installed() -> bool:
-    """Return True if botocore could be imported. Import nothing."""
+    """Return True if botocore is installed. Does not import it."""
     return find_spec("botocore") is not None
 
 

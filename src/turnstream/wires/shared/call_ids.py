@@ -1,8 +1,9 @@
-"""Ids of tool calls as the next provider takes them.
+"""Rewrites ids of tool calls to the format that the next provider accepts.
 
-A history may hold calls of several providers, and each has rules of its own for their ids. An id that breaks the rule of the
-provider that is asked now is replaced, in the call and in its result alike. The new id follows from the old one alone, so
-that a longer history begins with the same bytes, which providers cache; only an id that is taken makes it another.
+A history may hold calls of several providers, and each provider has its own rules for ids. An id that breaks
+the rule of the called provider is replaced, in the call and in its result. The new id depends only on the old
+id, so that a longer history begins with the same bytes and the provider's prompt cache still matches. Only a
+collision changes it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ _DIGEST_LENGTH = 8
 
 
 class IdRule(NamedTuple):
-    """`fits`: what a whole id must match. Ids that are made have at most `length` characters, letters and digits only if
-    `alphanumeric`, and match it too."""
+    """Format of call ids.
+
+    Args:
+        fits: Pattern that a whole id must match.
+        length: Most characters of a generated id. Generated ids match `fits`.
+        alphanumeric: True if generated ids have letters and digits only.
+    """
 
     fits: re.Pattern[str]
     length: int
@@ -31,22 +37,24 @@ class IdRule(NamedTuple):
 
 
 WORDS_OF_64 = IdRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 64)
-"""Anthropic (which names no length), and Bedrock."""
+"""Anthropic, which documents no length, and Bedrock."""
 TEXTS_OF_64 = IdRule(re.compile(r".{1,64}", re.DOTALL), 64)
-"""OpenAI's Responses. Other servers that speak it have a colon in theirs."""
+"""OpenAI Responses. Other servers with this API have ids with a colon."""
 TEXTS_OF_40 = IdRule(re.compile(r".{1,40}", re.DOTALL), 40)
-"""OpenAI's Chat Completions."""
+"""OpenAI Chat Completions."""
 TEXTS_OF_40_OR_NONE = IdRule(re.compile(r".{0,40}|.*__thought__.*", re.DOTALL), 40)
-"""Others that speak it: some have no ids, and a gateway (LiteLLM) keeps Gemini's signature in an id, behind `__thought__`, and
-needs it back. An id that is longer than OpenAI takes may meet an OpenAI model behind another name."""
+"""Other servers with the Chat Completions API. Some have no ids. LiteLLM appends Gemini's signature to an id,
+after `__thought__`, and needs it back. Longer ids than OpenAI accepts are replaced, because an OpenAI model
+may have another name here."""
 NINE_CHARACTERS = IdRule(re.compile(r"[a-zA-Z0-9]{9}"), 9, alphanumeric=True)
-"""Mistral, and the templates of its models."""
+"""Mistral, and the chat templates of its models."""
 ANY = IdRule(re.compile(r".+", re.DOTALL), 64)
-"""Kimi, whose template shows the model its own ids, `functions.NAME:0`."""
+"""Kimi: its chat template shows the model its own ids, `functions.NAME:0`."""
 
 
 def with_fitting_ids(messages: Iterable[Message], rule: IdRule) -> tuple[Message, ...]:
-    """Return the history with ids that follow `rule`. Calls that a provider's own tools ran keep theirs."""
+    """Return the history with ids that follow `rule`. Calls that the provider's own tools
+    ran keep their ids."""
     given = tuple(messages)
     blocks = [block for message in given for block in message.blocks if _has_id(block)]
     if all(rule.fits.fullmatch(_id_of(block)) for block in blocks if _is_clients(block)):
@@ -58,7 +66,7 @@ def with_fitting_ids(messages: Iterable[Message], rule: IdRule) -> tuple[Message
 
 
 class _Names:
-    """New ids, as the history is read from its beginning."""
+    """Generates new ids while a history is read from its beginning."""
 
     def __init__(self, rule: IdRule, known: Iterable[str]) -> None:
         self._rule = rule
@@ -66,7 +74,7 @@ class _Names:
         self._made: dict[str, str] = {}
         self._nameless = 0
         self._unanswered: deque[str] = deque()
-        """Ids of calls that had none, whose results have none either."""
+        """Generated ids of calls without an id, whose results have no id either, in order."""
 
     def renamed(self, block: Block) -> Block:
         if not (_has_id(block) and _is_clients(block)):
@@ -119,6 +127,6 @@ def _id_of(block: Block) -> str:
 
 
 def made_up_id(seed: str, ordinal: int, prefix: str = "call_") -> str:
-    """Return an id for a call that a provider gave none: the same at every decoding, another for every call. `seed` tells
-    the message from others."""
+    """Return an id for a call to which the provider gave none. It is the same at every decoding and unique
+    within a message. `seed` identifies the message."""
     return prefix + hashlib.sha256(f"{seed}:{ordinal}".encode("utf-8", "replace")).hexdigest()[:24]

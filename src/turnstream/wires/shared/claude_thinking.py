@@ -1,5 +1,5 @@
-"""Thinking that a Claude model is asked for, in the words that it takes on whichever API: older models a budget of tokens, newer
-ones an effort."""
+"""Thinking parameters of Claude models, on any API. Older models take a budget of tokens, newer models an
+effort."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any, cast
 from turnstream.wires.shared.normal_params import budget_for, budget_of, effort_for, effort_of
 
 _KNOWS_NO_EFFORT = re.compile(r"claude-(3|4-|(opus|sonnet|haiku)-4(?![.-][6-9]))")
-"""Models that a budget alone makes think."""
+"""Models that accept only a budget."""
 
 _KNOWS_NO_BUDGET = re.compile(r"claude-(opus-4[.-][78]|(opus|sonnet|haiku|fable|mythos)-([5-9]|\d\d)(?!\d))")
-"""Models that refuse one."""
+"""Models that refuse a budget."""
 
 _THINKS_UNASKED = re.compile(r"claude-(opus|sonnet|haiku|fable|mythos)-([5-9]|\d\d)(?!\d)")
 
 
 def dump_thinking(model: str, thinking: Any) -> tuple[dict[str, Any] | None, str | None]:
-    """The field `thinking`, and the effort, for our param; an API's own objects pass through. Each model is
-    asked in the words that it takes. Raises InvalidRequest."""
+    """Return the field `thinking` and the effort for the param `thinking`, in the form that the model
+    accepts.
+
+    An object with a `type` is passed through unchanged. Raises InvalidRequest for an unknown effort.
+    """
     if not isinstance(thinking, dict) or not thinking:
         return None, None
     fields = cast(dict[str, Any], thinking)
@@ -37,7 +40,7 @@ def dump_thinking(model: str, thinking: Any) -> tuple[dict[str, Any] | None, str
 
 
 def room_for_thinking(model: str, thinking: dict[str, Any] | None, effort: str | None) -> int:
-    """Tokens that the thinking may take of the answer's limit. Newer models think unless they are told not to."""
+    """Return the tokens of the answer's limit that thinking may use. Newer models think by default."""
     budget: Any = (thinking or {}).get("budget_tokens")
     if isinstance(budget, int):
         return budget

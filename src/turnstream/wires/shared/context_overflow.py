@@ -1,8 +1,9 @@
-"""The words in which model servers say that a conversation is longer than the model reads.
+"""Recognizes error messages that say that a conversation exceeds the model's context window.
 
-Few of them have a code for it. Each row is a regular expression, looked for anywhere and in any case, with the vendors that
-write so. A new row needs a message in `tests/wires/test_context_overflow.py`. The settings add rows for one provider:
-`[providers.NAME] context_overflow`.
+Few model servers have an error code for it. Each row is a regular expression, searched anywhere without
+regard to case, with the vendors that use these words. A new row needs a message in
+`tests/wires/test_context_overflow.py`. The setting `[providers.NAME]
+context_overflow` adds rows for one provider.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("llama.cpp's type", r"\bexceed_context_size_error\b"),
     (
         "OpenAI, llama.cpp, SGLang, Together, Cloudflare, LM Studio, gpt4all",
-        r"\b(?:exceed\w*|overflow\w*|(?:long|larg|great)er than|too (?:long|large) for)\b[^;\n]{0,80}\bcontext (?:window|length|size|limit)\b",
+        (
+            r"\b(?:exceed\w*|overflow\w*|(?:long|larg|great)er than|too (?:long|large) for)\b"
+            r"[^;\n]{0,80}\bcontext (?:window|length|size|limit)\b"
+        ),
     ),
     (
         "MiniMax, OpenAI",
@@ -29,7 +33,10 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("LM Studio", r"\bcontext length of only \d"),
     (
         "Gemini, Copilot, Nova, OpenAI, watsonx",
-        r"\b(?:input|prompt|request)[ _]tokens?(?: count)?\b[^;\n]{0,60}\b(?:exceed(?:s|ed)?|only supports up to)\b",
+        (
+            r"\b(?:input|prompt|request)[ _]tokens?(?: count)?\b[^;\n]{0,60}"
+            r"\b(?:exceed(?:s|ed)?|only supports up to)\b"
+        ),
     ),
     ("Gemini, Vertex AI", r"\btoken count\b[^;\n]{0,60}\b(?:exceeds|only supports up to)\b"),
     ("Kimi", r"\bexceeded model token limit\b"),
@@ -57,14 +64,16 @@ _ROWS: tuple[tuple[str, str], ...] = (
 )
 _OVERFLOW = re.compile("|".join(f"(?:{pattern})" for _, pattern in _ROWS), re.IGNORECASE)
 _A_RATE = re.compile(
-    r"\bper (?:min|minute|hour|day|month|second)\b|\btp[mdh]\b|\brate.?limit|\bquota\b|\bplease wait\b|\bthis month\b",
+    r"\bper (?:min|minute|hour|day|month|second)\b|\btp[mdh]\b|\brate.?limit"
+    r"|\bquota\b|\bplease wait\b|\bthis month\b",
     re.IGNORECASE,
 )
-"""Limits on what an account may use in some time count tokens too. The same request passes later."""
+"""Words of rate limits and quotas, which count tokens too. The same request succeeds later."""
 _LONGEST = 4000
 
 
 def means_overflow(*words: str) -> bool:
-    """Return True if an error's words, or its code or type, say that the conversation is too long for the model."""
+    """Return True if an error's message, code or type says that the conversation exceeds the context
+    window."""
     said = " ".join(words)[:_LONGEST]
     return _OVERFLOW.search(said) is not None and _A_RATE.search(said) is None

@@ -1,7 +1,8 @@
-"""Ends of a model's answer, as the provider's word for it says: a success, a refusal, or a failure of the call.
+"""Maps a provider's stop reason to an ending: success, refusal or failure of the call.
 
-Each wire has one table of the words it knows. Words that are in no table are judged by their parts here, so that a new
-`malformed_…` or `…_filter` is no success. A word that says nothing to us ends an answer only if something was said.
+Each wire has one table of the words that it knows. An unknown word is judged by its parts, so that a new
+`malformed_…` or `…_filter` is not taken for a success. A word without a known part ends the answer
+successfully only if the answer has content.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from turnstream.core.stream_events import MessageStop, StopReason, StreamError, 
 from turnstream.errors import MalformedEvent, Overloaded, ProviderFailed
 
 Failed: TypeAlias = Literal["failed", "overloaded"]
-"""The model, or its provider, gave up: the call may be tried again, or another model asked."""
+"""The model or its provider failed: the call can be retried, or another model called."""
 Ending: TypeAlias = StopReason | Failed
 
 _BY_PART: tuple[tuple[str, Ending], ...] = (
@@ -45,15 +46,16 @@ _FIRST_WORD = re.compile(r"[\w\-]*")
 
 
 def table_of(*rows: tuple[Ending, *tuple[str, ...]]) -> dict[str, Ending]:
-    """Return the table of a wire. Each row is an ending and the words for it, in lower case."""
+    """Return the table of a wire. Each row is an ending and its words, in lower case."""
     return {word: ending for ending, *words in rows for word in words}
 
 
 def ending_of(raw: str, table: Mapping[str, Ending]) -> Ending:
-    """Return what a provider's word means by `table`, whose keys are lower case, or by its parts, or else `unknown`.
+    """Return the ending for a provider's word: by `table`, whose keys are lower case, else by its parts, else
+    `unknown`.
 
-    Some gateways write more words behind a colon. The first word decides, unless it is a success and the others say that
-    the answer failed or was cut.
+    Some gateways append more words after a colon. The first word decides, unless it means success and the
+    rest says that the answer failed or was truncated.
     """
     word = raw.strip().lower()
     if word in table:
@@ -70,7 +72,7 @@ def _by_parts(key: str) -> Ending | None:
 
 
 def stop_reason_of(ending: Ending) -> StopReason:
-    """Return the ending as a stop reason. A failed one, which has none, is `unknown`."""
+    """Return the stop reason of an ending. A failure has none, and gives `unknown`."""
     match ending:
         case "failed" | "overloaded":
             return "unknown"
@@ -79,16 +81,21 @@ def stop_reason_of(ending: Ending) -> StopReason:
 
 
 def is_word_for(raw: str, reason: StopReason | None, table: Mapping[str, Ending]) -> bool:
-    """Return True if a wire with this table can say `raw` for `reason`: a word that it knows, or one that nobody knows."""
+    """Return True if a wire with this table can write `raw` for `reason`. An unknown word
+    matches `unknown`."""
     return stop_reason_of(table.get(raw.lower(), "unknown")) == reason
 
 
 def failed_ending(
     ending: Ending | None, raw: str | None, *, said: bool, words: str = ""
 ) -> StreamError | None:
-    """Return the failure that an ending is, or None if it is a success or a refusal.
+    """Return the error for a failed ending, or None for a success or a refusal.
 
-    `said`: the answer has content besides thinking. `words`: what the provider tells of the reason.
+    Args:
+        ending: The ending, or None if the provider gave no reason.
+        raw: The provider's word.
+        said: True if the answer has content other than thinking.
+        words: The provider's explanation, or an empty string.
     """
     if ending not in ("failed", "overloaded") and (ending != "unknown" or said):
         return None
@@ -112,14 +119,15 @@ AFTER_END = StreamNotice("after_end", "the provider sent more after the end of i
 
 
 class SecondAnswer(MalformedEvent):
-    """Another answer begins before the first has ended. To skip this would make one answer of two."""
+    """Raised if another answer begins before the first has ended. It cannot be skipped: that would merge two
+    answers."""
 
     def __init__(self) -> None:
         super().__init__("a second answer begins before the first has ended")
 
 
 class LateEvents:
-    """Gives one notice for all that comes after the end."""
+    """Gives one notice for all events after the end."""
 
     __slots__ = ("_is_told",)
 
@@ -127,7 +135,7 @@ class LateEvents:
         self._is_told = False
 
     def notice(self) -> list[StreamNotice]:
-        """Return the notice for an event that is left out; nothing if it was given before."""
+        """Return the notice for a discarded event; empty after the first call."""
         if self._is_told:
             return []
         self._is_told = True

@@ -1,9 +1,9 @@
-"""One engine for the errors of every provider, in both directions. What a vendor says otherwise is in its table, an
+"""Decodes and encodes the errors of every provider. The differences of a vendor are in its table, an
 ErrorTable in `wires/<vendor>/errors.py`.
 
     decode_error()   status, headers and body of a refused call  →  the ProviderError
     stream_error()   a failure reported inside a stream          →  the StreamError
-    encode_error()   a ProviderError                             →  status and body, as the vendor writes them
+    encode_error()   a ProviderError                             →  status and body in the vendor's format
     dump_error()     a StreamError                               →  the JSON of the event that ends the stream
 """
 
@@ -53,7 +53,7 @@ STATUSES: Mapping[int, type[ProviderError]] = {
     524: ProviderTimeout,
     529: Overloaded,
 }
-"""Statuses that say what is wrong. The others say no more than whose fault it is."""
+"""Classes by statuses that are specific. Other statuses only tell a client error from a server error."""
 _KINDS: dict[type[ProviderError], ErrorKind] = {
     RateLimited: "throttling",
     Overloaded: "service_unavailable",
@@ -67,7 +67,7 @@ CLASSES: dict[str, type[ProviderError]] = {
         ContentFiltered, RateLimited, Overloaded, ProviderTimeout, ProviderFailed,
     )
 }  # fmt: skip
-"""Our classes of a provider's errors, by their codes."""
+"""Classes of provider errors by their codes."""
 
 
 class WrittenError(NamedTuple):
@@ -84,26 +84,29 @@ def _nothing() -> dict[str, type[ProviderError]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorTable(ErrorReader):
-    """How one vendor reports failures.
+    """The errors of one vendor.
 
-    Read: an exact name wins, then a part of one, then the status, then the words. A name that means no more than an
-    invalid request leaves the decision to what follows.
+    To classify a failure, an exact name is looked up first, then a part of a name, then the status, then the
+    words. If a name only means an invalid request, the status and the words decide.
 
     Args:
-        written: Status, type and code by our code. An error whose class is not in it is written as its base class.
-        body: Builds the JSON from these, the words, and the seconds to wait.
-        names: Classes of the vendor's codes and types, in small letters.
-        parts: Classes of codes and types by a part of them, in small letters; the first that fits decides.
-        words: Classes of the vendor's words, in small letters, where nothing else is known.
-        statuses: Classes of the statuses of refused calls. Inside a stream, where a proxy names them, all mean the same.
-        means_statuses: A status of 500 or more decides; of the words only an overflow counts then.
-        spent: Parts of codes and types that mean a quota is used up.
-        of_the_model: Names of failures of the model, not of the API.
+        written: Status, type and code by our code. An error whose class is missing is written as its base
+            class.
+        body: Builds the JSON from a WrittenError, the message, and the seconds to wait.
+        names: Classes by the vendor's codes and types, in lower case.
+        parts: Classes by parts of codes and types, in lower case. The first match decides.
+        words: Classes by parts of the vendor's messages, in lower case, used if nothing else is known.
+        statuses: Classes by the statuses of refused calls. Inside a stream `STATUSES` applies, because
+            proxies write them there.
+        means_statuses: True if a status of 500 or more decides; of the words only a context overflow counts
+            then.
+        spent: Parts of codes and types that mean an exhausted quota.
+        of_the_model: Names for failures of the model rather than of the API.
         unknown: Kind of a failure whose names are all unknown.
-        names_are_codes: The vendor's names are our codes too, the unknown ones included.
-        passes_codes: A code of no class of ours is written into a stream as it is.
-        name_header: Header that holds the error's name.
-        too_long: Words for a conversation that is too long, for a vendor without a code for it.
+        names_are_codes: True if the vendor's names are used as our codes, unknown names included.
+        passes_codes: True if a code without a class is written into a stream unchanged.
+        name_header: Header that holds the error's name, in lower case.
+        too_long: Prefix for messages about context overflow, for a vendor without a code for it.
     """
 
     written: Mapping[str, WrittenError]
@@ -122,7 +125,7 @@ class ErrorTable(ErrorReader):
     too_long: str = ""
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """Return the typed error of an answer that is not 2xx."""
+        """Return the typed error for a status that is not 2xx."""
         reported = self.read_body(body)._replace(status=status)
         named = next((value for name, value in headers.items() if name.lower() == self.name_header), None)
         if named:
@@ -138,7 +141,7 @@ class ErrorTable(ErrorReader):
         )
 
     def stream_error(self, reported: ReportedError) -> StreamError:
-        """Return the StreamEvent of a failure reported inside a stream."""
+        """Return the StreamError for a failure reported inside a stream."""
         found, code = self._classify(reported, STATUSES)
         kind: ErrorKind = _KINDS.get(found, "validation")
         name = next((name for name in reversed(reported.names) if name.isidentifier()), None)
@@ -153,18 +156,19 @@ class ErrorTable(ErrorReader):
         return StreamError(kind, code, reported.words, reported.status)
 
     def encode_error(self, error: ProviderError) -> tuple[int, bytes]:
-        """Return the status and the JSON body with which the vendor reports an error."""
+        """Return the status and the JSON body of an error in the vendor's format."""
         written = self.written_as(error.code, type(error))
         body = self.body(written, self.spoken(error.code, error.message), error.retry_after)
         return written.status, encode_json(body)
 
     def dump_error(self, error: StreamError) -> JsonObject:
-        """Return the JSON of the event with which the vendor ends a stream that failed."""
+        """Return the JSON of the event with which the vendor ends a failed stream."""
         written = self.written_as(error.code)
         return self.body(written, self.spoken(error.code, error.message), None)
 
     def written_as(self, code: str, kind: type[ProviderError] | None = None) -> WrittenError:
-        """Return the status and names of an error with this code and class. What no base class of it has is a failure."""
+        """Return the status and names for an error of this code and class. Without a row for the class or a
+        base of it, the row of ProviderFailed is used."""
         if code in self.written:
             return self.written[code]
         kind = kind or CLASSES.get(code)
@@ -175,7 +179,7 @@ class ErrorTable(ErrorReader):
         return next(known, self.written[ProviderFailed.code])
 
     def spoken(self, code: str, message: str) -> str:
-        """Return the message, in words that tell what no code of the vendor does."""
+        """Return the message, with the prefix `too_long` if the vendor has no code for context overflow."""
         if code == ContextLengthExceeded.code and self.too_long and not means_overflow(message):
             return f"{self.too_long} {message}"
         return message
@@ -183,7 +187,7 @@ class ErrorTable(ErrorReader):
     def _classify(
         self, reported: ReportedError, statuses: Mapping[int, type[ProviderError]]
     ) -> tuple[type[ProviderError], str]:
-        """Return our class and code for a failure."""
+        """Return the class and code of a failure."""
         meaning = self._meaning_of(reported, statuses)
         if meaning.error is RateLimited and (
             reported.status == 402
@@ -221,9 +225,9 @@ class ErrorTable(ErrorReader):
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that a provider asks for (RFC 9110 10.2.3), or None.
+    """Return the seconds to wait that a provider requests (RFC 9110 10.2.3), or None.
 
-    A date counts from the response's own Date, so that no clock is read here.
+    A date is relative to the response's own Date header, so that no clock is needed.
     """
     found = {name.lower(): value for name, value in headers.items()}
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):

@@ -1,9 +1,10 @@
-"""application/vnd.amazon.eventstream, both ways: bytes into messages and messages into bytes.
+"""Decodes and encodes application/vnd.amazon.eventstream.
 
-A message is its length, the length of its headers, a CRC of these two, headers, a payload, and a CRC of all of it. Where
-one ends follows from these twelve bytes, and botocore's own parser reads the rest and checks both CRCs. It is given a
-message at a time: what it says of one cannot then depend on how the bytes were cut, and a long one is not copied anew
-for every read. Its own limits are 24 MiB of payload and 128 KiB of headers; `event_limit` may be lower, not higher.
+A message has a prelude of twelve bytes (its length, the length of its headers, a CRC of both), then headers,
+a payload, and a CRC of the message. The prelude tells where the message ends. botocore's parser reads the
+rest and checks both CRCs. The parser gets one message at a time: then its errors do not depend on how the
+bytes were split, and a long message is not copied at every read. Its own limits are 24 MiB of payload and 128
+KiB of headers. `event_limit` can lower them, but not raise them.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ _short = struct.Struct("!H")
 
 
 class BrokenMessage(MalformedEvent):
-    """One message is damaged, but where it ended is known: the next can be read."""
+    """A damaged message with a known end. The next message can be read."""
 
 
 class MessageDecoder:
-    """Cuts one response body into messages. `limit`: the bytes that one may have, everything counted.
+    """Splits one response body into messages. `limit` is the largest message in bytes, with prelude, headers
+    and CRC.
 
-    Raises ConfigurationError where botocore is not installed.
+    Raises ConfigurationError if botocore is not installed.
     """
 
     def __init__(self, *, limit: int) -> None:
@@ -57,19 +59,20 @@ class MessageDecoder:
 
     @property
     def pending(self) -> bool:
-        """True if a message has begun that is not whole."""
+        """True if an incomplete message is buffered."""
         return bool(self._rest)
 
     def add(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Append the next bytes of the body."""
         if self._failure is None:
             self._rest += data
 
     def take(self) -> Message | None:
-        """The next whole message, or None until more bytes come.
+        """Return the next whole message, or None if more bytes are needed.
 
-        Raises BrokenMessage for one that is damaged, after which the next may be taken; MalformedEvent or
-        EventTooLarge, now and ever after, where nothing more can be read.
+        Raises BrokenMessage for a damaged message; the next call reads the message after it. Raises
+        MalformedEvent or EventTooLarge if the rest of the body cannot be read; every later call raises the
+        same.
         """
         if self._failure is not None:
             raise self._failure
@@ -91,14 +94,14 @@ class MessageDecoder:
         return message.headers, message.payload
 
     def _begin(self, prelude: bytes) -> None:
-        """Learn the size of the next message. Raises MalformedEvent or EventTooLarge."""
+        """Read the size of the next message from its prelude. Raises MalformedEvent or EventTooLarge."""
         size, headers = _lengths.unpack_from(prelude)
         parser = self._new_parser()
         parser.add_data(prelude)
         try:
             parser.next()
         except StopIteration:
-            pass  # the prelude is sound, and more bytes are to come
+            pass  # the prelude is valid, and the parser waits for more bytes
         except self._too_large as error:
             self._fail(EventTooLarge(str(error), retryable=False))
         except self._damage as error:
@@ -116,7 +119,7 @@ class MessageDecoder:
 
 
 def encode_message(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """One message. Each header's value is a string, as Bedrock's are."""
+    """Return one message. Header values are strings, as in Bedrock's messages."""
     head = b"".join(_header(name, value) for name, value in headers.items())
     lengths = _lengths.pack(_PRELUDE + len(head) + len(payload) + _CHECKSUM, len(head))
     message = lengths + _number.pack(crc32(lengths)) + head + payload
@@ -124,14 +127,14 @@ def encode_message(headers: Mapping[str, str], payload: bytes) -> bytes:
 
 
 def encode_event(event_type: str, payload: bytes) -> bytes:
-    """The message of one event, whose payload is JSON."""
+    """Return the message of one event. `payload` is JSON."""
     return encode_message(
         {":event-type": event_type, ":content-type": "application/json", ":message-type": "event"}, payload
     )
 
 
 def encode_exception(exception_type: str, payload: bytes) -> bytes:
-    """The message with which a stream reports a failure."""
+    """Return the message that reports a failure inside a stream."""
     return encode_message(
         {
             ":exception-type": exception_type,
@@ -143,12 +146,14 @@ def encode_exception(exception_type: str, payload: bytes) -> bytes:
 
 
 def encode_chunk(payload: bytes) -> bytes:
-    """The message of one event of InvokeModelWithResponseStream: `payload` is the model's own."""
+    """Return the message of one event of InvokeModelWithResponseStream. `payload` is in the model's own
+    format."""
     return encode_event("chunk", b'{"bytes":"%b"}' % base64.b64encode(payload))
 
 
 def frame_line(line: bytes) -> bytes:
-    """The message of one recorded event: `{"contentBlockDelta": {…}}`, or a model's own, `{"type": …}`."""
+    """Return the message of one recorded event: `{"contentBlockDelta": {…}}`, or in a model's own format
+    `{"type": …}`."""
     try:
         fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     except (ValueError, RecursionError):
@@ -161,7 +166,7 @@ def frame_line(line: bytes) -> bytes:
 
 
 def split_messages(body: bytes) -> Iterator[bytes]:
-    """A body cut after each message; what is left where one is not whole is the last piece."""
+    """Yield the messages of a body. The last piece may be incomplete."""
     start = 0
     while len(body) - start >= _PRELUDE:
         size, _ = _lengths.unpack_from(body, start)

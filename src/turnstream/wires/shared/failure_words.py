@@ -1,7 +1,9 @@
-"""The meaning of a failure by its words, on any wire: plain text, HTML, JSON without a code, and codes that say too little.
+"""Classifies failures by their words, on any wire: plain text, HTML, JSON without a code, and codes that are
+too general.
 
-Providers answer 400 to a wrong key, to a model that they do not have, and to an account without credit. None of these is a
-fault of the request: another model can answer it. A status that passes (408, 409, 425) is no refusal either.
+Providers answer 400 to a wrong key, to an unknown model, and to an account without credit. The request is
+valid in all of these cases: another model can answer it. Temporary statuses (408, 409, 425) do not mean a
+refusal either.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from turnstream.errors import (
 from turnstream.wires.shared.context_overflow import means_overflow
 
 QUOTA_CODE = "insufficient_quota"
-"""The code of an account that has no credit or quota left. Waiting does not help."""
+"""Code for an account without credit or quota. Waiting does not help."""
 MESSAGES: dict[str, str] = {
     AuthenticationFailed.code: "the provider refused the key",
     PermissionDenied.code: "the key may not use this model",
@@ -41,11 +43,11 @@ MESSAGES: dict[str, str] = {
     ProviderFailed.code: "the provider failed",
     ProviderTimeout.code: "the provider took too long",
 }
-"""The message of an error, by our code. Its words are the provider's, and go into `detail`."""
+"""Messages of errors by our code. The provider's words go into `detail`."""
 
 
 class FailureMeaning(NamedTuple):
-    """Our class for a failure, and our code if it is not the class's own."""
+    """Class of a failure, and its code if it differs from the code of the class."""
 
     error: type[ProviderError]
     code: str | None = None
@@ -58,32 +60,44 @@ _REFUSALS: tuple[tuple[str, FailureMeaning], ...] = (
         FailureMeaning(RateLimited, QUOTA_CODE),
     ),
     (
-        r"""\bapi[\ _-]?key\b.{0,60}\b(not\ valid|invalid|incorrect|expired|revoked|disabled|not\ found|missing)
+        (
+            r"""\bapi[\ _-]?key\b.{0,60}\b(not\ valid|invalid|incorrect|expired|revoked"""
+            r"""|disabled|not\ found|missing)
         | \b(invalid|incorrect|expired|missing|no|wrong)\ ((or\ )?\w+\ )?api[\ _-]?key\b
         | \bkey\ (is\ )?not\ valid\b | \Aauthentication\ failed
         | \b(invalid|expired|incorrect)\ (access|auth\w*|bearer|security)[\ _]token\b
         | \b(access|auth\w*|bearer|security)\ token\b.{0,40}\b(invalid|expired)
-        | \binvalid\ (x-api-key|credentials|authentication)\b""",
+        | \binvalid\ (x-api-key|credentials|authentication)\b"""
+        ),
         FailureMeaning(AuthenticationFailed),
     ),
     (
-        r"""\bmodels?\b[^;,\n]{0,120}?\b(not\ found|(does\ not|doesn't|not)\ exist|decommissioned|retired
-            |no\ longer\ (available|supported|exists?)|(is\ )?not\ (available|a\ valid\b.{0,20}\bmodel)|is\ invalid)
+        (
+            r"""\bmodels?\b[^;,\n]{0,120}?\b(not\ found|(does\ not|doesn't|not)\ exist|decommissioned|retired
+            |no\ longer\ (available|supported|exists?)|(is\ )?not\ (available|a\ valid\b.{0,20}\bmodel)"""
+            r"""|is\ invalid)
         | \b(unknown|invalid|unrecognized|no\ such|nonexistent)\ model\b(?!\ (output|response|param))
         | \bnot\ a\ valid\ model\b | \bmodel_not_found\b | \bmodel\ not\ exist\b
-        | \bdeployment\b[^;,\n]{0,80}\b(does\ not\ exist|not\ found) | \bno\ endpoints\ found\b | 模型不存在""",
+        | \bdeployment\b[^;,\n]{0,80}\b(does\ not\ exist|not\ found) | \bno\ endpoints\ found\b | 模型不存在"""
+        ),
         FailureMeaning(ModelNotFound),
     ),
 )
-"""Words that decide against a code or a status which only says that the request was refused."""
+"""Words that override a code or a status which only means a refused request."""
 _OTHERS: tuple[tuple[str, FailureMeaning], ...] = (
     (
-        r"rate.?limit | too\ many\ requests | throttl | quota | usage\ limit | insufficient\ (?:balance|credits?)",
+        (
+            r"rate.?limit | too\ many\ requests | throttl | quota"
+            r" | usage\ limit | insufficient\ (?:balance|credits?)"
+        ),
         FailureMeaning(RateLimited),
     ),
     (
-        r"""overloaded | service\ (?:is\ )?(?:temporarily\ )?unavailable | server\ (?:is\ )?busy | at\ capacity
-        | no\ healthy\ upstream""",
+        (
+            r"""overloaded | service\ (?:is\ )?(?:temporarily\ )?unavailable | server\ (?:is\ )?busy"""
+            r""" | at\ capacity
+        | no\ healthy\ upstream"""
+        ),
         FailureMeaning(Overloaded),
     ),
     (
@@ -120,15 +134,17 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
     504: ProviderTimeout,
     529: Overloaded,
 }  # fmt: skip
-"""Statuses that words name. 404 is none: a proxy's page says it of more than models."""
+"""Classes by the statuses that words name. 404 is missing: pages of proxies use it for more than models."""
 _ERROR_WORDS = re.compile(
-    r"error|exception|fail|denied|refused|forbidden|unauthori[sz]ed|not authenticated|limit|too many|overload|unavailable"
-    r"|exceed|timed? ?-?out|bad gateway|quota|invalid|not found|terminated|abort|reset|traceback|crash|killed|panic",
+    r"error|exception|fail|denied|refused|forbidden|unauthori[sz]ed|not authenticated|limit|too many"
+    r"|overload|unavailable"
+    r"|exceed|timed? ?-?out|bad gateway|quota|invalid|not found|terminated|abort|reset"
+    r"|traceback|crash|killed|panic",
     re.IGNORECASE,
 )
 _LONGEST = 2000
 _WORDS_STATUSES = frozenset({None, 400, 403, 404, 422})
-"""Statuses whose words decide. With others the status says enough."""
+"""Statuses for which the words decide. Other statuses are specific enough."""
 _UNPAID_STATUS = 402
 _UNPAID_CODES = frozenset({QUOTA_CODE, "billing_error"})
 _PASSING: dict[int, tuple[type[ProviderError], str]] = {
@@ -139,7 +155,7 @@ _PASSING: dict[int, tuple[type[ProviderError], str]] = {
 
 
 def meaning_of_words(words: str) -> FailureMeaning | None:
-    """Return the meaning of a failure of which only words are known, or None if they do not say."""
+    """Return the meaning of a failure of which only the words are known, or None if they are not specific."""
     words = words[:_LONGEST]
     if means_overflow(words):
         return FailureMeaning(ContextLengthExceeded)
@@ -152,19 +168,19 @@ def meaning_of_words(words: str) -> FailureMeaning | None:
 
 
 def meaning_of_refusal(status: int | None, words: str) -> FailureMeaning | None:
-    """Return the meaning of a request that is said to be refused, or None if it is refused as a request."""
+    """Return a more specific meaning of a refused request, or None if the request itself is refused."""
     if status not in _WORDS_STATUSES:
         return None
     return next((meaning for pattern, meaning in _REFUSAL_PATTERNS if pattern.search(words)), None)
 
 
 def sounds_like_failure(words: str) -> bool:
-    """Return True if `words`, which nothing marks as an error, are likely to report one."""
+    """Return True if `words`, which are not marked as an error, probably report an error."""
     return _ERROR_WORDS.search(words[:_LONGEST]) is not None
 
 
 def meant(error: ProviderError) -> ProviderError:
-    """Return the error that `error` really is: itself, or one of another class with the same words."""
+    """Return the error with the class and code that its words mean: `error` itself, or a changed copy."""
     if error.code in _UNPAID_CODES or error.provider_status == _UNPAID_STATUS:
         return _unpaid(error)
     if isinstance(error, RateLimited):
@@ -182,21 +198,21 @@ def meant(error: ProviderError) -> ProviderError:
 
 
 class OverflowWords:
-    """Regular expressions of the settings, for the words in which one provider says that a conversation is too long. They win
-    over what its codes and statuses say."""
+    """Regular expressions from the settings that match one provider's words for context overflow. They
+    override its codes and statuses."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._words = re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
         self._known = bool(patterns)
 
     def error(self, error: ProviderError) -> ProviderError:
-        """Return the error, or a ContextLengthExceeded in its place."""
+        """Return the error, or a ContextLengthExceeded if its words match."""
         if self._known and error.detail and self._words.search(error.detail):
             return _changed(error, ContextLengthExceeded, MESSAGES[ContextLengthExceeded.code])
         return error
 
     def event(self, event: StreamError) -> StreamError:
-        """Return the event, with the code of a conversation that is too long if its words say so."""
+        """Return the event, with the code of ContextLengthExceeded if its words match."""
         if self._known and self._words.search(event.message):
             return StreamError("validation", ContextLengthExceeded.code, event.message, event.provider_status)
         return event

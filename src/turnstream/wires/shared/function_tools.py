@@ -1,4 +1,4 @@
-"""Tools of a request that are functions, both ways."""
+"""Reads and writes the function tools of a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ _FIELDS = frozenset({"name", "description", "strict"})
 
 
 def dump_function(tool: ToolDefinition, schema: str, *, strict: bool = True) -> JsonObject:
-    """Return a tool as a function whose JSON Schema is in the field `schema`. `strict`: the API knows of that."""
+    """Return a tool as a function object.
+
+    Args:
+        tool: The tool.
+        schema: Name of the field for the JSON Schema.
+        strict: True if the API has the field `strict`.
+    """
     described = {"description": tool.description} if tool.description else {}
     inputs = tool.input_schema or {"type": "object", "properties": {}}
     strictly = {"strict": True} if strict and tool.strict else {}
@@ -23,17 +29,18 @@ def dump_function(tool: ToolDefinition, schema: str, *, strict: bool = True) -> 
 def split_tools(
     raw: Any, *, schema: str, types: Collection[str | None], inside: str | None = None
 ) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
-    """Return the functions among a request's tools, and the tools that are something else, as they are.
+    """Return the functions among a request's tools, and all other tools unchanged.
 
-    A field that is null counts as left out. A function with fields that a ToolDefinition does not have is something else.
+    A field that is null counts as missing. A function with a field that ToolDefinition does not have is one
+    of the other tools.
 
     Args:
-        raw: The request's `tools`; None for none.
-        schema: The field that holds the JSON Schema of the arguments.
-        types: The values of `type` that mean a function; None stands for a tool without one.
-        inside: The field of a tool that holds the function; None if the tool is the function.
+        raw: The request's `tools`, or None.
+        schema: Field that holds the JSON Schema of the arguments.
+        types: Values of `type` that mean a function. None matches a tool without a type.
+        inside: Field of a tool that holds the function. None if the tool itself is the function.
 
-    Raises InvalidRequest for tools that are not a list, and for a function without a name or with a schema that is not an
+    Raises InvalidRequest if the tools are not a list, or if a function has no name or its schema is not an
     object.
     """
     if raw is not None and not is_list(raw):

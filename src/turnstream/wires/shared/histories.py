@@ -1,4 +1,4 @@
-"""Blocks of a history as several wires write and read them: sides, results of tools, media, leftovers of a vendor."""
+"""Helpers of several wires for the blocks of a history: sides, tool results, media, provider metadata."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
 Role: TypeAlias = Literal["user", "assistant"]
 
 TEXT_TYPES = frozenset({"text", "reference", "partial_reference"})
-"""Types of blocks whose text goes back as text."""
+"""Types of blocks whose text is sent back as text."""
 INVALID_ARGUMENTS = "INVALID_JSON"
-"""The field for arguments that are no JSON object, on wires that take nothing but objects."""
+"""Field for arguments that are not a JSON object, on wires that accept only objects."""
 _ERROR_MARK = "Error: "
 
 
 def metadata_of(content: Content | None) -> JsonObject:
-    """Return what wires have kept on a block, under their own names."""
+    """Return the metadata that wires keep on a block, by wire name."""
     metadata: Any = (content or {}).get("provider_metadata")
     return metadata if is_object(metadata) else {}
 
 
 def as_metadata(kept: JsonObject) -> Content:
-    """Return the content of a block that keeps these fields, if there are any."""
+    """Return the content of a block with this metadata; empty without metadata."""
     return {"provider_metadata": kept} if kept else {}
 
 
@@ -34,7 +34,7 @@ def is_clients(block: Block, block_type: Literal["tool_use", "tool_result"]) -> 
 
 
 def side_of(block: Block, role: Role) -> Role | None:
-    """Return the side that says a block, where an API leaves no choice; None for what that side may not say."""
+    """Return the side on which an API accepts a block, or None if it accepts the block on no side."""
     match block.block_type:
         case "tool_use" | "thinking":
             return "assistant"
@@ -47,7 +47,8 @@ def side_of(block: Block, role: Role) -> Role | None:
 
 
 def alternating(said: Iterable[tuple[str, list[JsonObject]]], *, field: str) -> list[JsonObject]:
-    """Return messages whose roles alternate, each with the parts that it says in `field`."""
+    """Return messages with alternating roles. Parts of the same role in a row go into one message, in
+    `field`."""
     messages: list[JsonObject] = []
     for role, parts in said:
         if parts and (not messages or messages[-1]["role"] != role):
@@ -58,7 +59,8 @@ def alternating(said: Iterable[tuple[str, list[JsonObject]]], *, field: str) -> 
 
 
 def merged(said: Iterable[tuple[Role, Iterable[Block]]]) -> tuple[Message, ...]:
-    """Return the messages of a history. What a side says in several pieces becomes one message with numbered blocks."""
+    """Return the messages of a history. Adjacent pieces of one side become one message
+    with numbered blocks."""
     sides: list[tuple[Role, list[Block]]] = []
     for side, blocks in said:
         if not sides or sides[-1][0] != side:
@@ -71,18 +73,19 @@ def merged(said: Iterable[tuple[Role, Iterable[Block]]]) -> tuple[Message, ...]:
 
 
 def are_parts(value: Any, *types: str) -> TypeGuard[list[JsonObject]]:
-    """Return True if the value of a result is a list of content parts of these types."""
+    """Return True if a result's value is a list of content parts of these types."""
     return is_list(value) and all(is_object(part) and part.get("type") in types for part in value)
 
 
 def media_in(part: JsonObject) -> JsonObject:
-    """Return the media of a content part: its own fields, or those in Anthropic's `source`."""
+    """Return the media fields of a content part: those in Anthropic's `source`, or its own."""
     source = part.get("source")
     return source if is_object(source) else part
 
 
 def mark_failure(said: str, content: Content) -> str:
-    """Return the text of a result, which says that the tool failed where the wire has no field for it."""
+    """Return the text of a result, with an error mark if the tool failed, for a wire without
+    a field for it."""
     is_unmarked = content.get("is_error") and not said.startswith(_ERROR_MARK)
     return _ERROR_MARK + said if is_unmarked else said
 
@@ -95,12 +98,12 @@ def read_result(identity: str, said: Any) -> Content:
 
 
 def media_url(content: Content) -> str:
-    """Return the address of an image or a document: its URL, or one that holds the data."""
+    """Return the URL of an image or a document, or a data URL that holds it."""
     return content.get("url") or f"data:{content.get('media_type', '')};base64,{content.get('data', '')}"
 
 
 def read_media_url(url: str) -> Content:
-    """Return the content of a block with this address: the inverse of `media_url`."""
+    """Return the content of a block with this URL: the inverse of `media_url`."""
     head, comma, data = url.partition(";base64,")
     if comma and head.startswith("data:"):
         return {"media_type": head.removeprefix("data:"), "data": data}
