@@ -1,4 +1,4 @@
-"""UUIDv7 (RFC 9562): ids that sort by the time of their making."""
+"""UUIDv7 (RFC 9562): ids that sort by their time of creation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ _PATTERN = re.compile(ID_PATTERN, re.ASCII)
 _CHANCE = 10
 """Random bytes in an id."""
 _CHANCE_AT_ONCE = 256 * _CHANCE
-"""Random bytes asked of the system at a time: each time the interpreter's lock is given away, and the store's thread may
-keep it for a while."""
+"""Random bytes that are read from the system at a time.
+
+Each read releases the interpreter's lock, and the store's thread may keep the lock for a while.
+"""
 
 
 class _Sequence:
-    """The numbers of one process's ids (122 bits): time and chance, strictly increasing."""
+    """The numbers of one process's ids (122 bits): time and random bits, strictly increasing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,9 +33,9 @@ class _Sequence:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """See `Renewable`. Another thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
-        self._chance, self._used = b"", 0  # two processes must not use the same
+        """Renew the lock and the random bytes. See `Renewable`."""
+        self._lock = threading.Lock()  # another thread of the parent may have held the old one
+        self._chance, self._used = b"", 0  # two processes must not use the same bytes
 
     def next(self) -> int:
         milliseconds = time.time_ns() // 1_000_000
@@ -53,7 +55,7 @@ _sequence = _Sequence()
 
 
 def new_id() -> str:
-    """Return a new id (36 characters), greater than every id made before it in this process."""
+    """Return a new id (36 characters) that is greater than every id made before in this process."""
     value = _sequence.next()
     high, low = value >> 62, value & ((1 << 62) - 1)
     time_part, random_a = high >> 12, high & 0xFFF
@@ -62,5 +64,5 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` is an id in the form that `new_id` gives."""
+    """Return True if `text` has the form that `new_id` returns."""
     return _PATTERN.fullmatch(text) is not None

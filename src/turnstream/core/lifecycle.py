@@ -2,9 +2,9 @@
 
     pending ──► streaming ◄──► waiting
        │            │             │
-       └────────────┴─────────────┴──► complete | error | cancelled      (for ever)
+       └────────────┴─────────────┴──► complete | error | cancelled      (final)
 
-complete is reached from streaming only: what never began cannot have succeeded.
+Only streaming leads to complete: a turn that never began cannot succeed.
 """
 
 from __future__ import annotations
@@ -25,5 +25,5 @@ TERMINAL_STATUSES: frozenset[TurnStatus] = frozenset(s for s, after in TRANSITIO
 
 
 def sources_of(after: TurnStatus) -> frozenset[TurnStatus]:
-    """The statuses from which `after` may be reached: the WHERE of a compare-and-set."""
+    """Return the statuses from which `after` can be reached: the WHERE of a compare-and-set."""
     return frozenset(status for status, targets in TRANSITIONS.items() if after in targets)

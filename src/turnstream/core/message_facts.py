@@ -1,4 +1,4 @@
-"""Facts about one model call that belong to no block: its ids, its end, what it used."""
+"""Facts about one model call that do not belong to a block: its ids, its end, its usage."""
 
 from __future__ import annotations
 
@@ -18,13 +18,22 @@ from turnstream.core.turn_events import Notice
 from turnstream.core.usage import Usage
 
 MAX_NOTICES = 32
+"""Notices of one model call that are kept at most."""
 _CLEAN_ENDS = frozenset({"tool_use", "end_turn", "stop_sequence"})
 
 Fact: TypeAlias = MessageStart | MessageStop | Metadata | RedactContent | StreamError | StreamNotice
 
 
 class Statistics(NamedTuple):
-    """Counts of what has been folded. Times are seconds of the clock that was passed to `fold`."""
+    """Counts of the folded events. Times are seconds of the clock that was passed to `fold`.
+
+    Attributes:
+        chunks: Number of text deltas.
+        length: Characters of text.
+        started_at: Time of the first fold, or None.
+        updated_at: Time of the last fold, or None.
+        complete: True if the end marker came.
+    """
 
     chunks: int
     length: int
@@ -34,18 +43,19 @@ class Statistics(NamedTuple):
 
     @property
     def duration(self) -> float:
+        """Seconds between the first and the last fold, or 0.0."""
         return (
             0.0 if self.started_at is None or self.updated_at is None else self.updated_at - self.started_at
         )
 
 
 def is_clean_end(stop: MessageStop | None) -> bool:
-    """Return True if the end marker says that the model had said all it wanted. False without a marker, or a reason."""
+    """Return True if the end marker says that the model finished. False without a marker or a reason."""
     return stop is not None and stop.stop_reason in _CLEAN_ENDS
 
 
 class MessageFacts:
-    """The facts of one model call, as far as the provider has told them."""
+    """The facts of one model call that the provider has sent so far."""
 
     def __init__(self) -> None:
         self.message_id: str | None = None
@@ -56,28 +66,28 @@ class MessageFacts:
         self.latency_ms: float | None = None
         self.trace: Any = None
         self.notices: list[Notice] = []
-        """Notices of the stream, at most MAX_NOTICES; the owner shows them."""
+        """Notices of the stream, at most MAX_NOTICES. The owner shows them."""
         self._origin: Origin | None = None
         self._raw_usage: MergedObjects | None = None
         self._provider_metadata: MergedObjects | None = None
 
     @property
     def raw_usage(self) -> dict[str, Any] | None:
-        """Usage in the provider's own words."""
+        """Usage in the provider's own fields, or None."""
         return None if self._raw_usage is None else self._raw_usage.view()
 
     @property
     def provider_metadata(self) -> dict[str, Any] | None:
-        """Other facts that the provider told about the message as a whole."""
+        """Other facts that the provider sent about the message as a whole, or None."""
         return None if self._provider_metadata is None else self._provider_metadata.view()
 
     @property
     def metadata_size(self) -> int:
-        """Bytes of the usage and the metadata in the provider's own words."""
+        """Bytes of the raw usage and the provider's metadata."""
         return sum(merged.size for merged in (self._raw_usage, self._provider_metadata) if merged is not None)
 
     def note(self, event: Fact) -> None:
-        """Take one event that belongs to no block."""
+        """Record one event that does not belong to a block."""
         match event:
             case MessageStart():
                 self.message_id = event.id or self.message_id
@@ -95,7 +105,7 @@ class MessageFacts:
                 self.error = self.error or event
 
     def forget_call(self) -> None:
-        """Forget the end, the error and the usage: another call takes the place of this one."""
+        """Discard the end, the error and the usage, because another call replaces this one."""
         self.stop = None
         self.error = None
         self.usage = Usage()

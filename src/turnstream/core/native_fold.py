@@ -1,6 +1,7 @@
-"""The other end of the native dialect: a watcher's fold of native events into blocks (PROTOCOL.md).
+"""The client side of the native dialect: folds native events into blocks (PROTOCOL.md).
 
-Whatever was cut, resumed, caught up or taken back, the fold of what a watcher was sent equals the stored blocks.
+After any cut, resume, catch-up or reset, the fold of the events that a watcher received equals the stored
+blocks.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ TERMINAL_NAMES = frozenset({"turn_complete", "turn_error", "turn_cancelled"})
 
 
 class Ending(NamedTuple):
-    """A turn's terminal event: its name, and its data."""
+    """A turn's terminal event: its name and its data."""
 
     name: str
     data: Mapping[str, Any]
 
 
 class NativeFold:
-    """Folds the events of one turn. Feed it every event with its `event:` name and its `data:` as a dict; what it does
-    not know it passes over."""
+    """Folds the events of one turn.
+
+    Pass every event to `feed`, with its `event:` name and its `data:` as a dict. Unknown events are ignored.
+    """
 
     def __init__(self) -> None:
         self.turn_id: str | None = None
@@ -32,14 +35,14 @@ class NativeFold:
 
     @property
     def blocks(self) -> list[Block]:
-        """The blocks so far, in order; one that is still open as it would be if it were cut off now."""
+        """Blocks so far, in order. An open block is included as if it were cut off now."""
         return [
             entry if isinstance(entry, Block) else entry.finish(partial=True)
             for _, entry in sorted(self._blocks.items())
         ]
 
     def feed(self, name: str, data: Mapping[str, Any]) -> None:
-        """Fold one event. Raises KeyError, TypeError or ValueError when `data` is none of that event."""
+        """Fold one event. Raises KeyError, TypeError or ValueError if `data` does not fit the event."""
         match name:
             case "block_delta":
                 self._grow(data)
@@ -92,7 +95,7 @@ def _opened(index: int, data: Mapping[str, Any]) -> OpenBlock:
 
 
 def _caught_up(data: Mapping[str, Any]) -> Block | OpenBlock:
-    """All of a block so far, in place of what was known of it."""
+    """Return the block of a catch-up, which replaces the client's block."""
     index, block_type = data["block_index"], data["block_type"]
     text: str | None = data.get("accumulated_text")
     content: dict[str, Any] | None = data.get("content")

@@ -1,4 +1,4 @@
-"""A block that is still growing, and how blocks are shown whole."""
+"""A block that is still growing, and the events that show a block."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.turn_events import BlockCatchup, BlockDelta, BlockStart, DeltaField, TurnEvent
 
 DELTA_LENGTH = 16 * 1024
-"""Characters of text that one event carries at most. A longer text becomes several events, so that recent events and
-what one watcher is sent at a time stay small."""
+"""Characters of text that one event carries at most.
+
+A longer text becomes several events. This keeps the ring, and each piece that a watcher gets, small.
+"""
 
 _DELTAS: dict[BlockType, type[TextDelta] | type[ThinkingDelta] | type[ToolInputDelta]] = {
     "text": TextDelta,
@@ -25,12 +27,17 @@ _DELTAS: dict[BlockType, type[TextDelta] | type[ThinkingDelta] | type[ToolInputD
 }
 
 _PARTS = 16
-"""Pieces of text that a block may be in, before what looks at its end joins them: each takes more memory than its text."""
+"""Pieces of text that a block may have before a read of its end joins them. Each piece costs extra memory."""
 
 
 class CutBlock(NamedTuple):
-    """A block that `cut` ended: `start` and `stop` are places of its events in the list given with it; a start of
-    None means that the block was being shown already."""
+    """A block that `cut` ended.
+
+    Attributes:
+        start: Index of the block's first event in the list that `cut` returns. None if the block was already
+            shown.
+        stop: Index after the block's last event before its block_stop.
+    """
 
     block: Block
     start: int | None
@@ -38,8 +45,14 @@ class CutBlock(NamedTuple):
 
 
 class OpenBlock:
-    """A block that is still growing. `length` counts the characters of its text, or of its input JSON; `grows_by` is the
-    kind of delta that its text grows by, None where it has no text; `answered`: it is a call whose result has come."""
+    """A block that is still growing.
+
+    Attributes:
+        length: Characters of its text, or of its input JSON.
+        grows_by: The type of delta that adds to its text, or None if the block has no text.
+        answered: True if the block is a tool call whose result has come.
+        carry: The first half of a surrogate pair whose other half has not come, or "".
+    """
 
     __slots__ = (
         "_own_lists",
@@ -86,8 +99,11 @@ class OpenBlock:
 
     @property
     def needs_clean_end(self) -> bool:
-        """True for a call whose text does not show that it is whole: a call without arguments, or with free text. Only the
-        end of the model's answer, or the call's own result, tells whether more was to come."""
+        """True for a tool call that may be incomplete: a call without arguments, or with free text.
+
+        The text of such a call does not show that it is complete. The end of the model's answer, or the
+        call's result, does.
+        """
         content = self.content
         if self.block_type != "tool_use" or self.answered or content.get("provider_executed"):
             return False
@@ -97,7 +113,7 @@ class OpenBlock:
 
     @property
     def tool_use_id(self) -> str:
-        """Id of the call that the block is, or answers; empty where it has none."""
+        """Id of the tool call that the block is, or answers; empty if it has none."""
         return str(self.content.get("tool_use_id") or "")
 
     def append(self, text: str) -> None:
@@ -112,19 +128,22 @@ class OpenBlock:
         merge_content(self.content, content, self._own_lists)
 
     def text(self) -> str:
-        """What has grown so far."""
+        """Return the text so far."""
         if len(self.parts) > 1:
             self.parts = ["".join(self.parts)]
         return self.parts[0] if self.parts else ""
 
     def text_since(self, length: int) -> str:
-        """Return what has grown since there were `length` characters: it costs as much as that, but for one time in many."""
+        """Return the text after the first `length` characters.
+
+        The cost depends on the length of the result. Once in `_PARTS` pieces it depends on the whole text.
+        """
         if len(self.parts) > _PARTS:
             return self.text()[length:]
         return _end_of(self.parts, self.length - length)
 
     def signature_since(self, length: int) -> str:
-        """Return what the signature has grown by since it had `length` characters."""
+        """Return the signature after its first `length` characters."""
         if len(self._signature) > _PARTS:
             return self.signature[length:]
         return _end_of(self._signature, self.signature_length - length)
@@ -136,7 +155,7 @@ class OpenBlock:
         return self._signature[0] if self._signature else ""
 
     def replace_content(self, content: Content) -> None:
-        """Put `content`, as `shown_content` gives it, in place of content and signature."""
+        """Replace content and signature by `content`, which has the form that `shown_content` returns."""
         self.content = dict(content)
         self._own_lists.clear()
         signature = self.content.pop("signature", None)
@@ -151,14 +170,14 @@ class OpenBlock:
         return self.content
 
     def shown_content(self) -> Content | None:
-        """`content` with the signature so far: what a catch-up shows of an open block."""
+        """Return `content` with the signature so far, as a catch-up shows an open block."""
         content = self.content_now()
         if self._signature:
             return {**content, "signature": self.signature}
         return dict(content) if content else None
 
     def catchup(self) -> BlockCatchup:
-        """Everything of the open block so far."""
+        """Return a catch-up event with the whole open block so far."""
         return catchup_of(
             Block(self.sequence, self.block_type, self.text(), self.shown_content()), complete=False
         )
@@ -178,7 +197,7 @@ class OpenBlock:
 
 
 def _end_of(parts: list[str], count: int) -> str:
-    """Return the last `count` characters of what `parts` join to."""
+    """Return the last `count` characters of the joined `parts`."""
     surplus, place = -count, 0
     while surplus < 0:
         place -= 1
@@ -188,11 +207,12 @@ def _end_of(parts: list[str], count: int) -> str:
 
 
 def merge_content(content: Content, addition: Content, own_lists: set[str] | None = None) -> None:
-    """Merge a content delta in place: lists are extended, other values replaced.
+    """Merge a content delta in place: extend lists, replace other values.
 
     Args:
-        own_lists: Keys of lists in `content` that no other object shares. They grow in place; any other list is copied once, and
-            noted here. Code that hands out `content` clears it. None if each list is to be copied.
+        own_lists: Keys of lists in `content` that no other object shares. These lists grow in place. Any
+            other list is copied once, and its key is added here. Code that hands out `content` clears the
+            set. None: every list is copied.
     """
     for key, value in addition.items():
         old = content.get(key)
@@ -209,7 +229,7 @@ def merge_content(content: Content, addition: Content, own_lists: set[str] | Non
 
 
 def catchup_of(block: Block, *, complete: bool = True) -> BlockCatchup:
-    """The catch-up event that carries all of `block`."""
+    """Return the catch-up event with the whole `block`."""
     content = block.content
     if block.block_type != "tool_use":
         return BlockCatchup(
@@ -220,7 +240,7 @@ def catchup_of(block: Block, *, complete: bool = True) -> BlockCatchup:
 
 
 def open_block_of(catchup: BlockCatchup) -> OpenBlock:
-    """Return the open block that a catch-up shows. It can grow on."""
+    """Return the open block that a catch-up shows. The block can grow."""
     block = OpenBlock(catchup.block_index, 0, catchup.block_type, None)
     block.replace_content(catchup.content or {})
     block.append(catchup.input_partial or catchup.accumulated_text or "")
@@ -236,7 +256,7 @@ def events_so_far(block: OpenBlock) -> list[TurnEvent]:
 
 
 def text_events(block: OpenBlock, field: DeltaField, text: str) -> list[BlockDelta]:
-    """Return the events that show `text` as more of the block, each with at most DELTA_LENGTH characters."""
+    """Return the events that add `text` to the block, each with at most DELTA_LENGTH characters."""
     sequence, block_type = block.sequence, block.block_type
     return [
         BlockDelta(sequence, block_type, field, text[start : start + DELTA_LENGTH])
@@ -245,15 +265,15 @@ def text_events(block: OpenBlock, field: DeltaField, text: str) -> list[BlockDel
 
 
 def mend_surrogates(block: OpenBlock, text: str) -> str:
-    """Join halves of an escaped surrogate pair that came in two events; a half without its other becomes U+FFFD."""
+    """Join halves of a surrogate pair that came in two events. A half without its other becomes U+FFFD."""
     text, block.carry = join_halves(block.carry + text)
     return text
 
 
 def join_halves(text: str) -> tuple[str, str]:
-    """Return `text` with halves of surrogate pairs joined or replaced, and the half at its end if the other may come."""
+    """Return `text` with surrogate pairs joined or replaced, and a half at its end that may be completed."""
     try:
-        text.encode()  # nearly every text is whole: this costs one call
+        text.encode()  # nearly every text is valid, and this costs one call
     except UnicodeEncodeError:
         if "\ud800" <= text[-1] <= "\udbff":
             return mended(text[:-1]), text[-1]

@@ -1,8 +1,9 @@
-"""Where a block came from, and whether it is still as it came (docs/adr/0005).
+"""The origin of a block, and the check that the block is unchanged (docs/adr/0005).
 
-Thinking, and what else a provider signs, encrypts or alone understands, goes back to whoever said it, unchanged, or not at
-all. So such a block is stored with its origin: `content["origin"]`, `{wire, provider, model, digest}`. The fold puts it
-there when the block ends; `returnable_blocks` reads it when a history goes out again.
+Thinking, and other content that a provider signs, encrypts or alone understands, goes back to that provider
+unchanged or not at all. So such a block is stored with its origin: `content["origin"]`, `{wire, provider,
+model, digest}`. The fold adds the origin when the block ends. `returnable_blocks` checks it when a history is
+sent.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ _SEALED_TYPES = frozenset({"thinking", "provider"})
 _OPAQUE = ("signature", "provider_metadata")
 _MARKS = frozenset({*_OPAQUE, "redacted", "provider_executed"})
 _NOT_DIGESTED = frozenset({ORIGIN, "tool_use_id"})
-"""The id of a call may change on its way back: a history needs each to be unique."""
+"""Keys that do not count.
+
+The id of a call may change on its way back, because ids in a history must be unique.
+"""
 _DIGEST_LENGTH = 32
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Who said something: the wire, the provider by our name, the model by the provider's."""
+    """The source of a block: the wire, the provider by our name, the model by the provider's name."""
 
     wire: str
     provider: str
@@ -34,7 +38,10 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 def seal_of(block: Block, origin: Origin) -> Content | None:
-    """What `block`, whole, gains: its origin with its digest. None for a block that anybody may be told."""
+    """Return the origin of a complete `block`, with its digest, to merge into its content.
+
+    Return None for a block that any provider may get.
+    """
     content = block.content or {}
     if block.block_type not in _SEALED_TYPES and _MARKS.isdisjoint(content):
         return None
@@ -42,11 +49,11 @@ def seal_of(block: Block, origin: Origin) -> Content | None:
 
 
 def returnable_blocks(blocks: Iterable[Block], accepts: Callable[[Origin], bool]) -> tuple[Block, ...]:
-    """The blocks of a history as they may go out, without their origins.
+    """Return the blocks of a history that may be sent, without their origins.
 
-    Of a block whose origin `accepts` refuses, or that is no longer as it came, the opaque parts stay here; and the whole
-    block where it is nothing else: thinking, what only one provider knows, and what its own tools were asked and
-    answered. A block without an origin stays as it is.
+    A block loses its opaque parts if `accepts` refuses its origin, or if the block has changed. It is left
+    out if it has nothing else: thinking, blocks that only one provider knows, and a provider's own tool calls
+    with their results. A block without an origin stays as it is.
     """
     given = tuple(blocks)
     unfit = {place for place, block in enumerate(given) if not _is_fit(block, accepts)}
@@ -75,7 +82,7 @@ def _reduced(block: Block) -> Block | None:
 
 
 def _executed_id(block: Block) -> str | None:
-    """The id of what a provider's own tool was asked, or answered."""
+    """Return the id of a provider's own tool call or its result, or None for any other block."""
     content = block.content or {}
     return str(content.get("tool_use_id") or "") if content.get("provider_executed") else None
 
@@ -89,7 +96,10 @@ def _without(block: Block, *names: str) -> Block:
 
 
 def _digest(block: Block) -> str:
-    """Of type, text and content. Storage and history may change the block's place and its call's id, nothing else."""
+    """Return the digest of type, text and content.
+
+    Storage and history may only change the block's place and its call's id.
+    """
     content = block.content or {}
     told = {key: value for key, value in content.items() if key not in _NOT_DIGESTED}
     data = msgspec.json.encode((block.block_type, block.text_content or "", told), order="deterministic")

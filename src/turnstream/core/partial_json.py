@@ -1,4 +1,4 @@
-"""JSON that is still being written: what can be said of it by now."""
+"""JSON that is still being written, and the value that it has so far."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _CLOSING = {"{": "}", "[": "]"}
 _WORDS = frozenset({"true", "false", "null"})
 
 NOTHING = object()
-"""There is no value yet, or what there is cannot become JSON."""
+"""Returned if there is no value yet, or if the text cannot become JSON."""
 
 
 def partial_value(text: str) -> Any:
-    """The value that `text`, the beginning of a JSON text, has so far; NOTHING where it has none.
+    """Return the value of `text`, the beginning of a JSON text; NOTHING if it has none yet.
 
-    A string is as long as it has come. A number is left out until something follows it, a key until its value has begun.
-    One pass over the text.
+    A string is included as far as it has come. A number is included once a character follows it, a key once
+    its value has begun. The text is read once.
     """
     completed = complete(text)
     if completed is None:
@@ -35,8 +35,7 @@ def partial_value(text: str) -> Any:
 
 
 def complete(text: str) -> str | None:
-    """`text` with its end cut back to what holds, and everything that is open closed; None where nothing is left, or it is
-    nested too deeply."""
+    """Return the valid part of `text`, closed, or None if there is none or it nests too deeply."""
     opened: list[str] = []
     before = ""
     kept, end = "", 0
@@ -68,12 +67,12 @@ def complete(text: str) -> str | None:
 
 
 def _is_value(opened: list[str], before: str) -> bool:
-    """Whether a string in this place is a value, and no key."""
+    """Return True if a string at this place is a value, not a key."""
     return before == ":" or not (opened and opened[-1] == "{")
 
 
 def _closed(text: str, start: int) -> str:
-    """The string that begins at `start`, without a character that is not whole yet, closed."""
+    """Return the string that begins at `start`, closed, without an incomplete character at its end."""
     whole = _WHOLE_CHARACTERS.match(text, start + 1)
     inner = whole[0] if whole is not None else ""
     return '"' + _HALF_PAIR.sub("", inner) + '"'

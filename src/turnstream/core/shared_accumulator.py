@@ -12,10 +12,10 @@ from turnstream.core.turn_events import BlockDelta, BlockStop, TurnEvent
 
 
 class SharedAccumulator(Accumulator):
-    """An accumulator that several threads may feed: each call holds its lock.
+    """An accumulator that several threads may feed. Each call holds its lock.
 
-    Feeding threads use `feed`. The steps of the class above are for one reader: taken by several, one's would fall
-    between another's.
+    Threads call `feed`. The single steps of the base class are for one reader, because steps of two readers
+    would interleave.
     """
 
     def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
@@ -25,9 +25,9 @@ class SharedAccumulator(Accumulator):
     def feed(
         self, events: Sequence[StreamEvent], now: float | None = None
     ) -> tuple[list[TurnEvent], list[Block]]:
-        """Fold all of `events`: what to show, block_stops included, and the blocks that finished.
+        """Fold all `events`. Return the events to show, block_stops included, and the blocks that finished.
 
-        Raises StreamBroken, as `fold`.
+        Raises StreamBroken as `fold` does.
         """
         changes: list[TurnEvent] = []
         blocks: list[Block] = []

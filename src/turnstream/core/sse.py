@@ -1,16 +1,18 @@
-"""Server-sent events, both ways: bytes into events and events into bytes (WHATWG HTML 9.2).
+"""Server-sent events in both directions: bytes into events, and events into bytes (WHATWG HTML 9.2).
 
-Any cut of the bytes gives the same events: inside a code point, between CR and LF, inside the byte order mark.
-Bytes stay bytes here: only LF, CRLF and CR end a line, never U+2028 or U+0085, and nothing is decoded.
+Any split of the bytes gives the same events: inside a code point, between CR and LF, inside the byte order
+mark. The decoder handles bytes only. LF, CRLF and CR end a line; U+2028 and U+0085 do not; nothing is
+decoded.
 
-Framing costs most of what decoding a stream costs, so an event is a plain tuple, `(event, data, id)`: measured,
-a frozen Struct costs 60 ns more per event and a NamedTuple 250. Input is cut at blank lines with `bytes.split`. A
-frame of one data line, alone or below the same event name as the frame before it, is taken apart by one comparison
-and one slice; every other frame is read line by line, which gives the same answer for those. A paced
-stream comes in reads of exactly one such frame: then nothing is split, and what is left between begin and end is the data.
+Framing is most of the cost of decoding a stream. So an event is a plain tuple, `(event, data, id)`: as
+measured, a frozen Struct costs 60 ns more per event and a NamedTuple 250 ns. Input is split at blank lines
+with `bytes.split`. A frame of one data line, alone or after the event name of the frame before it, takes one
+comparison and one slice. Every other frame is read line by line, which gives the same result. A paced stream
+arrives in reads of exactly one such frame: then nothing is split, and the data lies between a known prefix
+and a known suffix.
 
-Two liberties against the standard: what ends without its blank line is still dispatched by `close` (some providers
-leave it out), and `id` is the one that this event brought, or None; remembering the last is the reader's part.
+There are two deviations from the standard. `close` dispatches an event without its blank line, because some
+providers omit it. `id` is the id of this event only, or None: the reader remembers the last id.
 """
 
 from __future__ import annotations
@@ -30,11 +32,16 @@ _CARRIAGE_RETURN = 0x0D
 
 
 class SseDecoder:
-    """Cuts one response body into events.
+    """Splits one response body into events.
 
-    `event_limit`: bytes that one event may have, all its lines together; also the bound of text outside of events.
-    `loose`: read the body as providers write it (see `sse_frames`) instead of dropping what is not standard.
-    `unfinished`: the begin of an event that has not ended.
+    Attributes:
+        unfinished: The beginning of an event that has not ended.
+
+    Args:
+        event_limit: Bytes that one event may have, all its lines together. Also the limit for text outside of
+            events.
+        loose: Read the body as providers write it (see `sse_frames`) instead of ignoring lines that the
+            standard does not know. Default False.
     """
 
     __slots__ = (
@@ -65,10 +72,10 @@ class SseDecoder:
         self._around = len(self._prefix) + len(_BLANK_LINE)
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """The events that `data` completes.
+        """Return the events that `data` completes.
 
-        Raises EventTooLarge; when events came before it in the same `data`, they are returned and the next call
-        raises, so that what was received does not depend on how the bytes were cut.
+        Raises EventTooLarge. If complete events come before the large one in the same `data`, they are
+        returned and the next call raises. So the received events do not depend on how the bytes were split.
         """
         payload = data.removesuffix(_BLANK_LINE).removeprefix(self._prefix)
         if (
@@ -82,7 +89,7 @@ class SseDecoder:
         return self._cut(data)
 
     def _cut(self, data: bytes) -> list[ServerSentEvent]:
-        """The events that `data` completes, whatever is in it."""
+        """Return the events that `data` completes, for any content of `data`."""
         if not self._regular or _CARRIAGE_RETURN in data:
             data = self._regularise(data)
         rest = self.unfinished
@@ -124,7 +131,7 @@ class SseDecoder:
         return events
 
     def close(self) -> list[ServerSentEvent]:
-        """The body is over: the event whose blank line, or whose last line end, never came."""
+        """End the body. Return the event whose blank line, or whose last line end, never came."""
         if self._failure is not None:
             raise self._failure
         frame = bytes(self.unfinished)
@@ -132,8 +139,10 @@ class SseDecoder:
         return self._parse(frame)
 
     def _regularise(self, data: bytes) -> bytes:
-        """Drop the byte order mark and turn every line end into LF. A CR counts at once: the LF that may follow it
-        in the next read is skipped there."""
+        """Remove the byte order mark and turn every line end into LF.
+
+        A CR counts at once. An LF that follows it in the next read is skipped there.
+        """
         if self._failure is not None:
             raise self._failure
         if self._head is not None:
@@ -161,9 +170,9 @@ class SseDecoder:
         return [] if event is None else [event]
 
     def _cut_lines(self, data: bytes) -> list[ServerSentEvent]:
-        """Return the events that end where another line of data begins, without a blank line. `data` was read last.
+        """Return the events that end where another line of data begins, without a blank line.
 
-        Any cut of the bytes gives the same events here and where the blank line comes: this only gives them earlier.
+        Without this, the blank line would give the same events later. `data` is the last read.
         """
         rest = self.unfinished
         start = max(0, len(rest) - len(data) - _LONGEST_BEGIN)
@@ -177,7 +186,7 @@ class SseDecoder:
                 found, name = frame.finish_line()
                 events += found
                 begin = line.end()
-            elif frame.has_data:  # lines that belong together: not looked at again before the end
+            elif frame.has_data:  # these lines belong together: do not read them again before the end
                 self._has_blank_lines = True
                 break
         if begin:
@@ -185,7 +194,10 @@ class SseDecoder:
         return events
 
     def _expect_alike(self, event: ServerSentEvent, frame: bytes) -> tuple[bytes, bytes | None]:
-        """What the next frame begins with, and the name it has, if it is written like `frame`."""
+        """Return the expected prefix and name of the next frame.
+
+        They are updated if `frame` has the plain form.
+        """
         name, value, _ = event
         prefix = b"data: " if name is None else b"event: %b\ndata: " % name
         if frame == prefix + value:
@@ -194,8 +206,10 @@ class SseDecoder:
         return self._prefix, self._name
 
     def _check_rest(self, events: list[ServerSentEvent]) -> None:
-        """Fail if the unfinished event is too large already; a line end that may be half of its blank line does
-        not count."""
+        """Fail if the unfinished event is already too large.
+
+        A line end that may be half of a blank line does not count.
+        """
         if len(self.unfinished) - self.unfinished.endswith(b"\n") > self._event_limit:
             self._fail(events)
 
@@ -209,9 +223,9 @@ class SseDecoder:
 
 
 def _parse_frame(frame: bytes, unknown: list[bytes] | None) -> ServerSentEvent | None:
-    """Return the event of one frame (lines ended by LF, no blank line inside), or None if it has no data line.
+    """Return the event of one frame (lines that end in LF, no blank line), or None without a data line.
 
-    Lines that are no field of the standard, and no comment, are added to `unknown`.
+    Lines that are neither a field of the standard nor a comment are added to `unknown`.
     """
     name: bytes | None = None
     identity: bytes | None = None
@@ -231,9 +245,11 @@ def _parse_frame(frame: bytes, unknown: list[bytes] | None) -> ServerSentEvent |
 
 
 def encode_event(data: bytes, *, event: bytes | None = None, id: bytes | None = None) -> bytes:
-    """Return one event with its blank line. Data of several lines becomes several `data:` lines; the id is the last line.
+    """Return one event with its blank line. Data of several lines becomes several `data:` lines.
 
-    Raises ValueError where `event` or `id` holds a line end, which no field can carry.
+    The id is the last line.
+
+    Raises ValueError if `event` or `id` holds a line end, which no field can carry.
     """
     head = b"" if event is None else b"event: %b\n" % _one_line(event)
     tail = b"" if id is None else b"\nid: %b" % _one_line(id)

@@ -1,14 +1,14 @@
 """One frame of server-sent events as providers write it.
 
-The standard drops every line that is no field (see `sse`). Providers put errors on such lines, leave out blank lines between
-events, and write JSON over several lines. `LooseFrame` reads all of that, and the rule is:
+The standard ignores every line that is not a field (see `sse`). Providers put errors on such lines, omit
+blank lines between events, and write JSON over several lines. `LooseFrame` reads all of these by three rules:
 
-- a data line that is a whole JSON value ends where another data line, or a line of bare JSON, follows;
-- lines that are no field of the standard are events too: JSON as if it had been on data lines, anything else under
-  the name `UNFRAMED`, for the wire to judge;
-- a name without data is an event without data.
+- A data line that is a complete JSON value ends before another data line, or before a line of bare JSON.
+- Lines that are not a field of the standard are events too. JSON counts as data. Other text gets the name
+  `UNFRAMED`, and the wire decides what it means.
+- A name without data is an event without data.
 
-A frame that follows the standard gives the same events as there.
+A frame that follows the standard gives the same events as the standard.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import TypeAlias
 import msgspec
 
 ServerSentEvent: TypeAlias = tuple[bytes | None, bytes, bytes | None]
-"""`(event, data, id)`: the event's name (None where it has none), its data lines joined by LF, its id."""
+"""`(event, data, id)`: the event's name or None, its data lines joined by LF, its id or None."""
 
 UNFRAMED = b"(unframed)"
-"""The name of an event whose data is text that stood outside of every field."""
+"""Name of an event whose data is text outside of every field."""
 
 _JSON_BEGINS = (b"{", b"[")
 _DONE = b"[DONE]"
@@ -30,7 +30,7 @@ _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class LooseFrame:
-    """Reads one frame that does not follow the standard. Every line is checked at most once for being JSON."""
+    """Reads one frame that does not follow the standard. Each line is checked for JSON at most once."""
 
     def __init__(self, frame: bytes) -> None:
         self._events: list[ServerSentEvent] = []
@@ -44,30 +44,28 @@ class LooseFrame:
 
     @property
     def has_data(self) -> bool:
-        """True if lines of data, or outside of every field, were read since the last event."""
+        """True if lines of data, or lines outside of every field, were read since the last event."""
         return bool(self._values or self._unknown)
 
     @property
     def is_at_end(self) -> bool:
-        """True if the last lines end an event in case that another line of data follows."""
+        """True if the last lines end an event when another line of data follows."""
         if self._values and self._unknown:
             return False
         return _is_one_value(self._values or self._unknown)
 
     def finish(self) -> list[ServerSentEvent]:
-        """Return the events of a frame that is over."""
+        """Return the events of a complete frame."""
         if self._values and self._next_name is not None:
-            self._name, self._next_name = (
-                self._next_name,
-                None,
-            )  # the standard: a name may stand below the data
+            # The standard allows the event name below the data.
+            self._name, self._next_name = self._next_name, None
         self._end_data()
         if self._name is not None:
             self._events.append((self._name, b"", self._identity))
         return self._events
 
     def finish_line(self) -> tuple[list[ServerSentEvent], bytes]:
-        """Return the events so far, and the line of the name of the event that follows in the same frame."""
+        """Return the events so far, and the name line of the event that follows in the same frame."""
         self._end_data()
         return self._events, b"" if self._name is None else b"event: %b\n" % self._name
 
@@ -99,7 +97,8 @@ class LooseFrame:
         if values:
             data = b"\n".join(values)
             if unknown and not _is_whole(data) and _is_whole(joined := b"\n".join([data, *unknown])):
-                data, unknown = joined, []  # indented JSON behind one `data:`
+                data, unknown = joined, []  # indented JSON after one `data:`
+
             self._add(data)
         if unknown:
             text = b"\n".join(unknown).strip()
@@ -118,7 +117,7 @@ def _is_one_value(lines: list[bytes]) -> bool:
 
 
 def _is_whole(data: bytes) -> bool:
-    """Return True if `data` is one JSON object or array, or what some providers end a stream with."""
+    """Return True if `data` is one JSON object or array, or the end marker of some providers."""
     if not data.startswith(_JSON_BEGINS):
         return False
     if data == _DONE:
