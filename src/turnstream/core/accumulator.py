@@ -1,9 +1,9 @@
 """The one fold: StreamEvents into blocks, and into the TurnEvents that show the blocks.
 
-Blocks of one model call fold in parallel, by the provider's index. They are shown one at a time, in the order
-in which they began. `shown` is the block being shown. It stays here until its owner calls `release()`, after
-the block is stored and its `block_stop` is in the log. So a reader of the log finds each block in the store
-or here, at every moment.
+Blocks of one model call fold in parallel, by the provider's index. They are shown one at a time, in the
+order in which they began. `shown` is the block being shown. It stays here until its owner calls
+`release()`, after the block is stored and its `block_stop` is in the log. So a reader of the log finds each
+block in the store or here, at every moment.
 
     position = 0
     while True:
