@@ -1,9 +1,10 @@
-"""The engine: the one place where the parts are chosen and joined.
+"""The engine: chooses the parts of a server and connects them.
 
     async with Engine("sqlite:///chats.sqlite") as engine:
         application.include_router(engine.router("/llm", dependencies=[Depends(signed_in)]))
 
-`Engine` lives in a host application's lifespan; `engine.application()` is the whole server for who has none.
+A host application keeps an `Engine` open during its lifespan. Without a host application,
+`engine.application()` returns the complete server.
 """
 
 from __future__ import annotations
@@ -65,27 +66,35 @@ from turnstream.turns.watching import SubscriptionMaker
 
 VERSION = version("turnstream")
 PREFIX = "/api"
-"""Where the routes are, unless a host application says otherwise."""
+"""Default path prefix of the routes."""
 DATABASE_LOOK = 10.0
-"""Seconds between two looks at the database file."""
+"""Seconds between two checks of the database file."""
 RECOVERY_HEAD_START = 2.0
-"""Seconds that recovery has before the engine serves all the same. Nearly always it is done by then."""
+"""Seconds that the engine waits for recovery before it serves. Recovery is nearly always done by then."""
 logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """Turns, their store and their watchers, in one event loop.
+    """Runs turns, and holds their store and their watchers, in one event loop.
 
-    `store_url`: `sqlite:///PATH`. `providers`: by name, as in `[providers.NAME]` of the configuration.
-    `authenticate`: who is asking; without it, requests from this machine only, as one user.
-    `server`: of it, the limit on request bodies, and whether clients are told the providers' own error texts.
-    `prices`: by `provider/model`, as in `[prices]` of the configuration; they win over those of the price list.
-    `capabilities`: by `provider/model`, what models can do where that is known better than by the table.
-    `retry`, `models`: as in `[retry]` and `[models.NAME]` of the configuration.
-    `tools`: Python functions that models may call, or a ToolRunner with limits of its own. Raises ConfigurationError.
+    Args:
+        store_url: `sqlite:///PATH`.
+        settings: as `[engine]` of the configuration.
+        providers: settings by provider name, as `[providers.NAME]` of the configuration.
+        authenticate: returns the caller of a request. Default: accept only requests from this machine, as one
+            user.
+        server: as `[server]` of the configuration. The engine uses `max_body_bytes`, `debug`, `cors_origins`
+            and `metrics`.
+        tools: Python functions that models may call, or a ToolRunner with its own limits.
+        prices: prices by `provider/model`, as `[prices]` of the configuration. They override the price list.
+        retry: as `[retry]` of the configuration.
+        models: as `[models.NAME]` of the configuration.
+        capabilities: capabilities by `provider/model`. They override the built-in table.
+
+    Raises ConfigurationError if one of them is invalid.
     """
 
-    def __init__(  # noqa: PLR0913 - the one place where all parts meet
+    def __init__(  # noqa: PLR0913 - all parts of the server are connected here
         self,
         store_url: str = "sqlite:///turnstream.sqlite",
         *,
@@ -147,7 +156,7 @@ class Engine:
             server.max_body_bytes,
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
-        """For Prometheus: `metrics.render()`, or register it with a registry of yours."""
+        """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
         self._metrics_for = server.metrics
         self._cors_origins = server.cors_origins
         self._tasks: list[asyncio.Task[None]] = []
@@ -164,10 +173,11 @@ class Engine:
         """Return the engine that `turnstream serve` runs with these settings.
 
         Args:
-            settings: As `load_settings()` reads them from `turnstream.toml` and the environment.
-            store_url: None: that of the settings.
-            authenticate: None: require the server's key if its environment variable is set, else serve this machine only.
-            tools: None: those of the settings.
+            settings: Settings from `load_settings()`, which reads `turnstream.toml` and the environment.
+            store_url: URL of the database. None: the URL of the settings.
+            authenticate: Hook that returns the caller. None: require the server's key if its environment
+                variable is set, else serve this machine only.
+            tools: Tools that models may call. None: the tools of the settings.
 
         Raises ConfigurationError.
         """
@@ -188,10 +198,10 @@ class Engine:
         )
 
     async def __aenter__(self) -> Self:
-        """Open the store, end what a stopped process left unfinished, begin to serve. Raises StoreError.
+        """Open the store, end the turns that a stopped process left unfinished, and start to serve.
 
-        Serving begins after RECOVERY_HEAD_START seconds at the latest. A turn that is still unfinished by then is ended
-        as soon as a watcher or a command needs it.
+        Serving starts after `RECOVERY_HEAD_START` seconds at the latest. A turn that is still unfinished then
+        is ended when a watcher or a command needs it. Raises StoreError if the store cannot be opened.
         """
         await self._store.open()
         self._journal.hold()
@@ -218,20 +228,20 @@ class Engine:
         return self
 
     async def _look_at_database(self) -> None:
-        """Notice a database file that is deleted or replaced: the store logs it."""
+        """Check the database file regularly. The store logs if it was deleted or replaced."""
         while True:
             await asyncio.sleep(DATABASE_LOOK)
             self._store.health()
 
     async def _recover(self, tried: asyncio.Event) -> None:
-        """End the turns that a stopped process left unfinished; from then on the journal keeps only its own pages."""
+        """End the turns that a stopped process left unfinished. Then let the journal delete pages again."""
         await self.commands.recovery.run(tried=tried)
         self._journal.release()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the turns at work with what they have, and let go of everything."""
+        """End the running turns with the output that they have, and close all parts."""
         try:
             await self._registry.stop_all()
         finally:
@@ -247,28 +257,34 @@ class Engine:
         await self._store.close()
 
     async def load_prices(self) -> None:
-        """Have the prices of the models that are ready at hand before there are streams: to load the list of prices holds
-        up the event loop, by up to 0.3 s. Without this it happens at the first call of a model."""
+        """Load the prices of all ready models before the first stream.
+
+        Loading blocks the event loop for up to 0.3 s. Without this call it happens at the first call of a
+        model.
+        """
         for model in self.catalog.models():
             if model.ready:
                 self.pricing.prepare(model.provider, model.id.partition("/")[2])
         await self.pricing.ready()
 
     async def drain(self, grace: float) -> None:
-        """Start no more turns, and give those at work `grace` seconds; their watchers are told."""
+        """Stop accepting turns, and wait up to `grace` seconds for running turns.
+
+        Their watchers receive a notice.
+        """
         await self._registry.drain(grace)
 
     @property
     def active_turns(self) -> int:
-        """How many turns are at work."""
+        """Number of running turns."""
         return self._registry.active_count
 
     def router(self, prefix: str = PREFIX, dependencies: Sequence[Depends] = ()) -> APIRouter:
-        """The routes for a FastAPI application of yours, under your prefix and behind your dependencies."""
+        """Return the routes for a host application, under its prefix and behind its dependencies."""
         return build_router(self._context, prefix=prefix, dependencies=dependencies)
 
     def application(self) -> FastAPI:
-        """The whole server as an ASGI application; it opens and closes this engine in its lifespan."""
+        """Return the complete server as an ASGI application. Its lifespan opens and closes this engine."""
 
         @asynccontextmanager
         async def lifespan(_application: FastAPI) -> AsyncGenerator[None, None]:
@@ -297,7 +313,7 @@ class Engine:
         name_models(document, providers=providers, names=names, tools=list(commands.tools.tools))
 
     async def _index(self, request: Request) -> str:
-        """Return the page at `/`. Only a caller who may use the API sees the models."""
+        """Return the page at `/`. Only callers that may use the API see the models."""
         try:
             await self._context.principal(request)
             models = self.commands.models()
@@ -312,7 +328,10 @@ class Engine:
         )
 
     async def _scrape(self, request: Request) -> Response:
-        """Raises Unauthorized."""
+        """Return the metrics.
+
+        Raises Unauthorized if they need the server's key and the request does not have it.
+        """
         if self._metrics_for == "key":
             await self._context.principal(request)
         return await metrics_response(self.metrics, request)
@@ -325,7 +344,14 @@ class Engine:
         owner: str = LOCAL.owner,
         **options: Any,
     ) -> LiveTurn:
-        """Ask a model. `options` are those of TurnRequest: model, system, params, prev_turn_id, metadata."""
+        """Start a turn in which a model answers `text`.
+
+        Args:
+            text: the user's message.
+            chat_id: the chat of the turn. None: a new chat.
+            owner: the owner of the chat.
+            options: fields of `TurnRequest`: model, system, params, prev_turn_id, metadata.
+        """
         chat = chat_id or (await self.commands.chats.create(owner)).id
         request = TurnRequest(chat_id=chat, blocks=(Block(0, "text", text),), **options)
         return LiveTurn(self._context, owner, await self.commands.send(owner, request))
@@ -338,8 +364,15 @@ class Engine:
         owner: str = LOCAL.owner,
         **options: Any,
     ) -> LiveTurn:
-        """Make a turn of any event stream: StreamEvents, and turn events such as Data or Source, singly or in
-        lists. `options` are those of TurnRequest; with `blocks` a user turn is put before it."""
+        """Start a turn whose content comes from `source`.
+
+        Args:
+            source: a `TurnSource`, or an async iterable of StreamEvents and of turn events such as Data or
+                Source, singly or in lists.
+            chat_id: the chat of the turn. None: a new chat.
+            owner: the owner of the chat.
+            options: fields of `TurnRequest`. With `blocks`, a user turn precedes the turn.
+        """
         chat = chat_id or (await self.commands.chats.create(owner)).id
         turn_source = ForeignSource(aiter(source)) if isinstance(source, AsyncIterable) else source
         request = TurnRequest(chat_id=chat, **options)
@@ -348,7 +381,7 @@ class Engine:
     async def subscribe(
         self, turn_id: str, *, owner: str = LOCAL.owner, after: Cursor | None = None, from_block: int = 0
     ) -> Subscription:
-        """Watch a turn without HTTP: `await subscription.next()` gives frames, and None at the end."""
+        """Watch a turn without HTTP. `await subscription.next()` returns frames, and None at the end."""
         return await self._watching.subscribe(owner, turn_id, after=after, from_block=from_block)
 
     async def response(
@@ -359,5 +392,5 @@ class Engine:
         principal: Principal | None = None,
         beginning: Cursor | None = None,
     ) -> Response:
-        """Return the event stream of any turn, for an endpoint of the host's own: see `turn_response`."""
+        """Return the event stream of any turn, for a host application's own endpoint. See `turn_response`."""
         return await turn_response(self._context, request, turn_id, principal=principal, beginning=beginning)

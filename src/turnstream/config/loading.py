@@ -1,8 +1,9 @@
-"""Reading settings: the file, then the environment, then flags. Each wins over the one before.
+"""Loads settings from the file, the environment and flags. Each source overrides the previous one.
 
-The table `[server]` with `port = 8090` in `turnstream.toml` is `TURNSTREAM_SERVER__PORT=8090` in the environment and the flag
-`server.port`. Only variables with a double underscore are settings, since container platforms set names such as
-TURNSTREAM_PORT by themselves. Keys are never settings: a setting names the variable that holds the key.
+`port = 8090` in the table `[server]` of `turnstream.toml` is `TURNSTREAM_SERVER__PORT=8090` in the
+environment and `server.port` as a flag. Only variables with a double underscore are settings, because
+container platforms set names such as TURNSTREAM_PORT. API keys are never settings: a setting names the
+variable that holds the key.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, object] | None = None,
 ) -> Settings:
-    """Read the settings.
+    """Return the settings.
 
-    `path` is the value of `--config`; without it TURNSTREAM_CONFIG, or `turnstream.toml` in the working directory
-    where there is one. `flags` maps `section.key` to a value; None means that the flag was not given.
-    Raises ConfigurationError, naming the source, the key and the remedy.
+    Args:
+        path: the settings file, as given by `--config`. None: the file that TURNSTREAM_CONFIG names, else
+            `turnstream.toml` in the working directory, if it exists.
+        environ: the environment variables. None: `os.environ`.
+        flags: values by `section.key`. A value of None means that the flag was not given.
+
+    Raises ConfigurationError, which names the source, the key and the remedy, if a setting is invalid.
     """
     environ = os.environ if environ is None else environ
     for words in misspelt_variables(environ):
@@ -60,7 +65,10 @@ def load_settings(
 
 
 def read_provider(name: str, given: Mapping[str, Any]) -> ProviderSettings:
-    """One `[providers.NAME]` that a program gives as a mapping. Raises ConfigurationError, as `load_settings`."""
+    """Return the settings of a provider from a mapping.
+
+    Raises ConfigurationError, as `load_settings` does.
+    """
     try:
         return Settings.model_validate({"providers": {name: dict(given)}}).providers[name]
     except ValidationError as error:
@@ -68,7 +76,7 @@ def read_provider(name: str, given: Mapping[str, Any]) -> ProviderSettings:
 
 
 class _Values:
-    """What the sources gave, merged, and for each leaf where it came from."""
+    """The merged values of all sources, and the source of each value."""
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {}
@@ -121,7 +129,7 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> str:
-    """One line per mistake. Values are not shown: somebody may have put a key where its name belongs."""
+    """Return one line per mistake. Values are not shown: a user may have put a key in place of its name."""
     lines: list[str] = []
     for details in error.errors(include_url=False, include_input=False, include_context=False):
         key = tuple(str(name) for name in details["loc"] if name != "[key]")
@@ -159,9 +167,9 @@ def _known_names(section: Iterable[str]) -> list[str]:
 
 
 def misspelt_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """Return a sentence for each variable that would be a setting with two underscores, such as TURNSTREAM_SERVER_PORT.
+    """Yield a sentence for each variable that lacks a second underscore, such as TURNSTREAM_SERVER_PORT.
 
-    Values of container platforms (`tcp://10.0.0.1:80`) are passed over.
+    Variables that container platforms set (`tcp://10.0.0.1:80`) are ignored.
     """
     for name in sorted(environ):
         section, _, field = name.removeprefix(PREFIX).lower().partition("_")

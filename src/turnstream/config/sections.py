@@ -21,7 +21,7 @@ Component: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9
 
 
 def _split_commas(value: object) -> object:
-    """A list may be written `a,b` where the source holds only strings: the environment, a flag."""
+    """Split a string at commas. The environment and flags have no lists, so `a,b` is a list there."""
     if isinstance(value, str):
         return [piece.strip() for piece in value.split(",") if piece.strip()]
     return value
@@ -37,120 +37,133 @@ class _Section(BaseModel):
 
 
 class ServerSettings(_Section):
-    """`[server]`: where it listens, and what it takes and tells."""
+    """`[server]`: address, access and limits of the HTTP server."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8089, ge=0, le=65535)
-    """0 takes a free port."""
+    """Port to listen on. 0 takes a free port."""
     api_key_env: EnvironmentName = "TURNSTREAM_API_KEY"
-    """The environment variable that holds the key clients must send."""
+    """Name of the environment variable that holds the key that clients must send."""
     max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
-    """Bytes of a request's body: images and documents of about 15 MB in all."""
+    """Largest request body, in bytes. The default allows about 15 MB of images and documents."""
     drain_seconds: float = Field(default=20.0, ge=0, le=3600)
-    """How long running turns may go on after SIGTERM."""
+    """Seconds that running turns may continue after SIGTERM."""
     debug: bool = False
-    """Show clients the provider's own error texts."""
+    """True to show clients the providers' own error messages."""
     cors_origins: Origins = ()
     """Origins of web pages that may use the API from a browser, such as `https://app.example`."""
     metrics: Literal["open", "key", "off"] = "key"
-    """Who may read `/metrics`: whoever may use the API, anybody, or nobody."""
+    """Access to `/metrics`: "key" for callers that may use the API, "open" for all, "off" for none."""
 
 
 class StoreSettings(_Section):
     """`[store]`: the database."""
 
     url: str = Field(default="sqlite:///turnstream.sqlite", min_length=1)
-    """A SQLAlchemy URL; a relative SQLite path starts at the working directory."""
+    """SQLAlchemy URL. A relative SQLite path starts at the working directory."""
 
 
 class EngineSettings(_Section):
-    """`[engine]`: what turns are given where they say nothing, and how long things are kept and waited for."""
+    """`[engine]`: defaults of turns, timeouts and memory limits."""
 
     default_model: NamedModels | None = None
-    """`provider/model` for turns that name none; None leaves the choice to what is configured."""
+    """`provider/model` for turns that name no model.
+
+    None: the first model of the first provider that is ready.
+    """
     fallbacks: Names = ()
-    """`provider/model` of those that are called, in this order, where a turn's own fails."""
+    """Models, as `provider/model`, that are called in this order if a turn's own model fails."""
     journal_interval: Seconds = 0.1
-    """Seconds of an open block that a killed process may lose."""
+    """Seconds of output of an open block that may be lost if the process is killed."""
     retention: Seconds = 600.0
     """Seconds that an ended turn stays in memory."""
     orphan_timeout: Seconds = 300.0
-    """Seconds of silence after which a running turn is ended."""
+    """Seconds without output after which a running turn is ended."""
     heartbeat: Annotated[float, Field(gt=0, le=15)] = 15.0
     """Seconds between comments on a quiet event stream."""
     stall_timeout: Seconds = 30.0
-    """Seconds after which a watcher whose socket takes nothing is dropped."""
+    """Seconds after which a watcher that reads nothing is disconnected."""
     ring_bytes: int = Field(default=64 * 1024, ge=4096)
-    """Memory of one turn's recent events."""
+    """Bytes of recent events that are kept in memory for each turn."""
     max_active_turns: int = Field(default=10_000, ge=1)
 
 
 class RetrySettings(_Section):
-    """How calls of models are tried again: see `[engine] fallbacks` for what is called instead."""
+    """`[retry]`: how model calls are retried.
+
+    `[engine] fallbacks` names the models that are called instead.
+    """
 
     attempts: int = Field(default=3, ge=1, le=6)
-    """Calls of one model for one answer, the first included."""
+    """Calls of one model for one answer, including the first call."""
     delay: Seconds = 1.0
-    """Seconds before the second call, about; twice as long before each further one."""
+    """Approximate seconds before the second call. The delay doubles for each further call."""
     max_delay: Seconds = 30.0
-    """Seconds that such a wait may grow to. A provider that asks for more is waited for only where no other model is
-    left."""
+    """Longest delay between calls, in seconds.
+
+    If a provider asks for more, it is waited for only if no other model is left.
+    """
     budget: Seconds = 120.0
-    """Seconds that waiting for a model, and its calls that brought nothing, may take before it is given up. Each model
-    that may answer has its own."""
+    """Seconds for delays and for calls without output, after which a model is given up.
+
+    Each model has its own budget.
+    """
     silence: Seconds = 10.0
     """Seconds without output after which the fallbacks are called before the silent model is called again."""
     spacing: Seconds = 1.5
-    """No more than two calls of one model begin within so many seconds."""
+    """Seconds within which at most two calls of one model start."""
     circuit_failures: int = Field(default=5, ge=1, le=1000)
-    """Failures of a model in a row after which it is not called for a while."""
+    """Consecutive failures of a model that open its circuit."""
     circuit_seconds: Seconds = 30.0
-    """That while; then one call at a time probes it."""
+    """Seconds that an open circuit blocks calls. Then one probe at a time is let through."""
 
 
 class ModelSettings(_Section):
-    """One `[models.NAME]`: a name of your own for a model, or a `provider/model`, with what is called where it fails."""
+    """One `[models.NAME]`: the model and the fallbacks of a name. NAME is an alias or a `provider/model`."""
 
     model: str | None = Field(default=None, pattern=r"^[^/\s]+/\S+$")
-    """The `provider/model` that NAME stands for."""
+    """The `provider/model` that the alias NAME refers to."""
     fallbacks: Names | None = None
-    """In place of `engine.fallbacks`."""
+    """Fallbacks of this model. None: `engine.fallbacks`."""
 
 
 class ToolSettings(_Section):
-    """`[tools]`: the tools that models may call, and their limits."""
+    """`[tools]`: tools that models may call, and their limits."""
 
     functions: Names = ()
-    """Python functions that models may call, each `package.module:function`."""
+    """Python functions that models may call, as `package.module:function`."""
     builtin: bool = False
-    """Offer the built-in tools too: calculator and clock."""
+    """True to also offer the built-in tools calculator and clock."""
     timeout: Seconds = 30.0
-    """Seconds that one call may take, where its function sets no other limit."""
+    """Seconds that one call may take, unless its function sets another limit."""
     parallel: int = Field(default=8, ge=1, le=64)
-    """Calls of one turn that run at once."""
+    """Tool calls of one turn that run at the same time."""
     soft_rounds: int = Field(default=8, ge=1, le=100)
-    """Rounds of tools after which a model is asked to finish its turn."""
+    """Tool rounds after which the model is asked to finish its turn."""
     rounds: int = Field(default=10, ge=1, le=100)
-    """Rounds of tools after which its turn is ended."""
+    """Tool rounds after which the turn is ended."""
 
 
 class StreamSettings(_Section):
-    """`[stream]`: how the library streams; `[retry]` says how often models are called."""
+    """`[stream]`: how the library streams. `[retry]` limits how often models are called."""
 
     enabled: bool = True
-    """Show an answer as it comes; otherwise once it is whole."""
+    """True to deliver an answer as it arrives, False to deliver it when it is complete."""
     buffer_size: int = Field(default=256, ge=1, le=1_000_000)
-    """Events that are read ahead of whoever reads the stream."""
+    """Size of the read-ahead buffer, in events."""
     timeout: Seconds = 60.0
-    """Seconds of silence in the middle of an answer after which it is given up, where a provider's own `idle` is not set."""
+    """Seconds without output in the middle of an answer after which the call is given up.
+
+    The provider's `idle` overrides it.
+    """
     tool_streaming: bool = True
-    """Show a tool call's arguments as they come; otherwise once they are whole."""
+    """True to deliver a tool call's arguments as they arrive, False to deliver complete arguments."""
     fallback_on_error: bool = True
-    """Go on with the fallback models where the first fails."""
+    """True to fall back to other models if the first model fails."""
     update_interval: Annotated[float, Field(ge=0, le=60)] = 0.1
     """Seconds between two updates of a screen."""
     update_buffer: int = Field(default=50, ge=1)
-    """Events that wait for the next update at most."""
+    """Largest number of events that wait for the next update of a screen."""
 
 
 class TelemetrySettings(_Section):
@@ -158,18 +171,22 @@ class TelemetrySettings(_Section):
 
     log_level: LogLevel = "info"
     format: Literal["text", "json"] = "text"
-    """Log lines for people, or JSON objects for machines."""
+    """Format of a log record: a line of text, or a JSON object."""
     debug: Names = ()
-    """Components logged at debug level whatever `log_level` says: module paths below turnstream, `turns.executor`, or
-    one of the short names client, accumulator, events."""
+    """Components that log at debug level in spite of `log_level`.
+
+    Each is a module path below turnstream, such as `turns.executor`, or a short name: client, accumulator,
+    events.
+    """
     levels: dict[Component, LogLevel] = {}
-    """A level for each component, named as in `debug`."""
+    """Log levels by component, named as in `debug`."""
 
 
 class PriceSettings(_Section):
-    """One `[prices."provider/model"]`, in US dollars per million tokens; `*` in the name stands for anything.
+    """One `[prices."provider/model"]`, in US dollars per million tokens. `*` in the name matches any text.
 
-    What is read from a cache or written to it costs as much as other input unless it has its own price.
+    Tokens that are read from a cache or written to it cost as much as other input, unless they have their own
+    price.
     """
 
     input_per_million: Dollars
@@ -179,73 +196,91 @@ class PriceSettings(_Section):
 
 
 class CapabilitySettings(_Section):
-    """One `[capabilities."provider/model"]`: what the model can do, where that is known better here; `*` in the name
-    stands for anything. What is left out stays as it was known."""
+    """One `[capabilities."provider/model"]`: overrides of the built-in table.
+
+    `*` in the name matches any text. Fields that are None keep the value of the table.
+    """
 
     prefill: bool | None = None
-    """It goes on with an answer that it is given the beginning of."""
+    """True if the model continues an answer whose beginning is in the request."""
     images: bool | None = None
     documents: bool | None = None
-    """It reads PDF files."""
+    """True if the model reads PDF files."""
     tools: bool | None = None
     thinking: Literal["budget", "effort", "switch", "none"] | None = None
-    """How it is told how much to think."""
+    """Form of the request's option that controls thinking: token budget, effort level, on/off, or none."""
     thinks: bool | None = None
-    """It thinks unless it is told not to, and may be silent for minutes: its clocks are longer."""
+    """True if the model thinks by default. It may be silent for minutes, so its deadlines are longer."""
     reasoning_field: str | None = Field(default=None, min_length=1)
-    """The field (`reasoning_content`) in which it needs its thinking back beside tool calls, on the wire openai-chat."""
+    """Field, such as `reasoning_content`, in which tool calls must be sent back with their thinking.
+
+    Used by the wire openai-chat.
+    """
     structured_output: bool | None = None
     context_tokens: int | None = Field(default=None, ge=1)
     max_output_tokens: int | None = Field(default=None, ge=1)
 
 
 class Timeouts(_Section):
-    """The clocks of one model call, in seconds.
+    """Deadlines of one model call, in seconds.
 
-    `first_token` and `idle`, if they are not set, are shorter while another model can take over, and longer for a model
-    that thinks: see `providers.clocks.limits_of`.
+    If `first_token` and `idle` are not set, they are shorter while a fallback is left, and longer for a model
+    that thinks. See `providers.clocks.limits_of`.
     """
 
     connect: Seconds = 10.0
     first_token: Seconds = 300.0
-    """Until the first output."""
+    """Seconds until the first output."""
     idle: Seconds = 120.0
-    """Between two pieces of output. Pings, empty deltas and usage do not count."""
+    """Seconds between two pieces of output. Pings, empty deltas and usage do not count as output."""
     total: Seconds = 900.0
-    """All waiting of the call."""
+    """Seconds that the call may wait for the provider in total."""
     grace: Seconds = 1.0
-    """Between the provider's reason why the answer ended and its end marker, if the connection stays open. Then the
-    answer is complete."""
+    """Seconds between the stop reason and the end marker, while the connection stays open.
+
+    After that, the answer counts as complete.
+    """
 
 
 class ProviderSettings(_Section):
-    """One `[providers.NAME]`. What is None comes from the built-in provider of that name, where there is one."""
+    """One `[providers.NAME]`.
+
+    Fields that are None have the values of the built-in provider NAME, if it exists.
+    """
 
     wire: str | None = None
     base_url: BaseUrl | None = None
     api_key_env: EnvironmentName | None = None
     region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")] | None = None
-    """Of AWS, for the wire bedrock; None leaves it to AWS_REGION. `{region}` in `base_url` stands for it."""
+    """AWS region, for the wire bedrock. None: AWS_REGION. It replaces `{region}` in `base_url`."""
     headers: dict[str, str] = Field(default={}, repr=False)
-    """Sent with every call."""
+    """Headers that are sent with every call."""
     models: Names = ()
     timeouts: Timeouts = Timeouts()
     event_limit: int | None = Field(default=None, ge=1024)
-    """Bytes that one event may have; None leaves the wire's own limit."""
+    """Largest event, in bytes. None: the wire's own limit."""
     on_malformed: Literal["fail", "skip"] = "fail"
-    """Whether an event that is none of its wire ends the call, or is skipped with a notice."""
+    """Reaction to an event that is not valid for the wire: fail the call, or skip the event with a notice."""
     trust_env: bool | None = None
-    """Take proxies from the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). None: yes, unless the provider is on this machine."""
+    """True to use the proxies of the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
+
+    None: True, unless the provider is on this machine.
+    """
     context_overflow: tuple[re.Pattern[str], ...] = ()
-    """Regular expressions, in any case, for the words in which this provider says that a conversation is longer than the
-    model reads; beside those that are known. A model that reads more is then asked."""
+    """Regular expressions that match this provider's errors for a conversation beyond the context window.
+
+    They extend the built-in ones and ignore case. After such an error, a model with a larger window is
+    called.
+    """
     think_tags: Names = ()
-    """Models whose text has its thinking between `<think>` tags, which then becomes thinking blocks; `*` in a name
-    stands for anything."""
+    """Models that write their thinking between `<think>` tags.
+
+    The tagged text becomes thinking blocks. `*` in a name matches any text.
+    """
 
 
 class Settings(_Section):
-    """All settings; each field is a table of `turnstream.toml`."""
+    """All settings. Each field is a table of `turnstream.toml`."""
 
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
