@@ -160,9 +160,7 @@ class Accumulator(MessageFacts):
     def release(self) -> BlockStop:
         """Release the finished block, and return its block_stop.
 
-        The next block's events become the next changes.
-
-        Raises RuntimeError if no block is finished.
+        The next block's events become the next changes. Raises RuntimeError if no block is finished.
         """
         block = self.finished
         if block is None or self.shown is None:
@@ -182,9 +180,8 @@ class Accumulator(MessageFacts):
     def resume(self) -> None:
         """Prepare for a call that replaces a failed one.
 
-        The replacement continues the shown block as index RESUMED.
-
-        Shown blocks stay. Blocks that were not shown, and the facts of the failed call, are discarded.
+        The replacement continues the shown block as index RESUMED. Shown blocks stay. Blocks that
+        were not shown, and the facts of the failed call, are discarded.
         """
         self._waiting.clear()
         self._open.clear()
