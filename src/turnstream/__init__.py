@@ -1,4 +1,6 @@
-"""Durable, resumable LLM streaming: one engine, any number of watchers, nothing lost; and the nicest way to stream a model.
+"""Durable, resumable LLM streaming: one engine, any number of watchers, no text lost.
+
+The library streams a model without a server:
 
     import turnstream as ts
 
@@ -7,7 +9,7 @@
         async for text in stream.text:
             print(text, end="")
 
-Importing the package loads nothing heavy; each name is loaded when it is first used.
+The import loads no heavy module. Each name is loaded at its first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reach and secrets of the server: addresses of this machine, the server's key, keys in reach."""
+"""Access to the server, and its secrets: loopback addresses, the server's key, the keys that logs mask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _AWS_SECRETS = frozenset({"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEA
 
 
 def is_loopback(host: str) -> bool:
-    """Return True if only this machine reaches a server bound to `host`. Names other than localhost are not resolved."""
+    """Return True if only this machine can reach a server bound to `host`.
+
+    Names other than localhost are not resolved.
+    """
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -30,7 +33,10 @@ def is_loopback(host: str) -> bool:
 
 
 def server_key(server: ServerSettings, environ: Mapping[str, str] | None = None) -> str | None:
-    """Return the key that clients must send, or None. Raises ConfigurationError for a key that no header can carry."""
+    """Return the key that clients must send, or None if there is none.
+
+    Raises ConfigurationError if no header can carry the key.
+    """
     environ = os.environ if environ is None else environ
     key = environ.get(server.api_key_env, "").strip() or None
     if key is not None:
@@ -39,28 +45,34 @@ def server_key(server: ServerSettings, environ: Mapping[str, str] | None = None)
 
 
 def check_key(key: str, name: str) -> None:
-    """Raise ConfigurationError, with `name` for the key, unless every client can send it in a header: printable ASCII."""
+    """Raise ConfigurationError, which names the key `name`, unless every client can send it in a header.
+
+    Such a key is printable ASCII without spaces at its ends.
+    """
     if not key.isascii() or not key.isprintable() or key != key.strip() or not key:
         raise ConfigurationError(
-            f"{name} holds characters that clients cannot send in a header: use letters, digits and punctuation of "
-            "ASCII, such as `openssl rand -hex 32` prints"
+            f"{name} holds characters that clients cannot send in a header: use letters, digits and "
+            "punctuation of ASCII, such as `openssl rand -hex 32` prints"
         )
 
 
 def check_binding(server: ServerSettings, environ: Mapping[str, str] | None = None) -> None:
-    """Refuse to listen beyond this machine without a key. Raises ConfigurationError with the remedy."""
+    """Raise ConfigurationError, with the remedy, if a server beyond loopback would have no key."""
     if is_loopback(server.host) or server_key(server, environ) is not None:
         return
     raise ConfigurationError(
-        f"refusing to listen on {server.host or 'every address'} without a key, since anyone who reaches it could use "
-        f"your models: set {server.api_key_env} to a secret that clients send as `Authorization: Bearer …`, "
-        "or listen on 127.0.0.1"
+        f"refusing to listen on {server.host or 'every address'} without a key, since anyone who reaches it "
+        f"could use your models: set {server.api_key_env} to a secret that clients send as "
+        "`Authorization: Bearer …`, or listen on 127.0.0.1"
     )
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str] | None = None) -> frozenset[str]:
-    """Every key in reach, so that logs can mask it: what the settings name, every variable that ends in `_API_KEY`,
-    AWS's, and the headers whose name tells of a key."""
+    """Return every key within reach, so that logs can mask it.
+
+    These are the keys that the settings name, every variable that ends in `_API_KEY`, AWS's secrets, and the
+    headers whose name suggests a key.
+    """
     environ = os.environ if environ is None else environ
     providers = settings.providers.values()
     names = {name for name in environ if name.endswith("_API_KEY")} | _AWS_SECRETS

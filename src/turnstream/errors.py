@@ -4,17 +4,19 @@
     ├── ConfigurationError        the settings cannot work; the message names the remedy
     ├── RequestError              the caller's request cannot be served (an HTTP 4xx)
     │   ├── InvalidRequest 400    ├── Unauthorized 401   ├── NotFound 404
-    │   ├── RequestTimeout 408    ├── Conflict 409       └── TooLarge 413
-    ├── Unavailable 503           try again later: draining, or too much at once
+    │   ├── MethodNotAllowed 405  ├── RequestTimeout 408 ├── Conflict 409
+    │   └── TooLarge 413
+    ├── Unavailable 503           draining or overloaded; try again later
+    ├── NotStarted 503            the engine was used before it was entered
     ├── ProviderError             a model call failed
     │   ├── AuthenticationFailed  ├── PermissionDenied   ├── ModelNotFound
-    │   ├── InvalidModelRequest   ├── ContextLengthExceeded
+    │   ├── InvalidModelRequest ── ContextLengthExceeded
     │   ├── ContentFiltered       ├── RateLimited        ├── Overloaded
     │   ├── ProviderFailed        the provider's own fault (5xx, an error in its stream)
     │   ├── ProviderTimeout       ├── ConnectionFailed
-    │   ├── InvalidOutput         a whole answer that is not of the type that was asked for
-    │   ├── CircuitOpen           not called: it failed too often just now
-    │   └── StreamBroken          bytes arrived, but not a whole answer
+    │   ├── InvalidOutput         the answer is complete, but not of the requested type
+    │   ├── CircuitOpen           the model was not called, because it failed too often recently
+    │   └── StreamBroken          bytes arrived, but not a complete answer
     │       ├── StreamIncomplete  └── MalformedEvent ── EventTooLarge
     ├── StreamClosed              the caller left a stream of the library before its end
     └── StoreError                durable storage failed (`database_error`)
@@ -22,8 +24,9 @@
         ├── Unreadable            a stored row cannot be decoded
         └── StoreLocked           another process writes this database
 
-Every error has a `code` (a stable string for programs), a message for people, and `retryable`: whether the
-same request may succeed later. An error that ends a stream of the library has `partial`: what had come until then.
+Every error has a `code` (a stable string for programs), a message for people, and `retryable`: True if the
+same request may succeed later. An error that ends a stream of the library has `partial`, the answer up to the
+error.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from typing import Any, ClassVar, Protocol
 
 
 class PartialMessage(Protocol):
-    """What had come of a message that broke off: a `ModelMessage` whose `complete` is False."""
+    """The received part of a message that broke off: a `ModelMessage` whose `complete` is False."""
 
     @property
     def id(self) -> str: ...
@@ -68,7 +71,7 @@ class TurnstreamError(Exception):
 
 
 class ConfigurationError(TurnstreamError):
-    """The settings, or what stands in for them, cannot work; the message names the remedy."""
+    """The settings, or the arguments in their place, cannot work. The message names the remedy."""
 
     code = "configuration_error"
 
@@ -81,32 +84,32 @@ class RequestError(TurnstreamError):
 
 
 class InvalidRequest(RequestError):
-    """What was asked for is not something that can be asked for."""
+    """The request is not valid."""
 
 
 class Unauthorized(RequestError):
-    """Nobody is known by this key, or none was given."""
+    """The key is missing or unknown."""
 
     code = "unauthorized"
     status = 401
 
 
 class NotFound(RequestError):
-    """There is no such thing, or it belongs to another owner."""
+    """The object does not exist, or belongs to another owner."""
 
     code = "not_found"
     status = 404
 
 
 class MethodNotAllowed(RequestError):
-    """The address takes other methods."""
+    """The address accepts other methods only."""
 
     code = "method_not_allowed"
     status = 405
 
 
 class RequestTimeout(RequestError):
-    """The request did not arrive in time."""
+    """The request did not arrive before its deadline."""
 
     code = "request_timeout"
     status = 408
@@ -114,21 +117,21 @@ class RequestTimeout(RequestError):
 
 
 class Conflict(RequestError):
-    """The request contradicts what is there."""
+    """The request conflicts with the current state."""
 
     code = "conflict"
     status = 409
 
 
 class TooLarge(RequestError):
-    """What was sent is larger than is taken."""
+    """The request is larger than the limit."""
 
     code = "too_large"
     status = 413
 
 
 class Unavailable(TurnstreamError):
-    """Draining, or too much at once: try again later."""
+    """The server is draining or overloaded. Try again later."""
 
     code = "unavailable"
     status = 503
@@ -136,7 +139,7 @@ class Unavailable(TurnstreamError):
 
 
 class NotStarted(TurnstreamError):
-    """The engine was used before it was entered, as in a host application that sends no lifespan events."""
+    """The engine was used before it was entered, as in a host application without lifespan events."""
 
     code = "engine_not_started"
     status = 503
@@ -145,16 +148,19 @@ class NotStarted(TurnstreamError):
 class ProviderError(TurnstreamError):
     """A model call failed.
 
-    `provider_status` is the HTTP status, if there was one; `detail` the provider's own words, which may hold
-    anything and are shown to clients only in debug mode; `retry_after` the seconds it asked us to wait.
+    Attributes:
+        provider_status: The HTTP status, or None.
+        detail: The provider's own message, or None. It may hold anything, and clients see it only in debug
+            mode.
+        retry_after: Seconds to wait, as the provider asked; or None.
     """
 
     code = "api_error"
     status = 502
     request_id: str | None = None
-    """The provider's own name for the request, where it gave one."""
+    """The provider's id of the request, or None."""
     silence: float = 0.0
-    """Seconds before the failure in which the call brought no output, where they were measured."""
+    """Seconds without output before the failure, or 0.0 if they were not measured."""
 
     def __init__(
         self,
@@ -173,13 +179,13 @@ class ProviderError(TurnstreamError):
 
 
 class AuthenticationFailed(ProviderError):
-    """The provider's key is missing, or was refused."""
+    """The provider's key is missing, or the provider refused it."""
 
     code = "authentication_error"
 
 
 class PermissionDenied(ProviderError):
-    """The key may not do this."""
+    """The key does not permit this request."""
 
     code = "permission_error"
 
@@ -191,13 +197,13 @@ class ModelNotFound(ProviderError):
 
 
 class InvalidModelRequest(ProviderError):
-    """The provider refused the request as it is: to send it again unchanged is no use."""
+    """The provider refused the request. A retry without changes cannot succeed."""
 
     code = "invalid_request_error"
 
 
 class ContextLengthExceeded(InvalidModelRequest):
-    """The conversation is longer than the model can read."""
+    """The conversation is longer than the model's context window."""
 
     code = "context_length_exceeded"
 
@@ -209,28 +215,31 @@ class ContentFiltered(ProviderError):
 
 
 class RateLimited(ProviderError):
-    """Too many requests, or tokens, for now; `retry_after` tells how long to wait, where the provider said so."""
+    """The rate limit of requests or tokens is reached.
+
+    `retry_after`: seconds to wait, if the provider sent them.
+    """
 
     code = "rate_limit_error"
     retryable = True
 
 
 class Overloaded(ProviderError):
-    """The provider has too much to do."""
+    """The provider is overloaded."""
 
     code = "overloaded_error"
     retryable = True
 
 
 class ProviderFailed(ProviderError):
-    """The provider's own fault."""
+    """The provider failed by its own fault."""
 
     code = "api_error"
     retryable = True
 
 
 class ProviderTimeout(ProviderError):
-    """A provider clock ran out; `code` names it: first_token_timeout, idle_timeout or total_timeout."""
+    """A provider clock expired. `code` names it: first_token_timeout, idle_timeout or total_timeout."""
 
     code = "timeout_error"
     retryable = True
@@ -243,14 +252,17 @@ class ConnectionFailed(ProviderError):
 
 
 class InvalidOutput(ProviderError):
-    """The answer is whole, but its value is not of the type that was asked for; `detail` holds the text."""
+    """The answer is complete, but its value is not of the requested type. `detail` holds the text."""
 
     code = "invalid_output"
     retryable = True
 
 
 class CircuitOpen(ProviderError):
-    """The model was not called, since it failed too often just now; `retry_after` says for how long."""
+    """The model was not called, because it failed too often recently.
+
+    `retry_after`: seconds until the next probe.
+    """
 
     code = "circuit_open"
     status = 503
@@ -258,42 +270,41 @@ class CircuitOpen(ProviderError):
 
 
 CANNOT_CONTINUE = "cannot_continue"
-"""The code of a StreamBroken that ends an answer which was read and cannot be continued. Its cause is the failure before;
-`retryable` is that of the cause."""
+"""Code of a StreamBroken that ends an answer which has begun and cannot be continued.
+
+The error's cause is the failure before, and `retryable` is that of the cause.
+"""
 
 
 class StreamBroken(ProviderError):
-    """Bytes arrived, but not a whole answer."""
+    """Bytes arrived, but not a complete answer."""
 
     code = "stream_error"
     retryable = True
 
 
 class StreamIncomplete(StreamBroken):
-    """The stream ended without its end marker.
-
-    `held`: events that had come, and waited for what would follow them.
-    """
+    """The stream ended without its end marker. `held`: received events that waited for the next ones."""
 
     code = "stream_incomplete"
     held: Sequence[Any] = ()
 
 
 class MalformedEvent(StreamBroken):
-    """The provider sent something that is not an event of its wire."""
+    """The provider sent data that is not an event of its wire."""
 
     code = "malformed_event"
 
 
 class EventTooLarge(MalformedEvent):
-    """One event of a stream is larger than is taken. The same model would send it again."""
+    """One event of a stream is larger than the limit. The same model would send it again."""
 
     code = "event_too_large"
     retryable = False
 
 
 class StreamClosed(TurnstreamError):
-    """The stream was left before its end: there is no whole message, only `partial`."""
+    """The caller left the stream before its end. There is no complete message, only `partial`."""
 
     code = "stream_closed"
 
@@ -306,20 +317,20 @@ class StoreError(TurnstreamError):
 
 
 class Fenced(StoreError):
-    """The turn was taken over, or has ended: this executor may write no more."""
+    """Another executor took the turn over, or the turn has ended. This executor must not write any more."""
 
     code = "fenced"
     retryable = False
 
 
 class TurnGone(Fenced):
-    """The turn's rows were deleted, with its chat."""
+    """The turn's rows were deleted with its chat."""
 
     code = "chat_deleted"
 
 
 class Unreadable(StoreError):
-    """A stored row cannot be decoded. Reading it again gives the same."""
+    """A stored row cannot be decoded. A second read gives the same result."""
 
     code = "database_error"
     retryable = False

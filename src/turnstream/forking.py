@@ -1,7 +1,8 @@
-"""Objects that start anew in a forked process (gunicorn's preload, Celery, multiprocessing).
+"""Renewal of objects in a forked process (gunicorn's preload, Celery, multiprocessing).
 
-A fork copies the memory and one thread. Event loops of other threads stand still in the child, locks that other threads
-held stay locked, and sockets are shared with the parent, so the child must use none of them.
+A fork copies the memory and one thread. In the child, event loops of other threads do not run, locks that
+other threads held stay locked, and sockets are shared with the parent. So the child must not use any of
+these.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ class Renewable(Protocol):
     """An object that holds locks, loops or connections across a fork."""
 
     def renew_in_child(self) -> None:
-        """Replace what belongs to the parent process. Runs in the child, before anything else does."""
+        """Replace the objects that belong to the parent process.
+
+        Called in the child before any other code runs.
+        """
         ...
 
 
@@ -29,9 +33,9 @@ def renew_after_fork(renewable: Renewable) -> None:
 
 
 def keep_unused(*things: object) -> None:
-    """Keep what belongs to the parent process as long as this one lives.
+    """Keep objects of the parent process alive until this process ends.
 
-    A finalizer of it would close sockets that both processes share, or complain of tasks that never end here.
+    Their finalizers would close sockets that both processes share, or warn about tasks that never end here.
     """
     _of_parents.extend(things)
 

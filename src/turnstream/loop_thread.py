@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for callers that have none."""
+"""An event loop in its own thread, for callers without an event loop."""
 
 from __future__ import annotations
 
@@ -14,36 +14,43 @@ from turnstream.forking import keep_unused, renew_after_fork
 Result = TypeVar("Result")
 
 STOP_SECONDS = 10.0
+"""Seconds to wait for the last work, and for the thread to end, on `close`."""
 ABANDON_SECONDS = 1.0
+"""Seconds to wait for the thread to end on `abandon`."""
 
 
 class LoopThread:
-    """Runs coroutines for other threads, until it is closed. The thread starts with the first of them, and does not
-    keep the process alive. In a forked process another thread starts. `owner` is the object's name in errors."""
+    """Runs coroutines for other threads until it is closed.
+
+    The thread starts with the first coroutine, and does not keep the process alive. A forked process starts
+    its own thread. `owner` is the object's name in errors.
+    """
 
     def __init__(self, name: str, owner: str = "client") -> None:
         self._name = name
         self._owner = owner
-        self._lock = threading.RLock()  # a garbage collector may come to `tell` while it is held
+        self._lock = threading.RLock()  # a garbage collector may call `tell` while the lock is held
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
         self.forks = 0
-        """Number of forks between the process that made this object and this one."""
+        """Number of forks between the process that made this object and this process."""
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """See `Renewable`. The lock may have been held, and the thread does not exist here."""
+        """Replace the lock, and forget the thread, which does not exist in the child. See `Renewable`."""
         keep_unused(self._loop)
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # another thread of the parent may have held the old one
         self._loop = self._thread = None
         self.forks += 1
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Run the coroutine that `work` makes, and wait for it. An exception here, such as Ctrl-C, cancels it.
+        """Run the coroutine that `work` makes, and return its result.
 
-        Raises what the coroutine raises, TurnstreamError if the object is closed before or meanwhile, and RuntimeError in
-        the thread itself, which would wait for itself.
+        An exception here, such as Ctrl-C, cancels it.
+
+        Raises the coroutine's exception, TurnstreamError if the object is closed before or meanwhile, or
+        RuntimeError if called in the object's own thread, which would wait for itself.
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError(
@@ -63,7 +70,7 @@ class LoopThread:
             raise
 
     def close(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Cancel what is under way, run a last thing, and end the thread. Closing again does nothing."""
+        """Cancel all running work, run `work` last, and end the thread. A second call does nothing."""
         with self._lock:
             if self._closed:
                 return
@@ -78,7 +85,7 @@ class LoopThread:
             thread.join(STOP_SECONDS)
 
     def abandon(self) -> None:
-        """End the thread where nobody can need it any more, from any thread: as a finalizer."""
+        """End the thread at once, without last work. A finalizer may call this in any thread."""
         with self._lock:
             if self._closed:
                 return
@@ -91,8 +98,11 @@ class LoopThread:
             thread.join(ABANDON_SECONDS)
 
     def tell(self, what: Callable[[], None]) -> None:
-        """Have `what` called in the thread, before anything that is asked for later; waits for nothing, so a garbage
-        collector may call it, in any thread and at any moment. Does nothing before the first `run` or once closed."""
+        """Call `what` in the thread, before any work that is submitted later.
+
+        Does not wait, so a garbage collector may call it in any thread at any moment. Does nothing before the
+        first `run` or after `close`.
+        """
         with self._lock:
             if self._loop is not None and not self._closed:
                 self._loop.call_soon_threadsafe(what)

@@ -1,7 +1,8 @@
-"""StreamEvents: what a provider said, normalised (founding document 004).
+"""StreamEvents: the events of one model call, in one vocabulary for all providers.
 
-A wire decodes provider bytes into these and encodes these into provider bytes. `index` is the provider's
-block index within one model call: events of several blocks may interleave. Nothing here knows of turns.
+A wire decodes provider bytes into StreamEvents, and encodes StreamEvents into provider bytes. `index` is the
+provider's block index within one model call. Events of several blocks may interleave. StreamEvents do not
+refer to turns.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ StopReason: TypeAlias = Literal[
 
 
 class MessageStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="message_start"):
-    """`origin` is the caller's to add, who knows whom it called; no wire does."""
+    """The message begins. The caller of the provider adds `origin`; a wire does not."""
 
     id: str | None = None
     model: str | None = None
@@ -37,8 +38,11 @@ class MessageStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, ta
 
 
 class ContentBlockStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="content_block_start"):
-    """A block opens. `content` holds what is known from the start, in the shape of `Block.content`:
-    tool_use `{tool_use_id, tool_name, provider_executed?, input?}`, a whole tool_result, redacted thinking."""
+    """A block begins.
+
+    `content` holds the fields that are known at the start, in the form of `Block.content`: tool_use
+    `{tool_use_id, tool_name, provider_executed?, input?}`, a complete tool_result, redacted thinking.
+    """
 
     index: int
     block_type: BlockType
@@ -60,23 +64,23 @@ class ThinkingDelta(msgspec.Struct, frozen=True, gc=False, tag="thinking_delta")
 
 
 class ToolInputDelta(msgspec.Struct, frozen=True, gc=False, tag="tool_input_delta"):
-    """A fragment of a tool call's arguments: JSON text, cut anywhere."""
+    """A piece of a tool call's arguments: JSON text, split anywhere."""
 
     index: int
     partial_json: str
 
 
 class SignatureDelta(msgspec.Struct, frozen=True, gc=False, tag="signature_delta"):
-    """A fragment of the signature of a thinking block; fragments concatenate."""
+    """A piece of a thinking block's signature. The pieces concatenate."""
 
     index: int
     signature: str
 
 
 class ContentDelta(msgspec.Struct, frozen=True, gc=False, tag="content_delta"):
-    """Anything else that a block gains: merged into its content (lists are extended, the rest replaced).
+    """Any other addition to a block, merged into its content: lists are extended, other values replaced.
 
-    Citations `{"citations": [...]}`, redacted thinking `{"redacted": "…"}`, a vendor's own fields.
+    Examples: citations `{"citations": [...]}`, redacted thinking `{"redacted": "…"}`, a vendor's own fields.
     """
 
     index: int
@@ -84,13 +88,19 @@ class ContentDelta(msgspec.Struct, frozen=True, gc=False, tag="content_delta"):
 
 
 class ContentBlockStop(msgspec.Struct, frozen=True, gc=False, tag="content_block_stop"):
-    """A block is whole."""
+    """A block is complete."""
 
     index: int
 
 
 class MessageStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="message_stop"):
-    """The model's end marker. `raw_stop_reason` is the provider's word; `stop_reason` ours for it."""
+    """The model's end marker.
+
+    Attributes:
+        stop_reason: Our name for the reason, or None.
+        raw_stop_reason: The provider's name for the reason, or None.
+        stop_sequence: The stop sequence that the model wrote, or None.
+    """
 
     stop_reason: StopReason | None = None
     raw_stop_reason: str | None = None
@@ -98,11 +108,16 @@ class MessageStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="metadata"):
-    """Usage (cumulative within the call), latency and trace; may come after message_stop.
+    """Usage, latency and trace of the call. May come after message_stop.
 
-    `raw` is the provider's own usage object, `provider_metadata` what else it said of the message as a whole
-    (why it refused, a container's id); both are merged key by key over the call. In `raw`, a None takes away what was
-    said before.
+    `raw` and `provider_metadata` are merged key by key over the call.
+
+    Attributes:
+        usage: Token counts, cumulative within the call.
+        raw: The provider's own usage object. A None in it removes an earlier value.
+        latency_ms: Milliseconds that the provider reports for the call.
+        provider_metadata: Other facts about the message as a whole, such as the reason of a refusal or a
+            container's id.
     """
 
     usage: Usage | None = None
@@ -113,7 +128,7 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="m
 
 
 class RedactContent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="redact_content"):
-    """The provider takes back what one side said, and gives the text to show instead."""
+    """The provider retracts the content of one side, and gives the text to show instead."""
 
     side: Literal["user", "assistant"]
     replacement: str
@@ -125,17 +140,21 @@ ErrorKind: TypeAlias = Literal[
 
 
 class StreamNotice(msgspec.Struct, frozen=True, gc=False, tag="stream_notice"):
-    """Something the caller should know that is neither content nor an error."""
+    """Information for the caller that is neither content nor an error."""
 
     code: str
     message: str
 
 
 class StreamError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="stream_error"):
-    """The provider reported a failure inside its stream; nothing follows.
+    """The provider reported a failure inside its stream. No event follows.
 
-    `kind` is the class of founding document 004; `code` the typed code clients see; `message` and
-    `provider_status` are the provider's own. `request_id` is the caller's to add, from the answer's headers.
+    Attributes:
+        kind: The class of the failure.
+        code: The stable code that clients see.
+        message: The provider's own message.
+        provider_status: The provider's own status, or None.
+        request_id: The provider's id of the request, which the caller of the provider adds from the headers.
     """
 
     kind: ErrorKind

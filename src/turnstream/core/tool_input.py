@@ -1,4 +1,4 @@
-"""A tool call's arguments: JSON text that a model wrote, parsed once it is whole."""
+"""A tool call's arguments: JSON text that a model wrote, parsed once it is complete."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from turnstream.core.blocks import Content
 
 
 def finish_tool_use(content: Content, input_json: str) -> Content:
-    """The content of a stopped tool_use block. `input` is an object, or None with `input_error` saying why;
-    `input_json` is the provider's text, untouched. Without any text the `input` of the block's start holds. Where
-    `free_text` names a key the text is no JSON, and the input is `{key: text}`."""
+    """Return the content of a stopped tool_use block.
+
+    `input` is an object, or None with the reason in `input_error`. `input_json` is the provider's text,
+    unchanged. Without text, `input` is the one from the block's start. If `free_text` names a key, the text
+    is not JSON, and `input` is `{key: text}`.
+    """
     given: Any = content.get("input")
     finished: Content = {
         "tool_use_id": "",

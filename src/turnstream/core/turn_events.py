@@ -1,6 +1,6 @@
-"""TurnEvents: what happened in a turn, in order; what watchers get (founding document 000).
+"""TurnEvents: the events of a turn, in order. Watchers get TurnEvents.
 
-Events carry no turn id and no cursor: the log numbers them, and the dialect that frames them adds both.
+Events carry neither turn id nor cursor. The log numbers them, and the dialect that frames them adds both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DeltaField: TypeAlias = Literal["text", "partial_json", "signature", "content"]
 
 
 class TurnStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="turn_start"):
-    """The first event of a turn, and of every full snapshot: a client that gets it starts from nothing."""
+    """The first event of a turn and of every full snapshot. A client that gets it drops all blocks."""
 
     chat_id: str
     role: str
@@ -27,7 +27,7 @@ class TurnStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="
 
 
 class BlockStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="block_start"):
-    """A block begins. `content`: what is known of it from the start, as in `Block.content`."""
+    """A block begins. `content` holds the fields that are known at the start, as in `Block.content`."""
 
     block_index: int
     block_type: BlockType
@@ -35,8 +35,11 @@ class BlockStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag=
 
 
 class BlockDelta(msgspec.Struct, frozen=True, gc=False, tag="block_delta"):
-    """`field` names what grew: text, partial_json, signature (strings that concatenate), or content (an object
-    merged into the block's content: lists are extended, other values replaced)."""
+    """A block grows. `field` names the part that grows.
+
+    text, partial_json and signature are strings that concatenate. content is an object that is merged into
+    the block's content: lists are extended, other values replaced.
+    """
 
     block_index: int
     block_type: BlockType
@@ -45,7 +48,7 @@ class BlockDelta(msgspec.Struct, frozen=True, gc=False, tag="block_delta"):
 
 
 class BlockStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="block_stop"):
-    """The block is stored. `partial`: it was cut off by an error or a cancel."""
+    """The block is stored. `partial`: an error or a cancel cut it off."""
 
     block_index: int
     block_type: BlockType
@@ -53,8 +56,10 @@ class BlockStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="
 
 
 class BlockCatchup(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="block_catchup"):
-    """Everything of a block so far: replaces what the client has of it. `complete`: nothing more will come,
-    and no block_stop follows."""
+    """The whole block so far. It replaces the client's block.
+
+    `complete`: the block is finished, and no block_stop follows.
+    """
 
     block_index: int
     block_type: BlockType
@@ -66,35 +71,43 @@ class BlockCatchup(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, ta
 
 
 class BlockReset(msgspec.Struct, frozen=True, gc=False, tag="block_reset"):
-    """Blocks from this index on are taken back."""
+    """Blocks from this index on are retracted."""
 
     block_index: int
 
 
 class StepStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="step_start"):
-    """A model call of the turn begins; the first is step 0."""
+    """A model call of the turn begins. The first is step 0."""
 
     step: int
     model: str | None = None
 
 
 class StepStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="step_stop"):
-    """A model call of the turn, and what its tools answered, is over. `stop_reason`: why the model stopped."""
+    """A model call of the turn has ended, and its tools too.
+
+    `stop_reason`: the reason that the model stopped.
+    """
 
     step: int
     stop_reason: str | None = None
 
 
 class ToolProgress(msgspec.Struct, frozen=True, gc=False, tag="tool_progress"):
-    """Something that a tool tells while it runs; kept nowhere."""
+    """A message from a running tool. It is not stored."""
 
     tool_use_id: str
     text: str
 
 
 class UsageReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="usage"):
-    """Tokens of the turn so far, and what they cost: `cost` in US dollars, a decimal number with six places.
-    `estimated`: both are an estimate. `unpriced`: there is no cost, as the price of the model is not known."""
+    """Tokens of the turn so far, and their cost.
+
+    Attributes:
+        cost: US dollars, a decimal number with six places; or None.
+        estimated: The tokens and the cost are an estimate.
+        unpriced: There is no cost, because the price of the model is not known.
+    """
 
     usage: Usage
     cost: str | None = None
@@ -103,8 +116,11 @@ class UsageReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="notice"):
-    """`truncated`: text this watcher had seen is gone; drop blocks from `block_index` on, what follows
-    replaces them. Other codes inform; `model`: the one that is asked from now on."""
+    """Information for the client.
+
+    With code `truncated`, text that this watcher has seen is gone: the client drops the blocks from
+    `block_index` on, and the next events replace them. `model` is the model that answers from now on.
+    """
 
     code: str
     message: str
@@ -113,7 +129,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="not
 
 
 class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="source"):
-    """Something that the answer rests on."""
+    """A source that the answer is based on."""
 
     source_id: str
     url: str | None = None
@@ -122,7 +138,7 @@ class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="sou
 
 
 class Data(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="data"):
-    """The application's own event. A transient one is shown live and kept nowhere."""
+    """An event of the host application. A transient one is shown live and not stored."""
 
     name: str
     data: Any
@@ -130,8 +146,10 @@ class Data(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="data"
 
 
 class TurnComplete(msgspec.Struct, frozen=True, gc=False, tag="turn_complete"):
-    """`cost`, `estimated`, `unpriced`: as in `UsageReport`, here and in the other two; left out where there is
-    nothing to say."""
+    """The turn is complete.
+
+    `cost`, `estimated` and `unpriced` are as in `UsageReport`, and unset if they do not apply.
+    """
 
     stop_reason: str | None
     input_tokens: int | None
@@ -145,7 +163,7 @@ class TurnComplete(msgspec.Struct, frozen=True, gc=False, tag="turn_complete"):
 
 
 class TurnError(msgspec.Struct, frozen=True, gc=False, tag="turn_error"):
-    """The turn failed: `code` for programs, `error` for people."""
+    """The turn failed. `code` is for programs, `error` for people."""
 
     error: str
     code: str
@@ -188,4 +206,4 @@ TurnEvent: TypeAlias = (
 SourceEvent: TypeAlias = (
     StreamEvent | BlockReset | Data | Notice | Source | StepStart | StepStop | ToolProgress
 )
-"""Events that the source of a turn may give."""
+"""Events that the source of a turn may yield."""

@@ -1,4 +1,4 @@
-"""Token counts, and how reports of them add up."""
+"""Token counts, and the sums of their reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 LAST_MOMENT = 253_402_300_799_000_000
-"""Microseconds to the end of the year 9999."""
+"""Microseconds from the epoch to the end of the year 9999."""
 Moment: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LAST_MOMENT)]
 """Microseconds since the epoch, UTC."""
 Dollars: TypeAlias = Annotated[str, msgspec.Meta(max_length=32)]
@@ -16,10 +16,10 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Tokens of one model call, or of a turn. None: the provider did not say.
+    """Tokens of one model call, or of a turn. None means that the provider did not report the count.
 
-    `input_tokens` counts what was not read from a cache where the provider separates the two; the provider's
-    own numbers are kept beside it as raw usage.
+    `input_tokens` does not include tokens from a cache if the provider separates the two. The raw usage keeps
+    the provider's own numbers.
     """
 
     input_tokens: int | None = None
@@ -29,7 +29,10 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     reasoning_tokens: int | None = None
 
     def updated(self, report: Usage) -> Usage:
-        """Fold a later report of the same call: counts are cumulative, so the latest said wins."""
+        """Return the usage after a later report of the same call.
+
+        Counts are cumulative, so the later count wins.
+        """
         return Usage(
             *(
                 new if new is not None else old
@@ -40,7 +43,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         )
 
     def plus(self, other: Usage) -> Usage:
-        """Add another call's usage (the steps of one turn)."""
+        """Return the sum with another call's usage (the steps of one turn)."""
         return Usage(
             *(
                 a if b is None else b if a is None else a + b
@@ -50,11 +53,17 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class CallAttempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One call that was tried for a step of a turn, as it is stored; `number` counts a step's from 1.
+    """One attempt of a model call in a step of a turn, as it is stored.
 
-    `outcome`: `complete`, `cancelled`, or the code of the error that it ended with. `usage`, `cost`, `estimated`: as in
-    StepUsage; a call that was refused or never answered has used nothing. `started_at`: microseconds since the epoch;
-    `duration`: seconds.
+    Attributes:
+        step: The step's number.
+        number: The attempt's number within its step, from 1.
+        outcome: `complete`, `cancelled`, or the code of the error that ended the attempt.
+        started_at: Microseconds since the epoch.
+        duration: Seconds.
+        usage: Tokens used. Empty for a call that was refused or never answered.
+        cost: See `StepUsage`.
+        estimated: See `StepUsage`.
     """
 
     step: Count
@@ -69,11 +78,13 @@ class CallAttempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class StepUsage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What one step (model call) of a turn used, as it is stored.
+    """The usage of one step (model call) of a turn, as it is stored.
 
-    `cost`: US dollars, a decimal number with six places; None where the price of the model is not known, or nothing is
-    known of its usage. `estimated`: the counts, and so the cost, are an estimate. `model` is
-    `provider/model`.
+    Attributes:
+        model: `provider/model`, or None.
+        cost: US dollars, a decimal number with six places. None if the model's price or the usage is not
+            known.
+        estimated: The counts, and so the cost, are an estimate.
     """
 
     step: int
@@ -84,10 +95,12 @@ class StepUsage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class AccountRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A turn's account: the fields of its row that say what it used.
+    """A turn's account: the fields of its row that record its usage.
 
-    `cost` None: not known. `cost_estimated`: the cost, and the counts in `usage`, are an estimate. `steps`: the model calls of
-    an ended turn.
+    Attributes:
+        cost: US dollars, a decimal number with six places. None if it is not known.
+        cost_estimated: The cost, and the counts in `usage`, are an estimate.
+        steps: The model calls of an ended turn.
     """
 
     usage: Usage = Usage()

@@ -4,8 +4,8 @@ event: block_delta
 data: {"type":"block_delta","turn_id":"…","block_index":0,"block_type":"text","delta":{"text":"Hello"}}
 id: 1804289383-42
 
-The id is the last line. Some readers remember an id when its line ends, before the event is whole; a cut inside the event
-would lose it to them if the id came first.
+The id is the last line. Some readers store an id when its line ends, before the event is complete. If the id
+came first and the connection broke inside the event, such a reader would lose the event.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def event_name(event: TurnEvent) -> str:
-    """The `event:` of a frame: the event's tag."""
+    """Return the `event:` of a frame: the event's tag."""
     return str(type(event).__struct_config__.tag)
 
 
 class NativeEncoder:
-    """Frames the events of one turn; a frame is made once and serves all watchers."""
+    """Encodes the events of one turn as frames."""
 
     __slots__ = ("_delta_heads", "_id", "_turn", "_turn_id")
 
@@ -37,7 +37,7 @@ class NativeEncoder:
         self._delta_heads: dict[tuple[int, str], bytes] = {}
 
     def frame(self, seq: int, event: TurnEvent) -> bytes:
-        """The whole frame of `event`, blank line included."""
+        """Return the whole frame of `event`, blank line included."""
         if type(event) is BlockDelta:
             head = self._delta_heads.get((event.block_index, event.field)) or self._delta_head(event)
             return b"%b%b}}%b%d\n\n" % (head, _encode(event.value), self._id, seq)
@@ -49,21 +49,25 @@ class NativeEncoder:
         )
 
     def of_generation(self, generation: int) -> NativeEncoder:
-        """Return a new encoder of the same turn."""
+        """Return a new encoder of the same turn for `generation`."""
         return NativeEncoder(self._turn_id, generation)
 
     def data(self, event: TurnEvent) -> bytes:
-        """The JSON of a frame: the event with its `type` and the turn's id."""
+        """Return the JSON of a frame: the event with its `type` and the turn's id."""
         body = _encode(event)
         type_end = body.index(b",") + 1 if b"," in body else len(body) - 1
         return b"%b%b%b" % (body[:type_end], self._turn, body[type_end:])
 
     def _delta_head(self, event: BlockDelta) -> bytes:
-        """What all frames of one block's field share. Only the block shown now is remembered."""
+        """Return the bytes that all frames of one block's field share.
+
+        Few heads are cached: only the shown block grows.
+        """
         if len(self._delta_heads) > 4:
             self._delta_heads.clear()
         head = (
-            b'event: block_delta\ndata: {"type":"block_delta",%b"block_index":%d,"block_type":"%b","delta":{"%b":'
+            b'event: block_delta\ndata: {"type":"block_delta",'
+            b'%b"block_index":%d,"block_type":"%b","delta":{"%b":'
             % (
                 self._turn,
                 event.block_index,
