@@ -1,7 +1,7 @@
 """A turn's past in the store, as subscriptions read it: pages of frames, and pieces of large blocks.
 
-Frames are made in the thread that reads the rows. A large block is read in stretches, which are kept for a while: many
-watchers catch up with the same one.
+Frames are made in the thread that reads the rows. A large block is read in stretches. The stretches are
+cached, because many watchers catch up with the same block.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from turnstream.turnlog.catch_up import (
 from turnstream.turnlog.log import TurnLog
 
 KEPT_LENGTH = 32 * 1024 * 1024
-"""Characters of large blocks that are kept in memory for watchers."""
+"""Characters of large blocks that are cached for watchers."""
 _STRETCHES_AHEAD = 8
-"""Stretches of a text that are kept from one reading of its row."""
+"""Stretches of a text that are cached from one read of its row."""
 _KNOWN_BLOCKS = 1000
 _BESIDE_TEXT = -1
-"""The number of the stretch that holds a block's content and signature."""
+"""Number of the stretch that holds a block's content and signature."""
 
 
 class KeptParts:
-    """Large blocks that were read not long ago: what they are, and stretches of them. The oldest stretches go first.
-    Threads share it."""
+    """A cache of large blocks and their stretches, shared by threads.
+
+    The oldest stretches are evicted first.
+    """
 
     def __init__(self, limit: int = KEPT_LENGTH) -> None:
         self._limit = limit
@@ -47,11 +49,11 @@ class KeptParts:
         self._lock = Lock()
 
     def block(self, row_id: str) -> LargeBlock | None:
-        """Return the large block of a row that was read before, or None."""
+        """Return the large block of a row that was read recently, or None."""
         return self._blocks.get(row_id)
 
     def stretch(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
-        """Return the parts that hold the piece at `place`, or None."""
+        """Return the cached parts that hold the piece at `place`, or None."""
         with self._lock:
             found = self._stretches.get(key := (block.row_id, _number(block, place)))
             if found is not None:
@@ -59,7 +61,7 @@ class KeptParts:
             return found
 
     def keep(self, block: LargeBlock, parts: Parts, place: BlockPosition) -> None:
-        """Keep what a watcher at `place` needs next."""
+        """Cache the parts that a watcher at `place` needs next."""
         number = _number(block, place)
         ahead = range(number + _STRETCHES_AHEAD, max(number, 0) - 1, -1)
         with self._lock:
@@ -91,12 +93,12 @@ def _number(block: LargeBlock, place: BlockPosition) -> int:
 
 
 def _length(parts: Parts) -> int:
-    """Return the characters of a stretch, as an estimate from above: most parts of a content are full ones."""
+    """Return the estimated characters of a stretch. It is an upper bound: most content parts are full."""
     return len(parts.contents) * PART_BYTES + len(parts.text) + len(parts.signature)
 
 
 class StoreArchive:
-    """The past of one turn."""
+    """The past of one turn, for its subscriptions."""
 
     __slots__ = ("_kept", "_log", "_store")
 
@@ -107,7 +109,8 @@ class StoreArchive:
 
     async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
         start = ArchivePage(b"", seq, next_block)
-        encoder = self._log.encoder.of_generation(self._log.generation)  # not the log's own: a thread uses it
+        # Not the log's own encoder: this one is used in a thread.
+        encoder = self._log.encoder.of_generation(self._log.generation)
 
         def build(rows: Iterator[Item]) -> ArchivePage:
             page, parts = build_page(rows, start, horizon, encoder)

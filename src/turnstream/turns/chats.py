@@ -1,6 +1,6 @@
-"""What callers may ask of chats: to make, change and delete them, and to walk their branches.
+"""The commands of chats: create, update and delete chats, and read their branches.
 
-Every command carries its owner, and another owner's id is not found.
+Every command takes the owner. It raises NotFound for the id of another owner's chat.
 """
 
 from __future__ import annotations
@@ -27,17 +27,24 @@ logger = logging.getLogger(__name__)
 
 MAX_KNOWN = 10_000
 PATH_PORTION = Bounds(turns=8, size=128 * 1024)
-"""Bounds of what is read of a branch, and written as JSON, at a time."""
+"""Bounds of the portion of a branch that is read and encoded as JSON at a time."""
 LIST_PORTION = Bounds(turns=16, size=128 * 1024, blocks=False)
-"""The same where turns are listed without their blocks."""
+"""Bounds of the portion of a list of turns without blocks."""
 PURGE_WAIT = 1.0
-"""Seconds that the answer to a deletion waits for the rows to be deleted. It is deleted for every reader before."""
+"""Seconds that the answer to a deletion waits for the rows to be deleted.
+
+Readers no longer see the chat then.
+"""
 PURGE_PAUSE = 0.01
-"""Seconds between portions, for other writes."""
+"""Seconds between deleted portions, so that other writes get through."""
 
 
 class BranchTurn(NamedTuple):
-    """A turn of a branch, and the ids of it and its alternatives, oldest first."""
+    """A turn of a branch.
+
+    Attributes:
+        siblings: Ids of the turn and its alternatives, oldest first.
+    """
 
     turn: TurnRecord
     blocks: tuple[BlockRecord, ...]
@@ -45,8 +52,13 @@ class BranchTurn(NamedTuple):
 
 
 class TurnPage(NamedTuple):
-    """Turns of a chat, or a page of them: the ids, and the tree that they are in. `previous`: give it as `before` to read
-    on towards the beginning; None there."""
+    """A page of a chat's turns.
+
+    Attributes:
+        turn_ids: Ids of the turns, oldest first.
+        tree: The branches of the chat.
+        previous: Value of `before` for the page before this one. None on the first page.
+    """
 
     turn_ids: list[str]
     tree: Branches
@@ -54,13 +66,18 @@ class TurnPage(NamedTuple):
 
 
 class PageRequest(NamedTuple):
-    """Which turns of a list are read: the last `limit` of those before the turn `before`. None, None: all."""
+    """The page of a list to read: the last `limit` turns before the turn `before`.
+
+    Attributes:
+        before: Id of a turn of the list. None for the end of the list.
+        limit: Number of turns. None for all.
+    """
 
     before: str | None = None
     limit: int | None = None
 
     def page(self, turn_ids: list[str], tree: Branches) -> TurnPage:
-        """Return the page of a list, oldest first. Raises NotFound for a `before` that is not in it."""
+        """Return the page of a list that is oldest first. Raises NotFound if `before` is not in the list."""
         if self.before is not None:
             if self.before not in turn_ids:
                 raise NotFound("no such turn in this list: before")
@@ -81,13 +98,13 @@ class ChatCommands:
         self._store = store
         self._registry = registry
         self._known: dict[str, str] = {}
-        """Owners of chats that are known to exist, those seen last."""
+        """Owners of existing chats, by chat id: a cache. The entry that was added first is evicted first."""
         self._purges: set[asyncio.Task[None]] = set()
 
     async def create(
         self, owner: str, *, title: str | None = None, metadata: dict[str, Any] | None = None
     ) -> ChatRecord:
-        """Raises InvalidRequest for metadata that is not JSON, or nests too deeply."""
+        """Create a chat. Raises InvalidRequest if the metadata is not JSON or nests too deeply."""
         chat = ChatRecord(new_id(), owner, title, metadata or {}, SET_BY_STORE, SET_BY_STORE)
         made = admitted_request(chat, "the chat")
         chat = await self._store.write(CreateChat(chat=made))
@@ -103,8 +120,13 @@ class ChatCommands:
         metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET,
         active_turn_id: str | msgspec.UnsetType = msgspec.UNSET,
     ) -> ChatRecord:
-        """`active_turn_id`: show the branch of this turn. Raises NotFound, InvalidRequest, and Conflict if it is no turn of the
-        chat."""
+        """Change the given fields of a chat.
+
+        Raises NotFound, InvalidRequest, and Conflict if `active_turn_id` is not a turn of the chat.
+
+        Args:
+            active_turn_id: Id of a turn. The branch through this turn becomes the chat's shown branch.
+        """
         change = UpdateChat(
             owner=owner,
             chat_id=chat_id,
@@ -117,8 +139,11 @@ class ChatCommands:
     async def branch(
         self, owner: str, chat_id: str, *, through: str | None = None, paging: PageRequest = ALL
     ) -> TurnPage:
-        """Return the branch of a chat that is shown, or the one through a given turn, without its turns. Raises
-        NotFound."""
+        """Return the page of a chat's branch, as ids. Raises NotFound.
+
+        Args:
+            through: Id of a turn of the branch. None for the shown branch.
+        """
         chat = await self._store.read(GetChat(owner=owner, chat_id=chat_id))
 
         def page(tree: Branches) -> TurnPage:
@@ -129,14 +154,14 @@ class ChatCommands:
         return await self._store.read(OfTree(chat_id=chat_id, use=page))
 
     async def all_turns(self, owner: str, chat_id: str, paging: PageRequest = ALL) -> TurnPage:
-        """Return a chat's turns, all branches, in the order of their making. Raises NotFound."""
+        """Return the page of a chat's turns of all branches, in the order of creation. Raises NotFound."""
         await self._store.read(GetChat(owner=owner, chat_id=chat_id))
         return await self._store.read(
             OfTree(chat_id=chat_id, use=lambda tree: paging.page(tree.turn_ids, tree))
         )
 
     async def siblings(self, owner: str, turn_id: str, paging: PageRequest = ALL) -> TurnPage:
-        """Return a turn and its alternatives, oldest first. Raises NotFound."""
+        """Return the page of a turn and its alternatives, oldest first. Raises NotFound."""
         turn = await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
         return await self._store.read(
             OfTree(chat_id=turn.chat_id, use=lambda tree: paging.page(tree.siblings(turn_id), tree))
@@ -145,8 +170,13 @@ class ChatCommands:
     async def portions(
         self, page: TurnPage, bounds: Bounds, use: Callable[[Portion], Made]
     ) -> AsyncGenerator[Made, None]:
-        """Give what `use`, which runs in a reading thread, makes of the turns of a page, portion by portion. No other
-        stream waits for more than one of them. Raises NotFound if the chat is deleted meanwhile."""
+        """Yield the results of `use` for the turns of a page, portion by portion.
+
+        No other stream waits for more than one portion. Raises NotFound if the chat is deleted meanwhile.
+
+        Args:
+            use: Called with each portion, in the thread that reads it.
+        """
         place: PortionStart | None = PortionStart(0)
         while place is not None:
             query = ReadPortion(turn_ids=page.turn_ids, bounds=bounds, start=place, use=use)
@@ -154,7 +184,11 @@ class ChatCommands:
             yield made
 
     async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[BranchTurn]:
-        """Return the turns of the branch of a chat that is shown, or of the one through a given turn. Raises NotFound."""
+        """Return the turns of a chat's branch. Raises NotFound.
+
+        Args:
+            through: Id of a turn of the branch. None for the shown branch.
+        """
         page = await self.branch(owner, chat_id, through=through)
         path: list[BranchTurn] = []
         async for portion in self.portions(page, PATH_PORTION, unchanged):
@@ -167,18 +201,18 @@ class ChatCommands:
         return path
 
     async def delete(self, owner: str, chat_id: str) -> None:
-        """Delete a chat with all its turns; those at work are stopped. Raises NotFound."""
+        """Delete a chat and all its turns. Running turns are stopped. Raises NotFound."""
         await self._store.read(GetChat(owner=owner, chat_id=chat_id))
         await self._stop_all(chat_id, "cancelled")
         deleted = await self._store.write(DeleteChat(owner=owner, chat_id=chat_id))
-        await self._stop_all(chat_id, "deleted")  # those that began meanwhile
+        await self._stop_all(chat_id, "deleted")  # turns that began meanwhile
         for turn_id in deleted:
             self._registry.forget(turn_id)
         self._known.pop(chat_id, None)
         await asyncio.wait((self._purging(chat_id),), timeout=PURGE_WAIT)  # a small chat is gone by then
 
     async def purge_all(self) -> None:
-        """Delete what is left of chats that were deleted before the store was opened."""
+        """Delete the remaining rows of chats that were deleted before the store was opened."""
         try:
             left = await self._store.read(DeletedChats())
         except StoreError as error:
@@ -188,7 +222,7 @@ class ChatCommands:
             await asyncio.wait((self._purging(chat_id),))
 
     async def close(self) -> None:
-        """Stop deleting. What is left goes after the next start."""
+        """Stop the deletion of rows. The remaining rows are deleted after the next start."""
         tasks = list(self._purges)
         for task in tasks:
             task.cancel()
@@ -201,9 +235,9 @@ class ChatCommands:
         return task
 
     async def _purge(self, chat_id: str) -> None:
-        """Delete the rows of a deleted chat in portions; other writes come between them."""
+        """Delete the rows of a deleted chat in portions, with a pause for other writes between them."""
         try:
-            while not await self._store.write(PurgeChat(chat_id=chat_id)):  # noqa: ASYNC110 - a pause, not a wait
+            while not await self._store.write(PurgeChat(chat_id=chat_id)):  # noqa: ASYNC110 - a pause
                 await asyncio.sleep(PURGE_PAUSE)
         except StoreError as error:
             logger.warning("rows of deleted chat %s stay until the next start: %s", chat_id, error)
@@ -215,8 +249,12 @@ class ChatCommands:
         await asyncio.gather(*(executor.ended.wait() for executor in executors))
 
     async def require(self, owner: str, chat_id: str) -> None:
-        """Raises NotFound unless the chat is the owner's. One seen before is not looked for again: chats go only by
-        `delete`, and the write that starts a turn looks in any case."""
+        """Raise NotFound unless the owner has the chat.
+
+        A cached chat is not looked up again: only `delete` removes chats, and the write that starts a turn
+        checks
+        the chat in any case.
+        """
         if self._known.get(chat_id) != owner:
             await self._store.read(GetChat(owner=owner, chat_id=chat_id))
             self._remember(owner, chat_id)

@@ -1,4 +1,4 @@
-"""Wall-clock time as rows and events show it."""
+"""Wall-clock time, as rows and events show it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 
 def now_microseconds() -> int:
-    """Microseconds since the epoch, UTC."""
+    """Return the microseconds since the epoch, UTC."""
     return time.time_ns() // 1000
 
 
 def iso_timestamp(microseconds: int) -> str:
-    """RFC 3339, UTC, with milliseconds: `2026-01-31T12:00:00.000Z`."""
+    """Return the RFC 3339 form of a time, in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
     moment = datetime.fromtimestamp(microseconds / 1_000_000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

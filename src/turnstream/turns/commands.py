@@ -1,6 +1,6 @@
-"""What callers may ask of chats and turns.
+"""The commands of turns: send, regenerate, interrupt and read.
 
-Every command carries its owner, and another owner's id is not found.
+Every command takes the owner. It raises NotFound for the id of another owner's chat or turn.
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
 
 
 class StartedTurn(NamedTuple):
-    """A turn that has begun. `user_turn` is None for a foreign source; `replayed`: an idempotent repetition."""
+    """A turn that has begun.
+
+    Attributes:
+        user_turn: The user's turn. None for a turn without one.
+        replayed: True if the request repeats an earlier one with the same idempotency key.
+    """
 
     user_turn: TurnRecord | None
     user_blocks: tuple[BlockRecord, ...]
@@ -59,8 +64,14 @@ class StartedTurn(NamedTuple):
 
 
 class ExecutorOptions(NamedTuple):
-    """How turns are made. `ring_limit`: bytes of recent events; `debug`: tell providers' own error texts; `tools`: those
-    that models may call."""
+    """Settings of new turns.
+
+    Attributes:
+        ring_limit: Bytes of recent events that a turn's log keeps.
+        debug: True to show clients the providers' own error texts.
+        tools: Runs the tools of the host application.
+        pricing: Prices of models. None: no cost is computed.
+    """
 
     ring_limit: int = DEFAULT_LIMIT
     debug: bool = False
@@ -71,8 +82,12 @@ class ExecutorOptions(NamedTuple):
 
 
 class TurnState(NamedTuple):
-    """A turn with its blocks, as of now. `open_block`: the index of the block being written; `attempts`: the model calls of
-    one that has ended."""
+    """A turn with its blocks, as of now.
+
+    Attributes:
+        open_block: Index of the block being written, or None.
+        attempts: Model calls of the turn. Empty until the turn has ended.
+    """
 
     turn: TurnRecord
     blocks: tuple[BlockRecord, ...]
@@ -103,14 +118,14 @@ class Commands:
         self._routing = self._options.routing or Routing(catalog)
 
     def models(self) -> list[ListedModel]:
-        """The models that turns may name: those of the providers, and the settings' own names."""
+        """Return the models that turns may name: the providers' models, and the names in the settings."""
         return [*self.catalog.models(), *self._routing.listed()]
 
     async def send(self, owner: str, request: TurnRequest) -> StartedTurn:
         """Add a user turn and start the model's answer to it.
 
-        The model is called while the rows are being committed; nothing is shown before they are. Raises NotFound,
-        Conflict, InvalidRequest, Unavailable, AuthenticationFailed (no key), StoreError.
+        The model is called while the rows are being committed. Events are shown only after the commit. Raises
+        NotFound, Conflict, InvalidRequest, Unavailable, AuthenticationFailed (no key), StoreError.
         """
         self.registry.admit()
         request = admitted_request(request, "the request")
@@ -124,8 +139,13 @@ class Commands:
         return await self._call(owner, request, path)
 
     async def regenerate(self, owner: str, turn_id: str, request: TurnRequest) -> StartedTurn:
-        """Answer once more what an assistant turn answers, or a user turn says: a new sibling. What `request` leaves
-        open is as in the answer that is there; it brings no blocks. Raises as `send`."""
+        """Start another answer to a user turn: a new sibling. Raises as `send`.
+
+        Args:
+            turn_id: Id of the user turn, or of an existing answer to it.
+            request: Changes to the existing answer's request. Fields that are None stay as they are. It has
+                no blocks.
+        """
         self.registry.admit()
         request = admitted_request(request, "the request")
         turn = await self._turn(owner, turn_id)
@@ -141,7 +161,7 @@ class Commands:
     async def _call(
         self, owner: str, request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]
     ) -> StartedTurn:
-        """Start the model's answer to what `path` and the request's blocks, if it has any, say."""
+        """Start the model's answer to `path` and the request's blocks, if there are any."""
         target = request.model or self.catalog.default_model
         name, *_ = self._routing.names(target, request.fallbacks)
         definitions, offered = self._tools_of(request)
@@ -161,18 +181,18 @@ class Commands:
         return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
 
     async def _past_of(self, turn_id: str) -> Sequence[PastTurn]:
-        """What has been said up to now, with what is stored of this turn."""
+        """Return the turns up to now, including the stored blocks of this turn."""
         return _past(await read_history(self.store, turn_id), ())
 
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> StartedTurn:
-        """Start a turn whose content comes from `source`; with a user turn before it if `request` has blocks."""
+        """Start a turn whose content comes from `source`. A user turn precedes it if `request` has blocks."""
         self.registry.admit()
         request = admitted_request(request, "the request")
         await self.chats.require(owner, request.chat_id)
         return await self._start(owner, request, lambda _turn: source, with_user_turn=bool(request.blocks))
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
-        """Stop a turn, and tell what became of it; one that has ended stays as it is. Raises NotFound."""
+        """Stop a turn and return its state. A turn that has ended stays as it is. Raises NotFound."""
         await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
         executor = self.registry.executor(turn_id)
         if executor is not None and not executor.ended.is_set():
@@ -181,13 +201,13 @@ class Commands:
         return await self.state(owner, turn_id)
 
     async def state(self, owner: str, turn_id: str) -> TurnState:
-        """A turn and its blocks: stored ones, and where storage failed those held in memory. Raises NotFound."""
+        """Return a turn and its blocks. Blocks that storage refused come from memory. Raises NotFound."""
         turn = await self._turn(owner, turn_id)
         blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
         executor = self.registry.executor(turn_id)
         if turn.status in TERMINAL_STATUSES:
             return TurnState(turn, blocks, None, await self._attempts(turn))
-        if executor is None:  # it has ended meanwhile
+        if executor is None:  # the turn has ended meanwhile
             turn = await self._turn(owner, turn_id)
             blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
             return TurnState(turn, blocks, None, await self._attempts(turn))
@@ -195,13 +215,16 @@ class Commands:
             stored = {row.block.sequence for row in blocks}
             unsaved = (row for row in executor.unsaved.blocks if row.block.sequence not in stored)
             return TurnState(executor.turn, (*blocks, *unsaved), None, executor.unsaved.attempts)
-        if turn.status == "pending" and executor.writer.marked:  # its row is on its way
+        if turn.status == "pending" and executor.writer.marked:  # the write is not committed yet
             turn = msgspec.structs.replace(turn, status="streaming")
         open_block = executor.log.open_block
         return TurnState(turn, blocks, open_block.sequence if open_block is not None else None)
 
     async def _turn(self, owner: str, turn_id: str) -> TurnRecord:
-        """Return a turn's row. A turn that a dead process left unfinished is ended first. Raises NotFound, StoreError."""
+        """Return a turn's row.
+
+        First end a turn that a dead process left unfinished. Raises NotFound, StoreError.
+        """
         turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
         is_lost = turn.status not in TERMINAL_STATUSES and self.registry.get(turn_id) is None
         if not is_lost:
@@ -215,12 +238,15 @@ class Commands:
         return tuple(await self.store.read(AttemptsOfTurn(turn_id=turn.id)))
 
     async def ended(self, turn_id: str) -> None:
-        """Return when a turn that is written here has ended."""
+        """Wait until a turn that is written in this process has ended."""
         if (executor := self.registry.executor(turn_id)) is not None:
             await executor.ended.wait()
 
     async def _replayed(self, owner: str, request: TurnRequest) -> StartedTurn | None:
-        """The turns of an earlier request with the same idempotency key. Raises Conflict when it was another."""
+        """Return the turns of an earlier request with the same idempotency key, or None.
+
+        Raises Conflict if the earlier request was different.
+        """
         if request.idempotency_key is None:
             return None
         key = FindIdempotent(owner=owner, chat_id=request.chat_id, key=request.idempotency_key)
@@ -249,8 +275,10 @@ class Commands:
         return await read_history(self.store, turn.id)
 
     def _tools_of(self, request: TurnRequest) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:
-        """Return the tools that the model is given, and the names of those among them that run here. Raises InvalidRequest, and
-        Conflict for two tools of one name."""
+        """Return the tools that the model is given, and the names of those that run here.
+
+        Raises InvalidRequest, and Conflict if two tools have the same name.
+        """
         known = self.tools.tools
         wanted = tuple(known) if request.tools is None else request.tools
         definitions: dict[str, ToolDefinition] = {}
@@ -292,14 +320,14 @@ class Commands:
         read = source(assistant)
         self.registry.reserve(executor, read)
         launch = partial(self.registry.launch, executor, read)
-        # The rows first, so that the database is at work already while the request to the model is made.
+        # Make the write first, so that the database works while the request to the model is made.
         writing = self.store.write(operation)
         if request.idempotency_key is None:
             starting = executor.begin_with(writing)
             launch()
-        else:  # only the rows tell whether this is a repetition, which calls no model
+        else:  # the model is called only after the write shows that this is not a repetition
             starting = executor.begin_with(writing, launch)
-        # The rows decide, not the caller: who hangs up while they are written has started the turn all the same.
+        # Shielded: a caller that disconnects during the write has started the turn all the same.
         started = await asyncio.shield(starting)
         if started.replayed:
             user_turn_id = started.user_turn.id if started.user_turn is not None else None
@@ -334,8 +362,8 @@ def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:
     messages = build_history(past)
     if not messages and any(block.block_type == "tool_result" for turn in past[-1:] for block in turn.blocks):
         raise Conflict(
-            "the tool_result answers no call of the turn before, and there is no text to send: give the prev_turn_id of the "
-            "turn with the call, or some text",
+            "the tool_result answers no call of the turn before, and there is no text to send: "
+            "give the prev_turn_id of the turn with the call, or some text",
             code="unknown_tool_use",
         )
     if not messages:

@@ -1,4 +1,4 @@
-"""What an ended turn's row says of its cost."""
+"""The cost fields of an ended turn, from its row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class CostFields(TypedDict):
 
 
 def cost_fields(turn: TurnRecord) -> CostFields:
-    """What a terminal event says of an ended turn's cost, from its row."""
+    """Return the cost fields of an ended turn's terminal event, from the turn's row."""
     return {
         "cost": msgspec.UNSET if turn.cost is None else turn.cost,
         "estimated": turn.cost_estimated or msgspec.UNSET,
@@ -26,7 +26,7 @@ def cost_fields(turn: TurnRecord) -> CostFields:
 
 
 def is_unpriced(turn: TurnRecord) -> bool:
-    """Whether the turn has no cost because the price of a model is not known, though its usage is."""
+    """Return True if the turn has usage but no cost, because a model's price is not known."""
     return turn.cost is None and any(
         step.model is not None and step.cost is None and step.usage != Usage() for step in turn.steps
     )

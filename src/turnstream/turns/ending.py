@@ -1,4 +1,4 @@
-"""How a turn ends: the outcome an executor decides, and the terminal event that tells it."""
+"""The end of a turn: the outcome that an executor decides, and the terminal event that shows it."""
 
 from __future__ import annotations
 
@@ -53,14 +53,16 @@ LOST_EXECUTOR = OutcomeRecord(
 UNRECOVERABLE = OutcomeRecord(
     status="error",
     error_code="database_error",
-    error_message="the server went down while the answer was written, and what it had stored of it cannot be read",
+    error_message=(
+        "the server went down while the answer was written, and what it had stored of it cannot be read"
+    ),
 )
 
 
 def terminal_event(turn: TurnRecord, *, total_blocks: int, blocks_completed: int) -> Terminal:
-    """The terminal event of an ended turn, from its row: the same whether told live or years later.
+    """Return the terminal event of an ended turn, from its row. Live and replayed events are the same.
 
-    `blocks_completed` counts the blocks that were not cut off.
+    `blocks_completed` counts the blocks that were not cut off. Raises ValueError if the turn has not ended.
     """
     usage, cost = turn.usage, cost_fields(turn)
     match turn.status:
@@ -81,7 +83,10 @@ def terminal_event(turn: TurnRecord, *, total_blocks: int, blocks_completed: int
 def final_outcome(
     outcome: OutcomeRecord, account: AccountRecord, *, last_seq: int, now: int, started_at: int | None = None
 ) -> OutcomeRecord:
-    """Return the outcome of a turn that ends now, with its account."""
+    """Return the outcome of a turn that ends now, with its account.
+
+    Times are in microseconds since the epoch.
+    """
     return msgspec.structs.replace(
         outcome,
         **fields_of(AccountRecord, account),
@@ -92,14 +97,14 @@ def final_outcome(
 
 
 def ended_turn(turn: TurnRecord, operation: FinishTurn) -> TurnRecord:
-    """The turn's row as `operation` leaves it."""
+    """Return the turn's row after `operation`."""
     outcome = fields_of(OutcomeRecord, operation.outcome)
     outcome["started_at"] = turn.started_at or operation.outcome.started_at
     return msgspec.structs.replace(turn, **outcome, model=operation.model or turn.model)
 
 
 def fields_of(part: type[msgspec.Struct], record: msgspec.Struct) -> dict[str, Any]:
-    """Return the values of those fields of a record that belong to one of its parts."""
+    """Return the values of the fields of a record that belong to `part`."""
     return {name: getattr(record, name) for name in part.__struct_fields__}
 
 
@@ -110,7 +115,7 @@ def add_cancelled(
     events: list[TurnEvent],
     cuts: list[CutBlock],
 ) -> None:
-    """Give each of `calls` a result that says it was cancelled: to `events`, and as blocks to `cuts`."""
+    """Append a cancelled result for each call: to `events`, and as blocks to `cuts`."""
     for block in cancelled_results(calls, next_sequence, outcome):
         start = len(events)
         events.append(BlockStart(block.sequence, "tool_result", block.content))
@@ -119,7 +124,7 @@ def add_cancelled(
 
 
 def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: OutcomeRecord) -> list[Block]:
-    """A result for each of `calls` that says it was cancelled."""
+    """Return a result for each call that reports its cancellation."""
     said = CANCELLED_BY_ERROR if outcome.status == "error" else CANCELLED
     return [
         Block(
@@ -138,7 +143,7 @@ def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: Outco
 
 
 def cut_rows(turn_id: str, log: TurnLog, cuts: Sequence[CutBlock]) -> tuple[BlockRecord, ...]:
-    """The rows of blocks that the end cut off, whose last events come next in the log."""
+    """Return the rows of blocks that the end cut off. Their last events come next in the log."""
     base = log.head
     now = now_microseconds()
     return tuple(

@@ -1,10 +1,10 @@
-"""The one task that writes a turn: a driver reads its source into the turn's writer, and then the turn is ended.
+"""The one task that writes a turn: a driver reads the turn's source into its writer, and then the turn ends.
 
     driver ─► writer: a block is finished: store it ─► append its block_stop ─► …
        └─► the outcome ─► one transaction, then the terminal event
 
-Nothing is awaited per delta. An interrupt reaches the executor only while it waits for its source: what is being
-written is always written to the end, so a turn's last words and its status are one decision, made here.
+No delta is awaited. An interrupt reaches the executor only while it waits for its source. A write that has
+begun is always completed, so the turn's last blocks and its status are decided together, here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Executor(TurnTask):
-    """Runs one turn; `run` is the body of its only task. All methods are called from the same event loop."""
+    """Runs one turn. `run` is the body of its only task. All methods are called from the same event loop."""
 
     def __init__(
         self,
@@ -44,12 +44,15 @@ class Executor(TurnTask):
         self._driver = LoopDriver(self.writer, account or TurnAccount())
         self._driver.on_step_end = self.writer.save_step
         self._rest: Rest | None = None
-        """Blocks that were left when the end was decided."""
+        """Blocks that were not stored when the end was decided."""
 
     def journal_segment(self, *, whole: bool = False) -> JournalSegment | None:
-        """Return what the open block has gained since the last call; None if that is nothing, or is being stored.
+        """Return the text and content that the open block has gained since the last call.
 
-        `whole`: all of it, even if it is being stored: that may fail.
+        Return None if it has gained nothing, or is being stored.
+
+        Args:
+            whole: Return the whole block, even if it is being stored. Then the store may still fail.
         """
         journal = self.writer.journal
         if whole:
@@ -59,8 +62,12 @@ class Executor(TurnTask):
         return journal.next_segment(self.log)
 
     async def run(self, source: TurnSource) -> None:
-        """Write the turn to its end. Raises only a cancellation that is not ours, and what ends the process: then the
-        registry ends the turn (`end_lost`)."""
+        """Write the turn to its end.
+
+        Raises only cancellations that come from outside, and exceptions that end the process. The registry
+        ends
+        the turn then (`end_lost`).
+        """
         self._decided = await self._outcome(source)
         await self.writer.committed.wait()
         if not self._interruption.detached and not self.abandoned:
@@ -76,7 +83,7 @@ class Executor(TurnTask):
             outcome = self._failed(error)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit, PutDown):
             raise
-        except BaseException as error:  # what a source raises ends its turn, and nothing else
+        except BaseException as error:  # an exception of a source ends only its turn
             logger.exception("turn %s failed unexpectedly", self.turn.id)
             outcome = self._failed(error)
         self._decided = outcome
@@ -84,7 +91,7 @@ class Executor(TurnTask):
         return outcome
 
     async def _finish(self, outcome: OutcomeRecord) -> None:
-        """Decide the end: from here on nothing can change it."""
+        """Decide the end, then store and show it. After this call nothing can change the end."""
         self._finisher.outcome = outcome
         await self._driver.account.ready()
         if self._rest is None:
@@ -92,7 +99,7 @@ class Executor(TurnTask):
         await self._finisher.finish(outcome, self._rest)
 
     def _take_rest(self, outcome: OutcomeRecord) -> Rest:
-        """Take what is left of the turn out of the accumulator and the account."""
+        """Take the remaining blocks out of the accumulator, and the final account."""
         accumulator, account = self._driver.accumulator, self._driver.account
         events, cuts = accumulator.cut()
         summary = account.end(

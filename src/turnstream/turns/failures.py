@@ -1,4 +1,4 @@
-"""What clients are told of a failure: a stable code, and words that give nothing away."""
+"""Failures as clients see them: a stable code, and a message without internal details."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from turnstream.providers.failures import MASKED, masked_message
 
 
 class FailureWords(NamedTuple):
-    """What a turn's row and its `turn_error` say."""
+    """The error code and message of a turn's row and its `turn_error`."""
 
     code: str
     message: str
@@ -19,7 +19,7 @@ CHAT_DELETED = FailureWords("chat_deleted", "the chat of this turn was deleted w
 
 
 def describe_failure(error: BaseException, *, debug: bool = False) -> FailureWords:
-    """The failure that `error` is to clients; with `debug`, in its own words."""
+    """Return the failure that clients see for `error`. With `debug`, its message is the error's own."""
     if isinstance(error, ProviderError):
         own_words = f"{error.message}: {error.detail}" if error.detail else error.message
         message = own_words if debug else masked_message(error)
