@@ -1,4 +1,4 @@
-"""Whole answers of Anthropic Messages as StreamEvents."""
+"""Decodes complete (non-streamed) answers of Anthropic Messages into StreamEvents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _NO_ANSWER = "the answer is no message of this API"
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """Return the events of the stream that would have brought the message; see `Wire.decode_answer`."""
+    """Return the events that a stream of the same message would have had. See `Wire.decode_answer`.
+
+    Raises MalformedEvent if the body is neither a message nor an error.
+    """
     try:
         value = decode_json(body)
     except ValueError as error:

@@ -1,4 +1,7 @@
-"""Whole answers of Anthropic Messages, which are no streams: one JSON object. `answer_decoder` is the way back."""
+"""Encodes complete (non-streamed) answers of Anthropic Messages: one JSON object.
+
+`answer_decoder` is the inverse.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """Return the message object. Unlike in a history, everything that was said is in it."""
+    """Return the message object. It contains every block, also those that a history would leave out."""
     stop = answer.stop
     return encode_json(
         {

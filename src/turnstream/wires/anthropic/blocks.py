@@ -1,7 +1,8 @@
-"""Content blocks in Anthropic's shape and in ours.
+"""Conversions between Anthropic's content blocks and turnstream's blocks.
 
-What ours has no word for goes into `content.provider_metadata`, a server tool's own `type` included, so that a block
-goes back to the provider as it came. A block that only this provider has is a `provider` block and stays raw.
+Fields that turnstream has no name for go into `content.provider_metadata`, including the `type` of a server
+tool, so that a block returns to the provider unchanged. A block type that only this provider has becomes a
+raw `provider` block.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ RawBlock: TypeAlias = dict[str, Any]
 CLIENT_TOOL_USE = "tool_use"
 CLIENT_TOOL_RESULT = "tool_result"
 USERS_OWN = frozenset({"document", "image", "search_result"})
-"""Types of blocks that only a user says, where one is kept raw: its source is one that we have no words for."""
+"""Block types that belong to the user's side if they are raw `provider` blocks.
+
+Such a block is raw because its source has no equivalent in turnstream.
+"""
 _RETURNABLE = USERS_OWN | {"compaction", "fallback", "container_upload", "mcp_tool_listing"}
 _CITATION_TYPES = frozenset(
     {
@@ -37,7 +41,10 @@ _RESULT_PARTS = frozenset({"text", "image", "document", "search_result", "tool_r
 
 
 class ParsedBlock(NamedTuple):
-    """A block in our shape. `text` is what deltas would have brought: text, thinking, or a tool's input JSON."""
+    """A block in turnstream's shape.
+
+    `text` holds the content that a stream sends in deltas: text, thinking, or a tool's input JSON.
+    """
 
     block_type: BlockType
     content: Content | None
@@ -46,7 +53,10 @@ class ParsedBlock(NamedTuple):
 
 
 def parse_block(raw: RawBlock) -> ParsedBlock:
-    """Anthropic's block in our shape. Raises ValueError where a field that we read has another type."""
+    """Return Anthropic's block in turnstream's shape.
+
+    Raises ValueError if a known field has the wrong type.
+    """
     kind = text_in(raw, "type")
     if kind == "text":
         content: Content = {"citations": citations} if (citations := raw.get("citations")) else {}
@@ -68,7 +78,7 @@ def parse_block(raw: RawBlock) -> ParsedBlock:
 
 
 def dump_block(block_type: BlockType, content: Content | None, text: str = "") -> RawBlock:
-    """Our block in Anthropic's shape: the inverse of `parse_block`, signature aside."""
+    """Return the block in Anthropic's shape. The inverse of `parse_block`, except for the signature."""
     content = content or {}
     metadata = metadata_of(content)
     match block_type:
@@ -100,9 +110,14 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
 
 
 def returned_block(block: Block, *, unsigned: bool = False) -> RawBlock | None:
-    """Return a block of the history as this provider takes it back, or None where it would refuse it: thinking without
-    its signature or cut off, blank text, what another vendor's server ran or alone knows. `unsigned`: of a provider that
-    signs no thinking, and needs it back."""
+    """Return a block of the history in the form that this provider accepts, or None if it would refuse it.
+
+    The provider refuses thinking without a signature, partial thinking, blank text, and blocks of another
+    vendor's server tools or own types.
+
+    Args:
+        unsigned: True for a provider that does not sign thinking and needs it back.
+    """
     content = _without_foreign_metadata(block.content or {})
     text = block.text_content or ""
     match block.block_type:
@@ -183,7 +198,10 @@ def _dump_tool_result(content: Content, metadata: dict[str, Any], text: str) -> 
 
 
 def _result_content(value: Any, text: str) -> Any:
-    """A client tool's result as the API takes it: text, or a list of its content parts; any other value as JSON."""
+    """Return a client tool's result in the form that the API accepts: text, or a list of content parts.
+
+    Any other value becomes JSON text.
+    """
     if value is None:
         return text
     if isinstance(value, str):
@@ -198,7 +216,7 @@ def _is_of(value: Any, types: frozenset[str]) -> bool:
 
 
 def _document_source(content: Content) -> RawBlock:
-    """Raises InvalidRequest."""
+    """Return the source of a document. Raises InvalidRequest if the API cannot read its media type."""
     if (text := document_text(without_title(content))) is not None:
         return {"type": "text", "media_type": "text/plain", "data": text}
     media_type = content.get("media_type") or ""
@@ -216,7 +234,7 @@ def _image_source(content: Content) -> RawBlock:
 
 
 def _without_foreign_metadata(content: Content) -> Content:
-    """Leave out what the API would refuse as unknown: fields that another vendor's wire kept."""
+    """Return the content without metadata of another vendor's wire, which the API would refuse as unknown."""
     metadata = content.get("provider_metadata")
     if not is_object(metadata) or content.get("provider_executed"):
         return content
@@ -246,13 +264,13 @@ def _returned_tool_result(content: Content, text: str) -> RawBlock | None:
 
 
 def _is_returnable(content: Content) -> bool:
-    """Another vendor's compaction has no readable content."""
+    """Return True if the API accepts this raw block. Another vendor's compaction lacks readable content."""
     kind = content.get("type")
     return is_one_of(kind, _RETURNABLE) and (kind != "compaction" or "content" in content)
 
 
 def _own_type(content: Content) -> str:
-    """The type under which this provider sent a server tool's block; empty where another vendor did."""
+    """Return the type under which this provider sent a server tool's block, "" for another vendor's."""
     return str(metadata_of(content).get("type", ""))
 
 

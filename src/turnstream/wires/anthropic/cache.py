@@ -1,7 +1,8 @@
-"""The hint `cache`: where a request is marked so that the API keeps what stands before for the next call.
+"""The param `cache`: marks a request so that the API caches everything before the marks for the next call.
 
-Marked are the last tool, the system prompt, and the last block of the history that can be: three of the four marks that
-the API takes. A later call finds the mark of this one's history on its way and reads up to there from the cache.
+The last tool, the system prompt, and the last markable block of the history get a mark: three of the four
+marks that the API allows. A later call repeats this history, finds its mark, and reads from the cache up to
+there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _UNMARKABLE = frozenset({"thinking", "redacted_thinking"})
 
 
 def mark_for_cache(body: Body) -> None:
-    """Set the marks, in place. A mark that is there already stays as it is."""
+    """Set the marks in place. Keep marks that already exist."""
     if isinstance(system := body.get("system"), str):
         body["system"] = [{"type": "text", "text": system}]
     if tools := _objects(body.get("tools")):
@@ -30,7 +31,7 @@ def mark_for_cache(body: Body) -> None:
 
 
 def take_cache_marks(body: Body) -> Body | None:
-    """`body` without the marks, where it has exactly those that `mark_for_cache` sets; else None."""
+    """Return `body` without its marks if they are exactly those that `mark_for_cache` sets, else None."""
     tools, system = _objects(body.get("tools")), _objects(body.get("system"))
     if body.get("system") and not system:
         return None
@@ -53,7 +54,7 @@ def take_cache_marks(body: Body) -> Body | None:
 
 
 def _last_content(body: Body) -> list[Body]:
-    """The blocks of the last message."""
+    """Return the blocks of the last message."""
     messages = _objects(body.get("messages"))
     return _objects(messages[-1].get("content")) if messages else []
 
@@ -68,6 +69,6 @@ def _unmarked(item: Body) -> Body:
 
 
 def _objects(value: Any) -> list[Body]:
-    """A list of objects, or nothing."""
+    """Return `value` if it is a list of objects, else an empty list."""
     items: list[Any] = cast(list[Any], value) if isinstance(value, list) else []
     return items if all(isinstance(item, dict) for item in items) else []

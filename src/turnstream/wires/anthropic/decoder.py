@@ -1,8 +1,8 @@
-"""Anthropic Messages, from bytes to StreamEvents.
+"""Decodes streams of Anthropic Messages, from bytes to StreamEvents.
 
-Almost every event is a delta of the open block's text: `growth` decodes it straight into a small typed struct. Every other
-event, and one whose fields hold a surprise (a lone surrogate), is decoded as plain JSON, where each kind of event has its own
-method. Both ways give the same events.
+Almost every event is a delta of the open block's text: a typed decoder of `deltas` decodes it straight into a
+small struct. Every other event, and one with an unusual value (a lone surrogate), is decoded as plain JSON,
+and each kind of event has its own method. Both paths give the same events.
 """
 
 from __future__ import annotations
@@ -55,14 +55,15 @@ _SILENCE = frozenset({b"", b"[DONE]"})
 
 
 class _SecondMessage(ValueError):
-    """Two messages would become one: this cannot be skipped."""
+    """A second message begins in the same stream. It cannot be skipped, because two messages would merge."""
 
 
 class AnthropicDecoder(AnswerStream):
-    """Decodes one streamed answer; see `wires.base.Decoder`.
+    """Decodes one streamed answer. See `wires.base.Decoder`.
 
-    When an event that fails the stream comes in the same bytes as good ones, `feed` returns those, and the next call
-    raises: what was received does not depend on how the bytes were cut. After an `error` event nothing is decoded.
+    If one chunk of bytes holds good events and then an event that fails the stream, `feed` returns the good
+    ones and the next call raises, so the result does not depend on how the bytes were split. After an `error`
+    event nothing more is decoded.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class AnthropicDecoder(AnswerStream):
         super().__init__(event_limit=event_limit, on_malformed=on_malformed)
         self._frames = SseDecoder(event_limit=event_limit, loose=True)
         self._is_another = False
-        """True once another message has begun after the end: its usage is not this answer's."""
+        """True once another message has begun after the end. Its usage does not belong to this answer."""
         self._message_id: str | None = None
         self._started = False
         self._has_blocks = False
@@ -79,7 +80,7 @@ class AnthropicDecoder(AnswerStream):
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
         self._said = False
-        """True once a block besides thinking has begun."""
+        """True once a block other than thinking has begun."""
         self._usage = UsageReports()
         self._raw_blocks: set[int] = set()
         self._places = BlockPlaces()
@@ -87,7 +88,7 @@ class AnthropicDecoder(AnswerStream):
 
     @property
     def finish(self) -> Finish | None:
-        """As `Decoder.finish`: a stop_reason has come, and all blocks are stopped."""
+        """See `Decoder.finish`. Not None once a stop_reason has arrived and all blocks have stopped."""
         if self._stopped or self._failed or self._stop_reason is None:
             return None
         if self._places.has_open:
@@ -95,7 +96,7 @@ class AnthropicDecoder(AnswerStream):
         return "certain"
 
     def end(self) -> list[StreamEvent]:
-        """As `Decoder.end`."""
+        """See `Decoder.end`."""
         events: list[StreamEvent] = []
         self._places.flush(events)
         self._end_message(events)
@@ -126,8 +127,11 @@ class AnthropicDecoder(AnswerStream):
         return events
 
     def close(self) -> list[StreamEvent]:
-        """The end of the body. An event without its blank line counts if the message is whole with it, as the last
-        event of some recordings is; otherwise it is taken for cut off."""
+        """Finish at the end of the body, and return the last events.
+
+        Decode a final event without its blank line, which is how some recordings end. Raises StreamIncomplete
+        if the message is incomplete even with that event.
+        """
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
@@ -145,7 +149,7 @@ class AnthropicDecoder(AnswerStream):
         return events
 
     def _decode_other(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> bool:
-        """Decode any event, add what it means to `events`; False when nothing after it counts."""
+        """Decode an event of any kind into `events`. Return False if the stream ends with it."""
         if self._stopped:
             self._take_late(name, payload, events)
             return not self._failed
@@ -154,7 +158,7 @@ class AnthropicDecoder(AnswerStream):
             self._decode_any(name, payload, decoded)
         except (ValueError, RecursionError) as error:
             if decoded and type(decoded[0]) is ContentBlockStop:
-                events.append(decoded[0])  # a stop that waited for this event
+                events.append(decoded[0])  # a stop that was held until this event
             reason = f"an event of the provider's stream is malformed: {error}"
             if not self._skips_malformed or isinstance(error, _SecondMessage):
                 self._failure = MalformedEvent(reason, detail=detail_of(payload))
@@ -165,7 +169,10 @@ class AnthropicDecoder(AnswerStream):
         return not self._failed
 
     def _take_late(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
-        """An event after the end: what it says of the whole message counts, and of all else there is one notice."""
+        """Decode an event after the end of the message.
+
+        Usage and metadata of this message still count. All other events together give one notice.
+        """
         value = _json_or_text(payload)
         event: JsonObject = value if is_object(value) else {}
         kind = event.get("type") or (name or b"").decode(errors="replace")
@@ -180,7 +187,10 @@ class AnthropicDecoder(AnswerStream):
             events.extend(self._late.notice())
 
     def _decode_any(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
-        """Raises ValueError, or RecursionError, for what is no event of this wire."""
+        """Decode one event of any kind.
+
+        Raises ValueError or RecursionError if it does not belong to this wire.
+        """
         if name is not None and names_failure(name):
             words = self._unframed.words or "the provider reported an error"
             value = _json_or_text(payload) if payload.strip() else words
@@ -224,9 +234,9 @@ class AnthropicDecoder(AnswerStream):
                     self._decode_error(reported, events)
 
     def _decode_no_object(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
-        """Text outside of events, or an event that is no JSON object: an error in a list, or in plain words.
+        """Decode text outside of events, or an event that is not a JSON object.
 
-        Raises ValueError for other events.
+        Such text may report an error, in a list or in plain words. Raises ValueError for other events.
         """
         reported: ReportedError | None = None
         if name != UNFRAMED and payload.startswith((b"[", b'"')):
@@ -256,8 +266,11 @@ class AnthropicDecoder(AnswerStream):
         self._usage.report(message.get("usage"), leftovers, events)
 
     def _decode_prepopulated(self, content: Any, events: list[StreamEvent]) -> None:
-        """Blocks that the message starts with are whole: they get their start and stop here. An empty one is the
-        shell of a block that has its own start."""
+        """Add the blocks that `message_start` already contains.
+
+        They are complete, so each gets its start and stop here. An empty block is a placeholder for a block
+        that has its own start later.
+        """
         for index, raw in enumerate(content if is_list(content) else ()):
             if not is_object(raw):
                 raise ValueError("a content block is not an object")
@@ -276,7 +289,7 @@ class AnthropicDecoder(AnswerStream):
         events.extend(self._start_block(index, object_in(event, "content_block")))
 
     def _start_block(self, index: int, raw: JsonObject) -> list[Any]:
-        """The start of a block, and deltas for the text that it starts with."""
+        """Return the start of a block, and deltas for the text that it already contains."""
         block = parse_block(raw)
         self._raw_blocks.discard(index)
         started: list[StreamEvent] = [ContentBlockStart(index, block.block_type, block.content)]
@@ -346,7 +359,10 @@ class AnthropicDecoder(AnswerStream):
         self._stop_sequence = optional_text(fields, "stop_sequence") or self._stop_sequence
 
     def _index(self, event: JsonObject) -> int:
-        """The block that an event is about; without a number, the one before."""
+        """Return the block index of an event.
+
+        An event without an index belongs to the same block as the one before.
+        """
         index = event.get("index", self._last_index)
         if type(index) is not int:
             raise ValueError("index is not a number")

@@ -1,12 +1,13 @@
-"""Which deltas belong to which block of an Anthropic stream. Gateways send some that belong to none.
+"""Decides which delta belongs to which block of an Anthropic stream. Gateways send some that belong to none.
 
-The rule is that of Anthropic's own client: a delta belongs to the block at its index if that block grows by deltas of its kind,
-else it means nothing. It goes by the block alone, whether or not that has stopped: so a stop takes effect with the next event
-that is something else than a delta of the same block. A late delta beyond that is dropped, but for text: that begins a block
-of its own. What is dropped and says something leaves a notice.
+The rule is that of Anthropic's own client: a delta belongs to the block at its index if that block type grows
+by deltas of this kind; otherwise it is ignored. Only the block type counts, not whether the block has
+stopped. So a stop takes effect with the next event that is not a delta of the same block. Deltas that come
+later are dropped, except text, which begins a new block. A dropped delta with content leaves a notice.
 
-A block grows by one kind of delta, and almost every event is one. So its typed decoder is chosen once, when the block begins,
-and an event costs one typed decode and one comparison. The decoder refuses every other event; plain JSON reads those.
+A block grows by one kind of delta, and almost every event is such a delta. So the typed decoder is chosen
+once, when the block begins, and an event costs one typed decode and one comparison. The decoder rejects every
+other event; plain JSON decodes those.
 """
 
 from __future__ import annotations
@@ -43,17 +44,18 @@ Piece = TypeVar("Piece", TextPiece, ThinkingPiece, ArgumentsPiece)
 
 
 class PieceEvent(msgspec.Struct, Generic[Piece], tag_field="type", tag="content_block_delta", gc=False):
-    """An event of the provider that holds one piece of the text at `index`."""
+    """An event of the provider that adds one piece of text to the block at `index`."""
 
     index: int
     delta: Piece
 
 
 class Growth(NamedTuple):
-    """A way to grow.
+    """The decoder and the event type for one kind of delta.
 
-    decode: bytes of one event → its typed form; raises ValueError for every event of another kind.
-    delta: makes the StreamEvent of an index and a text.
+    Args:
+        decode: decodes the bytes of one event. Raises ValueError for an event of another kind.
+        delta: makes the StreamEvent from an index and a text.
     """
 
     decode: Callable[[bytes], PieceEvent[TextPiece] | PieceEvent[ThinkingPiece] | PieceEvent[ArgumentsPiece]]
@@ -65,7 +67,7 @@ GROWTHS = {
     "thinking_delta": Growth(msgspec.json.Decoder(PieceEvent[ThinkingPiece]).decode, ThinkingDelta),
     "input_json_delta": Growth(msgspec.json.Decoder(PieceEvent[ArgumentsPiece]).decode, ToolInputDelta),
 }
-"""The ways to grow by the kind of delta."""
+"""Growths by kind of delta."""
 
 _TEXTS = {
     "text_delta": "text",
@@ -73,14 +75,17 @@ _TEXTS = {
     "input_json_delta": "partial_json",
     "signature_delta": "signature",
 }
-"""Kinds of deltas whose field holds a text, by their kind."""
+"""The name of the text field, by kind of delta."""
 _OWN: dict[BlockType, frozenset[str]] = {
     "text": frozenset({"text_delta", "citations_delta"}),
     "thinking": frozenset({"thinking_delta", "signature_delta"}),
     "tool_use": frozenset({"input_json_delta"}),
 }
 _MISPLACED = frozenset({"text_delta", "citations_delta", "thinking_delta", "input_json_delta"})
-"""Kinds that a block of another type does not take. A signature changes nothing of what such a block says."""
+"""Kinds of deltas that a block of another type rejects.
+
+A signature is harmless there, because it does not change the block's content.
+"""
 _GROWS_BY: dict[BlockType, str] = {
     "text": "text_delta",
     "thinking": "thinking_delta",
@@ -96,9 +101,9 @@ class _Place(NamedTuple):
 
 
 class BlockPlaces:
-    """The blocks of one message by their index.
+    """The blocks of one message by index.
 
-    growing: the index of the block that began last, while it is open, and the way its text grows.
+    `growing` holds the index of the block that began last, while it is open, and its Growth.
     """
 
     def __init__(self) -> None:
@@ -113,23 +118,26 @@ class BlockPlaces:
         return len(self._open) > (self._stopping in self._open)
 
     def start(self, index: int, block_type: BlockType, *, stop_waits: bool) -> None:
-        """A block begins. `stop_waits`: False for one that is shown as whole as soon as it stops."""
+        """Register the start of a block.
+
+        `stop_waits` is False for a block that is shown as complete as soon as it stops.
+        """
         self._ended.pop(index, None)
         self._open[index] = _Place(block_type, stop_waits and block_type in _OWN)
         grows_by = _GROWS_BY.get(block_type)
         self.growing = (index, GROWTHS[grows_by]) if grows_by is not None else NOTHING_GROWS
 
     def end(self) -> None:
-        """The message is over: nothing grows any more."""
+        """Accept no more text: the message has ended."""
         self.growing = NOTHING_GROWS
 
     def forget(self, index: int) -> None:
-        """There is no block at `index` after all."""
+        """Remove the block at `index`."""
         self._open.pop(index, None)
         self.growing = NOTHING_GROWS
 
     def stop(self, index: int, events: list[StreamEvent]) -> None:
-        """A block stops, now or with the next event that is not one of its deltas."""
+        """Stop a block, now or at the next event that is not one of its deltas."""
         self.growing = NOTHING_GROWS
         place = self._open.get(index)
         self._stopping = index
@@ -137,7 +145,7 @@ class BlockPlaces:
             self.flush(events)
 
     def flush(self, events: list[StreamEvent]) -> None:
-        """Add the stop that waits, if one does."""
+        """Add the stop that is held, if there is one."""
         index, self._stopping = self._stopping, None
         if index is not None:
             if (place := self._open.pop(index, None)) is not None:
@@ -145,8 +153,10 @@ class BlockPlaces:
             events.append(ContentBlockStop(index))
 
     def admits(self, index: int, delta: dict[str, Any], events: list[StreamEvent]) -> bool:
-        """Return True if a delta means something at its index. Adds to `events` what has to come before it, and a notice for
-        one that says something and is dropped."""
+        """Return True if a delta belongs to the block at its index.
+
+        Add to `events` a held stop that must come before it, and a notice if a delta with content is dropped.
+        """
         if index != self._stopping:
             self.flush(events)
         kind = str(delta.get("type"))

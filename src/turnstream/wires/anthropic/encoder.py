@@ -1,8 +1,9 @@
-"""StreamEvents as Anthropic Messages bytes: the inverse of the decoder.
+"""Encodes StreamEvents as a stream of Anthropic Messages. The inverse of the decoder.
 
-This protocol has one block open at a time, numbered without gaps, each with a start and a stop. Where events
-interleave blocks, or leave starts and stops out, the blocks are put in order here by the accumulator's rules.
-What the protocol has no place for (notices, redactions, another vendor's leftovers) is left out.
+The protocol has one block open at a time. Blocks are numbered without gaps, and each has a start and a stop.
+If events interleave blocks, or omit starts and stops, the encoder puts the blocks in order by the
+accumulator's rules. It omits events that the protocol cannot express: notices, redactions, and other vendors'
+metadata.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ _DELTAS = {
     ThinkingDelta: _delta_template(b"thinking_delta", b"thinking"),
     ToolInputDelta: _delta_template(b"input_json_delta", b"partial_json"),
 }
-"""Frames of the events that make up nearly all of a stream, but for the block's number and the text."""
+"""Frames of the most frequent events. Placeholders are the block's number and the text."""
 
 
 class _MessagesBlock:
-    """A block that has begun. Its frames wait here while an earlier block is open."""
+    """A block that has begun. Its frames wait in `waiting` while an earlier block is open."""
 
     __slots__ = ("block_type", "implicit", "kind", "number", "stopped", "waiting")
 
@@ -68,8 +69,11 @@ class _MessagesBlock:
 
 
 class AnthropicEncoder:
-    """Encodes one streamed answer; see `wires.base.Encoder`. The message's end is written by `close`, because usage
-    may come after it; without a MessageStop nothing ends the message, as when a provider breaks off."""
+    """Encodes one streamed answer. See `wires.base.Encoder`.
+
+    `close` writes the end of the message, because usage may arrive after the stop. Without a MessageStop the
+    message has no end, like one that a provider cut off.
+    """
 
     def __init__(self, *, model: str, message_id: str) -> None:
         self._pending_start: MessageStart | None = MessageStart(message_id, model)
@@ -90,7 +94,7 @@ class AnthropicEncoder:
         return self._take()
 
     def close(self) -> bytes:
-        """Raises nothing; returns b"" where the message was broken off."""
+        """Return the end of the message, or b"" if it was cut off or has failed. Never raises."""
         if self._stop is None or self._failed:
             return b""
         self._write_start()
@@ -201,7 +205,7 @@ class AnthropicEncoder:
             self._stop_block(block)
 
     def _stop_block(self, block: _MessagesBlock) -> None:
-        """Stop a block; once the first one is stopped, what waited behind it follows."""
+        """Stop a block. If it was the first open one, write the frames that waited behind it."""
         if not block.stopped:
             block.stopped = True
             stop = {"type": "content_block_stop", "index": block.number}
@@ -220,7 +224,7 @@ class AnthropicEncoder:
         (self._out if block is self._order[0] else block.waiting).append(frame)
 
     def _write_start(self) -> None:
-        """Write `message_start` before anything else. What usage came with it goes into it."""
+        """Write `message_start` before anything else, with the usage that has arrived so far."""
         start = self._pending_start
         if start is None:
             return

@@ -1,6 +1,8 @@
-"""Anthropic's errors: `{"type": "error", "error": {"type", "message"}}`, in a body or as the event `error` of a stream.
+"""Anthropic's errors, in a body or in a stream's event `error`.
 
-Our codes are Anthropic's types, so a type stays the code of a stream's error, an unknown one too.
+An error is `{"type": "error", "error": {"type", "message"}}`.
+
+turnstream's error codes are Anthropic's types. So a type, known or unknown, is the code of a stream's error.
 """
 
 from __future__ import annotations

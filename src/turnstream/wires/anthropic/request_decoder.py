@@ -1,4 +1,4 @@
-"""Requests to Anthropic Messages, read into ours: the inverse of `requests`."""
+"""Decodes requests to Anthropic Messages into ModelRequests. The inverse of `requests`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.request_bodies import expect, read_body
 
 _OUR_FIELDS = (
-    "model", "messages", "system", "tools", "tool_choice", "stop_sequences", "stream", "thinking", "output_config",
+    "model", "messages", "system", "tools", "tool_choice", "stop_sequences", "stream", "thinking",
+    "output_config",
 )  # fmt: skip
 
 
 def decode_request(_path: str, body: bytes) -> ModelRequest:
-    """Return the request that `body` asks for. Raises InvalidRequest.
+    """Return the request in `body`. Raises InvalidRequest if it is invalid.
 
-    System blocks are joined to one text; tools without an input schema (the server's own) stay in `params["tools"]`.
+    System blocks are joined to one text. Tools without an input schema (the provider's own) stay in
+    `params["tools"]`.
     """
     fields = read_body(body, complaint="the body must be an object")
     try:
@@ -99,7 +101,7 @@ def _parse_thinking(thinking: JsonObject, output: JsonObject) -> JsonObject:
 
 
 def _parse_output(output: JsonObject, params: JsonObject) -> JsonObject:
-    """Return the asked format, and what else `output_config` says."""
+    """Return the params for `output_config`: the response format, and the fields without an equivalent."""
     rest = dict(output)
     found: JsonObject = {}
     if "effort" in params.get("thinking", {}):

@@ -1,4 +1,4 @@
-"""Requests to Anthropic Messages. `request_decoder` is the way back."""
+"""Encodes requests to Anthropic Messages. `request_decoder` is the inverse."""
 
 from __future__ import annotations
 
@@ -21,18 +21,24 @@ from turnstream.wires.shared.request_bodies import post
 PATH = "/v1/messages"
 API_VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 8192
-"""The answer's limit where the caller sets none: the API demands one, and every current model accepts this. What its
-thinking may take, which counts towards it, is added."""
+"""Limit of the answer (tokens) if the caller sets none.
+
+The API requires a limit, and every current model accepts this one. The thinking budget, which counts towards
+the limit, is added.
+"""
 
 _OUR_PARAMS = (
-    "stop", "tool_choice", "thinking", "tools", "parallel_tool_calls", "response_format", "cache", "extra_body",
-    "output_config",
+    "stop", "tool_choice", "thinking", "tools", "parallel_tool_calls", "response_format", "cache",
+    "extra_body", "output_config",
 )  # fmt: skip
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
-    """Return the POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`). A param that
-    is None is left out. Raises InvalidRequest for what this API cannot be asked for."""
+    """Return the POST for `request`.
+
+    Omits params that are None, and blocks of the history that the API would refuse (`returned_block`). Raises
+    InvalidRequest if the API does not support the request.
+    """
     params = given_params(request)
     body = without(params, *_OUR_PARAMS)
     thinking, effort = dump_thinking(request.model, params.get("thinking"))
@@ -60,8 +66,14 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 
 
 def _dump_messages(messages: Iterable[Message], *, unsigned: bool) -> list[JsonObject]:
-    """Messages whose roles alternate; with thinking that is not signed if `unsigned`. A block's kind decides its side where
-    the API leaves no choice: an assistant turn may hold the results of its tools, which the API takes from the user."""
+    """Return messages whose roles alternate.
+
+    The block type decides the role where the API requires it: an assistant turn may contain tool results,
+    which the API accepts from the user only.
+
+    Args:
+        unsigned: True to include thinking without a signature.
+    """
     said: list[tuple[str, list[JsonObject]]] = []
     for message in messages:
         for block in message.blocks:
@@ -78,8 +90,10 @@ def _role_of(block: Block, role: Role) -> Role | None:
 
 
 def _dump_tool_choice(params: JsonObject) -> Any:
-    """`auto`, `none`, `required` and `{"name": …}` in this API's words; its own objects pass through. That calls may not
-    be parallel is said there too."""
+    """Return `tool_choice` in this API's form. The API's own objects pass through.
+
+    Includes `disable_parallel_tool_use` if `parallel_tool_calls` is False.
+    """
     found: Any = params.get("tool_choice")
     match found:
         case "required" | "any":
@@ -97,7 +111,10 @@ def _dump_tool_choice(params: JsonObject) -> Any:
 
 
 def _dump_output(params: JsonObject, effort: str | None) -> JsonObject:
-    """`output_config`: the effort, and the schema that the answer must fit. Raises InvalidRequest."""
+    """Return `output_config`: the effort, and the schema of the answer.
+
+    Raises InvalidRequest if a JSON answer is requested without a schema.
+    """
     given = params.get("output_config")
     output: JsonObject = dict(given) if is_object(given) else {}
     if effort is not None:
@@ -105,7 +122,8 @@ def _dump_output(params: JsonObject, effort: str | None) -> JsonObject:
     asked = read_response_format(params)
     if asked is not None and asked.schema is None:
         raise InvalidRequest(
-            "this model's API holds answers to a schema only: give response_format {type: json_schema, schema}"
+            "this model's API holds answers to a schema only: "
+            "give response_format {type: json_schema, schema}"
         )
     if asked is not None:
         output["format"] = {"type": "json_schema", "schema": asked.schema}

@@ -1,4 +1,4 @@
-"""Anthropic's words for why a model stopped, and ours."""
+"""Conversions between Anthropic's stop reasons and turnstream's."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ _THEIRS: dict[StopReason, str] = {
 
 
 def parse_ending(raw: str | None) -> Ending | None:
-    """Return what the word means; None if none was given."""
+    """Return the meaning of a stop reason, or None if there is none."""
     return None if raw is None else ending_of(raw, _ENDINGS)
 
 
 def dump_stop_reason(stop: MessageStop) -> str | None:
-    """Anthropic's word. The raw one, if it is Anthropic's for the same reason; another provider's raw word never."""
+    """Return Anthropic's stop reason.
+
+    Keep the raw word if it is Anthropic's for the same reason. Never use another provider's raw word.
+    """
     reason, raw = stop.stop_reason, stop.raw_stop_reason
     if reason is None:
         return None

@@ -1,4 +1,4 @@
-"""Anthropic's token counts and ours."""
+"""Conversions between Anthropic's token counts and turnstream's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIELDS = frozenset(
 
 
 def parse_usage(raw: Mapping[str, Any]) -> Usage:
-    """Return the counts of `raw`, a `usage` object. A field that is no count says nothing."""
+    """Return the counts of `raw`, a `usage` object. Fields that are not counts are ignored."""
     found: Any = raw.get("output_tokens_details")
     details = found if is_object(found) else {}
     return Usage(
@@ -34,7 +34,7 @@ def parse_usage(raw: Mapping[str, Any]) -> Usage:
 
 
 def dump_usage(usage: Usage | None, raw: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A `usage` object: the counts, and of the provider's own fields those that this protocol knows."""
+    """Return a `usage` object: the counts, and the fields of `raw` that this protocol knows."""
     fields = {key: value for key, value in (raw or {}).items() if key in _FIELDS}
     if usage is None:
         return fields
@@ -51,7 +51,7 @@ def dump_usage(usage: Usage | None, raw: Mapping[str, Any] | None) -> dict[str, 
 
 
 class UsageReports:
-    """Usage that a stream reports in several events."""
+    """The usage that a stream reports in several events."""
 
     __slots__ = ("_fields", "_input_counted")
 
@@ -60,8 +60,11 @@ class UsageReports:
         self._input_counted = False
 
     def report(self, raw: Any, leftovers: dict[str, Any], events: list[StreamEvent]) -> None:
-        """Usage, whose counts are cumulative: a later one replaces an earlier. Null says nothing; neither does an
-        input of 0 after another number, with which some gateways end a stream."""
+        """Add one usage report to `events`.
+
+        Counts are cumulative: a later one replaces an earlier one. Null is ignored. So is an input of 0 after
+        another number, which some gateways send at the end of a stream.
+        """
         usage: Usage | None = None
         reported: dict[str, Any] | None = None
         if is_object(raw):

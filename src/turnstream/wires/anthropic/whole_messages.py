@@ -1,4 +1,4 @@
-"""A whole message of Anthropic's API as the events of its stream."""
+"""Converts a complete message of Anthropic's API into the events of its stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def stream_of(message: JsonObject) -> Iterator[JsonObject] | None:
-    """Return the events: what the message is, block by block, why it ended, its end. None for what is no message."""
+    """Return the stream events: start, blocks, end. Return None if `message` is not a message."""
     content = message.get("content")
     return _events(message, content) if is_list(content) else None
 
@@ -27,7 +27,10 @@ def _events(message: JsonObject, content: list[object]) -> Iterator[JsonObject]:
 
 
 def _without_input(raw: object) -> tuple[object, str | None]:
-    """Return a tool's block as a stream starts it, and its arguments as a stream sends them: as text."""
+    """Return a tool's block with empty input, as a stream starts it, and its input as JSON text.
+
+    The text is None if the block has no input.
+    """
     if not is_object(raw):
         return raw, None
     given = raw.get("input")

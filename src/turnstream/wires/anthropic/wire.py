@@ -1,4 +1,4 @@
-"""Anthropic Messages: one provider protocol, both ways."""
+"""The wire for Anthropic Messages: requests and answers, encoded and decoded."""
 
 from __future__ import annotations
 
