@@ -1,4 +1,4 @@
-"""Parsed JSON as it comes from outside: what kind a value is, and how much of it can be kept."""
+"""Checks and converts parsed JSON from outside."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def is_list(value: Any) -> TypeGuard[list[Any]]:
 
 
 def is_one_of(value: Any, words: Collection[str]) -> bool:
-    """Return True if `value` is one of `words`. A value from outside may be a list, which no set can look up."""
+    """Return True if `value` is one of `words`. Unlike `in`, accepts unhashable values."""
     return isinstance(value, str) and value in words
 
 
 def is_blank(value: Any) -> bool:
-    """Return True if there is nothing in it: null, an empty string, or a container of such."""
+    """Return True if `value` is null, an empty string, or a container of blank values only."""
     if is_object(value):
         return all(is_blank(item) for item in value.values())
     if is_list(value):
@@ -64,28 +64,29 @@ def optional_text(fields: JsonObject, key: str) -> str | None:
 
 
 def list_in(fields: JsonObject, key: str) -> list[Any]:
-    """Return the list at `key`, empty if there is none."""
+    """Return the list at `key`, or an empty list."""
     value = fields.get(key)
     return value if is_list(value) else []
 
 
 def without(fields: JsonObject, *known: str) -> JsonObject:
-    """Return the other fields than those that are known."""
+    """Return the fields whose names are not in `known`."""
     return {key: value for key, value in fields.items() if key not in known}
 
 
 def detail_of(data: bytes) -> str:
-    """Return the beginning of bytes that are not understood, for the detail of an error."""
+    """Return the beginning of undecodable bytes, for the detail of an error."""
     return data[:_LONGEST_DETAIL].decode(errors="replace")
 
 
 def whole_count(value: Any) -> int | None:
-    """Return a number of tokens, or None for anything else; what no column could hold is none."""
+    """Return a token count, or None if the value is not one. A count too large for a database column is not
+    one."""
     return value if type(value) is int and 0 <= value < _LARGEST_COUNT else None
 
 
 def first_count(*values: Any) -> int | None:
-    """Return the first value that is a number of tokens, whatever its type, or None."""
+    """Return the first value that is a token count, of type int or float, or None."""
     for value in values:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LARGEST_COUNT:
             return int(value)
@@ -93,7 +94,7 @@ def first_count(*values: Any) -> int | None:
 
 
 def read_json(data: bytes) -> Any:
-    """Any JSON that is not nested absurdly. Raises MalformedEvent."""
+    """Decode JSON. Raises MalformedEvent if it is invalid or nested too deeply."""
     try:
         return decode_json(data)
     except NestedTooDeeply as error:

@@ -1,10 +1,10 @@
-"""Fields that some vendors add to every event: the first value of each is kept as metadata of the message.
+"""Keeps fields that some vendors add to every event: the first value of each, as metadata of the message.
 
-Later values are dropped, so that nothing grows with the length of a stream. A notice says so, once for each field, if
-later values hold other text. Of an object the first value of each of its fields is kept.
+Later values are discarded, so that memory does not grow with the length of a stream. A notice reports each
+field whose later values have other text. An object keeps the first value of each of its fields.
 
-Structs are made for the fields that a stream has brought so far. A decoder of such structs takes events with these fields
-quickly, and refuses what would have an effect: a field that is new, or a value of which more would be kept or told.
+Structs are generated for the fields that a stream has brought so far. A decoder of these structs is fast, and
+refuses every event that has an effect: a new field, or a value that must be kept or reported.
 """
 
 from __future__ import annotations
@@ -25,20 +25,26 @@ NOISE = frozenset(
         "token_ids", "type",
     }
 )  # fmt: skip
-"""Fields that say nothing of the message: they are dropped."""
+"""Fields without information about the message. They are discarded."""
 METADATA = frozenset({"provider_metadata", "provider_specific_fields"})
-"""Fields that are metadata by their name: no notice is due if their values change."""
+"""Fields that are metadata by name. Changes of their values are not reported."""
 
 
 class KeptFields:
-    """The extra fields of one message. `values`: what is kept. `changed`: fields of which a notice has been given."""
+    """The extra fields of one message.
+
+    Attributes:
+        values: Kept values by field.
+        changed: Fields for which a notice has been given.
+    """
 
     def __init__(self) -> None:
         self.values: JsonObject = {}
         self.changed: set[str] = set()
 
     def keep(self, fields: JsonObject, events: list[StreamEvent]) -> Content:
-        """Keep what is new in the extra fields of an event, and return it with what was kept of the same objects."""
+        """Keep the new values among an event's extra fields. Return them; a changed object is
+        returned whole."""
         new: Content = {}
         for key, value in fields.items():
             if key in NOISE or is_blank(value):
@@ -51,7 +57,7 @@ class KeptFields:
         return new
 
     def _gained(self, known: Any, value: Any) -> Any:
-        """Return the value that is kept from now on, or None if nothing is new."""
+        """Return the value to keep from now on, or None if nothing is new."""
         if known is None:
             return value if len(self.values) < MOST_FIELDS else None
         if not is_object(known) or not is_object(value) or len(known) >= MOST_FIELDS:
@@ -78,7 +84,7 @@ def holds_object(value: Any) -> bool:
 
 
 Shape: TypeAlias = str | tuple[tuple[str, Any], ...]
-"""Values that a field may have without an effect: `any`, `numbers`, `=` and a string, or the fields of an object."""
+"""Values of a field that have no effect: `any`, `numbers`, `=` and a string, or the fields of an object."""
 Shapes: TypeAlias = tuple[tuple[str, Shape], ...]
 
 _LONGEST_STRING = 200
@@ -86,7 +92,8 @@ _Number: TypeAlias = int | float | bool | None
 
 
 def shape_of(key: str, fields: KeptFields) -> Shape:
-    """Return what the field may hold whose first value is kept; empty if that cannot be said."""
+    """Return the values without effect for a field whose first value is kept; empty if no shape describes
+    them."""
     if not is_plain(key):
         return ""
     if key in fields.changed:
@@ -96,12 +103,12 @@ def shape_of(key: str, fields: KeptFields) -> Shape:
 
 
 def is_plain(name: str) -> bool:
-    """Return True if a struct can have a field of this name in JSON."""
+    """Return True if a struct can have a JSON field of this name."""
     return name.isprintable() and '"' not in name and "\\" not in name
 
 
 def type_of(shape: Shape) -> Any:
-    """Return the type of values of this shape."""
+    """Return the type of the values of this shape."""
     if isinstance(shape, tuple):
         return struct_of("Fields", {name: type_of(inner) for name, inner in shape}) | None
     match shape:
@@ -114,7 +121,8 @@ def type_of(shape: Shape) -> Any:
 
 
 def struct_of(name: str, fields: dict[str, Any], *, base: type[msgspec.Struct] = msgspec.Struct) -> Any:
-    """Return a struct of optional fields, under attributes of our own; it refuses other fields."""
+    """Return a struct type with these optional JSON fields and generated attribute names. It refuses other
+    fields."""
     members: list[Any] = [
         (f"field_{n}", kind, msgspec.field(name=key, default=msgspec.Raw() if kind is msgspec.Raw else None))
         for n, (key, kind) in enumerate(fields.items())

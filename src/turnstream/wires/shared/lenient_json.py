@@ -1,5 +1,5 @@
-"""JSON as providers send it: strict and fast, except that halves of an escaped surrogate pair,
-which some providers put into two events, are let through."""
+"""Decodes and encodes JSON of providers: fast and strict, but with lone surrogate escapes allowed. Some
+providers split a surrogate pair between two events."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import msgspec
 from turnstream.core.admission import NESTING_LIMIT, admitted, encodes_deeper
 
 EVENT_NESTING_LIMIT = NESTING_LIMIT + 20
-"""Levels that one event of a provider may have: a value that is kept, and what the wire puts around it."""
+"""Most levels of nesting in one event of a provider: a value that is kept, and the levels that the
+wire adds."""
 
 
 class NestedTooDeeply(ValueError):
-    """JSON that nests deeper than what reads it allows."""
+    """Raised for JSON that exceeds the nesting limit."""
 
     def __init__(self) -> None:
         super().__init__("nested too deeply")
 
 
 def decode_json(data: bytes) -> Any:
-    """Decode one JSON text that has at most EVENT_NESTING_LIMIT levels of objects and arrays.
+    """Decode one JSON text with at most EVENT_NESTING_LIMIT levels of objects and arrays.
 
-    Lone surrogate escapes stay in the strings as they are; `mend_surrogates` takes them out.
-    Raises ValueError for other bytes than JSON in UTF-8, and NestedTooDeeply.
+    Lone surrogate escapes stay in the strings; `mend_surrogates` replaces them. Raises NestedTooDeeply, and
+    ValueError for bytes that are not JSON in UTF-8.
     """
     try:
         return decode_strictly(data)
@@ -36,7 +37,10 @@ def decode_json(data: bytes) -> Any:
 
 
 def decode_strictly(data: bytes) -> Any:
-    """Decode as `decode_json` does, but refuse lone surrogates, escaped ones included. Raises ValueError or RecursionError."""
+    """Decode as `decode_json` does, but refuse lone surrogates, escaped or not.
+
+    Raises ValueError or RecursionError.
+    """
     return _shallow(msgspec.json.decode(data), data)
 
 
@@ -55,9 +59,9 @@ def _decode_loosely(data: bytes) -> Any:
 
 
 def mend_surrogates(value: Any) -> Any:
-    """Return `value`, a decoded JSON text, with every lone surrogate in it replaced by U+FFFD.
+    """Return `value`, a decoded JSON text, with lone surrogates replaced by U+FFFD.
 
-    Raises ValueError if it nests more deeply than it could be encoded again.
+    Raises NestedTooDeeply if it is nested too deeply to be encoded.
     """
     try:
         msgspec.json.encode(value)
@@ -71,11 +75,11 @@ def mend_surrogates(value: Any) -> Any:
 _encode_string = msgspec.json.Encoder().encode
 
 _LONG_LIST = 100
-"""Items of a list above which they are encoded one by one."""
+"""Items of a list above which the items are encoded one by one."""
 
 
 def encode_json(value: Any) -> bytes:
-    """Encode as compact UTF-8; text that holds lone surrogates becomes ASCII with escapes."""
+    """Encode as compact UTF-8. Text with lone surrogates becomes ASCII with escapes."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -83,7 +87,7 @@ def encode_json(value: Any) -> bytes:
 
 
 def encode_text(text: str) -> bytes:
-    """Encode one string as `encode_json` does, quickly."""
+    """Encode one string as `encode_json` does, but faster."""
     try:
         return _encode_string(text)
     except UnicodeEncodeError:
@@ -91,7 +95,7 @@ def encode_text(text: str) -> bytes:
 
 
 def encode_mended(value: Any) -> bytes:
-    """Encode the body of a request; a lone surrogate in it becomes U+FFFD."""
+    """Encode the body of a request. Lone surrogates become U+FFFD."""
     try:
         return _encode_body(value)
     except UnicodeEncodeError:
@@ -99,8 +103,7 @@ def encode_mended(value: Any) -> bytes:
 
 
 def _encode_body(value: Any) -> bytes:
-    """Encode a body. A long list in it is encoded item by item: another thread waits for one item at most, not for the whole
-    conversation."""
+    """Encode a body. A long list is encoded item by item, so that other threads wait for one item at most."""
     if value.__class__ is not dict or not any(_is_long(field) for field in value.values()):
         return msgspec.json.encode(value)
     parts: list[bytes] = []
@@ -110,7 +113,7 @@ def _encode_body(value: Any) -> bytes:
             parts.append(msgspec.json.encode(field))
             continue
         separator = b"["
-        for item in field:  # a loop of Python's: other threads run between two items
+        for item in field:  # a Python loop: other threads run between two items
             parts += (separator, msgspec.json.encode(item))
             separator = b","
         parts.append(b"]")
@@ -123,7 +126,7 @@ def _is_long(value: Any) -> bool:
 
 
 def _parse_integer(digits: str) -> int | float:
-    """An integer that JSON libraries can write again; a larger one as a float."""
+    """Return an integer that JSON libraries can encode. A larger number becomes a float."""
     number = int(digits) if len(digits) <= 20 else float(digits)
     return number if -(2**63) <= number < 2**63 else float(number)
 

@@ -1,4 +1,4 @@
-"""Params and documents of a request that several wires read alike: params in our words (see `wires.base.ModelRequest`), and documents."""
+"""Reads what several wires read alike: normalized params (see `wires.base.ModelRequest`), and documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/yam
 
 
 class ResponseFormat(NamedTuple):
-    """JSON that the answer must be: of this `schema`; any object if that is None."""
+    """JSON format of the answer. A `schema` of None means any object."""
 
     schema: JsonObject | None
     name: str | None = None
@@ -26,13 +26,15 @@ class ResponseFormat(NamedTuple):
 
 
 def given_params(request: ModelRequest) -> JsonObject:
-    """Return the params of a request, without those that are None."""
+    """Return the params of a request that are not None."""
     return {key: value for key, value in request.params.items() if value is not None}
 
 
 def read_response_format(params: Mapping[str, Any]) -> ResponseFormat | None:
-    """The param `response_format`, or None where there is none, or free text is asked for. It is understood in OpenAI's
-    own shape too. Raises InvalidRequest."""
+    """Return the param `response_format`, or None if it is missing or requests plain text.
+
+    OpenAI's own shape is accepted too. Raises InvalidRequest for other values.
+    """
     value = params.get("response_format")
     match value:
         case None | {"type": "text"}:
@@ -45,7 +47,8 @@ def read_response_format(params: Mapping[str, Any]) -> ResponseFormat | None:
             return _schema_format(cast(JsonObject, value))
         case _:
             raise InvalidRequest(
-                "response_format must be {type: json_schema, schema: {…}, name?, strict?} or {type: json_object}"
+                "response_format must be {type: json_schema, schema: {…}, name?, strict?}"
+                " or {type: json_object}"
             )
 
 
@@ -60,7 +63,8 @@ def _schema_format(value: JsonObject) -> ResponseFormat:
 
 
 def read_extra_body(params: Mapping[str, Any]) -> JsonObject:
-    """The param `extra_body`, whose fields win over all others. Raises InvalidRequest."""
+    """Return the param `extra_body`, whose fields override all others. Raises InvalidRequest if it is not an
+    object."""
     value: Any = params.get("extra_body")
     if value is None:
         return {}
@@ -70,13 +74,15 @@ def read_extra_body(params: Mapping[str, Any]) -> JsonObject:
 
 
 def read_stop(params: Mapping[str, Any]) -> list[Any]:
-    """The param `stop`, of which a single text is understood too. Raises InvalidRequest."""
+    """Return the param `stop` as a list. A single string is accepted too. Raises InvalidRequest for other
+    values."""
     value: Any = params.get("stop")
     return [value] if isinstance(value, str) else _read_list(params, "stop")
 
 
 def read_tools(params: Mapping[str, Any]) -> list[Any]:
-    """The param `tools`: a provider's own, which stand beside the request's. Raises InvalidRequest."""
+    """Return the param `tools`: provider-specific tools, added to the request's own. Raises
+    InvalidRequest."""
     return _read_list(params, "tools")
 
 
@@ -88,29 +94,31 @@ def _read_list(params: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def budget_of(thinking: Any) -> int | None:
-    """The budget in our `{budget_tokens}`; None for anything else, a provider's own object (one with a type) included."""
+    """Return the budget in our `{budget_tokens}`, or None. A provider's own object has a `type`, and gives
+    None."""
     return _own(thinking, "budget_tokens", int)
 
 
 def effort_of(thinking: Any) -> str | None:
-    """The effort in our `{effort}`; None for anything else."""
+    """Return the effort in our `{effort}`, or None."""
     return _own(thinking, "effort", str)
 
 
 def effort_for(budget: int) -> str:
-    """The effort that comes closest to a budget of tokens."""
+    """Return the effort closest to a budget of tokens."""
     return next((effort for effort in ("low", "medium") if budget <= _BUDGETS[effort]), "high")
 
 
 def budget_for(effort: str) -> int:
-    """Tokens that an effort stands for, where a model knows only those. Raises InvalidRequest."""
+    """Return the budget of tokens for an effort. Raises InvalidRequest for an unknown effort."""
     if effort not in _BUDGETS:
         raise InvalidRequest(f"thinking.effort is one of {', '.join(_BUDGETS)}")
     return _BUDGETS[effort]
 
 
 def document_text(content: Content) -> str | None:
-    """A document as text, below its title; None where it is none. Raises InvalidRequest for broken base64."""
+    """Return a text document with its title above, or None if it is not text. Raises InvalidRequest for
+    broken base64."""
     text: Any = content.get("text")
     media_type = str(content.get("media_type") or "")
     if not text and content.get("data") and (media_type.startswith("text/") or media_type in _TEXT_TYPES):

@@ -1,4 +1,4 @@
-"""Errors of OpenAI-like providers, in whatever shape they write them. `openai-chat` and `openai-responses` share the table."""
+"""Error table of OpenAI-like providers, shared by the wires `openai-chat` and `openai-responses`."""
 
 from __future__ import annotations
 

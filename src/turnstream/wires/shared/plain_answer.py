@@ -1,4 +1,4 @@
-"""A body that is said to be one JSON object, as the events of a stream."""
+"""Decodes a body labelled as one JSON object into the events of a stream."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ _OBJECT_ENDS = b"}"
 
 
 def is_plain(wire: Wire, content_type: str) -> bool:
-    """Return True if an answer of this type should be one object: some gateways do not stream, whatever they are asked."""
+    """Return True if the content type announces one object. Some gateways do not stream even if requested."""
     return content_type == JSON and wire.content_type != JSON
 
 
 class PlainAnswerDecoder:
-    """Holds a JSON object back until it is whole; it may have `limit` bytes. See `wires.base.Decoder`.
+    """Buffers a JSON object until it is whole. See `wires.base.Decoder`.
 
-    The label may be wrong: a body that does not begin as an object, or that goes on after an object on its first line, is
-    decoded as a stream, as it comes. `new_stream` makes the decoder of that, the wire's own by default.
+    The content type may be wrong. A body is decoded as a stream, as it arrives, if it does not begin with an
+    object, or if more follows after an object on its first line.
+
+    Args:
+        wire: The wire that decodes the object.
+        limit: Limit of the object, in bytes.
+        new_stream: Returns the decoder for a stream. None means the wire's own decoder.
     """
 
     def __init__(self, wire: Wire, limit: int, new_stream: Callable[[], Decoder] | None = None) -> None:
@@ -41,7 +46,8 @@ class PlainAnswerDecoder:
 
     @property
     def finish(self) -> Finish | None:
-        """As `Decoder.finish`: an object that is a whole answer. Only the end of the body shows that nothing follows it."""
+        """See `Decoder.finish`. A whole answer is only `likely` the end: more may follow until the
+        body ends."""
         if self._stream is not None:
             return self._stream.finish
         if self._looked_at != len(self._body):
@@ -50,11 +56,12 @@ class PlainAnswerDecoder:
         return "likely" if self._is_answer else None
 
     def end(self) -> list[StreamEvent]:
-        """As `Decoder.end`."""
+        """See `Decoder.end`."""
         return self.close() if self._stream is None else self._stream.end()
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """Return the events that `data` completes: none, unless the body is a stream. Raises as a stream's decoder does."""
+        """Return the events that `data` completes: none, unless the body is a stream. Raises as a stream's
+        decoder does."""
         if self._stream is not None:
             return self._stream.feed(data)
         body = self._body
@@ -69,7 +76,10 @@ class PlainAnswerDecoder:
         return []
 
     def close(self) -> list[StreamEvent]:
-        """Raises StreamIncomplete for what is no whole JSON, MalformedEvent for what is no answer."""
+        """Return the events of the object, or the last events of the stream.
+
+        Raises StreamIncomplete for incomplete JSON, and MalformedEvent for JSON that is not an answer.
+        """
         if self._stream is not None:
             return self._stream.close()
         body = _content(self._body)
@@ -91,7 +101,8 @@ class PlainAnswerDecoder:
         return any(type(event) is MessageStop or type(event) is StreamError for event in events)
 
     def _read_as_stream(self, body: bytes) -> list[StreamEvent]:
-        """An object was cut off, or it was not all: an error over several lines, and more behind it."""
+        """Decode as a stream a body that is not one JSON value: a truncated object, or an error over several
+        lines with more after it."""
         stream = self._new_stream()
         try:
             events = stream.feed(body)
@@ -100,7 +111,8 @@ class PlainAnswerDecoder:
             raise StreamIncomplete("the answer ended before it was whole") from None
 
     def _is_stream(self, data: bytes) -> bool:
-        """Look at what the body begins with, whose last piece is `data`. The first line is looked at once."""
+        """Return True if the body, which ends with `data`, is a stream. The first line is parsed
+        only once."""
         if self._place == "begin":
             content = _content(self._body)
             if not content or _BYTE_ORDER_MARK.startswith(content):
@@ -119,7 +131,7 @@ class PlainAnswerDecoder:
 
 
 def _content(body: bytearray) -> bytes:
-    """Return the body without what may stand before and behind JSON."""
+    """Return the body without a byte order mark and surrounding white space."""
     return bytes(body).removeprefix(_BYTE_ORDER_MARK).strip()
 
 

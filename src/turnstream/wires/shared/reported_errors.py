@@ -1,9 +1,9 @@
-"""What a provider, or a proxy before it, reports as a failure, in whatever JSON it writes.
+"""Finds the failure that a provider, or a proxy before it, reports in JSON of any shape.
 
     ErrorReader.read()          a value that may report a failure  →  the ReportedError, or None
-    ErrorReader.read_failure()  a value that is one for certain    →  the ReportedError
+    ErrorReader.read_failure()  a value that reports a failure     →  the ReportedError
 
-The provider's words may hold anything: they go into `detail`, or into a StreamError, never into `message`.
+The provider's words are untrusted: they go into `detail` or into a StreamError, never into `message`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,25 @@ from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_
 
 LONGEST_WORDS = 4000
 _LONGEST_TEXT = 2000
-"""Characters that are kept of a body in no known shape."""
+"""Characters that are kept of a body of unknown shape."""
 _WORDS = ("originalMessage", "message", "Message", "error_message", "error_msg", "msg", "detail", "title")
 _NUMBERS = ("originalStatusCode", "status_code", "StatusCode", "status", "http_code", "code", "error_code")
 _FAILED = frozenset({"error", "failed", "failure", "fail"})
 _NOT_ONLY_WORDS = frozenset(
     {"id", "type", "event", "object", "created", "model", "content", "candidates", "choices", "usage"}
 )
-"""Fields of an event that may hold words and be no error."""
+"""Fields of events that may hold words without being an error."""
 
 
 class ReportedError(NamedTuple):
-    """A failure in the provider's own words. `names`: its codes and types, as given. `wait`: seconds to wait."""
+    """A failure in the provider's own words.
+
+    Args:
+        words: The message.
+        names: Codes and types, unchanged.
+        status: HTTP status, or None.
+        wait: Seconds to wait, or None.
+    """
 
     words: str
     names: tuple[str, ...] = ()
@@ -41,17 +48,19 @@ class ReportedError(NamedTuple):
 class ErrorReader:
     """Finds the failure in a value.
 
-    `name_fields`: fields that hold an error's code or type; of those around an error only the first counts. `reason` is
-    read from the details, as Google's APIs write it. `coded`: words beside a code or a status are a failure in any event.
+    Args:
+        name_fields: Fields that hold an error's code or type. Around an error object only the first field
+            counts. `reason` is read from `details`, as in Google's APIs.
+        coded: True if words with a code or a status are a failure in any event.
     """
 
     name_fields: tuple[str, ...] = ("code", "error_code", "type", "error_type")
     coded: bool = False
 
     def read(self, value: Any) -> ReportedError | None:
-        """Return the failure that a value reports, or None if it reports none.
+        """Return the failure that a value reports, or None.
 
-        Read are `error` and `errors` of any kind, and the fields of an error without anything around them.
+        Reads `error` and `errors` of any type, and the fields of an error without a container.
         """
         if is_list(value) and len(value) == 1:
             value = value[0]
@@ -71,7 +80,8 @@ class ErrorReader:
         return self._fields_of(value) if self._is_marked(value) else None
 
     def read_failure(self, value: Any, text: str | None = None) -> ReportedError:
-        """Return the failure that a value reports. Its text, or `text`, stands for what is in no known shape."""
+        """Return the failure that a value reports. If its shape is unknown, `text` or the value's own text is
+        the message."""
         if is_list(value) and value and is_object(value[0]):
             value = value[0]
         fields = self._fields_of(value) if is_object(value) else ReportedError("")
@@ -99,7 +109,8 @@ class ErrorReader:
         )
 
     def _is_marked(self, value: JsonObject) -> bool:
-        """Return True if an event whose words nothing marks as an error reports one."""
+        """Return True if an event reports a failure by a code, a status or its words, without an
+        error field."""
         alone = _NOT_ONLY_WORDS.isdisjoint(value)
         if not (alone or self.coded) or value.get("choices") or (words := _words_in(value)) is None:
             return False
@@ -129,13 +140,13 @@ class ErrorReader:
 
 
 def unexplained_words(event: JsonObject) -> str | None:
-    """Return the words of an event that holds nothing else that is known, or None."""
+    """Return the words of an event that has no known field, or None."""
     words = _words_in(event) if _NOT_ONLY_WORDS.isdisjoint(event) else None
     return words if isinstance(words, str) else None
 
 
 def http_status(error: JsonObject) -> int | None:
-    """Return the HTTP status that an error names, whatever the field is called."""
+    """Return the HTTP status in an error, in any of its usual fields, or None."""
     return next((status for name in _NUMBERS if (status := _status(error.get(name)))), None)
 
 
@@ -158,7 +169,8 @@ def _words_in(event: JsonObject) -> Any:
 
 
 def _with_upstream(words: str, metadata: Any) -> str:
-    """Return a gateway's words with those of the provider behind it, which OpenRouter keeps in `metadata.raw`."""
+    """Return a gateway's words followed by those of the provider, which OpenRouter keeps in
+    `metadata.raw`."""
     raw = metadata.get("raw") if is_object(metadata) else None
     if not raw:
         return words
@@ -170,7 +182,7 @@ def _compact(value: Any) -> str:
 
 
 def _seconds(value: Any) -> float | None:
-    """Return the seconds of a `google.protobuf.Duration`: `"37s"`, `"0.5s"`."""
+    """Return the seconds of a `google.protobuf.Duration`, such as `"37s"` or `"0.5s"`, or None."""
     try:
         seconds = float(value[:-1]) if isinstance(value, str) and value.endswith("s") else -1.0
     except ValueError:

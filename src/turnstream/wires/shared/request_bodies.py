@@ -1,4 +1,4 @@
-"""Bodies of requests: written by the calling half of a wire, and read by its serving half."""
+"""Encodes and decodes bodies of requests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ JSON = "application/json"
 def post(
     request: ModelRequest, path: str, body: JsonObject, *, stream_type: str = "text/event-stream"
 ) -> HttpRequest:
-    """Return the POST of a body, whose fields the caller's `extra_body` overrides. Raises InvalidRequest.
+    """Return the POST request. The caller's `extra_body` overrides fields of the body. Raises InvalidRequest.
 
     Args:
-        request: What is asked; it says whether the answer is streamed.
-        path: The path below the base URL.
-        body: The fields so far; they change.
+        request: The model call. Its `stream` selects the accepted media type.
+        path: Path below the base URL.
+        body: Fields of the body. The dict is modified.
         stream_type: Media type of a streamed answer.
     """
     body |= read_extra_body(request.params)
@@ -30,7 +30,8 @@ def post(
 
 
 def read_body(body: bytes, *, complaint: str = "the body is not an object") -> JsonObject:
-    """Return the object that a body holds. Raises InvalidRequest, with `complaint` for JSON of another type."""
+    """Return the object in a body. Raises InvalidRequest, with the message `complaint` for JSON of another
+    type."""
     try:
         value: Any = mend_surrogates(decode_json(body))
     except (ValueError, RecursionError) as error:
@@ -41,7 +42,7 @@ def read_body(body: bytes, *, complaint: str = "the body is not an object") -> J
 
 
 def read_model(fields: JsonObject) -> str:
-    """Return the name of the model that a body asks. Raises InvalidRequest."""
+    """Return the model's name in a body. Raises InvalidRequest if it is missing."""
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("model is missing")
@@ -49,7 +50,8 @@ def read_model(fields: JsonObject) -> str:
 
 
 def expect(value: Any, kind: type[Any], name: str) -> Any:
-    """Return a value of a body. Raises InvalidRequest, which calls it `name`, unless it is an object, a list or a string."""
+    """Return `value` if it is of type `kind` (dict, list or str). Raises InvalidRequest otherwise, with
+    `name` in the message."""
     if not isinstance(value, kind):
         expected = {dict: "an object", list: "a list", str: "a string"}[kind]
         raise InvalidRequest(f"{name} must be {expected}")

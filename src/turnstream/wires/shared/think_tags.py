@@ -1,10 +1,12 @@
-"""`<think>` tags in text, as thinking blocks: a decoder around any wire's decoder.
+"""Converts `<think>` tags in text into thinking blocks: a decoder around any wire's decoder.
 
-Some models write their thinking into the text, between `<think>` and `</think>`, or tags of another name in `TAGS`. For
-these, a text block that begins with such a tag, after white space at most, becomes a thinking block and, behind the closing tag, a text block; so does what follows
-it, where that begins with the tag again. A tag further inside the text is text. Held back is only what could still become
-a tag, and white space before one. White space around the thinking's begin and end tags is dropped where it separates
-blocks; all else stays as it came. Any cut of the text gives the same blocks.
+Some models write their thinking into the text, between `<think>` and `</think>` or other tags in `TAGS`. A
+text block that begins with such a tag, or with white space and the tag, becomes a thinking block and, after
+the closing tag, a text block. The rest is treated the same way if it begins with a tag again. A tag elsewhere
+in the text is text.
+
+Only white space and the beginning of a possible tag are buffered. White space next to the tags is dropped
+where it separates blocks; all other text is unchanged. The blocks do not depend on how the text is split.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from turnstream.wires.base import Decoder, Finish
 TAGS = ("think", "thinking", "reasoning", "thought")
 _OPENINGS = tuple(f"<{tag}>" for tag in TAGS)
 BLANK_LIMIT = 1024
-"""Characters of white space that are held back before a tag; behind more of it, no tag is looked for."""
+"""Characters of white space that are buffered before a tag. After more of it, tags are not recognized."""
 
 _NO_PLACE = -1
 
@@ -41,7 +43,7 @@ _Indexed: TypeAlias = _Delta | ContentBlockStop
 
 
 class ThinkTagDecoder:
-    """A Decoder whose text blocks are those of `decoder`, without the thinking in them."""
+    """Decodes as `decoder` does, with the thinking in text blocks split off."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
@@ -51,19 +53,19 @@ class ThinkTagDecoder:
 
     @property
     def finish(self) -> Finish | None:
-        """As `Decoder.finish`."""
+        """See `Decoder.finish`."""
         return self._decoder.finish
 
     def end(self) -> list[StreamEvent]:
-        """As `Decoder.end`."""
+        """See `Decoder.end`."""
         return self.split(self._decoder.end())
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """As `Decoder.feed`."""
+        """See `Decoder.feed`."""
         return self.split(self._decoder.feed(data))
 
     def close(self) -> list[StreamEvent]:
-        """As `Decoder.close`. What is held back of a text that was cut off is the begin of a tag, at most."""
+        """See `Decoder.close`. Of a truncated text, at most the beginning of a tag is still buffered."""
         try:
             return self.split(self._decoder.close())
         except StreamIncomplete as error:
@@ -71,7 +73,7 @@ class ThinkTagDecoder:
             raise
 
     def split(self, events: list[StreamEvent]) -> list[StreamEvent]:
-        """`events` with their text blocks taken apart, and the indexes of all blocks changed to fit."""
+        """Return `events` with their text blocks split, and the indexes of all blocks renumbered."""
         found: list[StreamEvent] = []
         for event in events:
             if isinstance(event, TextDelta) and (text := self._text_of(event.index)) is not None:
@@ -88,7 +90,7 @@ class ThinkTagDecoder:
         return found
 
     def _text_of(self, index: int) -> _SplitText | None:
-        """The open text block at `index`; a new one where no block is open there."""
+        """Return the open text block at `index`. Creates one if no block is open there."""
         if index not in self._texts and index not in self._places:
             self._texts[index] = _SplitText(ContentBlockStart(index, "text"), self._indexes)
         return self._texts.get(index)
@@ -109,7 +111,7 @@ class ThinkTagDecoder:
         if isinstance(event, ContentDelta) and (text := self._texts.get(index)) is not None:
             text.take_content(event, found)
             return
-        if index not in self._places:  # a block that begins without its start
+        if index not in self._places:  # the block has no start event
             self._stop(index, found)
             self._places[index] = next(self._indexes)
         found.append(msgspec.structs.replace(event, index=self._places[index]))
@@ -123,7 +125,7 @@ class ThinkTagDecoder:
 
 
 class _SplitText:
-    """One text block of the wire, being taken apart."""
+    """A text block of the wire while it is being split."""
 
     __slots__ = ("_closing", "_content", "_held", "_indexes", "_place", "_start", "_state", "_thought")
 
@@ -138,7 +140,7 @@ class _SplitText:
         self._place = _NO_PLACE
 
     def take(self, text: str, found: list[StreamEvent]) -> None:
-        """Add the events of more text."""
+        """Append the events for more text."""
         while text:
             if self._state == "text":
                 found.append(TextDelta(self._place, text))
@@ -147,14 +149,14 @@ class _SplitText:
             text = self._begin(text, found) if self._state == "begin" else self._think(text, found)
 
     def take_content(self, event: ContentDelta, found: list[StreamEvent]) -> None:
-        """Add content beside the text. It waits while the block has not begun."""
+        """Append content that comes with the text. It is buffered until the text block begins."""
         if self._state == "text":
             found.append(ContentDelta(self._place, event.content))
         else:
             self._content.append(event)
 
     def flush(self, found: list[StreamEvent]) -> None:
-        """Show what was held back: it became no tag."""
+        """Append the buffered text, which did not become a tag."""
         held, self._held = self._held, ""
         if self._state == "think":
             self._show_thinking(held, found)
@@ -164,7 +166,7 @@ class _SplitText:
                 found.append(TextDelta(self._place, held.lstrip() if self._thought else held))
 
     def stop(self, found: list[StreamEvent]) -> None:
-        """The text is over."""
+        """Append the events that end the text."""
         self.flush(found)
         if self._content:
             self._leave_thinking(found)
@@ -173,7 +175,7 @@ class _SplitText:
             found.append(ContentBlockStop(self._place))
 
     def _begin(self, text: str, found: list[StreamEvent]) -> str:
-        """Before the first character that is neither white space nor part of a tag; returns what is not taken."""
+        """Consume white space and an opening tag. Return the text that is not consumed."""
         said = text.lstrip()
         few = len(text) - len(said) <= BLANK_LIMIT
         if few and said.startswith(_OPENINGS):
@@ -188,7 +190,7 @@ class _SplitText:
         return said if few and self._thought else text
 
     def _think(self, text: str, found: list[StreamEvent]) -> str:
-        """Between the tags; returns what is behind the closing one."""
+        """Consume thinking up to the closing tag. Return the text after the tag."""
         thinking, tag, rest = text.partition(self._closing)
         if not tag:
             keep = _overlap(text, self._closing)
@@ -223,6 +225,6 @@ class _SplitText:
 
 
 def _overlap(text: str, closing: str) -> int:
-    """Return how many characters at the end of `text` may begin the closing tag."""
+    """Return the number of characters at the end of `text` that may begin the closing tag."""
     longest = min(len(text), len(closing) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(closing[:size])), 0)

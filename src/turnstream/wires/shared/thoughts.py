@@ -1,4 +1,4 @@
-"""Reasoning as vendors write it where others have a string: objects and lists, of texts, summaries and signatures."""
+"""Reads reasoning that is not a plain string: objects and lists of texts, summaries and signatures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORDS = ("reason", "think", "thought")
 
 
 class Thought(NamedTuple):
-    """The text and the signature of a piece of reasoning; empty if there is none."""
+    """Text and signature of a piece of reasoning; each may be empty."""
 
     text: str
     signature: str
@@ -25,14 +25,15 @@ NO_THOUGHT = Thought("", "")
 
 
 def is_thought(part_type: Any) -> bool:
-    """Return True if a content part of this type is reasoning."""
+    """Return True if content parts of this type are reasoning."""
     return isinstance(part_type, str) and (
         part_type == "summary_text" or any(word in part_type.lower() for word in _WORDS)
     )
 
 
 def read_thought(value: Any) -> Thought:
-    """Return what reasoning says, in whatever shape it comes. The same text in two fields of one object counts once."""
+    """Return the text and signature of reasoning in any shape. Equal texts in two fields of an object count
+    once."""
     if isinstance(value, str):
         return Thought(value, "")
     if is_list(value):

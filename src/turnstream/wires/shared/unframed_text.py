@@ -1,8 +1,8 @@
-"""Text of a stream that stands outside of its events, and which of it reports a failure.
+"""Finds failures in text of a stream that is outside its events.
 
-Three kinds of such text are seen. A field that the standard does not know, as `error: {…}`. Plain text or HTML, put there
-by a proxy. And what vendors send as signs of life, which is harmless. Bare JSON is none of them: the frames' reader gives
-it to the wire as if it had been on data lines.
+There are three kinds of such text: fields that the standard does not define, such as `error: {…}`; plain text
+or HTML from a proxy; and keep-alives of a vendor, which are harmless. Bare JSON is not among them: the frame
+reader passes it to the wire as if it were on data lines.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import decode_json, mend_surrogates
 
 _TEXT_LIMIT = 64 * 1024
-"""Bytes of one such text that are looked at."""
+"""Bytes of one text that are examined."""
 _WORDS_LIMIT = 2000
 _HEADLINE = 200
-"""Characters of a page, without its markup, that say what it is."""
+"""Characters of a page without its markup that tell if it reports a failure."""
 _FIELD = re.compile(r"([A-Za-z][\w.\-]*)[ \t]*(?::|\Z)[ \t]*")
 _ERROR_FIELD = re.compile(
     r"(?:.*[._-])?(?:error|exception|failure|fault)s?|[\w.]*(?:Error|Exception)", re.DOTALL
@@ -28,12 +28,13 @@ _TAGS = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.IGNO
 
 
 def names_failure(name: bytes) -> bool:
-    """Return True if an event of this name reports a failure, whatever is in it."""
+    """Return True if an event of this name always reports a failure."""
     return name == b"error" or _ERROR_FIELD.fullmatch(name.decode("utf-8", "replace")) is not None
 
 
 class UnframedText:
-    """Takes the texts of one stream. `words`: the beginning of what none of them explained."""
+    """Examines the unframed texts of one stream. `words` is the beginning of the texts that report no
+    failure."""
 
     __slots__ = ("words",)
 
@@ -41,7 +42,7 @@ class UnframedText:
         self.words = ""
 
     def take(self, data: bytes) -> JsonObject | None:
-        """Return the failure that a text reports as `{"error": …}`, in the provider's own words, or None if it reports none."""
+        """Return the failure that a text reports, as `{"error": …}` in the provider's words, or None."""
         text = data[:_TEXT_LIMIT].decode("utf-8", "replace")
         reported = _reported(text)
         if reported is None and len(self.words) < _WORDS_LIMIT:
@@ -73,7 +74,7 @@ def _reported(text: str) -> JsonObject | None:
 
 
 def _value_of(first: str, more: list[str]) -> Any:
-    """Return the value of a field that may go on over the next lines: JSON if it is some, else its text."""
+    """Return the value of a field, which may continue on the next lines: JSON if it parses, else text."""
     whole = "\n".join([first, *more])
     for text in (whole, first):
         value = _json_in(text)
@@ -93,5 +94,5 @@ def _json_in(text: str) -> Any:
 
 
 def _readable(html: str) -> str:
-    """Return the words of a page without its markup."""
+    """Return the text of a page without its markup."""
     return " ".join(_TAGS.sub(" ", html).split())[:_WORDS_LIMIT]
