@@ -109,6 +109,7 @@ class LoopThread:
 
     @property
     def closed(self) -> bool:
+        """True after `close` or `abandon`."""
         return self._closed
 
     def _closed_error(self) -> TurnstreamError:

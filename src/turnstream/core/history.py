@@ -68,10 +68,13 @@ class _Side:
 
     @property
     def calls(self) -> list[Block]:
+        """Calls of client tools in this side, in order."""
         return [block for block in self.blocks if _is_client_call(block)]
 
 
 class _Result(NamedTuple):
+    """A tool's result. `given_by_user`: the block comes from a user's turn."""
+
     block: Block
     given_by_user: bool
 

@@ -38,6 +38,7 @@ class _Sequence:
         self._chance, self._used = b"", 0  # two processes must not use the same bytes
 
     def next(self) -> int:
+        """Return the next number: milliseconds since the epoch, then random bits."""
         milliseconds = time.time_ns() // 1_000_000
         with self._lock:
             if self._used >= len(self._chance):

@@ -117,14 +117,17 @@ class OpenBlock:
         return str(self.content.get("tool_use_id") or "")
 
     def append(self, text: str) -> None:
+        """Add text."""
         self.parts.append(text)
         self.length += len(text)
 
     def sign(self, signature: str) -> None:
+        """Add to the signature."""
         self._signature.append(signature)
         self.signature_length += len(signature)
 
     def merge(self, content: Content) -> None:
+        """Merge a content delta into `content`."""
         merge_content(self.content, content, self._own_lists)
 
     def text(self) -> str:
@@ -150,6 +153,7 @@ class OpenBlock:
 
     @property
     def signature(self) -> str:
+        """Signature so far."""
         if len(self._signature) > 1:
             self._signature = ["".join(self._signature)]
         return self._signature[0] if self._signature else ""
@@ -183,10 +187,12 @@ class OpenBlock:
         )
 
     def start_event(self) -> BlockStart:
+        """Return the event that shows the block's start."""
         content = self.content_now()
         return BlockStart(self.sequence, self.block_type, dict(content) if content else None)
 
     def finish(self, *, partial: bool = False) -> Block:
+        """Return the finished block. `partial`: the block was cut off."""
         text = self.text()
         content = self.shown_content()
         if self.block_type == "tool_use":
@@ -248,6 +254,7 @@ def open_block_of(catchup: BlockCatchup) -> OpenBlock:
 
 
 def events_so_far(block: OpenBlock) -> list[TurnEvent]:
+    """Return the events that show an open block from its beginning."""
     return [
         block.start_event(),
         *text_events(block, block.field, block.text()),
@@ -282,5 +289,6 @@ def join_halves(text: str) -> tuple[str, str]:
 
 
 def flush_carry(block: OpenBlock) -> None:
+    """Replace half of a surrogate pair at the block's end by U+FFFD."""
     block.carry = ""
     block.append("\ufffd")

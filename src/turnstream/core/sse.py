@@ -245,11 +245,12 @@ def _parse_frame(frame: bytes, unknown: list[bytes] | None) -> ServerSentEvent |
 
 
 def encode_event(data: bytes, *, event: bytes | None = None, id: bytes | None = None) -> bytes:
-    """Return one event with its blank line. Data of several lines becomes several `data:` lines.
+    """Return one event with its blank line. Raises ValueError if `event` or `id` holds a line end.
 
-    The id is the last line.
-
-    Raises ValueError if `event` or `id` holds a line end, which no field can carry.
+    Args:
+        data: The event's data. Several lines become several `data:` lines.
+        event: The event's name. None: without an `event:` line.
+        id: The event's id, as the last line. None: without an `id:` line.
     """
     head = b"" if event is None else b"event: %b\n" % _one_line(event)
     tail = b"" if id is None else b"\nid: %b" % _one_line(id)

@@ -109,9 +109,12 @@ class Archive(Protocol):
     """Reads the events of a turn that have left the log: closed blocks and durable events."""
 
     async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
-        """Return the rows after `seq`, up to the event `horizon`, without the blocks before `next_block`.
+        """Return the next rows of the turn. Raises StoreError if the store cannot be read.
 
-        Raises StoreError if the store cannot be read.
+        Args:
+            seq: The watcher's cursor. Rows that end after it are returned.
+            next_block: The first block that the watcher needs. Earlier blocks are left out.
+            horizon: The last event that may be returned.
         """
         ...
 

@@ -65,7 +65,7 @@ class FrozenRing(Ring):
 
 
 class EndedTurn(msgspec.Struct, frozen=True, gc=False):
-    """The record of a turn whose end is stored. `at` is the time of the end on the event loop's clock."""
+    """The record of a turn whose end is stored. `at` is the time of the end on the monotonic clock."""
 
     turn_id: str
     owner: str
@@ -99,6 +99,10 @@ def flattened(log: TurnLog, owner: str, at: float) -> EndedTurn:
     """Return the record of a turn whose end is in its log and in the store.
 
     Raises ValueError if the turn has not ended.
+
+    Args:
+        owner: The id of the chat's owner.
+        at: Time of the end on the monotonic clock, in seconds.
     """
     if log.terminal is None:
         raise ValueError(f"turn {log.turn_id} has not ended")

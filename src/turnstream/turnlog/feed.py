@@ -136,6 +136,7 @@ class _Stream:
         self.grown = asyncio.Event()
 
     def append(self, item: FeedItem) -> None:
+        """Add an item, and drop the oldest items beyond the limits."""
         self.items.append(item)
         self.length += _length(item)
         self.head = Cursor(item.generation, item.last)
@@ -145,6 +146,7 @@ class _Stream:
             self.first += 1
 
     def wake(self) -> None:
+        """Wake the followers that wait for new items."""
         self.grown.set()
         self.grown = asyncio.Event()
 

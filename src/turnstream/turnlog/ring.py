@@ -211,9 +211,14 @@ class Ring:
         return None if frame is None else frame.after
 
     def encode_in(self, encoder: DialectEncoder, state: object, seq: int, end: int) -> DialectBatch | None:
-        """Return the frames in a dialect of all events after `seq`, which the ring must cover, up to `end`.
+        """Return the frames of events in a dialect, or None if the ring holds only frames and no events.
 
-        Return None if the ring holds only frames and no events. Watchers with equal states share a frame.
+        Watchers with equal states share a frame.
+
+        Args:
+            state: The encoder's state after `seq`.
+            seq: The event before the first one, which the ring must cover.
+            end: The last event.
         """
         if not self._events:
             return None

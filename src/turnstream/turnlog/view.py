@@ -267,6 +267,7 @@ class LogView:
         self._waiters.add(waiter)
 
     def discard_waiter(self, waiter: asyncio.Future[None]) -> None:
+        """Remove a waiter, if it is still there."""
         self._waiters.discard(waiter)
 
     def add_follower(self, follower: Callable[[], None]) -> None:
@@ -274,6 +275,7 @@ class LogView:
         self._followers.add(follower)
 
     def discard_follower(self, follower: Callable[[], None]) -> None:
+        """Remove a follower, if it is still there."""
         self._followers.discard(follower)
 
     def _tell_followers(self) -> None:
@@ -291,6 +293,7 @@ class LogView:
         self._waiters.clear()
 
     def frame(self, seq: int, event: TurnEvent) -> bytes:
+        """Return the frame of an event, encoded for this generation."""
         return self._encoder.frame(seq, event)
 
     def fence_of(self, generation: int) -> int | None:
@@ -306,6 +309,7 @@ class LogView:
         return BlockReset(min(indexes)) if indexes else None
 
     def truncated_notice(self, block_index: int) -> Notice:
+        """Return the notice that blocks from `block_index` on are gone."""
         return Notice(
             "truncated",
             "text seen before the connection was lost may not have survived: drop blocks from block_index on",
