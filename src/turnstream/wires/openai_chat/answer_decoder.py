@@ -1,4 +1,4 @@
-"""Whole answers of chat.completions as StreamEvents."""
+"""Decodes whole answers of chat.completions into StreamEvents."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from turnstream.wires.shared.openai_errors import ERRORS
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """Return the events of the stream that would have brought the completion; see `Wire.decode_answer`. A chunk whose choices
-    hold whole messages is what a stream of one event is, so the stream's decoder reads it."""
+    """Return the events of a whole chat.completion; see `Wire.decode_answer`.
+
+    The stream's decoder reads it: it accepts a chunk whose choices hold whole messages.
+    """
     value = read_json(body)
     if not is_object(value) or not (value.get("choices") or ERRORS.read(value) is not None):
         raise MalformedEvent("the answer is no chat.completion", detail=detail_of(body))

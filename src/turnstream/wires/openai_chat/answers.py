@@ -1,4 +1,4 @@
-"""Whole answers of chat.completions, which are no streams: one JSON object. `answer_decoder` is the way back."""
+"""Encodes answers as one chat.completion object. The inverse is `answer_decoder`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """Return the chat.completion object. Thinking is told as DeepSeek does, in `reasoning_content`; what the stream cannot say
-    is left out here too."""
+    """Return the chat.completion object. Thinking goes into `reasoning_content`, as in DeepSeek's API.
+
+    Content that the stream's encoder leaves out is left out here too.
+    """
     message = _dump_message(answer.blocks)
     choice: JsonObject = {"index": 0, "message": message, "logprobs": None, "finish_reason": None}
     if (stop := answer.stop) is not None:
@@ -69,7 +71,7 @@ def _dump_message(blocks: Sequence[Block]) -> JsonObject:
 
 
 def _dump_call(content: Content) -> JsonObject:
-    """The call with its arguments word for word, valid or not."""
+    """Return the call with its original arguments, valid or not."""
     text = content.get("input_json") or encode_json(content.get("input") or {}).decode()
     function = {"name": content.get("tool_name", ""), "arguments": text}
     return {"id": content.get("tool_use_id", ""), "type": "function", "function": function}

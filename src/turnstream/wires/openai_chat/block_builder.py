@@ -1,7 +1,8 @@
-"""Blocks out of the deltas of one choice.
+"""Builds blocks from the deltas of one choice.
 
-The wire has no block boundaries: a text or thinking block begins where the kind of what comes changes, and is stopped
-by the next. Tool calls have rules of their own (`calls`) and may stay open beside other blocks.
+The protocol has no block boundaries. A text or thinking block begins when the kind of the content changes,
+and ends when the next block begins. Tool calls have their own rules (`calls`) and may stay open while other
+blocks grow.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ _BLOCK_TYPES: dict[_Kind, BlockType] = {"text": "text", "refusal": "text", "thin
 
 
 class BlockBuilder:
-    """The blocks of one message. `raw_limit`: bytes of events whose fields only one vendor knows."""
+    """Builds the blocks of one message. `raw_limit` limits the bytes of events with vendor-specific
+    fields."""
 
     def __init__(self, *, raw_limit: int) -> None:
         self.has_content = False
         self.has_said = False
-        """True once the answer has content besides thinking."""
+        """True once the answer has content other than thinking."""
         self.refused = False
         indexes = count()
         self._indexes = indexes
@@ -59,9 +61,10 @@ class BlockBuilder:
         self._details = ReasoningDetails()
         self._late_details: list[JsonObject] = []
         self._reasons_plainly = False
-        """Reasoning came as plain text: the same text in details and entries is not shown."""
+        """True once reasoning came as plain text. Equal text in details and entries is not shown then."""
         self._reasons_openly = False
-        """It came in a field of the delta itself: the same text in `provider_specific_fields` is not shown."""
+        """True once reasoning came in a field of the delta. Equal text in `provider_specific_fields` is not
+        shown then."""
         self._citations_seen: set[str | bytes] = set()
         self._citations_waiting: list[Any] = []
         self.extras = Extras(raw_limit=raw_limit)
@@ -71,16 +74,16 @@ class BlockBuilder:
 
     @property
     def called(self) -> bool:
-        """Return True if the model has called a tool."""
+        """True if the model has called a tool."""
         return bool(self._calls)
 
     @property
     def growing(self) -> OpenTarget | None:
-        """The block that the last delta was for, where the next may be more of it."""
+        """Target of the last delta, which the next delta may continue; None if there is none."""
         return OpenTarget(self._index) if self._kind is not None else self._calls.growing
 
     def take(self, delta: Delta, message_id: str, events: list[StreamEvent]) -> None:
-        """Add the events that a delta stands for: reasoning, then text, then calls.
+        """Append the events of a delta: reasoning, then text, then calls.
 
         Raises MalformedEvent.
         """
@@ -114,9 +117,9 @@ class BlockBuilder:
             self._calls.take_legacy(function, message_id, events)
 
     def take_extras(self, delta: Delta, size: int, events: list[StreamEvent]) -> None:
-        """Take what only this vendor sends. Images become blocks; for the rest see `extras`.
+        """Take the vendor-specific fields of a delta. Images become blocks; for other fields see `extras`.
 
-        Raises EventTooLarge if it becomes too much to keep.
+        Raises EventTooLarge if the kept fields exceed the limit.
         """
         extras = delta.extras or {}
         for key in extras.keys() & CONTENT:
@@ -139,7 +142,7 @@ class BlockBuilder:
         self.extras.keep(extras, size, events)
 
     def cite(self, citations: list[Any], events: list[StreamEvent]) -> None:
-        """Give each new citation to the open text, or to the next."""
+        """Add each new citation to the open text block, or to the next text block."""
         new: list[Any] = []
         for item in citations:
             key = item if isinstance(item, str) else encode_json(item)
@@ -154,13 +157,14 @@ class BlockBuilder:
             self._citations_waiting.extend(new)
 
     def stop_all(self, events: list[StreamEvent]) -> None:
-        """Stop every open block: a message is over."""
+        """Stop every open block at the end of a message."""
         self._leave(events)
         self._calls.stop_all(events)
         self._place_late_details(events)
 
     def finish(self, events: list[StreamEvent]) -> None:
-        """Stop every open block, and add what had no place in one."""
+        """Stop every open block. Citations and raw fields that belong to no block go into a
+        `provider` block."""
         self.stop_all(events)
         raw: Content = dict(self.extras.raw)
         if self._citations_waiting:
@@ -170,7 +174,7 @@ class BlockBuilder:
             events.extend((ContentBlockStart(index, "provider", raw), ContentBlockStop(index)))
 
     def _enter(self, kind: _Kind, events: list[StreamEvent]) -> None:
-        """Go on with the open block if it is of this kind, else begin one."""
+        """Continue the open block if it is of this kind, or begin a new block."""
         if self._kind == kind:
             return
         self._leave(events)
@@ -200,7 +204,7 @@ class BlockBuilder:
         self._place_late_details(events)
 
     def _think(self, text: str, events: list[StreamEvent]) -> None:
-        """Show reasoning that came as plain text. A signature ends a thought: what follows it is another."""
+        """Show reasoning that came as plain text. Text after a signature begins another thinking block."""
         self._reasons_plainly = True
         self._show_thought(text, events)
 
@@ -211,7 +215,8 @@ class BlockBuilder:
         events.append(ThinkingDelta(self._index, text))
 
     def _sign(self, signature: str, late: Content, events: list[StreamEvent]) -> bool:
-        """Sign the open thought; return False if there is none, and `late` will be a block of its own."""
+        """Sign the open thinking block and return True. Without one, keep `late` for a block of its own and
+        return False."""
         self.has_content = True
         if self._kind != "thinking":
             self._late_signatures.append(late)
@@ -221,7 +226,7 @@ class BlockBuilder:
         return True
 
     def _take_thinking_fields(self, delta: Delta, reasoning: str | None, events: list[StreamEvent]) -> None:
-        """Take thinking and its signatures from the fields that hold them whole (`thinking_blocks`)."""
+        """Take thinking and its signatures from `thinking_blocks` and `provider_specific_fields`."""
         fields = delta.provider_specific_fields or {}
         self._reasons_openly = self._reasons_openly or bool(reasoning)
         if not self._reasons_openly and THINKING_BLOCKS not in fields:
@@ -260,7 +265,7 @@ class BlockBuilder:
     def _take_details(
         self, details: list[JsonObject], reasoning: str | None, events: list[StreamEvent]
     ) -> None:
-        """Reasoning with its details: the plain text is shown where there is one, else the details' own."""
+        """Take `reasoning_details`. Show the plain text that came with them, or their own text without it."""
         self._reasons_plainly = self._reasons_plainly or bool(reasoning)
         shown = reasoning or ("" if self._reasons_plainly else "".join(map(detail_text, details)))
         if shown:
@@ -276,7 +281,8 @@ class BlockBuilder:
             self._late_details.extend(details)
 
     def _place_late_details(self, events: list[StreamEvent]) -> None:
-        """Details and signatures that came while another block was open get thinking blocks of their own."""
+        """Put details and signatures that came while another block was open into thinking blocks of their
+        own."""
         signatures, self._late_signatures = self._late_signatures, []
         for content in signatures:
             index = next(self._indexes)
@@ -294,13 +300,13 @@ class BlockBuilder:
 def _add_details(
     collected: ReasoningDetails, details: list[JsonObject], index: int, events: list[StreamEvent]
 ) -> None:
-    for detail in details:  # one, nearly always
+    for detail in details:  # nearly always a single detail
         if signature := collected.add(detail):
             events.append(SignatureDelta(index, signature))  # noqa: PERF401
 
 
 def _image(item: Any) -> Content | None:
-    """One of OpenRouter's `images`, as our block holds it; None for anything else."""
+    """Return the content of an image block for one of OpenRouter's `images`, or None for another value."""
     source = item.get("image_url") if is_object(item) else None
     url = source.get("url") if is_object(source) else source
     return read_media_url(url) if isinstance(url, str) and url else None

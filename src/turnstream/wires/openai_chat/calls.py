@@ -1,33 +1,34 @@
-"""Tool calls out of chat.completions fragments.
+"""Assembles tool calls from chat.completions fragments.
 
-A fragment says where it belongs by an index, by an id, by both or by neither. Vendors repeat ids and names, leave them
-empty, or send them late. The rules, first match first:
+A fragment names its call by an index, an id, both, or neither. Vendors repeat ids and names, leave them
+empty, or send them late. The first rule that matches decides:
 
-    which call a fragment is for
+    The call of a fragment:
       1. the call at its index, if that call has the fragment's id, or the fragment has no id
-      2. the call that has its id, if the fragment has no name, no index, or the index of another call
+      2. the call with its id, if the fragment has no name, no index, or the index of another call
       3. the call at its index
-      4. without an index: the last call, if the fragment has no id; also if its id is new, it has no name, and the last
-         call has a name and waits for arguments
-      5. none: a new call
-    when the call that was found is another one, so that a new call begins
-      6. the fragment has another id and a name
-      7. nothing more fits into the call (it has ended, or its arguments are one whole object), and the fragment brings
-         arguments with a name or another id, or brings another name than the call began with
-    what is no call of its own
-      8. an id with the name and all the arguments that its call already has: a repetition
-      9. a legacy `function_call` beside `tool_calls`: a repetition, unless it names a function that no call names
+      4. without an index: the last call, if the fragment has no id; also if its id is new, it has no name,
+         and the last call has a name and incomplete arguments
+      5. otherwise, a new call
+    The fragment begins another call than the one found:
+      6. if it has another id and a name
+      7. if the call found is full (it has ended, or its arguments are one whole object), and the fragment
+         brings arguments with a name or another id, or brings another name than the call began with
+    The fragment is a repetition:
+      8. if it has an id, the name and all the arguments of its call
+      9. if it is a legacy `function_call` along with `tool_calls`, unless no call has its name
 
-So another id without a name continues the call at its index, and keeps the first id. An empty id and "null" are none. Two
-calls never share an id: a second call with the id of a first one gets an id of our own, as calls without an id do.
+So a fragment with another id and without a name continues the call at its index, which keeps its first id. An
+empty id and "null" count as no id. Two calls never share an id: a second call with a known id gets a
+generated id, as do calls without an id.
 
-A name may come before, within or after the arguments, in one piece or several; a name that begins with the name so far
-replaces it. The official Python client joins whatever comes at one index, ids included. Where that makes a call with a
-name of one of its fragments and whole arguments, these rules make the same call.
+A name may come before, within or after the arguments, in one piece or several. A name that begins with the
+name so far replaces it. The official Python client joins all fragments at one index, ids included. If its
+result is a call with the name of one fragment and whole arguments, these rules give the same call.
 
-The wire never says where a call ends. A call with a name is stopped when another block begins, if its arguments are whole
-by then. Otherwise it stays open until the message ends: some vendors interleave calls, and a name may come last. A call
-that never gets a name ends with an empty one. The runner of tools answers it with an error.
+The protocol has no end of a call. A call with a name is stopped when another block begins, if its arguments
+are whole. Otherwise it stays open until the message ends, because some vendors interleave calls, and a name
+may come last. A call without a name ends with an empty name. The tool runner answers it with an error.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ from turnstream.wires.shared.lenient_json import decode_json, decode_strictly
 
 
 class _OpenCall:
-    """A tool call. `given_id` is the provider's id, empty if there is none."""
+    """A tool call. `given_id` is the provider's id, or an empty string."""
 
     __slots__ = (
-        "_counted", "_depth", "_ended_with", "_in_vain", "_length", "arguments", "extras", "given_id", "index",
-        "name", "named_late", "open",
+        "_counted", "_depth", "_ended_with", "_in_vain", "_length", "arguments", "extras", "given_id",
+        "index", "name", "named_late", "open",
     )  # fmt: skip
 
     def __init__(self, index: int, given_id: str, name: str) -> None:
@@ -62,10 +63,10 @@ class _OpenCall:
         self.given_id = given_id
         self.name = name
         self.named_late = False
-        """True if arguments came before the name: then more pieces of the name may follow whole arguments."""
+        """True if arguments came before the name. More pieces of the name may then follow whole arguments."""
         self.arguments: list[str] = []
         self.extras: JsonObject = {}
-        """Fields that a vendor adds to the call: the first value of each field."""
+        """Vendor-specific fields of the call: the first value of each field."""
         self.open = True
         self._ended_with = 0
         self._counted = 0
@@ -74,14 +75,15 @@ class _OpenCall:
         self._in_vain = 0
 
     def is_full(self) -> bool:
-        """Return True if no more arguments fit in: the call has ended, or they are one JSON object."""
+        """Return True if the call accepts no more arguments: it has ended, or they are one JSON object."""
         return not self.open or self.is_whole()
 
     def is_whole(self) -> bool:
         """Return True if the arguments so far are one JSON object.
 
-        Some vendors repeat a call's name with each fragment, and each asks this. So the arguments are parsed only if
-        their brackets match, or if they are twice as long as when they were last parsed in vain.
+        Some vendors repeat a call's name with each fragment, which calls this each time. To limit the cost,
+        the arguments are parsed only if their brackets match, or if their length has doubled since the last
+        failed parse.
         """
         for piece in self.arguments[self._counted :]:
             self._length += len(piece)
@@ -117,7 +119,7 @@ class _OpenCall:
 
 
 class ChatCompletionCalls:
-    """The tool calls of one message. `indexes` hands out the message's block indexes."""
+    """The tool calls of one message. `indexes` yields the block indexes of the message."""
 
     def __init__(self, indexes: Iterator[int]) -> None:
         self._indexes = indexes
@@ -127,11 +129,11 @@ class ChatCompletionCalls:
         self._all: list[_OpenCall] = []
         self._open: dict[_OpenCall, None] = {}
         self._grown: dict[_OpenCall, None] = {}
-        """Calls that may have become whole since `stop_whole` looked at them."""
+        """Calls that have grown since the last `stop_whole`, and may be whole."""
         self._last_taken: _OpenCall | None = None
 
     def __bool__(self) -> bool:
-        """Return True if the model has called any tool."""
+        """Return True if the model has called a tool."""
         return bool(self._all)
 
     @property
@@ -140,12 +142,12 @@ class ChatCompletionCalls:
 
     @property
     def growing(self) -> OpenTarget | None:
-        """The call that the last fragment was for, if more of it may come."""
+        """Target of the last fragment, if its call is open; else None."""
         call = self._last_taken
         return OpenTarget(call.index, call.arguments) if call is not None and call.open else None
 
     def take(self, delta: ToolCallDelta, message_id: str, events: list[StreamEvent]) -> None:
-        """Add the events of a fragment. Raises MalformedEvent for arguments of a call that has ended."""
+        """Append the events of a fragment. Raises MalformedEvent for arguments of a call that has ended."""
         function = delta.function
         given_id = delta.id if delta.id and delta.id != "null" else ""
         name = (function.name or "") if function is not None else ""
@@ -167,7 +169,7 @@ class ChatCompletionCalls:
             _grow(call, arguments, events)
 
     def take_legacy(self, function: FunctionDelta, message_id: str, events: list[StreamEvent]) -> None:
-        """Add the events of a `function_call` in a delta without `tool_calls`. Raises MalformedEvent as `take`."""
+        """Append the events of a `function_call` in a delta without `tool_calls`. Raises as `take` does."""
         name, arguments = function.name or "", function.arguments or ""
         call = self._legacy
         if call is None and self._all and (not name or any(other.name == name for other in self._all)):
@@ -181,14 +183,15 @@ class ChatCompletionCalls:
             _grow(call, arguments, events)
 
     def _turn_to(self, call: _OpenCall) -> None:
-        """Note the call that grows now. Its arguments may grow without `take`, until another one is noted."""
+        """Make `call` the call that grows. Its arguments may grow without `take` until another call takes its
+        place."""
         if self._last_taken is not None:
             self._grown[self._last_taken] = None
         self._last_taken = call
         self._grown[call] = None
 
     def stop_whole(self, events: list[StreamEvent]) -> None:
-        """Stop the calls that have a name and whole arguments: another block begins."""
+        """Stop the calls that have a name and whole arguments, because another block begins."""
         if self._last_taken is not None:
             self._turn_to(self._last_taken)
         grown, self._grown = self._grown, {}
@@ -203,7 +206,7 @@ class ChatCompletionCalls:
     def _call_of(
         self, position: int | None, given_id: str, name: str, arguments: str
     ) -> tuple[_OpenCall | None, str]:
-        """Return the call that a fragment is more of, None for a new one, and the arguments that it brings."""
+        """Return the call that a fragment continues, or None for a new call, and the arguments to add."""
         joined = self._join_legacy(name)
         call = joined or self._find(position, given_id, name)
         if call is None:
@@ -213,7 +216,7 @@ class ChatCompletionCalls:
         return (None if _is_another(call, given_id, name, arguments) else call), arguments
 
     def _find(self, position: int | None, given_id: str, name: str) -> _OpenCall | None:
-        """Return the call that a fragment is for by the rules 1 to 5, or None."""
+        """Return the call of a fragment by rules 1 to 5, or None."""
         known = self._by_id.get(given_id) if given_id else None
         if position is None:
             if known is not None or not self._all:
@@ -228,7 +231,8 @@ class ChatCompletionCalls:
         return known if goes_on else at
 
     def _join_legacy(self, name: str) -> _OpenCall | None:
-        """Return the call of a `function_call` that a fragment of `tool_calls` says once more, the first time."""
+        """Return the call of a `function_call` that a fragment of `tool_calls` repeats, at its first
+        repetition."""
         legacy = self._legacy
         if legacy is None or len(self._all) > 1 or name not in ("", legacy.name):
             return None
@@ -248,7 +252,7 @@ class ChatCompletionCalls:
         return call
 
     def _amend(self, call: _OpenCall, given_id: str, name: str, events: list[StreamEvent]) -> None:
-        """Add an id or a name that came after the call's first fragment; a name may come in pieces."""
+        """Add an id or a name that came after the call's first fragment. A name may come in pieces."""
         if not call.open:
             return
         if given_id and not call.given_id:
@@ -276,7 +280,8 @@ def _grow(call: _OpenCall, arguments: str, events: list[StreamEvent]) -> None:
 
 
 def _repeats(call: _OpenCall, given_id: str, name: str, arguments: str, *, said_twice: bool) -> bool:
-    """Return True for rule 8. `said_twice`: the call came as a `function_call`, which has no id."""
+    """Return True if rule 8 applies. `said_twice` is True for a call that came as a `function_call`, without
+    an id."""
     if not name or name != call.name or not arguments.strip() or not call.is_full():
         return False
     is_same = given_id == call.given_id if call.given_id else said_twice
@@ -284,7 +289,7 @@ def _repeats(call: _OpenCall, given_id: str, name: str, arguments: str, *, said_
 
 
 def _is_another(call: _OpenCall, given_id: str, name: str, arguments: str) -> bool:
-    """Return True if a fragment found at a call's place begins another call: the rules 6 and 7."""
+    """Return True if a fragment begins another call than the call found (rules 6 and 7)."""
     if not given_id and not name:
         return False
     has_other_id = bool(given_id) and given_id != call.given_id

@@ -1,16 +1,17 @@
-"""Which choice of a chat.completions stream is the answer.
+"""Picks the choice of a chat.completions stream that is the answer.
 
-A request for several answers (`n` above 1) brings choices of several indexes, in one chunk or in turn. The answer is then
-the choice of the lowest index; the others are named in a notice. Some vendors count chunks, or parts of the one answer,
-in the same field. Then every choice is the answer. Both look alike at first, so a choice of another index is held until
-one of these decides:
+A request for several answers (`n` above 1) returns choices with several indexes, in one chunk or in several.
+The answer is then the choice with the lowest index. The others are named in a notice. Some vendors instead
+count chunks, or parts of one answer, in the same field. Then every choice belongs to the answer. Both cases
+begin alike, so a choice with another index is held until one of these decides:
 
-    several answers    two indexes in one chunk, an index that comes again after another, or another index after the
-                       answer has its finish_reason
-    one answer         RISING indexes that bring text or calls, none of which comes again after another; MOST_HELD
+    several answers    two indexes in one chunk, an index that returns after another, or another index
+                       after the answer has its finish_reason
+    one answer         RISING indexes with text or calls, none of which returns after another; MOST_HELD
                        choices; or the end
 
-An answer that begins with an index above 0 is held too, for at most MOST_BEFORE_FIRST choices: choice 0 may yet come.
+If the first index is above 0, choices are held for at most MOST_BEFORE_FIRST choices, because choice 0 may
+follow.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ MOST_HELD = 256
 
 
 class ChoicePicker:
-    """Picks the choices of one response that are the answer. `index`: that of the answer, None before it is known.
-    `others`: indexes of other answers. `settled`: the index that can be decoded without asking `pick`, or None."""
+    """Picks the choices of one response that belong to the answer.
+
+    Attributes:
+        index: Index of the answer, or None if it is not known yet.
+        others: Indexes of other answers.
+        settled: Index that can be decoded without a call of `pick`, or None.
+    """
 
     def __init__(self) -> None:
         self.index: int | None = None
@@ -36,14 +42,15 @@ class ChoicePicker:
 
     @property
     def holds_end(self) -> bool:
-        """Return True if a choice that is held has a finish_reason: it may be the answer's."""
+        """True if a held choice has a finish_reason. It may be the end of the answer."""
         return any(choice.finish_reason for choice in self._held)
 
     def pick(self, choices: list[Choice], *, ended: bool) -> list[Choice]:
-        """Return the choices to decode now, in order: some of `choices`, a chunk's, and of those that were held.
+        """Return the choices to decode now, in order: some of `choices` (of one chunk) and of the held
+        choices.
 
-        `ended`: the answer has its finish_reason. Raises MalformedEvent if indexes that seemed to count come again, since
-        two answers must not be spliced.
+        `ended` is True if the answer has its finish_reason. Raises MalformedEvent if an index returns after
+        the indexes were taken for a count: two answers must not be spliced.
         """
         if self._counts:
             return self._count_on(choices)
@@ -67,7 +74,7 @@ class ChoicePicker:
         return self._release(held.count(self.index))
 
     def rest(self, *, ended: bool) -> list[Choice]:
-        """Return what is still held of the answer. The message is over, so that nothing more can decide."""
+        """Return the held choices that belong to the answer, at the end of the message."""
         if not self._held:
             return []
         held = _indexes(self._held)
@@ -80,11 +87,12 @@ class ChoicePicker:
         return self._release(sum(index <= last for index in held))
 
     def _that_answer(self) -> set[int]:
-        """Return the indexes of held choices that bring more than a role: several answers may begin with roles alone."""
+        """Return the indexes of held choices with more than a role: several answers may begin with roles
+        alone."""
         return {index_of(choice) for choice in self._held if _answers(choice)}
 
     def _keep_ours(self) -> list[Choice]:
-        """Several answers: drop what is held of the others."""
+        """Discard the held choices of other answers, and release those of this one."""
         self.settled = self.index
         self.others |= set(_indexes(self._held)) - {self.settled or 0}
         self._held = [choice for choice in self._held if index_of(choice) == self.index]

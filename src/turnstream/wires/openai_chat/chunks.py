@@ -1,9 +1,9 @@
-"""The JSON of a chat.completions stream, as loosely as vendors write it.
+"""Types of the JSON in a chat.completions stream, and its fast decoder.
 
-Two ways lead to a `Chunk`. Nearly every event takes the typed one: msgspec, straight into these structs. What
-surprises it (content as a list of parts, arguments as an object, a field of a delta that nobody announced, half a
-surrogate pair) takes the loose one (`loose`), which understands more and costs more. Deltas refuse unknown fields, so that what
-one vendor alone has ends up in `extras` and is never dropped in silence.
+There are two ways to decode a `Chunk`. msgspec decodes nearly every event directly into these structs. An
+event that does not fit (content as a list of parts, arguments as an object, an unknown field in a delta, half
+a surrogate pair) is decoded by `loose`, which accepts more and is slower. Deltas refuse unknown fields, so
+that vendor-specific fields go into `extras` and are never lost.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from turnstream.wires.shared.reported_errors import ReportedError
 
 ABSENT = msgspec.Raw()
 EXTRAS = "(extras)"
-"""The name of the field for unknown fields: one that nobody sends."""
+"""Name of the struct field for unknown fields. Providers never send this name."""
 SIGNED_PART = "(signed part)"
-"""The name of the field for the content part that a signature came in: one that nobody sends."""
+"""Name of the struct field for the content part that held a signature. Providers never send this name."""
 
 
 class FunctionDelta(msgspec.Struct, gc=False):
@@ -30,7 +30,7 @@ class FunctionDelta(msgspec.Struct, gc=False):
 
 
 class ToolCallDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A fragment of a call. `extras` as in `Delta`."""
+    """A fragment of a tool call. For `extras` see `Delta`."""
 
     index: int | None = None
     id: str | None = None
@@ -40,7 +40,7 @@ class ToolCallDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """The gain of a choice. `extras` (never sent under this name) holds the fields that nothing else knows."""
+    """New content of a choice. `extras` holds the unknown fields, and is never decoded from JSON."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -85,7 +85,7 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 decode_typed = msgspec.json.Decoder(Chunk).decode
-"""The fast way. Raises ValueError or RecursionError where the loose one must be tried."""
+"""Decoder of the fast way. Raises ValueError or RecursionError if the loose decoder must be used."""
 
 _KNOWN_OF_A_CHUNK = frozenset(
     {
@@ -99,7 +99,7 @@ _KNOWN_OF_A_CHOICE = frozenset(
 
 
 def leftovers(value: JsonObject) -> JsonObject:
-    """Return the fields that a vendor adds to the answer, in the chunk and in its first choice."""
+    """Return the vendor-specific fields of a chunk and of its first choice."""
     found = {key: item for key, item in value.items() if key not in _KNOWN_OF_A_CHUNK and not is_blank(item)}
     choices = value.get("choices")
     if is_list(choices) and choices and is_object(choices[0]):
@@ -109,15 +109,16 @@ def leftovers(value: JsonObject) -> JsonObject:
 
 
 def says_anything(delta: Delta) -> bool:
-    """Return True if a delta has any of the fields that bring the answer, even an empty one."""
+    """Return True if a delta has a field of the answer, even an empty one."""
     fields = (
         delta.content, delta.reasoning_content, delta.reasoning, delta.tool_calls, delta.reasoning_details,
-        delta.refusal, delta.annotations, delta.function_call, delta.thinking_blocks, delta.signature, delta.extras,
+        delta.refusal, delta.annotations, delta.function_call, delta.thinking_blocks, delta.signature,
+        delta.extras,
     )  # fmt: skip
     return any(field is not None for field in fields)
 
 
 def error_beside(chunk: Chunk, value: JsonObject) -> ReportedError | None:
-    """Return the failure that a chunk reports beside its choices."""
+    """Return the failure that a chunk reports along with its choices, or None."""
     groq = chunk.x_groq.get("error") if chunk.x_groq else None
     return ERRORS.read({**value, "error": value.get("error") or groq})

@@ -1,7 +1,7 @@
-"""chat.completions bytes → StreamEvents.
+"""Decodes chat.completions bytes into StreamEvents.
 
-The message ends with `[DONE]`, or with the body where a finish_reason was seen; only then comes `MessageStop`, once, so
-that what a vendor sends after its finish_reason is still taken. Where neither came, the stream is incomplete.
+The message ends with `[DONE]`, or with the body if a finish_reason has arrived. Only then `MessageStop` is
+emitted, once: a vendor may send more after its finish_reason. Without both, the stream is incomplete.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class OpenAIChatDecoder(AnswerStream):
 
     @property
     def finish(self) -> Finish | None:
-        """As `Decoder.finish`: a finish_reason has come."""
+        """See `Decoder.finish`. Set once a finish_reason has arrived."""
         if self._over:
             return None
         if self._finish_reason is not None:
@@ -73,7 +73,7 @@ class OpenAIChatDecoder(AnswerStream):
         return "likely" if self._picker.holds_end else None
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """As `Decoder.feed`."""
+        """See `Decoder.feed`."""
         events: list[StreamEvent] = []
         try:
             if self._reads_bytes and not (data := self._read_bytes(data, events)):
@@ -90,13 +90,13 @@ class OpenAIChatDecoder(AnswerStream):
                 position += 1
         except StreamBroken as failure:
             self._failure = failure
-            self._reads_bytes = True  # to raise it again
+            self._reads_bytes = True  # `_read_bytes` raises the failure again
             if not events:
                 raise
         return events
 
     def _read_bytes(self, data: bytes, events: list[StreamEvent]) -> bytes:
-        """Read plain events with extras from the bytes themselves (`lean`); return the bytes that follow."""
+        """Read plain events with extras directly from the bytes (`lean`). Return the remaining bytes."""
         if self._failure is not None:
             raise self._failure
         reader, self._reads_bytes = self._template, False
@@ -116,7 +116,7 @@ class OpenAIChatDecoder(AnswerStream):
             try:
                 self._take_frame(name, payload, events)
             except MalformedEvent:
-                break  # the body was cut inside an event: whether the message had ended by then decides
+                break  # the body ends inside an event; the answer may still be complete
         self._take_held_choices(events)
         if not self._over and self._finish_reason is not None:
             self._end_message(events)
@@ -135,7 +135,7 @@ class OpenAIChatDecoder(AnswerStream):
             self._refuse(failure, events)
 
     def _take_late(self, payload: bytes, events: list[StreamEvent]) -> None:
-        """An event after the end: its usage counts, and of all else there is one notice."""
+        """Take an event after the end: count its usage, and give one notice for all other content."""
         if not payload or payload in (_DONE, b"null"):
             return
         try:
@@ -150,7 +150,7 @@ class OpenAIChatDecoder(AnswerStream):
             events.extend(self._late.notice())
 
     def _take_unusual(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
-        """`[DONE]`, errors by name, text outside of events, keep-alives, whitespace."""
+        """Take `[DONE]`, errors by event name, text outside events, keep-alives, and white space."""
         if payload == _DONE:
             self._take_done(events)
         elif name is not None and names_failure(name):
@@ -163,7 +163,8 @@ class OpenAIChatDecoder(AnswerStream):
             self._take_no_object(payload, events)
 
     def _take_done(self, events: list[StreamEvent]) -> None:
-        """The end marker, which says little: vendors send it after errors too."""
+        """Take the end marker. Without a finish_reason it does not prove success: vendors send it after
+        errors too."""
         self._take_held_choices(events)
         if self._over:
             return
@@ -175,7 +176,10 @@ class OpenAIChatDecoder(AnswerStream):
             self._end_message(events)
 
     def _take_no_object(self, payload: bytes, events: list[StreamEvent]) -> None:
-        """An event that is no JSON object: an error in a list, or in plain words. Raises MalformedEvent for others."""
+        """Take an event that is not a JSON object: an error in a list, or in plain words.
+
+        Raises MalformedEvent for other events.
+        """
         try:
             value = read_json(payload)
         except MalformedEvent:
@@ -189,21 +193,21 @@ class OpenAIChatDecoder(AnswerStream):
             raise MalformedEvent("an event is not a JSON object")
 
     def _take_text(self, text: bytes, events: list[StreamEvent]) -> bool:
-        """Fail if a text outside of JSON reports an error; return True if it does."""
+        """Return True if a text outside JSON reports an error, and fail the answer then."""
         reported = ERRORS.read(self._unframed.take(text))
         if reported is not None:
             self._fail(reported, events)
         return reported is not None
 
     def _take_error_event(self, payload: bytes, events: list[StreamEvent]) -> None:
-        """An event named `error` reports one, whatever is in it."""
+        """Fail the answer for an event whose name means an error."""
         words = payload or (self._unframed.words or "the provider reported an error").encode()
         self._fail(ERRORS.read_body(words), events)
 
     def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None
         if payload.count(b"{") + payload.count(b"[") > EVENT_NESTING_LIMIT:
-            read_json(payload)  # raises where it is nested too deeply
+            read_json(payload)  # raises if it is nested too deeply
         try:
             chunk = decode_typed(payload)
             is_usual = None not in [choice.delta for choice in chunk.choices or ()]
@@ -242,7 +246,7 @@ class OpenAIChatDecoder(AnswerStream):
     def _take_choices(
         self, chunk: Chunk, choices: list[Choice], size: int, events: list[StreamEvent]
     ) -> ReportedError | None:
-        """Take what the decoded choice brings; return the failure that it reports, if any."""
+        """Take the content of the decoded choice. Return the failure that it reports, or None."""
         reported: ReportedError | None = None
         if self._finish_reason is not None and chunk.id and chunk.id != self._facts.message_id:
             self._facts.message_id = chunk.id
@@ -271,7 +275,7 @@ class OpenAIChatDecoder(AnswerStream):
         return None
 
     def _take_held_choices(self, events: list[StreamEvent]) -> None:
-        """The message is over: take what waited for a choice that never came."""
+        """Take the choices that are held at the end of the message."""
         for choice in self._picker.rest(ended=self._finish_reason is not None):
             if (reported := self._take_choice(choice, 0, events)) is not None:
                 self._fail(reported, events)
@@ -302,8 +306,11 @@ class OpenAIChatDecoder(AnswerStream):
         events.append(stop)
 
     def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
-        """Make a short cut for events like this one. `template` has the quicker kind, for events that differ in
-        their text alone. `lean` is for blocks in which that was of no use."""
+        """Create a short cut for events like this one.
+
+        `template` is faster, for events that differ only in their text. `lean` is for blocks in which a
+        template failed.
+        """
         growing = self._blocks.growing
         if growing is None or (choices[0].index or 0) != self._picker.settled or self._finish_reason:
             return
@@ -317,13 +324,15 @@ class OpenAIChatDecoder(AnswerStream):
             self._reads_bytes = isinstance(self._template, LeanReader)
 
     def _retire_template(self) -> None:
-        """A short cut ends with the next event that is decoded in full. One that was of use may have a successor; where
-        they never are, no more are made."""
+        """Discard the short cut, before an event is decoded in full.
+
+        A short cut that was useful may get a successor. After too many useless ones, no more are created.
+        """
         if self._template is not None:
             if self._template.hits >= _TEMPLATE_TRIES:
                 self._template_tries = 0
             elif isinstance(self._template, Template):
-                # A first event often has a role beside its text: one failure says little.
+                # The first event often has a role along with its text, so one failure is not enough.
                 block = self._template.block_index
                 self._failed_for = block if self._doubted_for == block else self._failed_for
                 self._doubted_for = block

@@ -1,9 +1,9 @@
-"""StreamEvents → chat.completion.chunk events, as OpenAI writes them.
+"""Encodes StreamEvents as chat.completion.chunk events in OpenAI's format.
 
-What the wire cannot say is left out: signatures and redacted thinking (unless among `reasoning_details` or
-`thinking_blocks`), what the provider's
-own tools did (a client would take such a call for one to run), raw blocks of other vendors, notices. Blocks have no
-boundaries here: two text blocks in a row become one.
+Content without a field in this API is left out: signatures and redacted thinking (unless they are in
+`reasoning_details` or `thinking_blocks`), calls and results of the provider's own tools (a client would try
+to run them), raw blocks of other vendors, and notices. The format has no block boundaries: two adjacent text
+blocks become one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _Delta: TypeAlias = dict[str, Any]
 
 
 class OpenAIChatEncoder(AnswerWriter):
-    """Encodes one response. `model` and `message_id` stand where the message's start brings none."""
+    """Encodes one response. `model` and `message_id` are defaults for a message start without them."""
 
     def __init__(self, *, model: str, message_id: str) -> None:
         self._created = int(time.time())
@@ -65,7 +65,7 @@ class OpenAIChatEncoder(AnswerWriter):
         return b"".join(frames)
 
     def close(self) -> bytes:
-        """Usage and `[DONE]` after a message that was stopped; nothing after an error, or where the end is missing."""
+        """Return usage and `[DONE]` after a stopped message, or nothing after an error or without a stop."""
         if self._stop is None or self._failed:
             return b""
         usage = write_usage(self._usage, self._raw_usage)
@@ -158,7 +158,7 @@ class OpenAIChatEncoder(AnswerWriter):
         return b"%b%b}\n\n" % (self._head, rest)
 
     def _frame_all(self) -> None:
-        """Encode the begin of every plain chunk, once."""
+        """Encode the common beginning of chunks once."""
         head = {
             "id": self._message_id,
             "object": "chat.completion.chunk",
@@ -176,7 +176,7 @@ _TAIL = b"}" + _CHOICE_TAIL + b"}\n\n"
 
 
 class _Tool:
-    """A tool call being written."""
+    """A tool call while it is written."""
 
     def __init__(self, position: int, content: JsonObject) -> None:
         self._position = position
@@ -194,12 +194,12 @@ class _Tool:
         return self._calls({"function": {"arguments": partial_json}})
 
     def amended(self, content: JsonObject) -> _Delta:
-        """An id or a name that came late."""
+        """Return the delta for an id or a name that came late."""
         found: JsonObject = {"function": {"name": content["tool_name"]}} if content.get("tool_name") else {}
         return self._calls({**found, "id": content["tool_use_id"]} if content.get("tool_use_id") else found)
 
     def rest(self) -> _Delta | None:
-        """Arguments that were known from the start, and never came as fragments."""
+        """Return the arguments that came whole with the start of the block, or None."""
         given = self._content.get("input")
         if self._has_arguments or not given:
             return None

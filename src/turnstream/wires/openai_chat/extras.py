@@ -1,8 +1,8 @@
-"""Fields that come with the deltas of some vendors, and that are neither text, reasoning nor calls.
+"""Keeps vendor-specific fields of deltas.
 
-Fields that bring more of the answer (`CONTENT`) are kept whole: they become one raw block at the message's end. Of all
-others the first value is metadata of the message (`kept_fields`): what comes with every delta neither grows nor becomes
-a block.
+Fields with more of the answer (`CONTENT`) are kept whole, in one raw block at the end of the message. Of each
+other field the first value becomes metadata of the message (`kept_fields`), so that a field in every delta
+does not grow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CONTENT = frozenset({"audio", "content", "executed_tools", "images"})
 
 
 class Extras:
-    """The extra fields of one message. `raw_limit`: bytes of events that may be kept for them."""
+    """The extra fields of one message. `raw_limit` limits the bytes of events that are kept for them."""
 
     def __init__(self, *, raw_limit: int) -> None:
         self.fields = KeptFields()
@@ -29,13 +29,14 @@ class Extras:
         self.raw.setdefault(key, []).append(value)
 
     def pay(self, size: int) -> None:
-        """Count an event of `size` bytes. Raises EventTooLarge if too much is kept."""
+        """Count an event of `size` bytes. Raises EventTooLarge if the limit is exceeded."""
         self._raw_left -= size
         if self._raw_left < 0:
             raise EventTooLarge("fields that are kept raw grew past the limit of an event", retryable=False)
 
     def keep(self, extras: JsonObject, size: int, events: list[StreamEvent]) -> None:
-        """Keep what is new in the extras of a delta that came in an event of `size` bytes. Raises EventTooLarge."""
+        """Keep the new values of a delta's extras. `size` is the size of their event in bytes. Raises
+        EventTooLarge."""
         others = {key: value for key, value in extras.items() if key not in CONTENT}
         if new := self.fields.keep(others, events):
             self.pay(size)

@@ -1,4 +1,5 @@
-"""Facts of a whole answer out of chat.completions chunks: its name, its usage, its sources, and what vendors add."""
+"""Collects facts about a whole answer from chat.completions chunks: its id, usage, sources, and
+vendor-specific fields."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _EMPTY_LISTS = (b"", b"null", b"[]")
 
 
 class AnswerFacts:
-    """The facts of one answer. `message_id`: the id of the message that is being decoded."""
+    """The facts of one answer. `message_id` is the id of the message that is being decoded."""
 
     def __init__(self) -> None:
         self.started = False
@@ -25,7 +26,8 @@ class AnswerFacts:
         self._beside: JsonObject = {}
 
     def take_leftovers(self, chunk: Chunk, value: JsonObject, events: list[StreamEvent]) -> None:
-        """Add the message's begin, and what a vendor says beside the answer in its first and last chunks."""
+        """Append the start of the message, and metadata for vendor-specific fields of its first and last
+        chunks."""
         if not self.started and (chunk.id or chunk.choices):
             self.started = True
             self.message_id = chunk.id or ""
@@ -40,20 +42,21 @@ class AnswerFacts:
             events.append(Metadata(provider_metadata=new))
 
     def take_usage(self, chunk: Chunk, events: list[StreamEvent]) -> None:
-        """Add the usage that a chunk reports."""
+        """Append the usage that a chunk reports."""
         if chunk.usage:
             self.report_usage(chunk.usage, events)
         if chunk.x_groq and is_object(usage := chunk.x_groq.get("usage")):
             self.report_usage(usage, events)
 
     def report_usage(self, raw: JsonObject, events: list[StreamEvent]) -> None:
-        """Add usage, unless it says nothing new. It may come in any chunk, and in several: each report is cumulative."""
+        """Append the usage if it has changed. Any chunk may report usage; each report is cumulative."""
         if raw != self._usage:
             self._usage = raw
             events.append(Metadata(read_usage(raw), raw))
 
     def new_sources(self, chunk: Chunk) -> list[Any]:
-        """Return the sources of a chunk as citations. Search vendors repeat them in every chunk: each list counts once."""
+        """Return the new sources of a chunk as citations. Search vendors repeat the list in every chunk;
+        equal lists count once."""
         sources = bytes(chunk.search_results)
         if sources in _EMPTY_LISTS:
             sources = bytes(chunk.citations)

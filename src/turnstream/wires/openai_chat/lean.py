@@ -1,15 +1,15 @@
-"""A short cut for plain events whose extra fields differ from one to the next.
+"""Short cut for plain events whose extra fields change from one event to the next.
 
-`template` reads events that differ in their text alone. Where a vendor adds token ids, times or counters to
-each delta, the bytes around the text change too. A lean reader decodes such an event straight into structs that take
-one text and, of everything that has an effect, nothing. The structs are made for the fields that the stream's deltas
-have had so far (`field_shapes`): a field that is new, or may bring more, is refused. What is refused is decoded in full,
-which also ends the reader's life.
+`template` reads events that differ only in their text. If a vendor adds token ids, times or counters to each
+delta, the bytes around the text change too. A lean reader decodes such an event directly into structs that
+accept one text and no other field with an effect. The structs are generated for the fields that the stream's
+deltas have had so far (`kept_fields`). A new field, or a value that may have an effect, is refused. A refused
+event is decoded in full, and the reader is discarded.
 
-Most events differ in their deltas alone. So a reader learns the bytes around a delta, and decodes nothing but the delta
-of an event that has the same. It then reads the body's bytes, since framing costs as much as the rest: an event that
-comes alone takes no more Python calls than a framed one, and several of them take no calls of their own. A large read of
-deltas with five changing fields costs 1.3 of one without them; with decoding of whole frames it was 2.0.
+Most events differ only in their deltas. A reader learns the bytes around a delta, and decodes only the delta
+if they match. It reads the bytes of the body, because framing costs as much as the rest: a single event takes
+as few Python calls as a framed one, and events in a batch take none of their own. A large read of deltas with
+five changing fields costs 1.3 times one without them; decoding of whole frames costs 2.0 times.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _Decode: TypeAlias = Callable[[bytes], Any]
 
 
 class _Entry(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """One of `thinking_blocks` that repeats the text beside it, and brings no signature."""
+    """An entry of `thinking_blocks` that repeats the delta's text and has no signature."""
 
     thinking: str = ""
     type: Literal["thinking"] = "thinking"
@@ -98,7 +98,7 @@ class _LeanArguments(msgspec.Struct, gc=False, kw_only=True):
 
 
 class _Fragment(msgspec.Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
-    """More arguments of a call that goes by its index."""
+    """A fragment with more arguments for the call at its index."""
 
     function: _LeanArguments
     id: Literal[""] | None = None
@@ -108,7 +108,7 @@ class _Fragment(msgspec.Struct, gc=False, kw_only=True, forbid_unknown_fields=Tr
 _Copy: TypeAlias = str | Annotated[list[Any], msgspec.Meta(max_length=0)] | None
 _NO_THINKING: dict[str, Any] = dict.fromkeys(THINKING_FIELDS, _Blank)
 _THINKING: dict[str, Any] = {**dict.fromkeys(THINKING_FIELDS, _Copy), THINKING_BLOCKS: list[_Entry] | None}
-"""Types of the fields that repeat thinking, beside a text that is none and beside one that is."""
+"""Types of the fields that repeat thinking, for a delta with other text and for a delta with thinking."""
 
 
 def _fragment_at(position: int) -> Any:
@@ -118,7 +118,7 @@ def _fragment_at(position: int) -> Any:
 
 
 def _base(field: str, kind: Any) -> type[msgspec.Struct]:
-    """Return a struct that requires `field`, and has it as `text`."""
+    """Return a struct that requires `field`, under the attribute `text`."""
     return msgspec.defstruct("Text", [("text", kind, msgspec.field(name=field))], gc=False, kw_only=True)
 
 
@@ -133,7 +133,7 @@ class _Decoders(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """The bytes before and after a delta, and how many they are: none if they are not known."""
+    """Bytes before and after a delta, and their total length; all empty if they are not known."""
 
     before: bytes
     after: bytes
@@ -145,19 +145,22 @@ _decode_written = msgspec.json.Decoder(_WrittenChunk).decode
 
 
 class LeanReader:
-    """Reads plain events of one block. `hits` counts them.
+    """Reads plain events of one block.
 
     Args:
-        decoders: those of events with the fields of this stream.
-        event: the kind of events that stand for the texts.
-        growing: where the texts go. If it keeps texts, they are arguments of a call.
-        payload: an event that it reads.
+        decoders: Decoders for events with the fields of this stream.
+        event: Class of the events for the texts.
+        growing: Target of the texts. If it keeps texts, they are arguments of a call.
+        payload: An event that the reader accepts.
 
-    `reads_bytes`: False once it is not known what is around the deltas.
+    Attributes:
+        hits: Number of events that were read.
+        reads_bytes: True while the bytes around the deltas are known.
     """
 
     __slots__ = (
-        "_decode", "_decode_delta", "_event", "_frame", "_growing", "_large", "_learnt_at", "_line", "_tries", "hits", "reads_bytes",
+        "_decode", "_decode_delta", "_event", "_frame", "_growing", "_large", "_learnt_at", "_line",
+        "_tries", "hits", "reads_bytes",
     )  # fmt: skip
 
     def __init__(self, decoders: _Decoders, event: DeltaEvent, growing: OpenTarget, payload: bytes) -> None:
@@ -170,8 +173,11 @@ class LeanReader:
         self._learn_frame(payload, 0)
 
     def read(self, frames: Sequence[ServerSentEvent], position: int, events: list[StreamEvent]) -> int:
-        """Append the events that `frames` from `position` on stand for, as far as they are plain; return the place of
-        the first that is not. Of an event that differs from another in its delta alone, only the delta is decoded."""
+        """Append the events of plain `frames` from `position` on. Return the position of the first other
+        frame.
+
+        If an event differs from the last only in its delta, only the delta is decoded.
+        """
         decode, (before, after, around), (index, texts) = self._decode_delta, self._frame, self._growing
         event, first, total = self._event, position, len(frames)
         try:
@@ -194,13 +200,16 @@ class LeanReader:
                 events.append(event(index, text))
                 position += 1
         except (ValueError, RecursionError):
-            pass  # what it is, the full way finds out
+            pass  # the full decoder handles the event
         self.hits += position - first
         return position
 
     def read_bytes(self, data: bytes, events: list[StreamEvent]) -> bytes:
-        """Append the events that `data` begins with, as far as they differ from another in their deltas alone and are framed
-        in the usual way; return the bytes after them. `data` begins where an event may begin."""
+        """Append the events at the beginning of `data`, and return the bytes after them.
+
+        Reads events with the usual framing that differ only in their deltas. `data` must begin at an event
+        boundary.
+        """
         if len(data) > self._large:
             return self._read_lines(data, events)
         before, after, around = self._line
@@ -225,7 +234,7 @@ class LeanReader:
         return b""
 
     def _read_lines(self, data: bytes, events: list[StreamEvent]) -> bytes:
-        """As `read_bytes`, of several events."""
+        """Do the same as `read_bytes`, for several events."""
         lines = data.split(b"\n")
         if any(lines[1:-1:2]) or _CARRIAGE_RETURN in data:
             return data
@@ -252,8 +261,10 @@ class LeanReader:
         return b"\n".join(lines[2 * len(texts) :])
 
     def _learn_frame(self, payload: bytes, read: int) -> _Frame:
-        """Learn what is around the delta of a plain event. `read`: events since `hits` was counted. A frame that is of little
-        use costs a try; after the last the reader does without."""
+        """Learn the bytes around the delta of a plain event. `read` counts events that are not yet in `hits`.
+
+        Each frame that is hardly used costs a try. After the last try the reader decodes whole events.
+        """
         hits = self.hits + read
         self._tries = self._tries - 1 if hits < self._learnt_at + _HITS_OF_A_FRAME else _FRAME_TRIES
         self._learnt_at = hits
@@ -268,14 +279,15 @@ class LeanReader:
 
 
 class LeanLearner:
-    """Makes the readers of one response, for the fields that its deltas have had."""
+    """Creates the readers of one response, for the fields that its deltas have had."""
 
     def __init__(self, kept: KeptFields) -> None:
         self._kept = kept
         self._fields: dict[str, None] = {}
 
     def learn(self, payload: bytes, growing: OpenTarget) -> LeanReader | None:
-        """Return a reader of events like `payload`, which was decoded in full and made a block grow, or None."""
+        """Return a reader of events like `payload`, or None. `payload` was decoded in full and made a block
+        grow."""
         delta = _delta_of(payload)
         self._fields |= dict.fromkeys(delta)
         shapes = self._shapes() if len(self._fields) <= MOST_FIELDS else None
@@ -303,7 +315,7 @@ class LeanLearner:
         return LeanReader(decoders, ToolInputDelta, growing, payload) if is_plain else None
 
     def _shapes(self) -> Shapes | None:
-        """Return what the fields may hold without an effect, or None if one of them always may have one."""
+        """Return the shapes of the fields without an effect, or None if a field always may have one."""
         shapes = {field: self._shape_of(field) for field in self._fields}
         return None if "" in shapes.values() else tuple(shapes.items())
 
@@ -337,8 +349,10 @@ def _text_in(decoders: _Decoders, payload: bytes) -> Any:
 
 @lru_cache(maxsize=256)
 def _decoders(text: str, shapes: Shapes, position: int | None) -> _Decoders:
-    """Return the decoders of chunks whose delta has its text in `text`, and other fields of these shapes. `position`: the
-    index that a fragment of a call must have."""
+    """Return the decoders of chunks with their text in the field `text` and other fields of these shapes.
+
+    `position` is the required index of a call's fragment; None for text.
+    """
     base = _TEXT_BASES[text] if position is None else _base("tool_calls", tuple[_fragment_at(position)])
     copies = _THINKING if text.startswith("reasoning") else _NO_THINKING
     delta = {key: _type_of(key, shape, copies) for key, shape in shapes if key != text}
@@ -351,7 +365,7 @@ def _decoders(text: str, shapes: Shapes, position: int | None) -> _Decoders:
 
 
 def _type_of(key: str, shape: Shape, thinking: dict[str, Any]) -> Any:
-    """Return the type of a field. `thinking`: those of the fields that thinking comes in again."""
+    """Return the type of a field. `thinking` has the types of the fields that repeat thinking."""
     if key == "provider_specific_fields" and isinstance(shape, tuple):
         fields = {name: type_of(inner) for name, inner in shape}
         return struct_of("LeanFields", {**fields, **thinking}) | None

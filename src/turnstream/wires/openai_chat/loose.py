@@ -1,7 +1,7 @@
-"""The JSON of a chat.completions chunk whose fields have other types than usual, or that nobody announced.
+"""Decodes a chat.completions chunk with unusual types or unknown fields.
 
-Content may be a list of parts, arguments an object, reasoning an object or a list (`reasoning`), strings may
-hold half a surrogate pair. Whatever a delta has beyond the fields of `Delta` becomes its `extras`.
+Content may be a list of parts, arguments may be an object, reasoning may be an object or a list (`thoughts`),
+and strings may hold half a surrogate pair. Unknown fields of a delta go into its `extras`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OF_ONE_TYPE = (
     "annotations", "function_call", "provider_metadata", "provider_specific_fields", "reasoning_details",
     "refusal", "signature", "thinking_blocks", "tool_calls",
 )  # fmt: skip
-"""Fields that become extras if their value cannot be read."""
+"""Fields that become extras if their value has an unreadable type."""
 _NAMING = frozenset({"type", "index", "id", "format", "status", "closed"})
 _KNOWN_OF_A_DELTA = frozenset(
     {field.encode_name for field in msgspec.structs.fields(Delta)} | set(_REASONING)
@@ -29,8 +29,8 @@ _KNOWN_OF_A_CALL = frozenset({"index", "id", "function", "type", "custom"})
 
 
 class MessageTexts:
-    """Texts that a response has said in a `message` where others have a delta. In a stream each message may bring more
-    text, or all text so far; both are read."""
+    """Texts of a stream that has a `message` in place of a delta. Each message may bring more text, or all
+    text so far; both are read."""
 
     def __init__(self) -> None:
         self.is_used = False
@@ -38,7 +38,7 @@ class MessageTexts:
         self._lengths: dict[tuple[int, str], int] = {}
 
     def more_of(self, message: JsonObject, index: int) -> JsonObject:
-        """Return what a message of the choice `index` brings beyond the messages before it."""
+        """Return the part of a message of the choice `index` that is new."""
         self.is_used = True
         more = dict(message)
         for field in ("content", "refusal", *_REASONING):
@@ -48,7 +48,7 @@ class MessageTexts:
             said = self._said.setdefault((index, field), [])
             length = self._lengths.get((index, field), 0)
             if 0 < length <= len(text) and text.startswith(before := "".join(said)):
-                said[:] = [before]  # joined only if the message may hold it all, which keeps this linear
+                said[:] = [before]  # joined only if the message may repeat it all, to stay linear
                 more[field] = text = text[length:]
             said.append(text)
             self._lengths[index, field] = length + len(text)
@@ -56,8 +56,8 @@ class MessageTexts:
 
 
 def decode_loosely(value: JsonObject, messages: MessageTexts | None) -> Chunk:
-    """Return a chunk out of parsed JSON, whatever types its fields have. `messages`: None if a choice's `message` only
-    repeats deltas that came before."""
+    """Return a chunk from parsed JSON with fields of any types. `messages` is None if each `message` only
+    repeats earlier deltas."""
     raw_choices = value.get("choices")
     choices: list[Choice] | None = None
     if is_list(raw_choices):
@@ -77,7 +77,7 @@ def decode_loosely(value: JsonObject, messages: MessageTexts | None) -> Chunk:
 
 
 def _choices_of(item: JsonObject, messages: MessageTexts | None) -> list[Choice]:
-    """A choice; several of one index where its content is a list of parts."""
+    """Return the choices of an item: several with the same index if its content is a list of parts."""
     index = item.get("index")
     index = index if isinstance(index, int) else 0
     raw = item.get("delta")
@@ -128,7 +128,8 @@ def _deltas_of(raw: JsonObject) -> list[Delta]:
 
 
 def _thought_of(raw: JsonObject, extras: JsonObject) -> Thought:
-    """Return the reasoning of a delta, from the first field that has some. What cannot be read goes to `extras`."""
+    """Return the reasoning of a delta, from the first field that has some. Unreadable values go into
+    `extras`."""
     found = NO_THOUGHT
     for name in _REASONING:
         value = raw.get(name)
@@ -142,21 +143,21 @@ def _thought_of(raw: JsonObject, extras: JsonObject) -> Thought:
 
 
 def _details(value: Any) -> list[Any] | None:
-    """Return `reasoning_details` as a list of objects. A string is text without more details."""
+    """Return `reasoning_details` as a list of objects. A string becomes a text detail."""
     items = value if is_list(value) else [value] if value else []
     found = [{"type": "reasoning.text", "text": item} if isinstance(item, str) else item for item in items]
     return mend_surrogates(found) or None
 
 
 def _entries(value: Any) -> list[Any] | None:
-    """Return `thinking_blocks` as a list. A string is the text of one."""
+    """Return `thinking_blocks` as a list. A string becomes an entry with this text."""
     items = value if is_list(value) else [value] if value else []
     found = [{"thinking": item} if isinstance(item, str) else item for item in items]
     return mend_surrogates([item for item in found if is_object(item)]) or None
 
 
 def _take_transcript(audio: JsonObject, extras: JsonObject) -> str | None:
-    """Return the words of spoken output, which stand for the text that is null. The rest stays in `extras`."""
+    """Return the transcript of spoken output, to replace text that is null. The rest stays in `extras`."""
     words = as_text(audio.get("transcript"))
     rest = {key: item for key, item in audio.items() if key != "transcript" or words is None}
     extras["audio"] = rest
@@ -166,7 +167,7 @@ def _take_transcript(audio: JsonObject, extras: JsonObject) -> str | None:
 
 
 def _delta_of_part(part: Any) -> Delta:
-    """One of a list of content parts (Mistral): text, thinking, a reference, or what is kept as it is."""
+    """Return the delta of one content part (Mistral): text, thinking, a reference, or extras."""
     if not is_object(part):
         return Delta(content=as_text(part))
     match part.get("type"):
@@ -188,8 +189,8 @@ def _delta_of_part(part: Any) -> Delta:
 
 
 def _tool_call(call: JsonObject) -> ToolCallDelta:
-    """Read a fragment of a call. A custom tool's free text counts as its arguments. A name and arguments that stand
-    beside the function, or without one, are the function's."""
+    """Return a fragment of a call. The free text of a custom tool becomes its arguments. A name and arguments
+    outside `function` belong to the function."""
     index = call.get("index")
     function = call.get("function")
     if not is_object(function) and is_object(custom := call.get("custom")):

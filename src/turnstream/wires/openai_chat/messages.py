@@ -1,9 +1,9 @@
-"""Our blocks as chat.completions messages, and these as our blocks.
+"""Converts our blocks into chat.completions messages, and back.
 
-One of our messages may become several of theirs: results of tools are messages of the role `tool`, which come
-before what else the user says. Thinking does not go back, except a vendor's `reasoning_details`, signed
-`thinking_blocks` and signed content parts, and where the caller names a field for it.
-A failed tool's result begins with "Error: ", for want of a field that says so.
+One of our messages may become several: each tool result is a message of the role `tool`, before the user's
+other content. Thinking is not sent back, except a vendor's `reasoning_details`, signed `thinking_blocks`,
+signed content parts, and a field that the caller names. The result of a failed tool begins with "Error: ",
+because the API has no field for it.
 """
 
 from __future__ import annotations
@@ -39,20 +39,22 @@ from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.normal_params import document_text
 
 REFUSAL: Content = {"provider_metadata": {"refusal": True}}
-"""Mark of the text of a refusal."""
+"""Metadata of a refusal's text."""
 _NO_THOUGHT = " "
-"""Vendors take an empty text for a missing one."""
+"""Vendors treat an empty text as a missing one."""
 
 
 class ReasoningField(NamedTuple):
-    """Thinking goes back in `field`: with all messages of the assistant, or with those of turns that called tools."""
+    """Field for thinking that is sent back: with all messages of the assistant, or only in turns that called
+    tools."""
 
     field: str
     with_all: bool = False
 
 
 def dump_messages(messages: Iterable[Message], reasoning: ReasoningField | None = None) -> list[JsonObject]:
-    """Return the history as chat.completions messages. `reasoning`: where thinking goes back, if anywhere."""
+    """Return the history as chat.completions messages. `reasoning` names the field for thinking; None sends
+    no thinking."""
     dumped: list[JsonObject] = []
     for message in messages:
         if message.role == "assistant":
@@ -63,10 +65,10 @@ def dump_messages(messages: Iterable[Message], reasoning: ReasoningField | None 
 
 
 def _within_tool_turns(messages: list[JsonObject], field: str) -> list[JsonObject]:
-    """Leave thinking only with calls, and with what follows them before the user speaks again.
+    """Remove thinking, except from calls and from messages between a call and the next user message.
 
-    A vendor that wants thinking back refuses a call without it. A call that another model made, without thinking or with
-    thinking that is not for this one, gets a blank.
+    A vendor that needs thinking back refuses a call without it. A call of another model has no thinking, or
+    thinking that this model cannot use, and gets a blank.
     """
     calls = False
     for message in messages:
@@ -82,7 +84,8 @@ def _within_tool_turns(messages: list[JsonObject], field: str) -> list[JsonObjec
 
 
 def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
-    """Return the system text and the history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
+    """Return the system text and the history. Adjacent messages of one side become one of ours. Raises
+    InvalidRequest."""
     system: list[str] = []
     said: list[tuple[Role, list[Block]]] = []
     for item in raw:
@@ -97,7 +100,8 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
 
 
 def _dump_assistant(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[JsonObject]:
-    """One message, and one more after each run of results: an assistant turn may hold those of its tools."""
+    """Return one message, and another after each run of results: an assistant turn may include its tools'
+    results."""
     dumped: list[JsonObject] = []
     said: list[Block] = []
     for block in blocks:
@@ -156,11 +160,12 @@ def _dump_user(blocks: Sequence[Block]) -> list[JsonObject]:
 
 _UNTITLED = "document.pdf"
 _RETURNED = ("extra_content", "provider_specific_fields")
-"""Fields of a call that go back with it: Gemini's thought signatures, from Google itself and through LiteLLM."""
+"""Fields of a call that are sent back: Gemini's thought signatures, from Google and through LiteLLM."""
 
 
 def _dump_document(content: Content) -> dict[str, Any]:
-    """Text as text, below its title; anything else as a file. Raises InvalidRequest for what is only an address."""
+    """Return text as text, below its title, and other documents as a file. Raises InvalidRequest for a
+    document without data."""
     if (text := document_text(content)) is not None:
         return {"type": "text", "text": text}
     if not content.get("data"):
@@ -171,8 +176,8 @@ def _dump_document(content: Content) -> dict[str, Any]:
 
 
 def _dump_call(content: Content) -> dict[str, Any]:
-    """A call as the model made it. Arguments that are no object go back as an empty one: vendors that read them
-    refuse the request otherwise, and the result says what was wrong."""
+    """Return the call as the model made it. Arguments that are not an object become an empty object: vendors
+    that parse them would refuse the request, and the result explains the error."""
     given = content.get("input")
     text = content.get("input_json")
     if not is_object(given):
@@ -191,7 +196,7 @@ def _dump_result(content: Content, text: str) -> JsonObject:
 
 
 def _result_text(value: Any, text: str) -> str:
-    """A result as text: the texts among its parts, or the JSON of anything else."""
+    """Return a result as text: the texts of its parts, or the JSON of another value."""
     if value is None or isinstance(value, str):
         return value or text
     if are_parts(value, "text", "image"):
@@ -201,7 +206,8 @@ def _result_text(value: Any, text: str) -> str:
 
 
 def _images_of(value: Any) -> list[dict[str, Any]]:
-    """The images of a result, which the user has to show: the role `tool` takes text only."""
+    """Return the images of a result. The user's message shows them, because the role `tool` takes
+    text only."""
     return [
         {"type": "image_url", "image_url": {"url": media_url(media_in(part))}}
         for part in (value if is_list(value) else ())

@@ -1,5 +1,8 @@
-"""`reasoning_details` (OpenRouter, Snowflake): what must go back to the vendor as it came, signatures and encrypted
-data included. They come in fragments, beside the reasoning's plain text or instead of it."""
+"""Collects `reasoning_details` (OpenRouter, Snowflake), which must go back to the vendor unchanged, with
+signatures and encrypted data.
+
+They come in fragments, along with the reasoning's plain text or without it.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from turnstream.wires.shared.json_values import JsonObject, is_blank, is_object
 
 _TEXT_FIELDS = {"reasoning.text": "text", "reasoning.summary": "summary"}
 _UNNAMED_TEXT_FIELDS = ("text", "summary", "thinking", "content")
-"""Fields in which details of other types have their text."""
+"""Text fields in details of unknown types."""
 _NAMING_FIELDS = frozenset({"type", "format", "index", "id"})
 _SIGNED_BY_ANTHROPIC = "anthropic"
 
 
 class ReasoningDetails:
-    """The details of one thinking block, fragments of one text joined."""
+    """The details of one thinking block. Fragments of one text are joined."""
 
     def __init__(self) -> None:
         self._details: list[JsonObject] = []
@@ -28,7 +31,7 @@ class ReasoningDetails:
         return bool(self._details)
 
     def add(self, detail: JsonObject) -> str:
-        """Add a fragment; return what it adds to an Anthropic signature."""
+        """Add a fragment. Return its part of an Anthropic signature."""
         if self._is_more_text(detail):
             self._parts.append(detail[self._field])
             return ""
@@ -48,12 +51,12 @@ class ReasoningDetails:
         return _sign(last, detail)
 
     def content(self) -> Content:
-        """Return the content that the thinking block gains: the details, whole."""
+        """Return the content of the thinking block with all details."""
         self._join()
         return {"provider_metadata": {"reasoning_details": self._details}}
 
     def begins_another(self, details: list[JsonObject]) -> bool:
-        """Return True if the text among `details` belongs to another thought than the one collected here."""
+        """Return True if a text in `details` belongs to another thought than the collected one."""
         index = self._details[-1].get("index") if self._details else None
         for detail in details:
             other = detail.get("index")
@@ -62,7 +65,7 @@ class ReasoningDetails:
         return False
 
     def _is_more_text(self, detail: JsonObject) -> bool:
-        """Return True if a fragment has the name of the last one, and nothing but text."""
+        """Return True if a fragment has the same name as the last one, and only text."""
         return (
             bool(self._parts)
             and _name(detail) == self._name
@@ -80,12 +83,12 @@ class ReasoningDetails:
 
 
 def readable_details(value: list[Any]) -> list[JsonObject]:
-    """The details that say something."""
+    """Return the details that are objects with content."""
     return [item for item in value if is_object(item) and _says_something(item)]
 
 
 def detail_text(detail: JsonObject) -> str:
-    """The text that a detail shows, if any."""
+    """Return the text of a detail, or an empty string."""
     field = _text_field(detail)
     text = detail.get(field) if field is not None else None
     return text if isinstance(text, str) else ""
@@ -105,7 +108,8 @@ def _says_something(detail: JsonObject) -> bool:
 
 
 def _continues(last: JsonObject, detail: JsonObject) -> bool:
-    """Return True if `detail` goes on with the text of `last`: of the same type, place and id, as far as both say."""
+    """Return True if `detail` continues the text of `last`: type, index, id and format are equal or
+    missing."""
     if last.get("type") != detail.get("type") or last.get("signature"):
         return False
     return all(

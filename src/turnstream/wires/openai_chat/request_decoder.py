@@ -1,4 +1,4 @@
-"""Requests to chat.completions, read into ours: the inverse of `requests`."""
+"""Decodes chat.completions requests into ours: the inverse of `requests`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _OUR_EFFORTS = ("low", "medium", "high")
 
 
 def decode_request(_path: str, body: bytes) -> ModelRequest:
-    """Return the request that `body` asks for. Tools that are no functions stay in `params["tools"]`. Raises InvalidRequest."""
+    """Return the request in `body`. Tools that are not functions stay in `params["tools"]`. Raises
+    InvalidRequest."""
     value = read_body(body)
     model, messages = read_model(value), value.get("messages")
     if not is_list(messages):

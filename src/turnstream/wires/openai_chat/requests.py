@@ -1,4 +1,4 @@
-"""Requests to chat.completions. `request_decoder` is the way back."""
+"""Encodes chat.completions requests. The inverse is `request_decoder`."""
 
 from __future__ import annotations
 
@@ -42,15 +42,16 @@ _DEFAULT_FORMAT_NAME = "answer"
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
-    """Return the POST for `request`.
+    """Return the POST for `request`. Raises InvalidRequest for a request that this API does not support.
 
-    `max_tokens` keeps its name, which every vendor takes, but for OpenAI's reasoning models, which take only
-    `max_completion_tokens`. A thinking budget becomes `reasoning_effort`. A param that is None is left out;
-    `stream_options` of None or False are left out too, for vendors that refuse them. `reasoning_field` names the field in
-    which a vendor wants the model's thinking back with every message (`reasoning_content`); without it thinking goes back only where
-    the model needs it (`request.reasoning_field`). The hint `cache`
-    is left out, since these services keep what they were sent by themselves; a `prompt_cache_key` passes through.
-    Raises InvalidRequest for what this API cannot be asked for.
+    - `max_tokens` keeps its name, which every vendor accepts. OpenAI's reasoning models accept only
+      `max_completion_tokens`.
+    - A thinking budget becomes `reasoning_effort`.
+    - A param that is None is left out. So is `stream_options` of False, for vendors that refuse the field.
+    - `reasoning_field` names the field in which a vendor needs thinking back with every message. Without it,
+      thinking is sent back only if the model needs it (`request.reasoning_field`).
+    - The hint `cache` is left out, because these services cache by themselves. `prompt_cache_key` passes
+      through.
     """
     params = request.params
     body: JsonObject = {"model": request.model, "messages": _dump_messages(request)}
@@ -91,14 +92,14 @@ def _id_rule(model: str) -> IdRule:
     if _TAKES_NINE_CHARACTERS.search(model):
         return NINE_CHARACTERS
     if "claude" in model:
-        return WORDS_OF_64  # behind a gateway
+        return WORDS_OF_64  # Claude behind a gateway
     if "kimi" in model.lower():
         return ANY
     return TEXTS_OF_40 if _OF_OPENAI.search(model) else TEXTS_OF_40_OR_NONE
 
 
 def _dump_tool_choice(choice: Any) -> Any:
-    """`auto`, `none`, `required` and `{"name": …}` in this API's words; its own objects pass through."""
+    """Return `auto`, `none`, `required` or `{"name": …}` in this API's format. Other values pass through."""
     match choice:
         case None:
             return "auto"
@@ -111,7 +112,7 @@ def _dump_tool_choice(choice: Any) -> Any:
 
 
 def _dump_thinking(thinking: Any) -> JsonObject:
-    """Our `{effort}`, or our `{budget_tokens}` as an effort; a vendor's own object passes through."""
+    """Return our `{effort}`, or our `{budget_tokens}` as an effort. A vendor's own object passes through."""
     if (effort := effort_of(thinking)) is not None:
         return {"reasoning_effort": effort}
     if (budget := budget_of(thinking)) is not None:
@@ -120,7 +121,8 @@ def _dump_thinking(thinking: Any) -> JsonObject:
 
 
 def _dump_response_format(asked: Any) -> Any:
-    """Our `{type: json_schema, name, schema, strict?}` in this API's shape; a vendor's own passes through."""
+    """Return our `{type: json_schema, name, schema, strict?}` in this API's format. A vendor's own object
+    passes through."""
     if not is_object(asked) or asked.get("type") != "json_schema" or "json_schema" in asked:
         return asked
     found = read_response_format({"response_format": asked})

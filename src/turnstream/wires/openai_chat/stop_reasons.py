@@ -1,4 +1,4 @@
-"""chat.completions' words for why a model stopped, its vendors' own among them, and ours."""
+"""Maps the stop reasons of chat.completions and its vendors to ours, and back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ENDINGS = table_of(
     ),
     ("overloaded", "insufficient_system_resource"),
 )
-"""All words that are known. `endings.ending_of` judges others by their parts."""
+"""All known words. `endings.ending_of` judges other words by their parts."""
 _THEIRS: dict[StopReason, str] = {
     "end_turn": "stop",
     "max_tokens": "length",
@@ -47,7 +47,7 @@ _OWN = frozenset({"stop", "length", "tool_calls", "content_filter", "function_ca
 
 
 def failed_finish(raw: str | None) -> str | None:
-    """Return the word if it says that the answer is not whole, else None."""
+    """Return the word if it means a failed answer, else None."""
     return raw if raw and ending_of(raw, _ENDINGS) in ("failed", "overloaded") else None
 
 
@@ -56,10 +56,10 @@ def is_known(raw: str) -> bool:
 
 
 def parse_ending(raw: str | None, *, refused: bool, called: bool, stop_sequence: str | None) -> Ending | None:
-    """Return what the word means; None if none was given.
+    """Return the ending for the provider's word, or None without a word.
 
-    "stop" alone does not say enough: it is also how an answer ends that refuses, that was cut by a stop sequence, or
-    that was forced to call a tool.
+    "stop" is ambiguous: it also ends a refusal, an answer cut by a stop sequence, and an answer that was
+    forced to call a tool.
     """
     if raw is None:
         return None
@@ -74,7 +74,8 @@ def parse_ending(raw: str | None, *, refused: bool, called: bool, stop_sequence:
 
 
 def dump_stop_reason(stop: MessageStop, *, refused: bool, called: bool) -> str:
-    """chat.completions' word: the raw one where it is one of its own, or one for which we had no word."""
+    """Return the finish_reason: the raw one if it belongs to this API or its meaning is unknown, else ours
+    converted."""
     raw = stop.raw_stop_reason
     if raw in _OWN or (raw and stop.stop_reason == "unknown"):
         return raw

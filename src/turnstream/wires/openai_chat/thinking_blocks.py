@@ -1,9 +1,10 @@
-"""`thinking_blocks` (LiteLLM before Anthropic): thinking with the signature that it must go back with.
+"""Reads and writes `thinking_blocks` (LiteLLM in front of Anthropic): thinking with the signature that must
+go back with it.
 
-They come in a delta, or in its `provider_specific_fields`, beside the plain reasoning text or instead of it, in
-fragments, whole, or both. The text of a thinking block is shown once. Its signature is kept in the block's
-`provider_metadata.thinking_blocks`, without the text again. What comes after its block has ended is kept whole there,
-in a block without text.
+They come in a delta or in its `provider_specific_fields`, along with the plain reasoning text or without it,
+in fragments, whole, or both. The text of a thinking block is shown once. Its signature is kept in the block's
+`provider_metadata.thinking_blocks`, without the text. An entry that comes after its block has ended is kept
+whole in a block without text.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ THINKING_FIELDS = (THINKING_BLOCKS, "reasoning_content", "reasoning", "thinking"
 
 
 class Entry(NamedTuple):
-    """One of `thinking_blocks`. `seal`: its signature, or the data of redacted thinking, if it has not come before."""
+    """An entry of `thinking_blocks`. `seal` is its signature or redacted data, or empty if it has come
+    before."""
 
     raw: JsonObject
     text: str
@@ -34,7 +36,7 @@ class Entry(NamedTuple):
 
 
 class ThinkingEntries:
-    """Reads the entries of one message, each signature once."""
+    """Reads the entries of one message. Each signature is read once."""
 
     def __init__(self) -> None:
         self._seals: set[int] = set()
@@ -42,20 +44,20 @@ class ThinkingEntries:
         self._ended: set[int] = set()
 
     def read(self, given: Any) -> list[Entry]:
-        """Return those of a delta's entries that say something new."""
+        """Return the entries of a delta that have new content."""
         if is_object(given):
             given = [given]
         entries = [self._entry(item) for item in given if is_object(item)] if is_list(given) else []
         return [entry for entry in entries if entry.text or entry.seal]
 
     def shows_again(self, entry: Entry) -> bool:
-        """Return True if an entry is the whole of a thought that was shown in fragments."""
+        """Return True if an entry repeats a whole thought that was shown in fragments."""
         if not entry.raw.get("signature"):
             return False
         return hash(entry.text) in self._ended or entry.text == "".join(self._shown)
 
     def is_new(self, seal: str) -> bool:
-        """Return True the first time that a signature or redacted data comes."""
+        """Return True if this signature or redacted data has not come before."""
         is_new = bool(seal) and hash(seal) not in self._seals
         self._seals.add(hash(seal))
         return is_new
@@ -64,7 +66,7 @@ class ThinkingEntries:
         self._shown.append(text)
 
     def end(self) -> None:
-        """The block that showed the last entries has ended."""
+        """End the block that showed the last entries."""
         if self._shown:
             self._ended.add(hash("".join(self._shown)))
             self._shown = []
@@ -77,25 +79,25 @@ class ThinkingEntries:
 
 
 def without_text(entry: Entry) -> Content:
-    """Return what a block whose text is the entry's keeps of it."""
+    """Return the content of a block that shows the entry's text: the entry without its text."""
     kept = {key: value for key, value in entry.raw.items() if key not in ("thinking", "text")}
     return {"provider_metadata": {THINKING_BLOCKS: [kept]}}
 
 
 def whole(entry: Entry) -> Content:
-    """Return what a block without text keeps of an entry."""
+    """Return the content of a block without text: the whole entry."""
     return {"provider_metadata": {THINKING_BLOCKS: [entry.raw]}}
 
 
 def signed_part(part: JsonObject) -> Content:
-    """Return what a block keeps of the content part that its signature came in (Databricks): all but the text, which is
-    the block's."""
+    """Return the content of a block for the content part that held its signature (Databricks): the part
+    without the text."""
     summary = [{k: v for k, v in item.items() if k != "text"} for item in part["summary"] if is_object(item)]
     return {"provider_metadata": {SIGNED_PART: {**part, "summary": summary[-1:]}}}
 
 
 def dump_signed_parts(blocks: Iterable[Block]) -> list[JsonObject]:
-    """Return the content parts that the thinking of a message goes back in."""
+    """Return the content parts in which the thinking of a message goes back."""
     dumped: list[JsonObject] = []
     for block in blocks:
         metadata = (block.content or {}).get("provider_metadata") if block.block_type == "thinking" else None
@@ -106,7 +108,8 @@ def dump_signed_parts(blocks: Iterable[Block]) -> list[JsonObject]:
 
 
 def dump_thinking_blocks(blocks: Iterable[Block]) -> list[JsonObject]:
-    """Return the `thinking_blocks` of a message: entries without a text have that of their block, or of the one before."""
+    """Return the `thinking_blocks` of a message. An entry without text gets the text of its block, or of the
+    block before."""
     dumped: list[JsonObject] = []
     text = ""
     for block in blocks:
@@ -123,7 +126,7 @@ def dump_thinking_blocks(blocks: Iterable[Block]) -> list[JsonObject]:
 
 
 def parse_thinking_blocks(value: Any) -> list[Block]:
-    """Return the thinking blocks that the `thinking_blocks` of a message in a request are."""
+    """Return the thinking blocks for the `thinking_blocks` of a request's message."""
     entries = [item for item in value if is_object(item)] if is_list(value) else []
     return [_parse_entry(Entry(entry, *read_thought(entry))) for entry in entries]
 

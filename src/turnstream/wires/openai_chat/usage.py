@@ -1,4 +1,4 @@
-"""Token counts out of the usage objects of chat.completions vendors, and into one."""
+"""Reads token counts from the usage objects of chat.completions vendors, and writes them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from turnstream.wires.shared.json_values import JsonObject, first_count, is_obje
 
 
 def read_usage(raw: JsonObject) -> Usage:
-    """`input_tokens` is the provider's prompt_tokens, those read from its cache among them (they are not always
-    fewer: one vendor reports more cached than prompted, so nothing is subtracted)."""
+    """Return the token counts. `input_tokens` is the provider's prompt_tokens, cached tokens included.
+
+    Cached tokens are not subtracted: one vendor reports more cached tokens than prompt tokens.
+    """
     prompt = _part(raw, "prompt_tokens_details", "input_tokens_details")
     completion = _part(raw, "completion_tokens_details", "output_tokens_details")
     return Usage(
@@ -23,7 +25,8 @@ def read_usage(raw: JsonObject) -> Usage:
 
 
 def write_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | None:
-    """The usage object of a last chunk: the provider's own where it was of this wire."""
+    """Return the usage object of the last chunk: the provider's own if it has this API's format, else ours
+    converted."""
     if raw is not None and "prompt_tokens" in raw:
         return raw
     if usage is None:

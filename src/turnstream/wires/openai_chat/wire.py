@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions and the vendors that speak it: one provider protocol, both ways."""
+"""Wire of OpenAI Chat Completions and the vendors with the same API, in both directions."""
 
 from __future__ import annotations
 
