@@ -1,4 +1,4 @@
-"""Converse's whole answers as StreamEvents."""
+"""Decodes complete (non-streamed) answers of Converse into StreamEvents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _STOP_FIELDS = ("stopReason", "additionalModelResponseFields")
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """Return the events that the answer's stream would have had. Raises MalformedEvent for what is no answer."""
+    """Return the events that a stream of the same answer would have had.
+
+    Raises MalformedEvent if the body is neither an answer nor an error.
+    """
     try:
         return _decode_answer(mend_surrogates(decode_json(body)))
     except (ValueError, RecursionError) as error:
@@ -58,7 +61,7 @@ def _decode_answer(value: Any) -> list[StreamEvent]:
 
 
 def _events_of(index: int, block: Block) -> list[StreamEvent]:
-    """A whole block as a stream would have brought it."""
+    """Return the events of a complete block."""
     content = dict(block.content or {})
     text = block.text_content or ""
     match block.block_type:

@@ -1,4 +1,4 @@
-"""Converse's whole answers, which are no streams: one JSON object. `answer_decoder` is the way back."""
+"""Encodes complete (non-streamed) answers of Converse: one JSON object. `answer_decoder` is the inverse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """Return Converse's response. What the stream's `metadata` tells besides the usage is not in an Answer."""
+    """Return Converse's response. It lacks latency and trace, which an Answer does not contain."""
     content = [raw for block in answer.blocks if (raw := _dump_block(block)) is not None]
     return encode_json(
         {
@@ -25,7 +25,7 @@ def encode_answer(answer: Answer) -> bytes:
 
 
 def _dump_block(block: Block) -> JsonObject | None:
-    """A block of the answer: as it would go back, thinking that nobody signed and images too."""
+    """Return a block of the answer. Unlike a block of a history, thinking may lack a signature."""
     if block.block_type == "thinking" and not (block.content or {}).keys() & {"signature", "redacted"}:
         return {"reasoningContent": {"reasoningText": {"text": block.text_content or ""}}}
     return returned_block(block)

@@ -1,6 +1,6 @@
-"""Blocks out of the deltas of one Converse stream, which says little of where a block begins.
+"""Builds blocks from the deltas of one Converse stream, which rarely says where a block begins.
 
-Every block gets a start, with the first delta of its index, and a stop, at the latest with the model's.
+Every block gets a start with the first delta of its index, and a stop at the latest with the model's stop.
 """
 
 from __future__ import annotations
@@ -34,21 +34,26 @@ _PARTS: dict[str, tuple[BlockType, type]] = {
     "toolResult": ("tool_result", list),
     "image": ("image", dict),
 }
-"""Fields of a delta: the type of block that each is for, and the type that its value has."""
+"""Block type and value type of each field of a delta."""
 _MAY_GO_ON = frozenset({"text", "thinking", "tool_use"})
-"""Types of blocks that deltas may come for after their stop."""
+"""Block types whose stop is held, because gateways send more of their deltas after it."""
 
 
 class ConverseBlocks:
-    """The blocks of one message by their index. `has_said`: content besides thinking has begun."""
+    """The blocks of one message by index.
+
+    `has_said` is True once a block other than thinking has begun.
+    """
 
     def __init__(self) -> None:
         self.has_said = False
         self._open: dict[int, BlockType] = {}
         self._ended: dict[int, BlockType] = {}
         self._stopping: int | None = None
-        """The block whose stop waits for an event that is something else than one of its deltas: some gateways send more of
-        a block after its stop."""
+        """Index of the block whose stop is held until the next event that is not one of its deltas.
+
+        Some gateways send more of a block after its stop.
+        """
         self._bytes: dict[int, Base64Pieces] = {}
         self._bytes_left = DEFAULT_MAX_LENGTH
 
@@ -63,7 +68,7 @@ class ConverseBlocks:
             self._stop(index, events)
 
     def break_off(self, events: list[StreamEvent]) -> None:
-        """Add the bytes that have come of open blocks: nothing more will."""
+        """Add the bytes received for open blocks. The stream has failed, so no more will arrive."""
         for index, block_type in self._open.items():
             events += self._bytes_of(index, block_type)
 
@@ -137,7 +142,10 @@ class ConverseBlocks:
             events.append(ContentDelta(index, content))
 
     def _add_bytes(self, index: int, data: str) -> None:
-        """Keep bytes until their block stops: they may come in pieces, and only all of them are of use."""
+        """Keep bytes until their block stops: they may arrive in pieces, and a part is useless.
+
+        Raises ValueError if a piece is not base64, and StreamBroken if the message has too many.
+        """
         self._bytes.setdefault(index, Base64Pieces()).add(data)
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
@@ -146,10 +154,10 @@ class ConverseBlocks:
     def _expect(
         self, index: int, block_type: BlockType, name: str, value: Any, events: list[StreamEvent]
     ) -> bool:
-        """Return True if a delta belongs to a block of its type, which it opens unless it is open.
+        """Return True if a delta belongs to the block at its index. Start that block if it is not open.
 
-        An empty delta opens no block beside another, and no delta tears a call. What is dropped, and said something, leaves
-        a notice.
+        An empty delta does not replace an open block of another type, and no delta interrupts a tool call.
+        Add a notice to `events` if a delta with content is dropped.
         """
         there, ended = self._open.get(index), self._ended.get(index)
         if there == block_type:
@@ -171,7 +179,7 @@ class ConverseBlocks:
             self._stop(index, events)
 
     def flush(self, events: list[StreamEvent]) -> None:
-        """Add the stop that waits, if one does."""
+        """Add the stop that is held, if there is one."""
         if (index := self._stopping) is not None:
             self._stop(index, events)
 
@@ -192,7 +200,7 @@ class ConverseBlocks:
             events.append(ContentBlockStop(index))
 
     def _bytes_of(self, index: int, block_type: BlockType) -> list[StreamEvent]:
-        """Return the bytes that have come of a block, once."""
+        """Return the bytes received for a block, and forget them."""
         if (data := self._bytes.pop(index, None)) is None:
             return []
         return [ContentDelta(index, {"data" if block_type == "image" else "redacted": data.whole()})]

@@ -1,6 +1,6 @@
-"""Content blocks of Converse's messages in Bedrock's shape and in ours.
+"""Conversions between the content blocks of Converse's messages and turnstream's blocks.
 
-A block that only Bedrock has (a guarded text, a video, a cache point) is a `provider` block and stays raw.
+A block type that only Bedrock has (guarded text, a video, a cache point) becomes a raw `provider` block.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from turnstream.wires.shared.json_values import JsonObject, is_object, list_in, 
 
 _OWN_BLOCKS = frozenset(
     {
-        "audio", "cachePoint", "citationsContent", "document", "guardContent", "image", "searchResult", "toolAddition",
-        "toolRemoval", "video",
+        "audio", "cachePoint", "citationsContent", "document", "guardContent", "image",
+        "searchResult", "toolAddition", "toolRemoval", "video",
     }
 )  # fmt: skip
 _CITATION_FIELDS = frozenset({"title", "source", "sourceContent", "location"})
@@ -26,7 +26,7 @@ _DEFAULT_NAME = "document"
 
 
 def parse_block(sequence: int, raw: JsonObject) -> Block:
-    """A block of a message. Raises ValueError where a field that we read has another type."""
+    """Return a block of a message. Raises ValueError if a known field has the wrong type."""
     match raw:
         case {"text": str(text), **rest} if not rest:
             return Block(sequence, "text", text)
@@ -53,8 +53,11 @@ def parse_block(sequence: int, raw: JsonObject) -> Block:
 
 
 def returned_block(block: Block) -> JsonObject | None:
-    """Return a block of the history as Bedrock takes it back, or None where it would refuse it: thinking without its
-    signature or cut off, blank text, what another vendor's server ran or alone knows."""
+    """Return a block of the history in the form that Bedrock accepts, or None if Bedrock would refuse it.
+
+    Bedrock refuses thinking without a signature, partial thinking, blank text, and blocks of another vendor's
+    server tools or own types.
+    """
     content = block.content or {}
     text = block.text_content or ""
     match block.block_type:
@@ -76,7 +79,7 @@ def returned_block(block: Block) -> JsonObject | None:
 
 
 def dump_thinking(text: str, content: Content) -> JsonObject | None:
-    """Reasoning as it goes back, or None where it could not: it is not signed."""
+    """Return thinking in Bedrock's shape, or None if it has no signature."""
     if "redacted" in content:
         return {"reasoningContent": {"redactedContent": content["redacted"]}}
     if not content.get("signature"):
@@ -92,7 +95,7 @@ def _dump_text(text: str, content: Content) -> JsonObject:
 
 
 def _parse_source(raw: JsonObject, family: str) -> Content | None:
-    """Return the content of an image or a document; None for a source that our blocks have no word for."""
+    """Return the content of an image or a document, or None if its source has no equivalent in turnstream."""
     name, source = raw.get("format"), raw.get("source")
     content: Content = {"media_type": media_type_of(name, family)} if isinstance(name, str) else {}
     rest = without(raw, "format", "source", "name")
@@ -123,7 +126,7 @@ def _dump_image(content: Content) -> JsonObject:
 
 
 def _dump_document(content: Content) -> JsonObject:
-    """A document; its name is made of what the API allows in one."""
+    """Return a document. Its name contains only the characters that the API allows."""
     text = content.get("text")
     source = {"text": text} if text else _dump_source(content)
     if source is None:
@@ -141,7 +144,7 @@ def _dump_document(content: Content) -> JsonObject:
 
 
 def _dump_source(content: Content) -> JsonObject | None:
-    """The place of the bytes; None for an address that Bedrock does not load."""
+    """Return the source with the bytes, or None for an address that Bedrock cannot load."""
     url = content.get("url")
     if not url:
         return {"bytes": content.get("data", "")}
@@ -153,7 +156,7 @@ def _dump_source(content: Content) -> JsonObject | None:
 
 
 def _format(content: Content, source: JsonObject, default: str) -> str:
-    """The format by the media type, else by what the address ends in."""
+    """Return the format by the media type, or by the file extension of an S3 address."""
     media_type, url = content.get("media_type"), str(content.get("url") or "")
     if not media_type and url.startswith("data:"):
         media_type = url.removeprefix("data:")
@@ -166,6 +169,6 @@ def _format(content: Content, source: JsonObject, default: str) -> str:
 
 
 def _details(content: Content, *keys: str) -> JsonObject:
-    """Return those of `keys` that this wire kept beside the source."""
+    """Return those of `keys` that this wire has stored as metadata of the content."""
     kept = metadata_of(content)
     return {key: kept[key] for key in keys if key in kept}

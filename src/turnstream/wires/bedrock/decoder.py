@@ -1,11 +1,12 @@
-"""Bedrock's streams, from bytes to StreamEvents.
+"""Decodes Bedrock's streams, from bytes to StreamEvents.
 
-ConverseStream says little of where a block begins: only tools, their results and images have a start. Here every block
-gets one, with the first delta of its index, and a stop, at the latest with the model's.
+ConverseStream rarely says where a block begins: only tools, their results and images have a start. The
+decoder gives every block a start, with the first delta of its index, and a stop, at the latest with the
+model's stop.
 
-InvokeModelWithResponseStream sends the same framing around each model's own events, in messages of the type `chunk`.
-Claude's are those of Anthropic Messages: a decoder of that wire, which is given, decodes them. Nova's are Converse's
-own. Which of the two calls was made is seen from the messages themselves.
+InvokeModelWithResponseStream uses the same framing for each model's own events, in messages of type `chunk`.
+Claude's events are those of Anthropic Messages; a decoder of that wire decodes them. Nova's events are
+Converse's own. The messages themselves show which of the two calls was made.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ _EVENTS = frozenset(
 
 
 class BedrockDecoder(AnswerStream):
-    """Decodes one streamed answer; see `wires.base.Decoder`.
+    """Decodes one streamed answer. See `wires.base.Decoder`.
 
-    When a message that fails the stream comes in the same bytes as good ones, `feed` returns what these say, and the
-    next call raises. After an exception, and after damage behind the model's end marker, nothing is decoded.
+    If one chunk of bytes holds good messages and then one that fails the stream, `feed` returns the events of
+    the good ones and the next call raises. After an exception, and after damage behind the model's stop,
+    nothing more is decoded.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class BedrockDecoder(AnswerStream):
 
     @property
     def finish(self) -> Finish | None:
-        """As `Decoder.finish`: of a model's own events, what their decoder says."""
+        """See `Decoder.finish`. The decoder of a model's own events decides for them."""
         if self._failed_end is not None:
             return "certain"
         if self._over or self._stopped or self._model_events is None:
@@ -71,7 +73,7 @@ class BedrockDecoder(AnswerStream):
         return self._model_events.finish
 
     def end(self) -> list[StreamEvent]:
-        """As `Decoder.end`."""
+        """See `Decoder.end`."""
         return self.close() if self._model_events is None else self._model_events.end()
 
     def feed(self, data: bytes) -> list[StreamEvent]:
@@ -97,7 +99,10 @@ class BedrockDecoder(AnswerStream):
         return events
 
     def close(self) -> list[StreamEvent]:
-        """The end of the body. A message that is not whole by then was cut off."""
+        """Finish at the end of the body, and return the last events. An incomplete message was cut off.
+
+        Raises StreamIncomplete if the answer has not ended.
+        """
         if self._failure is not None:
             raise self._failure
         if (failed := self._failed_end) is not None:
@@ -115,7 +120,7 @@ class BedrockDecoder(AnswerStream):
         raise incomplete
 
     def _passed_over(self, error: MalformedEvent, events: list[StreamEvent]) -> bool:
-        """Return True if the stream can go on after `error`; otherwise it is over or has failed."""
+        """Return True if decoding can continue after `error`. Otherwise end or fail the stream."""
         one_message = isinstance(error, BrokenMessage)
         if self._stopped or (one_message and self._skips_malformed):
             events.append(StreamNotice("malformed_event", error.message))
@@ -125,7 +130,10 @@ class BedrockDecoder(AnswerStream):
         return False
 
     def _decode_message(self, headers: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
-        """Add what one message means to `events`. Raises BrokenMessage, or MalformedEvent of the model's own events."""
+        """Decode one message into `events`.
+
+        Raises BrokenMessage, or a MalformedEvent of the model's own events.
+        """
         if headers.get(":message-type", "event") != "event":
             if self._stopped:
                 events += self._late.notice() if self._failed_end is None else self.close()
@@ -143,13 +151,13 @@ class BedrockDecoder(AnswerStream):
             self._decode_event(kind, value, decoded)
         except (ValueError, RecursionError) as error:
             if decoded and type(decoded[0]) is ContentBlockStop:
-                events.append(decoded[0])  # a stop that waited for this event
+                events.append(decoded[0])  # a stop that was held until this event
             reason = f"an event of the provider's stream is malformed: {error}"
             raise BrokenMessage(reason, detail=detail_of(payload)) from error
         events.extend(decoded)
 
     def _decode_event(self, kind: str, event: JsonObject, events: list[StreamEvent]) -> None:
-        """Raises ValueError, or RecursionError, for what is no event of this wire."""
+        """Decode one event. Raises ValueError or RecursionError if it does not belong to this wire."""
         if self._stopped and kind in _OF_CONTENT:
             events.extend(self._late.notice())
             return
@@ -167,7 +175,7 @@ class BedrockDecoder(AnswerStream):
                     raise SecondAnswer
                 events.append(MessageStart(role=text_in(event, "role") or "assistant"))
             case "contentBlockStart":
-                if event.get("start"):  # without it, the kind of the block is told by its deltas
+                if event.get("start"):  # without a start, the deltas show the type of the block
                     self._blocks.take_start(_index(event), object_in(event, "start"), events)
             case "contentBlockStop":
                 self._blocks.stop_soon(_index(event), events)
@@ -195,7 +203,7 @@ class BedrockDecoder(AnswerStream):
     def _decode_stop(self, event: JsonObject, events: list[StreamEvent]) -> None:
         ended = stop_events(event, said=self._blocks.has_said)
         if type(failure := ended[0]) is StreamError and not self._stopped:
-            self._failed_end = failure  # told after the usage, which comes next
+            self._failed_end = failure  # reported after the usage, which comes next
         else:
             self._blocks.stop_all(events)
             events.extend(ended[1:] if self._stopped else ended)
@@ -208,7 +216,7 @@ class BedrockDecoder(AnswerStream):
             self._failed_end = None
 
     def _fail(self, error: StreamError, events: list[StreamEvent]) -> None:
-        """Add the provider's error, after the bytes that have come of open blocks."""
+        """Add the provider's error, after the bytes received for open blocks."""
         self._blocks.break_off(events)
         events.append(error)
         self._over = True

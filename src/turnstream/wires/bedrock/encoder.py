@@ -1,8 +1,8 @@
-"""StreamEvents as ConverseStream's messages: the inverse of the decoder.
+"""Encodes StreamEvents as ConverseStream's messages. The inverse of the decoder.
 
-Blocks keep their order and are numbered without gaps; they may interleave, as the protocol allows. Where events leave
-starts and stops out, the accumulator's rules hold. What the protocol has no place for (the message's id, notices,
-another vendor's leftovers) is left out.
+Blocks keep their order and are numbered without gaps. They may interleave, as the protocol allows. The
+accumulator's rules apply if events omit starts and stops. The encoder omits events that the protocol cannot
+express: the message's id, notices, and other vendors' metadata.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _METADATA_FIELDS = frozenset({"performanceConfig", "serviceTier"})
 
 
 class _ConverseBlock:
-    """A block that has begun. `number` None: the protocol has no place for it."""
+    """A block that has begun. `number` is None for a block that the protocol cannot express."""
 
     __slots__ = ("block_type", "implicit", "number", "shown")
 
@@ -56,8 +56,11 @@ class _ConverseBlock:
 
 
 class BedrockEncoder:
-    """Encodes one streamed answer; see `wires.base.Encoder`. The message's end is written by `close`, with the usage,
-    which may come after the stop; without a MessageStop nothing ends the message, as when a provider breaks off."""
+    """Encodes one streamed answer. See `wires.base.Encoder`.
+
+    `close` writes the end of the message and the usage, because usage may arrive after the stop. Without a
+    MessageStop the message has no end, like one that a provider cut off.
+    """
 
     def __init__(self) -> None:
         self._role: str | None = "assistant"
@@ -79,7 +82,7 @@ class BedrockEncoder:
         return self._take()
 
     def close(self) -> bytes:
-        """Raises nothing; returns b"" where the message was broken off."""
+        """Return the end of the message, or b"" if it was cut off or has failed. Never raises."""
         if self._stop is None or self._failed:
             return b""
         self._write_start()
@@ -183,7 +186,7 @@ class BedrockEncoder:
         return block
 
     def _write_content(self, block: _ConverseBlock, content: Content) -> None:
-        """Write content that is neither text, arguments nor signature."""
+        """Write content other than text, arguments and signature."""
         kind = block.block_type
         if kind == "tool_result":
             if (parts := content.get("content")) not in (None, []):
@@ -208,7 +211,10 @@ class BedrockEncoder:
             self._write("contentBlockDelta", {"contentBlockIndex": block.number, "delta": delta})
 
     def _stop_block(self, index: int) -> None:
-        """Stop a block. One of which nothing was said yet says so: only its deltas tell that it was there."""
+        """Stop a block.
+
+        Write an empty delta first if nothing was written: only deltas make such a block visible.
+        """
         block = self._blocks.pop(index, None)
         if block is None or block.number is None:
             return
@@ -233,7 +239,7 @@ class BedrockEncoder:
 
 
 def _start_of(block_type: BlockType, content: Content) -> JsonObject | None:
-    """Return the start of a block; None if it has none, or no place in this protocol."""
+    """Return the start of a block, or None if the protocol has no start for it."""
     match block_type:
         case "tool_use":
             return {"toolUse": dump_use_start(content)}
@@ -255,7 +261,7 @@ def _image_source(content: Content) -> JsonObject | None:
 
 
 def _as_base64(data: Any) -> str:
-    """Redacted reasoning is bytes here: another vendor's, which may be any text, is made such."""
+    """Return redacted thinking as base64, which Bedrock requires. Another vendor's may be any text."""
     text = str(data)
     try:
         base64.b64decode(text, validate=True)

@@ -1,4 +1,4 @@
-"""Events of Converse after the model has stopped, in its streams and in its whole answers: why, and what was used."""
+"""Events at the end of Converse's streams and complete answers: stop reason and usage."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.json_values import JsonObject, is_object, text_in, without
 
 PADDING = "p"
-"""A field of every event that says nothing: it hides how long the text is."""
+"""Field of every event that hides the length of the text. Its value has no meaning."""
 
 
 def stop_events(event: JsonObject, *, said: bool) -> list[StreamEvent]:
-    """Return what `messageStop` says: the model's end marker, or its failure, then what was told with it. `said`: the answer
-    has content besides thinking. Raises ValueError."""
+    """Return the events of `messageStop`: the model's stop or failure, then the other fields as metadata.
+
+    Raises ValueError if `stopReason` is not text.
+
+    Args:
+        said: True if the answer has content other than thinking.
+    """
     raw = text_in(event, "stopReason") or None
     sequence = _stop_sequence(event.get("additionalModelResponseFields"))
     events: list[StreamEvent] = [stop_event(parse_ending(raw), raw, sequence, said=said)]
@@ -26,7 +31,7 @@ def stop_events(event: JsonObject, *, said: bool) -> list[StreamEvent]:
 
 
 def usage_event(event: JsonObject) -> Metadata:
-    """Return the events of `metadata`: usage, latency, trace, and what else is told of the message as a whole."""
+    """Return the content of `metadata`: usage, latency, trace, and the fields without an equivalent."""
     raw, metrics = event.get("usage"), event.get("metrics")
     usage = raw if is_object(raw) else None
     measured = metrics if is_object(metrics) else {}
@@ -44,7 +49,10 @@ def usage_event(event: JsonObject) -> Metadata:
 
 
 def _stop_sequence(additional: Any) -> str | None:
-    """Return fields that `additionalModelResponseFieldPaths` asked for: as Claude's whole answers have it, or its streams."""
+    """Return Claude's stop sequence from the fields that `additionalModelResponseFieldPaths` requested.
+
+    Complete answers and streams have it in different places.
+    """
     match additional:
         case {"stop_sequence": str(text)} | {"delta": {"stop_sequence": str(text)}}:
             return text

@@ -1,7 +1,7 @@
-"""Bedrock's errors: exceptions, with one name everywhere.
+"""Bedrock's errors: exceptions with the same names everywhere.
 
-It is `ThrottlingException` in an answer's header `x-amzn-errortype` or in its body's `__type`, `throttlingException` in a
-stream. The signature's own errors come from the layer before the service.
+An exception is `ThrottlingException` in an answer's header `x-amzn-errortype` or its body's `__type`, and
+`throttlingException` in a stream. Errors of the signature come from the layer in front of the service.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _NAMES: dict[str, type[ProviderError]] = {
     "SignatureDoesNotMatch": AuthenticationFailed,
     "UnrecognizedClient": AuthenticationFailed,
 }
-"""Names of exceptions. Each is also seen without `Exception` behind it."""
+"""Error classes by exception name. Each name also occurs with the suffix `Exception`."""
 _STREAM_NAMES: dict[ErrorKind, str] = {
     "internal_server": "internalServerException",
     "service_unavailable": "serviceUnavailableException",
@@ -62,7 +62,7 @@ _STREAM_NAMES: dict[ErrorKind, str] = {
 
 
 def parse_stream_error(headers: Mapping[str, Any], payload: bytes) -> StreamError:
-    """Return the error that one message of a stream reports: an exception, or an error without a shape of its own."""
+    """Return the error in one message of a stream: an exception, or an error without a modelled type."""
     reported = ERRORS.read_body(payload)
     given = (headers.get(name) for name in (":exception-type", ":error-code"))
     names = tuple(name for name in given if isinstance(name, str))
@@ -71,7 +71,7 @@ def parse_stream_error(headers: Mapping[str, Any], payload: bytes) -> StreamErro
 
 
 def dump_stream_error(error: StreamError) -> tuple[str, JsonObject]:
-    """Return the name and the payload of the exception that stands for an error."""
+    """Return the name and the payload of the exception for an error."""
     message = ERRORS.spoken(error.code, error.message)
     fields: JsonObject = {"message": message}
     if error.kind == "model_stream":

@@ -1,4 +1,4 @@
-"""Bedrock's names of image and document formats, and media types; bytes that come in pieces."""
+"""Bedrock's names of image and document formats, their media types, and bytes that arrive in pieces."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ _FORMATS = {media_type: name for name, media_type in _MEDIA_TYPES.items()} | {"i
 
 
 def media_type_of(format_name: str, family: str) -> str:
-    """The media type of a format; one that is not known keeps its name, in `family`: `image` or `application`."""
+    """Return the media type of a format.
+
+    An unknown format keeps its name, in `family`: `image` or `application`.
+    """
     return _MEDIA_TYPES.get(format_name) or f"{family}/{format_name}"
 
 
 def format_of(media_type: str) -> str:
-    """The format of a media type, which may have parameters; of one that is not known, its second half."""
+    """Return the format of a media type, which may have parameters. An unknown one gives its subtype."""
     kind = media_type.partition(";")[0].strip().lower()
     return _FORMATS.get(kind) or kind.rpartition("/")[2].removeprefix("x-")
 
 
 class Base64Pieces:
-    """Bytes that come in pieces, each of them base64."""
+    """Bytes that arrive in pieces. Each piece is base64."""
 
     def __init__(self) -> None:
         self._first: str | None = None
         self._decoded: list[bytes] = []
 
     def add(self, piece: str) -> None:
-        """Add a piece. Raises ValueError if it, or the one before it, is not base64."""
+        """Add a piece. Raises ValueError if this piece, or the one before it, is not base64."""
         if self._first is None:
             self._first = piece
         else:
@@ -48,7 +51,7 @@ class Base64Pieces:
             self._decoded += [*first, _decoded(piece)]
 
     def whole(self) -> str:
-        """Return the base64 of all bytes; of a single piece as it came."""
+        """Return the base64 of all bytes. A single piece is returned unchanged."""
         return base64.b64encode(b"".join(self._decoded)).decode() if self._decoded else self._first or ""
 
 

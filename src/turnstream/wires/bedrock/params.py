@@ -1,8 +1,8 @@
-"""Params of a request, in Converse's words and in ours.
+"""Conversions between turnstream's params and Converse's fields.
 
-What Converse has no field for goes to the model through `additionalModelRequestFields`, whose words are those of the
-model's vendor: so some params depend on the model's name. Functions that parse take fields into `params`; what they do
-not know stays there under the API's own name, and is sent again. They raise InvalidRequest.
+Params without a Converse field go to the model through `additionalModelRequestFields`, in the form of the
+model's vendor. So some params depend on the model's name. The parse functions write fields into `params`.
+Unknown fields stay there under the API's own name and are sent again. They raise InvalidRequest.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ OUR_PARAMS = (
     *_INFERENCE, "additionalModelRequestFields", "inferenceConfig", "outputConfig", "parallel_tool_calls",
     "response_format", "thinking", "tool_choice", "top_k", "cache", "extra_body", "system", "tools",
 )  # fmt: skip
-"""Params that are written in words of this API."""
+"""Params that have a form of their own in this API."""
 FIELDS = ("inferenceConfig", "additionalModelRequestFields", "outputConfig")
-"""Fields of a request that it reads."""
+"""Fields of a request that the parse functions read."""
 
 
 def dump_inference(params: JsonObject) -> JsonObject:
@@ -42,7 +42,10 @@ def dump_inference(params: JsonObject) -> JsonObject:
 
 
 def dump_thinking(model: str, thinking: Any) -> tuple[JsonObject | None, str | None]:
-    """The model's own field `thinking`, and the effort: Claude is asked in the words that it takes, others for an effort."""
+    """Return the field `thinking` for the model, and the effort.
+
+    Claude gets both in its own form; other models get only an effort.
+    """
     if is_claude(model):
         return dump_claude_thinking(model, thinking)
     if is_object(thinking) and "type" in thinking:
@@ -51,7 +54,10 @@ def dump_thinking(model: str, thinking: Any) -> tuple[JsonObject | None, str | N
 
 
 def dump_output(model: str, params: JsonObject, effort: str | None) -> JsonObject:
-    """`outputConfig`: the schema that the answer must have, and how much effort it may cost."""
+    """Return `outputConfig`: the schema of the answer, and the effort.
+
+    Raises InvalidRequest if the model does not support the requested format.
+    """
     given = params.get("outputConfig")
     output = dict(given) if is_object(given) else {}
     wanted = read_response_format(params)
@@ -72,7 +78,7 @@ def _takes_json_object(model: str) -> bool:
 
 
 def dump_additional(model: str, params: JsonObject, thinking: JsonObject | None) -> JsonObject:
-    """Return the fields that go to the model in its own words. Given fields win."""
+    """Return the fields that go to the model in its own form. Fields that the caller gives win."""
     additional: JsonObject = {} if thinking is None else {"thinking": thinking}
     if (top_k := params.get("top_k")) is not None:
         additional |= {"inferenceConfig": {"topK": top_k}} if "amazon.nova" in model else {"top_k": top_k}
@@ -95,7 +101,7 @@ def dump_additional(model: str, params: JsonObject, thinking: JsonObject | None)
 
 
 def dump_tool_choice(choice: Any) -> Any:
-    """`auto`, `required` and `{"name": …}` in this API's words; its own objects pass through."""
+    """Return `auto`, `required` and `{"name": …}` in this API's form. The API's own objects pass through."""
     match choice:
         case "required" | "any":
             return {"any": {}}
@@ -163,5 +169,8 @@ def is_claude(model: str) -> bool:
 
 
 def may_cache(model: str) -> bool:
-    """Return True if a model takes cache points; others refuse the request. An ARN does not always tell the model."""
+    """Return True if a model may accept cache points. Other models refuse the request.
+
+    An ARN does not always show the model, so it counts as accepting.
+    """
     return is_claude(model) or "amazon.nova" in model or model.startswith("arn:")

@@ -1,4 +1,4 @@
-"""Requests to Bedrock's Converse and ConverseStream, read into ours: the inverse of `requests`."""
+"""Decodes requests to Bedrock's Converse and ConverseStream into ModelRequests. The inverse of `requests`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,14 @@ _PATH = re.compile(
 
 
 def decode_request(path: str, body: bytes, claude: Wire) -> ModelRequest:
-    """Return the request that `body`, sent to `path`, asks for. Raises InvalidRequest.
+    """Return the request in `body`, which was sent to `path`. Raises InvalidRequest if it is invalid.
 
-    System blocks are joined to one text; if some of them are no text, the list is also kept in `params["system"]`, which
-    is then what is sent. Tools other than plain functions stay in `params["tools"]`.
+    System blocks are joined to one text. If some of them are not text, the list is also kept in
+    `params["system"]`, and is sent instead of the text. Tools other than plain functions stay in
+    `params["tools"]`.
+
+    Args:
+        claude: the wire that decodes requests to InvokeModel.
     """
     asked = _PATH.search(path.partition("?")[0])
     if asked is None:
@@ -63,7 +67,7 @@ def _parse_request(model: str, fields: JsonObject, *, stream: bool) -> ModelRequ
 
 
 def _parse_message(raw: Any) -> Message:
-    """A message. Raises InvalidRequest, or ValueError where a field of a block has another type."""
+    """Return a message. Raises InvalidRequest, or ValueError if a field of a block has the wrong type."""
     message = expect(raw, dict, "a message")
     role = message.get("role")
     if role not in ("user", "assistant"):

@@ -1,9 +1,9 @@
-"""Requests to Bedrock's Converse and ConverseStream. `request_decoder` is the way back.
+"""Encodes requests to Bedrock's Converse and ConverseStream. `request_decoder` is the inverse.
 
-The model's name stands in the path. `params` has the params, `blocks` the content of messages.
+The path contains the model's name. `params` converts the params, and `blocks` the content of messages.
 
-Params with `anthropic_version` among them ask for InvokeModelWithResponseStream, whose body is Claude's own request: what
-the wire `claude` makes of it.
+If the params contain `anthropic_version`, the request goes to InvokeModelWithResponseStream. Its body is
+Claude's own request, which the wire `claude` encodes.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ _INVOCATION = "anthropic_version"
 
 
 def encode_request(request: ModelRequest, claude: Wire) -> HttpRequest:
-    """Return the POST for `request`. Blocks that the API would refuse are left out of the history (`returned_block`). Raises
-    InvalidRequest for what this API cannot be asked for."""
+    """Return the POST for `request`.
+
+    Omits blocks of the history that the API would refuse (`returned_block`). Raises InvalidRequest if the API
+    does not support the request.
+    """
     if _INVOCATION in request.params:
         return _encode_invocation(request, claude)
     params = given_params(request)
@@ -76,15 +79,17 @@ def _post(request: ModelRequest, call: str, body: JsonObject) -> HttpRequest:
 
 
 def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:
-    """Claude's own request, which names neither the model nor that it streams."""
+    """Return Claude's own request. Its body contains neither the model nor the field `stream`."""
     fields: JsonObject = msgspec.json.decode(claude.encode_request(request).body)
     call = "invoke-with-response-stream" if request.stream else "invoke"
     return _post(request, call, without(fields, "model", "stream"))
 
 
 def _dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
-    """Messages whose roles alternate, as the models behind the API demand. A block's kind decides its side where there
-    is no choice. No two documents have the same name."""
+    """Return messages whose roles alternate, which the models behind the API require.
+
+    The block type decides the role where the API requires it. Every document has a unique name.
+    """
     said: list[tuple[str, list[JsonObject]]] = []
     names: set[str] = set()
     for message in messages:
@@ -106,8 +111,11 @@ def _dump_system(request: ModelRequest) -> list[JsonObject]:
 
 
 def _dump_tools(request: ModelRequest, messages: list[JsonObject]) -> list[JsonObject]:
-    """The tools. A history with calls needs their tools declared, whether they are offered now or not: there is no way
-    to say that the model may call none."""
+    """Return the tools.
+
+    A history with calls needs declarations of the called tools, even if they are not offered now. The API
+    cannot express that the model may not call any tool.
+    """
     called = {
         block["toolUse"]["name"]
         for message in messages

@@ -1,4 +1,4 @@
-"""Bedrock's words for why a model stopped, and ours."""
+"""Conversions between Bedrock's stop reasons and turnstream's."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ _THEIRS: dict[StopReason, str] = {
 
 
 def parse_ending(raw: str | None) -> Ending | None:
-    """Return what the word means; None if none was given."""
+    """Return the meaning of a stop reason, or None if there is none."""
     return None if raw is None else ending_of(raw, _ENDINGS)
 
 
 def dump_stop_reason(stop: MessageStop) -> str:
-    """Bedrock's word. The raw one, if it means the same here; another provider's raw word never."""
+    """Return Bedrock's stop reason.
+
+    Keep the raw word if it is Bedrock's for the same reason. Never use another provider's raw word.
+    """
     reason, raw = stop.stop_reason, stop.raw_stop_reason
     if raw is not None and is_word_for(raw, reason, _ENDINGS):
         return raw

@@ -1,7 +1,8 @@
-"""Tool calls and results in Bedrock's shape and in ours.
+"""Conversions between Bedrock's tool calls and results and turnstream's.
 
-What ours has no word for, the type of a tool that Bedrock ran itself included, goes into `provider_metadata` under
-`toolUse` or `toolResult`: so no other wire takes such a block for its own, and this one sends it back as it came.
+Fields that turnstream has no name for go into `provider_metadata` under `toolUse` or `toolResult`, including
+the type of a tool that Bedrock has run. So no other wire mistakes such a block for its own, and this wire
+sends it back unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _CLIENT_TYPE = "tool_use"
 
 
 def parse_use_start(raw: JsonObject) -> Content:
-    """The content of a call that begins. Raises ValueError where a field has another type."""
+    """Return the content of a call at its start. Raises ValueError if a field has the wrong type."""
     content: Content = {"tool_use_id": text_in(raw, "toolUseId"), "tool_name": text_in(raw, "name")}
     if (kind := text_in(raw, "type")) and kind != _CLIENT_TYPE:
         content["provider_executed"] = True
@@ -31,14 +32,14 @@ def parse_use_start(raw: JsonObject) -> Content:
 
 
 def parse_use(raw: JsonObject) -> Content:
-    """The content of a whole call. Raises ValueError."""
+    """Return the content of a complete call. Raises ValueError if a field has the wrong type."""
     given: Any = raw.get("input")
     text = given if isinstance(given, str) else encode_json({} if given is None else given).decode()
     return finish_tool_use(parse_use_start(raw), text)
 
 
 def dump_use_start(content: Content) -> JsonObject:
-    """`toolUse` of a block's start."""
+    """Return `toolUse` for the start of a block."""
     return {
         "toolUseId": content.get("tool_use_id", ""),
         "name": content.get("tool_name", ""),
@@ -47,7 +48,7 @@ def dump_use_start(content: Content) -> JsonObject:
 
 
 def dump_use(content: Content) -> JsonObject | None:
-    """The block of a whole call; None for one that another vendor's server ran."""
+    """Return the block of a complete call, or None if another vendor's server ran it."""
     if content.get("provider_executed") and not own_metadata(content, USE):
         return None
     given: Any = content.get("input")
@@ -57,7 +58,10 @@ def dump_use(content: Content) -> JsonObject | None:
 
 
 def parse_result_start(raw: JsonObject) -> Content:
-    """The content of a result that begins: of a tool that Bedrock ran, since others come from us. Raises ValueError."""
+    """Return the content of a result at its start. Raises ValueError if a field has the wrong type.
+
+    Bedrock ran the tool: results of other tools come from the caller.
+    """
     return {
         "tool_use_id": text_in(raw, "toolUseId"),
         "content": [],
@@ -68,7 +72,7 @@ def parse_result_start(raw: JsonObject) -> Content:
 
 
 def parse_result(raw: JsonObject) -> Content:
-    """The content of a whole result. Raises ValueError."""
+    """Return the content of a complete result. Raises ValueError if a field has the wrong type."""
     parts: Any = raw.get("content")
     if not is_list(parts):
         raise ValueError("a result's content is not a list")
@@ -84,20 +88,23 @@ def parse_result(raw: JsonObject) -> Content:
 
 
 def dump_result_start(content: Content) -> JsonObject:
-    """`toolResult` of a block's start."""
+    """Return `toolResult` for the start of a block."""
     failed = {"status": "error"} if content.get("is_error") else {}
     return {"toolUseId": content.get("tool_use_id", ""), **failed, **own_metadata(content, RESULT)}
 
 
 def dump_result(content: Content, text: str) -> JsonObject | None:
-    """The block of a whole result; None for one of a tool that another vendor's server ran."""
+    """Return the block of a complete result, or None if another vendor's server ran the tool."""
     if content.get("provider_executed") and not own_metadata(content, RESULT):
         return None
     return {RESULT: {**dump_result_start(content), "content": dump_parts(content, text)}}
 
 
 def dump_parts(content: Content, text: str) -> list[JsonObject]:
-    """Return a result as the API takes it: texts, JSON objects, images; any other value as the text of its JSON."""
+    """Return a result in the form that the API accepts: texts, JSON objects, images.
+
+    Any other value becomes the text of its JSON.
+    """
     value: Any = content.get("content")
     if content.get("provider_executed") and is_list(value):
         return value
@@ -111,13 +118,13 @@ def dump_parts(content: Content, text: str) -> list[JsonObject]:
 
 
 def own_metadata(content: Content, key: str) -> JsonObject:
-    """Return what this wire kept of a call or a result; empty if another vendor's did."""
+    """Return the metadata that this wire has stored for a call or a result, empty if it has not."""
     kept = metadata_of(content).get(key)
     return kept if is_object(kept) else {}
 
 
 def _parse_parts(parts: list[Any]) -> Any:
-    """One text as a string, one JSON object as itself; else a list of parts, each with its type."""
+    """Return a string for a single text, the object for a single JSON object, else a list of typed parts."""
     match parts:
         case [{"text": str(text), **rest}] if not rest:
             return text
@@ -141,7 +148,7 @@ def _parse_part(part: Any) -> JsonObject:
 
 
 def _dump_part(part: Any) -> JsonObject | None:
-    """A part in Bedrock's shape, or None where it is no part."""
+    """Return a part in Bedrock's shape, or None if it is not a part."""
     match part:
         case {"type": "text", "text": str(text)}:
             return {"text": text}
@@ -159,7 +166,10 @@ def _dump_part(part: Any) -> JsonObject | None:
 
 
 def opens_block(name: str, value: Any) -> bool:
-    """Return True if a delta says enough to begin a block beside another: a signature without thinking does not."""
+    """Return True if a delta has enough content to begin a new block after another.
+
+    A signature without thinking does not.
+    """
     if name == "toolUse":
         return bool(input_text(value).strip())
     if name == "reasoningContent":
@@ -168,7 +178,7 @@ def opens_block(name: str, value: Any) -> bool:
 
 
 def input_text(use: JsonObject) -> str:
-    """Return a piece of a call's arguments: JSON text, or, from some models, the object itself as text."""
+    """Return a piece of a call's arguments as JSON text. Some models send an object instead of text."""
     value = use.get("input")
     if value is None or isinstance(value, str):
         return value or ""

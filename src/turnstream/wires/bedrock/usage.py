@@ -1,4 +1,4 @@
-"""Bedrock's token counts and ours."""
+"""Conversions between Bedrock's token counts and turnstream's."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _FIELDS = frozenset({*_COUNTS, "totalTokens", "cacheDetails", "serverToolUsage"}
 
 
 def parse_usage(raw: Mapping[str, Any]) -> Usage:
-    """Return the counts of `raw`, a `usage` object. A field that is no count says nothing."""
+    """Return the counts of `raw`, a `usage` object. Fields that are not counts are ignored."""
     counts = {ours: whole_count(raw.get(theirs)) for theirs, ours in _COUNTS.items()}
     return Usage(**counts)
 
 
 def dump_usage(usage: Usage | None, raw: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A `usage` object: the provider's own fields where they are this protocol's, with the counts among them."""
+    """Return a `usage` object: the counts, and the fields of `raw` that this protocol knows."""
     fields = {key: value for key, value in (raw or {}).items() if key in _FIELDS}
     if usage is None:
         return fields
@@ -35,7 +35,7 @@ def dump_usage(usage: Usage | None, raw: Mapping[str, Any] | None) -> dict[str, 
 
 
 def with_total(fields: dict[str, Any]) -> dict[str, Any]:
-    """`fields` with the three counts that the API always tells."""
+    """Return `fields` with the three counts that the API always reports."""
     known = {"inputTokens": 0, "outputTokens": 0, **fields}
     total = sum(known.get(name) or 0 for name in _COUNTS)
     return {"totalTokens": total, **known}

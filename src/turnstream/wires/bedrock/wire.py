@@ -1,7 +1,7 @@
-"""Amazon Bedrock: ConverseStream and Converse, one provider protocol, both ways.
+"""The wire for Amazon Bedrock, Converse and ConverseStream: requests and answers, encoded and decoded.
 
-The binary framing is `shared.event_stream`; requests are signed in `providers.signing`. Decoding needs botocore, the extra
-`bedrock`; without it `decoder` raises ConfigurationError.
+`shared.event_stream` implements the binary framing, and `providers.signing` signs requests. Decoding needs
+botocore, the extra `bedrock`. Without it `decoder` raises ConfigurationError.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ def _encoder(*, model: str, message_id: str) -> BedrockEncoder:
 
 
 def bedrock_wire(claude: Wire) -> Wire:
-    """Return the wire. `claude` is the wire of Claude's own requests and events, which InvokeModel carries in Bedrock's
-    envelope; it is given, since wires do not import each other."""
+    """Return the wire.
+
+    Args:
+        claude: the wire of Claude's own requests and events, which InvokeModel carries in Bedrock's envelope.
+            It is a parameter because wires do not import each other.
+    """
 
     def new_decoder(
         *, event_limit: int = DEFAULT_EVENT_LIMIT, on_malformed: Literal["fail", "skip"] = "fail"
@@ -36,7 +40,7 @@ def bedrock_wire(claude: Wire) -> Wire:
         name="bedrock",
         content_type=CONTENT_TYPE,
         encode_request=lambda request: requests.encode_request(request, claude),
-        auth_headers=bearer,  # a key of Bedrock's own takes the place of a signature
+        auth_headers=bearer,  # a Bedrock API key replaces the signature
         decoder=new_decoder,
         decode_answer=answer_decoder.decode_answer,
         decode_error=ERRORS.decode_error,
