@@ -143,8 +143,8 @@ class Commands:
 
         Args:
             turn_id: Id of the user turn, or of an existing answer to it.
-            request: Changes to the existing answer's request. Fields that are None stay as they are. It has
-                no blocks.
+            request: Has no blocks. Fields that are None are taken from that answer, or else from the last
+                assistant turn before it.
         """
         self.registry.admit()
         request = admitted_request(request, "the request")

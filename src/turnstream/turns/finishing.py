@@ -1,4 +1,4 @@
-"""How a turn's end is stored and shown: one transaction, and only then the terminal event."""
+"""The end of a turn: stored in one transaction, and then shown as the terminal event."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ logger = logging.getLogger(__name__)
 
 
 class Rest(NamedTuple):
-    """What a turn leaves when it ends: blocks that were not stored, with the events that show the rest of them, what the
-    turn used, and what is still to be told after the blocks."""
+    """The parts of a turn that are not stored or shown when the turn ends.
+
+    Attributes:
+        events: Events that show the rest of the blocks.
+        cuts: Blocks that the end cuts off.
+        summary: Usage and cost of the turn.
+        told_last: Events to show after the blocks.
+    """
 
     events: list[TurnEvent]
     cuts: list[CutBlock]
@@ -38,7 +44,7 @@ class Rest(NamedTuple):
 
 
 class _PreparedEnd(NamedTuple):
-    """An end that is to be written: `events` are shown once it is, before the terminal one."""
+    """An end to be written. `events` are shown after the write, before the terminal event."""
 
     operation: FinishTurn
     events: list[TurnEvent]
@@ -46,22 +52,28 @@ class _PreparedEnd(NamedTuple):
 
 
 class Finisher:
-    """The end of one turn. `turn`: its row, as far as is known here; `outcome`: set once the end is decided."""
+    """Stores and shows the end of one turn.
+
+    Attributes:
+        turn: The turn's row, as far as this process knows it.
+        outcome: The end of the turn. None until it is decided.
+    """
 
     def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, writer: TurnWriter) -> None:
         self.turn = turn
         self.outcome: OutcomeRecord | None = None
         self.unsaved: FinishTurn | None = None
-        """The end, where storage refused it."""
+        """The write of the end, if storage refused it."""
         self._prepared: _PreparedEnd | None = None
         self._log = log
         self._store = store
         self._writer = writer
 
     async def finish(self, outcome: OutcomeRecord, rest: Rest) -> None:
-        """Store the end, then show it. Does not raise StoreError: then the end is shown as an error, and `unsaved`.
+        """Store the end, then show it.
 
-        If a cancellation cuts it short, call it again: the same end is stored, once.
+        Does not raise StoreError: if storage fails, the end is shown as an error, and `unsaved` is set. After
+        a cancellation, call it again: the same end is stored once.
         """
         if self._prepared is None:
             self._prepared = self._prepare(outcome, rest)
@@ -80,11 +92,11 @@ class Finisher:
             log.ended(events if own_end else (), self._terminal(rows))
 
     def _prepare(self, outcome: OutcomeRecord, rest: Rest) -> _PreparedEnd:
-        """Number what is left to be shown, and make the write of the end."""
+        """Number the remaining events, and build the write of the end."""
         log = self._log
         events, cuts, summary, told_last = rest
         rows = cut_rows(self.turn.id, log, cuts)
-        # What cutting added to the open block is shown at once: there it is already.
+        # The cut's events for the open block are shown at once, because watchers see that block already.
         if cuts and cuts[0].start is None:
             log.append(events[: cuts[0].stop])
             events = events[cuts[0].stop :]
@@ -92,8 +104,11 @@ class Finisher:
         return _PreparedEnd(self._operation(outcome, rows, summary, log.head + len(events) + 1), events, rows)
 
     def end_unsaved(self, outcome: OutcomeRecord, rows: Sequence[BlockRecord], summary: Summary) -> None:
-        """Storage failed at the very end: watchers are told, the open block stays readable here, and the rows
-        wait in `unsaved`. Their cursors say what watchers saw: no block_stop, then the end."""
+        """Show the end after storage has refused it. The rows wait in `unsaved`.
+
+        The open block stays readable in memory. The rows' cursors match what watchers saw: no block_stop,
+        then the end.
+        """
         if outcome.status != "error":
             code, message = describe_failure(StoreError("the end of the turn could not be stored"))
             outcome = OutcomeRecord(status="error", error_code=code, error_message=message)
@@ -105,7 +120,7 @@ class Finisher:
         for row in rows:
             if shown is not None and row.block.sequence == shown.sequence:
                 kept.append(msgspec.structs.replace(row, first_seq=min(row.first_seq, head), last_seq=head))
-            else:  # nobody has seen it: it is shown whole
+            else:  # no watcher has seen it: it is shown whole
                 others.append(catchup_of(row.block))
                 seq = head + len(others)
                 kept.append(msgspec.structs.replace(row, first_seq=seq, last_seq=seq))
@@ -114,20 +129,20 @@ class Finisher:
         self._log.ended_unstored(others, self._terminal(rows))
 
     async def save(self) -> None:
-        """Try again to store the end that storage refused. Raises StoreError."""
+        """Retry the write of an end that storage refused. Raises StoreError."""
         if (operation := self.unsaved) is None:
             return
-        with suppress(Fenced):  # the turn is gone, or another's: there is nothing left to save
+        with suppress(Fenced):  # the turn is deleted, or another process has it: nothing to save
             await self._store.write(operation)
         self._let_go()
 
     def _let_go(self) -> None:
-        """Nothing is left to be stored."""
+        """Mark the end as stored."""
         self.unsaved = None
         self._log.end_stored()
 
     async def _write(self, operation: FinishTurn) -> TurnRecord:
-        """Store the end; the turn's row as it is then. Raises StoreError."""
+        """Store the end, and return the turn's row after it. Raises StoreError."""
         if await self._writer.write(operation):
             return ended_turn(self.turn, operation)
         row = await self._store.read(GetTurn(owner=None, turn_id=self.turn.id))

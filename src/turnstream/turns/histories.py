@@ -1,4 +1,4 @@
-"""The history of a call, read in portions."""
+"""The history of a model call, read in portions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ Path: TypeAlias = list[tuple[TurnRecord, tuple[Block, ...]]]
 
 PORTION = Bounds(turns=64, size=512 * 1024, repeats_settings=False)
 DEPTH = 2000
-"""Turns of a history, at most: of a longer one the last."""
+"""Turns of a history, at most. Only the last turns of a longer history are read."""
 
 
 async def read_history(store: Store, turn_id: str, *, seconds: float | None = None) -> Path:
-    """Return the turns from a chat's first one to this one, with their blocks; empty for an unknown turn.
+    """Return the turns from a chat's first one to this one, with their blocks. Empty for an unknown turn.
 
-    `seconds`: the deadline of each portion; see `Store.read`. Raises NotFound if the chat is deleted meanwhile, StoreError.
+    Raises StoreError, and NotFound if the chat is deleted meanwhile.
+
+    Args:
+        seconds: Deadline of each portion. None: see `Store.read`.
     """
     beginning = HistoryBeginning(turn_id=turn_id, bounds=PORTION, depth=DEPTH)
     turn_ids, portion = await store.read(beginning, seconds=seconds)

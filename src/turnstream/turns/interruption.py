@@ -1,8 +1,8 @@
-"""Asking a turn's task to stop: only where it waits for its source, never while it writes.
+"""Interrupts of a turn's task. They take effect only while it waits for its source, never while it writes.
 
-A cancellation that was not asked for here comes from a host that cancels tasks, or from within the source: a task that it
-awaits was cancelled, or a deadline of its own has passed. The source's own is its failure. A host's ends the task, and the
-registry ends the turn.
+A cancellation can also come from elsewhere. If it comes from within the source (a task that the source awaits
+was cancelled, or a deadline of the source has passed), it counts as the source's failure. If it comes from
+the host application, it ends the task, and the registry ends the turn.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ Value = TypeVar("Value")
 
 
 class TaskStopped(Exception):
-    """The task was asked to stop."""
+    """Raised in a turn's task after a request to stop."""
 
 
 class Interruption:
-    """The one way into a running turn.
+    """Stops a running turn. There is no other way to interrupt it.
 
-    `task`: the task that waits. `cause`: the first that asked it to stop. `detached`: the turn has been ended without
-    the task; whatever the task still does must not show.
+    Attributes:
+        task: The turn's task.
+        cause: The first cause to stop. None until then.
+        detached: True if the turn has ended without the task. Nothing that the task still does may be shown.
     """
 
     def __init__(self) -> None:
@@ -35,25 +37,26 @@ class Interruption:
         self._waiting = False
 
     def ask(self, cause: StopCause) -> None:
-        """Ask the task to stop; the first cause counts."""
+        """Request the task to stop. Only the first cause counts."""
         if self.cause is None:
             self.cause = cause
             if self._waiting and self.task is not None:
                 self.task.cancel()
 
     def check(self) -> None:
-        """Raise TaskStopped if the turn was ended without the task."""
+        """Raise TaskStopped if the turn has ended without the task."""
         if self.detached:
             raise TaskStopped
 
     async def wait(self, waiting: Awaitable[Value]) -> Value:
-        """Await something that may be cut short. Everything else that the task awaits is finished.
+        """Await something that an interrupt may cut short. No other await of the task is cut short.
 
-        Raises TaskStopped, CancelledError if the task itself is cancelled from outside, and TurnstreamError if the source
-        gives up with a CancelledError of its own.
+        Raises TaskStopped after an interrupt, CancelledError if the task is cancelled from outside, and
+        TurnstreamError if the source raises a CancelledError of its own.
         """
         if self.cause is not None:
-            close = getattr(waiting, "close", None)  # a coroutine that is never awaited complains
+            # Closed, because a coroutine that is never awaited warns.
+            close = getattr(waiting, "close", None)
             if close is not None:
                 close()
             raise TaskStopped
@@ -66,7 +69,7 @@ class Interruption:
                 raise
         except Exception:
             if self.cause is None:
-                raise  # else the source is let go of, and what it made of that is no matter
+                raise  # after an interrupt, the source's exception does not matter
         else:
             if self.cause is None:
                 return value
@@ -76,7 +79,7 @@ class Interruption:
         raise TaskStopped
 
     async def _absorb_cancellation(self) -> None:
-        """Take back the cancellation that `ask` sent, wherever it has got to: what follows must not be cut short."""
+        """Consume the cancellation that `ask` sent, so that it does not cut short what follows."""
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:

@@ -1,5 +1,7 @@
-"""The journal: what open blocks gained, written every 100 ms for all turns at once, so that a killed process loses at
-most that stretch."""
+"""The journal: the growth of open blocks, written every 100 ms for all turns together.
+
+A killed process loses at most the last interval.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +26,25 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL = 0.1
 PORTION = 256
-"""Segments gathered and written at a time: thousands in one go would hold up the streams of their turns. Measured with 200
-turns at 50 events/s, seven passes: 64 at a time take 1 µs of CPU more per event, and the p99 of its age is 1.1 ms, not 1.6."""
+"""Segments gathered and written at a time. Thousands at once would delay the streams of their turns.
+
+Measured with 200 turns at 50 events/s, in seven passes: 64 at a time take 1 µs more CPU per event, and the
+p99 of an event's age is 1.1 ms instead of 1.6 ms.
+"""
 PORTION_CHARACTERS = 1024 * 1024
 DEFAULT_SIZE = 4 * 1024 * 1024
-"""Characters that the journal may hold, whatever the open blocks do."""
+"""Characters that the journal may always hold, even if the open blocks hold less."""
 RENEWED_EVERY = 60.0
-"""Seconds that text may stay in the journal that is stored, or deleted, elsewhere."""
+"""Seconds after which the journal is written anew, to remove text that was stored or deleted elsewhere."""
 DEFAULT_LIMIT = 32 * 1024 * 1024
-"""Characters that wait for a store that fails."""
+"""Characters that may wait for a store that fails."""
 
 
 _NOTHING = object()
 
 
 class BlockJournal:
-    """How far the journal of one turn's open block is."""
+    """Tracks how much of one turn's open block is in the journal."""
 
     __slots__ = ("_growth", "_length", "_number", "_seq", "_sequence", "_signature")
 
@@ -52,7 +57,7 @@ class BlockJournal:
         self._seq = 0
 
     def next_segment(self, log: TurnLog) -> JournalSegment | None:
-        """What the open block has gained since the last segment; None when that is nothing."""
+        """Return the growth of the open block since the last segment, or None if it has not grown."""
         block, first_seq, content_since, seq = log.open_state
         if block is None or seq <= self._seq:
             return None
@@ -82,7 +87,10 @@ class BlockJournal:
         return segment
 
     def _content_of(self, block: OpenBlock) -> tuple[Content | None, Content | None]:
-        """Return the block's content where it is to be written whole, and else what it has gained."""
+        """Return the block's content if it must be written whole, and otherwise its growth.
+
+        The other one is None.
+        """
         growth = self._growth = self._growth or ContentGrowth()
         gained = growth.gained(block.content)
         if gained is not None:
@@ -92,7 +100,7 @@ class BlockJournal:
         return block.shown_content(), None
 
     def whole_segment(self, log: TurnLog) -> JournalSegment | None:
-        """All of the open block; what it gains from now on comes next. None when there is no block."""
+        """Return the whole open block, or None if no block is open. The next segment continues it."""
         block = log.open_block
         return None if block is None else self._first(log, block, log.open_seq)
 
@@ -116,8 +124,10 @@ class BlockJournal:
 
 
 class ContentGrowth:
-    """Remembers how far a content has been written: of lists the length and the last item, of other values which they
-    were."""
+    """Tracks how much of a content has been written.
+
+    Keeps the length and the last item of each list, and every other value as it is.
+    """
 
     __slots__ = ("_known",)
 
@@ -125,12 +135,14 @@ class ContentGrowth:
         self._known: dict[str, tuple[int, Any]] = {}
 
     def begin(self, content: Content) -> None:
-        """Take all of `content` as written."""
+        """Mark all of `content` as written."""
         self._known = {key: _mark(value) for key, value in content.items()}
 
     def gained(self, content: Content) -> Content | None:
-        """Return what merges the content that was written into `content`, and take that as written. None if merging
-        cannot do it: a list took the place of another one."""
+        """Return the difference between the written content and `content`, and mark it as written.
+
+        Return None if merging cannot produce `content`, because a list has replaced another one.
+        """
         known = self._known
         gained: Content = {}
         for key, value in content.items():
@@ -152,7 +164,7 @@ class ContentGrowth:
 
 
 class Gather(Protocol):
-    """What the open blocks of all turns have gained since the last call; `whole`: all that they hold."""
+    """Returns the growth of all turns' open blocks since the last call. `whole`: all of their text."""
 
     def __call__(self, *, whole: bool) -> Iterable[JournalSegment]: ...
 
@@ -160,12 +172,18 @@ class Gather(Protocol):
 class JournalKeeper:
     """Writes the segments of all open blocks, a portion at a time, each as a page.
 
-    While a write is under way nothing more is gathered, so a slow store is never piled upon. What a failed write
-    held is sent again with the next: it may have been stored all the same, so it must be the same again.
+    Nothing is gathered during a write, so writes do not pile up on a slow store. The segments of a failed
+    write are sent again, unchanged, with the next one: the store may have kept them.
 
-    A page stays when its blocks are stored. So when the journal has grown to `size` characters and to three times what the
-    open blocks held, or a minute has passed, they are written whole; once that is done, the pages before go. They are
-    written whole, too, after more than `limit` characters have waited for a store that fails, and were given up.
+    Pages stay after their blocks are stored. So all open blocks are written whole if the journal exceeds
+    `size` characters and three times the length of the open blocks, or after a minute. Then the earlier pages
+    are deleted. The blocks are also written whole after segments were discarded.
+
+    Args:
+        interval: Seconds between writes.
+        limit: Characters that may wait for a store that fails. Beyond it the waiting segments are discarded.
+        size: Characters that the journal may always hold.
+        owner: Owner of the pages.
     """
 
     def __init__(  # noqa: PLR0913 - bounds and the owner come by name
@@ -184,7 +202,7 @@ class JournalKeeper:
         self._limit = limit
         self._owner = owner
         self._page: int | None = None
-        """The number of the last page; None until it is looked up."""
+        """Number of the last page. None until it has been looked up."""
         self._allowed = self._least = size
         self._size = 0
         self._renew = True  # an earlier process may have left pages
@@ -194,19 +212,19 @@ class JournalKeeper:
         self.writes = 0
         self.segments = 0
         self.given_up = 0
-        """Writes, the segments in them, and the characters that were given up, since the start."""
+        """Writes, segments in them, and discarded characters, since the start."""
 
     def hold(self) -> None:
-        """Delete no page until `release`: recovery still needs those of an earlier process."""
+        """Delete no pages until `release`: recovery still needs the pages of an earlier process."""
         self._is_held = True
 
     def release(self) -> None:
-        """Delete pages again; those of an earlier process go with the next write."""
+        """Delete pages again. The pages of an earlier process are deleted with the next write."""
         self._is_held = False
         self._renew = True
 
     async def run(self) -> None:
-        """Runs until cancelled."""
+        """Write at each interval, until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
             try:
@@ -215,13 +233,13 @@ class JournalKeeper:
                 logger.exception("the journal failed; it goes on")
 
     async def write(self) -> None:
-        """Write what has been gained since the last time; or all of it anew, where that is due."""
+        """Write the growth since the last call, or all open blocks if a rewrite is due."""
         now, older = asyncio.get_running_loop().time(), self._size
         is_due = older > self._allowed or (older and now - self._renewed_at >= RENEWED_EVERY)
         if is_due and not self._is_held:
             self._renew = True
         if whole := self._renew:
-            self._unwritten.clear()  # what waits is of open blocks, which come whole, or of stored ones
+            self._unwritten.clear()  # these segments are of open blocks, which come whole, or of stored ones
         first: int | None = None
         if self._page is None and not await self._find_page():
             return
@@ -239,7 +257,7 @@ class JournalKeeper:
             self._allowed = max(self._least, 3 * self._size)
 
     async def _find_page(self) -> bool:
-        """Look up the last page that an earlier process wrote; return False if storage refused it."""
+        """Look up the last page of an earlier process. Return False if storage failed."""
         try:
             self._page = await self._store.read(LastPage(owner=self._owner))
         except StoreError as error:
@@ -248,18 +266,18 @@ class JournalKeeper:
         return True
 
     def _take_portion(self, gathered: Iterator[JournalSegment]) -> bool:
-        """Whether there is anything to write."""
+        """Gather a portion. Return True if there is anything to write."""
         characters = 0
         for segment in islice(gathered, PORTION):
-            self._unwritten.append(segment)  # one by one: what was gathered before a failure is not lost
+            self._unwritten.append(segment)  # one at a time: a failure loses none that was gathered
             characters += _characters(segment)
             if characters > PORTION_CHARACTERS:
                 break
         return bool(self._unwritten)
 
     async def _write_portion(self) -> JournalPage | None:
-        """None when storage refused it."""
-        # A number is used once: what was refused may be stored all the same, and comes again with more.
+        """Write the gathered segments as a page. Return None if storage failed."""
+        # A number is used once: a refused page may be stored all the same. Its segments come again.
         self._page = number = (self._page or 0) + 1
         try:
             page = await self._store.write(
@@ -276,7 +294,7 @@ class JournalKeeper:
         return page
 
     async def _trim(self, first: int | None) -> bool:
-        """Let go of the pages before `first`, or of all; False when storage refused it."""
+        """Delete the pages before `first`, or all if it is None. Return False if storage failed."""
         try:
             await self._store.write(TrimJournal(owner=self._owner, before=first))
         except StoreError as error:
@@ -291,23 +309,24 @@ class JournalKeeper:
             self._renew = True
             self.given_up += waiting
             logger.error(
-                "storage has failed for too long: %d characters are given up by the journal, until it can be written anew",
+                "storage has failed for too long: %d characters are given up by the journal, "
+                "until it can be written anew",
                 waiting,
             )
 
 
 def _characters(segment: JournalSegment) -> int:
-    """Return the characters of a segment; of its content, which is seldom there, as JSON."""
+    """Return the characters of a segment. Its content, which is rare, counts as JSON."""
     count = len(segment.text) + len(segment.signature)
     for content in (segment.content, segment.gained):
         if content:
-            with suppress(TypeError, ValueError, RecursionError):  # what is not JSON is not written
+            with suppress(TypeError, ValueError, RecursionError):  # content that is not JSON is not written
                 count += len(encode_json(content))
     return count
 
 
 def _mark(value: Any) -> tuple[int, Any]:
-    """Return a list's length and last item; for another value -1 and the value."""
+    """Return a list's length and last item, or -1 and the value if it is not a list."""
     if not isinstance(value, list):
         return -1, value
     items = cast("list[Any]", value)

@@ -1,4 +1,4 @@
-"""The rows that a request for a turn becomes, and the turn's first event."""
+"""The rows of a new turn, built from its request, and the turn's first event."""
 
 from __future__ import annotations
 
@@ -19,33 +19,48 @@ from turnstream.wires.base import ToolDefinition
 
 
 class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A caller's request for a new turn. Fields that are None are taken from the assistant turn before it."""
+    """A caller's request for a new turn.
+
+    Fields that are None are taken from the last assistant turn before it.
+    """
 
     chat_id: str
     blocks: tuple[Block, ...] = ()
     prev_turn_id: str | None = None
     model: str | None = None
     asked_model: str | None = None
-    """Not for callers: what was asked for as `model`, which may be a name of the settings' own."""
+    """The `model` that the caller gave, which may be a name from the settings.
+
+    Callers do not set this field.
+    """
     fallbacks: tuple[str, ...] | None = None
-    """Models to call, in this order, where that one fails. None, with none before: those of the settings."""
+    """Models to call, in this order, if the model fails.
+
+    None: those of the turn before, or of the settings.
+    """
     system: str | None = None
     params: dict[str, Any] | None = None
     metadata: dict[str, Any] = {}
     tools: tuple[str | ToolDefinition, ...] | None = None
-    """The engine's tools by name, and definitions of those that the client runs itself. None: all the engine's."""
+    """Names of the engine's tools, and definitions of tools that the client runs.
+
+    None: all the engine's tools.
+    """
     idempotency_key: str | None = None
     fingerprint: str | None = None
-    """A hash of the request: the same idempotency key with another one is a conflict."""
+    """Hash of the request. The same idempotency key with another hash is a conflict."""
 
 
 _KEPT = [name for name in RequestRecord.__struct_fields__ if name in TurnRequest.__struct_fields__]
-"""Fields of a request that its assistant turn keeps."""
+"""Fields of a request that are stored with its assistant turn."""
 _INHERITED = ("fallbacks", "system", "params")
 
 
 def inheriting(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]) -> TurnRequest:
-    """Take what the request leaves open from the last assistant turn before it."""
+    """Fill the request's open fields from the last assistant turn in `path`.
+
+    Raises InvalidRequest if that turn's params are needed and cannot be read.
+    """
     previous = next((turn for turn, _ in reversed(path) if turn.role == "assistant"), None)
     if previous is None:
         return request
@@ -58,7 +73,7 @@ def inheriting(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Bloc
 
 
 def user_turn(owner: str, request: TurnRequest) -> tuple[TurnRecord, tuple[BlockRecord, ...]]:
-    """Return the row of the user's turn, and those of its blocks."""
+    """Return the row of the user's turn, and the rows of its blocks."""
     now = now_microseconds()
     turn_id = new_id()
     turn = TurnRecord(
@@ -102,7 +117,7 @@ def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None) ->
 
 
 def start_event(turn: TurnRecord) -> TurnStart:
-    """The first event of a turn."""
+    """Return the first event of a turn."""
     return TurnStart(
         turn.chat_id,
         turn.role,

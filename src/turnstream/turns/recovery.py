@@ -1,7 +1,8 @@
-"""Ending turns whose executor died, with what the journal kept.
+"""Recovery: ends turns whose executor died, with the text that the journal kept.
 
-Recovery is per turn: a turn whose rows cannot be decoded ends as an error, is logged, and holds up no other turn. The
-engine starts without waiting for all of it. A command or a watcher that needs a turn recovers that turn first.
+Recovery is per turn. A turn whose rows cannot be decoded ends as an error, is logged, and delays no other
+turn. The engine starts before all turns are recovered. A command or a watcher that needs a turn recovers that
+turn first.
 """
 
 from __future__ import annotations
@@ -41,20 +42,24 @@ logger = logging.getLogger(__name__)
 
 _AT_ONCE = 64
 _HISTORIES_AT_ONCE = 2
-"""They may be long."""
+"""Histories read at a time. Few, because they may be long."""
 _READ_SECONDS = 120.0
-"""Deadline of one read. The deadline of requests does not apply: a long history is no reason to lose a turn."""
+"""Seconds that one read may take. It is more than for requests: no turn is lost because of a long history."""
 _RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 60.0
 _GIVE_UP_SECONDS = 120.0
-"""Seconds that storage may refuse the end of a turn. After that the turn is ended without what is refused."""
+"""Seconds that storage may refuse the end of a turn. Then the turn ends with its stored blocks."""
 
 
 class TurnRecovery:
-    """Takes over turns of one store.
+    """Ends the unfinished turns of one store.
 
-    `catalog`, `pricing`: who was called, and what that costs, as far as it is known. `end_here`: ends a turn whose task
-    has died in this process, from memory; False if there is none. `owner`: the owner of the journal's pages that are read.
+    Args:
+        catalog: Providers and their models.
+        pricing: Prices for the estimate of a turn's cost. None: no cost is estimated.
+        end_here: Ends a turn whose task has died in this process, from memory. Returns False if there is
+            none.
+        owner: Owner of the journal pages to read.
     """
 
     def __init__(
@@ -73,13 +78,14 @@ class TurnRecovery:
         self._owner = owner
         self._histories = asyncio.Semaphore(_HISTORIES_AT_ONCE)
         self._ending: dict[str, asyncio.Task[bool]] = {}
-        """Turns being ended at the moment, each with the task that everyone who needs the turn waits for."""
+        """Tasks that end turns now, by turn id. All callers that need a turn wait for its task."""
         self._refused_since: dict[str, float] = {}
 
     async def run(self, *, tried: asyncio.Event) -> None:
-        """End every turn that a dead process left unfinished. While storage fails, try again.
+        """End every turn that a dead process left unfinished. Retry while storage fails.
 
-        `tried` is set once each turn has been tried.
+        Args:
+            tried: Set after every turn has been tried once.
         """
         pause = _RETRY_SECONDS
         while True:
@@ -97,10 +103,10 @@ class TurnRecovery:
             pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
 
     async def end_all(self) -> int:
-        """End every turn that a dead process left unfinished; return their number.
+        """End every turn that a dead process left unfinished, and return their number.
 
-        Several at a time: their transactions are committed in groups. Raises StoreError when storage failed for some of
-        them; the others have ended then.
+        Several turns are ended at a time, so that their transactions are committed in groups. Raises
+        StoreError if storage failed for some turns. The others have ended then.
         """
         turn_ids = await self._store.read(UnfinishedTurns(), seconds=_READ_SECONDS)
         journals = await self._journals() if turn_ids else {}
@@ -129,7 +135,7 @@ class TurnRecovery:
         return await self._once(turn.id, None)
 
     async def close(self) -> None:
-        """Stop what is still being ended. Turns that are left are for the next start."""
+        """Stop the recovery of turns. The remaining turns are recovered at the next start."""
         tasks = list(self._ending.values())
         for task in tasks:
             task.cancel()
@@ -152,7 +158,10 @@ class TurnRecovery:
             return []
 
     async def _once(self, turn_id: str, segments: Sequence[JournalSegment] | None) -> bool:
-        """End a turn in a task that all callers share. `segments`: its journal, None if it has not been read."""
+        """End a turn in a task that all callers share.
+
+        `segments` is its journal, or None if it is not read yet.
+        """
         task = self._ending.get(turn_id)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._end(turn_id, segments), name=f"end {turn_id}")
@@ -174,24 +183,24 @@ class TurnRecovery:
             self._refused_since.pop(turn_id, None)
 
     async def _end(self, turn_id: str, segments: Sequence[JournalSegment] | None) -> bool:
-        """Take a turn over and end it. Raises StoreError when storage failed: another try may succeed."""
+        """Take over a turn and end it. Raises StoreError if storage failed and a retry may succeed."""
         try:
             turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id), seconds=_READ_SECONDS)
             if segments is None:
                 segments = await self._journal(turn_id)
             return await self._take_over(turn, segments)
         except (Fenced, NotFound):
-            return False  # deleted, or ended by somebody else
+            return False  # deleted, or ended elsewhere
         except StoreError as error:
             now = asyncio.get_running_loop().time()
             if error.retryable and now - self._refused_since.setdefault(turn_id, now) < _GIVE_UP_SECONDS:
                 raise
             return await self._give_up(turn_id, error)
-        except Exception as error:  # noqa: BLE001 - it is logged there, with its trace
+        except Exception as error:  # noqa: BLE001 - `_give_up` logs it, with its trace
             return await self._give_up(turn_id, error)
 
     async def _give_up(self, turn_id: str, error: Exception) -> bool:
-        """End a turn of which something cannot be read. Its stored blocks stay. Raises StoreError."""
+        """End a turn that cannot be read completely. Its stored blocks stay. Raises StoreError."""
         logger.error("turn %s cannot be recovered, and ends as an error: %r", turn_id, error, exc_info=error)
         try:
             last_seq = await self._store.read(LastSeq(turn_id=turn_id), seconds=_READ_SECONDS)
@@ -209,12 +218,13 @@ class TurnRecovery:
         )
 
     async def _take_over(self, turn: TurnRecord, segments: Sequence[JournalSegment]) -> bool:
-        """Take a turn over and end it, its open block kept as far as it was journalled; return False if it had ended.
+        """Take over a turn and end it. Keep its open block up to the last journalled text.
 
-        The new generation's numbers begin above all that the lost executor can have given; what survived of the old one
-        is its fence: a watcher whose cursor is above it will be told that text is gone. Calls of tools that have no
-        result get one, and what the turn has used is estimated.
+        Return False if the turn had ended. Tool calls without a result get one. The turn's usage is
+        estimated.
         """
+        # The new generation's numbers begin above all that the lost executor can have used. The last number
+        # that survived is the old generation's fence: a watcher with a higher cursor has seen lost text.
         survived = await self._store.read(LastSeq(turn_id=turn.id), seconds=_READ_SECONDS)
         survived = max([survived, *(segment.seq for segment in segments)])
         stored = await self._store.read(AllBlocks(turn_id=turn.id), seconds=_READ_SECONDS)
@@ -244,8 +254,10 @@ class TurnRecovery:
         )
 
     async def _summary(self, turn: TurnRecord, blocks: Sequence[Block]) -> Summary:
-        """Return an estimate of what the turn has used: what the provider said of it is lost with the process. Without
-        a history that can be read there is none, and the turn keeps its text all the same."""
+        """Return an estimate of the turn's usage. The provider's own figures were lost with the process.
+
+        Without a readable history there is no estimate. The turn keeps its text in any case.
+        """
         called = self._called(turn)
         if called is None or (turn.status == "pending" and not blocks):
             return _joined(turn.steps, Summary())
@@ -278,7 +290,7 @@ class TurnRecovery:
         return _joined(turn.steps, account.end(Usage(), complete=False))
 
     def _called(self, turn: TurnRecord) -> CalledModel | None:
-        """Whom the turn called; None where that is no model of ours, or not configured any more."""
+        """Return the model that the turn called, or None if it is not in the catalog."""
         try:
             provider, model = parse_model(turn.model or "", self._catalog.names)
         except InvalidRequest:
@@ -287,7 +299,7 @@ class TurnRecovery:
 
 
 def _joined(known: Sequence[StepUsage], lost: Summary) -> Summary:
-    """Return the account of the steps that the lost process has stored, and of those that are estimated."""
+    """Return the account of the steps that the lost process stored, and of the steps that are estimated."""
     if not known:
         return lost
     usage, steps = lost.usage, (*known, *lost.steps)
@@ -304,8 +316,12 @@ def _joined(known: Sequence[StepUsage], lost: Summary) -> Summary:
 
 
 def model_calls(blocks: Sequence[Block]) -> list[tuple[Sequence[Block], Sequence[Block]]]:
-    """The model calls of a turn, by its blocks: what had been said in it before each, and what the model then said. The
-    first one may have said nothing; of a later one that did not nobody knows whether it was made."""
+    """Return a turn's model calls, by its blocks.
+
+    Each is a pair: the turn's blocks before the call, and the call's blocks with the results of its tools.
+    The first call may have no blocks. A later call without blocks is not listed, because it may not have been
+    made.
+    """
     starts = [0]
     for place, block in enumerate(blocks):
         if place and _is_result(blocks[place - 1]) and not _is_result(block):
@@ -315,7 +331,7 @@ def model_calls(blocks: Sequence[Block]) -> list[tuple[Sequence[Block], Sequence
 
 
 def unanswered_calls(blocks: Sequence[Block]) -> list[Block]:
-    """The whole calls of tools that have no whole result."""
+    """Return the complete tool calls that have no complete result."""
     answered = Counter(_call_id(block) for block in blocks if _is_result(block) and not block.partial)
     unanswered: list[Block] = []
     for block in blocks:

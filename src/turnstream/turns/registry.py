@@ -1,4 +1,4 @@
-"""The executors of this process: those at work, and for a while those that have ended."""
+"""The executors of this process: those of running turns, and for some time those of ended turns."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ DRAINING = Notice(
 )
 MAX_RETAINED = 10_000
 MAX_RETAINED_BYTES = 64 * 1024 * 1024
-"""Memory that ended turns may keep, by number and in bytes; the oldest go first. A watcher of one that is gone reads from
-the store."""
+"""Limits of the ended turns in memory: their number and their bytes. The oldest are evicted first.
+
+Watchers of an evicted turn read from the store.
+"""
 SWEEP_INTERVAL = 1.0
 _ENDED_ORPHANS = 256
-"""Turns that have ended among those that are to be looked at for silence, before they are taken out."""
+"""Entries of ended turns that may stay in the heap of silence checks before it is cleaned."""
 
 
 class _UnsavedEnd(NamedTuple):
@@ -47,7 +49,13 @@ class _UnsavedEnd(NamedTuple):
 
 
 class Registry:
-    """Owns the executors' tasks. `retention`, `orphan_timeout`: seconds."""
+    """Owns the executors and their tasks.
+
+    Args:
+        max_active: Turns that may run at a time.
+        retention: Seconds that ended turns stay in memory.
+        orphan_timeout: Seconds of silence after which a turn is stopped.
+    """
 
     def __init__(
         self,
@@ -65,16 +73,19 @@ class Registry:
         self._orphan_timeout = orphan_timeout
         self._active: dict[str, Executor] = {}
         self._lost: dict[str, Executor] = {}
-        """Executors whose task has died before the end of their turn, which is to be written yet."""
+        """Executors whose task died before their turn ended. The end is still to be written."""
         self._unsaved: dict[str, _UnsavedEnd] = {}
-        """Executors of turns whose end storage has refused, oldest first."""
+        """Executors of turns whose end storage refused, oldest first."""
         self._ended: OrderedDict[str, EndedTurn] = OrderedDict()
         """Turns whose end is stored, oldest first."""
         self._held: WeakValueDictionary[str, Executor] = WeakValueDictionary()
-        """Executors of ended turns that somebody holds on to: they go on to stand for their turns."""
+        """Executors of ended turns that are still referenced elsewhere.
+
+        `get` returns them for their turns.
+        """
         self._retained_bytes = 0
         self._orphans: list[tuple[float, str]] = []
-        """A heap of the times at which turns at work have to be looked at for silence."""
+        """Heap of the times at which running turns must be checked for silence."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -89,29 +100,29 @@ class Registry:
 
     @property
     def retained_bytes(self) -> int:
-        """Bytes that they take, as they are counted against MAX_RETAINED_BYTES."""
+        """Bytes of the ended turns in memory, as counted against MAX_RETAINED_BYTES."""
         return self._retained_bytes
 
     def get(self, turn_id: str) -> Executor | EndedTurn | None:
-        """Return what is here of a turn that is at work here, or has ended here not long ago."""
+        """Return the executor or the kept log of a turn that runs here or ended here recently, or None."""
         return self.executor(turn_id) or self._held.get(turn_id) or self._ended.get(turn_id)
 
     def executor(self, turn_id: str) -> Executor | None:
-        """Return the executor of a turn whose end is not stored yet."""
+        """Return the executor of a turn whose end is not stored yet, or None."""
         if (executor := self._active.get(turn_id)) is not None:
             return executor
         unsaved = self._unsaved.get(turn_id)
         return unsaved.executor if unsaved is not None else None
 
     def admit(self) -> None:
-        """Raises Unavailable when no more turns may start: draining, or too many at work."""
+        """Raise Unavailable if no more turns may start: the server drains, or too many turns are running."""
         if self.draining:
             raise Unavailable("the server is being stopped: try again in a moment", code="draining")
         if len(self._active) >= self._max_active:
             raise Unavailable(f"{self._max_active} turns are being written already: try again later")
 
     def reserve(self, executor: Executor, source: TurnSource) -> None:
-        """Count an executor as at work, and keep it until it has ended. Raises Unavailable."""
+        """Count an executor as running, and keep it until it has ended. Raises Unavailable."""
         self.admit()
         executor.own(source, partial(self._retire, executor))
         self._active[executor.turn.id] = executor
@@ -120,18 +131,21 @@ class Registry:
 
     def _watch_silence(self, executor: Executor) -> None:
         heappush(self._orphans, (executor.progress.last + self._orphan_timeout, executor.turn.id))
-        if len(self._orphans) > 2 * len(self._active) + _ENDED_ORPHANS:  # most of them have ended since
+        if len(self._orphans) > 2 * len(self._active) + _ENDED_ORPHANS:  # most entries are of ended turns
             self._orphans = [entry for entry in self._orphans if entry[1] in self._active]
             heapify(self._orphans)
 
     def launch(self, executor: Executor, source: TurnSource) -> None:
-        """Start the task of an executor that was reserved."""
-        # The task takes this context over: whatever it logs is known to be this turn's.
+        """Start the task of a reserved executor."""
+        # The task inherits this context, so that its log lines carry the turn's id.
         turn_context(executor.turn.id, executor.turn.generation).run(executor.start, source)
 
     def _retire(self, executor: Executor) -> None:
-        """Note that an executor is no longer at work. One that has died without an end is kept until its turn is ended;
-        its watchers are sent away, to come again."""
+        """Remove an executor from the running ones.
+
+        An executor that died before its turn ended is kept until the turn is ended. Its log is closed, so its
+        watchers reconnect.
+        """
         turn_id = executor.turn.id
         was_here = self._active.pop(turn_id, None) or self._lost.pop(turn_id, None)
         if not self._active:
@@ -155,7 +169,7 @@ class Registry:
                 self._evict()
 
     def _keep(self, executor: Executor) -> None:
-        """Keep what watchers need of a turn whose end is stored, and nothing else."""
+        """Keep a stored turn for its watchers, as a flat log."""
         turn_id = executor.turn.id
         ended = flattened(executor.log, executor.turn.owner, monotonic())
         self._count_log(executor.log)
@@ -165,19 +179,19 @@ class Registry:
         self._evict()
 
     def _evict(self) -> None:
-        """Forget the oldest turns beyond the bounds; those that the store does not have are the last to go."""
+        """Evict the oldest turns beyond the limits. Turns whose end is not stored are evicted last."""
         while self._retained_bytes > MAX_RETAINED_BYTES or self.retained_turns > MAX_RETAINED:
             self.forget(next(iter(self._ended or self._unsaved)))
 
     async def end_lost(self, turn_id: str) -> bool:
-        """End a turn whose task has died here, stored and shown. Return False if there is none."""
+        """End a turn whose task has died here: store and show the end. Return False if there is none."""
         if (executor := self._lost.get(turn_id)) is None:
             return False
         await executor.end_lost()
         return True
 
     def forget(self, turn_id: str) -> None:
-        """Drop an executor that is no longer at work: the store has what it said."""
+        """Drop a turn that is not running."""
         if (lost := self._lost.pop(turn_id, None)) is not None:
             self._count_log(lost.log)
         if (unsaved := self._unsaved.pop(turn_id, None)) is not None:
@@ -188,7 +202,7 @@ class Registry:
             self._held.pop(turn_id, None)
 
     def logs(self) -> Iterator[TurnLog]:
-        """The logs of all executors that are still here."""
+        """Yield the logs of all executors that are still here."""
         for executor in (*self._active.values(), *self._lost.values()):
             yield executor.log
         for unsaved in self._unsaved.values():
@@ -203,17 +217,20 @@ class Registry:
             _count_usage(measures, turn)
 
     def _count_log(self, log: TurnLog) -> None:
-        """Take over what a log has counted, before it goes."""
+        """Add the counts of a log to the measures, before the log is dropped."""
         self.measures.coalesced += log.ring.coalesced
         self.measures.catch_ups += log.catch_ups
 
     def active_in(self, chat_id: str) -> list[Executor]:
-        """The executors at work in one chat."""
+        """Return the running executors of a chat."""
         return [executor for executor in self._active.values() if executor.turn.chat_id == chat_id]
 
     def journal_segments(self, *, whole: bool = False) -> Iterator[JournalSegment]:
-        """What the open blocks of all turns have gained since the last call; `whole`: all that they hold, and those of turns
-        whose end storage refused. Turns may come and go meanwhile."""
+        """Yield the growth of all turns' open blocks since the last call. Turns may start and end meanwhile.
+
+        Args:
+            whole: Yield the whole blocks, and include turns whose end storage refused.
+        """
         executors = [*self._active.values(), *self._lost.values()]
         if whole:
             executors.extend(unsaved.executor for unsaved in self._unsaved.values())
@@ -232,7 +249,7 @@ class Registry:
                 logger.exception("a sweep failed; the next one comes")
 
     async def sweep(self, now: float) -> None:
-        """End turns that fell silent, store ends that storage had refused, forget what ended long ago."""
+        """End silent turns, store ends that storage had refused, and drop turns that ended long ago."""
         self._end_orphans(now)
         await self._end_all_lost()
         await self._save_ends()
@@ -243,7 +260,10 @@ class Registry:
             self.forget(turn_id)
 
     def _end_orphans(self, now: float) -> None:
-        """Stop the turns that have been silent for too long. Each is looked at when its silence may have become so."""
+        """Stop the turns that have been silent for too long.
+
+        Each turn is checked only when its time may be up.
+        """
         orphans = self._orphans
         later: list[tuple[float, str]] = []
         while orphans and orphans[0][0] <= now:
@@ -277,8 +297,13 @@ class Registry:
             self._keep(executor)
 
     async def drain(self, grace: float) -> None:
-        """Start no more turns; give those at work `grace` seconds; end the rest with what they have. All watchers are
-        told first, and may resume at another process or after the restart."""
+        """Start no more turns, wait for the running ones, and end the rest with the text they have.
+
+        All watchers get a notice first. They may resume at another process, or here after the restart.
+
+        Args:
+            grace: Seconds to wait for running turns.
+        """
         self.draining = True
         for executor in self._active.values():
             executor.notify(DRAINING)
@@ -289,7 +314,10 @@ class Registry:
             await self.stop_all()
 
     async def stop_all(self) -> None:
-        """End every turn now, its partial kept. Storage has its own deadlines, so this ends."""
+        """End every turn now, and keep its partial text.
+
+        It returns in any case: storage has its own deadlines.
+        """
         self.draining = True
         executors = list(self._active.values())
         for executor in executors:
@@ -300,7 +328,7 @@ class Registry:
 
 
 def _count_usage(measures: TurnMeasures, turn: TurnRecord) -> None:
-    """Each step to its own model; where the steps are not known, the turn to its model."""
+    """Count each step for its own model. Count the turn for its model if the steps are not known."""
     for step in turn.steps or (StepUsage(0, turn.model, turn.usage, turn.cost),):
         model = measures.of_model(step.model)
         model.calls += 1
@@ -316,6 +344,6 @@ def _count_usage(measures: TurnMeasures, turn: TurnRecord) -> None:
 
 
 def _size_of(executor: Executor) -> int:
-    """Estimated bytes that an executor holds whose end is not stored."""
+    """Return the estimated bytes of an executor whose end is not stored."""
     blocks = executor.unsaved.blocks if executor.unsaved is not None else ()
     return executor.log.ring.size + sum(len(row.block.text_content or "") for row in blocks)

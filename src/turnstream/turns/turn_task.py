@@ -1,9 +1,9 @@
-"""The task of a turn: how it begins, is stopped, and is ended where it does not end by itself.
+"""The task of a turn: how it starts, how it is stopped, and how the turn ends if the task cannot end it.
 
 own ─► start ─► the task runs ─► the turn's end is written ─► on_end
-          stop: the source has STOP_SECONDS ─► the turn ends in a task of its own, and the coroutine is closed
-          the task dies ─► the registry asks for `end_lost`, which ends the turn in a task of its own
-          the rows are not made ─► abandon
+          stop: the source has STOP_SECONDS ─► a separate task ends the turn, and the coroutine is closed
+          the task dies ─► the registry calls `end_lost`: a separate task ends the turn
+          the rows are not stored ─► abandon
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from turnstream.turns.writing import TurnWriter
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
-"""Seconds that a turn that is asked to stop waits for its source. Then it ends without the source."""
+"""Seconds that a stopping turn waits for its source. Then it ends without the source."""
 
 
 class TurnTask:
-    """One turn's task and its end. A subclass says what the task does: `run`, and `_finish`, which writes the end."""
+    """One turn's task and its end. A subclass defines `run`, and `_finish`, which writes the end."""
 
     def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, *, debug: bool = False) -> None:
         self.log = log
         self.ended = asyncio.Event()
         self.abandoned = False
-        """The turn's rows were not made, or not surely: there is nothing to end."""
+        """True if the turn's rows were not stored, or may not have been: there is no turn to end."""
         self._debug = debug
         self._interruption = Interruption()
         self._starting: asyncio.Task[StartedRecords] | None = None
         self._source: TurnSource | None = None
         self._decided: OutcomeRecord | None = None
-        """The end that the task had come to, whether or not it could write it."""
+        """The end that the task decided on, written or not."""
         self._deadline: asyncio.TimerHandle | None = None
         self._ending_alone: asyncio.Task[None] | None = None
         self._on_end: Callable[[], None] | None = None
@@ -64,22 +64,25 @@ class TurnTask:
         raise NotImplementedError
 
     async def _finish(self, outcome: OutcomeRecord) -> None:
-        """Decide the end, store it and show it. May be called again after a cancellation."""
+        """Decide the end, store it and show it. It may be called again after a cancellation."""
         raise NotImplementedError
 
     @property
     def turn(self) -> TurnRecord:
-        """The turn's row, as far as is known here."""
+        """The turn's row, as far as this process knows it."""
         return self._finisher.turn
 
     @property
     def outcome(self) -> OutcomeRecord | None:
-        """The end of the turn, once it is decided."""
+        """The end of the turn. None until it is decided."""
         return self._finisher.outcome
 
     @property
     def unsaved(self) -> FinishTurn | None:
-        """The end of the turn, where storage refused it; whoever keeps the executor tries `save_end`."""
+        """The write of the turn's end, if storage refused it.
+
+        The owner of the executor retries with `save_end`.
+        """
         return self._finisher.unsaved
 
     @property
@@ -88,7 +91,7 @@ class TurnTask:
 
     @property
     def progress(self) -> Progress:
-        """The signs of life of the turn's source."""
+        """Signs of life of the turn's source."""
         return self.writer.progress
 
     @property
@@ -96,8 +99,13 @@ class TurnTask:
         return self._interruption.task
 
     def own(self, source: TurnSource, on_end: Callable[[], None]) -> None:
-        """Take over the source that the turn will read. `on_end` is called when the turn's task is done, when the turn
-        ended without the task, and when the task will never be started."""
+        """Take ownership of the source that the turn will read.
+
+        Args:
+            on_end: Called when the turn's task is done, when the turn has ended without the task, and when
+                the
+                task will never start.
+        """
         self._source = source
         self._on_end = on_end
 
@@ -115,18 +123,22 @@ class TurnTask:
             logger.error("turn %s: its task ended with %r", self.turn.id, error)
         self._stop_deadline()
         if self._ending_alone is not None and not self._ending_alone.done():
-            return  # that tells of the end
-        self._note_end()  # also when the task never began
+            return  # that task will note the end
+        self._note_end()  # needed also if the task never ran
 
     def begin_with(
         self,
         writing: Coroutine[Any, Any, StartedRecords],
         launch: Callable[[], None] | None = None,
     ) -> asyncio.Task[StartedRecords]:
-        """Begin once the turn's rows are durable, or let go of the source when they are not made. The task is the
-        executor's own, and ends whether or not anybody waits for it.
+        """Begin the turn once its rows are durable. Close the source if the rows are not stored.
 
-        `launch` starts the turn's task, and is called when the rows are made. None: the caller starts it at once.
+        The returned task belongs to the executor, and finishes even if no caller waits for it.
+
+        Args:
+            writing: The write of the rows.
+            launch: Starts the turn's task. Called once the rows are stored. None: the caller starts it at
+                once.
         """
 
         def settle(task: asyncio.Task[StartedRecords]) -> None:
@@ -146,25 +158,28 @@ class TurnTask:
         return self._starting
 
     def begin(self, start: TurnEvent) -> None:
-        """The turn's rows are durable: from now on events are shown, `start` first."""
+        """Show events from now on, `start` first. The turn's rows are durable."""
         self.log.append([start])
         self.writer.committed.set()
 
     def _begin_in_doubt(self, error: StoreError) -> None:
-        """Storage failed, but may yet make the rows, as after a timeout: if it does, the turn has ended."""
+        """End the turn for watchers after storage failed.
+
+        Storage may still make the rows, as after a timeout.
+        """
         self.abandon()
         self._finisher.turn = msgspec.structs.replace(self.turn, created_at=now_microseconds())
         self.log.append([start_event(self.turn)])
         self._finisher.end_unsaved(self._failed(error), (), Summary())
 
     def stop(self, cause: StopCause) -> None:
-        """Ask to end early; the first cause counts. Does nothing once the turn's end is decided."""
+        """Request an early end. Only the first cause counts. Does nothing if the turn's end is decided."""
         if self.outcome is None and not self._interruption.detached:
             self._interruption.ask(cause)
             self._set_deadline()
 
     def abandon(self) -> None:
-        """The turn's rows could not be made: let go of the source; nothing was shown."""
+        """Close the source, because the turn's rows could not be stored. Nothing has been shown."""
         self.abandoned = True
         self.writer.committed.set()
         if self.task is not None:
@@ -187,7 +202,7 @@ class TurnTask:
         if self._on_end is not None:
             self._on_end()
         if self.log.terminal is not None or self.abandoned:
-            # Without cycles of references all of it is freed as soon as nobody holds on to it.
+            # Without reference cycles, all of it is freed at the last reference.
             self._on_end = self._source = self._starting = None
 
     def _set_deadline(self) -> None:
@@ -201,7 +216,10 @@ class TurnTask:
             self._deadline = None
 
     def _end_at_deadline(self) -> None:
-        """The source has not let go. What is being written has a deadline of its own, and is waited for."""
+        """End the turn without its source, which has not stopped.
+
+        First wait for a write that is under way.
+        """
         self._deadline = None
         task = self.task
         if task is None or task.done() or self.outcome is not None:
@@ -218,7 +236,7 @@ class TurnTask:
         put_down(task, self.writer.label)
 
     async def end_lost(self) -> None:
-        """End a turn whose task has died, with all that it had: stored and shown. It may be asked again."""
+        """End a turn whose task has died, and store and show all its text. It may be called again."""
         self._detach()
         while self.log.terminal is None and not self.abandoned:
             ending = self._end_alone(self.outcome or self._decided or LOST_EXECUTOR)
@@ -230,12 +248,12 @@ class TurnTask:
                     raise
 
     def _detach(self) -> None:
-        """Take nothing more from the task."""
+        """Ignore the task from now on."""
         self._interruption.detached = True
         self.writer.is_ready = False
 
     def _end_alone(self, outcome: OutcomeRecord) -> asyncio.Task[None]:
-        """End the turn in a task of its own; all callers wait for the same."""
+        """End the turn in a separate task that all callers share."""
         if self._ending_alone is None or self._ending_alone.done():
             ending = self._run_alone(outcome)
             self._ending_alone = asyncio.get_running_loop().create_task(ending, name=f"end of {self.turn.id}")
@@ -252,13 +270,13 @@ class TurnTask:
             self._note_end()
 
     def notify(self, event: Notice | ToolProgress) -> None:
-        """Show a passing event to whoever watches now."""
+        """Show a passing event to the current watchers."""
         if self.outcome is not None or not self.writer.committed.is_set():
             return
         self.writer.show_soon(event)
 
     async def save_end(self) -> None:
-        """Try again to store the end that storage refused. Raises StoreError."""
+        """Retry the write of an end that storage refused. Raises StoreError."""
         await self._finisher.save()
 
     async def _end(self, outcome: OutcomeRecord) -> None:

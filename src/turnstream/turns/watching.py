@@ -1,4 +1,4 @@
-"""Joining a turn as a watcher: the live log where there is one, else one made from the rows."""
+"""Subscriptions: a watcher joins a turn's live log, or a log that is built from the turn's rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from turnstream.turns.registry import Registry
 
 
 class SubscriptionMaker:
-    """Makes subscriptions."""
+    """Makes the subscriptions of watchers."""
 
     def __init__(
         self, store: Store, registry: Registry, encoder: EncoderFactory, recovery: TurnRecovery
@@ -33,9 +33,12 @@ class SubscriptionMaker:
     async def subscribe(
         self, owner: str, turn_id: str, *, after: Cursor | None = None, from_block: int = 0
     ) -> Subscription:
-        """Watch a turn from a cursor on, or from the beginning. Raises NotFound, StoreError."""
+        """Watch a turn from a cursor on, or from `from_block` if there is none.
+
+        Raises NotFound, StoreError.
+        """
         log = self._log_here(turn_id, owner)
-        if log is None or not log.head:  # a turn that has begun here needs no look at the store
+        if log is None or not log.head:  # a turn that has begun here needs no read of the store
             log = await self._log_found(
                 turn_id, await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
             )
@@ -44,11 +47,11 @@ class SubscriptionMaker:
         measures = self._registry.measures
         measures.subscriptions += 1
         if self._registry.executor(turn_id) is None and subscription.needs_catch_up:
-            measures.catch_ups += 1  # such a log is gone with its watcher, and counts nothing
+            measures.catch_ups += 1  # this log is dropped with its watcher, and its own count is lost
         return subscription
 
     def _log_here(self, turn_id: str, owner: str | None) -> TurnLog | None:
-        """Return the log of a turn that is in memory; None if it is not, or is another owner's."""
+        """Return the log of a turn in memory. Return None if there is none, or the owner is another one."""
         kept = self._registry.get(turn_id)
         if isinstance(kept, EndedTurn):
             return kept.log(self._encoder) if owner in {None, kept.owner} else None
@@ -63,7 +66,7 @@ class SubscriptionMaker:
         return log or await self._log_of_rows(turn)
 
     async def _log_of_rows(self, turn: TurnRecord) -> TurnLog:
-        """The log of a turn that has ended: its blocks are all in the store."""
+        """Return the log of a turn that has ended. All its blocks are in the store."""
         total, completed = await self._store.read(CountBlocks(turn_id=turn.id))
         last = turn.last_seq
         log = TurnLog(

@@ -1,4 +1,4 @@
-"""The sink of a turn: what lasts is stored before it is shown, and what comes meanwhile waits."""
+"""The sink of a turn: stores durable events before they are shown. Other events wait meanwhile."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ Value = TypeVar("Value")
 
 
 class TurnWriter:
-    """The sink of a turn: stores what lasts, and appends everything to the turn's log.
+    """The sink of a turn: stores what is durable, and appends every event to the turn's log.
 
-    `busy`: a row is being written whose number in the log is decided; an event that would take that number waits.
+    Attributes:
+        busy: True while a row is written whose number in the log is decided. Other events wait, because they
+            would take that number.
     """
 
     def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, interruption: Interruption) -> None:
@@ -54,7 +56,7 @@ class TurnWriter:
         self.saving: asyncio.Task[None] | None = None
         """The last write of a step's account."""
         self.marked_at: int | None = None
-        """The time at which the turn began to stream; None before."""
+        """Time, in microseconds since the epoch, at which the turn began to stream. None before."""
         self.wait = interruption.wait
         self._interruption = interruption
         self._turn_id = turn.id
@@ -63,16 +65,19 @@ class TurnWriter:
         self._store = store
         self._postponed: list[TurnEvent] = []
 
-    # -- the sink ------------------------------------------------------------------------------------------------
+    # -- the sink ----------------------------------------------------------------------------------------
 
     async def ready(self) -> None:
-        """Wait until the turn's rows are durable. Raises TaskStopped if the turn was ended without the task."""
+        """Wait until the turn's rows are durable.
+
+        Raises TaskStopped if the turn has ended without the task.
+        """
         self._interruption.check()
         await self.committed.wait()
         self.is_ready = True
 
     def taker(self, accumulator: Accumulator, step: int | None) -> Take:
-        """Return the function that shows a batch while the task waits for its source, if nothing has to be awaited."""
+        """Return the function that shows a batch while the task waits, if nothing has to be awaited."""
         del step
         interruption, progress = self._interruption, self.progress
         extend, grow, gaps = accumulator.extend_shown, self._log.grow, progress.gaps
@@ -94,14 +99,14 @@ class TurnWriter:
         return take
 
     def show(self, events: Sequence[TurnEvent], open_block: OpenBlock | None) -> None:
-        """Append events to the log. The first batch of the source makes the turn a streaming one."""
+        """Append events to the log. The first batch of the source changes the turn's status to streaming."""
         if self.progress.has_begun:
             self._mark_streaming()
-            self.show = self._log.show  # nothing is left to be done here: a call less for each batch
+            self.show = self._log.show  # this method has nothing left to do: one call less per batch
         self._log.show(events, open_block)
 
     async def keep(self, item: Block | BlockReset | OwnEvent, settle: Settle) -> None:
-        """Store a block, a reset or a lasting event, then append its event. Raises StoreError."""
+        """Store a block, a reset or a durable event, then append its event. Raises StoreError."""
         log = self._log
         if (operation := self._operation(item)) is not None:
             self.busy = True
@@ -127,8 +132,10 @@ class TurnWriter:
             log.append(postponed)
 
     def _operation(self, item: Block | BlockReset | OwnEvent) -> Operation[Any] | None:
-        """Return the write of `item`, whose event comes next in the log; None if it is not to last. Raises TypeError if
-        an event cannot be encoded."""
+        """Return the write of `item`, whose event comes next in the log. None if `item` is not durable.
+
+        Raises TypeError if an event cannot be encoded.
+        """
         turn_id, generation = self._turn_id, self._generation
         _, first_seq, _, head = self._log.open_state
         seq = head + 1
@@ -143,7 +150,7 @@ class TurnWriter:
         rows = (Annotation(turn_id, seq, encoded),)
         return SaveAnnotations(turn_id=turn_id, generation=generation, rows=rows)
 
-    # -- for the turn's task -------------------------------------------------------------------------------------
+    # -- for the turn's task -----------------------------------------------------------------------------
 
     @property
     def marked(self) -> bool:
@@ -151,8 +158,11 @@ class TurnWriter:
         return self.marked_at is not None
 
     def save_step(self, account: TurnAccount) -> None:
-        """Store what the turn has used so far, and the calls that were tried. No task waits for it: writes of the turn that come
-        later are not committed before it, and the end of the turn says all of it again."""
+        """Store the usage so far, and the calls that were made.
+
+        No task waits for this write. Later writes of the turn are not committed before it, and the end of the
+        turn repeats all of it.
+        """
         summary = account.so_far()
         operation = SaveStep(
             turn_id=self._turn_id,
@@ -164,8 +174,11 @@ class TurnWriter:
         self.saving.add_done_callback(_log_failure)
 
     def _mark_streaming(self) -> None:
-        """pending → streaming. Nobody waits for it, and it need not come before any other write of the turn: the end
-        says when the turn began to stream, too."""
+        """Change the status from pending to streaming.
+
+        No task waits for this write, and it may come after other writes of the turn: the end also stores the
+        time at which the turn began to stream.
+        """
         self.marked_at = now_microseconds()
         operation = MarkStreaming(turn_id=self._turn_id, generation=self._generation, now=self.marked_at)
         self.marking = asyncio.get_running_loop().create_task(self._store.write(operation))
@@ -183,7 +196,7 @@ class TurnWriter:
             return await self._store.write(operation)
 
     def show_soon(self, event: TurnEvent) -> None:
-        """Show a passing event now, or right after what is being written."""
+        """Show a passing event now, or right after the row that is being written."""
         if self.busy:
             self._postponed.append(event)
         else:
@@ -191,12 +204,12 @@ class TurnWriter:
 
 
 def is_lasting(event: TurnEvent) -> bool:
-    """Whether an event outside the blocks is kept for who comes later."""
+    """Return True if an event outside the blocks is kept for later watchers."""
     return isinstance(event, Notice | Source) or (isinstance(event, Data) and not event.transient)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
     if task.cancelled() or (error := task.exception()) is None:
         return
-    if not isinstance(error, Fenced):  # the turn had ended before
+    if not isinstance(error, Fenced):  # fenced: the turn had ended before
         logger.warning("how far a turn has come could not be stored: %s", error)
