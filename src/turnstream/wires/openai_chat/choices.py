@@ -10,8 +10,7 @@ begin alike, so a choice with another index is held until one of these decides:
     one answer         RISING indexes with text or calls, none of which returns after another; MOST_HELD
                        choices; or the end
 
-If the first index is above 0, choices are held for at most MOST_BEFORE_FIRST choices, because choice 0 may
-follow.
+If the first index is above 0, at most MOST_BEFORE_FIRST choices are held, because choice 0 may follow.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ class ChoicePicker:
         return {index_of(choice) for choice in self._held if _answers(choice)}
 
     def _keep_ours(self) -> list[Choice]:
-        """Discard the held choices of other answers, and release those of this one."""
+        """Discard the held choices of other answers, and release those of this answer."""
         self.settled = self.index
         self.others |= set(_indexes(self._held)) - {self.settled or 0}
         self._held = [choice for choice in self._held if index_of(choice) == self.index]

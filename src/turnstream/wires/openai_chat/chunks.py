@@ -85,7 +85,7 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 decode_typed = msgspec.json.Decoder(Chunk).decode
-"""Decoder of the fast way. Raises ValueError or RecursionError if the loose decoder must be used."""
+"""Fast decoder. Raises ValueError or RecursionError for an event that `loose` must decode."""
 
 _KNOWN_OF_A_CHUNK = frozenset(
     {

@@ -306,7 +306,7 @@ class OpenAIChatDecoder(AnswerStream):
         events.append(stop)
 
     def _learn(self, chunk: Chunk, choices: list[Choice], payload: bytes) -> None:
-        """Create a short cut for events like this one.
+        """Create a fast path for events like this one.
 
         `template` is faster, for events that differ only in their text. `lean` is for blocks in which a
         template failed.
@@ -324,9 +324,9 @@ class OpenAIChatDecoder(AnswerStream):
             self._reads_bytes = isinstance(self._template, LeanReader)
 
     def _retire_template(self) -> None:
-        """Discard the short cut, before an event is decoded in full.
+        """Discard the fast path before an event is decoded in full.
 
-        A short cut that was useful may get a successor. After too many useless ones, no more are created.
+        A fast path that was useful may get a successor. After too many useless ones, no more are created.
         """
         if self._template is not None:
             if self._template.hits >= _TEMPLATE_TRIES:

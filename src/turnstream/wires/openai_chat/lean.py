@@ -1,4 +1,4 @@
-"""Short cut for plain events whose extra fields change from one event to the next.
+"""Fast path for plain events whose extra fields change from one event to the next.
 
 `template` reads events that differ only in their text. If a vendor adds token ids, times or counters to each
 delta, the bytes around the text change too. A lean reader decodes such an event directly into structs that

@@ -1,4 +1,4 @@
-"""Short cut for the plain events that make up nearly all of a stream.
+"""Fast path for the plain events that make up nearly all of a stream.
 
 A provider repeats the same JSON around every token: two plain events of one block differ only in one string
 and, with some vendors, in padding at the end. A template holds the bytes around that string, learned from an

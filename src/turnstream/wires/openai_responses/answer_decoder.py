@@ -1,4 +1,4 @@
-"""Whole answers of Responses as StreamEvents."""
+"""Decodes whole answers of Responses into StreamEvents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from turnstream.wires.shared.openai_errors import ERRORS
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """Return the events that the stream of the answer would have had. Raises MalformedEvent for what is no response."""
+    """Return the events that a stream of this answer would have. Raises MalformedEvent if the body is not a
+    response."""
     value: Any = mend_surrogates(read_json(body))
     if not is_object(value) or not is_list(value.get("output")):
         if (reported := ERRORS.read(value)) is None:

@@ -1,4 +1,4 @@
-"""Whole answers of Responses, which are no streams: one JSON object. `answer_decoder` is the way back."""
+"""Encodes answers as one Responses object. The inverse is `answer_decoder`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer, *, background: bool = False) -> bytes:
-    """Return the response object: the one with which the stream of the same answer ends."""
+    """Return the response object, as at the end of a stream of the same answer."""
     encoder = OpenAIResponsesEncoder(
         model=answer.model or "", message_id=answer.id or "", background=background
     )

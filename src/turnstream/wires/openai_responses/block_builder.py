@@ -1,8 +1,9 @@
-"""Blocks out of the output items of one response.
+"""Builds blocks from the output items of one response.
 
-The wire says where everything begins and ends, several items at a time, and says the whole again at each end: of a
-part, of its item, of the response. What never came as a delta is taken from there. `output_index` names an item, and
-not its id: GitHub Copilot gives one item a new id in every event.
+The protocol marks the begin and the end of each part, item and response. Items may interleave, and each end
+repeats the whole content. Content that never came as a delta is taken from these repetitions. `matching`
+finds the item of an event: ids alone are not enough, because GitHub Copilot gives one item a new id in every
+event.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _REPEATED = "the provider sends an output item again that had ended; what came f
 
 
 class OutputBuilder(PartBlocks):
-    """The blocks of one response, out of its output items."""
+    """Builds the blocks of one response from its output items."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class OutputBuilder(PartBlocks):
         self._has_repeated = False
 
     def add_item(self, place: ItemMention, raw: JsonObject) -> None:
-        """An item begins, unless it has begun already."""
+        """Begin an item, unless it has begun already."""
         item = self._items.of_added(place, raw)
         if item is None:
             self._begin_item(place, raw)
@@ -59,13 +60,16 @@ class OutputBuilder(PartBlocks):
             self._tell_of_repetition()
 
     def belongs_to_a_raw_item(self, place: ItemMention) -> bool:
-        """Return True if the item is kept as it ends: it then holds what came before."""
+        """Return True if the item becomes a block only at its end, with all its content."""
         item = self._items.at(place)
         return item is not None and item.kind not in ("message", "reasoning") and item.kind not in INPUTS
 
     def grow(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
-        """A delta that is not for the `current` part. Raises MalformedEvent for one of an item that has ended, if it does not
-        name the item: it may be more of it."""
+        """Take a delta that is not for the `current` part.
+
+        Raises MalformedEvent for a delta of an item that has ended, if it does not name the item: it may be
+        new content.
+        """
         if self._is_in_raw_item(place, kind):
             return
         item = self._item_of(place, kind, is_whole=False)
@@ -80,7 +84,7 @@ class OutputBuilder(PartBlocks):
         self.events.append(part.event(part.index, text))
 
     def begin_part(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
-        """A part of an item begins, or goes on where it has begun; `text`: what it begins with."""
+        """Begin a part of an item, or continue it. `text` is the initial text of the part."""
         if kind is SUMMARY or kind.item_type == "message":
             item = self._item_of(place, kind, is_whole=False)
             if item.open:
@@ -89,7 +93,7 @@ class OutputBuilder(PartBlocks):
             self.grow(place, kind, position, text)
 
     def complete(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
-        """The whole text of a part: what of it never came as a delta comes now."""
+        """Take the whole text of a part. Text that never came as a delta is appended."""
         if self._is_in_raw_item(place, kind):
             return
         item = self._item_of(place, kind)
@@ -104,7 +108,8 @@ class OutputBuilder(PartBlocks):
             self.events.append(ContentDelta(part.index, {"citations": [annotation]}))
 
     def end_part(self, place: ItemMention, position: int, raw: JsonObject) -> None:
-        """A part has ended. A reasoning item's block stays open: what is to be kept comes with its item's end."""
+        """End a part. The block of a reasoning item stays open: its metadata comes with the end of
+        the item."""
         kind = PARTS.get(str(raw.get("type")))
         if kind is None or not (item := self._item_of(place, kind)).open:
             return
@@ -115,15 +120,17 @@ class OutputBuilder(PartBlocks):
             self._complete(item, part, as_text(raw.get("text")) or "")
 
     def end_item(self, place: ItemMention, raw: JsonObject) -> None:
-        """An item has ended; one that never began is taken as a whole."""
+        """End an item. An item that has not begun is taken as a whole."""
         item = self._items.of_done(place, raw) or self._begin_item(place, raw)
         if item.open:
             self._items.name(item, as_text(raw.get("id")) or "", as_text(raw.get("call_id")) or "")
             self._end_item(item, raw)
 
     def end(self, output: list[Any]) -> None:
-        """The response has ended; `output`: its items, where it says them again. What is still open ends as it is
-        there, and what never came at all is taken from it."""
+        """End the response. `output` is its repeated list of items, or empty.
+
+        Open items end with their content in `output`, and items that never came are taken from it.
+        """
         pairs = self._items.pair(item for item in output if is_object(item))
         whole = {item.number: raw for item, raw in pairs if item is not None}
         for item in self._items.all:
@@ -134,12 +141,13 @@ class OutputBuilder(PartBlocks):
                 self._end_item(self._begin_item(ItemMention(), raw), raw)
 
     def _item_of(self, place: ItemMention, kind: PartKind, *, is_whole: bool = True) -> Item:
-        """The item that a piece belongs to, which begins with it if need be."""
+        """Return the item that a piece belongs to. Begins the item if necessary."""
         found = self._items.of_piece(place, kind.item_type, is_whole=is_whole)
         return found or self._begin_item(place, {"type": kind.item_type}, announced=False)
 
     def _is_in_raw_item(self, place: ItemMention, kind: PartKind) -> bool:
-        """Return True if a piece of a call belongs to an item of another kind, which repeats it at its end."""
+        """Return True if a piece of a call belongs to an item of another kind, which repeats the piece at its
+        end."""
         item = self._items.at(place) if kind.item_type in INPUTS else None
         return item is not None and item.open and item.kind not in (kind.item_type, "message", "reasoning")
 
@@ -160,7 +168,7 @@ class OutputBuilder(PartBlocks):
         return item
 
     def _announce(self, item: Item, raw: JsonObject) -> None:
-        """The provider gives an item that a piece of it has begun."""
+        """Take the item itself, after a piece of it has begun the item."""
         item.take(raw)
         self._items.name(item)
         if item.kind in INPUTS:
@@ -171,8 +179,10 @@ class OutputBuilder(PartBlocks):
                     self._keep(part, {**kept, **own_of(part.content)})
 
     def _pause(self, item: Item) -> None:
-        """Stop the blocks of a message or of reasoning that has not ended, since another item takes its place: readers would
-        see nothing of that otherwise. More of the first is another block then."""
+        """Stop the blocks of an open message or reasoning item, because another item begins.
+
+        Watchers would not see the new item otherwise. If the first item continues, it gets another block.
+        """
         if item.kind not in ("message", "reasoning"):
             return
         for part in (*item.parts.values(), *((item.spare,) if item.spare else ())):
@@ -213,7 +223,7 @@ class OutputBuilder(PartBlocks):
         self._stop(part)
 
     def _end_message(self, item: Item, raw: JsonObject) -> None:
-        """Parts are told by their order: one vendor counts them from 1."""
+        """End a message. Parts are matched by their order, because one vendor counts them from 1."""
         content = raw.get("content")
         if phase := raw.get("phase"):
             for part in item.parts.values():

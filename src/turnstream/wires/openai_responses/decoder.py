@@ -1,7 +1,7 @@
-"""Responses bytes → StreamEvents.
+"""Decodes Responses bytes into StreamEvents.
 
-The message ends with `response.completed` or `response.incomplete`; `response.failed` and `error` report a failure. Unknown
-events that belong to no item are kept in the message's `provider_metadata`, under `events`.
+The message ends with `response.completed` or `response.incomplete`. `response.failed` and `error` report a
+failure. Unknown events that belong to no item are kept in the message's `provider_metadata`, under `events`.
 """
 
 from __future__ import annotations
@@ -52,21 +52,23 @@ _SIGNS_OF_LIFE = frozenset({"keepalive", "ping", "response.heartbeat"})
 _PLACES = frozenset(
     {"type", "item_id", "output_index", "content_index", "summary_index", "sequence_number", "obfuscation"}
 )
-"""Fields of an event that say nothing by themselves."""
+"""Fields of an event without content of their own."""
 _ASKED_OR_TAKEN = frozenset(
     {
-        "background", "completed_at", "conversation", "created_at", "error", "frequency_penalty", "id", "include",
-        "incomplete_details", "instructions", "max_output_tokens", "max_tool_calls", "metadata", "model", "object",
-        "output", "output_text", "parallel_tool_calls", "presence_penalty", "previous_response_id", "prompt",
-        "prompt_cache_key", "prompt_cache_retention", "reasoning", "safety_identifier", "status", "store", "temperature",
+        "background", "completed_at", "conversation", "created_at", "error", "frequency_penalty", "id",
+        "include", "incomplete_details", "instructions", "max_output_tokens", "max_tool_calls",
+        "metadata", "model", "object", "output", "output_text", "parallel_tool_calls",
+        "presence_penalty", "previous_response_id", "prompt", "prompt_cache_key",
+        "prompt_cache_retention", "reasoning", "safety_identifier", "status", "store", "temperature",
         "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "usage", "user",
     }
 )  # fmt: skip
-"""Fields of a response that repeat the request, or that are taken elsewhere."""
+"""Fields of a response that repeat the request, or that are read elsewhere."""
 
 
 class OpenAIResponsesDecoder(AnswerStream):
-    """Decodes one response. A background response that was cut can be gone on with: see `position`, `reattach`."""
+    """Decodes one response. A background response that was cut off can be resumed: see `position` and
+    `reattach`."""
 
     END = "response.completed"
 
@@ -85,19 +87,20 @@ class OpenAIResponsesDecoder(AnswerStream):
 
     @property
     def position(self) -> Position | None:
-        """Position to resume from if the stream breaks off now; None if the provider keeps no such response."""
+        """Position to resume from if the stream breaks off now. None if the provider does not store the
+        response."""
         if self._response_id is None or not self._in_background or self._over or self._sequence < 0:
             return None
         return Position(self._response_id, self._sequence)
 
     def reattach(self) -> None:
-        """The connection was lost; what is fed from now on comes from a new one, which the wire's `encode_resume` asked
-        for. Events that were taken already are left out."""
+        """Continue on a new connection, requested with the wire's `encode_resume`. Events that were already
+        read are discarded."""
         self._frames = SseDecoder(event_limit=self._event_limit, loose=True)
         self._taken_before = self._sequence
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """As `Decoder.feed`."""
+        """See `Decoder.feed`."""
         if self._failure is not None:
             raise self._failure
         output = self._output
@@ -138,10 +141,10 @@ class OpenAIResponsesDecoder(AnswerStream):
             try:
                 self._take_frame(name, payload)
             except MalformedEvent:
-                break  # the body was cut inside an event: whether the response had ended by then decides
+                break  # the body ends inside an event; the response may still be complete
 
     def take_whole(self, response: JsonObject) -> list[StreamEvent]:
-        """A response that was no stream: the events that it would have had. Raises MalformedEvent where it has not ended."""
+        """Return the events of a whole response. Raises MalformedEvent if it has not ended."""
         events = self._output.events = []
         self._take_response(response)
         return events
@@ -191,7 +194,7 @@ class OpenAIResponsesDecoder(AnswerStream):
         self._take_event(kind, value, len(payload))
 
     def _take_late(self, payload: bytes) -> None:
-        """An event after the end: told once, unless it says nothing."""
+        """Take an event after the end. Gives one notice, unless the event has no content."""
         if self._failed or not payload or payload in (_DONE, b"null"):
             return
         try:
@@ -202,7 +205,8 @@ class OpenAIResponsesDecoder(AnswerStream):
             self._output.events.extend(self._late.notice())
 
     def _take_no_object(self, name: bytes | None, payload: bytes) -> None:
-        """Text outside of events, or an event that is no JSON object: an error in a list, or in plain words.
+        """Take text outside events, or an event that is not a JSON object: an error in a list, or in plain
+        words.
 
         Raises MalformedEvent for other events.
         """
@@ -234,7 +238,7 @@ class OpenAIResponsesDecoder(AnswerStream):
             self._take_unknown(kind, value, size)
 
     def _take_output(self, kind: str, value: JsonObject) -> bool:
-        """An event about an item; whether it is one that we know."""
+        """Take an event about an item. Return False for an unknown event."""
         output = self._output
         index = value.get("output_index")
         place = ItemMention(index if type(index) is int else None, as_text(value.get("item_id")) or "")
@@ -269,7 +273,7 @@ class OpenAIResponsesDecoder(AnswerStream):
             self._output.begin_part(place, kind, position, as_text(part.get("text")) or "")
 
     def _take_unknown(self, kind: str, value: JsonObject, size: int) -> None:
-        """Keep an event that nobody told us of, unless it says nothing, or an item that is kept raw says it again."""
+        """Keep an unknown event, unless it has no content, or a raw item repeats it at its end."""
         if kind in _SIGNS_OF_LIFE or all(key in _PLACES or is_blank(item) for key, item in value.items()):
             return
         index = value.get("output_index")
@@ -290,7 +294,7 @@ class OpenAIResponsesDecoder(AnswerStream):
             self._output.events.append(MessageStart(identity, model))
 
     def _check_same(self, response: JsonObject) -> None:
-        """Raises SecondAnswer for another response than the one that is open."""
+        """Raise SecondAnswer if `response` is another response than the open one."""
         identity = as_text(response.get("id"))
         if identity and identity != self._response_id:
             raise SecondAnswer
@@ -302,7 +306,7 @@ class OpenAIResponsesDecoder(AnswerStream):
         self._start(response)
         self._over = True
         if (identity := as_text(response.get("id"))) and identity != self._response_id:
-            # Copilot renames the response in every event: the last name is the one to go on from.
+            # Copilot renames the response in every event. A request that continues it needs the last id.
             self._output.events.append(MessageStart(identity))
         items = response.get("output")
         self._output.end(items if is_list(items) else [])
@@ -322,7 +326,8 @@ class OpenAIResponsesDecoder(AnswerStream):
         output.events.append(stop)
 
     def _tell_beside(self, response: JsonObject, value: JsonObject) -> None:
-        """Usage, and what a vendor says beside the answer, in its last event or in others that we do not know."""
+        """Append the usage and the vendor-specific fields of the last event, with the unknown events that
+        were kept."""
         beside = {
             key: item for key, item in response.items() if key not in _ASKED_OR_TAKEN and not is_blank(item)
         }

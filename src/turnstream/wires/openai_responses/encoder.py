@@ -1,7 +1,8 @@
-"""StreamEvents → the events of a Responses stream, as OpenAI writes them and its SDK accepts them.
+"""Encodes StreamEvents as the events of a Responses stream, in OpenAI's format and valid for its SDK.
 
-What the wire cannot say is left out: signatures and redacted thinking of other vendors, what their servers ran, their raw
-blocks, notices. Blocks that follow each other with the same item id in `provider_metadata.responses` are parts of one item.
+Content without a field in this API is left out: signatures and redacted thinking of other vendors, calls and
+results of their servers, their raw blocks, and notices. Adjacent blocks with the same item id in
+`provider_metadata.responses` are parts of one item.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from turnstream.wires.shared.openai_errors import ERRORS
 
 
 class OpenAIResponsesEncoder(AnswerWriter):
-    """Encodes one response. `model` and `message_id` stand where the message's start brings none."""
+    """Encodes one response. `model` and `message_id` are defaults for a message start without them."""
 
     def __init__(self, *, model: str, message_id: str, background: bool = False) -> None:
         super().__init__(model=model, message_id=message_id)
@@ -47,7 +48,7 @@ class OpenAIResponsesEncoder(AnswerWriter):
 
     @property
     def response(self) -> JsonObject:
-        """Return the response object as it stands."""
+        """Response object in its current state."""
         reason = None if self._stop is None else dump_stop_reason(self._stop)
         ended = COMPLETED if reason is None else "incomplete"
         return {
@@ -88,7 +89,7 @@ class OpenAIResponsesEncoder(AnswerWriter):
                     if block.head is None:
                         self._begin_part(block)
                         if block.head is None:
-                            continue  # of a block that is whole in its start
+                            continue  # the block was whole at its start
                     block.texts.append(text)
                     frames.append(
                         b"%b%b,%b%d}\n\n" % (block.head, encode_text(text), block.tail, self._sequence)
@@ -99,7 +100,7 @@ class OpenAIResponsesEncoder(AnswerWriter):
         return b"".join(frames)
 
     def close(self) -> bytes:
-        """The end of a message that was stopped; nothing after an error, or where the end is missing."""
+        """Return the end of a stopped message, or nothing after an error or without a stop."""
         frames = self._frames = []
         if self._stop is not None and not self._failed:
             response = self.response
@@ -142,7 +143,7 @@ class OpenAIResponsesEncoder(AnswerWriter):
                 pass
 
     def _again(self, event: StreamEvent) -> bytes:
-        """A delta that came while an item was held."""
+        """Return the bytes of a delta that came while an item was held."""
         frames = self._frames
         written = self.feed((event,))
         self._frames = frames
@@ -183,7 +184,7 @@ class OpenAIResponsesEncoder(AnswerWriter):
             self._end_item(block.item)
 
     def _release(self) -> None:
-        """The held item has no further part."""
+        """End the held item: it has no further part."""
         if self._held is not None:
             item, self._held = self._held, None
             self._end_item(item)

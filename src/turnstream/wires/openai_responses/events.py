@@ -1,7 +1,7 @@
-"""The deltas of a Responses stream, typed: nearly every event is one of them.
+"""Typed deltas of a Responses stream: nearly all of its events.
 
-msgspec reads such an event straight into a struct, by its `type`. Whatever surprises it (every other event, a delta that
-is no string, half of a surrogate pair) is read as plain JSON instead, which costs more and means the same.
+msgspec decodes such an event directly into a struct, by its `type`. Every other event, a delta that is not a
+string, and half a surrogate pair are decoded as plain JSON, which is slower and gives the same result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ DeltaEvent: TypeAlias = type[TextDelta] | type[ThinkingDelta] | type[ToolInputDe
 
 
 class TypedDelta(msgspec.Struct, gc=False):
-    """`content_index` or `summary_index` says which part of the item grows; the other is never sent."""
+    """A delta of a part. Either `content_index` or `summary_index` is sent, and names the part of
+    the item."""
 
     delta: str
     output_index: int
@@ -28,13 +29,14 @@ class TypedDelta(msgspec.Struct, gc=False):
 
 
 class PartKind(NamedTuple):
-    """A piece of an item that grows.
+    """A kind of growing piece of an item.
 
-    name: Name of the part in its item.
-    item_type: Type of an item that has such a part.
-    event: Event that its deltas become.
-    field: Field of its `.done` event that has the whole text.
-    stem: Text before `.delta` and `.done` in an event's type.
+    Args:
+        name: Name of the part in its item.
+        item_type: Type of the items that have such parts.
+        event: Class of the events for its deltas.
+        field: Field of its `.done` event that has the whole text.
+        stem: Event type without `.delta` or `.done`.
     """
 
     name: str
@@ -63,9 +65,9 @@ _TEXTS = (TEXT, REFUSAL, SUMMARY, REASONING)
 _INPUTS = (ARGUMENTS, MCP_ARGUMENTS, CUSTOM_INPUT, CODE)
 STEMS: dict[str, PartKind] = {kind.stem: kind for kind in (*_TEXTS, *_INPUTS)}
 PARTS: dict[str, PartKind] = {kind.name: kind for kind in _TEXTS}
-"""Parts by the type that they have in an item."""
+"""Kinds of parts by their type in an item."""
 INPUTS: dict[str, PartKind] = {kind.item_type: kind for kind in _INPUTS}
-"""Inputs of calls by the type of the item."""
+"""Kinds of call inputs by the type of the item."""
 
 
 def _typed(kind: PartKind) -> type[TypedDelta]:
@@ -76,4 +78,4 @@ def _typed(kind: PartKind) -> type[TypedDelta]:
 DELTA_OF: dict[PartKind, type[TypedDelta]] = {kind: _typed(kind) for kind in STEMS.values()}
 _any_delta: Any = reduce(lambda union, kind: union | kind, cast("Iterable[Any]", DELTA_OF.values()))
 decode_delta: Callable[[bytes], TypedDelta] = msgspec.json.Decoder(_any_delta).decode
-"""Decode an event. Raises ValueError or RecursionError for what is no such delta."""
+"""Decoder of a delta event. Raises ValueError or RecursionError for other events."""

@@ -1,19 +1,20 @@
-"""Output items in OpenAI's shape and in ours.
+"""Converts output items into our content, and back.
 
-    message                 a text block for each part; a refusal is one that `provider_metadata.refusal` marks
-    reasoning               a thinking block for each part, summary or full text; one without text where there is none
+    message                 a text block for each part; a refusal is marked by `provider_metadata.refusal`
+    reasoning               a thinking block for each part, summary or full text; or one empty block
     function_call           tool_use
-    custom_tool_call        tool_use whose arguments are free text: its input is `{"input": text}`
+    custom_tool_call        tool_use with free text as arguments: its input is `{"input": text}`
     mcp_call,
     code_interpreter_call,
-    file_search_call        tool_use and tool_result, both `provider_executed`: input and output stand apart in them
-    image_generation_call   image, where there is one
-    everything else         a provider block, the item as it came
+    file_search_call        tool_use and tool_result, both `provider_executed`: input and output are separate
+    image_generation_call   image, if it holds one
+    everything else         a provider block with the unchanged item
 
-The rest stays raw because it cannot be told apart into what was asked and what came of it (a web search shows no result),
-or because the caller has to act on it in the provider's own words (computer, shell and patch calls, approvals).
-What our blocks have no word for is kept in `provider_metadata.responses`, the item's `type` and `id` among it: so a block
-of this wire is known by it, and goes back as the item that it was. Blocks with the same `id` are of one item.
+Other items stay raw because their input and output cannot be separated (a web search shows no result), or
+because the caller must act on them in the provider's format (computer, shell and patch calls, approvals).
+Fields without a place in our blocks are kept in `provider_metadata.responses`, with the item's `type` and
+`id`. This marks a block of this wire, so that it goes back as the same item. Blocks with the same `id` belong
+to one item.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from turnstream.core.blocks import Block, Content
 from turnstream.wires.shared.json_values import JsonObject, is_blank, is_list, is_object
 
 KEY = "responses"
-"""Under this name `provider_metadata` holds what is of this wire."""
+"""Key of this wire in `provider_metadata`."""
 KEEPING = ("background", "previous_response_id", "conversation")
-"""Params with which the provider has to keep the response."""
+"""Params that require the provider to store the response."""
 ENCRYPTED = "reasoning.encrypted_content"
-"""Part of a response that holds reasoning which the provider does not keep."""
+"""Value of `include` that requests encrypted reasoning, for a provider that does not store it."""
 SUMMARY = "auto"
-"""Summary of the reasoning that is asked for unless the caller says otherwise."""
+"""Default of the reasoning summary."""
 
 _SHOWN: dict[str, frozenset[str]] = {
     "message": frozenset({"content", "role"}),
@@ -45,24 +46,25 @@ _SHOWN: dict[str, frozenset[str]] = {
 }
 """Fields of an item that its blocks show."""
 _MARKED = frozenset(_SHOWN) - {"message", "function_call"}
-"""Items whose blocks are always marked; the others only where there is more to keep than the type."""
+"""Items whose blocks are always marked. Blocks of other items are marked only if more than the type
+is kept."""
 _WITH_STATUS = frozenset(
     {
         "image_generation_call", "code_interpreter_call", "file_search_call", "web_search_call",
         "computer_call", "local_shell_call", "apply_patch_call",
     }
 )  # fmt: skip
-"""Items that the API takes back only with their status."""
+"""Items that the API accepts only with their status."""
 _NOT_COMPLETED = frozenset({"failed", "incomplete"})
 _RAW_TYPE = re.compile(r"\w+_(?:call|output|request|response|tools|reference)|program|compaction")
 _XAI_SEARCH = "xs_call_"
-"""Begin of the ids of calls that xAI runs itself, though it sends them as custom tools."""
+"""Prefix of the ids of calls that xAI runs itself but sends as custom tools."""
 
 
 def metadata_of(item: JsonObject, *, exact: bool = False) -> Content:
-    """`{"provider_metadata": …}` with what an item has beside what its blocks show, or nothing.
+    """Return `{"provider_metadata": …}` with the fields of an item that its blocks do not show, or nothing.
 
-    `exact`: of an item that a caller sent, where even a status and an empty field are kept.
+    `exact` is True for an item that a caller sent: a status and empty fields are kept too.
     """
     kind = str(item.get("type"))
     hidden = _SHOWN.get(kind, frozenset[str]()) | {"type"}
@@ -76,17 +78,17 @@ def metadata_of(item: JsonObject, *, exact: bool = False) -> Content:
 
 
 def _tells_more(kind: str, status: Any) -> bool:
-    """Return True for a status that has to go back, and that a whole item does not have by itself."""
+    """Return True for a status that must go back, and that a whole item does not have by default."""
     return kind in _WITH_STATUS and status in _NOT_COMPLETED
 
 
 def status_of(kind: str) -> JsonObject:
-    """Return the status with which an item goes back whose own is not known, or nothing if the API asks for none."""
+    """Return the status of an item whose own is unknown, or nothing if the API does not require one."""
     return {"status": "completed"} if kind in _WITH_STATUS else {}
 
 
 def own_metadata(content: Content | None) -> JsonObject:
-    """Return what this wire has kept on a block; empty on a block of another."""
+    """Return the metadata of this wire on a block; empty on a block of another wire."""
     metadata = (content or {}).get("provider_metadata")
     found = metadata.get(KEY) if is_object(metadata) else None
     return found if is_object(found) else {}
@@ -98,7 +100,7 @@ def is_refusal(content: Content | None) -> bool:
 
 
 def call_content(item: JsonObject, identity: str, *, exact: bool = False) -> Content:
-    """The content of the tool_use block that a call begins with. `identity` stands where it has no id."""
+    """Return the content of the tool_use block for a call. `identity` is the default id."""
     kind = item.get("type")
     name = item.get("name")
     content: Content = {
@@ -123,14 +125,16 @@ def call_content(item: JsonObject, identity: str, *, exact: bool = False) -> Con
 
 
 def result_content(item: JsonObject, identity: str) -> Content | None:
-    """The content of the tool_result block with which a call that the provider ran ends; None where it has none."""
+    """Return the content of the tool_result block for a call that the provider ran, or None without
+    a result."""
     failed = not is_blank(item.get("error"))
     value: Any
     match item.get("type"):
         case "mcp_call":
             value = item.get("error") if failed else item.get("output")
         case "code_interpreter_call":
-            value = item.get("outputs") or []  # null where nobody asked to include them: it ran all the same
+            # null unless the request includes them; the call ran all the same
+            value = item.get("outputs") or []
         case "file_search_call":
             value = item.get("results")
         case _:
@@ -148,7 +152,7 @@ def result_content(item: JsonObject, identity: str) -> Content | None:
 
 
 def image_of(item: JsonObject) -> Content | None:
-    """The content of the image block that an `image_generation_call` becomes; None where it holds no image."""
+    """Return the content of the image block for an `image_generation_call`, or None without an image."""
     data = item.get("result")
     if item.get("type") != "image_generation_call" or not isinstance(data, str) or not data:
         return None
@@ -174,7 +178,7 @@ def citations_of(content: Content | None) -> list[Any]:
 
 
 def call_item(content: Content, arguments: str, result: Content | None) -> JsonObject:
-    """A tool_use block as the call that it was; `result`: of a call that the provider ran."""
+    """Return the call item of a tool_use block. `result` is set if the provider ran the call."""
     kept = own_metadata(content)
     kind = kept.get("type", "custom_tool_call" if content.get("free_text") else "function_call")
     identity, name = content.get("tool_use_id", ""), content.get("tool_name", "")
@@ -207,7 +211,7 @@ def call_item(content: Content, arguments: str, result: Content | None) -> JsonO
 
 
 def arguments_of(block: Block) -> str:
-    """A call's arguments as the model wrote them."""
+    """Return a call's arguments as the model wrote them."""
     text = (block.content or {}).get("input_json")
     return text if isinstance(text, str) else ""
 

@@ -1,14 +1,14 @@
-"""Which output item an event is about. Providers differ in what they say of it, and some say it wrongly:
+"""Finds the output item of an event. Providers identify items differently, and some are wrong:
 
     llama.cpp                   no `output_index`; items interleave, and all of them end at the end
     LiteLLM's bridge            a message at the index of reasoning that has ended, or that is still open
     transformers serve          an item that has ended is announced again
     Copilot, OpenRouter         another id for the same item in each event
-    OpenAI's Agents SDK         one made-up id for all items of a chat model
+    OpenAI's Agents SDK         one generated id for all items of a chat model
 
-So an event is matched by the item's id, then by its index, then by its type. The id of an item that has ended makes the
-event a repetition. An id that several items have tells nothing, and a call keeps apart from a call with another `call_id`
-or another name, whatever else says that they are one.
+An event is matched by the item's id, then by its index, then by its type. An event with the id of an ended
+item is a repetition. An id of several items is ignored. Calls with different `call_id` or names are always
+different items.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from turnstream.wires.openai_responses.parts import NO_INDEX, Item
 from turnstream.wires.shared.json_values import JsonObject, as_text
 
 MAX_ITEMS = 65_536
-"""Output items of one response."""
+"""Most output items of one response."""
 
 
 class ItemMention(NamedTuple):
-    """The words of an event about its item."""
+    """The index and id by which an event names its item."""
 
     output_index: int | None = None
     item_id: str = ""
 
 
 class Items:
-    """The output items of one response, in the order in which they began."""
+    """The output items of one response, in the order of their beginnings."""
 
     def __init__(self) -> None:
         self.all: list[Item] = []
         self._named: dict[tuple[str, str], Item | None] = {}
-        """By kind and id, or kind and call_id; None where several items have it."""
+        """Items by kind and id, or by kind and call_id; None if several items have the name."""
         self._at: dict[int, Item] = {}
         self._last: dict[str, Item] = {}
         self._unended: dict[str, deque[Item]] = {}
@@ -48,7 +48,7 @@ class Items:
         return None if place.output_index is None else self._at.get(place.output_index)
 
     def begin(self, place: ItemMention, raw: JsonObject, *, announced: bool) -> Item:
-        """Begin an item that is another than all before. Raises StreamBroken if there are too many."""
+        """Begin a new item. Raises StreamBroken if there are too many."""
         if len(self.all) >= MAX_ITEMS:
             raise StreamBroken(
                 f"the response has more than {MAX_ITEMS} output items",
@@ -70,14 +70,17 @@ class Items:
         return item
 
     def name(self, item: Item, *more: str) -> None:
-        """Note the names of an item, and which of them are no longer its own."""
+        """Record the names of an item, and mark names that several items have."""
         for name in (item.identity, item.call_id, *more):
             if name and self._named.setdefault((item.kind, name), item) is not item:
                 self._named[item.kind, name] = None
 
     def of_piece(self, place: ItemMention, kind: str, *, is_whole: bool = False) -> Item | None:
-        """Return the item, open or ended, that a piece of a `kind` of item belongs to; None where the piece begins one.
-        `is_whole`: the piece says again what deltas have said."""
+        """Return the open or ended item that a piece of this `kind` of item belongs to, or None if it begins
+        an item.
+
+        `is_whole` is True if the piece repeats what deltas have brought.
+        """
         named = (kind, place.item_id)
         if (found := self._named.get(named)) is not None:
             found.addressed = True
@@ -93,7 +96,7 @@ class Items:
         return None if found is not None and has_id and found.addressed else found
 
     def of_added(self, place: ItemMention, raw: JsonObject) -> Item | None:
-        """Return the item that is announced again, or that a piece has begun already; None for a new one."""
+        """Return the item that is announced again or that a piece has begun, or None for a new item."""
         if (found := self._by_name(raw)) is not None:
             return found
         kind = str(raw.get("type"))
@@ -102,7 +105,7 @@ class Items:
         return found if begun else None
 
     def of_done(self, place: ItemMention, raw: JsonObject) -> Item | None:
-        """Return the item that ends, or has ended; None for one that comes as a whole."""
+        """Return the item that ends or has ended, or None for an item that comes as a whole."""
         if (found := self._by_name(raw)) is not None:
             return found
         kind = str(raw.get("type"))
@@ -115,8 +118,11 @@ class Items:
         return waiting[0] if waiting and not _is_other(waiting[0], raw) else None
 
     def pair(self, said: Iterable[JsonObject]) -> list[tuple[Item | None, JsonObject]]:
-        """Pair the items that the end of the response says again with those that there are: by id, then by their order,
-        since a vendor may rename them or move them; None for an item that never came."""
+        """Pair the items at the end of the response with the known items, or with None for an item that never
+        came.
+
+        Items are matched by id, then by their order, because a vendor may rename or move them.
+        """
         whole = list(said)
         pairs: list[Item | None] = []
         taken: set[int] = set()
@@ -154,7 +160,7 @@ def _is_another_call(item: Item, raw: JsonObject) -> bool:
 
 
 def _is_other(item: Item, raw: JsonObject) -> bool:
-    """Return True if ids that can be relied on, or a call's name, say that `raw` is another item than `item`."""
+    """Return True if a reliable id, or a call's id or name, shows that `raw` is another item than `item`."""
     identity = as_text(raw.get("id"))
     renamed = bool(identity and item.identity and identity != item.identity)
     return _is_another_call(item, raw) or (renamed and item.addressed)

@@ -1,9 +1,9 @@
-"""Our blocks as input items of Responses, and these as our blocks.
+"""Converts our blocks into input items of Responses, and back.
 
-An item becomes the blocks that `items` tells of, and blocks that this wire has marked become the item that
-they were. Thinking goes back only where it came from this wire, and where the API can read it: with its encrypted content,
-with its full text, or, where the provider `keeps` responses, by its id.
-A failed tool's result begins with "Error: ", for want of a field that says so.
+`items` describes the blocks of each item. Blocks with the mark of this wire become the original item again.
+Thinking is sent back only if it came from this wire and the API can read it: with its encrypted content, with
+its full text, or by its id if the provider stores responses (`keeps`). The result of a failed tool begins
+with "Error: ", because the API has no field for it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
 
 
 def dump_input(messages: Iterable[Message], *, keeps: bool) -> list[JsonObject]:
-    """Return the history as input items. `keeps`: the provider has the responses that it gave."""
+    """Return the history as input items. `keeps` is True if the provider stores its responses."""
     writer = _Writer(keeps=keeps)
     for message in messages:
         results = {
@@ -66,7 +66,7 @@ def dump_input(messages: Iterable[Message], *, keeps: bool) -> list[JsonObject]:
 
 
 class _Writer:
-    """Items, as blocks are added. Parts of one message, or of one reasoning item, are gathered until something else
+    """Converts blocks into items. Parts of one message or reasoning item are collected until another block
     comes."""
 
     def __init__(self, *, keeps: bool) -> None:
@@ -107,7 +107,7 @@ class _Writer:
                 pass
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the collected parts."""
         if self._parts:
             self.items.append(_message(self._role, self._parts, self._kept))
         reasoning = self._reasoning
@@ -141,7 +141,8 @@ def _is_one_message(kept: JsonObject, other: JsonObject) -> bool:
 
 
 def _message(role: Role, parts: list[JsonObject], kept: JsonObject) -> JsonObject:
-    """A message; one that this wire has marked is written in full, as the item that it was."""
+    """Return a message item. A message with the mark of this wire is written in full, as the
+    original item."""
     if "id" not in kept:
         only = parts[0] if len(parts) == 1 and parts[0].keys() == {"type", "text"} else None
         phase = {"phase": kept["phase"]} if kept.get("phase") else {}
@@ -154,7 +155,7 @@ def _message(role: Role, parts: list[JsonObject], kept: JsonObject) -> JsonObjec
 
 
 def _dump_part(role: Role, block: Block) -> JsonObject | None:
-    """A block as part of a message, or None where it is none."""
+    """Return a block as a content part of a message, or None if it is not part of a message."""
     content = block.content or {}
     if block.block_type in TEXT_TYPES:
         if not block.text_content:
@@ -176,7 +177,7 @@ def _dump_part(role: Role, block: Block) -> JsonObject | None:
 
 
 def _dump_media(block_type: BlockType, content: Content) -> JsonObject:
-    """An image or a document as a content part."""
+    """Return an image or a document as a content part."""
     beside = without(own_metadata(content), "type")
     if block_type == "image":
         return {"type": "input_image", "image_url": media_url(content), **beside}
@@ -192,8 +193,8 @@ def _dump_media(block_type: BlockType, content: Content) -> JsonObject:
 
 
 def _call_text(block: Block) -> str:
-    """A call's arguments as the model made them. What is no object goes back as an empty one, as the API reads them;
-    the result says what was wrong."""
+    """Return a call's arguments as the model wrote them. Arguments that are not an object become an empty
+    object, as the API requires; the result explains the error."""
     content = block.content or {}
     text, given = arguments_of(block), content.get("input")
     if content.get("free_text"):
@@ -230,7 +231,8 @@ def _dump_result_part(part: JsonObject) -> JsonObject:
 
 
 def parse_input(raw: Any) -> tuple[str | None, tuple[Message, ...]]:
-    """Return the system text and the history. What a side says in several items becomes one message. Raises InvalidRequest."""
+    """Return the system text and the history. Adjacent items of one side become one message. Raises
+    InvalidRequest."""
     items = [{"role": "user", "content": raw}] if isinstance(raw, str) else raw
     if not is_list(items):
         raise InvalidRequest("input is neither text nor a list")
@@ -266,7 +268,7 @@ def _parse_item(item: JsonObject) -> tuple[Role, list[Block]]:
 
 
 def _parse_reasoning(item: JsonObject) -> list[Block]:
-    """The thinking blocks of a reasoning item that a caller sent; what it has beside its parts is kept on each."""
+    """Return the thinking blocks of a reasoning item from a caller. Each keeps the item's other fields."""
     kept = metadata_of(item, exact=True)
     blocks: list[Block] = []
     for field in ("summary", "content"):
@@ -282,7 +284,7 @@ def _parse_reasoning(item: JsonObject) -> list[Block]:
 
 
 def _parse_call(item: JsonObject) -> list[Block]:
-    """A call that a caller sent, with its result where the provider ran it."""
+    """Return a call from a caller, and its result if the provider ran it."""
     arguments = item.get("arguments", item.get("input", item.get("code")))
     if arguments is not None and not isinstance(arguments, str):
         arguments = encode_json(arguments).decode()
@@ -340,7 +342,7 @@ def _parse_part(part: Any, kept: Content) -> Block:
 
 
 def _parse_media(part: JsonObject, url: str, field: str) -> Content:
-    """The content of an image or document block: the data that a `data:` URL holds, or the URL."""
+    """Return the content of an image or document block: the data of a `data:` URL, or the URL."""
     content = read_media_url(url)
     if isinstance(title := part.get("filename"), str) and title:
         content["title"] = title

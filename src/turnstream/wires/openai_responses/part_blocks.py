@@ -1,4 +1,4 @@
-"""Blocks that the parts of output items become: how one begins, grows, gains what the provider says later, and stops."""
+"""Builds the blocks of output items' parts: begin, grow, amend, stop."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _DIFFERS = "the provider's final text is not what its deltas said; what was said
 
 
 class PartBlocks:
-    """The blocks of one response. A subclass says which item a part is of."""
+    """Builds the blocks of one response. A subclass decides which item a part belongs to."""
 
     def __init__(self) -> None:
         self.events: list[StreamEvent] = []
-        """List for the events that are found. The reader takes it and puts another there."""
+        """Events found so far. The decoder replaces the list."""
         self.current: Part | None = None
-        """The part that the last delta was for: the next is nearly always for the same."""
+        """Part of the last delta. The next delta is nearly always for the same part."""
         self.refused = False
         self.begun: set[BlockType] = set()
         """Types of the blocks that have begun."""
@@ -36,7 +36,8 @@ class PartBlocks:
         self._next_index = 0
 
     def _part(self, item: Item, kind: PartKind, position: int, *, again: bool = False) -> Part:
-        """The part of an open item, which begins if need be. `again`: one that has ended begins anew."""
+        """Return a part of an open item. Begins the part if necessary. `again` makes an ended part begin
+        anew."""
         key = (group(kind), position)
         part = item.parts.get(key)
         if part is None or (not part.open and again):
@@ -100,17 +101,18 @@ class PartBlocks:
             self.events.append(StreamNotice("text_differs", _DIFFERS))
 
     def _amend_call(self, item: Item, part: Part, raw: JsonObject) -> None:
-        """Give a call what the provider says of it only now: its id, its name."""
+        """Update a call with an id or a name that came late."""
         content = self._call_content(item, raw, part.content["tool_use_id"])
         changed = {key: value for key, value in content.items() if part.content.get(key) != value}
         if not content["tool_name"]:
             changed.pop("tool_name", None)
         if changed:
             self.events.append(ContentDelta(part.index, changed))
-            part.content = {**part.content, **changed}  # what was given out stays as it was
+            part.content = {**part.content, **changed}  # a new dict: events already hold the old one
 
     def _call_content(self, item: Item, raw: JsonObject, identity: str) -> Content:
-        """The content of a call, whose id no other call has. `identity`: its id so far."""
+        """Return the content of a call, with an id that no other call has. `identity` is its id so far, or
+        empty."""
         content = call_content(raw, identity or made_up_id(self.message_id, item.number))
         if (found := content["tool_use_id"]) != identity and found in self._call_ids:
             content["tool_use_id"] = identity or made_up_id(self.message_id, item.number)
@@ -124,7 +126,7 @@ class PartBlocks:
         self.events.extend((ContentBlockStart(index, block_type, content), ContentBlockStop(index)))
 
     def _keep(self, part: Part, kept: JsonObject) -> None:
-        """Keep these fields of a part, in place of those before."""
+        """Keep these fields of a part, in place of the earlier ones."""
         metadata = {**part.content.get("provider_metadata", {}), KEY: kept}
         if part.content.get("provider_metadata") != metadata:
             part.content = {**part.content, "provider_metadata": metadata}

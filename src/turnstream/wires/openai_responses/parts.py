@@ -1,4 +1,4 @@
-"""Output items that a decoder of Responses reads, and their parts, which are our blocks."""
+"""State of the output items that a decoder of Responses reads, and of their parts, which become blocks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from turnstream.wires.openai_responses.items import KEY
 from turnstream.wires.shared.json_values import JsonObject, as_text
 
 NO_INDEX = -1
-"""In place of an `output_index` that does not tell by itself which item an event is for."""
+"""Placeholder for an `output_index` that does not identify an item."""
 
 
 class Part:
-    """A block that grows. `position`: its `content_index` or `summary_index`. `output_index`: NO_INDEX unless it tells the item.
-    `expected`: the typed delta with which more of it comes, as an `event`; None once its whole text was told. `paused`: its
-    block was stopped before its item ended, because another item began."""
+    """A growing block.
+
+    Attributes:
+        position: Its `content_index` or `summary_index`.
+        output_index: Index of the item, or NO_INDEX if the index does not identify it.
+        event: Class of the events for its deltas.
+        expected: Class of its typed deltas. None once its whole text has come.
+        paused: True if the block was stopped before its item ended, because another item began.
+    """
 
     __slots__ = (
-        "cited", "content", "event", "expected", "index", "kind", "open", "output_index", "paused", "position",
-        "texts",
+        "cited", "content", "event", "expected", "index", "kind", "open", "output_index", "paused",
+        "position", "texts",
     )  # fmt: skip
 
     def __init__(self, index: int, output_index: int, position: int, kind: PartKind) -> None:
@@ -39,9 +45,16 @@ class Part:
 
 
 class Item:
-    """An output item. `number`: its place among all that began; `spare`: the thinking block that was opened before its first
-    part came; `latest`: the thinking block that was opened last; `announced`: the provider gave the item itself, not only a piece of it; `addressed`: a piece named it by its id,
-    so that other ids mean other items; `shares_index`: another item of its kind has the same `output_index`."""
+    """An output item.
+
+    Attributes:
+        number: Number of items that began before it.
+        spare: Thinking block that was opened before the first part came, or None.
+        latest: Thinking block that was opened last, or None.
+        announced: True if the provider sent the item itself, and not only a piece of it.
+        addressed: True if a piece used the item's id. Other ids then mean other items.
+        shares_index: True if another item of its kind has the same `output_index`.
+    """
 
     __slots__ = (
         "addressed", "announced", "call_id", "identity", "kind", "latest", "name", "number", "open",
@@ -62,7 +75,7 @@ class Item:
         self.take(raw, announced=announced)
 
     def take(self, raw: JsonObject, *, announced: bool = True) -> None:
-        """Take what the provider says of the item, and the names that it gives it."""
+        """Take the provider's version of the item, and its id, call_id and name."""
         self.raw = raw
         self.announced = announced
         self.identity = as_text(raw.get("id")) or self.identity
@@ -71,12 +84,13 @@ class Item:
 
     @property
     def telling_index(self) -> int:
-        """The `output_index`, or NO_INDEX where it does not tell this item from others."""
+        """The `output_index`, or NO_INDEX if it does not identify this item."""
         return NO_INDEX if self.shares_index or self.output_index is None else self.output_index
 
 
 def group(kind: PartKind) -> str:
-    """Texts and refusals of a message are counted together, summaries and full texts of reasoning apart."""
+    """Return the group in which a part is counted: one for all parts of a message, one for each kind of
+    reasoning text."""
     return "" if kind.item_type == "message" else kind.name
 
 

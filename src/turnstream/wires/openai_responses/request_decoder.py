@@ -1,4 +1,4 @@
-"""Requests to Responses, read into ours: the inverse of `requests`."""
+"""Decodes Responses requests into ours: the inverse of `requests`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.request_bodies import read_body, read_model
 
 _OUR_FIELDS = (
-    "model", "input", "instructions", "tools", "tool_choice", "stream", "max_output_tokens", "reasoning", "text",
+    "model", "input", "instructions", "tools", "tool_choice", "stream", "max_output_tokens", "reasoning",
+    "text",
 )  # fmt: skip
 
 
 def decode_request(_path: str, body: bytes) -> ModelRequest:
-    """Return the request that `body` asks for. Tools that are no functions stay in `params["tools"]`. Raises InvalidRequest."""
+    """Return the request in `body`. Tools that are not functions stay in `params["tools"]`. Raises
+    InvalidRequest."""
     value = read_body(body)
     model, instructions = read_model(value), value.get("instructions")
     if instructions is not None and not isinstance(instructions, str):
@@ -31,7 +33,8 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
 
 
 def _parse_params(value: JsonObject) -> JsonObject:
-    """Return the params. One that is missing in the body stays missing when it is written again: None says so."""
+    """Return the params. `store` and `include` are None if the body lacks them, so that the encoder adds no
+    default."""
     params = without(value, *_OUR_FIELDS)
     if not any(value.get(name) for name in KEEPING):
         params.setdefault("store", None)

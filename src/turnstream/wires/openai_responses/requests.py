@@ -1,4 +1,4 @@
-"""Requests to Responses. `request_decoder` is the way back."""
+"""Encodes Responses requests. The inverse is `request_decoder`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ from turnstream.wires.shared.request_bodies import post
 
 _PATH = "/responses"
 _OUR_PARAMS = (
-    "tools", "tool_choice", "thinking", "max_tokens", "response_format", "cache", "extra_body", "text", "stop",
+    "tools", "tool_choice", "thinking", "max_tokens", "response_format", "cache", "extra_body", "text",
+    "stop",
 )  # fmt: skip
 _DEFAULT_FORMAT_NAME = "answer"
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
-    """Return the POST for `request`.
+    """Return the POST for `request`. Raises InvalidRequest for a request that this API does not support.
 
-    Where the caller does not say otherwise the provider keeps nothing (`store: false`), and so gives the reasoning in
-    encrypted form; with `background`, `previous_response_id` or `conversation` keeping is what is asked for. A param that is
-    None is left out. A thinking budget becomes an effort; summaries come with it unless `thinking.summary` is None. Tools are
-    sent with `strict: false`: a schema that was not written for the strict mode would be changed by it. Raises
-    InvalidRequest for what this API cannot be asked for.
+    - By default the provider does not store the response (`store: false`), and returns encrypted reasoning.
+      `background`, `previous_response_id` and `conversation` require it to be stored.
+    - A param that is None is left out.
+    - A thinking budget becomes an effort. A summary of the reasoning is requested, unless `thinking.summary`
+      is None.
+    - Tools are sent with `strict: false` by default, because the strict mode would change schemas that were
+      not written for it.
     """
     if read_stop(request.params):
         raise InvalidRequest(
-            "Responses knows no stop sequences: leave out stop, or give it in extra_body to a server that does"
+            "Responses knows no stop sequences: leave out stop,"
+            " or give it in extra_body to a server that does"
         )
     params = {**request.params}
     if not any(params.get(name) for name in KEEPING):
@@ -60,7 +64,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 
 
 def encode_resume(position: Position) -> HttpRequest:
-    """Return the GET for what a background response has said after `position`."""
+    """Return the GET for the events of a background response after `position`."""
     query = f"stream=true&starting_after={position.sequence_number}"
     path = f"{_PATH}/{quote(position.response_id, safe='')}?{query}"
     return HttpRequest(path, {"accept": "text/event-stream"}, b"", "GET")
@@ -71,7 +75,7 @@ def _dump_tool(tool: ToolDefinition) -> JsonObject:
 
 
 def _dump_tool_choice(choice: Any) -> Any:
-    """`auto`, `none`, `required` and `{"name": …}` in this API's words; its own objects pass through."""
+    """Return `auto`, `none`, `required` or `{"name": …}` in this API's format. Other values pass through."""
     if choice == "any":
         return "required"
     if is_object(choice) and "name" in choice and "type" not in choice:
@@ -80,7 +84,8 @@ def _dump_tool_choice(choice: Any) -> Any:
 
 
 def _dump_thinking(thinking: Any) -> Any:
-    """Our `{budget_tokens}` or `{effort}`; what has neither passes through."""
+    """Return the `reasoning` object for our `{budget_tokens}` or `{effort}`. A value that is not an object
+    passes through."""
     if not is_object(thinking):
         return thinking
     budget = thinking.get("budget_tokens")
@@ -97,7 +102,8 @@ def _dump_text(text: Any, response_format: Any) -> JsonObject:
 
 
 def _dump_format(asked: Any) -> Any:
-    """A schema beside its name, which this API demands; Chat Completions has both in an object of their own."""
+    """Return the response format with the schema and its required name in one object. Chat Completions nests
+    them in another object."""
     if not is_object(asked) or asked.get("type") != "json_schema":
         return asked
     inner = asked.get("json_schema")

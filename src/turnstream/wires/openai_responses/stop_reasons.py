@@ -1,4 +1,4 @@
-"""Ends of a response, in its words and in ours."""
+"""Maps the ends of a response to ours, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENDINGS: dict[str, Ending] = {
     "max_tokens": "max_tokens",
     "content_filter": "content_filtered",
 }
-"""Reasons of an incomplete response. `endings.ending_of` judges others by their parts."""
+"""Reasons of an incomplete response. `endings.ending_of` judges other words by their parts."""
 _THEIRS: dict[StopReason | None, str] = {
     "max_tokens": "max_output_tokens",
     "content_filtered": "content_filter",
@@ -20,9 +20,13 @@ COMPLETED = "completed"
 
 
 def parse_ending(status: str, reason: str | None, *, refused: bool, called: bool) -> tuple[Ending, str]:
-    """Return what the `status` of the response means, with the `reason` of an incomplete one; and the word for it.
+    """Return the ending of a response, and the provider's word for it.
 
-    "completed" alone does not say enough: a response that refuses and one that calls tools end so too.
+    Args:
+        status: Status of the response.
+        reason: Reason of an incomplete response, or None.
+        refused: True if the answer is a refusal. "completed" does not tell.
+        called: True if the answer has tool calls. "completed" does not tell.
     """
     if status == COMPLETED:
         return "refusal" if refused else "tool_use" if called else "end_turn", COMPLETED
@@ -31,7 +35,7 @@ def parse_ending(status: str, reason: str | None, *, refused: bool, called: bool
 
 
 def dump_stop_reason(stop: MessageStop) -> str | None:
-    """The reason for which a response is incomplete; None for one that is complete."""
+    """Return the reason of an incomplete response, or None for a complete response."""
     raw = stop.raw_stop_reason
     if raw in _ENDINGS:
         return raw

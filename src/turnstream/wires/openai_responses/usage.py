@@ -1,4 +1,4 @@
-"""Token counts of Responses, and ours."""
+"""Converts token counts of Responses into ours, and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from turnstream.wires.shared.json_values import JsonObject, is_object, whole_cou
 
 
 def parse_usage(raw: JsonObject) -> Usage:
-    """`input_tokens` is the provider's, those read from its cache among them."""
+    """Return the token counts. `input_tokens` includes cached tokens, as the provider's own does."""
     given, made = raw.get("input_tokens_details"), raw.get("output_tokens_details")
     read = given if is_object(given) else {}
     written = made if is_object(made) else {}
@@ -21,7 +21,8 @@ def parse_usage(raw: JsonObject) -> Usage:
 
 
 def dump_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | None:
-    """The usage object of a response: the provider's own where it was of this wire."""
+    """Return the usage object of a response: the provider's own if it has this API's format, else ours
+    converted."""
     if raw is not None and "input_tokens_details" in raw:
         return raw
     if usage is None:

@@ -1,4 +1,4 @@
-"""OpenAI Responses and the vendors that speak it: one provider protocol, both ways."""
+"""Wire of OpenAI Responses and the vendors with the same API, in both directions."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ BACKGROUND_WIRE = replace(
     encoder=partial(OpenAIResponsesEncoder, background=True),
     encode_answer=partial(answers.encode_answer, background=True),
 )
-"""Its encoders write responses that the provider keeps."""
+"""Variant of `WIRE` whose encoders write background responses, which the provider stores."""

@@ -1,4 +1,4 @@
-"""Output items that an encoder of Responses is writing: items, and our blocks as their parts."""
+"""State of the output items that an encoder of Responses writes. Our blocks are their parts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,19 @@ from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import encode_json
 
 Told: TypeAlias = list[tuple[str, JsonObject]]
-"""Events: their types, and their fields without the sequence number."""
+"""Events as pairs of a type and fields, without the sequence number."""
 
 _PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
 _PROVIDER_RUN = frozenset({"mcp_call", "code_interpreter_call", "file_search_call"})
 
 
 class WrittenItem:
-    """An output item. `raw` is what it is so far; `may_go_on`: the next block may be a part of it too."""
+    """An output item.
+
+    Attributes:
+        raw: The item in its current state.
+        may_go_on: True if the next block may be a part of the item too.
+    """
 
     __slots__ = ("ended", "may_go_on", "open_parts", "output_index", "parts", "raw")
 
@@ -45,7 +50,7 @@ class WrittenItem:
         self.ended = False
 
     def begun(self) -> JsonObject:
-        """The item as it is before anything of it was said."""
+        """Return the item in its state at the beginning."""
         kind = self.raw["type"]
         if kind == "reasoning":
             return {key: value for key, value in self.raw.items() if key != "encrypted_content"}
@@ -61,11 +66,12 @@ class WrittenItem:
 
 
 class WrittenBlock:
-    """One of our blocks as a part of an item, or as all of it. `head` and `tail` stand around a delta's text, once the
-    part has begun."""
+    """A block as a part of an item, or as a whole item. `head` and `tail` are the bytes around a delta's
+    text; `head` is None until the part begins."""
 
     __slots__ = (
-        "_citations", "_content", "_is_call", "_kind", "_position", "_result", "head", "item", "tail", "texts",
+        "_citations", "_content", "_is_call", "_kind", "_position", "_result", "head", "item", "tail",
+        "texts",
     )  # fmt: skip
 
     def __init__(self, item: WrittenItem, kind: PartKind | None, content: Content) -> None:
@@ -83,11 +89,12 @@ class WrittenBlock:
 
     @property
     def starts_at_once(self) -> bool:
-        """True if the part begins before its first text: reasoning may have none."""
+        """True if the part begins before its first text. Parts of reasoning do not, because there may be no
+        text."""
         return self._kind is not None and self._kind.item_type == "message"
 
     def begin(self) -> Told:
-        """The events with which the part begins."""
+        """Return the events that begin the part."""
         kind = self._kind
         if kind is None:
             return []
@@ -107,7 +114,7 @@ class WrittenBlock:
         return told
 
     def amend(self, content: Content) -> Told:
-        """Return the events of what the block gains beside its text."""
+        """Return the events for content that the block gains."""
         told: Told = []
         for citation in citations_of(content):
             place = {**self._place(), "annotation_index": len(self._citations)}
@@ -128,7 +135,7 @@ class WrittenBlock:
         return told
 
     def end(self) -> Told:
-        """The events with which the part ends; what it was becomes part of its item."""
+        """Return the events that end the part, and add the part to its item."""
         self.item.open_parts -= 1
         if self._kind is None:
             return []
@@ -170,8 +177,10 @@ class WrittenBlock:
 def open_block(
     event: ContentBlockStart, held: WrittenItem | None, output_index: int, message_id: str
 ) -> WrittenBlock | None:
-    """The block that `event` starts: a part of the `held` item where it is of the same, else of a new one at
-    `output_index`. None for what this wire cannot say."""
+    """Return the block that `event` starts, or None for a block without a place in this API.
+
+    It is a part of the `held` item if it belongs to the same item, else of a new item at `output_index`.
+    """
     content = event.content or {}
     kept = own_metadata(content)
     fields = {key: value for key, value in kept.items() if key != "part"}
@@ -212,7 +221,7 @@ def _is_result_of(held: WrittenItem, content: Content) -> bool:
 
 
 def _result_block(held: WrittenItem, content: Content) -> WrittenBlock:
-    """The result of a call that the provider ran, which is a field of the call's own item."""
+    """Return the result of a call that the provider ran. The result is a field of the call's item."""
     said, failed = content.get("content"), bool(content.get("is_error"))
     match held.raw["type"]:
         case "mcp_call":

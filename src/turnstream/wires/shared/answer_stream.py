@@ -59,7 +59,7 @@ class AnswerStream:
         raise NotImplementedError
 
     def _refuse(self, failure: MalformedEvent, events: list[StreamEvent]) -> None:
-        """Raise `failure`, or append a notice if malformed events are skipped and this one can be."""
+        """Raise `failure`, or append a notice if malformed events are skipped and `failure` can be."""
         if not self._skips_malformed or isinstance(failure, EventTooLarge | SecondAnswer):
             raise failure
         events.append(StreamNotice(failure.code, failure.message))

@@ -2,8 +2,8 @@
 
 A history may hold calls of several providers, and each provider has its own rules for ids. An id that breaks
 the rule of the called provider is replaced, in the call and in its result. The new id depends only on the old
-id, so that a longer history begins with the same bytes and the provider's prompt cache still matches. Only a
-collision changes it.
+id, so that a longer history begins with the same bytes and the provider's prompt cache still matches. If that
+id is taken already, another is derived.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Few model servers have an error code for it. Each row is a regular expression, searched anywhere without
 regard to case, with the vendors that use these words. A new row needs a message in
-`tests/wires/test_context_overflow.py`. The setting `[providers.NAME]
-context_overflow` adds rows for one provider.
+`tests/wires/test_context_overflow.py`. The setting `context_overflow` in `[providers.NAME]` adds rows for one
+provider.
 """
 
 from __future__ import annotations

@@ -137,9 +137,8 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
 """Classes by the statuses that words name. 404 is missing: pages of proxies use it for more than models."""
 _ERROR_WORDS = re.compile(
     r"error|exception|fail|denied|refused|forbidden|unauthori[sz]ed|not authenticated|limit|too many"
-    r"|overload|unavailable"
-    r"|exceed|timed? ?-?out|bad gateway|quota|invalid|not found|terminated|abort|reset"
-    r"|traceback|crash|killed|panic",
+    r"|overload|unavailable|exceed|timed? ?-?out|bad gateway|quota|invalid|not found|terminated|abort"
+    r"|reset|traceback|crash|killed|panic",
     re.IGNORECASE,
 )
 _LONGEST = 2000

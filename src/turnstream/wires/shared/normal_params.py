@@ -1,4 +1,4 @@
-"""Reads what several wires read alike: normalized params (see `wires.base.ModelRequest`), and documents."""
+"""Reads normalized params (see `wires.base.ModelRequest`) and documents, for several wires."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ the closing tag, a text block. The rest is treated the same way if it begins wit
 in the text is text.
 
 Only white space and the beginning of a possible tag are buffered. White space next to the tags is dropped
-where it separates blocks; all other text is unchanged. The blocks do not depend on how the text is split.
+if it separates blocks; all other text is unchanged. The blocks do not depend on how the text is split.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from turnstream.wires.base import Decoder, Finish
 TAGS = ("think", "thinking", "reasoning", "thought")
 _OPENINGS = tuple(f"<{tag}>" for tag in TAGS)
 BLANK_LIMIT = 1024
-"""Characters of white space that are buffered before a tag. After more of it, tags are not recognized."""
+"""Characters of white space that are buffered before a tag. After more of them, no tag is recognized."""
 
 _NO_PLACE = -1
 
