@@ -54,8 +54,8 @@ class Growth(NamedTuple):
     """The decoder and the event type for one kind of delta.
 
     Args:
-        decode: decodes the bytes of one event. Raises ValueError for an event of another kind.
-        delta: makes the StreamEvent from an index and a text.
+        decode: Decodes the bytes of one event. Raises ValueError for an event of another kind.
+        delta: Makes the StreamEvent from an index and a text.
     """
 
     decode: Callable[[bytes], PieceEvent[TextPiece] | PieceEvent[ThinkingPiece] | PieceEvent[ArgumentsPiece]]

@@ -36,7 +36,7 @@ def decode_request(path: str, body: bytes, claude: Wire) -> ModelRequest:
     `params["tools"]`.
 
     Args:
-        claude: the wire that decodes requests to InvokeModel.
+        claude: The wire that decodes requests to InvokeModel.
     """
     asked = _PATH.search(path.partition("?")[0])
     if asked is None:

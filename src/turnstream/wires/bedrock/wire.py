@@ -24,7 +24,7 @@ def bedrock_wire(claude: Wire) -> Wire:
     """Return the wire.
 
     Args:
-        claude: the wire of Claude's own requests and events, which InvokeModel carries in Bedrock's envelope.
+        claude: The wire of Claude's own requests and events, which InvokeModel carries in Bedrock's envelope.
             It is a parameter because wires do not import each other.
     """
 

@@ -1,4 +1,4 @@
-"""Whole answers of Gemini as StreamEvents."""
+"""Decodes complete (non-streamed) answers of Gemini into StreamEvents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from turnstream.wires.gemini.decoder import GeminiDecoder
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """Return the events that the answer's stream would have had. Raises MalformedEvent for what is no answer."""
+    """Return the events that a stream of the same answer would have had.
+
+    Raises MalformedEvent if the body is not an answer.
+    """
     decoder = GeminiDecoder(event_limit=max(DEFAULT_EVENT_LIMIT, len(body)), on_malformed="fail")
     events = decoder.feed(body.strip())
     if not decoder.found_answer and not events:

@@ -1,4 +1,7 @@
-"""Whole answers of Gemini, which are no streams: one `GenerateContentResponse`. `answer_decoder` is the way back."""
+"""Encodes complete (non-streamed) answers of Gemini: one `GenerateContentResponse`.
+
+`answer_decoder` is the inverse.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A function call's arguments that come value by value, each with its JSON path, written as one JSON text as they come.
+"""Writes a function call's arguments, which arrive as pairs of JSON path and value, as one growing JSON text.
 
-The text grows as long as the values come in its order, as they do: what is open is closed where the next value is not
-in it. A value for a place that is closed already cannot be written any more; from then on the values are only kept, and
-at the end the fields that they belong to are written once more, whole. Of fields with one name JSON readers take the last.
+The text grows while the values arrive in its order, which is the usual case: a container is closed as soon as
+a value outside of it arrives. A value inside a closed container cannot be appended. From then on values are
+only stored, and at the end their top-level fields are written again, complete. JSON readers take the last of
+several fields with the same name.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _STEP = re.compile(
     r"""\.(?P<name>[^.\[\]]+)|\[(?P<index>\d{1,9})\]|\[(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]"""
 )
 _LARGEST_GAP = 1000
-"""Elements of arrays that one call may pass over."""
+"""Largest number of array elements that the values of one call may skip."""
 _VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
 
 
 class _Text:
-    """A string that is still coming, in its place among the values."""
+    """A string that is still incomplete, at its place among the values."""
 
     __slots__ = ("pieces",)
 
@@ -35,7 +36,7 @@ class _Text:
 
 
 class PartialArguments:
-    """The arguments of one call. The text of all that `take` and `close` return is one JSON object."""
+    """The arguments of one call. The texts that `take`, `put` and `close` return form one JSON object."""
 
     def __init__(self) -> None:
         self._values: JsonObject = {}
@@ -45,7 +46,10 @@ class PartialArguments:
         self._passed_over = 0
 
     def take(self, argument: JsonObject) -> str:
-        """Take one of a call's `partialArgs`; what the text gains. Raises MalformedEvent."""
+        """Process one entry of a call's `partialArgs` and return the new text.
+
+        Raises MalformedEvent if its path is invalid or contradicts an earlier value.
+        """
         path = parse_path(argument.get("jsonPath"))
         kind = next((name for name in _VALUES if name in argument), None)
         continues = argument.get("willContinue") is True
@@ -56,13 +60,16 @@ class PartialArguments:
         return self.put(path, None if kind == "nullValue" else argument[kind])
 
     def put(self, path: Path, value: Any) -> str:
-        """Put a whole value at `path`; what the text gains. Raises MalformedEvent."""
+        """Store a complete value at `path` and return the new text.
+
+        Raises MalformedEvent if the path contradicts an earlier value, or skips too many elements.
+        """
         gained = self._end_text()
         place = self._open(path, value)
         return gained if place is None else f"{gained}{place}{_json(value)}"
 
     def close(self) -> str:
-        """The rest of the text."""
+        """Return the rest of the text."""
         gained = self._end_text()
         for key in reversed(self._path[1:]):
             gained += _end_of(key)
@@ -90,7 +97,7 @@ class PartialArguments:
         return gained if continues else gained + self._end_text()
 
     def _continued(self, path: Path) -> _Text | None:
-        """The string at `path`, where values are only kept and one is there."""
+        """Return the incomplete string at `path` among the values that are only stored, or None."""
         value: Any = self._values
         for key in path:
             if is_object(value) and isinstance(key, str):
@@ -109,7 +116,10 @@ class PartialArguments:
         return '"'
 
     def _open(self, path: Path, value: Any) -> str | None:
-        """Keep `value` at `path`; what the text gains before it, or None where it can no longer be written there."""
+        """Store `value` at `path`.
+
+        Return the text that precedes it, or None if the text can no longer contain it.
+        """
         shared = 0
         for old, new in zip(self._path, path, strict=False):
             if old != new:
@@ -129,13 +139,16 @@ class PartialArguments:
         return gained
 
     def _padding(self, path: Path, shared: int) -> str:
-        """Elements of an open array that were passed over."""
+        """Return nulls for the elements of an open array that were skipped."""
         key = path[shared]
         before = self._path[shared] if shared < len(self._path) else None
         return "null," * (key - before - 1) if isinstance(key, int) and isinstance(before, int) else ""
 
     def _keep(self, path: Path, value: Any, shared: int) -> bool:
-        """Put `value` among the values; whether the text can still gain it: its place is new, in what is open."""
+        """Store `value` at `path`.
+
+        Return True if its place is new and its container is still open in the text.
+        """
         target: Any = self._values
         found: Any
         in_order = shared < len(path) and (not self._path or shared < len(self._path))
@@ -164,7 +177,10 @@ class PartialArguments:
 
 
 def parse_path(value: Any) -> Path:
-    """The names and indexes of a JSON path such as `$.items[0]['a name']`. Raises MalformedEvent."""
+    """Return the names and indexes of a JSON path such as `$.items[0]['a name']`.
+
+    Raises MalformedEvent if it is not such a path, or too deep.
+    """
     path: Path = []
     if isinstance(value, str) and value.startswith("$"):
         place = 1
@@ -189,7 +205,7 @@ def _unquoted(text: str) -> str:
 
 
 def _whole(value: Any) -> Any:
-    """`value` with the strings in it put together."""
+    """Return `value` with the pieces of its strings joined."""
     if isinstance(value, _Text):
         return "".join(value.pieces)
     if is_object(value):
@@ -206,5 +222,5 @@ def _key(key: str | int) -> str:
 
 
 def _end_of(key: str | int) -> str:
-    """Return the bracket that closes the container that `key` is in."""
+    """Return the bracket that closes the container of `key`."""
     return "]" if isinstance(key, int) else "}"

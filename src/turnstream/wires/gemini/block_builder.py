@@ -1,9 +1,10 @@
-"""Blocks out of the parts of a Gemini stream, and what of a part goes back with it.
+"""Builds blocks from the parts of a Gemini stream, with the metadata that must return with each part.
 
-A text or thinking block begins where the kind of what comes changes, and is stopped by the next; every other part is a
-block of its own. A thought signature stays with its part: in `provider_metadata.thoughtSignature` of the block, and of a
-text block with `provider_metadata.signed`, the begin and the end of the signed part in the block's text; of thinking it is
-the block's own. A part of a kind that only Gemini has, or knows, is a `provider` block and stays raw.
+A text or thinking block begins when the kind of content changes, and the next block stops it. Every other
+part is a block. A thought signature stays with its part. It is the `signature` of a thinking block, and
+`provider_metadata.thoughtSignature` of any other. A text block also has `provider_metadata.signed`: start and
+end of the signed part in the block's text. A part of a kind that only Gemini has or knows becomes a raw
+`provider` block.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from turnstream.wires.shared.kept_fields import KeptFields
 from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
 
 _OF_A_TEXT = frozenset({"mediaResolution", "partMetadata", "videoMetadata"})
-"""Fields that belong to a part, and go back with its text: such text is a block of its own."""
+"""Fields that belong to a part and return with its text. Such text gets a separate block."""
 _BLOCKS = (
     "inlineData", "fileData", "executableCode", "codeExecutionResult", "toolCall", "toolResponse",
 )  # fmt: skip
-"""Fields of a part that is a block of its own."""
+"""Fields of the parts that become separate blocks."""
 _OK = ("OUTCOME_OK", "OUTCOME_UNSPECIFIED")
 
 
@@ -47,7 +48,7 @@ class PartBuilder:
         self._indexes = count()
         self.calls = FunctionCalls(self._indexes)
         self.open_type: BlockType | None = None
-        """`text` or `thinking`, where such a block is open."""
+        """`text` or `thinking` while such a block is open, else None."""
         self.index = 0
         self.length = 0
         """Characters of the open text block."""
@@ -58,20 +59,20 @@ class PartBuilder:
         self._cited: set[bytes] = set()
         self._kept = KeptFields()
         self._own: tuple[BlockType, JsonObject] | None = None
-        """Type and metadata of the open block of text parts that say more than their text."""
+        """Type and metadata of the open block if its text parts have metadata, else None."""
 
     @property
     def has_said(self) -> bool:
-        """True if anything besides thinking has come."""
+        """True once content other than thinking has arrived."""
         return self._has_said or bool(self.calls)
 
     @property
     def has_begun(self) -> bool:
-        """True if text, thinking or a call has come."""
+        """True once text, thinking or a call has arrived."""
         return self.open_type is not None or self.index > 0 or bool(self.calls)
 
     def take(self, part: JsonObject, events: list[StreamEvent]) -> None:
-        """Add the events that a part stands for. Raises MalformedEvent."""
+        """Add the events of a part. Raises MalformedEvent if a call in it is malformed."""
         rest = dict(named(part))
         if is_object(call := rest.pop("functionCall", None)):
             call = named(call)
@@ -103,7 +104,7 @@ class PartBuilder:
         )
 
     def cite(self, citations: list[Any], events: list[StreamEvent]) -> None:
-        """Give each new citation to the open text, or to the next."""
+        """Add each new citation to the open text block, or to the next."""
         for citation in citations:
             written = encode_json(citation)
             if written not in self._cited:
@@ -114,7 +115,7 @@ class PartBuilder:
             self._citations = []
 
     def leave(self, events: list[StreamEvent]) -> None:
-        """Stop whatever is open."""
+        """Stop every open block."""
         self._leave(events)
         self.calls.stop(events)
 
@@ -164,7 +165,7 @@ class PartBuilder:
             self._sign(len(text), signature, events)
 
     def _sign(self, length: int, signature: str, events: list[StreamEvent]) -> None:
-        """The last `length` characters of the open text are a part with a signature."""
+        """Add the signature of a part: the last `length` characters of the open text."""
         self.signed = True
         signed = [self.length - length, self.length]
         metadata = {"thoughtSignature": signature, "signed": signed}
@@ -173,7 +174,7 @@ class PartBuilder:
     def _add_text_of_its_own(
         self, text: str, block_type: BlockType, signature: str, rest: JsonObject, events: list[StreamEvent]
     ) -> None:
-        """A text part that says more than its text."""
+        """Add a text part that has metadata."""
         self._has_said = self._has_said or block_type == "text"
         metadata = mend_surrogates(rest)
         if signature and block_type == "text":
@@ -195,13 +196,16 @@ class PartBuilder:
             events.append(kind(self.index, text))
 
     def _keep_extras(self, rest: JsonObject, events: list[StreamEvent]) -> None:
-        """Take fields that only some proxy sends out of `rest`: the first of each is metadata of the message."""
+        """Move fields that only some proxies send from `rest` to the message's metadata.
+
+        The first value counts.
+        """
         extras = {key: rest.pop(key) for key in rest.keys() - _OF_A_TEXT}
         if new := self._kept.keep(extras, events):
             events.append(Metadata(provider_metadata=mend_surrogates(new)))
 
     def _whole_block(self, part: JsonObject) -> tuple[BlockType, Content, str] | None:
-        """A part that is a block of its own: its type, its content, and a tool's input."""
+        """Return type, content and tool input of a part that is a separate block, or None for others."""
         for name in _BLOCKS:
             value = part.get(name)
             parsed = self._parse_block(name, named(value)) if is_object(value) else None
@@ -214,7 +218,10 @@ class PartBuilder:
         return None
 
     def _parse_block(self, name: str, value: JsonObject) -> tuple[BlockType, Content, str] | None:
-        """An image, or what Gemini's own tools were asked, or answered."""
+        """Return the block of an image, or of a call or a result of Gemini's own tools.
+
+        None for media other than a plain image.
+        """
         given, said = text_in(value.get("id")), without(value, "id")
         match name:
             case "inlineData" | "fileData":

@@ -1,7 +1,7 @@
-"""Function calls out of a Gemini stream: most come whole, some in pieces (`arguments`), and many without an id.
+"""Decodes the function calls of a Gemini stream. Most arrive complete, some in pieces (`arguments`).
 
-A call in pieces begins with its name and ends with the first piece that does not say `willContinue`, which may say
-nothing else, or may never come: then the next call ends it, or the next block.
+Many calls lack an id. A call in pieces begins with its name and ends with the first piece without
+`willContinue`. This last piece may be empty or missing; then the next call or block ends the call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KNOWN = frozenset({"name", "id", "args", "partialArgs", "willContinue"})
 
 
 class _OpenFunctionCall:
-    """A call that goes on in the next event."""
+    """A call that continues in the next event."""
 
     __slots__ = ("arguments", "given_id", "index", "metadata", "name")
 
@@ -41,7 +41,10 @@ class _OpenFunctionCall:
 
 
 class FunctionCalls:
-    """The calls of one message. `indexes` hands out the message's block indexes."""
+    """The calls of one message.
+
+    `indexes` provides the block indexes of the message.
+    """
 
     def __init__(self, indexes: Iterator[int]) -> None:
         self.seed = ""
@@ -55,7 +58,7 @@ class FunctionCalls:
         return self._count > 0
 
     def new_id(self, given: str) -> str:
-        """The id of a call: the provider's, or one made up."""
+        """Return the id of a call: the provider's, or a generated one if it is missing or repeated."""
         identity = given
         if not given or given in self._ids:
             identity = made_up_id(self.seed, len(self._ids), MADE_UP)
@@ -63,7 +66,7 @@ class FunctionCalls:
         return identity
 
     def continues(self, call: JsonObject) -> bool:
-        """Return True if a `functionCall` is a piece of the call that is open."""
+        """Return True if a `functionCall` is a piece of the open call."""
         opened = self._open
         if opened is None:
             return False
@@ -75,7 +78,11 @@ class FunctionCalls:
         return name == opened.name and "args" not in call and "partialArgs" in call
 
     def take(self, call: JsonObject, metadata: JsonObject, events: list[StreamEvent]) -> None:
-        """Add what a `functionCall` means; `metadata` is what its part says beside it. Raises MalformedEvent."""
+        """Add the events of a `functionCall`. Raises MalformedEvent if its arguments are malformed.
+
+        Args:
+            metadata: The other fields of its part.
+        """
         goes_on = call.get("willContinue") is True
         if self.continues(call):
             self._take_piece(call, metadata, events)
@@ -84,7 +91,7 @@ class FunctionCalls:
             return
         self.stop(events)
         if not call.keys() - {"willContinue"}:
-            return  # the end of a call that had ended already
+            return  # the end of a call that has already ended
         index, name, given_id = next(self._indexes), text_in(call.get("name")), text_in(call.get("id"))
         self._count += 1
         if rest := {key: value for key, value in call.items() if key not in _KNOWN}:
@@ -105,14 +112,14 @@ class FunctionCalls:
         events.append(ContentBlockStop(index))
 
     def stop(self, events: list[StreamEvent]) -> None:
-        """Stop the call that is open."""
+        """Stop the open call, and complete the JSON of its arguments."""
         if (opened := self._open) is not None:
             self._open = None
             events.append(ToolInputDelta(opened.index, opened.arguments.close()))
             events.append(ContentBlockStop(opened.index))
 
     def cut(self, events: list[StreamEvent]) -> None:
-        """Stop the call that is open as far as it came: its arguments stay torn, so that nobody takes them for whole."""
+        """Stop the open call without completing its arguments, so that no reader takes them for complete."""
         if (opened := self._open) is not None:
             self._open = None
             events.append(ContentBlockStop(opened.index))

@@ -1,7 +1,8 @@
-"""The JSON of a Gemini stream: `GenerateContentResponse`, again and again, each with what the answer has gained.
+"""The JSON of a Gemini stream: `GenerateContentResponse` objects, each with the new parts of the answer.
 
-Nearly every event brings one piece of text: those decode straight into `PlainChunk`, which takes nothing else. Every
-other event is read as plain JSON, under the names of the REST API: its proto names (`finish_reason`) are read too.
+Almost every event has one piece of text and is decoded straight into `PlainChunk`, which rejects anything
+else. Every other event is decoded as plain JSON, under the names of the REST API. Proto names
+(`finish_reason`) are accepted too.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class PlainCandidate(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class PlainChunk(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename="camel"):
-    """An event that brings one piece of text, and beside it only what every event repeats."""
+    """An event with one piece of text, and otherwise only with fields that every event repeats."""
 
     candidates: tuple[PlainCandidate]
     usage_metadata: msgspec.Raw = ABSENT
@@ -43,7 +44,7 @@ class PlainChunk(msgspec.Struct, gc=False, forbid_unknown_fields=True, rename="c
 
 
 decode_plain = msgspec.json.Decoder(PlainChunk).decode
-"""The fast way. Raises ValueError or RecursionError for any other event."""
+"""Decodes a plain event quickly. Raises ValueError or RecursionError for any other event."""
 
 
 def is_number(value: Any) -> bool:
@@ -51,7 +52,7 @@ def is_number(value: Any) -> bool:
 
 
 def objects_in(value: Any) -> list[JsonObject]:
-    """The objects of a list, under the REST API's names; of anything else none."""
+    """Return the objects of a list, under the REST API's names. Any other value gives an empty list."""
     return [named(item) for item in value if is_object(item)] if is_list(value) else []
 
 
@@ -60,15 +61,17 @@ def text_in(value: Any) -> str:
 
 
 def named(value: JsonObject) -> JsonObject:
-    """`value` under the REST API's names, without what is null. What it holds is left as it is."""
+    """Return `value` under the REST API's names and without nulls. Nested objects are unchanged."""
     if "_" in "".join(value) or None in value.values():
         return {_camel(key): item for key, item in value.items() if item is not None}
     return value
 
 
 def read_events(data: bytes) -> list[Any]:
-    """Return the values of an event: one, or those of a list. Raises MalformedEvent for what is no JSON, or nested
-    absurdly. Lone surrogates stay in the strings."""
+    """Return the values of an event: a single one, or those of a list. Lone surrogates stay in the strings.
+
+    Raises MalformedEvent if `data` is not JSON, or is nested too deeply.
+    """
     value = read_json(data)
     return value if is_list(value) else [value]
 
@@ -78,10 +81,10 @@ def _camel(name: str) -> str:
 
 
 def citations_of(candidate: JsonObject) -> list[Any]:
-    """Return what a candidate cites: its `citationMetadata` as it is, and each source that it is grounded in.
+    """Return the citations of a candidate: its `citationMetadata`, and each source of its grounding.
 
-    A source is its grounding chunk, with `segments` where the answer names them: `startIndex` and `endIndex` in bytes of
-    the answer's text. Everything else about them is in the message's metadata.
+    A source is its grounding chunk. `segments` are added if the answer has them, with `startIndex` and
+    `endIndex` in bytes of the answer's text. All other fields stay in the message's metadata.
     """
     found: list[Any] = []
     if is_object(metadata := candidate.get("citationMetadata")):

@@ -1,7 +1,8 @@
-"""Gemini's bytes → StreamEvents.
+"""Decodes Gemini's streams, from bytes to StreamEvents.
 
-There is no end marker but the finishReason, and some models give one with every event: the message stops when the body
-ends, if a finishReason, or the reason why the prompt was blocked, was seen by then. Otherwise the stream is incomplete.
+The only end marker is the finishReason, and some models send it in every event. So the message stops at the
+end of the body if a finishReason, or the reason why the prompt was blocked, has arrived. Otherwise the stream
+is incomplete.
 """
 
 from __future__ import annotations
@@ -69,28 +70,31 @@ class GeminiDecoder(AnswerStream):
         self._finish_reason = ""
         self._finish_words = ""
         self._continued = False
-        """True if output came before the first finishReason."""
+        """True if output arrived before the first finishReason."""
         self._block_reason = ""
         self._usage: JsonObject | None = None
         self._untold_usage: msgspec.Raw | JsonObject = ABSENT
         self._beside: JsonObject = {}
         self._last_numbers: JsonObject = {}
-        """Counters beside the answer that have changed: their last values are told at the end."""
+        """Latest values of numbers outside of the answer that have changed. They are reported at the end."""
 
     @property
     def found_answer(self) -> bool:
-        """Return True if anything of an answer has come."""
+        """True once any part of an answer has arrived."""
         return self._started
 
     @property
     def finish(self) -> Finish | None:
-        """As `Decoder.finish`: a finishReason has come. If the first output had one too, each may have."""
+        """See `Decoder.finish`. Not None once a finishReason has arrived.
+
+        "likely" if the first output already had one, because then every event may have one.
+        """
         if self._over or not (self._finish_reason or self._block_reason):
             return None
         return "certain" if self._continued or self._block_reason else "likely"
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """As `Decoder.feed`."""
+        """See `Decoder.feed`."""
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
@@ -130,12 +134,13 @@ class GeminiDecoder(AnswerStream):
             try:
                 self._take_payload(name, payload, events)
             except MalformedEvent:
-                break  # the body was cut inside an event: whether the message had ended by then decides
+                # the body was cut inside an event: the finishReason decides whether the message has ended
+                break
         if not self._over and (self._finish_reason or self._block_reason):
             self._end(events)
 
     def end_answer(self) -> list[StreamEvent]:
-        """The end of an answer that is no stream, and so whole whether or not it says why it ended."""
+        """Return the last events of a non-streamed answer, which is complete even without a finishReason."""
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
@@ -168,7 +173,7 @@ class GeminiDecoder(AnswerStream):
         return MessageStop()
 
     def _take_payload(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
-        """Take any event; of a malformed one what it says up to its fault."""
+        """Decode any event. Of a malformed event, keep the part before its fault."""
         payload = payload.strip()
         if name is not None and names_failure(name):
             self._take_error_event(payload, events)
@@ -195,13 +200,13 @@ class GeminiDecoder(AnswerStream):
             events.append(StreamNotice(failure.code, failure.message))
 
     def _take_error_event(self, payload: bytes, events: list[StreamEvent]) -> None:
-        """An event named `error` reports one, whatever is in it."""
+        """Report the error of an event named `error`, whatever its payload."""
         error: Any = payload.decode("utf-8", "replace") or self._unframed.words
         try:
             (value,) = read_events(payload)
             error = mend_surrogates(value)
         except (MalformedEvent, ValueError):
-            pass  # its text is told as it is
+            pass  # not JSON: report the text unchanged
         self._fail(ERRORS.read_failure(error or "the provider reported an error"), events)
 
     def _take(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
@@ -264,7 +269,7 @@ class GeminiDecoder(AnswerStream):
         self._take_leftovers(candidate, _KNOWN_OF_A_CANDIDATE, events)
 
     def _take_leftovers(self, value: JsonObject, known: frozenset[str], events: list[StreamEvent]) -> None:
-        """Add the fields beside the answer that are new, or have changed."""
+        """Report the other fields of a response or a candidate that are new or have changed."""
         if value.keys() <= known:
             return
         new = {
@@ -279,8 +284,11 @@ class GeminiDecoder(AnswerStream):
             events.append(Metadata(provider_metadata=mend_surrogates(new)))
 
     def _report_usage(self, events: list[StreamEvent]) -> None:
-        """Tell the usage that came last. Nearly every event brings some, and each counts a little more: the first and
-        the last of them are told. Each is the whole of what is known: it may leave out what an earlier one had."""
+        """Report the latest usage if it is new.
+
+        Almost every event has usage, with slightly higher counts, so only the first and the last are
+        reported. A report replaces the previous one: it sets fields to None that only the previous one had.
+        """
         raw = self._untold_usage
         if isinstance(raw, msgspec.Raw):
             raw = _usage_in(raw, events)
@@ -292,7 +300,10 @@ class GeminiDecoder(AnswerStream):
 
 
 def _usage_in(raw: msgspec.Raw, events: list[StreamEvent]) -> JsonObject | None:
-    """The usage that an event of plain text brought, which nobody has looked into yet; what is none is told as a notice."""
+    """Return the usage of a plain text event, which was stored undecoded.
+
+    Add a notice to `events` if it is malformed.
+    """
     if raw is ABSENT:
         return None
     try:

@@ -1,9 +1,9 @@
-"""StreamEvents → Gemini's stream, as server-sent events or as one JSON array.
+"""Encodes StreamEvents as Gemini's stream, as server-sent events or as one JSON array.
 
-Each piece of text is an event; every other block is one part, and so an event, when it is whole. What the wire cannot say
-is left out: redacted thinking, what another provider's own tools did, raw blocks of other vendors, notices. Blocks have no
-boundaries here: two text blocks in a row become one. The last event is written by `close`, since counts may come after the
-message's stop.
+Each piece of text is one event. Every other block is one part, and is written as an event when it is
+complete. The encoder omits events that the wire cannot express: redacted thinking, other providers' server
+tools, other vendors' raw blocks, notices. Blocks have no boundaries here: two consecutive text blocks merge.
+`close` writes the last event, because counts may arrive after the message's stop.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ _CITED = ("title", "license", "startIndex", "endIndex", "publicationDate")
 
 
 class GeminiEncoder(AnswerWriter):
-    """Encodes one response. `model` and `message_id` stand where the message's start brings none; `as_array`: the framing."""
+    """Encodes one response.
+
+    Args:
+        model: Name of the model if the message's start has none.
+        message_id: Id of the message if the message's start has none.
+        as_array: True for one JSON array, False for server-sent events.
+    """
 
     def __init__(self, *, model: str, message_id: str, as_array: bool = False) -> None:
         super().__init__(model=model, message_id=message_id)
@@ -70,7 +76,7 @@ class GeminiEncoder(AnswerWriter):
         return b"".join(frames)
 
     def close(self) -> bytes:
-        """The last event of a message that was stopped, and the array's end."""
+        """Return the last event of a message that was stopped, and the end of the array."""
         frames: list[bytes] = []
         if self._stop is not None and not self._failed:
             reason = encode_json({"finishReason": dump_stop_reason(self._stop)})[1:-1]
@@ -111,7 +117,10 @@ class GeminiEncoder(AnswerWriter):
                 pass
 
     def _write_beside_text(self, content: Content, frames: list[bytes]) -> None:
-        """The signature of text that was written already goes with an empty part, and citations with no part."""
+        """Write a signature and citations for text that is already written.
+
+        A signature needs an empty part; citations need none.
+        """
         metadata = content.get("provider_metadata")
         if is_object(metadata) and (signature := metadata.get("thoughtSignature")):
             self._write_part(encode_json({"text": "", "thoughtSignature": signature}), frames)
@@ -138,7 +147,7 @@ class GeminiEncoder(AnswerWriter):
         return framed
 
     def _frame(self) -> None:
-        """Encode the end of every event, once."""
+        """Encode the end of every event once."""
         usage = write_usage(self._usage, self._raw_usage)
         counted = {} if usage is None else {"usageMetadata": usage}
         beside = {**counted, "modelVersion": self._model, "responseId": self._message_id}
@@ -146,7 +155,7 @@ class GeminiEncoder(AnswerWriter):
 
 
 class _OpenPart:
-    """A block that is written once it is whole."""
+    """A block that is written when it is complete."""
 
     __slots__ = ("block_type", "content", "fragments", "own_lists")
 
@@ -169,7 +178,10 @@ class _OpenPart:
         return [encode_json(part) for part in dump_parts(Block(0, self.block_type, None, content))]
 
     def _call(self, content: Content, text: str) -> bytes:
-        """A call with its arguments word for word, where they fit on a line; what is no object as a string."""
+        """Return a call whose arguments are unchanged if they fit on a line.
+
+        Arguments that are not an object become a string.
+        """
         (part,) = dump_parts(Block(0, "tool_use", None, content))
         call = part["functionCall"]
         if not text.strip():
@@ -183,7 +195,7 @@ class _OpenPart:
 
 
 def _citation(citation: object) -> JsonObject | None:
-    """A citation in this API's fields: of another vendor's the address and the title."""
+    """Return a citation with this API's fields. Another vendor's keeps its address and title."""
     if not is_object(citation):
         return None
     url = citation.get("uri") or citation.get("url")

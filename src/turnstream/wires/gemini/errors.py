@@ -1,7 +1,8 @@
-"""Errors of the Gemini API: `{"error": {"code", "message", "status", "details"}}`, alone, as an event, or alone in a list.
+"""Errors of the Gemini API: `{"error": {"code", "message", "status", "details"}}`.
 
-`code` is the HTTP status and `status` the name of a `google.rpc.Code`. Among the details are a `RetryInfo` with the time to
-wait, and an `ErrorInfo` with a reason.
+The object is a body, an event, or the only element of a list. `code` is the HTTP status and `status` the name
+of a `google.rpc.Code`. The details may have a `RetryInfo` with the time to wait, and an `ErrorInfo` with a
+reason.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ def _body(written: WrittenError, message: str, wait: float | None) -> JsonObject
 
 
 def dump_error(error: StreamError) -> JsonObject:
-    """Return the JSON of the event with which a stream fails: with the provider's status, if it is known."""
+    """Return the JSON of the event with which a stream fails.
+
+    It has the provider's status if that is known.
+    """
     body = ERRORS.dump_error(error)
     body["error"]["code"] = error.provider_status or body["error"]["code"]
     return body

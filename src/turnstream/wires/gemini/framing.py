@@ -1,10 +1,11 @@
-"""The two framings of a Gemini stream: server-sent events, and one JSON array that is sent in pieces.
+"""The two framings of a Gemini stream: server-sent events, and one JSON array that arrives in pieces.
 
-Which of them a body has is told by its first byte. Elements of the array are events; so are bare objects, one after the
-other, and an object alone.
+The first byte of a body shows its framing. Events are the elements of the array, consecutive bare objects, or
+a single object.
 
-Google's array is indented, so the first `}` at a line's begin ends an element: inside of a string there is no line end.
-That is tried first, and believed if what lies before it is JSON. Everything else is scanned, once, token by token.
+Google's array is indented, so the first `}` at the start of a line ends an element: a JSON string has no line
+ends. The reader tries this first, and accepts the element if it is JSON. It scans everything else once, token
+by token.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class ResponseFraming:
-    """Recognises the framing of one body. `reader` cuts it into events, once it is known; until then `begin` takes the
-    bytes. `event_limit`: bytes that one event may have."""
+    """Detects the framing of one body.
+
+    `reader` splits the body into events once the framing is known. Until then `begin` takes the bytes.
+
+    Args:
+        event_limit: Bytes that one event may have.
+    """
 
     def __init__(self, *, event_limit: int) -> None:
         self.reader: SseDecoder | JsonElements | None = None
@@ -38,15 +44,17 @@ class ResponseFraming:
         self._head = b""
 
     def begin(self, data: bytes) -> list[ServerSentEvent]:
-        """Take the first bytes, whose byte order mark and white space count for nothing; the events that they complete.
-        Raises EventTooLarge."""
+        """Return the events that the first bytes complete.
+
+        Ignores a leading byte order mark and white space. Raises EventTooLarge if an event exceeds the limit.
+        """
         data = self._head + data
         if len(data) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(data):
             self._head = data
             return []
         data = data.removeprefix(_BYTE_ORDER_MARK).lstrip(_WHITE_SPACE)
         if not data:
-            self._head = b" "  # of white space, enough to know that no byte order mark can come
+            self._head = b" "  # white space: enough to know that no byte order mark can follow
             return []
         if data.startswith(_JSON_BEGINS):
             self.reader = JsonElements(event_limit=self._event_limit)
@@ -55,14 +63,14 @@ class ResponseFraming:
         return self.reader.feed(data)
 
     def close(self) -> list[ServerSentEvent]:
-        """The body is over: an event whose blank line never came."""
+        """Return the last event at the end of the body, if its blank line is missing."""
         return [] if self.reader is None else self.reader.close()
 
 
 class JsonElements:
-    """Cuts a JSON array, or objects that follow each other, into its elements, each as an event without a name.
+    """Splits a JSON array, or consecutive objects, into elements. Each becomes an event without a name.
 
-    What stands between the elements and is none is an event too, which nobody will understand.
+    Foreign bytes between the elements become events too, which fail to decode.
     """
 
     def __init__(self, *, event_limit: int) -> None:
@@ -76,8 +84,11 @@ class JsonElements:
         self._failure: EventTooLarge | None = None
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """The events that `data` completes. Raises EventTooLarge; where events came before it in the same `data`,
-        they are returned and the next call raises."""
+        """Return the events that `data` completes.
+
+        Raises EventTooLarge if an event exceeds the limit. If earlier events are complete in the same `data`,
+        they are returned, and the next call raises.
+        """
         if self._failure is not None:
             raise self._failure
         found: list[ServerSentEvent] = []
@@ -97,13 +108,16 @@ class JsonElements:
         return found
 
     def close(self) -> list[ServerSentEvent]:
-        """The body is over. An element that is not whole is no event. Raises EventTooLarge."""
+        """Return no events: an incomplete element at the end of the body is not one.
+
+        Raises EventTooLarge if the last `feed` has not raised it yet.
+        """
         if self._failure is not None:
             raise self._failure
         return []
 
     def _take_element(self, data: bytes, begin: int, found: list[ServerSentEvent]) -> int:
-        """The element that begins at `begin`, or as much of it as is there; the place after it."""
+        """Take the element at `begin`, or the part of it that has arrived. Return the place after it."""
         end = data.find(b"\n}", begin) if self._indented else -1
         if end >= 0:
             element = data[begin : end + 2]
@@ -122,7 +136,7 @@ class JsonElements:
         return position
 
     def _take_foreign(self, data: bytes, begin: int, found: list[ServerSentEvent]) -> int:
-        """Take what is no element, up to where one could begin; return the place after it."""
+        """Take foreign bytes up to where an element could begin. Return the place after them."""
         match = _FOREIGN.match(data, begin)
         end = begin if match is None else match.end()
         self._keep(data[begin:end])
@@ -131,7 +145,7 @@ class JsonElements:
         return end
 
     def _scan(self, data: bytes, begin: int, found: list[ServerSentEvent]) -> int:
-        """Go through an element from where the last read ended; the place after what was scanned."""
+        """Scan an element from the end of the last scan. Return the place after the scanned bytes."""
         position = self._scan_string(data, begin) if self._in_string else begin
         while position < len(data):
             position = _TO_NEXT_BRACE.match(data, position).end()  # type: ignore[union-attr]
@@ -150,7 +164,10 @@ class JsonElements:
         return position
 
     def _scan_string(self, data: bytes, position: int) -> int:
-        """Go through a string that began before `position`, to behind its end if that is there."""
+        """Scan a string that began before `position`.
+
+        Return the place after its end, or the end of the data.
+        """
         if self._escaped and position < len(data):
             self._escaped = False
             position += 1
@@ -178,7 +195,7 @@ class JsonElements:
 
 
 def split_elements(body: bytes) -> tuple[bytes, ...]:
-    """A JSON array cut after each element; joined again, the pieces are the body."""
+    """Split a JSON array after each element. The joined pieces are the body."""
     pieces: list[bytes] = []
     start = 0
     for _, element, _ in JsonElements(event_limit=len(body)).feed(body):

@@ -1,9 +1,10 @@
-"""Our messages as Gemini's contents, and these as our messages.
+"""Conversions between turnstream's messages and Gemini's contents.
 
-A content is what one side says, in parts; a function's response is the user's to say, and names its function. A part goes
-back with the thought signature it came with. Thinking goes back only where Gemini signed it: the API has no use for other
-thinking, and refuses another vendor's signature.
-What a tool said is `{"output": …}`, and what it failed with `{"error": …}`, unless it is an object already.
+A content holds the parts of one role. A function's response belongs to the user and names its function. A
+part returns with its own thought signature. Thinking returns only if Gemini signed it: the API ignores other
+thinking and refuses another vendor's signature.
+
+A tool's result becomes `{"output": …}`, or `{"error": …}` if the tool failed, unless it is already an object.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from turnstream.wires.shared.lenient_json import encode_json
 Part: TypeAlias = JsonObject
 
 MADE_UP = "gemini_call_"
-"""Begin of ids that we made up. They are not sent back, since Gemini never had them."""
+"""Prefix of generated call ids. They are not sent to the provider, which does not know them."""
 THOUGHT = "thought"
-"""In `provider_metadata.part` of thinking: it was signed here, and may go back here."""
+"""Value of `provider_metadata.part` for thinking that Gemini has signed and accepts."""
 _BESIDE = frozenset({"thoughtSignature", "thought", "videoMetadata", "mediaResolution", "partMetadata"})
-"""Fields of a part beside its data, which go back with it."""
+"""Fields of a part that are not its data and return with it."""
 _RAW_PARTS = frozenset(
     {
         "text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode",
@@ -43,7 +44,7 @@ _RAW_PARTS = frozenset(
     }
 )  # fmt: skip
 _UNKNOWN_FUNCTION = "unknown_function"
-"""Whose response it is where no call tells: the API wants a name."""
+"""Name in the response of a function whose call is unknown. The API requires a name."""
 _ROLES: dict[Role, str] = {"user": "user", "assistant": "model"}
 
 
@@ -61,7 +62,10 @@ def dump_contents(messages: Iterable[Message]) -> list[JsonObject]:
 
 
 def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
-    """The parts that a block stands for; none where the API would refuse it. `names`: of the tools, by their calls."""
+    """Return the parts of a block, or an empty list if the API would refuse it.
+
+    `names` maps call ids to tool names; None if the calls are unknown.
+    """
     content = block.content or {}
     text = block.text_content or ""
     beside = _beside(content)
@@ -86,7 +90,7 @@ def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
 
 
 def dump_answer(blocks: Iterable[Block]) -> list[Part]:
-    """Return the parts of a whole answer: thinking is among them whether or not it was signed, and by whom."""
+    """Return the parts of a complete answer. Thinking is included, signed or not, from any vendor."""
     return [
         part
         for block in blocks
@@ -114,7 +118,7 @@ def _beside(content: Content) -> Part:
 
 
 def _dump_text(text: str, content: Content, beside: Part) -> list[Part]:
-    """One part; of a text of which a part is signed, that and what stands around it."""
+    """Return the parts of a text: one, or up to three if only a section of the text is signed."""
     signed = metadata_of(content).get("signed")
     if not (is_list(signed) and len(signed) == 2 and all(type(place) is int for place in signed)):
         return [{"text": text, **beside}] if text or beside else []
@@ -134,7 +138,7 @@ def _dump_call(content: Content) -> JsonObject:
 
 
 def _own_id(content: Content) -> JsonObject:
-    """The id of a call, unless we made it up."""
+    """Return the id of a call, unless turnstream generated it."""
     identity = text_in(content.get("tool_use_id"))
     return {} if not identity or identity.startswith(MADE_UP) else {"id": identity}
 
@@ -156,7 +160,7 @@ def _dump_response(content: Content, text: str, name: str) -> JsonObject:
 
 
 def _result_image(part: JsonObject) -> Part | None:
-    """An image of a tool's result: ours, or with Anthropic's `source`."""
+    """Return an image of a tool's result, in turnstream's form or with Anthropic's `source`."""
     found = _dump_media(media_in(part))
     return found if "inlineData" in found and found["inlineData"]["data"] else None
 
@@ -172,7 +176,7 @@ def _dump_media(content: Content) -> Part:
 
 
 def _dump_server_part(block: Block) -> Part | None:
-    """A part of Gemini's own tools; None for what another vendor's did."""
+    """Return a part of Gemini's own tools, or None for another vendor's."""
     content = block.content or {}
     name = metadata_of(content).get("part")
     given = _own_id(content)
@@ -188,8 +192,10 @@ def _dump_server_part(block: Block) -> Part | None:
 
 
 def parse_contents(raw: Sequence[Any]) -> tuple[Message, ...]:
-    """Return the messages of a request's `contents`. Calls without ids get some, their responses the same. Raises
-    InvalidRequest."""
+    """Return the messages of a request's `contents`. Calls without an id get one, and so do their responses.
+
+    Raises InvalidRequest if the contents are invalid.
+    """
     messages: list[Message] = []
     calls = _CallIds()
     for item in raw:
@@ -208,7 +214,7 @@ def parse_contents(raw: Sequence[Any]) -> tuple[Message, ...]:
 
 
 def text_of_parts(value: Any) -> str:
-    """The text of a content, or of what stands for one."""
+    """Return the text of a content, or of a string or parts in its place."""
     if isinstance(value, str):
         return value
     parts = named(value).get("parts", value) if is_object(value) else value
@@ -217,7 +223,10 @@ def text_of_parts(value: Any) -> str:
 
 
 class _CallIds:
-    """The calls of a request: each response goes to the first that has its id, or its name, and none yet."""
+    """The calls of a request.
+
+    A response belongs to the first unanswered call with its id, or with its name.
+    """
 
     def __init__(self) -> None:
         self._count = 0
@@ -306,7 +315,10 @@ def _parse_response(response: JsonObject, calls: _CallIds) -> Content:
 
 
 def parse_image(value: JsonObject) -> tuple[BlockType, Content, str] | None:
-    """An image's `inlineData` or `fileData`; None for what is no image, or says more."""
+    """Return the block of an image: its type, its content, and an empty text.
+
+    `value` is `inlineData` or `fileData`. None if it is not an image or has other fields.
+    """
     media_type = value.get("mimeType")
     if not (isinstance(media_type, str) and media_type.startswith("image/")):
         return None
@@ -318,7 +330,7 @@ def parse_image(value: JsonObject) -> tuple[BlockType, Content, str] | None:
 
 
 def _parse_media(media: JsonObject) -> tuple[BlockType, Content] | None:
-    """An image, or else a document; None where it says more."""
+    """Return the type and the content of an image or a document, or None if it has other fields."""
     if (image := parse_image(media)) is not None:
         return "image", image[1]
     media_type = media.get("mimeType")

@@ -1,4 +1,4 @@
-"""Params of a request to Gemini, and what it has of them: the `generationConfig`, thinking, the `toolConfig`."""
+"""Conversions between turnstream's params and Gemini's `generationConfig`, thinking and `toolConfig`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ CONFIG_OF = {
 _PARAM_OF = {field: param for param, field in CONFIG_OF.items()}
 CONFIG_FIELDS = frozenset(
     {
-        "candidateCount", "seed", "presencePenalty", "frequencyPenalty", "responseModalities", "responseMimeType",
-        "responseSchema", "responseJsonSchema", "responseLogprobs", "logprobs", "speechConfig", "imageConfig",
-        "mediaResolution", "audioTimestamp", "enableEnhancedCivicAnswers", "routingConfig", "modelSelectionConfig",
-        "thinkingConfig", "enableAffectiveDialog",
+        "candidateCount", "seed", "presencePenalty", "frequencyPenalty", "responseModalities",
+        "responseMimeType", "responseSchema", "responseJsonSchema", "responseLogprobs", "logprobs",
+        "speechConfig", "imageConfig", "mediaResolution", "audioTimestamp",
+        "enableEnhancedCivicAnswers", "routingConfig", "modelSelectionConfig", "thinkingConfig",
+        "enableAffectiveDialog",
     }
 )  # fmt: skip
 OUR_PARAMS = frozenset(
@@ -55,8 +56,11 @@ def dump_config(model: str, params: JsonObject) -> JsonObject:
 
 
 def _dump_thinking(model: str, thinking: JsonObject) -> JsonObject:
-    """Our `{budget_tokens}` or `{effort}`. Thoughts are included, if not told otherwise; models before the third
-    generation know no levels, so an effort becomes a budget there."""
+    """Return the thinkingConfig for `{budget_tokens}` or `{effort}`.
+
+    Thoughts are included by default. Models before the third generation have no levels, so an effort becomes
+    a budget there.
+    """
     if thinking.get("type") == "disabled":
         return {"thinkingBudget": 0}
     config = without(thinking, "type", "budget_tokens", "effort", "include_thoughts")

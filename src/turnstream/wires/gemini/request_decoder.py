@@ -1,4 +1,4 @@
-"""Requests to Gemini's generateContent, read into ours: the inverse of `requests`."""
+"""Decodes requests to Gemini's generateContent into ModelRequests. The inverse of `requests`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _VERSION = re.compile(r"\A/*(?:v\d\w*/)?")
 
 
 def decode_request(path: str, body: bytes) -> ModelRequest:
-    """Return the request that `body` makes of the model in `path`. Raises InvalidRequest.
+    """Return the request in `body` to the model in `path`. Raises InvalidRequest if it is invalid.
 
-    Tools that are no plain functions stay in `params["tools"]`, and what else of the toolConfig there is in
-    `params["toolConfig"]`; so does what we have no word for, under Gemini's names.
+    Tools that are not plain functions stay in `params["tools"]`, and the rest of the toolConfig in
+    `params["toolConfig"]`. Fields without an equivalent stay in `params` under Gemini's names.
     """
     fields = named(read_body(body))
     contents = fields.get("contents")
@@ -39,7 +39,7 @@ def decode_request(path: str, body: bytes) -> ModelRequest:
 
 
 def _parse_path(path: str, fields: JsonObject) -> tuple[str, bool]:
-    """Return the model, and whether it is to stream."""
+    """Return the model, and True if the answer is to be streamed."""
     resource, _, call = path.partition("?")[0].rpartition(":")
     if call in ("streamGenerateContent", "generateContent"):
         resource = unquote(_VERSION.sub("", resource))

@@ -1,7 +1,7 @@
-"""Requests to Gemini's generateContent. `request_decoder` is the way back.
+"""Encodes requests to Gemini's generateContent. `request_decoder` is the inverse.
 
-The model and whether to stream are in the path: `/v1beta/models/MODEL:streamGenerateContent?alt=sse`. A model that is named
-with its collection (`tunedModels/…`, `publishers/google/models/…`, `projects/…`) stands there as it is.
+The path contains the model and whether to stream: `/v1beta/models/MODEL:streamGenerateContent?alt=sse`. A
+model with its collection (`tunedModels/…`, `publishers/google/models/…`, `projects/…`) stays unchanged there.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from turnstream.wires.shared.request_bodies import post
 _COLLECTIONS = ("models/", "tunedModels/", "publishers/", "projects/", "endpoints/")
 _CHECKS_SIGNATURES = re.compile(r"gemini-(?:[3-9]|\d\d)")
 _SKIP_CHECK = "skip_thought_signature_validator"
-"""Word that Google takes in place of the signature of a call that another model made."""
+"""Word that Google accepts instead of the signature of a call that another model made."""
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
     """Return the POST for `request`.
 
-    Params that Gemini has in its generationConfig go there, under its names or ours; the others into the body, as they
-    are. A param that is None is left out. Gemini has no word for `parallel_tool_calls`, and caches by itself what is the
-    same as before. Raises InvalidRequest for what this API cannot be asked for.
+    Params that Gemini has in its generationConfig go there, under Gemini's names or turnstream's; other
+    params go into the body unchanged. Params that are None are omitted. Gemini cannot express
+    `parallel_tool_calls`, and caches repeated prefixes without being asked.
+
+    Raises InvalidRequest if the API does not support the request.
     """
     params = {_name_of(key): value for key, value in given_params(request).items()}
     body: JsonObject = {"contents": dump_contents(request.messages)}
@@ -54,15 +56,18 @@ def _path_of(model: str, *, stream: bool) -> str:
 
 
 def _name_of(param: str) -> str:
-    """A param under the name that we know it by: Gemini's own, where it is one of its fields in snake case."""
+    """Return the known name of a param: Gemini's field name, if the param is that field in snake case."""
     if param in CONFIG_OF or param in OUR_PARAMS:
         return param
     return next(iter(named({param: True})))
 
 
 def _sign_foreign_parts(contents: list[JsonObject]) -> None:
-    """Give the first call of each step a signature that is not checked, where the step has none, and each image of the
-    model's: these models refuse calls and images that they did not sign, and another model signs none."""
+    """Add signatures that Google does not check, in place.
+
+    These models refuse calls and images of the model without a signature, and other models do not sign them.
+    Each image gets one, and the first call of each step unless the step has one.
+    """
     for content in contents:
         if content["role"] != "model":
             continue

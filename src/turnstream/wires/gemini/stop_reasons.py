@@ -1,4 +1,4 @@
-"""Gemini's words for why a model stopped, and ours."""
+"""Conversions between Gemini's stop reasons and turnstream's."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ _THEIRS: dict[StopReason, str] = {
 UNSAID = frozenset(
     {"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"}
 )
-"""Words that mean no reason."""
+"""Words for a missing reason."""
 
 
 def parse_ending(raw: str, *, called: bool) -> Ending:
-    """Return what the word means. Gemini says STOP also where the model calls functions."""
+    """Return the meaning of a stop reason. Gemini also sends STOP when the model calls functions."""
     ending = ending_of(raw, _ENDINGS)
     return "tool_use" if called and ending == "end_turn" else ending
 
 
 def parse_block_reason(raw: str) -> StopReason:
-    """Our word for why a prompt was not answered."""
+    """Return the stop reason for a blocked prompt."""
     return "guardrail_intervened" if raw.upper() == "MODEL_ARMOR" else "content_filtered"
 
 
 def dump_stop_reason(stop: MessageStop) -> str:
-    """Gemini's word: the raw one where it is its own for the same reason, or one for which we have no word."""
+    """Return Gemini's stop reason. Keep the raw word if it is Gemini's for the same reason."""
     reason, raw = stop.stop_reason, stop.raw_stop_reason
     if raw and raw.isupper():
         # Gemini has no word for an answer that calls functions.

@@ -1,4 +1,4 @@
-"""Functions and what else a Gemini model may use, and which of them it shall: both ways."""
+"""Conversions between turnstream's tools and tool choice and Gemini's."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _DECLARATION = frozenset({"name", "description", "parameters", "parametersJsonSc
 
 
 def dump_tools(tools: Iterable[ToolDefinition], others: Iterable[Any]) -> list[Any]:
-    """Our tools as functions, and those that are given as Gemini has them."""
+    """Return the tools as function declarations, then tools in Gemini's own form."""
     declared = [dump_function(tool, "parametersJsonSchema", strict=False) for tool in tools]
     return [*([{"functionDeclarations": declared}] if declared else []), *others]
 
 
 def _declares(tool: Any) -> bool:
-    """Return True if a tool is functions, of which alone the model can be told which to call."""
+    """Return True if a tool declares functions. The model can be made to call only those."""
     return is_object(tool) and bool(tool.get("functionDeclarations") or tool.get("function_declarations"))
 
 
 def dump_tool_config(params: JsonObject, tools: Iterable[Any]) -> JsonObject:
-    """The toolConfig. Only of functions can the model be told which to call."""
+    """Return the toolConfig. The tool choice applies to functions only."""
     given = params.get("toolConfig")
     config: JsonObject = dict(given) if is_object(given) else {}
     choice = params.get("tool_choice")
@@ -43,7 +43,7 @@ def dump_tool_config(params: JsonObject, tools: Iterable[Any]) -> JsonObject:
 
 
 def parse_tool_config(config: JsonObject) -> JsonObject:
-    """The params that a toolConfig stands for: `tool_choice`, and the rest of it."""
+    """Return the params for a toolConfig: `tool_choice`, and the rest of it."""
     rest = dict(config)
     calling = rest.pop("functionCallingConfig", None)
     params: JsonObject = {}
@@ -64,7 +64,10 @@ def parse_tool_config(config: JsonObject) -> JsonObject:
 
 
 def parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
-    """The plain functions, and all other tools as they are. Raises InvalidRequest."""
+    """Return the plain functions, and all other tools unchanged.
+
+    Raises InvalidRequest if `raw` is invalid.
+    """
     if raw is not None and not is_list(raw):
         raise InvalidRequest("tools is not a list")
     tools: list[ToolDefinition] = []
@@ -85,7 +88,10 @@ def parse_tools(raw: Any) -> tuple[tuple[ToolDefinition, ...], list[Any]]:
 
 
 def _parse_tool(declaration: JsonObject) -> ToolDefinition | None:
-    """A function; None for one that says more than we have words for."""
+    """Return a function, or None if it has fields without an equivalent.
+
+    Raises InvalidRequest without a name.
+    """
     name = declaration.get("name")
     if not isinstance(name, str) or not name:
         raise InvalidRequest("a function has no name")
@@ -98,7 +104,7 @@ def _parse_tool(declaration: JsonObject) -> ToolDefinition | None:
 
 
 def _json_schema(schema: JsonObject) -> JsonObject:
-    """A schema of this API's older kind, whose types are in capitals, as JSON Schema."""
+    """Return a schema of this API's older kind, which has upper-case types, as JSON Schema."""
     found: JsonObject = {}
     for key, value in schema.items():
         if key == "type" and isinstance(value, str):

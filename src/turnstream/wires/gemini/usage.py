@@ -1,7 +1,7 @@
-"""Gemini's token counts and ours.
+"""Conversions between Gemini's token counts and turnstream's.
 
-`input_tokens` has what was read from a cache in it, as Gemini counts, and what its own tools put before the model, which
-it counts apart; `output_tokens` has the thoughts in it, which it counts beside the answer.
+`input_tokens` includes tokens read from a cache, as Gemini counts, and tokens that Gemini's own tools add to
+the prompt, which Gemini counts separately. `output_tokens` includes thoughts, which Gemini counts separately.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from turnstream.wires.shared.json_values import JsonObject, first_count
 
 
 def read_usage(raw: JsonObject) -> Usage:
-    """Return the counts of `raw`, a `usageMetadata`. A field that is no count says nothing."""
+    """Return the counts of `raw`, a `usageMetadata`. Fields that are not counts are ignored."""
     prompt, tools = first_count(raw.get("promptTokenCount")), first_count(raw.get("toolUsePromptTokenCount"))
     answer, thoughts = (
         first_count(raw.get("candidatesTokenCount")),
@@ -26,7 +26,7 @@ def read_usage(raw: JsonObject) -> Usage:
 
 
 def write_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | None:
-    """A `usageMetadata`: the provider's own where it was of this wire."""
+    """Return a `usageMetadata`. The provider's own is returned unchanged if it has this wire's fields."""
     if raw is not None and "promptTokenCount" in raw:
         return raw
     if usage is None:

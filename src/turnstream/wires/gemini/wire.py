@@ -1,4 +1,4 @@
-"""Google Gemini's generateContent, of the Gemini API and of Vertex AI: one provider protocol, both ways."""
+"""The wire for Google Gemini's generateContent, in the Gemini API and in Vertex AI."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from turnstream.wires.gemini.decoder import GeminiDecoder
 from turnstream.wires.gemini.encoder import GeminiEncoder
 from turnstream.wires.gemini.errors import ERRORS
 
-_ACCESS_TOKEN = "ya29."  # noqa: S105  how Google's access tokens begin, which is no secret
+_ACCESS_TOKEN = "ya29."  # noqa: S105  prefix of Google's access tokens, not a secret
 
 
 def _auth_headers(api_key: str) -> dict[str, str]:
-    """Return the headers for an API key, or for an access token, as Vertex AI takes them."""
+    """Return the headers for an API key, or for an access token of Vertex AI."""
     if api_key.startswith(_ACCESS_TOKEN):
         return {"authorization": f"Bearer {api_key}"}
     return {"x-goog-api-key": api_key}
@@ -40,4 +40,4 @@ ARRAY_WIRE = replace(
     content_type="application/json",
     encoder=partial(GeminiEncoder, as_array=True),
 )
-"""The answer to a request without `alt=sse`: one JSON array. It cannot be configured."""
+"""Wire of the answer to a request without `alt=sse`: one JSON array. It cannot be configured."""
