@@ -1,4 +1,4 @@
-"""The client of a turnstream server: it resumes by itself until a turn has ended.
+"""The client of a turnstream server. It reconnects and resumes until the turn has ended.
 
     async with AsyncClient("http://127.0.0.1:8089") as client:
         turn = await client.send("Why is the sky blue?")
@@ -6,7 +6,7 @@
             ...
         print(turn.status, turn.text, turn.usage)
 
-`Client` is the same without asyncio, and `Conversation` keeps what was said in a chat. It talks HTTP only.
+`Client` is the same without asyncio. `Conversation` keeps the messages of a chat. The client uses only HTTP.
 """
 
 from __future__ import annotations

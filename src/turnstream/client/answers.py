@@ -1,5 +1,4 @@
-"""What the server answers, as typed values. Fields that this version does not know are
-passed over."""
+"""The server's answers as typed values. Unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -21,18 +20,21 @@ class Chat(msgspec.Struct, frozen=True):
     created_at: str
     updated_at: str
     active_turn_id: str | None = None
-    """The branch that is shown goes through this turn."""
+    """Turn whose branch is shown."""
 
 
 class ChatPage(msgspec.Struct, frozen=True):
-    """Chats, last changed first. `next`: to be given as `before` to read on; None at the end."""
+    """A page of chats, last changed first.
+
+    `next`: value for `before` to read the next page. None on the last page.
+    """
 
     chats: list[Chat]
     next: str | None
 
 
 class StoredBlock(msgspec.Struct, frozen=True):
-    """A block with its row; what it holds is told at `core.blocks.Block`."""
+    """A block as it is stored. See `core.blocks.Block`."""
 
     id: str
     sequence: int
@@ -44,20 +46,23 @@ class StoredBlock(msgspec.Struct, frozen=True):
 
     @property
     def block(self) -> Block:
-        """The block without its row."""
+        """Block without its id and time."""
         kind: Any = self.block_type
         return Block(self.sequence, kind, self.text_content, self.content, self.partial)
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a turn ended as an error."""
+    """The error that ended a turn."""
 
     code: str
     message: str
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """A model call that was tried for a turn. `outcome`: complete, cancelled, or an error's code; `duration`: seconds."""
+    """One model call that was tried for a turn.
+
+    `outcome`: complete, cancelled, or an error's code. `duration`: seconds.
+    """
 
     step: int
     number: int
@@ -72,8 +77,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn as it is stored. `cost`: US dollars, a decimal number; None where it is not known. `model`: the one that answered
-    at last, `asked_model` the one that was asked for; `attempts`: the calls that were tried, once it has ended."""
+    """A turn as it is stored.
+
+    `cost`: US dollars, a decimal number. None if it is not known.
+    `model`: the model that gave the final answer. `asked_model`: the model that was asked for.
+    `attempts`: the model calls that were tried. Empty before the turn has ended.
+    """
 
     id: str
     chat_id: str
@@ -103,32 +112,36 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all its model calls."""
+        """Tokens of all model calls of the turn."""
         return Usage(*(getattr(self, name) for name in Usage.__struct_fields__))
 
     @property
     def text(self) -> str:
-        """The texts of the text blocks, joined."""
+        """Text of all text blocks, joined."""
         return "".join(block.text_content or "" for block in self.blocks if block.block_type == "text")
 
 
 class TurnList(msgspec.Struct, frozen=True):
-    """Turns, or a page of them, oldest first. `previous`: to be given as `before` to read those before them; None at the
-    beginning."""
+    """Turns, or a page of turns, oldest first.
+
+    `previous`: value for `before` to read the turns before these. None on the page with the first turn.
+    """
 
     turns: list[StoredTurn]
     previous: str | None = None
 
 
 class PathTurn(StoredTurn, frozen=True, kw_only=True):
-    """`siblings`: the ids of this turn and its alternatives, oldest first."""
+    """A turn of a branch. `siblings`: ids of the turn and its alternatives, oldest first."""
 
     siblings: list[str]
 
 
 class ChatPath(msgspec.Struct, frozen=True):
-    """One branch of a chat, or a page of it, with the blocks. `previous`: to be given as `before` to read the turns before
-    these; None at the beginning."""
+    """One branch of a chat, or a page of it, with the blocks.
+
+    `previous`: value for `before` to read the turns before these. None on the page with the first turn.
+    """
 
     chat_id: str
     turns: list[PathTurn]
@@ -136,14 +149,14 @@ class ChatPath(msgspec.Struct, frozen=True):
 
 
 class StartedTurns(msgspec.Struct, frozen=True):
-    """The two turns that a question makes."""
+    """The turns that a question creates."""
 
     assistant_turn: StoredTurn
     user_turn: StoredTurn | None = None
 
 
 class Interrupted(msgspec.Struct, frozen=True):
-    """`status`: the turn's true one, `cancelled` or what it had already ended as."""
+    """The answer to an interrupt. `status`: `cancelled`, or the status of a turn that had already ended."""
 
     turn_id: str
     status: TurnStatus
@@ -152,7 +165,7 @@ class Interrupted(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model that turns may name. `ready`: it can be called; else its key is missing."""
+    """A model that turns may name. `ready`: True if it can be called, False if its key is missing."""
 
     id: str
     provider: str

@@ -35,14 +35,21 @@ from turnstream.errors import InvalidRequest
 
 
 class AsyncClient:
-    """Speaks to one turnstream server, and does not mind when it restarts or the network goes away for a while.
+    """The client of one turnstream server. It survives restarts of the server and short network failures.
 
-    `base_url`: `http://host:port`, or where a host application has mounted the routes (`https://host/llm`).
-    `api_key` is sent as a bearer token, `headers` with every request. `session`: an aiohttp session of yours, which
-    stays open. Use it as an async context manager, or `close` it. Raises ConfigurationError.
+    Use it as an async context manager, or call `close`.
 
-    All methods raise errors of `turnstream.errors`: what the server says (InvalidRequest, Unauthorized, NotFound,
-    Conflict, …), or ConnectionFailed and Unavailable once it has been away for longer than `retry.budget`.
+    Args:
+        base_url: `http://host:port`, or the URL at which a host application mounts the routes
+            (`https://host/llm`).
+        api_key: sent as a bearer token. None: no token.
+        headers: sent with every request.
+        session: an aiohttp session, which the client does not close. None: the client opens its own.
+        retry: delays and timeouts. None: the defaults of `Retry`.
+
+    Raises ConfigurationError if an argument is invalid. All methods raise errors of `turnstream.errors`: the
+    error that the server answers (InvalidRequest, Unauthorized, NotFound, Conflict, …), or ConnectionFailed
+    or Unavailable if the server is unavailable for longer than `retry.budget`.
     """
 
     def __init__(
@@ -75,7 +82,7 @@ class AsyncClient:
 
     @property
     def root(self) -> str:
-        """Where the server's routes are."""
+        """URL of the server's routes."""
         return self._transport.root
 
     async def close(self) -> None:
@@ -83,31 +90,42 @@ class AsyncClient:
         await self._transport.connections.close()
 
     def with_retry(self, retry: Retry) -> AsyncClient:
-        """The same client with other waits; they share their connections, and are closed together."""
+        """Return the same client with another `Retry`. Both share their connections and close together."""
         retry.check()
         other = copy(self)
-        other._transport = self._transport._replace(retry=retry)  # noqa: SLF001  another client, but of this class
+        other._transport = self._transport._replace(retry=retry)  # noqa: SLF001  same class
         other.chats = AsyncChats(self._transport._replace(retry=retry))
         return other
 
     async def send(
         self, content: Content, *, chat_id: str | None = None, **options: Unpack[SendOptions]
     ) -> AsyncTurn:
-        """Ask a model; without `chat_id` in a new chat. The answer is being written when this returns.
+        """Ask a model, and return the turn of its answer, which is running.
 
-        A POST whose answer was lost is sent again with the same `Idempotency-Key`: no second turn is started.
+        If the server's response is lost, the request is repeated with the same `Idempotency-Key`, so it never
+        starts a second turn.
+
+        Args:
+            content: the user's message.
+            chat_id: the chat of the turn. None: a new chat.
+            options: see `SendOptions`.
         """
         if chat_id is None:
             chat_id = (await self.chats.create()).id
         return await self._start(turn_request(chat_id, content, options))
 
     async def regenerate(self, turn_id: str, **options: Unpack[QuestionOptions]) -> AsyncTurn:
-        """Answer once more, beside the answers that are there. `turn_id`: an answer's, or the user turn's."""
+        """Start another answer as a sibling of the existing ones.
+
+        `turn_id`: id of an answer or of the user turn.
+        """
         return await self._start(regenerate_request(turn_id, options))
 
     async def edit(self, turn_id: str, content: Content, **options: Unpack[QuestionOptions]) -> AsyncTurn:
-        """Say something else in the place of a user turn: a new branch, beside the old one. Raises InvalidRequest for
-        a turn that is not the user's."""
+        """Replace a user turn in a new branch, and start an answer to it. The old branch stays.
+
+        Raises InvalidRequest if `turn_id` is not a user turn.
+        """
         edited = await self.read(turn_id)
         if edited.role != "user":
             raise InvalidRequest("only a user turn can be edited: `regenerate` makes another answer")
@@ -117,7 +135,7 @@ class AsyncClient:
     async def siblings(
         self, turn_id: str, *, limit: int | None = None, before: str | None = None
     ) -> TurnList:
-        """A turn and its alternatives, oldest first, without their blocks; in pages as `chats.path`."""
+        """Return a turn and its alternatives, oldest first, without blocks. Pages are as in `chats.path`."""
         request = _get("turns", turn_id, "siblings", limit=limit, before=before)
         return await self._transport.ask(request, TurnList)
 
@@ -128,35 +146,38 @@ class AsyncClient:
         return turn
 
     def watch(self, turn_id: str, *, after: str | None = None) -> AsyncTurn:
-        """A turn to be iterated, from the beginning, or from after a cursor (an earlier `turn.last_id`)."""
+        """Return a turn to iterate.
+
+        `after`: a cursor, such as an earlier `turn.last_id`. None: the beginning.
+        """
         return AsyncTurn(self._transport, path_part(turn_id), after=after)
 
     async def read(self, turn_id: str) -> StoredTurn:
-        """A turn with its blocks, as it is now."""
+        """Return the current state of a turn with its blocks."""
         return await self._transport.ask(_get("turns", turn_id), StoredTurn)
 
     async def interrupt(self, turn_id: str) -> Interrupted:
-        """Stop a turn. Its true status is answered; stopping it again changes nothing."""
+        """Stop a turn, and return its status. If the turn has already ended, it does not change."""
         return await self.watch(turn_id).interrupt()
 
     async def models(self) -> list[Model]:
-        """The models that turns may name."""
+        """Return the models that turns may name."""
         return await self._transport.ask(_get("models"), list[Model])
 
 
 class AsyncChats:
-    """`client.chats`."""
+    """Operations on chats, as `client.chats`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     async def create(self, title: str | None = None, metadata: Mapping[str, Any] | None = None) -> Chat:
-        """Make a chat. Sent again only where it is sure that none was made."""
+        """Create a chat. The request is repeated only if it certainly created none."""
         body = {"title": title, "metadata": dict(metadata or {})}
         return await self._transport.ask(Request("POST", "/chats", body, repeatable=False), Chat)
 
     async def list(self, *, limit: int = 50, before: str | None = None) -> ChatPage:
-        """A page of chats, last changed first. `before`: the `next` of the page before."""
+        """Return a page of chats, last changed first. `before`: the `next` of the previous page."""
         return await self._transport.ask(_get("chats", limit=limit, before=before), ChatPage)
 
     async def read(self, chat_id: str) -> Chat:
@@ -166,7 +187,7 @@ class AsyncChats:
         return await self._change(chat_id, title=title)
 
     async def delete(self, chat_id: str) -> None:
-        """Delete a chat and all its turns; those at work are stopped."""
+        """Delete a chat and all its turns. Running turns are stopped."""
         await self._transport.ask(Request("DELETE", f"/chats/{path_part(chat_id)}"), bytes)
 
     async def path(
@@ -177,21 +198,26 @@ class AsyncChats:
         limit: int | None = None,
         before: str | None = None,
     ) -> ChatPath:
-        """The branch that is shown, with its blocks; with `turn_id` the one that goes through this turn.
+        """Return a branch of a chat with its blocks.
 
         Args:
-            limit: Turns of a page, the last ones, 1 to 200. None: all.
-            before: The `previous` of a page: read the turns before it.
+            chat_id: The chat.
+            turn_id: A turn of the branch. None: the branch that is shown.
+            limit: Number of turns in a page, 1 to 200, counted from the end. None: all.
+            before: The `previous` of a page, to read the turns before it. None: the end of the branch.
         """
         request = _get("chats", chat_id, "path", turn_id=turn_id, limit=limit, before=before)
         return await self._transport.ask(request, ChatPath)
 
     async def show(self, chat_id: str, turn_id: str) -> Chat:
-        """Show the branch that goes through this turn, from now on. Raises Conflict if the turn is not one of the chat."""
+        """Select the branch of `turn_id` as the one that is shown.
+
+        Raises Conflict if the chat has no such turn.
+        """
         return await self._change(chat_id, active_turn_id=turn_id)
 
     async def turns(self, chat_id: str, *, limit: int | None = None, before: str | None = None) -> TurnList:
-        """A chat's turns, oldest first, without their blocks; in pages as `path`."""
+        """Return a chat's turns, oldest first, without blocks. Pages are as in `path`."""
         request = _get("chats", chat_id, "turns", limit=limit, before=before)
         return await self._transport.ask(request, TurnList)
 
@@ -200,7 +226,10 @@ class AsyncChats:
 
 
 def _get(*parts: str, **given: str | int | None) -> Request:
-    """Return the request for a path of these parts. What is given as None is not asked for. Raises NotFound for an empty part."""
+    """Return a GET request for a path of these parts. Query fields that are None are omitted.
+
+    Raises NotFound if a part is empty.
+    """
     asked = {name: value for name, value in given.items() if value is not None}
     query = f"?{urlencode(asked)}" if asked else ""
     return Request("GET", f"/{'/'.join(map(path_part, parts))}{query}")

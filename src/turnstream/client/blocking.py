@@ -1,4 +1,4 @@
-"""The client without asyncio: the same, with a loop in a thread of its own."""
+"""The client for code without asyncio. Its event loop runs in a separate thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from turnstream.loop_thread import LoopThread
 
 
 class _Closing:
-    """What is closed at the end of its `with` block."""
+    """Base of objects that close at the end of their `with` block."""
 
     def __enter__(self) -> Self:
         return self
@@ -34,8 +34,11 @@ class _Closing:
 
 
 class Client(_Closing):
-    """`AsyncClient`, for code without asyncio. Use it as a context manager, or `close` it; it may be shared by
-    threads, as long as each turn is iterated by one."""
+    """`AsyncClient` for code without asyncio.
+
+    Use it as a context manager, or call `close`. Several threads may share a client, but only one may iterate
+    a turn.
+    """
 
     def __init__(
         self,
@@ -51,11 +54,11 @@ class Client(_Closing):
 
     @property
     def root(self) -> str:
-        """Where the server's routes are."""
+        """URL of the server's routes."""
         return self._client.root
 
     def close(self) -> None:
-        """Close all connections and end the thread; a call under way in another thread is cancelled."""
+        """Close all connections and stop the thread. Running calls of other threads are cancelled."""
         self._thread.close(self._client.close)
 
     def send(self, content: Content, *, chat_id: str | None = None, **options: Unpack[SendOptions]) -> Turn:
@@ -97,7 +100,7 @@ class Client(_Closing):
 
 
 class Chats:
-    """`client.chats`: see `AsyncChats`."""
+    """Operations on chats, as `client.chats`. See `AsyncChats`."""
 
     def __init__(self, client: AsyncClient, thread: LoopThread) -> None:
         self._chats = client.chats
@@ -136,7 +139,7 @@ class Chats:
 
 
 class Turn(_Closing, WatchedTurn):
-    """`AsyncTurn`, for code without asyncio: `for event in turn`. It is folded in the thread that iterates."""
+    """`AsyncTurn` for code without asyncio: `for event in turn`. The iterating thread folds the events."""
 
     def __init__(
         self, thread: LoopThread, transport: Transport, turn_id: str, *, after: str | None = None
@@ -149,11 +152,11 @@ class Turn(_Closing, WatchedTurn):
 
     @property
     def losses(self) -> int:
-        """Connections that were lost so far, or could not be made."""
+        """Number of connections that were lost or could not be opened."""
         return self._following.losses
 
     def close(self) -> None:
-        """Let go of the connection. The turn goes on."""
+        """Close the connection. The turn continues on the server."""
         self._thread.tell(self._following.close)
 
     def __iter__(self) -> Generator[TurnEvent, None, None]:
@@ -172,12 +175,12 @@ class Turn(_Closing, WatchedTurn):
             self.close()
 
     def wait(self) -> Self:
-        """Follow it to its end."""
+        """Watch the turn until its end."""
         for _ in self:
             pass
         return self
 
     def interrupt(self) -> Interrupted:
-        """Stop the turn; its last events still come."""
+        """Stop the turn. Its last events still arrive."""
         request = Request("POST", f"/turns/{self.turn_id}/interrupt")
         return self._thread.run(lambda: self._transport.ask(request, Interrupted))

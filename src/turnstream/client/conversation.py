@@ -1,4 +1,4 @@
-"""A conversation as an application shows it: what was said, at once, and taken back where it did not get through."""
+"""A conversation for a user interface. It shows a message at once, and removes it if sending fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AnyTurn = TypeVar("AnyTurn", bound=WatchedTurn)
 
 
 class UserMessage:
-    """What the user said. `pending`: it is on its way, and may be taken back."""
+    """A message of the user. `pending`: True while it is being sent and may still be removed."""
 
     role: Literal["user"] = "user"
 
@@ -29,12 +29,12 @@ class UserMessage:
 
     @property
     def text(self) -> str:
-        """What was said, its blocks joined."""
+        """Text of all blocks, joined."""
         return "".join(block.get("text_content") or "" for block in self.blocks)
 
 
 class AssistantMessage(Generic[AnyTurn]):
-    """The answer. `turn` is iterated by whoever shows it, and has its text, blocks and status at any time."""
+    """An answer. The application iterates `turn`, which always has the current text, blocks and status."""
 
     role: Literal["assistant"] = "assistant"
 
@@ -43,12 +43,15 @@ class AssistantMessage(Generic[AnyTurn]):
 
     @property
     def text(self) -> str:
-        """The answer as far as it has come."""
+        """Text of the answer so far."""
         return self.turn.text
 
 
 class _UnsentQuestion(NamedTuple):
-    """What did not get through, and the key it had: the same again is the same request, should it have arrived."""
+    """A message that could not be sent, and its idempotency key.
+
+    The server may have received it. So the same message is sent with the same key.
+    """
 
     blocks: list[dict[str, Any]]
     options: SendOptions
@@ -56,9 +59,12 @@ class _UnsentQuestion(NamedTuple):
 
 
 class ConversationState(Generic[AnyTurn]):
-    """`messages`: what was said, in order. `chat_id`: None until the first message got through.
+    """The state of a conversation.
 
-    `on_change` is called after each change, with this state; one that fails is logged, and stops nothing.
+    Args:
+        chat_id: the chat. None: the first message creates one.
+        prev_turn_id: the turn that the first message follows. None: the message starts a new branch.
+        on_change: called with this state after each change. Its exceptions are logged and ignored.
     """
 
     def __init__(
@@ -70,9 +76,9 @@ class ConversationState(Generic[AnyTurn]):
     ) -> None:
         self.chat_id: str | None = chat_id
         self.prev_turn_id: str | None = prev_turn_id
-        """The turn that the next message answers to."""
+        """Turn that the next message follows."""
         self.failure: BaseException | None = None
-        """Why the last message was taken back."""
+        """Exception because of which the last message was removed, or None."""
         self._messages: list[UserMessage | AssistantMessage[AnyTurn]] = []
         self._on_change = on_change
         self._sending = False
@@ -80,16 +86,16 @@ class ConversationState(Generic[AnyTurn]):
 
     @property
     def messages(self) -> Sequence[UserMessage | AssistantMessage[AnyTurn]]:
-        """What was said and answered, in order."""
+        """Messages and answers, in order."""
         return tuple(self._messages)
 
     @property
     def sending(self) -> bool:
-        """A message is on its way."""
+        """True while a message is being sent."""
         return self._sending
 
     def _begin(self, content: Content, options: SendOptions) -> tuple[UserMessage, SendOptions]:
-        """Show a message before it is sent. Raises Conflict while another one is on its way."""
+        """Show a message before it is sent. Raises Conflict while another message is being sent."""
         if self._sending:
             raise Conflict("a message is on its way already", code="turn_active")
         message = UserMessage(content)
@@ -129,14 +135,14 @@ class ConversationState(Generic[AnyTurn]):
 
 
 class AsyncConversation(ConversationState[AsyncTurn]):
-    """A chat whose messages are sent through an AsyncClient."""
+    """A conversation that sends its messages through an AsyncClient."""
 
     def __init__(self, client: AsyncClient, chat_id: str | None = None, **given: Any) -> None:
         super().__init__(chat_id, **given)
         self._client = client
 
     async def send(self, content: Content, **options: Unpack[SendOptions]) -> AsyncTurn:
-        """Say something: it is in `messages` at once, and gone again when this raises (also when it is cancelled)."""
+        """Send a message. It is in `messages` at once, and is removed if this raises or is cancelled."""
         message, asked = self._begin(content, options)
         try:
             if self.chat_id is None:
@@ -150,7 +156,7 @@ class AsyncConversation(ConversationState[AsyncTurn]):
 
 
 class Conversation(ConversationState[Turn]):
-    """A chat whose messages are sent through a Client."""
+    """A conversation that sends its messages through a Client."""
 
     def __init__(self, client: Client, chat_id: str | None = None, **given: Any) -> None:
         super().__init__(chat_id, **given)

@@ -1,4 +1,4 @@
-"""Following a turn's event stream over as many connections as it takes."""
+"""Follows a turn's event stream over any number of connections."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from turnstream.errors import ConnectionFailed, TurnstreamError
 _LOST = "lost the connection, and it did not come back"
 
 MAX_REPEATS = 20
-"""Connections in a row that bring events, but nothing beyond what was known. Then following fails."""
+"""Consecutive connections that may bring only known events. After that, following fails."""
 _MAX_GENERATIONS = 1000
-"""Generations of a turn whose positions are kept. What comes in others is no progress."""
+"""Generations of a turn whose positions are kept. Events of further generations do not count as progress."""
 
 
 class FrameStream:
-    """Gives the frames of one turn as they come, from `turn.last_id` on.
+    """Reads the frames of one turn as they arrive, after `turn.last_id`.
 
-    A connection is opened when frames are asked for, and again when it is lost: closed, refused, or silent for longer
-    than `Retry.idle`. What it left of an unfinished frame is dropped, as the server sends that again. Nothing is kept
-    here but what one read brought.
+    `step` opens a connection, and another one if it is lost: closed, refused, or silent for longer than
+    `Retry.idle`. An incomplete frame of a lost connection is discarded, because the server sends it again.
+    Only the frames of one read are kept in memory.
     """
 
     def __init__(self, transport: Transport, turn: WatchedTurn) -> None:
         self.losses = 0
-        """Connections that were lost, or attempts at one that failed."""
+        """Number of connections that were lost or could not be opened."""
         self._transport = transport
         self._turn = turn
         self._backoff = Backoff(transport.retry)
@@ -43,14 +43,17 @@ class FrameStream:
         self._has_frames = False
         self._repeats = 0
         self._reached: dict[int, int] = {}
-        """The highest number of an event by its generation."""
+        """Highest sequence number that was received, by generation."""
 
     async def step(self) -> Sequence[Frame] | None:
-        """What is new, to be folded before the next call; nothing after a loss (the next call tries again); None when
-        the server says that nothing follows.
+        """Return the new frames. Fold them before the next call.
 
-        Raises what cannot be mended by trying again (NotFound, Unauthorized, …), and the last failure once the
-        server has been away for longer than `Retry.budget`, or has sent the same events again `MAX_REPEATS` times.
+        Return an empty sequence if the connection was lost: the next call reconnects. Return None if nothing
+        follows.
+
+        Raises errors that a retry cannot fix (NotFound, Unauthorized, …). Raises the last failure if the
+        server is unavailable for longer than `Retry.budget`, or has sent the same events again `MAX_REPEATS`
+        times.
         """
         if self._response is None:
             self._note_progress()
@@ -68,18 +71,18 @@ class FrameStream:
             raise
 
     def close(self) -> None:
-        """Let go of the connection. Another `step` opens a new one."""
+        """Close the connection. The next `step` opens a new one."""
         response, self._response = self._response, None
         self._transport.connections.streams.discard(self)
         if response is None or response.closed:
             return
         connection = response.connection
         if connection is not None and connection.transport is not None:
-            connection.transport.abort()  # `close` alone waits for a TLS peer's goodbye
+            connection.transport.abort()  # `close` alone waits for the TLS shutdown of the peer
         response.close()
 
     def forget(self) -> object:
-        """See `OpenStream`. Another `step` opens a new connection."""
+        """See `OpenStream.forget`. The next `step` opens a new connection."""
         response, self._response = self._response, None
         return response
 
@@ -116,8 +119,8 @@ class FrameStream:
         self._transport.connections.streams.add(self)
         if response.content_type != "text/event-stream":
             raise TurnstreamError(
-                f"{self._transport.root} answers {response.content_type}, which is no event stream: is this the "
-                "address of a turnstream server?",
+                f"{self._transport.root} answers {response.content_type}, which is no event stream: is this "
+                "the address of a turnstream server?",
                 code="unexpected_answer",
             )
         self._decoder = frame_decoder()
@@ -153,14 +156,14 @@ class FrameStream:
             self._repeats = 0
             self._backoff.give_up(
                 ConnectionFailed(
-                    f"{self._transport.root} ends the stream after the same events each time: nothing new came in "
-                    f"{MAX_REPEATS} connections",
+                    f"{self._transport.root} ends the stream after the same events each time: nothing new "
+                    f"came in {MAX_REPEATS} connections",
                     code="no_progress",
                 )
             )
 
     def _note_progress(self) -> None:
-        """Begin the budget anew if events came that go beyond all before. Called between connections only."""
+        """Reset the retry budget if events arrived that were not known. Call it only between connections."""
         cursor = parse_cursor(self._turn.last_id or "")
         if cursor is None or cursor.seq <= self._reached.get(cursor.generation, -1):
             return
@@ -171,7 +174,7 @@ class FrameStream:
 
 
 def _unread(content: aiohttp.StreamReader, taken: int) -> bytes:
-    """What had arrived before the connection failed: aiohttp raises before it gives that out."""
+    """Return the bytes that arrived before the connection failed. aiohttp raises before it returns them."""
     if content.total_bytes == taken:
         return b""
     content._exception = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -1,4 +1,4 @@
-"""What is sent to start a turn."""
+"""Requests that start a turn."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from turnstream.client.transport import Request, path_part
 from turnstream.core.blocks import Block
 
 Content: TypeAlias = str | Sequence[Block | Mapping[str, Any]]
-"""A text, or blocks: as in PROTOCOL.md (`{"block_type": "text", "text_content": "Hi"}`), or `Block`s."""
+"""A text, or a list of blocks: `Block`s, or dicts as in PROTOCOL.md.
+
+Example of a dict: `{"block_type": "text", "text_content": "Hi"}`.
+"""
 
 
 class QuestionOptions(TypedDict, total=False):
-    """How a model is called; what is left out, or None, is the server's to choose.
+    """Options of a model call. The server chooses a value for each option that is missing or None.
 
-    `fallbacks`: models to call, in this order, where `model` fails.
-    `params`: of the model call (`max_tokens`, `temperature`, …). `tools`: names of the server's, and definitions of your own
-    (`{"name", "description", "input_schema"}`).
-    `idempotency_key`: made anew for each turn unless it is given; the same key and content never start a second turn.
+    Args:
+        fallbacks: models to call, in this order, if `model` fails.
+        params: params of the model call (`max_tokens`, `temperature`, …).
+        tools: names of the server's tools, and the caller's own definitions
+            (`{"name", "description", "input_schema"}`).
+        idempotency_key: default: a new key for each turn. The same key and content never start a second turn.
     """
 
     model: str | None
@@ -32,7 +37,10 @@ class QuestionOptions(TypedDict, total=False):
 
 
 class SendOptions(QuestionOptions, total=False):
-    """`prev_turn_id`: the turn to answer to; without it the message begins a branch of its own."""
+    """Options of a message.
+
+    `prev_turn_id`: turn that the message follows. Without it, a new branch begins.
+    """
 
     prev_turn_id: str | None
 
@@ -42,12 +50,12 @@ def new_key() -> str:
 
 
 def turn_request(chat_id: str, content: Content, options: SendOptions) -> Request:
-    """The POST that starts a turn; safe to repeat, by its key."""
+    """Return the POST that starts a turn. Its idempotency key makes it safe to repeat."""
     return _starting(f"/chats/{path_part(chat_id)}/turns", options, turn_blocks=turn_blocks(content))
 
 
 def regenerate_request(turn_id: str, options: QuestionOptions) -> Request:
-    """The POST that answers again; safe to repeat, by its key."""
+    """Return the POST that regenerates an answer. Its idempotency key makes it safe to repeat."""
     return _starting(f"/turns/{path_part(turn_id)}/regenerate", options)
 
 
@@ -60,7 +68,7 @@ def _starting(path: str, options: QuestionOptions, **body: Any) -> Request:
 
 
 def turn_blocks(content: Content) -> list[dict[str, Any]]:
-    """The blocks as the API takes them."""
+    """Return the blocks in the API's form."""
     if isinstance(content, str):
         return [{"block_type": "text", "text_content": content}]
     return [_as_sent(block) if isinstance(block, Block) else dict(block) for block in content]

@@ -1,4 +1,4 @@
-"""What failed, as an error of our tree: an answer that refuses, or a connection that does not work."""
+"""Converts failures of requests, error answers and failed connections, into errors of `turnstream.errors`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from turnstream.errors import (
 TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 NOTHING_MADE = frozenset({425, 429, 503})
-"""Those that say for sure that the request had no effect."""
+"""Statuses after which the request certainly had no effect."""
 
 _KINDS: dict[int, type[TurnstreamError]] = {
     400: InvalidRequest,
@@ -41,7 +41,7 @@ _KINDS: dict[int, type[TurnstreamError]] = {
 
 
 def refusal(response: aiohttp.ClientResponse, body: bytes) -> TurnstreamError:
-    """Return the error of an answer that is no success, in the server's own words if it gives them."""
+    """Return the error of an answer that is not a success, with the server's message if it has one."""
     status = response.status
     if 300 <= status < 400:
         return _redirected(response)
@@ -57,18 +57,19 @@ def refusal(response: aiohttp.ClientResponse, body: bytes) -> TurnstreamError:
 
 
 def _redirected(response: aiohttp.ClientResponse) -> RequestError:
-    """Redirects are not followed: the key and other headers would go to whatever the answer names."""
+    """Return the error of a redirect."""
+    # Redirects are not followed: the key and other headers would be sent to any address.
     target = response.headers.get("Location", "")[:500].partition("?")[0]
     where = f" to {target!r}" if target else ""
     return RequestError(
-        f"{response.url.origin()} answers {response.status} and redirects{where}: give the client the address that "
-        "answers itself",
+        f"{response.url.origin()} answers {response.status} and redirects{where}: give the client the "
+        "address that answers itself",
         code="redirected",
     )
 
 
 def connection_failure(root: str, error: BaseException | None, *, during: str) -> ConnectionFailed:
-    """The error of a connection that failed; None: the server closed it."""
+    """Return the error of a failed connection. `error`: None if the server closed it."""
     if error is None:
         words = "it was closed"
     elif isinstance(error, aiohttp.ClientConnectorError):

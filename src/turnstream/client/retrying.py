@@ -1,4 +1,4 @@
-"""How long the client waits, and for what: connections, silence, and the time between two attempts."""
+"""Delays and timeouts of the client: for connections, for silence, and between two attempts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ _LONGEST_EXPONENT = 30
 
 
 class Retry(NamedTuple):
-    """All the client's waits, in seconds.
+    """Delays and timeouts of the client, in seconds.
 
-    `first_delay`: before the second attempt, about; each further one doubles it, up to `max_delay`, and each is drawn
-    between half of that and all of it. News from the server starts it anew.
-    `budget`: how long the server may be away, all attempts and pauses since the last news together; 0 means one
-    attempt only. A `Retry-After` is honoured where the budget allows it.
-    `connect`: for one connection. `idle`: without a byte, after which a stream's connection counts as lost; the server
-    sends a comment every 15. `request`: for one whole answer that is no stream.
+    Args:
+        first_delay: delay before the second attempt. It doubles for each further attempt, up to `max_delay`.
+            The actual delay is random, between half of it and all of it. New data from the server resets it.
+        max_delay: longest delay between two attempts.
+        budget: time of all attempts and delays since the last new data, after which the client gives up.
+            0 means one attempt. A `Retry-After` is respected within the budget.
+        connect: timeout for opening a connection.
+        idle: time without a byte after which a stream's connection counts as lost. The server sends a
+            comment every 15 s.
+        request: timeout for one complete answer that is not a stream.
     """
 
     first_delay: float = 0.1
@@ -32,7 +36,7 @@ class Retry(NamedTuple):
     request: float = 30.0
 
     def check(self) -> None:
-        """Raises ConfigurationError for waits that cannot be."""
+        """Raise ConfigurationError if a value is not valid."""
         if not all(seconds > 0 for seconds in (self.first_delay, self.connect, self.idle, self.request)):
             raise ConfigurationError("retry: first_delay, connect, idle and request must be above 0 seconds")
         if self.max_delay < self.first_delay or not self.budget >= 0:
@@ -40,7 +44,7 @@ class Retry(NamedTuple):
 
 
 class Backoff:
-    """The pauses between attempts at one thing."""
+    """Computes and waits the delays between attempts of one operation."""
 
     def __init__(self, retry: Retry) -> None:
         self._retry = retry
@@ -50,17 +54,23 @@ class Backoff:
         self._given_up: TurnstreamError | None = None
 
     def succeeded(self) -> None:
-        """There is news: the budget is whole again."""
+        """Reset the budget and the delay, because new data arrived."""
         self._attempts = 0
         self._spent = 0.0
         self._given_up = None
 
     def give_up(self, failure: TurnstreamError) -> None:
-        """Let the next `pause` raise `failure`, whatever is left of the budget."""
+        """Let the next `pause` raise `failure`, even if the budget is not spent."""
         self._given_up = failure
 
     def failed(self, failure: TurnstreamError, *, seconds: float, retry_after: float | None = None) -> None:
-        """An attempt took `seconds` and came to nothing. See `pause`, which waits or raises `failure`."""
+        """Record a failed attempt. The next `pause` waits, or raises `failure` if the budget is spent.
+
+        Args:
+            failure: the error of the attempt.
+            seconds: duration of the attempt.
+            retry_after: shortest delay, in seconds, that the server asks for. None: the server does not ask.
+        """
         retry = self._retry
         longest = min(retry.first_delay * 2 ** min(self._attempts, _LONGEST_EXPONENT), retry.max_delay)
         delay = random.uniform(longest / 2, longest)  # noqa: S311  spreading clients out needs no secrets
@@ -73,7 +83,10 @@ class Backoff:
             self._given_up = failure
 
     async def pause(self) -> None:
-        """Wait as long as the last failure asks for; raises it once the budget is spent, with a new one to follow."""
+        """Wait for the delay after the last failure.
+
+        If the budget is spent, reset it and raise the failure.
+        """
         if self._given_up is not None:
             failure, self._given_up = self._given_up, None
             self._delay = 0.0
@@ -85,7 +98,7 @@ class Backoff:
 
 
 def retry_after_seconds(value: str | None, now: datetime | None = None) -> float | None:
-    """What a `Retry-After` header asks for, in seconds: a number, or a date. None where it cannot be read."""
+    """Return the seconds of a `Retry-After` header, which is a number or a date. None if it is not valid."""
     if value is None:
         return None
     value = value.strip()

@@ -1,4 +1,4 @@
-"""Requests to one server, on aiohttp: answered as typed values, tried again where that is safe."""
+"""Requests to one server with aiohttp. Answers are typed values, and requests are retried if that is safe."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ from turnstream.errors import ConfigurationError, NotFound, TooLarge, Turnstream
 from turnstream.forking import keep_unused, renew_after_fork
 
 ANSWER_LIMIT = 256 * 1024 * 1024
-"""Bytes of one JSON answer."""
+"""Largest JSON answer, in bytes."""
 ERROR_LIMIT = 64 * 1024
 READ_BUFFER = 64 * 1024
-"""Bytes that wait for a slow consumer before the socket is no longer read; aiohttp holds up to twice as many."""
+"""Bytes that are buffered for a slow reader before reading pauses. aiohttp buffers up to twice as many."""
 KEEP_ALIVE_SECONDS = 30.0
 
 Answer = TypeVar("Answer")
 
 
 class Request(NamedTuple):
-    """`body`: sent as JSON, half surrogates in its text as U+FFFD. `repeatable`: sending it twice does no more than sending it once."""
+    """One HTTP request.
+
+    `body`: sent as JSON. Lone surrogates in its text are replaced with U+FFFD. None: no body.
+    `repeatable`: True if the request is idempotent.
+    """
 
     method: str
     path: str
@@ -38,8 +42,11 @@ class Request(NamedTuple):
 
 
 def api_root(url: str) -> str:
-    """Where the routes are, for the address of a server (`http://host:port`) or of routes mounted elsewhere
-    (`http://host/llm`). Raises ConfigurationError."""
+    """Return the URL of the routes.
+
+    `url`: a server (`http://host:port`), or routes that a host application mounts (`http://host/llm`). Raises
+    ConfigurationError if it is not a URL.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(f"{url!r} is no server's address: give one like http://127.0.0.1:8089")
@@ -48,7 +55,10 @@ def api_root(url: str) -> str:
 
 
 def path_part(text: str) -> str:
-    """`text` as one part of a path. Raises NotFound for an empty one, which would name something else."""
+    """Return `text` quoted as one part of a path.
+
+    Raises NotFound if it is empty: the path would be another one.
+    """
     if not text:
         raise NotFound("an empty id names nothing")
     return quote(mended(text), safe="")
@@ -62,19 +72,19 @@ class OpenStream(Protocol):
         ...
 
     def forget(self) -> object:
-        """Return the response, and use it no more, without closing its connection."""
+        """Return the response and drop it, without closing its connection."""
         ...
 
 
 class Connections:
-    """The session through which all requests go.
+    """The aiohttp session of all requests.
 
-    `session`: the application's own, which stays open; without one a session is opened at the first request.
+    `session`: the application's session, which is not closed. None: a session is opened at the first request.
     """
 
     def __init__(self, session: aiohttp.ClientSession | None, *, trust_env: bool) -> None:
         self.streams: set[OpenStream] = set()
-        """Those that hold a connection: they are closed with the client."""
+        """Streams that hold a connection. They close with the client."""
         self._session = session
         self._trust_env = trust_env
         self._owned: aiohttp.ClientSession | None = None
@@ -82,13 +92,13 @@ class Connections:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """See `Renewable`. The session and its connections are the parent's; a stream connects again where it was."""
+        """Drop the session and the connections of the parent process. Streams reconnect and resume."""
         keep_unused(self._owned, *(stream.forget() for stream in self.streams))
         self.streams.clear()
         self._owned = None
 
     def open(self) -> aiohttp.ClientSession:
-        """Raises TurnstreamError after `close`."""
+        """Return the session. Raises TurnstreamError after `close`."""
         if self._closed:
             raise TurnstreamError("the client was closed", code="client_closed")
         if self._session is not None:
@@ -108,11 +118,11 @@ class Connections:
         owned, self._owned = self._owned, None
         if owned is not None:
             await owned.close()
-            await asyncio.sleep(0)  # the transports' own callbacks
+            await asyncio.sleep(0)  # lets the transports' callbacks run
 
 
 class Transport(NamedTuple):
-    """One server's address, how to speak to it, and the connections."""
+    """The address of one server, with headers, retry settings and connections."""
 
     root: str
     headers: Mapping[str, str]
@@ -120,9 +130,12 @@ class Transport(NamedTuple):
     connections: Connections
 
     async def ask(self, request: Request, answer: type[Answer]) -> Answer:
-        """Send a request and read its answer; `bytes` is the body as it is.
+        """Send a request, retry it if that is safe, and return its answer.
 
-        Raises what the server says as an error of our tree, ConnectionFailed once it has been away for too long.
+        `answer`: the type to decode. `bytes` returns the body unchanged.
+
+        Raises the server's error as an error of `turnstream.errors`, or ConnectionFailed if the server is
+        unavailable for longer than `retry.budget`.
         """
         body = await self._body(request)
         if answer is bytes:
@@ -131,13 +144,16 @@ class Transport(NamedTuple):
             return msgspec.json.decode(body, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TurnstreamError(
-                f"{self.root}{request.path} answers something else than expected ({error}): is this the address of a "
-                "turnstream server?",
+                f"{self.root}{request.path} answers something else than expected ({error}): is this the "
+                "address of a turnstream server?",
                 code="unexpected_answer",
             ) from error
 
     async def open_stream(self, path: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """A GET whose body is for the caller to read and close. Raises aiohttp's errors, OSError, TimeoutError."""
+        """Send a GET and return its response. The caller reads and closes it.
+
+        Raises aiohttp's errors, OSError or TimeoutError if the connection fails.
+        """
         retry = self.retry
         return await self.connections.open().get(
             self.root + path,
@@ -178,7 +194,10 @@ class Transport(NamedTuple):
             backoff.failed(failure, seconds=time.monotonic() - began, retry_after=retry_after)
             await backoff.pause()
 
-    def _sent(self, request: Request) -> aiohttp.client._RequestContextManager:  # pyright: ignore[reportPrivateUsage]
+    def _sent(
+        self,
+        request: Request,
+    ) -> aiohttp.client._RequestContextManager:  # pyright: ignore[reportPrivateUsage]
         return self.connections.open().request(
             request.method,
             self.root + request.path,
@@ -190,7 +209,10 @@ class Transport(NamedTuple):
 
 
 async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The whole body. Raises TooLarge, and what reading it raises."""
+    """Return the complete body.
+
+    Raises TooLarge if it exceeds `limit` bytes, and the errors of the connection.
+    """
     body = bytearray()
     while data := await response.content.readany():
         body += data

@@ -1,4 +1,4 @@
-"""An answer being watched, for asyncio."""
+"""A watched turn for asyncio."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from turnstream.core.turn_events import TurnEvent
 
 
 class AsyncTurn(WatchedTurn):
-    """A turn that is watched by iterating over it; `blocks`, `text`, `status`, `usage` and the others are true at any
-    time.
+    """A turn that is watched by iteration. `blocks`, `text`, `status`, `usage` etc. are always current.
 
         async with await client.send("Why is the sky blue?") as turn:
             async for event in turn:
                 ...
 
-    It follows the turn to its end, whatever happens to connections and servers; see `Retry` for how long it tries.
-    Leaving the loop or the context lets go of the connection, and nothing else: the answer goes on on the server
-    (`interrupt` stops it), and another loop over the same turn goes on where this one was left.
+    The iteration reconnects until the turn has ended. `Retry` limits its attempts. Leaving the loop or the
+    context only closes the connection: the turn continues on the server (`interrupt` stops it), and another
+    loop over the same turn continues after the last event.
 
-    Iterating raises NotFound, Unauthorized and other errors of our tree that trying again cannot mend; a turn that
-    failed is no exception here: its `status` is `error`, and `error` says why.
+    Iteration raises errors that a retry cannot fix, such as NotFound and Unauthorized. A failed turn does not
+    raise: its `status` is `error`, and `error` has the reason.
     """
 
     def __init__(self, transport: Transport, turn_id: str, *, after: str | None = None) -> None:
@@ -34,7 +33,10 @@ class AsyncTurn(WatchedTurn):
         self.transport = transport
         self._following = FrameStream(transport, self)
         self._loop: object | None = None
-        """The loop that is watching. One that was left may end late, when nobody holds it any more."""
+        """Token of the loop that is watching.
+
+        A loop that was left may end late, when it is garbage-collected.
+        """
         self._is_reading = False
 
     async def __aenter__(self) -> Self:
@@ -47,11 +49,11 @@ class AsyncTurn(WatchedTurn):
 
     @property
     def losses(self) -> int:
-        """Connections that were lost so far, or could not be made."""
+        """Number of connections that were lost or could not be opened."""
         return self._following.losses
 
     def close(self) -> None:
-        """Let go of the connection. The turn goes on."""
+        """Close the connection. The turn continues on the server."""
         self._following.close()
 
     async def __aiter__(self) -> AsyncGenerator[TurnEvent, None]:
@@ -67,7 +69,7 @@ class AsyncTurn(WatchedTurn):
             self._end(loop)
 
     async def wait(self) -> Self:
-        """Follow it to its end."""
+        """Watch the turn until its end."""
         loop = self._begin()
         try:
             while await self.native() is not None:
@@ -77,8 +79,11 @@ class AsyncTurn(WatchedTurn):
         return self
 
     async def native(self) -> Sequence[NativeEvent] | None:
-        """What came with one read, folded already, for who renders the protocol's own events: nothing when the
-        connection was lost or gave a mere sign of life, None at the end."""
+        """Return the protocol's events of one read, already folded.
+
+        Return an empty sequence if the connection was lost or brought only a heartbeat. Return None at the
+        turn's end.
+        """
         frames = await self._next_frames()
         if frames is None:
             return None
@@ -88,7 +93,7 @@ class AsyncTurn(WatchedTurn):
         return events
 
     async def interrupt(self) -> Interrupted:
-        """Stop the turn; its last events still come. Its true status is answered."""
+        """Stop the turn, and return its status. Its last events still arrive."""
         return await self.transport.ask(Request("POST", f"/turns/{self.turn_id}/interrupt"), Interrupted)
 
     async def _next_frames(self) -> Sequence[Frame] | None:
@@ -102,10 +107,10 @@ class AsyncTurn(WatchedTurn):
             self._is_reading = False
 
     def _begin(self) -> object:
-        """Watch from here on, from where another loop was left."""
+        """Start a loop, which continues after the last event of the previous loop."""
         self._check(self._loop)
         if self._loop is not None:
-            self.close()  # what that loop had read, and did not take, comes again
+            self.close()  # the server sends events again that the previous loop had read and not folded
         self._loop = object()
         return self._loop
 
@@ -115,7 +120,7 @@ class AsyncTurn(WatchedTurn):
             self.close()
 
     def _check(self, loop: object | None) -> None:
-        """Raises RuntimeError where two loops watch at once."""
+        """Raise RuntimeError if two loops watch at the same time."""
         if self._is_reading or loop is not self._loop:
             raise RuntimeError(
                 "this turn is being iterated already: client.watch(turn_id) makes another watcher"

@@ -1,6 +1,6 @@
-"""A turn as its watcher knows it: server-sent events in, blocks and typed events out (PROTOCOL.md).
+"""A turn as a watcher sees it: server-sent events in, blocks and typed events out (PROTOCOL.md).
 
-Pure: which connection an event came by, and how many there were, makes no difference here.
+This module does no I/O and does not depend on the number of connections.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from turnstream.core.usage import Usage
 from turnstream.errors import MalformedEvent, TooLarge
 
 FRAME_LIMIT = 64 * 1024 * 1024
-"""Bytes of one event: a catch-up carries a whole block."""
+"""Largest event, in bytes. A catch-up contains a whole block."""
 ANSWER_LIMIT = 256 * 1024 * 1024
-"""Bytes that all the blocks of a turn may have, as JSON; the server's own limit is far below."""
+"""Largest size of all blocks of a turn, in bytes of JSON. The server's limit is far lower."""
 MAX_LOST = 100
 
 _KINDS: dict[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(TurnEvent)}
@@ -34,19 +34,22 @@ Frame: TypeAlias = ServerSentEvent
 
 
 def frame_decoder() -> SseDecoder:
-    """For one connection: what it left unfinished is dropped with it."""
+    """Return the decoder for one connection.
+
+    An incomplete event is discarded with the connection's decoder.
+    """
     return SseDecoder(event_limit=FRAME_LIMIT)
 
 
 class NativeEvent(NamedTuple):
-    """An event by its name and its data, as it was sent."""
+    """An event of the protocol: its name and its data."""
 
     name: str
     data: dict[str, Any]
 
 
 def native_event(frame: Frame) -> NativeEvent:
-    """The event of one frame. Raises MalformedEvent for one that is not of the native dialect."""
+    """Return the event of a frame. Raises MalformedEvent if the frame is not of the native dialect."""
     name, data, _ = frame
     try:
         return NativeEvent((name or b"message").decode(), _decode(data))
@@ -55,8 +58,11 @@ def native_event(frame: Frame) -> NativeEvent:
 
 
 def turn_events(event: NativeEvent) -> Sequence[TurnEvent]:
-    """The typed form: nothing for an event, or a type of block, that this version does not know; one for each field
-    of a delta. Raises MalformedEvent."""
+    """Return the typed events of an event: one for each field of a delta, else one.
+
+    Return an empty sequence if the event or its type of block is unknown. Raises MalformedEvent if the data
+    is not valid.
+    """
     name, data = event
     kind = _KINDS.get(name)
     if kind is None or data.get("block_type", "text") not in BLOCK_TYPES:
@@ -71,20 +77,20 @@ def turn_events(event: NativeEvent) -> Sequence[TurnEvent]:
 
 
 class WatchedTurn:
-    """The state of a turn, true at any time while it is watched.
+    """The current state of a watched turn.
 
-    `after`: the cursor at which watching begins; None for the beginning.
+    `after`: cursor after which watching starts. None: the turn's beginning.
     """
 
     def __init__(self, turn_id: str, *, after: str | None = None) -> None:
         self.turn_id = turn_id
         self.chat_id: str | None = None
         self.usage: Usage | None = None
-        """What the turn has used so far, as far as the server has said."""
+        """Tokens that the turn has used so far, as the server reported last. None before the first report."""
         self.cost: str | None = None
         """US dollars, a decimal number with six places."""
         self.last_id = after
-        """The cursor of the last whole event: watching can go on from here, in another process too."""
+        """Cursor of the last complete event. Watching can resume from it, also in another process."""
         self._fold = NativeFold()
         self._lost: list[Notice] = []
         self._fresh = True
@@ -94,23 +100,25 @@ class WatchedTurn:
 
     @property
     def blocks(self) -> list[Block]:
-        """The blocks so far, in order; one that still grows as if it were cut off now (`partial`)."""
+        """Blocks so far, in order. An open block is included as if it were cut off now (`partial`)."""
         return self._fold.blocks
 
     @property
     def text(self) -> str:
-        """The texts of the text blocks, joined."""
+        """Text of all text blocks, joined."""
         return "".join(block.text_content or "" for block in self.blocks if block.block_type == "text")
 
     @property
     def ended(self) -> bool:
-        """Nothing more will come."""
+        """True if no further events will arrive."""
         return self._fold.ending is not None or self._no_more
 
     @property
     def status(self) -> TurnStatus | None:
-        """`pending` before the first event, then `streaming`, then how the turn ended; None where watching began at
-        its end, so that nobody said how."""
+        """Status of the turn: `pending` before the first event, then `streaming`, then the final status.
+
+        None if watching started at the turn's end: then the server does not send the final status.
+        """
         if self._fold.ending is not None:
             return self._fold.ending.data["status"]
         if self._no_more:
@@ -119,12 +127,12 @@ class WatchedTurn:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the model stopped; None unless the turn is complete."""
+        """Reason why the model stopped. None unless the turn is complete."""
         return self._fold.ending.data.get("stop_reason") if self._fold.ending is not None else None
 
     @property
     def error(self) -> Failure | None:
-        """Why it failed, if it did."""
+        """Error of a failed turn, else None."""
         ending = self._fold.ending
         if ending is None or ending.name != "turn_error":
             return None
@@ -132,22 +140,22 @@ class WatchedTurn:
 
     @property
     def lost(self) -> Sequence[Notice]:
-        """Each time text that had been shown did not survive: blocks from `block_index` on were dropped, and what
-        followed replaced them."""
+        """Losses of text that had been sent. The blocks from `block_index` on were dropped and replaced."""
         return tuple(self._lost)
 
     def connected(self) -> None:
-        """What follows comes by another connection."""
+        """Record that the next frames come from a new connection."""
         self._fresh = True
 
     def nothing_follows(self) -> None:
-        """The server says (204) that the cursor is at the turn's end."""
+        """Record the server's status 204: the cursor is at the turn's end."""
         self._no_more = True
 
     def take(self, frame: Frame) -> NativeEvent | None:
-        """Fold one event; None for what changes nothing: an unknown event, a repetition, one after the end.
+        """Fold one event and return it.
 
-        Raises MalformedEvent, TooLarge.
+        Return None if it is unknown, a repetition, or after the end. Raises MalformedEvent if it is not
+        valid, and TooLarge if the answer exceeds `ANSWER_LIMIT`.
         """
         if self.ended:
             return None
@@ -166,9 +174,10 @@ class WatchedTurn:
         return None
 
     def _is_repetition(self, name: str, cursor: str | None) -> bool:
-        """Whether this was received before: a network in between may send a beginning twice. Numbers only rise within
-        a generation. An equal one comes where a long block is caught up in pieces, which begin with a block_catchup
-        on a new connection; that and the others of `_REPEATABLE` may be folded twice."""
+        """Return True if the event was received before: a proxy may send the start of a stream twice."""
+        # Sequence numbers only rise within a generation. An equal number is valid for the pieces of a long
+        # catch-up, which start with a block_catchup on a new connection. Events of `_REPEATABLE` may be
+        # folded twice.
         if name == "turn_start" or cursor is None or self.last_id is None:
             return False
         now, last = parse_cursor(cursor), parse_cursor(self.last_id)
@@ -197,8 +206,9 @@ class WatchedTurn:
         self.cost = data.get("cost", self.cost)
 
     def _count(self, length: int) -> None:
-        """Hold the answer's size within its bound. Bytes received are only an upper bound, since a catch-up repeats
-        what is there: so what is there is measured, each time the bound is reached."""
+        """Raise TooLarge if the blocks exceed the size limit."""
+        # Received bytes are only an upper bound, because a catch-up repeats blocks. So the blocks are
+        # measured each time the received bytes reach the limit.
         self._size += length
         if self._size > ANSWER_LIMIT:
             self._size = sum(len(msgspec.json.encode(block)) for block in self.blocks)

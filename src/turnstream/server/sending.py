@@ -40,9 +40,10 @@ SendData: TypeAlias = Callable[[bytes], Awaitable[None]]
 class SentBody:
     """A body that is being sent to one client.
 
-    `sending_since`: see `keepalive.ServedBody`. `cut`: cuts the connection. `unsent`: returns the bytes that
-    the client has not received yet. None if the server cannot count them: then only a completely written
-    piece counts as progress.
+    `sending_since`: see `keepalive.ServedBody`.
+    `cut`: cuts the connection.
+    `unsent`: returns the bytes that the client has not received yet. None if the server cannot count them:
+    then only a completely written piece counts as progress.
     """
 
     __slots__ = ("_now", "_unsent_before", "cut", "sending_since", "unsent")
