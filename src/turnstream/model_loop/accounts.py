@@ -1,13 +1,13 @@
-"""What a turn has used and cost, step by step.
+"""A turn's usage and cost, step by step.
 
-A provider says its usage at the end of its answer. Of an answer that broke off before, the provider has said nothing, or
-only what it counted when it began; then the account goes by an estimate, and says so:
+A provider reports its usage at the end of its answer. For an answer that fails before its end, there is no
+report, or only the counts from its beginning. Then the account uses an estimate, and marks it as such:
 
-    output tokens   the bytes of UTF-8 that the step brought, thinking and tool arguments included, divided by 4
-    input tokens    the bytes of the request's texts, divided by 4, and 1,000 for each image
+    output tokens   bytes of UTF-8 of the step's output, thinking and tool arguments included, divided by 4
+    input tokens    bytes of the request's texts, divided by 4, and 1,000 for each image
 
-Of both, what the provider did say holds where it is more. A call that was refused, or never answered, has used nothing.
-A step may take several attempts: each is accounted for, to its own model.
+For each of the two, the provider's count is used if it is larger. A call that was refused or never answered
+has no usage. A step may take several attempts. Each is counted for its own model.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from turnstream.wires.base import ModelRequest
 BYTES_PER_TOKEN = 4
 TOKENS_PER_IMAGE = 1000
 TOKENS_PER_DOCUMENT = 3000
-"""Of one that is no text: about two pages of a PDF."""
+"""Tokens of a document without text: about two pages of a PDF."""
 
 
 class Summary(AccountRecord, frozen=True, gc=False, kw_only=True):
-    """A turn's account, with the calls that were tried."""
+    """A turn's account, with the calls that were made."""
 
     attempts: tuple[CallAttempt, ...] = ()
 
@@ -40,7 +40,13 @@ class Summary(AccountRecord, frozen=True, gc=False, kw_only=True):
 class ModelCall(NamedTuple):
     """A model call: attempt `attempt` of step `number`.
 
-    `answered`: the provider began to answer it. `raw_usage`: its usage in the provider's own words.
+    Attributes:
+        answered: True if the provider began to answer.
+        started_at: Microseconds since the epoch.
+        began: Seconds of `time.monotonic` at the start.
+        outcome: `complete`, or an error code. Empty while the call runs.
+        duration: Seconds. 0 while the call runs.
+        raw_usage: Usage as the provider sent it.
     """
 
     number: int
@@ -61,7 +67,7 @@ class ModelCall(NamedTuple):
 
 
 class TurnAccount:
-    """Of one turn, kept by its executor. `pricing` None: nothing is priced."""
+    """The usage and cost of one turn, kept by its executor. Without `pricing` there is no cost."""
 
     def __init__(self, pricing: Pricing | None = None) -> None:
         self._pricing = pricing
@@ -70,12 +76,12 @@ class TurnAccount:
         self._input_estimate: Callable[[], int] | None = None
         self._output_bytes = 0
         self._carried = 0
-        """Of the open block, the bytes that are accounted for: an attempt before brought them."""
+        """Bytes of the open block that are already counted, for an earlier attempt."""
         self._told = UsageReport(Usage())
 
     @property
     def usage(self) -> Usage:
-        """Of all steps so far."""
+        """Usage of all steps so far."""
         usage = Usage()
         for step in self._all():
             usage = usage.plus(step.usage)
@@ -83,7 +89,7 @@ class TurnAccount:
 
     @property
     def calls(self) -> Sequence[ModelCall]:
-        """The calls so far; the open one is the last."""
+        """Model calls so far. The open call is the last one."""
         return self._all()
 
     def begin(
@@ -92,8 +98,13 @@ class TurnAccount:
         model: CalledModel | None = None,
         input_estimate: Callable[[], int] | None = None,
     ) -> None:
-        """A model is called. `model` is None for a source that is no model of ours; `input_estimate` tells the tokens of
-        the request (`estimated_input_tokens`), and is called only where they are wanted."""
+        """Open a model call.
+
+        Args:
+            step: Number of the step.
+            model: The model. None if the source does not call one of the catalog's models.
+            input_estimate: Returns the estimated tokens of the request. Called only if needed.
+        """
         if self._open is not None:
             self._closed.append(self._open)
         last = self._closed[-1] if self._closed else None
@@ -105,16 +116,23 @@ class TurnAccount:
             self._pricing.prepare(model.provider, model.model)
 
     def answering(self) -> None:
-        """The provider has begun to answer the open call: from now on it may have used something."""
+        """Note that the provider began to answer the open call. From now on the call may have usage."""
         if self._open is not None:
             self._open = self._open._replace(answered=True)
 
     def fail(
         self, code: str, usage: Usage, raw: Mapping[str, Any] | None = None, *, unstored: Sequence[Block] = ()
     ) -> None:
-        """The open call has failed. To be told before the source is asked for another: the request's estimate is still
-        that of this one. `usage`, `raw`: what the provider said; `unstored`: its blocks that are not whole, of which
-        the first may be gone on with."""
+        """Close the open call as failed.
+
+        Call it before the source recovers: until then the input estimate is the one of the failed call.
+
+        Args:
+            code: Error code of the failure.
+            usage: Usage that the provider reported.
+            raw: The same as the provider sent it.
+            unstored: Incomplete blocks of the call. The next attempt may continue the first one.
+        """
         self._settle(usage, raw, unstored)
         self._carried = sum(map(output_bytes_of, unstored[:1]))
         if self._open is not None:
@@ -122,23 +140,28 @@ class TurnAccount:
             self._open = None
 
     def taken_back(self) -> None:
-        """What was shown of the step is dropped, and said anew."""
+        """Note that the shown blocks of the step are retracted, and will be generated again."""
         self._carried = 0
 
     def said(self, block: Block) -> None:
-        """A block of the open step is whole; what tools answered may be given too, and counts for nothing."""
+        """Count a complete block of the open step.
+
+        Results of tools may be given too, and count as nothing.
+        """
         self._output_bytes += max(0, output_bytes_of(block) - self._carried)
         self._carried = 0
 
     def report(self, usage: Usage, raw: Mapping[str, Any] | None = None) -> UsageReport:
-        """What the provider has said of the open step so far, which replaces what it said before: the event that tells
-        the turn's usage. While prices are still being read, the event has no cost."""
+        """Replace the usage of the open step, and return the event that reports the turn's usage.
+
+        The event has no cost while the prices are still being read.
+        """
         self._say(usage, raw, may_wait=False)
         self._told = self._report(estimated=False)
         return self._told
 
     def untold(self, summary: Summary) -> UsageReport | None:
-        """What the last report did not say yet: to be shown before the terminal event."""
+        """Return the report to show before the terminal event, or None if the last report still holds."""
         report = self._report(estimated=summary.cost_estimated)
         return None if report == self._told else report
 
@@ -149,19 +172,19 @@ class TurnAccount:
         return UsageReport(self.usage, cost.text, estimated=estimated, unpriced=not cost.known)
 
     async def ready(self) -> None:
-        """Wait until prices can be had without holding up anything. To be awaited before `end`."""
+        """Wait until prices can be looked up without blocking. Call it before `end`."""
         if self._pricing is not None:
             await self._pricing.ready()
 
     def close(self, usage: Usage, raw: Mapping[str, Any] | None = None) -> None:
-        """The open step has ended with its end marker: `usage` is all there is to say of it."""
+        """Close the open step after its end marker. `usage` is final."""
         self._say(usage, raw, may_wait=False)
         if self._open is not None:
             self._closed.append(self._open.ended("complete"))
             self._open = None
 
     def lose(self) -> None:
-        """What the provider said of the open step is lost: it is estimated by what was `said`, and closed."""
+        """Close the open step, whose report is lost, with an estimate from the blocks given to `said`."""
         self.answering()
         self._settle(Usage(), None, (), may_wait=True)
         if self._open is not None:
@@ -177,16 +200,22 @@ class TurnAccount:
         complete: bool,
         outcome: str = "cancelled",
     ) -> Summary:
-        """The turn has ended. Of the call that is still open, if there is one: `usage`, `raw` are what the provider said,
-        `cut` its blocks that were cut off, `complete` whether it was whole all the same, else `outcome` what became of
-        it."""
+        """End the turn, and return its account. The arguments describe the call that is still open, if any.
+
+        Args:
+            usage: Usage that the provider reported.
+            raw: The same as the provider sent it.
+            cut: Blocks that were cut off.
+            complete: True if the call's answer was complete.
+            outcome: Outcome of a call that was not complete.
+        """
         if self._open is not None:
             if complete:
                 self._say(usage, raw, may_wait=True)
             else:
                 self._settle(usage, raw, [*cut], may_wait=True)
             self._open = self._open.ended("complete" if complete else outcome)
-        self._input_estimate = None  # it holds the request
+        self._input_estimate = None  # free the request, which it references
         self._reprice()
         return self._summary(self._all())
 
@@ -211,7 +240,7 @@ class TurnAccount:
     def _settle(
         self, usage: Usage, raw: Mapping[str, Any] | None, cut: Sequence[Block], *, may_wait: bool = False
     ) -> None:
-        """The open call has broken off: what it used is what the provider said, or else an estimate."""
+        """Set the usage of an open call that failed: the provider's report, or an estimate."""
         size = self._output_bytes + max(0, sum(map(output_bytes_of, cut)) - self._carried)
         estimate = self._estimate(usage, size)
         self._say(estimate or usage, raw, may_wait=may_wait, estimated=estimate is not None)
@@ -235,7 +264,7 @@ class TurnAccount:
         return pricing.cost(model.provider, model.model, model.wire, usage, raw=raw)
 
     def _reprice(self) -> None:
-        """Price the steps that ended before prices could be had."""
+        """Compute the cost of the steps that ended before prices were available."""
         self._closed = [
             step
             if step.cost is not None
@@ -246,11 +275,14 @@ class TurnAccount:
     def _cost(self) -> Cost | None:
         steps = self._all()
         if any(step.cost is None and step.usage != Usage() for step in steps):
-            return None  # of a part nothing is known: the rest would be taken for the whole
+            return None  # one cost is unknown, and the rest would be taken for the whole
         return total([step.cost for step in steps])
 
     def _estimate(self, usage: Usage, output_bytes: int) -> Usage | None:
-        """What a step that broke off has used; None where the provider said as much itself, or is no model."""
+        """Return the estimated usage of a step that failed.
+
+        Return None if the provider reported as much, or if there is no model.
+        """
         step = self._open
         if step is None or step.model is None or not step.answered or self._input_estimate is None:
             return None
@@ -262,7 +294,7 @@ class TurnAccount:
 
 
 def estimated_input_tokens(request: ModelRequest) -> int:
-    """The tokens of a request, from the size of its texts (see above)."""
+    """Return the estimated tokens of a request, from the size of its texts."""
     size = _size(request.system or "")
     seen = 0
     for message in request.messages:
@@ -278,7 +310,7 @@ def estimated_input_tokens(request: ModelRequest) -> int:
 
 
 def output_bytes_of(block: Block) -> int:
-    """The bytes of what a model said in a block: text, thinking and tool arguments; not what a tool answered."""
+    """Return the bytes of a block's model output: text, thinking and tool arguments. Results count as 0."""
     return _size_of(block) if block.block_type in {"text", "thinking", "tool_use"} else 0
 
 

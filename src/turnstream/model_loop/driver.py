@@ -40,18 +40,18 @@ from turnstream.providers.failures import operator_words, stream_error
 logger = logging.getLogger(__name__)
 
 _BREATH_EVERY = 8
-"""Batches after which a source that always has more lets other tasks run."""
+"""Batches after which other tasks may run, even if the source always has more."""
 _OWN_EVENTS = frozenset({BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress})
 
 
 class LoopPosition(NamedTuple):
-    """The place of a turn where a driver begins.
+    """The point in a turn at which a driver begins.
 
     Args:
-        step: The number of the step.
-        first: The sequence of the step's first block.
-        sequence: The sequence of the block that comes next; of the open block, if there is one.
-        open_block: The block that the step's stream continues, as index RESUMED (see `Accumulator.resume`).
+        step: Number of the step.
+        first: Sequence of the step's first block.
+        sequence: Sequence of the open block, or of the next block if none is open.
+        open_block: Block that the step's stream continues, as index RESUMED (see `Accumulator.resume`).
         step_shown: True if the step's StepStart has been shown.
     """
 
@@ -63,17 +63,17 @@ class LoopPosition(NamedTuple):
 
 
 class LoopDriver:
-    """Runs the steps of one source. It can begin at any position, with an account that has calls already."""
+    """Runs the steps of one source. It can begin at any position, with an account that already has calls."""
 
     def __init__(self, sink: Sink, account: TurnAccount, position: LoopPosition | None = None) -> None:
         position = position or LoopPosition()
         self.account = account
         self.accumulator = Accumulator(position.sequence)
-        """It folds the call, or the results of tools, that is read."""
+        """Folds the call, or the results of tools, that is being read."""
         self.recovered: ProviderError | None = None
-        """The failure that was recovered from last."""
+        """The last failure that was recovered."""
         self.on_step_end: Callable[[TurnAccount], None] | None = None
-        """It is called with the account when a step's call has ended, and tools or another step follow."""
+        """Called with the account at the end of a step's call, if tools or another step follow."""
         self._sink = sink
         self._source = TurnSource()
         self._step = position.step
@@ -86,8 +86,10 @@ class LoopDriver:
             self.accumulator.resume()
 
     async def run(self, source: TurnSource) -> str | None:
-        """Read `source` to its end; return the stop reason. Raises the failure of a call that cannot be recovered, and
-        any other error of the source or the sink."""
+        """Read `source` to its end, and return the stop reason.
+
+        Raises the failure of a call that cannot be recovered, and any other error of the source or the sink.
+        """
         self._source = source
         reason: str | None = None
         try:
@@ -109,7 +111,7 @@ class LoopDriver:
                     self._first = self.accumulator.next_sequence
                     self._step_shown = False
         finally:
-            self._source = TurnSource()  # or it would hold on to what holds this
+            self._source = TurnSource()  # drop the source, which may reference this driver
         return source.stop_reason or reason
 
     def _note_step_end(self) -> None:
@@ -117,8 +119,11 @@ class LoopDriver:
             self.on_step_end(self.account)
 
     async def _run_step(self, source: TurnSource, stream: Stream) -> MessageStop | None:
-        """Read model calls until one is whole; return its end marker, if it has one. Raises the failure that cannot be
-        recovered. Blocks that the call left open stay so: whether they are whole depends on the marker."""
+        """Read model calls until one is complete, and return its end marker, if it has one.
+
+        Blocks that the call left open stay open: the marker decides whether they are complete. Raises the
+        failure that cannot be recovered.
+        """
         while True:
             self.account.begin(self._step, source.called, source.estimated_input)
             try:
@@ -128,7 +133,7 @@ class LoopDriver:
                 stream = await self._recover(source, failure)
 
     def _whole_answer(self, source: TurnSource) -> MessageStop | None:
-        """Raises ProviderError if the answer that was read is not whole."""
+        """Raise ProviderError if the answer that was read is not complete. Return its end marker."""
         accumulator = self.accumulator
         if accumulator.error is not None:
             raise stream_error(accumulator.error)
@@ -139,7 +144,10 @@ class LoopDriver:
         return accumulator.stop
 
     async def _recover(self, source: TurnSource, failure: ProviderError) -> Stream:
-        """Return the stream to read after a failure. What was shown stands. Raises the failure if there is none."""
+        """Return the stream to read after a failure.
+
+        Shown blocks stay. Raises the failure if there is no recovery.
+        """
         sink, accumulator = self._sink, self.accumulator
         shown = accumulator.shown
         begun = (shown.sequence + 1 if shown is not None else accumulator.next_sequence) - self._first
@@ -174,10 +182,14 @@ class LoopDriver:
             progress.runs_tools = False
             progress.last = monotonic()
 
-    # -- a stream ------------------------------------------------------------------------------------------------
+    # -- a stream ----------------------------------------------------------------------------------------
 
     async def _read(self, stream: Stream, step: int | None) -> None:
-        """Open a stream, fold it to its end, and leave it, however it ends. `step` None: it is the results of tools."""
+        """Open a stream, fold it to its end, and close it in any case.
+
+        Args:
+            step: Number of the step. None for the results of tools.
+        """
         sink = self._sink
         batches = await sink.wait(stream.__aenter__())
         try:
@@ -189,11 +201,11 @@ class LoopDriver:
                 cast("PushSource", batches).push_to(take)
             await self._read_all(batches)
         except (GeneratorExit, PutDown):
-            raise  # nothing can be awaited any more
+            raise  # nothing can be awaited after these
         except BaseException as error:
             await leave_stream(stream, error, sink.label)
             if isinstance(error, asyncio.CancelledError):
-                blame_source(asyncio.current_task())  # a deadline of its own that passed while the sink wrote
+                blame_source(asyncio.current_task())  # the source's own deadline passed during a write
             raise
         await leave_stream(stream, None, sink.label)
         await self._get_ready()
@@ -216,8 +228,10 @@ class LoopDriver:
             self._sink.show([StepStart(step)], self.accumulator.shown)
 
     async def _read_all(self, batches: Batches) -> None:
-        """Fold a stream to its end. A socket pushes what only adds text to the open block; the task wakes for all
-        else."""
+        """Fold a stream to its end.
+
+        The socket pushes batches that only add text to the open block. The task wakes for all other batches.
+        """
         sink, accumulator, progress = self._sink, self.accumulator, self._sink.progress
         wait, fold, gaps = sink.wait, accumulator.fold, progress.gaps
         count = 0
@@ -237,20 +251,20 @@ class LoopDriver:
                 own = cast("Sequence[StreamEvent]", events)
                 try:
                     position = fold(own)
-                finally:  # what was folded before a bad event is shown, too
+                finally:  # events that were folded before a bad one are shown, too
                     sink.show(accumulator.take_changes(), accumulator.shown)
                 if accumulator.finished is not None or accumulator.stop is not None or accumulator.notices:
                     await self._settle(own, position)
                 del own
             else:
                 await self._absorb(events)
-            del events  # a batch may be large, and the next long in coming
+            del events  # free the batch, which may be large, before the next wait
             count += 1
             if count % _BREATH_EVERY == 0:
                 await asyncio.sleep(0)
 
     async def _absorb(self, events: Sequence[object]) -> None:
-        """Take a batch with events that are not the model's: they are shown in their place."""
+        """Fold a batch that also has events of the source's own. Each is shown at its position."""
         start = 0
         for place, event in enumerate(events):
             if type(event) in _OWN_EVENTS:
@@ -269,11 +283,11 @@ class LoopDriver:
         accumulator = self.accumulator
         try:
             return accumulator.fold(events, position)
-        finally:  # what was folded before a bad event is shown, too
+        finally:  # events that were folded before a bad one are shown, too
             self._sink.show(accumulator.take_changes(), accumulator.shown)
 
     async def _settle(self, events: Sequence[StreamEvent], position: int) -> None:
-        """Keep the notices and the blocks that were finished by `events[:position]`, and fold the rest."""
+        """Keep the notices and the blocks that `events[:position]` finished, and fold the rest."""
         accumulator = self.accumulator
         while True:
             for notice in accumulator.notices[self._notices_shown :]:
@@ -297,7 +311,10 @@ class LoopDriver:
         await self._sink.keep(event, lambda: (event, self.accumulator.shown))
 
     async def _take_back(self, reset: BlockReset) -> None:
-        """Retract blocks: first in the sink, then in memory. Blocks that no watcher has seen are dropped silently."""
+        """Retract blocks: first in the sink, then in memory.
+
+        Blocks that no watcher has seen are dropped silently.
+        """
         index, shown = reset.block_index, self.accumulator.shown
         if index < (self.accumulator.next_sequence if shown is None else shown.sequence + 1):
             await self._sink.keep(reset, lambda: self._retract(reset))

@@ -1,4 +1,4 @@
-"""Leaving a source: in time, and by force if it does not stop."""
+"""Closing a source within a deadline, and by force if it does not stop."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from turnstream.model_loop.sources import Stream
 logger = logging.getLogger(__name__)
 
 SOURCE_CLOSE_TIMEOUT = 5.0
-"""Seconds that a source has to close."""
+"""Seconds that a source may take to close."""
 
 
 async def leave_stream(stream: Stream, error: BaseException | None, label: str) -> None:
-    """Leave a stream because of `error`; None: it has ended. A failure to close is logged, and changes nothing."""
+    """Close a stream after `error`, or after its end if that is None. A failure to close is only logged."""
     details = (None, None, None) if error is None else (type(error), error, error.__traceback__)
     await close_in_time(stream.__aexit__(*details), label, known=error)
 
@@ -24,7 +24,7 @@ async def leave_stream(stream: Stream, error: BaseException | None, label: str) 
 async def close_in_time(
     closing: Awaitable[object], label: str, *, known: BaseException | None = None
 ) -> None:
-    """Await `closing`, and log its failure, unless that is the `known` error.
+    """Await `closing`, and log its failure, unless the failure is the `known` error.
 
     Raises CancelledError only if the task itself is cancelled from outside.
     """
@@ -51,14 +51,16 @@ def blame_source(task: asyncio.Task[None] | None) -> None:
 
 
 class PutDown(BaseException):
-    """Raised in a source that swallows its cancellation, where it waits. It is no Exception: nothing there catches it
-    by chance."""
+    """Raised at the await of a source that swallows its cancellation.
+
+    It is not an Exception, so that the source does not catch it by chance.
+    """
 
 
 def put_down(task: asyncio.Task[None], label: str) -> None:
-    """End a task whose source swallows cancellation: raise PutDown in its coroutine, where it waits.
+    """End a task whose source swallows cancellation: raise PutDown in its coroutine, at its await.
 
-    The source's `finally` clauses run, up to the first that waits.
+    The source's `finally` clauses run, up to the first await.
     """
     coroutine = task.get_coro()
     try:

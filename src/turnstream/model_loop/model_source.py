@@ -1,10 +1,11 @@
-"""Our own model loop: call the model, run the tools that it calls, tell it their results, and again.
+"""The model loop: call the model, run the tools that it calls, send it their results, and repeat.
 
-    the model's stream ─► its blocks are stored ─► each call of an idempotent tool starts there and then
-         ▲                                              │ the end marker: the others start, at most so many at once
+    the model's stream ─► its blocks are stored ─► each call of an idempotent tool starts at once
+         ▲                                              │ end marker: the others start, limited in number
          └── history with the results ◄── tool_result blocks, in the order of the calls ◄──┘
 
-A call of a tool that has no function here ends the turn: the client runs it, and its next turn brings the result.
+A call of a tool without a function here ends the turn. The client runs it, and sends the result with its next
+turn.
 """
 
 from __future__ import annotations
@@ -43,18 +44,23 @@ from turnstream.tools.runner import ToolRunner, tool_name, unusable
 from turnstream.wires.base import ModelRequest
 
 MAX_ROUNDS = "max_rounds"
-"""The stop reason of a turn whose model would not stop calling tools."""
+"""Stop reason of a turn that ended because of the limit of tool rounds."""
 
 MOST_PROGRESS = 64
 """Pieces of one call's progress that may wait for the event loop."""
 
 _NOT_MEANT = frozenset({"refusal", "content_filtered", "guardrail_intervened"})
-"""With these the model's answer was broken off: what it called until then is not run."""
+"""Stop reasons of an answer that was broken off. Its tool calls are not run."""
 
 
 class ToolUse(NamedTuple):
-    """The tools of one turn. `offered`: names of the runner's that the model is given; `owner`, `metadata`: what
-    their functions are told of the turn."""
+    """The tools of one turn.
+
+    Attributes:
+        offered: Names of the runner's tools that the model is given.
+        owner: The turn's owner, for the tools' contexts.
+        metadata: The turn's metadata, for the tools' contexts.
+    """
 
     runner: ToolRunner
     offered: tuple[str, ...]
@@ -67,8 +73,14 @@ ReadPast: TypeAlias = Callable[[], Awaitable[Sequence[PastTurn]]]
 
 
 class ModelSource(TurnSource):
-    """Model calls by a plan, with tools between them. `request` is the first. What the next ones say is read again from storage, by
-    `read_past`: the turns up to and with this one. So nothing grows here with the length of the answer."""
+    """Calls models by a plan, and runs tools between the calls.
+
+    The history of each later call is read from storage, so that memory does not grow with the answer.
+
+    Args:
+        request: The first call.
+        read_past: Reads the turns up to this one, this one included.
+    """
 
     needs_end_marker = True
 
@@ -162,13 +174,13 @@ class ModelSource(TurnSource):
             await asyncio.wait(tasks)
         await self._preparations.close()
 
-    # -- for the next call ---------------------------------------------------------------------------------------
+    # -- for the next call -------------------------------------------------------------------------------
 
     async def next_stream(self) -> Stream:
-        """The model call that goes on from what is stored by now."""
+        """Return a model call that continues from the stored blocks."""
         past = await self._read_past()
         blocks = past[-1].blocks if past else ()
-        # After a pause the last word is the model's own, and it goes on with it.
+        # After a pause the model has the last word, and continues it.
         paused = not blocks or blocks[-1].block_type != "tool_result"
         messages = await worked(past, partial(build_history, past, for_next_call=not paused))
         limits = self._tools.runner.limits
@@ -178,21 +190,21 @@ class ModelSource(TurnSource):
             messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
         return self._plan.begin(msgspec.structs.replace(self._request, messages=messages))
 
-    # -- for the results -----------------------------------------------------------------------------------------
+    # -- for the results ---------------------------------------------------------------------------------
 
     def start_all(self, calls: Sequence[_RunningCall]) -> None:
-        """Start those that have not been."""
+        """Start the calls that are not running."""
         for call in calls:
             if call.task is None:
                 self._start(call)
 
     def answered(self, call: _RunningCall) -> None:
-        """The call's result is on its way into the log."""
+        """Drop a call whose result is on its way into the log."""
         self._calls.remove(call)
 
     @property
     def exhausted(self) -> Notice | None:
-        """What watchers are told where the tools were stopped."""
+        """Notice for watchers if the limit of tool rounds was reached, or None."""
         if self.stop_reason != MAX_ROUNDS:
             return None
         rounds = self._tools.runner.limits.rounds
@@ -218,8 +230,11 @@ class ModelSource(TurnSource):
 
 
 class _Contexts:
-    """Makes the contexts of a turn's tools. It does not know the source, which would be a cycle of references: a turn
-    that has ended is to be freed at once, not by the collector."""
+    """Makes the contexts of a turn's tools.
+
+    It does not reference the source. That would be a reference cycle, and an ended turn should be freed at
+    once, not by the collector.
+    """
 
     __slots__ = ("_tools", "show")
 
@@ -234,7 +249,7 @@ class _Contexts:
 
 
 class _NextCall:
-    """A model call whose request is made when it is entered."""
+    """A model call whose request is built on entry."""
 
     def __init__(self, source: ModelSource) -> None:
         self._source = source
@@ -252,7 +267,7 @@ class _NextCall:
 
 
 class _RunningCall:
-    """A call of a tool that has not been answered."""
+    """A tool call without a result."""
 
     __slots__ = ("block", "task")
 
@@ -267,8 +282,11 @@ class _RunningCall:
 
 
 class _ProgressShower:
-    """Shows the progress of one call, from whatever thread it comes. What comes faster than the event loop takes it is
-    shown together; of more than MOST_PROGRESS pieces the newest."""
+    """Shows the progress of one call, from any thread.
+
+    Pieces that come faster than the event loop runs are shown together. Of more than MOST_PROGRESS pieces,
+    only the newest are shown.
+    """
 
     __slots__ = ("_is_due", "_loop", "_show", "_waiting")
 
@@ -285,7 +303,7 @@ class _ProgressShower:
             self._loop.call_soon_threadsafe(self._tell, tool_use_id)
 
     def _tell(self, tool_use_id: str) -> None:
-        self._is_due = False  # before anything is taken: what comes meanwhile asks for a call of its own
+        self._is_due = False  # first of all: a piece that comes from now on schedules another call
         pieces: list[str] = []
         while self._waiting:
             pieces.append(self._waiting.popleft())
@@ -294,7 +312,10 @@ class _ProgressShower:
 
 
 class _Results:
-    """The results of a step's calls as a stream, in the order of the calls. Leaving it stops those that still run."""
+    """The results of a step's calls as a stream, in the order of the calls.
+
+    Closing it cancels running calls.
+    """
 
     def __init__(self, source: ModelSource, calls: Sequence[_RunningCall]) -> None:
         self._source = source
@@ -338,6 +359,6 @@ class _Results:
 
 def _reminder(rounds: int, most: int) -> str:
     return (
-        f"(You have used {rounds} of at most {most} rounds of tools in this turn. Finish now: answer with what you know, "
-        "and call a tool only if you cannot do without.)"
+        f"(You have used {rounds} of at most {most} rounds of tools in this turn. "
+        "Finish now: answer with what you know, and call a tool only if you cannot do without.)"
     )

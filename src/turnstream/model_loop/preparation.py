@@ -1,7 +1,7 @@
 """Preparing tools while the model still writes their arguments.
 
-a call's block starts in the model's stream ─► `prepare` runs ─► the call is run: it waits for what was prepared
-                                                         └─► the step ends without a call to run: cancelled
+a call's block starts in the model's stream ─► `prepare` runs ─► the call runs, and waits for the preparation
+                                                         └─► the call will not run: cancelled
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from turnstream.tools.runner import ToolRunner
 
 
 class Preparations:
-    """The preparations of one turn, by the ids of their calls; as many run at once as calls may. `context_of` makes the
-    context of a call."""
+    """The preparations of one turn's tools, by call id. As many run in parallel as calls may.
+
+    Args:
+        context_of: Makes the context of a call, by its id.
+    """
 
     def __init__(
         self, runner: ToolRunner, offered: Collection[str], context_of: Callable[[str], ToolContext]
@@ -33,11 +36,11 @@ class Preparations:
         self._dropped: set[asyncio.Task[Any]] = set()
 
     def watched(self, stream: Stream) -> Stream:
-        """`stream`, in which the begin of a call is seen; itself where no tool wants to know."""
+        """Return `stream` wrapped to see the starts of calls, or `stream` itself if no tool prepares."""
         return _WatchedBlock(stream, self._see) if self._wanted else stream
 
     async def context(self, identity: str) -> ToolContext:
-        """The context that a call is run with, once what was prepared for it is there."""
+        """Return the context to run a call with, after its preparation has ended."""
         context = self._context_of(identity)
         if (task := self._running.pop(identity, None)) is not None:
             try:
@@ -47,12 +50,12 @@ class Preparations:
         return context
 
     def keep(self, identities: Collection[str]) -> None:
-        """The step has ended, and of its calls only these will be run."""
+        """Cancel all preparations except those of the given calls. The step has ended."""
         for identity in self._running.keys() - set(identities):
             self._drop(self._running.pop(identity))
 
     async def close(self) -> None:
-        """Cancel all, and wait until they have ended."""
+        """Cancel all preparations, and wait until they have ended."""
         self.keep(())
         if self._dropped:
             await asyncio.wait(self._dropped)
@@ -79,7 +82,7 @@ class Preparations:
 
 
 class _WatchedBlock:
-    """A model's stream whose batches are looked at before they are folded."""
+    """A model's stream that shows each batch to a function before it is folded."""
 
     def __init__(self, stream: Stream, see: Callable[[Sequence[SourceEvent]], None]) -> None:
         self._stream = stream

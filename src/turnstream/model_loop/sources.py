@@ -1,4 +1,4 @@
-"""Where a turn's content comes from: our own model loop, or anyone's event stream."""
+"""The sources of a turn's content: the model loop, or any stream of events."""
 
 from __future__ import annotations
 
@@ -27,8 +27,13 @@ Show: TypeAlias = Callable[[ToolProgress | Notice], None]
 
 
 class StepFailure(NamedTuple):
-    """A step's call that failed. `first`: the sequence that the step's first block has, or would have; `shown`: how many
-    blocks have begun since; `open_block`: the last of them as far as it has come, if it is being written."""
+    """A call of a step that failed.
+
+    Attributes:
+        first: Sequence of the step's first block, begun or not.
+        shown: Number of the step's blocks that have begun.
+        open_block: The last begun block, as far as it is written. None if it is not open.
+    """
 
     failure: ProviderError
     first: int
@@ -37,10 +42,15 @@ class StepFailure(NamedTuple):
 
 
 class StepRecovery(NamedTuple):
-    """What is done about a call that failed: `notice` is told, `pause` awaited, and `stream` read in its place.
+    """The replacement for a failed call.
 
-    That one goes on where the other broke off: blocks that were begun stay as they are (see `Accumulator.resume`), until
-    its BlockReset, if it has one, takes some back.
+    The new stream continues the failed one. Blocks that have begun stay as they are (see
+    `Accumulator.resume`), unless the stream retracts them with a BlockReset.
+
+    Attributes:
+        stream: The stream to read.
+        notice: Notice for watchers.
+        pause: Awaited before the stream is read.
     """
 
     stream: Stream
@@ -49,60 +59,64 @@ class StepRecovery(NamedTuple):
 
 
 class TurnSource:
-    """A seam: what an executor reads. A turn is a row of steps; each is a stream, and may be followed by another with the
-    results of the tools that it called.
+    """A seam: the content of a turn, read by an executor.
+
+    A turn is a series of steps. Each step is a stream, and may be followed by a stream of the results of its
+    tools.
 
         begin ─► step(0) ─► stored(block) … ─► results ─► step(1) ─► … ─► step(n) is None ─► close
                    └─ its stream fails ─► recover ─► another stream for the same step
     """
 
     needs_end_marker = False
-    """A step whose stream ends without a MessageStop is incomplete, and fails."""
+    """True if a step whose stream ends without a MessageStop is incomplete, and fails."""
     stop_reason: str | None = None
-    """Why the turn is complete, where the last step's own reason does not say it."""
+    """The turn's stop reason. None: the stop reason of the last step."""
 
     @property
     def called(self) -> CalledModel | None:
-        """The model that is called; None where what the steps use has no price here."""
+        """The model that is called. None if the steps' usage has no price here."""
         return None
 
     def begin(self, show: Show) -> None:
-        """`show` shows watchers a passing event, at any time until `close`."""
+        """Take the function that shows a passing event to watchers. It may be called until `close`."""
 
     def step(self, number: int) -> Stream | None:
-        """The stream of the turn's step `number`, from 0; None when the turn is complete."""
+        """Return the stream of a step, counted from 0, or None if the turn is complete."""
         raise NotImplementedError
 
     async def recover(self, broken: StepFailure) -> StepRecovery:
-        """What to do now that the step's stream has failed. Raises the failure where nothing can be done."""
+        """Return the replacement for the step's failed stream. Raises the failure if there is none."""
         raise broken.failure
 
     def estimated_input(self) -> int:
-        """The tokens of the step's request, by its size."""
+        """Return the estimated tokens of the step's request."""
         return 0
 
     def stored(self, block: Block) -> None:
-        """A block of the step has been stopped and stored."""
+        """Note that a block of the step has stopped and is stored."""
 
     def taken_back(self, sequence: int) -> None:
-        """Blocks from `sequence` on, stored or not, are no more."""
+        """Note that the blocks from `sequence` on, stored or not, are retracted."""
 
     def results(self, stop: MessageStop | None) -> Stream | None:
-        """What follows the step, whose end was `stop`; None for nothing."""
+        """Return the stream of results that follows the step, or None. `stop` is the step's end marker."""
         del stop
         return None
 
     def unanswered(self) -> Sequence[Block]:
-        """Stored calls of tools that have no result yet. A turn that ends early gives them one."""
+        """Return the stored tool calls that have no result yet. A turn that ends early gives them one."""
         return ()
 
     async def close(self) -> None:
-        """Let go of everything. The turn is at its end, whatever end that is."""
+        """Release all resources. The turn has ended, in any way."""
 
 
 class ForeignSource(TurnSource):
-    """Any async iterator of events, or of lists of them. Its normal end is the turn's success; its exception is
-    the turn's error; it is closed when the turn ends early."""
+    """A source from any async iterator of events, or of lists of events.
+
+    Its normal end completes the turn. Its exception is the turn's error. It is closed if the turn ends early.
+    """
 
     def __init__(self, events: AsyncIterator[SourceEvent | Sequence[SourceEvent]]) -> None:
         self._events = events
@@ -131,7 +145,7 @@ class ForeignSource(TurnSource):
 
 
 class _Batching:
-    """Single events as batches of one."""
+    """Yields single events as batches of one."""
 
     def __init__(self, events: AsyncIterator[SourceEvent | Sequence[SourceEvent]]) -> None:
         self._events = events
@@ -146,23 +160,23 @@ class _Batching:
 
 
 def _checked(event: object) -> SourceEvent:
-    """Return the event if it can be shown and stored. A wrong type in it must not come to light in a watcher's stream.
+    """Return the event if it can be shown and stored. Raises TypeError if it cannot.
 
-    Raises TypeError.
+    Without this check a wrong type would only be noticed in a watcher's stream.
     """
     if isinstance(event, TextDelta | ThinkingDelta) and type(event.text) is str and type(event.index) is int:
-        return event  # halves of surrogate pairs are joined where the text grows
+        return event  # halves of surrogate pairs are joined when the text grows
     if isinstance(event, ToolInputDelta) and type(event.partial_json) is str and type(event.index) is int:
         return event
     return _checked_any(event)
 
 
 def _checked_any(event: object) -> SourceEvent:
-    """Return the event as `_checked` does, whatever its kind."""
+    """Return the event, of any kind, as `_checked` does."""
     try:
         plain = msgspec.to_builtins(event, builtin_types=(bytes,))
         checked = msgspec.convert(plain if isinstance(event, msgspec.Struct) else None, SourceEvent)
-        if not isinstance(checked, SignatureDelta):  # which would no longer be one
+        if not isinstance(checked, SignatureDelta):  # a signature must stay as it is
             checked = admitted(checked)
         msgspec.json.encode(checked)
     except (TypeError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors

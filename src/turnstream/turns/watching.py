@@ -33,9 +33,11 @@ class SubscriptionMaker:
     async def subscribe(
         self, owner: str, turn_id: str, *, after: Cursor | None = None, from_block: int = 0
     ) -> Subscription:
-        """Watch a turn from a cursor on, or from `from_block` if there is none.
+        """Return a watcher's subscription to a turn. Raises NotFound, StoreError.
 
-        Raises NotFound, StoreError.
+        Args:
+            after: Cursor of the last event that the watcher has. None for the beginning.
+            from_block: Index of the first block to send. The watcher has the blocks before it.
         """
         log = self._log_here(turn_id, owner)
         if log is None or not log.head:  # a turn that has begun here needs no read of the store
