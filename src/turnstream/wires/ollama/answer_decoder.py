@@ -1,4 +1,7 @@
-"""Whole answers of Ollama's `/api/chat` as StreamEvents: one JSON object, which is a stream of one line."""
+"""Decodes complete (non-streamed) answers of Ollama's `/api/chat` into StreamEvents.
+
+Such an answer is one JSON object, like a stream of one line.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """Return the events of the stream that would have brought the answer; see `Wire.decode_answer`."""
+    """Return the events that a stream of the same answer would have had. See `Wire.decode_answer`.
+
+    Raises MalformedEvent if the body is not an answer, or the answer is not done.
+    """
     line = encode_json(read_line(body))
     decoder = OllamaDecoder(event_limit=2 * len(body) + 1024, on_malformed="fail")
     try:

@@ -1,4 +1,7 @@
-"""Whole answers of Ollama's `/api/chat`, which are no streams: one JSON object. `answer_decoder` is the way back."""
+"""Encodes complete (non-streamed) answers of Ollama's `/api/chat`: one JSON object.
+
+`answer_decoder` is the inverse.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """Return the object that stands for the whole stream."""
+    """Return the answer as one object."""
     return encode_json(
         {
             "model": answer.model,

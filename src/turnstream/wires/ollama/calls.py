@@ -1,4 +1,4 @@
-"""Tool calls out of Ollama's lines, each of which brings whole ones, on any line, the final one included."""
+"""Decodes the tool calls in Ollama's lines. Any line, the final one included, may have complete calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from turnstream.wires.shared.lenient_json import decode_json
 
 
 class OllamaCalls:
-    """The calls of one message. `indexes` hands out the message's block indexes."""
+    """The calls of one message.
+
+    `indexes` provides the block indexes of the message.
+    """
 
     def __init__(self, indexes: Iterator[int]) -> None:
         self._indexes = indexes
@@ -26,7 +29,7 @@ class OllamaCalls:
         return bool(self._seen)
 
     def new_in(self, calls: Sequence[Call]) -> Sequence[Call]:
-        """The calls of a final line without those that it repeats: all before it, in their order."""
+        """Return the new calls of a final line, which may repeat all earlier calls in their order."""
         known = len(self._seen)
         repeats = known <= len(calls) and all(
             _digest(call) == seen for call, seen in zip(calls, self._seen, strict=False)
@@ -34,7 +37,11 @@ class OllamaCalls:
         return calls[known:] if repeats else calls
 
     def take(self, call: Call, seed: str, events: list[StreamEvent]) -> None:
-        """Add the events of a call. `seed`: what tells this message from others."""
+        """Add the events of a call.
+
+        Args:
+            seed: Text that distinguishes this message from others, for generated ids.
+        """
         function = call.function or FunctionCall(call.name, call.arguments)
         name = function.name or call.name or ""
         if not name and bytes(function.arguments) in (b"", b"null"):
@@ -50,7 +57,7 @@ class OllamaCalls:
 
 
 def _arguments(raw: msgspec.Raw) -> str:
-    """The arguments as the server wrote them; where it wrote a string, what is in it."""
+    """Return the arguments as the server wrote them. A string of arguments is decoded."""
     data = bytes(raw)
     if data.startswith(b'"'):
         text = decode_json(data)

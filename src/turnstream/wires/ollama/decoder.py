@@ -1,7 +1,7 @@
-"""Ollama's bytes → StreamEvents.
+"""Decodes Ollama's streams, from bytes to StreamEvents.
 
-The message ends with the line that says `"done": true`; a body that ends before is incomplete. There are no block
-boundaries: a text or thinking block begins where the kind of what comes changes.
+The message ends with the line that has `"done": true`. A body without it is incomplete. The wire has no block
+boundaries: a text or thinking block begins when the kind of content changes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class OllamaDecoder(AnswerStream):
         self._indented = IndentedJson(limit=event_limit)
         self._started = False
         self._is_usual = False
-        """A line may be more of the same: the message has begun, has not ended, and no object is written over many lines."""
+        """True if a line may be decoded as more content.
+
+        The message has begun and has not ended, and no object spans several lines.
+        """
         self._seed = ""
         self._kind: _Kind | None = None
         self._has_said = False
@@ -76,7 +79,7 @@ class OllamaDecoder(AnswerStream):
         self._decode = decode_typed
 
     def feed(self, data: bytes) -> list[StreamEvent]:
-        """As `Decoder.feed`."""
+        """See `Decoder.feed`."""
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
@@ -94,7 +97,8 @@ class OllamaDecoder(AnswerStream):
             try:
                 self._take_line(line, events)
             except MalformedEvent:
-                events.clear()  # the body was cut inside a line: whether the message had ended by then decides
+                # the body was cut inside a line: its earlier lines decide whether the message has ended
+                events.clear()
 
     def _take_line(self, data: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None
@@ -103,7 +107,7 @@ class OllamaDecoder(AnswerStream):
                 len(data) > 2 * EVENT_NESTING_LIMIT
                 and data.count(b"{") + data.count(b"[") > EVENT_NESTING_LIMIT
             ):
-                value = read_line(data)  # raises where it is nested too deeply
+                value = read_line(data)  # raises if the nesting is too deep
             try:
                 line = self._decode(data)
             except (ValueError, RecursionError):
@@ -121,8 +125,10 @@ class OllamaDecoder(AnswerStream):
             self._refuse(failure, events)
 
     def _whole_object(self, line: bytes, events: list[StreamEvent]) -> bytes | None:
-        """Return what is to be read as one line: `line`, or the object over many lines that it ends. None for text that
-        reports an error, and for a part of such an object. Raises MalformedEvent."""
+        """Return the bytes to decode as one line: `line`, or the object over several lines that it completes.
+
+        None for text that reports an error, and for a part of such an object. Raises MalformedEvent.
+        """
         if line == b"{" or (self._indented.lines and not line.startswith(b"{")):
             self._is_usual = False
             return self._indented.take(line)
@@ -139,7 +145,7 @@ class OllamaDecoder(AnswerStream):
             events.extend(self._late.notice())
 
     def _take_unusual(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> None:
-        """The first line, the last, errors, and lines after the end."""
+        """Decode the first line, the last, an error, or a line after the end."""
         if self._indented.lines:
             self._indented = IndentedJson(limit=self._event_limit)
             self._refuse(MalformedEvent("a line is not JSON"), events)
@@ -192,7 +198,10 @@ class OllamaDecoder(AnswerStream):
             self._take_extras(said.extras, events)
 
     def _take_extras(self, extras: JsonObject, events: list[StreamEvent]) -> None:
-        """Keep the first value of each field that only this server sends; then lines with these fields are quick."""
+        """Report the first value of each field that only this server sends.
+
+        Later lines with these fields use the typed decoder.
+        """
         if self._kept.keep(extras, events):
             events.append(Metadata(provider_metadata={"message": dict(self._kept.values)}))
         shapes = {key: shape_of(key, self._kept) for key in self._kept.values}

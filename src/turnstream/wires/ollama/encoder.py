@@ -1,8 +1,9 @@
-"""StreamEvents → Ollama's lines.
+"""Encodes StreamEvents as Ollama's lines.
 
-What the wire cannot say is left out: ids of messages, signatures, redacted thinking, citations, what the provider's own
-tools did, images that are not data, notices. Blocks have no boundaries here: two text blocks in a row become one. A tool
-call is written once it is whole. The final line is written by `close`, since counts may come after the message's stop.
+The encoder omits events that the wire cannot express: message ids, signatures, redacted thinking, citations,
+the provider's server tools, images without data, notices. Blocks have no boundaries here: two consecutive
+text blocks merge. A tool call is written when it is complete. `close` writes the final line, because counts
+may arrive after the message's stop.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ _LINE_ENDS = tuple(
 
 
 class OllamaEncoder(AnswerWriter):
-    """Encodes one response. `model` stands where the message's start brings none."""
+    """Encodes one response.
+
+    `model` is the name of the model if the message's start has none.
+    """
 
     def __init__(self, *, model: str, message_id: str) -> None:
         self._created_at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -52,7 +56,7 @@ class OllamaEncoder(AnswerWriter):
         self._frame()
 
     def feed(self, events: Iterable[StreamEvent]) -> bytes:
-        """The lines that stand for `events`."""
+        """Return the lines of `events`."""
         lines: list[bytes] = []
         for event in events:
             match event:
@@ -65,7 +69,7 @@ class OllamaEncoder(AnswerWriter):
         return _on_one_line(b"".join(lines))
 
     def close(self) -> bytes:
-        """The final line of a message that was stopped; nothing after an error, or where the end is missing."""
+        """Return the final line of a message that was stopped, or b"" after an error or without a stop."""
         if self._stop is None or self._failed:
             return b""
         final: JsonObject = {
@@ -118,12 +122,12 @@ class OllamaEncoder(AnswerWriter):
         return b"%b%b%b%b" % (self._head, begin, said, _GOES_ON)
 
     def _frame(self) -> None:
-        """Encode the begin of every line, once."""
+        """Encode the beginning of every line once."""
         self._head = encode_json({"model": self._model, "created_at": self._created_at})[:-1] + b","
 
 
 class OpenCall:
-    """A tool call whose arguments are still coming."""
+    """A tool call whose arguments are still incomplete."""
 
     __slots__ = ("content", "fragments")
 
@@ -137,8 +141,10 @@ class OpenCall:
         return b'{"id":%b,"function":%b}' % (encode_json(self.content.get("tool_use_id", "")), function)
 
     def _arguments(self) -> bytes:
-        """The arguments as an object, word for word where they fit on a line (but that `_on_one_line` escapes some
-        characters); what is no object as a string."""
+        """Return the arguments as a JSON object, or as a string if they are not an object.
+
+        Keep their text unchanged if it fits on one line. `_on_one_line` may still escape characters.
+        """
         text = "".join(self.fragments)
         if not text.strip():
             given = self.content.get("input")
@@ -154,7 +160,7 @@ class OpenCall:
 
 
 def _on_one_line(data: bytes) -> bytes:
-    """Lines of JSON without what some line readers, such as the official client's, take for a line's end."""
+    """Escape characters that some line readers, such as the official client's, treat as a line end."""
     if not data.isascii():
         for character, escaped in _LINE_ENDS:
             data = data.replace(character, escaped)

@@ -1,5 +1,7 @@
-"""Ollama's errors: `{"error": "…"}`, in a body or as a line of a stream: words, and a status outside of streams. Some servers
-add the status to the line."""
+"""Ollama's errors: `{"error": "…"}`, in a body or as a line of a stream.
+
+An error is a text, with an HTTP status outside of streams. Some servers add the status to the line.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ def _body(_written: WrittenError, message: str, _wait: float | None) -> JsonObje
 
 
 def dump_error(error: StreamError) -> JsonObject:
-    """Return the JSON of the line with which a stream fails. Its status says what Ollama's words need not."""
+    """Return the JSON of the line with which a stream fails.
+
+    A status is added if the text does not show the kind.
+    """
     written = ERRORS.written_as(error.code)
     status = {} if written is _FAILED else {"status": written.status}
     return {**ERRORS.dump_error(error), **status}

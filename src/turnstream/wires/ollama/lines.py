@@ -1,7 +1,8 @@
-"""Ollama's NDJSON: bytes into lines, and a line into what it says.
+"""Ollama's NDJSON: splits bytes into lines, and decodes a line.
 
-Nearly every line takes the typed way, straight into these structs. What surprises it (a field of another type, a field of
-the message that nobody announced, half a surrogate pair) takes the loose one, which understands more and costs more.
+Almost every line is decoded straight into these structs. A line with an unusual value (a field of another
+type, an unknown field of the message, a lone surrogate) is decoded loosely, which accepts more and costs
+more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from turnstream.wires.shared.thoughts import read_thought
 
 ABSENT = msgspec.Raw()
 EXTRAS = "(extras)"
-"""The name of the field for unknown fields: one that nobody sends."""
+"""Encoded name of the field for unknown fields. No server sends it."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
@@ -28,7 +29,11 @@ _LINE_FEED = 0x0A
 
 
 class LineDecoder:
-    """Cuts one response body into lines. `limit`: the bytes that one line may have."""
+    """Splits one response body into lines.
+
+    Args:
+        limit: Bytes that one line may have.
+    """
 
     __slots__ = ("_at_begin", "_limit", "_rest")
 
@@ -38,21 +43,23 @@ class LineDecoder:
         self._at_begin = True
 
     def feed(self, data: bytes) -> Iterable[bytes]:
-        """The lines that `data` completes, blank ones left out. Going through them raises EventTooLarge where the next is
-        too long."""
+        """Return the lines that `data` completes, without blank ones.
+
+        Iterating over them raises EventTooLarge if the next line is too long.
+        """
         line = data.removesuffix(b"\n")
         if (
             len(line) < len(data) <= self._limit
             and not self._rest
             and not self._at_begin
             and _LINE_FEED not in line
-        ):  # a read that is exactly one line
+        ):  # the data is exactly one line
             stripped = line.strip(_BLANK)
             return (stripped,) if stripped else ()
         return self._cut(data)
 
     def _cut(self, data: bytes) -> Iterator[bytes]:
-        """The lines that `data` completes, whatever is in it."""
+        """Yield the lines that any `data` completes."""
         *whole, last = data.split(b"\n")
         if whole and self._rest:
             whole[0] = bytes(self._rest) + whole[0]
@@ -65,7 +72,7 @@ class LineDecoder:
         self._check(len(self._rest))
 
     def close(self) -> bytes:
-        """The last line, whose end never came; empty where there is none."""
+        """Return the last line if it lacks its line end, else b""."""
         return self._stripped(bytes(self._rest))
 
     def _stripped(self, line: bytes) -> bytes:
@@ -80,7 +87,11 @@ class LineDecoder:
 
 
 class IndentedJson:
-    """Joins an object that a proxy wrote over many lines: its first line is a brace alone. `limit`: bytes."""
+    """Joins an object that a proxy wrote over several lines. Its first line is a single brace.
+
+    Args:
+        limit: Bytes that the object may have.
+    """
 
     __slots__ = ("_depth", "_limit", "_size", "lines")
 
@@ -91,7 +102,10 @@ class IndentedJson:
         self.lines: list[bytes] = []
 
     def take(self, line: bytes) -> bytes | None:
-        """Return the object if `line` is its last, else None. Raises EventTooLarge."""
+        """Return the object if `line` is its last, else None.
+
+        Raises EventTooLarge if it exceeds the limit.
+        """
         self._size += len(line)
         if self._size > self._limit:
             raise EventTooLarge(f"an object has more than {self._limit} bytes", retryable=False)
@@ -106,7 +120,10 @@ class IndentedJson:
 
 
 class FunctionCall(msgspec.Struct, gc=False):
-    """`arguments` is a JSON object; with some look-alikes a string that holds one."""
+    """The function of a call.
+
+    `arguments` is a JSON object. Some compatible servers send a string that contains one.
+    """
 
     name: str | None = None
     arguments: msgspec.Raw = ABSENT
@@ -114,7 +131,10 @@ class FunctionCall(msgspec.Struct, gc=False):
 
 
 class Call(msgspec.Struct, gc=False):
-    """`name` and `arguments` stand here with look-alikes that write no function, or only a part of it."""
+    """A tool call.
+
+    `name` and `arguments` are here for compatible servers that omit the function or a part of it.
+    """
 
     id: str | None = None
     function: FunctionCall | None = None
@@ -123,7 +143,7 @@ class Call(msgspec.Struct, gc=False):
 
 
 class LineMessage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A line's message. `extras` (never sent under this name) holds the fields that nothing else knows."""
+    """The message of a line. `extras`, never sent under this name, holds the unknown fields."""
 
     content: str | None = None
     thinking: str | None = None
@@ -136,7 +156,7 @@ class LineMessage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class Line(msgspec.Struct, gc=False):
-    """A line of `/api/chat`, or of `/api/generate`, which has `response` and `thinking` instead of a message."""
+    """A line of `/api/chat`, or of `/api/generate`, which has `response` and `thinking`, and no message."""
 
     message: LineMessage | None = None
     done: bool | None = None
@@ -149,12 +169,12 @@ class Line(msgspec.Struct, gc=False):
 
 
 decode_typed = msgspec.json.Decoder(Line).decode
-"""The fast way. Raises ValueError or RecursionError where the loose one must be tried."""
+"""Decodes a line quickly. Raises ValueError or RecursionError if it needs `decode_loosely`."""
 
 
 @lru_cache(maxsize=64)
 def decoder_with(shapes: Shapes) -> Callable[[bytes], Line]:
-    """Return a fast way for lines whose message has extra fields of these shapes too."""
+    """Return a typed decoder for lines whose message also has extra fields of these shapes."""
     said: Any = struct_of("SaidMore", {key: type_of(shape) for key, shape in shapes}, base=LineMessage)
     line: Any = msgspec.defstruct("LineWithMore", [("message", said | None, None)], bases=(Line,), gc=False)
     return msgspec.json.Decoder(line).decode
@@ -163,12 +183,12 @@ def decoder_with(shapes: Shapes) -> Callable[[bytes], Line]:
 _KNOWN_OF_A_LINE = frozenset(field.encode_name for field in msgspec.structs.fields(Line)) | {"logprobs"}
 _KNOWN_OF_A_MESSAGE = frozenset(field.encode_name for field in msgspec.structs.fields(LineMessage))
 _REASONING = ("thinking", "reasoning", "reasoning_content")
-"""Fields of a message that look-alikes have their thinking in."""
+"""Fields of a message in which compatible servers send thinking."""
 _COUNTED = ("_count", "_duration")
 
 
 def read_line(data: bytes) -> JsonObject:
-    """A line as parsed JSON. Raises MalformedEvent for what is no object, or nested absurdly."""
+    """Return a line as parsed JSON. Raises MalformedEvent if it is not an object, or is nested too deeply."""
     value = read_json(data)
     if not is_object(value):
         raise MalformedEvent("a line is not a JSON object", detail=data[:200].decode("utf-8", "replace"))
@@ -176,7 +196,7 @@ def read_line(data: bytes) -> JsonObject:
 
 
 def decode_loosely(value: JsonObject) -> Line:
-    """A line out of parsed JSON, whatever types its fields have."""
+    """Return a line from parsed JSON. Its fields may have any type."""
     raw = value.get("message")
     done = value.get("done")
     return Line(
@@ -192,7 +212,7 @@ def decode_loosely(value: JsonObject) -> Line:
 
 
 def counts(value: JsonObject) -> JsonObject:
-    """A line's counts of tokens and durations in nanoseconds, as they were sent."""
+    """Return a line's token counts, and its durations in nanoseconds, as they were sent."""
     return {
         key: number
         for key, number in value.items()
@@ -245,7 +265,7 @@ def _call(raw: JsonObject) -> Call:
 
 
 def _text(value: Any) -> str | None:
-    """Text as it came, halves of surrogate pairs included: the next line may bring the other."""
+    """Return text unchanged, with half of a surrogate pair: the next line may have the other half."""
     return value if isinstance(value, str) else None
 
 

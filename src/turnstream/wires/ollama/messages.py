@@ -1,8 +1,8 @@
-"""Our blocks as Ollama's messages, and these as our blocks.
+"""Conversions between turnstream's blocks and Ollama's messages.
 
-A message has one text, thinking, images as base64 and calls; results of tools are messages of the role `tool`, which
-name the tool. A failed tool's result begins with "Error: ", for want of a field that says so. An image that is only an
-address is named in the text, since the server loads none.
+A message has one text, thinking, images as base64, and calls. Tool results are messages of the role `tool`
+that name the tool. The result of a failed tool begins with "Error: ", because there is no field for failures.
+An image with only an address is named in the text, because the server does not load addresses.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ def dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
 
 
 def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]:
-    """Return the system text and the history. What a side says in several messages becomes one of ours. Raises InvalidRequest."""
+    """Return the system text and the history. Consecutive messages of a role become one.
+
+    Raises InvalidRequest if a message is invalid.
+    """
     system: list[str] = []
     said: list[tuple[Role, list[Block]]] = []
     calls = _CallNames()
@@ -77,13 +80,16 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
 
 
 def image_content(data: str) -> Content:
-    """An image block's content out of base64, whose type the wire does not say: its first bytes do."""
+    """Return the content of an image block from base64.
+
+    Its first bytes show its type, which the wire omits.
+    """
     found = (media_type for begin, media_type in _MEDIA_TYPES if data.startswith(begin))
     return {"media_type": next(found, _UNKNOWN_MEDIA_TYPE), "data": data}
 
 
 class _CallNames:
-    """The calls of a history, and which of them have no result yet. A history may have very many."""
+    """The calls of a history, and those without a result. A history may have very many calls."""
 
     def __init__(self) -> None:
         self._of_all: deque[str] = deque()
@@ -92,7 +98,7 @@ class _CallNames:
         self._made_up = 0
 
     def ask(self, given_id: Any, name: str) -> str:
-        """The id of a call: its own, or one made up from its place."""
+        """Return the id of a call: its own, or one generated from its place."""
         identity = given_id if isinstance(given_id, str) and given_id else f"call_{self._made_up}"
         self._made_up += 1
         self._answered.discard(identity)
@@ -101,13 +107,19 @@ class _CallNames:
         return identity
 
     def answer(self, given_id: Any, name: Any) -> str:
-        """The id of the call that a result is for: the one it names, else the first open one of its tool."""
+        """Return the id of the call that a result belongs to.
+
+        It is the given id, or that of the first call of its tool without a result.
+        """
         found = given_id if isinstance(given_id, str) and given_id else self._first_open(str(name or ""))
         self._answered.add(found)
         return found
 
     def _first_open(self, name: str) -> str:
-        """The first call without a result; with a `name` of this tool. The name, where there is none."""
+        """Return the first call without a result, of the tool `name` if that is not empty.
+
+        Return `name` if there is none.
+        """
         alike = self._of_tool[name] if name else self._of_all
         while alike and alike[0] in self._answered:
             alike.popleft()
@@ -115,7 +127,7 @@ class _CallNames:
 
 
 def _dump_said(role: Role, blocks: Sequence[Block]) -> list[JsonObject]:
-    """One message, or none where nothing is said."""
+    """Return one message, or an empty list if it has no content."""
     texts: list[str] = []
     images: list[str] = []
     calls: list[JsonObject] = []
@@ -144,15 +156,17 @@ def _dump_said(role: Role, blocks: Sequence[Block]) -> list[JsonObject]:
 
 
 def _dump_document(content: Content) -> str:
-    """Raises InvalidRequest for what is no text."""
+    """Return the text of a document. Raises InvalidRequest if it is not text."""
     if (text := document_text(content)) is None:
         raise InvalidRequest("this model's API reads text alone: give the document's text")
     return text
 
 
 def _dump_call(content: Content) -> JsonObject:
-    """A call as the model made it. Arguments that are no object go back as an empty one, and the result says what was
-    wrong."""
+    """Return a call as the model made it.
+
+    Arguments that are not an object return as an empty one; the result reports the fault.
+    """
     given = content.get("input")
     function = {"name": content.get("tool_name", ""), "arguments": given if is_object(given) else {}}
     return {"id": content.get("tool_use_id", ""), "function": function}

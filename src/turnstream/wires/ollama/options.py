@@ -1,4 +1,4 @@
-"""Params that Ollama knows as options of the model, and their names there."""
+"""Params that are options of the model in Ollama, and their names there."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ PARAM_OF = {option: param for param, option in OPTION_OF.items()}
 SHARED_OPTIONS = frozenset({"temperature", "top_p", "top_k", "stop"})
 OWN_OPTIONS = frozenset(
     {
-        "frequency_penalty", "main_gpu", "min_p", "mirostat", "mirostat_eta", "mirostat_tau", "num_batch", "num_ctx",
-        "num_gpu", "num_keep", "num_predict", "num_thread", "presence_penalty", "repeat_last_n", "repeat_penalty",
-        "seed", "tfs_z", "typical_p", "use_mmap",
+        "frequency_penalty", "main_gpu", "min_p", "mirostat", "mirostat_eta", "mirostat_tau",
+        "num_batch", "num_ctx", "num_gpu", "num_keep", "num_predict", "num_thread",
+        "presence_penalty", "repeat_last_n", "repeat_penalty", "seed", "tfs_z", "typical_p",
+        "use_mmap",
     }
 )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Recognise whether a final line repeats the answer, or goes on with it.
+"""Detects if a final line repeats the answer or continues it.
 
-Ollama's final line brings the last delta, nearly always an empty one; other servers of its protocol put the complete
-message there. Text that begins with all that was said before is taken for the complete one. What was said is not kept,
-but for its last few pieces; its length and digest are, so that memory does not grow with the answer.
+Ollama's final line has the last delta, which is almost always empty. Other servers of its protocol send the
+complete message there. Text that begins with the whole earlier text counts as the complete one. Only the last
+pieces of the earlier text are stored, with its length and digest, so memory does not grow with the answer.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import hashlib
 
 _PIECES = 64
 _LONG = 1024
-_ENCODING = "utf-16-le"  # halves of a surrogate pair, sent in two lines, are then the bytes of the whole
+_ENCODING = "utf-16-le"  # the two halves of a surrogate pair, sent in two lines, give the bytes of the whole
 
 
 class Repetition:
-    """Recognises one kind of text, said again."""
+    """Detects that text of one kind, text or thinking, is sent again."""
 
     __slots__ = ("_digest", "_pieces", "_size")
 
@@ -26,11 +26,11 @@ class Repetition:
 
     def add(self, text: str) -> None:
         self._pieces.append(text)
-        if len(self._pieces) >= _PIECES or len(text) > _LONG:  # hashing every short text by itself is slow
+        if len(self._pieces) >= _PIECES or len(text) > _LONG:  # hashing each short text separately is slow
             self._take_pieces()
 
     def new_in(self, text: str) -> str:
-        """Return what the `text` of a final line adds to the text before."""
+        """Return the part of a final line's `text` that is new."""
         self._take_pieces()
         data = text.encode(_ENCODING, "surrogatepass")
         if not 0 < self._size <= len(data):

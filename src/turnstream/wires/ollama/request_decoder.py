@@ -1,4 +1,4 @@
-"""Requests to Ollama, read into ours: the inverse of `requests`."""
+"""Decodes requests to Ollama into ModelRequests. The inverse of `requests`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _OUR_EFFORTS = ("low", "medium", "high")
 
 
 def decode_request(_path: str, body: bytes) -> ModelRequest:
-    """Return the request that `body`, of `/api/chat` or of `/api/generate`, asks for. Raises InvalidRequest."""
+    """Return the request in `body`, of `/api/chat` or of `/api/generate`.
+
+    Raises InvalidRequest if it is invalid.
+    """
     value = read_body(body)
     model = read_model(value)
     system, history = parse_messages(_messages_of(value))
@@ -33,7 +36,7 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
 
 
 def _messages_of(value: JsonObject) -> list[Any]:
-    """The messages; those that a prompt of `/api/generate` stands for."""
+    """Return the messages, or those for a prompt of `/api/generate`."""
     messages = value.get("messages")
     if messages is None and "prompt" in value:
         system = [{"role": "system", "content": value["system"]}] if value.get("system") else []
@@ -44,7 +47,7 @@ def _messages_of(value: JsonObject) -> list[Any]:
 
 
 def _parse_params(value: JsonObject) -> JsonObject:
-    """Params: options under our names, and the fields that we do not know, where they say anything."""
+    """Return the params: options under turnstream's names, and unknown fields that are not empty."""
     beside = without(value, *_OUR_FIELDS)
     params = {key: item for key, item in beside.items() if item not in (None, "", [], {})}
     params |= _parse_format(value.get("format"))

@@ -1,4 +1,4 @@
-"""Requests to Ollama. `request_decoder` is the way back."""
+"""Encodes requests to Ollama. `request_decoder` is the inverse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from turnstream.wires.shared.normal_params import (
 from turnstream.wires.shared.request_bodies import post
 
 _OUR_PARAMS = (
-    "thinking", "tool_choice", "tools", "options", "response_format", "cache", "parallel_tool_calls", "extra_body",
+    "thinking", "tool_choice", "tools", "options", "response_format", "cache",
+    "parallel_tool_calls", "extra_body",
 )  # fmt: skip
 _KNOWS_EFFORTS = re.compile(r"gpt-oss", re.IGNORECASE)
 
@@ -29,11 +30,13 @@ _KNOWS_EFFORTS = re.compile(r"gpt-oss", re.IGNORECASE)
 def encode_request(request: ModelRequest) -> HttpRequest:
     """Return the POST for `request`.
 
-    What Ollama knows as an option goes into `options`, `max_tokens` as `num_predict`; a thinking budget becomes
-    `"think": true`, and so does an effort where the model knows none. A schema goes into `format`, without its name.
-    Of the tool_choice only "none" can be told: no tools are sent then. The hints `cache`, for which there is no need, and
-    `parallel_tool_calls` are left out. A param that is None is left out. Raises InvalidRequest for what this API cannot
-    be asked for.
+    - Ollama's options go into `options`, `max_tokens` as `num_predict`.
+    - A thinking budget becomes `"think": true`, and so does an effort if the model has no efforts.
+    - A schema goes into `format`, without its name.
+    - A tool_choice "none" omits the tools.
+    - `cache`, which is unnecessary, `parallel_tool_calls`, and params that are None are omitted.
+
+    Raises InvalidRequest if the API does not support the request.
     """
     _check_tool_choice(request.params.get("tool_choice"))
     params = given_params(request)
@@ -71,8 +74,11 @@ def _check_tool_choice(choice: Any) -> None:
 
 
 def _dump_thinking(model: str, thinking: Any) -> Any:
-    """Our `{budget_tokens}` as a yes, our `{effort}` too where the model knows none; Anthropic's `{"type": "disabled"}`
-    as a no; an effort's name as it is."""
+    """Return the field `think`.
+
+    `{budget_tokens}` gives True, and so does `{effort}` if the model has no efforts. `{"type": "disabled"}`,
+    which is Anthropic's form, gives False. The name of an effort is unchanged.
+    """
     effort = effort_of(thinking)
     if effort is not None and _KNOWS_EFFORTS.search(model):
         return effort

@@ -1,4 +1,4 @@
-"""Ollama's counts and durations, and its words for why a model stopped."""
+"""Conversions of Ollama's counts, durations and stop reasons."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _THEIRS: dict[StopReason, str] = {
 
 
 def read_counts(raw: JsonObject) -> Metadata:
-    """The counts of a final line: tokens as usage, all as they were sent, and the total duration as latency."""
+    """Return the counts of a final line: tokens as usage, the total duration as latency, all values raw."""
     total = first_count(raw.get("total_duration"))
     return Metadata(
         Usage(
@@ -39,7 +39,7 @@ def read_counts(raw: JsonObject) -> Metadata:
 
 
 def write_counts(usage: Usage | None, raw: JsonObject | None, latency_ms: float | None) -> JsonObject:
-    """The counts of a final line: the server's own where they were of this wire."""
+    """Return the counts of a final line. The server's own are returned unchanged if they are of this wire."""
     if raw is not None and any(key.endswith(("_count", "_duration")) for key in raw):
         return raw
     found: JsonObject = {}
@@ -54,14 +54,16 @@ def write_counts(usage: Usage | None, raw: JsonObject | None, latency_ms: float 
 
 
 def parse_ending(raw: str | None, *, called: bool) -> Ending | None:
-    """Return what the word means; None if none was given. Ollama says "stop" also where the model calls tools, and "load"
-    where it loaded the model and asked it nothing."""
+    """Return the meaning of a stop reason, or None if there is none.
+
+    Ollama also sends "stop" when the model calls tools, and "load" when it loaded the model without a prompt.
+    """
     ending = ending_of(raw, _ENDINGS) if raw else None
     return "tool_use" if called and ending in (None, "end_turn") else ending
 
 
 def dump_stop_reason(stop: MessageStop) -> str:
-    """Ollama's word: the raw one where it is its own, or one for which we had no word."""
+    """Return Ollama's stop reason. Keep the raw word if it is Ollama's, or if its meaning is unknown."""
     raw = stop.raw_stop_reason
     if raw and (raw in _ENDINGS or stop.stop_reason == "unknown"):
         return raw

@@ -1,4 +1,4 @@
-"""Ollama's own protocol, `/api/chat`, both ways."""
+"""The wire for Ollama's own protocol, `/api/chat`: requests and answers, encoded and decoded."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ WIRE = Wire(
     encode_answer=answers.encode_answer,
     encode_error=ERRORS.encode_error,
 )
-"""The base URL is the server's, as in `http://127.0.0.1:11434`."""
+"""Wire of Ollama. The base URL is the server's, as in `http://127.0.0.1:11434`."""
