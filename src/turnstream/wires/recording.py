@@ -18,18 +18,28 @@ from turnstream.wires.shared.plain_answer import PlainAnswerDecoder
 
 
 def decode_recording(wire: Wire, data: bytes, *, file_name: str) -> dict[str, Any]:
-    """Decode `data`, the content of the file `file_name`. Return the object that `decode_pieces` describes.
+    """Decode a recorded answer into one object. Errors of the stream are part of it.
 
-    Raises InvalidRequest for a broken archive. Errors of the stream are part of the result.
+    Args:
+        wire: Protocol of the recording.
+        data: Content of the file.
+        file_name: Name of the file. Its extension is the format of `data`; see `recorded_body`.
+
+    Returns the object that `decode_pieces` describes. Raises InvalidRequest for a broken archive.
     """
     return decode_pieces(wire, (recorded_body(wire, data, file_name=file_name),))
 
 
 def recorded_body(wire: Wire, data: bytes, *, file_name: str) -> bytes:
-    """Return the response body that is recorded in `data`, the content of the file `file_name`.
+    """Return the response body in a recording.
 
-    A `.gz` file is unpacked first. Each line of a `.jsonl` file is the JSON of one event, and gets the wire's
-    framing. Raises InvalidRequest for a broken archive.
+    Args:
+        wire: Protocol of the recording, which frames the lines of a `.jsonl` file.
+        data: Content of the file.
+        file_name: Name of the file. `.gz` is unpacked first. In a `.jsonl` file each line is the JSON of one
+            event. Other files hold the body itself.
+
+    Raises InvalidRequest for a broken archive.
     """
     name = file_name.lower()
     if name.endswith(".gz"):

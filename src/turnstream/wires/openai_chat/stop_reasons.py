@@ -58,8 +58,13 @@ def is_known(raw: str) -> bool:
 def parse_ending(raw: str | None, *, refused: bool, called: bool, stop_sequence: str | None) -> Ending | None:
     """Return the ending for the provider's word, or None without a word.
 
-    "stop" is ambiguous: it also ends a refusal, an answer cut by a stop sequence, and an answer that was
-    forced to call a tool.
+    "stop" is ambiguous, so the other arguments decide its meaning.
+
+    Args:
+        raw: The provider's word, or None.
+        refused: True if the answer is a refusal.
+        called: True if the answer has tool calls. A forced call ends with "stop".
+        stop_sequence: The stop sequence that ended the answer, or None.
     """
     if raw is None:
         return None
@@ -74,8 +79,14 @@ def parse_ending(raw: str | None, *, refused: bool, called: bool, stop_sequence:
 
 
 def dump_stop_reason(stop: MessageStop, *, refused: bool, called: bool) -> str:
-    """Return the finish_reason: the raw one if it belongs to this API or its meaning is unknown, else ours
-    converted."""
+    """Return the finish_reason: the raw word if it belongs to this API or its meaning is unknown, else ours
+    converted.
+
+    Args:
+        stop: End of the answer.
+        refused: True if the refusal was written in its own field.
+        called: True if the answer has tool calls.
+    """
     raw = stop.raw_stop_reason
     if raw in _OWN or (raw and stop.stop_reason == "unknown"):
         return raw

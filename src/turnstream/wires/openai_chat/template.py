@@ -102,7 +102,13 @@ def _without_padding(payload: bytes, lead: bytes) -> bytes:
 
 
 def learn_template(payload: bytes, chunk: Chunk, growing: OpenTarget) -> Template | None:
-    """Return the template of `payload`, or None if it is not a plain event. `chunk` is its decoded form."""
+    """Return the template of an event, or None if it is not a plain event.
+
+    Args:
+        payload: The event.
+        chunk: Its decoded form.
+        growing: Target of its text.
+    """
     found = _only_string(chunk)
     if found is None:
         return None

@@ -67,8 +67,13 @@ class OutputBuilder(PartBlocks):
     def grow(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
         """Take a delta that is not for the `current` part.
 
-        Raises MalformedEvent for a delta of an item that has ended, if it does not name the item: it may be
-        new content.
+        Args:
+            place: Index and id by which the event names its item.
+            kind: Kind of the part.
+            position: `content_index` or `summary_index` of the part.
+            text: Text of the delta.
+
+        Raises MalformedEvent if the item has ended and the event does not give its id: the text may be new.
         """
         if self._is_in_raw_item(place, kind):
             return
@@ -84,7 +89,14 @@ class OutputBuilder(PartBlocks):
         self.events.append(part.event(part.index, text))
 
     def begin_part(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
-        """Begin a part of an item, or continue it. `text` is the initial text of the part."""
+        """Begin a part of an item, or continue it.
+
+        Args:
+            place: Index and id by which the event names its item.
+            kind: Kind of the part.
+            position: `content_index` or `summary_index` of the part.
+            text: Initial text of the part, or an empty string.
+        """
         if kind is SUMMARY or kind.item_type == "message":
             item = self._item_of(place, kind, is_whole=False)
             if item.open:
@@ -93,7 +105,14 @@ class OutputBuilder(PartBlocks):
             self.grow(place, kind, position, text)
 
     def complete(self, place: ItemMention, kind: PartKind, position: int, text: str) -> None:
-        """Take the whole text of a part. Text that never came as a delta is appended."""
+        """Take the whole text of a part, and append what never came as a delta.
+
+        Args:
+            place: Index and id by which the event names its item.
+            kind: Kind of the part.
+            position: `content_index` or `summary_index` of the part.
+            text: Whole text of the part.
+        """
         if self._is_in_raw_item(place, kind):
             return
         item = self._item_of(place, kind)
@@ -108,8 +127,13 @@ class OutputBuilder(PartBlocks):
             self.events.append(ContentDelta(part.index, {"citations": [annotation]}))
 
     def end_part(self, place: ItemMention, position: int, raw: JsonObject) -> None:
-        """End a part. The block of a reasoning item stays open: its metadata comes with the end of
-        the item."""
+        """End a part. The block of a reasoning item stays open: its metadata comes with the end of the item.
+
+        Args:
+            place: Index and id by which the event names its item.
+            position: `content_index` or `summary_index` of the part.
+            raw: The whole part.
+        """
         kind = PARTS.get(str(raw.get("type")))
         if kind is None or not (item := self._item_of(place, kind)).open:
             return

@@ -100,7 +100,13 @@ def is_refusal(content: Content | None) -> bool:
 
 
 def call_content(item: JsonObject, identity: str, *, exact: bool = False) -> Content:
-    """Return the content of the tool_use block for a call. `identity` is the default id."""
+    """Return the content of the tool_use block for a call.
+
+    Args:
+        item: The call.
+        identity: Id of the block if the call has none.
+        exact: True to keep a status and empty fields too, for an item that a caller sent.
+    """
     kind = item.get("type")
     name = item.get("name")
     content: Content = {
@@ -178,7 +184,13 @@ def citations_of(content: Content | None) -> list[Any]:
 
 
 def call_item(content: Content, arguments: str, result: Content | None) -> JsonObject:
-    """Return the call item of a tool_use block. `result` is set if the provider ran the call."""
+    """Return the call item of a tool_use block.
+
+    Args:
+        content: Content of the block.
+        arguments: Arguments of the call as text.
+        result: Content of its result if the provider ran the call, or None.
+    """
     kept = own_metadata(content)
     kind = kept.get("type", "custom_tool_call" if content.get("free_text") else "function_call")
     identity, name = content.get("tool_use_id", ""), content.get("tool_name", "")

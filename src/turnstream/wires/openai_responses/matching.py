@@ -48,7 +48,13 @@ class Items:
         return None if place.output_index is None else self._at.get(place.output_index)
 
     def begin(self, place: ItemMention, raw: JsonObject, *, announced: bool) -> Item:
-        """Begin a new item. Raises StreamBroken if there are too many."""
+        """Begin a new item. Raises StreamBroken if there are too many.
+
+        Args:
+            place: Index and id by which the event names the item.
+            raw: The item, or an object with its `type` only.
+            announced: True if the provider sent the item itself, and not only a piece of it.
+        """
         if len(self.all) >= MAX_ITEMS:
             raise StreamBroken(
                 f"the response has more than {MAX_ITEMS} output items",
@@ -76,10 +82,12 @@ class Items:
                 self._named[item.kind, name] = None
 
     def of_piece(self, place: ItemMention, kind: str, *, is_whole: bool = False) -> Item | None:
-        """Return the open or ended item that a piece of this `kind` of item belongs to, or None if it begins
-        an item.
+        """Return the open or ended item of a piece, or None if the piece begins an item.
 
-        `is_whole` is True if the piece repeats what deltas have brought.
+        Args:
+            place: Index and id by which the event names the item.
+            kind: Type of the item.
+            is_whole: True if the piece repeats what deltas have brought.
         """
         named = (kind, place.item_id)
         if (found := self._named.get(named)) is not None:

@@ -179,7 +179,11 @@ def open_block(
 ) -> WrittenBlock | None:
     """Return the block that `event` starts, or None for a block without a place in this API.
 
-    It is a part of the `held` item if it belongs to the same item, else of a new item at `output_index`.
+    Args:
+        event: Start of the block.
+        held: Item that may continue, or None. The block becomes a part of it if it belongs to the same item.
+        output_index: Index of a new item.
+        message_id: Id of the response, from which ids of items are derived.
     """
     content = event.content or {}
     kept = own_metadata(content)

@@ -127,6 +127,11 @@ def _id_of(block: Block) -> str:
 
 
 def made_up_id(seed: str, ordinal: int, prefix: str = "call_") -> str:
-    """Return an id for a call to which the provider gave none. It is the same at every decoding and unique
-    within a message. `seed` identifies the message."""
+    """Return an id for a call to which the provider gave none. The id is the same at every decoding.
+
+    Args:
+        seed: Text that identifies the message.
+        ordinal: Number of the call in the message.
+        prefix: Beginning of the id.
+    """
     return prefix + hashlib.sha256(f"{seed}:{ordinal}".encode("utf-8", "replace")).hexdigest()[:24]

@@ -40,7 +40,13 @@ def dump_thinking(model: str, thinking: Any) -> tuple[dict[str, Any] | None, str
 
 
 def room_for_thinking(model: str, thinking: dict[str, Any] | None, effort: str | None) -> int:
-    """Return the tokens of the answer's limit that thinking may use. Newer models think by default."""
+    """Return the tokens of the answer's limit that thinking may use.
+
+    Args:
+        model: Name of the model. Newer models think by default.
+        thinking: The request's field `thinking`, or None.
+        effort: The request's effort, or None.
+    """
     budget: Any = (thinking or {}).get("budget_tokens")
     if isinstance(budget, int):
         return budget

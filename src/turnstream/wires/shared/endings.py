@@ -81,8 +81,13 @@ def stop_reason_of(ending: Ending) -> StopReason:
 
 
 def is_word_for(raw: str, reason: StopReason | None, table: Mapping[str, Ending]) -> bool:
-    """Return True if a wire with this table can write `raw` for `reason`. An unknown word
-    matches `unknown`."""
+    """Return True if a wire can write the word `raw` for a stop reason.
+
+    Args:
+        raw: The word.
+        reason: The stop reason, or None.
+        table: The words of the wire. A word that is not in it means `unknown`.
+    """
     return stop_reason_of(table.get(raw.lower(), "unknown")) == reason
 
 
@@ -108,7 +113,15 @@ def failed_ending(
 def stop_event(
     ending: Ending | None, raw: str | None, sequence: str | None = None, *, said: bool, words: str = ""
 ) -> MessageStop | StreamError:
-    """Return the event that ends the answer."""
+    """Return the event that ends the answer: a stop, or an error for a failed ending.
+
+    Args:
+        ending: The ending, or None if the provider gave no reason.
+        raw: The provider's word.
+        sequence: The stop sequence that ended the answer, or None.
+        said: True if the answer has content other than thinking.
+        words: The provider's explanation, or an empty string.
+    """
     failure = failed_ending(ending, raw, said=said, words=words)
     if failure is not None:
         return failure

@@ -125,7 +125,7 @@ class ErrorTable(ErrorReader):
     too_long: str = ""
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """Return the typed error for a status that is not 2xx."""
+        """Return the typed error for a response whose `status` is not 2xx."""
         reported = self.read_body(body)._replace(status=status)
         named = next((value for name, value in headers.items() if name.lower() == self.name_header), None)
         if named:

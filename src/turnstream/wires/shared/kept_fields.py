@@ -121,8 +121,13 @@ def type_of(shape: Shape) -> Any:
 
 
 def struct_of(name: str, fields: dict[str, Any], *, base: type[msgspec.Struct] = msgspec.Struct) -> Any:
-    """Return a struct type with these optional JSON fields and generated attribute names. It refuses other
-    fields."""
+    """Return a struct type with optional JSON fields. It refuses other fields.
+
+    Args:
+        name: Name of the type.
+        fields: Types by JSON field. The names of the attributes are generated.
+        base: Base class of the type.
+    """
     members: list[Any] = [
         (f"field_{n}", kind, msgspec.field(name=key, default=msgspec.Raw() if kind is msgspec.Raw else None))
         for n, (key, kind) in enumerate(fields.items())

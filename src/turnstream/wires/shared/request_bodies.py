@@ -50,8 +50,15 @@ def read_model(fields: JsonObject) -> str:
 
 
 def expect(value: Any, kind: type[Any], name: str) -> Any:
-    """Return `value` if it is of type `kind` (dict, list or str). Raises InvalidRequest otherwise, with
-    `name` in the message."""
+    """Return `value` if it has the expected type.
+
+    Args:
+        value: A value of a body.
+        kind: `dict`, `list` or `str`.
+        name: Name of the value in the error message.
+
+    Raises InvalidRequest if the value has another type.
+    """
     if not isinstance(value, kind):
         expected = {dict: "an object", list: "a list", str: "a string"}[kind]
         raise InvalidRequest(f"{name} must be {expected}")
