@@ -120,7 +120,10 @@ class BlockPlaces:
     def start(self, index: int, block_type: BlockType, *, stop_waits: bool) -> None:
         """Register the start of a block.
 
-        `stop_waits` is False for a block that is shown as complete as soon as it stops.
+        Args:
+            index: Index of the block.
+            block_type: Type of the block.
+            stop_waits: False for a block that is shown as complete as soon as it stops.
         """
         self._ended.pop(index, None)
         self._open[index] = _Place(block_type, stop_waits and block_type in _OWN)
@@ -155,7 +158,11 @@ class BlockPlaces:
     def admits(self, index: int, delta: dict[str, Any], events: list[StreamEvent]) -> bool:
         """Return True if a delta belongs to the block at its index.
 
-        Add to `events` a held stop that must come before it, and a notice if a delta with content is dropped.
+        Args:
+            index: Index of the block.
+            delta: Field `delta` of the provider's event.
+            events: Receives a held stop that must precede the delta, and a notice if a delta with content is
+                dropped.
         """
         if index != self._stopping:
             self.flush(events)

@@ -64,6 +64,11 @@ class UsageReports:
 
         Counts are cumulative: a later one replaces an earlier one. Null is ignored. So is an input of 0 after
         another number, which some gateways send at the end of a stream.
+
+        Args:
+            raw: Field `usage` of the event, of any type.
+            leftovers: Other fields of the event or the message, which become `provider_metadata`.
+            events: Receives the Metadata event, if there is anything to report.
         """
         usage: Usage | None = None
         reported: dict[str, Any] | None = None

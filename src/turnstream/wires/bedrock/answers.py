@@ -12,7 +12,7 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """Return Converse's response. It lacks latency and trace, which an Answer does not contain."""
+    """Return Converse's response. Its latency is 0 and it has no trace, because an Answer lacks them."""
     content = [raw for block in answer.blocks if (raw := _dump_block(block)) is not None]
     return encode_json(
         {

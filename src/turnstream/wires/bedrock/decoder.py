@@ -50,6 +50,11 @@ class BedrockDecoder(AnswerStream):
     If one chunk of bytes holds good messages and then one that fails the stream, `feed` returns the events of
     the good ones and the next call raises. After an exception, and after damage behind the model's stop,
     nothing more is decoded.
+
+    Args:
+        event_limit: Bytes that one message may have.
+        on_malformed: "skip" to replace a malformed event by a notice, "fail" to fail the stream.
+        claude: Makes a decoder for Claude's own events.
     """
 
     def __init__(

@@ -57,6 +57,11 @@ def dump_output(model: str, params: JsonObject, effort: str | None) -> JsonObjec
     """Return `outputConfig`: the schema of the answer, and the effort.
 
     Raises InvalidRequest if the model does not support the requested format.
+
+    Args:
+        model: Bedrock's id of the model.
+        params: Params of the request.
+        effort: Name of the effort, or None.
     """
     given = params.get("outputConfig")
     output = dict(given) if is_object(given) else {}
@@ -78,7 +83,13 @@ def _takes_json_object(model: str) -> bool:
 
 
 def dump_additional(model: str, params: JsonObject, thinking: JsonObject | None) -> JsonObject:
-    """Return the fields that go to the model in its own form. Fields that the caller gives win."""
+    """Return the fields that go to the model in its own form.
+
+    Args:
+        model: Bedrock's id of the model.
+        params: Params of the request. Its own `additionalModelRequestFields` override all others.
+        thinking: Field `thinking` of the model, or None.
+    """
     additional: JsonObject = {} if thinking is None else {"thinking": thinking}
     if (top_k := params.get("top_k")) is not None:
         additional |= {"inferenceConfig": {"topK": top_k}} if "amazon.nova" in model else {"top_k": top_k}

@@ -81,7 +81,9 @@ class FunctionCalls:
         """Add the events of a `functionCall`. Raises MalformedEvent if its arguments are malformed.
 
         Args:
-            metadata: The other fields of its part.
+            call: A complete `functionCall`, or a piece of one.
+            metadata: Other fields of its part.
+            events: Receives the events.
         """
         goes_on = call.get("willContinue") is True
         if self.continues(call):

@@ -40,7 +40,9 @@ class OllamaCalls:
         """Add the events of a call.
 
         Args:
+            call: A complete call of a line.
             seed: Text that distinguishes this message from others, for generated ids.
+            events: Receives the start, the input and the stop of the block.
         """
         function = call.function or FunctionCall(call.name, call.arguments)
         name = function.name or call.name or ""

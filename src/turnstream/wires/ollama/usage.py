@@ -39,7 +39,13 @@ def read_counts(raw: JsonObject) -> Metadata:
 
 
 def write_counts(usage: Usage | None, raw: JsonObject | None, latency_ms: float | None) -> JsonObject:
-    """Return the counts of a final line. The server's own are returned unchanged if they are of this wire."""
+    """Return the counts of a final line.
+
+    Args:
+        usage: Token counts, or None.
+        raw: The provider's own counts, or None. They are returned unchanged if they are of this wire.
+        latency_ms: Duration of the call (milliseconds), or None.
+    """
     if raw is not None and any(key.endswith(("_count", "_duration")) for key in raw):
         return raw
     found: JsonObject = {}
