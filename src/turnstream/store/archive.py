@@ -1,4 +1,4 @@
-"""Reads of a turn's past for watchers that catch up: rows in the order of its events, and single large blocks."""
+"""Reads of a turn's stored events for watchers that catch up: rows in order, and single large blocks."""
 
 from __future__ import annotations
 
@@ -40,11 +40,17 @@ _COUNT_UNTIL = (
 def archived_after(
     connection: Connection, turn_id: str, seq: int, from_block: int, known: Callable[[str], Known | None]
 ) -> Generator[Iterator[BlockRecord | Annotation | Known], None, None]:
-    """Give the blocks from `from_block` on, and the lasting events, that end after `seq`, in the order of the turn's
-    events. A row is read when it is taken.
+    """Yield an iterator over a turn's blocks and annotations in the order of its events.
 
-    `known` is asked with the id of the first block: it may answer what is to be given in its place, without those after
-    it.
+    The iterator reads rows one by one.
+
+    Args:
+        connection: The connection to read from.
+        turn_id: The turn.
+        seq: Only rows that end after this seq are read.
+        from_block: Sequence of the first block to read.
+        known: Called with the id of the first block. Its result, unless it is None, replaces this block and
+            all blocks after it.
     """
     values = {"turn_id": turn_id, "seq": seq, "after": seq, "from_block": from_block}
     found_annotations = connection.execute(ANNOTATIONS_AFTER, values)
@@ -64,7 +70,7 @@ def archived_after(
 
 
 class ArchivedAfter(Query[Any], frozen=True, kw_only=True):
-    """The value that `use` makes, in the reading thread, of the rows that `archived_after` gives."""
+    """Reads the rows of `archived_after`. Returns `use(rows)`; `use` runs in the reader thread."""
 
     turn_id: str
     seq: int
@@ -78,7 +84,10 @@ class ArchivedAfter(Query[Any], frozen=True, kw_only=True):
 
 
 class ArchivedBlock(Query[Any], frozen=True, kw_only=True):
-    """The value that `use` makes, in the reading thread, of one block of a turn; None if the block does not exist."""
+    """Reads one block of a turn. Returns `use(block)`, or None if the block does not exist.
+
+    `use` runs in the reader thread.
+    """
 
     turn_id: str
     sequence: int
@@ -90,7 +99,7 @@ class ArchivedBlock(Query[Any], frozen=True, kw_only=True):
 
 
 class CountBlocksUntil(Query[int], frozen=True, kw_only=True):
-    """The number of a turn's blocks that end at `seq` or before."""
+    """Reads the number of a turn's blocks that end at `seq` or before."""
 
     turn_id: str
     seq: int

@@ -1,7 +1,7 @@
-"""What the engine asks of durable storage: rows, writes and reads as values, and the seam that runs them.
+"""Durable storage for the engine: records, writes and reads as values, and the seam that runs them.
 
-A write is an `Operation`: a value that knows how to apply itself within the transaction it is given. All writes go
-through one writer, which puts what has gathered meanwhile into one transaction (group commit). A read is a `Query`.
+A write is an `Operation`: a value that applies itself in a given transaction. All writes go through one
+writer, which commits the waiting writes in one transaction (group commit). A read is a `Query`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ Result = TypeVar("Result")
 Identity: TypeAlias = Annotated[str, msgspec.Meta(max_length=36)]
 """UUIDv7 text."""
 NOT_NULL: Final = msgspec.Meta(extra={"null": False})
-"""Mark of a tuple that is stored when it is empty too; else NULL is."""
+"""Mark of a tuple field that is stored as JSON even if it is empty.
+
+Without the mark, an empty tuple is NULL.
+"""
 
 
 SET_BY_STORE: Final = -1
-"""A time that the store sets, by its database's clock: the times that order the chats of an owner and the turns of a chat."""
+"""Value of a time that the store sets, by the database's clock.
+
+These times order an owner's chats and a chat's turns.
+"""
 
 
 class ChatRecord(msgspec.Struct, frozen=True, gc=False):
-    """A tree of turns. `active_turn_id`: the turn whose branch is shown; None in an empty chat."""
+    """A tree of turns. `active_turn_id`: the turn whose branch is shown, or None in an empty chat."""
 
     id: Identity
     owner: str
@@ -42,7 +48,10 @@ class ChatRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class OutcomeRecord(AccountRecord, frozen=True, gc=False, kw_only=True):
-    """How far a turn is, or how it ended, with its account. `last_seq`: the last event that is stored or was shown."""
+    """A turn's state or end, with its account.
+
+    `last_seq`: seq of the last event that is stored or was shown.
+    """
 
     status: TurnStatus
     stop_reason: str | None = None
@@ -54,9 +63,18 @@ class OutcomeRecord(AccountRecord, frozen=True, gc=False, kw_only=True):
 
 
 class RequestRecord(OutcomeRecord, frozen=True, gc=False, kw_only=True):
-    """What was asked for. `model`: the one that is called; of an ended turn the one that answered at last. `asked_model`: what
-    was asked for, if that is not `model`. `fallbacks` None: those of the settings. `tools`: names of the engine's tools and definitions of the client's own that the model
-    is given; None: no model of ours is called."""
+    """The request of a turn.
+
+    Args:
+        model: Model that is called. In an ended turn: the model that answered last.
+        asked_model: Model that the request names. None if it is `model`.
+        fallbacks: Fallback models. None for those of the settings.
+        system: System prompt.
+        params: Parameters of the model call.
+        metadata: Data of the host application.
+        tools: Names of the engine's tools, and definitions of the client's tools, that the model may call.
+            None if the engine does not call a model for this turn.
+    """
 
     model: str | None = None
     asked_model: str | None = None
@@ -68,11 +86,13 @@ class RequestRecord(OutcomeRecord, frozen=True, gc=False, kw_only=True):
 
 
 class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
-    """One message of a chat: its identity, with the fields of its request, outcome and account. Structs inherit in one line,
-    so each of these classes adds its fields to those of the one before. The columns of `turns` are these fields.
+    """One message of a chat: its identity, with the fields of its request, outcome and account.
 
-    `fences` holds `(generation, last seq that survived)` for each lost generation, `resets` holds `(seq, index)` for each time
-    that blocks were retracted.
+    Structs inherit in one line, so each of these classes adds its fields to those of the class before. The
+    columns of `turns` are these fields.
+
+    `fences` has `(generation, last seq that survived)` for each lost generation. `resets` has `(seq, index)`
+    for each retraction of blocks.
     """
 
     id: Identity
@@ -87,7 +107,7 @@ class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
 
 
 class BlockRecord(msgspec.Struct, frozen=True, gc=False):
-    """A block with its row id, and the first and last seq of the log that it spans (its start, its stop)."""
+    """A block with its row id, and the seqs of its first and last event in the log (its start and stop)."""
 
     id: str
     turn_id: str
@@ -98,7 +118,7 @@ class BlockRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Annotation(msgspec.Struct, frozen=True, gc=False):
-    """A lasting event that belongs to no block (notice, source, data), as its native JSON."""
+    """A durable event that does not belong to a block (notice, source, data), as its native JSON."""
 
     turn_id: str
     seq: int
@@ -106,57 +126,67 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
 
 
 class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
-    """A write. `turn_id` isolates it: when a group fails, it is retried turn by turn."""
+    """A write.
+
+    `turn_id` isolates it: if a group of writes fails, the writer retries the group turn by turn.
+    """
 
     turn_id: str = ""
 
     def apply(self, connection: Connection) -> Result:
-        """Do it, in the transaction of `connection`. May raise NotFound, Conflict or Fenced: these are answers for
-        this one operation, and leave the rest of its group standing; so nothing may be written before them."""
+        """Apply the write in the transaction of `connection`.
+
+        May raise NotFound, Conflict or Fenced. These are answers for this operation only, and the rest of its
+        group is committed. So an operation raises them before it writes anything.
+        """
         raise NotImplementedError
 
     @classmethod
     def apply_many(cls, connection: Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Apply neighbours of one class together, where that is cheaper. An answer may be an exception."""
+        """Apply consecutive operations of one class together; return an answer for each.
+
+        An answer may be an exception.
+        """
         raise NotImplementedError
 
     batched: ClassVar[bool] = False
 
 
 class Query(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
-    """A read. Its SQL sees a consistent state of everything committed before it began."""
+    """A read. Its SQL sees one consistent state, with everything that was committed before it began."""
 
     def fetch(self, connection: Connection) -> Result:
         raise NotImplementedError
 
 
 class Store(Protocol):
-    """A seam: where turns are kept."""
+    """A seam: the storage of turns."""
 
     async def open(self) -> None:
-        """Take the one-writer lock, bring the schema up to date, start the writer.
+        """Take the one-writer lock, upgrade the schema, and start the writer.
 
-        Raises StoreLocked (another process writes here) or StoreError, each naming the remedy.
+        Raises StoreLocked if another process writes here, or StoreError. Both errors name the remedy.
         """
         ...
 
     async def close(self) -> None:
-        """Commit what was given to `write`, then let go of everything."""
+        """Commit the queued writes, then release all resources."""
         ...
 
     async def write(self, operation: Operation[Result]) -> Result:
-        """Apply durably; returns after the commit. Writes of one turn are applied in the order of the calls.
+        """Apply the operation durably; return its result after the commit.
 
-        The operation is in the queue when this coroutine first suspends; cancelling the wait does not undo it.
-        Raises what `apply` raised, or StoreError (`database_error`) when storage failed or took over 5 s.
+        Writes of one turn are applied in the order of the calls. The operation is in the queue when this
+        coroutine first suspends, and cancelling the wait does not undo it. Raises the error that `apply`
+        raised, or StoreError (`database_error`) if storage failed or took over 5 s.
         """
         ...
 
     async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
         """Return the answer of `query`.
 
-        `seconds`: the deadline, for work that no request waits for. None: those of requests.
+        `seconds`: deadline for reads that no request waits for. None for the deadline of requests.
 
-        Raises StoreError when storage failed or took too long, and Unreadable when a row cannot be decoded.
+        Raises StoreError if storage failed or took too long, and Unreadable if a row cannot be decoded.
         """
         ...

@@ -1,4 +1,4 @@
-"""Column types: text that any database takes, and JSON kept as text."""
+"""Column types: text that any database accepts, and JSON as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _decoder = msgspec.json.Decoder()
 
 
 READABLE_LEVELS = 210
-"""Levels of a stored value that can still be shown. What was stored before there was a lower limit stays readable."""
+"""Largest nesting of a stored value that can be shown.
+
+Higher than the limit for new values: old ones stay readable.
+"""
 
 
 class _Unreadable:
@@ -23,12 +26,15 @@ class _Unreadable:
 
 
 UNREADABLE: Final = _Unreadable()
-"""Value of a JSON column whose text is not JSON, or nests so deeply that it could not be shown. `store.rows` replaces it with a value that says so, or an empty one, and logs the row: one bad
-column costs neither the row nor the list that the row is in."""
+"""Value of a JSON column whose text is not JSON, or nests too deeply to be shown.
+
+`store.mapping` replaces it with a value that reports the damage, or with an empty one, and logs the row. So
+one bad column does not make the row unreadable, nor a list with the row.
+"""
 
 
 def encode_json(value: object) -> str:
-    """JSON text of `value`. Raises TypeError for what is not JSON."""
+    """Return the JSON text of `value`. Raises TypeError if a part of it has no JSON form."""
     try:
         return _encoder.encode(value).decode()
     except UnicodeEncodeError:
@@ -40,18 +46,21 @@ def decode_json(text: str) -> Any:
 
 
 class StoredText(TypeDecorator[str]):
-    """Text from outside, whatever is in it."""
+    """Text from outside. Half surrogate pairs, which a database does not accept, become U+FFFD."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         return None if value is None else mended(value)
 
 
 class JsonText(TypeDecorator[Any]):
-    """A JSON value as text, by msgspec: measured, a tool call is written in 0.4 µs and read in 0.8; SQLAlchemy's own
-    JSON type, by the standard library, takes 4.2 and 3.6."""
+    """A JSON value as text, encoded by msgspec.
+
+    Measured: a tool call is written in 0.4 µs and read in 0.8 µs. SQLAlchemy's JSON type, which uses the
+    standard library, takes 4.2 µs and 3.6 µs.
+    """
 
     impl = Text
     cache_ok = True

@@ -1,6 +1,6 @@
 """The seams between the store and one kind of database.
 
-What only one database can do, or does in a way of its own, is in a folder of its own (`sqlite/`). Everything else holds
+Each kind of database has a folder (`sqlite/`) with the code that is specific to it. All other modules use
 statements of SQLAlchemy, which compiles them for any database.
 """
 
@@ -15,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from turnstream.errors import StoreError
 
 DRIVER = "turnstream_driver"
-"""The execution option of a connection that holds its `Driver`."""
+"""Name of the execution option of a connection that has its `Driver`."""
 
 StoredRow: TypeAlias = Sequence[str | int | float | None]
-"""The columns of a row in the order of the table, as a driver takes them: JSON is text, and a boolean is 0 or 1."""
+"""Columns of a row in the order of the table, as a driver takes them: JSON is text, and a boolean is 0 or 1.
+"""
 Statement: TypeAlias = Update | Select[*tuple[Any, ...]]
 Answer = TypeVar("Answer")
 
@@ -26,33 +27,40 @@ Answer = TypeVar("Answer")
 class Driver(Protocol):
     """A seam: statements that go straight to the driver of one database.
 
-    SQLAlchemy adds 40 µs to each statement. One of these stands before every block_stop, and a few before every turn's
-    first event. Values are as in `StoredRow`. Raises `sqlalchemy.exc.DBAPIError`, as SQLAlchemy does.
+    SQLAlchemy adds 40 µs to each statement. Every block_stop waits for one of these statements, and every
+    turn's first event for a few. Values are as in `StoredRow`. Raises `sqlalchemy.exc.DBAPIError`, as
+    SQLAlchemy does.
     """
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[StoredRow]) -> int:
-        """Insert the rows whose key is not there yet; return their number. The others stay as they are."""
+        """Insert the rows whose keys are new; return their number. Rows that exist are not changed."""
         ...
 
     def insert_for_turns(self, connection: Connection, table: Table, rows: Sequence[StoredRow]) -> int:
-        """Insert as `insert` does, into a table whose first column is the id of a turn. Each row is followed by the generation
-        that its turn must have: a row of a turn that has another, or has ended, is left out."""
+        """Insert like `insert` into a table whose first column is a turn's id; return the number of new rows.
+
+        Each row ends with one more value: the generation that its turn must have. A row is left out if its
+        turn has another generation, or has ended.
+        """
         ...
 
     def update(self, connection: Connection, statement: Statement, values: Mapping[str, Any]) -> int:
-        """Run an update, prepared once; return the number of rows it changed."""
+        """Run an update that is prepared once; return the number of rows that it changed."""
         ...
 
     def first(
         self, connection: Connection, statement: Statement, values: Mapping[str, Any]
     ) -> tuple[Any, ...] | None:
-        """Run a select, prepared once; return its first row as the driver gives it, or None."""
+        """Run a select that is prepared once; return its first row as the driver gives it, or None."""
         ...
 
 
 class OpenDatabase(Protocol):
-    """A seam: a database that is open. Transactions of `writer` see and hold everything from their start; those of `reader`
-    see one state, and cannot write. The connections of both carry a `Driver`."""
+    """A seam: an open database.
+
+    A transaction of `writer` has the write lock from its start. A transaction of `reader` sees one state, and
+    cannot write. The connections of both have a `Driver`.
+    """
 
     writer: Engine
     reader: Engine
@@ -60,47 +68,56 @@ class OpenDatabase(Protocol):
     def read(
         self, connection: Connection, fetch: Callable[[], Answer], is_unwanted: Callable[[], bool]
     ) -> Answer:
-        """Return what `fetch` gives, which reads in a transaction of its own. End it early once `is_unwanted`."""
+        """Return the result of `fetch`, which reads in its own transaction.
+
+        End it early once `is_unwanted` is true.
+        """
         ...
 
     def committed(self, connection: Connection) -> None:
-        """Do what is due between two transactions of the writer."""
+        """Do maintenance between two transactions of the writer."""
         ...
 
     def health(self) -> str | None:
-        """Return why nothing that is written now can be kept, or None."""
+        """Return the reason if new writes would be lost, else None."""
         ...
 
 
 class Database(Protocol):
-    """A seam: a database that a URL names. `name`: as operators know it."""
+    """A seam: a database that a URL names. `name` is its name in messages to operators."""
 
     name: str
 
     def exists(self) -> bool:
-        """Return False if nothing was ever stored there."""
+        """Return False if the database was not created yet."""
         ...
 
     def lock(self) -> None:
-        """Keep other writers out until `unlock`. Raises StoreLocked, and StoreError if there can be no database here."""
+        """Keep other writers out until `unlock`.
+
+        Raises StoreLocked if another process writes here, and StoreError if no database can be created here.
+        """
         ...
 
     def unlock(self) -> None:
-        """Let other writers in. Does nothing if the database is not locked."""
+        """Release the lock for other writers. Does nothing if the database is not locked."""
         ...
 
     def open(self, timeout: float, readers: int) -> OpenDatabase:
-        """Open it, with so many connections that read at once. `timeout`: seconds to wait for another program's lock."""
+        """Open the database.
+
+        `timeout`: seconds to wait for another program's lock. `readers`: number of connections for reads.
+        """
         ...
 
 
 def driver_of(connection: Connection) -> Driver:
-    """Return the driver below a connection of one of our engines."""
+    """Return the driver of a connection that an `OpenDatabase` made."""
     return cast("Driver", connection.get_execution_options()[DRIVER])
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return what went wrong, without the values that were being written."""
+    """Return a description of an error, without the values of the statement."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return str(error.orig)
     if isinstance(error, StoreError):

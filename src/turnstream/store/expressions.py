@@ -1,6 +1,6 @@
-"""Expressions that databases spell in their own ways.
+"""Expressions whose SQL differs between databases.
 
-Each is standard SQL here; the folder of a database says what the database has instead.
+This module compiles them to standard SQL. The folder of a database compiles them to the database's own SQL.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 
 class ByteLength(FunctionElement[int]):
-    """The bytes of a text in UTF-8."""
+    """The number of bytes of a text in UTF-8."""
 
     type = BigInteger()
     inherit_cache = True
@@ -26,7 +26,10 @@ def _byte_length(element: ByteLength, compiler: SQLCompiler, **options: Any) -> 
 
 
 class DatabaseTime(FunctionElement[int]):
-    """The time by the database's clock, in microseconds since the epoch. All nodes of a database order by this one clock."""
+    """The database's time, in microseconds since the epoch.
+
+    All nodes that share a database use this clock for ordering.
+    """
 
     type = BigInteger()
     inherit_cache = True

@@ -1,16 +1,17 @@
-"""Tables from records: a struct's fields give the columns of its table, and the codec between its rows and its values.
+"""Tables from records. A struct's fields define the columns of its table, and the conversions of its rows.
 
 The type of a field decides how the field is stored:
 
-    str           text. With a `max_length`: an id or a word of our own, stored as it is
-    int           a whole number. With bounds: a stored number outside them reads as the default, or as 0
-    bool, float   as they are
+    str           text. With a `max_length`: an id or a word of turnstream, stored without checks
+    int           an integer. With bounds: a stored number outside them reads as the default, or as 0
+    bool, float   unchanged
     dict, tuple   JSON. An empty tuple is NULL, unless the field is marked `base.NOT_NULL`
     a struct      a column for each of its fields
     … | None      the column may be NULL
 
-SQLite takes any value for any column. A value that cannot be read costs neither its row nor the list that the row is in:
-it reads as the field's default, or as text that says so, and JSON that cannot be read is logged.
+SQLite accepts any value in any column. A value that cannot be read does not make its row unreadable, nor a
+list with the row: it reads as the field's default, or as a text that reports the damage. JSON that cannot be
+read is logged.
 """
 
 from __future__ import annotations
@@ -41,8 +42,14 @@ _LARGEST_INTEGER = 2**31 - 1
 
 
 class _StoredColumn(NamedTuple):
-    """A column. A value of one of the classes `plain` is read as it is, any other by `read`. `write` None: the driver takes the
-    value as it is. A value that equals `empty` is stored as NULL."""
+    """A column.
+
+    Args:
+        plain: Classes of stored values that need no conversion.
+        read: Converts a stored value of any other class.
+        write: Converts a value for the driver. None if the driver takes it unchanged.
+        empty: Value that is stored as NULL.
+    """
 
     name: str
     kind: TypeEngine[Any]
@@ -54,7 +61,10 @@ class _StoredColumn(NamedTuple):
 
 
 class RowMapping(Generic[Record]):
-    """Columns of a record, and its rows. The log names a row by its `id`, or else by its first column."""
+    """Columns and rows of a record.
+
+    Log lines name a row by its `id`, or by its first column if it has no `id`.
+    """
 
     def __init__(self, record: type[Record]) -> None:
         self._record = record
@@ -70,7 +80,7 @@ class RowMapping(Generic[Record]):
         return [Column(stored.name, stored.kind, nullable=stored.nullable) for stored in self._stored]
 
     def record(self, row: Sequence[Any]) -> Record:
-        """Return the record of a row that begins with the columns in their order."""
+        """Return the record of a row that begins with the columns in order."""
         row_id = row[self._key]
         values = [
             value if value.__class__ in plain else read(value, row_id)
@@ -81,7 +91,7 @@ class RowMapping(Generic[Record]):
         return self._record(**dict(zip(self._names, values, strict=True)))
 
     def row(self, record: Record) -> tuple[Any, ...]:
-        """Return the columns in their order, as the driver takes them."""
+        """Return the columns in order, as the driver takes them."""
         values = self._values_of(record)
         for place, write in self._writers:
             if (value := values[place]) is not None:
@@ -94,7 +104,7 @@ class RowMapping(Generic[Record]):
         return {stored.name: None if value == stored.empty else value for stored, value in values}
 
     def read(self, column: str, value: Any, row_id: str) -> Any:
-        """Return the value of one column."""
+        """Return the value of one stored column."""
         stored = next(stored for stored in self._stored if stored.name == column)
         return stored.read(value, row_id)
 
@@ -119,7 +129,7 @@ def _columns_of(record: type[msgspec.Struct]) -> Iterator[_StoredColumn]:
 
 
 def _spread_of(record: type[msgspec.Struct]) -> Iterator[tuple[int, int, type[msgspec.Struct]]]:
-    """Give the structs within a record, each with the places of its values."""
+    """Yield the start and end index of the values of each struct within a record, and the struct."""
     info = inspect.type_info(record)
     assert isinstance(info, inspect.StructType)
     for place, field in enumerate(info.fields):
@@ -129,7 +139,7 @@ def _spread_of(record: type[msgspec.Struct]) -> Iterator[tuple[int, int, type[ms
 
 
 def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, bool]:
-    """Return a field's type without None and marks, and True if the column may be NULL."""
+    """Return a field's type without None and without marks, and True if the column may be NULL."""
     if isinstance(kind, inspect.Metadata):
         inner, nullable = _unwrapped(kind.type)
         marked = kind.extra == NOT_NULL.extra  # pyright: ignore[reportUnknownMemberType]
@@ -161,7 +171,7 @@ def _column_of(name: str, kind: inspect.Type, default: Any, of: Any, *, nullable
             column, read = Float(), _zero
             plain.add(float)
         case inspect.BoolType():
-            # The driver binds an int at once, and looks for what a bool might be.
+            # The driver binds an int directly, and looks up an adapter for a bool.
             column, read, write = Boolean(), _as_it_is, int
             plain.add(bool)
         case inspect.DictType():
@@ -194,14 +204,14 @@ def _zero(value: Any, row_id: str) -> float:
 
 
 def read_text(value: Any, row_id: str) -> Any:
-    """Return a column of text, whatever it holds."""
+    """Return the text of a column, converted from a stored value of any class."""
     if value is None or value.__class__ is str:
         return value
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def read_mapping(column: str, value: Any, row_id: str) -> dict[str, Any]:
-    """Return a column that holds a JSON object, or one that says that it cannot be read."""
+    """Return the JSON object of a column, or an object that reports that the stored value cannot be read."""
     if value.__class__ is dict:
         return value
     log_unreadable(row_id, column)
@@ -209,7 +219,7 @@ def read_mapping(column: str, value: Any, row_id: str) -> dict[str, Any]:
 
 
 def bounded(least: int, most: int, default: int | None) -> Read:
-    """Return a reader of whole numbers from `least` to `most`; anything else reads as `default`."""
+    """Return a function that reads integers from `least` to `most`, and any other value as `default`."""
 
     def read(value: Any, row_id: str) -> int | None:
         return value if value.__class__ is int and least <= value <= most else default

@@ -1,7 +1,7 @@
-"""Turns and their blocks in portions that are bounded by turns and bytes, for histories, paths and lists.
+"""Reads of turns and blocks in portions, bounded by turns and bytes, for histories, paths and lists.
 
-A portion is read, and made into what is needed of it, in the reading thread. No reader holds the database for longer than
-one portion takes. A large turn that has ended is cut between its blocks.
+The reader thread reads a portion and converts it. No read holds the database for longer than one portion
+takes. A large turn that has ended is cut between its blocks.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from turnstream.store.schema import blocks, chats, turns
 from turnstream.store.settings import read_turns
 
 _ROW_BYTES = 256
-"""Bytes that a turn or a block counts beside its text."""
+"""Bytes that count for a turn or a block, in addition to its text."""
 
 
 class Bounds(NamedTuple):
-    """Bounds of one portion: it ends with the turn or block that reaches one of them.
+    """Bounds of one portion. The portion ends with the turn or block that reaches one of them.
 
     Args:
-        turns: Turns of a portion, at most.
-        size: Bytes of its texts and contents.
-        blocks: False: the turns are read without their blocks.
-        repeats_settings: The system prompt and params of each turn count, since each is written. False: those that turns
-            share count once.
+        turns: Largest number of turns.
+        size: Bytes of texts and contents.
+        blocks: True to read the blocks of the turns. Default: True.
+        repeats_settings: True to count the system prompt and params of every turn, for a caller that writes
+            all of them. False to count them once for all turns that share them. Default: True.
     """
 
     turns: int
@@ -44,15 +44,21 @@ class Bounds(NamedTuple):
 
 
 class PortionStart(NamedTuple):
-    """The beginning of a portion: the turn's number in the list of ids, and the block's sequence."""
+    """The beginning of a portion: the turn's index in the list of ids, and the block's sequence."""
 
     turn: int
     block: int = 0
 
 
 class TurnPiece(NamedTuple):
-    """A turn, or a part of one. `number`: its place in the list of ids; `turn`: None in the later parts of a turn; `ends`:
-    False if more of the turn's blocks follow in the next portion."""
+    """A turn, or a part of a turn.
+
+    Args:
+        number: The turn's index in the list of ids.
+        turn: The turn's record. None in every part but the first.
+        blocks: The blocks of this part.
+        ends: False if more of the turn's blocks follow in the next portion.
+    """
 
     number: int
     turn: TurnRecord | None
@@ -61,7 +67,7 @@ class TurnPiece(NamedTuple):
 
 
 class Portion(NamedTuple):
-    """Pieces in order. `next`: the place of the next portion; None after the last turn."""
+    """Pieces in order. `next`: the beginning of the next portion, or None after the last turn."""
 
     pieces: Sequence[TurnPiece]
     next: PortionStart | None
@@ -89,9 +95,9 @@ _BLOCKS_FROM = _SIZED.where(
 
 
 class ReadPortion(Query[tuple[Any, PortionStart | None]], frozen=True, kw_only=True):
-    """Answer what `use`, which runs in the reading thread, makes of a portion of these turns, and where the next begins.
+    """Reads one portion of turns. Returns `use(portion)`, and the beginning of the next portion or None.
 
-    Raises NotFound if one of the turns is gone.
+    `use` runs in the reader thread. Raises NotFound if one of the turns was deleted.
     """
 
     turn_ids: Sequence[str]
@@ -105,8 +111,10 @@ class ReadPortion(Query[tuple[Any, PortionStart | None]], frozen=True, kw_only=T
 
 
 class HistoryBeginning(Query[tuple[list[str], Portion]], frozen=True, kw_only=True):
-    """The ids of the turns from a chat's first one to this one, of a longer way the last `depth`, and the first portion of
-    these turns. Both are empty for an unknown turn."""
+    """Reads the ids of the turns from a chat's first turn to `turn_id`, and the first portion of these turns.
+
+    Only the last `depth` turns of a longer path are read. Both results are empty if the turn is unknown.
+    """
 
     turn_id: str
     bounds: Bounds
@@ -118,7 +126,7 @@ class HistoryBeginning(Query[tuple[list[str], Portion]], frozen=True, kw_only=Tr
 
 
 class OfTree(Query[Any], frozen=True, kw_only=True):
-    """The value that `use` makes, in the reading thread, of the tree of a chat's turns."""
+    """Reads the tree of a chat's turns. Returns `use(tree)`; `use` runs in the reader thread."""
 
     chat_id: str
     use: Callable[[Branches], Any]
@@ -130,7 +138,7 @@ class OfTree(Query[Any], frozen=True, kw_only=True):
 def read_portion(
     connection: Connection, turn_ids: Sequence[str], start: PortionStart, bounds: Bounds
 ) -> Portion:
-    """Read turns from `start` on, until one of `bounds` is reached. Raises NotFound if one of them is gone."""
+    """Read turns from `start` on, until one of `bounds` is reached. Raises NotFound if a turn was deleted."""
     if start.turn >= len(turn_ids):
         return Portion((), None)
     if start.block:
@@ -170,7 +178,7 @@ def _rest_of_turn(
 
 
 class _GatheredRows:
-    """The pieces of one portion, and their size."""
+    """Collects the pieces of one portion, and counts their size."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.pieces: list[TurnPiece] = []
@@ -183,8 +191,11 @@ class _GatheredRows:
         return self._size >= self._bounds.size
 
     def take(self, number: int, turn: TurnRecord | None, rows: Iterator[Row[Any]]) -> PortionStart:
-        """Add a turn with its blocks, up to the bound if it may be cut; return the place after what was added."""
-        # A turn at work may retract blocks between two portions, so it is not cut.
+        """Add a turn with its blocks; return the position after the last block that was added.
+
+        A turn that has ended is cut at the bound. `turn` is None for the rest of a turn that was cut before.
+        """
+        # A running turn may retract blocks between two portions, so it is not cut.
         may_cut = turn is None or turn.status in TERMINAL_STATUSES
         if turn is not None:
             self._size += self._size_of(turn)
@@ -207,7 +218,7 @@ class _GatheredRows:
 
 
 class _RowsAhead:
-    """Rows in the order of their turns, taken turn by turn."""
+    """Splits rows, which are ordered by turn, into the rows of each turn. Reads one row ahead."""
 
     def __init__(self, rows: Iterator[Row[Any]]) -> None:
         self._rows = rows
@@ -220,7 +231,10 @@ class _RowsAhead:
 
 
 def _ascending(turn_ids: Sequence[str], start: int, most: int) -> list[str]:
-    """Return ids from `start` on while they ascend, as ids do with time: blocks are read in the order of the ids."""
+    """Return at most `most` ids from `start` on, as long as they ascend.
+
+    Blocks are read in the order of their turns' ids. Ids ascend with time, so the list is rarely cut.
+    """
     found = [turn_ids[start]]
     for turn_id in turn_ids[start + 1 : start + most]:
         if turn_id <= found[-1]:
@@ -230,7 +244,7 @@ def _ascending(turn_ids: Sequence[str], start: int, most: int) -> list[str]:
 
 
 def unchanged(portion: Portion) -> Portion:
-    """Return the portion itself, for reads that need nothing made of it."""
+    """Return the portion itself, for reads that do not convert it."""
     return portion
 
 

@@ -1,6 +1,6 @@
-"""Every read there is. An owner of None stands for anybody: for the engine's own use, never for a request's.
+"""Reads of chats and turns. An owner of None means any owner: for the engine's own use, never for a request.
 
-The statements are built once: building one costs twice what running it does.
+The statements are built once, because building a statement costs twice as much as running it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CHAT = select(chats).where(chats.c.id == bindparam("chat_id"), chats.c.deleted_
 
 
 class GetChat(Query[ChatRecord], frozen=True, kw_only=True):
-    """Raises NotFound, for another owner's chat too."""
+    """Reads a chat. Raises NotFound if it does not exist or belongs to another owner."""
 
     owner: str | None
     chat_id: str
@@ -53,8 +53,10 @@ class GetChat(Query[ChatRecord], frozen=True, kw_only=True):
 
 
 class ListChats(Query[list[ChatRecord]], frozen=True, kw_only=True):
-    """At most `limit` chats, the last updated first. `before`: only those after it in this order, given as the
-    `(updated_at, id)` of a chat."""
+    """Reads at most `limit` chats, the last updated first.
+
+    `before` is the `(updated_at, id)` of a chat: only chats after it in this order are read. None reads all.
+    """
 
     owner: str | None
     limit: int
@@ -78,7 +80,7 @@ _TURN = (
 
 
 class GetTurn(Query[TurnRecord], frozen=True, kw_only=True):
-    """Raises NotFound, for another owner's turn too."""
+    """Reads a turn. Raises NotFound if it does not exist or belongs to another owner."""
 
     owner: str | None
     turn_id: str
@@ -95,7 +97,7 @@ _DELETED_CHATS = select(chats.c.id).where(chats.c.deleted_at.is_not(None)).order
 
 
 class DeletedChats(Query[list[str]], frozen=True, kw_only=True):
-    """Ids of the chats that are deleted, and have rows left."""
+    """Reads the ids of the deleted chats that have rows left."""
 
     def fetch(self, connection: Connection) -> list[str]:
         return list(connection.execute(_DELETED_CHATS).scalars())
@@ -109,7 +111,7 @@ _TREE_OF_CHAT = (
 
 
 class ChatTree(Query[Branches], frozen=True, kw_only=True):
-    """All turns of a chat as a tree."""
+    """Reads all turns of a chat as a tree."""
 
     chat_id: str
 
@@ -125,7 +127,7 @@ BLOCKS_AFTER = _BLOCKS.where(
 
 
 class AllBlocks(Query[list[BlockRecord]], frozen=True, kw_only=True):
-    """A turn's blocks, in order."""
+    """Reads a turn's blocks, in order."""
 
     turn_id: str
 
@@ -139,7 +141,7 @@ _BLOCK_COUNTS = select(func.count(), func.coalesce(func.sum(case((blocks.c.parti
 
 
 class CountBlocks(Query[tuple[int, int]], frozen=True, kw_only=True):
-    """How many blocks a turn has, and how many of them were not cut off."""
+    """Reads the number of a turn's blocks, and the number of those that are complete."""
 
     turn_id: str
 
@@ -161,7 +163,7 @@ _ATTEMPTS = (
 
 
 class AttemptsOfTurn(Query[list[CallAttempt]], frozen=True, kw_only=True):
-    """The calls that were tried for an ended turn, in order."""
+    """Reads the call attempts of an ended turn, in order."""
 
     turn_id: str
 
@@ -185,11 +187,11 @@ _PATH = select(_path.c.id).order_by(desc(_path.c.distance))
 
 
 def path_of(connection: Connection, turn_id: str, depth: int) -> list[str]:
-    """Return the ids from a chat's first turn to this one; of a longer way its last `depth`."""
+    """Return the ids of the turns from a chat's first turn to this one, at most the last `depth`."""
     return list(connection.execute(_PATH, {"turn_id": turn_id, "depth": depth}).scalars())
 
 
-# As the index has it, and in the statement itself: the database then looks at nothing else.
+# The condition of the index, with its values in the SQL itself, so that the database reads only the index.
 RUNNING = turns.c.status.in_(
     bindparam("open", ["pending", "streaming", "waiting"], expanding=True, literal_execute=True)
 )
@@ -204,7 +206,10 @@ _UNFINISHED = (
 
 
 class UnfinishedTurns(Query[list[str]], frozen=True, kw_only=True):
-    """Ids of the turns that have not ended, but for users' own, oldest first. Their rows may be unreadable."""
+    """Reads the ids of the turns that have not ended, oldest first, without users' turns.
+
+    Rows may be unreadable.
+    """
 
     def fetch(self, connection: Connection) -> list[str]:
         return list(connection.execute(_UNFINISHED).scalars())
@@ -227,7 +232,7 @@ _IDEMPOTENT = (
 
 
 class FindIdempotent(Query[tuple[str, str | None, str] | None], frozen=True, kw_only=True):
-    """What a key began in a chat of the owner: request hash, user turn id, assistant turn id."""
+    """Reads the first use of a key in the owner's chat: request hash, user turn id, assistant turn id."""
 
     owner: str | None
     chat_id: str
@@ -240,7 +245,7 @@ class FindIdempotent(Query[tuple[str, str | None, str] | None], frozen=True, kw_
         return row.request_hash, row.user_turn_id, row.assistant_turn_id
 
 
-# The casts make numbers of whatever a damaged row holds: recovery counts on them.
+# The casts make a number of any value in a damaged row. Recovery relies on numbers.
 _known = union_all(
     select(func.max(cast(turns.c.last_seq, BigInteger)).label("seq")).where(
         turns.c.id == bindparam("turn_id")
@@ -254,7 +259,7 @@ _LAST_SEQ = select(func.max(_known.c.seq))
 
 
 class LastSeq(Query[int], frozen=True, kw_only=True):
-    """The greatest seq that is stored of a turn, wherever it is but in the journal; 0 when there is none."""
+    """Reads the greatest seq that is stored of a turn, without the journal; 0 if there is none."""
 
     turn_id: str
 
@@ -263,6 +268,6 @@ class LastSeq(Query[int], frozen=True, kw_only=True):
 
 
 def portions_of(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Give the ids in portions that one statement takes."""
+    """Yield the ids in portions that fit into one statement."""
     for start in range(0, len(ids), _IDS_PER_SELECT):
         yield ids[start : start + _IDS_PER_SELECT]

@@ -1,4 +1,4 @@
-"""Reads: a few threads, each query in a transaction of its own on a connection that cannot write."""
+"""Reads in a few threads. Each query has its own transaction, on a connection that cannot write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Result = TypeVar("Result")
 
 
 class Readers:
-    """At most `capacity` queries wait or run, `threads` of them at a time."""
+    """Runs queries in threads.
+
+    At most `threads` queries run at a time, and at most `capacity` wait or run.
+    """
 
     def __init__(
         self,
@@ -42,10 +45,10 @@ class Readers:
     async def fetch(self, query: Query[Result], *, seconds: float | None = None) -> Result:
         """Return the answer of `query`.
 
-        `seconds`: the deadline. None: the readers' own.
+        `seconds`: the deadline. None for the readers' timeout.
 
-        Raises what the query raises, StoreError when storage fails or takes longer than the timeout, and Unreadable
-        when a row cannot be decoded.
+        Raises the errors of the query, StoreError if storage fails or exceeds the deadline, and Unreadable if
+        a row cannot be decoded.
         """
         timeout = self._timeout if seconds is None else seconds
         if self._closed:
@@ -80,7 +83,7 @@ class Readers:
             reading.stop()
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
-                # Not this task was cancelled, but its query, before it had begun.
+                # The query was cancelled before it began, and not this task.
                 raise StoreError("the store was closed", retryable=False) from None
             raise
 
@@ -88,14 +91,14 @@ class Readers:
         return self._closed
 
     def close(self) -> None:
-        """End what waits and what runs on, let short queries finish, close the connections; blocks."""
+        """Cancel waiting and long queries, let short ones finish, close the connections. Blocks."""
         self._closed = True
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._engine.dispose()
 
 
 class _RunningRead:
-    """One query on its way, which can be told to stop while it runs."""
+    """One query, which can be stopped while it runs."""
 
     def __init__(self, database: OpenDatabase, query: Query[Any], is_closed: Callable[[], bool]) -> None:
         self._database = database
@@ -113,7 +116,7 @@ class _RunningRead:
             return self._database.read(connection, fetch, self._is_unwanted)
 
     def stop(self) -> None:
-        """Nobody waits for the answer any more: end the query where it is."""
+        """End the query: no caller waits for its answer."""
         self._unwanted = True
 
     def _is_unwanted(self) -> bool:

@@ -1,4 +1,7 @@
-"""Between rows and the values that they hold. Most of it follows from the fields of the records (`store.mapping`)."""
+"""Conversions between rows and records.
+
+Most of them follow from the fields of the records (`store.mapping`).
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,19 @@ BlockRow = tuple[str, int, str, str, str | None, str | None, int, int, int, int]
 chat_rows = RowMapping(ChatRecord)
 turn_rows = RowMapping(TurnRecord)
 outcome_columns = RowMapping(OutcomeRecord)
-"""Columns of `turns` that the end of a turn writes."""
+"""Columns of `turns` that are written when a turn ends."""
 attempt_rows = RowMapping(CallAttempt)
 
 _read_moment = bounded(0, LAST_MOMENT, 0)
 
 
 def attempt_row(turn_id: str, attempt: CallAttempt) -> tuple[Any, ...]:
-    """The columns of `attempts` in order, as the driver takes them."""
+    """Return the columns of `attempts` in order, as the driver takes them."""
     return (turn_id, *attempt_rows.row(attempt))
 
 
 def block_from_row(row: Sequence[Any]) -> BlockRecord:
-    """Of a row of `blocks`, its columns in the order of the table."""
+    """Return the record of a row of `blocks`, whose columns are in the order of the table."""
     turn_id, sequence, block_id, block_type, text, content, partial, first_seq, last_seq, created_at = row
     if content is not None:
         content = read_mapping(f"the content of block {sequence}", content, turn_id)
@@ -44,7 +47,7 @@ def block_from_row(row: Sequence[Any]) -> BlockRecord:
 
 
 def block_row(stored: BlockRecord) -> BlockRow:
-    """The columns of `blocks` in order, as the driver takes them."""
+    """Return the columns of `blocks` in order, as the driver takes them."""
     block = stored.block
     text, content = block.text_content, block.content
     return (

@@ -1,16 +1,16 @@
-"""The tables. `migrations/` makes them; a test holds the two together.
+"""The tables. `migrations/` creates them, and a test compares the two.
 
-    chats ──< turns ──< blocks          closed pieces of a turn, each with the seqs of the log that it spans
-                   ├──< annotations     lasting events that belong to no block
-                   └──< attempts        the model calls that were tried
-    chats ──< settings                  system prompts and params of its turns, each once (`settings.py`)
-    chats ──< idempotency               keys of requests that began turns
-    journal                             what the open blocks of all turns have grown by, a page for each stretch (`journal/`)
+    chats ──< turns ──< blocks          closed blocks of a turn, each with its first and last seq ├──<
+        annotations     durable events that do not belong to a block └──< attempts        calls of models that
+        were tried chats ──< settings                  system prompts, params and tools of its turns, each
+        once (`settings.py`) chats ──< idempotency               keys of requests that began turns journal
+        pages with the growth of the open blocks of all turns (`journal/`)
 
-Everything below a chat goes with it (ON DELETE CASCADE). A chat with a `deleted_at` is gone for every reader: its rows are
-deleted in portions. Times are microseconds since the epoch, ids UUIDv7 text.
-The columns of chats, turns and attempts are the fields of their records (`store.mapping`). In a file, `turns` has what every
-write looks at (status, generation) before its long columns, so that a look reads one page: the migrations order them.
+Rows below a chat are deleted with it (ON DELETE CASCADE). Readers do not find a chat that has a `deleted_at`;
+its rows are deleted in portions. Times are microseconds since the epoch, ids are UUIDv7 text. The columns of
+chats, turns and attempts are the fields of their records (`store.mapping`). The migrations order the columns
+of `turns`: those that every write reads (status, generation) come before the long ones, so that such a read
+needs one page.
 """
 
 from __future__ import annotations

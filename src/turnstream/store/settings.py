@@ -1,6 +1,6 @@
-"""System prompts, params and tools of turns: stored once in each chat, since a turn inherits those of the turn before.
+"""System prompts, params and tools of turns. Each chat stores equal ones once, because turns inherit them.
 
-Small ones stay in the turn's row, as those of rows that an earlier version wrote.
+Small ones stay in the turn's row. In rows of earlier versions, all of them do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from turnstream.store.rows import turn_rows
 from turnstream.store.schema import settings
 
 SMALL = 512
-"""Characters of a system prompt, params and tools that stay in the turn's row."""
+"""Characters of system prompt, params and tools up to which they stay in the turn's row."""
 
 _SETTINGS = select(settings).where(
     settings.c.chat_id == bindparam("chat_id"), settings.c.digest == bindparam("digest")
@@ -28,7 +28,7 @@ _SETTINGS = select(settings).where(
 
 
 def store_settings(connection: Connection, turn: TurnRecord) -> tuple[Any, ...]:
-    """Store a turn's settings unless its chat has them already; return the row to insert for the turn."""
+    """Store a turn's settings unless its chat has them; return the row to insert for the turn."""
     system = None if turn.system is None else mended(turn.system)
     params = encode_json(turn.params)
     tools = None if turn.tools is None else encode_json(turn.tools)
@@ -46,7 +46,7 @@ def store_settings(connection: Connection, turn: TurnRecord) -> tuple[Any, ...]:
 
 
 def read_turns(connection: Connection, rows: Iterable[Row[Any]]) -> list[TurnRecord]:
-    """Return the turns of `rows`. Turns with the same settings share one object."""
+    """Return the turns of `rows`. Turns of a chat that have the same stored settings share their objects."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     turns: list[TurnRecord] = []
     for row in rows:
@@ -61,7 +61,7 @@ def read_turns(connection: Connection, rows: Iterable[Row[Any]]) -> list[TurnRec
 
 
 def _settings(connection: Connection, turn: TurnRecord, digest: str) -> dict[str, Any]:
-    """Return the fields of `turn` that are stored with its chat; none if they are gone."""
+    """Return the fields of `turn` that its chat stores. Empty if the stored settings are missing."""
     stored = connection.execute(_SETTINGS, {"chat_id": turn.chat_id, "digest": digest}).first()
     if stored is None:
         return {}

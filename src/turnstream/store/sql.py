@@ -1,4 +1,4 @@
-"""The store in a database: the one-writer lock, the schema, the writer and the readers, put together."""
+"""The store in a database: the one-writer lock, the schema, the writer and the readers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ _CLOSE_TIMEOUT = 30.0
 
 
 class SqlStore:
-    """A `Store` in the database that `url` (`sqlite:///PATH`) names; an SQLite file and its folder are made if they are missing.
+    """A `Store` in a database. It belongs to the event loop that opened it.
 
-    `write_timeout` and `read_timeout` are in seconds; `capacity` bounds the writes, and the reads, that wait at once.
-    It belongs to the event loop that opened it. Raises ConfigurationError for a URL that names no file.
+    Args:
+        url: URL of the database (`sqlite:///PATH`). A missing file is created, with its folder.
+        write_timeout: Seconds before a write fails. Default: 5.
+        read_timeout: Seconds before a read fails. Default: 5.
+        capacity: Largest number of waiting writes, and of waiting reads. Default: 10,000.
+
+    Raises ConfigurationError if the URL does not name a file.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class SqlStore:
         self._was_opened = False
 
     async def open(self) -> None:
-        """Take the one-writer lock, bring the schema up to date, start the writer and the readers."""
+        """Take the one-writer lock, upgrade the schema, start the writer and the readers."""
         if self._writer is not None:
             raise StoreError("the store is open already", retryable=False)
         preparing = asyncio.get_running_loop().run_in_executor(None, self._prepare)
@@ -51,7 +56,7 @@ class SqlStore:
             preparing.add_done_callback(self._abandon)
             raise
         self._was_opened = True
-        # Another program's lock on the database is waited for, but not as long as the write itself may take.
+        # A write waits for another program's lock on the database for less time than its own deadline.
         self._open = database = self._database.open(self._write_timeout * 0.8, _READER_THREADS)
         self._writer = Writer(
             database, timeout=self._write_timeout, capacity=self._capacity, measures=self.measures
@@ -65,9 +70,9 @@ class SqlStore:
         )
 
     async def close(self) -> None:
-        """Commit what was given to `write`, then release everything. Closing again does nothing.
+        """Commit the queued writes, then release all resources. Closing again does nothing.
 
-        Raises StoreError when the last writes take over 30 s; the lock is kept then.
+        Raises StoreError if the last writes take over 30 s. The lock is kept then.
         """
         self._open = None
         writer, self._writer = self._writer, None
@@ -76,17 +81,20 @@ class SqlStore:
             await asyncio.get_running_loop().run_in_executor(None, self._shut_down, writer, readers)
 
     def health(self) -> str | None:
-        """Return why nothing that is written now can be kept, or None. It is logged once."""
+        """Return the reason if new writes would be lost, else None. The reason is logged once."""
         return None if self._open is None else self._open.health()
 
     async def write(self, operation: Operation[Result]) -> Result:
-        """Apply durably; see `Store.write`. After a timeout the operation may still be applied."""
+        """Apply an operation durably; see `Store.write`.
+
+        After a timeout the operation may still be applied.
+        """
         if self._writer is None:
             raise self._not_open()
         return await self._writer.submit(operation)
 
     async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
-        """Fetch from a state that holds everything committed before this call; see `Store.read`."""
+        """Return the query's answer. It includes all writes committed before this call; see `Store.read`."""
         if self._readers is None:
             raise self._not_open()
         return await self._readers.fetch(query, seconds=seconds)
@@ -95,8 +103,8 @@ class SqlStore:
         if self._was_opened:
             return StoreError("the store was closed", retryable=False)
         return NotStarted(
-            "the engine was not started: enter it in the lifespan of the application (`async with engine:`); a "
-            "mounted application gets no lifespan events of its own"
+            "the engine was not started: enter it in the lifespan of the application (`async with engine:`); "
+            "a mounted application gets no lifespan events of its own"
         )
 
     def _prepare(self) -> None:

@@ -1,4 +1,4 @@
-"""The kinds of databases, by the URLs that name them."""
+"""The kinds of databases, by their URLs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from turnstream.store.sqlite.database import SqliteDatabase
 
 
 def database_of(url: str) -> Database:
-    """Return the database that a URL names. Raises ConfigurationError."""
+    """Return the database that a URL names.
+
+    Raises ConfigurationError if the URL is malformed or not supported.
+    """
     parsed = _parsed(url)
     if parsed.get_backend_name() != "sqlite":
         raise ConfigurationError(

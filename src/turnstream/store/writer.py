@@ -1,12 +1,13 @@
-"""The one writer: a thread that commits in groups.
+"""The one writer: a thread that commits writes in groups.
 
-    write(operation) ─► queue ─► the thread takes all that has gathered ─► BEGIN, apply in order, COMMIT
-                                                                             └─► one call into the event loop
-                                                                                 resolves every waiting future
+    write(operation) ─► queue ─► the thread takes all queued writes ─► BEGIN, apply in order, COMMIT
+                                                                         └─► one call into the event loop
+                                                                             resolves every waiting future
 
-While a group is being committed the next one gathers, so the price of a commit is shared by as many writes as there
-are. Refusals (NotFound, Conflict, Fenced) answer their own operation and leave the group standing. When the database
-fails a group, it is rolled back and its operations are retried turn by turn, in order: one bad row fails one turn.
+While a group is committed, the next group queues, so all writes of a group share the cost of one commit.
+Refusals (NotFound, Conflict, Fenced) answer their own operation, and the rest of the group is committed. If
+the database fails a group, the group is rolled back and its operations are retried turn by turn, in order. So
+one bad row fails one turn.
 """
 
 from __future__ import annotations
@@ -42,11 +43,14 @@ class _WaitingWrite(NamedTuple):
 
 
 class _CannotBegin(Exception):
-    """The database gives no transaction: whatever the operations are, none of them can be applied."""
+    """The database cannot begin a transaction, so no operation can be applied."""
 
 
 class Writer:
-    """Made, used and resolved on one event loop; `close` may be called from anywhere but the writer's thread."""
+    """Queues writes on one event loop, and commits them in a thread.
+
+    It belongs to the event loop that created it. `close` may be called from any thread but the writer's.
+    """
 
     def __init__(
         self,
@@ -64,20 +68,24 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_WaitingWrite | None] = SimpleQueue()
         self._unresolved: deque[_WaitingWrite] = deque()
-        """Queued or being committed, in the order of the queue: the thread resolves from the left."""
+        """Writes that are queued or being committed, in the order of the queue.
+
+        Answers come for the oldest first.
+        """
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="turnstream-writer", daemon=True)
         self._thread.start()
 
-    # -- on the event loop ---------------------------------------------------------------------------------------
+    # -- on the event loop -----------------------------------------------------------------------------------
 
     def submit(self, operation: Operation[Result]) -> asyncio.Future[Result]:
-        """Queue a write; the future has its answer once it is committed. Raises StoreError when it cannot be queued.
+        """Queue a write; return a future that has its answer after the commit.
 
-        After the timeout the future fails, but the operation stays queued and may still be applied: a repeated write
-        must bear that. Cancelling the future takes nothing back.
+        Raises StoreError if the write cannot be queued. The future fails after the timeout, but the operation
+        stays queued and may still be applied, so repeating it must be safe. Cancelling the future does not
+        cancel the write.
         """
         if self._closed:
             raise StoreError("the store is closed", retryable=False)
@@ -92,7 +100,7 @@ class Writer:
         return future
 
     def _resolve(self, answers: Sequence[Any]) -> None:
-        """Answer the oldest writes; those that were cancelled or have expired want no answer."""
+        """Answer the oldest writes. Skip the futures that were cancelled or have expired."""
         measures, submitted_before = self._measures, self._loop.time() + self._timeout
         for answer in answers:
             _, future, deadline = self._unresolved.popleft()
@@ -107,7 +115,7 @@ class Writer:
                 future.set_result(answer)
 
     def _expire(self) -> None:
-        """Fail the writes whose time is up. One timer serves all of them: they expire in their order."""
+        """Fail the writes whose deadlines have passed. Writes expire in order, so one timer is enough."""
         now = self._loop.time()
         self._timer = None
         for waiting in self._unresolved:
@@ -119,17 +127,20 @@ class Writer:
                     StoreError(f"the database did not answer within {self._timeout:g} s")
                 )
 
-    # -- from anywhere -------------------------------------------------------------------------------------------
+    # -- in any thread ---------------------------------------------------------------------------------------
 
     def close(self, timeout: float) -> None:
-        """Commit what was queued, then end the thread; blocks. Raises StoreError when that takes too long."""
+        """Commit the queued writes, then end the thread.
+
+        Blocks. Raises StoreError if this takes over `timeout` s.
+        """
         self._closed = True
         self._queue.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
             raise StoreError(f"the writes still queued were not committed within {timeout:g} s")
 
-    # -- in the thread -------------------------------------------------------------------------------------------
+    # -- in the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         open_for_more = True
@@ -147,12 +158,12 @@ class Writer:
             return
         try:
             self._database.committed(self._connection)
-        except Exception as error:  # noqa: BLE001 - whatever it raises, the writer lives on
+        except Exception as error:  # noqa: BLE001 - the writer survives any error
             logger.warning("the database could not be tidied between two writes: %s", describe_failure(error))
             self._disconnect()
 
     def _take(self) -> tuple[list[_WaitingWrite], bool]:
-        """Everything that has gathered, at least one; and whether there may be more."""
+        """Wait for a write, then return all queued writes, and False if the writer was closed after them."""
         group: list[_WaitingWrite] = []
         waiting = self._queue.get()
         try:
@@ -172,12 +183,12 @@ class Writer:
             logger.debug("the event loop has ended; nobody waits for %d writes", len(answers))
 
     def _commit(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """An answer for each: a result, a refusal, or a StoreError."""
+        """Commit the operations; return an answer for each: a result, a refusal, or a StoreError."""
         try:
             return self._transact(operations)
         except _CannotBegin as error:
             return _failures(error.__cause__, len(operations))
-        except Exception as error:  # noqa: BLE001 - whatever one operation raises, the writer lives on
+        except Exception as error:  # noqa: BLE001 - the writer survives any error of an operation
             turns = _by_turn(operations)
             if len(turns) == 1:
                 return _failures(error, len(operations))
@@ -191,7 +202,7 @@ class Writer:
     def _commit_turns(
         self, operations: Sequence[Operation[Any]], turns: Sequence[Sequence[int]]
     ) -> list[Any]:
-        """A transaction for each turn. When the database gives none any more, the turns left are not tried."""
+        """Commit each turn in its own transaction. Fail the remaining turns if a transaction cannot begin."""
         answers: list[Any] = [None] * len(operations)
         no_database: BaseException | None = None
         for places in turns:
@@ -202,14 +213,17 @@ class Writer:
             except _CannotBegin as error:
                 no_database = error
                 turn_answers = _failures(error.__cause__, len(places))
-            except Exception as error:  # noqa: BLE001 - as above: it is this turn's answer
+            except Exception as error:  # noqa: BLE001 - the error is this turn's answer
                 turn_answers = _failures(error, len(places))
             for place, answer in zip(places, turn_answers, strict=True):
                 answers[place] = answer
         return answers
 
     def _transact(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Apply in one transaction. Whatever fails, the next transaction begins on a fresh connection."""
+        """Apply the operations in one transaction.
+
+        After a failure, the next transaction gets a new connection.
+        """
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
@@ -226,7 +240,7 @@ class Writer:
         return answers
 
     def _disconnect(self) -> None:
-        """Close the connection, and with it roll back what is open."""
+        """Close the connection. An open transaction is rolled back."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
@@ -248,7 +262,7 @@ def _apply(connection: Connection, operations: Sequence[Operation[Any]]) -> list
 
 
 def _neighbours(operations: Sequence[Operation[Any]]) -> Iterator[Sequence[Operation[Any]]]:
-    """Runs of one batched class; every other operation alone."""
+    """Yield runs of operations of one batched class, and every other operation alone."""
     start = 0
     while start < len(operations):
         kind = type(operations[start])
@@ -260,7 +274,7 @@ def _neighbours(operations: Sequence[Operation[Any]]) -> Iterator[Sequence[Opera
 
 
 def _by_turn(operations: Sequence[Operation[Any]]) -> list[list[int]]:
-    """The places of each turn's operations; an operation of no turn stands for itself."""
+    """Return the indexes of each turn's operations. An operation without a turn is a group of its own."""
     turns: dict[str | int, list[int]] = {}
     for place, operation in enumerate(operations):
         turns.setdefault(operation.turn_id or place, []).append(place)
@@ -268,7 +282,10 @@ def _by_turn(operations: Sequence[Operation[Any]]) -> list[list[int]]:
 
 
 def _failures(cause: BaseException | None, count: int) -> list[StoreError]:
-    """One error for each: an exception that several tasks raise would gather all their tracebacks."""
+    """Return `count` new errors.
+
+    An exception that several tasks raise would collect the tracebacks of all of them.
+    """
     return [_failure(cause) for _ in range(count)]
 
 

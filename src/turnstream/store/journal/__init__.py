@@ -1,1 +1,1 @@
-"""The journal in the store: pages of what open blocks have gained, the writes of them, and the reads."""
+"""The journal in the store: pages with the growth of open blocks, and the writes and reads of these pages."""

@@ -20,17 +20,20 @@ _DELETE_BEFORE = _DELETE.where(journal.c.page < bindparam("before"))
 
 
 class JournalPage(NamedTuple):
-    """A page that was written: its number, and its size in characters."""
+    """The number of a written page, and its size in characters."""
 
     number: int
     size: int
 
 
 class AppendJournal(Operation[JournalPage], frozen=True, kw_only=True):
-    """Add a page with segments of any number of turns. `page`: its number, above those of its owner's pages before it.
+    """Appends a page with segments of any number of turns.
 
-    Nothing is looked up: segments of blocks that are stored by now, and of turns that have ended or are gone, are passed over
-    where the journal is read. The same page again changes nothing. Raises StoreError if another page has its number.
+    `page` is its number, greater than the numbers of its owner's earlier pages. Appending the same page again
+    changes nothing. Raises StoreError if another page has its number.
+
+    The write looks nothing up. Reads of the journal skip segments of blocks that are stored by then, and of
+    turns that have ended or do not exist.
     """
 
     owner: str = LOCAL_NODE
@@ -48,7 +51,7 @@ class AppendJournal(Operation[JournalPage], frozen=True, kw_only=True):
 
 
 class TrimJournal(Operation[None], frozen=True, kw_only=True):
-    """Delete an owner's pages before the page `before`; None: all."""
+    """Deletes an owner's pages before the page `before`, or all of them if `before` is None."""
 
     owner: str = LOCAL_NODE
     before: int | None

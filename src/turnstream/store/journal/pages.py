@@ -1,11 +1,12 @@
-"""The journal's pages: what open blocks of many turns gained in one stretch, as one row.
+"""Pages of the journal. A page is one row with the growth of the open blocks of many turns.
 
-Nothing is looked up when a page is written, and nothing is deleted when a block is stored or a turn ends: that would take a
-place in an index for every segment, and several times what the segment itself takes. What counts is decided when pages are
-read, after a crash; and the journal's keeper writes it anew from time to time, and deletes the older pages.
+A write of a page looks nothing up, and nothing is deleted when a block is stored or a turn ends. Both would
+need an index entry for every segment, which costs several times as much as the segment. Readers decide which
+segments count, after a crash. The journal's keeper rewrites the journal from time to time, and deletes the
+older pages.
 
-Every page has an owner, the node that wrote it. A node deletes its own pages; the node that recovers the turns of a dead one
-reads, then deletes, the pages of that one.
+Every page has an owner: the node that wrote it. A node deletes its own pages. A node that recovers the turns
+of a dead node reads the dead node's pages, then deletes them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from turnstream.store.columns import encode_json
 logger = logging.getLogger(__name__)
 
 LOCAL_NODE = "local"
-"""The owner of the pages of a database that only one process at a time writes to."""
+"""Owner of all pages of a database that has a single writer process."""
 
 _NOT_JSON = (TypeError, ValueError, RecursionError)
 
@@ -32,10 +33,17 @@ _NOT_JSON = (TypeError, ValueError, RecursionError)
 class JournalSegment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The growth of an open block since its last segment.
 
-    `number` counts a block's segments from 0; that one has all of the block so far, and begins it anew where there are
-    others of it. `content` takes the place of what there was; `gained` is merged into it, as a content delta is; `signature`
-    is appended. `seq` is the last event that the segment contains. The order of the fields is that of stored pages: new
-    ones come last, with a default.
+    Args:
+        number: Number of the segment in its block, from 0. Segment 0 has all of the block so far, and
+            replaces earlier segments of the block.
+        first_seq: The block's first seq.
+        seq: Seq of the last event that the segment contains.
+        text: Text to append.
+        content: Content that replaces the block's content. None leaves it.
+        gained: Content to merge into the block's content, like a content delta. None if there is none.
+        signature: Text to append to the block's signature.
+
+    Stored pages have the fields in this order. A new field comes last and has a default.
     """
 
     turn_id: str
@@ -54,8 +62,10 @@ _decoder = msgspec.json.Decoder(list[JournalSegment])
 
 
 def page_of(segments: Sequence[JournalSegment]) -> str:
-    """The segments as JSON text: an array each, of its fields in order. One whose content is not JSON is left out: its block
-    cannot be stored either, and it must not keep the others from it."""
+    """Return the segments as JSON text: an array of arrays, each with a segment's fields in order.
+
+    A segment whose content is not JSON is left out. Its block cannot be stored either.
+    """
     try:
         return encode_json(segments)
     except _NOT_JSON:
@@ -63,17 +73,23 @@ def page_of(segments: Sequence[JournalSegment]) -> str:
 
 
 def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, list[JournalSegment]]:
-    """What pages, in the order of their writing, hold of the turns in `last_seqs`: each turn's segments in order.
+    """Return the segments of each turn in `last_seqs`, in order.
 
-    Left out are segments up to a turn's last seq: they were gathered before blocks of it were taken back. A segment with
-    the number 0 begins its block anew, as when the journal is written anew. Of one that is there twice the first counts.
+    Args:
+        pages: Texts of the pages, in the order in which they were written.
+        last_seqs: The last seq of each turn. Segments up to it are left out: they are older than a
+            retraction.
 
-    A page that cannot be decoded is logged. It may have begun any block anew, so segments after it would continue another
-    text: they count only for blocks that begin after it.
+    Segment 0 of a block replaces the block's earlier segments: the journal was rewritten there. If a segment
+    is found twice, the first one counts.
+
+    A page that cannot be decoded is logged. It may have held a new segment 0 of any block, and later segments
+    would then continue another text. So later segments count only for blocks that have a segment 0 after this
+    page.
     """
     turns: dict[str, dict[int, dict[int, JournalSegment]]] = {}
     sealed: set[tuple[str, int]] = set()
-    """Blocks that segments before an undecodable page belong to."""
+    """Blocks that have segments before an undecodable page."""
     for page in pages:
         try:
             segments = _decoder.decode(page)
@@ -95,8 +111,10 @@ def read_pages(pages: Iterable[str], last_seqs: Mapping[str, int]) -> dict[str, 
 
 
 def unbroken(segments: Sequence[JournalSegment]) -> Sequence[JournalSegment]:
-    """Those before the first that is missing: the journal gives up text when storage fails for too long, and what came
-    after is of no use without it."""
+    """Return the segments before the first gap.
+
+    The journal drops text if storage fails for too long. Segments after the dropped text are useless.
+    """
     for place, segment in enumerate(segments):
         before = segments[place - 1] if place else None
         expected = before.number + 1 if before is not None and before.sequence == segment.sequence else 0
@@ -106,7 +124,10 @@ def unbroken(segments: Sequence[JournalSegment]) -> Sequence[JournalSegment]:
 
 
 def partial_blocks(segments: Iterable[JournalSegment]) -> list[tuple[Block, int]]:
-    """The blocks that journal segments hold, cut off where the journal ends, each with its first seq."""
+    """Return the blocks that the segments hold, each with its first seq.
+
+    The blocks are partial: the journal ends there.
+    """
     blocks: list[tuple[Block, int]] = []
     for sequence, group in groupby(segments, key=lambda segment: segment.sequence):
         pieces = list(group)

@@ -22,8 +22,10 @@ _STORED = select(blocks.c.turn_id, blocks.c.sequence).where(
 
 
 class Journal(Query[list[JournalSegment]], frozen=True, kw_only=True):
-    """A turn's journal in the pages of an owner: the segments of its open blocks, in order. Of blocks that are stored or were
-    taken back, and of a turn that has ended, there are none."""
+    """Reads the segments of a turn's open blocks from the pages of an owner, in order.
+
+    Blocks that are stored or retracted have no segments, and neither have turns that have ended.
+    """
 
     turn_id: str
     owner: str = LOCAL_NODE
@@ -36,7 +38,7 @@ class Journal(Query[list[JournalSegment]], frozen=True, kw_only=True):
 
 
 class Journals(Query[dict[str, list[JournalSegment]]], frozen=True, kw_only=True):
-    """As `Journal`, of all turns: those that have no segments are not among them."""
+    """Reads the journals of all turns that have segments, each as `Journal` reads it."""
 
     owner: str = LOCAL_NODE
 
@@ -59,7 +61,7 @@ def _open_segments(
 
 
 class LastPage(Query[int], frozen=True, kw_only=True):
-    """The number of an owner's last page; 0 if there is none."""
+    """Reads the number of an owner's last page; 0 if the owner has none."""
 
     owner: str = LOCAL_NODE
 

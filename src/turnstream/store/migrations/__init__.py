@@ -1,7 +1,7 @@
-"""The schema's history, as alembic migrations that are part of the package.
+"""Migrations of the schema, for Alembic. They are part of the package.
 
-`bring_up_to_date` runs at every start. Alembic is imported only when there is something to do: most starts find the
-newest schema, and are quicker without it.
+`bring_up_to_date` runs at every start. It imports Alembic only if the schema is old: most starts find the
+newest schema, and are faster without the import.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from turnstream.store.schema import VERSION_TABLE
 from turnstream.store.urls import database_of
 
 NEWEST = max(file.stem for file in (Path(__file__).parent / "versions").glob("0*.py")).partition("_")[0]
-"""The revision that this version of the package works on: the newest file in `versions`."""
+"""Revision that this version of the package needs: that of the newest file in `versions`."""
 
 _BUSY_TIMEOUT = 5.0
 
 
 def upgrade_database(url: str) -> str:
-    """Bring the database that `url` (`sqlite:///PATH`) names to the newest schema, making it when it is missing.
+    """Upgrade the database at `url` (`sqlite:///PATH`) to the newest schema; return the new revision.
 
-    Answers the revision it has then. Raises ConfigurationError for a URL that names no database, StoreLocked while a
-    server writes there, and StoreError when the database cannot be opened or is of a newer version of the package.
+    A missing database is created. Raises ConfigurationError if the URL does not name a database, StoreLocked
+    if a server writes to the database, and StoreError if the database cannot be opened or has the schema of a
+    newer version.
     """
     database = database_of(url)
     database.lock()
@@ -40,7 +41,10 @@ def upgrade_database(url: str) -> str:
 
 
 def database_revision(url: str) -> str | None:
-    """Return the revision of the database that `url` names, or None if there is none yet. Raises as `upgrade_database`."""
+    """Return the revision of the database at `url`, or None if it does not exist.
+
+    Raises like `upgrade_database`.
+    """
     database = database_of(url)
     if not database.exists():
         return None
@@ -49,7 +53,10 @@ def database_revision(url: str) -> str | None:
 
 
 def bring_up_to_date(database: Database) -> None:
-    """As `upgrade_database`, for a caller that holds the database's lock. All of it happens, or nothing."""
+    """Upgrade the database in one transaction, like `upgrade_database`.
+
+    The caller holds the database's lock.
+    """
     with _connected(database, lambda opened: opened.writer) as connection:
         if _current_revision(connection) != NEWEST:
             _upgrade(connection, database.name)
@@ -59,7 +66,7 @@ def bring_up_to_date(database: Database) -> None:
 def _connected(
     database: Database, choose: Callable[[OpenDatabase], Engine]
 ) -> Generator[Connection, None, None]:
-    """Give a connection in a transaction. Raises StoreError for failures of the database."""
+    """Yield a connection in a transaction. Raises StoreError if the database fails."""
     engine = choose(database.open(_BUSY_TIMEOUT, 1))
     try:
         with engine.begin() as connection:
@@ -81,11 +88,11 @@ def _unusable(name: str, error: Exception) -> StoreError:
 def _current_revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
+    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
 
 
 def _upgrade(connection: Connection, name: str) -> None:
-    from alembic import command  # noqa: PLC0415 - takes 0.2 s, and most starts need none of it
+    from alembic import command  # noqa: PLC0415 - takes 0.2 s, and most starts do not need it
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
@@ -96,6 +103,7 @@ def _upgrade(connection: Connection, name: str) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise StoreError(
-            f"{name} was made by a newer version of turnstream: upgrade the package, or give another database",
+            f"{name} was made by a newer version of turnstream: upgrade the package, "
+            "or give another database",
             retryable=False,
         ) from error

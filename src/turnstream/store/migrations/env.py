@@ -1,4 +1,4 @@
-"""Alembic's way in: runs the migrations on the connection that it is given, in the transaction that is open there."""
+"""Alembic's entry point. Runs the migrations on the given connection, in its open transaction."""
 
 from alembic import context
 

@@ -1,4 +1,7 @@
-"""Every write but those of the journal. Each refuses before it writes, so that a refusal leaves its group standing."""
+"""All writes except those of the journal.
+
+A write refuses before it changes rows, so that its group can be committed.
+"""
 
 from turnstream.store.operations.chats import CreateChat, UpdateChat
 from turnstream.store.operations.content import (

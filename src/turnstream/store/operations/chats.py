@@ -48,28 +48,29 @@ _MOMENT = select(
 
 
 def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
-    """Raises NotFound for a chat that is not, and for another owner's just the same."""
+    """Raise NotFound if the chat does not exist or belongs to another owner."""
     found = connection.execute(_CHAT_OF_OWNER, {"chat_id": chat_id, "owner": owner}).first()
     if found is None:
         raise NotFound("no such chat")
 
 
 def touch_chat(connection: Connection, owner: str, turn: TurnRecord, moment: int) -> None:
-    """Note that a turn begins in its chat at `moment`: its branch is shown from now on. Raises NotFound, as `require_chat` does.
+    """Set the chat's time to `moment`, and show the branch of `turn`.
 
-    It stands before every turn's first event, and so goes straight to the driver.
+    Raises NotFound, like `require_chat`.
     """
+    # Every turn's first event waits for this update, so it goes straight to the driver.
     values = {"now": moment, "turn_id": turn.id, "chat_id": turn.chat_id, "of_owner": owner}
     if driver_of(connection).update(connection, _TOUCH_CHAT, values) == 0:
         raise NotFound("no such chat")
 
 
 def next_moment(connection: Connection, owner: str, turn_id: str = "") -> tuple[int, bool]:
-    """Return the time of a change that begins now, later than all changes of this owner's chats before it; and True if the turn is
-    there already.
+    """Return the time of a change that begins now, and True if the turn exists already.
 
-    It stands before every turn's first event, and so goes straight to the driver.
+    The time is later than all earlier changes of the owner's chats.
     """
+    # Every turn's first event waits for this read, so it goes straight to the driver.
     found = driver_of(connection).first(connection, _MOMENT, {"owner": owner, "turn_id": turn_id})
     assert found is not None
     now, latest, known = found
@@ -77,12 +78,12 @@ def next_moment(connection: Connection, owner: str, turn_id: str = "") -> tuple[
 
 
 def chosen(given: int, moment: int) -> int:
-    """Return the time that is given, or `moment` if the store is to set it."""
+    """Return the given time, or `moment` if the given time is `SET_BY_STORE`."""
     return moment if given == SET_BY_STORE else given
 
 
 class CreateChat(Operation[ChatRecord], frozen=True, kw_only=True):
-    """Store a chat unless it is there; answers it as it is stored. Times may be `SET_BY_STORE`."""
+    """Stores a chat unless it exists; returns the stored chat. Times may be `SET_BY_STORE`."""
 
     chat: ChatRecord
 
@@ -97,10 +98,11 @@ class CreateChat(Operation[ChatRecord], frozen=True, kw_only=True):
 
 
 class UpdateChat(Operation[ChatRecord], frozen=True, kw_only=True):
-    """Set what is given; answers the chat as it is then. `metadata` replaces the old.
+    """Sets the given fields of a chat; returns the changed chat. `metadata` replaces the stored metadata.
 
-    Raises NotFound for the chat. Raises Conflict `invalid_active_turn` for an `active_turn_id` that is no turn of the chat: the
-    chat is there, and NotFound would deny it.
+    Raises NotFound if the chat does not exist or belongs to another owner. Raises Conflict
+    `invalid_active_turn` if `active_turn_id` is not a turn of the chat: NotFound would mean that the chat
+    does not exist.
     """
 
     owner: str

@@ -1,4 +1,4 @@
-"""Writes of what a turn holds: blocks and annotations."""
+"""Writes of a turn's blocks and annotations."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from turnstream.store.schema import annotations, blocks
 
 
 class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
-    """Store a closed block. What the journal has of it counts no longer. The same block again changes nothing.
+    """Stores a closed block. Its segments in the journal do not count any more.
 
-    Raises Fenced when the turn has ended or has another generation.
+    Storing the same block again changes nothing. Raises Fenced if the turn has ended or has another
+    generation.
     """
 
     generation: int
@@ -43,7 +44,10 @@ class SaveBlock(Operation[None], frozen=True, kw_only=True, gc=False):
 
 
 class SaveAnnotations(Operation[None], frozen=True, kw_only=True):
-    """Store lasting events. Those whose seq exists stay as they are. Raises Fenced."""
+    """Stores durable events that do not belong to a block.
+
+    An event whose seq is stored is not changed. Raises Fenced.
+    """
 
     generation: int
     rows: tuple[Annotation, ...]

@@ -1,4 +1,7 @@
-"""Deleting chats: a deleted chat is gone for every reader at once, and its rows go in portions between other writes."""
+"""Writes that delete chats.
+
+Readers do not find a deleted chat; its rows are deleted in portions, between other writes.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from turnstream.store.operations.chats import require_chat
 from turnstream.store.schema import annotations, blocks, chats, idempotency, settings, turns
 
 PORTION_SECONDS = 0.02
-"""Seconds that a portion holds up the other writes, about."""
+"""Seconds that a portion delays other writes, approximately."""
 _ROWS = 16
-"""Rows that one statement deletes at most: each may be large."""
+"""Largest number of rows that one statement deletes. Each may be large."""
 
 _TURN_IDS = (
     select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id")).order_by(turns.c.created_at, turns.c.id)
@@ -56,9 +59,10 @@ _DELETE_CHAT = delete(chats).where(chats.c.id == bindparam("of_chat"), chats.c.d
 
 
 class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
-    """Delete a chat: from the commit on no reader finds it, or its turns. Answer the ids of its turns, oldest first.
+    """Deletes a chat; returns the ids of its turns, oldest first. Raises NotFound.
 
-    Of its rows no more are deleted at once than one portion; the rest is for `PurgeChat`. Raises NotFound.
+    After the commit, no reader finds the chat or its turns. Only one portion of its rows is deleted here.
+    `PurgeChat` deletes the others.
     """
 
     owner: str
@@ -73,7 +77,7 @@ class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
 
 
 class PurgeChat(Operation[bool], frozen=True, kw_only=True):
-    """Delete a portion of the rows of a deleted chat; answer True if none are left."""
+    """Deletes a portion of the rows of a deleted chat; returns True if no rows are left."""
 
     chat_id: str
 
@@ -82,7 +86,7 @@ class PurgeChat(Operation[bool], frozen=True, kw_only=True):
 
 
 def _purge(connection: Connection, chat_id: str, seconds: float) -> bool:
-    """Delete rows of a chat until so much time has passed; return True if none are left."""
+    """Delete rows of a chat for about `seconds`; return True if no rows are left."""
     until = monotonic() + seconds
     while (turn_id := connection.execute(_SOME_TURN, {"chat_id": chat_id}).scalar()) is not None:
         for some in (_DELETE_BLOCKS, _DELETE_ANNOTATIONS):

@@ -1,4 +1,4 @@
-"""Who may write a turn: the executor of its generation, until the turn ends."""
+"""Fencing of writes. Only the executor of a turn's generation may write the turn, until the turn ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STATES = select(turns.c.id, turns.c.generation, turns.c.status).where(
 
 
 class FenceState(NamedTuple):
-    """What decides over a write."""
+    """The generation and status of a turn, which decide if an executor may write it."""
 
     generation: int
     status: TurnStatus
@@ -35,7 +35,7 @@ def turn_states(connection: Connection, turn_ids: Collection[str]) -> dict[str, 
 
 
 def refusal(state: FenceState | None, generation: int) -> Fenced | None:
-    """Why an executor of `generation` may not write; None when it may."""
+    """Return the error for an executor of `generation` that may not write, or None if it may."""
     if state is None:
         return TurnGone("the turn does not exist any more")
     if state.status in TERMINAL_STATUSES:
@@ -46,7 +46,7 @@ def refusal(state: FenceState | None, generation: int) -> Fenced | None:
 
 
 def require_executor(connection: Connection, turn_id: str, generation: int) -> None:
-    """Raises Fenced unless an executor of `generation` may write the turn."""
+    """Raise Fenced unless an executor of `generation` may write the turn."""
     refused = refusal(turn_states(connection, [turn_id]).get(turn_id), generation)
     if refused is not None:
         raise refused

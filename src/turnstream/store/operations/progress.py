@@ -1,4 +1,4 @@
-"""Writes that move a turn through its life: by compare-and-set on status and generation."""
+"""Writes that change a turn's status. Each compares status and generation before it sets them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _DELETE_BLOCKS = delete(blocks).where(
 
 
 class MarkStreaming(Operation[None], frozen=True, kw_only=True):
-    """pending → streaming, and from waiting back to it. Of a streaming turn it changes nothing. Raises Fenced."""
+    """Sets a pending or waiting turn to streaming. Does not change a streaming turn. Raises Fenced."""
 
     generation: int
     now: int
@@ -61,8 +61,10 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
 
 
 class SaveStep(Operation[None], frozen=True, kw_only=True):
-    """Store the account of a turn's steps up to one that has ended, and the calls that were tried for them: another process can
-    go on from there. Done twice it is done once. Raises Fenced."""
+    """Stores the account and call attempts of a turn's ended steps. Another process can then resume the turn.
+
+    Applying it again changes nothing. Raises Fenced.
+    """
 
     generation: int
     steps: tuple[StepUsage, ...]
@@ -77,9 +79,14 @@ class SaveStep(Operation[None], frozen=True, kw_only=True):
 
 
 class TakeBack(Operation[None], frozen=True, kw_only=True):
-    """Delete a turn's blocks from `index` on. `seq`, of the event that tells of it, is kept in the turn's resets: who was
-    shown the blocks must be told; and as its last seq, up to which the journal does not count any more. Done twice it is
-    done once. Raises Fenced."""
+    """Retracts a turn's blocks from `index` on: deletes their rows. Raises Fenced.
+
+    Applying it again changes nothing.
+
+    `seq` is the seq of the block_reset event. It is added to the turn's resets, so that watchers of the
+    retracted blocks get the reset. It also becomes the turn's last seq: journal segments up to it do not
+    count any more.
+    """
 
     generation: int
     index: int
@@ -97,12 +104,14 @@ class TakeBack(Operation[None], frozen=True, kw_only=True):
 
 
 class FinishTurn(Operation[bool], frozen=True, kw_only=True):
-    """End a turn, with the blocks that were cut off: one transaction, and only the first end counts.
+    """Ends a turn, and stores the blocks that were cut off, in one transaction.
 
-    Answers True when this ended it; False when it had ended before: then nothing is written. Raises Fenced when
-    another executor has the turn or it is gone, and StoreError when it may not become `outcome.status` from what it is.
-    `model` None keeps the turn's. With `outcome.started_at` the order of this and MarkStreaming is of no matter: a pending turn
-    ends as if it had been marked before.
+    Returns True if this write ended the turn. Returns False, and writes nothing, if the turn had ended
+    before. Raises Fenced if another executor has the turn or the turn does not exist, and StoreError if its
+    status may not change to `outcome.status`.
+
+    `model` None keeps the turn's model. If `outcome.started_at` is set, this write may precede MarkStreaming:
+    a pending turn ends as if it had been streaming.
     """
 
     generation: int
@@ -125,16 +134,24 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
         driver.insert(connection, blocks, [block_row(row) for row in self.blocks])
         if any(
             attempt.step for attempt in self.attempts
-        ):  # those of earlier steps are stored, some without a price
+        ):  # attempts of earlier steps are stored, some without a price
             connection.execute(_DELETE_ATTEMPTS, {"of_turn": self.turn_id})
         driver.insert(connection, attempts, [attempt_row(self.turn_id, attempt) for attempt in self.attempts])
         return True
 
 
 class TakeOver(Operation[bool], frozen=True, kw_only=True):
-    """End a turn whose executor is gone: as FinishTurn, and its generation rises from `expected_generation` to
-    `generation`. `fence_seq`, the last seq of the old generation that survived, is kept in the turn's fences. A status
-    that turnstream does not know counts as one that has not ended."""
+    """Ends a turn whose executor is lost, like FinishTurn, and gives it a new generation.
+
+    Args:
+        expected_generation: Generation of the lost executor.
+        generation: The new generation.
+        fence_seq: The last seq of the old generation that survived. It is added to the turn's fences.
+        blocks: Blocks that were cut off.
+        outcome: The turn's end.
+
+    A turn with an unknown status counts as running.
+    """
 
     expected_generation: int
     generation: int
@@ -158,10 +175,12 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
 
 
 class GiveUp(Operation[bool], frozen=True, kw_only=True):
-    """End a turn that cannot be recovered, whatever its row holds; answer False if it has ended already or is gone.
+    """Ends a turn that cannot be recovered, even if its row is damaged.
 
-    Its blocks stay. `last_seq` is above all that watchers can have seen, and no cursor of the lost executor is known any
-    more: each watcher gets a full snapshot."""
+    Returns False if the turn has ended already or does not exist. Its blocks are kept. `last_seq` is greater
+    than every seq that watchers can have seen. Cursors of the lost executor are not valid any more, so each
+    watcher gets a full snapshot.
+    """
 
     last_seq: int
     error_code: str | None
@@ -184,14 +203,14 @@ class GiveUp(Operation[bool], frozen=True, kw_only=True):
 
 
 def _values_of(outcome: OutcomeRecord) -> dict[str, Any]:
-    """Return the values of `_END`. `began` does not replace a time that is stored."""
+    """Return the values of `_END`. `began` does not replace a stored time."""
     values = outcome_columns.values(outcome)
     values["began"] = values.pop("started_at")
     return values
 
 
 def _refused(connection: Connection, turn_id: str, generation: int, outcome: OutcomeRecord) -> bool:
-    """Return False for a turn that has ended. Raise the reason why any other cannot be ended."""
+    """Return False if the turn has ended. Otherwise raise the reason why it cannot be ended."""
     state = turn_states(connection, [turn_id]).get(turn_id)
     if state is not None and state.status in TERMINAL_STATUSES:
         return False

@@ -1,4 +1,4 @@
-"""The write that begins turns."""
+"""The write that starts turns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ Turn = TypeVar("Turn", TurnRecord, TurnRecord | None)
 
 
 class StartedRecords(msgspec.Struct, frozen=True):
-    """`replayed`: the idempotency key was known; these are the turns of its first use, as they are now."""
+    """The started turns.
+
+    `replayed`: True for the turns of the first use of an idempotency key, as they are now.
+    """
 
     user_turn: TurnRecord | None
     assistant_turn: TurnRecord
@@ -39,13 +42,15 @@ class StartedRecords(msgspec.Struct, frozen=True):
 
 
 class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
-    """Store a user's turn with its blocks, and the pending turn that answers it in one transaction.
+    """Stores a user turn with its blocks, and the pending turn that answers it, in one transaction.
 
-    `user_turn` may be None: the assistant turn then follows its own `prev_turn_id`, which may be a user turn too.
-    Times that are `SET_BY_STORE` are set; the same operation again changes nothing, and answers the turns as they are.
-    Raises NotFound when the chat, or the turn before, is not the owner's; Conflict `turn_active` when the turn before
-    is still running, `invalid_prev_turn` when a user turn would follow a user turn, and `idempotency_mismatch` when
-    the key began other turns in this chat.
+    If `user_turn` is None, the assistant turn follows its own `prev_turn_id`, which may be a user turn or an
+    assistant turn. Times that are `SET_BY_STORE` are set. Applying the same operation again changes nothing,
+    and returns the turns as they are.
+
+    Raises NotFound if the chat or the previous turn does not belong to the owner. Raises Conflict
+    `turn_active` if the previous turn is running, `invalid_prev_turn` if a user turn would follow a user
+    turn, and `idempotency_mismatch` if the key started other turns in this chat.
     """
 
     owner: str
@@ -73,7 +78,7 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         return started
 
     def _stored(self, connection: Connection) -> StartedRecords:
-        """Return the turns of this very operation, which was applied before."""
+        """Return the turns of this operation, which was applied before."""
         user_turn = None if self.user_turn is None else _turn(connection, self.user_turn.id)
         return StartedRecords(user_turn, _turn(connection, self.assistant_turn.id), replayed=False)
 
@@ -121,7 +126,10 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
 
 
 def _timed(turn: Turn, moment: int) -> Turn:
-    """Return a turn that begins at `moment`, unless its time is given. A user's turn has ended as it begins."""
+    """Return the turn, with `moment` for each time that is `SET_BY_STORE`.
+
+    A user turn ends when it begins.
+    """
     if turn is None or turn.created_at != SET_BY_STORE:
         return turn
     completed = moment if turn.completed_at == SET_BY_STORE else turn.completed_at

@@ -1,8 +1,8 @@
-"""Keeping the write-ahead log small while reads overlap.
+"""Checkpoints that keep the write-ahead log small while reads overlap.
 
-SQLite copies the log into the database by itself, but it begins the log anew only at a moment without readers. If reads
-overlap all the time there is none, and the log grows without bound. So when it is large, new reads wait until those that
-run have ended, and the log is begun anew.
+SQLite copies the log into the database by itself, but it restarts the log only at a moment without readers.
+If reads always overlap, there is no such moment, and the log grows without bound. So if the log is large, new
+reads wait until the running reads have ended, and the log is restarted.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from turnstream.store.sqlite.driver import driver_connection
 logger = logging.getLogger(__name__)
 
 WAL_LIMIT = 64 * 1024 * 1024
-"""Bytes above which the write-ahead log is begun anew."""
+"""Bytes above which the write-ahead log is restarted."""
 WAIT_FOR_READS = 1.0
-"""Seconds that writes wait for the reads that run."""
+"""Seconds that a checkpoint waits for the running reads."""
 RETRY_SECONDS = 10.0
-"""Seconds before the next try, if a read took longer."""
+"""Seconds before the next checkpoint is tried, if a read took longer."""
 
 
 class ReadGate:
@@ -53,7 +53,10 @@ class ReadGate:
 
     @contextmanager
     def shut(self, seconds: float) -> Generator[bool, None, None]:
-        """Keep new reads waiting; give True once none runs, or False if one still does after so many seconds."""
+        """Make new reads wait.
+
+        Yield True once no read runs, or False if a read still runs after `seconds`.
+        """
         with self._condition:
             self._is_shut = True
             is_empty = self._condition.wait_for(lambda: not self._reading, seconds)
@@ -66,7 +69,7 @@ class ReadGate:
 
 
 class Checkpointer:
-    """Begins the write-ahead log of one database anew when it is large. Only the writer's thread uses it."""
+    """Restarts the write-ahead log of one database if the log is large. Only the writer's thread uses it."""
 
     def __init__(self, database: Path, gate: ReadGate) -> None:
         self._wal = database.with_name(f"{database.name}-wal")
@@ -74,7 +77,7 @@ class Checkpointer:
         self._next_try = 0.0
 
     def after_commit(self, connection: Connection) -> None:
-        """Look at the log's size, after a commit and outside a transaction."""
+        """Restart the log if it is large. To be called after a commit, outside a transaction."""
         if monotonic() < self._next_try:
             return
         try:

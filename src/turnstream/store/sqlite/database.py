@@ -25,13 +25,13 @@ Answer = TypeVar("Answer")
 _PREPARED_STATEMENTS = 256
 _WAL_KEPT = 64 * 1024 * 1024
 _STEPS_BETWEEN_LOOKS = 10_000
-"""Of SQLite's virtual machine: under a millisecond."""
+"""Instructions of SQLite's virtual machine between two checks for cancellation: under a millisecond."""
 _NOT_UTF8 = "Could not decode to UTF-8"
 """Beginning of the driver's error for text that is not UTF-8."""
 
 
 class SqliteDatabase:
-    """The file that a URL `sqlite:///PATH` names. Raises ConfigurationError for a URL that names no file."""
+    """The file of a URL `sqlite:///PATH`. Raises ConfigurationError if the URL does not name a file."""
 
     def __init__(self, url: URL) -> None:
         self.path = database_path(url).absolute()
@@ -42,7 +42,7 @@ class SqliteDatabase:
         return self.path.is_file()
 
     def lock(self) -> None:
-        """Make the folder, and take the one-writer lock."""
+        """Create the folder, and take the one-writer lock."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -61,14 +61,14 @@ class SqliteDatabase:
 
 
 class OpenSqlite:
-    """An SQLite file that is open."""
+    """An open SQLite file."""
 
     def __init__(self, path: Path, timeout: float, readers: int) -> None:
         self.writer = writer_engine(path, timeout)
         self.reader = reader_engine(path, timeout, readers)
         self._path = path
         self._file = _identity(path)
-        """Device and inode of the file that is open."""
+        """Device and inode of the open file."""
         self._is_replaced = False
         self._gate = ReadGate()
         self._checkpointer = Checkpointer(path, self._gate)
@@ -76,9 +76,10 @@ class OpenSqlite:
     def read(
         self, connection: Connection, fetch: Callable[[], Answer], is_unwanted: Callable[[], bool]
     ) -> Answer:
-        """Read as `OpenDatabase` says. Bytes of stored texts that are not UTF-8 are read as U+FFFD."""
+        """Read as `OpenDatabase.read` does. Bytes in stored texts that are not UTF-8 become U+FFFD."""
         driver = driver_connection(connection)
-        # Looked at while SQLite works. The driver's own interrupt() would miss a statement that is about to begin.
+        # SQLite calls the handler while it works. The driver's interrupt() would miss a statement that is
+        # about to begin.
         driver.set_progress_handler(is_unwanted, _STEPS_BETWEEN_LOOKS)
         try:
             with self._gate.reading():
@@ -94,16 +95,16 @@ class OpenSqlite:
             driver.set_progress_handler(None, 0)
 
     def committed(self, connection: Connection) -> None:
-        """Begin the write-ahead log anew if it is large."""
+        """Restart the write-ahead log if it is large."""
         self._checkpointer.after_commit(connection)
 
     def health(self) -> str | None:
-        """Return a reason if the file was deleted or replaced, or None. The reason is logged once."""
+        """Return the reason if the file was deleted or replaced, else None. The reason is logged once."""
         if _identity(self._path) == self._file:
             return None
         reason = (
-            f"the database file {self._path} was deleted or replaced while it was open: what is written now is lost; "
-            "restart the server"
+            f"the database file {self._path} was deleted or replaced while it was open: "
+            "what is written now is lost; restart the server"
         )
         if not self._is_replaced:
             self._is_replaced = True
@@ -112,22 +113,26 @@ class OpenSqlite:
 
 
 class WriterLock:
-    """One writer process per database file: the lock `database.lock`, beside the file itself where `database` is a link to it.
+    """A lock that admits one writer process per database file: `DATABASE.lock` in its folder.
 
-    The kernel lets go of it when its holder dies, however it dies. The lock file stays, and names the last holder.
+    If `database` is a symbolic link, the lock is in the folder of its target. The kernel releases the lock if
+    its holder dies, for any cause. The lock file stays, and has the process id of the last holder.
     """
 
     def __init__(self, database: Path) -> None:
         file = database.resolve()
         self.path = file.with_name(f"{file.name}.lock")
         self._database = database
-        # Threads share it: a store may be opened by one and closed by another.
+        # Threads share the lock: one may open a store, and another close it.
         self._lock = FileLock(
             self.path, thread_local=False, fallback_to_soft=False, on_acquired=_write_process_id
         )
 
     def acquire(self) -> None:
-        """Raise StoreLocked at once if another process holds it, and StoreError if the file system cannot lock."""
+        """Take the lock without waiting.
+
+        Raises StoreLocked if another process holds it, and StoreError if the file system cannot lock.
+        """
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
@@ -140,7 +145,7 @@ class WriterLock:
             ) from error
 
     def release(self) -> None:
-        """Release it; nothing happens if it is not held."""
+        """Release the lock. Does nothing if it is not held."""
         self._lock.release()
 
     def _refusal(self) -> str:
@@ -156,9 +161,9 @@ class WriterLock:
 
 
 def database_path(url: URL) -> Path:
-    """Return the file that a URL `sqlite:///PATH` names.
+    """Return the file of a URL `sqlite:///PATH`.
 
-    Raises ConfigurationError for a database in memory: it would be gone with its connection.
+    Raises ConfigurationError for a database in memory, which would be lost with its connection.
     """
     if url.host or url.query:
         raise ConfigurationError(
@@ -167,14 +172,14 @@ def database_path(url: URL) -> Path:
     name = url.database
     if not name or name == ":memory:" or name.startswith("file:"):
         raise ConfigurationError(
-            "an SQLite database in memory cannot be shared by its writer and readers, and would lose every turn at "
-            "the end: give the path of a file, sqlite:///PATH"
+            "an SQLite database in memory cannot be shared by its writer and readers, "
+            "and would lose every turn at the end: give the path of a file, sqlite:///PATH"
         )
     return Path(name)
 
 
 def writer_engine(path: Path, busy_timeout: float) -> Engine:
-    """Return an engine whose transactions hold the write lock from their start. Connections are not pooled."""
+    """Return an engine whose transactions take the write lock when they begin. Connections are not pooled."""
     engine = _engine(path, busy_timeout, poolclass=NullPool)
 
     @event.listens_for(engine, "begin")
@@ -185,7 +190,7 @@ def writer_engine(path: Path, busy_timeout: float) -> Engine:
 
 
 def reader_engine(path: Path, busy_timeout: float, connections: int) -> Engine:
-    """Return an engine whose transactions see one state of the database, and cannot change it."""
+    """Return an engine whose transactions see one state of the database, and cannot write."""
     engine = _engine(path, busy_timeout, poolclass=QueuePool, pool_size=connections, max_overflow=0)
 
     @event.listens_for(engine, "connect")
@@ -202,13 +207,13 @@ def reader_engine(path: Path, busy_timeout: float, connections: int) -> Engine:
 def _engine(path: Path, busy_timeout: float, **pool: object) -> Engine:
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
-        hide_parameters=True,  # errors are logged, and rows hold what people wrote
+        hide_parameters=True,  # errors are logged, and rows have users' texts
         execution_options={DRIVER: SqliteDriver()},
         connect_args={
             "timeout": busy_timeout,
-            "check_same_thread": False,  # used by one thread at a time, but not by one only
+            "check_same_thread": False,  # several threads use it, one at a time
             "cached_statements": _PREPARED_STATEMENTS,
-            "isolation_level": None,  # transactions begin where we say
+            "isolation_level": None,  # "begin" listeners begin transactions
         },
         **pool,
     )
@@ -223,7 +228,7 @@ def _engine(path: Path, busy_timeout: float, **pool: object) -> Engine:
             )
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        # A statement over many rows keeps what it would need to take them back: not in a file.
+        # A statement over many rows keeps its undo data in memory, not in a file.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
 
@@ -236,7 +241,7 @@ def _write_process_id(descriptor: int) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of a file; None if there is none."""
+    """Return device and inode of a file, or None if the file does not exist."""
     try:
         found = path.stat()
     except OSError:
@@ -245,5 +250,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _any_text(stored: bytes) -> str:
-    """Return stored text, its bytes that are not UTF-8 as U+FFFD. As a text factory it costs a call for each value."""
+    """Return stored text, with U+FFFD for bytes that are not UTF-8.
+
+    A text factory costs a call for each value.
+    """
     return stored.decode("utf-8", "replace")

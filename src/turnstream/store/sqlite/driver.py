@@ -1,9 +1,9 @@
-"""Statements that go straight to SQLite's driver, and expressions that SQLite spells in its own way.
+"""Statements that go straight to SQLite's driver, and SQLite's SQL for expressions.
 
-An insert carries up to 256 rows in its VALUES, and joins them to what decides over them: the generation and status
-of their turns, the rows that are there. So fencing costs no look of its own, and what was left out shows in the
-number of rows written. Measured: 136,000 blocks/s, as many as an `executemany` that checks nothing. The SQL of each
-size is built once and stays prepared; sizes are powers of two, so there are few.
+An insert has up to 256 rows in its VALUES, and joins them with the generation and status of their turns. So
+fencing needs no query of its own, and the number of written rows shows if rows were left out. Measured:
+136,000 blocks/s, as many as an `executemany` without checks. The SQL of each size is built once and stays
+prepared. Sizes are powers of two, so there are few.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Builder: TypeAlias = Callable[[Table, str], str]
 
 
 class _PreparedStatement(NamedTuple):
-    """A statement as SQLite's text; `names` of its values in order, and those among them that are `constant`."""
+    """A statement as SQL text, with the names of its values in order, and the values that are constant."""
 
     sql: str
     names: tuple[str, ...]
@@ -59,12 +59,12 @@ class SqliteDriver:
 
 
 def driver_connection(connection: Connection) -> sqlite3.Connection:
-    """Return the driver's own connection below one of SQLAlchemy's."""
+    """Return the driver's connection below a connection of SQLAlchemy."""
     return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 
 def execute(connection: Connection, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-    """Run a statement of SQLite's. Raises DBAPIError."""
+    """Run a statement of SQLite. Raises DBAPIError if it fails."""
     try:
         return driver_connection(connection).execute(sql, values)
     except sqlite3.Error as error:
@@ -99,12 +99,12 @@ def _insert(connection: Connection, build: _Builder, table: Table, rows: Sequenc
     return affected
 
 
-# Only names of tables and columns are put together below; all values are bound.
+# The SQL below is built from names of tables and columns only. All values are bound.
 
 
 @cache
 def _insert_of(build: _Builder, table: Table, columns: int, rows: int) -> str:
-    """Return the insert of so many rows."""
+    """Return the SQL of an insert of `rows` rows with `columns` values each."""
     return build(table, ", ".join([f"({', '.join('?' * columns)})"] * rows))
 
 
@@ -134,5 +134,8 @@ def _byte_length(element: ByteLength, compiler: SQLCompiler, **options: Any) -> 
 
 @compiles(DatabaseTime, "sqlite")
 def _database_time(element: DatabaseTime, compiler: SQLCompiler, **options: Any) -> str:
-    """Days since 4714 BC as milliseconds since the epoch: `unixepoch` knows no milliseconds before SQLite 3.42."""
+    """Return SQL for the time in microseconds since the epoch, with a precision of milliseconds.
+
+    `julianday` counts days since 4714 BC. `unixepoch` has no fractions of seconds before SQLite 3.42.
+    """
     return "(CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000)"

@@ -1,4 +1,4 @@
-"""Chats, turns, blocks, the journal, annotations, idempotency keys."""
+"""Creates the tables of chats, turns, blocks, the journal, annotations and idempotency keys."""
 
 from __future__ import annotations
 

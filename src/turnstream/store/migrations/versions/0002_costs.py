@@ -1,4 +1,4 @@
-"""What a turn cost, and the usage of each of its steps."""
+"""Adds the cost of a turn, and the usage of its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which branch of a chat is shown."""
+"""Adds the turn whose branch a chat shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls that were tried for a turn, what was asked for, and blocks that were taken back."""
+"""Adds call attempts of turns, the requested model, the fallback models, and retractions of blocks."""
 
 from __future__ import annotations
 

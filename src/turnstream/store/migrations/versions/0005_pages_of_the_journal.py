@@ -1,4 +1,4 @@
-"""The journal as pages, each with segments of any number of turns."""
+"""Changes the journal to pages, each with segments of any number of turns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _NEW = sa.table(_JOURNAL, sa.column("segments"))
 
 
 def upgrade() -> None:
-    """What is there is kept: a process that died may have left it to recover."""
+    """Rewrite the journal as pages.
+
+    Keep the stored segments: recovery may need those of a process that died.
+    """
     connection = op.get_bind()
     rows = connection.execute(_SEGMENTS).fetchall()
     op.drop_table(_JOURNAL)
@@ -38,6 +41,6 @@ def upgrade() -> None:
 
 
 def _page(rows: Sequence[sa.Row[Any]]) -> str:
-    """The fields of each row in order; its content is JSON text."""
+    """Return a page: the fields of each row in order. The content of a row is JSON text."""
     segments = [[*fields, None if content is None else json.loads(content)] for *fields, content in rows]
     return json.dumps(segments, ensure_ascii=False)

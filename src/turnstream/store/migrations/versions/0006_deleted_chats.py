@@ -1,4 +1,4 @@
-"""Chats that are deleted already, and whose rows are still being deleted."""
+"""Adds the mark of deleted chats, whose rows are deleted later."""
 
 from __future__ import annotations
 

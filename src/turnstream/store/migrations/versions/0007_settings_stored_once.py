@@ -1,4 +1,4 @@
-"""System prompts and params of turns, stored once in each chat. Rows that hold their own stay as they are."""
+"""Adds a table of system prompts and params, which each chat stores once. Existing rows keep theirs."""
 
 from __future__ import annotations
 

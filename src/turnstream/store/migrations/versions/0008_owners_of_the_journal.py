@@ -1,4 +1,4 @@
-"""Each page of the journal has an owner, which numbers its pages."""
+"""Adds an owner to each page of the journal. An owner numbers its pages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ _NEW = sa.table(_JOURNAL, sa.column("owner"), sa.column("page"), sa.column("segm
 
 
 def upgrade() -> None:
-    """What is there is kept: a process that died may have left it to recover."""
+    """Add the owner. Keep the stored pages: recovery may need those of a process that died."""
     connection = op.get_bind()
-    pages = connection.execute(sa.text(f"SELECT page, segments FROM {_JOURNAL} ORDER BY page")).fetchall()  # noqa: S608 - a constant
+    pages = connection.execute(
+        sa.text(f"SELECT page, segments FROM {_JOURNAL} ORDER BY page")  # noqa: S608 - a constant
+    ).fetchall()
     op.drop_table(_JOURNAL)
     op.create_table(
         _JOURNAL,

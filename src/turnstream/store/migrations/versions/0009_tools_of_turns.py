@@ -1,4 +1,4 @@
-"""The tools that a turn's model is given, in the turn's row or with the chat's settings."""
+"""Adds the tools that a turn's model may call, to the turn's row and to the chat's settings."""
 
 from __future__ import annotations
 
