@@ -1,4 +1,4 @@
-"""Native events as text for people: pure, and the same whether the events came over HTTP or from the engine."""
+"""Formats native events as terminal text. It does no I/O: events may come over HTTP or from the engine."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from turnstream.core.blocks import Block
 from turnstream.core.native_fold import NativeFold
 
 _GROWING = frozenset({"text", "thinking", "tool_use"})
-"""Blocks that are shown as they grow; the others are told in a line once they are whole."""
+"""Types of blocks that are shown as they grow.
+
+Other blocks are summarised in one line when they are complete.
+"""
 _EXPECTED_ENDS = frozenset({None, "end_turn", "stop_sequence", "tool_use"})
 _SUMMARY_LENGTH = 300
 
 
 class AnswerText:
-    """What to write for each event.
+    """Converts the events of one answer into pieces of text.
 
-    What was written stays written: a resumed stream adds only what is missing, and text that was taken back is said
-    to be. The pieces that are not asides, put together, are the answer's text blocks with a blank line between two of
-    them: whatever an aside needs to stand on a line of its own belongs to it.
+    Written text is never erased: a resumed stream adds only the missing text, and a line reports retracted
+    text. The pieces that are not asides form the answer's text blocks, with blank lines between them. The
+    line breaks around an aside belong to the aside.
     """
 
     def __init__(self) -> None:
@@ -32,7 +35,7 @@ class AnswerText:
         self._last_of_answer = ""
 
     def feed(self, name: str, data: Mapping[str, Any]) -> list[Piece]:
-        """The pieces to write for one event, given as for `NativeFold.feed`."""
+        """Return the pieces to write for one event. The arguments are those of `NativeFold.feed`."""
         self.fold.feed(name, data)
         match name:
             case "block_start" | "block_delta":
@@ -60,7 +63,7 @@ class AnswerText:
         return self._take()
 
     def close(self) -> list[Piece]:
-        """What ends the last line, of the answer and of the screen."""
+        """Return the pieces that end the last line of the answer and of the screen."""
         if self._last_of_answer and not self._last_of_answer.endswith("\n"):
             self._write("\n")
         elif not self._last.endswith("\n"):
@@ -113,7 +116,7 @@ class AnswerText:
             self._summarise(index)
 
     def _summarise(self, index: int) -> None:
-        """A line about a whole block of which nothing was shown."""
+        """Write a line about a complete block if nothing of the block was shown."""
         if index in self._shown:
             return
         block = next((block for block in self.fold.blocks if block.sequence == index), None)
@@ -122,7 +125,7 @@ class AnswerText:
             self._line(summary)
 
     def _separate(self, *, aside: bool) -> None:
-        """Put a blank line between two blocks; the answer's own, between two of its texts."""
+        """Write a blank line between two blocks. Between two text blocks it belongs to the answer."""
         if not aside and self._last_of_answer:
             self._write("\n" if self._last_of_answer.endswith("\n") else "\n\n")
         elif self._current is not None or not self._last.endswith("\n"):
@@ -143,7 +146,7 @@ class AnswerText:
 
 
 def summary_of(block: Block) -> str | None:
-    """One line about a block that is not shown as it grows, or that had nothing to show."""
+    """Return one line about a block that is not shown as it grows, or None."""
     content = block.content or {}
     match block.block_type:
         case "tool_result":
@@ -152,7 +155,10 @@ def summary_of(block: Block) -> str | None:
         case "image":
             return f"[image: {content.get('url') or content.get('media_type')}]"
         case "document":
-            return f"[document: {content.get('title') or content.get('url') or content.get('media_type') or 'text'}]"
+            return (
+                "[document: "
+                f"{content.get('title') or content.get('url') or content.get('media_type') or 'text'}]"
+            )
         case "reference" | "partial_reference":
             what = str(block.text_content or content.get("url") or content.get("title"))
             return f"[reference: {what[:_SUMMARY_LENGTH]}]"

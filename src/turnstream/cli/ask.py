@@ -1,4 +1,4 @@
-"""`turnstream ask`: one question, its answer in the terminal."""
+"""`turnstream ask`: asks one question and writes the answer to the terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SIGNALLED = 128
-"""Shells add the signal's number to it."""
+"""Base of the exit code after a signal, as in shells. The signal's number is added."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -81,7 +81,7 @@ def _question(words: list[str]) -> str:
 
 
 def _parts(words: list[str]) -> Iterator[str]:
-    """Standard input is a part by itself; words without quotes around them are one sentence."""
+    """Yield the question's parts: standard input for each `-`, and consecutive words joined by spaces."""
     for is_input, several in itertools.groupby(words, lambda word: word == "-"):
         yield sys.stdin.read() if is_input else " ".join(several)
 
@@ -105,7 +105,7 @@ async def _ask(arguments: Namespace, question: Question, where: str) -> int:
 
 
 def _watched(arguments: Namespace, question: Question, where: str | None) -> AskedTurn:
-    """The turn, at a server or in a database; None: in one that is gone with it."""
+    """Return the turn, at a server or in the database `where`. None: in a temporary database."""
     if arguments.url is not None:
         from turnstream.cli.remote_turn import RemoteTurn
 
@@ -116,13 +116,13 @@ def _watched(arguments: Namespace, question: Question, where: str | None) -> Ask
     from turnstream.config import load_settings
     from turnstream.telemetry import configure_logging
 
-    settings = load_settings(arguments.config, flags={"server.debug": True})  # the reader is the operator
+    settings = load_settings(arguments.config, flags={"server.debug": True})  # the user is the operator
     configure_logging("debug" if arguments.debug else "error", secrets=secrets_of(settings))
     return LocalTurn(question, settings, database_url=where)
 
 
 async def _watch(watched: AskedTurn, shown: Presentation, where: str | None) -> signal.Signals | None:
-    """Show the answer; the signal that stopped it, if one did."""
+    """Show the answer. Return the signal that stopped it, or None."""
     import asyncio
 
     from turnstream.cli.stopping import StopSignals

@@ -1,4 +1,4 @@
-"""A question and its answer's events, wherever the engine runs."""
+"""A question, and the interface to the events of its answer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from turnstream.client.watched_turn import NativeEvent
 
 
 class Question(NamedTuple):
-    """What is asked. None leaves it to the server's defaults."""
+    """A question to a model. Options that are None have the server's defaults."""
 
     text: str
     model: str | None = None
     system: str | None = None
     place: ConversationPlace | None = None
-    """The turn to go on from; None begins a chat."""
+    """Turn to continue from. None: a new chat."""
 
 
 class AskedTurn(Protocol):
-    """An assistant turn that is asked for when this context is entered, and watched in it.
+    """An assistant turn. Entering the context starts the turn, and `next` watches it.
 
-    Entering and `next` raise TurnstreamError for what cannot be mended by trying again.
+    Entering and `next` raise TurnstreamError if an error occurs that a retry cannot fix.
     """
 
     async def __aenter__(self) -> Self: ...
@@ -33,9 +33,9 @@ class AskedTurn(Protocol):
     ) -> None: ...
 
     async def next(self) -> Sequence[NativeEvent] | None:
-        """What is new; None after the turn's end."""
+        """Return the new events, or None after the turn's end."""
         ...
 
     async def interrupt(self) -> None:
-        """Stop the turn; its last events still come."""
+        """Stop the turn. Its last events still arrive."""
         ...

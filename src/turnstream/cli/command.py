@@ -1,4 +1,4 @@
-"""What a subcommand is: each module of this package that is one has a `COMMAND` of this shape."""
+"""The definition of a subcommand. Each module that implements one has a constant `COMMAND`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """`summary` is one line. `examples` are shown below the help, as they would be typed. `run` returns the exit
-    code, and raises TurnstreamError."""
+    """A subcommand.
+
+    Args:
+        name: the word on the command line.
+        summary: one line for the help.
+        examples: command lines that are shown below the help.
+        add_arguments: adds the subcommand's arguments to its parser.
+        run: runs the subcommand and returns the exit code. Raises TurnstreamError if it fails.
+    """
 
     name: str
     summary: str
@@ -19,12 +26,12 @@ class Command(NamedTuple):
 
 
 def add_config(parser: ArgumentParser) -> None:
-    """`--config`, for every command that reads the settings."""
+    """Add the option `--config`, for commands that read the settings."""
     parser.add_argument(
         "--config", metavar="FILE", help="the settings (default: TURNSTREAM_CONFIG, else ./turnstream.toml)"
     )
 
 
 def add_database(parser: ArgumentParser, what: str) -> None:
-    """`--database-url`."""
+    """Add the option `--database-url` with the help text `what`."""
     parser.add_argument("--database-url", metavar="sqlite:///PATH", help=what)

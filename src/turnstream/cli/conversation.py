@@ -1,6 +1,6 @@
-"""Where `turnstream ask` was last: so that `--continue` finds the turn to go on from.
+"""The last turn of `turnstream ask` at each server and database, from which `--continue` continues.
 
-One small file for all of them, `last-asked.json` in the user's state folder; and beside it the database of what was asked
+The user's state folder contains one file for all of them, `last-asked.json`, and the database for questions
 without a server.
 """
 
@@ -16,29 +16,32 @@ import msgspec
 from turnstream.errors import InvalidRequest
 
 MAX_PLACES = 100
-"""Servers and databases that are remembered, those used last."""
+"""Number of servers and databases that are remembered. The least recently used are dropped."""
 
 
 class ConversationPlace(NamedTuple):
-    """A conversation's last turn."""
+    """The last turn of a conversation."""
 
     chat_id: str
     turn_id: str
 
 
 def state_folder() -> Path:
-    """`$XDG_STATE_HOME/turnstream`, else below the home folder."""
+    """Return `$XDG_STATE_HOME/turnstream`, else `~/.local/state/turnstream`."""
     home = os.environ.get("XDG_STATE_HOME", "").strip()
     return (Path(home) if home else Path.home() / ".local" / "state") / "turnstream"
 
 
 def own_database() -> str:
-    """The database of questions that are asked without a server, and without naming another."""
+    """Return the URL of the default database for questions without a server."""
     return f"sqlite:///{state_folder() / 'asked.sqlite'}"
 
 
 def recall(where: str) -> ConversationPlace:
-    """The last turn that was asked for at `where`, a server's URL or a database's. Raises InvalidRequest."""
+    """Return the last turn at `where`, the URL of a server or a database.
+
+    Raises InvalidRequest if no turn was asked for there.
+    """
     place = _read().get(where)
     try:
         return ConversationPlace(str(place["chat_id"]), str(place["turn_id"]))  # type: ignore[index]
@@ -47,14 +50,14 @@ def recall(where: str) -> ConversationPlace:
 
 
 def remember(where: str, place: ConversationPlace) -> None:
-    """Raises OSError when the file cannot be written."""
+    """Store the last turn at `where`. Raises OSError if the file cannot be written."""
     places = _read()
     places.pop(where, None)
     places[where] = {"chat_id": place.chat_id, "turn_id": place.turn_id}
     kept = dict(list(places.items())[-MAX_PLACES:])
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # A file of its own that takes the old one's place: two that ask at once leave one of their two, and never half of it.
+    # A new file replaces the old one, so that concurrent writers never leave a partial file.
     descriptor, name = tempfile.mkstemp(dir=folder, prefix="last-asked-")
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(kept), indent=2))
@@ -69,4 +72,4 @@ def _read() -> dict[str, Any]:
     try:
         return msgspec.json.decode(_file().read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):
-        return {}  # none yet, or none that can be read: it holds nothing that is not elsewhere too
+        return {}  # missing or not valid; the turns themselves are in the database

@@ -1,4 +1,4 @@
-"""`turnstream db`: the database by hand."""
+"""`turnstream db`: upgrades the database manually."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`turnstream decode`: a recorded provider stream as one JSON object."""
+"""`turnstream decode`: prints a recorded provider stream as one JSON object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _GZIP = b"\x1f\x8b"
 _UNREADABLE = frozenset({"stream_incomplete", "malformed_event", "event_too_large"})
-"""What a decoder says of bytes that are not of its wire."""
+"""Error codes of a decoder for bytes that are not of its wire."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,12 +26,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         required=True,
         type=_wire,
         metavar="WIRE",
-        help="the protocol that was recorded: anthropic, openai-chat, openai-responses, ollama, gemini or bedrock",
+        help="the protocol that was recorded: anthropic, openai-chat, openai-responses, ollama, gemini "
+        "or bedrock",
     )
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="the body of the response, or as .jsonl the JSON of one event per line; .gz of either; - reads standard input",
+        help="the body of the response, or as .jsonl the JSON of one event per line; .gz of either; "
+        "- reads standard input",
     )
     parser.add_argument("--compact", action="store_true", help="print the object on one line")
 
@@ -45,7 +47,10 @@ def _wire(name: str) -> Wire:
 
 
 def run(arguments: Namespace) -> int:
-    """0 as soon as something of that wire was found, whole or not: the object's `complete` and `error` tell how far."""
+    """Print the decoded recording, and return 0 if anything of that wire was found, complete or not.
+
+    The object's fields `complete` and `error` show how far the recording could be decoded.
+    """
     from turnstream.wires.recording import decode_recording
 
     wire: Wire = arguments.wire
@@ -62,7 +67,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _recognised(decoded: Mapping[str, Any]) -> bool:
-    """Whether anything in a decoded stream was of its wire: a message, or the provider's own error."""
+    """Return True if the stream contains anything of the wire: a message, or the provider's error."""
     error = decoded["error"]
     return any(decoded[name] for name in ("id", "model", "blocks", "raw_stop_reason")) or (
         error is not None and error["code"] not in _UNREADABLE
@@ -70,7 +75,7 @@ def _recognised(decoded: Mapping[str, Any]) -> bool:
 
 
 def _read(file: str) -> tuple[str, bytes]:
-    """A file's name and content; standard input gets the name that its content calls for."""
+    """Return a file's name and content. The name of standard input follows from its content."""
     if file == "-":
         data = sys.stdin.buffer.read()
         return _name_for(data), data

@@ -1,4 +1,4 @@
-"""A question to an engine in this process."""
+"""A turn of an engine in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from turnstream.turnlog.subscription import Subscription
 
 
 class LocalTurn:
-    """See `AskedTurn`. Without `database_url` the database is a temporary one, gone with the answer."""
+    """An `AskedTurn` of an engine in this process.
+
+    `database_url`: None: a temporary database, which is deleted at the end.
+    """
 
     def __init__(self, question: Question, settings: Settings, *, database_url: str | None = None) -> None:
         self._question = question

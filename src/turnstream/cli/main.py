@@ -1,4 +1,4 @@
-"""The command `turnstream`: finds the subcommand, and tells its failures in one line."""
+"""The command `turnstream`: runs a subcommand and reports its failure in one line."""
 
 from __future__ import annotations
 
@@ -29,13 +29,17 @@ COMMANDS: tuple[Command, ...] = (
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
-"""What shells give for SIGINT: 128 and the signal's number."""
+"""Exit code of shells for SIGINT: 128 plus the signal's number."""
 PIPE_CLOSED = 141
-"""The same for SIGPIPE."""
+"""Exit code of shells for SIGPIPE."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code: 0, 1 for a failure, 2 for wrong usage or settings, 130 for Ctrl-C."""
+    """Run one subcommand and return the exit code.
+
+    The code is 0 for success, 1 for a failure, 2 for wrong usage or settings, 130 for Ctrl-C, and 141 for a
+    closed pipe. A subcommand may return other codes.
+    """
     parser = build_parser()
     parsed = parser.parse_args(arguments)
     if parsed.version:
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"turnstream: {indent(error.message, '  ').lstrip()}", file=sys.stderr)
         return MISUSED if isinstance(error, ConfigurationError) else FAILED
     except BrokenPipeError:
-        # What is left in the buffer has nowhere to go either: without this, Python would complain at its exit.
+        # Python flushes the rest of the buffer at exit. Without this it would report a second error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except KeyboardInterrupt:
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Asks about a command that is nearly one of ours."""
+    """A parser that suggests the closest command if the given one does not exist."""
 
     def error(self, message: str) -> NoReturn:
         given = re.search(r"invalid choice: '([^']*)'", message)
@@ -74,7 +78,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; nothing heavy is imported for it."""
+    """Return the parser of the command line. It imports no heavy modules."""
     parser = _Parser(
         prog="turnstream",
         description="Durable, resumable LLM streaming: start a turn, watch it from anywhere, lose nothing.",
@@ -118,13 +122,12 @@ def _report_misspelt_variables() -> None:
 
 
 def _tolerate_narrow_encodings() -> None:
-    """Go on after a character that a terminal cannot show, or bytes of standard input that are not text.
-
-    The terminal shows a question mark; the input has U+FFFD.
-    """
+    """Replace characters that the terminal cannot show with `?`, and invalid bytes of input with U+FFFD."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            stream.reconfigure(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+                errors="replace",
+            )
 
 
 if __name__ == "__main__":

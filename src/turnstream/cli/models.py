@@ -1,4 +1,4 @@
-"""`turnstream models`: what turns may name, and what each needs."""
+"""`turnstream models`: lists the models that turns may name, and what each model needs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def as_json(catalog: Catalog, settings: Settings) -> str:
 
 
 def places(catalog: Catalog) -> list[str]:
-    """Return a line for each provider: its address and its key, and the source of both."""
+    """Return a table with one line for each provider: its address, the address's source, and its key."""
     rows = [
         (place.name, place.url, place.url_from, _key_words(place.key_from, is_set=place.key_is_set))
         for place in catalog.places
@@ -80,8 +80,10 @@ class Row(NamedTuple):
 
 
 def table(catalog: Catalog, settings: Settings, *, with_header: bool = False) -> list[str]:
-    """Return a line for each name that turns may use: its wire, and whether it can be called or what is missing. The default
-    comes first, then the models that are ready."""
+    """Return a table with one line for each name that turns may use: its wire and its state.
+
+    The default model comes first, then the models that are ready.
+    """
     models = catalog.models()
     rows = [Row(model.id, model.wire, _note(model, settings), model.ready) for model in models]
     rows += _names_of_models(catalog, settings)
@@ -111,7 +113,10 @@ def _note(model: ListedModel, settings: Settings) -> str:
 
 
 def _names_of_models(catalog: Catalog, settings: Settings) -> Iterator[Row]:
-    """The names of one's own. Raises InvalidRequest where one stands for a model of nobody."""
+    """Yield the rows of the names that the settings define.
+
+    Raises InvalidRequest if a name refers to an unknown provider.
+    """
     from turnstream.providers.catalog import parse_model
 
     for name, described in settings.models.items():
@@ -122,7 +127,7 @@ def _names_of_models(catalog: Catalog, settings: Settings) -> Iterator[Row]:
 
 
 def _whole_providers(catalog: Catalog, settings: Settings, listed: Container[str]) -> Iterator[Row]:
-    """The providers in the settings that name no models: any of theirs may be asked for."""
+    """Yield the rows of providers in the settings that list no models. Turns may name any model of them."""
     for name in settings.providers:
         if name not in listed:
             ready = catalog.is_ready(name)
@@ -131,7 +136,7 @@ def _whole_providers(catalog: Catalog, settings: Settings, listed: Container[str
 
 
 def _needed(settings: Settings, model: ListedModel) -> str:
-    """What a model lacks."""
+    """Return what a model needs before it can be called."""
     from turnstream.providers.catalog import SIGNED_WIRE
     from turnstream.wires.shared.botocore_library import is_installed
 
@@ -143,7 +148,7 @@ def _needed(settings: Settings, model: ListedModel) -> str:
 
 
 def key_variable(settings: Settings, provider: str) -> str:
-    """The environment variable that holds a provider's key."""
+    """Return the name of the environment variable that holds a provider's key."""
     from turnstream.providers.catalog import BUILT_IN
 
     described: Sequence[ProviderSettings | None] = (settings.providers.get(provider), BUILT_IN.get(provider))

@@ -1,4 +1,4 @@
-"""How `turnstream ask` shows an answer: as text as it comes, as text once it is whole, or as JSON."""
+"""Presentations of an answer for `turnstream ask`: text or JSON, as it arrives or when it is complete."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_to
 
 
 class Presentation(Protocol):
-    """What is done with the events of an answer. `fold`: all of them so far."""
+    """Shows the events of an answer. `fold`: the fold of all events so far."""
 
     fold: NativeFold
 
     def show(self, events: Sequence[NativeEvent]) -> None: ...
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Finish the output after the last event."""
         ...
 
 
 class LiveText:
-    """Text, written as it comes."""
+    """Writes text as it arrives."""
 
     def __init__(self, screen: Screen) -> None:
         self._answer = AnswerText()
@@ -43,7 +43,7 @@ class LiveText:
 
 
 class WholeText:
-    """Text, written once the answer is whole, or has ended otherwise."""
+    """Writes text when the turn has ended."""
 
     def __init__(self, screen: Screen) -> None:
         self.fold = NativeFold()
@@ -61,7 +61,7 @@ class WholeText:
 
 
 class EventLines:
-    """Each event as a line of JSON, `{"event", "data"}`, as it comes."""
+    """Writes each event as a line of JSON, `{"event", "data"}`, as it arrives."""
 
     def __init__(self, screen: Screen) -> None:
         self.fold = NativeFold()
@@ -73,11 +73,11 @@ class EventLines:
             self._screen.write([Piece(f"{_json({'event': name, 'data': data})}\n")])
 
     def close(self) -> None:
-        """All lines are written."""
+        """Do nothing: all lines are written."""
 
 
 class WholeObject:
-    """The answer as one JSON object, once it has ended."""
+    """Writes the answer as one JSON object when the turn has ended."""
 
     def __init__(self, screen: Screen) -> None:
         self.fold = NativeFold()
@@ -101,14 +101,14 @@ class WholeObject:
 
 
 def presentation(screen: Screen, *, as_json: bool, stream: bool) -> Presentation:
-    """What `--json` and `--no-stream` ask for."""
+    """Return the presentation for `--json` (`as_json`) and `--no-stream` (not `stream`)."""
     if as_json:
         return EventLines(screen) if stream else WholeObject(screen)
     return LiveText(screen) if stream else WholeText(screen)
 
 
 def usage_line(fold: NativeFold) -> str:
-    """Tokens and cost of an ended turn, for people."""
+    """Return a line with the tokens and the cost of an ended turn."""
     data: Mapping[str, Any] = fold.ending.data if fold.ending is not None else {}
     usage: Mapping[str, Any] = data.get("usage") or data
     parts = [

@@ -1,4 +1,4 @@
-"""`turnstream record`: a provider's answer, byte for byte as it came, for a bug report."""
+"""`turnstream record`: saves the bytes of a provider's answer, for a bug report."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from turnstream.providers.connection import Connection
 
 LIMIT = 64 * 1024 * 1024
-"""Bytes of an answer that are kept."""
+"""Largest answer that can be recorded, in bytes."""
 MASK = b"*"
 SHORTEST_SECRET = 8
 SILENCE = 300.0
-"""Seconds without a byte after which an answer counts as broken off."""
+"""Seconds without a byte after which an answer counts as incomplete."""
 CONNECT_SECONDS = 10.0
 
 
 class Recording(NamedTuple):
-    """What came: `broken` says why it is not whole, where it is not."""
+    """A recorded answer. `broken`: the reason why it is incomplete. None: it is complete."""
 
     status: int
     content_type: str
@@ -104,7 +104,8 @@ async def _record_model(
         provider, model = catalog.resolve(name)
         if not isinstance(provider, HttpProvider):
             raise ConfigurationError(
-                f"{name} answers in this process, and sends no bytes: start `turnstream simulate`, and record its URL"
+                f"{name} answers in this process, and sends no bytes: start `turnstream simulate`, and "
+                "record its URL"
             )
         request = ModelRequest(model, (Message("user", (Block(0, "text", text),)),), system)
         return provider.wire.name, await _read(provider.send(provider.wire.encode_request(request)))
@@ -129,7 +130,7 @@ async def _record_url(address: str, body: str, headers: Mapping[str, str]) -> Re
 
 
 async def _read(asking: Awaitable[Connection]) -> Recording:
-    """Read an answer as far as it comes."""
+    """Read an answer until its end or its failure."""
     from turnstream.providers.connection import BadAnswer
 
     body = bytearray()
@@ -150,7 +151,7 @@ async def _read(asking: Awaitable[Connection]) -> Recording:
 
 
 def masked(body: bytes, secrets: Iterable[str]) -> bytes:
-    """The body with every secret in it made asterisks of the same length: nothing else moves."""
+    """Return the body with asterisks in place of each secret. The length of the body does not change."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= SHORTEST_SECRET:
             body = body.replace(secret.encode(), MASK * len(secret.encode()))
@@ -170,7 +171,8 @@ COMMAND = Command(
     """\
 turnstream record anthropic/claude-sonnet-4-5 "Why is the sky blue?" -o answer.sse
 cat request.json | turnstream record http://127.0.0.1:11434/api/chat -o answer.ndjson
-turnstream record https://api.example.com/v1/chat/completions '{"model": "m", "messages": []}' -H "Authorization: Bearer $KEY" -o answer.sse.gz""",
+turnstream record https://api.example.com/v1/chat/completions '{"model": "m", "messages": []}' \
+-H "Authorization: Bearer $KEY" -o answer.sse.gz""",
     add_arguments,
     run,
 )

@@ -1,4 +1,4 @@
-"""A question to a server, over HTTP, that survives lost connections."""
+"""A turn of a server, over HTTP. It survives lost connections."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from turnstream.client import AsyncClient, AsyncTurn, NativeEvent, Retry
 from turnstream.errors import Unauthorized
 
 AWAY_SECONDS = 60.0
-"""How long the server may be away while it is watched."""
+"""Seconds that the server may be unavailable while the turn is watched."""
 _LOST = NativeEvent("notice", {"code": "connection_lost", "message": "connection lost, resuming"})
 
 
 class RemoteTurn:
-    """See `AskedTurn`. `key` is sent as a bearer token."""
+    """An `AskedTurn` of a server. `key`: sent as a bearer token. None: no token."""
 
     def __init__(self, question: Question, url: str, *, key: str | None = None) -> None:
         self._question = question
@@ -28,7 +28,7 @@ class RemoteTurn:
     async def __aenter__(self) -> Self:
         question = self._question
         try:
-            # A server that is not there when the question is asked is a mistake to be told, not to be waited for.
+            # If the server is unavailable at the start, its address is probably wrong: do not retry.
             chats = self._client.with_retry(Retry(budget=0)).chats
             place = question.place
             chat = await chats.create() if place is None else await chats.read(place.chat_id)

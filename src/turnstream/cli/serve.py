@@ -1,4 +1,4 @@
-"""`turnstream serve`: the server, on an embedded database."""
+"""`turnstream serve`: runs the server with an embedded database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from turnstream.engine import Engine
 
 LEFTOVER_SECONDS = 3.0
-"""Seconds that tasks have to end once all else has ended."""
+"""Seconds that remaining tasks have to end after the server and the engine have stopped."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> int:
         secrets=secrets_of(settings),
         form=settings.telemetry.format,
     )
-    # What libraries warn of takes the same way, keys masked.
+    # Warnings of libraries use the same handlers, which mask keys.
     for library in ("uvicorn", "asyncio", "aiohttp"):
         logging.getLogger(library).handlers = logging.getLogger("turnstream").handlers
     bound = bind(settings.server.host, settings.server.port)
@@ -118,7 +118,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
 
 
 def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) -> list[str]:
-    """What is printed once the server listens at `url`: where, with which models and database, and how to try it."""
+    """Return the lines to print when the server listens at `url`: addresses, database, models and a trial."""
     from turnstream.cli.models import table
     from turnstream.store.urls import database_of
 
@@ -138,7 +138,10 @@ def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) ->
     if simulated:
         lines += [
             "",
-            "  Only the simulated models are ready. For real ones set ANTHROPIC_API_KEY or OPENAI_API_KEY and start",
+            (
+                "  Only the simulated models are ready. "
+                "For real ones set ANTHROPIC_API_KEY or OPENAI_API_KEY and start"
+            ),
             "  again, or describe any compatible provider in turnstream.toml.",
         ]
     lines += ["", "  Try it:", "", *trial(url, settings.server.api_key_env if with_key else None), ""]
@@ -147,20 +150,23 @@ def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) ->
 
 
 def trial(url: str, key_variable: str | None) -> list[str]:
-    """Two lines for a shell: make a chat, ask in it and watch. They need curl and nothing else.
+    """Return two shell commands that create a chat, ask a question in it and watch the answer.
 
-    `key_variable`: the environment variable with the server's key, where it asks for one.
+    They need only curl.
+
+    `key_variable`: the environment variable with the server's key. None: the server needs no key.
     """
     key = f' -H "Authorization: Bearer ${key_variable}"' if key_variable else ""
     body = '{"turn_blocks":[{"block_type":"text","text_content":"Hello!"}]}'
     return [
         f"""CHAT=$(curl -s{key} -X POST {url}/api/chats | cut -d'"' -f4)""",
-        f"""curl -N{key} -H 'Content-Type: application/json' -d '{body}' "{url}/api/chats/$CHAT/turns?stream=true\"""",
+        f"""curl -N{key} -H 'Content-Type: application/json' -d '{body}' \
+"{url}/api/chats/$CHAT/turns?stream=true\"""",
     ]
 
 
 def _beside(label: str, lines: Sequence[str]) -> list[str]:
-    """Lines with a label before the first."""
+    """Return the lines with a label before the first line, and the others indented by its width."""
     return [f"{label if place == 0 else ' ' * len(label)}{line}" for place, line in enumerate(lines)]
 
 

@@ -1,4 +1,4 @@
-"""Waiting for the end that a user or a supervisor asks for."""
+"""Waiting for a signal that stops the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 async def ended_by_signal() -> None:
-    """Return at the first SIGINT or SIGTERM; a second one ends the process as it would have without us."""
+    """Return at the first SIGINT or SIGTERM. For a second signal, Python's default action applies."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in ENDING:

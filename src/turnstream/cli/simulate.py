@@ -1,4 +1,4 @@
-"""`turnstream simulate`: a provider look-alike on a port."""
+"""`turnstream simulate`: runs a simulated provider on a port."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ _TOLD = """\
 """
 
 _SCRIPTED = """\
-  It answers on the wires anthropic (POST /v1/messages), openai-chat (POST /v1/chat/completions), openai-responses
+  It answers on the wires anthropic (POST /v1/messages), openai-chat (POST /v1/chat/completions), \
+openai-responses
   (POST /v1/responses), gemini (POST /v1beta/models/MODEL:streamGenerateContent), bedrock (POST
   /model/MODEL/converse-stream) and ollama (POST /api/chat), and asks for no key.
 
@@ -81,12 +82,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _options_told() -> str:
-    """Everything that may follow a model's name or stand in the header."""
+    """Return the help on the options that may follow a model's name or be in the header."""
     from turnstream.simulator.fault_names import FAULTS
 
     faults = "\n".join(f"  fault={name:<14}{text}" for name, text in FAULTS.items())
     return f"""\
-options, as in the model "story:events=500,pace=0.005" or the header "X-Simulate: fault=cut,after=9,pace=0.01";
+options, as in the model "story:events=500,pace=0.005" or the header \
+"X-Simulate: fault=cut,after=9,pace=0.01";
 the header wins, and its script=NAME chooses the script whatever the model's name:
   first=SECONDS       before the first event          pace=SECONDS   per event
   batch=EVENTS        per write (0: 64 KiB)           chunk=BYTES    per write, wherever that cuts
@@ -120,7 +122,10 @@ def run(arguments: Namespace) -> int:
 
 
 def _replay(arguments: Namespace) -> Replay | None:
-    """The recording to answer with. Raises ConfigurationError for what does not fit together."""
+    """Return the recording to answer with, or None.
+
+    Raises ConfigurationError if the arguments are not valid.
+    """
     from turnstream.simulator.options import SimulatorOptions
     from turnstream.simulator.replay import load_replay
     from turnstream.wires import WIRES
@@ -151,7 +156,7 @@ async def _simulate(arguments: Namespace, replay: Replay | None) -> None:
     report = _report if arguments.verbose else None
     with RequestLog(arguments.log) as log:
         async with SimulatorServer(arguments.host, arguments.port, report, Answers(replay, log)) as simulator:
-            # Whoever reads that it listens may end it at once: the signals are awaited before.
+            # A supervisor may send a signal as soon as it reads the text, so install the handlers first.
             ending = asyncio.create_task(ended_by_signal())
             await asyncio.sleep(0)
             print(_told(simulator.url, replay, arguments.replay), flush=True)

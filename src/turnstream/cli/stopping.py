@@ -1,4 +1,4 @@
-"""Ctrl-C, or SIGTERM, while an answer streams."""
+"""Handling of Ctrl-C and SIGTERM while an answer streams."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import signal
 from turnstream.cli.asked_turn import AskedTurn
 
 STOP_SECONDS = 5.0
-"""What a stopped turn gets to tell its end."""
+"""Seconds that a stopped turn has to send its last events."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """Within it, the first signal asks the turn to stop and lets its end come; the second gives up at once, as does
-    a request that fails: then the current task is cancelled."""
+    """Handles signals within its `with` block.
+
+    The first signal interrupts the turn, whose last events still arrive for up to `STOP_SECONDS`. After that,
+    after a second signal, or if the interrupt fails, the current task is cancelled.
+    """
 
     def __init__(self, watched: AskedTurn) -> None:
         self.by: signal.Signals | None = None
-        """The signal that came, if any did."""
+        """First signal that arrived, or None."""
         self._watched = watched
         self._task = asyncio.current_task()
         self._interrupt: asyncio.Task[None] | None = None

@@ -1,4 +1,4 @@
-"""Writing to a terminal, or to a file or pipe in its place."""
+"""Output to a terminal, a file or a pipe."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ _PICTURES = {
     **dict.fromkeys(range(0x7F, 0xA0), 0xFFFD),
     ord("\r"): None,
 }
-"""Control characters as pictures: what a model says must not move the cursor or talk to the terminal."""
+"""Visible replacements of control characters, so that a model's text cannot control the terminal."""
 
 
 class Piece(NamedTuple):
-    """Text to write. `aside`: it belongs to the answer's surroundings (thinking, tool calls, notices), not to it."""
+    """Text to write. `aside`: True if it is not part of the answer (thinking, tool calls, notices)."""
 
     text: str
     aside: bool = False
 
 
 class Screen:
-    """Writes answers to standard output and asides, dimmed on a terminal, to standard error: so a pipe or a file gets
-    the answer and nothing else."""
+    """Writes answers to standard output and asides to standard error.
+
+    So a pipe or a file gets only the answer. On a terminal, asides are dimmed.
+    """
 
     def __init__(self, answers: TextIO | None = None, asides: TextIO | None = None) -> None:
         self._answers = answers or sys.stdout
         self._asides = asides or sys.stderr
 
     def write(self, pieces: Iterable[Piece]) -> None:
-        """Write at once what is given. Raises BrokenPipeError."""
+        """Write and flush the pieces. Raises BrokenPipeError if the reader has closed the pipe."""
         for text, aside in pieces:
             stream = self._asides if aside else self._answers
             if stream.isatty():
@@ -46,10 +48,10 @@ class Screen:
 
 
 def bold(text: str) -> str:
-    """`text` in bold, where standard output is a terminal."""
+    """Return `text` in bold if standard output is a terminal, else `text` unchanged."""
     return f"{BOLD}{text}{RESET}" if sys.stdout.isatty() else text
 
 
 def dim(text: str) -> str:
-    """`text` dimmed, where standard output is a terminal."""
+    """Return `text` dimmed if standard output is a terminal, else `text` unchanged."""
     return f"{DIM}{text}{RESET}" if sys.stdout.isatty() else text

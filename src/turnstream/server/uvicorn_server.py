@@ -257,8 +257,7 @@ def _bound(
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
-        # `bind` alone does not reserve the port: two processes could bind it. Only `listen` fails for the
-        # second.
+        # `bind` alone does not reserve the port: `listen` fails for the second process.
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()

@@ -271,7 +271,7 @@ class TurnView(RecordView):
         cls, turn: TurnRecord, blocks: tuple[BlockRecord, ...] = (), attempts: tuple[CallAttempt, ...] = ()
     ) -> TurnView:
         error = None
-        if turn.completed_at is None:  # the account of a turn at work is for a process that takes it over
+        if turn.completed_at is None:  # only a process that takes the turn over needs it
             turn = msgspec.structs.replace(turn, steps=())
         if turn.error_code is not None:
             error = ErrorDetail(code=turn.error_code, message=turn.error_message or "")

@@ -1,4 +1,4 @@
-"""What an operator sees of the system: its log, and the measures behind its metrics."""
+"""Logging, and the measures behind the metrics."""
 
 from turnstream.telemetry.logs import (
     MASK,

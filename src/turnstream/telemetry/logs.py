@@ -1,9 +1,9 @@
-"""Logging: one line per record on standard error, UTC, with every known key masked.
+"""Logging: one line per record on standard error, in UTC, with every known key masked.
 
-Each module logs to `logging.getLogger(__name__)`; as a library the package adds no handler of its own, but for one that keeps
-Python from printing warnings of a program that configures no logging. Lines that are
-written in a turn's task, whoever writes them, carry the turn's id and generation: the task runs in `turn_context`. A host
-application that formats records itself gets both as `record.turn_id` and `record.generation` with the filter `TurnFields`.
+Each module logs to `logging.getLogger(__name__)`. As a library, the package adds only a NullHandler. All
+records of a turn's task have the turn's id and generation, because the task runs in `turn_context`. A host
+application that formats records itself gets them as `record.turn_id` and `record.generation` with the filter
+`TurnFields`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 MASK = "[masked]"
 SHORTEST_SECRET = 6
-"""Shorter strings are not masked: they would blot out innocent text, and are no secret."""
+"""Characters of the shortest string that is masked. Masking shorter strings would damage normal text."""
 COMPONENTS: dict[str, tuple[str, ...]] = {
     "client": ("client", "providers", "model_loop.driver", "llm.generation"),
     "accumulator": ("turns.writing", "llm.memory_sink"),
     "events": ("server.streams", "turnlog", "llm.live_answer"),
 }
-"""Short names for what people ask about most, beside the module paths that name everything."""
+"""Short names for groups of modules that operators often debug."""
 
 _ROOT = "turnstream"
 
@@ -38,14 +38,14 @@ _turn_of_task: ContextVar[_TurnOfTask | None] = ContextVar("turnstream_turn", de
 
 
 def turn_context(turn_id: str, generation: int) -> Context:
-    """A copy of the current context in which every record is the turn's. For `create_task(..., context=...)`."""
+    """Return a copy of the current context for a turn's task, as `create_task(..., context=...)` takes it."""
     context = copy_context()
     context.run(_turn_of_task.set, _TurnOfTask(turn_id, generation))
     return context
 
 
 class TurnFields(logging.Filter):
-    """Lets every record through, and gives those of a turn's task the attributes `turn_id` and `generation`."""
+    """Adds the attributes `turn_id` and `generation` to records of a turn's task. It drops no record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if (turn := _turn_of_task.get()) is not None:
@@ -56,14 +56,13 @@ class TurnFields(logging.Filter):
 _CONTROL = {
     code: repr(chr(code))[1:-1] for code in (*range(9), *range(10, 32), *range(127, 160), 0x2028, 0x2029)
 }
-"""Characters that would end a line or steer a terminal: a provider's words must not look like a line of ours."""
+"""Escapes of characters that end a line or control a terminal, so that no message can forge a log line."""
 _JSON_CONTROL = {code: f"\\u{code:04x}" for code in _CONTROL if code >= 127}
-"""Those that JSON leaves as they are, as its escapes."""
+"""JSON escapes of the control characters that `json.dumps` does not escape."""
 
 
 def one_line(text: str, limit: int) -> str:
-    """Return `text` on one line of at most `limit` characters, whoever formats it: without what ends a line or steers a
-    terminal."""
+    """Return `text` on one line of at most `limit` characters, with escaped control characters."""
     line = " ".join(text[: 4 * limit].split()).translate(_CONTROL)
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
@@ -72,7 +71,7 @@ logging.getLogger(_ROOT).addHandler(logging.NullHandler())
 
 
 TRACEBACK_MARK = "  | "
-"""Beginning of each line that is not a record's first."""
+"""Prefix of each line of a record except the first."""
 
 
 def _marked(text: str) -> str:
@@ -80,8 +79,11 @@ def _marked(text: str) -> str:
 
 
 class MaskingFormatter(logging.Formatter):
-    """Formats a record for people, and replaces every secret in the result. The record is one line; its traceback follows
-    on lines of their own, which begin with `TRACEBACK_MARK`, so that no exception's text looks like a record."""
+    """Formats a record as text, and masks every secret in it.
+
+    The record is one line. The lines of its traceback begin with `TRACEBACK_MARK`, so that the text of an
+    exception cannot look like a record.
+    """
 
     converter = time.gmtime
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -94,13 +96,13 @@ class MaskingFormatter(logging.Formatter):
         )
         self._secrets = tuple(longest_first)
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - a name of the logging library
         line = super().formatMessage(record).translate(_CONTROL)
         turn_id: str | None = getattr(record, "turn_id", None)
         return line if turn_id is None else f"{line} [turn {turn_id} {getattr(record, 'generation', '')}]"
 
     def format(self, record: logging.LogRecord) -> str:
-        # The library's own `format` keeps the text of an exception in the record, for other formatters as they made it.
+        # `super().format` would cache the exception's text in the record, where other formatters reuse it.
         record.message = record.getMessage()
         record.asctime = self.formatTime(record)
         parts = [self.formatMessage(record)]
@@ -119,11 +121,14 @@ class MaskingFormatter(logging.Formatter):
 
 
 class JsonFormatter(MaskingFormatter):
-    """Formats a record as one line of JSON: time, level, component, message; turn_id and generation for a turn's; error
-    with a traceback."""
+    """Formats a record as one line of JSON.
+
+    Its fields are time, level, component and message; turn_id and generation if a turn's task logged it;
+    error with the traceback if it has an exception.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        # Masked before it is encoded: a quotation mark in a key looks different afterwards.
+        # Mask before encoding: JSON would escape a quotation mark in a key.
         fields: dict[str, Any] = {
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
@@ -139,7 +144,7 @@ class JsonFormatter(MaskingFormatter):
         return line.translate(_JSON_CONTROL)
 
 
-def configure_logging(  # noqa: PLR0913 - one for each setting
+def configure_logging(  # noqa: PLR0913 - one parameter for each setting
     level: str = "info",
     *,
     debug: Iterable[str] = (),
@@ -148,10 +153,16 @@ def configure_logging(  # noqa: PLR0913 - one for each setting
     stream: TextIO | None = None,
     form: Literal["text", "json"] = "text",
 ) -> None:
-    """Send the package's log to `stream` (standard error), replacing what an earlier call set up.
+    """Configure the package's log. Replace the configuration of an earlier call.
 
-    `levels` gives components, as module paths below the package (`turns`, `providers.http`) or short names
-    (`COMPONENTS`), a level of their own whatever `level` says; `debug` names those at debug level.
+    Args:
+        level: level of components that have no level of their own.
+        debug: components that log at debug level.
+        levels: levels by component. A component is a module path below the package (`turns`,
+            `providers.http`) or a short name (`COMPONENTS`).
+        secrets: strings to mask.
+        stream: the output. None: standard error.
+        form: "text" or "json".
     """
     root = logging.getLogger(_ROOT)
     for handler in list(root.handlers):

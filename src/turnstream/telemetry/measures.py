@@ -1,7 +1,7 @@
-"""What the parts of an engine count, as plain numbers: a metrics system reads them when it asks.
+"""Counters and histograms of the parts of an engine, as plain numbers.
 
-Counting costs an addition, and knows nothing of who will read: names and formats are the reader's business
-(`server/metrics.py`). Each part has measures of its own; nothing is global. They are written on the event loop only.
+Counting costs an addition. `server/metrics.py` reads the numbers and defines the names and formats of the
+metrics. Each part has its own measures; nothing is global. Only the event loop's thread changes them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 SHORT_WAITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Seconds: what storage takes."""
+"""Bounds, in seconds, for the duration of storage operations."""
 LONG_WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-"""Seconds: what a model lets wait for."""
+"""Bounds, in seconds, for the time that a model takes."""
 MOST_MODELS = 50
 MOST_CODES = 64
 OTHER = "other"
-"""Stands for everything beyond the most that are told apart: names come from outside, and there is no end to them."""
+"""Name for all models and codes beyond `MOST_MODELS` and `MOST_CODES`.
+
+Their number is not bounded otherwise.
+"""
 
 
 class Histogram:
-    """How often a value fell into which range. `counts` has one more place than `bounds`: what is above them all."""
+    """Counts values by range. The last entry of `counts` is for values above all `bounds`."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -35,7 +38,7 @@ class Histogram:
         self.total += value
 
     def cumulative(self) -> list[tuple[float, int]]:
-        """For each bound, and infinity at last, how many values were at most that."""
+        """Return, for each bound and for infinity, the number of values that are at most the bound."""
         so_far = 0
         found: list[tuple[float, int]] = []
         for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
@@ -45,7 +48,7 @@ class Histogram:
 
 
 class ModelMeasures:
-    """What one model was used for; tokens by kind."""
+    """Calls, tokens by kind, and cost of one model."""
 
     __slots__ = ("calls", "cost", "tokens", "unpriced")
 
@@ -54,26 +57,26 @@ class ModelMeasures:
         self.tokens: dict[str, int] = {}
         self.cost = Decimal(0)
         self.unpriced = 0
-        """Calls whose cost is not known."""
+        """Number of calls whose cost is not known."""
 
 
 class TurnMeasures:
-    """What the executors of an engine count."""
+    """Measures of an engine's turns."""
 
     __slots__ = ("catch_ups", "coalesced", "ended", "first_token", "gaps", "models", "subscriptions")
 
     def __init__(self) -> None:
         self.first_token = Histogram(LONG_WAITS)
         self.gaps = Histogram(LONG_WAITS)
-        """Between two pieces that a turn's source brought."""
+        """Seconds between two pieces of a turn's source."""
         self.ended: dict[tuple[str, str], int] = {}
-        """By status and error code."""
+        """Number of ended turns by status and error code."""
         self.models: dict[tuple[str, str], ModelMeasures] = {}
-        """By provider and model."""
+        """Measures by provider and model."""
         self.subscriptions = 0
         self.coalesced = 0
         self.catch_ups = 0
-        """Of logs that are gone; those that are not tell their own."""
+        """Number of catch-ups of logs that no longer exist. Existing logs have their own counters."""
 
     def count_end(self, status: str, code: str | None) -> None:
         key = (status, code or "")
@@ -82,7 +85,10 @@ class TurnMeasures:
         self.ended[key] = self.ended.get(key, 0) + 1
 
     def of_model(self, name: str | None) -> ModelMeasures:
-        """The measures of `provider/model`; beyond MOST_MODELS those of all the rest."""
+        """Return the measures of `provider/model`.
+
+        All models beyond `MOST_MODELS` share the measures of `OTHER`.
+        """
         provider, _, model = (name or "/").partition("/")
         measures = self.models.get((provider, model))
         if measures is None:
@@ -92,7 +98,7 @@ class TurnMeasures:
 
 
 class StoreMeasures:
-    """What a store counts: seconds from asking to having, and what failed."""
+    """Measures of a store: seconds from the request to the result, and failures."""
 
     __slots__ = ("failed_reads", "failed_writes", "reads", "writes")
 
