@@ -20,7 +20,7 @@ from turnstream.turnlog.subscription import Subscription
 class LocalTurn:
     """An `AskedTurn` of an engine in this process.
 
-    `database_url`: None: a temporary database, which is deleted at the end.
+    `database_url`: URL of the database. None: a temporary database, which is deleted at the end.
     """
 
     def __init__(self, question: Question, settings: Settings, *, database_url: str | None = None) -> None:

@@ -55,7 +55,10 @@ class KeepAlive:
         self._stall_timeout = stall_timeout
 
     async def run(self) -> None:
-        """Check all streams and answers four times per heartbeat or stall timeout, until cancelled."""
+        """Check all streams and answers until cancelled.
+
+        The interval is a quarter of the heartbeat or of the stall timeout, whichever is shorter.
+        """
         interval = min(self._heartbeat, self._stall_timeout) / 4
         while True:
             await asyncio.sleep(interval)
