@@ -268,9 +268,9 @@ class Engine:
         await self.pricing.ready()
 
     async def drain(self, grace: float) -> None:
-        """Stop accepting turns, and wait up to `grace` seconds for running turns.
+        """Stop accepting turns, wait up to `grace` seconds for running turns, and end the rest.
 
-        Their watchers receive a notice.
+        Watchers of running turns receive a notice first.
         """
         await self._registry.drain(grace)
 

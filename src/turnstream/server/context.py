@@ -59,7 +59,7 @@ def asked_cursor(request: Request) -> Cursor | None:
     """Return the client's cursor: `Last-Event-ID` (sent by an EventSource that reconnects), else `?after=`.
 
     Raises InvalidRequest if one of them is not a cursor. A cursor of another turn passes here: the
-    subscription answers it with a catch-up.
+    stream then starts from the beginning.
     """
     asked = _cursor(request.query_params.get("after"))
     repeated = request.headers.get("last-event-id")

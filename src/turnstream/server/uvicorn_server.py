@@ -152,7 +152,7 @@ async def run_application(
     Args:
         application: the ASGI application.
         bound: sockets from `bind`. They are closed at the end.
-        drain: stops new turns and waits at most the given seconds for running turns.
+        drain: `Engine.drain`. It is called with the grace time in seconds.
         grace: seconds that running turns have after the first signal.
         on_listening: called when the server accepts connections.
     """
