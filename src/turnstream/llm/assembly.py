@@ -1,4 +1,4 @@
-"""A message put together by hand: events or a provider's bytes in, the message out."""
+"""Builds a message from events or a provider's bytes, without a model call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from turnstream.wires.base import rest_of
 
 
 class MessageAssembler:
-    """Put one model call's answer together.
+    """Builds the message of one model call.
 
         assembler = MessageAssembler(wire="anthropic")
         for data in response:
@@ -30,7 +30,10 @@ class MessageAssembler:
         assembler.close()
         print(assembler.current_message.text)
 
-    Feed it StreamEvents, or with `wire` the bytes of a provider's answer, cut anywhere. Several threads may feed and ask.
+    Feed it StreamEvents, or the bytes of a provider's answer, split anywhere. Several threads may use it.
+
+    Args:
+        wire: Name of the provider's wire, for bytes. None for events.
     """
 
     def __init__(self, wire: str | None = None) -> None:
@@ -42,21 +45,27 @@ class MessageAssembler:
         self._decoder = WIRES[wire].decoder() if wire is not None else None
 
     def feed(self, *events: StreamEvent) -> list[TurnEvent]:
-        """Take what a model said next: what to show for it. Raises StreamBroken where the answer is too large, and the error
-        that the provider reports within it."""
+        """Fold the next events of an answer, and return the events that show them.
+
+        Raises StreamBroken if the answer is too large, and the error that the provider reports in the stream.
+        """
         with self._lock:
             return self._take(events)
 
     def feed_bytes(self, data: bytes) -> list[TurnEvent]:
-        """Take the next bytes of a provider's answer. Raises as `feed`, and MalformedEvent."""
+        """Fold the next bytes of a provider's answer. Raises as `feed`, and MalformedEvent."""
         if self._decoder is None:
             raise TypeError("these are bytes of which wire? Give MessageAssembler(wire=…)")
         with self._lock:
             return self._take(self._decoder.feed(data))
 
     def close(self) -> list[TurnEvent]:
-        """The answer is over: what is still to be shown. Blocks that were never stopped are whole if the answer is, and else
-        `partial`. Of bytes, raises StreamIncomplete where the end is missing; what came is kept all the same."""
+        """End the answer, and return the remaining events.
+
+        Blocks that were never stopped are complete if the answer is complete. Otherwise they are `partial`.
+        Raises StreamIncomplete if bytes were fed and the answer's end is missing. The message is kept even
+        then.
+        """
         with self._lock:
             shown: list[TurnEvent] = []
             try:
@@ -71,14 +80,14 @@ class MessageAssembler:
 
     @property
     def is_complete(self) -> bool:
-        """The model's end marker has come, and no error."""
+        """True if the model's end marker has come, without an error."""
         with self._lock:
             accumulator = self._fold.accumulator
             return accumulator.stop is not None and accumulator.error is None
 
     @property
     def current_message(self) -> ModelMessage[Any]:
-        """The message as far as it has come."""
+        """The message so far."""
         with self._lock:
             accumulator = self._fold.accumulator
             reason = accumulator.stop.stop_reason if accumulator.stop is not None else None
@@ -103,20 +112,20 @@ class MessageAssembler:
 
     @property
     def last_tool_call(self) -> ToolCall | None:
-        """The last call of a tool, whole or not: while its arguments come, they are None."""
+        """The last tool call so far, or None. Its `arguments` are None until it is complete."""
         with self._lock:
             calls = [block for block in self._fold.snapshot() if block.block_type == "tool_use"]
             return ToolCall.of(calls[-1]) if calls else None
 
     @property
     def usage(self) -> Usage:
-        """What the provider has said of the tokens used."""
+        """Token counts that the provider has reported so far."""
         with self._lock:
             return self._fold.accumulator.usage
 
     @property
     def statistics(self) -> Statistics:
-        """Pieces and characters so far, and when they came, in seconds of `time.monotonic`."""
+        """Counts of pieces and characters so far, and their times, in seconds of `time.monotonic`."""
         with self._lock:
             return self._fold.accumulator.statistics
 

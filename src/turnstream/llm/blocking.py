@@ -1,4 +1,4 @@
-"""A stream for code without asyncio: the same one, in the loop of a thread."""
+"""A stream for code without asyncio. It runs in the event loop of a thread."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 
 
 class SyncMessageStream(Generic[Output]):
-    """`MessageStream`, for code without asyncio: `with llm.stream_sync("Why?") as stream: for text in stream.text: …`.
+    """`MessageStream` for code without asyncio: `with llm.stream_sync("Why?") as stream: …`.
 
-    It may be read by several threads, each with a reader of its own.
+    Several threads may read it, each with its own reader.
     """
 
     def __init__(self, stream: MessageStream[Output], thread: LoopThread) -> None:
@@ -56,7 +56,7 @@ class SyncMessageStream(Generic[Output]):
         return self.events()
 
     def events(self, *filters: EventFilter) -> Iterator[TurnEvent]:
-        """See `MessageStream.events`; `filters` are called in the thread that iterates."""
+        """See `MessageStream.events`. `filters` are called in the thread that iterates."""
         for events in self._read(self._stream.batches()):
             yield from filtered(events, filters)
 
@@ -67,7 +67,7 @@ class SyncMessageStream(Generic[Output]):
         return self._read(self._stream.updates(interval, most))
 
     def render(self, renderer: Renderer, *filters: EventFilter) -> Iterator[str]:
-        """See `MessageStream.render`; the functions are called in the thread that iterates."""
+        """See `MessageStream.render`. The functions are called in the thread that iterates."""
         for event in self.events(*filters):
             if text := renderer(event):
                 yield text

@@ -1,4 +1,4 @@
-"""What a call of the library may be given beside the prompt."""
+"""The options of a library call."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from turnstream.llm.prompts import MessageLike
 
 
 class CallOptions(TypedDict, total=False):
-    """What a call may be given beside the prompt; all of it may be left out.
+    """Options of a call. All of them may be omitted.
 
-    `messages`: what was said before. `system`: instructions. `tools`: functions that the model may call; the library runs them
-    and goes on by itself, unless `run_tools` is False: then the calls are in `message.tool_calls`. `params`: of the model call,
-    `max_tokens`, `temperature`, `thinking`, … and whatever the provider takes. `metadata`: for tools that ask for a
-    `ToolContext`. `callbacks`: who is told. `output_mode`: how a type is asked for, by a JSON Schema or a tool.
+    Attributes:
+        messages: Earlier messages of the conversation.
+        system: Instructions.
+        tools: Functions that the model may call. The library runs them and continues the answer.
+        run_tools: False: the library runs no tools. The calls are in `message.tool_calls`.
+        params: Parameters of the model call: `max_tokens`, `temperature`, `thinking`, and any others that the
+            provider takes.
+        metadata: Data for tools that take a `ToolContext`.
+        callbacks: Functions to call while the answer streams.
+        output_mode: Way to request a typed answer: a JSON Schema or a tool.
     """
 
     messages: Sequence[MessageLike]
@@ -31,7 +37,7 @@ class CallOptions(TypedDict, total=False):
 
 
 def checked(options: CallOptions) -> CallOptions:
-    """`options` without what is None. Raises TypeError for a name that is none of them."""
+    """Return `options` without those that are None. Raises TypeError for an unknown name."""
     unknown = sorted(options.keys() - CallOptions.__annotations__.keys())
     if unknown:
         names = ", ".join(unknown)

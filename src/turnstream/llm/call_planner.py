@@ -1,4 +1,4 @@
-"""Whom a stream of the library calls: the one place where the plan of its calls is made."""
+"""The plans of a stream's model calls. All plans of the library are made here."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from turnstream.wires.base import ModelRequest
 
 
 class Callees(NamedTuple):
-    """`model`, and what stands in for it: `provider/model`s, or names of `[models]`. `fallbacks` None: as the settings have it."""
+    """A model and its fallbacks, as `provider/model`s or names of `[models]`.
+
+    Attributes:
+        fallbacks: Models to call if the model fails. None: those of the settings.
+    """
 
     model: str
     fallbacks: Sequence[str] | None = None
 
 
 class CallPlanner:
-    """Makes the plans of one LLM in one event loop; the circuits of models that fail are theirs together."""
+    """Makes the plans of one LLM in one event loop. The plans share the circuits of failing models."""
 
     def __init__(
         self,
@@ -34,13 +38,14 @@ class CallPlanner:
         self._planner: Planner = planner_of(retry)
 
     def names(self, callees: Callees) -> list[str]:
-        """`provider/model` of each model that may answer. Raises InvalidRequest."""
+        """Return the `provider/model` of each model that may answer. Raises InvalidRequest."""
         return self._routing.names(callees.model, callees.fallbacks)
 
     def plan(self, callees: Callees, request: ModelRequest) -> CallPlan:
-        """The plan of one stream. What the model has shown may be taken back, as long as no text of it was read.
+        """Return the plan of one stream. Its calls may retract blocks, as long as no text of them was read.
 
-        Raises InvalidRequest, and AuthenticationFailed where the only model's key is missing."""
+        Raises InvalidRequest, and AuthenticationFailed if the only model's key is missing.
+        """
         return self._planner.plan(self._routing.models(callees.model, callees.fallbacks, request))
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Functions that are told what happens in a stream."""
+"""Functions that are called with the events of a stream."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ from turnstream.llm.readers import EventsReader, Throttle
 logger = logging.getLogger(__name__)
 
 CALLBACK_SECONDS = 10.0
-"""What callbacks have to come to their end once the stream has."""
+"""Seconds that callbacks may still run after the stream has ended."""
 
 _Told: TypeAlias = Awaitable[object] | object
 
 
 class Batching(NamedTuple):
-    """Events are told together: as soon as `most` of them wait, or `interval` seconds after those before."""
+    """Passes events to `on_events` together.
+
+    Attributes:
+        most: Events that may wait.
+        interval: Seconds between calls, unless `most` events wait earlier.
+    """
 
     most: int = 10
     interval: float = 0.05
@@ -33,13 +38,18 @@ class Batching(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """What to call, each function sync or async; they are called one after another, in order, in the stream's event loop.
+    """Functions to call, sync or async. They run in the stream's event loop, one after another, in order.
 
-    `on_start(stream_id)`, `on_event(event)`, `on_events(events)` with several at once, `on_complete(message, usage, metrics)` at a
-    whole message, `on_error(error)` where there is none. `batching` holds `on_events` back a little.
+    A function that raises is logged. A slow function does not delay the stream: waiting deltas are joined.
+    After the stream has ended, the functions have 10 s to finish.
 
-    A function that fails is logged, and nothing else. One that is slow does not hold up the stream: what continues is joined
-    for it, and it has 10 s to finish once the stream has ended.
+    Attributes:
+        on_start: Called as `on_start(stream_id)`.
+        on_event: Called as `on_event(event)`.
+        on_events: Called as `on_events(events)`, with several events.
+        on_complete: Called as `on_complete(message, usage, metrics)` if the message is complete.
+        on_error: Called as `on_error(error)` if the message is not complete.
+        batching: Limits how often `on_events` is called. None: as soon as there are events.
     """
 
     on_start: Callable[[str], _Told] | None = None
@@ -51,7 +61,7 @@ class Callbacks:
 
 
 class Caller:
-    """Calls the callbacks of one stream, in a task of its own."""
+    """Calls the callbacks of one stream, in a separate task."""
 
     def __init__(self, callbacks: Callbacks, stream_id: str, live: LiveAnswer) -> None:
         self._callbacks = callbacks
@@ -60,14 +70,18 @@ class Caller:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, ending: Callable[[], tuple[ModelMessage[Any], StreamMetrics]]) -> None:
-        """`ending` tells what to say at a whole message, or raises what is wrong with it."""
+        """Start the task.
+
+        Args:
+            ending: Returns the arguments of `on_complete`, or raises the error for `on_error`.
+        """
         if self._callbacks == Callbacks():
             return
         name = f"callbacks of stream {self._stream_id}"
         self._task = asyncio.get_running_loop().create_task(self._run(ending), name=name)
 
     async def finish(self) -> None:
-        """Wait until everything was told; a callback that does not end in time is cancelled."""
+        """Wait until all callbacks have been called. Cancel them after CALLBACK_SECONDS."""
         task = self._task
         if task is None:
             return
@@ -80,7 +94,7 @@ class Caller:
             await asyncio.wait({task}, timeout=1.0)
 
     def cancel(self) -> None:
-        """Tell nothing more."""
+        """Call no more callbacks."""
         if self._task is not None:
             self._task.cancel()
 
@@ -92,7 +106,7 @@ class Caller:
         try:
             self._live.raise_error()
             message, metrics = ending()
-        except BaseException as error:  # noqa: BLE001 - it is handed on, and not this task's own
+        except BaseException as error:  # noqa: BLE001 - the error is for `on_error`, not for this task
             await self._call(told.on_error, error)
         else:
             await self._call(told.on_complete, message, message.usage, metrics)

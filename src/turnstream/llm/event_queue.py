@@ -1,4 +1,4 @@
-"""Events on their way to one reader, who may be slow: nothing is lost, and what waits is never more than the answer."""
+"""A queue of events for one reader, which may be slow. It loses no event, and never outgrows the answer."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from turnstream.core.turn_events import (
 )
 
 PROGRESS_KEPT = 64 * 1024
-"""Characters of one tool's progress that may wait; of more the newest."""
+"""Characters of one tool's progress that may wait. Of longer progress, only the end is kept."""
 
 
 class EventQueue:
-    """Holds up to `limit` events one by one; beyond that, what continues the last event is joined with it."""
+    """Holds up to `limit` events one by one. Beyond the limit, a delta is joined to the delta before it."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -39,7 +39,7 @@ class EventQueue:
                 self._events.append(event)
 
     def take(self) -> list[TurnEvent]:
-        """All that waits."""
+        """Return all waiting events, and remove them."""
         events = self._events
         self._events = []
         if self._places:
@@ -64,7 +64,10 @@ class EventQueue:
         return False
 
     def _replace(self, what: str, event: ToolProgress | UsageReport) -> bool:
-        """What comes again and again, between other things, has one place: the last usage, the progress of each call."""
+        """Replace a waiting event that a newer one updates: the last usage, the progress of each call.
+
+        Return False if none waits.
+        """
         place = self._places.setdefault(what, len(self._events))
         if place == len(self._events):
             return False
@@ -76,7 +79,7 @@ class EventQueue:
 
 
 class _JoinedDelta:
-    """Deltas of one field of one block."""
+    """Deltas of one field of one block, joined."""
 
     __slots__ = ("_first", "_parts")
 
@@ -97,13 +100,13 @@ class _JoinedDelta:
 
 
 class ToolHolder:
-    """Holds the events of a tool's call until it is whole."""
+    """Holds the events of a tool call until the call is complete."""
 
     def __init__(self) -> None:
         self._held: EventQueue | None = None
 
     def through(self, events: Sequence[TurnEvent]) -> list[TurnEvent]:
-        """What may be shown by now."""
+        """Take events, and return those that may be shown now."""
         shown: list[TurnEvent] = []
         for event in events:
             if isinstance(event, BlockStart) and event.block_type == "tool_use":

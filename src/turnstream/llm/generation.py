@@ -1,7 +1,7 @@
-"""The task behind a stream: a driver reads a source into memory, without a store.
+"""The task of a stream: a driver reads a source into memory, without a store.
 
 driver ─► memory_sink ─► live_answer ─► readers
-   └─► the message, whole or as far as it came
+   └─► the message, complete or cut off
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 
 class Generation:
-    """One stream's work."""
+    """Writes the answer of one stream."""
 
     def __init__(self, stream_id: str, live: LiveAnswer, pricing: Pricing | None) -> None:
         self.message: ModelMessage[Any] | None = None
-        """The whole message, at its end."""
+        """The message. None until the stream has ended."""
         self._id = stream_id
         self._live = live
         self._pricing = pricing
@@ -48,13 +48,15 @@ class Generation:
         self._source = TurnSource()
 
     async def opened(self) -> bool:
-        """Wait until the first model call was answered, or has failed; return True if it was answered."""
+        """Wait until the first model call is answered or has failed. Return True if it is answered."""
         await self._sink.opened.wait()
         return bool(self._sink.answers)
 
     async def run(self, make_source: Callable[[], Awaitable[TurnSource]]) -> None:
-        """Write the answer to its end, whatever end that is; only a cancellation is raised. Nothing of the source is
-        left when it returns."""
+        """Write the answer to its end. Raises only a cancellation, or an exception that ends the process.
+
+        The source is closed when it returns.
+        """
         try:
             try:
                 source = self._source = await make_source()
@@ -71,15 +73,15 @@ class Generation:
                 raise
         finally:
             self._sink.opened.set()
-            if not self._live.done:  # or readers would wait for ever
+            if not self._live.done:  # readers would wait for ever
                 self._live.end(TurnstreamError("the stream ended for a reason that nobody thought of"))
 
     def snapshot(self) -> ModelMessage[Any]:
-        """Return the message as far as it has come."""
+        """Return the message so far."""
         if self.message is not None:
             return self.message
         accumulator, usage = self._driver.accumulator, self._account.usage
-        if accumulator.stop is None:  # at the end marker it is reported to the account
+        if accumulator.stop is None:  # after the end marker, the account has this usage
             usage = usage.plus(accumulator.usage)
         return self._message(self._live.snapshot(), Summary(usage=usage))
 
@@ -95,7 +97,7 @@ class Generation:
             len(self._sink.answers),
         )
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------
 
     def _complete(self, reason: str | None) -> None:
         blocks, accumulator = tuple(self._live.fold.blocks), self._driver.accumulator
@@ -108,7 +110,7 @@ class Generation:
         self._live.end(None, [last])
 
     def _fail(self, error: BaseException) -> None:
-        """Keep what there is, and let the error tell of it."""
+        """End the stream with an error. Keep the message so far as the error's `partial`."""
         if isinstance(error, asyncio.CancelledError):
             error = StreamClosed("the stream was left before its end")
         accumulator, fold = self._driver.accumulator, self._live.fold
@@ -125,7 +127,7 @@ class Generation:
         self._ended = time.perf_counter() - self._began
         blocks = tuple(fold.blocks)
         if isinstance(error, StreamBroken) and error.code == CANNOT_CONTINUE:
-            # The blocks at hand are another answer's beginning. Readers keep the one that they have read.
+            # The blocks in memory begin another answer. Readers keep the answer that they have read.
             blocks = blocks_of_text(self._sink.before_reset, self._live.text.read_text)
             if (cause := self._driver.recovered) is not None:
                 error.retryable, error.__cause__ = cause.retryable, cause
@@ -138,7 +140,7 @@ class Generation:
     def _show_cut(self, events: Sequence[TurnEvent]) -> None:
         try:
             self._live.show(events)
-        except StreamBroken as error:  # it is the error that ends the stream, or comes after one
+        except StreamBroken as error:  # it has ended the stream, or another error has
             logger.debug("stream %s: the rest of it cannot be shown: %s", self._id, error)
 
     def _steps(self) -> tuple[MessageStep, ...]:

@@ -1,4 +1,4 @@
-"""`LLM`: a model to ask, with what stands in for it."""
+"""`LLM`: a model to call, with its fallbacks."""
 
 from __future__ import annotations
 
@@ -47,17 +47,25 @@ Output = TypeVar("Output")
 
 
 class LLM:
-    """A model to ask: `LLM("anthropic/claude-sonnet-5-5", fallbacks=["openai/gpt-6.1-sol"])`.
+    """A model to call, with its fallbacks.
 
-    `model` is `provider/model`; without one, the default of the settings, or of the first provider whose key is in the
-    environment; `sim/demo` needs no key. `fallbacks` stand in for it, in their order; None leaves them to the settings. `retry`: how
-    often to try.
-    `providers`, `prices`, `capabilities`: by name, as in `[providers.NAME]`, `[prices]` and `[capabilities]` of the settings, and
-    winning over them. `settings`: a file, or Settings; without, `turnstream.toml` where there is one, and the environment. `tool_limits`: of the tools' time and
-    rounds.
+        llm = LLM("anthropic/claude-sonnet-5-5", fallbacks=["openai/gpt-6.1-sol"])
 
-    An LLM holds no state of a conversation. It may be used by any number of tasks, event loops and threads at once, and
-    need not be closed. Raises ConfigurationError, and InvalidRequest for a model that cannot be.
+    An LLM holds no state of a conversation. Any number of tasks, event loops and threads may use it at once.
+    It need not be closed.
+
+    Raises ConfigurationError, and InvalidRequest for a model that does not exist.
+
+    Args:
+        model: `provider/model`. None: the default of the settings, or of the first provider whose key is in
+            the environment. `sim/demo` needs no key.
+        fallbacks: Models to call, in this order, if the model fails. None: those of the settings.
+        retry: Retry settings. None: those of the settings.
+        providers: Providers by name, as in `[providers.NAME]`. They override the settings.
+        prices: Prices by model, as in `[prices]`. They override the settings.
+        capabilities: Capabilities by model, as in `[capabilities]`. They override the settings.
+        settings: Settings, or a file. None: `turnstream.toml` if it exists, and the environment.
+        tool_limits: Limits of the tools' time and rounds. None: those of the settings.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where all parts of the library meet
@@ -94,7 +102,7 @@ class LLM:
         self.model = model or checked.catalog.default_model
         self._callees = Callees(self.model, fallbacks if found.stream.fallback_on_error else ())
         self.models = tuple(checked.names(self._callees))
-        """`provider/model` of each that may answer, the first choice first."""
+        """`provider/model` of each model that may answer, in order of preference."""
         checked.names(Callees(self.model, fallbacks))
         self._takes_schemas = all(
             checked.catalog.capabilities_of(name).structured_output for name in self.models
@@ -111,7 +119,7 @@ class LLM:
         also = f", fallbacks={list(self.models[1:])!r}" if self.models[1:] else ""
         return f"LLM({self.model!r}{also})"
 
-    # -- asking --------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------------
 
     @overload
     def stream(
@@ -128,11 +136,15 @@ class LLM:
         output: type[Any] | None = None,
         **options: Unpack[CallOptions],
     ) -> MessageStream[Any]:
-        """Ask, and read the answer while it comes: `async with llm.stream("Why?") as stream`.
+        """Call the model, and read the answer as it comes: `async with llm.stream("Why?") as stream`.
 
-        `prompt`: what the user says, after `messages`. `output`: the type that the answer is to be of, for
-        `stream.final_output()`. `options`: see `CallOptions`. Raises InvalidRequest, and ConfigurationError for a tool or a type
-        that no model could be told of.
+        Entering the `async with` block calls the model. Raises InvalidRequest, and ConfigurationError for a
+        tool or a type that cannot be described to a model.
+
+        Args:
+            prompt: The user's message, after `messages`.
+            output: Type of the answer, for `stream.final_output()`.
+            **options: See `CallOptions`.
         """
         options = checked(options)
         past = admitted_request(past_turns(options.get("messages", ()), prompt), "what is said")
@@ -177,8 +189,10 @@ class LLM:
         output: type[Any] | None = None,
         **options: Unpack[CallOptions],
     ) -> SyncMessageStream[Any]:
-        """`stream` for code without asyncio: `with llm.stream_sync("Why?") as stream`. Tools and callbacks run in another
-        thread, which all such streams of this LLM share."""
+        """`stream` for code without asyncio: `with llm.stream_sync("Why?") as stream`.
+
+        Tools and callbacks run in a separate thread, which all such streams of this LLM share.
+        """
         return SyncMessageStream(self.stream(prompt, output=cast("Any", output), **options), self._thread)
 
     @overload
@@ -196,7 +210,10 @@ class LLM:
         output: type[Any] | None = None,
         **options: Unpack[CallOptions],
     ) -> ModelMessage[Any]:
-        """Ask, and wait for the whole message; with `output=` its value is `message.output`. Raises as reading a stream does."""
+        """Call the model, and return the complete message. Raises as reading a stream does.
+
+        With `output`, the value is in `message.output`.
+        """
         async with self.stream(prompt, output=cast("Any", output), **options) as stream:
             return await stream.final_message()
 
@@ -219,10 +236,10 @@ class LLM:
         with self.stream_sync(prompt, output=cast("Any", output), **options) as stream:
             return stream.final_message()
 
-    # -- letting go ----------------------------------------------------------------------------------------------
+    # -- closing -----------------------------------------------------------------------------------------
 
     async def load_prices(self) -> None:
-        """Have the prices of the models at hand, read in a thread: then `message.cost` is quick from the first time on."""
+        """Load the prices of the models, in a thread, so that the first `message.cost` is fast."""
         calling = await self._callings.get()
         for name in self.models:
             provider, _, model = name.partition("/")
@@ -230,12 +247,17 @@ class LLM:
             await asyncio.to_thread(self._pricing.cost, provider, model, wire, Usage(0, 0))
 
     async def close(self) -> None:
-        """Close the connections that this event loop has opened. Nobody has to: it happens when the loop shuts down, or the LLM
-        is no more."""
+        """Close the connections of the running event loop.
+
+        Calling it is optional: connections are also closed when the loop shuts down, or the LLM is freed.
+        """
         await self._callings.close()
 
     def close_sync(self) -> None:
-        """End the thread of the streams without asyncio, and close its connections; such a stream under way is cancelled."""
+        """End the thread of the streams without asyncio, and close its connections.
+
+        Running streams are cancelled.
+        """
         self._thread.close(self._callings.close)
 
     async def __aenter__(self) -> Self:
@@ -254,7 +276,7 @@ class LLM:
     ) -> None:
         self.close_sync()
 
-    # -- putting together ----------------------------------------------------------------------------------------
+    # -- parts of a call ---------------------------------------------------------------------------------
 
     def _stream_options(self, callbacks: Callbacks | None) -> StreamOptions:
         stream = self.settings.stream
@@ -269,16 +291,17 @@ class LLM:
         )
 
     def _asks_by_tool(self, mode: OutputMode) -> bool:
-        """Whether a type is asked for by a tool: so it is where one of the models takes no schema."""
+        """Return True if a type is requested by a tool: always if one of the models takes no JSON Schema."""
         return mode == "tool" or (mode == "auto" and not self._takes_schemas)
 
 
 def _providers(
     settings: Settings, given: Mapping[str, ProviderSettings | Mapping[str, Any]]
 ) -> dict[str, ProviderSettings]:
-    """All providers, those given first; each with the stream's time-out as its `idle` clock unless it sets its own.
+    """Return all providers. Those in `given` come first.
 
-    A time-out that is not set stays a default: see `providers.clocks.limits_of`.
+    Each has the stream's timeout as its `idle` timeout unless it sets its own. A timeout that is not set
+    stays a default: see `providers.clocks.limits_of`.
     """
     described: dict[str, ProviderSettings] = {}
     for name, one in given.items():

@@ -1,11 +1,11 @@
-"""An answer while it comes: what there is of it, who waits for more, and how far it may run ahead of them.
+"""An answer as it comes: its blocks and text so far, its waiting readers, and the read-ahead buffer.
 
-    the source's task ─► show ─► blocks, text, one queue for each reader of events ─► wake whoever waits
+    the source's task ─► show ─► blocks, text, one queue for each reader of events ─► wake the waiting readers
                           │
-                          └─ room: wait while nobody has asked, and `buffer` events have come
+                          └─ room: wait if `buffer` events have come that no reader has requested
 
-Readers never hold each other up: the quickest decides how fast the source is read, and for a slower one what continues is
-joined. Everything here happens in one event loop, between two awaits.
+Readers do not delay each other. The fastest reader decides how fast the source is read. For a slower reader,
+waiting deltas are joined. All of it happens in one event loop, without awaits in between.
 """
 
 from __future__ import annotations
@@ -26,8 +26,16 @@ logger = logging.getLogger(__name__)
 
 
 class LiveAnswer:
-    """`buffer`: events that may come before anybody asks for them. `as_it_comes` False: readers get nothing before
-    the end; `tools_as_they_come` False: nothing of a tool's call before that is whole. `error`: why the answer broke off, once it is `done`."""
+    """One answer, while it is written.
+
+    Attributes:
+        error: The error that ended the answer, or None. Valid once the answer is `done`.
+
+    Args:
+        buffer: Events that may come before a reader requests them.
+        as_it_comes: False: readers get nothing before the end.
+        tools_as_they_come: False: readers get the events of a tool call only after the call is complete.
+    """
 
     def __init__(self, buffer: int, *, as_it_comes: bool = True, tools_as_they_come: bool = True) -> None:
         self.fold = MessageFold()
@@ -50,13 +58,16 @@ class LiveAnswer:
 
     @property
     def done(self) -> bool:
-        """Nothing more will come."""
+        """True if no more events will come."""
         return self.ended.is_set()
 
-    # -- the source's side ---------------------------------------------------------------------------------------
+    # -- the source's side -------------------------------------------------------------------------------
 
     def show(self, events: Sequence[TurnEvent]) -> None:
-        """Tell readers of what has happened. Raises StreamBroken where text that was read is not repeated."""
+        """Show events to readers.
+
+        Raises StreamBroken if text that was read is not repeated after a restart.
+        """
         if self._tools is not None:
             events = self._tools.through(events)
         if self._held is not None:
@@ -79,17 +90,22 @@ class LiveAnswer:
 
     @property
     def is_full(self) -> bool:
-        """As much has come as may before anybody asks for it."""
+        """True if the read-ahead buffer is full, and no reader waits."""
         return self._ahead >= self._buffer and not self._waiting
 
     async def room(self) -> None:
-        """Wait until more may come. To be called after each `show` that leaves it full."""
+        """Wait until more events may come. Call it after each `show` that fills the buffer."""
         while self.is_full:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
     def end(self, error: BaseException | None = None, last: Sequence[TurnEvent] = ()) -> None:
-        """Nothing more will come; `last` is the terminal event."""
+        """End the answer.
+
+        Args:
+            error: The error that ended it. None if it is complete.
+            last: The terminal event, if there is one.
+        """
         if self._held is not None:
             held, self._held = self._held.take(), None
             self._show(held)
@@ -114,11 +130,14 @@ class LiveAnswer:
                 if not future.done():
                     future.set_result(None)
 
-    # -- the readers' side ---------------------------------------------------------------------------------------
+    # -- the readers' side -------------------------------------------------------------------------------
 
     def open_queue(self) -> EventQueue:
-        """The events from now on, and before them what there is: each event from the first one on, as long as not many
-        have come, else a catch-up of each block. The queue lives as long as the caller keeps it."""
+        """Return a queue of all events, past and future, for one reader.
+
+        The past is every event, or, after many events, a catch-up of each block. The queue gets new events as
+        long as the caller keeps it.
+        """
         queue = EventQueue(self._buffer)
         late = self._beginning is None
         queue.push(self._catch_up() if self._beginning is None else self._beginning)
@@ -137,18 +156,18 @@ class LiveAnswer:
         return [*events, *self._last]
 
     def snapshot(self) -> tuple[Block, ...]:
-        """The blocks as they are shown."""
+        """Return the blocks as readers may see them now."""
         return self.fold.snapshot() if self._held is None else ()
 
     def caught_up(self) -> None:
-        """A reader has all that there is: more may come."""
+        """Note that a reader has all events so far. More may come then."""
         self._ahead = 0
         self._asked = True
         if (room := self._room) is not None and not room.done():
             room.set_result(None)
 
     async def wait(self) -> None:
-        """Until something has changed; at once when nothing more will."""
+        """Wait for the next change. Return at once if the answer is done."""
         self.caught_up()
         if self.done:
             return
@@ -162,7 +181,11 @@ class LiveAnswer:
             raise
 
     async def wait_until_done(self, seconds: float | None = None) -> None:
-        """Read on until nothing more will come, or at most so many seconds. (`ended.wait()` waits without reading.)"""
+        """Read on until the answer is done. (`ended.wait()` waits without reading.)
+
+        Args:
+            seconds: Longest time to wait. None: no limit.
+        """
         try:
             async with asyncio.timeout(seconds):
                 while not self.done:
@@ -171,6 +194,6 @@ class LiveAnswer:
             pass
 
     def raise_error(self) -> None:
-        """Raise why the answer broke off, if it did."""
+        """Raise the error that ended the answer, if there is one."""
         if self.error is not None:
             raise self.error

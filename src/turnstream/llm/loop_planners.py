@@ -1,7 +1,7 @@
-"""Providers for each event loop: connections belong to the loop that opened them.
+"""Providers for each event loop, because connections belong to the loop that opened them.
 
-Nobody has to close an LLM: what a loop has opened is closed when the LLM is closed, when nobody has it any more, or when the
-loop shuts down as `asyncio.run` does it, whichever is first.
+Closing an LLM is optional. A loop's connections are closed when the LLM is closed, when the LLM is freed, or
+when the loop shuts down as in `asyncio.run`, whichever is first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ class _LoopEntry(NamedTuple):
 
 
 class LoopPlanners:
-    """`make`: a Calling whose providers have not been called yet. Safe to use from several threads, each with its loop."""
+    """The call planners of one LLM, one for each event loop. Several threads may use it, each with its loop.
+
+    Args:
+        make: Makes a CallPlanner without connections.
+    """
 
     def __init__(self, make: Callable[[], CallPlanner]) -> None:
         self._make = make
@@ -35,20 +39,24 @@ class LoopPlanners:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """See `Renewable`. Connections of the parent's loops are the parent's."""
+        """Start without planners.
+
+        The connections of the parent's loops belong to the parent. See `Renewable`.
+        """
         keep_unused(*self._kept.values())
         self._lock = threading.Lock()
         self._kept.clear()
 
     async def get(self) -> CallPlanner:
-        """The running loop's own."""
+        """Return the running loop's planner."""
         loop = asyncio.get_running_loop()
         with self._lock:
             found = self._kept.get(id(loop))
             if found is not None and found[0]() is loop:
                 return found[1].calling
             calling = self._make()
-            # The loop closes its asynchronous generators when it shuts down. It knows them weakly, so a timer holds this one.
+            # The loop closes its asynchronous generators when it shuts down. It references them weakly, so a
+            # timer holds this one.
             keeper = _keep(calling, self._kept, id(loop))
             kept = _LoopEntry(calling, keeper, loop.call_later(_FOR_EVER, _hold, keeper))
             self._kept[id(loop)] = (weakref.ref(loop), kept)
@@ -56,7 +64,7 @@ class LoopPlanners:
         return calling
 
     async def close(self) -> None:
-        """Close the running loop's connections; the next `get` makes another."""
+        """Close the running loop's connections. The next `get` makes a new planner."""
         with self._lock:
             found = self._kept.get(id(asyncio.get_running_loop()))
         if found is not None:
@@ -80,14 +88,14 @@ async def _end(kept: _LoopEntry) -> None:
 
 
 def _let_go(kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _LoopEntry]]) -> None:
-    """Nobody has the LLM any more: each loop closes what it has opened, at once or when it shuts down."""
+    """Close the connections of each loop after the LLM was freed: now, or when the loop shuts down."""
     for reference, one in list(kept.values()):
         loop = reference()
         if loop is not None and not loop.is_closed():
             try:
                 loop.call_soon_threadsafe(_start_end, loop, one)
             except RuntimeError:
-                pass  # it was closed just now, and with it what it had opened
+                pass  # the loop was closed meanwhile, with its connections
 
 
 def _start_end(loop: asyncio.AbstractEventLoop, kept: _LoopEntry) -> None:
@@ -101,4 +109,4 @@ def _ended(task: asyncio.Task[None]) -> None:
 
 
 def _hold(_keeper: AsyncGenerator[None, None]) -> None:
-    """What the timer would call."""
+    """Do nothing: the timer needs a function to call."""

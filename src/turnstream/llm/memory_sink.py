@@ -1,4 +1,4 @@
-"""The sink of a stream: the answer stays in memory, and readers are shown it."""
+"""The sink of a stream: keeps the answer in memory, and shows it to readers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ Value = TypeVar("Value")
 
 
 class AnswerChanged(Exception):
-    """Raised if an answer that was started again is not the one whose text readers have. It is not the provider's
-    failure: no other call could mend it."""
+    """Raised if a restarted answer does not repeat the text that readers have.
+
+    It is not the provider's failure: another call would not help.
+    """
 
     def __init__(self, failure: StreamBroken) -> None:
         super().__init__(str(failure))
@@ -35,7 +37,8 @@ class AnswerChanged(Exception):
 class MemorySink:
     """Keeps the blocks of one stream, and shows its events to the readers of `live`.
 
-    `opened`: set once the first model call was answered (`answers` has it), or has failed.
+    Attributes:
+        opened: Set once the first model call is answered (`answers` has it) or has failed.
     """
 
     def __init__(self, stream_id: str, live: LiveAnswer) -> None:
@@ -43,20 +46,20 @@ class MemorySink:
         self.progress = Progress(monotonic())
         self.opened = asyncio.Event()
         self.answers: dict[int, Accumulator] = {}
-        """The facts of each step's call, by the step's number."""
+        """Facts of each step's model call, by the step's number."""
         self.first_output: float | None = None
-        """The time (`time.perf_counter`) of the first block."""
+        """Time (`time.perf_counter`) of the first block."""
         self.before_reset: tuple[Block, ...] = ()
-        """Blocks of which readers have the text, before the last reset retracted some of them."""
+        """Blocks whose text readers have, as they were before the last reset."""
         self._live = live
 
     @property
     def is_ready(self) -> bool:
-        """True if there is room for more."""
+        """True if the read-ahead buffer has room."""
         return not self._live.is_full
 
     async def ready(self) -> None:
-        """Wait until a reader has all that there is."""
+        """Wait until the read-ahead buffer has room."""
         await self._live.room()
 
     def taker(self, accumulator: Accumulator, step: int | None) -> Take:
@@ -81,7 +84,7 @@ class MemorySink:
 
     def show(self, events: Sequence[TurnEvent], open_block: OpenBlock | None) -> None:
         """Show events to readers. Raises AnswerChanged if text that was read is not repeated."""
-        del open_block  # readers see it in the accumulator
+        del open_block  # readers get it from the accumulator
         if not events:
             return
         if self.first_output is None and type(events[0]) is BlockStart:
@@ -92,7 +95,7 @@ class MemorySink:
             raise AnswerChanged(failure) from failure
 
     async def keep(self, item: Block | BlockReset | OwnEvent, settle: Settle) -> None:
-        """Keep a block, or drop those that a reset retracts; then show the event."""
+        """Append a block, or drop the blocks that a reset retracts. Then show the event."""
         live, fold = self._live, self._live.fold
         if isinstance(item, BlockReset) and not live.text.repeats:
             self.before_reset = fold.snapshot()
@@ -105,5 +108,5 @@ class MemorySink:
         self.show([event], open_block)
 
     def wait(self, waiting: Awaitable[Value]) -> Awaitable[Value]:
-        """Return `waiting`: leaving a stream cancels its task wherever that waits."""
+        """Return `waiting` itself: closing a stream cancels its task at any await."""
         return waiting

@@ -1,4 +1,4 @@
-"""Model calls folded to the blocks of one message: the accumulator's loop for a reader that keeps everything."""
+"""Folds model calls into the blocks of one message. Nothing is stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 class MessageFold:
-    """Folds one call after another; `blocks` are those that are finished, of all calls, `accumulator` has the rest."""
+    """Folds one call after another.
+
+    Attributes:
+        blocks: Finished blocks of all calls.
+        accumulator: Holds the other blocks.
+    """
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
@@ -23,8 +28,10 @@ class MessageFold:
         self._unshown: list[TurnEvent] = []
 
     def fold(self, events: Sequence[StreamEvent], now: float | None = None) -> list[TurnEvent]:
-        """Fold all of `events`: what to show for them. Raises StreamBroken, as `Accumulator.fold`; what was folded before
-        is then shown by `cut`."""
+        """Fold `events`, and return the events that show them.
+
+        Raises StreamBroken, as `Accumulator.fold`. `cut` then returns the events that were folded before.
+        """
         accumulator = self.accumulator
         changes: list[TurnEvent] = []
         position = 0
@@ -43,18 +50,18 @@ class MessageFold:
             raise
 
     def end_call(self) -> list[TurnEvent]:
-        """The call is whole: blocks that were never stopped stop now."""
+        """End a complete call: stop its open blocks. Return the events to show."""
         self.accumulator.end()
         return self.fold(())
 
     def cut(self) -> list[TurnEvent]:
-        """The call broke off: keep what there is of its blocks."""
+        """End a call that failed, and keep its open blocks as partial ones. Return the events to show."""
         events, cuts = self.accumulator.cut()
         self.blocks.extend(cut.block for cut in cuts)
         return [*self._unshown, *events]
 
     def snapshot(self) -> tuple[Block, ...]:
-        """All blocks as of now; one that still grows as if it were cut off here (`partial`)."""
+        """Return all blocks so far. A block that still grows is cut off here (`partial`)."""
         shown = self.accumulator.shown
         if shown is None:
             return tuple(self.blocks)

@@ -1,4 +1,4 @@
-"""A stream of the library, as its caller sees it.
+"""The stream that a caller of the library reads.
 
 async with llm.stream("Why is the sky blue?") as stream:
     async for text in stream.text:
@@ -44,39 +44,46 @@ logger = logging.getLogger(__name__)
 Output = TypeVar("Output")
 
 CLOSE_SECONDS = 10.0
-"""What a stream that is left has to let go of everything; its upstream is closed at once."""
+"""Seconds that a stream may take to close its source. The connection to the provider is closed at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How a stream is read. `buffer`: events that may come before anybody asks for them; `update_interval`, `update_buffer`: at
-    most one update so many seconds apart, or sooner when so many events wait."""
+    """Settings of a stream.
+
+    Attributes:
+        buffer: Events that may come before a reader requests them.
+        update_interval: Seconds between two updates of `updates` and `blocks`.
+        update_buffer: Waiting events that make `updates` give an update earlier.
+    """
 
     buffer: int = 256
     update_interval: float = 0.1
     update_buffer: int = 50
     as_it_comes: bool = True
-    """False: readers get nothing before the answer is whole."""
+    """False: readers get nothing before the answer is complete."""
     tools_as_they_come: bool = True
-    """False: events of a call of a tool are held until it is whole."""
+    """False: events of a tool call are held until the call is complete."""
     callbacks: Callbacks = field(default_factory=Callbacks)
     pricing: Pricing | None = None
 
 
 MakeSource = Callable[[str, LiveAnswer], Awaitable[TurnSource]]
-"""The source of a stream, by its id; what has come of the answer is in the LiveAnswer."""
+"""Makes the source of a stream, from its id and the LiveAnswer that holds the answer so far."""
 
 
 class MessageStream(Generic[Output]):
-    """One answer, while it comes. Made by `LLM.stream`; the model is called when the `async with` block is entered, and what is
-    still at work when the block is left, the call to the model, a tool, is stopped.
+    """One answer, while it comes. Made by `LLM.stream`.
 
-    Everything may be read at once, by several tasks, at any time inside the block, also again: each reader has its own place and
-    begins at the beginning. Readers do not hold each other up; a slow one gets what has come meanwhile in larger pieces. When
-    nobody reads, the model is not read either, beyond a small buffer.
+    The model is called when the `async with` block is entered. Model calls and tools that still run when the
+    block is left are cancelled.
 
-    Where the answer breaks off, every reader raises why, after what had come: one of the errors of `turnstream.errors`, whose
-    `partial` is the message so far.
+    Several tasks may read the stream at once, in any form, at any time inside the block. Each reader starts
+    at the beginning. Readers do not delay each other: a slow reader gets larger pieces. Without a reader, the
+    model's answer is not read either, beyond a small buffer.
+
+    If the answer fails, every reader gets the events so far and then raises an error of `turnstream.errors`.
+    Its `partial` is the message so far.
     """
 
     def __init__(
@@ -88,7 +95,7 @@ class MessageStream(Generic[Output]):
         output_as_tool: bool = False,
     ) -> None:
         self.id = new_id()
-        """Unique, and the message's id too."""
+        """Unique id of the stream and its message."""
         options = options or StreamOptions()
         self._make_source = make_source
         self._options = options
@@ -102,10 +109,13 @@ class MessageStream(Generic[Output]):
         self._task: asyncio.Task[None] | None = None
         self._final: ModelMessage[Any] | InvalidOutput | None = None
 
-    # -- the block -----------------------------------------------------------------------------------------------
+    # -- the block ---------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Call the model. Raises ProviderError where it does not begin to answer, AuthenticationFailed without a key."""
+        """Call the model.
+
+        Raises ProviderError if the model does not answer, AuthenticationFailed without a key.
+        """
         if self._task is not None:
             raise RuntimeError("this stream was begun already: make another with llm.stream(…)")
         work = self._generation.run(lambda: self._make_source(self.id, self._live))
@@ -125,7 +135,7 @@ class MessageStream(Generic[Output]):
         await self.close()
 
     async def close(self) -> None:
-        """Stop what is still at work, and wait until it has let go. Leaving the block does it."""
+        """Cancel running work, and wait until it has ended. Leaving the block calls this."""
         task = self._task
         if task is None:
             return
@@ -140,48 +150,64 @@ class MessageStream(Generic[Output]):
             raise
         await self._caller.finish()
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    # -- readers -----------------------------------------------------------------------------------------
 
     @property
     def text(self) -> TextReader:
-        """`async for text in stream.text`: the answer's text in pieces, from the beginning. What was given out is never taken
-        back: an answer that has to be started again repeats it, or ends as an error."""
+        """Pieces of the answer's text, from the beginning: `async for text in stream.text`.
+
+        Text is never retracted. An answer that is restarted repeats the text exactly, or the stream ends with
+        an error.
+        """
         return TextReader(self._begun())
 
     def __aiter__(self) -> AsyncIterator[TurnEvent]:
-        """`async for event in stream`: see `events`."""
+        """Iterate over the events: `async for event in stream`. See `events`."""
         return self.events()
 
     def events(self, *filters: EventFilter) -> EventReader:
-        """The events (`StepStart`, `BlockStart`, `BlockDelta`, `BlockStop`, …), one by one; the last of a whole answer is
-        `TurnComplete`. Each goes through `filters`, plain functions that give an event or None.
+        """Return a reader of single events (`StepStart`, `BlockStart`, `BlockDelta`, `BlockStop`, …).
 
-        A reader that is opened late begins with a `BlockCatchup` for each block. `BlockReset` takes blocks back.
+        The last event of a complete answer is `TurnComplete`. A late reader starts with a `BlockCatchup` for
+        each block. `BlockReset` retracts blocks.
+
+        Args:
+            *filters: Functions that are called with each event, and return an event or None to drop it.
         """
         return EventReader(self._begun(), filters)
 
     def batches(self) -> EventsReader:
-        """The events in lists, as many as there are at a time: quicker than one by one."""
+        """Return a reader of lists of all waiting events. It is faster than `events`."""
         return EventsReader(self._begun())
 
     def updates(self, interval: float | None = None, most: int | None = None) -> EventsReader:
-        """The events in lists, for a screen: at most every `interval` seconds, or sooner when `most` wait."""
+        """Return a reader of lists of events, for a screen.
+
+        Args:
+            interval: Seconds between two lists. None: `stream.update_interval` of the settings.
+            most: Waiting events that make a list come earlier. None: `stream.update_buffer` of the settings.
+        """
         return EventsReader(self._begun(), self._pace(interval, most))
 
     def render(self, renderer: Renderer, *filters: EventFilter) -> RenderedReader:
-        """What `renderer`, a plain function, makes of each event: texts; None leaves one out."""
+        """Return a reader of the texts that `renderer` returns for the events. None skips an event."""
         return RenderedReader(self._begun(), renderer, filters)
 
     @property
     def blocks(self) -> BlocksReader:
-        """`async for blocks in stream.blocks`: all blocks as they are, each time that they have grown, at most every 0.1 s. One
-        that still grows is `partial`."""
+        """All blocks so far, after each change: `async for blocks in stream.blocks`.
+
+        There is at most one update every 0.1 s (`stream.update_interval`). A block that still grows is
+        `partial`.
+        """
         return BlocksReader(self._begun(), self._pace(None, None, by_time=True))
 
     @property
     def partials(self) -> PartialsReader:
-        """`async for value in stream.partials`: the structured output as far as it has come, as plain JSON values. Strings grow;
-        a number appears once it is whole. Only of a stream with `output=`."""
+        """The structured output so far, as plain JSON values: `async for value in stream.partials`.
+
+        Strings grow. A number appears once it is complete. Raises TypeError for a stream without `output=`.
+        """
         if self._output is None:
             raise TypeError("this stream has no partial values: give llm.stream(…, output=SomeType)")
         return PartialsReader(self._begun(), self._output, as_tool=self._as_tool)
@@ -189,7 +215,8 @@ class MessageStream(Generic[Output]):
     def _begun(self) -> LiveAnswer:
         if self._task is None:
             raise RuntimeError(
-                "this stream was not begun: use `async with llm.stream(…) as stream`, or `with llm.stream_sync(…)`"
+                "this stream was not begun: use `async with llm.stream(…) as stream`, "
+                "or `with llm.stream_sync(…)`"
             )
         return self._live
 
@@ -198,43 +225,45 @@ class MessageStream(Generic[Output]):
         seconds = options.update_interval if interval is None else interval
         return Throttle(seconds, None if by_time else most or options.update_buffer)
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------
 
     async def final_message(self) -> ModelMessage[Output]:
-        """The whole message, once it is there. Raises why it broke off, and InvalidOutput where it is not of the type that was
-        asked for."""
+        """Return the complete message, after the end.
+
+        Raises the error that ended the answer, and InvalidOutput if the answer is not of the requested type.
+        """
         await self._begun().wait_until_done()
         self._live.raise_error()
         return self._checked()
 
     async def final_text(self) -> str:
-        """The whole text. Raises as `final_message`."""
+        """Return the complete text. Raises as `final_message`."""
         return (await self.final_message()).text
 
     async def final_output(self) -> Output:
-        """The value of the type that was asked for with `output=`. Raises as `final_message`."""
+        """Return the value of the type given as `output=`. Raises as `final_message`."""
         return (await self.final_message()).output
 
-    # -- as of now -----------------------------------------------------------------------------------------------
+    # -- the state so far --------------------------------------------------------------------------------
 
     @property
     def message(self) -> ModelMessage[Any]:
-        """The message as far as it has come; `complete` tells whether that is all."""
+        """The message so far. Its `complete` is True if it is the whole message."""
         return self._generation.snapshot()
 
     @property
     def metrics(self) -> StreamMetrics:
-        """How long it took, or has taken by now, and how much came."""
+        """Times and counts of the stream so far."""
         return self._generation.metrics
 
     @property
     def ended(self) -> bool:
-        """Nothing more will come."""
+        """True if no more events will come."""
         return self._live.done
 
     @property
     def error(self) -> BaseException | None:
-        """Why the answer broke off, if it did."""
+        """The error that ended the answer, or None."""
         return self._live.error
 
     def _checked(self) -> ModelMessage[Any]:

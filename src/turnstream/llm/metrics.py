@@ -1,4 +1,4 @@
-"""How a stream went, in numbers."""
+"""Times and counts of a stream."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from typing import NamedTuple
 
 
 class StreamMetrics(NamedTuple):
-    """How a stream went. `started_at`: seconds since 1970; `first_output`, `duration`: seconds since then; `first_output` None
-    before there was any. `characters`: of the text."""
+    """Times and counts of a stream.
+
+    Attributes:
+        started_at: Seconds since the epoch.
+        first_output: Seconds from the start to the first output. None before it.
+        duration: Seconds from the start to the end, or until now.
+        characters: Characters of the text.
+    """
 
     started_at: float
     first_output: float | None
@@ -18,6 +24,6 @@ class StreamMetrics(NamedTuple):
 
     @property
     def characters_per_second(self) -> float:
-        """From the first output on."""
+        """Characters of text per second, from the first output on."""
         seconds = self.duration - (self.first_output or 0.0)
         return self.characters / seconds if seconds > 0 else 0.0

@@ -1,4 +1,4 @@
-"""The message that comes out of a stream: whole, or as far as it came."""
+"""The message of a stream, complete or cut off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from turnstream.providers.pricing import Cost, Pricing, total
 Output = TypeVar("Output")
 
 OUTPUT_TOOL = "give_answer"
-"""The tool whose arguments are the answer, of a type that was asked for, where a model takes no schema."""
+"""Name of the tool that takes a typed answer as its arguments, for models that take no JSON Schema."""
 _REPR_LENGTH = 60
 """Characters of the text that a message's `repr` shows."""
 _NONE_USED = Usage()
@@ -26,9 +26,12 @@ _NO_VALUE: Any = None
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of a tool that the model asked for.
+    """A tool call by the model.
 
-    `arguments` is None where they cannot be read: `error` says why, and `arguments_json` holds the model's own text.
+    Attributes:
+        arguments: The arguments. None if they cannot be read.
+        arguments_json: The arguments as the model wrote them.
+        error: The reason if `arguments` is None.
     """
 
     id: str
@@ -39,7 +42,7 @@ class ToolCall:
 
     @classmethod
     def of(cls, block: Block) -> ToolCall:
-        """The call that a `tool_use` block is."""
+        """Return the call of a `tool_use` block."""
         content = block.content or {}
         arguments = content.get("input")
         return cls(
@@ -51,15 +54,21 @@ class ToolCall:
         )
 
     def result(self, content: str, *, is_error: bool = False) -> Message:
-        """What the tool answered, for the `messages` of the next call."""
+        """Return the tool's result as a message, for the `messages` of the next call."""
         answer = {"tool_use_id": self.id, "tool_name": self.name, "content": content, "is_error": is_error}
         return Message("user", (Block(0, "tool_result", None, answer),))
 
 
 @dataclass(frozen=True, slots=True)
 class MessageStep:
-    """One model call of a message, or what there is of it. `message_id` and `model` are the provider's own; `raw_usage`: the
-    usage in the provider's words."""
+    """The model call of one step of a message.
+
+    Attributes:
+        called: The model that was called. None for a source that calls no model.
+        model: The model's name in the provider's answer.
+        message_id: The provider's id of the answer.
+        raw_usage: Usage as the provider sent it.
+    """
 
     number: int
     called: CalledModel | None
@@ -72,10 +81,14 @@ class MessageStep:
 
 @dataclass(frozen=True, slots=True)
 class MessageAttempt:
-    """One call that was tried for a step; `number` counts a step's from 1.
+    """One attempt at a step's model call. A call that was refused or never answered has no usage.
 
-    `outcome`: `complete`, `cancelled`, or the code of the error that it ended with. `duration`: seconds. A call that was
-    refused, or never answered, has used nothing.
+    Attributes:
+        number: Number of the attempt within its step, from 1.
+        outcome: `complete`, `cancelled`, or an error code.
+        duration: Seconds.
+        estimated: True if the usage is an estimate.
+        raw_usage: Usage as the provider sent it.
     """
 
     step: int
@@ -89,7 +102,7 @@ class MessageAttempt:
 
     @classmethod
     def of(cls, attempt: CallAttempt, call: ModelCall) -> MessageAttempt:
-        """Return what an account says of a call, with its usage in the provider's own words."""
+        """Return an attempt from its record and its model call, which has the raw usage."""
         assert call.model is not None
         return cls(
             attempt.step,
@@ -105,12 +118,20 @@ class MessageAttempt:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ModelMessage(Generic[Output]):
-    """What a model said, over all the calls and tools that it took.
+    """A model's answer, over all its calls and tools.
 
-    `id`: the stream's own, unique. `model` and `provider`: who answered last, in their own words. `blocks`: everything in
-    order, the results of tools among it. `usage`: of all calls, those that failed included. `steps`: the calls that the message
-    is made of; `attempts`: all calls that were tried, once it has ended. `complete` False: it broke off, and has no stop reason. `output`: the value, where
-    a type was asked for. Give the message to the `messages` of the next call to go on from it.
+    To continue the conversation, give the message to the `messages` of the next call.
+
+    Attributes:
+        id: Unique id of the stream.
+        model: Name of the last model that answered, as its provider reports it.
+        provider: Name of that model's provider.
+        blocks: All blocks in order, including the results of tools.
+        complete: False if the answer was cut off. Then there is no `stop_reason`.
+        usage: Usage of all calls, failed ones included.
+        steps: Model calls that the message consists of.
+        attempts: All calls that were made. Empty until the stream has ended.
+        output: Value of the requested type, if one was requested.
     """
 
     id: str
@@ -128,7 +149,10 @@ class ModelMessage(Generic[Output]):
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= _REPR_LENGTH else f"{self.text[:_REPR_LENGTH]}…"
         end = self.stop_reason if self.complete else "broke off"
-        return f"<{type(self).__name__} of {self.provider}/{self.model}, {len(self.blocks)} blocks, {end}: {text!r}>"
+        return (
+            f"<{type(self).__name__} of {self.provider}/{self.model}, {len(self.blocks)} blocks, "
+            f"{end}: {text!r}>"
+        )
 
     def _repr_markdown_(self) -> str:
         """Return the text, for a notebook to render."""
@@ -136,19 +160,19 @@ class ModelMessage(Generic[Output]):
 
     @property
     def text(self) -> str:
-        """The texts of the text blocks, joined."""
+        """Texts of the text blocks, joined."""
         return "".join(block.text_content or "" for block in self.blocks if block.block_type == "text")
 
     @property
     def thinking(self) -> str:
-        """The texts of the thinking blocks, joined."""
+        """Texts of the thinking blocks, joined."""
         return "".join(block.text_content or "" for block in self.blocks if block.block_type == "thinking")
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """Calls that have no result yet: they are the caller's to run.
+        """Tool calls without a result, for the caller to run.
 
-        A result answers the first call before it that has its id and no result: vendors repeat ids from step to step.
+        A result belongs to the first earlier call that has its id and no result: providers reuse ids.
         """
         waiting: dict[int, Block] = {}
         places: dict[str, deque[int]] = {}
@@ -167,16 +191,16 @@ class ModelMessage(Generic[Output]):
 
     @property
     def outputs(self) -> tuple[Block, ...]:
-        """The calls whose arguments are the answer of a type, where it was asked for by a tool."""
+        """Calls whose arguments are the typed answer, if it was requested by a tool."""
         calls = self._of_type("tool_use")
         return tuple(block for block in calls if (block.content or {}).get("tool_name") == OUTPUT_TOOL)
 
     @property
     def cost(self) -> Decimal | None:
-        """US dollars for all calls; None where a price is not known.
+        """Cost of all calls, in US dollars. None if a price is not known.
 
-        The list of prices is read when this is first asked for, of a model without a price in the settings: that takes
-        about 0.1 s once, and nothing for those who never ask.
+        The price list is read at the first access, for a model without a price in the settings. That takes
+        about 0.1 s, once.
         """
         pricing = self.pricing
         if pricing is None:
@@ -186,11 +210,11 @@ class ModelMessage(Generic[Output]):
 
     @property
     def cost_estimated(self) -> bool:
-        """Whether the usage, and so the cost, is in part an estimate: of calls that broke off."""
+        """True if a part of the usage, and so of the cost, is an estimate for a call that failed."""
         return any(attempt.estimated for attempt in self.attempts)
 
     def as_message(self) -> Message:
-        """Role and blocks alone, as they can be kept: `msgspec.json.encode(message.as_message())`."""
+        """Return role and blocks, in a form to store: `msgspec.json.encode(message.as_message())`."""
         return Message("assistant", self.blocks)
 
     def _of_type(self, block_type: str) -> Sequence[Block]:

@@ -1,4 +1,4 @@
-"""What a model is offered with a call: tools, and a way to give an answer of a type."""
+"""The tools that a model gets with a call, and the request for a typed answer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from turnstream.tools.runner import ToolLimits, ToolRunner
 from turnstream.wires.base import ToolDefinition
 
 AnyTool: TypeAlias = ToolFunction | Tool | ToolDefinition | Mapping[str, Any]
-"""A Python function; or `{"name", "description", "input_schema"}` of a tool whose calls the caller answers."""
+"""A Python function, or the `{"name", "description", "input_schema"}` of a tool whose calls the caller runs.
+"""
 
 
 class Offer(NamedTuple):
-    """The tools of a call: who runs them, what the model is told of them, and the names of those that run here."""
+    """The tools of a call.
+
+    Attributes:
+        runner: Runs the tools that are functions.
+        definitions: Definitions of all tools, for the model.
+        offered: Names of the tools that run here.
+    """
 
     runner: ToolRunner
     definitions: tuple[ToolDefinition, ...]
@@ -24,7 +31,11 @@ class Offer(NamedTuple):
 
 
 def offer_of(tools: Sequence[AnyTool], limits: ToolLimits, *, runs: bool) -> Offer:
-    """`runs` False: all calls are the caller's. Raises ConfigurationError for what no model could call."""
+    """Return the tools of a call. Raises ConfigurationError for a tool that no model could call.
+
+    Args:
+        runs: False: the caller runs all calls.
+    """
     known = by_name([tool for tool in tools if not isinstance(tool, ToolDefinition | Mapping)])
     definitions = {name: tool.definition for name, tool in known.items()}
     for tool in tools:
@@ -54,10 +65,10 @@ def ask_for(
     *,
     as_tool: bool,
 ) -> tuple[ToolDefinition, ...]:
-    """The tools, and in `params` the rest, with which a model is asked for a value."""
+    """Add the request for a typed answer to `params`, and return the tools of the call."""
     if not as_tool:
         params.setdefault("response_format", shape.response_format)
         return definitions
-    if "thinking" not in params:  # which goes with a free choice only
+    if "thinking" not in params:  # thinking does not work with a forced tool
         params.setdefault("tool_choice", "required" if definitions else {"name": shape.tool.name})
     return (*definitions, shape.tool)
