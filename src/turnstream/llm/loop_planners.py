@@ -55,7 +55,7 @@ class LoopPlanners:
             if found is not None and found[0]() is loop:
                 return found[1].calling
             calling = self._make()
-            # The loop closes its asynchronous generators when it shuts down. It references them weakly, so a
+            # The loop closes its asynchronous generators when it shuts down. It references them weakly. So a
             # timer holds this one.
             keeper = _keep(calling, self._kept, id(loop))
             kept = _LoopEntry(calling, keeper, loop.call_later(_FOR_EVER, _hold, keeper))

@@ -12,8 +12,7 @@ from turnstream.tools.runner import ToolLimits, ToolRunner
 from turnstream.wires.base import ToolDefinition
 
 AnyTool: TypeAlias = ToolFunction | Tool | ToolDefinition | Mapping[str, Any]
-"""A Python function, or the `{"name", "description", "input_schema"}` of a tool whose calls the caller runs.
-"""
+"""A Python function, or the `{"name", "description", "input_schema"}` of a tool that the caller runs."""
 
 
 class Offer(NamedTuple):

@@ -1,6 +1,7 @@
-"""Answers that are a value of a type: what the model is told of it, and how its text is read.
+"""Typed answers: the schema that the model gets, and the value in the model's text.
 
-The type may be a msgspec Struct, a dataclass, a TypedDict, a pydantic model, or made of these: `list[Person]`, `int | None`.
+The type may be a msgspec Struct, a dataclass, a TypedDict, a pydantic model, or made of these:
+`list[Person]`, `int | None`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from turnstream.wires.base import ToolDefinition
 
 Output = TypeVar("Output")
 OutputMode: TypeAlias = Literal["auto", "schema", "tool"]
-"""How a model is asked for a value: by a JSON Schema, by a tool whose arguments it is, or by whichever the model takes."""
+"""Way to request a value: a JSON Schema, a tool with the value as its arguments, or the one that works."""
 
 _WRAPPED = "value"
 _NAME = re.compile(r"[^a-zA-Z0-9_-]")
@@ -29,7 +30,7 @@ _SHOWN = 2000
 
 
 class OutputFormat(Generic[Output]):
-    """What a type is to a model. Raises ConfigurationError for a type that has no JSON Schema."""
+    """The format of a typed answer. Raises ConfigurationError for a type that has no JSON Schema."""
 
     def __init__(self, kind: type[Output]) -> None:
         self._kind = kind
@@ -48,16 +49,16 @@ class OutputFormat(Generic[Output]):
 
     @property
     def response_format(self) -> dict[str, Any]:
-        """For `params`: the model's text is to be JSON of this schema."""
+        """Value of `params["response_format"]` that makes the model write JSON of this schema."""
         return {"type": "json_schema", "name": self.name, "schema": self.schema, "strict": self.strict}
 
     @property
     def tool(self) -> ToolDefinition:
-        """For a model that takes no schema: a tool to call with the answer as its arguments."""
+        """Tool for models that take no schema. Its arguments are the answer."""
         return ToolDefinition(OUTPUT_TOOL, "Give your answer by calling this.", self.schema)
 
     def read(self, text: str) -> Output:
-        """The value that `text` is. Raises InvalidOutput."""
+        """Return the value in `text`. Raises InvalidOutput."""
         text = _unfenced(text)
         try:
             if self._wrapped:
@@ -69,13 +70,13 @@ class OutputFormat(Generic[Output]):
             ValueError,
             KeyError,
             RecursionError,
-        ) as error:  # msgspec's and pydantic's errors are ValueErrors
+        ) as error:  # includes the errors of msgspec and pydantic, which are ValueErrors
             raise InvalidOutput(
                 f"the answer is not of the type that was asked for: {error}", detail=text[:_SHOWN]
             ) from error
 
     def read_partial(self, text: str) -> Any:
-        """The value so far, as plain JSON values; NOTHING where there is none yet."""
+        """Return the value so far, as plain JSON values, or NOTHING if there is none yet."""
         value = partial_value(_unfenced(text))
         if not self._wrapped or value is NOTHING:
             return value
@@ -93,7 +94,7 @@ class OutputFormat(Generic[Output]):
 
 
 def _is_pydantic(kind: Any) -> bool:
-    """Whether pydantic has to read it: msgspec knows nothing of pydantic's models, wherever they stand in it."""
+    """Return True if the type contains a pydantic model. Pydantic reads it then: msgspec cannot."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return True
     if hasattr(cast("Any", kind), "__pydantic_validator__"):
@@ -102,7 +103,7 @@ def _is_pydantic(kind: Any) -> bool:
 
 
 def _with_root(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema whose outermost part is written out: providers take no reference there."""
+    """Return the schema with its root written out, because providers take no reference there."""
     reference = schema.get("$ref")
     if not isinstance(reference, str):
         return schema
@@ -122,8 +123,10 @@ def _mentions(part: Any, reference: str) -> bool:
 
 
 def _close(part: Any) -> bool:
-    """Say of every object with known properties that it has no others; whether the schema is then one that providers can
-    hold a model to strictly: each property required, no default."""
+    """Close every object with known properties to other properties.
+
+    Return True if providers can enforce the schema strictly: each property is required, without a default.
+    """
     strict = True
     if isinstance(part, list):
         found = [_close(inner) for inner in cast("list[Any]", part)]
@@ -148,7 +151,7 @@ def _close(part: Any) -> bool:
 
 
 def _unfenced(text: str) -> str:
-    """Without the ``` that some models put around JSON, asked or not."""
+    """Return the text without the ``` that some models put around JSON."""
     if (fence := _FENCE.match(text)) is None:
         return text
     return text[fence.end() :].rstrip().removesuffix("```")

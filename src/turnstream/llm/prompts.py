@@ -1,4 +1,4 @@
-"""What a caller says to a model, as turns of a history."""
+"""Converts a caller's prompt and messages to turns of a history."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from turnstream.errors import InvalidRequest
 from turnstream.llm.model_message import ModelMessage
 
 Part: TypeAlias = str | Block | Mapping[str, Any]
-"""A piece of what is said: a text, a Block, or a mapping with a `type`:
+"""A part of a prompt: a text, a Block, or a mapping with a `type`:
 
     {"type": "text", "text": "…"}
     {"type": "image", "url": "https://…"}               or {"media_type": "image/png", "data": "<base64>"}
-    {"type": "document", "media_type": …, "data": …}    or {"url": …} or {"text": …}, each with an optional title
+    {"type": "document", "media_type": …, "data": …}    or {"url": …} or {"text": …}; a title is optional
     {"type": "tool_result", "tool_use_id": …, "content": "…", "is_error": false}
     {"type": "tool_use", "id": …, "name": …, "input": {…}}
 """
 Prompt: TypeAlias = str | Sequence[Part]
 MessageLike: TypeAlias = Message | ModelMessage[Any] | Mapping[str, Any]
-"""Something said before: a message that a stream gave, a Message, or `{"role": "user" | "assistant", "content": Prompt}`.
-`{"role": "tool", "tool_call_id": …, "content": …}` is the result of a call."""
+"""An earlier message: the message of a stream, a Message, or a mapping.
+
+The mapping is `{"role": "user" | "assistant", "content": Prompt}`, or, for the result of a call,
+`{"role": "tool", "tool_call_id": …, "content": …}`.
+"""
 
 
 def past_turns(messages: Sequence[MessageLike], prompt: Prompt | None) -> list[PastTurn]:
-    """`messages`, and `prompt` as what the user says now. Raises InvalidRequest, naming what is wrong."""
+    """Return the turns of `messages`, with `prompt` as the user's last turn. Raises InvalidRequest."""
     past = [_past_turn(place, message) for place, message in enumerate(messages)]
     if prompt is not None:
         past.append(PastTurn("user", "complete", blocks_of(prompt, "the prompt")))
@@ -36,7 +39,7 @@ def past_turns(messages: Sequence[MessageLike], prompt: Prompt | None) -> list[P
 
 
 def blocks_of(prompt: Prompt, where: str) -> tuple[Block, ...]:
-    """The blocks of what is said. Raises InvalidRequest."""
+    """Return the blocks of a prompt. Raises InvalidRequest, which calls the prompt `where`."""
     parts: object = [prompt] if isinstance(prompt, str | Block | Mapping) else cast("object", prompt)
     if isinstance(parts, bytes) or not isinstance(parts, Sequence):
         raise InvalidRequest(f"{where} is a {type(parts).__name__}: give a text, or a list of parts")
@@ -67,7 +70,7 @@ def _past_turn(place: int, message: object) -> PastTurn:
 
 
 def _taken(call: Block) -> Block:
-    """The result of the call that was the answer, of a type that was asked for."""
+    """Return a result for the tool call that was the typed answer."""
     identity = (call.content or {}).get("tool_use_id", "")
     return Block(0, "tool_result", None, {"tool_use_id": identity, "content": "taken", "is_error": False})
 

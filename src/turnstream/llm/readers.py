@@ -1,7 +1,7 @@
-"""Who reads a live answer: each reader is a place in it, and may come late, be slow, or stop.
+"""Readers of a live answer. Each has its own position, and may start late, be slow, or stop.
 
-`take` gives what there is beyond the reader's place, waiting for it if need be; None when the answer is at its end. Raises why
-an answer broke off, after everything that had come of it.
+`take` waits for content after the reader's position, and returns it, or None at the end of the answer. If the
+answer failed, it raises the error after all content.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 
 class Reader(Generic[Item]):
-    """`async for item in reader`. A reader is read by one task at a time; make one for each."""
+    """An iterator: `async for item in reader`. Only one task may use a reader at a time."""
 
     async def take(self) -> Item | None:
         raise NotImplementedError
@@ -38,7 +38,7 @@ class Reader(Generic[Item]):
 
 
 class TextReader(Reader[str]):
-    """The text as it comes, in pieces that are never empty."""
+    """Reads the text as it comes, in pieces that are never empty."""
 
     def __init__(self, live: LiveAnswer) -> None:
         self._live = live
@@ -58,7 +58,7 @@ class TextReader(Reader[str]):
 
 
 class Throttle:
-    """At most one thing every `interval` seconds, or sooner when `most` wait."""
+    """Limits a reader to one item every `interval` seconds, or sooner if `most` events wait."""
 
     def __init__(self, interval: float, most: int | None = None) -> None:
         self._interval = interval
@@ -66,7 +66,7 @@ class Throttle:
         self._next = 0.0
 
     async def wait(self, live: LiveAnswer, waiting: Callable[[], int] = lambda: 0) -> None:
-        """Until it is time again, or nothing more will come."""
+        """Wait until the next item is due, or the answer is done."""
         loop = asyncio.get_running_loop()
         left = self._next - loop.time()
         if left > 0:
@@ -86,7 +86,7 @@ class Throttle:
 
 
 class EventsReader(Reader[Sequence[TurnEvent]]):
-    """The events as they come, all that wait at once; with a `pace`, for a screen, not more often than that."""
+    """Reads lists of all waiting events. `pace` limits how often, for a screen."""
 
     def __init__(self, live: LiveAnswer, pace: Throttle | None = None) -> None:
         self._live = live
@@ -110,13 +110,13 @@ class EventsReader(Reader[Sequence[TurnEvent]]):
 
 
 EventFilter = Callable[[TurnEvent], "TurnEvent | None"]
-"""Gives the event, another in its place, or None to leave it out."""
+"""Returns the event, or another one in its place, or None to drop it."""
 Renderer = Callable[[TurnEvent], "str | None"]
-"""What an event looks like; None, or nothing, for one that is not shown."""
+"""Returns the text that shows an event. None or an empty text skips it."""
 
 
 def filtered(events: Sequence[TurnEvent], filters: Sequence[EventFilter]) -> Iterator[TurnEvent]:
-    """The events that `filters` leave."""
+    """Yield the events that `filters` return."""
     for event in events:
         kept: TurnEvent | None = event
         for one in filters:
@@ -127,7 +127,7 @@ def filtered(events: Sequence[TurnEvent], filters: Sequence[EventFilter]) -> Ite
 
 
 class EventReader(Reader[TurnEvent]):
-    """The events one by one, through `filters`."""
+    """Reads the events one by one, through `filters`."""
 
     def __init__(self, live: LiveAnswer, filters: Sequence[EventFilter] = ()) -> None:
         self._batches = EventsReader(live)
@@ -144,7 +144,7 @@ class EventReader(Reader[TurnEvent]):
 
 
 class RenderedReader(Reader[str]):
-    """What a renderer makes of the events."""
+    """Reads the texts that a renderer returns for the events."""
 
     def __init__(self, live: LiveAnswer, renderer: Renderer, filters: Sequence[EventFilter]) -> None:
         self._events = EventReader(live, filters)
@@ -158,7 +158,7 @@ class RenderedReader(Reader[str]):
 
 
 class BlocksReader(Reader[tuple[Block, ...]]):
-    """All blocks as they are, each time that they have grown."""
+    """Reads all blocks so far, after each change."""
 
     def __init__(self, live: LiveAnswer, pace: Throttle) -> None:
         self._live = live
@@ -184,10 +184,10 @@ class BlocksReader(Reader[tuple[Block, ...]]):
 
 
 class PartialsReader(Reader[Any]):
-    """The value that is being written, as plain JSON values, each time that it has grown.
+    """Reads the typed value so far, as plain JSON values, after each change.
 
-    To read its text costs as much as that is long, so it is read again when it has grown by a sixteenth: all of it together
-    costs some seventeen times the last.
+    Parsing takes time proportional to the text. So it is done only after the text has grown by a sixteenth:
+    all parses together take about seventeen times as long as the last one.
     """
 
     def __init__(self, live: LiveAnswer, output: OutputFormat[Any], *, as_tool: bool) -> None:

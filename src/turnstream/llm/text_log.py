@@ -1,4 +1,4 @@
-"""The text of an answer, for any number of readers that each stand somewhere in it."""
+"""The text of an answer, for any number of readers at different positions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from turnstream.core.blocks import Block
 from turnstream.errors import CANNOT_CONTINUE, StreamBroken
 
 MOST_PARTS = 4096
-"""Pieces that are kept apart until they are joined, each with its own small cost."""
+"""Parts that are kept separate before they are joined. Each has a small cost of its own."""
 
 
 class TextLog:
-    """Text that only grows, as far as anybody has seen it.
+    """The text of an answer. For readers, it only grows.
 
-    An answer that is started again takes text back: what a reader had of it must then come again, letter by letter, before
-    anything new is given out.
+    A restarted answer retracts text. The text that a reader had must then come again, character by character,
+    before any new text.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class TextLog:
         self._parts: list[str] = []
         self._starts: list[int] = []
         self._joined = 0
-        """Parts that were put together from smaller ones, at the beginning of the list."""
+        """Number of parts, at the beginning of the list, that were joined from smaller ones."""
         self._blocks: list[tuple[int, int]] = []
         self._read = 0
         self._repeat = ""
@@ -35,15 +35,18 @@ class TextLog:
 
     @property
     def repeats(self) -> bool:
-        """Whether text has to come again that was read before: until then `append` and `end` may raise."""
+        """True if text that was read must come again. Until then `append` and `end` may raise."""
         return bool(self._repeat)
 
     def begin_block(self, index: int) -> None:
-        """What comes now belongs to block `index`."""
+        """Begin block `index`. The next text belongs to it."""
         self._blocks.append((index, self.length))
 
     def append(self, text: str) -> None:
-        """Raises StreamBroken (`cannot_continue`) where it is not what had been read before a restart."""
+        """Append text.
+
+        Raises StreamBroken (`cannot_continue`) if it does not repeat the text that was read.
+        """
         if self._repeat:
             self._check(text)
         if len(self._parts) - self._joined >= MOST_PARTS:
@@ -53,14 +56,14 @@ class TextLog:
         self.length += len(text)
 
     def _join(self) -> None:
-        """Put the small parts together into one: each text is copied once."""
+        """Join the small parts into one. Each text is copied only once."""
         start = self._joined
         self._parts[start:] = ["".join(self._parts[start:])]
         del self._starts[start + 1 :]
         self._joined += 1
 
     def take_back(self, index: int) -> None:
-        """The text of blocks from `index` on is no more."""
+        """Retract the text of the blocks from `index` on."""
         place = next((start for block, start in self._blocks if block >= index), self.length)
         kept = self._slice(0, place)
         if self._read > place:
@@ -72,7 +75,7 @@ class TextLog:
         self.length = place
 
     def read(self, position: int) -> str:
-        """What stands after `position`; a reader takes it."""
+        """Return the text after `position`, and count it as read."""
         if position >= self.length:
             return ""
         self._read = max(self._read, self.length)
@@ -80,11 +83,11 @@ class TextLog:
 
     @property
     def read_text(self) -> str:
-        """The text that readers have: what they took, and what of it was taken back and has to come again."""
+        """The text that readers have, including retracted text that must come again."""
         return self._slice(0, min(self._read, self.length)) + self._repeat[self._repeated :]
 
     def end(self) -> None:
-        """The answer is whole. Raises StreamBroken where it is shorter than what had been read of it."""
+        """End a complete answer. Raises StreamBroken if it is shorter than the text that was read."""
         if self._repeat:
             raise _changed()
 
@@ -120,7 +123,10 @@ def _changed() -> StreamBroken:
 
 
 def blocks_of_text(blocks: Sequence[Block], text: str) -> tuple[Block, ...]:
-    """Return the blocks whose texts are the beginning `text` of all their text. The last text is cut if it goes on."""
+    """Return the blocks whose texts add up to `text`, a prefix of all their text.
+
+    The last block may be cut.
+    """
     kept: list[Block] = []
     left = len(text)
     for block in blocks:

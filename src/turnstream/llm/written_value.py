@@ -1,4 +1,4 @@
-"""The place of a typed value in an answer: in the text of its final message, or in the arguments of a tool."""
+"""Finds a typed value in an answer: in the text of the last message, or in the arguments of a tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ _COMMENTARY = "commentary"
 
 
 class ValuePlace(NamedTuple):
-    """The place of the value: `parts` of a text, so many characters long, joined only when it is read."""
+    """The text that holds the value. It is joined only when it is read.
+
+    Attributes:
+        length: Characters of the text.
+        blocks: Finished blocks of the text.
+        open_text: Returns the text of the open block. None if there is none.
+    """
 
     length: int = 0
     blocks: Sequence[Block] = ()
@@ -25,7 +31,7 @@ class ValuePlace(NamedTuple):
 
 
 class _MessageIdentity(NamedTuple):
-    """The message that a text is of, as far as its provider tells messages apart."""
+    """Identity of the message that a text belongs to, if the provider gives one."""
 
     item_id: str = ""
     phase: str = ""
@@ -40,10 +46,13 @@ class _MessageIdentity(NamedTuple):
 
 
 class WrittenValue:
-    """Finds the value in an answer that grows; each block is looked at once.
+    """Finds the value in an answer that grows. Each block is examined once.
 
-    The value is the text after the last result of a tool. Where the provider tells messages apart, it is the last message, and
-    never commentary on the way to it. `as_tool`: it is the arguments of OUTPUT_TOOL instead, if that was called.
+    The value is the text after the last result of a tool. If the provider separates messages, it is the last
+    message, without commentary.
+
+    Args:
+        as_tool: The value is the arguments of OUTPUT_TOOL instead, if the model called it.
     """
 
     def __init__(self, fold: MessageFold, *, as_tool: bool) -> None:
@@ -52,7 +61,7 @@ class WrittenValue:
         self._forget()
 
     def here(self) -> ValuePlace:
-        """Return where the value is written by now."""
+        """Return the place of the value so far."""
         self._look_at_new_blocks()
         shown = self._fold.accumulator.shown
         if self._as_tool and shown is not None and shown.content.get("tool_name") == OUTPUT_TOOL:
@@ -69,7 +78,7 @@ class WrittenValue:
         return ValuePlace(self._length + shown.length, self._texts, shown.text)
 
     def _look_at_new_blocks(self) -> None:
-        if self._fold.blocks is not self._blocks:  # some were taken back
+        if self._fold.blocks is not self._blocks:  # some blocks were retracted
             self._forget()
         for block in self._blocks[self._seen :]:
             self._look_at(block)
