@@ -63,8 +63,7 @@ class MessageAssembler:
         """End the answer, and return the remaining events.
 
         Blocks that were never stopped are complete if the answer is complete. Otherwise they are `partial`.
-        Raises StreamIncomplete if bytes were fed and the answer's end is missing. The message is kept even
-        then.
+        Raises StreamIncomplete if bytes were fed and the answer's end is missing. The message is kept.
         """
         with self._lock:
             shown: list[TurnEvent] = []

@@ -31,6 +31,7 @@ class EventQueue:
         return len(self._events)
 
     def push(self, events: Sequence[TurnEvent]) -> None:
+        """Append events. Join them to waiting ones if the queue is full."""
         if len(self._events) + len(events) <= self._limit:
             self._events.extend(events)
             return
@@ -88,6 +89,7 @@ class _JoinedDelta:
         self._parts = [first.value]
 
     def add(self, delta: BlockDelta) -> bool:
+        """Join a delta. Return False, and do nothing, if it belongs to another block or field."""
         first = self._first
         if first.block_index != delta.block_index or first.field != delta.field or first.field == "content":
             return False
@@ -95,6 +97,7 @@ class _JoinedDelta:
         return True
 
     def event(self) -> BlockDelta:
+        """Return one delta with the joined text."""
         first = self._first
         return BlockDelta(first.block_index, first.block_type, first.field, "".join(self._parts))
 

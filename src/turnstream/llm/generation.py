@@ -87,6 +87,7 @@ class Generation:
 
     @property
     def metrics(self) -> StreamMetrics:
+        """Times and counts of the stream so far."""
         first = self._sink.first_output
         return StreamMetrics(
             self._started_at,

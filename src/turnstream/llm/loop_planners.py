@@ -19,6 +19,8 @@ _FOR_EVER = 10.0 * 365 * 24 * 3600
 
 
 class _LoopEntry(NamedTuple):
+    """The planner of one loop, and the generator and timer that close it with the loop."""
+
     calling: CallPlanner
     keeper: AsyncGenerator[None, None]
     hold: asyncio.TimerHandle

@@ -156,8 +156,7 @@ class MessageStream(Generic[Output]):
     def text(self) -> TextReader:
         """Pieces of the answer's text, from the beginning: `async for text in stream.text`.
 
-        Text is never retracted. An answer that is restarted repeats the text exactly, or the stream ends with
-        an error.
+        Text is never retracted: a restarted answer repeats it exactly, or the stream ends with an error.
         """
         return TextReader(self._begun())
 
@@ -197,8 +196,7 @@ class MessageStream(Generic[Output]):
     def blocks(self) -> BlocksReader:
         """All blocks so far, after each change: `async for blocks in stream.blocks`.
 
-        There is at most one update every 0.1 s (`stream.update_interval`). A block that still grows is
-        `partial`.
+        Updates come at most every 0.1 s (`stream.update_interval`). A block that still grows is `partial`.
         """
         return BlocksReader(self._begun(), self._pace(None, None, by_time=True))
 

@@ -25,6 +25,7 @@ class Reader(Generic[Item]):
     """An iterator: `async for item in reader`. Only one task may use a reader at a time."""
 
     async def take(self) -> Item | None:
+        """Return the next item, or None at the end of the answer. Wait for it if needed."""
         raise NotImplementedError
 
     def __aiter__(self) -> Self:
@@ -45,6 +46,7 @@ class TextReader(Reader[str]):
         self._position = 0
 
     async def take(self) -> str | None:
+        """Return the text after the reader's position."""
         live = self._live
         while True:
             if text := live.text.read(self._position):
@@ -94,6 +96,7 @@ class EventsReader(Reader[Sequence[TurnEvent]]):
         self._pace = pace
 
     async def take(self) -> Sequence[TurnEvent] | None:
+        """Return all waiting events."""
         live = self._live
         queue = self._queue if self._queue is not None else live.open_queue()
         self._queue = queue
@@ -135,6 +138,7 @@ class EventReader(Reader[TurnEvent]):
         self._ready: list[TurnEvent] = []
 
     async def take(self) -> TurnEvent | None:
+        """Return the next event."""
         while not self._ready:
             events = await self._batches.take()
             if events is None:
@@ -151,6 +155,7 @@ class RenderedReader(Reader[str]):
         self._renderer = renderer
 
     async def take(self) -> str | None:
+        """Return the next text."""
         async for event in self._events:
             if text := self._renderer(event):
                 return text
@@ -167,6 +172,7 @@ class BlocksReader(Reader[tuple[Block, ...]]):
         self._version = 0
 
     async def take(self) -> tuple[Block, ...] | None:
+        """Return all blocks, after a change."""
         live = self._live
         while True:
             if live.version != self._version:
@@ -199,6 +205,7 @@ class PartialsReader(Reader[Any]):
         self._next_length = 1
 
     async def take(self) -> Any | None:
+        """Return the value, after a change."""
         live = self._live
         while True:
             if live.version != self._version:

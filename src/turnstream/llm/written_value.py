@@ -27,6 +27,7 @@ class ValuePlace(NamedTuple):
     open_text: Callable[[], str] | None = None
 
     def text(self) -> str:
+        """Return the text, joined."""
         return "".join([*map(_text_of, self.blocks), self.open_text() if self.open_text is not None else ""])
 
 
@@ -38,10 +39,12 @@ class _MessageIdentity(NamedTuple):
 
     @classmethod
     def of(cls, content: Content | None) -> _MessageIdentity:
+        """Return the identity in a block's content."""
         own = own_metadata(content)
         return cls(str(own.get("id") or ""), str(own.get("phase") or ""))
 
     def is_same(self, other: _MessageIdentity) -> bool:
+        """Return True if both texts belong to the same message."""
         return self.item_id == other.item_id if self.item_id or other.item_id else self.phase == other.phase
 
 

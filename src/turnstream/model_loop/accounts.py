@@ -63,6 +63,7 @@ class ModelCall(NamedTuple):
     raw_usage: Mapping[str, Any] | None = None
 
     def ended(self, outcome: str) -> ModelCall:
+        """Return the call with its outcome and duration."""
         return self._replace(outcome=outcome, duration=monotonic() - self.began)
 
 

@@ -1,8 +1,8 @@
 """The one loop of a turn's model calls and tools.
 
-    open the step's stream ─► fold a batch ─► show it ─► … a block is whole: keep it ─► fold on ─► …
+    open the step's stream ─► fold a batch ─► show it ─► … a block is complete: keep it ─► fold on ─► …
         the stream fails: its source recovers ─► open another stream for the same step
-        the step is whole ─► the results of its tools ─► the next step ─► … ─► the stop reason
+        the step is complete ─► the results of its tools ─► the next step ─► … ─► the stop reason
 
 The sink shows and keeps. An interrupt cuts only what goes through `Sink.wait`.
 """

@@ -24,9 +24,14 @@ async def leave_stream(stream: Stream, error: BaseException | None, label: str) 
 async def close_in_time(
     closing: Awaitable[object], label: str, *, known: BaseException | None = None
 ) -> None:
-    """Await `closing`, and log its failure, unless the failure is the `known` error.
+    """Await the closing of a source, for at most SOURCE_CLOSE_TIMEOUT. Log its failure.
 
     Raises CancelledError only if the task itself is cancelled from outside.
+
+    Args:
+        closing: The awaitable that closes the source.
+        label: Name of the turn or stream in log lines.
+        known: An error that is not logged again, because the caller handles it.
     """
     try:
         async with asyncio.timeout(SOURCE_CLOSE_TIMEOUT):

@@ -277,6 +277,7 @@ class _RunningCall:
 
     @property
     def name(self) -> ToolCallName:
+        """Id and tool name of the call."""
         content = self.block.content or {}
         return ToolCallName(str(content.get("tool_use_id") or ""), str(content.get("tool_name") or ""))
 

@@ -98,6 +98,8 @@ class _WatchedBlock:
 
 
 class _SeenCall:
+    """The batches of a watched stream."""
+
     def __init__(self, batches: Batches, see: Callable[[Sequence[SourceEvent]], None]) -> None:
         self._batches = batches
         self._see = see

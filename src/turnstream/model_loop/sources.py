@@ -61,8 +61,7 @@ class StepRecovery(NamedTuple):
 class TurnSource:
     """A seam: the content of a turn, read by an executor.
 
-    A turn is a series of steps. Each step is a stream, and may be followed by a stream of the results of its
-    tools.
+    A turn is a series of steps. Each step is a stream, and may be followed by a stream of its tools' results.
 
         begin ─► step(0) ─► stored(block) … ─► results ─► step(1) ─► … ─► step(n) is None ─► close
                    └─ its stream fails ─► recover ─► another stream for the same step

@@ -61,7 +61,13 @@ class KeptParts:
             return found
 
     def keep(self, block: LargeBlock, parts: Parts, place: BlockPosition) -> None:
-        """Cache the parts that a watcher at `place` needs next."""
+        """Cache the parts that a watcher at `place` needs next.
+
+        Args:
+            block: The large block.
+            parts: All parts of the block.
+            place: Position of the watcher in the block.
+        """
         number = _number(block, place)
         ahead = range(number + _STRETCHES_AHEAD, max(number, 0) - 1, -1)
         with self._lock:
@@ -108,6 +114,7 @@ class StoreArchive:
         self._kept = kept
 
     async def page_after(self, seq: int, *, next_block: int, horizon: int) -> ArchivePage:
+        """Return the next page of frames. See `Archive.page_after`."""
         start = ArchivePage(b"", seq, next_block)
         # Not the log's own encoder: this one is used in a thread.
         encoder = self._log.encoder.of_generation(self._log.generation)
@@ -124,6 +131,7 @@ class StoreArchive:
         return await self._store.read(query)
 
     async def parts_of(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
+        """Return the parts that hold the piece at `place`, or None. See `Archive.parts_of`."""
         if (found := self._kept.stretch(block, place)) is not None:
             return found
 
@@ -141,4 +149,5 @@ class StoreArchive:
         return await self._store.read(query)
 
     async def count_until(self, seq: int) -> int:
+        """Return the number of blocks that end at or before `seq`."""
         return await self._store.read(CountBlocksUntil(turn_id=self._log.turn_id, seq=seq))

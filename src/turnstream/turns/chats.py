@@ -252,8 +252,7 @@ class ChatCommands:
         """Raise NotFound unless the owner has the chat.
 
         A cached chat is not looked up again: only `delete` removes chats, and the write that starts a turn
-        checks
-        the chat in any case.
+        checks the chat in any case.
         """
         if self._known.get(chat_id) != owner:
             await self._store.read(GetChat(owner=owner, chat_id=chat_id))

@@ -348,6 +348,7 @@ class Commands:
 
 
 def idempotency_conflict() -> Conflict:
+    """Return the error for an idempotency key that was used with another request."""
     return Conflict(
         "this Idempotency-Key was used with another request: use a new key", code="idempotency_mismatch"
     )

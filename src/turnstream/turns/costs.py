@@ -11,6 +11,8 @@ from turnstream.store.base import TurnRecord
 
 
 class CostFields(TypedDict):
+    """Cost fields of a terminal event."""
+
     cost: str | msgspec.UnsetType
     estimated: bool | msgspec.UnsetType
     unpriced: bool | msgspec.UnsetType

@@ -85,7 +85,10 @@ def final_outcome(
 ) -> OutcomeRecord:
     """Return the outcome of a turn that ends now, with its account.
 
-    Times are in microseconds since the epoch.
+    Args:
+        last_seq: Number of the terminal event.
+        now: Microseconds since the epoch.
+        started_at: Microseconds since the epoch at which the turn began to stream. None if not known.
     """
     return msgspec.structs.replace(
         outcome,
@@ -115,7 +118,15 @@ def add_cancelled(
     events: list[TurnEvent],
     cuts: list[CutBlock],
 ) -> None:
-    """Append a cancelled result for each call: to `events`, and as blocks to `cuts`."""
+    """Append a cancelled result for each call.
+
+    Args:
+        calls: Calls without a result.
+        next_sequence: Sequence of the first result.
+        outcome: Outcome of the turn.
+        events: Gets the events of the results.
+        cuts: Gets the blocks of the results.
+    """
     for block in cancelled_results(calls, next_sequence, outcome):
         start = len(events)
         events.append(BlockStart(block.sequence, "tool_result", block.content))
@@ -124,7 +135,13 @@ def add_cancelled(
 
 
 def cancelled_results(calls: Sequence[Block], next_sequence: int, outcome: OutcomeRecord) -> list[Block]:
-    """Return a result for each call that reports its cancellation."""
+    """Return a result for each call, which reports its cancellation.
+
+    Args:
+        calls: Calls without a result.
+        next_sequence: Sequence of the first result.
+        outcome: Outcome of the turn.
+    """
     said = CANCELLED_BY_ERROR if outcome.status == "error" else CANCELLED
     return [
         Block(

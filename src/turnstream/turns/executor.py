@@ -65,8 +65,7 @@ class Executor(TurnTask):
         """Write the turn to its end.
 
         Raises only cancellations that come from outside, and exceptions that end the process. The registry
-        ends
-        the turn then (`end_lost`).
+        ends the turn then (`end_lost`).
         """
         self._decided = await self._outcome(source)
         await self.writer.committed.wait()

@@ -57,8 +57,7 @@ class TurnRecovery:
     Args:
         catalog: Providers and their models.
         pricing: Prices for the estimate of a turn's cost. None: no cost is estimated.
-        end_here: Ends a turn whose task has died in this process, from memory. Returns False if there is
-            none.
+        end_here: Ends a turn whose task died in this process. Returns False if there is none.
         owner: Owner of the journal pages to read.
     """
 
@@ -220,8 +219,7 @@ class TurnRecovery:
     async def _take_over(self, turn: TurnRecord, segments: Sequence[JournalSegment]) -> bool:
         """Take over a turn and end it. Keep its open block up to the last journalled text.
 
-        Return False if the turn had ended. Tool calls without a result get one. The turn's usage is
-        estimated.
+        Return False if the turn had ended. Tool calls without a result get one. The usage is estimated.
         """
         # The new generation's numbers begin above all that the lost executor can have used. The last number
         # that survived is the old generation's fence: a watcher with a higher cursor has seen lost text.
@@ -319,8 +317,7 @@ def model_calls(blocks: Sequence[Block]) -> list[tuple[Sequence[Block], Sequence
     """Return a turn's model calls, by its blocks.
 
     Each is a pair: the turn's blocks before the call, and the call's blocks with the results of its tools.
-    The first call may have no blocks. A later call without blocks is not listed, because it may not have been
-    made.
+    The first call may have no blocks. A later call without blocks is not listed: it may not have been made.
     """
     starts = [0]
     for place, block in enumerate(blocks):

@@ -44,6 +44,8 @@ _ENDED_ORPHANS = 256
 
 
 class _UnsavedEnd(NamedTuple):
+    """An executor whose end storage refused, and its size in bytes."""
+
     size: int
     executor: Executor
 
@@ -91,6 +93,7 @@ class Registry:
 
     @property
     def active_count(self) -> int:
+        """Number of running turns."""
         return len(self._active)
 
     @property

@@ -87,6 +87,7 @@ class TurnTask:
 
     @property
     def blocks_completed(self) -> int:
+        """Number of complete blocks of the turn."""
         return self.writer.blocks_completed
 
     @property
@@ -96,6 +97,7 @@ class TurnTask:
 
     @property
     def task(self) -> asyncio.Task[None] | None:
+        """The turn's task. None before it starts."""
         return self._interruption.task
 
     def own(self, source: TurnSource, on_end: Callable[[], None]) -> None:
@@ -103,8 +105,7 @@ class TurnTask:
 
         Args:
             on_end: Called when the turn's task is done, when the turn has ended without the task, and when
-                the
-                task will never start.
+                the task will never start.
         """
         self._source = source
         self._on_end = on_end
@@ -137,8 +138,7 @@ class TurnTask:
 
         Args:
             writing: The write of the rows.
-            launch: Starts the turn's task. Called once the rows are stored. None: the caller starts it at
-                once.
+            launch: Starts the turn's task, once the rows are stored. None: the caller starts it at once.
         """
 
         def settle(task: asyncio.Task[StartedRecords]) -> None:
