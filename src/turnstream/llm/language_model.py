@@ -54,7 +54,7 @@ class LLM:
     An LLM holds no state of a conversation. Any number of tasks, event loops and threads may use it at once.
     It need not be closed.
 
-    Raises ConfigurationError, and InvalidRequest for a model that does not exist.
+    Raises ConfigurationError, and InvalidRequest for an invalid model name.
 
     Args:
         model: `provider/model`. None: the default of the settings, or of the first provider whose key is in
@@ -291,7 +291,7 @@ class LLM:
         )
 
     def _asks_by_tool(self, mode: OutputMode) -> bool:
-        """Return True if a type is requested by a tool: always if one of the models takes no JSON Schema."""
+        """Return True if a type is requested by a tool: in mode `auto`, if a model takes no JSON Schema."""
         return mode == "tool" or (mode == "auto" and not self._takes_schemas)
 
 

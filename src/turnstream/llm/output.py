@@ -21,7 +21,7 @@ from turnstream.wires.base import ToolDefinition
 
 Output = TypeVar("Output")
 OutputMode: TypeAlias = Literal["auto", "schema", "tool"]
-"""Way to request a value: a JSON Schema, a tool with the value as its arguments, or the one that works."""
+"""Way to request a value: a JSON Schema, a tool with the value as its arguments, or either (`auto`)."""
 
 _WRAPPED = "value"
 _NAME = re.compile(r"[^a-zA-Z0-9_-]")

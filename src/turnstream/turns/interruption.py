@@ -37,7 +37,7 @@ class Interruption:
         self._waiting = False
 
     def ask(self, cause: StopCause) -> None:
-        """Request the task to stop. Only the first cause counts."""
+        """Stop the task at its wait for the source. Only the first cause counts."""
         if self.cause is None:
             self.cause = cause
             if self._waiting and self.task is not None:
