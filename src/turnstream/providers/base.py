@@ -1,4 +1,4 @@
-"""What a provider is to the engine: something that answers a model request with batches of StreamEvents."""
+"""The seam to a provider: it answers a model request with batches of StreamEvents."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ from turnstream.core.stream_events import StreamEvent
 from turnstream.wires.base import ModelRequest
 
 Take: TypeAlias = Callable[[Sequence[StreamEvent]], bool]
-"""Takes a batch at once, or answers False and takes nothing: then it has to be waited for."""
+"""Takes a batch at once and returns True, or returns False. The batch must then be awaited."""
 
 
 class PushSource(Protocol):
-    """What batches may have beside `__anext__`, so that they need not be waited for one by one."""
+    """A call whose batches can be pushed, so that the reader need not await each of them."""
 
     def push_to(self, take: Take) -> None:
-        """Offer each batch that comes while `__anext__` waits to `take`, which must not raise. What it takes wakes
-        nobody; what it does not is returned."""
+        """Offer each batch that arrives while `__anext__` waits to `take`, which must not raise.
+
+        A batch that `take` accepts does not wake the reader. `__anext__` returns a batch that it does not
+        accept.
+        """
         ...
 
 
 class CalledModel(NamedTuple):
-    """Whom a call goes to: `provider` by its name in the settings, `model` as the provider calls it."""
+    """The target of a call."""
 
     provider: str
+    """Name of the provider in the settings."""
     model: str
+    """Name of the model at the provider."""
     wire: str
 
     @property
@@ -35,34 +40,38 @@ class CalledModel(NamedTuple):
 
 
 class Patience(NamedTuple):
-    """Reasons to wait longer or shorter for a call. `thinks`: the model may be silent while it thinks; `replaceable`: another model
-    can take over."""
+    """Reasons to wait longer or shorter for a call."""
 
     thinks: bool = False
+    """True if the model may be silent while it thinks."""
     replaceable: bool = False
+    """True if another model can take over."""
 
 
 class AdjustableClocks(Protocol):
-    """A method that a call may have: its clocks depend on what else can be done."""
+    """A call whose clocks depend on the alternatives to it."""
 
     def wait_with(self, patience: Patience) -> None:
-        """Choose the clocks that the settings leave open. To be called before the call is entered."""
+        """Choose the clocks that the settings leave open. Must be called before the call is entered."""
         ...
 
 
 class Provider(Protocol):
-    """A seam: HTTP providers and the in-process simulator stand behind it."""
+    """A seam. HTTP providers and the in-process simulator implement it."""
 
     name: str
 
     def stream(
         self, request: ModelRequest
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[StreamEvent]]]:
-        """Make the call; it may be `AdjustableClocks`. Iterating yields what each read brought, never an empty batch, and ends
-        after the model's end marker; the iterator may be `PushSource`. Raises ProviderError (from entering or from iterating). Leaving the context, or cancelling a
-        read, closes the upstream connection at once unless it is already done with."""
+        """Return the call, which starts when it is entered. It may implement `AdjustableClocks`.
+
+        The iterator yields the events of each read, never an empty batch, and ends after the model's end
+        marker. It may implement `PushSource`. Leaving the context, or cancelling a read, closes the upstream
+        connection at once unless the answer is complete. Entering and iterating raise ProviderError.
+        """
         ...
 
     async def close(self) -> None:
-        """Close idle connections; the provider is not used afterwards."""
+        """Close idle connections. The provider cannot be used afterwards."""
         ...

@@ -1,7 +1,7 @@
-"""What models can do, so that nobody asks a model for what it refuses.
+"""Capabilities of models, so that a model is not sent a request that it refuses.
 
-A small table, most special row first; what it does not know gets the careful default of its wire. The user's word, from
-`[capabilities."provider/model"]` of the settings, wins over it field by field.
+A small table holds them, the most specific row first. A model without a row gets the cautious default of its
+wire. `[capabilities."provider/model"]` in the settings overrides single fields.
 """
 
 from __future__ import annotations
@@ -16,40 +16,45 @@ from turnstream.config import CapabilitySettings
 
 Value = TypeVar("Value")
 ThinkingControl: TypeAlias = Literal["budget", "effort", "switch", "none"]
-"""How a model is told how much to think: in tokens, by an effort, on or off only, or not at all."""
+"""Ways to control thinking: a budget of tokens, an effort, a switch, or none."""
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What one model can do on one wire. None: not known.
-
-    `prefill`: it goes on with a history whose last word is its own. `documents`: it reads PDF files. `thinks`: it thinks
-    unless it is told not to; None if that follows from `thinking`. `thinking_bound`:
-    its thinking may go back to itself alone, and that of no other model to it. `reasoning_field`: it refuses tool calls in the
-    history without their thinking, in this field; on the wire anthropic in
-    thinking blocks, though it signs none. `context_tokens` counts the question and
-    the answer, `max_output_tokens` the answer with its thinking.
-    """
+    """Capabilities of one model on one wire. None means unknown."""
 
     prefill: bool = False
+    """True if the model continues a history that ends with its own text."""
     images: bool = False
     documents: bool = False
+    """True if the model reads PDF files."""
     tools: bool = True
     thinking: ThinkingControl = "none"
     thinks: bool | None = None
+    """True if the model thinks by default. None: this follows from `thinking`."""
     thinking_bound: bool = False
+    """True if thinking blocks must not be exchanged with other models, in either direction."""
     reasoning_field: str | None = None
+    """Field in which the history must return the thinking of tool calls, or None if it need not.
+
+    On the wire `anthropic` the thinking is returned in thinking blocks, although the model signs none.
+    """
     structured_output: bool = False
     context_tokens: int | None = None
+    """Tokens that a request and its answer may have together."""
     max_output_tokens: int | None = None
+    """Tokens that an answer may have, thinking included."""
 
     def may_prefill(self, params: Mapping[str, Any]) -> bool:
-        """Whether a call with these params may end with the model's own words: none may while it is told to think."""
+        """Return True if a call with these params may end with the model's own text.
+
+        Thinking rules it out.
+        """
         thinking: Any = params.get("thinking")
         disabled = isinstance(thinking, dict) and thinking == {"type": "disabled"}
         return self.prefill and (not thinking or disabled)
 
     def may_think(self, params: Mapping[str, Any]) -> bool:
-        """Return True if the model may think before it answers a call with these params, silently perhaps."""
+        """Return True if the model may think silently before it answers a call with these params."""
         thinking: Any = params.get("thinking")
         if isinstance(thinking, dict):
             asked = cast("dict[str, Any]", thinking)
@@ -69,8 +74,15 @@ def capabilities_of(
     model: str,
     own: Mapping[str, CapabilitySettings] | None = None,
 ) -> Capabilities:
-    """What `model`, as its provider names it, can do. `own`: the settings' tables by `provider/model`, where `*` stands
-    for anything; of several that fit, the more exact one wins."""
+    """Return the capabilities of `model`.
+
+    Args:
+        provider_name: The provider's name in the settings.
+        wire_name: The wire that the provider speaks.
+        model: The model's name at the provider.
+        own: Tables of the settings by `provider/model`, where `*` matches any characters. If several match,
+            the most exact name wins, field by field.
+    """
     found = _known(wire_name, model.lower())
     name = f"{provider_name}/{model}".lower()
     fitting = [given for pattern, given in most_exact_first(own or {}) if pattern.fullmatch(name)]
@@ -81,7 +93,10 @@ def capabilities_of(
 
 
 class _Row(NamedTuple):
-    """A family: `pattern` is looked for anywhere in the model's name; `wires` None: on all of them."""
+    """A family of models.
+
+    `pattern` matches anywhere in the model's name; if `wires` is None, on all wires.
+    """
 
     pattern: re.Pattern[str]
     wires: frozenset[str] | None
@@ -105,14 +120,16 @@ def _row(pattern: str, capabilities: Capabilities, *wires: str) -> _Row:
 
 _NO_EFFORT = frozenset({"none", "off"})
 _THINKS_UNTOLD = frozenset({"effort", "switch"})
-"""Models that are told how much to think think without being told; those that are given a budget do not."""
+"""Controls of models that think by default. Models with a budget do not."""
 _PREFILLING_WIRES = frozenset({"anthropic", "ollama"})
 _K = 1000
 _M = 1_000_000
 
 _OLLAMA = Capabilities(prefill=True, structured_output=True)
-"""Its server goes on with what the template opened, and holds any model to a schema. How much a model reads is set on
-the server, not by the model."""
+"""Defaults on Ollama: its server continues an opened answer, and enforces a schema for any model.
+
+The context size is a setting of the server, not of the model.
+"""
 
 _DEFAULTS = {
     "ollama": _OLLAMA,
@@ -135,7 +152,7 @@ def _openai(context: int, output: int, **more: Any) -> Capabilities:
 
 
 _TABLE = (
-    # What an Ollama server runs is its own table: names there are those of files.
+    # Ollama has a table of its own: its model names are those of files.
     _row(r"gpt-oss", msgspec.structs.replace(_OLLAMA, thinking="effort"), "ollama"),
     _row(
         r"qwen3(\.\d)?-vl|gemma4|qwen3\.[5-9]",
@@ -153,7 +170,7 @@ _TABLE = (
         "ollama",
     ),
     _row(r"", _OLLAMA, "ollama"),
-    # Claude: from 4.6 on the last word must be the user's; from 4.7 on a thinking budget is refused.
+    # Claude: from 4.6 on the user's message must be last; from 4.7 on a thinking budget is refused.
     _row(
         r"claude-(opus|sonnet|haiku|fable|mythos)-(5[.-]\d(?!\d)|[6-9]|\d\d(?!\d))",
         _claude(_M, 128 * _K, thinking_bound=True, **_CLAUDE_WITH_EFFORT),
@@ -173,7 +190,7 @@ _TABLE = (
         r"claude-3-", Capabilities(images=True, prefill=True, context_tokens=200 * _K, max_output_tokens=4096)
     ),
     _row(r"claude", Capabilities(images=True, documents=True, thinking="effort")),
-    # OpenAI. What it says last, it does not go on with.
+    # OpenAI: no model continues its own text.
     _row(r"gpt-oss", Capabilities(thinking="effort", structured_output=True, context_tokens=131_072)),
     _row(
         r"gpt-(image|audio|realtime|live|transcribe)|gpt-4o.*-(audio|realtime|transcribe|tts)", Capabilities()
@@ -193,7 +210,7 @@ _TABLE = (
     _row(r"\b(o1|o3|o4-mini)\b", _openai(200 * _K, 100 * _K, thinking="effort")),
     _row(r"gpt-4-turbo", Capabilities(images=True, context_tokens=128 * _K, max_output_tokens=4096)),
     _row(r"gpt-3\.5-turbo", Capabilities(context_tokens=16_385, max_output_tokens=4096)),
-    # Others, as far as they are the same wherever they run.
+    # Others, if they behave the same at every provider.
     _row(r"gemini-[3-9]", _openai(1_048_576, 65_536, thinking="effort")),
     _row(r"gemini-2\.5", _openai(1_048_576, 65_536, thinking="budget", thinks=True)),
     _row(r"gemini-2\.0", _openai(1_048_576, 8192)),
@@ -203,8 +220,8 @@ _TABLE = (
             images=True, documents=True, thinking="effort", context_tokens=_M, max_output_tokens=64 * _K
         ),
     ),
-    # Models that refuse their own tool calls without the thinking before them (DeepSeek's guide to its thinking mode, Kimi's
-    # to thinking models). The others of a family do so only if they are told to think.
+    # These models refuse their own tool calls without the thinking before them (DeepSeek's guide to thinking
+    # mode, Kimi's to thinking models). The others of a family do so only if thinking is on.
     _row(
         r"deepseek-(reasoner|v[4-9])|kimi-(k2[.-](?:thinking|[5-9])|k[3-9]|thinking|for-coding)",
         Capabilities(thinks=True, reasoning_field="reasoning_content"),
@@ -229,7 +246,7 @@ _TABLE = (
 def most_exact_first(named: Mapping[str, Value]) -> list[tuple[re.Pattern[str], Value]]:
     """Return the entries with compiled names, the most exact name first.
 
-    A name may hold `*` for any characters. A pattern is for `fullmatch` of a name in lower case.
+    `*` in a name matches any characters. Call `fullmatch` of a pattern with a name in lower case.
     """
     ordered = sorted(named.items(), key=lambda item: _exactness(item[0]), reverse=True)
     return [(_matcher(pattern), value) for pattern, value in ordered]

@@ -1,8 +1,8 @@
-"""Providers by name: `provider/model` → the provider that answers, and its own name for the model.
+"""Providers by name: `provider/model` → the provider to call, and its own name for the model.
 
-Built in are `anthropic`, `openai`, `gemini`, `ollama`, which needs no key, and `bedrock`, which takes AWS credentials too;
-any other comes from `[providers.NAME]` of the settings, which may also change a built-in one. Engine and library add
-providers that answer in this process, such as the simulator.
+Built in are `anthropic`, `openai`, `gemini`, `ollama` (without a key) and `bedrock` (with a key or AWS
+credentials). `[providers.NAME]` in the settings adds a provider or changes a built-in one. The engine and the
+library add providers that answer in this process, such as the simulator.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from turnstream.wires.shared.botocore_library import is_installed, require_botoc
 from turnstream.wires.shared.model_paths import WIRES_WITH_MODEL_PATHS, check_model_path
 
 SIGNED_WIRE = "bedrock"
-"""The wire whose requests are signed where no key is set."""
+"""Wire whose requests are signed if no key is set."""
 REGION = "{region}"
-"""Stands for the region in a base URL."""
+"""Placeholder for the region in a base URL."""
 EXAMPLE = "sim/demo"
 """Model that error messages show as an example."""
 
 
 class ProviderDescription(msgspec.Struct, frozen=True):
-    """A provider, fully described. `models` are those to list; any other name may be asked for too."""
+    """A provider with all settings filled in. `models` are listed; a caller may also name any other model."""
 
     wire: str
     base_url: str
@@ -55,7 +55,7 @@ class ProviderDescription(msgspec.Struct, frozen=True):
 
 
 class ListedModel(msgspec.Struct, frozen=True):
-    """One line of the models list. `ready`: its provider's key is set, or it needs none."""
+    """One line of the models list. `ready` is True if the provider needs no key or its key is set."""
 
     id: str
     provider: str
@@ -65,28 +65,29 @@ class ListedModel(msgspec.Struct, frozen=True):
 
 
 class InProcessProvider(NamedTuple):
-    """A provider without a network: always ready, and named by the program instead of the settings."""
+    """A provider without a network. It is always ready, and the program names it, not the settings."""
 
     make: Callable[[str], Provider]
-    """Return the provider of the given name."""
+    """Function that returns the provider of the given name."""
     wire: str
     models: tuple[str, ...]
     """Models to list. If no other provider is ready, the first one is the default."""
 
 
 class ProviderPlace(msgspec.Struct, frozen=True):
-    """Address and key of a provider. `url_from`: `settings`, `built in`, or a variable. `key_from`: a variable, or None if no
-    key is sent."""
+    """Address and key of a provider."""
 
     name: str
     url: str
     url_from: str
+    """Source of `url`: `settings`, `built in`, or the name of a variable."""
     key_from: str | None
+    """Variable that holds the key, or None if no key is sent."""
     key_is_set: bool
 
 
 class Target(NamedTuple):
-    """Whom to call, and the provider's own name of the model."""
+    """The provider to call, and its own name for the model."""
 
     provider: Provider
     model: str
@@ -126,9 +127,10 @@ BUILT_IN: dict[str, ProviderSettings] = {
 
 
 def parse_model(model: str, known: Collection[str]) -> tuple[str, str]:
-    """`provider/model` → both; the model's own name may hold slashes.
+    """Split `provider/model`. The model's own name may contain slashes.
 
-    Raises InvalidRequest, naming the `known` providers, for anything else or a provider that is none of them.
+    Raises InvalidRequest, which names the `known` providers, if `model` has another form or its provider is
+    unknown.
     """
     provider, separator, name = model.partition("/")
     if not (separator and provider and name):
@@ -143,17 +145,17 @@ def parse_model(model: str, known: Collection[str]) -> tuple[str, str]:
 
 
 class Catalog:
-    """The providers of one engine. Each is built at its first use.
+    """Holds the providers of one engine. Each is built at its first use.
 
     Args:
         settings: The `[providers.*]` tables by name.
         in_process: Providers without a network, by name. The settings cannot change them.
         environ: Variables that hold keys, read when a provider is built. None: those of the process.
-        default_model: None: the first listed model of the first provider that is ready. Providers of the settings come
-            first, then the built-in ones, then those in this process.
-        capabilities: Capabilities of models as the settings give them.
+        default_model: None: the first listed model of the first ready provider. Providers of the settings
+            come first, then the built-in ones, then those in this process.
+        capabilities: Capabilities of models from the settings.
 
-    Raises ConfigurationError for settings that cannot work.
+    Raises ConfigurationError if the settings cannot work.
     """
 
     def __init__(
@@ -182,12 +184,12 @@ class Catalog:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all providers, those in this process last."""
+        """Names of all providers. Those in this process come last."""
         return tuple(self._offered)
 
     @property
     def base_urls(self) -> dict[str, str]:
-        """Where each provider is called, in some region where that is not settled."""
+        """Base URLs by provider. An open region becomes `any`."""
         return {
             name: description.base_url.replace(REGION, self._region(description) or "any")
             for name, description in self._described.items()
@@ -195,7 +197,7 @@ class Catalog:
 
     @property
     def places(self) -> list[ProviderPlace]:
-        """Addresses and keys of the providers that are called over a network, with the source of each."""
+        """Addresses and keys of the providers on a network, with the source of each."""
         return [
             ProviderPlace(
                 name,
@@ -209,7 +211,7 @@ class Catalog:
 
     @property
     def default_model(self) -> str:
-        """Model of a turn that names none."""
+        """Model of a turn that does not name one."""
         if self._default is not None:
             return self._default
         with_models = [name for name, provider in self._offered.items() if provider.models]
@@ -217,8 +219,11 @@ class Catalog:
         return f"{chosen}/{self._offered[chosen].models[0]}"
 
     def resolve(self, model: str) -> Target:
-        """Whom to call for `provider/model`. Raises InvalidRequest for a name without a provider or with an unknown
-        one, AuthenticationFailed where the provider's key is not set."""
+        """Return the target of `provider/model`.
+
+        Raises InvalidRequest if the provider is missing or unknown, AuthenticationFailed if its key
+        is not set.
+        """
         name, own_name = parse_model(model, self.names)
         provider = self._built.get(name)
         if provider is None:
@@ -226,18 +231,21 @@ class Catalog:
         return Target(provider, own_name)
 
     def check_name(self, model: str) -> None:
-        """Raise InvalidRequest for a name without a provider, with an unknown one, or that no path can hold."""
+        """Raise InvalidRequest if the provider is missing or unknown, or the name does not fit in a URL."""
         provider, own_name = parse_model(model, self.names)
         if self.wire_of(provider) in WIRES_WITH_MODEL_PATHS:
             check_model_path(own_name)
 
     def capabilities_of(self, model: str) -> Capabilities:
-        """What `provider/model` can do, the settings' word included. Raises InvalidRequest, as `resolve`."""
+        """Return the capabilities of `provider/model`, with those of the settings.
+
+        Raises InvalidRequest like `resolve`.
+        """
         name, own_name = parse_model(model, self.names)
         return capabilities_of(name, self.wire_of(name), own_name, self._capabilities)
 
     def is_ready(self, name: str) -> bool:
-        """Whether a provider can be called: its key is set, or it needs none."""
+        """Return True if a provider can be called: it needs no key, or its key is set."""
         description = self._described.get(name)
         if description is None:
             return True
@@ -260,7 +268,7 @@ class Catalog:
         ]
 
     async def close(self) -> None:
-        """Close every provider that was built."""
+        """Close all providers that were built."""
         built, self._built = self._built, {}
         for provider in built.values():
             await provider.close()
@@ -305,7 +313,7 @@ class Catalog:
         return self._environ.get(variable, "").strip() or None
 
     def wire_of(self, name: str) -> str:
-        """Return the name of a provider's wire; `anthropic` for an unknown provider."""
+        """Return the name of a provider's wire, or `anthropic` if the provider is unknown."""
         provider = self._offered.get(name)
         return provider.wire if provider is not None else "anthropic"
 
@@ -313,7 +321,7 @@ class Catalog:
 def _describe(
     name: str, settings: ProviderSettings | None, environ: Mapping[str, str]
 ) -> ProviderDescription:
-    """Fill what the settings leave open: from the provider's own variables, then from the built-in provider of that name."""
+    """Fill what the settings leave open: from the provider's variables, then from the built-in provider."""
     built_in = BUILT_IN.get(name, ProviderSettings())
     given = settings or ProviderSettings()
     wire = given.wire or built_in.wire

@@ -1,11 +1,12 @@
-"""Circuit breakers: a model that keeps failing is left alone for a while, by one owner or by all.
+"""Circuit breakers: a model that fails repeatedly is not called for a while, by one owner or by all owners.
 
-    closed ── so many availability failures in a row ──► open ── its time is over ──► half-open: one probe at a time
-       ▲                                                   ▲                                │
-       └───────── the probe is answered ───────────────────┼────────────────────────────────┤
-                                                           └──────── the probe fails ───────┘
+    closed ── enough availability failures in a row ──► open ── time passes ──► half-open: one probe at a time
+       ▲                                                  ▲                         │
+       └───────── the probe is answered ──────────────────┼─────────────────────────┤
+                                                          └──── the probe fails ────┘
 
-Shared by all turns of an engine. Nothing runs in the background, and a model that never failed takes no memory.
+All turns of an engine share them. They need no background task, and no memory for a model that has not
+failed.
 """
 
 from __future__ import annotations
@@ -16,35 +17,44 @@ from time import monotonic
 from typing import NamedTuple
 
 MAX_CIRCUITS = 1000
-"""Models that are remembered, and models with an owner; the one that failed the longest ago is forgotten first."""
+"""Models, and pairs of model and owner, to remember.
+
+The one with the oldest last failure is evicted first.
+"""
 
 
 class CircuitPolicy(NamedTuple):
-    """`failures` in a row open a circuit, for `seconds`; a probe that nobody heard of again blocks others as long."""
+    """Thresholds of all circuits."""
 
     failures: int = 5
+    """Failures in a row that open a circuit."""
     seconds: float = 30.0
+    """Seconds that a circuit stays open. A probe without a result blocks other calls for as long."""
 
 
 class _Circuit:
-    """Failures in a row that count against one owner's calls of a model, or against all calls of it."""
+    """Failures in a row of one model: for one owner's calls, or for all calls."""
 
     __slots__ = ("failures", "owners", "until")
 
     def __init__(self) -> None:
         self.failures = 0
         self.until: float | None = None
-        """Open, or being probed, until then; None: closed."""
+        """Time until which the circuit is open or being probed; None if it is closed."""
         self.owners: dict[str, int] = {}
-        """Failures by owner; empty for the circuit of one owner."""
+        """Failures by owner. Empty in the circuit of one owner."""
 
 
 class Circuits:
-    """The breakers of all models, by `provider/model`. `clock`: seconds.
+    """Holds the breakers of all models, by `provider/model`.
 
-    `owner` is the one whose call it is; None: the call is no owner's in particular. A model that fails one owner alone, as
-    requests of that owner make it fail, is closed to that owner alone. For all owners it takes the failures of two or more,
-    of which no owner brings more than half.
+    In all methods `owner` is the owner of the call; None: the call has no particular owner. A model that
+    fails for one owner only, because of that owner's requests, is closed to that owner only. It is closed to
+    all owners if two or more have failures, and each owner counts for half of the threshold at most.
+
+    Args:
+        policy: Thresholds. None: the defaults.
+        clock: Returns seconds.
     """
 
     def __init__(self, policy: CircuitPolicy | None = None, clock: Callable[[], float] = monotonic) -> None:
@@ -57,7 +67,7 @@ class Circuits:
         return len(self._of_all) + len(self._of_owners)
 
     def closed_for(self, name: str, owner: str | None = None) -> float:
-        """Return the seconds until the model may be called again; 0.0: now."""
+        """Return the seconds until the model may be called again; 0.0 means now."""
         now = self._clock()
         return max((0.0, *(until - now for until in self._open(name, owner))))
 
@@ -66,8 +76,11 @@ class Circuits:
         return bool(self._open(name, owner))
 
     def admit(self, name: str, owner: str | None = None) -> float:
-        """Return what `closed_for` does. If that is now and a circuit was open, the caller's call is the probe, and the next
-        caller is refused until its result is known: every probe is to be followed by one of the calls below."""
+        """Return the same as `closed_for`, and reserve the probe.
+
+        If the result is 0.0 and a circuit was open, the caller's call is the probe. Other callers are refused
+        until its result is known, so the caller must report it with one of the methods below.
+        """
         wait = self.closed_for(name, owner)
         if not wait:
             for circuit in self._circuits(name, owner):
@@ -76,7 +89,7 @@ class Circuits:
         return wait
 
     def answered(self, name: str, owner: str | None = None) -> None:
-        """The model has begun to answer: it is there. Only one more failure, and it is left alone again."""
+        """Close the circuits: the model has begun to answer. One more failure opens them again."""
         for circuit in self._circuits(name, owner):
             if circuit.until is not None:
                 circuit.until = None
@@ -84,13 +97,13 @@ class Circuits:
                 circuit.owners.clear()
 
     def succeeded(self, name: str, owner: str | None = None) -> None:
-        """The model gave a whole answer, or one that it meant, such as a refusal."""
+        """Forget the failures: the model gave a whole answer, or a deliberate one such as a refusal."""
         self._of_all.pop(name, None)
         if owner is not None:
             self._of_owners.pop((name, owner), None)
 
     def failed(self, name: str, owner: str | None = None) -> None:
-        """The model could not be reached, or broke off."""
+        """Count a failure: the model could not be reached, or its answer broke off."""
         if owner is not None:
             circuit = self._of_owners.setdefault((name, owner), _Circuit())
             circuit.failures += 1
@@ -108,16 +121,16 @@ class Circuits:
             self._of_all.popitem(last=False)
 
     def abandoned(self, name: str, owner: str | None = None) -> None:
-        """The probe was given up before anything was known of it: the next call may be one."""
+        """Release the probe: its call was cancelled without a result. The next call may be the probe."""
         for circuit in self._circuits(name, owner):
             if circuit.until is not None:
                 circuit.until = min(circuit.until, self._clock())
 
     def _count(self, circuit: _Circuit, owner: str | None) -> None:
-        """Count a failure against all calls: of an owner up to half of what opens the circuit."""
+        """Count a failure against all calls. Failures of one owner count up to half of the threshold."""
         if owner is None:
             circuit.failures += 1
-        elif circuit.until is None:  # an open circuit counts no more, so that its table has a bound
+        elif circuit.until is None:  # an open circuit does not count, which bounds its table
             count = circuit.owners.get(owner, 0)
             if count < max(1, self.policy.failures // 2):
                 circuit.owners[owner] = count + 1

@@ -1,10 +1,14 @@
 """The clocks of a model call: first token, idle and total.
 
-They run only while a read is pending, so a slow consumer or store is never taken for a silent provider: what they
-measure is seconds of waiting. `first_token` runs from the request to the first batch with an event that is output
-(anything but message_start, metadata, notices and empty deltas); from then on `idle` runs between batches with output.
-Pings, comments, empty deltas and usage feed neither. `total` is all waiting of the call. After the provider's reason for
-the end, and after its end marker, a short grace takes the place of `idle`.
+The clocks count seconds of waiting: they run only while a read is pending, so a slow consumer or store does
+not look like a silent provider.
+
+- `first_token`: from the request to the first batch with output. Output is any event but message_start,
+  metadata, notices and empty deltas.
+- `idle`: from then on, between batches with output. Pings, comments, empty deltas and usage do not reset it.
+- `total`: all waiting of the call.
+
+After the provider's finish reason, and after its end marker, a short grace replaces `idle`.
 """
 
 from __future__ import annotations
@@ -27,26 +31,26 @@ from turnstream.errors import ProviderTimeout
 from turnstream.providers.base import Patience
 
 REPLACEABLE_SECONDS = 30.0
-"""`first_token` and `idle` of a model that does not think, while another can take over."""
+"""Longest `first_token` and `idle` of a model that does not think, while another model can take over."""
 REPLACEABLE_THINKING_SECONDS = 120.0
-"""The same for a model that thinks: it may be silent for as long."""
+"""Longest `first_token`, and `idle`, of a model that thinks, while another model can take over."""
 THINKING_IDLE_SECONDS = 240.0
-"""`idle` of a model that thinks and that no other can replace."""
+"""Shortest `idle` of a model that thinks and that no other model can replace."""
 
 _EARLY = 0.002
-"""Seconds by which a timer may fire too soon: loops count whole milliseconds."""
+"""Seconds by which a timer may fire too early: event loops count whole milliseconds."""
 _LOOK_SECONDS = 1.0
-"""How often a long wait is looked at."""
+"""Seconds between two looks at a long wait."""
 _PRELUDE = frozenset({MessageStart, Metadata, StreamNotice})
 
 
 def is_output(events: Iterable[StreamEvent]) -> bool:
-    """Return True if the model says something with these events."""
+    """Return True if any of the events is output of the model."""
     return not all(type(event) in _PRELUDE or _is_empty(event) for event in events)
 
 
 def _is_empty(event: StreamEvent) -> bool:
-    """Return True for a delta without text: some providers send it as a sign of life."""
+    """Return True for a delta without text. Some providers send it as a sign of life."""
     match event:
         case TextDelta() | ThinkingDelta():
             return not event.text
@@ -57,7 +61,7 @@ def _is_empty(event: StreamEvent) -> bool:
 
 
 class Limits(NamedTuple):
-    """The clocks of one call, in seconds; see `config.Timeouts`."""
+    """Clocks of one call, in seconds; see `config.Timeouts`."""
 
     first_token: float
     idle: float
@@ -65,10 +69,10 @@ class Limits(NamedTuple):
 
 
 def limits_of(timeouts: Timeouts, patience: Patience) -> Limits:
-    """Return the clocks of a call: those that are set, and for the others what such a call is worth waiting for.
+    """Return the clocks of a call: those of the settings, and suitable ones for the rest.
 
-    While another model can take over, nobody watches silence for longer than half a minute, or two minutes if the model
-    thinks. A model that no other can replace is waited for longer.
+    While another model can take over, a watcher sees at most 30 seconds of silence, or 120 if the model
+    thinks. A model that no other model can replace gets more time.
     """
     first_token, idle = timeouts.first_token, timeouts.idle
     if patience.replaceable:
@@ -86,14 +90,12 @@ def limits_of(timeouts: Timeouts, patience: Patience) -> Limits:
 
 
 class WaitClocks:
-    """Clocks of a call: the time that it may still wait, and for which event.
-
-    `waited`: the seconds of all its waits that are over; `quiet`: of those since the last output.
-    """
+    """Computes the time that a call may still wait, and the event that it waits for."""
 
     __slots__ = ("_ending", "_limits", "_until", "output", "quiet", "waited")
 
     def __init__(self, timeouts: Timeouts, patience: Patience | None = None) -> None:
+        # Seconds of finished waits: `waited` in total, `quiet` since the last output.
         self.waited = self.quiet = 0.0
         self.output = False
         self._limits = limits_of(timeouts, patience or Patience())
@@ -101,20 +103,20 @@ class WaitClocks:
         self._until: float | None = None
 
     def output_began(self) -> None:
-        """The first output is there: from now on `idle` runs in place of `first_token`."""
+        """Replace `first_token` by `idle`: the first output has arrived."""
         self.output = True
         self.quiet = 0.0
 
     def finish_seen(self, grace: float) -> None:
-        """The provider has said why the answer ended: `grace` runs in place of `idle`."""
+        """Replace `idle` by `grace` seconds: the provider has sent its finish reason."""
         self._ending = grace
 
     def answer_ended(self, grace: float) -> None:
-        """The end marker is there: all further waiting may take `grace` seconds together."""
+        """Limit all further waiting to `grace` seconds: the end marker has arrived."""
         self._until = self.waited + grace
 
     def patience(self) -> float:
-        """Return the seconds that a wait which begins now may take."""
+        """Return the seconds that a wait may take if it begins now."""
         limits = self._limits
         if self._until is not None:
             clock = self._until - self.waited
@@ -127,7 +129,7 @@ class WaitClocks:
         return min(clock, limits.total - self.waited)
 
     def timeout_error(self) -> ProviderTimeout:
-        """Return the error of the clock that runs out first."""
+        """Return the error of the clock that expires first."""
         limits = self._limits
         if self.patience() >= limits.total - self.waited:
             return ProviderTimeout(f"the answer took longer than {limits.total:g} s", code="total_timeout")
@@ -137,15 +139,19 @@ class WaitClocks:
 
 
 class ReadTimer:
-    """One timer for all the reads of a call, over its clocks.
+    """One timer for all reads of a call.
 
-    Deadlines only move back (but for `restart` and `look`), so a read sets no timer: the one that is set looks, when it
-    fires, whether a read is waiting and how long it still may, and is set again. `look` is called about once a second of
-    waiting, and may choose another clock; `expire` is called with the error of the clock that ran out.
+    Args:
+        clocks: The clocks of the call.
+        expire: Called with the error of the clock that expired.
+        look: Called about once per second of waiting. It may choose another clock.
     """
 
     __slots__ = ("_clocks", "_expire", "_handle", "_look", "_loop", "_now", "_since")
 
+    # Deadlines only move back, except in `restart` and `look`. So a read does not set a timer: when the
+    # pending timer fires, it checks if a read is waiting and for how long it still may, and sets itself
+    # again.
     def __init__(
         self, clocks: WaitClocks, expire: Callable[[ProviderTimeout], None], look: Callable[[], None]
     ) -> None:
@@ -158,7 +164,7 @@ class ReadTimer:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """A read waits; if it has waited before without any event, it waits on."""
+        """Start the clocks for a read, or leave them running if an earlier read has got no event."""
         if self._since is None:
             self._since = self._now()
             if self._handle is None:
@@ -170,7 +176,7 @@ class ReadTimer:
         return self._clocks.quiet + (0.0 if self._since is None else self._now() - self._since)
 
     def stop(self) -> None:
-        """Output is there."""
+        """Stop the clocks: output has arrived."""
         clocks = self._clocks
         clocks.quiet = 0.0
         if self._since is not None:
@@ -178,7 +184,7 @@ class ReadTimer:
             self._since = None
 
     def pause(self) -> None:
-        """Something came that is no output: the clocks stand still while it is read."""
+        """Stop the clocks while a batch without output is read."""
         if self._since is not None:
             took = self._now() - self._since
             self._clocks.waited += took
@@ -186,7 +192,7 @@ class ReadTimer:
             self._since = None
 
     def tick(self) -> None:
-        """Output is there, and the next is waited for already."""
+        """Note output while the next read is already waiting."""
         clocks = self._clocks
         clocks.quiet = 0.0
         if self._since is not None:
@@ -195,7 +201,7 @@ class ReadTimer:
             self._since = now
 
     def restart(self) -> None:
-        """Another clock runs from now on: no read is waiting, or has been told of an event."""
+        """Cancel the timer: another clock runs from now on. No read may be waiting for an event."""
         self._since = None
         if self._handle is not None:
             self._handle.cancel()

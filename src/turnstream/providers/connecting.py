@@ -1,4 +1,4 @@
-"""Connections to one host: how they are opened, through a proxy too, and kept for the next request."""
+"""Connections to one host: opens them, also through a proxy, and keeps them for the next request."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from turnstream.providers.connection import HEAD_LIMIT, Connection
 from turnstream.providers.failures import connect_failure
 
 KEEP_ALIVE_SECONDS = 30.0
+"""Seconds that an idle connection is kept."""
 ADDRESS_SECONDS = 10.0
-"""How long what a name stands for is believed."""
+"""Seconds to cache a DNS answer."""
 _NEXT_ADDRESS_SECONDS = 0.25
-"""After that while the next address of a host is tried beside the first (RFC 8305)."""
+"""Seconds before the next address is tried in parallel (RFC 8305)."""
 
 _WITHOUT_BODY = frozenset({"GET", "DELETE"})
 
@@ -34,10 +35,13 @@ _Addresses: TypeAlias = list[tuple[int, int, int, str, tuple[Any, ...]]]
 
 
 class ConnectionPool:
-    """As many connections to the host of `url` as are needed at a time.
+    """Opens and keeps as many connections to the host of `url` as are needed. Belongs to one event loop.
 
-    `name`: the provider's, for errors. `connect_seconds`: what opening one may take, its name's lookup, its proxy and
-    TLS included. `trust_env`: go through the proxy that the environment names, if it does. Used on one event loop.
+    Args:
+        name: Name of the provider, for errors.
+        url: Any URL of the host.
+        connect_seconds: Deadline for opening a connection, with DNS, proxy and TLS.
+        trust_env: True to use the proxy that the environment names.
     """
 
     def __init__(self, name: str, url: URL, *, connect_seconds: float, trust_env: bool) -> None:
@@ -52,13 +56,13 @@ class ConnectionPool:
         self._closed = False
 
     async def ask(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> Connection:
-        """Send one request. The connection, with the head of its answer, is the caller's until `release`.
+        """Send one request and return the connection with the head of its answer. Return it with `release`.
 
-        If a kept connection turns out to be lost before a byte of an answer came, the request is sent once more at
-        once, over a new connection: its server closed the old one while it was idle.
+        If a kept connection is lost before the first byte of an answer, the server had closed it while it was
+        idle. The request is then sent once more, over a new connection.
 
-        Raises ConnectionFailed or ProviderTimeout if no connection can be opened, and OSError or BadAnswer if no answer
-        begins.
+        Raises ConnectionFailed or ProviderTimeout if no connection can be opened, and OSError or BadAnswer if
+        no answer begins.
         """
         request = self._written(method, url, headers, body)
         if (kept := self._take_idle()) is not None:
@@ -70,7 +74,7 @@ class ConnectionPool:
         return await self._ask(await self._open_connection(), request)
 
     def release(self, connection: Connection) -> None:
-        """Keep a connection for another request if it is reusable; else cut it."""
+        """Keep a connection for another request if it is reusable; otherwise cut it."""
         connection.arrived = None
         if self._closed or not connection.reusable:
             self._discard(connection)
@@ -81,7 +85,7 @@ class ConnectionPool:
             self._sweep = loop.call_later(KEEP_ALIVE_SECONDS, self._close_old)
 
     def close(self) -> None:
-        """Cut all connections, those that are in use too."""
+        """Cut all connections, also those in use."""
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
@@ -92,7 +96,7 @@ class ConnectionPool:
         self._open.clear()
 
     def _take_idle(self) -> Connection | None:
-        """Return the connection that was used last, or None if none can be used again."""
+        """Return the connection that was used last, or None if none is reusable."""
         while self._idle:
             _, connection = self._idle.pop()
             if connection.reusable:
@@ -108,7 +112,7 @@ class ConnectionPool:
         except (
             OSError,
             RuntimeError,
-        ) as error:  # uvloop raises RuntimeError for some of what is an OSError elsewhere
+        ) as error:  # uvloop raises RuntimeError for some cases that are an OSError elsewhere
             raise connect_failure(self._name, str(self._url.origin()), error) from None
         self._open.add(connection)
         if self._closed:
@@ -180,12 +184,12 @@ class ConnectionPool:
 
 
 def host_and_port(url: URL) -> tuple[str, int]:
-    """Where a URL that has a host leads."""
+    """Return the host and the port of a URL that has a host."""
     return url.host or "", url.port or 80
 
 
 def proxy_authorization(proxy: URL) -> dict[str, str]:
-    """The header in which a proxy's credentials go to it; empty where its URL holds none."""
+    """Return the header with the proxy's credentials, or nothing if its URL has none."""
     if not proxy.user:
         return {}
     pair = f"{proxy.user}:{proxy.password or ''}".encode()
@@ -193,7 +197,10 @@ def proxy_authorization(proxy: URL) -> dict[str, str]:
 
 
 async def _tunnel(opened: socket.socket, url: URL, proxy: URL) -> None:
-    """Have the proxy connect us to the host of `url`. It says nothing more before we do. Raises OSError."""
+    """Ask the proxy for a tunnel to the host of `url`. Raises OSError.
+
+    The proxy sends nothing after its head before we do, so no bytes are lost here.
+    """
     loop = asyncio.get_running_loop()
     host, port = host_and_port(url)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -219,8 +226,10 @@ def _tls() -> ssl.SSLContext:
 
 
 def proxy_of(url: URL) -> URL | None:
-    """Return the proxy that the environment, or the system, names for `url`. Raises ConfigurationError for one that we
-    cannot speak to."""
+    """Return the proxy that the environment or the system names for `url`, or None.
+
+    Raises ConfigurationError if the proxy's scheme is not supported.
+    """
     proxies: Mapping[str, str] = getproxies()
     found = proxies.get(url.scheme)
     if (
@@ -232,8 +241,8 @@ def proxy_of(url: URL) -> URL | None:
     proxy = URL(found if "://" in found else f"http://{found}")
     if proxy.scheme != "http" or not proxy.host:
         raise ConfigurationError(
-            f"the environment names a {proxy.scheme}:// proxy for {url.scheme}:// hosts: only http:// proxies are "
-            "supported"
+            f"the environment names a {proxy.scheme}:// proxy for {url.scheme}:// hosts: only http:// "
+            "proxies are supported"
         )
     return proxy
 
@@ -241,9 +250,9 @@ def proxy_of(url: URL) -> URL | None:
 def bypasses(url: URL, no_proxy: str) -> bool:
     """Return True if `no_proxy` names the host of `url`.
 
-    Its entries are separated by commas or blanks: a host, which stands for its subdomains too (`example.org`,
-    `.example.org`, `*.example.org`), an address or a network (`10.0.0.0/8`, `::1`), each with a port if only that port is
-    meant (`localhost:8080`, `[::1]:8080`), or `*` for all.
+    Entries are separated by commas or blanks. An entry is `*` for all hosts, a host with its subdomains
+    (`example.org`, `.example.org`, `*.example.org`), an address or a network (`10.0.0.0/8`, `::1`). With a
+    port it matches that port only (`localhost:8080`, `[::1]:8080`).
     """
     host = (url.host or "").lower().rstrip(".")
     for entry in re.split(r"[\s,]+", no_proxy.lower()):

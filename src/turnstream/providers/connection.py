@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection to a provider: a request, the head of its answer, its body as it arrives; then perhaps another.
+"""One HTTP/1.1 connection to a provider: requests one after another, and their answers as they arrive.
 
-The bytes of a body go from the parser into a list, and from there to whoever reads: no task and no future stands
-between the socket and them. httptools parses; `connecting` opens connections and keeps them.
+The parser (httptools) appends the bytes of a body to a list, and the reader takes them from there: no task
+and no future is between the socket and the reader. `connecting` opens connections and keeps them.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from multidict import CIMultiDict
 
 READ_BUFFER = 64 * 1024
-"""Bytes that wait for a slow reader before the socket is no longer read; one read of it comes on top."""
+"""Bytes to buffer for a slow reader before the socket is paused. One read of the socket comes on top."""
 HEAD_LIMIT = 64 * 1024
-"""Bytes that may arrive in a row without any of them being body: a head, the framing of chunks, trailers."""
+"""Bytes in a row that may arrive without any body: a head, the framing of chunks, trailers."""
 
 
 class BadAnswer(Exception):
-    """What came is not HTTP."""
+    """The bytes that arrived are not HTTP."""
 
 
 class Connection(asyncio.Protocol):
-    """Asks one request at a time.
+    """Sends one request at a time.
 
-    `status` and `headers` are those of the answer under way. `arrived`, if set, is called after each read of the socket
-    and when the connection is lost; it must not raise. The body is over where `ended`, and broken where `failure` is
-    set; what came before either is still to be taken.
+    `status` and `headers` belong to the current answer. `arrived`, if set, is called after each read of the
+    socket and when the connection is lost; it must not raise. The body is complete if `ended` is True, and
+    broken if `failure` is set. In both cases the rest of it can still be taken.
     """
 
     __slots__ = (
@@ -58,10 +58,10 @@ class Connection(asyncio.Protocol):
         self.ended = True
         self.failure: Exception | None = None
         self.pieces: list[bytes] = []
-        """What has come of the body, and is not taken."""
-        self.on_body = self.pieces.append  # the parser's own callback: a piece costs no call of Python
+        """Parts of the body that have arrived and were not taken."""
+        self.on_body = self.pieces.append  # a callback of the parser: a piece does not cost a Python call
         self._parser: HttpResponseParser = HttpResponseParser(self)
-        # What servers send out there; the same as in other clients.
+        # Real servers deviate in these ways. Other clients allow the same.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """True if another request may follow: the request was sent whole, and the answer has ended and was taken."""
+        """True if another request may follow: the last one was sent, and its answer has ended."""
         transport = self._transport
         return (
             self.ended
@@ -87,12 +87,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def heard(self) -> bool:
-        """True if any byte of an answer to the last request has arrived."""
+        """True if any byte of the answer to the last request has arrived."""
         return bool(self.status or self._beside)
 
     @property
     def content_type(self) -> str:
-        """The media type of the answer, without parameters; empty where it says none."""
+        """Media type of the answer without parameters, or an empty string."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     @property
@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes) -> None:
         """Send a request and wait for the head of its answer.
 
-        Raises OSError or BadAnswer. After an error or a cancellation the connection cannot be used again.
+        Raises OSError or BadAnswer. The connection cannot be used again after an error or a cancellation.
         """
         if self.failure is not None or self._transport.is_closing():
             raise self.failure or ConnectionResetError("the other side closed the connection")
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         await self._head
 
     def take(self) -> bytes:
-        """All of the body that has come since the last call."""
+        """Return the bytes of the body that arrived since the last call."""
         pieces = self.pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
@@ -126,7 +126,10 @@ class Connection(asyncio.Protocol):
         return data
 
     async def read(self) -> bytes:
-        """The next bytes of the body, for who has no use for `arrived`; empty at its end. Raises `failure`."""
+        """Return the next bytes of the body, or none at its end.
+
+        For readers without `arrived`. Raises `failure`.
+        """
         while not self.pieces:
             if self.ended:
                 return b""
@@ -141,7 +144,10 @@ class Connection(asyncio.Protocol):
         return self.take()
 
     def fail(self, failure: Exception) -> None:
-        """End the answer here: `failure` comes after what is still to be taken. The first one counts."""
+        """End the answer with `failure`, which follows the bytes that were not taken.
+
+        Only the first failure counts.
+        """
         if self.failure is None:
             self.failure = failure
             if self._head is not None and not self._head.done():
@@ -150,17 +156,17 @@ class Connection(asyncio.Protocol):
             self.arrived()
 
     def abort(self) -> None:
-        """Cut the connection. Closing it alone would wait for the goodbye of a TLS peer."""
+        """Cut the connection. A normal close would wait for the goodbye of a TLS peer."""
         self._keeps_alive = False
         self._transport.abort()
 
-    # -- of the transport ----------------------------------------------------------------------------------------
+    # -- callbacks of the transport --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if self.ended:  # no request waits for these bytes, so the next answer could not be told from them
+        if self.ended:  # no request waits for these bytes; they would be mixed up with the next answer
             self.abort()
             return
         try:
@@ -191,25 +197,26 @@ class Connection(asyncio.Protocol):
                 self.arrived()
         else:
             lost = exc or ConnectionResetError("the other side closed the connection")
-            # A time-out of the network is none of ours, which is what a TimeoutError means to whoever waits.
+            # Readers take a TimeoutError for one of our deadlines, so a timeout of the network gets another
+            # class.
             self.fail(ConnectionAbortedError(str(lost)) if isinstance(lost, TimeoutError) else lost)
         del self._parser, self._feed  # they hold this object
 
-    # -- of the parser -------------------------------------------------------------------------------------------
+    # -- callbacks of the parser -----------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self.ended:  # a second answer, in the read that ended the first
+        if self.ended:  # a second answer, in the read that ended the first one
             self.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # else it comes behind the body
+        if not self.status:  # otherwise it is a trailer
             self.headers.add(name.decode("latin-1"), value.decode(errors="replace").strip())
 
     def on_headers_complete(self) -> None:
         if self.ended:
             raise BadAnswer("an answer to no request")
         status = self._parser.get_status_code()
-        if status < 200:  # only a sign that the answer will come
+        if status < 200:  # informational: the answer follows
             self.headers.clear()
             return
         self.status = status
