@@ -1,4 +1,4 @@
-"""The conversation of a request: blocks that a provider may get back, and work on large conversations in a thread."""
+"""Origins of a request's blocks, and work on large conversations in a thread."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from turnstream.providers.capabilities import capabilities_of
 from turnstream.wires.base import ModelRequest
 
 LARGE_BLOCKS = 256
-"""Blocks of a conversation above which it is large."""
+"""Blocks above which a conversation is large."""
 LARGE_TEXT = 256 * 1024
-"""Characters of a conversation above which it is large."""
+"""Characters above which a conversation is large."""
 
 Result = TypeVar("Result")
 
 
 class HistoryMessage(Protocol):
-    """A message, or a turn of the past."""
+    """A message, or an earlier turn."""
 
     @property
     def blocks(self) -> Sequence[Block]: ...
 
 
 async def worked(conversation: Iterable[HistoryMessage], work: Callable[[], Result]) -> Result:
-    """Return what `work` returns: at once, or from a thread if `conversation` is large."""
+    """Return the result of `work`. It runs in a thread if `conversation` is large."""
     if not is_large(conversation):
         return work()
     return await asyncio.to_thread(work)
 
 
 def is_large(conversation: Iterable[HistoryMessage]) -> bool:
-    """Return True if a conversation has so many blocks, or so much text, that work on it takes milliseconds."""
+    """Return True if a conversation has so many blocks, or so much text, that it needs a thread."""
     count = size = 0
     for said in conversation:
         count += len(said.blocks)
@@ -53,7 +53,7 @@ def is_large(conversation: Iterable[HistoryMessage]) -> bool:
 
 
 def with_origin(events: Sequence[StreamEvent], origin: Origin) -> list[StreamEvent]:
-    """`events` whose message's start tells who speaks."""
+    """Return `events` with the origin added to the start of the message."""
     return [
         msgspec.structs.replace(event, origin=origin) if type(event) is MessageStart else event
         for event in events
@@ -61,8 +61,11 @@ def with_origin(events: Sequence[StreamEvent], origin: Origin) -> list[StreamEve
 
 
 def with_own_blocks(request: ModelRequest, called: Origin) -> ModelRequest:
-    """`request` without what `called` may not be told: blocks that another provider sealed, or that have changed since;
-    thinking of another model, where one of both has its thinking bound to itself."""
+    """Return `request` without the blocks that `called` must not receive.
+
+    These are blocks that another provider sealed, sealed blocks that have changed since, and thinking of
+    another model if either model binds its thinking to itself.
+    """
     if not any(ORIGIN in (block.content or {}) for message in request.messages for block in message.blocks):
         return request
 

@@ -1,15 +1,15 @@
-"""What a failed model call calls for: a table, and the arithmetic of waiting. Nothing here waits.
+"""Decisions after a failed model call: a table, and the arithmetic of waiting. Nothing here waits.
 
-failure        what it is                                             where the next attempt may go
-transient      a limit, an overload, a time-out, a broken stream      the same model, then the next
-unreachable    a refused connection, an open circuit                  the next
-unwilling      no key, no right, no such model, no quota, no such    the next
-               option, too large a request or event, a redirect,
-               or no words in its API for the request
-too_long       more than the model reads                              the next that reads more
-no_stream      the provider does not stream                           the same, with one plain call
-no_prefill     the model does not go on with words of its own         the same, from the beginning
-final          a wrong request, a content filter, too long an answer  nowhere
+failure        causes                                                 next attempt
+transient      a limit, an overload, a timeout, a broken stream       the same model, then the next
+unreachable    a refused connection, an open circuit                  the next model
+unwilling      no key, no permission, no such model, no quota, an     the next model
+               unsupported option, too large a request or event, a
+               redirect, or a request that its API cannot express
+too_long       more tokens than the context window                    the next model with a larger window
+no_stream      the provider does not stream                           the same model, without a stream
+no_prefill     the model does not continue its own text               the same model, from the beginning
+final          a wrong request, a content filter, too long an answer  none
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Kind: TypeAlias = Literal[
     "transient", "unreachable", "unwilling", "too_long", "no_stream", "no_prefill", "final"
 ]
 Way: TypeAlias = Literal["same", "next", "larger"]
-"""Where an attempt may go: to the model that failed, to another, to one that reads more."""
+"""Targets of an attempt: the model that failed, the next one, or the next one with a larger context."""
 
 WAYS: dict[Kind, tuple[Way, ...]] = {
     "transient": ("same", "next"),
@@ -47,10 +47,10 @@ WAYS: dict[Kind, tuple[Way, ...]] = {
 }
 
 AT_ONCE: frozenset[Kind] = frozenset({"no_stream", "no_prefill"})
-"""What is answered by another kind of call needs no waiting."""
+"""Failures that another kind of call avoids. The next attempt starts without a pause."""
 
 UNAVAILABLE: frozenset[Kind] = frozenset({"transient", "unreachable"})
-"""What counts against a model's availability."""
+"""Failures that count against a model's availability."""
 
 _TOO_LARGE = 413
 _TOO_LARGE_CODES = frozenset({"request_too_large"})
@@ -63,24 +63,27 @@ _NAMES_STREAM = re.compile(r"\bstream(ing|ed|s)?\b", re.IGNORECASE)
 
 
 class RetryPolicy(NamedTuple):
-    """How often and how long a step's calls are tried again.
-
-    `attempts` on one model; before the second about `delay` seconds, then twice as long each time, at most `max_delay`.
-    `budget`: seconds of waiting for a model, and of its attempts that brought nothing, after which it is not tried
-    again; each model of a step has its own. `spacing`: no more than two attempts on one model begin within so many
-    seconds. `silence`: seconds without output after which the other models are tried before the silent one.
-    """
+    """Limits on the attempts of one step."""
 
     attempts: int = 3
+    """Attempts on one model."""
     delay: float = 1.0
+    """Seconds, roughly, before the second attempt. The pause doubles each time."""
     max_delay: float = 30.0
+    """Longest pause in seconds."""
     budget: float = 120.0
+    """Seconds of pauses, and of attempts without output, after which a model is not retried.
+
+    Each model has its own.
+    """
     spacing: float = 1.5
+    """Seconds in which at most two attempts on one model begin."""
     silence: float = 10.0
+    """Seconds without output after which the other models come before the silent one."""
 
 
 class CallState(NamedTuple):
-    """The call that failed: whether it asked for a stream, gave the model words to go on with, and brought output."""
+    """The call that failed: it asked for a stream, it ended with the model's own text, it brought output."""
 
     streamed: bool = True
     prefilled: bool = False
@@ -88,7 +91,7 @@ class CallState(NamedTuple):
 
 
 def kind_of(error: ProviderError, call: CallState | None = None) -> Kind:
-    """What kind of failure `error` is, of such a call."""
+    """Return the kind of failure that `error` is for the given call. None: a streamed call without output."""
     streamed, prefilled, brought = call or CallState()
     if isinstance(error, ContextLengthExceeded):
         return "too_long"
@@ -112,7 +115,10 @@ def kind_of(error: ProviderError, call: CallState | None = None) -> Kind:
 
 
 def _is_this_models_own(error: InvalidModelRequest) -> bool:
-    """Return True if a request was refused for what this model, or this provider, lacks. Another may take it."""
+    """Return True if the request was refused for a limit of this model or provider.
+
+    Another one may accept it.
+    """
     if error.provider_status == _TOO_LARGE or error.code in _TOO_LARGE_CODES:
         return True
     return error.detail is not None and _UNSUPPORTED.search(error.detail) is not None
@@ -129,18 +135,31 @@ def _refuses_stream(error: ProviderError) -> bool:
 def pause_before(
     policy: RetryPolicy, failed: Sequence[float], now: float, *, chance: float, retry_after: float | None
 ) -> float:
-    """Seconds to wait before a model is tried again. `failed`: when its attempts did; `chance`: between 0 and 1."""
+    """Return the seconds to wait before a model is retried.
+
+    Args:
+        policy: Delays in seconds.
+        failed: Times at which the attempts on the model failed, in seconds.
+        now: Current time in seconds.
+        chance: Random number between 0 and 1, for the jitter.
+        retry_after: Seconds that the provider asked for, or None.
+    """
     backoff = min(policy.max_delay, policy.delay * 2 ** (len(failed) - 1))
     return max(backoff * (0.5 + chance / 2), retry_after or 0.0, spacing_left(policy, failed, now))
 
 
 def spacing_left(policy: RetryPolicy, failed: Sequence[float], now: float) -> float:
-    """Seconds until another attempt may begin on a model. They count from the end of the last but one: when that arrived
-    there is not known here, but it was before."""
+    """Return the seconds until another attempt on a model may begin.
+
+    They count from the failure of the last attempt but one, as the time at which that attempt began is not
+    known here.
+    """
     return max(0.0, failed[-2] + policy.spacing - now) if len(failed) > 1 else 0.0
 
 
 def may_wait(policy: RetryPolicy, pause: float, lost: float, *, other: bool) -> bool:
-    """Whether to wait so long for the same model, when `lost` seconds are lost already. Where there is an `other`, nobody
-    is kept waiting for longer than `max_delay`."""
+    """Return True if it is worth waiting `pause` seconds for the same model after `lost` seconds.
+
+    If there is an `other` model, the pause is at most `max_delay`.
+    """
     return lost + pause <= policy.budget and (pause <= policy.max_delay or not other)

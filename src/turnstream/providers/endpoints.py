@@ -1,4 +1,4 @@
-"""Where a provider is called: base URLs as people write them, and the headers that go with every call."""
+"""Addresses of providers: base URLs as operators write them, and the headers of every call."""
 
 from __future__ import annotations
 
@@ -16,34 +16,37 @@ from turnstream.providers.signing import Signer
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Wire
 
 _MAX_URLS = 256
-"""Addresses that are kept: models may be part of them, and callers name models."""
+"""URLs to cache. Callers name models, and models may be part of a URL."""
 _VERSION_SEGMENT = re.compile(r"v[0-9]\w*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How a provider is reached.
-
-    `base_url`: absolute, without credentials; it may end in a slash, or with the beginning of the wire's own path.
-    `headers` are sent with every call. `trust_env`: take proxies from the environment. `event_limit`: bytes that one
-    event may have. `on_malformed`: whether an event that is none of its wire fails the call or is skipped with a
-    notice. `think_tags`: patterns of models whose text has its thinking between tags. `context_overflow`:
-    regular expressions for its words for a conversation that is too long. `signer`: what signs
-    each request, where a key is not all. Keys are not in its repr.
-    """
+    """Address and settings of a provider. Its repr leaves out the keys."""
 
     base_url: str
+    """Absolute URL without credentials.
+
+    It may end with a slash, or with the beginning of the wire's own path.
+    """
     api_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Headers of every call."""
     trust_env: bool = False
+    """True to take proxies from the environment."""
     event_limit: int = DEFAULT_EVENT_LIMIT
+    """Bytes that one event may have."""
     on_malformed: Literal["fail", "skip"] = "fail"
+    """Reaction to an event that does not fit the wire: fail the call, or skip the event with a notice."""
     think_tags: tuple[str, ...] = ()
+    """Patterns of models that mark thinking in their text with tags."""
     context_overflow: tuple[str, ...] = ()
+    """Regular expressions for the provider's messages about too long a conversation."""
     signer: Signer | None = field(default=None, repr=False)
+    """Signer of each request, or None if a key is enough."""
 
     def has_think_tags(self, model: str) -> bool:
-        """Whether the text of `model` (the provider's own name) may hold `<think>` tags."""
+        """Return True if the text of `model` (its name at the provider) may hold `<think>` tags."""
         return any(fnmatchcase(model, pattern) for pattern in self.think_tags)
 
 
@@ -52,7 +55,7 @@ BASE_URL_VARIABLES = {
     "anthropic": "ANTHROPIC_BASE_URL",
     "ollama": "OLLAMA_HOST",
 }
-"""Variables that the providers' own clients read, by the provider's name."""
+"""Variables that the providers' own clients read, by provider."""
 _OLLAMA_PORT = 11434
 
 
@@ -76,7 +79,7 @@ def base_url_of(variable: str, environ: Mapping[str, str]) -> str | None:
 
 
 def split_base_url(name: str, base_url: str) -> SplitResult:
-    """Check a base URL. Raises ConfigurationError."""
+    """Return the parts of a base URL. Raises ConfigurationError if it cannot be used."""
     try:
         parts = urlsplit(base_url.strip())
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
@@ -91,11 +94,12 @@ def split_base_url(name: str, base_url: str) -> SplitResult:
 
 
 def call_url(base: SplitResult, path: str) -> str:
-    """The URL of `path` below `base`. Both may have a query: the path's is added to that of the base.
+    """Return the URL of `path` below `base`. If both have a query, the path's is added.
 
-    What both have is not repeated: `https://host/v1` and `/v1/messages` meet at `v1` (others at `api`), and a base URL
-    that already is the whole address stays as it is. A base that ends with a version of its own, or with a publisher of
-    Vertex AI (`…/v1/projects/P/locations/L/publishers/google`), keeps it: the path's version is left out.
+    A part that both share is not repeated: `https://host/v1` and `/v1/messages` overlap in `v1` (others in
+    `api`). A base URL that already is the whole address does not change. If the base ends with a version, or
+    with a publisher of Vertex AI (`…/v1/projects/P/locations/L/publishers/google`), the path's version is
+    left out.
     """
     path, _, query = path.partition("?")
     segments = [segment for segment in base.path.split("/") if segment]
@@ -121,10 +125,10 @@ def call_url(base: SplitResult, path: str) -> str:
 
 
 class Addresses:
-    """The URLs of one provider's calls.
+    """Holds the URLs of one provider's calls.
 
-    A base URL may lack the version that its server wants, or have one that it does not. `other` is the address without
-    that difference; after the first answer `settle` decides for one of the two.
+    A base URL may lack the version that its server wants, or have one too many. `other` returns the address
+    without that difference; after the first answer `settle` chooses one of the two.
     """
 
     def __init__(self, base: SplitResult) -> None:
@@ -134,7 +138,7 @@ class Addresses:
 
     @property
     def base(self) -> SplitResult:
-        """The base URL in use."""
+        """Base URL in use."""
         return self._base
 
     def of(self, path: str) -> URL:
@@ -143,7 +147,7 @@ class Addresses:
         if url is None:
             if len(self._urls) >= _MAX_URLS:
                 self._urls.clear()
-            # A wire's own quoting stays as it is: a signature is made over it.
+            # Quoting by the wire stays: a signature is made over it.
             url = self._urls[path] = URL(call_url(self._base, path), encoded="%" in path)
         return url
 
@@ -153,7 +157,7 @@ class Addresses:
         return None if base is None else (base, URL(call_url(base, path), encoded="%" in path))
 
     def settle(self, base: SplitResult | None = None) -> None:
-        """Decide for `base`, or for the base URL in use if it is None."""
+        """Choose `base`. None: the base URL in use."""
         self._settled = True
         if base is not None:
             self._base = base
@@ -161,9 +165,9 @@ class Addresses:
 
 
 def other_base(base: SplitResult, path: str) -> SplitResult | None:
-    """Return `base` with `/v1` added, or without its version, if `path` could be meant to be below that.
+    """Return `base` with `/v1` added, or without its version, if `path` may be below that.
 
-    Return None for a path with a version of its own, and for a base URL that is the whole address.
+    Return None if `path` has a version of its own, or if the base URL is the whole address.
     """
     segments = [segment for segment in base.path.split("/") if segment]
     wanted = [segment for segment in path.partition("?")[0].split("/") if segment]
@@ -179,10 +183,13 @@ def other_base(base: SplitResult, path: str) -> SplitResult | None:
 
 
 def call_headers(name: str, wire: Wire, endpoint: Endpoint) -> dict[str, str]:
-    """The headers of every call, the key's among them. Raises ConfigurationError for what no header can carry."""
+    """Return the headers of every call, with the key.
+
+    Raises ConfigurationError if a header cannot carry a value.
+    """
     headers = {
         "Accept": wire.content_type,
-        # A compressed stream costs both sides more than it saves, and servers hold it back to fill a block.
+        # A compressed stream costs both sides more than it saves, and servers delay it to fill a block.
         "Accept-Encoding": "identity",
         "User-Agent": "turnstream",
         **endpoint.headers,

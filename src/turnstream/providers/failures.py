@@ -1,4 +1,4 @@
-"""What goes wrong between here and a provider, as our errors, and keys kept out of every one of them."""
+"""Failures of calls to a provider as typed errors, with keys masked in all of them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MASKED: dict[str, str] = {
     "answer_too_large": "the answer grew past the limit",
     "database_error": "the answer could not be stored",
 }
-"""What clients are told in place of a provider's own words, by code."""
+"""Messages for clients by code. They replace the provider's own text."""
 _BY_KIND: dict[str, type[ProviderError]] = {
     "throttling": RateLimited,
     "service_unavailable": Overloaded,
@@ -68,7 +68,7 @@ _LASTING = frozenset({errno.ECONNREFUSED, socket.EAI_NONAME})
 
 
 class SecretMask:
-    """Replaces a provider's keys wherever the provider, or a library, repeats them."""
+    """Replaces a provider's keys in texts of the provider or of a library."""
 
     __slots__ = ("_secrets",)
 
@@ -80,7 +80,7 @@ class SecretMask:
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Replace these too."""
+        """Add secrets to replace."""
         known = {*self._secrets, *(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)}
         self._secrets = sorted(known, key=len, reverse=True)
 
@@ -90,7 +90,7 @@ class SecretMask:
         return text
 
     def error(self, error: ProviderError) -> ProviderError:
-        """Mask in place, and let go of the errors behind it."""
+        """Mask an error in place, and drop its cause and context."""
         error.message = self.text(error.message)
         error.args = (error.message,)
         if error.detail is not None:
@@ -103,11 +103,11 @@ class SecretMask:
 
 
 _REMEDIES = {"ollama": " (is Ollama running? start it with `ollama serve`, or set OLLAMA_HOST)"}
-"""Questions to the operator, by the provider that cannot be reached."""
+"""Hints for the operator, by the provider that cannot be reached."""
 
 
 def connect_failure(name: str, address: str, error: Exception) -> ProviderError:
-    """Return the error of a connection to `address` that could not be opened. It is retryable if the cause may pass soon."""
+    """Return the error for a failed connection to `address`. It is retryable if the cause may pass soon."""
     detail = str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
         return ProviderTimeout(
@@ -125,7 +125,7 @@ def connect_failure(name: str, address: str, error: Exception) -> ProviderError:
 
 
 def request_failure(name: str, error: Exception) -> ProviderError:
-    """What a request that got no answer stands for."""
+    """Return the error for a request that got no answer."""
     detail = str(error) or type(error).__name__
     if isinstance(error, BadAnswer):
         return ProviderFailed(f"{name}: the answer is not HTTP", detail=detail)
@@ -135,20 +135,23 @@ def request_failure(name: str, error: Exception) -> ProviderError:
 
 
 def broken_stream(name: str, error: Exception) -> StreamIncomplete:
-    """What an answer whose body broke off stands for."""
+    """Return the error for an answer whose body broke off."""
     return StreamIncomplete(f"{name}: the answer broke off", detail=str(error) or type(error).__name__)
 
 
 def masked_message(error: ProviderError) -> str:
-    """What clients are told of `error`: nothing of the provider's own words."""
+    """Return the message about `error` for clients, without the provider's own text."""
     if isinstance(error, CircuitOpen) and error.retry_after is not None:
         return f"the model failed too often just now; try again in {math.ceil(error.retry_after)} s"
     return MASKED.get(error.code, "the model provider failed")
 
 
 def operator_words(error: BaseException, model: str | None = None) -> str:
-    """Return what operators are told of `error`, on one line: the model, the code, and of a provider its status, its own
-    words and its name for the request."""
+    """Return one line about `error` for operators.
+
+    It holds the model and the code, and for a provider's error also the status, the request id and its own
+    text.
+    """
     code = error.code if isinstance(error, TurnstreamError) else type(error).__name__
     told = [code if model is None else f"{model}: {code}"]
     if not isinstance(error, ProviderError):
@@ -170,13 +173,13 @@ _GOES_ON = {
 
 
 def recovery_message(failure: ProviderError, model: str, code: str, pause: float) -> str:
-    """What people are told of a failure that is answered by another call, of `model`, after `pause` seconds."""
+    """Return the message about a failure that a call of `model` follows, after `pause` seconds."""
     when = f" in {pause:.1f} s" if pause >= 0.1 else ""
     return f"{masked_message(failure)}: {_GOES_ON[code]}{when} ({model})"
 
 
 def stream_error(event: StreamError) -> ProviderError:
-    """The exception that an error inside a provider's stream stands for."""
+    """Return the exception for an error inside a provider's stream."""
     kind = CLASSES.get(event.code) or _BY_KIND.get(event.kind, ProviderFailed)
     error = kind(
         "the provider reported an error in its stream",

@@ -1,4 +1,4 @@
-"""Providers over HTTP."""
+"""HTTP providers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class HttpProvider(RequestSender):
         )
 
     def stream(self, request: ModelRequest) -> HttpCall:
-        """Make the call; see `Provider.stream`.
+        """Return the call; see `Provider.stream`.
 
-        Entering raises ProviderError where no answer begins: what the wire makes of the status, ConnectionFailed, or
-        ProviderTimeout. Iterating raises ProviderTimeout (`first_token_timeout`, `idle_timeout`, `total_timeout`),
-        MalformedEvent, EventTooLarge, and StreamIncomplete for a body that breaks off. A StreamError, the provider's
-        own report, is not raised: it is the last event. Once the model's end marker is there, nothing that happens to
-        the connection makes the answer a failure.
+        Entering raises ProviderError if no answer begins: the wire's error for the status, ConnectionFailed,
+        or ProviderTimeout. Iterating raises ProviderTimeout (`first_token_timeout`, `idle_timeout`,
+        `total_timeout`), MalformedEvent, EventTooLarge, and StreamIncomplete if the body breaks off. A
+        StreamError, the provider's own report, is not raised: it is the last event. After the model's end
+        marker, a failure of the connection is ignored.
         """
         return HttpCall(self, request)

@@ -1,7 +1,7 @@
-"""One model call over HTTP: sent, read as it arrives, and ended by whoever comes first: the model, a clock, a fault, the reader.
+"""One model call over HTTP. The model, a clock, a failure or the reader ends it.
 
-The answer is read never by line; a read that finds bytes ready awaits nothing, what arrives while one waits goes straight to
-whoever wants it pushed, and the clocks cost one timer per call, not one per read.
+The answer is not read by lines. A read that finds bytes does not wait; bytes that arrive while a read waits
+are pushed if the reader wants them; and the clocks cost one timer per call.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ from turnstream.wires.shared.think_tags import ThinkTagDecoder
 logger = logging.getLogger(__name__)
 
 ERROR_BODY_LIMIT = 64 * 1024
-"""Bytes of an error's body that are read."""
+"""Bytes of an error's body to read."""
 ERROR_BODY_SECONDS = 5.0
 _REQUEST_IDS = (
-    "request-id", "x-request-id", "x-amzn-requestid", "apim-request-id", "x-ms-request-id", "x-goog-request-id",
-    "x-correlation-id", "cf-ray",
+    "request-id", "x-request-id", "x-amzn-requestid", "apim-request-id", "x-ms-request-id",
+    "x-goog-request-id", "x-correlation-id", "cf-ray",
 )  # fmt: skip
-"""Headers in which providers, and what stands before them, name a request. The provider's own come first."""
+"""Headers in which providers, and proxies before them, name a request. The provider's own come first."""
 LIKELY_GRACE = 5.0
-"""Factor of the grace if what looks like the end of the answer may also be said with each of its events."""
+"""Factor of the grace if the finish reason may come with each event of the answer, not only at its end."""
 DRAIN_SECONDS = 1.0
-"""How long the end of the body may take after the model's end marker. Usage may come there, and a body read to
-its end leaves a connection that can be used again."""
+"""Seconds for the end of the body after the model's end marker. It may hold usage, and a connection can be
+used again only after its body was read to the end."""
 
 _LAST = frozenset({MessageStop, Metadata, StreamError, StreamNotice})
-"""With one of these at its end a batch is worth a closer look: it may end the answer."""
+"""Kinds of events that may end the answer. A batch that ends with one is inspected."""
 
 
 class HttpCall:
-    """One model call: an async context manager over an async iterator, which are the same object. See `Pushed`."""
+    """One model call: an async context manager that is its own async iterator. See `PushSource`."""
 
     __slots__ = (
         "_body",
@@ -134,13 +134,13 @@ class HttpCall:
         return self
 
     def wait_with(self, patience: Patience) -> None:
-        """See `Clocked`."""
+        """Choose the clocks; see `AdjustableClocks`."""
         self._clocks = WaitClocks(self._provider.timeouts, patience)
         self._timer = ReadTimer(self._clocks, self.interrupt, self._look)
 
     def push_to(self, take: Take) -> None:
-        """Offer what arrives while `__anext__` waits to `take`; see `Pushed`."""
-        if self._body is self._connection:  # one read of a compressed body may be many pieces
+        """Offer batches that arrive while `__anext__` waits to `take`; see `PushSource`."""
+        if self._body is self._connection:  # one read of a compressed body may yield many pieces
             self._take = take
 
     async def __anext__(self) -> Sequence[StreamEvent]:
@@ -184,12 +184,15 @@ class HttpCall:
         raise StopAsyncIteration
 
     def interrupt(self, error: ProviderError) -> None:
-        """Make the read that is pending, or else the next, raise `error`."""
+        """Make the pending read raise `error`, or else the next one."""
         if not self._over:
             self._connection.fail(error)
 
     async def _arrival(self) -> Sequence[StreamEvent] | None:
-        """Wait until something comes: events that nobody took at once, or else None. Raises what the decoder does."""
+        """Wait for data.
+
+        Return events that were decoded but not pushed, or None. Raises the decoder's errors.
+        """
         waiter = self._waiter = asyncio.get_running_loop().create_future()
         try:
             return await waiter
@@ -197,7 +200,7 @@ class HttpCall:
             self._waiter = None
 
     def _arrived(self) -> None:
-        """Something has come: hand it on, if it is only more of the same, or else wake the read that waits."""
+        """Push what arrived if it only adds text; otherwise wake the waiting read."""
         waiter, take, body = self._waiter, self._take, self._body
         if waiter is None or waiter.done():
             return
@@ -219,17 +222,20 @@ class HttpCall:
                     self._timer.tick()
                 if kind not in _LAST and take(events):
                     events = None
-        except Exception as error:  # noqa: BLE001 - it is raised where the read waits
+        except Exception as error:  # noqa: BLE001 - the waiting read raises it
             if not waiter.done():
                 waiter.set_exception(error)
             return
-        # Whoever takes a batch may have had the read cancelled; the body's end may have come with its last data.
+        # `take` may have cancelled the read, and the end of the body may have come with its last data.
         if not waiter.done() and (events or body.ended or body.failure is not None):
             waiter.set_result(events)
 
     def _look(self) -> None:
-        """Look at the decoder while a read waits. It gives what came before a malformed event first, and raises when it
-        is called again. It also knows if only the end marker is missing."""
+        """Look at the decoder while a read waits.
+
+        It may hold a malformed event: it returned the events before that one, and raises at the next call. It
+        also knows if only the end marker is missing.
+        """
         try:
             self._decoder.feed(b"")
         except ProviderError as error:
@@ -273,7 +279,7 @@ class HttpCall:
                 while len(body) < ERROR_BODY_LIMIT and (data := await connection.read()):
                     body += data
         except (OSError, BadAnswer):
-            pass  # the status says what failed; the words that came are used, the rest is worth no other error
+            pass  # the status is the failure: the bytes that arrived are used, another error would hide it
         words = inflated(bytes(body), connection.content_encoding, ERROR_BODY_LIMIT)
         error = self._provider.wire.decode_error(connection.status, connection.headers, words)
         error = self._provider.overflow.error(meant(error))
@@ -283,7 +289,7 @@ class HttpCall:
         return error
 
     def _inspected(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
-        """Look into a batch that may begin the output, end the answer, or say nothing."""
+        """Inspect a batch that may begin the output, end the answer, or have no output."""
         has_output = is_output(events)
         if has_output:
             self._timer.stop()
@@ -308,8 +314,10 @@ class HttpCall:
         return events
 
     def _rest_before(self, failure: Exception) -> list[StreamEvent]:
-        """The body broke off, or nothing more came. An answer that is whole by then is no failure: return what is left of
-        it. Raises ProviderError."""
+        """Return the last events after a failure of the body.
+
+        Raises ProviderError if the answer is incomplete.
+        """
         if isinstance(failure, ProviderTimeout) and self._decoder.finish is not None:
             self._over = True
             return self._decoder.end()
@@ -318,7 +326,10 @@ class HttpCall:
         )
 
     def _rest(self, failure: ProviderError | None = None) -> list[StreamEvent]:
-        """Return the last events. If they do not end the answer, the next read raises `failure`, or else the decoder's."""
+        """Return the last events.
+
+        If the answer is incomplete, the next read raises `failure`, or the decoder's error.
+        """
         events, incomplete = rest_of(self._decoder)
         if incomplete is None:
             self._over = True
@@ -330,13 +341,13 @@ class HttpCall:
 
     @property
     def _request_id(self) -> str | None:
-        """The provider's own name for the request."""
+        """Request id of the provider."""
         headers = self._connection.headers
         found = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
         return None if found is None else self._provider.mask.text(found)
 
     def _told(self, error: ProviderError) -> ProviderError:
-        """The error as it is raised: with a hint where what came is no stream of this wire, and without keys."""
+        """Return the error to raise: without keys, and with a hint if the answer has another media type."""
         provider = self._provider
         error.request_id = self._request_id
         if isinstance(error, StreamIncomplete) and not self._clocks.output:
@@ -346,7 +357,7 @@ class HttpCall:
         return provider.mask.error(error)
 
     def _close(self) -> None:
-        """Let go of the connection: it is cut at once, unless the answer was read to its end."""
+        """Return the connection. It is cut at once unless the answer was read to its end."""
         self._over = True
         self._timer.restart()
         self._provider.leave(self)

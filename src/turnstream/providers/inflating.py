@@ -1,4 +1,4 @@
-"""Answers that come compressed, though we ask for none that are: some proxies do as they please."""
+"""Decompression of answers. We do not ask for compression, but some proxies apply it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from turnstream.errors import StreamIncomplete
 from turnstream.providers.connection import Connection
 
 _PIECE = 64 * 1024
-"""Bytes inflated at a time: a compressed byte can become a thousand."""
+"""Bytes to inflate at a time. One compressed byte can become a thousand."""
 _EITHER_HEADER = zlib.MAX_WBITS | 32
 _CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _RAW_NIBBLE = 8
-"""What the first byte of a deflate stream with its header ends with; some servers leave the header out."""
+"""Low half of the first byte of a deflate stream with a header. Some servers leave the header out."""
 
 
 class InflatedBody:
-    """The body of a connection's answer, inflated in pieces of at most 64 KiB as it is taken.
+    """The body of a connection's answer, inflated on demand in pieces of at most 64 KiB.
 
-    It has the attributes with which a call reads a `Connection`. Raises StreamIncomplete for a coding that is not
+    It has the attributes of `Connection` that a call reads. Raises StreamIncomplete if the coding is not
     supported.
     """
 
@@ -34,24 +34,28 @@ class InflatedBody:
 
     @property
     def pieces(self) -> bool:
-        """True if `take` returns, or raises, something new."""
+        """True if `take` has something to return or to raise."""
         return bool(self._rest or self._connection.pieces)
 
     @property
     def ended(self) -> bool:
-        """True if the body is over, and all of it was taken."""
+        """True if the body has ended and all of it was taken."""
         return self._connection.ended and not self.pieces
 
     @property
     def failure(self) -> Exception | None:
-        """The error that broke the body off. It comes after `pieces`."""
+        """Error that broke the body off. It comes after `pieces`."""
         return self._connection.failure
 
     def take(self) -> bytes:
-        """Return the next bytes of the body; perhaps none. Raises StreamIncomplete if they cannot be inflated."""
-        # The connection reads on only when all that it gave is inflated: the rest here is its bound too.
+        """Return the next bytes of the body, possibly none.
+
+        Raises StreamIncomplete if they cannot be inflated.
+        """
+        # The connection resumes only when all its bytes are inflated, so its bound holds for the rest here
+        # too.
         data = self._rest or self._connection.take()
-        if self._inflate is None or self._inflate.eof:  # one member may follow another
+        if self._inflate is None or self._inflate.eof:  # another member may follow
             self._inflate = _new_inflate(data)
         try:
             piece = self._inflate.decompress(data, _PIECE)
@@ -63,7 +67,7 @@ class InflatedBody:
 
 
 def inflated(data: bytes, coding: str, limit: int) -> bytes:
-    """Return up to `limit` bytes of a body that may be cut, or the body itself if it is not in that coding."""
+    """Return up to `limit` inflated bytes of a body that may be cut, or `data` if it is not compressed so."""
     if coding not in _CODINGS or not data:
         return data
     try:
