@@ -1,10 +1,11 @@
-"""A call that takes the place of one that broke off, joined to what was shown of that.
+"""Joins a call that replaces a broken-off one to the blocks that were shown.
 
-    Continued   the text that was being written goes on in its block; what the model says again is left out
-    Restarted   what was shown is taken back as soon as there is something in its place
-    Repeated    what was shown must come again, and is passed over; what follows it is new
+    Continuation   the open text goes on in its block; text that the model repeats is left out
+    Restart        the shown blocks are retracted as soon as new output arrives
+    Repetition     the shown blocks must come again word for word, and are skipped; later output is new
 
-Until the new call brings output, all that was shown stands. A joint is pure; `JoinedBatches` reads a call through it.
+Until the new call brings output, all shown blocks stay. A joint is pure; `JoinedBatches` reads a call through
+it.
 """
 
 from __future__ import annotations
@@ -40,17 +41,19 @@ from turnstream.providers.prefill import KeptBlocks, unrepeated
 JoinedEvent: TypeAlias = StreamEvent | BlockReset
 
 _BESIDE = (MessageStart, Metadata, StreamNotice, StreamError, RedactContent)
-"""What is no part of any block, and no output."""
+"""Events that do not belong to a block and are not output."""
 
 
 class Joint(Protocol):
+    """Transforms the events of a call so that they fold after those of the call before it."""
+
     def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
-        """The events, as they are to be folded after those of the call before. Raises StreamBroken."""
+        """Return the events to fold. Raises StreamBroken."""
         ...
 
 
 class JoinedBatches:
-    """The batches of a call, through a joint."""
+    """The batches of a call, passed through a joint."""
 
     def __init__(self, batches: AsyncIterator[Sequence[StreamEvent]], joint: Joint) -> None:
         self._batches = batches
@@ -67,7 +70,7 @@ class JoinedBatches:
 
 
 class RestartJoint:
-    """Everything is said anew, in place of the blocks from `taken_back` on."""
+    """Retracts the blocks from `taken_back` on, as soon as the new call brings output."""
 
     def __init__(self, taken_back: int) -> None:
         self._taken_back: int | None = taken_back
@@ -83,14 +86,14 @@ class RestartJoint:
 
 
 class ContinuationJoint:
-    """The call goes on from `kept`."""
+    """Continues the text of `kept`."""
 
     def __init__(self, kept: KeptBlocks) -> None:
         self._kept = kept
         self._restarted = None if kept.taken_back is None else RestartJoint(kept.taken_back)
         self._target = RESUMED if kept.is_open else None
         self._index: int | None = None
-        """The provider's index of the text that goes on."""
+        """Index that the provider gives to the continued text."""
         self._start: ContentBlockStart | None = None
         self._said = ""
         self._half = ""
@@ -106,19 +109,19 @@ class ContinuationJoint:
         return self._restarted.join(stream)
 
     def _first(self, event: StreamEvent) -> list[JoinedEvent]:
-        """Nothing has been said yet."""
+        """Take the first event of a block."""
         match event:
             case ContentBlockStart(index, "text") | TextDelta(index):
                 self._index = index
                 self._start = event if isinstance(event, ContentBlockStart) else None
                 self._take = self._beginning
                 return [] if self._start is event else self._beginning(event)
-            case _:  # no text: what was being written has ended where it is
+            case _:  # not text: the open block ends where it is
                 self._take = self._onward
                 return [event] if self._target is None else [ContentBlockStop(self._target), event]
 
     def _beginning(self, event: StreamEvent) -> list[JoinedEvent]:
-        """The text may still be one that was shown."""
+        """Take text that may still repeat shown text."""
         if isinstance(event, TextDelta) and event.index == self._index:
             text, self._half = join_halves(self._half + event.text)
             self._said += text
@@ -126,7 +129,7 @@ class ContinuationJoint:
             return [] if new is None else self._begin(new + self._half)
         new = (unrepeated(self._kept.text, self._said, is_all=True) or "") + self._half
         if not new and self._target is None and isinstance(event, ContentBlockStop | MessageStop):
-            self._take = self._onward  # a block that would only repeat
+            self._take = self._onward  # skip a block that only repeats
             self._index = None
             return [] if isinstance(event, ContentBlockStop) else [event]
         return [*self._begin(new), *self._onward(event)]
@@ -156,20 +159,20 @@ class ContinuationJoint:
 
 
 class RepetitionJoint:
-    """The call must say again what was `shown`, whose last block, if it is `partial`, is being written.
+    """Skips the repetition of the `shown` blocks. The last one is still open if it is `partial`.
 
-    Raises StreamBroken `cannot_continue` where it says anything else: what was shown cannot be taken back. `retryable` is
-    that of the failure which broke the call off.
+    Raises StreamBroken `cannot_continue` if the call differs from the shown blocks, as they cannot be
+    retracted. `retryable` is that of the failure that broke the first call off.
     """
 
     def __init__(self, shown: Sequence[Block], *, retryable: bool = False) -> None:
         self._shown = shown
         self._retryable = retryable
         self._places: dict[int, int] = {}
-        """Of each block of the call that is open: its place among all blocks of the call."""
+        """Positions of the open blocks of the call among all its blocks, by index."""
         self._begun = 0
         self._said: dict[int, str] = {}
-        """Of each block that was begun again, what has come of it, until that is all that was shown."""
+        """Text of each block that is being repeated, until all its shown text has come."""
         self._halves: dict[int, str] = {}
 
     def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
@@ -197,7 +200,7 @@ class RepetitionJoint:
         return again
 
     def _again(self, event: StreamEvent, shown: Block, place: int) -> list[JoinedEvent]:
-        """An event of a block that was shown, as far as it is new."""
+        """Return the new part of an event that belongs to a shown block."""
         self._said.setdefault(place, "")
         text = _text_of(shown)
         match event:
@@ -219,7 +222,7 @@ class RepetitionJoint:
                 return [_at(event, RESUMED)] if shown.partial and self._is_whole(place) else []
 
     def _new(self, more: str, text: str, place: int) -> str:
-        """What of `more` comes after `text`, which is being said again."""
+        """Return the part of `more` that follows `text`, which is being repeated."""
         more, half = join_halves(self._halves.pop(place, "") + more)
         self._said[place] = said = self._said[place] + more
         old = min(len(said), len(text))
@@ -238,7 +241,7 @@ class RepetitionJoint:
         )
 
     def _is_whole(self, place: int) -> bool:
-        """Whether all that was shown of a block has come again."""
+        """Return True if all shown text of a block has come again."""
         return len(self._said[place]) >= len(_text_of(self._shown[place]))
 
 
@@ -249,7 +252,10 @@ def _text_of(block: Block) -> str:
 
 
 def _agrees(content: dict[str, object] | None, shown: Block) -> bool:
-    """Whether a block begins as the shown one did: a call with another id, for one, would be another call."""
+    """Return True if a block begins like the shown one.
+
+    A tool call with another id, for example, does not.
+    """
     known = shown.content or {}
     return all(known.get(name) == value for name, value in (content or {}).items())
 

@@ -1,11 +1,12 @@
-"""Calls that survive what providers do: attempts, other models, and going on after a break.
+"""Calls that survive failures: attempts, other models, and continuation after a break.
 
-    plan.begin(request) ─► a call ─► read it … it fails ─► plan.recover(failure, shown) ─► tell, pause, the next call
+    plan.begin(request) ─► a call ─► read it … it fails ─► plan.recover(failure, shown) ─► notice, pause, next
+    call
                                         └─ it is whole ─► plan.succeeded()
 
-A call is the provider's own stream: while it brings events, nothing of this stands between. Whoever reads it tells the
-plan what was shown when it failed; the plan decides (`decisions`), and gives the next call, joined to what was shown
-(`joining`). The plan of a turn spans its steps; attempts are counted step by step.
+A call is the provider's own stream: the plan is not involved while it brings events. When it fails, the
+reader passes the shown blocks to the plan. The plan decides (`decisions`) and returns the next call, joined
+to the shown blocks (`joining`). The plan of a turn spans its steps; attempts are counted per step.
 """
 
 from __future__ import annotations
@@ -42,32 +43,35 @@ from turnstream.providers.prefill import KeptBlocks, kept_of
 from turnstream.wires.base import ModelRequest
 
 Restarts: TypeAlias = Literal["reset", "repeat"]
-"""How a step is begun anew whose output was shown: it is taken back, or has to come again word for word."""
+"""Ways to restart a step with shown output: retract it, or require it again word for word."""
 
 
 class PlannedModel(NamedTuple):
-    """A model that may be called. `prefills`: it continues words of its own, under the request's params; `context`: the
-    tokens it reads, where that is known; `thinks`: it may be silent while it thinks; `reasoning_field`: where it needs its
-    thinking back."""
+    """A model that may be called."""
 
     provider: Provider
     called: CalledModel
     prefills: bool = False
+    """True if the model continues its own text under the params of the request."""
     context: int | None = None
+    """Context window in tokens, or None if it is unknown."""
     thinks: bool = False
+    """True if the model may be silent while it thinks."""
     reasoning_field: str | None = None
+    """Field in which the model needs its thinking back, or None."""
 
 
 class ShownBlocks(NamedTuple):
-    """What was shown of the step when its call failed: `blocks`, of which one that is `partial` was being written. `final`:
-    none of it may be taken back, as a tool that it called was started."""
+    """Blocks of the step that were shown when its call failed."""
 
     blocks: Sequence[Block] = ()
+    """Blocks in order. The last one is still open if it is `partial`."""
     final: bool = False
+    """True if no block may be retracted, because a tool was started."""
 
 
 class CallRecovery(NamedTuple):
-    """What is done about a failure: `notice` is told, `pause` seconds are waited, and `call` is read on."""
+    """The reaction to a failure: publish `notice`, wait `pause` seconds, then read `call`."""
 
     call: Call
     notice: Notice
@@ -75,7 +79,7 @@ class CallRecovery(NamedTuple):
 
 
 class PlanClock(NamedTuple):
-    """Time and chance, as plans see them."""
+    """Clock, sleep and random numbers of plans. Tests replace them."""
 
     clock: Callable[[], float] = monotonic
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -83,7 +87,7 @@ class PlanClock(NamedTuple):
 
 
 class Planner:
-    """Makes plans: the policy and the circuits that all calls of an engine share."""
+    """Makes plans. Holds the policy and the circuits that all calls of an engine share."""
 
     def __init__(
         self,
@@ -98,8 +102,14 @@ class Planner:
     def plan(
         self, models: Sequence[PlannedModel], *, restarts: Restarts = "reset", owner: str | None = None
     ) -> CallPlan:
-        """Return the plan of a turn that calls the first of `models`, and the others if that fails. `owner`: the turn's,
-        whose failures alone close no model to others."""
+        """Return the plan of a turn.
+
+        Args:
+            models: The first one is called, and the others if it fails.
+            restarts: The way to restart a step with shown output.
+            owner: The turn's owner. Failures of one owner alone do not close a model to other owners. None:
+                no particular owner.
+        """
         return CallPlan(self, models, restarts, owner)
 
 
@@ -117,7 +127,7 @@ class CallPlan:
         self._request = ModelRequest("", ())
         self._sent = self._request
         self._failed: dict[int, list[float]] = {}
-        """When the attempts of this step failed, by model."""
+        """Times at which attempts of this step failed, by model."""
         self._began = 0.0
         self._out: set[int] = set()
         """Models that are not called again in this step."""
@@ -125,30 +135,30 @@ class CallPlan:
         self._plain: set[int] = set()
         """Models that do not stream."""
         self._needed = 0
-        """The tokens that a model must read more than: some that reads so many has refused."""
+        """Largest context window (tokens) that has already overflowed. Models at or below it are skipped."""
         self._lost: dict[int, float] = {}
         """Seconds of pauses and of calls without output in this step, by model."""
         self._silent: set[int] = set()
-        """Models that were silent for long in this step. The others come before them."""
+        """Models that were silent for long in this step. The others are tried first."""
         self._prefilled = False
         self._seen = 0
         self._admitted: str | None = None
         self._probes = False
-        """Whether that call is to show that the model is there again."""
+        """True if the admitted call is the probe of an open circuit."""
         self._real_failure: ProviderError | None = None
 
     @property
     def called(self) -> CalledModel:
-        """The model of the call that was given last."""
+        """Model of the last call."""
         return self._models[self._current].called
 
     @property
     def sent(self) -> ModelRequest:
-        """The request of that call."""
+        """Request of the last call."""
         return self._sent
 
     def begin(self, request: ModelRequest) -> Call:
-        """The first call of a step. It goes to the model that answered the step before."""
+        """Return the first call of a step. It goes to the model that answered the step before."""
         self._request = request
         self._failed.clear()
         self._out.clear()
@@ -161,8 +171,11 @@ class CallPlan:
         return self._call(self._current, self._request_for(self._current), None)
 
     def recover(self, failure: ProviderError, shown: ShownBlocks) -> CallRecovery:
-        """What to do about the failure of the call that was given last. Raises the failure where nothing can be done, or
-        an earlier one where that one was of a call that was never made; InvalidRequest where no model can be asked this."""
+        """Return the reaction to a failure of the last call.
+
+        Raises `failure` if there is no way to recover. If the last call was never made, raises the last real
+        failure instead, or InvalidRequest if no model can express the request.
+        """
         brought = self._note_time(failure, shown)
         kind = kind_of(failure, CallState(self._sent.stream, self._prefilled, brought))
         if isinstance(failure, NotCalled):
@@ -195,27 +208,27 @@ class CallPlan:
         return CallRecovery(self._call(place, request, joint), notice, pause)
 
     async def pause(self, recovery: CallRecovery) -> None:
-        """Wait before a recovery's call."""
+        """Wait before the call of a recovery."""
         if recovery.pause:
             self._lose(self._current, recovery.pause)
             await self._planner.pace.sleep(recovery.pause)
 
     def succeeded(self) -> None:
-        """The step's answer is whole."""
+        """Report that the step's answer is whole."""
         if self._admitted is not None:
             self._planner.circuits.succeeded(self._admitted, self._owner)
             self._admitted = None
 
     def close(self) -> None:
-        """The turn has ended. A call that was left without a verdict gets none."""
+        """End the turn. A call without a result does not count for or against its model."""
         if self._admitted is not None and self._probes:
             self._planner.circuits.abandoned(self._admitted, self._owner)
         self._admitted = None
 
-    # -- for the calls -------------------------------------------------------------------------------------------
+    # -- for the calls ---------------------------------------------------------------------------------------
 
     def admit(self, place: int) -> None:
-        """A call is about to be made. Raises CircuitOpen."""
+        """Admit a call that is about to be made. Raises CircuitOpen."""
         name, circuits = self._models[place].called.name, self._planner.circuits
         self._probes = circuits.is_open(name, self._owner)
         wait = circuits.admit(name, self._owner)
@@ -227,12 +240,12 @@ class CallPlan:
         self._began = self._now()
 
     def answering(self) -> None:
-        """The provider has accepted the call."""
+        """Report that the provider has accepted the call."""
         self._probes = False
         if self._admitted is not None:
             self._planner.circuits.answered(self._admitted, self._owner)
 
-    # -- decisions -----------------------------------------------------------------------------------------------
+    # -- decisions -------------------------------------------------------------------------------------------
 
     def _call(self, place: int, request: ModelRequest, joint: Joint | None) -> Call:
         self._current = place
@@ -247,14 +260,17 @@ class CallPlan:
         return PlannedCall(self, place, stream, joint)
 
     def _patience(self, model: PlannedModel) -> Patience:
-        """Return what the next call is worth waiting for. A whole answer comes as late as one that needs thought. Once all
-        models that are left were silent, they may only be slow."""
+        """Return the patience for the next call.
+
+        A plain answer is as late as one that needs thought. If all remaining models were silent, they may
+        only be slow.
+        """
         others = self._others()
         all_silent = self._silent.issuperset((self._current, *others))
         return Patience(model.thinks or not self._sent.stream, replaceable=bool(others) and not all_silent)
 
     def _note_time(self, failure: ProviderError, shown: ShownBlocks) -> bool:
-        """Return True if the call brought any output. If not, its time is lost."""
+        """Return True if the call brought output. Otherwise count its time as lost."""
         size = len(shown.blocks) + sum(
             len(block.text_content or "") + len(str(block.content or "")) for block in shown.blocks
         )
@@ -287,7 +303,7 @@ class CallPlan:
     def _next_place(
         self, kind: Kind, failure: ProviderError, kept: KeptBlocks | None
     ) -> tuple[int | None, float]:
-        """Which model is called next, and after how many seconds; None where none is."""
+        """Return the next model and the seconds to wait before its call, or None if no model is left."""
         ways = WAYS[kind]
         if kind == "no_prefill":
             self._no_prefill.add(self._current)
@@ -302,7 +318,7 @@ class CallPlan:
             self._out.add(self._current)
         else:
             candidates = [self._current, *others]
-        # A model that can continue comes first, but never a silent one before another.
+        # A model that can continue comes first, but a silent one never comes before another.
         candidates = [place for place in candidates if place not in self._silent] or others or candidates
         if not candidates:
             return None, 0.0
@@ -312,7 +328,7 @@ class CallPlan:
         return place, spacing_left(self._planner.policy, self._failed.get(place, ()), self._now())
 
     def _others(self) -> list[int]:
-        """Return the other models that may be called now: those that were silent last, else in order from the current."""
+        """Return the other models that may be called now, from the current one on, silent ones last."""
         count = len(self._models)
         order = [(self._current + step) % count for step in range(1, count)]
         found = [
@@ -346,11 +362,11 @@ class CallPlan:
         return self._planner.pace.clock()
 
     def _continues(self, place: int, kept: KeptBlocks | None) -> bool:
-        """Whether the model can go on from what was shown."""
+        """Return True if the model can continue the shown blocks."""
         if kept is None or place in self._no_prefill or not self._models[place].prefills:
             return False
         return self._restarts == "reset" or kept.taken_back is None
 
     def _request_for(self, place: int) -> ModelRequest:
-        """The step's request; a model that does not stream is asked for one plain answer."""
+        """Return the step's request, for a plain answer if the model does not stream."""
         return msgspec.structs.replace(self._request, stream=place not in self._plain)

@@ -1,4 +1,4 @@
-"""One call of a plan, from its being admitted to its end."""
+"""One call of a plan, from its admission to its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ProviderCall: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Sequence[Str
 
 
 class NotCalled(ProviderError):
-    """The request holds what this model's API has no words for: `reason`. Another model may be asked."""
+    """The model's API cannot express the request, for the given `reason`. Another model may be called."""
 
     code = InvalidRequest.code
 
@@ -27,19 +27,19 @@ class NotCalled(ProviderError):
 
 
 class Gate(Protocol):
-    """What a call tells its plan."""
+    """Receives the reports of a call. The plan implements it."""
 
     def admit(self, place: int) -> None:
-        """A call of the model at `place` is about to be made. Raises CircuitOpen."""
+        """Admit a call of the model at `place`, which is about to be made. Raises CircuitOpen."""
         ...
 
     def answering(self) -> None:
-        """The provider has accepted the call."""
+        """Report that the provider has accepted the call."""
         ...
 
 
 class PlannedCall:
-    """Once it is entered, its batches are the provider's own, but where they have to be joined."""
+    """A call that reports to its gate. Its batches are the provider's own, unless a joint is given."""
 
     def __init__(self, gate: Gate, place: int, stream: ProviderCall, joint: Joint | None) -> None:
         self._gate = gate

@@ -1,8 +1,8 @@
-"""What of an answer that broke off a model can go on from, and what it says once more when it does.
+"""Continuation of an answer that broke off: the text to send back, and the text that the model repeats.
 
-A model goes on from text alone. Thinking that broke off and calls that nobody has run yet are taken back; so is all
-that came after the last text. Providers refuse a last word that ends in white space: it is left out of the request, and
-what of it comes again is left out of the answer.
+A model continues text only. Open thinking, calls that have not been run, and everything after the last text
+are retracted. Providers refuse a request that ends with white space, so it is left out of the request, and
+its repetition is left out of the answer.
 """
 
 from __future__ import annotations
@@ -15,27 +15,32 @@ import msgspec
 from turnstream.core.blocks import Block, Message
 
 SHORTEST_REPETITION = 24
-"""Characters from which on an answer that begins as the shown one did is taken for its repetition."""
+"""Characters of shown text from which an answer that begins with it counts as a repetition."""
 
 
 class KeptBlocks(NamedTuple):
-    """`blocks`: the texts to go on from. `text`: all of them, with the white space that the request lacks. `is_open`: the
-    last one was being written. `taken_back`: the first block that does not stay, if there is one."""
+    """The part of a broken-off answer that a new call continues."""
 
     blocks: tuple[Block, ...]
+    """Texts for the request."""
     text: str
+    """All texts together, with the white space that the request lacks."""
     is_open: bool
+    """True if the last text was still being written."""
     taken_back: int | None
+    """Sequence of the first block to retract, or None if all blocks stay."""
 
     @property
     def message(self) -> Message:
-        """The last word of the request."""
+        """Last message of the request."""
         return Message("assistant", self.blocks)
 
 
 def kept_of(shown: Sequence[Block]) -> KeptBlocks | None:
-    """What can be gone on from of the blocks that a step has shown, of which one that is `partial` is being written; None
-    where that is nothing."""
+    """Return the part of the shown blocks that a new call can continue, or None.
+
+    An open block is `partial`.
+    """
     texts: list[Block] = []
     taken_back: int | None = None
     for block in shown:
@@ -55,7 +60,7 @@ def kept_of(shown: Sequence[Block]) -> KeptBlocks | None:
 
 
 def _without_last_space(texts: Sequence[Block]) -> tuple[Block, ...]:
-    """Texts that say something, and nothing but text."""
+    """Return the texts without white space at the end, empty blocks and content other than text."""
     kept: list[Block] = []
     for block in reversed(texts):
         text = block.text_content or ""
@@ -67,8 +72,13 @@ def _without_last_space(texts: Sequence[Block]) -> tuple[Block, ...]:
 
 
 def unrepeated(shown: str, said: str, *, is_all: bool = False) -> str | None:
-    """What of `said`, the beginning of the text with which a model goes on from `shown`, is new; None where more of it is
-    needed to tell, which is never so once it `is_all`."""
+    """Return the part of `said` that is new, or None if more text is needed to decide.
+
+    Args:
+        shown: Text that the model continues.
+        said: Beginning of the text of the new call.
+        is_all: True if no more text follows. The result is then not None.
+    """
     stripped = shown.rstrip()
     tail = shown[len(stripped) :]
     if len(stripped) >= SHORTEST_REPETITION:

@@ -1,10 +1,10 @@
-"""What model calls cost, in US dollars.
+"""Costs of model calls in US dollars.
 
-Prices come from the settings, and else from the `genai-prices` library as it is installed: it is never asked to fetch
-newer ones. A model that neither knows has no price, and its cost is unknown: nothing is guessed.
+Prices come from the settings, then from the installed `genai-prices` library, which is never asked to fetch
+newer ones. A model without a price has an unknown cost; nothing is guessed.
 
-The library is large (measured: 0.1 s to import, 0.4 where it is not compiled yet, and 8 MB), so it is imported only when
-a model asks for it, and in a thread.
+The library is large (measured: 0.1 s to import, 0.4 s if it is not compiled yet, and 8 MB), so a thread
+imports it, and only when a model needs it.
 """
 
 from __future__ import annotations
@@ -29,38 +29,40 @@ logger = logging.getLogger(__name__)
 
 PLACES = Decimal("0.000001")
 LARGEST_CACHE = 1000
-"""Models whose prices are remembered; more are looked up again."""
+"""Models whose prices are cached."""
 
 _ZERO = Decimal(0)
 
 
 class Cost(NamedTuple):
-    """What a call cost: `amount` in US dollars, exact. `known` is False, and `amount` None, where the model's price is not
-    known. `estimated`: the usage that it rests on is an estimate."""
+    """Cost of a call."""
 
     amount: Decimal | None
+    """US dollars, exact. None if the model's price is unknown."""
     known: bool = True
+    """True if the model's price is known."""
     estimated: bool = False
+    """True if the usage is an estimate."""
 
     @property
     def text(self) -> str | None:
-        """The amount with six places, as it is stored and shown."""
+        """Amount with six decimal places, as it is stored and shown."""
         return None if self.amount is None else format_amount(self.amount)
 
 
 def format_amount(amount: Decimal) -> str:
-    """US dollars with six places, halves rounded up, never in scientific notation."""
+    """Return US dollars with six decimal places, half rounded up, never in scientific notation."""
     return f"{amount.quantize(PLACES, ROUND_HALF_UP):f}"
 
 
 class _PriceList(Protocol):
-    """Prices of one model, which may depend on the time of the call."""
+    """Prices of one model. They may depend on the time of the call."""
 
     def rates(self, now: datetime) -> Rates: ...
 
 
 class _FixedPrices(NamedTuple):
-    """Prices that hold at any time."""
+    """Prices that do not depend on time."""
 
     always: Rates
 
@@ -72,7 +74,7 @@ _FREE = _FixedPrices(Rates(Rate(_ZERO), Rate(_ZERO)))
 
 
 class _Library(NamedTuple):
-    """Prices of the library that change by date or time of day."""
+    """Prices of the library that depend on the date or the time of day."""
 
     model: ModelInfo
 
@@ -82,9 +84,14 @@ class _Library(NamedTuple):
 
 
 class Pricing:
-    """Prices by model. `prices`: those of the settings by `provider/model`, where `*` stands for anything; of several
-    that fit the most exact wins. `base_urls`: where each provider is called, which tells whose prices hold whatever the
-    provider was named. `free`: providers that cost nothing, unless the settings say otherwise.
+    """Prices by model.
+
+    Args:
+        prices: Prices of the settings by `provider/model`, where `*` matches any characters. The most exact
+            match wins.
+        base_urls: Base URLs by provider. They identify the vendor whose prices apply, whatever the provider's
+            name is.
+        free: Providers that cost nothing unless the settings give a price.
     """
 
     def __init__(
@@ -101,20 +108,22 @@ class Pricing:
         self._loading: asyncio.Future[None] | None = None
 
     def prepare(self, provider: str, model: str) -> None:
-        """Have the model's price at hand by the time its call ends, without holding up anything now: where the library is
-        needed, a thread imports it. Call it from the event loop."""
+        """Start to load the price of a model, so that it is ready when its call ends. Does not block.
+
+        A thread imports the library if it is needed. Call this on the event loop.
+        """
         if self._loading is not None or not self._needs_library(provider, model):
             return
         self._loading = asyncio.get_running_loop().run_in_executor(None, _load_library)
 
     async def ready(self, seconds: float = 5.0) -> None:
-        """Wait until what `prepare` began is done, at most so many seconds: then `cost` is quick."""
+        """Wait at most `seconds` until the work of `prepare` is done. `cost` is quick from then on."""
         if self._loading is not None and not self._loading.done():
             await asyncio.wait([self._loading], timeout=seconds)
 
     @property
     def loading(self) -> bool:
-        """Whether the library is being imported: a cost that is asked for now would wait for it."""
+        """True while the library is being imported. `cost` would block until then."""
         return self._loading is not None and not self._loading.done()
 
     def cost(
@@ -126,10 +135,15 @@ class Pricing:
         *,
         raw: Mapping[str, Any] | None = None,
     ) -> Cost | None:
-        """What a call of `provider`'s `model` cost; None where nothing is known of its usage.
+        """Return the cost of a call, or None if its usage is unknown.
 
-        `wire` decides whether cached tokens are counted within the input or beside it. `raw` is the provider's own
-        usage object, for what has no place in ours: what is cached for longer, and thinking that is not in the output.
+        Args:
+            provider: The provider's name in the settings.
+            model: The model's name at the provider.
+            wire: Wire of the call. It decides if the input tokens include cached ones.
+            usage: Usage of the call.
+            raw: The provider's own usage object, for details that `usage` lacks: tokens that are cached for
+                an hour, and thinking outside the output.
         """
         if usage.input_tokens is None and usage.output_tokens is None:
             return None
@@ -173,7 +187,7 @@ def _own_rates(price: PriceSettings) -> _FixedPrices:
     )
 
 
-# -- the library ---------------------------------------------------------------------------------------------------
+# -- the library ---------------------------------------------------------------------------------------------
 
 
 def _load_library() -> None:
@@ -183,8 +197,11 @@ def _load_library() -> None:
 
 
 def _library_price(provider: str, model: str, base_url: str | None) -> _PriceList | None:
-    """The library's price of a model: of the provider that is called at `base_url`, else of the one of this very name. Of
-    a name that merely resembles one nothing is known."""
+    """Return the library's prices of a model, or None.
+
+    The vendor is the one whose API is at `base_url`, or else the one with exactly the name `provider`.
+    Similar names do not count.
+    """
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - as above
 
     snapshot = get_snapshot()
@@ -201,7 +218,7 @@ def _library_price(provider: str, model: str, base_url: str | None) -> _PriceLis
 
 
 def _rates_of(price: ModelPrice) -> Rates | None:
-    """None for a model that is not paid by tokens."""
+    """Return the rates, or None for a model that is not paid by tokens."""
     input_rate, output_rate = _rate(price.input_mtok), _rate(price.output_mtok)
     if input_rate is None and output_rate is None:
         return None
@@ -225,7 +242,7 @@ def _rate(price: Decimal | TieredPrices | None) -> Rate | None:
 
 
 def total(costs: list[Cost | None]) -> Cost | None:
-    """The steps of a turn together: unknown as soon as one of them is, None where nothing is known of any."""
+    """Return the cost of all steps of a turn: unknown if any of them is, None if no usage is known."""
     said = [cost for cost in costs if cost is not None]
     if not said:
         return None

@@ -1,4 +1,4 @@
-"""Tokens of a call in parts that each have one price, and the prices of a model."""
+"""Tokens of a call, split by price, and the prices of a model."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from turnstream.core.usage import Usage
 _ZERO = Decimal(0)
 _MILLION = Decimal(1_000_000)
 _CACHE_BESIDE_INPUT = frozenset({"anthropic", "bedrock"})
-"""Wires whose input tokens leave out what was read from a cache or written to it; of all others it is a part."""
+"""Wires whose input tokens exclude cache reads and writes. On all other wires they include them."""
 
 
 class Tokens(NamedTuple):
-    """Usage in parts that do not overlap, so that each has one price."""
+    """Usage in parts that do not overlap, each with one price."""
 
     input: int
     cache_read: int
     cache_write: int
     output: int
     reasoning: int = 0
-    """Beyond `output`, and of the same price where the model has none for it."""
+    """Tokens of thinking, not in `output`. The output price applies if the model has no price for them."""
     cache_write_long: int = 0
-    """Of what was written to a cache, what is kept for an hour; not in `cache_write`."""
+    """Tokens written to a cache for an hour, not in `cache_write`."""
 
     @property
     def all_input(self) -> int:
@@ -32,14 +32,14 @@ class Tokens(NamedTuple):
 
 
 class Tier(NamedTuple):
-    """A price per million tokens, of every token of a call whose input has more than `above`."""
+    """A price per million tokens. It applies to all tokens of a call whose input has more than `above`."""
 
     above: int
     price: Decimal
 
 
 class Rate(NamedTuple):
-    """A price per million tokens, and what replaces it for long inputs, the highest first."""
+    """A price per million tokens, and the tiers that replace it for long inputs, the highest first."""
 
     base: Decimal
     tiers: tuple[Tier, ...] = ()
@@ -52,7 +52,7 @@ class Rate(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """One model's prices. What is None costs what it would without a cache, or a longer one, or thinking."""
+    """Prices of one model. None: the price without a cache, for the shorter cache, or of the output."""
 
     input: Rate
     output: Rate
@@ -79,10 +79,10 @@ class Rates(NamedTuple):
 
 
 def split_tokens(wire: str, usage: Usage, raw: Mapping[str, Any] | None = None) -> Tokens:
-    """Usage as `wire` reports it, in parts that do not overlap.
+    """Return usage as `wire` reports it, in parts that do not overlap.
 
-    Vendors of chat completions disagree: one reports more cached tokens than there were prompted, and then no more than
-    the prompt can have come from the cache; one counts thinking beside the completion, which its total tells.
+    Vendors of chat completions differ. Some report more cached tokens than prompt tokens: at most the prompt
+    can have come from the cache. Some count thinking outside the completion tokens, which their total shows.
     """
     given = usage.input_tokens or 0
     read = usage.cache_read_tokens or 0
@@ -102,7 +102,7 @@ def split_tokens(wire: str, usage: Usage, raw: Mapping[str, Any] | None = None) 
 
 
 def _with_thinking(tokens: Tokens, thinking: int) -> Tokens:
-    """Thinking that is a part of the output, taken out of it: a few models have another price for it."""
+    """Take thinking out of the output: a few models have another price for it."""
     inside = min(thinking, tokens.output)
     return tokens._replace(output=tokens.output - inside, reasoning=inside)
 

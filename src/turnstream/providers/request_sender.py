@@ -1,7 +1,7 @@
 """Requests to one provider: their addresses, headers, signatures and redirects.
 
-Redirects are followed within the provider's origin, with the same method and body. Keys go with every request, so none is ever
-sent to another origin.
+Redirects are followed within the provider's origin, with the same method and body. Keys are sent with every
+request, so a redirect to another origin is refused.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from turnstream.wires.shared.failure_words import OverflowWords
 logger = logging.getLogger(__name__)
 
 _NOT_HERE = frozenset({404, 405})
-"""Statuses with which servers answer an address that they do not have."""
+"""Statuses with which servers answer an unknown address."""
 
 MOST_REDIRECTS = 5
-"""Requests of one call, the first included, before it is given up."""
+"""Requests that one call may take, with the first."""
 _KEEP_THE_METHOD = frozenset({307, 308})
-"""Statuses that ask for the same request again. With the others, a POST would become a GET."""
+"""Statuses that repeat the request unchanged. Others would turn a POST into a GET."""
 _LONGEST_TARGET = 200
 
 
@@ -42,10 +42,10 @@ class CallUnderWay(Protocol):
 
 
 class RequestSender:
-    """The way of a provider's requests to its server, and of its calls to their end.
+    """Sends a provider's requests, and ends its calls at `close`.
 
-    Connections are opened as they are needed, shared by all calls, and closed by `close`. Raises ConfigurationError for a
-    URL or key that cannot be used.
+    Connections are opened on demand and shared by all calls. Raises ConfigurationError if the URL or the key
+    cannot be used.
     """
 
     def __init__(self, name: str, wire: Wire, endpoint: Endpoint, timeouts: Timeouts | None = None) -> None:
@@ -67,23 +67,24 @@ class RequestSender:
         self._closed = False
 
     async def close(self) -> None:
-        """Close all connections; calls under way raise ConnectionFailed."""
+        """Close all connections. Calls in progress raise ConnectionFailed."""
         self._closed = True
         for call in tuple(self._calls):
             call.interrupt(self._closed_error())
         self._connections.close()
 
     async def send(self, request: HttpRequest, accept: str | None = None) -> Connection:
-        """Send one request and wait for the head of its answer. The connection goes back by `give_back`.
+        """Send one request and wait for the head of its answer. Return the connection with `give_back`.
 
-        If the server does not know the address, and the base URL could be meant otherwise (`Addresses.other`), the other
-        address is tried once.
+        If the server does not know the address, and the base URL allows another one (`Addresses.other`), the
+        other address is tried once.
 
         Args:
-            accept: The media type to ask for, in place of the stream's.
+            request: The request.
+            accept: Media type to accept. None: that of the stream.
 
-        Raises OSError and BadAnswer, ProviderError if no connection can be opened, and AuthenticationFailed if the
-        request cannot be signed.
+        Raises OSError and BadAnswer, ProviderError if no connection can be opened, and AuthenticationFailed
+        if the request cannot be signed.
         """
         connection = await self._post(self.addresses.of(request.path), request, accept)
         if connection.status not in _NOT_HERE:
@@ -109,7 +110,7 @@ class RequestSender:
         return connection
 
     async def _post(self, url: URL, request: HttpRequest, accept: str | None) -> Connection:
-        """Send one request, also where the server redirects it to on its own origin."""
+        """Send one request and follow redirects within the provider's origin."""
         status = 0
         for _ in range(MOST_REDIRECTS):
             connection = await self._send_to(url, request, accept)
@@ -133,11 +134,11 @@ class RequestSender:
         return await self._connections.ask(request.method, url, headers, body)
 
     def give_back(self, connection: Connection) -> None:
-        """The call is over: its connection serves another, or is cut where the answer has not come to its end."""
+        """Return the connection of a finished call. It is reused, or cut if its answer has not ended."""
         self._connections.release(connection)
 
     def enter(self, call: CallUnderWay) -> None:
-        """Take note of a call, for `close`."""
+        """Register a call for `close`. Raises ConnectionFailed if the provider is closed."""
         if self._closed:
             raise self._closed_error()
         self._calls.add(call)
@@ -150,8 +151,10 @@ class RequestSender:
 
 
 def redirected(name: str, url: URL, status: int, location: str | None) -> URL:
-    """Return where a request to `url` is to be sent again. Raises ProviderFailed, which names the target, for any other
-    origin and for a status that would change the method."""
+    """Return the URL to which a redirected request must be sent again.
+
+    Raises ProviderFailed, which names the target, if the origin or the method would change.
+    """
     try:
         target = url.join(URL((location or "").strip())).with_fragment(None) if location else None
     except ValueError:
@@ -166,7 +169,7 @@ def redirected(name: str, url: URL, status: int, location: str | None) -> URL:
 
 
 def endless(name: str, url: URL, status: int) -> ProviderFailed:
-    """Return the error of a call that is redirected too often."""
+    """Return the error of a call with too many redirects."""
     return ProviderFailed(
         f"{name}: it redirects again and again, last to {_shown(url)}",
         retryable=False,
@@ -187,7 +190,7 @@ def _origin(url: URL) -> tuple[str, str | None, int | None]:
 
 
 def _shown(target: URL) -> str:
-    """Return the target without what may be a secret."""
+    """Return the target without parts that may be secret."""
     plain = target.with_query(None).with_fragment(None)
     if plain.absolute and plain.host:
         plain = plain.with_user(None)

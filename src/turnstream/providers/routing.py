@@ -1,4 +1,4 @@
-"""Which models a turn may call: names of the settings' own, and fallbacks."""
+"""Models that a turn may call: names from the settings, and fallbacks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,15 @@ MAX_FALLBACKS = 8
 
 
 class Routing:
-    """Names → the models that are called, in their order. `models`: as in `[models.NAME]`; `fallbacks`: those of any other
-    model. Raises ConfigurationError where the settings cannot work."""
+    """Maps names to the models to call, in order.
+
+    Args:
+        catalog: The providers.
+        models: Tables `[models.NAME]` of the settings.
+        fallbacks: Fallbacks of all models without their own.
+
+    Raises ConfigurationError if the settings cannot work.
+    """
 
     def __init__(
         self,
@@ -37,7 +44,7 @@ class Routing:
         self._check("engine.fallbacks", fallbacks)
 
     def names(self, asked: str, fallbacks: Sequence[str] | None) -> list[str]:
-        """`provider/model` of each model to call, without repetitions. Raises InvalidRequest."""
+        """Return `provider/model` of each model to call, without repetitions. Raises InvalidRequest."""
         if fallbacks is None:
             settings = self._models.get(asked)
             given = settings.fallbacks if settings is not None else None
@@ -52,9 +59,9 @@ class Routing:
     def models(
         self, asked: str, fallbacks: Sequence[str] | None, request: ModelRequest
     ) -> list[PlannedModel]:
-        """The models to call for `request`. A fallback whose key is missing fails when its turn comes.
+        """Return the models to call for `request`. A fallback without its key fails when it is called.
 
-        Raises InvalidRequest, and AuthenticationFailed where the only model's key is missing.
+        Raises InvalidRequest, and AuthenticationFailed if the key of the only model is missing.
         """
         names = self.names(asked, fallbacks)
         return [self._planned(name, request, is_only=len(names) == 1) for name in names]
@@ -69,7 +76,7 @@ class Routing:
             raise ConfigurationError(f"{where}: more than {MAX_FALLBACKS} fallbacks")
 
     def listed(self) -> list[ListedModel]:
-        """The settings' own names of models."""
+        """Return the models that the settings name."""
         found: list[ListedModel] = []
         for name, settings in self._models.items():
             if settings.model is not None:
@@ -102,7 +109,7 @@ class Routing:
 
 
 def planner_of(retry: RetrySettings) -> Planner:
-    """The planner of an engine, as `[retry]` has it."""
+    """Return the planner for `[retry]` of the settings."""
     policy = RetryPolicy(
         retry.attempts, retry.delay, retry.max_delay, retry.budget, retry.spacing, retry.silence
     )
@@ -115,7 +122,7 @@ def _without_key(name: str, error: AuthenticationFailed) -> Target:
 
 
 class _KeylessProvider(Provider):
-    """A provider that cannot be called: each call fails with the same error."""
+    """A provider without its key. Each call fails with the same error."""
 
     def __init__(self, name: str, error: AuthenticationFailed) -> None:
         self.name = name
@@ -125,7 +132,7 @@ class _KeylessProvider(Provider):
         return _RefusedPlan(self._error)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, as nothing is open."""
 
 
 class _RefusedPlan:
@@ -138,7 +145,7 @@ class _RefusedPlan:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """It was never entered."""
+        """Do nothing, as the call is never entered."""
 
     def _refuse(self) -> NoReturn:
         raise self._error

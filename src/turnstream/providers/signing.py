@@ -1,8 +1,8 @@
-"""Requests that are signed instead of carrying a key: AWS Signature Version 4, made by botocore.
+"""Signed requests without a key: AWS Signature Version 4, made by botocore.
 
-Where credentials come from is botocore's own chain (environment, profile, single sign-on, container, instance). Asking
-it may read files, run programs and call other hosts, and botocore itself takes a while to import: so both are done in a
-thread, and again only for credentials that expire. Signing is computation, and takes place on the event loop.
+botocore finds credentials itself (environment, profile, single sign-on, container, instance). This may read
+files, run programs and call other hosts, and importing botocore takes a while. So a thread does both, and
+repeats the search only for credentials that expire. Signing is computation, and runs on the event loop.
 """
 
 from __future__ import annotations
@@ -24,30 +24,33 @@ _SOURCES = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-"""Variables that say where credentials are."""
+"""Variables that locate credentials."""
 _SIGNED = frozenset({"content-type"})
-"""Headers that are signed beside the host and those of AWS: what a proxy on the way may change is not."""
+"""Headers to sign besides the host and those of AWS. A proxy may change any other header."""
 
 
 class Signer(Protocol):
-    """A seam: how a provider's requests are signed."""
+    """A seam: signs a provider's requests."""
 
     async def prepare(self) -> None:
-        """Have what signing needs; may take as long as the network does. Raises AuthenticationFailed."""
+        """Get ready to sign. May take as long as the network does. Raises AuthenticationFailed."""
         ...
 
     def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
-        """The headers that sign a request, to be sent beside `headers`. Blocks on nothing; after `prepare`."""
+        """Return the headers that sign a request, to be sent with `headers`.
+
+        Does not block. Call `prepare` first.
+        """
         ...
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be repeated to anybody."""
+        """Secrets to mask in texts."""
         ...
 
 
 class _Keys(NamedTuple):
-    """Named as botocore reads them."""
+    """Keys with the names that botocore reads."""
 
     access_key: str
     secret_key: str
@@ -55,9 +58,9 @@ class _Keys(NamedTuple):
 
 
 class AwsSigner:
-    """Signs for one service in one region. Keys in `environ` win; without them botocore looks for credentials.
+    """Signs for one service in one region. Keys in `environ` come first, then botocore's search.
 
-    Raises ConfigurationError where botocore is not installed.
+    Raises ConfigurationError if botocore is not installed.
     """
 
     def __init__(self, region: str, environ: Mapping[str, str], service: str = "bedrock") -> None:
@@ -91,7 +94,7 @@ class AwsSigner:
         return {name: value for name, value in request.headers.items() if name not in signed}
 
     def _prepare(self) -> None:
-        """In a thread: import what signs, and have keys that are good."""
+        """Import the library and get valid keys. Runs in a thread."""
         _keep_secrets_out_of_the_log()
         if self._expire:
             self._keys = self._current_keys()
@@ -100,7 +103,7 @@ class AwsSigner:
             self._new_auth = botocore_module("botocore.auth").SigV4Auth
 
     def _current_keys(self) -> _Keys:
-        """Look for credentials once, and ask them for keys that are still good."""
+        """Return valid keys of the credentials, which are searched for once. Raises AuthenticationFailed."""
         library = botocore_module("botocore.exceptions")
         failures: Any = (
             library.BotoCoreError,
@@ -120,7 +123,7 @@ class AwsSigner:
                 )
             keys = self._source.get_frozen_credentials()
         except failures as error:
-            # The library's words may hold what a credential program or another host said.
+            # The library's text may quote a credential program or another host.
             raise AuthenticationFailed(
                 f"AWS credentials could not be had: {type(error).__name__}", retryable=False
             ) from None
@@ -128,13 +131,15 @@ class AwsSigner:
 
 
 def has_credentials(environ: Mapping[str, str]) -> bool:
-    """Whether the environment holds AWS credentials, or says where they are. Nothing is opened."""
+    """Return True if the environment holds AWS credentials, or locates them. Opens nothing."""
     return _keys_of(environ) is not None or any(environ.get(name, "").strip() for name in _SOURCES)
 
 
 def _keep_secrets_out_of_the_log() -> None:
-    """At debug level botocore writes down the requests that it signs and the answers that bring credentials. Somebody
-    who asks for just that still gets it."""
+    """Raise the level of botocore's log, unless the host application has set it.
+
+    At debug level botocore logs the requests that it signs and the answers that bring credentials.
+    """
     logger = logging.getLogger("botocore")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
