@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import ClauseElement, Executable
 
 import turnstream.store
+from tests.store.reads import ListTurns
 from tests.store.samples import OWNER, append_journal, finish, make_block, make_chat, make_segment, make_turn
 from turnstream.core.usage import CallAttempt, StepUsage, Usage
 from turnstream.errors import NotFound
@@ -31,7 +32,7 @@ from turnstream.store.operations import (
     StartTurns,
     TakeBack,
 )
-from turnstream.store.queries import AllBlocks, AttemptsOfTurn, GetTurn, ListChats, ListTurns
+from turnstream.store.queries import AllBlocks, AttemptsOfTurn, GetTurn, ListChats
 from turnstream.store.sql import SqlStore
 
 STORE = Path(turnstream.store.__file__).parent

@@ -142,7 +142,7 @@ def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> 
 
 def _advice(kind: str, message: str, key: tuple[str, ...]) -> str:
     if kind == "string_pattern_mismatch" and MODEL_PATTERN in message:
-        return "write provider/model, such as anthropic/claude-sonnet-5-5"
+        return f"write provider/model, such as anthropic/claude-sonnet-5-5 (pattern {MODEL_PATTERN})"
     if kind != "extra_forbidden":
         return message[:1].lower() + message[1:]
     known = _known_names(key[:-1])
