@@ -1,1 +1,1 @@
-"""A scripted model behind true wires, with faults: in the process, or as a server that looks like a provider."""
+"""A scripted model behind real wires, with faults: in the process, or as a server that mimics a provider."""

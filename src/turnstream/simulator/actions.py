@@ -1,4 +1,4 @@
-"""What a simulated provider can do to its caller."""
+"""Actions of a simulated provider."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple, TypeAlias
 
 
 class Send(NamedTuple):
-    """Wait `delay` seconds, then write `data` of the answer's body."""
+    """Wait `delay` seconds, then write `data` to the body."""
 
     delay: float
     data: bytes
 
 
 class Refuse(NamedTuple):
-    """Answer with an error in place of a stream."""
+    """Answer with an error instead of a stream."""
 
     status: int
     headers: Mapping[str, str]
@@ -22,14 +22,14 @@ class Refuse(NamedTuple):
 
 
 class Stall(NamedTuple):
-    """Fall silent for ever, in mid-answer; every `every` seconds (0: never) write `ping`."""
+    """Send nothing more, and do not end the answer. Write `ping` every `every` seconds (0: never)."""
 
     ping: bytes
     every: float
 
 
 class Hang(NamedTuple):
-    """Take the request and never answer, not even with headers."""
+    """Accept the request and never answer, not even with headers."""
 
 
 class CutConnection(NamedTuple):
@@ -37,7 +37,7 @@ class CutConnection(NamedTuple):
 
 
 class ResetConnection(NamedTuple):
-    """Reset the connection; as the first action, before any header."""
+    """Reset the connection. As the first action: before any header."""
 
 
 Action: TypeAlias = Send | Refuse | Stall | Hang | CutConnection | ResetConnection

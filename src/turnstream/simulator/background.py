@@ -1,7 +1,8 @@
-"""Background responses: what the simulated OpenAI keeps of its answers, so that a stream can be gone on with.
+"""Background responses: the answers that the simulated OpenAI keeps, so that a stream can be resumed.
 
-`GET /v1/responses/{id}` gives the response object; with `?stream=true&starting_after=N` the events after number N, without
-the fault that the first stream had. `POST /v1/responses/{id}/cancel` ends one. The newest are kept, in bounded memory.
+`GET /v1/responses/{id}` returns the response object. With `?stream=true&starting_after=N` it streams the
+events after number N, without the fault of the first stream. `POST /v1/responses/{id}/cancel` cancels a
+response. Memory is bounded: the newest responses are kept.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _LAST_SEQUENCE = 2**53
 
 
 class _KeptResponse:
-    """A response: its events one by one, and the seconds from one to the next."""
+    """A response: its events, and the seconds between two of them."""
 
     def __init__(self, events: tuple[bytes, ...], pace: float) -> None:
         self.events = events
@@ -41,13 +42,13 @@ class _KeptResponse:
         self.response: dict[str, Any] = _data(events[0])["response"]
 
     def answer(self) -> dict[str, Any]:
-        """The response object as a GET tells it."""
+        """Return the response object for a GET."""
         if self.cancelled:
             return {**self.response, "status": "cancelled"}
         return _data(self.events[-1]).get("response") or self.response
 
     def after(self, number: int) -> Iterator[Action]:
-        """The events after `number`."""
+        """Yield the events after `number`."""
         for event in self.events:
             if self.cancelled:
                 break
@@ -58,13 +59,13 @@ class _KeptResponse:
             yield self.cancellation()
 
     def cancellation(self) -> Send:
-        """The event with which a cancelled stream ends."""
+        """Return the last event of a cancelled stream."""
         said = {"type": "response.cancelled", "response": self.answer(), "sequence_number": _LAST_SEQUENCE}
         return Send(0.0, b"event: response.cancelled\ndata: %b\n\n" % msgspec.json.encode(said))
 
 
 class BackgroundResponses:
-    """The newest responses, at most RESPONSES_KEPT and BYTES_KEPT."""
+    """Keeps the newest responses, at most RESPONSES_KEPT and BYTES_KEPT."""
 
     def __init__(self) -> None:
         self._kept: dict[str, _KeptResponse] = {}
@@ -76,7 +77,7 @@ class BackgroundResponses:
     def play(
         self, asked: ModelRequest, *, streamed: bool, header: str, replay: Replay | None
     ) -> Iterator[Action]:
-        """As `playback.play`, and keep what is said. Without a stream it is only queued."""
+        """Yield the actions of `playback.play`, and keep the response. Without a stream it is only queued."""
         try:
             prepared = prepare(asked, _WIRE, Circumstances(header, replay), unspoiled=True)
         except ProviderError:
@@ -104,7 +105,7 @@ class BackgroundResponses:
 
 
 def add_routes(app: web.Application, responses: BackgroundResponses) -> None:
-    """What the API offers for a response that it keeps."""
+    """Add the routes for responses that are kept."""
     for prefix in ("/v1", ""):
         app.router.add_get(prefix + "/responses/{id}", partial(_get, responses))
         app.router.add_post(prefix + "/responses/{id}/cancel", partial(_cancel, responses))
@@ -126,7 +127,7 @@ async def _get(responses: BackgroundResponses, request: web.Request) -> web.Stre
     try:
         await perform(kept.after(after), request, response, lambda _size: None)
     except ConnectionError:
-        pass  # the client went away, as it may
+        pass  # the client has disconnected
     return response
 
 

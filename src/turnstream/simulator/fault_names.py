@@ -1,4 +1,4 @@
-"""The faults by name, and what each of them does; nothing else, so that `--help` stays quick."""
+"""The faults by name, with their descriptions. A module of its own, so that `--help` stays quick."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ FaultName: TypeAlias = Literal[
 ]
 
 FAULTS: dict[FaultName, str] = {
-    "error-before": "an HTTP error in place of the answer: status=429, retry-after=SECONDS, code=content_filtered",
+    "error-before": "an HTTP error in place of the answer: "
+    "status=429, retry-after=SECONDS, code=content_filtered",
     "error": "the provider's own error in its stream, after=EVENTS: code=overloaded_error",
     "cut": "the connection is closed after=EVENTS",
     "reset": "the connection is reset: before any header, or after=EVENTS",
@@ -30,7 +31,8 @@ FAULTS: dict[FaultName, str] = {
     "malformed": "one event that is none of the wire, after=EVENTS; then the answer goes on",
     "huge-event": "one event of size=BYTES without any content, after=EVENTS; then the answer goes on",
     "no-end": "the body ends cleanly, without the end marker",
-    "no-stream": "an HTTP error (status=400) for every request that asks for a stream; plain ones are answered",
+    "no-stream": "an HTTP error (status=400) for every request that asks for a stream; "
+    "plain ones are answered",
     "max-tokens": "the model stops after=EVENTS, in the middle of what it was saying: stop reason max_tokens",
 }
-"""Each fault and its options."""
+"""Descriptions of the faults, with their options."""

@@ -1,6 +1,6 @@
-"""Faults, by model name (`demo:fault=cut,after=20`) or by header (`X-Simulate: fault=cut,after=20`).
+"""Faults, chosen by model name (`demo:fault=cut,after=20`) or by header (`X-Simulate: fault=cut,after=20`).
 
-`fault_names.FAULTS` says what each of them does.
+`fault_names.FAULTS` describes them.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ from turnstream.wires.shared.event_stream import encode_event
 
 DEFAULT_CODE = "overloaded_error"
 DEFAULT_AFTER = 5
-"""Events before a fault in mid-answer, where `after` is not given."""
+"""Events before a fault inside the answer, if `after` is not given."""
 
 _MALFORMED = {
     "anthropic": b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": \n\n',
     "openai-chat": b'data: {"object": "chat.completion.chunk", "choices": \n\n',
-    "openai-responses": b'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", "delta": \n\n',
+    "openai-responses": b"event: response.output_text.delta\n"
+    b'data: {"type": "response.output_text.delta", "delta": \n\n',
     "ollama": b'{"message": {"role": "assistant", "content": \n',
     "gemini": b'data: {"candidates": [{"content": \n\n',
     "gemini-array": b'{"candidates": [{"content": }]}',
     "bedrock": encode_event("contentBlockDelta", b"{}")[:-1] + b"\0",
 }
-"""An event whose JSON breaks off; a message whose checksum is wrong."""
+"""Malformed events: JSON that breaks off, or a message with a wrong checksum."""
 
 _EMPTY_EVENTS = {
     "anthropic": (b'event: ping\ndata: {"type":"ping","filler":"', b'"}\n\n'),
@@ -61,7 +62,7 @@ _EMPTY_EVENTS = {
     "gemini": (b'data: {"candidates":[],"modelVersion":"', b'"}\n\n'),
     "gemini-array": (b'\n,\n{"candidates":[],"modelVersion":"', b'"}'),
 }
-"""An event that says nothing: what stands before and after what fills it."""
+"""Events without content, as the bytes before and after a filler."""
 _FILLER = b"x" * (64 * 1024)
 
 _PINGS = {
@@ -97,11 +98,11 @@ _BY_CODE: dict[str, type[ProviderError]] = {
     "authentication_error": AuthenticationFailed,
     "insufficient_quota": RateLimited,
 }
-"""What an error that is no matter of its status is told as."""
+"""Errors by code, for codes that do not follow from the status."""
 
 
 def instead_of_answer(options: SimulatorOptions, wire: Wire, request: ModelRequest) -> Action | None:
-    """What happens in place of an answer."""
+    """Return the action that replaces the answer, or None."""
     match options.fault:
         case "error-before":
             return refusal(options, wire)
@@ -122,7 +123,7 @@ def _refused_stream(options: SimulatorOptions, wire: Wire) -> Refuse:
 
 
 def refusal(options: SimulatorOptions, wire: Wire) -> Refuse:
-    """The HTTP error that a fault stands for where no answer has begun."""
+    """Return the HTTP error of a fault before an answer has begun."""
     status = status_of(options)
     kind = _BY_CODE.get(options.code or "") or _BY_STATUS.get(
         status, ProviderFailed if status >= 500 else InvalidModelRequest
@@ -134,7 +135,7 @@ def refusal(options: SimulatorOptions, wire: Wire) -> Refuse:
 
 
 def spoiled(events: Iterator[StreamEvent], options: SimulatorOptions) -> Iterator[StreamEvent]:
-    """The events that are sent before the fault, where it ends the answer."""
+    """Return the events to send, up to the fault if it ends the answer."""
     after = DEFAULT_AFTER if options.after is None else options.after
     match options.fault:
         case "cut" | "reset" | "silence":
@@ -150,7 +151,7 @@ def spoiled(events: Iterator[StreamEvent], options: SimulatorOptions) -> Iterato
 
 
 def inserted(options: SimulatorOptions, wire: Wire) -> Iterator[bytes] | None:
-    """The bytes of an event that does not belong into the answer, in pieces; None where none comes."""
+    """Return the bytes of an event that does not belong to the answer, in pieces, or None."""
     match options.fault:
         case "malformed":
             return iter((_MALFORMED[wire.name],))
@@ -174,20 +175,20 @@ def _huge_event(wire: Wire, size: int) -> Iterator[bytes]:
 
 
 def reported_error(options: SimulatorOptions) -> StreamError:
-    """What a provider says in mid-stream."""
+    """Return the error that a provider reports inside its stream."""
     code = options.code or DEFAULT_CODE
     return StreamError(_KINDS.get(code, "model_stream"), code, f"simulated {code} in mid-stream")
 
 
 def status_of(options: SimulatorOptions) -> int:
-    """The HTTP status that goes with an error that is reported before an answer began."""
+    """Return the HTTP status of an error before the answer."""
     if options.fault == "error-before":
         return options.status
     return _STATUS_OF.get(options.code or DEFAULT_CODE, 500)
 
 
 def final_action(options: SimulatorOptions, wire: Wire) -> Action | None:
-    """What follows the last bytes; None for the end of the body."""
+    """Return the action after the last bytes. None: the body ends."""
     match options.fault:
         case "cut":
             return CutConnection()
@@ -200,7 +201,7 @@ def final_action(options: SimulatorOptions, wire: Wire) -> Action | None:
 
 
 def _stopped_short(events: Iterator[StreamEvent], after: int) -> Iterator[StreamEvent]:
-    """As a provider does it: the block that is open is stopped where it is, and what was used is told."""
+    """Stop as a provider does: stop the open block, then send the usage and the end marker."""
     open_index: int | None = None
     for number, event in enumerate(events):
         if number < after or isinstance(event, MessageStart):

@@ -1,4 +1,4 @@
-"""The simulated provider without a socket: the same bytes, made by a wire's encoder, read by its decoder."""
+"""The simulated provider without a socket. A wire's encoder makes the bytes, and its decoder reads them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from turnstream.wires.shared.failure_words import meant
 from turnstream.wires.shared.plain_answer import PlainAnswerDecoder
 
 _WRITES_PER_TURN = 16
-"""Unpaced writes after which other tasks get their turn."""
+"""Writes without a pause after which other tasks may run."""
 
 
 class SimulatedProvider:
-    """Answers from scripts; see `providers.base.Provider`, and `simulator.options` for the models' names.
+    """Answers from scripts; see `providers.base.Provider`, and `simulator.options` for the names of models.
 
-    Everything but the socket is true: the request goes through the wire both ways, the answer through its encoder and
-    decoder, and a fault raises the error that an HTTP provider would raise.
+    Only the socket is missing: the wire encodes and decodes both request and answer, and a fault raises the
+    error that an HTTP provider would raise.
     """
 
     def __init__(self, name: str = "sim", wire: Wire | None = None, timeouts: Timeouts | None = None) -> None:
@@ -42,11 +42,11 @@ class SimulatedProvider:
         self.outages = Outages()
 
     def stream(self, request: ModelRequest) -> _SimulatedCall:
-        """Make the call; see `Provider.stream`."""
+        """Return the call; see `Provider.stream`."""
         return _SimulatedCall(self, request)
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing, as nothing is open."""
 
 
 class _SimulatedCall:
@@ -83,7 +83,7 @@ class _SimulatedCall:
         self._broken: ProviderError | None = None
 
     def wait_with(self, patience: Patience) -> None:
-        """See `providers.base.Clocked`."""
+        """Choose the clocks; see `providers.base.AdjustableClocks`."""
         self._clocks = WaitClocks(self._provider.timeouts, patience)
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
@@ -156,7 +156,10 @@ class _SimulatedCall:
                 raise AssertionError("comes first, or not at all")
 
     async def _wait(self, delay: float) -> None:
-        """Until what takes `delay` seconds to make is there; a slow consumer finds it ready. Raises ProviderTimeout."""
+        """Wait until data is due that takes `delay` seconds to make. Raises ProviderTimeout.
+
+        Delays count from the start, so a slow consumer does not wait.
+        """
         self._due += delay
         wait = self._due - asyncio.get_running_loop().time()
         if wait <= 0:
@@ -190,7 +193,7 @@ class _SimulatedCall:
         return events
 
     def _whole_answer(self, failure: ProviderError) -> list[StreamEvent]:
-        """An answer that is whole is no failure, however its connection ended."""
+        """Return the last events. An answer that is complete is valid, even if its connection failed."""
         self._over = True
         if isinstance(failure, ProviderTimeout) and self._decoder.finish is not None:
             events = self._decoder.end()

@@ -1,7 +1,7 @@
-"""The names of simulated models: `SCRIPT[:OPTION=VALUE,...]`, for example `story:events=300,pace=0.002,seed=7`.
+"""Names of simulated models: `SCRIPT[:OPTION=VALUE,...]`, for example `story:events=300,pace=0.002,seed=7`.
 
-The same options may come in the request's header `X-Simulate`, where they win over the model's; `script=NAME` among them
-chooses the script, so that an application under test keeps its own models' names.
+The header `X-Simulate` takes the same options, and overrides those of the name. Its `script=NAME` chooses the
+script, so an application under test can keep its own model names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCRIPT_NAMES: tuple[str, ...] = get_args(ScriptName)
 
 HEADER = "X-Simulate"
 REPLAY = "replay"
-"""The name of the recorded answer, where there is one."""
+"""Name of the model that a replay lists, and prefix of its options."""
 _LONGEST_NAME = 2000
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
@@ -27,16 +27,28 @@ Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
 class SimulatorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """What may follow a script's name.
+    """Options after a script's name.
 
-    Pace: `first` seconds before the first event, `pace` seconds per event (None: the script's own), `batch` events per
-    write (0: as many as fit 64 KiB), `chunk` bytes per write, wherever that cuts.
-    Content: `events` deltas of a story, `seed` for what is drawn by lot.
-    Faults: `fault`, `after` so many events, `status`, `code` and `retry-after` of a reported error, `seconds` of
-    `slow-first`, `ping` seconds between the pings of a `silence` (0: none), `size` bytes of a `huge-event`. Only the first
-    `times` requests of a model get the fault, or those of the first `lasting` seconds (0: all).
-    `prefill`: what becomes of a request whose last word is the model's own: it goes on with it, refuses it, or repeats it
-    first. `label`: nothing but a mark, by which the requests of one test are found in the log.
+    Args:
+        first: Seconds before the first event.
+        pace: Seconds per event. None: the script's own.
+        batch: Events per write. 0: up to 64 KiB.
+        chunk: Bytes per write, wherever that cuts. 0: no cuts.
+        events: Deltas of a story.
+        seed: Seed of random choices.
+        fault: Name of a fault.
+        after: Events before the fault.
+        status: Status of a reported error.
+        code: Code of a reported error.
+        retry_after: Seconds in the header `Retry-After` of a reported error.
+        seconds: Seconds of `slow-first`.
+        ping: Seconds between the pings of a `silence`. 0: none.
+        times: Requests of a model that get the fault. 0: all.
+        lasting: Seconds in which requests of a model get the fault. 0: always.
+        label: A mark without effect, to find the requests of a test in the log.
+        prefill: Reaction to a request that ends with the model's own text: continue it, refuse it, or repeat
+            it first.
+        size: Bytes of a `huge-event`.
     """
 
     first: Seconds = 0.0
@@ -65,9 +77,9 @@ class SimulatedModel(NamedTuple):
 
 
 def parse_model_name(name: str, header: str = "") -> SimulatedModel:
-    """What a model's name and the header `X-Simulate` ask for together.
+    """Return the script and the options that a model's name and the header `X-Simulate` choose.
 
-    Raises ModelNotFound for a script that is not there, InvalidModelRequest for options that do not fit.
+    Raises ModelNotFound if the script does not exist, InvalidModelRequest if the options are not valid.
     """
     script, _, text = name.partition(":")
     told = _parse_pairs(header)
@@ -81,9 +93,9 @@ def parse_model_name(name: str, header: str = "") -> SimulatedModel:
 
 
 def parse_replay_options(name: str, header: str, defaults: SimulatorOptions) -> SimulatorOptions:
-    """The options of a replayed answer: `defaults`, then those of a model named `replay:…`, then the header's.
+    """Return the options of a replay: `defaults`, then those of a model named `replay:…`, then the header's.
 
-    Any other model's name is the application's own, and says nothing. Raises InvalidModelRequest.
+    Any other model name belongs to the application, and has no options. Raises InvalidModelRequest.
     """
     model, _, text = name.partition(":")
     given = {**_parse_pairs(text if model == REPLAY else ""), **_parse_pairs(header)}

@@ -1,4 +1,4 @@
-"""Faults that pass: of the first requests only, or for some seconds."""
+"""Temporary faults: for the first requests only, or for some seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from turnstream.simulator.options import SimulatorOptions
 
 _KEPT = 1000
-"""Models that are remembered."""
+"""Models to remember."""
 
 
 class _Outage:
@@ -23,14 +23,14 @@ class _Outage:
 
 
 class Outages:
-    """What one simulated provider remembers of its faults; `clock`: seconds."""
+    """Holds the faults of one simulated provider. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._outages: OrderedDict[str, _Outage] = OrderedDict()
 
     def options_now(self, name: str, options: SimulatorOptions) -> SimulatorOptions:
-        """`options` for another request that asks for `name`: without their fault where that is over."""
+        """Return `options` for another request for `name`, without the fault if it is over."""
         if options.fault is None or not (options.times or options.lasting):
             return options
         outage = self._outages.get(name)
@@ -45,5 +45,5 @@ class Outages:
         return msgspec.structs.replace(options, fault=None) if is_over else options
 
     def clear(self) -> None:
-        """Begin anew: all faults are to come."""
+        """Forget all requests, so that all faults start again."""
         self._outages.clear()

@@ -1,4 +1,4 @@
-"""Actions played on a socket."""
+"""Plays actions on a socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiohttp import web
 from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Send, Stall
 
 _WRITES_PER_TURN = 16
-"""Unpaced writes after which other requests get their turn."""
+"""Writes without a pause after which other requests may run."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -23,9 +23,10 @@ async def perform(
     response: web.StreamResponse,
     sent: Callable[[int], None],
 ) -> bool:
-    """Play the actions; `sent` is told of the bytes of each write. Returns whether the body is whole.
+    """Play the actions. Return True if the body is complete.
 
-    Delays count from the start, so a paced answer keeps its rate. Raises ConnectionError when the client is gone.
+    Delays count from the start, so a paced answer keeps its rate. `sent` gets the size of each write in
+    bytes. Raises ConnectionError if the client has disconnected.
     """
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -55,7 +56,7 @@ async def perform(
 
 
 def reset(request: web.Request) -> None:
-    """Reset the connection: without lingering, the kernel says RST in place of FIN."""
+    """Reset the connection. Without lingering, the kernel sends RST instead of FIN."""
     transport = request.transport
     if transport is None:
         return
@@ -72,6 +73,6 @@ async def _stall(response: web.StreamResponse, ping: bytes, every: float) -> Non
 
 
 def _cut(request: web.Request) -> None:
-    """Close the connection; what was written still arrives, but the body has no end."""
+    """Close the connection. Written bytes still arrive, but the body has no end."""
     if request.transport is not None:
         request.transport.close()

@@ -1,6 +1,6 @@
-"""What a simulated provider does for one request, step by step: bytes, pauses and faults, but no I/O.
+"""Actions of a simulated provider for one request: bytes, pauses and faults, without I/O.
 
-The server plays the actions on a socket, the in-process provider on a decoder; so a fault means the same in both.
+The server plays them on a socket, the in-process provider on a decoder, so a fault means the same in both.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from turnstream.simulator.script import Script, script_for
 from turnstream.wires.base import ModelRequest, Wire
 
 WRITE_SIZE = 64 * 1024
-"""Bytes of one write with `batch=0`."""
+"""Bytes of one write if `batch` is 0."""
 _ENDLESS_FAULTS = frozenset({"error", "cut", "reset", "silence", "no-end"})
 
 _CACHED_EVENTS = 50_000
 _CACHED_STORIES = 4
 _stories: dict[tuple[str | int, ...], tuple[bytes, ...]] = {}
-"""Encoded stories: load tests ask for the same one again and again."""
+"""Cache of encoded stories: load tests repeat the same one."""
 
 
 class PreparedAnswer(NamedTuple):
-    """An answer before it is played: its options, seconds per event, and its body event by event."""
+    """An answer before it is played: its options, seconds per event, and the events of its body."""
 
     options: SimulatorOptions
     pace: float
@@ -38,13 +38,14 @@ class PreparedAnswer(NamedTuple):
 
 
 class Circumstances(NamedTuple):
-    """What an answer depends on beside its request: `header`, the request's `X-Simulate`, whose options win over those of
-    the model's name; a `replay`, of this wire, that is answered in place of a script; and `outages`, without which
-    faults last for ever."""
+    """Inputs of an answer besides its request."""
 
     header: str = ""
+    """Header `X-Simulate` of the request. Its options override those of the model's name."""
     replay: Replay | None = None
+    """Recording to answer with instead of a script, of the same wire."""
     outages: Outages | None = None
+    """Memory of temporary faults. None: faults are permanent."""
 
 
 def play(
@@ -55,8 +56,10 @@ def play(
     replay: Replay | None = None,
     outages: Outages | None = None,
 ) -> Iterator[Action]:
-    """The actions that answer `request`, under these Circumstances. After the last of them the body ends; Cut, Reset, Stall
-    and Hang are last."""
+    """Yield the actions that answer `request`. See Circumstances for the other parameters.
+
+    The body ends after the last action. Cut, Reset, Stall and Hang come last.
+    """
     try:
         options, pace, frames = prepare(request, wire, Circumstances(header, replay, outages))
     except ProviderError as error:
@@ -77,7 +80,7 @@ def play(
 def prepare(
     request: ModelRequest, wire: Wire, circumstances: Circumstances, *, unspoiled: bool = False
 ) -> PreparedAnswer:
-    """What `play` plays. `unspoiled`: without the faults of a stream, whatever the options say of them.
+    """Return the answer that `play` plays. If `unspoiled`, leave out faults of the stream.
 
     Raises ModelNotFound or InvalidModelRequest.
     """
@@ -97,12 +100,12 @@ def prepare(
 
 
 def _faultless(options: SimulatorOptions) -> SimulatorOptions:
-    """`max-tokens` is how the model ends, and no fault of the stream."""
+    """Return the options without a fault of the stream. `max-tokens` stays: it is how the model ends."""
     return options if options.fault == "max-tokens" else msgspec.structs.replace(options, fault=None)
 
 
 def _frames(script: Script, wire: Wire) -> Iterable[bytes]:
-    """The body, event by event."""
+    """Return the events of the body."""
     options = script.options
     if script.identity is None or options.fault is not None or options.events > _CACHED_EVENTS:
         return _encode(script, wire)
@@ -129,7 +132,7 @@ def _encode(script: Script, wire: Wire) -> Iterator[bytes]:
 
 
 def _paced(frames: Iterable[bytes], options: SimulatorOptions, pace: float) -> Iterator[Send]:
-    """Batch frames into writes. What an encoder holds back takes its time all the same."""
+    """Yield writes, each with a batch of frames. Events that the encoder delays count for the pace too."""
     delay = first_delay(options)
     pending: list[bytes] = []
     size = 0
@@ -148,12 +151,12 @@ def _paced(frames: Iterable[bytes], options: SimulatorOptions, pace: float) -> I
 
 
 def first_delay(options: SimulatorOptions) -> float:
-    """Seconds before the first byte."""
+    """Return the seconds before the first byte."""
     return options.first + (options.seconds if options.fault == "slow-first" else 0.0)
 
 
 def recut(writes: Iterable[Send], size: int) -> Iterator[Send]:
-    """Cut the body every `size` bytes, whatever is there."""
+    """Yield the body again in writes of `size` bytes, wherever that cuts."""
     delay = 0.0
     rest = bytearray()
     for write in writes:

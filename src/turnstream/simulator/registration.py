@@ -1,4 +1,4 @@
-"""The simulator as a provider of engine and library, which give it to their `Catalog`."""
+"""The simulator as a provider for the `Catalog` of engine and library."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ from turnstream.simulator.options import SCRIPT_NAMES
 SIMULATOR: Mapping[str, InProcessProvider] = MappingProxyType(
     {"sim": InProcessProvider(SimulatedProvider, "anthropic", SCRIPT_NAMES)}
 )
-"""The provider `sim`. Its first script, `sim/demo`, is the default model if no other provider is ready."""
+"""Provider `sim`. Its first script, `sim/demo`, is the default model if no other provider is ready."""

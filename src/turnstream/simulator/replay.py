@@ -1,4 +1,4 @@
-"""A recorded answer as the simulator's own: its bytes event by event, paced and cut as asked for, with faults."""
+"""A recorded answer, played event by event, with the simulator's pace, cuts and faults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LINE_END = re.compile(rb"\n")
 
 
 class Replay:
-    """One recorded body, of one wire. `options`: what holds where a request asks for nothing else."""
+    """One recorded body of one wire. `options` are the defaults of its requests."""
 
     def __init__(self, wire: Wire, body: bytes, options: SimulatorOptions | None = None) -> None:
         self.wire = wire
@@ -30,12 +30,14 @@ class Replay:
         self._frames = split_events(wire, body)
 
     def __len__(self) -> int:
-        """Events of the body, as the wire frames them."""
+        """Return the number of events, as the wire frames them."""
         return len(self._frames)
 
     def frames(self, options: SimulatorOptions) -> Iterator[bytes]:
-        """The body event by event, up to where the fault in `options` ends it; without a fault exactly the recorded
-        bytes. `after` counts the wire's own events."""
+        """Return the events of the body up to the fault in `options`. Without one: the exact body.
+
+        `after` counts the events of the wire.
+        """
         after = DEFAULT_AFTER if options.after is None else options.after
         match options.fault:
             case "cut" | "reset" | "silence":
@@ -49,13 +51,14 @@ class Replay:
                 return chain(islice(self._frames, after), foreign, islice(self._frames, after, None))
 
     def _error_frame(self, options: SimulatorOptions) -> bytes:
-        """The error alone: the message has begun already."""
+        """Return the event of the error alone, as the message has already begun."""
         encoder = self.wire.encoder(model=REPLAY, message_id=REPLAY)
         begun = encoder.feed((MessageStart(REPLAY, REPLAY), reported_error(options)))
         return split_events(self.wire, begun)[-1]
 
     def _events_before_the_end(self) -> int:
-        """How many events make the longest body that is not whole: whole bodies stay whole, so halving finds it."""
+        """Return the largest number of events that is not a complete body."""
+        # Once a body is complete, it stays complete with more events, so a binary search works.
         low, high = 0, len(self._frames)
         while low < high:
             middle = (low + high + 1) // 2
@@ -64,7 +67,7 @@ class Replay:
 
 
 def split_events(wire: Wire, body: bytes) -> tuple[bytes, ...]:
-    """Cut a body after each event, whatever its line ends are; joined again, the pieces are the body."""
+    """Return the events of a body, with any line ends. Joined, they are the body."""
     if wire.name == "gemini" and body.lstrip().startswith(b"["):
         return split_elements(body)
     if wire.content_type == event_stream.CONTENT_TYPE:
@@ -81,10 +84,16 @@ def split_events(wire: Wire, body: bytes) -> tuple[bytes, ...]:
 
 
 def load_replay(file_name: str, data: bytes, wire: Wire | None, options: SimulatorOptions) -> Replay:
-    """The recording `data`, content of the file `file_name`: a body, `.jsonl` with one event's JSON per line, or
-    `.gz` of either, as `turnstream decode` reads them. Without a `wire` the one that makes most of it is taken.
+    """Return the replay of a recording.
 
-    Raises InvalidRequest for a broken archive, ConfigurationError where no wire knows the body.
+    Args:
+        file_name: Name of the file. `.jsonl` holds the JSON of one event per line, other names hold a body;
+            `.gz` is either, compressed. `turnstream decode` reads the same.
+        data: Content of the file.
+        wire: Wire of the recording. None: the one that decodes most of it.
+        options: Defaults of its requests.
+
+    Raises InvalidRequest if the archive is broken, ConfigurationError if no wire can decode the body.
     """
     wire = wire or guess_wire(file_name, data)
     data = recorded_body(wire, data, file_name=file_name)
@@ -94,7 +103,10 @@ def load_replay(file_name: str, data: bytes, wire: Wire | None, options: Simulat
 
 
 def guess_wire(file_name: str, data: bytes) -> Wire:
-    """The wire that makes most of a recording. Raises InvalidRequest, or ConfigurationError where none knows it."""
+    """Return the wire that decodes most of a recording.
+
+    Raises InvalidRequest if the archive is broken, ConfigurationError if no wire can decode it.
+    """
     best: tuple[tuple[bool, int, int], Wire] | None = None
     for wire in usable_wires():
         told = decode_recording(wire, data, file_name=file_name)

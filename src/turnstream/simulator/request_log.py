@@ -1,4 +1,4 @@
-"""What the simulator was asked and what it answered, for a user's tests to assert; bounded, and without secrets."""
+"""Log of requests and answers, for assertions in a user's tests. It is bounded, and holds no secrets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from turnstream.errors import ConfigurationError
 
 REQUESTS_KEPT = 200
 BODY_LIMIT = 64 * 1024
-"""Bytes of a request's body that are kept."""
+"""Bytes of a request's body to keep."""
 HEADER_LIMIT = 1000
-"""Characters of a header's value that are kept."""
+"""Characters of a header's value to keep."""
 MASK = "***"
 _SECRET_WORDS = ("authorization", "key", "token", "secret", "cookie", "password", "credential", "signature")
 
@@ -25,7 +25,7 @@ Ending: TypeAlias = Literal["complete", "broken off", "client went away"]
 
 
 class AnswerRecord(msgspec.Struct, omit_defaults=True):
-    """What a request got. `ended` is None while it is being answered; `bytes` counts those of the body."""
+    """The answer to a request. `ended` is None while it is being sent; `bytes` counts those of the body."""
 
     status: int | None = None
     wire: str | None = None
@@ -37,7 +37,7 @@ class AnswerRecord(msgspec.Struct, omit_defaults=True):
 
 
 class LoggedRequest(msgspec.Struct):
-    """A request. `body` is its JSON, or the text of what is none or was cut off at `BODY_LIMIT` bytes."""
+    """A request. `body` is its JSON, or its text if it is not JSON or longer than `BODY_LIMIT` bytes."""
 
     number: int
     time: str
@@ -51,9 +51,9 @@ class LoggedRequest(msgspec.Struct):
 
 
 class RequestLog:
-    """The newest requests in memory, oldest first; with a `path` each is also a line of that file once it is answered.
+    """Keeps the newest requests in memory, oldest first, and writes answered ones to the file at `path`.
 
-    Use it as a context manager. Raises ConfigurationError where the file cannot be written.
+    Use it as a context manager. Raises ConfigurationError if the file cannot be written.
     """
 
     def __init__(self, path: Path | None = None, kept: int = REQUESTS_KEPT) -> None:
@@ -77,7 +77,7 @@ class RequestLog:
             self._file = None
 
     def begin(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> LoggedRequest:
-        """Note a request that has come; its `answered` is filled in later."""
+        """Add a request and return it. Its `answered` is filled in later."""
         self._count += 1
         request = LoggedRequest(
             self._count,
@@ -100,16 +100,16 @@ class RequestLog:
             self._file.flush()
 
     def newest(self, count: int = REQUESTS_KEPT) -> Sequence[LoggedRequest]:
-        """The last `count` requests, newest last."""
+        """Return the last `count` requests, newest last."""
         return list(self._requests)[-count:] if count else []
 
     def clear(self) -> None:
-        """Forget what is in memory; numbers and the file go on."""
+        """Clear the memory. Numbers continue, and the file stays."""
         self._requests.clear()
 
 
 def masked(headers: Mapping[str, str]) -> dict[str, str]:
-    """Header names in lower case; the values of those that carry secrets are replaced."""
+    """Return headers with names in lower case, and with secrets masked."""
     return {
         name.lower(): MASK if any(word in name.lower() for word in _SECRET_WORDS) else header_text(value)
         for name, value in headers.items()
@@ -117,7 +117,10 @@ def masked(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def header_text(value: str) -> str:
-    """A header's value as it is kept. Bytes that are no UTF-8 come as lone surrogates, which no JSON can hold."""
+    """Return a header's value as it is kept.
+
+    Bytes that are not UTF-8 are lone surrogates, which JSON cannot hold.
+    """
     return value[:HEADER_LIMIT].encode("utf-8", "replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""Scripted answers: what a simulated model says, as StreamEvents, the same each time for the same request."""
+"""Scripted answers as StreamEvents. The same request gets the same answer."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ _TOKENS = frozenset({TextDelta, ThinkingDelta, ToolInputDelta})
 
 
 class Script(NamedTuple):
-    """An answer to be played once. `pace`: seconds per event; `events` may be long, and is made while it is read.
-
-    Scripts of one `identity` have the same events; None where that is not known.
-    """
+    """An answer to play once."""
 
     message_id: str
     model: str
     options: SimulatorOptions
     pace: float
+    """Seconds per event."""
     events: Iterator[StreamEvent]
+    """Events, made on demand. There may be many."""
     identity: tuple[str | int, ...] | None
+    """Key that scripts with the same events share, or None if it is unknown."""
 
 
 def script_for(request: ModelRequest, header: str = "") -> Script:
-    """The answer to `request`, chosen by its model's name and the `header` `X-Simulate`.
+    """Return the answer to `request`, which its model's name and the header `X-Simulate` choose.
 
     Raises ModelNotFound or InvalidModelRequest.
     """
@@ -77,7 +77,7 @@ def script_for(request: ModelRequest, header: str = "") -> Script:
 
 
 def last_user_text(request: ModelRequest) -> str:
-    """What the user said last."""
+    """Return the text of the last user message."""
     for message in reversed(request.messages):
         if message.role == "user":
             return "\n".join(
@@ -87,14 +87,14 @@ def last_user_text(request: ModelRequest) -> str:
 
 
 def last_word_of_model(request: ModelRequest) -> str:
-    """The text that the model is to go on with; an empty one where the last word is not its own."""
+    """Return the text that the model must continue, or an empty string if the last message is not its own."""
     if not request.messages or request.messages[-1].role != "assistant":
         return ""
     return "".join(block.text_content or "" for block in request.messages[-1].blocks)
 
 
 def _gone_on_with(content: list[StreamEvent], begun: str) -> Iterator[StreamEvent]:
-    """The content without the text that it begins with; all of it where that is another."""
+    """Return the content without the text `begun` at its beginning, or all of it if it begins differently."""
     rest = begun
     start: list[StreamEvent] = []
     for place, event in enumerate(content):
@@ -113,7 +113,7 @@ def _gone_on_with(content: list[StreamEvent], begun: str) -> Iterator[StreamEven
 
 
 def _message(start: MessageStart, input_tokens: int, content: Iterator[StreamEvent]) -> Iterator[StreamEvent]:
-    """Put an answer's content between its start and its end marker. A delta counts as a token."""
+    """Yield an answer's content between its start and its end marker. A delta counts as a token."""
     yield start
     yield Metadata(Usage(input_tokens))
     output_tokens = 0
@@ -129,13 +129,13 @@ def _message(start: MessageStart, input_tokens: int, content: Iterator[StreamEve
 
 
 def _input_tokens(request: ModelRequest) -> int:
-    """Words, for want of a tokenizer."""
+    """Return the number of words, in place of a tokenizer."""
     said = (block.text_content or "" for message in request.messages for block in message.blocks)
     return max(1, sum(len(text.split()) for text in (request.system or "", *said)))
 
 
 def _pieces(text: str) -> list[str]:
-    """`text` in the small deltas of a model: a word each."""
+    """Return `text` in small deltas, a word each."""
     return _WORD.findall(text)
 
 
@@ -170,12 +170,15 @@ def _thinking(_request: ModelRequest, options: SimulatorOptions) -> Iterator[Str
 
 
 def _signature(options: SimulatorOptions) -> str:
-    """Of the thought. Base64, as clients of some wires insist."""
+    """Return the signature of the thought. Clients of some wires require Base64."""
     return b64encode(b"sim-%08x-%d" % (crc32(texts.THOUGHT.encode()), options.seed)).decode()
 
 
 def _graphemes_cut(text: str) -> list[str]:
-    """Three characters a piece: that parts CR from LF, and letters from their combining marks."""
+    """Return pieces of three characters.
+
+    This separates CR from LF, and letters from their combining marks.
+    """
     return [text[start : start + 3] for start in range(0, len(text), 3)]
 
 
@@ -184,8 +187,8 @@ def _story(_request: ModelRequest, options: SimulatorOptions) -> Iterator[Stream
 
 
 def story(deltas: int, seed: int) -> Iterator[StreamEvent]:
-    """One text block of exactly `deltas` deltas."""
-    draw = random.Random(seed)  # noqa: S311  a story needs no secrets
+    """Yield one text block of exactly `deltas` deltas."""
+    draw = random.Random(seed)  # noqa: S311  not for secrets
     yield ContentBlockStart(0, "text")
     sentence_left = 0
     for number in range(deltas):
@@ -215,7 +218,7 @@ def _tools(request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamE
 
 
 def _agent(request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamEvent]:
-    """Thinks, speaks and calls two tools at once; given their results, thinks again and tells them."""
+    """Think, speak and call two tools at once. With their results, think again and repeat them."""
     results = [block for block in request.messages[-1].blocks if block.block_type == "tool_result"]
     yield ContentBlockStart(0, "thinking")
     for piece in _graphemes_cut(texts.THOUGHT):
@@ -245,8 +248,10 @@ def _result_text(result: Block) -> str:
 
 
 def example_of(schema: Any, number: int, depth: int = 0) -> Any:
-    """A value that fits a JSON Schema, as far as a tool's plain ones go; `number` makes two calls differ. What is no
-    schema at all, as a caller may send it, fits anything."""
+    """Return a value that fits a JSON Schema of a plain tool.
+
+    `number` makes two calls differ. A caller may send something else than a schema: any value fits that.
+    """
     if not isinstance(schema, dict):
         return f"example {number}"
     return _example_of(cast("dict[str, Any]", schema), number, depth)
@@ -296,4 +301,4 @@ _SCRIPTS: dict[str, tuple[Callable[[ModelRequest, SimulatorOptions], Iterator[St
     "agent": (_agent, 0.01),
     "story": (_story, 0.02),
 }
-"""Each script with its own pace, in seconds per event."""
+"""Scripts by name, each with its pace in seconds per event."""

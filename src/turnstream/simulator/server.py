@@ -1,13 +1,20 @@
-"""The simulated provider as a server: a look-alike of each API, for tests, load and the official SDKs.
+"""The simulated provider as a server. It mimics each API, for tests, load and the official SDKs.
 
-`POST /v1/messages` speaks the wire `anthropic`, `POST /v1/chat/completions` the wire `openai-chat`, `POST /v1/responses`
-the wire `openai-responses` (see `background` for what else is there), `POST /api/chat` the wire `ollama`,
-`POST /v1beta/models/MODEL:streamGenerateContent` and `:generateContent` the wire `gemini` (also below `/v1`, and below
-`/v1beta1/projects/…` as Vertex AI has them; without `?alt=sse` a stream is one JSON array),
-`POST /model/MODEL/converse-stream` and `/converse` the wire `bedrock`. `GET /v1/models` and
-`GET /api/tags` list the models. The first three are also there without `/v1`. Models are named as `simulator.options` says.
-It asks for no key. `GET /_simulator/requests` tells what was asked
-(`?limit=` so many, newest last), `DELETE` there forgets it.
+    POST /v1/messages             wire `anthropic`
+    POST /v1/chat/completions     wire `openai-chat`
+    POST /v1/responses            wire `openai-responses`; `background` has more routes
+    POST /api/chat                wire `ollama`
+    POST /v1beta/models/MODEL:streamGenerateContent and :generateContent
+                                  wire `gemini`; also below `/v1`, and below `/v1beta1/projects/…` as in
+                                  Vertex AI. Without `?alt=sse` a stream is one JSON array.
+    POST /model/MODEL/converse-stream and /converse
+                                  wire `bedrock`
+    GET /v1/models, GET /api/tags
+                                  lists of the models
+    GET /_simulator/requests      the logged requests (`?limit=`, newest last); DELETE clears them
+
+The first three, and `/v1/models`, also work without `/v1`. `simulator.options` describes the names of models.
+No key is needed.
 """
 
 from __future__ import annotations
@@ -53,17 +60,22 @@ _GEMINI_PATHS = ("/v1beta/models/{call:.+}", "/v1/models/{call:.+}", "/{version:
 
 
 class Answers(NamedTuple):
-    """What a server answers with: a recorded body in place of the scripts, and where it notes the requests."""
+    """A recorded body to answer with instead of the scripts, and the log of requests."""
 
     replay: Replay | None = None
     log: RequestLog | None = None
 
 
 class SimulatorServer:
-    """The server, as an async context manager: it listens inside it, at `url`.
+    """The server as an async context manager. It listens at `url` inside the context.
 
-    `port` 0 takes a free port. `report` is called with a line about each request. `log` holds the requests. Raises
-    ConfigurationError where the address cannot be listened on.
+    Args:
+        host: Address to listen on.
+        port: Port to listen on. 0: a free port.
+        report: Called with a line about each request.
+        answers: Recorded body and log. None: the scripts, and a log in memory.
+
+    Raises ConfigurationError if it cannot listen on the address.
     """
 
     def __init__(
@@ -108,7 +120,7 @@ class SimulatorServer:
 
 
 async def serve(port: int, host: str = "127.0.0.1", report: Reporter | None = None) -> None:
-    """Serve until cancelled. Raises ConfigurationError where the address cannot be listened on."""
+    """Serve until cancelled. Raises ConfigurationError if the server cannot listen on the address."""
     async with SimulatorServer(host, port, report) as server:
         if report is not None:
             report(f"simulated models {', '.join(SCRIPT_NAMES)} at {server.url}")
@@ -116,7 +128,7 @@ async def serve(port: int, host: str = "127.0.0.1", report: Reporter | None = No
 
 
 def application(report: Reporter | None = None, answers: Answers | None = None) -> web.Application:
-    """The server's routes as an aiohttp application; run it with `handler_cancellation`."""
+    """Return the server's routes as an aiohttp application. Run it with `handler_cancellation`."""
     replay, given = answers or Answers()
     log = RequestLog() if given is None else given
     app = web.Application(client_max_size=REQUEST_LIMIT)
@@ -160,13 +172,13 @@ async def _forget(log: RequestLog, _request: web.Request) -> web.Response:
 
 
 async def _tags(names: Sequence[str], _request: web.Request) -> web.Response:
-    """The list that Ollama's client reads."""
+    """Return the list that Ollama's client reads."""
     models = [{"name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z"} for name in names]
     return web.json_response({"models": models})
 
 
 async def _models(names: Sequence[str], _request: web.Request) -> web.Response:
-    """One list that both SDKs read."""
+    """Return one list that both SDKs can read."""
     models = [
         {
             "id": name,
@@ -191,7 +203,7 @@ async def _models(names: Sequence[str], _request: web.Request) -> web.Response:
 
 
 class _Route:
-    """How the server answers on one wire."""
+    """Answers requests on one wire."""
 
     def __init__(self, wire: Wire, replay: Replay | None, log: RequestLog, report: Reporter | None) -> None:
         self._wire = wire
@@ -242,7 +254,7 @@ class _Route:
             raise
 
     def _understood(self, path: str, body: bytes) -> ModelRequest:
-        """Raises RequestError."""
+        """Decode a request. Raises RequestError."""
         asked = self._wire.decode_request(path, body)
         if self._replay is not None and self._replay.wire is not self._wire:
             raise InvalidRequest(

@@ -1,23 +1,23 @@
-"""What the simulated models say."""
+"""Texts of the simulated models."""
 
 from __future__ import annotations
 
 DEMO = """\
-Hello! I am **sim/demo**, a scripted stand-in: no language model has read your message. turnstream answers with me \
-when no provider is configured, so that you can try everything else about it first.
+Hello! I am **sim/demo**, a scripted stand-in: no language model has read your message. turnstream answers \
+with me when no provider is configured, so that you can try everything else about it first.
 
 {said}
 
-Everything around this text is real. It arrived as provider bytes, was decoded into events, folded into a block, \
-stored, and numbered for every watcher. So these are worth trying now:
+Everything around this text is real. It arrived as provider bytes, was decoded into events, folded into a \
+block, stored, and numbered for every watcher. So these are worth trying now:
 
-1. Reload the page, or cut your `curl` and send the last `id` back as `Last-Event-ID`: the stream goes on exactly \
-where it stopped.
+1. Reload the page, or cut your `curl` and send the last `id` back as `Last-Event-ID`: the stream goes on \
+exactly where it stopped.
 2. Open the same stream in a second terminal. It catches up, then follows live.
 3. Stop this turn in the middle. What was written so far is kept.
 
-To talk to a real model, set `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` and start the server again, or describe any \
-compatible provider in `turnstream.toml`:
+To talk to a real model, set `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` and start the server again, or describe \
+any compatible provider in `turnstream.toml`:
 
 ```toml
 [providers.local]
@@ -25,9 +25,9 @@ wire = "openai-chat"
 base_url = "http://127.0.0.1:8000/v1"
 ```
 
-My siblings are good for tests: `sim/thinking` thinks aloud, `sim/tools` calls tools, `sim/echo` repeats you, and \
-`sim/story:events=500,pace=0.005` goes on for a while. With `fault=cut,after=20` any of them breaks off in the \
-middle, and you can watch what turnstream makes of it.
+My siblings are good for tests: `sim/thinking` thinks aloud, `sim/tools` calls tools, `sim/echo` repeats \
+you, and `sim/story:events=500,pace=0.005` goes on for a while. With `fault=cut,after=20` any of them breaks \
+off in the middle, and you can watch what turnstream makes of it.
 """
 
 NOTHING_SAID = "You have not said anything yet."
@@ -54,12 +54,13 @@ event: message_stop
 """
 
 STORY_WORDS = (
-    "river", "lantern", "and", "the", "quiet", "harbour", "of", "a", "morning", "letter", "under", "stone", "winter",
-    "to", "bright", "orchard", "with", "old", "engine", "in", "sparrow", "copper", "beyond", "garden", "slowly", "two",
-    "travellers", "remember", "no", "bridge", "paper", "clouds", "sing", "while", "salt", "every", "window", "opens",
+    "river", "lantern", "and", "the", "quiet", "harbour", "of", "a", "morning", "letter", "under", "stone",
+    "winter", "to", "bright", "orchard", "with", "old", "engine", "in", "sparrow", "copper", "beyond",
+    "garden", "slowly", "two", "travellers", "remember", "no", "bridge", "paper", "clouds", "sing", "while",
+    "salt", "every", "window", "opens",
 )  # fmt: skip
 
 
 def quoted(text: str) -> str:
-    """What the user said, given back as a quotation."""
+    """Return the user's text as a quotation."""
     return "You wrote:\n\n" + "\n".join(f"> {line}" for line in text.splitlines())

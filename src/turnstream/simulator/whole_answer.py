@@ -1,4 +1,4 @@
-"""An answer without a stream: the events of the stream, folded into the one JSON object that a provider sends then."""
+"""Answers without a stream: the events are folded into the one JSON object that a provider sends."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def play_whole(
     replay: Replay | None = None,
     outages: Outages | None = None,
 ) -> Iterator[Action]:
-    """The actions that answer `request` with one JSON object, after the time that the stream would have taken.
+    """Yield the actions that answer `request` with one JSON object, as late as a stream would end.
 
-    Faults: `error` is an HTTP error; what breaks a stream off, or spoils an event of it, breaks the JSON off in its
-    middle; a huge event is as much white space. For the rest see `playback.play`.
+    The fault `error` becomes an HTTP error. Faults that break a stream off, or spoil an event, break the JSON
+    off in the middle. A huge event becomes white space of its size. For the rest see `playback.play`.
     """
     try:
         options, pace, frames = prepare(request, wire, Circumstances(header, replay, outages), unspoiled=True)
@@ -63,7 +63,7 @@ def play_whole(
 def _refusal(
     options: SimulatorOptions, wire: Wire, error: StreamError | ProviderError | None
 ) -> Refuse | None:
-    """The HTTP error for a fault, or for a recording that holds an error."""
+    """Return the HTTP error for a fault, or for a recording that holds an error."""
     if options.fault == "error":
         return refusal(options, wire)
     if error is not None:
