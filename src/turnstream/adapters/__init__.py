@@ -3,9 +3,9 @@
     turn = await engine.start(from_openai_chat(client.chat.completions.create(..., stream=True)))
     return await turn.response(request)
 
-Each adapter takes what the library gives (an async iterator, a context manager around one, or the coroutine that makes either: then the
-call is made in the turn's own task) and yields lists of StreamEvents. What it was given is closed when the turn ends.
-None of the libraries is imported here: an adapter goes by the shape of what it reads.
+An adapter accepts an async iterator, an async context manager around one, or a coroutine that returns either.
+It awaits a coroutine, and so makes the call, in the turn's own task. It yields lists of StreamEvents, and
+closes its source when the turn ends. No adapter imports its library: it relies on the shape of the events.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""End markers of frameworks that pass on their provider's own word for why a model stopped."""
+"""End markers for frameworks that pass on their provider's finish reason."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ _NOT_CLEAN: dict[str, StopReason] = {
 
 
 def end_of(raw: object) -> MessageStop:
-    """Return the end marker for a framework's reason. A run that ended without a reason, or with one that is not known to
-    break an answer off, is whole: the framework says so by its own end."""
+    """Return the end marker for a framework's finish reason.
+
+    A run without a reason, or with an unknown one, counts as complete, as the framework has ended it
+    normally.
+    """
     word = raw if isinstance(raw, str) else None
     return MessageStop(_NOT_CLEAN.get((word or "").lower(), "end_turn"), word)
 
 
 def reason_in(metadata: Mapping[str, Any]) -> str | None:
-    """Return the reason in a message's metadata, under any of the names that providers have for it."""
+    """Return the finish reason in a message's metadata, under any of the names that providers use."""
     return next((found for field in _FIELDS if isinstance(found := metadata.get(field), str)), None)

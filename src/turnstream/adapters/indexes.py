@@ -1,4 +1,4 @@
-"""Block indexes for sources that have names of their own for what they build."""
+"""Block indexes for sources that name their blocks differently."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop
 
 
 class BlockIndexes:
-    """One index for each block of a turn, in the order in which they begin. Holds only those that are open."""
+    """Assigns an index to each block of a turn, in order of their starts. Keeps only open blocks."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -22,7 +22,7 @@ class BlockIndexes:
         return self._open[key]
 
     def take(self) -> int:
-        """An index for a block that begins and ends at once."""
+        """Return an index for a block that starts and stops at once."""
         index = self._next
         self._next += 1
         return index
@@ -30,16 +30,16 @@ class BlockIndexes:
     def start(
         self, key: Hashable, block_type: BlockType, content: Content | None = None
     ) -> ContentBlockStart:
-        """The block `key` begins."""
+        """Start the block `key`."""
         index = self._open[key] = self.take()
         return ContentBlockStart(index, block_type, content)
 
     def stop(self, key: Hashable) -> ContentBlockStop:
-        """The block `key` ends. Raises KeyError where it is not open."""
+        """Stop the block `key`. Raises KeyError if it is not open."""
         return ContentBlockStop(self._open.pop(key))
 
     def stop_all(self) -> list[ContentBlockStop]:
-        """All that are open end."""
+        """Stop all open blocks."""
         stops = [ContentBlockStop(index) for index in self._open.values()]
         self._open.clear()
         return stops

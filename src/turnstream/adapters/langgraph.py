@@ -1,4 +1,4 @@
-"""Runs of LangGraph graphs, and of LangChain agents, which are such graphs."""
+"""Runs of LangGraph graphs. LangChain agents are such graphs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ from turnstream.core.usage import Usage
 
 
 async def from_langgraph(stream: ForeignStream) -> AsyncIterator[list[SourceEvent]]:
-    """`graph.astream(…, stream_mode=["messages", "custom"])`: the models' text, thinking and calls, and the results of
-    tools. What other modes give becomes a `data` event of the mode's name; with `stream_mode="messages"` alone there is none.
-    What the run raises is the turn's error.
+    """Yield the events of `graph.astream(…, stream_mode=["messages", "custom"])`.
+
+    They are the models' text, thinking and tool calls, and the results of tools. Items of other modes become
+    `data` events with the mode's name; `stream_mode="messages"` alone has none. An exception of the run
+    becomes the turn's error.
     """
     run = _GraphRun()
     async with opened(stream) as items:
@@ -47,7 +49,7 @@ def _mode_and_payload(item: Any) -> tuple[str, Any]:
     match item:
         case (str(mode), payload):
             return mode, payload
-        case (_, str(mode), payload):  # with subgraphs=True the graph's path comes first
+        case (_, str(mode), payload):  # with subgraphs=True the path in the graph comes first
             return mode, payload
         case (_, dict()):
             return "messages", item
@@ -59,12 +61,12 @@ class _GraphRun:
     def __init__(self) -> None:
         self._blocks = BlockIndexes()
         self._open: dict[str, list[Hashable]] = {}
-        """By message: the keys of its open blocks, of which the last is being written."""
+        """Keys of open blocks by message. The last block is being written."""
         self._usage = Usage()
         self._reason: str | None = None
 
     def message(self, message: Any) -> list[StreamEvent]:
-        """A message or a chunk of one."""
+        """Return the events of a message, or of a chunk of one."""
         if message.type == "tool":
             return self._result(message)
         if message.type not in {"ai", "AIMessageChunk"}:
@@ -88,7 +90,7 @@ class _GraphRun:
         return events
 
     def end(self) -> list[StreamEvent]:
-        """The run is over."""
+        """Return the last events of the run."""
         return [*self._blocks.stop_all(), end_of(self._reason)]
 
     def _block(self, identity: str, block: dict[str, Any]) -> list[StreamEvent]:
@@ -123,8 +125,10 @@ class _GraphRun:
     def _at(
         self, identity: str, block: dict[str, Any], block_type: BlockType, content: Content | None = None
     ) -> tuple[list[StreamEvent], int]:
-        """The index of the block that this piece belongs to, with what begins it: a piece of another kind, or with
-        another index, is of another block, and ends the one before."""
+        """Return the index of the block that a piece belongs to, after the events that start it.
+
+        A piece with another type or index starts a new block, and stops the one before.
+        """
         key = (identity, block_type, block.get("index"))
         if key in self._blocks:
             return [], self._blocks[key]
@@ -155,7 +159,7 @@ def _usage(used: dict[str, Any]) -> Usage:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON; messages and other objects in it as their fields, or in words."""
+    """Return a value as JSON. Messages and other models become their fields, other objects their repr."""
     return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_fields))
 
 

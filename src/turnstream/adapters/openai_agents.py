@@ -27,8 +27,10 @@ _WIRE = "openai-responses"
 
 
 async def from_openai_agents(run: Any) -> AsyncIterator[list[SourceEvent]]:
-    """`Runner.run_streamed(…)`, or its `stream_events()`: what the model said on the Responses API (the SDK turns every
-    other model into that), results of tools, and a `data` event `agent` for each hand-over. What the run raises is the turn's error.
+    """Yield the events of `Runner.run_streamed(…)`, or of its `stream_events()`.
+
+    They are the model's output on the Responses API, to which the SDK converts all models, the results of
+    tools, and a `data` event `agent` for each handoff. An exception of the run becomes the turn's error.
     """
     stream: ForeignStream = run.stream_events() if hasattr(run, "stream_events") else run
     turn = _RunnerRun()
@@ -40,7 +42,7 @@ async def from_openai_agents(run: Any) -> AsyncIterator[list[SourceEvent]]:
 
 
 class _RunnerRun:
-    """A run is several responses, each decoded on its own, with the results of tools between them."""
+    """Decodes a run: several responses, each with its own decoder, and results of tools between them."""
 
     def __init__(self) -> None:
         self._decoder: Decoder | None = None
@@ -62,7 +64,7 @@ class _RunnerRun:
                 return []
 
     def end(self) -> list[SourceEvent]:
-        """The run is over."""
+        """Return the last events of the run."""
         return [Metadata(self._used_before.plus(self._usage)), self._stop]
 
     def _response(self, data: Any) -> list[StreamEvent]:
@@ -77,7 +79,7 @@ class _RunnerRun:
         return [self._moved(event) for event in events]
 
     def _moved(self, event: StreamEvent) -> StreamEvent:
-        """The event in its place within the run. The end of a response decides about its calls; the run goes on."""
+        """Return an event with its place in the run. The end of a response does not end the run."""
         match event:
             case MessageStop():
                 self._stop = event

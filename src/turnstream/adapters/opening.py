@@ -1,4 +1,4 @@
-"""What a library calls a stream, opened and closed."""
+"""Streams of other libraries, opened and closed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias
 
 ForeignStream: TypeAlias = Any
-"""An async iterable of the library's events, an async context manager around one, or an awaitable of either."""
+"""An async iterable of a library's events, an async context manager around one, or an awaitable of either."""
 
 
 @asynccontextmanager
 async def opened(stream: ForeignStream) -> AsyncGenerator[AsyncIterator[Any], None]:
-    """The events of `stream`, which is closed at the end. Raises TypeError for what is no stream."""
+    """Yield the events of `stream`, and close it at the end.
+
+    Raises TypeError if it is not an async stream.
+    """
     async with AsyncExitStack() as stack:
         if inspect.isawaitable(stream):
             stream = await stream

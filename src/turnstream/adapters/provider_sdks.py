@@ -1,7 +1,7 @@
-"""The streams of the providers' own SDKs, read by the wires that they came on: one decoder for both.
+"""Streams of the providers' own SDKs, read by the decoders of our wires.
 
-An SDK's event is what the provider sent, parsed; written as JSON again it is what the wire reads. So everything that a wire
-knows (end markers, usage, vendors' fields) holds here too.
+An SDK's event is the provider's JSON, parsed. The adapter writes it as JSON again for the wire's decoder. So
+end markers, usage and vendors' fields work as on the wire.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from turnstream.wires.base import Decoder, Wire
 from turnstream.wires.recording import frame_line
 
 _ToJson: TypeAlias = Callable[[Any], str | None]
-"""An SDK's event as the JSON that the provider sent; None for events that the SDK made up itself."""
+"""Function that returns the provider's JSON of an SDK's event, or None if the SDK invented the event."""
 
 _ANTHROPIC_EVENTS = frozenset(
     {
@@ -38,25 +38,31 @@ _BESIDE_THE_WIRE = frozenset({"parsed_output", "snapshot"})
 
 
 def from_openai_chat(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
-    """`AsyncOpenAI().chat.completions.create(…, stream=True)`, or `.stream(…)`.
+    """Yield the events of `AsyncOpenAI().chat.completions.create(…, stream=True)`, or of `.stream(…)`.
 
-    Ask for usage with `stream_options={"include_usage": True}`. Raises ProviderError.
+    Pass `stream_options={"include_usage": True}` to get usage. Raises ProviderError.
     """
     return _decoded(stream, WIRES["openai-chat"], _chat_chunk)
 
 
 def from_openai_responses(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
-    """`AsyncOpenAI().responses.create(…, stream=True)`, or `.stream(…)`. Raises ProviderError."""
+    """Yield the events of `AsyncOpenAI().responses.create(…, stream=True)`, or `.stream(…)`.
+
+    Raises ProviderError.
+    """
     return _decoded(stream, WIRES["openai-responses"], responses_event)
 
 
 def from_anthropic(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
-    """`AsyncAnthropic().messages.create(…, stream=True)`, or `.stream(…)`. Raises ProviderError."""
+    """Yield the events of `AsyncAnthropic().messages.create(…, stream=True)`, or `.stream(…)`.
+
+    Raises ProviderError.
+    """
     return _decoded(stream, WIRES["anthropic"], _anthropic_event)
 
 
 def from_gemini(stream: ForeignStream) -> AsyncIterator[list[StreamEvent]]:
-    """`genai.Client().aio.models.generate_content_stream(…)`. Raises ProviderError."""
+    """Yield the events of `genai.Client().aio.models.generate_content_stream(…)`. Raises ProviderError."""
     return _decoded(stream, WIRES["gemini"], _gemini_chunk)
 
 
@@ -87,7 +93,7 @@ def _chat_chunk(event: Any) -> str | None:
 
 
 def responses_event(event: Any) -> str | None:
-    """An event of the Responses API, as the SDK gives it."""
+    """Return the JSON of an event of the Responses API."""
     return event.model_dump_json(exclude_unset=True, exclude=_BESIDE_THE_WIRE, by_alias=True, warnings=False)
 
 
@@ -103,7 +109,7 @@ def _gemini_chunk(chunk: Any) -> str | None:
 
 
 def _told_in_stream(wire: Wire, decoder: Decoder, error: Exception) -> list[StreamEvent]:
-    """What the provider said in its stream, which its SDK raised: the wire reads that itself."""
+    """Return the events of an error that the provider sent in its stream, and that its SDK raised."""
     body: Any = getattr(error, "body", None)
     if not isinstance(body, dict) or getattr(error, "status_code", 200) >= 400:
         return []
@@ -116,7 +122,7 @@ def _told_in_stream(wire: Wire, decoder: Decoder, error: Exception) -> list[Stre
 
 
 def _failure(wire: Wire, error: Exception) -> Exception:
-    """The typed error that an SDK's exception stands for; the exception itself where none is."""
+    """Return the typed error for an SDK's exception, or the exception itself if there is none."""
     status: Any = getattr(error, "status_code", None) or getattr(error, "code", None)
     if isinstance(status, int) and status >= 400:
         response: Any = getattr(error, "response", None)
@@ -132,10 +138,10 @@ def _failure(wire: Wire, error: Exception) -> Exception:
 
 
 def _refused_body(error: Exception, response: Any) -> bytes:
-    """The body of a refusal, as far as the SDK has it: Google's keeps it parsed, in `details`."""
+    """Return the body of a refusal. Google's SDK keeps it parsed, in `details`."""
     if isinstance(details := getattr(error, "details", None), dict):
         return msgspec.json.encode(details, enc_hook=repr)
     try:
         return response.content
-    except (AttributeError, RuntimeError):  # not read, and closed by now
+    except (AttributeError, RuntimeError):  # the body was not read before the response was closed
         return b""

@@ -26,12 +26,14 @@ from turnstream.core.turn_events import Data, SourceEvent
 from turnstream.core.usage import Usage
 
 _RETRIED = frozenset({"failed", "denied", "retried"})
-"""Outcomes of a tool that are none of its results."""
+"""Outcomes of a tool that are errors."""
 
 
 async def from_pydantic_ai(events: ForeignStream) -> AsyncIterator[list[SourceEvent]]:
-    """`agent.run_stream_events(…)`: text, thinking, calls of tools and their results, usage; an agent's custom events become
-    `data`, under their names. What the run raises is the turn's error.
+    """Yield the events of `agent.run_stream_events(…)`.
+
+    They are text, thinking, tool calls and their results, and usage. An agent's custom events become `data`
+    events with their names. An exception of the run becomes the turn's error.
     """
     run = _AgentRun()
     async with opened(events) as items:
@@ -44,7 +46,7 @@ class _AgentRun:
     def __init__(self) -> None:
         self._blocks = BlockIndexes()
         self._unwritten: set[int] = set()
-        """Parts of calls whose arguments have not been shown yet."""
+        """Indexes of calls whose arguments have not been shown yet."""
         self._takers: dict[str, Callable[[Any], list[SourceEvent]]] = {
             "part_start": self._part_start,
             "part_delta": self._part_delta,
@@ -124,7 +126,7 @@ class _AgentRun:
         return [ThinkingDelta(block, text), *signed] if text else signed
 
     def _arguments(self, index: int, given: str | dict[str, Any] | None) -> list[StreamEvent]:
-        """Arguments that come as text are shown at once; those that come as an object, when it is whole."""
+        """Return arguments that are text. Arguments that are an object are shown when they are complete."""
         if not isinstance(given, str) or not given:
             return []
         self._unwritten.discard(index)
@@ -159,6 +161,6 @@ class _AgentRun:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A dataclass as JSON; what is none of JSON in it, in words."""
+    """Return a dataclass as JSON. Values that are not JSON become their repr."""
     fields = asdict(value) if is_dataclass(value) and not isinstance(value, type) else vars(value)
     return msgspec.json.decode(msgspec.json.encode(fields, enc_hook=repr))

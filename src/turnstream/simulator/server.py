@@ -67,7 +67,7 @@ class Answers(NamedTuple):
 
 
 class SimulatorServer:
-    """The server as an async context manager. It listens at `url` inside the context.
+    """The server as an async context manager. It listens at `url`, and notes requests in `log`.
 
     Args:
         host: Address to listen on.

@@ -1,4 +1,4 @@
-"""What a tool is: a Python function, and what the model is told of it.
+"""A tool: a Python function with a description for the model.
 
     @tool(timeout=5)
     async def weather(city: str, days: int = 1) -> str:
@@ -9,10 +9,11 @@
             days: For how many days.
         '''
 
-A plain function is a tool too; the decorator is for its options. A parameter annotated with `ToolContext` gets one, and the
-model is not told of it. What a function returns becomes the result: text as it is, any other value as JSON: models,
-dataclasses, tuples, sets, dates, decimals, UUIDs, paths and enums too. A plain function
-may return a coroutine, which is awaited. A `functools.partial` is a tool whose bound arguments are no business of the model.
+A plain function is a tool too; the decorator only sets options. A parameter annotated with `ToolContext` gets
+one, and is hidden from the model. The return value becomes the result: text unchanged, any other value as
+JSON (models, dataclasses, tuples, sets, dates, decimals, UUIDs, paths and enums too). If a plain function
+returns a coroutine, it is awaited. A `functools.partial` is a tool whose bound arguments are hidden from the
+model.
 """
 
 from __future__ import annotations
@@ -30,25 +31,37 @@ Function = TypeVar("Function", bound=ToolFunction)
 Prepare: TypeAlias = "Callable[[ToolContext], Any]"
 
 PROGRESS_LIMIT = 4096
-"""Characters of one piece of progress; more of it is cut off."""
+"""Characters of one piece of progress. The rest is cut off."""
 _OPTIONS = "__turnstream_tool__"
 
 
 class ToolError(Exception):
-    """Raise it in a tool to tell the model what went wrong, in these words. Of any other exception the model is told
-    only its type, unless details are shown (`server.debug`)."""
+    """Raise it in a tool to send its message to the model.
+
+    Of any other exception the model gets only the type, unless details are shown (`server.debug`).
+    """
 
 
 class ToolOutput(NamedTuple):
-    """The result of a call, as the model is told it."""
+    """Result of a call, as the model gets it."""
 
     text: str
     is_error: bool = False
 
 
 class ToolContext:
-    """The call that a tool is run for. `owner`, `metadata`: of the turn, as the host application gave them; `prepared`:
-    what the tool's `prepare` gave; None without one, or where it failed or was not called."""
+    """The call that a tool runs for.
+
+    Args:
+        tool_use_id: Id of the call.
+        turn_id: Id of the turn.
+        owner: Owner of the turn, from the host application.
+        metadata: Metadata of the turn, from the host application.
+        show: Publishes a piece of progress of a call.
+
+    `prepared` is the result of the tool's `prepare`. It is None if there is none, or if it failed or was not
+    called.
+    """
 
     __slots__ = ("_show", "metadata", "owner", "prepared", "tool_use_id", "turn_id")
 
@@ -68,12 +81,12 @@ class ToolContext:
         self._show = show
 
     def progress(self, text: str) -> None:
-        """Show watchers a piece of what the tool puts out, while it runs. May be called from any thread."""
+        """Show watchers a piece of the tool's output while it runs. May be called from any thread."""
         self._show(self.tool_use_id, mended(text[:PROGRESS_LIMIT]))
 
 
 class ToolOptions(NamedTuple):
-    """What `tool` sets; see there."""
+    """Options of `tool`."""
 
     name: str | None = None
     description: str | None = None
@@ -83,7 +96,7 @@ class ToolOptions(NamedTuple):
 
 
 class Tool(NamedTuple):
-    """A function with what the model is told of it. `context`: the parameter that gets the ToolContext."""
+    """A function with its description for the model. `context` is the parameter that gets the ToolContext."""
 
     definition: ToolDefinition
     function: ToolFunction
@@ -95,12 +108,12 @@ class Tool(NamedTuple):
 
     @property
     def name(self) -> str:
-        """By which the model calls it."""
+        """Name by which the model calls the tool."""
         return self.definition.name
 
     @classmethod
     def of(cls, function: ToolFunction | Tool) -> Tool:
-        """The tool that a function is. Raises ConfigurationError for one that no model could call."""
+        """Return the tool for a function. Raises ConfigurationError if a model could not call it."""
         if isinstance(function, Tool):
             return function
         options: ToolOptions = getattr(
@@ -130,15 +143,22 @@ def tool(
     prepare: Prepare | None = None,
 ) -> Callable[[Function], Function]: ...
 def tool(function: ToolFunction | None = None, /, **options: Any) -> Any:
-    """Mark a function as a tool, and set what differs from its own name, docstring and the engine's limits.
+    """Mark a function as a tool, and set its options.
 
-    `timeout` is in seconds. `idempotent`: to run it and throw the result away does no harm, so it starts as soon as its
-    arguments are there, while the model is still answering; any other waits until the answer is known to be whole.
+    Args:
+        function: The function.
+        name: Name for the model. None: that of the function.
+        description: Description for the model. None: from the docstring.
+        timeout: Seconds that a call may take. None: the engine's limit.
+        idempotent: True if it is harmless to run the tool and discard its result. It then starts as soon as
+            its arguments are complete. Other tools wait until the model's answer is complete.
+        prepare: Called with the ToolContext as soon as the model begins the call, before any argument is
+            known. It may open a connection or load a table. The tool finds the return value in
+            `context.prepared`.
 
-    `prepare` is called with the call's ToolContext as soon as the model begins to call the tool, before any argument is
-    there: to open a connection, to load a table. The tool finds what it returned in `context.prepared`. It has the tool's
-    time, and it may fail: the tool then runs without. If the call never comes, or must not be run, it is cancelled, and
-    what it returned is dropped; so it should change nothing, and return nothing that has to be closed.
+    `prepare` may take as long as the tool. If it fails, the tool runs without its value. If the call is not
+    run, `prepare` is cancelled or its value is discarded. So it should change nothing, and return nothing
+    that must be closed.
     """
 
     def mark(marked: ToolFunction) -> ToolFunction:
@@ -149,7 +169,7 @@ def tool(function: ToolFunction | None = None, /, **options: Any) -> Any:
 
 
 def by_name(functions: Sequence[ToolFunction | Tool]) -> dict[str, Tool]:
-    """The tools of `functions`. Raises ConfigurationError where two have one name."""
+    """Return the tools of `functions` by name. Raises ConfigurationError if two have the same name."""
     found: dict[str, Tool] = {}
     for function in functions:
         made = Tool.of(function)

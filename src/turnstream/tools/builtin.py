@@ -1,4 +1,4 @@
-"""Two harmless tools, for trying things out: a calculator and a clock."""
+"""Two harmless tools for first experiments: a calculator and a clock."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pydantic import Field
 from turnstream.tools.base import ToolError, tool
 
 MAX_EXPRESSION = 500
-"""Characters of an expression."""
+"""Characters that an expression may have."""
 MAX_NESTING = 50
-"""Parentheses of an expression that are open at a time: what the parser's work may grow with."""
+"""Parentheses that may be open at a time. The parser's work may grow with them."""
 MAX_BITS = 4096
-"""Bits of a whole number at any step: 9**9**9 would fill the memory, and hold the interpreter while it does."""
+"""Bits of an integer at any step. 9**9**9 would fill the memory, and block the interpreter meanwhile."""
 MAX_DIGITS = 1000
-"""Digits to which `round` rounds, on either side of the point: 10**MAX_DIGITS has fewer than MAX_BITS bits."""
+"""Digits to which `round` rounds, before or after the point. 10**MAX_DIGITS has fewer than MAX_BITS bits."""
 MAX_ZONE = 100
-"""Characters of the name of a time zone."""
+"""Characters that the name of a time zone may have."""
 
 
 def _rounded(value: float, digits: float | None = None) -> int | float:
@@ -60,7 +60,8 @@ def calculator(expression: Annotated[str, Field(examples=["(1 + 2) * 3", "sqrt(2
     """Work out an arithmetic expression.
 
     Args:
-        expression: Numbers, + - * / // % **, parentheses, pi, e, and functions such as sqrt, sin, log, round, min, max.
+        expression: Numbers, + - * / // % **, parentheses, pi, e, and functions such as sqrt, sin, log, round,
+            min, max.
     """
     if len(expression) > MAX_EXPRESSION:
         raise ToolError(f"the expression is longer than {MAX_EXPRESSION} characters")
@@ -87,10 +88,9 @@ def clock(time_zone: Annotated[str, Field(max_length=MAX_ZONE)] = "UTC") -> str:
 
 
 def _parsed(expression: str) -> ast.expr:
-    """Return the syntax tree of an expression.
+    """Return the syntax tree of an expression. Raises ValueError if it is not arithmetic, and SyntaxError.
 
-    The parser sees only the words of arithmetic, to a bounded depth: its work cannot explode on them. Raises ValueError
-    for anything else, and SyntaxError.
+    The parser sees only words of arithmetic, to a bounded depth, so its work is bounded too.
     """
     place = depth = 0
     while place < len(expression):

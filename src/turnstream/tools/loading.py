@@ -1,4 +1,4 @@
-"""Tools that the configuration names as `module:function`."""
+"""Tools that the settings name as `module:function`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from turnstream.tools.runner import ToolLimits, ToolRunner
 
 
 def configured_tools(settings: ToolSettings, *, debug: bool = False) -> ToolRunner:
-    """The tools that the settings name, with their limits. Raises ConfigurationError."""
+    """Return a runner for the tools and the limits of the settings. Raises ConfigurationError."""
     functions = load_functions(settings.functions)
     if settings.builtin:
         functions += [calculator, clock]
@@ -23,7 +23,7 @@ def configured_tools(settings: ToolSettings, *, debug: bool = False) -> ToolRunn
 
 
 def load_functions(names: Iterable[str]) -> list[Any]:
-    """The functions of `names`, each `package.module:function`. Raises ConfigurationError, naming what is wrong."""
+    """Return the functions of `names`, each `package.module:function`. Raises ConfigurationError."""
     return [_load(name) for name in names]
 
 

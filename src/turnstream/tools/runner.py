@@ -1,4 +1,4 @@
-"""One call of a tool: its arguments checked, its time limited, whatever happens told to the model."""
+"""Calls of tools: they have checked arguments and a deadline, and always give the model a result."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ from turnstream.tools.threads import NoThread, in_thread
 logger = logging.getLogger(__name__)
 
 RESULT_LIMIT = 256 * 1024
-"""Characters of a result that the model is told; the rest is cut off, and the model told so."""
+"""Characters of a result for the model. The rest is cut off with a remark."""
 STOP_SECONDS = 1.0
-"""What a function that ran out of time, or was interrupted, has to clean up."""
+"""Seconds for a function to clean up after its deadline or a cancellation."""
 
 
 class ToolLimits(NamedTuple):
-    """`timeout`: seconds of one call, where the tool sets none; `parallel`: calls of one turn that run at once;
-    `soft_rounds`, `rounds`: rounds of tools in a turn after which the model is asked to finish, and made to."""
+    """Limits of tools."""
 
     timeout: float = 30.0
+    """Seconds of one call, unless the tool sets its own."""
     parallel: int = 8
+    """Calls of one turn that may run at the same time."""
     soft_rounds: int = 8
+    """Rounds of tools in a turn after which the model is asked to finish."""
     rounds: int = 10
+    """Rounds of tools in a turn after which the model must finish."""
 
 
 class ToolRunner:
-    """Runs calls of some tools. `debug`: tell the model, and with it the user, what exceptions say."""
+    """Runs calls of some tools. With `debug` the model, and so the user, gets the messages of exceptions."""
 
     def __init__(
         self, tools: Mapping[str, Tool], limits: ToolLimits | None = None, *, debug: bool = False
@@ -46,18 +49,20 @@ class ToolRunner:
         self._debug = debug
 
     def may_start_early(self, call: Block) -> bool:
-        """Whether to run the call does no harm if the answer that it is in turns out to be broken off."""
+        """Return True if the call may run before the model's answer is known to be complete."""
         known = self.tools.get(tool_name(call))
         return known is not None and known.idempotent
 
     def prepares(self, name: str) -> bool:
-        """Whether the tool wants to know when the model begins to call it."""
+        """Return True if the tool has a `prepare`."""
         known = self.tools.get(name)
         return known is not None and known.prepare is not None
 
     async def prepare(self, name: str, context: ToolContext) -> Any:
-        """What the tool's `prepare` gives for a call that the model has begun; None where there is none, where it fails,
-        or takes longer than the tool may. Never raises but for a cancellation."""
+        """Return the result of the tool's `prepare` for a call that the model has begun.
+
+        Return None if the tool has none, or if it fails or exceeds its deadline. Only a cancellation raises.
+        """
         known = self.tools[name]
         if known.prepare is None:
             return None
@@ -71,8 +76,13 @@ class ToolRunner:
         return task.result()
 
     async def run(self, call: Block, context: ToolContext, *, offered: Sequence[str]) -> ToolOutput:
-        """The result of `call`, a stopped tool_use block; `offered` are the names of the tools that the model was given.
-        Never raises but for a cancellation."""
+        """Return the result of `call`. Only a cancellation raises.
+
+        Args:
+            call: A stopped tool_use block.
+            context: Context of the call.
+            offered: Names of the tools that the model was given.
+        """
         name = tool_name(call)
         known = self.tools.get(name)
         if known is None or name not in offered:
@@ -120,7 +130,7 @@ class ToolRunner:
 
 
 async def _within(seconds: float, function: Callable[[], Any], name: str) -> asyncio.Task[Any] | None:
-    """Run a tool's function; the task, which has ended, or None where it had to be stopped."""
+    """Run a tool's function. Return its finished task, or None if it exceeded `seconds` and was cancelled."""
     task = asyncio.get_running_loop().create_task(_value_of(function, name), name=f"tool {name}")
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
@@ -134,9 +144,10 @@ async def _within(seconds: float, function: Callable[[], Any], name: str) -> asy
 
 
 async def _value_of(function: Callable[[], Any], name: str) -> Any:
-    """What the function returns. One that is not async runs in a thread; a coroutine that it returns is awaited here.
+    """Return the function's value. A sync function runs in a thread.
 
-    A task that raises SystemExit ends the event loop, and with it every stream: here it is a failure like others.
+    A coroutine that a sync function returns is awaited here. SystemExit becomes RuntimeError: in a task it
+    would end the event loop, and with it every stream.
     """
     try:
         value = function() if _is_async(function) else await in_thread(function, f"tool {name}")
@@ -157,7 +168,7 @@ def tool_name(call: Block) -> str:
 
 
 def unusable(call: Block) -> str | None:
-    """Why a call must not be executed, in words for the model; None for one that may."""
+    """Return the reason, for the model, why a call must not run, or None if it may run."""
     content = call.content or {}
     if call.partial:
         return "the call was cut off, and nothing was run: call again"
@@ -168,7 +179,10 @@ def unusable(call: Block) -> str | None:
 
 
 def as_output(value: Any) -> ToolOutput:
-    """Return a function's value as the model gets it. Raises TypeError for what is not JSON, or nests too deeply."""
+    """Return a function's value as the model gets it.
+
+    Raises TypeError if it is not JSON or nests too deeply.
+    """
     if isinstance(value, ToolOutput):
         return _cut(value)
     if value is None:
@@ -192,7 +206,7 @@ def _cut(output: ToolOutput) -> ToolOutput:
 
 
 async def _stop(task: asyncio.Future[Any], name: str) -> None:
-    """Cancel a call, and give it a moment to clean up; one that does not end is left behind, and said so."""
+    """Cancel a call and give it time to clean up. If it does not end, log that and abandon it."""
     task.cancel()
     done, _ = await asyncio.wait({task}, timeout=STOP_SECONDS)
     if not done:

@@ -1,4 +1,4 @@
-"""What a model is told of a function: its JSON Schema, out of the signature and the docstring."""
+"""Descriptions of functions for a model: a JSON Schema from the signature and the docstring."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ _ANY_FIELD = re.compile(r":\w+[^:]*:.*")
 
 
 class Arguments:
-    """Reads a call's arguments as the function takes them."""
+    """Converts a call's arguments to those of the function."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model
         self._names = {field: str(info.alias) for field, info in model.model_fields.items()}
 
     def read(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Keyword arguments, in the types of the signature. Raises ValueError with a sentence for the model."""
+        """Return keyword arguments in the types of the signature.
+
+        Raises ValueError with a message for the model.
+        """
         try:
             model = self._model.model_validate(given)
         except ValidationError as error:
@@ -39,7 +42,7 @@ class Arguments:
 
 
 class Description(NamedTuple):
-    """`context`: the name of the parameter that takes the call's context."""
+    """A function's description for the model. `context` is the parameter that gets the call's context."""
 
     definition: ToolDefinition
     arguments: Arguments
@@ -53,7 +56,7 @@ def describe(
     name: str | None = None,
     description: str | None = None,
 ) -> Description:
-    """Describe `function` to a model. Raises ConfigurationError for what a model could not call."""
+    """Describe `function` for a model. Raises ConfigurationError if a model could not call it."""
     plain = unbound(function)
     name = name or str(getattr(plain, "__name__", type(plain).__name__))
     if not _NAME.fullmatch(name):
@@ -68,7 +71,7 @@ def describe(
             context = parameter.name
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
-        # Fields have names of their own: a parameter may be called what a pydantic model calls its methods.
+        # Fields have names of their own: a parameter may have the name of a method of pydantic models.
         described = Field(default, alias=parameter.name, description=of_parameters.get(parameter.name))
         fields[f"parameter_{len(fields)}"] = (annotation, described)
     try:
@@ -81,14 +84,14 @@ def describe(
 
 
 def unbound(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function itself, where some of its arguments are bound by `functools.partial`."""
+    """Return the function without the arguments that `functools.partial` binds."""
     while isinstance(function, functools.partial):
         function = cast("functools.partial[Any]", function).func
     return function
 
 
 def _bound_names(function: Callable[..., Any]) -> set[str]:
-    """Names of the arguments that partials bind, which a signature would still show."""
+    """Return the names of arguments that partials bind. A signature still contains them."""
     names: set[str] = set()
     while isinstance(function, functools.partial):
         partial = cast("functools.partial[Any]", function)
@@ -120,7 +123,7 @@ def _parameters(function: Callable[..., Any], name: str) -> list[tuple[inspect.P
 
 
 def _plain(schema: Any) -> Any:
-    """The schema without titles, which repeat the names."""
+    """Return the schema without titles, which repeat the names."""
     if isinstance(schema, list):
         return [_plain(part) for part in cast("list[Any]", schema)]
     if not isinstance(schema, dict):
@@ -138,7 +141,7 @@ def _plain(schema: Any) -> Any:
 
 
 def read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """What a docstring says of the function, and of its parameters: in an `Args:` section, or as `:param name:`."""
+    """Return the summary of a docstring, and the texts of parameters (`Args:` or `:param name:`)."""
     summary: list[str] = []
     parameters: dict[str, str] = {}
     current: str | None = None

@@ -1,7 +1,7 @@
-"""Running a blocking function beside the event loop.
+"""Blocking functions in threads.
 
-Not in a pool: a function that never returns would keep one of its threads for ever, and the interpreter waits for pools when
-it ends. Each call has a daemon thread of its own, and there are at most `MAX_THREADS`.
+There is no pool: a function that never returns would occupy one of its threads for ever, and the interpreter
+waits for pools when it exits. Each call gets its own daemon thread, and there are at most `MAX_THREADS`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_THREADS = 64
 
 
 class _Slots:
-    """Places for threads."""
+    """Counts the free threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -29,7 +29,7 @@ class _Slots:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """See `Renewable`. None of the parent's threads runs here, so every place is free."""
+        """Free all places; see `Renewable`. The parent's threads do not run in the child."""
         self._free = threading.BoundedSemaphore(self._most)
 
     def take(self) -> bool:
@@ -44,12 +44,14 @@ _slots = _Slots(MAX_THREADS)
 
 
 class NoThread(Exception):
-    """All threads are taken, by functions that have not returned."""
+    """All threads are in use by functions that have not returned."""
 
 
 def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]:
-    """Start `function`, in a copy of the current context; a future for its result. Cancelling the future stops
-    nothing. Raises NoThread."""
+    """Start `function` in a copy of the current context, and return a future for its result.
+
+    Cancelling the future does not stop the function. Raises NoThread if all threads are in use.
+    """
     if not _slots.take():
         raise NoThread
     loop = asyncio.get_running_loop()
@@ -58,7 +60,7 @@ def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]
     def settle(value: Value | None, error: BaseException | None) -> None:
         if future.done():
             if inspect.iscoroutine(value):
-                value.close()  # nobody will await it
+                value.close()  # no caller will await it
             return
         if error is not None:
             future.set_exception(error)
@@ -72,16 +74,16 @@ def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]
             value = function()
         except StopIteration as error:  # a future cannot hold it
             failure = RuntimeError(f"the function raised {error!r}")
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the call's answer
+        except Exception as error:  # noqa: BLE001 - any exception is the result of the call
             failure = error
-        except BaseException as error:  # noqa: BLE001 - raised by a task it would end the event loop
+        except BaseException as error:  # noqa: BLE001 - in a task it would end the event loop
             failure = RuntimeError(f"the function tried to end the process: {error!r}")
         finally:
             _slots.give_back()
         try:
             loop.call_soon_threadsafe(settle, value, failure)
         except RuntimeError:
-            return  # the loop has ended, and with it whoever waited
+            return  # the loop has ended, and the caller with it
 
     try:
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
