@@ -49,8 +49,8 @@ class Circuits:
     """Holds the breakers of all models, by `provider/model`.
 
     In all methods `owner` is the owner of the call; None: the call has no particular owner. A model that
-    fails for one owner only, because of that owner's requests, is closed to that owner only. It is closed to
-    all owners if two or more have failures, and each owner counts for half of the threshold at most.
+    fails for one owner only, because of that owner's requests, is blocked for that owner only. It is blocked
+    for all owners if two or more of them have failures. One owner counts for half of the threshold at most.
 
     Args:
         policy: Thresholds. None: the defaults.

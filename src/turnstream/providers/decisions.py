@@ -151,15 +151,14 @@ def pause_before(
 def spacing_left(policy: RetryPolicy, failed: Sequence[float], now: float) -> float:
     """Return the seconds until another attempt on a model may begin.
 
-    They count from the failure of the last attempt but one, as the time at which that attempt began is not
-    known here.
+    They count from the failure of the last attempt but one. Its start is not known here, but was earlier.
     """
     return max(0.0, failed[-2] + policy.spacing - now) if len(failed) > 1 else 0.0
 
 
 def may_wait(policy: RetryPolicy, pause: float, lost: float, *, other: bool) -> bool:
-    """Return True if it is worth waiting `pause` seconds for the same model after `lost` seconds.
+    """Return True if `pause` seconds may be spent on the same model after `lost` seconds.
 
-    If there is an `other` model, the pause is at most `max_delay`.
+    They must fit in the budget, and in `max_delay` if there is an `other` model.
     """
     return lost + pause <= policy.budget and (pause <= policy.max_delay or not other)

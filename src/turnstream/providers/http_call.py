@@ -200,7 +200,7 @@ class HttpCall:
             self._waiter = None
 
     def _arrived(self) -> None:
-        """Push what arrived if it only adds text; otherwise wake the waiting read."""
+        """Push what arrived. Wake the waiting read if it may begin the output or end the answer."""
         waiter, take, body = self._waiter, self._take, self._body
         if waiter is None or waiter.done():
             return

@@ -2,10 +2,10 @@
 
     Continuation   the open text goes on in its block; text that the model repeats is left out
     Restart        the shown blocks are retracted as soon as new output arrives
-    Repetition     the shown blocks must come again word for word, and are skipped; later output is new
+    Repetition     the shown blocks must come again word for word, and are skipped; new output follows
 
-Until the new call brings output, all shown blocks stay. A joint is pure; `JoinedBatches` reads a call through
-it.
+Until the new call brings output, all shown blocks stay. Joints are pure; `JoinedBatches` applies one to a
+call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Calls that survive failures: attempts, other models, and continuation after a break.
 
-    plan.begin(request) ─► a call ─► read it … it fails ─► plan.recover(failure, shown) ─► notice, pause, next
-    call
-                                        └─ it is whole ─► plan.succeeded()
+    plan.begin(request) ─► call ─► read it … it fails ─► plan.recover(failure, shown) ─► notice, pause, call
+                                      └─ it is whole ─► plan.succeeded()
 
 A call is the provider's own stream: the plan is not involved while it brings events. When it fails, the
 reader passes the shown blocks to the plan. The plan decides (`decisions`) and returns the next call, joined
@@ -71,7 +70,7 @@ class ShownBlocks(NamedTuple):
 
 
 class CallRecovery(NamedTuple):
-    """The reaction to a failure: publish `notice`, wait `pause` seconds, then read `call`."""
+    """Reaction to a failure: publish `notice`, wait `pause` seconds, then read `call`."""
 
     call: Call
     notice: Notice
@@ -107,8 +106,8 @@ class Planner:
         Args:
             models: The first one is called, and the others if it fails.
             restarts: The way to restart a step with shown output.
-            owner: The turn's owner. Failures of one owner alone do not close a model to other owners. None:
-                no particular owner.
+            owner: The turn's owner. Failures of one owner alone do not block a model for other
+                owners. None: no particular owner.
         """
         return CallPlan(self, models, restarts, owner)
 

@@ -1,6 +1,6 @@
 """Continuation of an answer that broke off: the text to send back, and the text that the model repeats.
 
-A model continues text only. Open thinking, calls that have not been run, and everything after the last text
+A model continues text only. Open thinking, calls that have not been run, and all blocks after the last text
 are retracted. Providers refuse a request that ends with white space, so it is left out of the request, and
 its repetition is left out of the answer.
 """

@@ -23,7 +23,7 @@ class _Outage:
 
 
 class Outages:
-    """Holds the faults of one simulated provider. `clock` returns seconds."""
+    """Decides if the temporary faults of one provider are over. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
