@@ -1,6 +1,7 @@
 """Catch-up: how long a watcher takes who joins a turn of many deltas late, and what it is sent.
 
-The turn's one block has all the deltas in it, which is the worst case: everything comes from one `block_catchup`.
+The turn's one block has all the deltas in it, which is the worst case: everything comes from one
+`block_catchup`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class CaughtUp(NamedTuple):
 
 
 async def catch_up(upstream: Child, system: Turnstream, deltas: int, passes: int) -> dict[str, CaughtUp]:
-    """A late join while the block is open, and one after the turn has ended. The best of several passes each."""
+    """A late join while the block is open, and one after the turn has ended. The best of several passes
+    each."""
     tally = Tally()
     await system.prepare(1)
     turn_id = await system.start(Load(events=deltas, hold=True))

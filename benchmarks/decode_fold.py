@@ -35,7 +35,8 @@ class Case(NamedTuple):
 
 
 def our_fold(wire: str) -> Fold:
-    """Pieces of a body to blocks and turn events, on the way that the server takes: what only adds text to the block being
+    """Pieces of a body to blocks and turn events, on the way that the server takes: what only adds text to
+    the block being
     shown is taken at once (`extend_shown`), all else is folded."""
 
     def fold(pieces: Sequence[bytes]) -> object:
@@ -111,7 +112,8 @@ def _folds(fold: Fold, pieces: Sequence[bytes]) -> bool:
 
 
 def measure(some: Sequence[Case], passes: int) -> dict[str, float]:
-    """µs per event of each case. As in the server, what is there from the start is out of the collector's sight: else every
+    """µs per event of each case. As in the server, what is there from the start is out of the collector's
+    sight: else every
     contestant would pay for the modules of all."""
     gc.collect()
     gc.freeze()

@@ -2,8 +2,10 @@
 
     python -m benchmarks.durable_blocks [--seconds 4] [--directory DIR]
 
-Every block is committed with synchronous=FULL before its writer goes on. "store" is what an executor does: await
-`write(SaveBlock)`, with fencing and journal; the baselines put the same rows into the same tables through the bare
+Every block is committed with synchronous=FULL before its writer goes on. "store" is what an executor does:
+await
+`write(SaveBlock)`, with fencing and journal; the baselines put the same rows into the same tables through
+the bare
 driver, in one thread, with nothing beside it.
 """
 

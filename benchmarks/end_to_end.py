@@ -1,7 +1,10 @@
-"""End to end: an upstream process, a server process alone on its core, and the load in this process on the other.
+"""End to end: an upstream process, a server process alone on its core, and the load in this process on the
+other.
 
-Every system gets the same offered load, in turns, several times; the pass with the least CPU counts, since whatever
-else the machine does only ever adds. But a server that had to wait for its core finds many events at once, which costs
+Every system gets the same offered load, in turns, several times; the pass with the least CPU counts, since
+whatever
+else the machine does only ever adds. But a server that had to wait for its core finds many events at once,
+which costs
 less for each: so a pass whose events were old when they came does not count where others' were not.
 """
 
@@ -25,14 +28,16 @@ from benchmarks.systems import (
 from benchmarks.upstream import Load
 
 NGINX_SHARE = 1.5
-"""Goal: so many times nginx's CPU per event. Where nginx is not installed the bare relay stands in for it: on the
+"""Goal: so many times nginx's CPU per event. Where nginx is not installed the bare relay stands in for it:
+on the
 machine of the goal it took 1.46 times as much. Why goals are shares of something: docs/adr/0004."""
 RELAY_SHARE = 1.03
 FIRST_TOKEN_SHARES = {0.5: 3.1, 0.99: 6.2}
 """Goals: so many times what nginx adds at p50, or half as many times what the bare relay does."""
 SUSTAINED = (2_000, 5_000, 10_000, 12_500, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000, 60_000)
 RELAY_COST_AT = 10_000
-"""Goal of the sustained load: as many events/s as fill a core at the relay's cost per event under this load."""
+"""Goal of the sustained load: as many events/s as fill a core at the relay's cost per event under this
+load."""
 MOST_AGE = 10.0
 """Milliseconds that a sustained load's events may be old at p99."""
 DELIVERED = 0.97
@@ -85,7 +90,8 @@ def unpaced_lines(*, quick: bool) -> Iterator[Line]:
 
 
 def first_token_lines(*, quick: bool) -> Iterator[Line]:
-    """Time to the first token above the upstream's own. A turn's rows are durable before its first event is shown; so
+    """Time to the first token above the upstream's own. A turn's rows are durable before its first event is
+    shown; so
     it is measured with the database in memory, and for comparison on the disk, whose price is in it then."""
     rounds, number = (3, 50) if quick else (6, 150)
     if (directory := memory_directory()) is not None:

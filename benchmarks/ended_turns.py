@@ -1,4 +1,5 @@
-"""Short turns, ten thousand of them: how many a core writes, and how long the collector of garbage stops all streams once
+"""Short turns, ten thousand of them: how many a core writes, and how long the collector of garbage stops all
+streams once
 that many ended turns are kept.
 
 One engine in a process of its own, set up as `turnstream serve` does; each turn has one watcher.

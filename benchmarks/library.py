@@ -1,4 +1,5 @@
-"""A stream of the library beside bare aiohttp that only passes the same bytes on, and the official SDK: µs of this process's
+"""A stream of the library beside bare aiohttp that only passes the same bytes on, and the official SDK: µs
+of this process's
 CPU per delta, in one run, in turns.
 """
 

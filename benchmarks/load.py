@@ -20,7 +20,8 @@ def request(method: str, path: str, port: int, body: bytes = b"") -> bytes:
 
 
 class Tally:
-    """What all streams of one measurement count together. `ages`: microseconds from the writing of the oldest event
+    """What all streams of one measurement count together. `ages`: microseconds from the writing of the
+    oldest event
     of a read to that read; `reached`: by stamp, when it was last read."""
 
     def __init__(self) -> None:

@@ -1,7 +1,9 @@
-"""Other streams beside a chat of 1,000 turns: how much later their events come while its path is read, again and again, or
+"""Other streams beside a chat of 1,000 turns: how much later their events come while its path is read, again
+and again, or
 turns are sent to it.
 
-One server in a process of its own, set up as `turnstream serve` does; its streams are watched from this process, and the long
+One server in a process of its own, set up as `turnstream serve` does; its streams are watched from this
+process, and the long
 chat is used from a third. Windows with and without that use take turns, so that both meet the same noise.
 """
 
@@ -66,7 +68,8 @@ class Gaps:
 
 
 async def measure(*, quick: bool) -> dict[str, tuple[float, float, float, int]]:
-    """Return for each use of the long chat: p99 without and with it in milliseconds, the ratio, and how often it was used.
+    """Return for each use of the long chat: p99 without and with it in milliseconds, the ratio, and how
+    often it was used.
     All are medians over the windows."""
     seconds, passes = (QUICK_SECONDS, QUICK_PASSES) if quick else (SECONDS, PASSES)
     with (

@@ -37,7 +37,8 @@ PASSES = 2
 
 
 class Length(NamedTuple):
-    """How long the turns are: `events` in all, `batch` of them at a time; and how many turns start together."""
+    """How long the turns are: `events` in all, `batch` of them at a time; and how many turns start
+    together."""
 
     events: int
     batch: int
@@ -47,7 +48,8 @@ class Length(NamedTuple):
 async def per_turn(upstream: Child, system: System, length: Length, rounds: int) -> float:
     """Bytes per turn that is under way, with its one watcher; of a relay: per stream.
 
-    A first round of turns fills what all share, such as the database's caches; what the following rounds add is
+    A first round of turns fills what all share, such as the database's caches; what the following rounds add
+    is
     measured.
     """
     load = Load(rate=RATE, batch=length.batch, events=length.events, block=BLOCK, hold=True)
@@ -139,7 +141,8 @@ def run(*, quick: bool) -> Iterator[Line]:
 
 
 def _with_and_without_tools(upstream: Child, ring: int, length: Length, rounds: int) -> dict[str, float]:
-    """Bytes per turn of a server, and of one whose turns may call tools: the least of several passes, in turns."""
+    """Bytes per turn of a server, and of one whose turns may call tools: the least of several passes, in
+    turns."""
     best: dict[str, float] = {}
     for _ in range(PASSES):
         for options in ((), ("--tools",)):

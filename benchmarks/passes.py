@@ -1,6 +1,7 @@
 """How one pass through a system is measured.
 
-CPU is user and system time of the server's process, all its threads, over the events that came out of it meanwhile.
+CPU is user and system time of the server's process, all its threads, over the events that came out of it
+meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def percentile(values: list[float] | list[int], share: float) -> float:
 
 @dataclass
 class Passed:
-    """One pass: µs of server CPU per event, events per second delivered, milliseconds of their age at p50 and p99."""
+    """One pass: µs of server CPU per event, events per second delivered, milliseconds of their age at p50
+    and p99."""
 
     cpu: float
     rate: float

@@ -1,4 +1,5 @@
-"""Child processes under measurement: started, pinned to a core, asked for their CPU time and memory, stopped."""
+"""Child processes under measurement: started, pinned to a core, asked for their CPU time and memory,
+stopped."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def pinned(core: int) -> Iterator[None]:
 
 
 def give_back_memory() -> None:
-    """Return to the system what is free: what a busy moment needed for a while says nothing of what is kept."""
+    """Return to the system what is free: what a busy moment needed for a while says nothing of what is
+    kept."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

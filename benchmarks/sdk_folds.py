@@ -1,4 +1,5 @@
-"""The official SDKs' own decoding and accumulating, fed with bytes by their own HTTP client's mock transport."""
+"""The official SDKs' own decoding and accumulating, fed with bytes by their own HTTP client's mock
+transport."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def responses_fold() -> Fold:
 
 
 def google_fold() -> Fold:
-    """Pieces of a body to the message, by `client.models.generate_content_stream`, which leaves the adding up to us."""
+    """Pieces of a body to the message, by `client.models.generate_content_stream`, which leaves the adding
+    up to us."""
     import httpx2
     from google import genai
 
@@ -112,7 +114,8 @@ def ollama_fold() -> Fold:
 
 
 def _transport(bodies: list[Sequence[bytes]], library: Any = None) -> Any:
-    """Answers every request with the body in `bodies`. `library`: the HTTP client's own, httpx2 unless told."""
+    """Answers every request with the body in `bodies`. `library`: the HTTP client's own, httpx2 unless
+    told."""
     if library is None:
         import httpx2 as library
 

@@ -1,4 +1,5 @@
-"""What a stream can go through on its way from the upstream to the load: turnstream, and what it is compared with."""
+"""What a stream can go through on its way from the upstream to the load: turnstream, and what it is compared
+with."""
 
 from __future__ import annotations
 

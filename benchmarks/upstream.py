@@ -1,13 +1,18 @@
-"""A provider look-alike for load: Anthropic's stream, encoded beforehand, paced or as fast as the socket takes it.
+"""A provider look-alike for load: Anthropic's stream, encoded beforehand, paced or as fast as the socket
+takes it.
 
     python -m benchmarks.upstream
 
-The model's name says what to answer: `load:rate=50,batch=1,events=1000,block=0,hold=0`. `rate`: writes per second (0:
-unpaced), `batch`: deltas per write, `events`: deltas in all (0: until stopped), `block`: deltas per text block (0: all in
-one), `pause`: seconds from the first delta of an unpaced answer to the rest, `hold`: fall silent in place of ending.
+The model's name says what to answer: `load:rate=50,batch=1,events=1000,block=0,hold=0`. `rate`: writes per
+second (0:
+unpaced), `batch`: deltas per write, `events`: deltas in all (0: until stopped), `block`: deltas per text
+block (0: all in
+one), `pause`: seconds from the first delta of an unpaced answer to the rest, `hold`: fall silent in place of
+ending.
 SIGUSR1 ends all answers now.
 
-Each delta's text is `MARK`, the time of its writing in microseconds of the monotonic clock, and a space: so that the load
+Each delta's text is `MARK`, the time of its writing in microseconds of the monotonic clock, and a space: so
+that the load
 counts events by counting marks, however they were merged on the way, and knows how old they are.
 """
 

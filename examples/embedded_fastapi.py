@@ -1,4 +1,5 @@
-"""A host application with its own users, prefix and middleware. Run: `uvicorn examples.embedded_fastapi:app`."""
+"""A host application with its own users, prefix and middleware. Run: `uvicorn
+examples.embedded_fastapi:app`."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

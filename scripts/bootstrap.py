@@ -1,6 +1,7 @@
 """Put the pinned uv into .tools, with nothing but a Python: `python3 scripts/bootstrap.py UV_VERSION`.
 
-Debian's own Python comes without ensurepip (it is in the package python3-venv); then pip itself is fetched first,
+Debian's own Python comes without ensurepip (it is in the package python3-venv); then pip itself is fetched
+first,
 by address and checksum.
 """
 

@@ -33,7 +33,8 @@ PUBLIC = (
 def main(folder: str) -> None:
     for name in turnstream.__all__:  # loaded when first used; here each is used
         setattr(turnstream, name, getattr(turnstream, name))
-    # The __init__ that a NamedTuple gets has no module in which names could be looked up; its fields tell their types.
+    # The __init__ that a NamedTuple gets has no module in which names could be looked up; its fields tell
+    # their types.
     warnings.filterwarnings("ignore", "Error parsing type annotation", UserWarning)
     # What a TypedDict has from another one has no place of its own.
     warnings.filterwarnings("ignore", "Cannot determine where", UserWarning)

@@ -1,4 +1,5 @@
-"""What every test may count on: a clean environment, the recorded corpus, no skip unseen, no task left behind."""
+"""What every test may count on: a clean environment, the recorded corpus, no skip unseen, no task left
+behind."""
 
 from __future__ import annotations
 

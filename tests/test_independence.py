@@ -1,6 +1,7 @@
 """Each wire and each dialect stands alone: it may use what all share, and never another one.
 
-The import-linter contracts in pyproject.toml check the layers; they cannot say "whatever belongs to this wire".
+The import-linter contracts in pyproject.toml check the layers; they cannot say "whatever belongs to this
+wire".
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ ASSEMBLY = {"__init__", "catalog"}
 
 
 def owner_of(module: str, names: Iterable[str]) -> str | None:
-    """The wire or dialect that a module belongs to, `openai_chat_chunks` to `openai_chat`; None for what all share."""
+    """The wire or dialect that a module belongs to, `openai_chat_chunks` to `openai_chat`; None for what all
+    share."""
     owners = [name for name in names if module == name or module.startswith(f"{name}_")]
     return max(owners, key=len, default=None)
 

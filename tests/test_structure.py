@@ -1,4 +1,5 @@
-"""The names of the package, read from its files. Sizes are held by `test_layout.py`; layers, halves and circles by import-linter."""
+"""The names of the package, read from its files. Sizes are held by `test_layout.py`; layers, halves and
+circles by import-linter."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ models = ["recording"]
 
 @asynccontextmanager
 async def running_server(folder: Path, wire: str, upstream: str) -> AsyncGenerator[str, None]:
-    """Run `turnstream serve` with its database in `folder` and its only provider at `upstream`; gives its URL.
+    """Run `turnstream serve` with its database in `folder` and its only provider at `upstream`; gives its
+    URL.
 
     Raises TurnstreamError when it does not come up.
     """

@@ -47,7 +47,8 @@ class Recording(NamedTuple):
 
 
 def made_recording() -> Recording:
-    """An answer of our own simulator: thinking, then text with emoji, CRLF, U+2028 and combining marks, then a story."""
+    """An answer of our own simulator: thinking, then text with emoji, CRLF, U+2028 and combining marks, then
+    a story."""
     wire = WIRES["anthropic"]
     encoder = wire.encoder(model="demo", message_id="msg_demo")
     return _described(wire, encoder.feed(_answer()) + encoder.close())
@@ -85,7 +86,8 @@ def _moved(event: StreamEvent, index: int) -> StreamEvent:
 
 
 def read_recording(file: Path) -> Recording:
-    """A recorded answer from a file: a response's body, or .jsonl with an event's JSON per line, .gz of either; of
+    """A recorded answer from a file: a response's body, or .jsonl with an event's JSON per line, .gz of
+    either; of
     whichever wire it is. Raises InvalidRequest."""
     try:
         data = file.read_bytes()
@@ -113,7 +115,8 @@ def _described(wire: Wire, body: bytes) -> Recording:
 
 
 class Upstream:
-    """A server that answers every POST with the recording's body; as an async context manager it listens at `url`."""
+    """A server that answers every POST with the recording's body; as an async context manager it listens at
+    `url`."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording

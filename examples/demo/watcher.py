@@ -16,7 +16,8 @@ _FRAME_END = b"\n\n"
 
 
 class Cut(NamedTuple):
-    """Where a connection was dropped: after so many bytes, `unfinished` of them of a frame that was not whole."""
+    """Where a connection was dropped: after so many bytes, `unfinished` of them of a frame that was not
+    whole."""
 
     received: int
     unfinished: int

@@ -9,7 +9,8 @@ from typing import Self
 
 
 class CuttingProxy:
-    """Stands before `target` (host, port) as an async context manager, at `url`. Connection k carries `limits[k]`
+    """Stands before `target` (host, port) as an async context manager, at `url`. Connection k carries
+    `limits[k]`
     bytes of answers and is then cut in both directions; those after the last limit are left alone."""
 
     def __init__(self, target: tuple[str, int], limits: Sequence[int]) -> None:

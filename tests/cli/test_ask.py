@@ -154,7 +154,8 @@ async def test_an_answer_over_http_is_the_same(server: str, tmp_path: Path):
 
 @pytest.mark.requirement("C3", "P1")
 async def test_lost_connections_lose_nothing_of_the_answer(server: str, tmp_path: Path):
-    """The first connection carries the chat and the beginning; those after it are cut before the answer, in its
+    """The first connection carries the chat and the beginning; those after it are cut before the answer, in
+    its
     headers, and at odd places of its stream. The answer is whole all the same."""
     parts = urlsplit(server)
     draw = random.Random(5)

@@ -1,4 +1,5 @@
-"""What `turnstream ask` takes beside the question: more input, other output, the conversation asked in last."""
+"""What `turnstream ask` takes beside the question: more input, other output, the conversation asked in
+last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Servers that go and come back at the same address: the HTTP side alone, over an engine that lives on; and a whole
+"""Servers that go and come back at the same address: the HTTP side alone, over an engine that lives on; and
+a whole
 process, killed."""
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class AbruptServer(QuietServer):
 
 
 class Cuts:
-    """Says after how many bytes, of all that the server sends, it dies: in the middle of what it was writing."""
+    """Says after how many bytes, of all that the server sends, it dies: in the middle of what it was
+    writing."""
 
     def __init__(self) -> None:
         self.left: int | None = None

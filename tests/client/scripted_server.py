@@ -16,8 +16,10 @@ End = Literal["close", "cut", "silent", "lost", "mute"]
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. `end`: see cases.yaml; `lost`: the connection is reset before any of the answer is sent; `mute`: it is
-    left open without an answer. `pieces`: bytes per write, 0 for all at once; `pace`: seconds between them."""
+    """One answer. `end`: see cases.yaml; `lost`: the connection is reset before any of the answer is sent;
+    `mute`: it is
+    left open without an answer. `pieces`: bytes per write, 0 for all at once; `pace`: seconds between
+    them."""
 
     status: int = 200
     body: bytes = b""
@@ -46,7 +48,8 @@ class Asked:
 
 
 class ScriptedServer:
-    """Gives its replies in turn, at `url`; a function makes a reply from what was asked. A request that no reply is
+    """Gives its replies in turn, at `url`; a function makes a reply from what was asked. A request that no
+    reply is
     left for fails the test when the context ends."""
 
     def __init__(self, replies: Sequence[Reply | Callable[[Asked], Awaitable[Reply]]] = ()) -> None:

@@ -1,4 +1,5 @@
-"""Branches through the client: answers made again, user turns edited, siblings, and the path that is shown."""
+"""Branches through the client: answers made again, user turns edited, siblings, and the path that is
+shown."""
 
 from __future__ import annotations
 

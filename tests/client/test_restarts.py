@@ -52,9 +52,12 @@ class Watching:
 
 
 async def test_a_hundred_restarts_of_the_server_in_one_turn(tmp_path: Path) -> None:
-    """The engine lives on, as with a host that reloads its web server, and the model goes on writing. Each server dies
-    after a random number of bytes, wherever that is: the first ones in their answer to the POST, the others in the
-    stream's head, in a frame or between two. The small ring makes many of the reconnections catch up from the store."""
+    """The engine lives on, as with a host that reloads its web server, and the model goes on writing. Each
+    server dies
+    after a random number of bytes, wherever that is: the first ones in their answer to the POST, the others
+    in the
+    stream's head, in a frame or between two. The small ring makes many of the reconnections catch up from
+    the store."""
     draw, cuts = random.Random(11), Cuts()
     settings = EngineSettings(ring_bytes=4096)
     async with Engine(f"sqlite:///{tmp_path}/turns.sqlite", settings=settings) as engine:
@@ -159,7 +162,8 @@ async def test_a_hundred_takeovers_that_lose_text_in_one_turn() -> None:
 
 @pytest.mark.requirement("D5", "J4", "P5")
 async def test_five_processes_killed_or_stopped_under_one_conversation(tmp_path: Path) -> None:
-    """Each turn ends as the next process says: `orphaned` after kill -9, `server_shutdown` after SIGTERM. Where the
+    """Each turn ends as the next process says: `orphaned` after kill -9, `server_shutdown` after SIGTERM.
+    Where the
     journal had kept nothing of what was seen, the client is told; its blocks are always the stored ones."""
     deaths = [
         (signal.SIGKILL, 30.0),

@@ -195,7 +195,8 @@ async def test_a_loop_that_another_took_over_from_says_so() -> None:
 
 
 async def test_a_loop_that_was_left_does_not_stand_in_the_way_of_the_next() -> None:
-    """An async generator that was left ends when the event loop comes to it: after the next loop has begun."""
+    """An async generator that was left ends when the event loop comes to it: after the next loop has
+    begun."""
     replies = [
         Reply(body=told(BEGINNING), end="silent"),
         Reply(body=told([*BEGINNING[1:], COMPLETE], first=2)),
@@ -209,7 +210,8 @@ async def test_a_loop_that_was_left_does_not_stand_in_the_way_of_the_next() -> N
 
 
 async def test_a_blocking_loop_may_end_in_the_client_s_own_thread() -> None:
-    """The garbage collector ends what was left, and runs in any thread: in the one that would close the connection too."""
+    """The garbage collector ends what was left, and runs in any thread: in the one that would close the
+    connection too."""
     async with ScriptedServer([Reply(body=told(BEGINNING), end="silent")]) as server:
 
         def watch_and_leave() -> None:

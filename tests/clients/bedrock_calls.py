@@ -1,4 +1,5 @@
-"""The calls of `request_cases` as boto3 makes them: arguments of `converse` and `converse_stream`. `{"base64": …}` stands
+"""The calls of `request_cases` as boto3 makes them: arguments of `converse` and `converse_stream`.
+`{"base64": …}` stands
 for bytes."""
 
 from __future__ import annotations

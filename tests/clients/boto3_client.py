@@ -1,4 +1,5 @@
-"""The official `boto3` client: streams one answer of ConverseStream and prints what it accumulated, as JSON."""
+"""The official `boto3` client: streams one answer of ConverseStream and prints what it accumulated, as
+JSON."""
 
 from __future__ import annotations
 

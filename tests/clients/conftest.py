@@ -1,4 +1,5 @@
-"""Tests with the providers' own clients: each runs in an environment of its own, so `make test-clients` runs them alone."""
+"""Tests with the providers' own clients: each runs in an environment of its own, so `make test-clients` runs
+them alone."""
 
 from __future__ import annotations
 

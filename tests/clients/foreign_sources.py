@@ -1,6 +1,8 @@
-"""Runs streams of another library as turns of an engine, against our simulator, and prints what came of them, as JSON.
+"""Runs streams of another library as turns of an engine, against our simulator, and prints what came of
+them, as JSON.
 
-Run in an environment that has the libraries, with the name of a source, a folder, and the simulator's models to ask. Each turn is
+Run in an environment that has the libraries, with the name of a source, a folder, and the simulator's models
+to ask. Each turn is
 watched twice: once through, and once cut after every few frames and resumed. Prints for each model
 `{stored, watched, resumed, status, code, usage, data}`.
 """

@@ -1,4 +1,5 @@
-"""The calls of `request_cases` as the official openai client makes them of Responses: arguments of `responses.create`."""
+"""The calls of `request_cases` as the official openai client makes them of Responses: arguments of
+`responses.create`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The official `openai` client's Responses API: streams one answer and prints what it accumulated, as JSON."""
+"""The official `openai` client's Responses API: streams one answer and prints what it accumulated, as
+JSON."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ MARK = {"type": "ephemeral"}
 
 
 class Case(NamedTuple):
-    """`calls`: keyword arguments by client, without what all calls of a client share. `newer`: it is made of the client's
+    """`calls`: keyword arguments by client, without what all calls of a client share. `newer`: it is made of
+    the client's
     newer model."""
 
     name: str

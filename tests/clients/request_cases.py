@@ -1,7 +1,9 @@
 """Calls as we make them, and as official clients make them: the table of `test_requests`.
 
-A row names the call, gives our request, and for anthropic, openai and ollama the keyword arguments with which the client's
-documentation would have the same call made; the other clients' are in `NAME_calls.py`. Where a client is missing,
+A row names the call, gives our request, and for anthropic, openai and ollama the keyword arguments with
+which the client's
+documentation would have the same call made; the other clients' are in `NAME_calls.py`. Where a client is
+missing,
 `request_clients` says why it cannot be asked for that.
 """
 

@@ -1,4 +1,5 @@
-"""The official clients that `test_requests` asks, each with its calls, and the reasons why it cannot make the others."""
+"""The official clients that `test_requests` asks, each with its calls, and the reasons why it cannot make
+the others."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class Whole(Protocol):
 
 
 class Client(NamedTuple):
-    """`environment`: where it is installed. `models`: an older and a newer one. `base`: what it puts before our path."""
+    """`environment`: where it is installed. `models`: an older and a newer one. `base`: what it puts before
+    our path."""
 
     wire: str
     environment: str

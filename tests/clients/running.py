@@ -32,7 +32,8 @@ async def accumulate(
 ) -> dict[str, Any]:
     """What the client makes of the model's answer: `{text, thinking, calls, usage, stop_reason, error}`.
 
-    `patience`: seconds that the client waits for the next bytes. `environment`: where the client is, if not in one of its
+    `patience`: seconds that the client waits for the next bytes. `environment`: where the client is, if not
+    in one of its
     name.
     """
     asked = json.dumps({"url": url, "model": model, "tools": tools, "timeout": patience})

@@ -1,5 +1,7 @@
-"""Makes calls with an official client, in the client's own environment: `sdk_requests.py CLIENT URL`, and on standard input a
-list of calls, each the keyword arguments of the client's usual method, in which `{"base64": …}` stands for bytes; `stream`
+"""Makes calls with an official client, in the client's own environment: `sdk_requests.py CLIENT URL`, and on
+standard input a
+list of calls, each the keyword arguments of the client's usual method, in which `{"base64": …}` stands for
+bytes; `stream`
 chooses the method where it is no argument. What was sent is for the server to tell.
 
 A new client is a function here, and a row of `request_clients.py`.

@@ -1,4 +1,5 @@
-"""Streams of other libraries become turns that can be cut and resumed: the libraries themselves, on our simulator."""
+"""Streams of other libraries become turns that can be cut and resumed: the libraries themselves, on our
+simulator."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
 
 
 class Told:
-    """What came of the turns of each source; see `foreign_sources.py`. A source's are all run in one process."""
+    """What came of the turns of each source; see `foreign_sources.py`. A source's are all run in one
+    process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,5 @@
-"""The package as its users get it: a wheel, installed with its dependencies into a fresh environment, and the tutorial's
+"""The package as its users get it: a wheel, installed with its dependencies into a fresh environment, and
+the tutorial's
 first program in it, exactly as it is printed."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The official openai client's Responses API against the simulator: it accumulates what we decode ourselves."""
+"""The official openai client's Responses API against the simulator: it accumulates what we decode
+ourselves."""
 
 from __future__ import annotations
 

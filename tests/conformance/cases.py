@@ -51,7 +51,8 @@ CASES = msgspec.convert(yaml.safe_load(FILE.read_text(encoding="utf-8")), _File)
 
 
 def known_names() -> dict[str, set[str]]:
-    """Every name that cases.yaml uses, by where it stands: a misspelt one would silently be no expectation."""
+    """Every name that cases.yaml uses, by where it stands: a misspelt one would silently be no
+    expectation."""
     raw: Any = yaml.safe_load(FILE.read_text(encoding="utf-8"))["cases"]
     return {
         "case": {name for case in raw for name in case},

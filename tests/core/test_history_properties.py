@@ -140,7 +140,8 @@ def labelled(turns: list[PastTurn]) -> list[PastTurn]:
 
 
 def check_said(turns: list[PastTurn], messages: Sequence[Message]) -> None:
-    """Whatever was said is in the history, in order, by the same side, once; but for what the assistant said first."""
+    """Whatever was said is in the history, in order, by the same side, once; but for what the assistant said
+    first."""
     kinds = ("text", "reference", "partial_reference")
     spoken = [
         (turn.role, b.text_content)

@@ -21,7 +21,8 @@ SHORT = 3000
 
 
 class Recording(NamedTuple):
-    """One file of the corpus, named by its path below the corpus folder; `entry` is what the index says of it."""
+    """One file of the corpus, named by its path below the corpus folder; `entry` is what the index says of
+    it."""
 
     folder: Path
     name: str

@@ -15,7 +15,8 @@ from turnstream.wires.recording import decode_pieces, recorded_body
 
 ANY_ID = "any id"
 ERROR_CODE = "context_length_exceeded"
-"""The one code that cases name. Other values of `error` describe the error in words: any typed error will do."""
+"""The one code that cases name. Other values of `error` describe the error in words: any typed error will
+do."""
 
 OPEN = frozenset({})
 """Cases that are known to fail."""

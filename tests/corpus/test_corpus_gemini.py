@@ -1,4 +1,5 @@
-"""Every recording of the gemini wire, in both framings, decodes to its expectation, however its bytes are cut."""
+"""Every recording of the gemini wire, in both framings, decodes to its expectation, however its bytes are
+cut."""
 
 from __future__ import annotations
 

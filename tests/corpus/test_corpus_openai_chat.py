@@ -28,8 +28,10 @@ LONG = 100_000
 """Bytes from which a body is cut at fewer places: its tens of thousands of events are alike."""
 
 DISPUTED: dict[tuple[str, str], str] = {
-    # Snowflake sends the model's reasoning in `reasoning_details` only ("15", " * 27 = 405"). The expectation counts
-    # only `reasoning` and `reasoning_content`, and so loses it, though it has the two fragments under `details`.
+    # Snowflake sends the model's reasoning in `reasoning_details` only ("15", " * 27 = 405"). The expectation
+    # counts
+    # only `reasoning` and `reasoning_content`, and so loses it, though it has the two fragments under
+    # `details`.
     ("snowflake/pai-snowflake_thinking_streaming-0.sse", "reasoning"): "15 * 27 = 405",
 }
 """(file, field) → what the bytes hold, where the expectation says otherwise."""

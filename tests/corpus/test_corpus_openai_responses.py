@@ -25,7 +25,8 @@ LONG = 60_000
 """Bytes from which a body is cut at fewer places: its thousands of events are alike."""
 
 DISPUTED: dict[tuple[str, str], str] = {
-    # The recording was written by hand: its deltas end the sentence with a period where its `done` events go on. A client
+    # The recording was written by hand: its deltas end the sentence with a period where its `done` events go
+    # on. A client
     # has seen the period by then, and nobody can take it back: the deltas hold, and a notice says so.
     ("openai/vai-openai-shell-container.1.jsonl", "text"): "The command ran successfully.",
 }
@@ -227,7 +228,8 @@ def expected_shapes(output: list[dict[str, Any]]) -> list[Any]:
 
 
 def sent(item: dict[str, Any]) -> dict[str, Any]:
-    """An output item as an input item: without what only a provider writes down. What is encrypted is written anew in
+    """An output item as an input item: without what only a provider writes down. What is encrypted is
+    written anew in
     every event."""
     item = {
         key: "encrypted" if key in ENCRYPTED else value

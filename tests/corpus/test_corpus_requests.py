@@ -20,7 +20,8 @@ Body = dict[str, Any]
 
 
 class Difference(NamedTuple):
-    """A rule: `apply` takes the difference out of a body. It holds for `wire`, or all wires where that is None."""
+    """A rule: `apply` takes the difference out of a body. It holds for `wire`, or all wires where that is
+    None."""
 
     wire: str | None
     reason: str

@@ -1,4 +1,5 @@
-"""The pages of the documentation, taken apart: programs, what they are said to print, settings, commands, links."""
+"""The pages of the documentation, taken apart: programs, what they are said to print, settings, commands,
+links."""
 
 from __future__ import annotations
 

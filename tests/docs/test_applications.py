@@ -1,4 +1,5 @@
-"""The applications of the pages are served as they are printed, and their scripts run in a JavaScript engine."""
+"""The applications of the pages are served as they are printed, and their scripts run in a JavaScript
+engine."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ globalThis.fetch = (path, ...rest) => request(base + path, ...rest);
 globalThis.document = {querySelector: (name) => (name === "form" ? form : page)};
 globalThis.location = {value: hash, get hash() { return this.value; }, set hash(id) { this.value = "#" + id; }};
 """
-"""What the page's script finds in a browser: `hash` is that of its address, and it is left when it shows `enough` text."""
+"""What the page's script finds in a browser: `hash` is that of its address, and it is left when it shows
+`enough` text."""
 LEAVE = """
 if (!hash) submit({preventDefault() {}});
 done.then(() => { console.log(JSON.stringify({hash: location.hash, text: page.text})); process.exit(); });

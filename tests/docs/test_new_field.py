@@ -1,4 +1,5 @@
-"""A new field of a turn takes three files and a migration: the page that says so is followed to the letter."""
+"""A new field of a turn takes three files and a migration: the page that says so is followed to the
+letter."""
 
 from __future__ import annotations
 
@@ -103,7 +104,8 @@ def test_a_new_field_takes_three_files_and_a_migration(
     ],
 )
 def test_the_store_and_its_tables_name_a_field_once(field: str, declared: str) -> None:
-    """Names in a field's own operations do not count: a time that is set once, steps that are stored one by one, and the
+    """Names in a field's own operations do not count: a time that is set once, steps that are stored one by
+    one, and the
     branch that a chat shows."""
     progress = {"store/operations/progress.py"}
     own = {"started_at": progress, "steps": progress, "active_turn_id": {"store/operations/chats.py"}}

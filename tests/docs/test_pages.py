@@ -1,4 +1,5 @@
-"""The pages are true: their programs run and print what is shown, settings load, links lead somewhere, commands exist."""
+"""The pages are true: their programs run and print what is shown, settings load, links lead somewhere,
+commands exist."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ def test_every_name_says_what_it_is(name: str) -> None:
 
 
 def _public_functions(kind: type) -> list[str]:
-    """The methods and properties of its own that a class promises; those of a protocol are said by their types."""
+    """The methods and properties of its own that a class promises; those of a protocol are said by their
+    types."""
     if getattr(kind, "_is_protocol", False) or not kind.__module__.startswith("turnstream"):
         return []
     found = {name: value for name, value in vars(kind).items() if not name.startswith("_")}

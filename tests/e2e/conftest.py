@@ -9,6 +9,7 @@ from tests.e2e.processes import ServerPlan, ServerProcess
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server in another process, for all tests that do not need one of their own; nobody may count on being alone."""
+    """A server in another process, for all tests that do not need one of their own; nobody may count on
+    being alone."""
     with ServerProcess(ServerPlan(tmp_path_factory.mktemp("server") / "turns.sqlite")) as process:
         yield process

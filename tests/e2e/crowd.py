@@ -1,4 +1,5 @@
-"""Many watchers on real sockets that cost little: each only notes what came when; it is taken apart afterwards."""
+"""Many watchers on real sockets that cost little: each only notes what came when; it is taken apart
+afterwards."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ Check = Callable[[Client, Sequence[Watcher]], Awaitable[None]]
 async def cut_at_every_boundary(
     client: Client, turn_id: str, count: int
 ) -> tuple[list[Watcher], set[tuple[str, str]]]:
-    """`count` watchers, more than there are events: each is cut behind another one, and resumes live. Also the ids and
+    """`count` watchers, more than there are events: each is cut behind another one, and resumes live. Also
+    the ids and
     names of the events that were the last before a cut."""
     watchers = [Watcher(client, turn_id) for _ in range(count)]
 
@@ -51,7 +52,8 @@ async def cut_at_random_bytes(client: Client, turn_id: str, *, connections: int)
 
 
 async def cut_in_catch_up(client: Client, turn_id: str, *, frames: int) -> list[Watcher]:
-    """The stream of an ended turn, which has so many `frames`, cut at their boundaries, beside them, and inside."""
+    """The stream of an ended turn, which has so many `frames`, cut at their boundaries, beside them, and
+    inside."""
     await Watcher(client, turn_id).watch_to_the_end()
     body = (await client.call("GET", f"/turns/{turn_id}/stream")).body
     ends = [place + 2 for place in range(len(body)) if body.startswith(b"\n\n", place)]
@@ -69,7 +71,8 @@ async def cut_in_catch_up(client: Client, turn_id: str, *, frames: int) -> list[
 
 
 async def cut_off_a_small_ring(folder: Path, model: str, check: Check, *, cuts: int) -> list[Watcher]:
-    """With a ring of a few events most cursors are served from the store; then, by another process. Each of the watchers
+    """With a ring of a few events most cursors are served from the store; then, by another process. Each of
+    the watchers
     is cut so often; half of them wait for the second process."""
     plan = ServerPlan(folder / "turns.sqlite", EngineSettings(ring_bytes=4096, heartbeat=0.2))
     with ServerProcess(plan) as first:

@@ -135,7 +135,8 @@ def add_own_routes(application: FastAPI, engine: Engine) -> None:
 async def timed(
     events: int, pace: float, head: int, signal_given: asyncio.Event
 ) -> AsyncIterator[StreamEvent]:
-    """At once a text of `head` characters; after the signal so many deltas, `pace` seconds apart, each of which is the
+    """At once a text of `head` characters; after the signal so many deltas, `pace` seconds apart, each of
+    which is the
     machine's monotonic time as it is made."""
     loop = asyncio.get_running_loop()
     yield ContentBlockStart(0, "text")
@@ -152,7 +153,8 @@ async def timed(
 async def large_events(
     kind: str, size: int, count: int, signal_given: asyncio.Event
 ) -> AsyncIterator[StreamEvent]:
-    """So many blocks of a kind, each of `size` characters that come in one event; all but the last are closed, and that one
+    """So many blocks of a kind, each of `size` characters that come in one event; all but the last are
+    closed, and that one
     waits for the signal."""
     for number in range(count):
         text = f"{number} " + "x" * size
@@ -178,7 +180,8 @@ async def large_events(
 
 
 class ServerProcess:
-    """A server that runs inside the context manager; leaving it sends SIGTERM, and checks that it ends well."""
+    """A server that runs inside the context manager; leaving it sends SIGTERM, and checks that it ends
+    well."""
 
     def __init__(self, plan: ServerPlan, target: Callable[[Any, Connection], None] = run_server) -> None:
         self._receiver, self._sender = _context.Pipe(duplex=False)

@@ -1,4 +1,5 @@
-"""A crowd on one turn, over real sockets and from another process: all see the same, whoever stalls beside them."""
+"""A crowd on one turn, over real sockets and from another process: all see the same, whoever stalls beside
+them."""
 
 from __future__ import annotations
 

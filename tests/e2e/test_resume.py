@@ -1,4 +1,5 @@
-"""The main job over real sockets: a turn of a few hundred events, cut anywhere and resumed, gives the stored blocks."""
+"""The main job over real sockets: a turn of a few hundred events, cut anywhere and resumed, gives the stored
+blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from tests.e2e.processes import ServerPlan, ServerProcess
 from tests.server.live import Client, Watcher
 
 UNUSUAL = "sim/thinking"
-"""Thinks and speaks in pieces of three characters: emoji, combining marks, CRLF cut in two, U+2028, U+0085."""
+"""Thinks and speaks in pieces of three characters: emoji, combining marks, CRLF cut in two, U+2028,
+U+0085."""
 
 pytestmark = pytest.mark.requirement("C1", "C2", "C3", "B4")
 

@@ -1,4 +1,5 @@
-"""The whole tool loop over real sockets: a turn that thinks, calls two tools at once and answers with their results is cut
+"""The whole tool loop over real sockets: a turn that thinks, calls two tools at once and answers with their
+results is cut
 anywhere and resumed, and every watcher ends with the stored blocks (C1 to C3, G1, G4)."""
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from tests.e2e.tools import PLACE, STEPS, WEATHER
 from tests.server.live import Client, Watcher
 
 AGENT = "sim/agent"
-"""Two rounds: thinking in pieces of three characters, a text, two calls; with their results, thinking and a text."""
+"""Two rounds: thinking in pieces of three characters, a text, two calls; with their results, thinking and a
+text."""
 BLOCKS = ["thinking", "text", "tool_use", "tool_use", "tool_result", "tool_result", "thinking", "text"]
 
 pytestmark = pytest.mark.requirement("C1", "C2", "C3", "G1", "G4")

@@ -1,4 +1,5 @@
-"""Watchers whose sockets take nothing: however large the turn is, each holds little, and the others get all of it."""
+"""Watchers whose sockets take nothing: however large the turn is, each holds little, and the others get all
+of it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ STALLED = 60
 PER_WATCHER = 192 * 1024
 """Bytes for each: 64 KiB on the way, the piece that waits, and the connection itself."""
 FIXED = 150 * 1024 * 1024
-"""What one large turn costs, however many watch it: its text, the writing of its rows, and what is kept for watchers."""
+"""What one large turn costs, however many watch it: its text, the writing of its rows, and what is kept for
+watchers."""
 
 
 async def call(port: int, method: str, path: str) -> Any:

@@ -1,4 +1,5 @@
-"""The tools of the server under test: both take their time, tell how far they are, and say what is hard to carry."""
+"""The tools of the server under test: both take their time, tell how far they are, and say what is hard to
+carry."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ def plan_of(folder: Path, number: int, providers: Mapping[str, ProviderSettings]
 
 
 class Crashes:
-    """A server that is killed and restarted on one file. `scripts`: what is asked for, one conversation each, of any of
+    """A server that is killed and restarted on one file. `scripts`: what is asked for, one conversation
+    each, of any of
     the plan's providers; the plan names `tool_notes`."""
 
     def __init__(
@@ -204,7 +205,8 @@ class Crashes:
         return read_notes(self._plan.tool_notes)
 
     def _check_tools(self) -> None:
-        """No call was made twice, whatever died meanwhile, and only those that a process died over did not end."""
+        """No call was made twice, whatever died meanwhile, and only those that a process died over did not
+        end."""
         notes = self._notes()
         assert {*notes.began.values()} <= {1}, notes.began
         assert notes.unfinished == self._unfinished

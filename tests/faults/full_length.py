@@ -1,7 +1,10 @@
-"""The sixteen faults at full length, twice: at the baseline that gateways are compared with (two retries, 30 s), and with our defaults.
+"""The sixteen faults at full length, twice: at the baseline that gateways are compared with (two retries, 30
+s), and with our defaults.
 
-`python -m tests.faults.full_length` prints how each ended, and exits with 1 if one did not end as it must. It takes about
-two minutes: every wait is a true one, and all faults are tried at once. With `--alone` each fault is also tried without a
+`python -m tests.faults.full_length` prints how each ended, and exits with 1 if one did not end as it must.
+It takes about
+two minutes: every wait is a true one, and all faults are tried at once. With `--alone` each fault is also
+tried without a
 fallback, at the baseline: our defaults are more patient with a model that is alone.
 """
 

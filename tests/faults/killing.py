@@ -10,11 +10,13 @@ from turnstream.store.base import Operation
 from turnstream.store.operations import SaveBlock
 
 Moment = Literal["before", "within", "after"]
-"""Of a write: not yet given to the writer; applied, but not committed; committed, and nobody has been told."""
+"""Of a write: not yet given to the writer; applied, but not committed; committed, and nobody has been
+told."""
 
 
 class KillPoint(NamedTuple):
-    """At the write number `occurrence` (from 1) of a class of operations; of SaveBlock, if so named, only those of one
+    """At the write number `occurrence` (from 1) of a class of operations; of SaveBlock, if so named, only
+    those of one
     type of block count."""
 
     operation: str
@@ -31,7 +33,8 @@ class KillPoint(NamedTuple):
 
 
 class InTool(NamedTuple):
-    """Inside a tool that runs: in call number `call` (from 1) of the process, at piece number `step` of its progress."""
+    """Inside a tool that runs: in call number `call` (from 1) of the process, at piece number `step` of its
+    progress."""
 
     call: int
     step: int

@@ -1,4 +1,5 @@
-"""Several conversations at once, each turn watched by three clients, and the account of a crash afterwards."""
+"""Several conversations at once, each turn watched by three clients, and the account of a crash
+afterwards."""
 
 from __future__ import annotations
 
@@ -37,12 +38,14 @@ MODELS: dict[str, tuple[str, ...]] = {
     "agent:pace=0.0015": _AGENT_SAYS,
     **dict.fromkeys(AGENTS, _AGENT_SAYS),
 }
-"""What to ask for, and the texts of the blocks that come: of the agents, with the arguments and results of two tools."""
+"""What to ask for, and the texts of the blocks that come: of the agents, with the arguments and results of
+two tools."""
 MIXED = (*PLAIN, "agent:pace=0.0015")
 
 
 WRITE_SECONDS = 0.2
-"""What the journal's write may take beside its interval, on a busy machine; where a POST, which is one write too, took
+"""What the journal's write may take beside its interval, on a busy machine; where a POST, which is one write
+too, took
 half as long or more, twice what that took."""
 
 

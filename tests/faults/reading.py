@@ -1,4 +1,5 @@
-"""Reading a model source without a store, as a library does: the same loop as a turn's, with the blocks in memory."""
+"""Reading a model source without a store, as a library does: the same loop as a turn's, with the blocks in
+memory."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from turnstream.wires.base import ModelRequest
 
 
 class Reader:
-    """One answer. `notices`: what was told on the way; `models`: whom the calls went to; `resets`: indexes of block_resets."""
+    """One answer. `notices`: what was told on the way; `models`: whom the calls went to; `resets`: indexes
+    of block_resets."""
 
     def __init__(self, plan: CallPlan, request: ModelRequest, tools: ToolRunner | None = None) -> None:
         runner = tools or ToolRunner({})
@@ -40,7 +42,8 @@ class Reader:
         return "".join(block.text_content or "" for block in self.blocks if block.block_type == "text")
 
     async def read(self) -> None:
-        """To the end. Raises the ProviderError that nothing could be done about; its partial is in `blocks`."""
+        """To the end. Raises the ProviderError that nothing could be done about; its partial is in
+        `blocks`."""
         self.source.begin(lambda _event: None)
         number = 0
         try:

@@ -1,8 +1,11 @@
 """The server and the simulated provider as processes of their own, for tests that kill them.
 
-`run_server` joins the engine and uvicorn as `turnstream serve` does. A plan may name a kill point, a place between two
-steps of the store or inside a tool where the process kills itself with SIGKILL: so the crash is exactly there. The engine
-knows nothing of it; the points are in a store of this file's own, and in the tools. Processes are forked from one that has imported everything (see
+`run_server` joins the engine and uvicorn as `turnstream serve` does. A plan may name a kill point, a place
+between two
+steps of the store or inside a tool where the process kills itself with SIGKILL: so the crash is exactly
+there. The engine
+knows nothing of it; the points are in a store of this file's own, and in the tools. Processes are forked
+from one that has imported everything (see
 `processes.py`), so a start costs what a start does, without the imports.
 """
 
@@ -47,8 +50,10 @@ _PRICES = {"*/*": PriceSettings(input_per_million=Decimal(1), output_per_million
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """How a server is run. `page_limit`: the pages its database may have, changed while it runs through the file
-    named; the log goes to `log`. `retry`: a model is called once, unless it says otherwise. `tool_notes`: the file of `tools.Tools`, which the server has where it is named."""
+    """How a server is run. `page_limit`: the pages its database may have, changed while it runs through the
+    file
+    named; the log goes to `log`. `retry`: a model is called once, unless it says otherwise. `tool_notes`:
+    the file of `tools.Tools`, which the server has where it is named."""
 
     database: Path
     log: Path
@@ -201,7 +206,8 @@ def _limit_pages(file: Path) -> None:
 
 
 def _add_inspection(application: FastAPI, engine: Engine) -> None:
-    """`GET /inspection`: what the process holds; with `?quiet=true` once no turn and no watcher is left, or after ten
+    """`GET /inspection`: what the process holds; with `?quiet=true` once no turn and no watcher is left, or
+    after ten
     seconds. A test's own route, on the application only."""
     registry = engine.commands.registry
     process = psutil.Process()

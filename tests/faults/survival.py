@@ -54,7 +54,8 @@ from turnstream.wires.base import ModelRequest
 
 
 class Outcome(NamedTuple):
-    """How a turn ended. `attempts`: model and outcome of each call, where they are known; `seconds`: how long it took."""
+    """How a turn ended. `attempts`: model and outcome of each call, where they are known; `seconds`: how
+    long it took."""
 
     code: str | None
     text: str
@@ -304,7 +305,8 @@ async def faces_of(folder: Path, scale: Scale) -> AsyncIterator[Faces]:
 
 
 class Outage(NamedTuple):
-    """A provider that is down for a while: turns until it answers again, and what each was told and called."""
+    """A provider that is down for a while: turns until it answers again, and what each was told and
+    called."""
 
     answered_by: Sequence[str]
     called: int
@@ -314,7 +316,8 @@ class Outage(NamedTuple):
 
 
 async def outlive(faces: Faces, face: str, label: str, *, between: float = 0.0) -> Outage:
-    """Take turns, so many seconds `between` them, until the primary, which is down at first, answers one again."""
+    """Take turns, so many seconds `between` them, until the primary, which is down at first, answers one
+    again."""
     scale = faces.scale
     healthy = f"story:events={EVENTS},seed={SEED},pace={scale.pace},label={label}"
     primary = f"{healthy} primary,fault=error-before,status=503,lasting={scale.down}"

@@ -79,10 +79,14 @@ FULL = {"baseline": BASELINE, "defaults": DEFAULTS}
 
 
 class Fault(NamedTuple):
-    """`primary`: the options of the model that fails; `fallback`: of the one that is called then. `alone`: the code of the
-    error without a fallback, None where the answer is whole all the same; `calls`: how often each is called then, and
-    with a fallback. `told`: what kinds of notices there are with a fallback; `seed`: of the fallback's story. `slow`: the
-    primary is only late, and answers where its first token is waited for long enough. `resets`: the primary cuts
+    """`primary`: the options of the model that fails; `fallback`: of the one that is called then. `alone`:
+    the code of the
+    error without a fallback, None where the answer is whole all the same; `calls`: how often each is called
+    then, and
+    with a fallback. `told`: what kinds of notices there are with a fallback; `seed`: of the fallback's
+    story. `slow`: the
+    primary is only late, and answers where its first token is waited for long enough. `resets`: the primary
+    cuts
     connections; a call over a kept one is sent twice then, as its server may have closed it meanwhile."""
 
     name: str

@@ -1,4 +1,5 @@
-"""A journal that storage refuses: sent again while there is room, given up after; recovery never joins over a gap."""
+"""A journal that storage refuses: sent again while there is room, given up after; recovery never joins over
+a gap."""
 
 from __future__ import annotations
 

@@ -25,8 +25,10 @@ GROUPS = 5
 
 
 def kills(group: int) -> list[list[Kill]]:
-    """Ten kills, as the lives of two servers; over the five groups fifty: ten inside POST, ten inside an open block,
-    ten around a block's commit (six of them between it and its stop), five around a turn's end or in the journal, five
+    """Ten kills, as the lives of two servers; over the five groups fifty: ten inside POST, ten inside an
+    open block,
+    ten around a block's commit (six of them between it and its stop), five around a turn's end or in the
+    journal, five
     in the recovery, ten at random."""
     draw = random.Random(group)
     moments: tuple[Moment, ...] = ("before", "within", "after")

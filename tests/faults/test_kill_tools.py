@@ -1,4 +1,5 @@
-"""kill -9 of the server in the middle of tool loops: inside a tool, and around the commits of calls and results
+"""kill -9 of the server in the middle of tool loops: inside a tool, and around the commits of calls and
+results
 (requirements D5, D7, G1, G5, P3, P4)."""
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ GROUPS = 2
 
 
 def kills(group: int) -> list[list[Kill]]:
-    """Ten kills, as the lives of two servers; over the two groups twenty: eleven inside a tool, two between a call's
-    commit and its result, six around a result's commit (four of them between it and its block_stop), one at random."""
+    """Ten kills, as the lives of two servers; over the two groups twenty: eleven inside a tool, two between
+    a call's
+    commit and its result, six around a result's commit (four of them between it and its block_stop), one at
+    random."""
     draw = random.Random(f"tools {group}")
     moments: tuple[Moment, ...] = ("before", "within")
     anything: Kill = AtMoment(draw.uniform(0.1, 0.3)) if group else AtText(draw.randint(1500, 3500))

@@ -1,4 +1,5 @@
-"""Each fault of a provider, over true sockets on both wires: a typed end in bounded time, the partial kept, no key told
+"""Each fault of a provider, over true sockets on both wires: a typed end in bounded time, the partial kept,
+no key told
 (requirements D4, D6, E6, E7, J5, K3)."""
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ class FaultyWorld:
 def faulty_plan(
     folder: Path, base_url: str, *, debug: bool = False, orphan_timeout: float = 300.0, **options: Any
 ) -> ServerPlan:
-    """A server whose providers, one on each wire, are at `base_url`; `options` are those of ProviderSettings."""
+    """A server whose providers, one on each wire, are at `base_url`; `options` are those of
+    ProviderSettings."""
     return ServerPlan(
         folder / "chats.sqlite",
         folder / "log",
@@ -137,7 +139,8 @@ MakeFaulty = Callable[..., Awaitable[FaultyWorld]]
 
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPlan, str]]:
-    """A server and the simulator, each in its own process, for all tests that need nothing else; its plan and URL."""
+    """A server and the simulator, each in its own process, for all tests that need nothing else; its plan
+    and URL."""
     loop = asyncio.new_event_loop()
     folder = tmp_path_factory.mktemp("faulty")
 

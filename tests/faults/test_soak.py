@@ -1,4 +1,5 @@
-"""Hundreds of turns at once, their watchers coming and going: afterwards nothing of them is left (C1, C4, D5, O2)."""
+"""Hundreds of turns at once, their watchers coming and going: afterwards nothing of them is left (C1, C4,
+D5, O2)."""
 
 from __future__ import annotations
 

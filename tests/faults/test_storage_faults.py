@@ -1,4 +1,5 @@
-"""A database that is locked, or full: the turn ends with database_error, stays readable, and disturbs no other (D3)."""
+"""A database that is locked, or full: the turn ends with database_error, stays readable, and disturbs no
+other (D3)."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from turnstream.simulator import texts
 STORE_TIMEOUT = 0.8
 """Seconds that the store gives one write here; 5 in real life."""
 GIVES_UP_WITHIN = 2 * STORE_TIMEOUT + 0.1 + 2.0
-"""Two writes, the pause between them, and time for a busy machine; for a block, and then for the turn's end."""
+"""Two writes, the pause between them, and time for a busy machine; for a block, and then for the turn's
+end."""
 MODEL = "sim/thinking:pace=0.002"
 
 
@@ -69,7 +71,8 @@ async def start_watched(
 
 
 async def expect_database_error(api: Api, watcher: Watcher, watching: asyncio.Task[None]) -> None:
-    """The turn ends with database_error within its time; what was seen of it can be read, now and by a newcomer."""
+    """The turn ends with database_error within its time; what was seen of it can be read, now and by a
+    newcomer."""
     began = time.monotonic()
     await watching
     assert time.monotonic() - began < 2 * GIVES_UP_WITHIN

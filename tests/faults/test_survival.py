@@ -1,4 +1,5 @@
-"""The sixteen faults, with and without a fallback, through the server and without one (requirements J1 to J4, D4, D6, I3)."""
+"""The sixteen faults, with and without a fallback, through the server and without one (requirements J1 to
+J4, D4, D6, I3)."""
 
 from __future__ import annotations
 

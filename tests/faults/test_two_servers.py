@@ -1,4 +1,5 @@
-"""One writer process per database file: a second one is refused before it touches a turn (the command itself)."""
+"""One writer process per database file: a second one is refused before it touches a turn (the command
+itself)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The tools of the server process: they note when they begin and end in a file that outlives it, and may kill it."""
+"""The tools of the server process: they note when they begin and end in a file that outlives it, and may
+kill it."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Call(NamedTuple):
 
 
 class Tools:
-    """One tool in the event loop, one in a thread. `notes`: the file; `kill`: where the process dies, if in a tool."""
+    """One tool in the event loop, one in a thread. `notes`: the file; `kill`: where the process dies, if in
+    a tool."""
 
     def __init__(self, notes: Path, kill: InTool | None) -> None:
         self._notes = notes

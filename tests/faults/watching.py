@@ -1,4 +1,5 @@
-"""The client's side: the API over real HTTP, and watchers that fold what they see and remember when they saw it."""
+"""The client's side: the API over real HTTP, and watchers that fold what they see and remember when they saw
+it."""
 
 from __future__ import annotations
 
@@ -184,7 +185,8 @@ def stored_blocks(turn: dict[str, Any]) -> list[Block]:
 
 
 def shown_text(block: Block) -> str:
-    """What of a block grows: its text, or a tool call's arguments; or a tool's result, which comes at once."""
+    """What of a block grows: its text, or a tool call's arguments; or a tool's result, which comes at
+    once."""
     if block.block_type == "tool_use":
         return (block.content or {}).get("input_json", "")
     if block.block_type == "tool_result":

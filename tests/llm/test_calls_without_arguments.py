@@ -1,4 +1,5 @@
-"""The library's side of calls that may be cut off: what a message hands out, values by a tool, foreign streams."""
+"""The library's side of calls that may be cut off: what a message hands out, values by a tool, foreign
+streams."""
 
 from __future__ import annotations
 
@@ -118,7 +119,8 @@ def test_gemini_closes_no_arguments_in_pieces_that_were_cut(reason: str, value: 
     assert block["content"]["input"] == value
 
 
-# -- foreign streams -------------------------------------------------------------------------------------------------
+# -- foreign streams
+# -------------------------------------------------------------------------------------------------
 
 
 async def test_what_a_source_ran_itself_is_whole_before_the_stream_ends() -> None:

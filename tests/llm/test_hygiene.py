@@ -1,4 +1,5 @@
-"""Text and JSON at the entrances of the library: half surrogates become U+FFFD, values of Python become JSON, what nests too
+"""Text and JSON at the entrances of the library: half surrogates become U+FFFD, values of Python become
+JSON, what nests too
 deeply is refused."""
 
 from __future__ import annotations

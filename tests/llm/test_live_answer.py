@@ -1,4 +1,5 @@
-"""What readers see of an answer: the text log, the queues, restarts; each also as a property over any split."""
+"""What readers see of an answer: the text log, the queues, restarts; each also as a property over any
+split."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ def folded(events: list[TurnEvent]) -> dict[int, str]:
     return found
 
 
-# -- restarts --------------------------------------------------------------------------------------------------------
+# -- restarts
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("J4")
@@ -195,7 +197,8 @@ async def test_a_source_that_fails_unexpectedly_ends_the_stream_with_its_own_err
     assert stream.ended
 
 
-# -- the parts -------------------------------------------------------------------------------------------------------
+# -- the parts
+# -------------------------------------------------------------------------------------------------------
 
 _ACTIONS = st.lists(
     st.one_of(

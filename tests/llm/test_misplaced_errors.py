@@ -1,4 +1,5 @@
-"""An error outside of the stream's events, after a whole tool call: the tool is not run, and the answer is an error."""
+"""An error outside of the stream's events, after a whole tool call: the tool is not run, and the answer is
+an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the next request of a turn holds, and where a conversation that is too long goes: whole calls over HTTP."""
+"""What the next request of a turn holds, and where a conversation that is too long goes: whole calls over
+HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A value of a type is the final message's, whatever the model says on the way to it; and its phase goes back."""
+"""A value of a type is the final message's, whatever the model says on the way to it; and its phase goes
+back."""
 
 from __future__ import annotations
 

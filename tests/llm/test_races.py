@@ -1,4 +1,5 @@
-"""Streams left, cancelled and read by many at any moment: what was read is the beginning of the answer, and nothing stays."""
+"""Streams left, cancelled and read by many at any moment: what was read is the beginning of the answer, and
+nothing stays."""
 
 from __future__ import annotations
 

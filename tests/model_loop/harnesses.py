@@ -25,7 +25,8 @@ from turnstream.turns.writing import TurnWriter
 
 
 class Harness(Protocol):
-    """A sink of one kind, and what a test sees of it. `stopped`: the error that an interrupted run ends with."""
+    """A sink of one kind, and what a test sees of it. `stopped`: the error that an interrupted run ends
+    with."""
 
     sink: Sink
     stopped: type[BaseException]

@@ -14,7 +14,8 @@ import uvloop
 def pytest_asyncio_loop_factories(
     item: pytest.Function,
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Our server runs on uvloop, others on what Python brings: a module with `BOTH_LOOPS` is tried on both."""
+    """Our server runs on uvloop, others on what Python brings: a module with `BOTH_LOOPS` is tried on
+    both."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if getattr(item.module, "BOTH_LOOPS", False):
         loops["uvloop"] = uvloop.new_event_loop

@@ -1,4 +1,5 @@
-"""What operators read of a provider's failure, without debug: its status, its words and its name for the request."""
+"""What operators read of a provider's failure, without debug: its status, its words and its name for the
+request."""
 
 from __future__ import annotations
 

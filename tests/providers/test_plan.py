@@ -166,7 +166,8 @@ async def test_later_steps_begin_with_the_model_that_answered() -> None:
 
 @pytest.mark.requirement("J1")
 async def test_a_model_that_cannot_be_asked_is_passed_over() -> None:
-    """A forced tool, for one: not every API has words for it. No call is made, and nothing is said of its health."""
+    """A forced tool, for one: not every API has words for it. No call is made, and nothing is said of its
+    health."""
     unsaid: list[Any] = [InvalidRequest("no words for that")]
     planned = Planned([*unsaid], overloaded(), [*unsaid], [])
     await planned.answer()

@@ -70,7 +70,8 @@ async def test_a_model_that_fell_silent_in_mid_answer_comes_last_even_if_it_alon
 
 @pytest.mark.fault(33)
 async def test_a_silent_model_that_can_continue_does_not_come_before_a_healthy_one() -> None:
-    """The first is silent, the second breaks off: the third is healthy, though the first alone could continue."""
+    """The first is silent, the second breaks off: the third is healthy, though the first alone could
+    continue."""
     broken = [StreamIncomplete("-") for _ in range(9)]
     planned = Planned([silent(code="idle_timeout")], broken, [], prefills=(True, False, False))
     planned.planner.policy = planned.planner.policy._replace(attempts=2)

@@ -1,4 +1,5 @@
-"""The requirements and mended faults, and the tests that name them, read from the files alone: nothing is run."""
+"""The requirements and mended faults, and the tests that name them, read from the files alone: nothing is
+run."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def read_manifest(manifest: Manifest) -> dict[str, Line]:
 def markers_in(source: str, marker: str) -> list[tuple[int, list[object]]]:
     """Return the line number and the arguments of each `pytest.mark.<marker>(...)` in Python source.
 
-    The marker may stand on a function, a class, a module's `pytestmark` or a parameter. A number is returned as its
+    The marker may stand on a function, a class, a module's `pytestmark` or a parameter. A number is returned
+    as its
     text; an argument that is not a literal is returned as its syntax node.
     """
     found: list[tuple[int, list[object]]] = []

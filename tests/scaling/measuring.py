@@ -16,7 +16,8 @@ _PASSES = 3
 
 
 def cost_ratio(work_of: Callable[[int], Work], size: int) -> float:
-    """Return how much more CPU time TIMES the input takes, the best of several interleaved passes: of as many rounds as it takes
+    """Return how much more CPU time TIMES the input takes, the best of several interleaved passes: of as
+    many rounds as it takes
     to come below MOST, since other processes only ever add to a time."""
     best = float("inf")
     for _ in range(_ROUNDS):

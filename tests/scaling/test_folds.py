@@ -1,4 +1,5 @@
-"""Folding costs in proportion to its input, whatever the input is made of; and nothing of it is without a bound."""
+"""Folding costs in proportion to its input, whatever the input is made of; and nothing of it is without a
+bound."""
 
 from __future__ import annotations
 
@@ -201,7 +202,8 @@ def test_a_history_of_many_calls(ids: str) -> None:
     assert cost_ratio(work_of, 300) <= MOST
 
 
-# -- bounds ----------------------------------------------------------------------------------------------------------
+# -- bounds
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

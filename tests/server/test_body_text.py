@@ -122,7 +122,8 @@ async def test_a_route_that_needs_no_body_refuses_one_too(world: World) -> None:
 
 @pytest.mark.parametrize("raw", NOT_TEXT.values(), ids=NOT_TEXT)
 async def test_paths_queries_and_headers_cannot_make_it_fail(world: World, raw: bytes) -> None:
-    """In a path and a query such bytes are an id, or a cursor, that is malformed; a header's value is Latin-1."""
+    """In a path and a query such bytes are an id, or a cursor, that is malformed; a header's value is
+    Latin-1."""
     escaped = "".join(f"%{byte:02x}" for byte in raw)
     for path in (
         f"/chats/{escaped}",

@@ -1,4 +1,5 @@
-"""A row of which one column holds what it should not costs its own line: chats, turns and lists are still answered."""
+"""A row of which one column holds what it should not costs its own line: chats, turns and lists are still
+answered."""
 
 from __future__ import annotations
 

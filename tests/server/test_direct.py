@@ -1,4 +1,5 @@
-"""The shorter way to a turn's stream says what the framework's way says, and is taken by plain requests only."""
+"""The shorter way to a turn's stream says what the framework's way says, and is taken by plain requests
+only."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def passed(application: FastAPI) -> Passing:
 
 @pytest.fixture
 async def ways(tmp_path: Path) -> AsyncIterator[tuple[Client, Client, Passing]]:
-    """A server whose requests may go the shorter way, one where none does, and what goes the framework's way in the
+    """A server whose requests may go the shorter way, one where none does, and what goes the framework's way
+    in the
     first."""
     async with AsyncExitStack() as servers:
         clients: list[Client] = []

@@ -1,4 +1,5 @@
-"""Readers that remember an id when its line ends, before the event is whole: a cut at any byte loses them nothing, but for
+"""Readers that remember an id when its line ends, before the event is whole: a cut at any byte loses them
+nothing, but for
 the one byte between the id's line and the blank line."""
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ MakeTurn: TypeAlias = Callable[[Path, Check], Awaitable[None]]
 class LineReader:
     """Reads lines as `@microsoft/fetch-event-source` does, one connection after the other.
 
-    `stores_at_line`: remember an id when its line ends, as that library does; else when its event is dispatched, as the
+    `stores_at_line`: remember an id when its line ends, as that library does; else when its event is
+    dispatched, as the
     standard says.
     """
 

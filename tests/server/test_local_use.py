@@ -1,4 +1,5 @@
-"""Local use, without a key: the one user is on this machine, and no proxy or web page speaks for that user."""
+"""Local use, without a key: the one user is on this machine, and no proxy or web page speaks for that
+user."""
 
 from __future__ import annotations
 

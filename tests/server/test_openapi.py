@@ -1,4 +1,5 @@
-"""The OpenAPI document says what is answered: it is held against real answers, and a small client made from it reads errors."""
+"""The OpenAPI document says what is answered: it is held against real answers, and a small client made from
+it reads errors."""
 
 from __future__ import annotations
 
@@ -316,7 +317,8 @@ async def test_models_and_tools_that_are_known_are_named(world: World) -> None:
 
 @pytest.mark.parametrize("way", ["own server", "host"])
 def test_generators_of_clients_can_name_every_object_among_alternatives(tmp_path: Path, way: str) -> None:
-    """They give up on an object that is written into alternatives within alternatives, and on all that uses it."""
+    """They give up on an object that is written into alternatives within alternatives, and on all that uses
+    it."""
     engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")
     application = engine.application() if way == "own server" else FastAPI()
     if way == "host":

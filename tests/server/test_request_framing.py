@@ -25,7 +25,8 @@ SECONDS = 20.0
 MEGABYTE = 1024 * 1024
 FLOOD = 24 * MEGABYTE
 HELD = 4 * MEGABYTE
-"""Bytes that a flood may make the process hold: its sender's buffers, one read of the server's and the limit."""
+"""Bytes that a flood may make the process hold: its sender's buffers, one read of the server's and the
+limit."""
 BODY_LIMIT = 12 * MEGABYTE
 CHUNKED = "Host: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -143,7 +144,8 @@ async def test_a_key_in_a_trailer_is_none(client: Client, trailers: str) -> None
 
 @pytest.mark.fault(1)
 async def test_a_trailer_replaces_and_adds_no_header(client: Client) -> None:
-    """Neither the owner nor an Idempotency-Key can be given behind the body; the connection can be used again."""
+    """Neither the owner nor an Idempotency-Key can be given behind the body; the connection can be used
+    again."""
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     for _ in range(2):
         writer.write(head("POST", "/api/chats", "X-User: alice") + EMPTY + b"X-User: bob\r\n\r\n")

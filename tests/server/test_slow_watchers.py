@@ -1,4 +1,5 @@
-"""A watcher that is slow but steady is kept; one whose socket takes nothing is cut. Real sockets, a clock of the test."""
+"""A watcher that is slow but steady is kept; one whose socket takes nothing is cut. Real sockets, a clock of
+the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Answers about stored turns, chats and blocks, byte for byte: rows that any version wrote are shown the same.
+"""Answers about stored turns, chats and blocks, byte for byte: rows that any version wrote are shown the
+same.
 
 The rows are written as SQL, so that nothing here depends on how the package makes them.
 `python -m tests.server.test_stored_answers` writes the answers anew.

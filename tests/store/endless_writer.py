@@ -1,4 +1,5 @@
-"""A process that writes blocks until it is killed, and says of each that it is stored: `turn sequence`, a line each.
+"""A process that writes blocks until it is killed, and says of each that it is stored: `turn sequence`, a
+line each.
 
 python endless_writer.py URL WRITERS
 """

@@ -30,7 +30,8 @@ from turnstream.store.operations import (
 from turnstream.store.queries import LastSeq
 from turnstream.store.sql import SqlStore
 
-# -- content -------------------------------------------------------------------------------------------------------
+# -- content
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("B1")

@@ -36,7 +36,8 @@ from turnstream.store.operations import (
 from turnstream.store.queries import AllBlocks, FindIdempotent, GetChat
 from turnstream.store.sql import SqlStore
 
-# -- chats ---------------------------------------------------------------------------------------------------------
+# -- chats
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("A1")
@@ -129,7 +130,8 @@ async def test_an_executor_of_a_deleted_turn_writes_nothing_more(store: SqlStore
     assert await store.read(Journal(turn_id=turn.id)) == []
 
 
-# -- the start of turns --------------------------------------------------------------------------------------------
+# -- the start of turns
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("A1")

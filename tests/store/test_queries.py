@@ -43,7 +43,8 @@ from turnstream.store.queries import (
 from turnstream.store.sql import SqlStore
 from turnstream.turns.histories import PORTION, read_history
 
-# -- owners --------------------------------------------------------------------------------------------------------
+# -- owners
+# --------------------------------------------------------------------------------------------------------
 
 
 async def test_another_owner_sees_nothing(store: SqlStore):
@@ -77,7 +78,8 @@ async def test_another_owner_sees_nothing(store: SqlStore):
     assert await store.read(msgspec.structs.replace(find, owner=OWNER)) == found
 
 
-# -- lists ---------------------------------------------------------------------------------------------------------
+# -- lists
+# ---------------------------------------------------------------------------------------------------------
 
 
 async def test_chats_come_newest_first_and_in_pages(store: SqlStore):
@@ -130,7 +132,8 @@ class PlanOfUnfinished(Query[str], frozen=True):
         return " ".join(str(row) for row in connection.execute(text(statement)))
 
 
-# -- what a turn holds ---------------------------------------------------------------------------------------------
+# -- what a turn holds
+# ---------------------------------------------------------------------------------------------
 
 
 async def test_blocks_after_a_cursor(store: SqlStore):
@@ -225,7 +228,8 @@ async def test_annotations_after_a_cursor(store: SqlStore):
     assert await store.read(AnnotationsAfter(turn_id=turn.id, seq=3, limit=2)) == [rows[3], rows[4]]
 
 
-# -- history -------------------------------------------------------------------------------------------------------
+# -- history
+# -------------------------------------------------------------------------------------------------------
 
 
 async def test_the_path_leads_from_the_first_turn_past_other_branches(store: SqlStore):

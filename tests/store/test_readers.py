@@ -28,7 +28,8 @@ from turnstream.store.queries import (
 from turnstream.store.schema import blocks
 from turnstream.store.sql import SqlStore
 
-# -- reading and writing -------------------------------------------------------------------------------------------
+# -- reading and writing
+# -------------------------------------------------------------------------------------------
 
 
 async def test_a_read_sees_every_write_before_it(store: SqlStore):

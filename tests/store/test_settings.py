@@ -1,4 +1,5 @@
-"""System prompts and params: stored once in a chat, however many turns inherit them; answers are as they were."""
+"""System prompts and params: stored once in a chat, however many turns inherit them; answers are as they
+were."""
 
 from __future__ import annotations
 

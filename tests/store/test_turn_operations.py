@@ -39,7 +39,8 @@ from turnstream.store.queries import (
 )
 from turnstream.store.sql import SqlStore
 
-# -- the life of a turn --------------------------------------------------------------------------------------------
+# -- the life of a turn
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("D1")
@@ -124,7 +125,8 @@ async def test_an_executor_of_an_older_generation_is_fenced(store: SqlStore):
     assert await store.read(LastSeq(turn_id=turn.id)) == 0
 
 
-# -- recovery ------------------------------------------------------------------------------------------------------
+# -- recovery
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("D5")

@@ -45,7 +45,8 @@ def commits_of(store: SqlStore) -> list[Connection]:
     return commits
 
 
-# -- groups --------------------------------------------------------------------------------------------------------
+# -- groups
+# --------------------------------------------------------------------------------------------------------
 
 
 async def test_what_gathers_during_a_commit_is_one_transaction(store: SqlStore):
@@ -152,7 +153,8 @@ async def test_the_order_of_a_turn_outlives_a_retry(store: SqlStore):
     assert await store.read(Journal(turn_id=turn.id)) == []
 
 
-# -- cancellation --------------------------------------------------------------------------------------------------
+# -- cancellation
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("D1")
@@ -191,7 +193,8 @@ async def test_writes_raced_with_cancellations_are_all_applied(store: SqlStore):
         assert await sequences(store, turn) == list(range(25))
 
 
-# -- time and space ------------------------------------------------------------------------------------------------
+# -- time and space
+# ------------------------------------------------------------------------------------------------
 
 
 async def test_a_write_that_takes_too_long_fails_and_may_still_be_applied(database: Path):

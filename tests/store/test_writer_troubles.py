@@ -35,7 +35,8 @@ from turnstream.store.sql import SqlStore
 ROOT = Path(__file__).parents[2]
 
 
-# -- opening and closing -------------------------------------------------------------------------------------------
+# -- opening and closing
+# -------------------------------------------------------------------------------------------
 
 
 async def test_closing_commits_what_was_queued(database: Path):
@@ -69,7 +70,8 @@ async def test_another_event_loop_may_close_it(database: Path):
 
 
 async def test_a_store_whose_event_loop_is_gone_still_closes(database: Path):
-    """The host's loop ended without a close: its last writes are committed nevertheless, and the lock let go."""
+    """The host's loop ended without a close: its last writes are committed nevertheless, and the lock let
+    go."""
     turns: list[TurnRecord] = []
     stores: list[SqlStore] = []
 
@@ -116,7 +118,8 @@ async def opened_when_unlocked(database: Path) -> AsyncIterator[SqlStore]:
     await store.close()
 
 
-# -- a database in trouble -----------------------------------------------------------------------------------------
+# -- a database in trouble
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("D3")
@@ -206,7 +209,8 @@ async def test_what_fits_on_a_full_disk_is_stored_though_its_group_was_not(store
     assert (await store.read(GetTurn(owner=None, turn_id=small.id))).status == "complete"
 
 
-# -- sudden death --------------------------------------------------------------------------------------------------
+# -- sudden death
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("P3")

@@ -1,6 +1,8 @@
-"""A turn written by the real executor on a store in memory, in steps that a test interleaves with its watchers.
+"""A turn written by the real executor on a store in memory, in steps that a test interleaves with its
+watchers.
 
-Time is the event loop's ticks: every store access and every batch of the source takes a number of them that the test
+Time is the event loop's ticks: every store access and every batch of the source takes a number of them that
+the test
 draws, so an example is the same each time it runs.
 """
 

@@ -1,4 +1,5 @@
-"""Frames of several dialects beside the ring: made once for watchers with equal states, bounded, and never mixed."""
+"""Frames of several dialects beside the ring: made once for watchers with equal states, bounded, and never
+mixed."""
 
 from __future__ import annotations
 

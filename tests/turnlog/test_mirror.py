@@ -48,7 +48,8 @@ from turnstream.turnlog.feed import Feed, FeedItem, LogEntry, LogSnapshot
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.mirror import Mirror, items_after, publish_gained, snapshot_of
 
-# -- the format --------------------------------------------------------------------------------------------------
+# -- the format
+# --------------------------------------------------------------------------------------------------
 
 
 def two_blocks() -> OwnedTurn:
@@ -95,7 +96,8 @@ def test_items_may_be_written_as_json(items: list[FeedItem]) -> None:
         assert msgspec.json.decode(msgspec.json.encode(item), type=FeedItem) == item
 
 
-# -- the mirror --------------------------------------------------------------------------------------------------
+# -- the mirror
+# --------------------------------------------------------------------------------------------------
 
 
 def mirrored(items: Sequence[FeedItem]) -> Mirror:
@@ -136,7 +138,8 @@ def test_a_mirror_skips_what_it_has() -> None:
 
 @pytest.mark.parametrize("have", range(11))
 def test_a_mirror_takes_the_part_of_an_entry_that_it_has_not(have: int) -> None:
-    """Of a joined text no part can be told: then it says that there is a gap, and takes the whole from a snapshot."""
+    """Of a joined text no part can be told: then it says that there is a gap, and takes the whole from a
+    snapshot."""
     owner = two_blocks().log
     for after in range(have + 1):
         mirror = mirrored(items_after(owner, Cursor(G, 0), until=have))
@@ -204,7 +207,8 @@ class Nodes:
         self.shown = (Shown(turn.log, turn.store), Shown(self.mirror.log, turn.store))
 
     async def run(self, published: Sequence[Published]) -> None:
-        """Publish what the owner's log gains, cut as `published` says and then at every event, until both have ended."""
+        """Publish what the owner's log gains, cut as `published` says and then at every event, until both
+        have ended."""
         following = asyncio.get_running_loop().create_task(self.mirror.run(self.feed, self._state))
         cuts, log, cursor = iter(published), self.turn.log, Cursor(G, 0)
         while log.terminal is None or cursor != log.head_cursor:
@@ -271,12 +275,14 @@ def test_watchers_of_owner_and_mirror_end_with_the_stored_blocks(
         asyncio.run(example())
 
 
-# -- a mirror under live watchers --------------------------------------------------------------------------------
+# -- a mirror under live watchers
+# --------------------------------------------------------------------------------
 
 
 @asynccontextmanager
 async def live(owner: OwnedTurn, feed: Feed) -> AsyncIterator[tuple[Mirror, LiveWatcher, LiveWatcher]]:
-    """A mirror that follows, with a watcher of the owner's log and one of the mirror's. All have ended afterwards."""
+    """A mirror that follows, with a watcher of the owner's log and one of the mirror's. All have ended
+    afterwards."""
 
     async def state() -> LogSnapshot:
         return snapshot_of(owner.log)

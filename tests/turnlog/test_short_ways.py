@@ -18,7 +18,8 @@ pieces = st.text("aé🙂\n", min_size=1, max_size=6)
 
 
 class Watched:
-    """A log with block 0 open, and two watchers: one takes what is appended at once, the other asks for it."""
+    """A log with block 0 open, and two watchers: one takes what is appended at once, the other asks for
+    it."""
 
     def __init__(self) -> None:
         self.log: TurnLog = new_log(ring_limit=600)

@@ -118,7 +118,8 @@ async def test_a_cursor_in_the_ring_gets_exactly_what_follows() -> None:
 
 @pytest.mark.requirement("C3")
 async def test_a_lasting_event_amid_a_block_does_not_pass_the_block() -> None:
-    """In a catch-up it comes before the block around it: whoever is cut between the two still gets the block."""
+    """In a catch-up it comes before the block around it: whoever is cut between the two still gets the
+    block."""
     async with FedTurn() as turn:
         await turn.feed(
             ContentBlockStart(0, "text"), TextDelta(0, "before"), Source("s1"), TextDelta(0, " after")
@@ -229,7 +230,8 @@ async def test_a_slow_watcher_that_missed_more_than_text_gets_the_block_whole(ch
 
 @pytest.mark.requirement("C4", "O2")
 async def test_a_large_open_block_is_caught_up_in_pieces() -> None:
-    """One piece is all that a watcher who takes nothing has in memory; a cut between two of them loses nothing."""
+    """One piece is all that a watcher who takes nothing has in memory; a cut between two of them loses
+    nothing."""
     text = "0123456789abcdef" * (REST_PIECE // 4)
     async with FedTurn() as turn:
         await turn.feed(*text_block(0, "first"), ContentBlockStart(1, "text"), TextDelta(1, text))

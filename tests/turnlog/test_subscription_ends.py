@@ -102,7 +102,8 @@ async def test_a_nudge_gives_an_empty_piece_and_a_close_the_end() -> None:
 
 @pytest.mark.requirement("C4")
 async def test_what_a_sink_does_not_take_is_returned() -> None:
-    """A watcher that is up to date is served without waking; one whose connection is full waits with what is left."""
+    """A watcher that is up to date is served without waking; one whose connection is full waits with what is
+    left."""
     async with FedTurn() as turn:
         await turn.feed(ContentBlockStart(0, "text"))
         subscription = turn.watch()

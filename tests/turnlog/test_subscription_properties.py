@@ -1,4 +1,5 @@
-"""Whatever a source says, however its turn ends, and wherever watchers join, read, are cut and resume: each ends up
+"""Whatever a source says, however its turn ends, and wherever watchers join, read, are cut and resume: each
+ends up
 with exactly the stored blocks."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A generation that changes under live watchers: those above its fence are told, and all end with the same blocks."""
+"""A generation that changes under live watchers: those above its fence are told, and all end with the same
+blocks."""
 
 from __future__ import annotations
 
@@ -256,7 +257,8 @@ async def test_an_older_generation_cannot_take_over() -> None:
 
 @pytest.mark.requirement("C3", "P3")
 async def test_a_frame_of_the_watcher_s_own_does_not_move_its_cursor() -> None:
-    """A watcher above the fence whose catch-up cannot be read comes back with it, and then is told that text is gone."""
+    """A watcher above the fence whose catch-up cannot be read comes back with it, and then is told that text
+    is gone."""
     turn = OwnedTurn()
     turn.open(0)
     turn.say("one", " lost")

@@ -132,7 +132,8 @@ class Case(NamedTuple):
     log: Callable[[], TurnLog]
     position: WatchPosition
     expected: Decision | WatchPosition | list[tuple[str, int]]
-    """The decision; or names and seqs of the frames that are to be sent; or the position to move to without frames."""
+    """The decision; or names and seqs of the frames that are to be sent; or the position to move to without
+    frames."""
     live: bool = False
 
 

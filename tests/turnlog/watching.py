@@ -114,8 +114,10 @@ class Client:
         self.past.append(self.now.copy())
 
     def _check_id(self, frame: Frame) -> None:
-        """Ids rise within a connection, by generation and then by seq. Only a piece of the open block may keep the id before it, a block_reset with which
-        a catch-up begins, and the open block itself that of a lasting event within it, which a catch-up sends first."""
+        """Ids rise within a connection, by generation and then by seq. Only a piece of the open block may
+        keep the id before it, a block_reset with which
+        a catch-up begins, and the open block itself that of a lasting event within it, which a catch-up
+        sends first."""
         if not self.connection:
             return
         last = self.connection[-1]

@@ -1,4 +1,5 @@
-"""The times that order chats and turns come from the database: a process whose clock is wrong changes no order."""
+"""The times that order chats and turns come from the database: a process whose clock is wrong changes no
+order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The journal over time: it is written anew before it is large or old, and at no moment is less in it than there was."""
+"""The journal over time: it is written anew before it is large or old, and at no moment is less in it than
+there was."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ class CountedSource(ForeignSource):
 
 
 async def all_past_the_look(world: World, count: int) -> None:
-    """Let no StartTurns through before `count` of them are there: each has looked for the key and found nothing."""
+    """Let no StartTurns through before `count` of them are there: each has looked for the key and found
+    nothing."""
     waiting = 0
     all_there = asyncio.Event()
 
@@ -183,7 +184,8 @@ async def test_a_key_whose_write_is_in_doubt_reads_nothing_and_its_turn_ends(tmp
 
 
 async def test_a_repetition_may_watch_and_read_the_turn_at_every_moment(world: World) -> None:
-    """The turn is in the registry before its rows can be read: nobody takes it for one that a dead process left."""
+    """The turn is in the registry before its rows can be read: nobody takes it for one that a dead process
+    left."""
     chat_id, calls = await world.chat(), Calls()
     committed = asyncio.Event()
     held = asyncio.Event()

@@ -1,4 +1,5 @@
-"""Turns whose source pushes what arrives: text is shown without waking the turn's task, all else in its order."""
+"""Turns whose source pushes what arrives: text is shown without waking the turn's task, all else in its
+order."""
 
 from __future__ import annotations
 

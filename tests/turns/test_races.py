@@ -1,5 +1,7 @@
-"""An interrupt against what else may end a turn, five hundred times each: one terminal event, the partial kept, and a
-status that never changes afterwards. Each test proves that it saw both outcomes, and the moments between them."""
+"""An interrupt against what else may end a turn, five hundred times each: one terminal event, the partial
+kept, and a
+status that never changes afterwards. Each test proves that it saw both outcomes, and the moments between
+them."""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ from turnstream.turns.executor import Executor
 TURNS = 500
 AT_ONCE = 50
 PHASES = 40
-"""The interrupt comes after 0 to 39 ticks of the loop, at the steps of the executor's task; or, in every other race,
+"""The interrupt comes after 0 to 39 ticks of the loop, at the steps of the executor's task; or, in every
+other race,
 after five times as many, while its rows are written."""
 
 TEXT = "".join(f"{number} " for number in range(12))

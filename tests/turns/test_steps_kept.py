@@ -1,4 +1,5 @@
-"""A turn's tools, step accounts and attempts are stored at each step: another process can rebuild what was asked."""
+"""A turn's tools, step accounts and attempts are stored at each step: another process can rebuild what was
+asked."""
 
 from __future__ import annotations
 

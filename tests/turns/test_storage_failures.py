@@ -1,4 +1,5 @@
-"""Storage that fails under a running turn (D3): one retry after 100 ms, then the turn ends as `database_error`, its
+"""Storage that fails under a running turn (D3): one retry after 100 ms, then the turn ends as
+`database_error`, its
 content stays readable, and is saved when storage works again."""
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ async def test_a_full_disk_at_a_block_boundary(world: World) -> None:
 
 
 async def test_a_full_disk_keeps_what_was_folded_behind_the_block_too(world: World) -> None:
-    """Interleaved blocks wait behind the one that cannot be stored; watchers and later readers get them whole."""
+    """Interleaved blocks wait behind the one that cannot be stored; watchers and later readers get them
+    whole."""
     disk = FullDisk(world.store)
     feed, executor = await with_one_block(world)
     watching = asyncio.create_task(world.watched(executor.turn.id))

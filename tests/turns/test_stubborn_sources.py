@@ -160,7 +160,8 @@ async def test_a_silent_turn_is_ended_without_its_source(world: World, source: S
 
 
 async def test_a_source_that_hangs_while_it_is_left_is_no_end_of_its_own(world: World) -> None:
-    """Nobody has asked it to stop: it was whole, and hangs when its stream is left. The next sweep that finds the turn
+    """Nobody has asked it to stop: it was whole, and hangs when its stream is left. The next sweep that
+    finds the turn
     silent ends it."""
     swallowed: list[BaseException] = []
     hanging = asyncio.Event()

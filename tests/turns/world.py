@@ -1,4 +1,5 @@
-"""Everything below the HTTP routes, on a real SQLite file: what the engine puts together, with deadlines for tests."""
+"""Everything below the HTTP routes, on a real SQLite file: what the engine puts together, with deadlines for
+tests."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ Batch = Sequence[SourceEvent]
 
 
 class RecordingStore(SqlStore):
-    """The real store; it remembers when each write was asked for, and may be told to wait before or after one."""
+    """The real store; it remembers when each write was asked for, and may be told to wait before or after
+    one."""
 
     def __init__(self, url: str, **limits: Any) -> None:
         super().__init__(url, **limits)
@@ -67,7 +69,8 @@ class RecordingStore(SqlStore):
 
 
 class World:
-    """One process's worth of turns; a model is called once, unless `retry` says otherwise. Leaving it ends them; `crash` leaves it as SIGKILL does."""
+    """One process's worth of turns; a model is called once, unless `retry` says otherwise. Leaving it ends
+    them; `crash` leaves it as SIGKILL does."""
 
     def __init__(
         self,

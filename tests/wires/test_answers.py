@@ -78,7 +78,8 @@ def simple(draw: st.DrawFn, wire: str) -> list[StreamEvent]:
 
 
 def without_written_arguments(answer: Answer) -> Any:
-    """How arguments were written is text in a stream, and nowhere in a whole answer, unless they are no object."""
+    """How arguments were written is text in a stream, and nowhere in a whole answer, unless they are no
+    object."""
 
     def compared(block: Block) -> Any:
         content = dict(block.content or {})
@@ -232,7 +233,8 @@ def recordings() -> list[Any]:
 @pytest.mark.parametrize(("wire_name", "file"), recordings())
 @pytest.mark.requirement("J3", "E1")
 def test_recorded_answers_can_be_said_whole(wire_name: str, file: str) -> None:
-    """Text, thinking, calls and the end come through; on the wires without block boundaries, text in one piece."""
+    """Text, thinking, calls and the end come through; on the wires without block boundaries, text in one
+    piece."""
     wire = WIRES[wire_name]
     path = Path(os.environ["TURNSTREAM_CORPUS"]) / file
     fold, _ = fold_pieces(wire, [recorded_body(wire, path.read_bytes(), file_name=path.name)])

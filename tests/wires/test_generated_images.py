@@ -43,7 +43,8 @@ def responses_answer(*items: dict[str, Any]) -> bytes:
 
 
 class Models:
-    """Two providers at one server. Each answers with the bytes that it was given; `asked` holds the bodies."""
+    """Two providers at one server. Each answers with the bytes that it was given; `asked` holds the
+    bodies."""
 
     def __init__(self, server: RawServer, answers: list[bytes]) -> None:
         self.asked: list[dict[str, Any]] = []

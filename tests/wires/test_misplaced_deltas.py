@@ -1,4 +1,5 @@
-"""Deltas at a block of another kind, or after its stop: they tear no call, and make no block. Anthropic and Bedrock."""
+"""Deltas at a block of another kind, or after its stop: they tear no call, and make no block. Anthropic and
+Bedrock."""
 
 from __future__ import annotations
 
@@ -95,7 +96,8 @@ def said(blocks: Sequence[Block]) -> list[tuple[Any, ...]]:
     ]
 
 
-# -- Anthropic -------------------------------------------------------------------------------------------------------
+# -- Anthropic
+# -------------------------------------------------------------------------------------------------------
 
 FOREIGN = {
     "tool": [text(""), text(" "), text("no"), thought(""), thought("no"), signed("")],
@@ -229,7 +231,8 @@ def test_blocks_without_a_start_begin_with_their_deltas() -> None:
     assert said(blocks) == [("thinking", "Hm."), ("text", "ab")]
 
 
-# -- Bedrock ---------------------------------------------------------------------------------------------------------
+# -- Bedrock
+# ---------------------------------------------------------------------------------------------------------
 
 
 def call_start(index: int = 0) -> Event:

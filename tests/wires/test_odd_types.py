@@ -1,4 +1,5 @@
-"""A field of any JSON type, at any place where a wire looks for a word, ends in an answer or in an error of ours."""
+"""A field of any JSON type, at any place where a wire looks for a word, ends in an answer or in an error of
+ours."""
 
 from __future__ import annotations
 

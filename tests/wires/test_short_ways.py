@@ -42,7 +42,8 @@ SHORT_WAYS: dict[str, dict[str, Callable[..., Any]]] = {
     "ollama": {"ollama.decoder.decode_typed": refuse, "ollama.decoder.decoder_with": lambda _: refuse},
     "openai-chat": {"openai_chat.decoder.decode_typed": refuse, "openai_chat.template.decode_typed": refuse},
 }
-"""Functions that decode bytes straight into structs, and what stands in their place: it refuses everything."""
+"""Functions that decode bytes straight into structs, and what stands in their place: it refuses
+everything."""
 
 
 def answer(wire: str, said: list[tuple[Any, list[str]]]) -> list[bytes]:

@@ -184,7 +184,8 @@ async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
 
 
 class Closer:
-    """Answers `answers` requests on each connection, and ends it, after `before` of an answer, at the next."""
+    """Answers `answers` requests on each connection, and ends it, after `before` of an answer, at the
+    next."""
 
     def __init__(self, answers: int, before: bytes = b"", *, how: str = "reset") -> None:
         self.answers = answers

@@ -242,7 +242,8 @@ async def test_a_second_answer_in_one_read_adds_nothing_to_the_first() -> None:
 
 @pytest.mark.fault(39)
 async def test_a_request_that_is_not_sent_whole_ends_the_connection() -> None:
-    """A server may answer, with 413 say, before it has read the request: the rest of it is no next request."""
+    """A server may answer, with 413 say, before it has read the request: the rest of it is no next
+    request."""
     made, wire = connected()
     await answer(made, b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
     wire.unsent = 100

@@ -1,4 +1,5 @@
-"""A call that takes the place of a broken one: whatever was shown, and however it is said again, what is folded is whole."""
+"""A call that takes the place of a broken one: whatever was shown, and however it is said again, what is
+folded is whole."""
 
 from __future__ import annotations
 
@@ -113,7 +114,8 @@ def test_a_text_that_goes_on_is_whole(text: str, at: int, cuts: list[int], batch
     given_back = "".join(block.text_content or "" for block in kept.message.blocks)
     assert given_back == shown.rstrip()
     rest = text[len(given_back) :]
-    # One that begins as the whole text does, at some length, is taken for a repetition: not what is meant here.
+    # One that begins as the whole text does, at some length, is taken for a repetition: not what is meant
+    # here.
     assume(len(given_back) < SHORTEST_REPETITION or not rest.startswith(given_back))
     folded.join(ContinuationJoint(kept), answer(begun(0, "text", *in_pieces(rest, cuts))), batches)
     assert folded.texts == [text]

@@ -1,4 +1,5 @@
-"""NO_PROXY is read as other programs read it, ports included; and addresses of calls are kept within a bound."""
+"""NO_PROXY is read as other programs read it, ports included; and addresses of calls are kept within a
+bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Large JSON answers: the same documents, made in bounded parts off the event loop, and cut where nothing takes them."""
+"""Large JSON answers: the same documents, made in bounded parts off the event loop, and cut where nothing
+takes them."""
 
 from __future__ import annotations
 

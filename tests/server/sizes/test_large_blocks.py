@@ -1,4 +1,5 @@
-"""Large blocks come in pieces, closed or open: a watcher that is cut at any byte, and resumes, gets exactly the stored ones."""
+"""Large blocks come in pieces, closed or open: a watcher that is cut at any byte, and resumes, gets exactly
+the stored ones."""
 
 from __future__ import annotations
 

@@ -126,7 +126,8 @@ async def test_a_body_that_arrives_steadily_has_its_time(
 async def test_large_bodies_under_way_are_bounded_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stalled uploads hold no more than the limit; small requests pass, and so do large ones when the others are gone."""
+    """Stalled uploads hold no more than the limit; small requests pass, and so do large ones when the others
+    are gone."""
     limit = 1024 * 1024
     engine = Engine(f"sqlite:///{tmp_path}/turns.sqlite")
     monkeypatch.setattr(engine._context.bodies, "_limit", limit)

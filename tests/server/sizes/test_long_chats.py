@@ -1,4 +1,5 @@
-"""A chat of 1,000 turns holds the event loop no longer than a short one. Work is counted as calls of functions in one callback
+"""A chat of 1,000 turns holds the event loop no longer than a short one. Work is counted as calls of
+functions in one callback
 of the loop, so the machine's speed does not matter."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What it costs to catch up with a turn of many blocks: as much per block as with one of few, in small steps."""
+"""What it costs to catch up with a turn of many blocks: as much per block as with one of few, in small
+steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Chats that are deleted: gone for every reader at once, their rows in portions that hold up no other write."""
+"""Chats that are deleted: gone for every reader at once, their rows in portions that hold up no other
+write."""
 
 from __future__ import annotations
 
@@ -153,7 +154,8 @@ async def test_what_a_stopped_process_left_is_deleted_at_the_next_start(
 
 @pytest.mark.fault(41)
 async def test_a_portion_of_large_rows_ends_in_time(world: World) -> None:
-    """However large the rows are: a portion is some statements of few rows, counted here, and not the whole chat."""
+    """However large the rows are: a portion is some statements of few rows, counted here, and not the whole
+    chat."""
     chat_id, _ = await chat_of(world, turns=2, blocks=60, size=300_000)
     await world.store.write(DeleteChat(owner=OWNER, chat_id=chat_id))
     left = rows_left(world.path)["blocks"]

@@ -1,4 +1,5 @@
-"""What is kept of turns that have ended: flat, counted, bounded, and as good for watchers as the live log was."""
+"""What is kept of turns that have ended: flat, counted, bounded, and as good for watchers as the live log
+was."""
 
 from __future__ import annotations
 

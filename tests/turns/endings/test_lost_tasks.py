@@ -1,4 +1,5 @@
-"""Every way out of an executor ends its turn, or sends the watchers away to find the end: no watcher waits for ever."""
+"""Every way out of an executor ends its turn, or sends the watchers away to find the end: no watcher waits
+for ever."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ async def ends_as_error(world: World, executor: Executor, code: str, text: str =
     assert client.now.blocks == [row.block for row in state.blocks]
 
 
-# -- cancellations from within the source -----------------------------------------------------------------------------
+# -- cancellations from within the source
+# -----------------------------------------------------------------------------
 
 
 async def awaits_a_cancelled_task() -> AsyncIterator[Sequence[SourceEvent]]:
@@ -163,7 +165,8 @@ async def test_a_source_that_is_cancelled_while_it_closes_does_not_change_the_en
     assert state.turn.status == "complete"
 
 
-# -- cancellations from outside ------------------------------------------------------------------------------------
+# -- cancellations from outside
+# ------------------------------------------------------------------------------------
 
 
 async def started(world: World) -> tuple[Feed, Executor, asyncio.Task[Client]]:
@@ -275,7 +278,8 @@ async def test_a_task_that_is_cancelled_before_its_first_step_leaves_no_turn_beh
 async def test_a_cancellation_during_a_write_loses_nothing_and_doubles_nothing(
     world: World, kind: type, moment: str, times: int
 ) -> None:
-    """However often a host cancels what ends the turn: the block is stored once and whole, and the turn has one end."""
+    """However often a host cancels what ends the turn: the block is stored once and whole, and the turn has
+    one end."""
     cancelled = 0
 
     async def cancel(operation: object) -> None:
@@ -312,7 +316,8 @@ def has_come_to(seq: int, log: TurnLog) -> bool:
 
 @pytest.mark.fault(7)
 async def test_no_race_of_a_cancellation_with_the_turn_leaves_a_watcher_behind(world: World) -> None:
-    """The task is cancelled after 0 to 59 steps of the loop, or at each event; each turn ends once, with the text that was
+    """The task is cancelled after 0 to 59 steps of the loop, or at each event; each turn ends once, with the
+    text that was
     shown."""
     chat_id = await world.chat()
     statuses: set[str] = set()

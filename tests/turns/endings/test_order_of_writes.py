@@ -1,4 +1,5 @@
-"""Writes of a turn that overtake each other, and a chat that is deleted between them. Each test makes its interleaving."""
+"""Writes of a turn that overtake each other, and a chat that is deleted between them. Each test makes its
+interleaving."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.fault(49)
 
 
 class Order:
-    """Holds each write of one kind until a write of another kind is committed; says in what order they were."""
+    """Holds each write of one kind until a write of another kind is committed; says in what order they
+    were."""
 
     def __init__(self, world: World, held: type[Operation[Any]], until: type[Operation[Any]]) -> None:
         self.committed: list[str] = []
@@ -83,7 +85,8 @@ async def test_a_turn_of_nothing_ends_with_one_write(world: World) -> None:
     assert (state.turn.status, state.turn.started_at) == ("complete", state.turn.completed_at)
 
 
-# -- a chat that is deleted just as a turn begins --------------------------------------------------------------------
+# -- a chat that is deleted just as a turn begins
+# --------------------------------------------------------------------
 
 
 async def watch(world: World, executor: Executor) -> Client:

@@ -31,7 +31,8 @@ from turnstream.errors import Overloaded
 from turnstream.model_loop.sources import Batches, TurnSource
 from turnstream.store.operations import SaveBlock
 
-# -- lifecycle ------------------------------------------------------------------------------------------------------
+# -- lifecycle
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("D1")
@@ -89,7 +90,8 @@ async def test_an_ended_turn_is_told_from_its_rows_as_it_was_live(world: World) 
     assert live.frames[-1].data["stop_reason"] == "max_tokens"
 
 
-# -- blocks ---------------------------------------------------------------------------------------------------------
+# -- blocks
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("B2", "B1")
@@ -183,7 +185,8 @@ async def test_blocks_of_one_type_stay_apart_and_each_is_written_once(world: Wor
     assert len(world.store.times_of(SaveBlock)) == 2
 
 
-# -- usage ----------------------------------------------------------------------------------------------------------
+# -- usage
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("I1", "E8")

@@ -19,7 +19,8 @@ from turnstream.core.stream_events import (
 from turnstream.model_loop.sources import Batches, TurnSource
 from turnstream.store.operations import SaveBlock
 
-# -- interrupts, phase by phase -------------------------------------------------------------------------------------
+# -- interrupts, phase by phase
+# -------------------------------------------------------------------------------------
 
 
 class SlowOpening(TurnSource):
@@ -142,7 +143,8 @@ async def test_interrupt_during_the_end_tells_the_end_that_was_decided(world: Wo
         assert (await interrupting).turn.status == "complete"
 
 
-# -- sources that do not let go -------------------------------------------------------------------------------------
+# -- sources that do not let go
+# -------------------------------------------------------------------------------------
 
 
 async def swallowing() -> AsyncIterator[StreamEvent]:

@@ -22,7 +22,8 @@ from turnstream.core.stream_events import (
 from turnstream.core.turn_events import Data, Notice, Source, StepStart, ToolProgress, TurnComplete
 from turnstream.errors import RateLimited
 
-# -- foreign sources ------------------------------------------------------------------------------------------------
+# -- foreign sources
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.requirement("F7")

@@ -19,7 +19,8 @@ from turnstream.core.stream_events import (
 )
 from turnstream.engine import Engine
 
-# -- slow reads ----------------------------------------------------------------------------------------------------
+# -- slow reads
+# ----------------------------------------------------------------------------------------------------
 
 
 class SlowEngine(Engine):
@@ -148,7 +149,8 @@ async def test_turns_are_ended_once_storage_works_again(
 async def test_a_turn_whose_end_is_always_refused_is_ended_without_its_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Storage works, but for one row of one turn: the others, and the journal, do not wait for it for ever."""
+    """Storage works, but for one row of one turn: the others, and the journal, do not wait for it for
+    ever."""
     monkeypatch.setattr("turnstream.turns.recovery._RETRY_SECONDS", 0.05)
     monkeypatch.setattr("turnstream.turns.recovery._GIVE_UP_SECONDS", 0.02)
     path = tmp_path / "turns.sqlite"

@@ -1,4 +1,5 @@
-"""A call whose text cannot show that it is whole runs, or is handed out, only after a clean end of the model's answer."""
+"""A call whose text cannot show that it is whole runs, or is handed out, only after a clean end of the
+model's answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""An interrupt against the end of two tools, one in the event loop and one in a thread, two hundred times each way round:
+"""An interrupt against the end of two tools, one in the event loop and one in a thread, two hundred times
+each way round:
 each call has one result, which says whether it was used, and nothing changes afterwards (G2, G5, D1)."""
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from turnstream.turns.commands import TurnState
 TURNS = 200
 AT_ONCE = 20
 PHASES = 20
-"""The interrupt comes 0 to 19 ticks of the loop after the tools may end; or, in every other race, after eight times as
+"""The interrupt comes 0 to 19 ticks of the loop after the tools may end; or, in every other race, after
+eight times as
 many, while their results are written and the model is told of them."""
 
 
 class Raced(NamedTuple):
-    """How one race went: the turn's status, how many tools had a result of their own, and what was being done when the
+    """How one race went: the turn's status, how many tools had a result of their own, and what was being
+    done when the
     interrupt came."""
 
     status: str
@@ -85,7 +88,8 @@ def results_of(blocks: list[Block]) -> list[tuple[str, str, bool]]:
 
 
 async def check(world: World, chat_id: str, turn_id: str, state: TurnState) -> int:
-    """One result for each call, one end, the same for all, a history that goes on; how many calls were answered."""
+    """One result for each call, one end, the same for all, a history that goes on; how many calls were
+    answered."""
     executor = world.executor(turn_id)
     assert executor.task is not None
     await executor.task

@@ -113,8 +113,10 @@ def metadata_of(raw: dict[str, Any]) -> Metadata:
 
 @st.composite
 def canonical(draw: st.DrawFn) -> list[StreamEvent]:
-    """Canonical events: a start with an id and a model; the usage that came with it; whole blocks one after another,
-    numbered from 0, each with start and stop; the final count of output tokens; a stop reason of this wire. Ended
+    """Canonical events: a start with an id and a model; the usage that came with it; whole blocks one after
+    another,
+    numbered from 0, each with start and stop; the final count of output tokens; a stop reason of this wire.
+    Ended
     instead by the provider's error, after any of the events."""
     raw = draw(
         st.fixed_dictionaries(
@@ -228,7 +230,8 @@ def fold(events: list[StreamEvent]) -> list[Block]:
 
 
 def shapes(blocks: list[Block]) -> list[Any]:
-    """What must survive: kind, text, arguments, signature. A vendor-less block gains the shape of this vendor."""
+    """What must survive: kind, text, arguments, signature. A vendor-less block gains the shape of this
+    vendor."""
     return [
         (
             b.block_type,

@@ -44,7 +44,8 @@ assistant_blocks = st.one_of(
 
 @st.composite
 def canonical_requests(draw: st.DrawFn) -> ModelRequest:
-    """Canonical: sides alternate, every block is on its side and would be accepted, the answer's limit is set."""
+    """Canonical: sides alternate, every block is on its side and would be accepted, the answer's limit is
+    set."""
     messages: list[Message] = []
     for position in range(draw(st.integers(0, 4))):
         blocks = draw(

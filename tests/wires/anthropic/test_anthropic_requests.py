@@ -97,7 +97,8 @@ def test_tool_choice_is_sent_with_tools_only() -> None:
 
 @pytest.mark.requirement("P4")
 def test_roles_alternate_and_results_are_the_users() -> None:
-    """An assistant turn of several steps holds its tools' results; neighbours of one side become one message."""
+    """An assistant turn of several steps holds its tools' results; neighbours of one side become one
+    message."""
     sent = messages_of(
         HELLO,
         message("user", text("again")),

@@ -187,7 +187,8 @@ def test_a_last_line_without_its_end_counts() -> None:
     assert message_of(text("a") + done().rstrip())["complete"] is True
 
 
-# --- fields of look-alikes ----------------------------------------------------------------------------------------
+# --- fields of look-alikes
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.fault(19)

@@ -41,7 +41,8 @@ json_objects = st.dictionaries(
 
 
 def arguments_on_one_line(value: dict[str, Any]) -> str:
-    """Arguments as this wire carries them: what ends a line for some readers is escaped. The decoder keeps the text."""
+    """Arguments as this wire carries them: what ends a line for some readers is escaped. The decoder keeps
+    the text."""
     written = json.dumps(value, ensure_ascii=False)
     for character in LINE_ENDS:
         written = written.replace(character, f"\\u{ord(character):04x}")

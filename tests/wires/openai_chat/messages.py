@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from turnstream.core.blocks import Block
 
-# Canonical sequences: those that the decoder itself makes. A message starts with its id and model; a block of text or
-# thinking stops before the next begins, and no two of one type stand in a row (but thinking whose details have another
-# index); a call is stopped when the next block begins if its arguments are whole, else at the end; deltas are not
+# Canonical sequences: those that the decoder itself makes. A message starts with its id and model; a block of
+# text or
+# thinking stops before the next begins, and no two of one type stand in a row (but thinking whose details
+# have another
+# index); a call is stopped when the next block begins if its arguments are whole, else at the end; deltas are
+# not
 # empty; a signature comes with the details that it is from; usage is one Metadata before the last block is
 # stopped, and MessageStop is last.
 

@@ -125,7 +125,8 @@ def test_calls_and_reasoning_under_an_index_that_grows() -> None:
     assert blocks(*events) == [("thinking", "hm"), ("f", "a", "{}")]
 
 
-# --- the shape of completions ---------------------------------------------------------------------------------
+# --- the shape of completions
+# ---------------------------------------------------------------------------------
 
 
 @pytest.mark.fault(18)

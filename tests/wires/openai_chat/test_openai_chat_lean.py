@@ -19,7 +19,8 @@ from turnstream.wires.openai_chat.lean import LeanReader
 
 pytestmark = pytest.mark.fault(20)
 
-# --- the short cut for extras -----------------------------------------------------------------------------------
+# --- the short cut for extras
+# -----------------------------------------------------------------------------------
 
 
 def lean_after(*events: Any) -> Any:
@@ -149,7 +150,8 @@ def test_the_short_cut_changes_nothing_with_extras(sent: list[Any]) -> None:
     assert decode_all(events, short_cut=True) == decode_all(events, short_cut=False)
 
 
-# --- the bytes themselves ---------------------------------------------------------------------------------------
+# --- the bytes themselves
+# ---------------------------------------------------------------------------------------
 
 
 def five(n: int) -> dict[str, Any]:
@@ -225,7 +227,8 @@ SURPRISES: dict[str, Callable[[bytes], bytes]] = {
     "usage": lambda more: more.replace(b'"choices"', b'"usage":{"completion_tokens":9},"choices"'),
     "an error": lambda more: more.replace(b'"choices"', b'"error":{"message":"overloaded"},"choices"'),
 }  # fmt: skip
-"""Bytes between two runs of plain events. `more`: an event like the last of the first run, with the text t19."""
+"""Bytes between two runs of plain events. `more`: an event like the last of the first run, with the text
+t19."""
 
 
 @pytest.mark.parametrize("name", SURPRISES)

@@ -28,7 +28,8 @@ def numbered(blocks: list[Block]) -> tuple[Block, ...]:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Message, ...]:
-    """Histories as this wire holds them: text in one block per side, roles that alternate, calls with results."""
+    """Histories as this wire holds them: text in one block per side, roles that alternate, calls with
+    results."""
     messages: list[Message] = []
     pending: list[Block] = []
     for _ in range(draw(st.integers(1, 4))):

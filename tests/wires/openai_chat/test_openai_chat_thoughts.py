@@ -152,7 +152,8 @@ def test_reasoning_in_a_signed_part_goes_back_in_that_part(said: str) -> None:
     assert next_request(folded)["content"] == [part, *([{"type": "text", "text": said}] if said else [])]
 
 
-# --- thinking_blocks (LiteLLM before Anthropic) ---------------------------------------------------------------
+# --- thinking_blocks (LiteLLM before Anthropic)
+# ---------------------------------------------------------------
 
 
 def entry(thinking: str = "", signature: str | None = None, **more: Any) -> dict[str, Any]:

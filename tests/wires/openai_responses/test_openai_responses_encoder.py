@@ -26,7 +26,8 @@ values = st.text(max_size=5) | st.lists(st.integers(), min_size=1, max_size=2)
 
 @st.composite
 def canonical_events(draw: st.DrawFn, *, apart: bool = True, series: str = "a") -> list[say.StreamEvent]:
-    """Events as the decoder gives them: item after item. `apart`: among them calls whose result has to come next."""
+    """Events as the decoder gives them: item after item. `apart`: among them calls whose result has to come
+    next."""
     usage = {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2}
     events: list[say.StreamEvent] = [say.MessageStart("resp_1", "model")]
     called = refused = False

@@ -1,4 +1,5 @@
-"""Output items whose events do not say rightly which item they are about: by id, then by index, then by type."""
+"""Output items whose events do not say rightly which item they are about: by id, then by index, then by
+type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How an answer ended, by the word of each wire: a success, a refusal, or a failure that may be tried again."""
+"""How an answer ended, by the word of each wire: a success, a refusal, or a failure that may be tried
+again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A second answer before the first has ended is an error; what follows the end is a notice, and no part of the answer."""
+"""A second answer before the first has ended is an error; what follows the end is a notice, and no part of
+the answer."""
 
 from __future__ import annotations
 

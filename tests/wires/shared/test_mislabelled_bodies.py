@@ -1,4 +1,5 @@
-"""Bodies that are not what they are said to be, over a socket and in `turnstream decode`: they are told by how they begin."""
+"""Bodies that are not what they are said to be, over a socket and in `turnstream decode`: they are told by
+how they begin."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def streamed(wire: str) -> bytes:
 async def collect(
     server: RawServer, wire: str, content_type: str, *pieces: bytes, stream: bool = True
 ) -> list[list[StreamEvent]]:
-    """Return the batches of one call; piece by piece, each sent when the events of the one before were seen."""
+    """Return the batches of one call; piece by piece, each sent when the events of the one before were
+    seen."""
     seen = asyncio.Semaphore(1)
 
     async def answer(exchange: Exchange) -> None:

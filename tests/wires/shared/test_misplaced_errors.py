@@ -1,4 +1,5 @@
-"""Errors that are on no `data:` line, or on one in a shape that is not the wire's: never a complete answer, own words kept."""
+"""Errors that are on no `data:` line, or on one in a shape that is not the wire's: never a complete answer,
+own words kept."""
 
 from __future__ import annotations
 
