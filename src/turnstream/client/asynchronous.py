@@ -146,9 +146,9 @@ class AsyncClient:
         return turn
 
     def watch(self, turn_id: str, *, after: str | None = None) -> AsyncTurn:
-        """Return a turn to iterate.
+        """Return a turn, whose events the caller iterates over.
 
-        `after`: a cursor, such as an earlier `turn.last_id`. None: the beginning.
+        `after`: a cursor, such as an earlier `turn.last_id`. None starts at the beginning of the turn.
         """
         return AsyncTurn(self._transport, path_part(turn_id), after=after)
 

@@ -36,7 +36,7 @@ Frame: TypeAlias = ServerSentEvent
 def frame_decoder() -> SseDecoder:
     """Return the decoder for one connection.
 
-    An incomplete event is discarded with the connection's decoder.
+    A decoder is not used for a second connection. So the incomplete event of a lost connection is discarded.
     """
     return SseDecoder(event_limit=FRAME_LIMIT)
 

@@ -70,7 +70,7 @@ class Accumulator(MessageFacts):
 
     The text of some tool calls does not show that the call is complete: calls without arguments, and calls
     with free text. Such a call finishes only after the model's end marker or the call's own result. It is cut
-    off if the end is not a clean one.
+    off unless the model stopped cleanly (`is_clean_end`).
     """
 
     def __init__(self, first_sequence: int = 0, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:

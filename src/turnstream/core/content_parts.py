@@ -16,9 +16,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def content_parts(content: Content) -> list[Content]:
-    """Return objects that merge to `content` when applied in order: lists are extended, other values set.
+    """Return objects that merge to `content` when applied in order.
 
-    Keys with small values come first, so that the first part identifies the block.
+    Merging extends a list, and replaces any other value. Keys with small values come first, so that the first
+    part identifies the block.
     """
     sizes = {key: len(_encode(value)) + len(key) for key, value in content.items()}
     if sum(sizes.values()) <= PART_BYTES:

@@ -176,7 +176,7 @@ def _assistant_may_say(block: Block, answered: set[str]) -> bool:
 def _without_trailing_thinking(blocks: list[Block]) -> list[Block]:
     """Return `blocks` without thinking at the end, because thinking must lead to an answer.
 
-    Late vendor details without text move before the calls that they belong to.
+    Thinking at the end that has vendor details moves before the first client call, if there is one.
     """
     last = max((place for place, block in enumerate(blocks) if _is_solid(block)), default=-1)
     first_call = next((place for place, block in enumerate(blocks) if _is_client_call(block)), None)

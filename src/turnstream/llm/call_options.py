@@ -18,7 +18,7 @@ class CallOptions(TypedDict, total=False):
         messages: Earlier messages of the conversation.
         system: Instructions.
         tools: Functions that the model may call. The library runs them and continues the answer.
-        run_tools: False: the library runs no tools. The calls are in `message.tool_calls`.
+        run_tools: If False, the library does not run tools, and the calls are in `message.tool_calls`.
         params: Parameters of the model call: `max_tokens`, `temperature`, `thinking`, and any others that the
             provider takes.
         metadata: Data for tools that take a `ToolContext`.

@@ -119,10 +119,10 @@ class LoopDriver:
             self.on_step_end(self.account)
 
     async def _run_step(self, source: TurnSource, stream: Stream) -> MessageStop | None:
-        """Read model calls until one is complete, and return its end marker, if it has one.
+        """Read model calls until one is complete. Return its end marker, or None if it has none.
 
-        Blocks that the call left open stay open: the marker decides whether they are complete. Raises the
-        failure that cannot be recovered.
+        Blocks that the call left open stay open: the marker decides whether they are complete. Raises
+        ProviderError if the source cannot recover from the failure.
         """
         while True:
             self.account.begin(self._step, source.called, source.estimated_input)

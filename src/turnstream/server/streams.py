@@ -37,7 +37,7 @@ HandOver: TypeAlias = "Callable[[EventStream, Scope], bool]"
 
 
 class EventStream(SentBody):
-    """Serves one subscription. Its end, for any reason, does not affect the turn.
+    """Serves one subscription. The turn is not affected when the stream ends, for any reason.
 
     `idle_since`: see `keepalive.ServedStream`.
     """

@@ -27,9 +27,9 @@ Answer = TypeVar("Answer")
 class Driver(Protocol):
     """A seam: statements that go straight to the driver of one database.
 
-    SQLAlchemy adds 40 µs to each statement. Every block_stop waits for one of these statements, and every
-    turn's first event for a few. Values are as in `StoredRow`. Raises `sqlalchemy.exc.DBAPIError`, as
-    SQLAlchemy does.
+    SQLAlchemy adds 40 µs to each statement. Each block_stop waits for one of the driver's statements, and
+    the first event of each turn waits for a few. Values are as in `StoredRow`. Raises
+    `sqlalchemy.exc.DBAPIError`, as SQLAlchemy does.
     """
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[StoredRow]) -> int:

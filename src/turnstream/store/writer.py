@@ -49,7 +49,8 @@ class _CannotBegin(Exception):
 class Writer:
     """Queues writes on one event loop, and commits them in a thread.
 
-    It belongs to the event loop that created it. `close` may be called from any thread but the writer's.
+    It belongs to the event loop that created it. `close` may be called from any thread except the writer's
+    own.
     """
 
     def __init__(

@@ -179,9 +179,9 @@ def unusable(call: Block) -> str | None:
 
 
 def as_output(value: Any) -> ToolOutput:
-    """Return a function's value as the model gets it.
+    """Return the value that a function returned, as the model gets it.
 
-    Raises TypeError if it is not JSON or nests too deeply.
+    Raises TypeError if the value is not JSON or nests too deeply.
     """
     if isinstance(value, ToolOutput):
         return _cut(value)

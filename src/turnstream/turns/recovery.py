@@ -314,10 +314,11 @@ def _joined(known: Sequence[StepUsage], lost: Summary) -> Summary:
 
 
 def model_calls(blocks: Sequence[Block]) -> list[tuple[Sequence[Block], Sequence[Block]]]:
-    """Return a turn's model calls, by its blocks.
+    """Return a turn's model calls, as its blocks show them.
 
-    Each is a pair: the turn's blocks before the call, and the call's blocks with the results of its tools.
-    The first call may have no blocks. A later call without blocks is not listed: it may not have been made.
+    Each call is a pair: the turn's blocks before the call, and the call's blocks with the results of its
+    tools. The first call may have no blocks. A later call without blocks is not listed: it may not have been
+    made.
     """
     starts = [0]
     for place, block in enumerate(blocks):

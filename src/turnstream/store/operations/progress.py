@@ -141,7 +141,7 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
 
 
 class TakeOver(Operation[bool], frozen=True, kw_only=True):
-    """Ends a turn whose executor is lost, like FinishTurn, and gives it a new generation.
+    """Like FinishTurn, for a turn whose executor is lost. It also gives the turn a new generation.
 
     Args:
         expected_generation: Generation of the lost executor.

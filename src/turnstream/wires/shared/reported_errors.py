@@ -60,7 +60,7 @@ class ErrorReader:
     def read(self, value: Any) -> ReportedError | None:
         """Return the failure that a value reports, or None.
 
-        Reads `error` and `errors` of any type, and the fields of an error without a container.
+        The failure is in the field `error` or `errors`, of any type, or directly in the fields of `value`.
         """
         if is_list(value) and len(value) == 1:
             value = value[0]
