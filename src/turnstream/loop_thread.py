@@ -23,7 +23,7 @@ class LoopThread:
     """Runs coroutines for other threads until it is closed.
 
     The thread starts with the first coroutine, and does not keep the process alive. A forked process starts
-    its own thread. `owner` is the object's name in errors.
+    its own thread. `owner` names, in errors, the object that uses the thread.
     """
 
     def __init__(self, name: str, owner: str = "client") -> None:

@@ -48,7 +48,7 @@ class AsyncClient:
         retry: delays and timeouts. None: the defaults of `Retry`.
 
     Raises ConfigurationError if an argument is invalid. All methods raise errors of `turnstream.errors`: the
-    error that the server answers (InvalidRequest, Unauthorized, NotFound, Conflict, …), or ConnectionFailed
+    error in the server's answer (InvalidRequest, Unauthorized, NotFound, Conflict, …), or ConnectionFailed
     or Unavailable if the server is unavailable for longer than `retry.budget`.
     """
 

@@ -59,9 +59,9 @@ class NativeEncoder:
         return b"%b%b%b" % (body[:type_end], self._turn, body[type_end:])
 
     def _delta_head(self, event: BlockDelta) -> bytes:
-        """Return the bytes that all frames of one block's field share.
+        """Return the first bytes of a delta's frame. All deltas of one field of a block share them.
 
-        Few heads are cached: only the shown block grows.
+        The cache holds only a few heads, because only the shown block grows.
         """
         if len(self._delta_heads) > 4:
             self._delta_heads.clear()

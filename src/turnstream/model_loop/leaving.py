@@ -24,7 +24,7 @@ async def leave_stream(stream: Stream, error: BaseException | None, label: str) 
 async def close_in_time(
     closing: Awaitable[object], label: str, *, known: BaseException | None = None
 ) -> None:
-    """Await the closing of a source, for at most SOURCE_CLOSE_TIMEOUT. Log its failure.
+    """Await the closing of a source, for at most SOURCE_CLOSE_TIMEOUT. If the closing fails, log that.
 
     Raises CancelledError only if the task itself is cancelled from outside.
 

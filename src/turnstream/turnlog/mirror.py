@@ -118,9 +118,10 @@ class Mirror:
                 await asyncio.sleep(GAP_PAUSE)
 
     def take(self, item: FeedItem) -> bool:
-        """Add an item to the log, or return False at a gap. Then the log is unchanged and needs a snapshot.
+        """Add an item to the log and return True. Return False if the item does not continue the log.
 
-        Events that the log already has are skipped, and so are items of an older generation.
+        After False, the log is unchanged and needs a snapshot. Events that the log already has are skipped,
+        and so are items of an older generation.
         """
         log = self.log
         if (item.generation, item.last) <= log.head_cursor:

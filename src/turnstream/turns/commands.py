@@ -139,12 +139,12 @@ class Commands:
         return await self._call(owner, request, path)
 
     async def regenerate(self, owner: str, turn_id: str, request: TurnRequest) -> StartedTurn:
-        """Start another answer to a user turn: a new sibling. Raises as `send`.
+        """Start another answer to a user turn: a new sibling. Raises the same errors as `send`.
 
         Args:
             turn_id: Id of the user turn, or of an existing answer to it.
-            request: Has no blocks. Fields that are None are taken from that answer, or else from the last
-                assistant turn before it.
+            request: Has no blocks. Fields that are None are taken from that answer. If `turn_id` is the user
+                turn, they are taken from the last assistant turn before it.
         """
         self.registry.admit()
         request = admitted_request(request, "the request")

@@ -17,9 +17,10 @@ DEPTH = 2000
 
 
 async def read_history(store: Store, turn_id: str, *, seconds: float | None = None) -> Path:
-    """Return the turns from a chat's first one to this one, with their blocks. Empty for an unknown turn.
+    """Return the turns from the chat's first turn to `turn_id`, with their blocks.
 
-    Raises StoreError, and NotFound if the chat is deleted meanwhile.
+    The path of an unknown turn is empty. Raises StoreError, and NotFound if the chat is deleted during
+    the read.
 
     Args:
         seconds: Deadline of each portion. None: see `Store.read`.

@@ -41,9 +41,9 @@ def upgrade_database(url: str) -> str:
 
 
 def database_revision(url: str) -> str | None:
-    """Return the revision of the database at `url`, or None if it does not exist.
+    """Return the revision of the database at `url`, or None if the database does not exist.
 
-    Raises like `upgrade_database`.
+    Raises the same errors as `upgrade_database`.
     """
     database = database_of(url)
     if not database.exists():

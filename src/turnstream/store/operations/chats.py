@@ -55,7 +55,7 @@ def require_chat(connection: Connection, owner: str, chat_id: str) -> None:
 
 
 def touch_chat(connection: Connection, owner: str, turn: TurnRecord, moment: int) -> None:
-    """Set the chat's time to `moment`, and show the branch of `turn`.
+    """Set the chat's `updated_at` to `moment`, and make the branch of `turn` the shown branch.
 
     Raises NotFound, like `require_chat`.
     """

@@ -252,6 +252,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _any_text(stored: bytes) -> str:
     """Return stored text, with U+FFFD for bytes that are not UTF-8.
 
-    A text factory costs a call for each value.
+    Set only after a read has failed, because a text factory costs a call for each value.
     """
     return stored.decode("utf-8", "replace")

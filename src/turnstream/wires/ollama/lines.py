@@ -32,7 +32,7 @@ class LineDecoder:
     """Splits one response body into lines.
 
     Args:
-        limit: Bytes that one line may have.
+        limit: Largest number of bytes in one line.
     """
 
     __slots__ = ("_at_begin", "_limit", "_rest")

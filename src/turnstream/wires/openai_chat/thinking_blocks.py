@@ -90,8 +90,10 @@ def whole(entry: Entry) -> Content:
 
 
 def signed_part(part: JsonObject) -> Content:
-    """Return the content of a block for the content part that held its signature (Databricks): the part
-    without the text."""
+    """Return the content of a thinking block whose signature came in a content part (Databricks).
+
+    The content is that part without its text.
+    """
     summary = [{k: v for k, v in item.items() if k != "text"} for item in part["summary"] if is_object(item)]
     return {"provider_metadata": {SIGNED_PART: {**part, "summary": summary[-1:]}}}
 
