@@ -74,9 +74,10 @@ class MergedObjects:
         self._sizes: dict[str, int] = {}
         self._view: dict[str, Any] | None = None
 
-    def add(self, values: dict[str, Any], *, drops_null: bool = False) -> None:
-        """Merge `values`. If `drops_null`, a None removes the earlier value."""
+    def add(self, values: dict[str, Any], *, drops_null: bool = False) -> int:
+        """Merge `values`; return the growth of `size`. If `drops_null`, a None removes the earlier value."""
         self._view = None
+        before = self.size
         for key, value in values.items():
             if drops_null and value is None and key in self._values:
                 del self._values[key]
@@ -87,6 +88,7 @@ class MergedObjects:
                 self.size += max(0, size - (known or 0))
                 self._sizes[key] = max(size, known or 0)
             self._values[key] = value
+        return self.size - before
 
     def view(self) -> dict[str, Any]:
         """Return the merged object. Later merges do not change it."""

@@ -67,6 +67,8 @@ class MessageFacts:
         self.trace: Any = None
         self.notices: list[Notice] = []
         """Notices of the stream, at most MAX_NOTICES. The owner shows them."""
+        self.metadata_size = 0
+        """Bytes of the usage and the metadata, in the provider's own words, of all calls so far."""
         self._origin: Origin | None = None
         self._raw_usage: MergedObjects | None = None
         self._provider_metadata: MergedObjects | None = None
@@ -80,11 +82,6 @@ class MessageFacts:
     def provider_metadata(self) -> dict[str, Any] | None:
         """Other facts that the provider sent about the message as a whole, or None."""
         return None if self._provider_metadata is None else self._provider_metadata.view()
-
-    @property
-    def metadata_size(self) -> int:
-        """Bytes of the raw usage and the provider's metadata."""
-        return sum(merged.size for merged in (self._raw_usage, self._provider_metadata) if merged is not None)
 
     def note(self, event: Fact) -> None:
         """Record one event that does not belong to a block."""
@@ -120,11 +117,11 @@ class MessageFacts:
             self.usage = self.usage.updated(event.usage)
         if event.raw is not None:
             self._raw_usage = self._raw_usage or MergedObjects()
-            self._raw_usage.add(event.raw, drops_null=True)
+            self.metadata_size += self._raw_usage.add(event.raw, drops_null=True)
         if event.latency_ms is not None:
             self.latency_ms = event.latency_ms
         if event.trace is not None:
             self.trace = event.trace
         if event.provider_metadata is not None:
             self._provider_metadata = self._provider_metadata or MergedObjects()
-            self._provider_metadata.add(event.provider_metadata)
+            self.metadata_size += self._provider_metadata.add(event.provider_metadata)

@@ -134,6 +134,8 @@ class SseDecoder:
         """End the body. Return the event whose blank line, or whose last line end, never came."""
         if self._failure is not None:
             raise self._failure
+        if not self.unfinished:
+            return []
         frame = bytes(self.unfinished)
         self.unfinished.clear()
         return self._parse(frame)
