@@ -67,7 +67,7 @@ from turnstream.turns.watching import SubscriptionMaker
 VERSION = version("turnstream")
 PREFIX = "/api"
 """Default path prefix of the routes."""
-DATABASE_LOOK = 10.0
+DATABASE_CHECK_SECONDS = 10.0
 """Seconds between two checks of the database file."""
 RECOVERY_HEAD_START = 2.0
 """Seconds that the engine waits for recovery before it serves. Recovery is nearly always done by then."""
@@ -211,7 +211,7 @@ class Engine:
             loop.create_task(self._recover(tried), name="turnstream recovery"),
             loop.create_task(self._journal.run(), name="turnstream journal"),
             loop.create_task(self._registry.run_sweeps(), name="turnstream sweeps"),
-            loop.create_task(self._look_at_database(), name="turnstream database"),
+            loop.create_task(self._check_database(), name="turnstream database"),
             loop.create_task(self.commands.chats.purge_all(), name="turnstream deleted chats"),
             loop.create_task(self._keep_alive.run(), name="turnstream keep-alive"),
         ]
@@ -223,14 +223,14 @@ class Engine:
                 "serving already: turns that a stopped server left unfinished are still being ended"
             )
         except BaseException:
-            await self._let_go()
+            await self._close_parts()
             raise
         return self
 
-    async def _look_at_database(self) -> None:
+    async def _check_database(self) -> None:
         """Check the database file regularly. The store logs if it was deleted or replaced."""
         while True:
-            await asyncio.sleep(DATABASE_LOOK)
+            await asyncio.sleep(DATABASE_CHECK_SECONDS)
             self._store.health()
 
     async def _recover(self, tried: asyncio.Event) -> None:
@@ -245,9 +245,9 @@ class Engine:
         try:
             await self._registry.stop_all()
         finally:
-            await self._let_go()
+            await self._close_parts()
 
-    async def _let_go(self) -> None:
+    async def _close_parts(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -29,7 +29,7 @@ class LoopThread:
     def __init__(self, name: str, owner: str = "client") -> None:
         self._name = name
         self._owner = owner
-        self._lock = threading.RLock()  # a garbage collector may call `tell` while the lock is held
+        self._lock = threading.RLock()  # a garbage collector may call `call_soon` while the lock is held
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -97,7 +97,7 @@ class LoopThread:
         if thread is not threading.current_thread():
             thread.join(ABANDON_SECONDS)
 
-    def tell(self, what: Callable[[], None]) -> None:
+    def call_soon(self, what: Callable[[], None]) -> None:
         """Call `what` in the thread, before any work that is submitted later.
 
         Does not wait, so a garbage collector may call it in any thread at any moment. Does nothing before the

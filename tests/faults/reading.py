@@ -99,9 +99,9 @@ class Reader:
                 for event in events:
                     if isinstance(event, BlockReset):
                         self.resets.append(event.block_index)
-                        self._accumulator.take_back(event.block_index)
+                        self._accumulator.retract(event.block_index)
                         del self.blocks[event.block_index :]
-                        self.source.taken_back(event.block_index)
+                        self.source.note_retracted(event.block_index)
                     elif not isinstance(event, Notice):
                         self._fold((cast("StreamEvent", event),))
                 await asyncio.sleep(0)

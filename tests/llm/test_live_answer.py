@@ -233,7 +233,7 @@ def test_what_was_read_of_a_text_is_always_its_beginning(actions: list[tuple[str
             read += log.read(len(read))
         else:
             blocks.pop()
-            log.take_back(len(blocks))
+            log.retract(len(blocks))
             log.begin_block(len(blocks))
             blocks.append("")
         whole = "".join(blocks)

@@ -76,7 +76,7 @@ class ServerHarness:
 
     def interrupt(self, task: asyncio.Task[Any]) -> None:
         self.interruption.task = task
-        self.interruption.ask("cancelled")
+        self.interruption.request_stop("cancelled")
 
 
 class LibraryHarness:

@@ -115,7 +115,7 @@ async def test_an_unknown_model_is_flagged_and_spoils_the_sum() -> None:
 def test_a_turn_that_broke_off_before_its_usage_is_estimated_and_says_so() -> None:
     turn = account()
     begin(turn, 0, MODEL, lambda: 100)
-    turn.said(text("x" * 41))
+    turn.count_block(text("x" * 41))
     summary = turn.end(Usage(), cut=[text("ü" * 10, 1)], complete=False)
     # 41 bytes and 20 bytes: 61 / 4, rounded up; 100 × 3 + 16 × 15 per million.
     assert summary.usage == Usage(100, 16)
@@ -143,7 +143,7 @@ def test_what_was_measured_stays_measured_though_the_turn_broke_off() -> None:
 def test_an_estimate_is_of_the_last_step_only() -> None:
     turn = account()
     begin(turn, 0, MODEL, never)
-    turn.said(text("a" * 4000))
+    turn.count_block(text("a" * 4000))
     turn.report(Usage(10, 1000))
     begin(turn, 1, MODEL, lambda: 20)
     summary = turn.end(Usage(), cut=[text("b" * 8, 1)], complete=False)
@@ -156,9 +156,9 @@ def test_an_estimate_is_of_the_last_step_only() -> None:
 def test_an_interrupt_between_two_steps_leaves_what_was_measured() -> None:
     turn = account()
     begin(turn, 0, MODEL, never)
-    turn.said(text("a" * 4000))
+    turn.count_block(text("a" * 4000))
     turn.close(Usage(45, 12))
-    turn.said(Block(1, "tool_result", None, {"content": "b" * 4000}))
+    turn.count_block(Block(1, "tool_result", None, {"content": "b" * 4000}))
     summary = turn.end(Usage(), cut=[Block(2, "tool_result", None, {"content": "c"})], complete=False)
     assert (summary.usage, summary.cost, summary.cost_estimated) == (Usage(45, 12), "0.000315", False)
 
@@ -168,13 +168,13 @@ def test_what_no_report_has_said_is_left_to_be_told_before_the_end() -> None:
     turn = account()
     begin(turn, 0, MODEL, lambda: 100)
     turn.report(Usage(45, 12))
-    assert turn.untold(turn.end(Usage(45, 12), complete=True)) is None
+    assert turn.pending_report(turn.end(Usage(45, 12), complete=True)) is None
     broken = account()
     begin(broken, 0, MODEL, lambda: 100)
     summary = broken.end(Usage(), cut=[text("1234")], complete=False)
-    assert broken.untold(summary) == UsageReport(Usage(100, 1), "0.000315", estimated=True)
+    assert broken.pending_report(summary) == UsageReport(Usage(100, 1), "0.000315", estimated=True)
     silent = account()
-    assert silent.untold(silent.end(Usage(), complete=False)) is None
+    assert silent.pending_report(silent.end(Usage(), complete=False)) is None
 
 
 @pytest.mark.requirement("I3")
@@ -186,7 +186,7 @@ def test_a_foreign_source_is_neither_priced_nor_estimated() -> None:
     turn = account()
     begin(turn, 0)
     assert turn.report(Usage(5, 6)) == UsageReport(Usage(5, 6))
-    turn.said(text("z" * 100))
+    turn.count_block(text("z" * 100))
     summary = turn.end(Usage(5, 6), complete=False)
     assert summary == Summary(usage=Usage(5, 6), steps=(StepUsage(0, None, Usage(5, 6)),))
 

@@ -86,7 +86,7 @@ class ScriptedSource(TurnSource):
     def stored(self, block: Block) -> None:
         self.whole.append(block.sequence)
 
-    def taken_back(self, sequence: int) -> None:
+    def note_retracted(self, sequence: int) -> None:
         self.forgotten.append(sequence)
 
     @asynccontextmanager

@@ -118,7 +118,7 @@ def _repeated_text(size: int) -> Work:
     log.begin_block(0)
     log.append("some words " * 20 * size)
     log.read(0)
-    log.take_back(0)
+    log.retract(0)
 
     def work() -> None:
         log.begin_block(0)

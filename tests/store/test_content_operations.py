@@ -23,9 +23,9 @@ from turnstream.errors import Fenced
 from turnstream.store.base import Annotation, BlockRecord
 from turnstream.store.journal.queries import Journal
 from turnstream.store.operations import (
+    RetractBlocks,
     SaveAnnotations,
     SaveBlock,
-    TakeBack,
 )
 from turnstream.store.queries import LastSeq
 from turnstream.store.sql import SqlStore
@@ -149,7 +149,7 @@ async def test_blocks_are_taken_back_once_with_what_the_journal_holds_of_them(st
     for sequence in (0, 1):
         await store.write(save(turn, sequence))
     await store.write(append_journal(segments=(make_segment(turn, 2, 0),)))
-    back = TakeBack(turn_id=turn.id, generation=turn.generation, index=1, seq=1000)
+    back = RetractBlocks(turn_id=turn.id, generation=turn.generation, index=1, seq=1000)
     await store.write(back)
     await store.write(back)
     assert [row.block.sequence for row in await blocks_of(store, turn)] == [0]

@@ -26,11 +26,11 @@ from turnstream.store.operations import (
     DeleteChat,
     MarkStreaming,
     PurgeChat,
+    RetractBlocks,
     SaveAnnotations,
     SaveBlock,
     SaveStep,
     StartTurns,
-    TakeBack,
 )
 from turnstream.store.queries import AllBlocks, AttemptsOfTurn, GetTurn, ListChats
 from turnstream.store.sql import SqlStore
@@ -101,7 +101,7 @@ async def test_each_write_again_changes_nothing_and_what_ran_compiles_for_postgr
         SaveBlock(**here, row=make_block(turn, 0)),
         SaveBlock(**here, row=make_block(turn, 1)),
         SaveAnnotations(**here, rows=(Annotation(turn.id, 3, b"{}"),)),
-        TakeBack(**here, index=1, seq=40),
+        RetractBlocks(**here, index=1, seq=40),
         append_journal((make_segment(turn, 5, 0),)),
         SaveStep(**here, steps=(StepUsage(0, "sim/demo", Usage(1, 2)),), attempts=(attempt,)),
         TrimJournal(before=None),

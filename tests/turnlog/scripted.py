@@ -18,7 +18,7 @@ from turnstream.core.turn_events import SourceEvent, TurnStart
 from turnstream.dialects.native import NativeEncoder
 from turnstream.model_loop.sources import ForeignSource
 from turnstream.store.base import Annotation, BlockRecord, Operation, Query, TurnRecord
-from turnstream.store.operations import FinishTurn, MarkStreaming, SaveAnnotations, SaveBlock, TakeBack
+from turnstream.store.operations import FinishTurn, MarkStreaming, RetractBlocks, SaveAnnotations, SaveBlock
 from turnstream.turnlog import catch_up
 from turnstream.turnlog.base import ResetRecord
 from turnstream.turnlog.catch_up import (
@@ -84,7 +84,7 @@ class ListStore:
                 self.blocks.extend(operation.blocks)
                 self.ends.append(operation)
                 return True
-            case TakeBack():
+            case RetractBlocks():
                 self.blocks[:] = [row for row in self.blocks if row.block.sequence < operation.index]
                 self.resets.append(ResetRecord(operation.seq, operation.index))
             case MarkStreaming():

@@ -13,7 +13,7 @@ import pytest
 from tests.turns.world import OWNER, SECONDS, World, shows_text, ticks
 from turnstream.core.stream_events import ContentBlockStart, TextDelta
 from turnstream.errors import NotFound
-from turnstream.model_loop import leaving
+from turnstream.model_loop import source_shutdown
 from turnstream.model_loop.sources import Batches, SourceEvent, TurnSource
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.tools import ToolRunner
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.fault(44)
 @pytest.fixture(autouse=True)
 def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn_task, "STOP_SECONDS", 0.05)
-    monkeypatch.setattr(leaving, "SOURCE_CLOSE_TIMEOUT", 0.02)
+    monkeypatch.setattr(source_shutdown, "SOURCE_CLOSE_TIMEOUT", 0.02)
 
 
 async def wait_on(swallowed: list[BaseException]) -> None:

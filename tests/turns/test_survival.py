@@ -24,7 +24,7 @@ from turnstream.errors import StoreError
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.store.base import Operation
 from turnstream.store.journal.queries import Journal
-from turnstream.store.operations import TakeBack
+from turnstream.store.operations import RetractBlocks
 from turnstream.tools import tool
 
 
@@ -170,7 +170,7 @@ async def test_where_blocks_cannot_be_taken_back_the_turn_ends_with_them(tmp_pat
     provider = ScriptedProvider(cut(thinks("hm"), says("Old", 1)), answer(says("New")))
 
     async def refuse(operation: Operation[Any]) -> None:
-        if isinstance(operation, TakeBack):
+        if isinstance(operation, RetractBlocks):
             raise StoreError("no room")
 
     async with world_of(tmp_path, {"a": provider}) as world:
@@ -186,10 +186,10 @@ async def test_where_blocks_cannot_be_taken_back_the_turn_ends_with_them(tmp_pat
 @pytest.mark.requirement("D3", "J4")
 async def test_blocks_are_taken_back_once_where_the_answer_of_storage_is_lost(tmp_path: Path) -> None:
     provider = ScriptedProvider(cut(thinks("hm"), thinks("hm")), answer(says("New")))
-    lost: list[TakeBack] = []
+    lost: list[RetractBlocks] = []
 
     async def lose(operation: Operation[Any]) -> None:
-        if isinstance(operation, TakeBack) and not lost:
+        if isinstance(operation, RetractBlocks) and not lost:
             lost.append(operation)
             raise StoreError("nobody heard whether it was written")
 

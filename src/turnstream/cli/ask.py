@@ -15,7 +15,7 @@ from turnstream.cli.command import Command, add_config, add_database
 from turnstream.errors import InvalidRequest, StoreLocked, TurnstreamError
 
 if TYPE_CHECKING:
-    from turnstream.cli.asked_turn import AskedTurn, Question
+    from turnstream.cli.followed_turn import FollowedTurn, Question
     from turnstream.cli.presenting import Presentation
     from turnstream.cli.terminal import Screen
 
@@ -61,8 +61,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     import asyncio
 
-    from turnstream.cli.asked_turn import Question
     from turnstream.cli.conversation import own_database, recall
+    from turnstream.cli.followed_turn import Question
 
     text = _question(arguments.question)
     where = arguments.url or arguments.database_url or own_database()
@@ -104,7 +104,7 @@ async def _ask(arguments: Namespace, question: Question, where: str) -> int:
     return _exit_code(shown, screen, stopped_by)
 
 
-def _watched(arguments: Namespace, question: Question, where: str | None) -> AskedTurn:
+def _watched(arguments: Namespace, question: Question, where: str | None) -> FollowedTurn:
     """Return the turn, at a server or in the database `where`. None: in a temporary database."""
     if arguments.url is not None:
         from turnstream.cli.remote_turn import RemoteTurn
@@ -121,7 +121,7 @@ def _watched(arguments: Namespace, question: Question, where: str | None) -> Ask
     return LocalTurn(question, settings, database_url=where)
 
 
-async def _watch(watched: AskedTurn, shown: Presentation, where: str | None) -> signal.Signals | None:
+async def _watch(watched: FollowedTurn, shown: Presentation, where: str | None) -> signal.Signals | None:
     """Show the answer. Return the signal that stopped it, or None."""
     import asyncio
 
@@ -140,7 +140,7 @@ async def _watch(watched: AskedTurn, shown: Presentation, where: str | None) -> 
     return stopping.by
 
 
-async def _show(watched: AskedTurn, shown: Presentation, where: str | None) -> None:
+async def _show(watched: FollowedTurn, shown: Presentation, where: str | None) -> None:
     try:
         while (events := await watched.next()) is not None:
             for name, data in events:

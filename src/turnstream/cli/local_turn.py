@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
-from turnstream.cli.asked_turn import Question
+from turnstream.cli.followed_turn import Question
 from turnstream.client.watched_turn import NativeEvent, frame_decoder, native_event
 from turnstream.config import Settings
 from turnstream.engine import Engine
@@ -18,7 +18,7 @@ from turnstream.turnlog.subscription import Subscription
 
 
 class LocalTurn:
-    """An `AskedTurn` of an engine in this process.
+    """An `FollowedTurn` of an engine in this process.
 
     `database_url`: URL of the database. None: a temporary database, which is deleted at the end.
     """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from turnstream.cli.asked_turn import Question
+from turnstream.cli.followed_turn import Question
 from turnstream.client import AsyncClient, AsyncTurn, NativeEvent, Retry
 from turnstream.errors import Unauthorized
 
@@ -16,7 +16,7 @@ _LOST = NativeEvent("notice", {"code": "connection_lost", "message": "connection
 
 
 class RemoteTurn:
-    """An `AskedTurn` of a server. `key`: sent as a bearer token. None: no token."""
+    """An `FollowedTurn` of a server. `key`: sent as a bearer token. None: no token."""
 
     def __init__(self, question: Question, url: str, *, key: str | None = None) -> None:
         self._question = question

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from turnstream.cli.asked_turn import AskedTurn
+from turnstream.cli.followed_turn import FollowedTurn
 
 STOP_SECONDS = 5.0
 """Seconds that a stopped turn has to send its last events."""
@@ -19,7 +19,7 @@ class StopSignals:
     after a second signal, or if the interrupt fails, the current task is cancelled.
     """
 
-    def __init__(self, watched: AskedTurn) -> None:
+    def __init__(self, watched: FollowedTurn) -> None:
         self.by: signal.Signals | None = None
         """First signal that arrived, or None."""
         self._watched = watched

@@ -157,7 +157,7 @@ class Turn(_Closing, WatchedTurn):
 
     def close(self) -> None:
         """Close the connection. The turn continues on the server."""
-        self._thread.tell(self._following.close)
+        self._thread.call_soon(self._following.close)
 
     def __iter__(self) -> Generator[TurnEvent, None, None]:
         if self._watching:

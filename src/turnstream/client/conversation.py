@@ -109,23 +109,23 @@ class ConversationState(Generic[AnyTurn]):
         self._sending = True
         self.failure = None
         self._messages.append(message)
-        self._tell()
+        self._notify()
         return message, {**asked, "idempotency_key": key}
 
-    def _got_through(self, message: UserMessage, turn: AnyTurn) -> None:
+    def _note_sent(self, message: UserMessage, turn: AnyTurn) -> None:
         message.pending = self._sending = False
         self._unsent = None
         self.prev_turn_id = turn.turn_id
         self._messages.append(AssistantMessage(turn))
-        self._tell()
+        self._notify()
 
-    def _take_back(self, message: UserMessage, failure: BaseException) -> None:
+    def _undo_send(self, message: UserMessage, failure: BaseException) -> None:
         self._sending = False
         self.failure = failure
         self._messages.remove(message)
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self._on_change is None:
             return
         try:
@@ -149,9 +149,9 @@ class AsyncConversation(ConversationState[AsyncTurn]):
                 self.chat_id = (await self._client.chats.create()).id
             turn = await self._client.send(content, chat_id=self.chat_id, **asked)
         except BaseException as failure:
-            self._take_back(message, failure)
+            self._undo_send(message, failure)
             raise
-        self._got_through(message, turn)
+        self._note_sent(message, turn)
         return turn
 
 
@@ -170,7 +170,7 @@ class Conversation(ConversationState[Turn]):
                 self.chat_id = self._client.chats.create().id
             turn = self._client.send(content, chat_id=self.chat_id, **asked)
         except BaseException as failure:
-            self._take_back(message, failure)
+            self._undo_send(message, failure)
             raise
-        self._got_through(message, turn)
+        self._note_sent(message, turn)
         return turn

@@ -196,7 +196,7 @@ class Accumulator(MessageFacts):
         self._undecided.clear()
         self.forget_call()
 
-    def take_back(self, sequence: int) -> None:
+    def retract(self, sequence: int) -> None:
         """Discard the blocks from `sequence` on. The next block that begins gets that number."""
         self._waiting = deque(block for block in self._waiting if block.sequence < sequence)
         self._open = {index: block for index, block in self._open.items() if block.sequence < sequence}

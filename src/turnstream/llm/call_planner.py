@@ -12,7 +12,7 @@ from turnstream.providers.routing import Routing, planner_of
 from turnstream.wires.base import ModelRequest
 
 
-class Callees(NamedTuple):
+class ModelSelection(NamedTuple):
     """A model and its fallbacks, as `provider/model`s or names of `[models]`.
 
     Attributes:
@@ -37,16 +37,16 @@ class CallPlanner:
         self._routing = Routing(catalog, models, fallbacks)
         self._planner: Planner = planner_of(retry)
 
-    def names(self, callees: Callees) -> list[str]:
+    def names(self, selection: ModelSelection) -> list[str]:
         """Return the `provider/model` of each model that may answer. Raises InvalidRequest."""
-        return self._routing.names(callees.model, callees.fallbacks)
+        return self._routing.names(selection.model, selection.fallbacks)
 
-    def plan(self, callees: Callees, request: ModelRequest) -> CallPlan:
+    def plan(self, selection: ModelSelection, request: ModelRequest) -> CallPlan:
         """Return the plan of one stream. Its calls may retract blocks, as long as no text of them was read.
 
         Raises InvalidRequest, and AuthenticationFailed if the only model's key is missing.
         """
-        return self._planner.plan(self._routing.models(callees.model, callees.fallbacks, request))
+        return self._planner.plan(self._routing.models(selection.model, selection.fallbacks, request))
 
     async def close(self) -> None:
         """Close every provider that was called."""

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 CALLBACK_SECONDS = 10.0
 """Seconds that callbacks may still run after the stream has ended."""
 
-_Told: TypeAlias = Awaitable[object] | object
+_CallbackResult: TypeAlias = Awaitable[object] | object
 
 
 class Batching(NamedTuple):
@@ -52,11 +52,11 @@ class Callbacks:
         batching: Limits how often `on_events` is called. None: as soon as there are events.
     """
 
-    on_start: Callable[[str], _Told] | None = None
-    on_event: Callable[[TurnEvent], _Told] | None = None
-    on_events: Callable[[Sequence[TurnEvent]], _Told] | None = None
-    on_complete: Callable[[ModelMessage[Any], Usage, StreamMetrics], _Told] | None = None
-    on_error: Callable[[BaseException], _Told] | None = None
+    on_start: Callable[[str], _CallbackResult] | None = None
+    on_event: Callable[[TurnEvent], _CallbackResult] | None = None
+    on_events: Callable[[Sequence[TurnEvent]], _CallbackResult] | None = None
+    on_complete: Callable[[ModelMessage[Any], Usage, StreamMetrics], _CallbackResult] | None = None
+    on_error: Callable[[BaseException], _CallbackResult] | None = None
     batching: Batching | None = None
 
 
@@ -101,7 +101,7 @@ class Caller:
     async def _run(self, ending: Callable[[], tuple[ModelMessage[Any], StreamMetrics]]) -> None:
         told = self._callbacks
         await self._call(told.on_start, self._stream_id)
-        await self._tell_events()
+        await self._deliver_events()
         await self._live.ended.wait()
         try:
             self._live.raise_error()
@@ -111,7 +111,7 @@ class Caller:
         else:
             await self._call(told.on_complete, message, message.usage, metrics)
 
-    async def _tell_events(self) -> None:
+    async def _deliver_events(self) -> None:
         told = self._callbacks
         if told.on_event is None and told.on_events is None:
             return
@@ -128,7 +128,7 @@ class Caller:
             if error is not self._live.error:
                 raise
 
-    async def _call(self, function: Callable[..., _Told] | None, *arguments: Any) -> None:
+    async def _call(self, function: Callable[..., _CallbackResult] | None, *arguments: Any) -> None:
         if function is None:
             return
         try:

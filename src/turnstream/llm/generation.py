@@ -23,7 +23,7 @@ from turnstream.llm.model_message import MessageAttempt, MessageStep, ModelMessa
 from turnstream.llm.text_log import blocks_of_text
 from turnstream.model_loop.accounts import Summary, TurnAccount
 from turnstream.model_loop.driver import LoopDriver
-from turnstream.model_loop.leaving import close_in_time
+from turnstream.model_loop.source_shutdown import close_in_time
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.pricing import Pricing
 

@@ -25,7 +25,7 @@ from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest
 from turnstream.llm.blocking import SyncMessageStream
 from turnstream.llm.call_options import CallOptions, checked
-from turnstream.llm.call_planner import Callees, CallPlanner
+from turnstream.llm.call_planner import CallPlanner, ModelSelection
 from turnstream.llm.callbacks import Callbacks
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.loop_planners import LoopPlanners
@@ -100,10 +100,10 @@ class LLM:
 
         checked = calling()
         self.model = model or checked.catalog.default_model
-        self._callees = Callees(self.model, fallbacks if found.stream.fallback_on_error else ())
-        self.models = tuple(checked.names(self._callees))
+        self._selection = ModelSelection(self.model, fallbacks if found.stream.fallback_on_error else ())
+        self.models = tuple(checked.names(self._selection))
         """`provider/model` of each model that may answer, in order of preference."""
-        checked.names(Callees(self.model, fallbacks))
+        checked.names(ModelSelection(self.model, fallbacks))
         self._takes_schemas = all(
             checked.catalog.capabilities_of(name).structured_output for name in self.models
         )
@@ -151,7 +151,7 @@ class LLM:
         if not build_history(past):
             raise InvalidRequest("what is said holds nothing that could be sent to a model: give some text")
         shape = OutputFormat[Any](output) if output is not None else None
-        as_tool = shape is not None and self._asks_by_tool(options.get("output_mode", "auto"))
+        as_tool = shape is not None and self._takes_output_by_tool(options.get("output_mode", "auto"))
         offer = offer_of(options.get("tools", ()), self._limits, runs=options.get("run_tools", True))
         definitions = offer.definitions
         params = dict(options.get("params", {}))
@@ -162,7 +162,7 @@ class LLM:
         metadata = options.get("metadata", {})
 
         async def source(stream_id: str, live: LiveAnswer) -> TurnSource:
-            plan = (await self._callings.get()).plan(self._callees, request)
+            plan = (await self._callings.get()).plan(self._selection, request)
             use = ToolUse(offer.runner, offer.offered, stream_id, "local", metadata)
 
             async def read_past() -> Sequence[PastTurn]:
@@ -290,7 +290,7 @@ class LLM:
             self._pricing,
         )
 
-    def _asks_by_tool(self, mode: OutputMode) -> bool:
+    def _takes_output_by_tool(self, mode: OutputMode) -> bool:
         """Return True if a type is requested by a tool: in mode `auto`, if a model takes no JSON Schema."""
         return mode == "tool" or (mode == "auto" and not self._takes_schemas)
 

@@ -83,7 +83,7 @@ class LiveAnswer:
             elif type(event) is BlockStart:
                 self.text.begin_block(event.block_index)
             elif type(event) is BlockReset:
-                self.text.take_back(event.block_index)
+                self.text.retract(event.block_index)
         self._hand_out(events)
         self._ahead += len(events)
         self.events += len(events)

@@ -37,7 +37,7 @@ class LoopPlanners:
         self._make = make
         self._lock = threading.Lock()
         self._kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _LoopEntry]] = {}
-        weakref.finalize(self, _let_go, self._kept).atexit = False
+        weakref.finalize(self, _close_all, self._kept).atexit = False
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
@@ -89,7 +89,7 @@ async def _end(kept: _LoopEntry) -> None:
     kept.hold.cancel()
 
 
-def _let_go(kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _LoopEntry]]) -> None:
+def _close_all(kept: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _LoopEntry]]) -> None:
     """Close the connections of each loop after the LLM was freed: now, or when the loop shuts down."""
     for reference, one in list(kept.values()):
         loop = reference()

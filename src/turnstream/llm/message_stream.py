@@ -275,7 +275,7 @@ class MessageStream(Generic[Output]):
         if self._output is None:
             return message
         try:
-            value = self._output.read(WrittenValue(self._live.fold, as_tool=self._as_tool).here().text())
+            value = self._output.read(WrittenValue(self._live.fold, as_tool=self._as_tool).position().text())
         except InvalidOutput as error:
             error.partial = message
             return error

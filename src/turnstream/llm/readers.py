@@ -221,7 +221,7 @@ class PartialsReader(Reader[Any]):
                 await live.wait()
 
     def _value(self) -> Any:
-        here = self._written.here()
+        here = self._written.position()
         if here.length < self._next_length and not self._live.done:
             return NOTHING
         self._next_length = here.length + here.length // 16 + 1

@@ -62,7 +62,7 @@ class TextLog:
         del self._starts[start + 1 :]
         self._joined += 1
 
-    def take_back(self, index: int) -> None:
+    def retract(self, index: int) -> None:
         """Retract the text of the blocks from `index` on."""
         place = next((start for block, start in self._blocks if block >= index), self.length)
         kept = self._slice(0, place)

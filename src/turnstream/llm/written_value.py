@@ -63,9 +63,9 @@ class WrittenValue:
         self._as_tool = as_tool
         self._forget()
 
-    def here(self) -> ValuePlace:
+    def position(self) -> ValuePlace:
         """Return the place of the value so far."""
-        self._look_at_new_blocks()
+        self._scan_new_blocks()
         shown = self._fold.accumulator.shown
         if self._as_tool and shown is not None and shown.content.get("tool_name") == OUTPUT_TOOL:
             return ValuePlace(shown.length, (), shown.text)
@@ -80,14 +80,14 @@ class WrittenValue:
             return ValuePlace(shown.length, (), shown.text)
         return ValuePlace(self._length + shown.length, self._texts, shown.text)
 
-    def _look_at_new_blocks(self) -> None:
+    def _scan_new_blocks(self) -> None:
         if self._fold.blocks is not self._blocks:  # some blocks were retracted
             self._forget()
         for block in self._blocks[self._seen :]:
-            self._look_at(block)
+            self._scan_block(block)
         self._seen = len(self._blocks)
 
-    def _look_at(self, block: Block) -> None:
+    def _scan_block(self, block: Block) -> None:
         if self._as_tool and (block.content or {}).get("tool_name") == OUTPUT_TOOL:
             self._call = block
         if block.block_type not in ("text", "tool_result"):

@@ -78,7 +78,7 @@ class TurnAccount:
         self._output_bytes = 0
         self._carried = 0
         """Bytes of the open block that are already counted, for an earlier attempt."""
-        self._told = UsageReport(Usage())
+        self._reported = UsageReport(Usage())
 
     @property
     def usage(self) -> Usage:
@@ -140,11 +140,11 @@ class TurnAccount:
             self._closed.append(self._open.ended(code))
             self._open = None
 
-    def taken_back(self) -> None:
+    def note_retracted(self) -> None:
         """Note that the shown blocks of the step are retracted, and will be generated again."""
         self._carried = 0
 
-    def said(self, block: Block) -> None:
+    def count_block(self, block: Block) -> None:
         """Count a complete block of the open step.
 
         Results of tools may be given too, and count as nothing.
@@ -157,14 +157,14 @@ class TurnAccount:
 
         The event has no cost while the prices are still being read.
         """
-        self._say(usage, raw, may_wait=False)
-        self._told = self._report(estimated=False)
-        return self._told
+        self._set_usage(usage, raw, may_wait=False)
+        self._reported = self._report(estimated=False)
+        return self._reported
 
-    def untold(self, summary: Summary) -> UsageReport | None:
+    def pending_report(self, summary: Summary) -> UsageReport | None:
         """Return the report to show before the terminal event, or None if the last report still holds."""
         report = self._report(estimated=summary.cost_estimated)
-        return None if report == self._told else report
+        return None if report == self._reported else report
 
     def _report(self, *, estimated: bool) -> UsageReport:
         cost = self._cost()
@@ -179,13 +179,13 @@ class TurnAccount:
 
     def close(self, usage: Usage, raw: Mapping[str, Any] | None = None) -> None:
         """Close the open step after its end marker. `usage` is final."""
-        self._say(usage, raw, may_wait=False)
+        self._set_usage(usage, raw, may_wait=False)
         if self._open is not None:
             self._closed.append(self._open.ended("complete"))
             self._open = None
 
     def lose(self) -> None:
-        """Close the open step, whose report is lost, with an estimate from the blocks given to `said`."""
+        """Close the open step, whose report is lost. Estimate it from the blocks given to `count_block`."""
         self.answering()
         self._settle(Usage(), None, (), may_wait=True)
         if self._open is not None:
@@ -212,7 +212,7 @@ class TurnAccount:
         """
         if self._open is not None:
             if complete:
-                self._say(usage, raw, may_wait=True)
+                self._set_usage(usage, raw, may_wait=True)
             else:
                 self._settle(usage, raw, [*cut], may_wait=True)
             self._open = self._open.ended("complete" if complete else outcome)
@@ -244,12 +244,12 @@ class TurnAccount:
         """Set the usage of an open call that failed: the provider's report, or an estimate."""
         size = self._output_bytes + max(0, sum(map(output_bytes_of, cut)) - self._carried)
         estimate = self._estimate(usage, size)
-        self._say(estimate or usage, raw, may_wait=may_wait, estimated=estimate is not None)
+        self._set_usage(estimate or usage, raw, may_wait=may_wait, estimated=estimate is not None)
 
     def _all(self) -> list[ModelCall]:
         return [*self._closed, self._open] if self._open is not None else self._closed
 
-    def _say(
+    def _set_usage(
         self, usage: Usage, raw: Mapping[str, Any] | None, *, may_wait: bool, estimated: bool = False
     ) -> None:
         if (step := self._open) is not None:

@@ -31,15 +31,15 @@ from turnstream.core.turn_events import (
 from turnstream.core.usage import Usage
 from turnstream.errors import ProviderError, StreamIncomplete
 from turnstream.model_loop.accounts import TurnAccount
-from turnstream.model_loop.leaving import PutDown, blame_source, leave_stream
 from turnstream.model_loop.sink import OwnEvent, Sink
+from turnstream.model_loop.source_shutdown import SourceKilled, close_stream, raise_if_source_cancelled
 from turnstream.model_loop.sources import Batches, StepFailure, Stream, TurnSource
 from turnstream.providers.base import PushSource
 from turnstream.providers.failures import operator_words, stream_error
 
 logger = logging.getLogger(__name__)
 
-_BREATH_EVERY = 8
+_YIELD_EVERY = 8
 """Batches after which other tasks may run, even if the source always has more."""
 _OWN_EVENTS = frozenset({BlockReset, Data, Notice, Source, StepStart, StepStop, ToolProgress})
 
@@ -107,7 +107,7 @@ class LoopDriver:
                 if (stream := source.step(self._step)) is not None:
                     if results is None:
                         self._note_step_end()
-                    self._fold_anew()
+                    self._reset_accumulator()
                     self._first = self.accumulator.next_sequence
                     self._step_shown = False
         finally:
@@ -167,14 +167,14 @@ class LoopDriver:
         sink.progress.last = monotonic()
         return recovery.stream
 
-    def _fold_anew(self) -> None:
+    def _reset_accumulator(self) -> None:
         self.accumulator = Accumulator(self.accumulator.next_sequence)
         self._notices_shown = 0
         self._reported = Usage()
 
     async def _run_tools(self, results: Stream) -> None:
         progress = self._sink.progress
-        self._fold_anew()
+        self._reset_accumulator()
         progress.runs_tools = True
         try:
             await self._read(results, None)
@@ -200,14 +200,16 @@ class LoopDriver:
             if hasattr(batches, "push_to"):  # isinstance takes 20 µs for a protocol before Python 3.12
                 cast("PushSource", batches).push_to(take)
             await self._read_all(batches)
-        except (GeneratorExit, PutDown):
+        except (GeneratorExit, SourceKilled):
             raise  # nothing can be awaited after these
         except BaseException as error:
-            await leave_stream(stream, error, sink.label)
+            await close_stream(stream, error, sink.label)
             if isinstance(error, asyncio.CancelledError):
-                blame_source(asyncio.current_task())  # the source's own deadline passed during a write
+                raise_if_source_cancelled(
+                    asyncio.current_task()
+                )  # the source's own deadline passed during a write
             raise
-        await leave_stream(stream, None, sink.label)
+        await close_stream(stream, None, sink.label)
         await self._get_ready()
 
     async def _get_ready(self) -> None:
@@ -260,7 +262,7 @@ class LoopDriver:
                 await self._absorb(events)
             del events  # free the batch, which may be large, before the next wait
             count += 1
-            if count % _BREATH_EVERY == 0:
+            if count % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
     async def _absorb(self, events: Sequence[object]) -> None:
@@ -270,7 +272,7 @@ class LoopDriver:
             if type(event) in _OWN_EVENTS:
                 await self._advance(cast("Sequence[StreamEvent]", events[start:place]))
                 if type(event) is BlockReset:
-                    await self._take_back(event)
+                    await self._retract(event)
                 else:
                     await self._keep_event(cast("OwnEvent", event))
                 start = place + 1
@@ -296,7 +298,7 @@ class LoopDriver:
             if (block := accumulator.finished) is None:
                 break
             await self._sink.keep(block, self._release)
-            self.account.said(block)
+            self.account.count_block(block)
             self._source.stored(block)
             position = self._fold(events, position)
         if accumulator.usage != self._reported and accumulator.stop is not None:
@@ -310,22 +312,22 @@ class LoopDriver:
     async def _keep_event(self, event: OwnEvent) -> None:
         await self._sink.keep(event, lambda: (event, self.accumulator.shown))
 
-    async def _take_back(self, reset: BlockReset) -> None:
+    async def _retract(self, reset: BlockReset) -> None:
         """Retract blocks: first in the sink, then in memory.
 
         Blocks that no watcher has seen are dropped silently.
         """
         index, shown = reset.block_index, self.accumulator.shown
         if index < (self.accumulator.next_sequence if shown is None else shown.sequence + 1):
-            await self._sink.keep(reset, lambda: self._retract(reset))
+            await self._sink.keep(reset, lambda: self._apply_reset(reset))
         else:
             self._forget(index)
 
-    def _retract(self, reset: BlockReset) -> tuple[TurnEvent, OpenBlock | None]:
-        self.account.taken_back()
+    def _apply_reset(self, reset: BlockReset) -> tuple[TurnEvent, OpenBlock | None]:
+        self.account.note_retracted()
         self._forget(reset.block_index)
         return reset, self.accumulator.shown
 
     def _forget(self, index: int) -> None:
-        self.accumulator.take_back(index)
-        self._source.taken_back(index)
+        self.accumulator.retract(index)
+        self._source.note_retracted(index)

@@ -49,7 +49,7 @@ MAX_ROUNDS = "max_rounds"
 MOST_PROGRESS = 64
 """Pieces of one call's progress that may wait for the event loop."""
 
-_NOT_MEANT = frozenset({"refusal", "content_filtered", "guardrail_intervened"})
+_ABORTED_STOPS = frozenset({"refusal", "content_filtered", "guardrail_intervened"})
 """Stop reasons of an answer that was broken off. Its tool calls are not run."""
 
 
@@ -93,7 +93,7 @@ class ModelSource(TurnSource):
         self._clients = {tool.name for tool in request.tools} - set(tools.offered)
         self._calls: list[_RunningCall] = []
         self._rounds = 0
-        self._goes_on = False
+        self._continues = False
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
         self._contexts = _Contexts(tools)
         self._preparations = Preparations(tools.runner, tools.offered, self._contexts.of)
@@ -106,7 +106,7 @@ class ModelSource(TurnSource):
         self._contexts.show = show
 
     def step(self, number: int) -> Stream | None:
-        if number and not self._goes_on:
+        if number and not self._continues:
             return None
         stream = _NextCall(self) if number else self._plan.begin(self._request)
         return self._preparations.watched(stream)
@@ -124,7 +124,7 @@ class ModelSource(TurnSource):
         stream = self._preparations.watched(recovery.call)
         return StepRecovery(stream, recovery.notice, partial(self._plan.pause, recovery))
 
-    def taken_back(self, sequence: int) -> None:
+    def note_retracted(self, sequence: int) -> None:
         self._calls = [call for call in self._calls if call.block.sequence < sequence]
 
     def estimated_input(self) -> int:
@@ -141,13 +141,13 @@ class ModelSource(TurnSource):
         self._plan.succeeded()
         reason = stop.stop_reason if stop is not None else None
         calls = self._calls
-        self._goes_on = False
+        self._continues = False
         usable = [call.name.tool_use_id for call in calls if unusable(call.block) is None]
-        self._preparations.keep(usable if reason not in _NOT_MEANT else ())
+        self._preparations.keep(usable if reason not in _ABORTED_STOPS else ())
         if not calls and reason == "pause_turn":
             self._rounds += 1
-            self._goes_on = self._may_run()
-        if not calls or reason in _NOT_MEANT:
+            self._continues = self._may_run()
+        if not calls or reason in _ABORTED_STOPS:
             return None
         self._rounds += 1
         for_client = [call for call in calls if tool_name(call.block) in self._clients]
@@ -159,7 +159,7 @@ class ModelSource(TurnSource):
         elif self._rounds > self._tools.runner.limits.rounds:
             self.stop_reason = MAX_ROUNDS
         else:
-            self._goes_on = True
+            self._continues = True
         return _Results(self, ours) if ours else None
 
     def unanswered(self) -> Sequence[Block]:
@@ -301,9 +301,9 @@ class _ProgressShower:
         self._waiting.append(text)
         if not self._is_due:
             self._is_due = True
-            self._loop.call_soon_threadsafe(self._tell, tool_use_id)
+            self._loop.call_soon_threadsafe(self._show_waiting, tool_use_id)
 
-    def _tell(self, tool_use_id: str) -> None:
+    def _show_waiting(self, tool_use_id: str) -> None:
         self._is_due = False  # first of all: a piece that comes from now on schedules another call
         pieces: list[str] = []
         while self._waiting:

@@ -95,7 +95,7 @@ class TurnSource:
     def stored(self, block: Block) -> None:
         """Note that a block of the step has stopped and is stored."""
 
-    def taken_back(self, sequence: int) -> None:
+    def note_retracted(self, sequence: int) -> None:
         """Note that the blocks from `sequence` on, stored or not, are retracted."""
 
     def results(self, stop: MessageStop | None) -> Stream | None:

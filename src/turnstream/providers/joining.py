@@ -70,17 +70,17 @@ class JoinedBatches:
 
 
 class RestartJoint:
-    """Retracts the blocks from `taken_back` on, as soon as the new call brings output."""
+    """Retracts the blocks from `retract_from` on, as soon as the new call brings output."""
 
-    def __init__(self, taken_back: int) -> None:
-        self._taken_back: int | None = taken_back
+    def __init__(self, retract_from: int) -> None:
+        self._retract_from: int | None = retract_from
 
     def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
-        if self._taken_back is None:
+        if self._retract_from is None:
             return [*events]
         for place, event in enumerate(events):
             if not isinstance(event, _BESIDE):
-                reset, self._taken_back = BlockReset(self._taken_back), None
+                reset, self._retract_from = BlockReset(self._retract_from), None
                 return [*events[:place], reset, *events[place:]]
         return [*events]
 
@@ -90,7 +90,7 @@ class ContinuationJoint:
 
     def __init__(self, kept: KeptBlocks) -> None:
         self._kept = kept
-        self._restarted = None if kept.taken_back is None else RestartJoint(kept.taken_back)
+        self._restarted = None if kept.retract_from is None else RestartJoint(kept.retract_from)
         self._target = RESUMED if kept.is_open else None
         self._index: int | None = None
         """Index that the provider gives to the continued text."""

@@ -364,7 +364,7 @@ class CallPlan:
         """Return True if the model can continue the shown blocks."""
         if kept is None or place in self._no_prefill or not self._models[place].prefills:
             return False
-        return self._restarts == "reset" or kept.taken_back is None
+        return self._restarts == "reset" or kept.retract_from is None
 
     def _request_for(self, place: int) -> ModelRequest:
         """Return the step's request, for a plain answer if the model does not stream."""

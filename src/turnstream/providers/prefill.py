@@ -27,7 +27,7 @@ class KeptBlocks(NamedTuple):
     """All texts together, with the white space that the request lacks."""
     is_open: bool
     """True if the last text was still being written."""
-    taken_back: int | None
+    retract_from: int | None
     """Sequence of the first block to retract, or None if all blocks stay."""
 
     @property
@@ -42,21 +42,21 @@ def kept_of(shown: Sequence[Block]) -> KeptBlocks | None:
     An open block is `partial`.
     """
     texts: list[Block] = []
-    taken_back: int | None = None
+    retract_from: int | None = None
     for block in shown:
         if block.block_type == "text":
             texts.append(block)
-            taken_back = None
+            retract_from = None
         elif block.block_type != "thinking" or block.partial:
-            taken_back = block.sequence if taken_back is None else taken_back
+            retract_from = block.sequence if retract_from is None else retract_from
             break
-        elif texts and taken_back is None:
-            taken_back = block.sequence  # unless more text follows
+        elif texts and retract_from is None:
+            retract_from = block.sequence  # unless more text follows
     text = "".join(block.text_content or "" for block in texts)
     stripped = _without_last_space(texts)
     if not stripped:
         return None
-    return KeptBlocks(stripped, text, texts[-1].partial and taken_back is None, taken_back)
+    return KeptBlocks(stripped, text, texts[-1].partial and retract_from is None, retract_from)
 
 
 def _without_last_space(texts: Sequence[Block]) -> tuple[Block, ...]:

@@ -60,9 +60,9 @@ class TurnLog(LogView):
             self._batches.clear()
             if self._waiters:
                 self._wake()
-            if self._followers and not self._telling:
-                self._telling = True
-                asyncio.get_running_loop().call_soon(self._tell_followers)
+            if self._followers and not self._notifies:
+                self._notifies = True
+                asyncio.get_running_loop().call_soon(self._notify_followers)
         self._open_block = open_block
 
     def append(self, events: Sequence[TurnEvent]) -> None:
@@ -84,8 +84,8 @@ class TurnLog(LogView):
             self._batches.clear()
         if self._waiters:
             self._wake()
-        if self._followers and not self._telling:
-            self._tell_followers()
+        if self._followers and not self._notifies:
+            self._notify_followers()
 
     def grow_joined(self, delta: BlockDelta, count: int) -> None:
         """Append the text of `count` events of another log as one event with the last number.
@@ -199,7 +199,7 @@ class TurnLog(LogView):
         """Disconnect all watchers. Guarantees: no watcher waits for events that this log will not get."""
         self._closed = True
         self._wake()
-        self._tell_followers()
+        self._notify_followers()
 
     def count_catch_up(self) -> None:
         """Count a watcher that begins to catch up."""
@@ -213,7 +213,7 @@ class TurnLog(LogView):
         self._pieces = None
         self._batches.clear()
         self._wake()
-        self._tell_followers()
+        self._notify_followers()
 
     def _check_open(self) -> None:
         if self._terminal is not None:

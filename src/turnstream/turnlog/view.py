@@ -63,7 +63,7 @@ class LogView:
         self._batches: dict[_Key, Batch] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._followers: set[Callable[[], None]] = set()
-        self._telling = False
+        self._notifies = False
         self._closed = False
 
     # -- the state -------------------------------------------------------------------------------------------
@@ -278,8 +278,8 @@ class LogView:
         """Remove a follower, if it is still there."""
         self._followers.discard(follower)
 
-    def _tell_followers(self) -> None:
-        self._telling = False
+    def _notify_followers(self) -> None:
+        self._notifies = False
         for follower in tuple(self._followers):
             try:
                 follower()

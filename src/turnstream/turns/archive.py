@@ -31,7 +31,7 @@ KEPT_LENGTH = 32 * 1024 * 1024
 _STRETCHES_AHEAD = 8
 """Stretches of a text that are cached from one read of its row."""
 _KNOWN_BLOCKS = 1000
-_BESIDE_TEXT = -1
+_CONTENT_PIECE = -1
 """Number of the stretch that holds a block's content and signature."""
 
 
@@ -75,7 +75,7 @@ class KeptParts:
                 text = parts.text[text_number * TEXT_STRETCH : (text_number + 1) * TEXT_STRETCH]
                 if text:
                     self._put((block.row_id, text_number), Parts([], text, ""))
-            if number == _BESIDE_TEXT:
+            if number == _CONTENT_PIECE:
                 self._put((block.row_id, number), Parts(parts.contents, "", parts.signature))
             self._blocks[block.row_id] = block
             while len(self._blocks) > _KNOWN_BLOCKS:
@@ -95,7 +95,7 @@ def _number(block: LargeBlock, place: BlockPosition) -> int:
     """Return the number of the stretch that holds a block's piece at `place`."""
     whole = block.whole
     in_text = place.contents >= whole.contents and place.text < whole.text
-    return place.text // TEXT_STRETCH if in_text else _BESIDE_TEXT
+    return place.text // TEXT_STRETCH if in_text else _CONTENT_PIECE
 
 
 def _length(parts: Parts) -> int:

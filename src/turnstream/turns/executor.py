@@ -15,7 +15,7 @@ import logging
 from turnstream.errors import TurnstreamError
 from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.driver import LoopDriver
-from turnstream.model_loop.leaving import PutDown, close_in_time
+from turnstream.model_loop.source_shutdown import SourceKilled, close_in_time
 from turnstream.model_loop.sources import TurnSource
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.journal.pages import JournalSegment
@@ -80,7 +80,7 @@ class Executor(TurnTask):
             outcome = STOPPED[self._interruption.cause or "cancelled"]
         except TurnstreamError as error:
             outcome = self._failed(error)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit, PutDown):
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit, SourceKilled):
             raise
         except BaseException as error:  # an exception of a source ends only its turn
             logger.exception("turn %s failed unexpectedly", self.turn.id)
@@ -111,6 +111,6 @@ class Executor(TurnTask):
         if self._source is not None and outcome.status != "complete":
             calls = self._source.unanswered()
             add_cancelled(calls, accumulator.next_sequence, outcome, events, cuts)
-        report = account.untold(summary)
-        told_last = () if report is None else (report,)
-        return Rest(events, cuts, summary, told_last)
+        report = account.pending_report(summary)
+        final_events = () if report is None else (report,)
+        return Rest(events, cuts, summary, final_events)

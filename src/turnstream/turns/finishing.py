@@ -34,13 +34,13 @@ class Rest(NamedTuple):
         events: Events that show the rest of the blocks.
         cuts: Blocks that the end cuts off.
         summary: Usage and cost of the turn.
-        told_last: Events to show after the blocks.
+        final_events: Events to show after the blocks.
     """
 
     events: list[TurnEvent]
     cuts: list[CutBlock]
     summary: Summary
-    told_last: Sequence[TurnEvent]
+    final_events: Sequence[TurnEvent]
 
 
 class _PreparedEnd(NamedTuple):
@@ -83,7 +83,7 @@ class Finisher:
             self.turn = await self._write(operation)
         except TurnGone:
             self.end_unsaved(STOPPED["deleted"], rows, rest.summary)
-            self._let_go()
+            self._mark_stored()
         except StoreError as error:
             logger.error("turn %s: its end could not be stored: %s", self.turn.id, error)
             self.end_unsaved(outcome, rows, rest.summary)
@@ -94,13 +94,13 @@ class Finisher:
     def _prepare(self, outcome: OutcomeRecord, rest: Rest) -> _PreparedEnd:
         """Number the remaining events, and build the write of the end."""
         log = self._log
-        events, cuts, summary, told_last = rest
+        events, cuts, summary, final_events = rest
         rows = cut_rows(self.turn.id, log, cuts)
         # The cut's events for the open block are shown at once, because watchers see that block already.
         if cuts and cuts[0].start is None:
             log.append(events[: cuts[0].stop])
             events = events[cuts[0].stop :]
-        events = [*events, *told_last]
+        events = [*events, *final_events]
         return _PreparedEnd(self._operation(outcome, rows, summary, log.head + len(events) + 1), events, rows)
 
     def end_unsaved(self, outcome: OutcomeRecord, rows: Sequence[BlockRecord], summary: Summary) -> None:
@@ -134,9 +134,9 @@ class Finisher:
             return
         with suppress(Fenced):  # the turn is deleted, or another process has it: nothing to save
             await self._store.write(operation)
-        self._let_go()
+        self._mark_stored()
 
-    def _let_go(self) -> None:
+    def _mark_stored(self) -> None:
         """Mark the end as stored."""
         self.unsaved = None
         self._log.end_stored()

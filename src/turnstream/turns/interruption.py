@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from turnstream.model_loop.leaving import blame_source
+from turnstream.model_loop.source_shutdown import raise_if_source_cancelled
 from turnstream.turns.ending import StopCause
 
 Value = TypeVar("Value")
@@ -36,7 +36,7 @@ class Interruption:
         self.detached = False
         self._waiting = False
 
-    def ask(self, cause: StopCause) -> None:
+    def request_stop(self, cause: StopCause) -> None:
         """Stop the task at its wait for the source. Only the first cause counts."""
         if self.cause is None:
             self.cause = cause
@@ -65,7 +65,7 @@ class Interruption:
             value = await waiting
         except asyncio.CancelledError:
             if self.cause is None:
-                blame_source(self.task)
+                raise_if_source_cancelled(self.task)
                 raise
         except Exception:
             if self.cause is None:
@@ -79,7 +79,7 @@ class Interruption:
         raise TaskStopped
 
     async def _absorb_cancellation(self) -> None:
-        """Consume the cancellation that `ask` sent, so that it does not cut short what follows."""
+        """Consume the cancellation that `request_stop` sent, so that it does not cut short what follows."""
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:

@@ -285,7 +285,7 @@ class JournalKeeper:
             )
         except StoreError as error:
             logger.warning("the journal could not be written, and will be tried again: %s", error)
-            self._give_up_beyond_limit()
+            self._discard_beyond_limit()
             return None
         self.writes += 1
         self.segments += len(self._unwritten)
@@ -302,7 +302,7 @@ class JournalKeeper:
             return False
         return True
 
-    def _give_up_beyond_limit(self) -> None:
+    def _discard_beyond_limit(self) -> None:
         waiting = sum(map(_characters, self._unwritten))
         if waiting > self._limit:
             self._unwritten.clear()

@@ -26,7 +26,7 @@ from turnstream.providers.pricing import Pricing
 from turnstream.store.base import BlockRecord, Store, TurnRecord
 from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, partial_blocks, unbroken
 from turnstream.store.journal.queries import Journal, Journals
-from turnstream.store.operations import GiveUp, TakeOver
+from turnstream.store.operations import AbandonTurn, TakeOver
 from turnstream.store.queries import (
     AllBlocks,
     GetTurn,
@@ -47,7 +47,7 @@ _READ_SECONDS = 120.0
 """Seconds that one read may take. It is more than for requests: no turn is lost because of a long history."""
 _RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 60.0
-_GIVE_UP_SECONDS = 120.0
+_ABANDON_SECONDS = 120.0
 """Seconds that storage may refuse the end of a turn. Then the turn ends with its stored blocks."""
 
 
@@ -192,13 +192,13 @@ class TurnRecovery:
             return False  # deleted, or ended elsewhere
         except StoreError as error:
             now = asyncio.get_running_loop().time()
-            if error.retryable and now - self._refused_since.setdefault(turn_id, now) < _GIVE_UP_SECONDS:
+            if error.retryable and now - self._refused_since.setdefault(turn_id, now) < _ABANDON_SECONDS:
                 raise
-            return await self._give_up(turn_id, error)
-        except Exception as error:  # noqa: BLE001 - `_give_up` logs it, with its trace
-            return await self._give_up(turn_id, error)
+            return await self._abandon(turn_id, error)
+        except Exception as error:  # noqa: BLE001 - `_abandon` logs it, with its trace
+            return await self._abandon(turn_id, error)
 
-    async def _give_up(self, turn_id: str, error: Exception) -> bool:
+    async def _abandon(self, turn_id: str, error: Exception) -> bool:
         """End a turn that cannot be read completely. Its stored blocks stay. Raises StoreError."""
         logger.error("turn %s cannot be recovered, and ends as an error: %r", turn_id, error, exc_info=error)
         try:
@@ -207,7 +207,7 @@ class TurnRecovery:
         except (Unreadable, TypeError):
             last_seq = next_generation_seq(0)
         return await self._store.write(
-            GiveUp(
+            AbandonTurn(
                 turn_id=turn_id,
                 last_seq=last_seq,
                 error_code=UNRECOVERABLE.error_code,
@@ -265,7 +265,7 @@ class TurnRecovery:
                 await self._pricing.ready()
             async with self._histories:
                 path = await read_history(self._store, turn.prev_turn_id or "", seconds=_READ_SECONDS)
-                past = [PastTurn(before.role, before.status, said) for before, said in path]
+                past = [PastTurn(before.role, before.status, count_block) for before, count_block in path]
                 return await asyncio.to_thread(self._estimate, turn, called, past, blocks)
         except Exception:
             logger.exception("turn %s: what it has used cannot be estimated", turn.id)
@@ -276,14 +276,14 @@ class TurnRecovery:
     ) -> Summary:
         account = TurnAccount(self._pricing)
         known = {step.step for step in turn.steps}
-        for number, (before, said) in enumerate(model_calls(blocks)):
+        for number, (before, count_block) in enumerate(model_calls(blocks)):
             if number in known:
                 continue
             turns = [*past, PastTurn(turn.role, turn.status, before)] if before else past
             request = ModelRequest(called.model, build_history(turns), turn.system)
             account.begin(number, called, partial(estimated_input_tokens, request))
-            for block in said:
-                account.said(block)
+            for block in count_block:
+                account.count_block(block)
             account.lose()
         return _joined(turn.steps, account.end(Usage(), complete=False))
 

@@ -18,8 +18,8 @@ import msgspec
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
 from turnstream.errors import StoreError
 from turnstream.model_loop.accounts import Summary
-from turnstream.model_loop.leaving import close_in_time, put_down
 from turnstream.model_loop.sink import Progress
+from turnstream.model_loop.source_shutdown import close_in_time, kill_source
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.failures import operator_words
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
@@ -175,7 +175,7 @@ class TurnTask:
     def stop(self, cause: StopCause) -> None:
         """Request an early end. Only the first cause counts. Does nothing if the turn's end is decided."""
         if self.outcome is None and not self._interruption.detached:
-            self._interruption.ask(cause)
+            self._interruption.request_stop(cause)
             self._set_deadline()
 
     def abandon(self) -> None:
@@ -233,7 +233,7 @@ class TurnTask:
         self._detach()
         if not self.abandoned:
             self._end_alone(STOPPED[self._interruption.cause or "cancelled"])
-        put_down(task, self.writer.label)
+        kill_source(task, self.writer.label)
 
     async def end_lost(self) -> None:
         """End a turn whose task has died, and store and show all its text. It may be called again."""

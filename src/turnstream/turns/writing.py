@@ -21,7 +21,7 @@ from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.sink import OwnEvent, Progress, Settle
 from turnstream.providers.base import Take
 from turnstream.store.base import Annotation, BlockRecord, Operation, Store, TurnRecord
-from turnstream.store.operations import MarkStreaming, SaveAnnotations, SaveBlock, SaveStep, TakeBack
+from turnstream.store.operations import MarkStreaming, RetractBlocks, SaveAnnotations, SaveBlock, SaveStep
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.interruption import Interruption
@@ -143,9 +143,9 @@ class TurnWriter:
             row = BlockRecord(new_id(), turn_id, item, first_seq, seq, now_microseconds())
             return SaveBlock(turn_id=turn_id, generation=generation, row=row)
         if isinstance(item, BlockReset):
-            return TakeBack(turn_id=turn_id, generation=generation, index=item.block_index, seq=seq)
+            return RetractBlocks(turn_id=turn_id, generation=generation, index=item.block_index, seq=seq)
         encoded = msgspec.json.encode(item)
-        if not is_lasting(item):
+        if not is_stored_event(item):
             return None
         rows = (Annotation(turn_id, seq, encoded),)
         return SaveAnnotations(turn_id=turn_id, generation=generation, rows=rows)
@@ -203,7 +203,7 @@ class TurnWriter:
             self._log.append([event])
 
 
-def is_lasting(event: TurnEvent) -> bool:
+def is_stored_event(event: TurnEvent) -> bool:
     """Return True if an event outside the blocks is kept for later watchers."""
     return isinstance(event, Notice | Source) or (isinstance(event, Data) and not event.transient)
 

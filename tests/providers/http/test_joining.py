@@ -48,7 +48,7 @@ class Folded:
     def feed(self, events: Sequence[StreamEvent | BlockReset]) -> None:
         for event in events:
             if isinstance(event, BlockReset):
-                self.accumulator.take_back(event.block_index)
+                self.accumulator.retract(event.block_index)
                 del self.stored[event.block_index :]
                 continue
             position = 0
@@ -110,7 +110,7 @@ def test_a_text_that_goes_on_is_whole(text: str, at: int, cuts: list[int], batch
     if kept is None:
         assert not shown.strip()
         return
-    assert (kept.is_open, kept.taken_back) == (True, None)
+    assert (kept.is_open, kept.retract_from) == (True, None)
     given_back = "".join(block.text_content or "" for block in kept.message.blocks)
     assert given_back == shown.rstrip()
     rest = text[len(given_back) :]
@@ -169,7 +169,7 @@ def test_thinking_and_calls_that_broke_off_are_taken_back() -> None:
     )
     kept = kept_of(folded.shown)
     assert kept is not None
-    assert (kept.is_open, kept.taken_back, [b.text_content for b in kept.blocks]) == (
+    assert (kept.is_open, kept.retract_from, [b.text_content for b in kept.blocks]) == (
         False,
         2,
         ["Let me see."],

@@ -200,7 +200,7 @@ async def test_whatever_a_source_makes_of_its_cancellation_the_turn_is_cancelled
 async def test_a_source_that_never_closes_does_not_hold_the_turn(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("turnstream.model_loop.leaving.SOURCE_CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("turnstream.model_loop.source_shutdown.SOURCE_CLOSE_TIMEOUT", 0.05)
 
     async def hanging_on_close() -> AsyncIterator[StreamEvent]:
         try:

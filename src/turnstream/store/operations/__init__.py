@@ -10,28 +10,28 @@ from turnstream.store.operations.content import (
 )
 from turnstream.store.operations.deleting import DeleteChat, PurgeChat
 from turnstream.store.operations.progress import (
+    AbandonTurn,
     FinishTurn,
-    GiveUp,
     MarkStreaming,
+    RetractBlocks,
     SaveStep,
-    TakeBack,
     TakeOver,
 )
 from turnstream.store.operations.start import StartedRecords, StartTurns
 
 __all__ = [
+    "AbandonTurn",
     "CreateChat",
     "DeleteChat",
     "FinishTurn",
-    "GiveUp",
     "MarkStreaming",
     "PurgeChat",
+    "RetractBlocks",
     "SaveAnnotations",
     "SaveBlock",
     "SaveStep",
     "StartTurns",
     "StartedRecords",
-    "TakeBack",
     "TakeOver",
     "UpdateChat",
 ]

@@ -37,7 +37,7 @@ _SAVE_STEPS = update(turns).where(
     turns.c.status.not_in(sorted(TERMINAL_STATUSES)),
 )
 _DELETE_ATTEMPTS = delete(attempts).where(attempts.c.turn_id == bindparam("of_turn"))
-_GIVE_UP = update(turns).where(
+_ABANDON = update(turns).where(
     turns.c.id == bindparam("at_id"), turns.c.status.not_in(sorted(TERMINAL_STATUSES))
 )
 _FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
@@ -78,7 +78,7 @@ class SaveStep(Operation[None], frozen=True, kw_only=True):
         driver_of(connection).insert(connection, attempts, rows)
 
 
-class TakeBack(Operation[None], frozen=True, kw_only=True):
+class RetractBlocks(Operation[None], frozen=True, kw_only=True):
     """Retracts a turn's blocks from `index` on: deletes their rows. Raises Fenced.
 
     Applying it again changes nothing.
@@ -174,7 +174,7 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
         return True
 
 
-class GiveUp(Operation[bool], frozen=True, kw_only=True):
+class AbandonTurn(Operation[bool], frozen=True, kw_only=True):
     """Ends a turn that cannot be recovered, even if its row is damaged.
 
     Returns False if the turn has ended already or does not exist. Its blocks are kept. `last_seq` is greater
@@ -199,7 +199,7 @@ class GiveUp(Operation[bool], frozen=True, kw_only=True):
             "error_message": self.error_message,
             "completed_at": self.completed_at,
         }
-        return connection.execute(_GIVE_UP.values(values), {"at_id": self.turn_id}).rowcount == 1
+        return connection.execute(_ABANDON.values(values), {"at_id": self.turn_id}).rowcount == 1
 
 
 def _values_of(outcome: OutcomeRecord) -> dict[str, Any]:

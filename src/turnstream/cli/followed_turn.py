@@ -20,7 +20,7 @@ class Question(NamedTuple):
     """Turn to continue from. None: a new chat."""
 
 
-class AskedTurn(Protocol):
+class FollowedTurn(Protocol):
     """An assistant turn. Entering the context starts the turn, and `next` watches it.
 
     Entering and `next` raise TurnstreamError if an error occurs that a retry cannot fix.

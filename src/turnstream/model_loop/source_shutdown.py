@@ -15,7 +15,7 @@ SOURCE_CLOSE_TIMEOUT = 5.0
 """Seconds that a source may take to close."""
 
 
-async def leave_stream(stream: Stream, error: BaseException | None, label: str) -> None:
+async def close_stream(stream: Stream, error: BaseException | None, label: str) -> None:
     """Close a stream after `error`, or after its end if that is None. A failure to close is only logged."""
     details = (None, None, None) if error is None else (type(error), error, error.__traceback__)
     await close_in_time(stream.__aexit__(*details), label, known=error)
@@ -42,45 +42,45 @@ async def close_in_time(
             raise
         if failure is not known:
             logger.warning("%s: its source was cancelled while it closed", label)
-    except (KeyboardInterrupt, SystemExit, GeneratorExit, PutDown):
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, SourceKilled):
         raise
     except BaseException as failure:  # noqa: BLE001 - a source may raise anything
         if failure is not known:
             logger.warning("%s: its source did not close: %r", label, failure)
 
 
-def blame_source(task: asyncio.Task[None] | None) -> None:
+def raise_if_source_cancelled(task: asyncio.Task[None] | None) -> None:
     """Raise TurnstreamError if a cancellation that reached `task` came from within its source."""
     if task is not None and not task.cancelling():
         raise TurnstreamError("the source of this turn was cancelled from within", code="source_error")
 
 
-class PutDown(BaseException):
+class SourceKilled(BaseException):
     """Raised at the await of a source that swallows its cancellation.
 
     It is not an Exception, so that the source does not catch it by chance.
     """
 
 
-def put_down(task: asyncio.Task[None], label: str) -> None:
-    """End a task whose source swallows cancellation: raise PutDown in its coroutine, at its await.
+def kill_source(task: asyncio.Task[None], label: str) -> None:
+    """End a task whose source swallows cancellation: raise SourceKilled in its coroutine, at its await.
 
     The source's `finally` clauses run, up to the first await.
     """
     coroutine = task.get_coro()
     try:
-        coroutine.throw(PutDown())
+        coroutine.throw(SourceKilled())
         coroutine.close()
-    except (PutDown, StopIteration):
+    except (SourceKilled, StopIteration):
         pass
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as failure:  # noqa: BLE001 - a source may raise anything
         logger.error("%s: its source cannot be ended, and goes on unseen: %r", label, failure)
-    task.add_done_callback(_look_at)
+    task.add_done_callback(_retrieve_exception)
     task.cancel()  # the coroutine's wait is cancelled, and the task finds its coroutine ended
 
 
-def _look_at(task: asyncio.Task[None]) -> None:
+def _retrieve_exception(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         task.exception()
