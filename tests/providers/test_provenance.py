@@ -15,7 +15,7 @@ from turnstream.wires.base import ModelRequest
 
 def sealed(origin: Origin) -> Block:
     block = Block(0, "thinking", "hm", {"signature": "s"})
-    content: Any = {**(block.content or {}), **(seal_of(block, origin) or {})}
+    content: Any = {**(block.content or {}), **seal_of(block, origin)}
     return Block(0, "thinking", "hm", content)
 
 

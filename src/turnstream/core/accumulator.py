@@ -33,7 +33,7 @@ from turnstream.core.open_block import (
     mend_surrogates,
     text_events,
 )
-from turnstream.core.origin import seal_of
+from turnstream.core.origin import needs_seal, seal_of
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -50,12 +50,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.turn_events import (
-    BlockDelta,
-    BlockStop,
-    DeltaField,
-    TurnEvent,
-)
+from turnstream.core.turn_events import BlockDelta, BlockStop, DeltaField, TurnEvent
 
 __all__ = ["DEFAULT_MAX_LENGTH", "MAX_NOTICES", "RESUMED", "Accumulator", "CutBlock", "Statistics"]
 
@@ -167,7 +162,8 @@ class Accumulator(MessageFacts):
             raise RuntimeError("no block is finished")
         self.finished = None
         self.shown = None
-        self._show_next()
+        if self._waiting:
+            self._show_next()
         return BlockStop(block.sequence, block.block_type, block.partial)
 
     def end(self) -> None:
@@ -343,7 +339,10 @@ class Accumulator(MessageFacts):
         if block.carry:
             flush_carry(block)
             self._show_delta(block, block.field, "\ufffd")
-        if self._origin is not None and (seal := seal_of(block.finish(), self._origin)) is not None:
+        if self._origin is not None and (
+            block.signature_length or needs_seal(block.block_type, block.content)
+        ):
+            seal = seal_of(block.finish(), self._origin)
             block.merge(seal)
             self._show_delta(block, "content", seal)
         if block is self.shown:
@@ -368,12 +367,11 @@ class Accumulator(MessageFacts):
         self.finished = block.finish(partial=self.is_cut(block))
 
     def _show_next(self) -> None:
-        if not self._waiting:
-            return
         block = self._waiting.popleft()
         self.shown = block
         self._changes.extend(events_so_far(block))
-        self._finish_shown()
+        if block.stopped:
+            self._finish_shown()
 
     def _show_delta(self, block: OpenBlock, field: DeltaField, value: Any) -> None:
         if block is self.shown:

@@ -255,11 +255,12 @@ def open_block_of(catchup: BlockCatchup) -> OpenBlock:
 
 def events_so_far(block: OpenBlock) -> list[TurnEvent]:
     """Return the events that show an open block from its beginning."""
-    return [
-        block.start_event(),
-        *text_events(block, block.field, block.text()),
-        *text_events(block, "signature", block.signature),
-    ]
+    events: list[TurnEvent] = [block.start_event()]
+    if block.length:
+        events += text_events(block, block.field, block.text())
+    if block.signature_length:
+        events += text_events(block, "signature", block.signature)
+    return events
 
 
 def text_events(block: OpenBlock, field: DeltaField, text: str) -> list[BlockDelta]:

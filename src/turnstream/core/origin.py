@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from turnstream.core.blocks import Block, Content
+from turnstream.core.blocks import Block, BlockType, Content
 
 ORIGIN = "origin"
 
@@ -37,14 +37,13 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     model: str
 
 
-def seal_of(block: Block, origin: Origin) -> Content | None:
-    """Return the origin of a complete `block`, with its digest, to merge into its content.
+def needs_seal(block_type: BlockType, content: Content) -> bool:
+    """Return False for a block that any provider may get, apart from its signature."""
+    return block_type in _SEALED_TYPES or not _MARKS.isdisjoint(content)
 
-    Return None for a block that any provider may get.
-    """
-    content = block.content or {}
-    if block.block_type not in _SEALED_TYPES and _MARKS.isdisjoint(content):
-        return None
+
+def seal_of(block: Block, origin: Origin) -> Content:
+    """Return the origin of a complete `block`, with its digest, to merge into its content."""
     return {ORIGIN: {**msgspec.structs.asdict(origin), "digest": _digest(block)}}
 
 

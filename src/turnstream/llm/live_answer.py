@@ -72,10 +72,9 @@ class LiveAnswer:
             events = self._tools.through(events)
         if self._held is not None:
             self._held.push(events)
-        elif events:
-            self._show(events)
-
-    def _show(self, events: Sequence[TurnEvent]) -> None:
+            return
+        if not events:
+            return
         for event in events:
             if type(event) is BlockDelta:
                 if event.block_type == "text" and event.field == "text":
@@ -107,8 +106,8 @@ class LiveAnswer:
             last: The terminal event, if there is one.
         """
         if self._held is not None:
-            held, self._held = self._held.take(), None
-            self._show(held)
+            held, self._held, self._tools = self._held.take(), None, None
+            self.show(held)
         self.error = error
         self.ended.set()
         self._last = tuple(last)

@@ -300,6 +300,8 @@ class LoopDriver:
             await self._sink.keep(block, self._release)
             self.account.count_block(block)
             self._source.stored(block)
+            if position == len(events) and accumulator.shown is None:
+                break
             position = self._fold(events, position)
         if accumulator.usage != self._reported and accumulator.stop is not None:
             self._reported = accumulator.usage
