@@ -43,7 +43,7 @@ async def test_a_message_is_shown_at_once_and_answered() -> None:
         conversation = AsyncConversation(client, on_change=screen.show)
         turn = await conversation.send("Hello", model="sim/demo")
         await turn.wait()
-        await conversation.send("Again")
+        await conversation.send([{"type": "text", "text": "Again"}])
         assert screen.states == [
             ["(user: Hello"],
             ["user: Hello", "assistant: "],

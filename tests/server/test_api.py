@@ -14,6 +14,7 @@ from turnstream.config import EngineSettings, ServerSettings
 from turnstream.core.identifiers import is_id, new_id
 from turnstream.engine import Engine
 from turnstream.server import error_answers
+from turnstream.server.block_shapes import RIGHT_FORM
 
 HELLO = [{"block_type": "text", "text_content": "hello"}]
 QUICK = "sim/echo:pace=0"
@@ -233,13 +234,46 @@ async def test_a_bad_body_is_refused_and_nothing_is_made(client: Client, body: b
         (b'{"model": }', "the body is not JSON: Expecting value at character 10"),
         (b"[]", "the body has to be a JSON object, sent with the header Content-Type: application/json"),
         (b"", "the body has to be a JSON object, sent with the header Content-Type: application/json"),
-        (b"{}", "body.turn_blocks: Field required"),
+        (b"{}", "body.turn_blocks: Field required; write " + RIGHT_FORM),
+        (b'{"turn_blocks": ["x"]}', None),
+        (b'{"turn_blocks": [{"type": "image", "text": "x"}]}', None),
+        (b'{"turn_blocks": [{"text": "x"}]}', None),
+        (b'{"turn_blocks": {"type": "text", "text": "x"}}', None),
+        (b'{"turn_blocks": []}', None),
+        (b'{"turn_blocks": " "}', None),
+        (b'{"message": "Why is the sky blue?"}', None),
     ],
 )
-async def test_a_bad_body_is_told_its_fault(client: Client, body: bytes, told: str) -> None:
+async def test_a_bad_body_is_told_its_fault(client: Client, body: bytes, told: str | None) -> None:
     chat = await new_chat(client)
     answer = await client.call("POST", f"/chats/{chat}/turns", body)
-    assert answer.json["error"] == {"code": "invalid_request", "message": told}
+    error = answer.json["error"]
+    assert error["code"] == "invalid_request"
+    assert error["message"] == told if told is not None else error["message"].endswith(RIGHT_FORM)
+
+
+@pytest.mark.requirement("A1")
+@pytest.mark.parametrize("query", ["", "?stream=true"])
+async def test_turn_blocks_may_be_a_text_or_have_the_short_form(client: Client, query: str) -> None:
+    chat = await new_chat(client)
+    forms = ["hello", [{"type": "text", "text": "hello"}], HELLO]
+    for blocks in forms:
+        answer = await client.call(
+            "POST", f"/chats/{chat}/turns{query}", {"turn_blocks": blocks, "model": QUICK}
+        )
+        assert answer.status == (200 if query else 201), answer
+    for listed in (await client.call("GET", f"/chats/{chat}/turns")).json["turns"]:
+        turn = await finished(client, listed["id"])
+        assert [(row["block_type"], row["text_content"]) for row in turn["blocks"]] == [("text", "hello")]
+
+
+@pytest.mark.requirement("A1")
+async def test_both_forms_of_a_text_are_one_request(client: Client) -> None:
+    chat = await new_chat(client)
+    first = await post_turn(client, chat, key="k")
+    again = await post_turn(client, chat, key="k", turn_blocks="hello")
+    assert again.json["user_turn"]["id"] == first.json["user_turn"]["id"]
+    assert (await post_turn(client, chat, key="k", turn_blocks="other")).status == 409
 
 
 @pytest.mark.requirement("K4")

@@ -36,6 +36,8 @@ REQUESTS: list[tuple[Any, dict[str, str]]] = [
     (PLAIN, {"Idempotency-Key": "k" * 300}),
     (PLAIN, {"Origin": "https://elsewhere.example", "Host": "elsewhere.example"}),
     (PLAIN | {"turn_blocks": []}, {}),
+    (PLAIN | {"turn_blocks": "hello"}, {}),
+    (PLAIN | {"turn_blocks": [{"type": "text", "text": ""}]}, {}),
     (PLAIN | {"turn_blocks": [{"block_type": "text", "text_content": " "}]}, {}),
     (PLAIN | {"surprise": 1}, {}),
     (PLAIN | {"params": {"at": float("nan")}}, {}),

@@ -327,9 +327,10 @@ def test_generators_of_clients_can_name_every_object_among_alternatives(tmp_path
     schemas = document["components"]["schemas"]
     shapes = schemas["UserBlock"]["oneOf"]
     assert [shape["title"] for shape in shapes] == [
-        "TextBlock", "ImageBlock", "DocumentBlock", "ToolResultBlock", "ReferenceBlock", "PartialReferenceBlock"
+        "TextBlock", "ImageBlock", "DocumentBlock", "ToolResultBlock", "ReferenceBlock", "PartialReferenceBlock",
+        "PlainTextBlock"
     ]  # fmt: skip
-    for shape in shapes:
+    for shape in shapes[:-1]:
         content = shape["properties"]["content"]
         choices = content.get("oneOf") or content.get("anyOf") or [content]
         assert all("$ref" in choice or choice == {"type": "null"} for choice in choices), shape["title"]
@@ -343,7 +344,16 @@ def test_generators_of_clients_can_name_every_object_among_alternatives(tmp_path
 async def test_blocks_are_described_one_by_one(world: World) -> None:
     """What the document asks of a block is what the server asks of it."""
     shapes = world.document["components"]["schemas"]["UserBlock"]["oneOf"]
-    kinds = {shape["properties"]["block_type"]["const"]: shape for shape in shapes}
+    kinds = {shape["properties"]["block_type"]["const"]: shape for shape in shapes[:-1]}
+    text, blocks = world.document["components"]["schemas"]["TurnBody"]["properties"]["turn_blocks"]["anyOf"]
+    assert (text["type"], blocks["type"]) == ("string", "array")
+    for said in ("hello", " ", ""):
+        for sent in (said, [{"type": "text", "text": said}]):
+            answer = await world.client.call(
+                "POST", f"/chats/{world.chat}/turns?stream=true", {**TEXT, "turn_blocks": sent}
+            )
+            for described in (text, shapes[-1]["properties"]["text"]):
+                assert (answer.status == 200) == bool(re.search(described["pattern"], said)), (sent, answer)
     for kind, content, status in (
         ("text", None, 400),
         ("image", {}, 400),

@@ -157,7 +157,7 @@ def trial(url: str, key_variable: str | None) -> list[str]:
     `key_variable`: the environment variable with the server's key. None: the server needs no key.
     """
     key = f' -H "Authorization: Bearer ${key_variable}"' if key_variable else ""
-    body = '{"turn_blocks":[{"block_type":"text","text_content":"Hello!"}]}'
+    body = '{"turn_blocks":"Hello!"}'
     return [
         f"""CHAT=$(curl -s{key} -X POST {url}/api/chats | cut -d'"' -f4)""",
         f"""curl -N{key} -H 'Content-Type: application/json' -d '{body}' \

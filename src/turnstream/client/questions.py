@@ -12,7 +12,7 @@ from turnstream.core.blocks import Block
 Content: TypeAlias = str | Sequence[Block | Mapping[str, Any]]
 """A text, or a list of blocks: `Block`s, or dicts as in PROTOCOL.md.
 
-Example of a dict: `{"block_type": "text", "text_content": "Hi"}`.
+Examples of a dict: `{"type": "text", "text": "Hi"}`, `{"block_type": "text", "text_content": "Hi"}`.
 """
 
 
@@ -70,11 +70,15 @@ def _starting(path: str, options: QuestionOptions, **body: Any) -> Request:
 def turn_blocks(content: Content) -> list[dict[str, Any]]:
     """Return the blocks in the API's form."""
     if isinstance(content, str):
-        return [{"block_type": "text", "text_content": content}]
-    return [_as_sent(block) if isinstance(block, Block) else dict(block) for block in content]
+        content = [{"type": "text", "text": content}]
+    return [_as_sent(block) for block in content]
 
 
-def _as_sent(block: Block) -> dict[str, Any]:
+def _as_sent(block: Block | Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(block, Block):
+        if block.keys() == {"type", "text"} and block["type"] == "text":
+            return {"block_type": "text", "text_content": block["text"]}
+        return dict(block)
     fields = {
         "block_type": block.block_type,
         "text_content": block.text_content,

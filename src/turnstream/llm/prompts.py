@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
+import msgspec
+
 from turnstream.core.blocks import BLOCK_TYPES, Block, Content, Message
 from turnstream.core.history import PastTurn
 from turnstream.errors import InvalidRequest
@@ -18,6 +20,8 @@ Part: TypeAlias = str | Block | Mapping[str, Any]
     {"type": "document", "media_type": …, "data": …}    or {"url": …} or {"text": …}; a title is optional
     {"type": "tool_result", "tool_use_id": …, "content": "…", "is_error": false}
     {"type": "tool_use", "id": …, "name": …, "input": {…}}
+
+A mapping with a `block_type` is a block as a turnstream server or `msgspec.to_builtins` writes it.
 """
 Prompt: TypeAlias = str | Sequence[Part]
 MessageLike: TypeAlias = Message | ModelMessage[Any] | Mapping[str, Any]
@@ -83,6 +87,8 @@ def _block(number: int, part: object, where: str) -> Block:
     if not isinstance(part, Mapping):
         raise InvalidRequest(f"{where}: a part is a {type(part).__name__}: give a text, a Block or a mapping")
     given = {str(key): value for key, value in cast("Mapping[Any, Any]", part).items()}
+    if given.get("block_type") in BLOCK_TYPES:
+        return _stored_block(number, given, where)
     kind = given.pop("type", None)
     if kind == "text":
         return Block(number, "text", _text(given, "text", where))
@@ -100,6 +106,16 @@ def _block(number: int, part: object, where: str) -> Block:
         f"{where}: type is {kind!r}, and has to be text, image, document, tool_result or tool_use"
         + ("; other blocks are given as Block" if kind in BLOCK_TYPES else "")
     )
+
+
+def _stored_block(number: int, given: dict[str, Any], where: str) -> Block:
+    fields = {
+        name: given[name] for name in ("block_type", "text_content", "content", "partial") if name in given
+    }
+    try:
+        return msgspec.convert({"sequence": number, **fields}, Block)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{where}: a block cannot be read: {error}") from error
 
 
 def _tool_use(number: int, given: dict[str, Any], where: str) -> Block:

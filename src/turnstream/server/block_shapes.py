@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import union_schema
 
@@ -103,14 +103,54 @@ _CONTENTS: dict[str, Sequence[type[BaseModel]]] = {
     "tool_result": (ToolResult,),
 }
 
-SENDABLE: dict[str, Any] = {
+_CONTAINS: dict[str, Any] = {
     "contains": {
         "type": "object",
-        "properties": {"block_type": {"enum": ["text", "image", "document", "tool_result"]}},
-        "required": ["block_type"],
+        "anyOf": [
+            {
+                "properties": {"block_type": {"enum": ["text", "image", "document", "tool_result"]}},
+                "required": ["block_type"],
+            },
+            {"properties": {"type": {"const": "text"}}, "required": ["type"]},
+        ],
     }
 }
+MAX_BLOCKS = 1000
+"""Largest number of blocks of a user turn."""
+PlainText: TypeAlias = Annotated[str, WithJsonSchema(_TEXT)]
+SENDABLE = Field(min_length=1, max_length=MAX_BLOCKS, json_schema_extra=_CONTAINS)
 """Schema that requires a block that can be sent to a model. References alone are not enough."""
+PLAIN_BLOCK: dict[str, Any] = {
+    "title": "PlainTextBlock",
+    "type": "object",
+    "properties": {"type": {"type": "string", "const": "text"}, "text": _TEXT},
+    "required": ["type", "text"],
+    "additionalProperties": False,
+}
+"""Schema of the short form of a text block."""
+RIGHT_FORM = '"turn_blocks": "a text", or [{"type": "text", "text": "a text"}]'
+"""Right form of a turn's blocks, for error messages."""
+
+
+def blocks_of_text(given: object) -> object:
+    """Return the list of blocks for a plain string. Return any other value unchanged."""
+    return [plain_block(given)] if isinstance(given, str) else given
+
+
+def block_of_short_form(given: object) -> object:
+    """Return the text block for `{"type": "text", "text": …}`. Return any other value unchanged."""
+    if not isinstance(given, dict):
+        return given
+    fields = cast("dict[str, object]", given)
+    return (
+        plain_block(fields["text"])
+        if fields.keys() == {"type", "text"} and fields["type"] == "text"
+        else given
+    )
+
+
+def plain_block(text: object) -> dict[str, object]:
+    return {"block_type": "text", "text_content": text}
 
 
 def contents_schema() -> CoreSchema:

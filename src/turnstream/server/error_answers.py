@@ -22,6 +22,7 @@ from turnstream.errors import (
     TooLarge,
     TurnstreamError,
 )
+from turnstream.server.block_shapes import RIGHT_FORM
 from turnstream.server.context import ServerContext
 
 BODY_SECONDS = 30.0
@@ -54,7 +55,10 @@ def masked(error: StoreError) -> TurnstreamError:
 
 def validation_error(error: RequestValidationError) -> InvalidRequest:
     """Return an error that names the first five faults and their places."""
-    return InvalidRequest("; ".join(_fault(fault) for fault in error.errors()[:5]))
+    faults = error.errors()[:5]
+    named = "; ".join(_fault(fault) for fault in faults)
+    of_blocks = any(fault["loc"][:2] == ("body", "turn_blocks") for fault in faults)
+    return InvalidRequest(f"{named}; write {RIGHT_FORM}" if of_blocks else named)
 
 
 def _fault(fault: Mapping[str, Any]) -> str:

@@ -7,7 +7,15 @@ import json
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -16,7 +24,17 @@ from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import CallAttempt, StepUsage
 from turnstream.errors import InvalidRequest
 from turnstream.server.attachments import check_attachment
-from turnstream.server.block_shapes import SENDABLE, block_schema, contents_schema
+from turnstream.server.block_shapes import (
+    MAX_BLOCKS,
+    PLAIN_BLOCK,
+    RIGHT_FORM,
+    SENDABLE,
+    PlainText,
+    block_of_short_form,
+    block_schema,
+    blocks_of_text,
+    contents_schema,
+)
 from turnstream.server.openapi_additions import ErrorDetail, Identifier
 from turnstream.server.params import checked_params
 from turnstream.store.base import BlockRecord, ChatRecord, TurnRecord
@@ -67,7 +85,7 @@ class ChatChange(_Body):
 
 
 class UserBlock(_Body):
-    """A block of a user turn.
+    """A block of a user turn. `{"type": "text", "text": …}` is a short form of a text block.
 
     Contents by type: text; image `{media_type, data}` or `{url}`; document `{media_type, data}`, `{url}` or
     `{text}`, each with an optional title; tool_result `{tool_use_id, content, is_error?}`; reference.
@@ -84,7 +102,13 @@ class UserBlock(_Body):
         kinds = get_args(cls.model_fields["block_type"].annotation)
         contents = handler(contents_schema())["anyOf"]
         shapes = [block_schema(kind, contents) for kind in kinds]
-        return {"title": cls.__name__, "description": inspect.cleandoc(cls.__doc__ or ""), "oneOf": shapes}
+        description = inspect.cleandoc(cls.__doc__ or "")
+        return {"title": cls.__name__, "description": description, "oneOf": [*shapes, PLAIN_BLOCK]}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_form(cls, given: object) -> object:
+        return block_of_short_form(given)
 
     def to_block(self, sequence: int) -> Block:
         """Return the block.
@@ -96,7 +120,9 @@ class UserBlock(_Body):
             check_attachment(f"turn_blocks[{sequence}]", self.block_type, content)
         match self.block_type:
             case "text" if not (self.text_content or "").strip():
-                raise InvalidRequest(f"turn_blocks[{sequence}]: a text block needs text_content")
+                raise InvalidRequest(
+                    f"turn_blocks[{sequence}]: a text block needs text_content: {RIGHT_FORM}"
+                )
             case "tool_result" if not isinstance(content.get("tool_use_id"), str):
                 raise InvalidRequest(f"turn_blocks[{sequence}]: a tool_result needs content.tool_use_id")
             case _:
@@ -125,7 +151,13 @@ class CallBody(_Body):
 
 
 class TurnBody(CallBody):
-    turn_blocks: list[UserBlock] = Field(min_length=1, max_length=1000, json_schema_extra=SENDABLE)
+    turn_blocks: Annotated[
+        list[UserBlock],
+        Field(min_length=1, max_length=MAX_BLOCKS),
+        BeforeValidator(
+            blocks_of_text, json_schema_input_type=PlainText | Annotated[list[UserBlock], SENDABLE]
+        ),
+    ]
     role: Literal["user"] = "user"
     prev_turn_id: Identifier | None = None
 
