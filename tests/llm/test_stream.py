@@ -315,6 +315,8 @@ async def test_what_was_said_before_goes_with_the_call() -> None:
     assert seen.usage.input_tokens == 3, "one, its answer, two"
     by_hand = await model.collect(messages=[ts.Message("user", (ts.Block(0, "text", "three"),))])
     assert by_hand.text == "three"
+    rows = [{"role": "user", "content": [{"block_type": "text", "text_content": "one"}]}, first]
+    assert (await model.collect("two", messages=rows)).usage == seen.usage
     kept = first.as_message()
     assert (kept.role, kept.blocks) == ("assistant", first.blocks)
 
@@ -328,6 +330,7 @@ async def test_what_was_said_before_goes_with_the_call() -> None:
         ([{"role": "user", "content": [{"type": "sound"}]}], "type is 'sound'"),
         ([{"role": "user", "content": [{"type": "image"}]}], "has none of url, data"),
         ([{"role": "user", "content": " "}], "nothing that could be sent"),
+        ([{"role": "user", "content": [{"block_type": "text", "text_content": 3}]}], "cannot be read"),
         ([3], r"messages\[0\] is a int"),
     ],
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 from turnstream.llm.callbacks import Callbacks
+from turnstream.llm.misplaced import misplaced_in_call
 from turnstream.llm.offering import AnyTool
 from turnstream.llm.output import OutputMode
 from turnstream.llm.prompts import MessageLike
@@ -40,6 +41,5 @@ def checked(options: CallOptions) -> CallOptions:
     """Return `options` without those that are None. Raises TypeError for an unknown name."""
     unknown = sorted(options.keys() - CallOptions.__annotations__.keys())
     if unknown:
-        names = ", ".join(unknown)
-        raise TypeError(f"a call has no option {names}: what is for the model goes into params={{…}}")
+        raise misplaced_in_call(unknown)
     return cast("CallOptions", {name: value for name, value in options.items() if value is not None})

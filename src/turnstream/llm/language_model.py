@@ -30,6 +30,7 @@ from turnstream.llm.callbacks import Callbacks
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.loop_planners import LoopPlanners
 from turnstream.llm.message_stream import MessageStream, StreamOptions
+from turnstream.llm.misplaced import misplaced_in_model
 from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.offering import ask_for, offer_of
 from turnstream.llm.output import OutputFormat, OutputMode
@@ -81,10 +82,8 @@ class LLM:
         tool_limits: ToolLimits | None = None,
         **misplaced: Never,
     ) -> None:
-        for name in misplaced:
-            raise TypeError(
-                f"LLM() takes no {name}: parameters of the model go with each call, params={{{name!r}: …}}"
-            )
+        if misplaced:
+            raise misplaced_in_model(misplaced, model, CallOptions.__annotations__)
         if isinstance(fallbacks, str):
             raise InvalidRequest(f"fallbacks is a list of models: fallbacks=[{fallbacks!r}]")
         found = settings if isinstance(settings, Settings) else load_settings(settings)
