@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pytest
 
 import turnstream as ts
-from turnstream.llm.misplaced import MODEL_OPTIONS
+from turnstream.llm.option_places import MODEL_OPTIONS
 
 
 def test_the_package_says_its_version() -> None:
@@ -37,8 +37,16 @@ def test_every_event_and_both_clients_are_at_the_top() -> None:
 
 
 def test_a_message_is_short_in_a_console_and_text_in_a_notebook() -> None:
-    with ts.LLM("sim/demo").stream_sync("hi") as stream:
+    stream = ts.LLM("sim/demo").stream_sync("hi")
+    assert repr(stream) == f"<SyncMessageStream {stream.id}, not begun>"
+    with stream:
+        assert repr(stream) == f"<SyncMessageStream {stream.id}, running>"
         message = stream.final_message()
+    assert repr(stream) == f"<SyncMessageStream {stream.id}, complete>"
+    kept = message.as_message()
+    assert repr(kept).startswith("<Message of assistant, 1 blocks: 'Hello! ")
+    assert len(repr(kept)) < 110
+    assert kept._repr_markdown_() == kept.text == message.text
     assert len(repr(message)) < 150
     assert "sim/demo" in repr(message)
     assert "end_turn" in repr(message)
@@ -89,3 +97,9 @@ def test_an_option_of_the_llm_is_not_an_option_of_a_call(name: str) -> None:
 
 def test_every_option_of_the_llm_is_known() -> None:
     assert inspect.signature(ts.LLM).parameters.keys() - {"misplaced"} == MODEL_OPTIONS
+
+
+def test_clients_and_turns_are_short_in_a_console() -> None:
+    with ts.Client("http://127.0.0.1:8089") as client:
+        assert repr(client) == "Client('http://127.0.0.1:8089/api')"
+        assert repr(client.watch("t")) == "<Turn t, pending: ''>"

@@ -32,8 +32,10 @@ from turnstream.client.retrying import Retry
 from turnstream.client.transport import Connections, Request, Transport, api_root, path_part
 from turnstream.client.turns import AsyncTurn
 from turnstream.errors import InvalidRequest
+from turnstream.tracebacks import short_tracebacks
 
 
+@short_tracebacks
 class AsyncClient:
     """The client of one turnstream server. It survives restarts of the server and short network failures.
 
@@ -79,6 +81,9 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.root!r})"
 
     @property
     def root(self) -> str:
@@ -165,6 +170,7 @@ class AsyncClient:
         return await self._transport.ask(_get("models"), list[Model])
 
 
+@short_tracebacks
 class AsyncChats:
     """Operations on chats, as `client.chats`."""
 

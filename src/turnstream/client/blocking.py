@@ -15,7 +15,9 @@ from turnstream.client.transport import Request, Transport
 from turnstream.client.turns import AsyncTurn
 from turnstream.client.watched_turn import WatchedTurn, turn_events
 from turnstream.core.turn_events import TurnEvent
+from turnstream.errors import TurnstreamError
 from turnstream.loop_thread import LoopThread
+from turnstream.tracebacks import short_tracebacks, shorten
 
 
 class _Closing:
@@ -33,6 +35,7 @@ class _Closing:
         raise NotImplementedError
 
 
+@short_tracebacks
 class Client(_Closing):
     """`AsyncClient` for code without asyncio.
 
@@ -51,6 +54,9 @@ class Client(_Closing):
         self._client = AsyncClient(base_url, api_key=api_key, headers=headers, retry=retry)
         self._thread = LoopThread("turnstream client")
         self.chats = Chats(self._client, self._thread)
+
+    def __repr__(self) -> str:
+        return f"Client({self.root!r})"
 
     @property
     def root(self) -> str:
@@ -99,6 +105,7 @@ class Client(_Closing):
         return made
 
 
+@short_tracebacks
 class Chats:
     """Operations on chats, as `client.chats`. See `AsyncChats`."""
 
@@ -138,6 +145,7 @@ class Chats:
         return self._thread.run(lambda: self._chats.turns(chat_id, limit=limit, before=before))
 
 
+@short_tracebacks
 class Turn(_Closing, WatchedTurn):
     """`AsyncTurn` for code without asyncio: `for event in turn`. The iterating thread folds the events."""
 
@@ -170,6 +178,9 @@ class Turn(_Closing, WatchedTurn):
                 for frame in frames:
                     taken = self.take(frame)
                     yield from turn_events(taken) if taken is not None else ()
+        except TurnstreamError as error:
+            shorten(error)
+            raise
         finally:
             self._watching = False
             self.close()

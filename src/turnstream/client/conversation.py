@@ -12,6 +12,7 @@ from turnstream.client.questions import Content, SendOptions, new_key, turn_bloc
 from turnstream.client.turns import AsyncTurn
 from turnstream.client.watched_turn import WatchedTurn
 from turnstream.errors import Conflict
+from turnstream.tracebacks import short_tracebacks
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ class ConversationState(Generic[AnyTurn]):
             logger.exception("a conversation's on_change failed")
 
 
+@short_tracebacks
 class AsyncConversation(ConversationState[AsyncTurn]):
     """A conversation that sends its messages through an AsyncClient."""
 
@@ -155,6 +157,7 @@ class AsyncConversation(ConversationState[AsyncTurn]):
         return turn
 
 
+@short_tracebacks
 class Conversation(ConversationState[Turn]):
     """A conversation that sends its messages through a Client."""
 

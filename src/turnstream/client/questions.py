@@ -76,9 +76,8 @@ def turn_blocks(content: Content) -> list[dict[str, Any]]:
 
 def _as_sent(block: Block | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(block, Block):
-        if block.keys() == {"type", "text"} and block["type"] == "text":
-            return {"block_type": "text", "text_content": block["text"]}
-        return dict(block)
+        is_short = set(block) == {"type", "text"} and block["type"] == "text"
+        return {"block_type": "text", "text_content": block["text"]} if is_short else dict(block)
     fields = {
         "block_type": block.block_type,
         "text_content": block.text_content,

@@ -11,8 +11,11 @@ from turnstream.client.following import FrameStream
 from turnstream.client.transport import Request, Transport
 from turnstream.client.watched_turn import Frame, NativeEvent, WatchedTurn, turn_events
 from turnstream.core.turn_events import TurnEvent
+from turnstream.errors import TurnstreamError
+from turnstream.tracebacks import short_tracebacks, shorten
 
 
+@short_tracebacks
 class AsyncTurn(WatchedTurn):
     """A turn that is watched by iteration. `blocks`, `text`, `status`, `usage` etc. are always current.
 
@@ -65,6 +68,9 @@ class AsyncTurn(WatchedTurn):
                     for event in turn_events(taken) if taken is not None else ():
                         yield event
                         self._check(loop)
+        except TurnstreamError as error:
+            shorten(error)
+            raise
         finally:
             self._end(loop)
 

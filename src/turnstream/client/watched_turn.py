@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 import msgspec
 
 from turnstream.client.answers import Failure
-from turnstream.core.blocks import BLOCK_TYPES, Block
+from turnstream.core.blocks import BLOCK_TYPES, Block, beginning
 from turnstream.core.cursor import parse_cursor
 from turnstream.core.lifecycle import TurnStatus
 from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
@@ -97,6 +97,9 @@ class WatchedTurn:
         self._begun = False
         self._no_more = False
         self._size = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.turn_id}, {self.status}: {beginning(self.text)!r}>"
 
     @property
     def blocks(self) -> list[Block]:

@@ -21,6 +21,9 @@ BLOCK_TYPES: frozenset[str] = frozenset(get_args(BlockType))
 
 Content: TypeAlias = dict[str, Any]
 
+_SHOWN_LENGTH = 60
+"""Characters of a text that a `repr` shows."""
+
 
 class Block(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One piece of a turn: finished, or cut off if `partial`.
@@ -49,3 +52,20 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     role: Literal["user", "assistant"]
     blocks: tuple[Block, ...]
+
+    @property
+    def text(self) -> str:
+        """Texts of the text blocks, joined."""
+        return "".join(block.text_content or "" for block in self.blocks if block.block_type == "text")
+
+    def __repr__(self) -> str:
+        return f"<Message of {self.role}, {len(self.blocks)} blocks: {beginning(self.text)!r}>"
+
+    def _repr_markdown_(self) -> str:
+        """Return the text, for a notebook to render."""
+        return self.text
+
+
+def beginning(text: str) -> str:
+    """Return the beginning of a text, for a `repr`."""
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…"

@@ -14,12 +14,14 @@ from turnstream.llm.metrics import StreamMetrics
 from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.readers import EventFilter, Reader, Renderer, filtered
 from turnstream.loop_thread import LoopThread
+from turnstream.tracebacks import short_tracebacks, shorten
 
 Output = TypeVar("Output")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@short_tracebacks
 class SyncMessageStream(Generic[Output]):
     """`MessageStream` for code without asyncio: `with llm.stream_sync("Why?") as stream: …`.
 
@@ -31,6 +33,9 @@ class SyncMessageStream(Generic[Output]):
         self._thread = thread
         self._forks = thread.forks
         self.id = stream.id
+
+    def __repr__(self) -> str:
+        return repr(self._stream).replace("<", "<Sync", 1)
 
     def __enter__(self) -> Self:
         """See `MessageStream.__aenter__`."""
@@ -57,8 +62,12 @@ class SyncMessageStream(Generic[Output]):
 
     def events(self, *filters: EventFilter) -> Iterator[TurnEvent]:
         """See `MessageStream.events`. `filters` are called in the thread that iterates."""
-        for events in self._read(self._stream.batches()):
-            yield from filtered(events, filters)
+        try:
+            for events in self._read(self._stream.batches()):
+                yield from filtered(events, filters)
+        except TurnstreamError as error:
+            shorten(error)
+            raise
 
     def updates(
         self, interval: float | None = None, most: int | None = None
@@ -68,9 +77,13 @@ class SyncMessageStream(Generic[Output]):
 
     def render(self, renderer: Renderer, *filters: EventFilter) -> Iterator[str]:
         """See `MessageStream.render`. The functions are called in the thread that iterates."""
-        for event in self.events(*filters):
-            if text := renderer(event):
-                yield text
+        try:
+            for event in self.events(*filters):
+                if text := renderer(event):
+                    yield text
+        except TurnstreamError as error:
+            shorten(error)
+            raise
 
     @property
     def blocks(self) -> Iterator[tuple[Block, ...]]:
@@ -118,8 +131,12 @@ class SyncMessageStream(Generic[Output]):
         return self._stream.message
 
     def _read(self, reader: Reader[Item]) -> Iterator[Item]:
-        while (item := self._run(reader.take)) is not None:
-            yield item
+        try:
+            while (item := self._run(reader.take)) is not None:
+                yield item
+        except TurnstreamError as error:
+            shorten(error)
+            raise
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         if self._forks != self._thread.forks:

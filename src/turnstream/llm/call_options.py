@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 from turnstream.llm.callbacks import Callbacks
-from turnstream.llm.misplaced import misplaced_in_call
 from turnstream.llm.offering import AnyTool
+from turnstream.llm.option_places import misplaced_in_call
 from turnstream.llm.output import OutputMode
 from turnstream.llm.prompts import MessageLike
 

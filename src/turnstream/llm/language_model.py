@@ -30,9 +30,9 @@ from turnstream.llm.callbacks import Callbacks
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.loop_planners import LoopPlanners
 from turnstream.llm.message_stream import MessageStream, StreamOptions
-from turnstream.llm.misplaced import misplaced_in_model
 from turnstream.llm.model_message import ModelMessage
 from turnstream.llm.offering import ask_for, offer_of
+from turnstream.llm.option_places import misplaced_in_model
 from turnstream.llm.output import OutputFormat, OutputMode
 from turnstream.llm.prompts import Prompt, past_turns
 from turnstream.loop_thread import LoopThread
@@ -42,11 +42,13 @@ from turnstream.providers.catalog import BUILT_IN, Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.simulator.registration import SIMULATOR
 from turnstream.tools.runner import ToolLimits
+from turnstream.tracebacks import short_tracebacks
 from turnstream.wires.base import ModelRequest
 
 Output = TypeVar("Output")
 
 
+@short_tracebacks
 class LLM:
     """A model to call, with its fallbacks.
 

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Sequence
+from types import TracebackType
 
 from turnstream.core.blocks import Block
 from turnstream.core.open_block import catchup_of
@@ -45,6 +46,7 @@ class LiveAnswer:
         """Rises with each change."""
         self.ended = asyncio.Event()
         self.error: BaseException | None = None
+        self._trace: TracebackType | None = None
         self._buffer = buffer
         self._ahead = 0
         self._asked = False
@@ -109,6 +111,7 @@ class LiveAnswer:
             held, self._held, self._tools = self._held.take(), None, None
             self.show(held)
         self.error = error
+        self._trace = None if error is None else error.__traceback__
         self.ended.set()
         self._last = tuple(last)
         self._hand_out(last)
@@ -195,4 +198,4 @@ class LiveAnswer:
     def raise_error(self) -> None:
         """Raise the error that ended the answer, if there is one."""
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(self._trace)  # without the lines of readers before this one

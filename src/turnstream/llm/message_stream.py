@@ -38,6 +38,7 @@ from turnstream.llm.readers import (
 from turnstream.llm.written_value import WrittenValue
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.pricing import Pricing
+from turnstream.tracebacks import short_tracebacks
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ MakeSource = Callable[[str, LiveAnswer], Awaitable[TurnSource]]
 """Makes the source of a stream, from its id and the LiveAnswer that holds the answer so far."""
 
 
+@short_tracebacks
 class MessageStream(Generic[Output]):
     """One answer, while it comes. Made by `LLM.stream`.
 
@@ -108,6 +110,15 @@ class MessageStream(Generic[Output]):
         self._caller = Caller(options.callbacks, self.id, self._live)
         self._task: asyncio.Task[None] | None = None
         self._final: ModelMessage[Any] | InvalidOutput | None = None
+
+    def __repr__(self) -> str:
+        if self._task is None:
+            state = "not begun"
+        elif not self.ended:
+            state = "running"
+        else:
+            state = "complete" if self.error is None else "broke off"
+        return f"<{type(self).__name__} {self.id}, {state}>"
 
     # -- the block ---------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, TypeVar, cast
 
-from turnstream.core.blocks import Block, Message
+from turnstream.core.blocks import Block, Message, beginning
 from turnstream.core.usage import CallAttempt, Usage
 from turnstream.model_loop.accounts import ModelCall
 from turnstream.providers.base import CalledModel
@@ -18,8 +18,6 @@ Output = TypeVar("Output")
 
 OUTPUT_TOOL = "give_answer"
 """Name of the tool that takes a typed answer as its arguments, for models that take no JSON Schema."""
-_REPR_LENGTH = 60
-"""Characters of the text that a message's `repr` shows."""
 _NONE_USED = Usage()
 _NO_VALUE: Any = None
 
@@ -147,11 +145,10 @@ class ModelMessage(Generic[Output]):
     pricing: Pricing | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
-        text = self.text if len(self.text) <= _REPR_LENGTH else f"{self.text[:_REPR_LENGTH]}…"
         end = self.stop_reason if self.complete else "broke off"
         return (
             f"<{type(self).__name__} of {self.provider}/{self.model}, {len(self.blocks)} blocks, "
-            f"{end}: {text!r}>"
+            f"{end}: {beginning(self.text)!r}>"
         )
 
     def _repr_markdown_(self) -> str:

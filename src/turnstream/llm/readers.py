@@ -13,10 +13,12 @@ from typing import Any, Generic, Self, TypeVar
 from turnstream.core.blocks import Block
 from turnstream.core.partial_json import NOTHING
 from turnstream.core.turn_events import TurnEvent
+from turnstream.errors import TurnstreamError
 from turnstream.llm.event_queue import EventQueue
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.output import OutputFormat
 from turnstream.llm.written_value import WrittenValue
+from turnstream.tracebacks import shorten
 
 Item = TypeVar("Item")
 
@@ -32,7 +34,11 @@ class Reader(Generic[Item]):
         return self
 
     async def __anext__(self) -> Item:
-        item = await self.take()
+        try:
+            item = await self.take()
+        except TurnstreamError as error:
+            shorten(error)
+            raise
         if item is None:
             raise StopAsyncIteration
         return item

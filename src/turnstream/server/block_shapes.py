@@ -139,14 +139,12 @@ def blocks_of_text(given: object) -> object:
 
 def block_of_short_form(given: object) -> object:
     """Return the text block for `{"type": "text", "text": …}`. Return any other value unchanged."""
-    if not isinstance(given, dict):
-        return given
-    fields = cast("dict[str, object]", given)
-    return (
-        plain_block(fields["text"])
-        if fields.keys() == {"type", "text"} and fields["type"] == "text"
-        else given
-    )
+    if isinstance(given, dict):
+        fields = cast("dict[object, object]", given)
+        if fields.keys() == {"type", "text"} and fields["type"] == "text":
+            return plain_block(fields["text"])
+        return fields
+    return given
 
 
 def plain_block(text: object) -> dict[str, object]:

@@ -1,0 +1,99 @@
+"""Tracebacks of the errors that callers of the library and of the clients get.
+
+A traceback shows the caller's lines and one line of turnstream. With the logger `turnstream` at level DEBUG,
+it shows all lines.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+from turnstream.errors import TurnstreamError
+
+Class = TypeVar("Class", bound=type[Any])
+
+MAX_CAUSES = 20
+"""Causes of an error whose tracebacks are shortened."""
+_INNER = frozenset({"turnstream", "aiohttp", "aiohappyeyeballs", "asyncio", "concurrent"})
+"""Packages whose lines are left out. Lines of all others, such as a caller's callback, stay."""
+_SPECIAL = frozenset({"__init__", "__enter__", "__aenter__"})
+
+logger = logging.getLogger("turnstream")
+
+
+def shorten(error: BaseException) -> None:
+    """Remove the inner lines from the traceback of an error and from those of its causes.
+
+    One line of turnstream stays: the outermost. Call it before a bare `raise`, which adds no line.
+    """
+    if logger.isEnabledFor(logging.DEBUG):
+        return
+    error.__traceback__ = _outer_lines(error.__traceback__, own=1)
+    cause = error
+    for _ in range(MAX_CAUSES):
+        following = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+        if following is None:
+            break
+        cause = following
+        cause.__traceback__ = _outer_lines(cause.__traceback__, own=0)
+
+
+def _outer_lines(trace: TracebackType | None, *, own: int) -> TracebackType | None:
+    """Return a traceback without inner lines, except for the first `own` lines of turnstream."""
+    lines: list[TracebackType] = []
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        package = module.partition(".")[0]
+        if package not in _INNER:
+            lines.append(trace)
+        elif own and package == "turnstream" and module != __name__:
+            lines.append(trace)
+            own -= 1
+        trace = trace.tb_next
+    kept: TracebackType | None = None
+    for line in reversed(lines):
+        kept = TracebackType(kept, line.tb_frame, line.tb_lasti, line.tb_lineno)
+    return kept
+
+
+def short_tracebacks(boundary: Class) -> Class:
+    """Shorten the tracebacks of the errors that the public methods of a class raise. A class decorator.
+
+    Generators and properties are not decorated. They call `shorten` themselves.
+    """
+    for name, value in list(vars(boundary).items()):
+        generates = inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)
+        is_public = not name.startswith("_") or name in _SPECIAL
+        if inspect.isfunction(value) and is_public and not generates:
+            setattr(boundary, name, _shortening(value))
+    return boundary
+
+
+def _shortening(function: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(function):
+        waits: Callable[..., Any] = function
+
+        @functools.wraps(function)
+        async def wait(*given: Any, **options: Any) -> Any:
+            try:
+                return await waits(*given, **options)
+            except TurnstreamError as error:
+                shorten(error)
+                raise
+
+        return wait
+
+    @functools.wraps(function)
+    def call(*given: Any, **options: Any) -> Any:
+        try:
+            return function(*given, **options)
+        except TurnstreamError as error:
+            shorten(error)
+            raise
+
+    return call
