@@ -14,7 +14,6 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from types import TracebackType
 from typing import Any, Self
 
 from fastapi import APIRouter, FastAPI
@@ -238,9 +237,7 @@ class Engine:
         await self.commands.recovery.run(tried=tried)
         self._journal.release()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """End the running turns with the output that they have, and close all parts."""
         try:
             await self._registry.stop_all()

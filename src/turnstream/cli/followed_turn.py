@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from turnstream.cli.conversation import ConversationPlace
@@ -28,9 +27,7 @@ class FollowedTurn(Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    async def __aexit__(self, *_: object) -> None: ...
 
     async def next(self) -> Sequence[NativeEvent] | None:
         """Return the new events, or None after the turn's end."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Self
 
 from turnstream.cli.followed_turn import Question
@@ -61,9 +60,7 @@ class LocalTurn:
         )
         self._subscription = await self._turn.subscribe(after=self._turn.beginning)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._subscription is not None:
             self._subscription.close()
         await self._held.aclose()

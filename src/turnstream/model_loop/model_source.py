@@ -328,9 +328,7 @@ class _Results:
         self._source.start_all(self._left)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         tasks = [call.task for call in self._left if call.task is not None]
         for task in tasks:
             task.cancel()

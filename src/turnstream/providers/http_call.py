@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -125,9 +124,7 @@ class HttpCall:
     def _encoded(self) -> HttpRequest:
         return self._provider.wire.encode_request(with_own_blocks(self._request, self._origin))
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._close()
 
     def __aiter__(self) -> HttpCall:

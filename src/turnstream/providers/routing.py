@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from types import TracebackType
 from typing import NoReturn
 
 from turnstream.config import ModelSettings, RetrySettings
@@ -142,9 +141,7 @@ class _RefusedPlan:
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         self._refuse()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Do nothing, as the call is never entered."""
 
     def _refuse(self) -> NoReturn:

@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import chain
-from types import TracebackType
 
 from turnstream.config import Timeouts
 from turnstream.core.origin import Origin
@@ -114,9 +113,7 @@ class _SimulatedCall:
         self._actions = player(asked, wire, outages=self._provider.outages)
         return next(self._actions, None)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._over = True
 
     def __aiter__(self) -> _SimulatedCall:
