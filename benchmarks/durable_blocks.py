@@ -30,7 +30,8 @@ from turnstream.core.blocks import Block
 from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.store.base import BlockRecord, ChatRecord, Operation, TurnRecord
-from turnstream.store.operations import CreateChat, SaveBlock
+from turnstream.store.operations.chats import CreateChat
+from turnstream.store.operations.content import SaveBlock
 from turnstream.store.rows import block_row, turn_rows
 from turnstream.store.schema import blocks, turns
 from turnstream.store.sql import SqlStore

@@ -156,7 +156,7 @@ async def serve(folder: str, upstream: str) -> None:
     from turnstream.engine import Engine
     from turnstream.server.uvicorn_server import bind, run_application
     from turnstream.store.base import BlockRecord, TurnRecord
-    from turnstream.store.operations import StartTurns
+    from turnstream.store.operations.start import StartTurns
 
     provider = ProviderSettings(wire="openai-chat", base_url=f"http://127.0.0.1:{upstream}/v1")
     engine = Engine(f"sqlite:///{folder}/turns.sqlite", providers={"up": provider})

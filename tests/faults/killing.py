@@ -7,7 +7,7 @@ import signal
 from typing import Any, Literal, NamedTuple, Never, TypeAlias
 
 from turnstream.store.base import Operation
-from turnstream.store.operations import SaveBlock
+from turnstream.store.operations.content import SaveBlock
 
 Moment = Literal["before", "within", "after"]
 """Of a write: not yet given to the writer; applied, but not committed; committed, and nobody has been

@@ -16,7 +16,10 @@ from turnstream.core.usage import Usage
 from turnstream.store.base import BlockRecord, ChatRecord, Operation, OutcomeRecord, TurnRecord
 from turnstream.store.journal.operations import AppendJournal
 from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment
-from turnstream.store.operations import CreateChat, FinishTurn, MarkStreaming, SaveBlock, StartTurns
+from turnstream.store.operations.chats import CreateChat
+from turnstream.store.operations.content import SaveBlock
+from turnstream.store.operations.progress import FinishTurn, MarkStreaming
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.schema import chats
 from turnstream.store.sql import SqlStore
 

@@ -22,11 +22,8 @@ from turnstream.core.identifiers import new_id
 from turnstream.errors import Fenced
 from turnstream.store.base import Annotation, BlockRecord
 from turnstream.store.journal.queries import Journal
-from turnstream.store.operations import (
-    RetractBlocks,
-    SaveAnnotations,
-    SaveBlock,
-)
+from turnstream.store.operations.content import SaveAnnotations, SaveBlock
+from turnstream.store.operations.progress import RetractBlocks
 from turnstream.store.queries import LastSeq
 from turnstream.store.sql import SqlStore
 

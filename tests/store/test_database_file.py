@@ -15,7 +15,7 @@ from tests.server.live import Client, serving
 from turnstream.core.identifiers import new_id
 from turnstream.engine import Engine
 from turnstream.store.base import ChatRecord, Query
-from turnstream.store.operations import CreateChat
+from turnstream.store.operations.chats import CreateChat
 from turnstream.store.queries import GetChat, ListChats
 from turnstream.store.sql import SqlStore
 from turnstream.store.sqlite import checkpoint

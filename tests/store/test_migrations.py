@@ -22,7 +22,8 @@ from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import ChatRecord
 from turnstream.store.journal.queries import Journal
 from turnstream.store.migrations import NEWEST, database_revision, upgrade_database
-from turnstream.store.operations import CreateChat, DeleteChat
+from turnstream.store.operations.chats import CreateChat
+from turnstream.store.operations.deleting import DeleteChat
 from turnstream.store.queries import AllBlocks, GetChat, GetTurn
 from turnstream.store.schema import PREFIX, VERSION_TABLE, metadata
 from turnstream.store.sql import SqlStore

@@ -21,17 +21,11 @@ from turnstream.errors import NotFound
 from turnstream.store.base import SET_BY_STORE, Annotation
 from turnstream.store.journal.operations import TrimJournal
 from turnstream.store.journal.queries import Journals, LastPage
-from turnstream.store.operations import (
-    CreateChat,
-    DeleteChat,
-    MarkStreaming,
-    PurgeChat,
-    RetractBlocks,
-    SaveAnnotations,
-    SaveBlock,
-    SaveStep,
-    StartTurns,
-)
+from turnstream.store.operations.chats import CreateChat
+from turnstream.store.operations.content import SaveAnnotations, SaveBlock
+from turnstream.store.operations.deleting import DeleteChat, PurgeChat
+from turnstream.store.operations.progress import MarkStreaming, RetractBlocks, SaveStep
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import AllBlocks, AttemptsOfTurn, GetTurn, ListChats
 from turnstream.store.sql import SqlStore
 

@@ -25,14 +25,11 @@ from tests.store.samples import (
 from turnstream.errors import Conflict, Fenced, NotFound
 from turnstream.store.base import Annotation, TurnRecord
 from turnstream.store.journal.queries import Journal
-from turnstream.store.operations import (
-    CreateChat,
-    DeleteChat,
-    MarkStreaming,
-    SaveAnnotations,
-    StartTurns,
-    UpdateChat,
-)
+from turnstream.store.operations.chats import CreateChat, UpdateChat
+from turnstream.store.operations.content import SaveAnnotations
+from turnstream.store.operations.deleting import DeleteChat
+from turnstream.store.operations.progress import MarkStreaming
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import AllBlocks, FindIdempotent, GetChat
 from turnstream.store.sql import SqlStore
 

@@ -29,7 +29,9 @@ from turnstream.errors import NotFound
 from turnstream.store.base import Annotation, BlockRecord, ChatRecord, Query, TurnRecord
 from turnstream.store.journal.operations import TrimJournal
 from turnstream.store.journal.queries import Journal, Journals
-from turnstream.store.operations import CreateChat, SaveAnnotations, StartTurns
+from turnstream.store.operations.chats import CreateChat
+from turnstream.store.operations.content import SaveAnnotations
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.portions import HistoryBeginning
 from turnstream.store.queries import (
     AllBlocks,

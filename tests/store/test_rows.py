@@ -19,7 +19,9 @@ from turnstream.core.blocks import BLOCK_TYPES, Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.usage import Usage
 from turnstream.store.base import BlockRecord, ChatRecord, TurnRecord
-from turnstream.store.operations import CreateChat, SaveBlock, StartTurns
+from turnstream.store.operations.chats import CreateChat
+from turnstream.store.operations.content import SaveBlock
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import (
     AllBlocks,
     GetChat,

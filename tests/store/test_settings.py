@@ -13,7 +13,7 @@ from tests.store.reads import ListTurns
 from tests.turns.world import OWNER, Feed, World
 from turnstream.core.identifiers import new_id
 from turnstream.store.base import TurnRecord
-from turnstream.store.operations import StartTurns
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import GetTurn
 from turnstream.turns.histories import PORTION, read_history
 

@@ -27,12 +27,9 @@ from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import Fenced, NotFound, StoreError
 from turnstream.store.base import Annotation, OutcomeRecord
 from turnstream.store.journal.queries import Journal
-from turnstream.store.operations import (
-    MarkStreaming,
-    SaveAnnotations,
-    StartTurns,
-    TakeOver,
-)
+from turnstream.store.operations.content import SaveAnnotations
+from turnstream.store.operations.progress import MarkStreaming, TakeOver
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import (
     GetTurn,
     LastSeq,

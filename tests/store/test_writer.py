@@ -28,7 +28,10 @@ from turnstream.errors import Fenced, NotFound, StoreError
 from turnstream.store.base import BlockRecord, Operation
 from turnstream.store.journal.operations import JournalPage
 from turnstream.store.journal.queries import Journal
-from turnstream.store.operations import CreateChat, DeleteChat, SaveBlock, StartTurns
+from turnstream.store.operations.chats import CreateChat
+from turnstream.store.operations.content import SaveBlock
+from turnstream.store.operations.deleting import DeleteChat
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import AllBlocks, GetChat
 from turnstream.store.sql import SqlStore
 

@@ -18,7 +18,8 @@ from turnstream.core.turn_events import SourceEvent, TurnStart
 from turnstream.dialects.native import NativeEncoder
 from turnstream.model_loop.sources import ForeignSource
 from turnstream.store.base import Annotation, BlockRecord, Operation, Query, TurnRecord
-from turnstream.store.operations import FinishTurn, MarkStreaming, RetractBlocks, SaveAnnotations, SaveBlock
+from turnstream.store.operations.content import SaveAnnotations, SaveBlock
+from turnstream.store.operations.progress import FinishTurn, MarkStreaming, RetractBlocks
 from turnstream.turnlog import catch_up
 from turnstream.turnlog.base import ResetRecord
 from turnstream.turnlog.catch_up import (

@@ -31,7 +31,7 @@ from turnstream.core.stream_events import (
     TextDelta,
 )
 from turnstream.core.turn_events import Data, Notice, Source, SourceEvent
-from turnstream.store.operations import SaveBlock
+from turnstream.store.operations.content import SaveBlock
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turnlog.view import REST_PIECE
 

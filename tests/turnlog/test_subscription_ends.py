@@ -38,7 +38,9 @@ from turnstream.core.stream_events import (
 from turnstream.core.turn_events import Data, StepStart
 from turnstream.errors import StoreError
 from turnstream.store.base import Annotation, BlockRecord, ChatRecord
-from turnstream.store.operations import CreateChat, SaveAnnotations, SaveBlock, StartTurns
+from turnstream.store.operations.chats import CreateChat
+from turnstream.store.operations.content import SaveAnnotations, SaveBlock
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.sql import SqlStore
 from turnstream.turnlog import catch_up
 from turnstream.turnlog.catch_up import Archive, ArchivePage

@@ -26,7 +26,7 @@ from turnstream.providers.circuit import CircuitPolicy
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.routing import Routing
 from turnstream.store.base import Operation
-from turnstream.store.operations import SaveAnnotations
+from turnstream.store.operations.content import SaveAnnotations
 from turnstream.store.queries import GetTurn
 from turnstream.turns.commands import TurnRequest
 from turnstream.wires.base import ModelRequest

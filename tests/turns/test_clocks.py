@@ -14,7 +14,7 @@ from tests.turns.world import OWNER, Feed, World
 from turnstream.core.blocks import Block
 from turnstream.model_loop.sources import ForeignSource
 from turnstream.store.base import Query
-from turnstream.store.operations import CreateChat, UpdateChat
+from turnstream.store.operations.chats import CreateChat, UpdateChat
 from turnstream.store.queries import ChatTree, GetTurn, ListChats
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.new_turns import TurnRequest

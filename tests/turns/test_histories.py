@@ -16,7 +16,7 @@ from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound
 from turnstream.providers import conversations
 from turnstream.store.base import Query
-from turnstream.store.operations import DeleteChat
+from turnstream.store.operations.deleting import DeleteChat
 from turnstream.store.portions import Bounds, Portion
 from turnstream.store.queries import AllBlocks, GetTurn
 from turnstream.turns import histories

@@ -19,7 +19,7 @@ from turnstream.errors import StoreError
 from turnstream.store.base import Operation
 from turnstream.store.journal.operations import AppendJournal, TrimJournal
 from turnstream.store.journal.queries import Journal
-from turnstream.store.operations import SaveBlock
+from turnstream.store.operations.content import SaveBlock
 from turnstream.turns.executor import Executor
 from turnstream.turns.journal import JournalKeeper
 

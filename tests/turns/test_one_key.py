@@ -16,7 +16,7 @@ from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder
 from turnstream.errors import Conflict, NotFound, StoreError
 from turnstream.model_loop.sources import ForeignSource, Stream
-from turnstream.store.operations import StartTurns
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.turns.commands import Commands, StartedTurn, TurnRequest
 from turnstream.turns.registry import Registry

@@ -15,7 +15,7 @@ from turnstream.core.blocks import Block
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.stream_events import TextDelta
 from turnstream.core.usage import Usage
-from turnstream.store.operations import SaveStep
+from turnstream.store.operations.progress import SaveStep
 from turnstream.store.queries import AttemptsOfTurn, GetTurn
 from turnstream.store.sql import SqlStore
 from turnstream.tools import tool

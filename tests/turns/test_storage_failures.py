@@ -15,7 +15,8 @@ from turnstream.core.blocks import Block
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, TextDelta
 from turnstream.core.turn_events import Data, SourceEvent
 from turnstream.errors import NotFound, StoreError
-from turnstream.store.operations import FinishTurn, SaveBlock
+from turnstream.store.operations.content import SaveBlock
+from turnstream.store.operations.progress import FinishTurn
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.turns.executor import Executor
 from turnstream.turns.writing import STORE_RETRY_DELAY

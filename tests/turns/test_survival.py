@@ -24,7 +24,7 @@ from turnstream.errors import StoreError
 from turnstream.providers.decisions import RetryPolicy
 from turnstream.store.base import Operation
 from turnstream.store.journal.queries import Journal
-from turnstream.store.operations import RetractBlocks
+from turnstream.store.operations.progress import RetractBlocks
 from turnstream.tools import tool
 
 

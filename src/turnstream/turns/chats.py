@@ -17,7 +17,8 @@ from turnstream.core.branches import Branches
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
 from turnstream.store.base import SET_BY_STORE, BlockRecord, ChatRecord, Store, TurnRecord
-from turnstream.store.operations import CreateChat, DeleteChat, PurgeChat, UpdateChat
+from turnstream.store.operations.chats import CreateChat, UpdateChat
+from turnstream.store.operations.deleting import DeleteChat, PurgeChat
 from turnstream.store.portions import Bounds, OfTree, Portion, PortionStart, ReadPortion, unchanged
 from turnstream.store.queries import DeletedChats, GetChat, GetTurn
 from turnstream.turns.ending import StopCause

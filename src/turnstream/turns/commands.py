@@ -27,7 +27,7 @@ from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing
 from turnstream.store.base import BlockRecord, Store, TurnRecord
-from turnstream.store.operations import StartTurns
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import (
     AllBlocks,
     AttemptsOfTurn,

@@ -22,7 +22,7 @@ from turnstream.core.turn_events import (
 )
 from turnstream.core.usage import AccountRecord
 from turnstream.store.base import BlockRecord, OutcomeRecord, TurnRecord
-from turnstream.store.operations import FinishTurn
+from turnstream.store.operations.progress import FinishTurn
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.costs import cost_fields

@@ -16,7 +16,7 @@ from turnstream.core.turn_events import Terminal, TurnEvent
 from turnstream.errors import Fenced, StoreError, TurnGone
 from turnstream.model_loop.accounts import Summary
 from turnstream.store.base import BlockRecord, OutcomeRecord, Store, TurnRecord
-from turnstream.store.operations import FinishTurn
+from turnstream.store.operations.progress import FinishTurn
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds

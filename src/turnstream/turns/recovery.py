@@ -26,7 +26,7 @@ from turnstream.providers.pricing import Pricing
 from turnstream.store.base import BlockRecord, Store, TurnRecord
 from turnstream.store.journal.pages import LOCAL_NODE, JournalSegment, partial_blocks, unbroken
 from turnstream.store.journal.queries import Journal, Journals
-from turnstream.store.operations import AbandonTurn, TakeOver
+from turnstream.store.operations.progress import AbandonTurn, TakeOver
 from turnstream.store.queries import (
     AllBlocks,
     GetTurn,

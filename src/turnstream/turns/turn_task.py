@@ -23,7 +23,8 @@ from turnstream.model_loop.source_shutdown import close_in_time, kill_source
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.failures import operator_words
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
-from turnstream.store.operations import FinishTurn, StartedRecords
+from turnstream.store.operations.progress import FinishTurn
+from turnstream.store.operations.start import StartedRecords
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, StopCause

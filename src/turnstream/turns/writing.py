@@ -21,7 +21,8 @@ from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.sink import OwnEvent, Progress, Settle
 from turnstream.providers.base import Take
 from turnstream.store.base import Annotation, BlockRecord, Operation, Store, TurnRecord
-from turnstream.store.operations import MarkStreaming, RetractBlocks, SaveAnnotations, SaveBlock, SaveStep
+from turnstream.store.operations.content import SaveAnnotations, SaveBlock
+from turnstream.store.operations.progress import MarkStreaming, RetractBlocks, SaveStep
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.interruption import Interruption

@@ -20,7 +20,7 @@ from turnstream.engine import Engine
 from turnstream.server import turn_json
 from turnstream.server.sending import PIECE, SendData, SentBody
 from turnstream.server.views import BlockView, TurnView
-from turnstream.store.operations import DeleteChat
+from turnstream.store.operations.deleting import DeleteChat
 from turnstream.turns.chats import PATH_PORTION, ChatCommands
 
 pytestmark = pytest.mark.fault(40)

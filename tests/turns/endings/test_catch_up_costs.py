@@ -17,7 +17,9 @@ from turnstream.core.identifiers import new_id
 from turnstream.store.archive import ArchivedAfter
 from turnstream.store.base import Annotation, BlockRecord, Operation, OutcomeRecord, TurnRecord
 from turnstream.store.database import driver_of
-from turnstream.store.operations import FinishTurn, SaveAnnotations, StartTurns
+from turnstream.store.operations.content import SaveAnnotations
+from turnstream.store.operations.progress import FinishTurn
+from turnstream.store.operations.start import StartTurns
 from turnstream.store.rows import block_row
 from turnstream.store.schema import blocks
 

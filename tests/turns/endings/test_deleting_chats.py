@@ -17,7 +17,8 @@ from turnstream.engine import Engine
 from turnstream.errors import NotFound
 from turnstream.store.base import BlockRecord, Operation, TurnRecord
 from turnstream.store.database import driver_of
-from turnstream.store.operations import DeleteChat, PurgeChat, deleting
+from turnstream.store.operations import deleting
+from turnstream.store.operations.deleting import DeleteChat, PurgeChat
 from turnstream.store.queries import ChatTree, GetChat, GetTurn, ListChats
 from turnstream.store.rows import block_row, turn_rows
 from turnstream.store.schema import blocks, turns

@@ -16,7 +16,8 @@ from tests.turns.world import OWNER, SECONDS, Feed, World, logged, ticks
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, MessageStop, TextDelta
 from turnstream.core.turn_events import SourceEvent
 from turnstream.model_loop.sources import ForeignSource, TurnSource
-from turnstream.store.operations import FinishTurn, SaveBlock
+from turnstream.store.operations.content import SaveBlock
+from turnstream.store.operations.progress import FinishTurn
 from turnstream.store.queries import UnfinishedTurns
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.executor import Executor

@@ -16,7 +16,10 @@ from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, M
 from turnstream.core.turn_events import SourceEvent
 from turnstream.errors import NotFound, Overloaded
 from turnstream.store.base import Operation
-from turnstream.store.operations import DeleteChat, FinishTurn, MarkStreaming, SaveBlock, StartTurns
+from turnstream.store.operations.content import SaveBlock
+from turnstream.store.operations.deleting import DeleteChat
+from turnstream.store.operations.progress import FinishTurn, MarkStreaming
+from turnstream.store.operations.start import StartTurns
 from turnstream.turns.executor import Executor
 
 pytestmark = pytest.mark.fault(49)

@@ -29,7 +29,7 @@ from turnstream.core.turn_events import Source
 from turnstream.core.usage import Usage
 from turnstream.errors import Overloaded
 from turnstream.model_loop.sources import Batches, TurnSource
-from turnstream.store.operations import SaveBlock
+from turnstream.store.operations.content import SaveBlock
 
 # -- lifecycle
 # ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from turnstream.core.stream_events import (
     TextDelta,
 )
 from turnstream.model_loop.sources import Batches, TurnSource
-from turnstream.store.operations import SaveBlock
+from turnstream.store.operations.content import SaveBlock
 
 # -- interrupts, phase by phase
 # -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, Delete, Table, bindparam, delete, select, update
 
 from turnstream.store.base import Operation
 from turnstream.store.expressions import DatabaseTime
@@ -19,42 +19,25 @@ PORTION_SECONDS = 0.02
 _ROWS = 16
 """Largest number of rows that one statement deletes. Each may be large."""
 
+
+def _delete_some(table: Table, parent: str, key: str) -> Delete:
+    """Return a statement that deletes some rows of the parent that is bound to `of_parent`."""
+    of_parent = table.c[parent] == bindparam("of_parent")
+    some = select(table.c[key]).where(of_parent).limit(_ROWS).scalar_subquery()
+    return delete(table).where(of_parent, table.c[key].in_(some))
+
+
+_ROWS_OF_TURN = (_delete_some(blocks, "turn_id", "sequence"), _delete_some(annotations, "turn_id", "seq"))
+_ROWS_OF_CHAT = (
+    _delete_some(idempotency, "chat_id", "key"),
+    _delete_some(settings, "chat_id", "digest"),
+)
 _TURN_IDS = (
     select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id")).order_by(turns.c.created_at, turns.c.id)
 )
 _HIDE = update(chats).where(chats.c.id == bindparam("of_chat")).values(deleted_at=DatabaseTime())
 _SOME_TURN = select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id")).limit(1)
-_SOME_BLOCKS = (
-    select(blocks.c.sequence).where(blocks.c.turn_id == bindparam("of_turn")).limit(_ROWS).scalar_subquery()
-)
-_DELETE_BLOCKS = delete(blocks).where(
-    blocks.c.turn_id == bindparam("of_turn"), blocks.c.sequence.in_(_SOME_BLOCKS)
-)
-_SOME_ANNOTATIONS = (
-    select(annotations.c.seq)
-    .where(annotations.c.turn_id == bindparam("of_turn"))
-    .limit(_ROWS)
-    .scalar_subquery()
-)
-_DELETE_ANNOTATIONS = delete(annotations).where(
-    annotations.c.turn_id == bindparam("of_turn"), annotations.c.seq.in_(_SOME_ANNOTATIONS)
-)
 _DELETE_TURN = delete(turns).where(turns.c.id == bindparam("of_turn"))
-_SOME_KEYS = (
-    select(idempotency.c.key)
-    .where(idempotency.c.chat_id == bindparam("of_chat"))
-    .limit(_ROWS)
-    .scalar_subquery()
-)
-_DELETE_KEYS = delete(idempotency).where(
-    idempotency.c.chat_id == bindparam("of_chat"), idempotency.c.key.in_(_SOME_KEYS)
-)
-_SOME_SETTINGS = (
-    select(settings.c.digest).where(settings.c.chat_id == bindparam("of_chat")).limit(_ROWS).scalar_subquery()
-)
-_DELETE_SETTINGS = delete(settings).where(
-    settings.c.chat_id == bindparam("of_chat"), settings.c.digest.in_(_SOME_SETTINGS)
-)
 _DELETE_CHAT = delete(chats).where(chats.c.id == bindparam("of_chat"), chats.c.deleted_at.is_not(None))
 
 
@@ -89,15 +72,15 @@ def _purge(connection: Connection, chat_id: str, seconds: float) -> bool:
     """Delete rows of a chat for about `seconds`; return True if no rows are left."""
     until = monotonic() + seconds
     while (turn_id := connection.execute(_SOME_TURN, {"chat_id": chat_id}).scalar()) is not None:
-        for some in (_DELETE_BLOCKS, _DELETE_ANNOTATIONS):
-            while connection.execute(some, {"of_turn": turn_id}).rowcount == _ROWS:
+        for some in _ROWS_OF_TURN:
+            while connection.execute(some, {"of_parent": turn_id}).rowcount == _ROWS:
                 if monotonic() > until:
                     return False
         connection.execute(_DELETE_TURN, {"of_turn": turn_id})
         if monotonic() > until:
             return False
-    for some in (_DELETE_KEYS, _DELETE_SETTINGS):
-        while connection.execute(some, {"of_chat": chat_id}).rowcount == _ROWS:
+    for some in _ROWS_OF_CHAT:
+        while connection.execute(some, {"of_parent": chat_id}).rowcount == _ROWS:
             if monotonic() > until:
                 return False
     connection.execute(_DELETE_CHAT, {"of_chat": chat_id})

@@ -15,34 +15,20 @@ from turnstream.store.operations.fencing import refusal, require_executor, turn_
 from turnstream.store.rows import attempt_row, block_row, outcome_columns, turn_rows
 from turnstream.store.schema import attempts, blocks, turns
 
-_MARK_STREAMING = (
-    update(turns)
-    .where(
-        turns.c.id == bindparam("at_id"),
-        turns.c.generation == bindparam("at_generation"),
-        or_(*(turns.c.status == status for status in sorted(sources_of("streaming")))),
-    )
-    .values(status="streaming", started_at=func.coalesce(turns.c.started_at, bindparam("now")))
-)
-_END = (
-    update(turns)
-    .where(turns.c.id == bindparam("at_id"), turns.c.generation == bindparam("at_generation"))
-    .values(started_at=func.coalesce(turns.c.started_at, bindparam("began")))
-)
+_UPDATE = update(turns).where(turns.c.id == bindparam("at_id"))
+_UPDATE_OWNED = _UPDATE.where(turns.c.generation == bindparam("at_generation"))
+_IS_RUNNING = turns.c.status.not_in(sorted(TERMINAL_STATUSES))
+_MARK_STREAMING = _UPDATE_OWNED.where(
+    or_(*(turns.c.status == status for status in sorted(sources_of("streaming"))))
+).values(status="streaming", started_at=func.coalesce(turns.c.started_at, bindparam("now")))
+_END = _UPDATE_OWNED.values(started_at=func.coalesce(turns.c.started_at, bindparam("began")))
 _FINISH = _END.where(turns.c.status.in_(bindparam("at_statuses", expanding=True)))
-_TAKE_OVER = _END.where(turns.c.status.not_in(sorted(TERMINAL_STATUSES)))
-_SAVE_STEPS = update(turns).where(
-    turns.c.id == bindparam("at_id"),
-    turns.c.generation == bindparam("at_generation"),
-    turns.c.status.not_in(sorted(TERMINAL_STATUSES)),
-)
+_TAKE_OVER = _END.where(_IS_RUNNING)
+_SAVE_STEPS = _UPDATE_OWNED.where(_IS_RUNNING)
 _DELETE_ATTEMPTS = delete(attempts).where(attempts.c.turn_id == bindparam("of_turn"))
-_ABANDON = update(turns).where(
-    turns.c.id == bindparam("at_id"), turns.c.status.not_in(sorted(TERMINAL_STATUSES))
-)
+_ABANDON = _UPDATE.where(_IS_RUNNING)
 _FENCES = select(turns.c.fences).where(turns.c.id == bindparam("turn_id"))
 _RESETS = select(turns.c.resets).where(turns.c.id == bindparam("turn_id"))
-_SET_RESETS = update(turns).where(turns.c.id == bindparam("at_id"))
 _DELETE_BLOCKS = delete(blocks).where(
     blocks.c.turn_id == bindparam("of_turn"), blocks.c.sequence >= bindparam("from_index")
 )
@@ -100,7 +86,7 @@ class RetractBlocks(Operation[None], frozen=True, kw_only=True):
         if reset not in resets:
             connection.execute(_DELETE_BLOCKS, {"of_turn": self.turn_id, "from_index": self.index})
             values = {"resets": [*resets, reset], "last_seq": self.seq}
-            connection.execute(_SET_RESETS, {"at_id": self.turn_id, **values})
+            connection.execute(_UPDATE, {"at_id": self.turn_id, **values})
 
 
 class FinishTurn(Operation[bool], frozen=True, kw_only=True):
@@ -132,9 +118,8 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
             return _refused(connection, self.turn_id, self.generation, self.outcome)
         driver = driver_of(connection)
         driver.insert(connection, blocks, [block_row(row) for row in self.blocks])
-        if any(
-            attempt.step for attempt in self.attempts
-        ):  # attempts of earlier steps are stored, some without a price
+        if any(attempt.step for attempt in self.attempts):
+            # Attempts of earlier steps are stored, some without a price.
             connection.execute(_DELETE_ATTEMPTS, {"of_turn": self.turn_id})
         driver.insert(connection, attempts, [attempt_row(self.turn_id, attempt) for attempt in self.attempts])
         return True
