@@ -10,14 +10,31 @@ came first and the connection broke inside the event, such a reader would lose t
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from turnstream.core.turn_events import BlockDelta, TurnEvent
+from turnstream.core.blocks import BlockType
+from turnstream.core.turn_events import BlockDelta, DeltaField, TurnEvent
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 HEARTBEAT = b": keep-alive\n\n"
 
+_DELTA = b"event: block_delta\n"
+
 _encode = msgspec.json.Encoder().encode
+
+
+class _DeltaData(msgspec.Struct, frozen=True, gc=False):
+    """The data of a `block_delta`, whose delta has one field."""
+
+    block_index: int
+    block_type: BlockType
+    delta: dict[DeltaField, Any]
+
+
+_decode = msgspec.json.Decoder(TurnEvent).decode
+_decode_delta = msgspec.json.Decoder(_DeltaData).decode
 
 
 def event_name(event: TurnEvent) -> str:
@@ -48,6 +65,10 @@ class NativeEncoder:
             seq,
         )
 
+    def events(self, frames: bytes) -> list[tuple[int, TurnEvent]]:
+        """Return the events of whole frames, with their seqs."""
+        return [_event_of(frame) for frame in frames.split(b"\n\n") if frame]
+
     def of_generation(self, generation: int) -> NativeEncoder:
         """Return a new encoder of the same turn for `generation`."""
         return NativeEncoder(self._turn_id, generation)
@@ -77,3 +98,14 @@ class NativeEncoder:
         )
         self._delta_heads[event.block_index, event.field] = head
         return head
+
+
+def _event_of(frame: bytes) -> tuple[int, TurnEvent]:
+    """Return the seq and the event of a frame without its blank line."""
+    name, data, cursor = frame.rsplit(b"\n", 2)
+    seq = int(cursor.rpartition(b"-")[2])
+    if name + b"\n" != _DELTA:
+        return seq, _decode(data.removeprefix(b"data: "))
+    delta = _decode_delta(data.removeprefix(b"data: "))
+    ((field, value),) = delta.delta.items()
+    return seq, BlockDelta(delta.block_index, delta.block_type, field, value)

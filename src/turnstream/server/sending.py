@@ -94,7 +94,7 @@ async def serve_in_task(body: SentBody, scope: Scope, receive: Receive, send: Se
     def cut() -> None:
         nonlocal dropped
         dropped = True
-        if task is not None:
+        if task is not None and task is not asyncio.current_task():
             task.cancel()
 
     async def send_data(data: bytes) -> None:
@@ -106,16 +106,17 @@ async def serve_in_task(body: SentBody, scope: Scope, receive: Receive, send: Se
     gone.add_done_callback(lambda _: body.close())
     try:
         await body.serve(send_data)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if not dropped:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
     except asyncio.CancelledError:
         if not dropped or task is None:
             raise
         task.uncancel()
-        if (abort := extensions.get(ABORT_EXTENSION)) is not None:
-            abort()
     finally:
         body.cut = body.close
         gone.cancel()
+    if dropped and (abort := extensions.get(ABORT_EXTENSION)) is not None:
+        abort()
 
 
 def pieces_of(data: bytes) -> Iterable[bytes]:

@@ -10,20 +10,20 @@ request's task serves it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from turnstream.core.turn_events import Notice
+from turnstream.core.cursor import Cursor
+from turnstream.core.turn_events import Notice, TurnEvent
 from turnstream.dialects.native import CONTENT_TYPE, HEARTBEAT
 from turnstream.errors import StoreError
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.sending import ABORT_EXTENSION as ABORT_EXTENSION  # noqa: PLC0414 - exported too
 from turnstream.server.sending import PIECE, SendData, SentBody, serve_in_task
 from turnstream.turnlog.base import Sink
-from turnstream.turnlog.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -32,22 +32,69 @@ HAND_OVER_EXTENSION = "turnstream.hand_over"
 
 _UNREADABLE = Notice("database_error", "the catch-up could not be read: reconnect with your last id")
 
+
+class StreamFormat(NamedTuple):
+    """The form of an event stream on HTTP.
+
+    Attributes:
+        headers: Headers of the response, their names in lower case.
+        heartbeat: Bytes that a quiet stream sends.
+        must_end: True to cut the connection if the stream breaks off without its last event, because clients
+            take a clean end for success.
+    """
+
+    headers: Mapping[str, str]
+    heartbeat: bytes
+    must_end: bool = False
+
+
+NATIVE_FORMAT = StreamFormat(
+    {
+        "content-type": CONTENT_TYPE,
+        "cache-control": "no-cache, no-transform",
+        "x-accel-buffering": "no",
+    },
+    HEARTBEAT,
+)
+
+
+class Watcher(Protocol):
+    """A source of frames for one client: a subscription in some dialect."""
+
+    @property
+    def turn_id(self) -> str: ...
+    @property
+    def cursor(self) -> Cursor: ...
+    @property
+    def at_end(self) -> bool: ...
+    @property
+    def lag(self) -> int: ...
+    async def next(self, sink: Sink | None = None) -> bytes | None:
+        """Return the next frames, b"" if `nudge` was called, or None at the end. Raises StoreError."""
+        ...
+
+    def frame(self, event: TurnEvent) -> bytes: ...
+    def nudge(self) -> None: ...
+    def close(self) -> None: ...
+
+
 HandOver: TypeAlias = "Callable[[EventStream, Scope], bool]"
 """Takes over a stream whose response has started in that scope. Returns False if it does not take it over."""
 
 
 class EventStream(SentBody):
-    """Serves one subscription. The turn is not affected when the stream ends, for any reason.
+    """Serves one subscription in a format. The turn is not affected when the stream ends, for any reason.
 
     `idle_since`: see `keepalive.ServedStream`.
     """
 
-    __slots__ = ("_keep_alive", "_sink", "_subscription", "idle_since")
+    __slots__ = ("_format", "_keep_alive", "_sink", "_subscription", "idle_since")
 
     receiver = "watcher"
 
-    def __init__(self, subscription: Subscription, keep_alive: KeepAlive) -> None:
+    def __init__(self, subscription: Watcher, keep_alive: KeepAlive, form: StreamFormat) -> None:
         super().__init__()
+        self._format = form
         self.idle_since: float | None = None
         self._subscription = subscription
         self._keep_alive = keep_alive
@@ -72,15 +119,17 @@ class EventStream(SentBody):
         writes all.
         """
         subscription = self._subscription
-        turn_id = subscription.log.turn_id
+        turn_id = subscription.turn_id
         logger.debug("turn %s: a watcher has joined at %s", turn_id, subscription.cursor)
         self._sink = sink
         self._keep_alive.streams.add(self)
         try:
             while (data := await self._next()) is not None:
                 self.idle_since = None
-                await self.send_pieces(data or HEARTBEAT, send)
+                await self.send_pieces(data or self._format.heartbeat, send)
                 data = b""  # frees the memory while this task waits
+            if self._format.must_end and not subscription.at_end:
+                self.cut()
         finally:
             self._keep_alive.streams.discard(self)
             logger.debug("turn %s: a watcher has left at %s", turn_id, subscription.cursor)
@@ -108,19 +157,16 @@ class EventStreamResponse(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, subscription: Subscription, keep_alive: KeepAlive, *, headers: dict[str, str] | None = None
+        self,
+        subscription: Watcher,
+        keep_alive: KeepAlive,
+        *,
+        headers: Mapping[str, str] | None = None,
+        form: StreamFormat = NATIVE_FORMAT,
     ) -> None:
-        super().__init__(
-            status_code=200,
-            headers={
-                "Content-Type": CONTENT_TYPE,
-                "Cache-Control": "no-cache, no-transform",
-                "X-Accel-Buffering": "no",
-                **(headers or {}),
-            },
-        )
+        super().__init__(status_code=200, headers={**form.headers, **(headers or {})})
         del self.headers["content-length"]
-        self._stream = EventStream(subscription, keep_alive)
+        self._stream = EventStream(subscription, keep_alive, form)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         extensions: dict[str, Any] = scope.get("extensions") or {}

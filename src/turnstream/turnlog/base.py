@@ -19,6 +19,10 @@ class FrameEncoder(Protocol):
         """Return the bytes of one event."""
         ...
 
+    def events(self, frames: bytes) -> list[tuple[int, TurnEvent]]:
+        """Return the events of whole frames that `frame` made, with their seqs."""
+        ...
+
     def of_generation(self, generation: int) -> FrameEncoder:
         """Return a new encoder of the same turn for `generation`. Threads do not share an encoder."""
         ...
@@ -41,7 +45,15 @@ class DialectEncoder(Protocol):
         ...
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
-        """Return the bytes of one event, which may be empty, and the state after the event."""
+        """Return the bytes of one event, which may be empty, and the state after the event.
+
+        A `block_catchup` of the block that is open in `state` holds only the text that follows, and the whole
+        content. Any other begins its block.
+        """
+        ...
+
+    def is_over(self, state: object) -> bool:
+        """Return True if the stream has ended in this dialect: nothing may follow."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from turnstream.core.turn_events import BlockDelta, Data, Notice, Source, TurnEvent
@@ -83,6 +84,11 @@ class Ring:
         """Return the event numbered `seq`, or None if the ring does not have it."""
         place = seq - self.first_seq
         return self._events[place] if 0 <= place < len(self._events) else None
+
+    def events_in(self, seq: int, end: int) -> list[TurnEvent]:
+        """Return the events after `seq`, which the ring must cover, up to `end`."""
+        start = seq + 1 - self.first_seq
+        return list(islice(self._events, start, start + end - seq))
 
     def is_exact(self, seq: int) -> bool:
         """Return True if a client whose last event is `seq` certainly has all earlier events.
@@ -230,7 +236,7 @@ class Ring:
             event, frame = self._events[place], made[place]
             if event is _PASSED_OVER:
                 continue
-            if frame is None or frame.before != state:
+            if frame is None or (frame.before is not state and frame.before != state):
                 before, (data, after) = state, encoder.encode(state, self.first_seq + place, event)
                 if frame is None:
                     self.size += _DIALECT_COST + len(data)

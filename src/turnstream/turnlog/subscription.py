@@ -13,9 +13,11 @@ from turnstream.core.turn_events import TurnEvent
 from turnstream.turnlog.base import Sink
 from turnstream.turnlog.catch_up import BEGINNING, Archive
 from turnstream.turnlog.log import TurnLog
+from turnstream.turnlog.position import Batch
 from turnstream.turnlog.view import NO_BATCH
 from turnstream.turnlog.watch_decision import (
     CountSurvivors,
+    Decision,
     Pause,
     ReadPage,
     ReadPiece,
@@ -50,6 +52,11 @@ class Subscription:
         self._sink: Sink | None = None
         self._closed = False
         self._catching_up = False
+
+    @property
+    def turn_id(self) -> str:
+        """Id of the turn."""
+        return self.log.turn_id
 
     @property
     def cursor(self) -> Cursor:
@@ -88,7 +95,7 @@ class Subscription:
         """
         self._held = None
         while not self._closed:
-            decision = decide(self.log, self._position)
+            decision = self._decide()
             if decision is Pause.END:
                 return None
             if decision is Pause.WAIT:
@@ -114,6 +121,18 @@ class Subscription:
         self._closed = True
         self.nudge()
 
+    def _decide(self) -> Decision:
+        """Return the next thing to do."""
+        return decide(self.log, self._position)
+
+    def _live(self) -> Batch | None:
+        """Return new frames while the watcher waits. See `LogView.live_batch`."""
+        return self.log.live_batch(self._position)
+
+    def _advance(self, batch: Batch) -> None:
+        """Advance the position: the frames of `batch` are sent."""
+        self._position = batch.after
+
     async def _read(self, decision: ReadPage | ReadPiece | CountSurvivors) -> SendFrames | None:
         """Read from the store, and return the frames to send.
 
@@ -137,7 +156,8 @@ class Subscription:
         A catch-up counts once, in however many pieces it is sent.
         """
         batch = send.batch
-        self._position, self._held = batch.after, batch.held
+        self._advance(batch)
+        self._held = batch.held
         if send.is_live:
             self._catching_up = False
         elif batch.data and not self._catching_up:
@@ -167,11 +187,11 @@ class Subscription:
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
-        batch = self.log.live_batch(self._position)
+        batch = self._live()
         if batch is NO_BATCH:
             return  # the events of this call may have been returned before the wait began
         if batch is not None and self._sink is not None and self._sink(batch.data):
-            self._position = batch.after
+            self._advance(batch)
             if not batch.more:
                 return
         waiter.set_result(None)

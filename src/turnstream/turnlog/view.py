@@ -201,21 +201,22 @@ class LogView:
         return self._batches.get(seq) or self._make_batch(seq)
 
     def _make_batch(self, seq: int) -> Batch:
-        ring, block, generation = self._ring, self._open_block, self._generation
+        ring = self._ring
         last = ring.last_seq
         if ring.size > BATCH_LIMIT and (end := ring.within(seq, BATCH_LIMIT)) < last:
-            batch = Batch(ring.encode_after(seq, end), WatchPosition(generation, end), more=True)
+            batch = Batch(ring.encode_after(seq, end), WatchPosition(self._generation, end), more=True)
         else:
-            if block is None:
-                after = WatchPosition(generation, last)
-            else:
-                index, signature = block.sequence, block.signature_length
-                after = WatchPosition(
-                    generation, last, index, block.length, signature, ALL, last, next_block=index
-                )
-            batch = Batch(ring.encode_after(seq), after)
+            batch = Batch(ring.encode_after(seq), self.position_at_head())
         self._remember(seq, batch)
         return batch
+
+    def position_at_head(self) -> WatchPosition:
+        """Return the position of a watcher that has all events."""
+        block, generation, last = self._open_block, self._generation, self._ring.last_seq
+        if block is None:
+            return WatchPosition(generation, last)
+        index, signature = block.sequence, block.signature_length
+        return WatchPosition(generation, last, index, block.length, signature, ALL, last, next_block=index)
 
     def rest_after(self, position: WatchPosition) -> Batch:
         """Return more of the open block after the part that `position` names, or the block's beginning.

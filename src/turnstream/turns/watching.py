@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from turnstream.core.cursor import Cursor
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
-from turnstream.turnlog.base import Fence, History, ResetRecord
+from turnstream.turnlog.base import DialectEncoder, Fence, History, ResetRecord
+from turnstream.turnlog.dialect_subscription import DialectSubscription
 from turnstream.turnlog.ended_turns import EndedTurn
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
@@ -16,6 +19,8 @@ from turnstream.turns.ending import terminal_event
 from turnstream.turns.new_turns import start_event
 from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
+
+Watching = TypeVar("Watching", bound=Subscription)
 
 
 class SubscriptionMaker:
@@ -39,18 +44,44 @@ class SubscriptionMaker:
             after: Cursor of the last event that the watcher has. None for the beginning.
             from_block: Index of the first block to send. The watcher has the blocks before it.
         """
+        log = await self._log(owner, turn_id)
+        archive = StoreArchive(self._store, log, self._kept)
+        return self._counted(Subscription(log, archive, after=after, from_block=from_block))
+
+    async def subscribe_in(
+        self,
+        encoder: DialectEncoder,
+        owner: str,
+        turn_id: str,
+        *,
+        state: object | None = None,
+        is_exact: bool = True,
+    ) -> DialectSubscription:
+        """Return a watcher's subscription to a turn in the dialect of `encoder`. Raises NotFound, StoreError.
+
+        Args:
+            state: See `DialectSubscription`.
+            is_exact: See `DialectSubscription`.
+        """
+        log = await self._log(owner, turn_id)
+        archive = StoreArchive(self._store, log, self._kept)
+        return self._counted(DialectSubscription(log, archive, encoder, state=state, is_exact=is_exact))
+
+    def _counted(self, subscription: Watching) -> Watching:
+        measures = self._registry.measures
+        measures.subscriptions += 1
+        if self._registry.executor(subscription.turn_id) is None and subscription.needs_catch_up:
+            measures.catch_ups += 1  # this log is dropped with its watcher, and its own count is lost
+        return subscription
+
+    async def _log(self, owner: str, turn_id: str) -> TurnLog:
+        """Return the log of a turn: the live one, or one that is made from the turn's rows."""
         log = self._log_here(turn_id, owner)
         if log is None or not log.head:  # a turn that has begun here needs no read of the store
             log = await self._log_found(
                 turn_id, await self._store.read(GetTurn(owner=owner, turn_id=turn_id))
             )
-        archive = StoreArchive(self._store, log, self._kept)
-        subscription = Subscription(log, archive, after=after, from_block=from_block)
-        measures = self._registry.measures
-        measures.subscriptions += 1
-        if self._registry.executor(turn_id) is None and subscription.needs_catch_up:
-            measures.catch_ups += 1  # this log is dropped with its watcher, and its own count is lost
-        return subscription
+        return log
 
     def _log_here(self, turn_id: str, owner: str | None) -> TurnLog | None:
         """Return the log of a turn in memory. Return None if there is none, or the owner is another one."""
