@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import turnstream as ts
 
 
-def converse(llm: ts.LLM, questions: list[str]) -> list[ts.ModelMessage[Any] | dict[str, str]]:
-    """Ask one after another; each answer knows what was said before."""
-    said: list[ts.ModelMessage[Any] | dict[str, str]] = []
+def converse(llm: ts.LLM, questions: list[str]) -> None:
+    """Ask one question after another. The model gets the earlier messages with each."""
+    chat = llm.conversation()
     for question in questions:
-        with llm.stream_sync(question, messages=said) as stream:
+        with chat.stream_sync(question) as stream:
             print(f"\n> {question}")
             for text in stream.text:
                 print(text, end="", flush=True)
-            said += [{"role": "user", "content": question}, stream.final_message()]
     print()
-    return said
 
 
 def ask_all(llm: ts.LLM, questions: list[str]) -> list[str]:

@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from turnstream.llm.call_options import CallOptions as CallOptions
     from turnstream.llm.callbacks import Batching as Batching
     from turnstream.llm.callbacks import Callbacks as Callbacks
+    from turnstream.llm.conversation import Conversation as Conversation
     from turnstream.llm.language_model import LLM as LLM
     from turnstream.llm.message_stream import MessageStream as MessageStream
     from turnstream.llm.message_stream import StreamOptions as StreamOptions
@@ -157,6 +158,7 @@ _HOMES = {
     "ConnectionFailed": "turnstream.errors",
     "ContentFiltered": "turnstream.errors",
     "ContextLengthExceeded": "turnstream.errors",
+    "Conversation": "turnstream.llm.conversation",
     "Cursor": "turnstream.core.cursor",
     "Data": "turnstream.core.turn_events",
     "Engine": "turnstream.engine",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.client.frames import CHAT, answer, started, told
 from tests.client.scripted_server import Reply, ScriptedServer, json_reply
-from turnstream.client import AsyncClient, AsyncConversation, Client, Conversation, Retry
+from turnstream.client import AsyncClient, AsyncClientConversation, Client, ClientConversation, Retry
 from turnstream.errors import Conflict, ConnectionFailed, InvalidRequest
 
 NOW_OR_NEVER = Retry(budget=0)
@@ -40,7 +40,7 @@ async def test_a_message_is_shown_at_once_and_answered() -> None:
         ScriptedServer([*replies, json_reply(started("t2"))]) as server,
         AsyncClient(server.url, retry=NOW_OR_NEVER) as client,
     ):
-        conversation = AsyncConversation(client, on_change=screen.show)
+        conversation = AsyncClientConversation(client, on_change=screen.show)
         turn = await conversation.send("Hello", model="sim/demo")
         await turn.wait()
         await conversation.send([{"type": "text", "text": "Again"}])
@@ -64,7 +64,7 @@ async def test_a_message_that_fails_is_taken_back_and_may_be_sent_again_under_it
         ScriptedServer(replies) as server,
         AsyncClient(server.url, retry=NOW_OR_NEVER) as client,
     ):
-        conversation = AsyncConversation(client, on_change=screen.show)
+        conversation = AsyncClientConversation(client, on_change=screen.show)
         with pytest.raises(ConnectionFailed) as lost:
             await conversation.send("Hello")
         assert conversation.failure is lost.value
@@ -84,7 +84,7 @@ async def test_a_cancelled_send_is_taken_back() -> None:
         ScriptedServer([Reply(end="mute")]) as server,
         AsyncClient(server.url, retry=NOW_OR_NEVER) as client,
     ):
-        conversation = AsyncConversation(client, "c")
+        conversation = AsyncClientConversation(client, "c")
         sending = asyncio.create_task(conversation.send("Hello"))
         await server.until(lambda: bool(server.asked))
         assert [message.text for message in conversation.messages] == ["Hello"]
@@ -105,7 +105,7 @@ async def test_an_observer_that_fails_stops_nothing(caplog: pytest.LogCaptureFix
         AsyncClient(server.url, retry=NOW_OR_NEVER) as client,
     ):
         with caplog.at_level(logging.ERROR):
-            await AsyncConversation(client, "c", on_change=fail).send("Hello")
+            await AsyncClientConversation(client, "c", on_change=fail).send("Hello")
     assert caplog.text.count("ValueError: the screen is gone") == 2
 
 
@@ -113,7 +113,7 @@ async def test_without_asyncio() -> None:
     def talk() -> None:
         with Client(server.url, retry=NOW_OR_NEVER) as client:
             screen = Screen()
-            conversation = Conversation(client, on_change=screen.show)
+            conversation = ClientConversation(client, on_change=screen.show)
             with pytest.raises(InvalidRequest):
                 conversation.send("Hello", model="nobody/x")
             assert conversation.messages == ()

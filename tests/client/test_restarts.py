@@ -15,7 +15,7 @@ import pytest
 from tests.client.frames import START, TURN_ID, told
 from tests.client.restarting import Cuts, Life, RestartingServer, process
 from tests.client.scripted_server import Asked, Reply, ScriptedServer
-from turnstream.client import AsyncClient, AsyncConversation, AsyncTurn, Retry
+from turnstream.client import AsyncClient, AsyncClientConversation, AsyncTurn, Retry
 from turnstream.config import EngineSettings
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import SEQ_STRIDE, parse_cursor
@@ -176,13 +176,13 @@ async def test_five_processes_killed_or_stopped_under_one_conversation(tmp_path:
     watching: Watching | None = None
     seen = 0
     client: AsyncClient | None = None
-    conversation: AsyncConversation | None = None
+    conversation: AsyncClientConversation | None = None
     try:
         for place, (death, journal_interval) in enumerate([*deaths, (None, 0.1)]):
             async with process(Life(database, port, journal_interval)) as server:
                 port = port or urlsplit(server.url).port or 0
                 client = client or AsyncClient(server.url, retry=RETRY)
-                conversation = conversation or AsyncConversation(client)
+                conversation = conversation or AsyncClientConversation(client)
                 if watching is not None:
                     await asyncio.wait_for(watching.task, SECONDS)
                     await check_end(watching.turn, client, deaths[place - 1], seen)

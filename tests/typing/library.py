@@ -150,3 +150,16 @@ def made() -> ts.LLM:
         settings=ts.Settings(),
         tool_limits=ts.ToolLimits(timeout=5),
     )
+
+
+async def conversations(llm: ts.LLM, saved: str) -> None:
+    chat = llm.conversation(saved=saved, system="Be brief.", tools=[weather])
+    assert_type(chat, ts.Conversation)
+    async with chat.stream("Why?", output=Place) as stream:
+        assert_type(stream, ts.MessageStream[Place])
+    assert_type((await chat.collect("Why?")).output, None)
+    assert_type(chat.collect_sync("Why?", output=Town).output, Town)
+    with chat.stream_sync("Why?") as lines:
+        assert_type(lines, ts.SyncMessageStream[None])
+    assert_type(chat.messages, list[ts.Message])
+    assert_type(chat.to_json(), str)

@@ -6,7 +6,8 @@
             ...
         print(turn.status, turn.text, turn.usage)
 
-`Client` is the same without asyncio. `Conversation` keeps the messages of a chat. The client uses only HTTP.
+`Client` is the same without asyncio. `ClientConversation` keeps the messages of a chat. The client uses only
+HTTP.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from turnstream.client.asynchronous import AsyncClient
 from turnstream.client.blocking import Client, Turn
 from turnstream.client.conversation import (
     AssistantMessage,
-    AsyncConversation,
-    Conversation,
+    AsyncClientConversation,
+    ClientConversation,
     ConversationState,
     UserMessage,
 )
@@ -41,14 +42,14 @@ from turnstream.client.watched_turn import NativeEvent, WatchedTurn
 __all__ = [
     "AssistantMessage",
     "AsyncClient",
-    "AsyncConversation",
+    "AsyncClientConversation",
     "AsyncTurn",
     "Attempt",
     "Chat",
     "ChatPage",
     "ChatPath",
     "Client",
-    "Conversation",
+    "ClientConversation",
     "ConversationState",
     "Failure",
     "Interrupted",

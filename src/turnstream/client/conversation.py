@@ -136,7 +136,7 @@ class ConversationState(Generic[AnyTurn]):
 
 
 @short_tracebacks
-class AsyncConversation(ConversationState[AsyncTurn]):
+class AsyncClientConversation(ConversationState[AsyncTurn]):
     """A conversation that sends its messages through an AsyncClient."""
 
     def __init__(self, client: AsyncClient, chat_id: str | None = None, **given: Any) -> None:
@@ -158,7 +158,7 @@ class AsyncConversation(ConversationState[AsyncTurn]):
 
 
 @short_tracebacks
-class Conversation(ConversationState[Turn]):
+class ClientConversation(ConversationState[Turn]):
     """A conversation that sends its messages through a Client."""
 
     def __init__(self, client: Client, chat_id: str | None = None, **given: Any) -> None:
@@ -166,7 +166,7 @@ class Conversation(ConversationState[Turn]):
         self._client = client
 
     def send(self, content: Content, **options: Unpack[SendOptions]) -> Turn:
-        """See `AsyncConversation.send`."""
+        """See `AsyncClientConversation.send`."""
         message, asked = self._begin(content, options)
         try:
             if self.chat_id is None:

@@ -26,6 +26,7 @@ from turnstream.llm.blocking import SyncMessageStream
 from turnstream.llm.call_options import CallOptions, checked
 from turnstream.llm.call_planner import CallPlanner, ModelSelection
 from turnstream.llm.callbacks import Callbacks
+from turnstream.llm.conversation import Conversation, StreamsModel, restored
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.loop_planners import LoopPlanners
 from turnstream.llm.message_stream import MessageStream, StreamOptions
@@ -53,8 +54,8 @@ class LLM:
 
         llm = LLM("anthropic/claude-sonnet-5-5", fallbacks=["openai/gpt-6.1-sol"])
 
-    An LLM holds no state of a conversation. Any number of tasks, event loops and threads may use it at once.
-    It need not be closed.
+    An LLM holds no messages: `conversation` returns an object that does. Any number of tasks, event loops and
+    threads may use an LLM at once. It need not be closed.
 
     Raises ConfigurationError, and InvalidRequest for an invalid model name.
 
@@ -235,6 +236,19 @@ class LLM:
         """`collect` for code without asyncio."""
         with self.stream_sync(prompt, output=cast("Any", output), **options) as stream:
             return stream.final_message()
+
+    def conversation(
+        self, *, saved: str | bytes | None = None, **options: Unpack[CallOptions]
+    ) -> Conversation:
+        """Return a conversation, which keeps its messages. Raises InvalidRequest.
+
+        Args:
+            saved: An earlier conversation, from `Conversation.to_json`. `options` replace its parts.
+            **options: See `CallOptions`. They apply to every call of the conversation.
+        """
+        options = checked(options)
+        given = options if saved is None else restored(saved, options)
+        return Conversation(cast("StreamsModel", self.stream), self._thread, given)
 
     # -- closing -----------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from turnstream.core.blocks import Block
@@ -47,6 +47,8 @@ class LiveAnswer:
         self.ended = asyncio.Event()
         self.error: BaseException | None = None
         self._trace: TracebackType | None = None
+        self.when_read: Callable[[], None] | None = None
+        """Called once, when the first reader is at the end of the complete answer."""
         self._buffer = buffer
         self._ahead = 0
         self._asked = False
@@ -199,3 +201,10 @@ class LiveAnswer:
         """Raise the error that ended the answer, if there is one."""
         if self.error is not None:
             raise self.error.with_traceback(self._trace)  # without the lines of readers before this one
+
+    def check_end(self) -> None:
+        """Raise the error that ended the answer, or note that a reader is at its end."""
+        self.raise_error()
+        if self.when_read is not None:
+            act, self.when_read = self.when_read, None
+            act()

@@ -109,6 +109,7 @@ class MessageStream(Generic[Output]):
         self._caller = Caller(options.callbacks, self.id, self._live)
         self._task: asyncio.Task[None] | None = None
         self._final: ModelMessage[Any] | InvalidOutput | None = None
+        self._act: Callable[[ModelMessage[Any]], None] | None = None
 
     def __repr__(self) -> str:
         if self._task is None:
@@ -144,6 +145,7 @@ class MessageStream(Generic[Output]):
 
     async def close(self) -> None:
         """Cancel running work, and wait until it has ended. Leaving the block calls this."""
+        self._act = None
         task = self._task
         if task is None:
             return
@@ -239,7 +241,7 @@ class MessageStream(Generic[Output]):
         Raises the error that ended the answer, and InvalidOutput if the answer is not of the requested type.
         """
         await self._begun().wait_until_done()
-        self._live.raise_error()
+        self._live.check_end()
         return self._checked()
 
     async def final_text(self) -> str:
@@ -263,6 +265,11 @@ class MessageStream(Generic[Output]):
         return self._generation.metrics
 
     @property
+    def running(self) -> bool:
+        """True from the call of the model until no more events will come."""
+        return self._task is not None and not self._live.done
+
+    @property
     def ended(self) -> bool:
         """True if no more events will come."""
         return self._live.done
@@ -272,11 +279,30 @@ class MessageStream(Generic[Output]):
         """The error that ended the answer, or None."""
         return self._live.error
 
+    def when_read(self, act: Callable[[ModelMessage[Output]], None]) -> None:
+        """Call `act` with the message, once it is complete and the first reader is at its end.
+
+        `act` is not called if the answer fails or is not of the requested type, or after the block was left.
+        `final_message` and callbacks are readers too.
+        """
+        self._act = act
+        self._live.when_read = self._was_read
+
+    def _was_read(self) -> None:
+        message = self._with_output_or_error()
+        if self._act is not None and not isinstance(message, InvalidOutput):
+            act, self._act = self._act, None
+            act(message)
+
     def _checked(self) -> ModelMessage[Any]:
+        message = self._with_output_or_error()
+        if isinstance(message, InvalidOutput):
+            raise message
+        return message
+
+    def _with_output_or_error(self) -> ModelMessage[Any] | InvalidOutput:
         if self._final is None:
             self._final = self._with_output(self._generation.snapshot())
-        if isinstance(self._final, InvalidOutput):
-            raise self._final
         return self._final
 
     def _with_output(self, message: ModelMessage[Any]) -> ModelMessage[Any] | InvalidOutput:

@@ -60,7 +60,7 @@ class TextReader(Reader[str]):
                 live.caught_up()
                 return text
             if live.done:
-                live.raise_error()
+                live.check_end()
                 return None
             await live.wait()
 
@@ -108,7 +108,7 @@ class EventsReader(Reader[Sequence[TurnEvent]]):
         self._queue = queue
         while not queue:
             if live.done:
-                live.raise_error()
+                live.check_end()
                 return None
             await live.wait()
         if self._pace is not None:
@@ -189,7 +189,7 @@ class BlocksReader(Reader[tuple[Block, ...]]):
                     self._seen = blocks
                     return blocks
             elif live.done:
-                live.raise_error()
+                live.check_end()
                 return None
             else:
                 await live.wait()
@@ -221,7 +221,7 @@ class PartialsReader(Reader[Any]):
                     self._seen = value
                     return value
             elif live.done:
-                live.raise_error()
+                live.check_end()
                 return None
             else:
                 await live.wait()
