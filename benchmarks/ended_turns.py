@@ -48,7 +48,7 @@ class Pauses:
 async def measure(turns: int) -> dict[str, float]:
     """Write so many short turns; what that took, and what is kept of them."""
     from turnstream.engine import Engine
-    from turnstream.server.uvicorn_server import settle_collector
+    from turnstream.server.uvicorn_server import tune_garbage_collector
 
     pauses = Pauses()
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ async def measure(turns: int) -> dict[str, float]:
                         pass
 
             await write_some(AT_ONCE)
-            settle_collector()
+            tune_garbage_collector()
             objects = len(gc.get_objects())
             gc.callbacks.append(pauses)
             began, cpu = time.perf_counter(), time.process_time()

@@ -44,14 +44,14 @@ from turnstream.providers.routing import Routing, planner_of
 from turnstream.server.all_routes import build_router
 from turnstream.server.application import build_application
 from turnstream.server.auth import LOCAL, Authenticate, Principal, key_required, local_use, local_use_from
-from turnstream.server.bodies import BodiesUnderWay
+from turnstream.server.bodies import BodyBudget
 from turnstream.server.context import ServerContext
+from turnstream.server.fast_path import DirectTurns
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.live_turn import LiveTurn, turn_response
 from turnstream.server.metrics import EngineMetrics, metrics_response
 from turnstream.server.openapi_additions import name_models
 from turnstream.server.reference import index_page
-from turnstream.server.short_post import DirectTurns
 from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.sql import SqlStore
 from turnstream.tools.base import Tool, ToolFunction, by_name
@@ -151,7 +151,7 @@ class Engine:
             self._watching,
             self._keep_alive,
             authenticate,
-            BodiesUnderWay(),
+            BodyBudget(),
             server.max_body_bytes,
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)

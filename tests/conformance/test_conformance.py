@@ -89,7 +89,7 @@ def test_the_fold_alone(case: Case, pieces: int) -> None:
             if connection.asked_with is not msgspec.UNSET:
                 assert turn.last_id == connection.asked_with
             if connection.status == 204:
-                turn.nothing_follows()
+                turn.end_reached()
             elif connection.status == 200:
                 receive(turn, connection.body.encode(), pieces)
     except MalformedEvent:

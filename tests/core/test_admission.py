@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from turnstream.core.admission import (
     NESTING_LIMIT,
-    NotAdmitted,
-    admitted,
-    admitted_request,
+    InvalidJson,
     encodes_deeper,
-    mended,
     nests_deeper,
+    plain_json,
+    plain_request_json,
+    repair_text,
 )
 from turnstream.core.blocks import Block
 from turnstream.errors import InvalidRequest
@@ -74,14 +74,14 @@ def nested(levels: int) -> Any:
     ],
 )
 def test_halves_are_joined_or_replaced(text: str, whole: str) -> None:
-    assert mended(text) == whole
-    assert admitted({text: [text, {"k": (text,)}]}) == {whole: [whole, {"k": (whole,)}]}
+    assert repair_text(text) == whole
+    assert plain_json({text: [text, {"k": (text,)}]}) == {whole: [whole, {"k": (whole,)}]}
 
 
 @pytest.mark.fault(31)
 def test_what_needs_no_change_is_the_same_object() -> None:
     value = {"a": [{"b": ("x", 1, None, True, 1.5)}], "ü": Block(0, "text", "é")}
-    assert admitted(value) is value
+    assert plain_json(value) is value
 
 
 @pytest.mark.fault(31)
@@ -106,7 +106,7 @@ def test_what_needs_no_change_is_the_same_object() -> None:
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_values_of_python_become_json(value: object, plain: object) -> None:
-    assert msgspec.json.decode(msgspec.json.encode(admitted(value))) == plain
+    assert msgspec.json.decode(msgspec.json.encode(plain_json(value))) == plain
 
 
 @pytest.mark.fault(6, 31)
@@ -125,20 +125,20 @@ def test_values_of_python_become_json(value: object, plain: object) -> None:
     )
 )
 def test_any_json_is_admitted_and_then_stays_as_it_is(value: Any) -> None:
-    plain = admitted(value)
-    assert admitted(plain) is plain
+    plain = plain_json(value)
+    assert plain_json(plain) is plain
     text = json.dumps(plain, ensure_ascii=False)
     text.encode()
-    assert json.loads(text) == json.loads(mended(json.dumps(value, ensure_ascii=False)))
+    assert json.loads(text) == json.loads(repair_text(json.dumps(value, ensure_ascii=False)))
 
 
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("value", [object(), {"a": [complex(1)]}, iter([1]), City, ValueError("x")])
 def test_what_is_no_json_is_named(value: object) -> None:
-    with pytest.raises(NotAdmitted, match="is not JSON"):
-        admitted(value)
+    with pytest.raises(InvalidJson, match="is not JSON"):
+        plain_json(value)
     with pytest.raises(InvalidRequest, match=r"^the call holds .* is not JSON"):
-        admitted_request(value, "the call")
+        plain_request_json(value, "the call")
 
 
 @pytest.mark.fault(6)
@@ -146,10 +146,10 @@ def test_what_is_no_json_is_named(value: object) -> None:
 def test_the_limit_counts_the_outermost_level(make: Any) -> None:
     extra = 1 if make(1) == (1,) else 0
     fits, deep = make(nested(NESTING_LIMIT - extra)), make(nested(NESTING_LIMIT + 1 - extra))
-    assert admitted(fits) is fits
+    assert plain_json(fits) is fits
     for value in (deep, make(nested(300)), make(nested(100_000))):
-        with pytest.raises(NotAdmitted, match="deeper than 100"):
-            admitted(value)
+        with pytest.raises(InvalidJson, match="deeper than 100"):
+            plain_json(value)
     assert not nests_deeper(nested(NESTING_LIMIT))
     assert nests_deeper(nested(NESTING_LIMIT + 1))
 
@@ -158,16 +158,16 @@ def test_the_limit_counts_the_outermost_level(make: Any) -> None:
 def test_what_holds_itself_is_nested_too_deeply() -> None:
     endless: list[Any] = []
     endless.append({"a": endless})
-    with pytest.raises(NotAdmitted, match="deeper"):
-        admitted(endless)
+    with pytest.raises(InvalidJson, match="deeper"):
+        plain_json(endless)
 
 
 @pytest.mark.fault(6)
 def test_a_block_s_content_is_not_a_level_of_what_it_holds() -> None:
     block = Block(0, "tool_use", None, {"input": nested(NESTING_LIMIT)})
-    assert admitted(block) is block
-    with pytest.raises(NotAdmitted):
-        admitted(Block(0, "tool_use", None, {"input": nested(NESTING_LIMIT + 1)}))
+    assert plain_json(block) is block
+    with pytest.raises(InvalidJson):
+        plain_json(Block(0, "tool_use", None, {"input": nested(NESTING_LIMIT + 1)}))
 
 
 @pytest.mark.fault(6)
@@ -175,7 +175,7 @@ def test_a_date_at_the_deepest_level_is_no_level() -> None:
     value: Any = dt.date(2020, 1, 2)
     for _ in range(NESTING_LIMIT):
         value = [value]
-    assert not nests_deeper(admitted(value))
+    assert not nests_deeper(plain_json(value))
 
 
 @given(

@@ -161,7 +161,7 @@ async def test_a_stream_that_is_left_and_an_answer_of_another_type_are_errors() 
 
 async def test_events_may_be_told_in_batches() -> None:
     told = Told()
-    callbacks = ts.Callbacks(on_events=told.on_events, batching=ts.Batching(most=10, interval=5.0))
+    callbacks = ts.Callbacks(on_events=told.on_events, batching=ts.Batching(max_events=10, interval=5.0))
     async with asyncio.timeout(DEADLINE):
         async with llm("sim/story:events=200,pace=0.0001").stream("go", callbacks=callbacks) as stream:
             await stream.final_message()

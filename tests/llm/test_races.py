@@ -17,10 +17,10 @@ DEADLINE = 30.0
 STORY = "story:events=150,seed=5"
 
 
-async def _text(stream: ts.MessageStream[None], most: int, said: list[str]) -> None:
+async def _text(stream: ts.MessageStream[None], max_events: int, said: list[str]) -> None:
     async for piece in stream.text:
         said.append(piece)
-        if len(said) >= most:
+        if len(said) >= max_events:
             return
 
 

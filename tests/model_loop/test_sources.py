@@ -18,7 +18,7 @@ from turnstream.model_loop.sources import _checked, _checked_any
     st.integers(0, 9) | st.none() | st.text(max_size=2) | st.booleans(),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.none() | st.integers(),
 )
-def test_text_is_admitted_the_short_way_as_any_event_is(kind: Any, index: Any, text: Any) -> None:
+def test_the_fast_path_of_text_admits_the_same_events(kind: Any, index: Any, text: Any) -> None:
     try:
         expected = _checked_any(kind(index, text))
     except TypeError:

@@ -143,10 +143,10 @@ def test_an_open_circuit_admits_at_most_one_call_at_a_time(happenings: list[str]
     clock = Clock()
     circuits = Circuits(CircuitPolicy(failures=2, seconds=10.0), clock)
     for happening in happenings:
-        admitted = not circuits.admit(NAME)
+        plain_json = not circuits.admit(NAME)
         if happening == "wait":
             clock.now += 11
-        elif admitted:
+        elif plain_json:
             was_open = circuits.closed_for(NAME) > 0
             assert not was_open or circuits.admit(NAME) > 0
             {

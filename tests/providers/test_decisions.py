@@ -26,7 +26,7 @@ from turnstream.errors import (
     StreamIncomplete,
 )
 from turnstream.providers.decisions import (
-    WAYS,
+    TARGETS,
     CallState,
     RetryPolicy,
     kind_of,
@@ -36,7 +36,7 @@ from turnstream.providers.decisions import (
 )
 
 PREFILLED = CallState(prefilled=True)
-BROUGHT = CallState(brought=True)
+BROUGHT = CallState(has_output=True)
 PLAIN = CallState(streamed=False)
 
 KINDS = [
@@ -68,7 +68,7 @@ KINDS = [
     (ModelNotFound("-"), None, "unwilling"),
     (InvalidModelRequest("-", provider_status=400), None, "final"),
     (InvalidModelRequest("-", provider_status=400), PREFILLED, "no_prefill"),
-    (InvalidModelRequest("-", provider_status=400), CallState(prefilled=True, brought=True), "final"),
+    (InvalidModelRequest("-", provider_status=400), CallState(prefilled=True, has_output=True), "final"),
     (ContextLengthExceeded("-", provider_status=400), PREFILLED, "too_long"),
     (ContextLengthExceeded("-", provider_status=400, retryable=True), None, "too_long"),
     (ContentFiltered("-", provider_status=400), PREFILLED, "final"),
@@ -92,8 +92,8 @@ def test_kinds_of_failures(error: ProviderError, call: CallState | None, kind: s
 
 @pytest.mark.requirement("J1")
 def test_what_is_never_tried_again() -> None:
-    assert WAYS["final"] == ()
-    assert [kind for kind, ways in WAYS.items() if "same" not in ways] == [
+    assert TARGETS["final"] == ()
+    assert [kind for kind, ways in TARGETS.items() if "same" not in ways] == [
         "unreachable",
         "unwilling",
         "too_long",

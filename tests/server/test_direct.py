@@ -18,7 +18,7 @@ from turnstream.config import ServerSettings
 from turnstream.core.identifiers import new_id
 from turnstream.engine import Engine
 from turnstream.server.auth import key_required
-from turnstream.server.short_post import DirectTurns
+from turnstream.server.fast_path import DirectTurns
 from turnstream.turns.commands import Commands
 
 PLAIN: dict[str, Any] = {

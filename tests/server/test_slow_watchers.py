@@ -113,14 +113,14 @@ async def test_a_slow_but_steady_watcher_is_kept_and_a_stalled_one_is_cut(
         await peer.take(STEP)
         await asyncio.sleep(0.02)
         now += LOOK
-        keep_alive.look(now, LOOK)
+        keep_alive.check(now, LOOK)
     assert keep_alive.dropped == 0
     await until_stuck(stream)
     looks = 0
     while not keep_alive.dropped:
         looks += 1
         now += LOOK
-        keep_alive.look(now, LOOK)
+        keep_alive.check(now, LOOK)
     assert 3 <= looks <= 5  # 30 s after it took the last byte that a look can have seen
 
 
@@ -134,7 +134,7 @@ async def test_a_slow_watcher_gets_every_byte_in_the_end(
     for _ in range(8):
         received += await peer.take(STEP)
         now += LOOK
-        engine._keep_alive.look(now, LOOK)
+        engine._keep_alive.check(now, LOOK)
     more.set()
     peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     received += await peer.take(1 << 30)

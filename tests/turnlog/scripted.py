@@ -128,7 +128,7 @@ class ListArchive:
         if found is None:
             return None
         parts = take_apart(found.block)
-        stretch = catch_up.TEXT_STRETCH
+        stretch = catch_up.TEXT_PIECE
         start = place.text // stretch * stretch
         return Parts(parts.contents, parts.text[start : start + stretch], parts.signature)
 

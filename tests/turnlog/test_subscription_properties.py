@@ -280,7 +280,7 @@ def patched(stack: ExitStack, limits: Limits) -> None:
         "turnlog.catch_up.PAGE_BYTES": limits.page,
         "turnlog.catch_up.PIECE_LENGTH": limits.rest_piece,
         "turnlog.catch_up.LONG_TEXT": limits.long_text,
-        "turnlog.catch_up.TEXT_STRETCH": 3 * limits.rest_piece,
+        "turnlog.catch_up.TEXT_PIECE": 3 * limits.rest_piece,
         "turnlog.catch_up.LARGE_FRAME": limits.large_frame,
         "turnlog.open_pieces.LARGE_FRAME": limits.large_frame,
         "turnlog.open_pieces.SHORT_SIGNATURE": limits.long_text,

@@ -210,7 +210,7 @@ def test_a_log_and_a_position_decide_what_comes_next(case: Case) -> None:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in CASES.items() if not case.position.is_behind]
 )
-def test_the_short_way_of_a_watcher_that_is_up_to_date_decides_the_same(case: Case) -> None:
+def test_the_fast_path_of_a_watcher_that_is_up_to_date_decides_the_same(case: Case) -> None:
     """A follower that is called for new events takes what the decision would send."""
     log = case.log()
     decision, batch = decide(log, case.position), log.live_batch(case.position)

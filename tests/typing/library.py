@@ -61,7 +61,7 @@ async def streams(llm: ts.LLM) -> None:
             assert_type(blocks, tuple[ts.Block, ...])
         async for rendered in stream.render(shown, without_thinking):
             assert_type(rendered, str)
-        async for update in stream.updates(0.5, most=3):
+        async for update in stream.updates(0.5, max_events=3):
             assert_type(update, Sequence[ts.TurnEvent])
         message = await stream.final_message()
         assert_type(message, ts.ModelMessage[None])

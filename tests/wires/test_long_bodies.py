@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from turnstream.wires.shared.lenient_json import encode_mended
+from turnstream.wires.shared.lenient_json import encode_repaired
 
 pytestmark = pytest.mark.fault(40)
 
@@ -21,9 +21,9 @@ def test_a_body_with_a_long_list_is_encoded_as_any_other(count: int, item: Any) 
         [item] * count,
     ]
     for body in bodies:
-        assert encode_mended(body) == msgspec.json.encode(body)
+        assert encode_repaired(body) == msgspec.json.encode(body)
 
 
 def test_a_lone_surrogate_in_a_long_list_is_mended() -> None:
     body = {"messages": ["a"] * 200 + ["\ud800"], "more": 1}
-    assert encode_mended(body) == msgspec.json.encode({"messages": ["a"] * 200 + ["\ufffd"], "more": 1})
+    assert encode_repaired(body) == msgspec.json.encode({"messages": ["a"] * 200 + ["\ufffd"], "more": 1})

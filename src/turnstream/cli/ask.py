@@ -93,18 +93,18 @@ async def _ask(arguments: Namespace, question: Question, where: str) -> int:
     screen = Screen()
     shown = presentation(screen, as_json=arguments.json, stream=not arguments.no_stream)
     try:
-        stopped_by = await _watch(_watched(arguments, question, where), shown, where)
+        stopped_by = await _watch(_choose_turn(arguments, question, where), shown, where)
     except StoreLocked:
         if arguments.database_url is not None or question.place is not None:
             raise
         screen.write([Piece("[another question is being asked: this one is kept nowhere]\n", aside=True)])
-        stopped_by = await _watch(_watched(arguments, question, None), shown, None)
+        stopped_by = await _watch(_choose_turn(arguments, question, None), shown, None)
     if arguments.usage:
         screen.write([Piece(f"{usage_line(shown.fold)}\n", aside=True)])
     return _exit_code(shown, screen, stopped_by)
 
 
-def _watched(arguments: Namespace, question: Question, where: str | None) -> FollowedTurn:
+def _choose_turn(arguments: Namespace, question: Question, where: str | None) -> FollowedTurn:
     """Return the turn, at a server or in the database `where`. None: in a temporary database."""
     if arguments.url is not None:
         from turnstream.cli.remote_turn import RemoteTurn

@@ -22,7 +22,7 @@ class RemoteTurn:
         self._client = AsyncClient(url, api_key=key, retry=Retry(budget=AWAY_SECONDS))
         self._turn: AsyncTurn | None = None
         self._losses = 0
-        self._told = False
+        self._reported = False
 
     async def __aenter__(self) -> Self:
         question = self._question
@@ -58,11 +58,11 @@ class RemoteTurn:
         if events is None:
             return None
         if events:
-            self._told = False
+            self._reported = False
         if self._turn.losses > self._losses and not self._turn.ended:
             self._losses = self._turn.losses
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 return [*events, _LOST]
         return events
 

@@ -93,7 +93,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
     engine = Engine.from_settings(settings)
     url = address_of(bound, settings.server.host)
 
-    def tell() -> None:
+    def print_greeting() -> None:
         print(
             "\n".join(greeting(engine, settings, url, with_key=server_key(settings.server) is not None)),
             flush=True,
@@ -106,7 +106,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
             bound,
             drain=engine.drain,
             grace=settings.server.drain_seconds,
-            on_listening=tell,
+            on_listening=print_greeting,
         )
     print("turnstream stopped", flush=True)
     if left := await cancel_leftovers(LEFTOVER_SECONDS):
@@ -131,7 +131,7 @@ def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) ->
         "",
         f"  reference  {url}/docs",
         f"  database   {database_of(settings.store.url).name}",
-        *_beside("  models     ", table(engine.catalog, settings)),
+        *_labelled("  models     ", table(engine.catalog, settings)),
     ]
     if names := ", ".join(engine.commands.tools.tools):
         lines.append(f"  tools      {names}")
@@ -144,12 +144,18 @@ def greeting(engine: Engine, settings: Settings, url: str, *, with_key: bool) ->
             ),
             "  again, or describe any compatible provider in turnstream.toml.",
         ]
-    lines += ["", "  Try it:", "", *trial(url, settings.server.api_key_env if with_key else None), ""]
+    lines += [
+        "",
+        "  Try it:",
+        "",
+        *example_commands(url, settings.server.api_key_env if with_key else None),
+        "",
+    ]
     lines += [dim("Ctrl-C stops; running turns may finish first.")]
     return lines
 
 
-def trial(url: str, key_variable: str | None) -> list[str]:
+def example_commands(url: str, key_variable: str | None) -> list[str]:
     """Return two shell commands that create a chat, ask a question in it and watch the answer.
 
     They need only curl.
@@ -165,7 +171,7 @@ def trial(url: str, key_variable: str | None) -> list[str]:
     ]
 
 
-def _beside(label: str, lines: Sequence[str]) -> list[str]:
+def _labelled(label: str, lines: Sequence[str]) -> list[str]:
     """Return the lines with a label before the first line, and the others indented by its width."""
     return [f"{label if place == 0 else ' ' * len(label)}{line}" for place, line in enumerate(lines)]
 

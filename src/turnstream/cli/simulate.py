@@ -14,7 +14,7 @@ from turnstream.errors import ConfigurationError
 if TYPE_CHECKING:
     from turnstream.simulator.replay import Replay
 
-_TOLD = """\
+_BANNER = """\
 {title}
 
 {answers}
@@ -37,7 +37,7 @@ _TOLD = """\
 {end}
 """
 
-_SCRIPTED = """\
+_SCRIPT_ANSWERS = """\
   It answers on the wires anthropic (POST /v1/messages), openai-chat (POST /v1/chat/completions), \
 openai-responses
   (POST /v1/responses), gemini (POST /v1beta/models/MODEL:streamGenerateContent), bedrock (POST
@@ -48,14 +48,14 @@ openai-responses
             or by header, which wins: X-Simulate: script=demo,fault=cut,after=20\
 """
 
-_REPLAYED = """\
+_REPLAY_ANSWERS = """\
   It answers any request on the wire {wire} with the recording {file} ({events} events), whatever the model,
   and asks for no key. Faults come by header: X-Simulate: fault=cut,after=20\
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.epilog = f"{parser.epilog or ''}\n\n{_options_told()}"
+    parser.epilog = f"{parser.epilog or ''}\n\n{_options_help()}"
     parser.add_argument("--port", type=int, default=9090, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--verbose", action="store_true", help="a line for each request")
@@ -81,7 +81,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def _options_told() -> str:
+def _options_help() -> str:
     """Return the help on the options that may follow a model's name or be in the header."""
     from turnstream.simulator.fault_names import FAULTS
 
@@ -159,21 +159,21 @@ async def _simulate(arguments: Namespace, replay: Replay | None) -> None:
             # A supervisor may send a signal as soon as it reads the text, so install the handlers first.
             ending = asyncio.create_task(ended_by_signal())
             await asyncio.sleep(0)
-            print(_told(simulator.url, replay, arguments.replay), flush=True)
+            print(_banner(simulator.url, replay, arguments.replay), flush=True)
             await ending
 
 
-def _told(url: str, replay: Replay | None, file: Path | None) -> str:
+def _banner(url: str, replay: Replay | None, file: Path | None) -> str:
     from turnstream.simulator.options import REPLAY, SCRIPT_NAMES
 
     if replay is None:
-        answers = _SCRIPTED.format(models=", ".join(SCRIPT_NAMES))
+        answers = _SCRIPT_ANSWERS.format(models=", ".join(SCRIPT_NAMES))
         wire, listed = "anthropic", '"demo", "thinking"'
     else:
         wire, listed = replay.wire.name, f'"{REPLAY}"'
-        answers = _REPLAYED.format(wire=wire, file=file, events=len(replay))
+        answers = _REPLAY_ANSWERS.format(wire=wire, file=file, events=len(replay))
     title = f"{bold('turnstream simulate')} listens on {bold(url)}"
-    return _TOLD.format(
+    return _BANNER.format(
         title=title, answers=answers, wire=wire, listed=listed, url=url, end=dim("Ctrl-C ends it.")
     )
 

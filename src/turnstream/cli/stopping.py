@@ -43,18 +43,18 @@ class StopSignals:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self.by is not None:
-            self._give_up()
+            self._stop_waiting()
             return
         self.by = number
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(STOP_SECONDS, self._give_up)
+        self._deadline = loop.call_later(STOP_SECONDS, self._stop_waiting)
         self._interrupt = loop.create_task(self._watched.interrupt())
         self._interrupt.add_done_callback(self._interrupted)
 
     def _interrupted(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            self._give_up()
+            self._stop_waiting()
 
-    def _give_up(self) -> None:
+    def _stop_waiting(self) -> None:
         if self._task is not None:
             self._task.cancel()

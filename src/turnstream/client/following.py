@@ -39,7 +39,7 @@ class FrameStream:
         self._backoff = Backoff(transport.retry)
         self._decoder = frame_decoder()
         self._response: aiohttp.ClientResponse | None = None
-        self._taken = 0
+        self._consumed = 0
         self._has_frames = False
         self._repeats = 0
         self._reached: dict[int, int] = {}
@@ -98,7 +98,7 @@ class FrameStream:
                 return True
             async with response, asyncio.timeout(self._transport.retry.request):
                 if response.status == 204:
-                    self._turn.nothing_follows()
+                    self._turn.end_reached()
                     return False
                 body = await read_body(response, ERROR_LIMIT)
             failure = refusal(response, body)
@@ -124,7 +124,7 @@ class FrameStream:
                 code="unexpected_answer",
             )
         self._decoder = frame_decoder()
-        self._taken = 0
+        self._consumed = 0
         self._has_frames = False
         self._turn.connected()
 
@@ -136,15 +136,15 @@ class FrameStream:
             data = await content.readany()
         except (aiohttp.ClientError, OSError) as failure:
             error = failure
-            data = _unread(content, self._taken)
-        self._taken += len(data)
+            data = _unread(content, self._consumed)
+        self._consumed += len(data)
         frames = self._decoder.feed(data) if data else ()
         self._has_frames = self._has_frames or bool(frames)
         if error is not None or not data:
-            self._lose(error)
+            self._note_loss(error)
         return frames
 
-    def _lose(self, error: Exception | None) -> None:
+    def _note_loss(self, error: Exception | None) -> None:
         self.close()
         self.losses += 1
         self._note_progress()

@@ -51,15 +51,15 @@ def new_key() -> str:
 
 def turn_request(chat_id: str, content: Content, options: SendOptions) -> Request:
     """Return the POST that starts a turn. Its idempotency key makes it safe to repeat."""
-    return _starting(f"/chats/{path_part(chat_id)}/turns", options, turn_blocks=turn_blocks(content))
+    return _turn_start(f"/chats/{path_part(chat_id)}/turns", options, turn_blocks=turn_blocks(content))
 
 
 def regenerate_request(turn_id: str, options: QuestionOptions) -> Request:
     """Return the POST that regenerates an answer. Its idempotency key makes it safe to repeat."""
-    return _starting(f"/turns/{path_part(turn_id)}/regenerate", options)
+    return _turn_start(f"/turns/{path_part(turn_id)}/regenerate", options)
 
 
-def _starting(path: str, options: QuestionOptions, **body: Any) -> Request:
+def _turn_start(path: str, options: QuestionOptions, **body: Any) -> Request:
     body |= {
         name: value for name, value in options.items() if value is not None and name != "idempotency_key"
     }
@@ -71,10 +71,10 @@ def turn_blocks(content: Content) -> list[dict[str, Any]]:
     """Return the blocks in the API's form."""
     if isinstance(content, str):
         content = [{"type": "text", "text": content}]
-    return [_as_sent(block) for block in content]
+    return [_block_body(block) for block in content]
 
 
-def _as_sent(block: Block | Mapping[str, Any]) -> dict[str, Any]:
+def _block_body(block: Block | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(block, Block):
         is_short = set(block) == {"type", "text"} and block["type"] == "text"
         return {"block_type": "text", "text_content": block["text"]} if is_short else dict(block)

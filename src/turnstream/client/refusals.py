@@ -23,7 +23,7 @@ from turnstream.errors import (
 
 TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
-NOTHING_MADE = frozenset({425, 429, 503})
+WITHOUT_EFFECT = frozenset({425, 429, 503})
 """Statuses after which the request certainly had no effect."""
 
 _KINDS: dict[int, type[TurnstreamError]] = {

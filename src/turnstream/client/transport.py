@@ -11,9 +11,9 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import msgspec
 
-from turnstream.client.refusals import NOTHING_MADE, TEMPORARY, connection_failure, refusal
+from turnstream.client.refusals import TEMPORARY, WITHOUT_EFFECT, connection_failure, refusal
 from turnstream.client.retrying import Backoff, Retry, retry_after_seconds
-from turnstream.core.admission import admitted_request, mended
+from turnstream.core.admission import plain_request_json, repair_text
 from turnstream.errors import ConfigurationError, NotFound, TooLarge, TurnstreamError
 from turnstream.forking import keep_unused, renew_after_fork
 
@@ -61,7 +61,7 @@ def path_part(text: str) -> str:
     """
     if not text:
         raise NotFound("an empty id names nothing")
-    return quote(mended(text), safe="")
+    return quote(repair_text(text), safe="")
 
 
 class OpenStream(Protocol):
@@ -170,7 +170,7 @@ class Transport(NamedTuple):
         )
 
     async def _body(self, request: Request) -> bytes:
-        request = admitted_request(request, "the request")
+        request = plain_request_json(request, "the request")
         backoff = Backoff(self.retry)
         while True:
             began = time.monotonic()
@@ -181,7 +181,7 @@ class Transport(NamedTuple):
                     if 200 <= response.status < 300:
                         return body
                     failure = refusal(response, body)
-                    again = TEMPORARY if request.repeatable else NOTHING_MADE
+                    again = TEMPORARY if request.repeatable else WITHOUT_EFFECT
                     if response.status not in again:
                         raise failure
                     retry_after = retry_after_seconds(response.headers.get("Retry-After"))

@@ -95,7 +95,7 @@ class WatchedTurn:
         self._lost: list[Notice] = []
         self._fresh = True
         self._begun = False
-        self._no_more = False
+        self._at_end = False
         self._size = 0
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class WatchedTurn:
     @property
     def ended(self) -> bool:
         """True if no further events will arrive."""
-        return self._fold.ending is not None or self._no_more
+        return self._fold.ending is not None or self._at_end
 
     @property
     def status(self) -> TurnStatus | None:
@@ -124,7 +124,7 @@ class WatchedTurn:
         """
         if self._fold.ending is not None:
             return self._fold.ending.data["status"]
-        if self._no_more:
+        if self._at_end:
             return None
         return "streaming" if self._begun else "pending"
 
@@ -150,9 +150,9 @@ class WatchedTurn:
         """Record that the next frames come from a new connection."""
         self._fresh = True
 
-    def nothing_follows(self) -> None:
+    def end_reached(self) -> None:
         """Record the server's status 204: the cursor is at the turn's end."""
-        self._no_more = True
+        self._at_end = True
 
     def take(self, frame: Frame) -> NativeEvent | None:
         """Fold one event and return it.

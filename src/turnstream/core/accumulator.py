@@ -30,7 +30,7 @@ from turnstream.core.open_block import (
     OpenBlock,
     events_so_far,
     flush_carry,
-    mend_surrogates,
+    repair_surrogates,
     text_events,
 )
 from turnstream.core.origin import needs_seal, seal_of
@@ -254,7 +254,7 @@ class Accumulator(MessageFacts):
     def _grow(self, block: OpenBlock, text: str) -> list[BlockDelta]:
         """Add text to a block, and return the deltas that show it."""
         if block.carry or not text.isascii():
-            text = mend_surrogates(block, text)
+            text = repair_surrogates(block, text)
         if not text:
             return []
         length = len(text)

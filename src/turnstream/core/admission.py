@@ -28,11 +28,11 @@ _BINARY: tuple[type, ...] = (bytes, bytearray, memoryview)
 Value = TypeVar("Value")
 
 
-class NotAdmitted(ValueError):
+class InvalidJson(ValueError):
     """A value that is not JSON, or nests too deeply. The message describes the value."""
 
 
-def mended(text: str) -> str:
+def repair_text(text: str) -> str:
     """Return `text` with halves of surrogate pairs joined. A half without its other becomes U+FFFD."""
     if text.isascii():
         return text
@@ -43,24 +43,24 @@ def mended(text: str) -> str:
     return text
 
 
-def admitted(value: Value) -> Value:
+def plain_json(value: Value) -> Value:
     """Return `value` as plain data with its text mended, or `value` itself if nothing changes.
 
     Models, dataclasses, sets, dates, decimals, UUIDs, paths and enums become their JSON form. A msgspec
-    Struct stays a Struct, and each of its fields is admitted separately. Raises NotAdmitted if the value is
+    Struct stays a Struct, and each of its fields is admitted separately. Raises InvalidJson if the value is
     not JSON or nests too deeply.
     """
     try:
-        return _admitted(value, 0)
+        return _plain(value, 0)
     except RecursionError:
-        raise NotAdmitted(TOO_DEEP) from None
+        raise InvalidJson(TOO_DEEP) from None
 
 
-def admitted_request(value: Value, what: str) -> Value:
+def plain_request_json(value: Value, what: str) -> Value:
     """Return a caller's value, admitted. Raises InvalidRequest, which calls the value `what`."""
     try:
-        return admitted(value)
-    except NotAdmitted as error:
+        return plain_json(value)
+    except InvalidJson as error:
         raise InvalidRequest(f"{what} holds {error}") from None
 
 
@@ -102,10 +102,10 @@ def _nested_in(value: Any) -> list[Any]:
     return [item for item in items if isinstance(item, dict | list)]
 
 
-def _admitted(value: Any, level: int) -> Any:
+def _plain(value: Any, level: int) -> Any:
     kind = value.__class__
     if kind is str:
-        return mended(value)
+        return repair_text(value)
     if value is None or kind in (bool, int, float):
         return value
     if isinstance(value, msgspec.Struct):
@@ -114,23 +114,23 @@ def _admitted(value: Any, level: int) -> Any:
         return _object(value, level + 1)
     if kind is list or isinstance(value, tuple):
         return _array(cast("Sequence[Any]", value), level + 1)
-    return _admitted(_builtin(value), level)
+    return _plain(_builtin(value), level)
 
 
 def _check_level(level: int) -> None:
     if level > NESTING_LIMIT:
-        raise NotAdmitted(TOO_DEEP)
+        raise InvalidJson(TOO_DEEP)
 
 
 def _object(value: dict[Any, Any], level: int) -> dict[Any, Any]:
     _check_level(level)
-    made = {_key(key): _admitted(item, level) for key, item in value.items()}
+    made = {_key(key): _plain(item, level) for key, item in value.items()}
     return value if all(made.get(key, made) is item for key, item in value.items()) else made
 
 
 def _array(value: Sequence[Any], level: int) -> Sequence[Any]:
     _check_level(level)
-    made = [_admitted(item, level) for item in value]
+    made = [_plain(item, level) for item in value]
     if all(new is old for new, old in zip(made, value, strict=True)):
         return value
     if isinstance(value, list):
@@ -145,14 +145,14 @@ def _struct(value: msgspec.Struct) -> msgspec.Struct:
     changes: dict[str, Any] = {}
     for name in value.__struct_fields__:
         old = getattr(value, name)
-        if old is not msgspec.UNSET and (new := _admitted(old, level)) is not old:
+        if old is not msgspec.UNSET and (new := _plain(old, level)) is not old:
             changes[name] = new
     return msgspec.structs.replace(value, **changes) if changes else value
 
 
 def _key(key: Any) -> str:
     if key.__class__ is str:
-        return mended(key)
+        return repair_text(key)
     plain = key.value if isinstance(key, Enum) else key
     if plain is None or isinstance(plain, bool):
         return {None: "null", True: "true", False: "false"}[plain]
@@ -160,13 +160,13 @@ def _key(key: Any) -> str:
         return ",".join(map(_key, cast("tuple[Any, ...]", plain)))
     if isinstance(plain, bytes):
         return plain.decode(errors="replace")
-    return mended(str.__str__(plain) if isinstance(plain, str) else str(plain))
+    return repair_text(str.__str__(plain) if isinstance(plain, str) else str(plain))
 
 
 def _builtin(value: Any) -> Any:
-    """Return the JSON form of a value of any other type. Raises NotAdmitted if there is none."""
+    """Return the JSON form of a value of any other type. Raises InvalidJson if there is none."""
     if isinstance(value, type):
-        raise NotAdmitted(f"the class {value.__name__}, which is not JSON")
+        raise InvalidJson(f"the class {value.__name__}, which is not JSON")
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, str):
@@ -193,7 +193,7 @@ def _by_convention(value: Any) -> Any:
         if callable(to_list := getattr(value, "tolist", None)) and not isinstance(value, _BINARY):
             return to_list()
     except (TypeError, ValueError) as error:
-        raise NotAdmitted(f"a {type(value).__name__}, which cannot become JSON: {error}") from error
+        raise InvalidJson(f"a {type(value).__name__}, which cannot become JSON: {error}") from error
     fields = getattr(value, "__dataclass_fields__", None) or getattr(value, "__attrs_attrs__", None)
     if fields is not None:
         names = [name if isinstance(name, str) else name.name for name in fields]
@@ -201,7 +201,7 @@ def _by_convention(value: Any) -> Any:
     try:
         plain = msgspec.to_builtins(value)
     except (TypeError, ValueError) as error:
-        raise NotAdmitted(f"a {type(value).__name__}, which is not JSON") from error
+        raise InvalidJson(f"a {type(value).__name__}, which is not JSON") from error
     if plain.__class__ is value.__class__:
-        raise NotAdmitted(f"a {type(value).__name__}, which is not JSON")
+        raise InvalidJson(f"a {type(value).__name__}, which is not JSON")
     return plain

@@ -93,7 +93,7 @@ def build_history(
     sides = _merge(side for turn in turns for side in _sides_of(PastTurn(*turn)))
     sides = _merge(_pair(sides))  # merge again: removing results can leave one role twice in a row
 
-    sides = _merge(_without_torn_pairs(_begin_with_user(sides)))
+    sides = _merge(_without_incomplete_pairs(_begin_with_user(sides)))
     messages = [_message_of(side) for side in sides]
     if for_next_call and messages and messages[-1].role == "assistant":
         messages.append(Message("user", (Block(0, "text", CONTINUE),)))
@@ -127,22 +127,22 @@ def _usable(turn: PastTurn) -> list[Block]:
     found: list[Block] = []
     for block in turn.blocks:
         if is_unreadable(block.content):
-            keeps = block.block_type == "text" and _is_said(block)
+            keeps = block.block_type == "text" and _has_text(block)
         elif _is_provider_executed(block):
             keeps = turn.role != "user" and not block.partial
         elif turn.role == "user":
-            keeps = _user_may_say(block)
+            keeps = _is_valid_for_user(block)
         else:
-            keeps = _assistant_may_say(block, answered)
+            keeps = _is_valid_for_assistant(block, answered)
         if keeps:
             found.append(_as_call(_as_text(block)))
     return found
 
 
-def _user_may_say(block: Block) -> bool:
+def _is_valid_for_user(block: Block) -> bool:
     match block.block_type:
         case "text" | "reference" | "partial_reference":
-            return _is_said(block)
+            return _has_text(block)
         case "image" | "document":
             content = block.content or {}
             has_text = block.block_type == "document" and content.get("text")
@@ -153,11 +153,11 @@ def _user_may_say(block: Block) -> bool:
             return False
 
 
-def _assistant_may_say(block: Block, answered: set[str]) -> bool:
+def _is_valid_for_assistant(block: Block, answered: set[str]) -> bool:
     content = block.content or {}
     match block.block_type:
         case "text" | "reference" | "partial_reference":
-            return _is_said(block)
+            return _has_text(block)
         case "thinking":
             return bool(block.text_content or content) and not block.partial
         case "tool_use":
@@ -178,7 +178,7 @@ def _without_trailing_thinking(blocks: list[Block]) -> list[Block]:
 
     Thinking at the end that has vendor details moves before the first client call, if there is one.
     """
-    last = max((place for place, block in enumerate(blocks) if _is_solid(block)), default=-1)
+    last = max((place for place, block in enumerate(blocks) if _may_follow_thinking(block)), default=-1)
     first_call = next((place for place, block in enumerate(blocks) if _is_client_call(block)), None)
     trailing = blocks[last + 1 :]
     rest = [block for block in trailing if block.block_type != "thinking"]
@@ -256,7 +256,7 @@ def _begin_with_user(sides: list[_Side]) -> list[_Side]:
     return []
 
 
-def _without_torn_pairs(sides: list[_Side]) -> list[_Side]:
+def _without_incomplete_pairs(sides: list[_Side]) -> list[_Side]:
     """Remove a provider's own tool calls that have no later result, and results that have no earlier call.
 
     A client tool's results may separate a call from its result. The user's text may not.
@@ -366,7 +366,7 @@ def _identity(block: Block) -> str:
     return str((block.content or {}).get("tool_use_id") or "")
 
 
-def _is_said(block: Block) -> bool:
+def _has_text(block: Block) -> bool:
     return bool(block.text_content and block.text_content.strip())
 
 
@@ -382,7 +382,7 @@ def _is_provider_executed(block: Block) -> bool:
     return bool((block.content or {}).get("provider_executed"))
 
 
-def _is_solid(block: Block) -> bool:
+def _may_follow_thinking(block: Block) -> bool:
     """Return True if thinking may lead to the block.
 
     A generated image counts only if its provider takes it back.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, cast
 
-from turnstream.core.admission import mended
+from turnstream.core.admission import repair_text
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.stream_events import TextDelta, ThinkingDelta, ToolInputDelta
 from turnstream.core.tool_input import finish_tool_use
@@ -272,7 +272,7 @@ def text_events(block: OpenBlock, field: DeltaField, text: str) -> list[BlockDel
     ]
 
 
-def mend_surrogates(block: OpenBlock, text: str) -> str:
+def repair_surrogates(block: OpenBlock, text: str) -> str:
     """Join halves of a surrogate pair that came in two events. A half without its other becomes U+FFFD."""
     text, block.carry = join_halves(block.carry + text)
     return text
@@ -284,8 +284,8 @@ def join_halves(text: str) -> tuple[str, str]:
         text.encode()  # nearly every text is valid, and this costs one call
     except UnicodeEncodeError:
         if "\ud800" <= text[-1] <= "\udbff":
-            return mended(text[:-1]), text[-1]
-        return mended(text), ""
+            return repair_text(text[:-1]), text[-1]
+        return repair_text(text), ""
     return text, ""
 
 

@@ -100,6 +100,6 @@ def _digest(block: Block) -> str:
     Storage and history may only change the block's place and its call's id.
     """
     content = block.content or {}
-    told = {key: value for key, value in content.items() if key not in _NOT_DIGESTED}
-    data = msgspec.json.encode((block.block_type, block.text_content or "", told), order="deterministic")
+    digested = {key: value for key, value in content.items() if key not in _NOT_DIGESTED}
+    data = msgspec.json.encode((block.block_type, block.text_content or "", digested), order="deterministic")
     return hashlib.sha256(data).hexdigest()[:_DIGEST_LENGTH]

@@ -67,10 +67,10 @@ class SyncMessageStream(Generic[Output]):
             raise
 
     def updates(
-        self, interval: float | None = None, most: int | None = None
+        self, interval: float | None = None, max_events: int | None = None
     ) -> Iterator[Sequence[TurnEvent]]:
         """See `MessageStream.updates`."""
-        return self._read(self._stream.updates(interval, most))
+        return self._read(self._stream.updates(interval, max_events))
 
     def render(self, renderer: Renderer, *filters: EventFilter) -> Iterator[str]:
         """See `MessageStream.render`. The functions are called in the thread that iterates."""

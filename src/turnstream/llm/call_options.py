@@ -37,7 +37,7 @@ class CallOptions(TypedDict, total=False):
     output_mode: OutputMode
 
 
-def checked(options: CallOptions) -> CallOptions:
+def check_options(options: CallOptions) -> CallOptions:
     """Return `options` without those that are None. Raises TypeError for an unknown name."""
     unknown = sorted(options.keys() - CallOptions.__annotations__.keys())
     if unknown:

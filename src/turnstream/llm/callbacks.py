@@ -29,10 +29,10 @@ class Batching(NamedTuple):
 
     Attributes:
         most: Events that may wait.
-        interval: Seconds between calls, unless `most` events wait earlier.
+        interval: Seconds between calls, unless `max_events` events wait earlier.
     """
 
-    most: int = 10
+    max_events: int = 10
     interval: float = 0.05
 
 
@@ -116,7 +116,7 @@ class Caller:
         if told.on_event is None and told.on_events is None:
             return
         batching = told.batching
-        pace = Throttle(batching.interval, batching.most) if batching is not None else None
+        pace = Throttle(batching.interval, batching.max_events) if batching is not None else None
         reader = EventsReader(self._live, pace)
         try:
             async for events in reader:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar, Unpack, cast, overload
 
 import msgspec
 
-from turnstream.core.admission import admitted_request
+from turnstream.core.admission import plain_request_json
 from turnstream.core.blocks import Message
 from turnstream.errors import Conflict, InvalidRequest
 from turnstream.llm.blocking import SyncMessageStream
@@ -202,5 +202,5 @@ def _messages(messages: Sequence[MessageLike], prompt: Prompt | None = None) -> 
         return []
     return [
         Message("user" if turn.role == "user" else "assistant", tuple(turn.blocks))
-        for turn in admitted_request(past_turns(messages, prompt), "what is said")
+        for turn in plain_request_json(past_turns(messages, prompt), "what is said")
     ]

@@ -18,12 +18,12 @@ from turnstream.config import (
     load_settings,
     read_provider,
 )
-from turnstream.core.admission import admitted_request
+from turnstream.core.admission import plain_request_json
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest
 from turnstream.llm.blocking import SyncMessageStream
-from turnstream.llm.call_options import CallOptions, checked
+from turnstream.llm.call_options import CallOptions, check_options
 from turnstream.llm.call_planner import CallPlanner, ModelSelection
 from turnstream.llm.callbacks import Callbacks
 from turnstream.llm.conversation import Conversation, StreamsModel, restored
@@ -99,19 +99,19 @@ class LLM:
             catalog = Catalog(described, in_process=SIMULATOR, default_model=default, capabilities=kinds)
             return CallPlanner(catalog, retry or found.retry, found.models, spare)
 
-        checked = calling()
-        self.model = model or checked.catalog.default_model
+        planner = calling()
+        self.model = model or planner.catalog.default_model
         self._selection = ModelSelection(self.model, fallbacks if found.stream.fallback_on_error else ())
-        self.models = tuple(checked.names(self._selection))
+        self.models = tuple(planner.names(self._selection))
         """`provider/model` of each model that may answer, in order of preference."""
-        checked.names(ModelSelection(self.model, fallbacks))
+        planner.names(ModelSelection(self.model, fallbacks))
         self._takes_schemas = all(
-            checked.catalog.capabilities_of(name).structured_output for name in self.models
+            planner.catalog.capabilities_of(name).structured_output for name in self.models
         )
         self._limits = tool_limits or ToolLimits(
             found.tools.timeout, found.tools.parallel, found.tools.soft_rounds, found.tools.rounds
         )
-        self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=checked.catalog.base_urls)
+        self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=planner.catalog.base_urls)
         self._callings = LoopPlanners(calling)
         self._thread = LoopThread("turnstream llm", "llm")
         weakref.finalize(self, self._thread.abandon)
@@ -147,8 +147,8 @@ class LLM:
             output: Type of the answer, for `stream.final_output()`.
             **options: See `CallOptions`.
         """
-        options = checked(options)
-        past = admitted_request(past_turns(options.get("messages", ()), prompt), "what is said")
+        options = check_options(options)
+        past = plain_request_json(past_turns(options.get("messages", ()), prompt), "what is said")
         if not build_history(past):
             raise InvalidRequest("what is said holds nothing that could be sent to a model: give some text")
         shape = OutputFormat[Any](output) if output is not None else None
@@ -158,7 +158,7 @@ class LLM:
         params = dict(options.get("params", {}))
         if shape is not None:
             definitions = ask_for(shape, definitions, params, as_tool=as_tool)
-        asked = admitted_request((options.get("system"), definitions, params), "the call")
+        asked = plain_request_json((options.get("system"), definitions, params), "the call")
         request = ModelRequest("", build_history(past), *asked)
         metadata = options.get("metadata", {})
 
@@ -246,7 +246,7 @@ class LLM:
             saved: An earlier conversation, from `Conversation.to_json`. `options` replace its parts.
             **options: See `CallOptions`. They apply to every call of the conversation.
         """
-        options = checked(options)
+        options = check_options(options)
         given = options if saved is None else restored(saved, options)
         return Conversation(cast("StreamsModel", self.stream), self._thread, given)
 

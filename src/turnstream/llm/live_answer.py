@@ -51,7 +51,7 @@ class LiveAnswer:
         """Called once, when the first reader is at the end of the complete answer."""
         self._buffer = buffer
         self._ahead = 0
-        self._asked = False
+        self._has_reader = False
         self._beginning: list[TurnEvent] | None = []
         self._last: tuple[TurnEvent, ...] = ()
         self._queues: list[weakref.ref[EventQueue]] = []
@@ -120,7 +120,7 @@ class LiveAnswer:
 
     def _hand_out(self, events: Sequence[TurnEvent]) -> None:
         if (beginning := self._beginning) is not None:
-            if self._asked and len(beginning) + len(events) > self._buffer:
+            if self._has_reader and len(beginning) + len(events) > self._buffer:
                 self._beginning = None
             else:
                 beginning.extend(events)
@@ -166,7 +166,7 @@ class LiveAnswer:
     def caught_up(self) -> None:
         """Note that a reader has all events so far. More may come then."""
         self._ahead = 0
-        self._asked = True
+        self._has_reader = True
         if (room := self._room) is not None and not room.done():
             room.set_result(None)
 

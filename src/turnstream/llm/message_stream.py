@@ -168,7 +168,7 @@ class MessageStream(Generic[Output]):
 
         Text is never retracted: a restarted answer repeats it exactly, or the stream ends with an error.
         """
-        return TextReader(self._begun())
+        return TextReader(self._started_live())
 
     def __aiter__(self) -> AsyncIterator[TurnEvent]:
         """Iterate over the events: `async for event in stream`. See `events`."""
@@ -183,24 +183,24 @@ class MessageStream(Generic[Output]):
         Args:
             *filters: Functions that are called with each event, and return an event or None to drop it.
         """
-        return EventReader(self._begun(), filters)
+        return EventReader(self._started_live(), filters)
 
     def batches(self) -> EventsReader:
         """Return a reader of lists of all waiting events. It is faster than `events`."""
-        return EventsReader(self._begun())
+        return EventsReader(self._started_live())
 
-    def updates(self, interval: float | None = None, most: int | None = None) -> EventsReader:
+    def updates(self, interval: float | None = None, max_events: int | None = None) -> EventsReader:
         """Return a reader of lists of events, for a screen.
 
         Args:
             interval: Seconds between two lists. None: `stream.update_interval` of the settings.
             most: Waiting events that make a list come earlier. None: `stream.update_buffer` of the settings.
         """
-        return EventsReader(self._begun(), self._pace(interval, most))
+        return EventsReader(self._started_live(), self._pace(interval, max_events))
 
     def render(self, renderer: Renderer, *filters: EventFilter) -> RenderedReader:
         """Return a reader of the texts that `renderer` returns for the events. None skips an event."""
-        return RenderedReader(self._begun(), renderer, filters)
+        return RenderedReader(self._started_live(), renderer, filters)
 
     @property
     def blocks(self) -> BlocksReader:
@@ -208,7 +208,7 @@ class MessageStream(Generic[Output]):
 
         Updates come at most every 0.1 s (`stream.update_interval`). A block that still grows is `partial`.
         """
-        return BlocksReader(self._begun(), self._pace(None, None, by_time=True))
+        return BlocksReader(self._started_live(), self._pace(None, None, by_time=True))
 
     @property
     def partials(self) -> PartialsReader:
@@ -218,9 +218,9 @@ class MessageStream(Generic[Output]):
         """
         if self._output is None:
             raise TypeError("this stream has no partial values: give llm.stream(…, output=SomeType)")
-        return PartialsReader(self._begun(), self._output, as_tool=self._as_tool)
+        return PartialsReader(self._started_live(), self._output, as_tool=self._as_tool)
 
-    def _begun(self) -> LiveAnswer:
+    def _started_live(self) -> LiveAnswer:
         if self._task is None:
             raise RuntimeError(
                 "this stream was not begun: use `async with llm.stream(…) as stream`, "
@@ -228,10 +228,10 @@ class MessageStream(Generic[Output]):
             )
         return self._live
 
-    def _pace(self, interval: float | None, most: int | None, *, by_time: bool = False) -> Throttle:
+    def _pace(self, interval: float | None, max_events: int | None, *, by_time: bool = False) -> Throttle:
         options = self._options
         seconds = options.update_interval if interval is None else interval
-        return Throttle(seconds, None if by_time else most or options.update_buffer)
+        return Throttle(seconds, None if by_time else max_events or options.update_buffer)
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class MessageStream(Generic[Output]):
 
         Raises the error that ended the answer, and InvalidOutput if the answer is not of the requested type.
         """
-        await self._begun().wait_until_done()
+        await self._started_live().wait_until_done()
         self._live.check_end()
         return self._checked()
 

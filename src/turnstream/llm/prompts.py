@@ -53,7 +53,7 @@ def blocks_of(prompt: Prompt, where: str) -> tuple[Block, ...]:
 def _past_turn(place: int, message: object) -> PastTurn:
     where = f"messages[{place}]"
     if isinstance(message, ModelMessage):
-        blocks = (*message.blocks, *map(_taken, message.outputs))
+        blocks = (*message.blocks, *map(_accepting_result, message.outputs))
         return PastTurn("assistant", "complete" if message.complete else "error", blocks)
     if isinstance(message, Message):
         return PastTurn(message.role, "complete", message.blocks)
@@ -73,7 +73,7 @@ def _past_turn(place: int, message: object) -> PastTurn:
     return PastTurn(role, "complete", blocks_of(cast("Prompt", content), where))
 
 
-def _taken(call: Block) -> Block:
+def _accepting_result(call: Block) -> Block:
     """Return a result for the tool call that was the typed answer."""
     identity = (call.content or {}).get("tool_use_id", "")
     return Block(0, "tool_result", None, {"tool_use_id": identity, "content": "taken", "is_error": False})

@@ -66,11 +66,11 @@ class TextReader(Reader[str]):
 
 
 class Throttle:
-    """Limits a reader to one item every `interval` seconds, or sooner if `most` events wait."""
+    """Limits a reader to one item every `interval` seconds, or sooner if `max_events` events wait."""
 
-    def __init__(self, interval: float, most: int | None = None) -> None:
+    def __init__(self, interval: float, max_events: int | None = None) -> None:
         self._interval = interval
-        self._most = most
+        self._max_events = max_events
         self._next = 0.0
 
     async def wait(self, live: LiveAnswer, waiting: Callable[[], int] = lambda: 0) -> None:
@@ -78,7 +78,7 @@ class Throttle:
         loop = asyncio.get_running_loop()
         left = self._next - loop.time()
         if left > 0:
-            if self._most is None:
+            if self._max_events is None:
                 await live.wait_until_done(left)
             else:
                 await self._wait_for_many(live, waiting, left)
@@ -87,7 +87,7 @@ class Throttle:
     async def _wait_for_many(self, live: LiveAnswer, waiting: Callable[[], int], seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while not live.done and waiting() < (self._most or 0):
+                while not live.done and waiting() < (self._max_events or 0):
                     await live.wait()
         except TimeoutError:
             pass

@@ -37,7 +37,7 @@ from turnstream.model_loop.sources import (
     TurnSource,
 )
 from turnstream.providers.base import CalledModel
-from turnstream.providers.conversations import worked
+from turnstream.providers.conversations import run_work
 from turnstream.providers.plan import CallPlan, ShownBlocks
 from turnstream.tools.base import ToolContext, ToolOutput
 from turnstream.tools.runner import ToolRunner, tool_name, unusable
@@ -182,7 +182,7 @@ class ModelSource(TurnSource):
         blocks = past[-1].blocks if past else ()
         # After a pause the model has the last word, and continues it.
         paused = not blocks or blocks[-1].block_type != "tool_result"
-        messages = await worked(past, partial(build_history, past, for_next_call=not paused))
+        messages = await run_work(past, partial(build_history, past, for_next_call=not paused))
         limits = self._tools.runner.limits
         if self._rounds >= limits.soft_rounds and messages[-1].role == "user":
             last = messages[-1]

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from turnstream.core.admission import admitted
+from turnstream.core.admission import plain_json
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import (
     MessageStop,
@@ -176,7 +176,7 @@ def _checked_any(event: object) -> SourceEvent:
         plain = msgspec.to_builtins(event, builtin_types=(bytes,))
         checked = msgspec.convert(plain if isinstance(event, msgspec.Struct) else None, SourceEvent)
         if not isinstance(checked, SignatureDelta):  # a signature must stay as it is
-            checked = admitted(checked)
+            checked = plain_json(checked)
         msgspec.json.encode(checked)
     except (TypeError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise TypeError(

@@ -58,14 +58,14 @@ class Capabilities(msgspec.Struct, frozen=True):
         thinking: Any = params.get("thinking")
         if isinstance(thinking, dict):
             asked = cast("dict[str, Any]", thinking)
-            told_not_to = asked.get("type") == "disabled" or asked.get("effort") in _NO_EFFORT
-            return not told_not_to and asked.get("budget_tokens") != 0
+            is_disabled = asked.get("type") == "disabled" or asked.get("effort") in _NO_EFFORT
+            return not is_disabled and asked.get("budget_tokens") != 0
         if thinking is not None:
             return bool(thinking)
         effort: Any = params.get("reasoning_effort")
         if isinstance(effort, str):
             return effort not in _NO_EFFORT
-        return self.thinking in _THINKS_UNTOLD if self.thinks is None else self.thinks
+        return self.thinking in _THINKS_BY_DEFAULT if self.thinks is None else self.thinks
 
 
 def capabilities_of(
@@ -119,7 +119,7 @@ def _row(pattern: str, capabilities: Capabilities, *wires: str) -> _Row:
 
 
 _NO_EFFORT = frozenset({"none", "off"})
-_THINKS_UNTOLD = frozenset({"effort", "switch"})
+_THINKS_BY_DEFAULT = frozenset({"effort", "switch"})
 """Controls of models that think by default. Models with a budget do not."""
 _PREFILLING_WIRES = frozenset({"anthropic", "ollama"})
 _K = 1000

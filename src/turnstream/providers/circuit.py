@@ -114,7 +114,7 @@ class Circuits:
                 self._of_owners.popitem(last=False)
         circuit = self._of_all.setdefault(name, _Circuit())
         self._count(circuit, owner)
-        if circuit.until is not None or self._is_everyones(circuit):
+        if circuit.until is not None or self._concerns_all_owners(circuit):
             circuit.until = self._clock() + self.policy.seconds
         self._of_all.move_to_end(name)
         if len(self._of_all) > MAX_CIRCUITS:
@@ -135,7 +135,7 @@ class Circuits:
             if count < max(1, self.policy.failures // 2):
                 circuit.owners[owner] = count + 1
 
-    def _is_everyones(self, circuit: _Circuit) -> bool:
+    def _concerns_all_owners(self, circuit: _Circuit) -> bool:
         count = circuit.failures + sum(circuit.owners.values())
         return count >= self.policy.failures and (circuit.failures > 0 or len(circuit.owners) > 1)
 

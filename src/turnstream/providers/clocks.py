@@ -39,7 +39,7 @@ THINKING_IDLE_SECONDS = 240.0
 
 _EARLY = 0.002
 """Seconds by which a timer may fire too early: event loops count whole milliseconds."""
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 """Seconds between two looks at a long wait."""
 _PRELUDE = frozenset({MessageStart, Metadata, StreamNotice})
 
@@ -147,19 +147,19 @@ class ReadTimer:
         look: Called about once per second of waiting. It may choose another clock.
     """
 
-    __slots__ = ("_clocks", "_expire", "_handle", "_look", "_loop", "_now", "_since")
+    __slots__ = ("_check", "_clocks", "_expire", "_handle", "_loop", "_now", "_since")
 
-    # Deadlines only move back, except in `restart` and `look`. So a read does not set a timer: when the
+    # Deadlines only move back, except in `restart` and `check`. So a read does not set a timer: when the
     # pending timer fires, it checks if a read is waiting and for how long it still may, and sets itself
     # again.
     def __init__(
-        self, clocks: WaitClocks, expire: Callable[[ProviderTimeout], None], look: Callable[[], None]
+        self, clocks: WaitClocks, expire: Callable[[ProviderTimeout], None], check: Callable[[], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._clocks = clocks
         self._expire = expire
-        self._look = look
+        self._check = check
         self._since: float | None = None
         self._handle: asyncio.TimerHandle | None = None
 
@@ -214,10 +214,10 @@ class ReadTimer:
         now = self._now()
         deadline = self._since + self._clocks.patience()
         if now + _EARLY < deadline:
-            self._look()
+            self._check()
             self._set(now, min(deadline, self._since + self._clocks.patience()))
         else:
             self._expire(self._clocks.timeout_error())
 
     def _set(self, now: float, deadline: float) -> None:
-        self._handle = self._loop.call_at(min(deadline, now + _LOOK_SECONDS), self._ring)
+        self._handle = self._loop.call_at(min(deadline, now + _CHECK_SECONDS), self._ring)

@@ -69,7 +69,7 @@ class ConnectionPool:
             try:
                 return await self._ask(kept, request)
             except ConnectionError:
-                if kept.heard or self._closed:
+                if kept.has_received or self._closed:
                     raise
         return await self._ask(await self._open_connection(), request)
 

@@ -32,14 +32,14 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_beside",
+        "_ends_with_connection",
         "_feed",
         "_head",
         "_held",
+        "_interim_bytes",
         "_keeps_alive",
         "_parser",
         "_paused",
-        "_to_the_end",
         "_transport",
         "arrived",
         "ended",
@@ -67,9 +67,9 @@ class Connection(asyncio.Protocol):
         )
         self._feed = self._parser.feed_data
         self._head: asyncio.Future[None] | None = None
-        self._to_the_end = False
+        self._ends_with_connection = False
         self._keeps_alive = True
-        self._held = self._beside = 0
+        self._held = self._interim_bytes = 0
         self._paused = False
 
     @property
@@ -86,9 +86,9 @@ class Connection(asyncio.Protocol):
         )
 
     @property
-    def heard(self) -> bool:
+    def has_received(self) -> bool:
         """True if any byte of the answer to the last request has arrived."""
-        return bool(self.status or self._beside)
+        return bool(self.status or self._interim_bytes)
 
     @property
     def content_type(self) -> str:
@@ -107,8 +107,8 @@ class Connection(asyncio.Protocol):
         if self.failure is not None or self._transport.is_closing():
             raise self.failure or ConnectionResetError("the other side closed the connection")
         self.headers = CIMultiDict()
-        self.status = self._held = self._beside = 0
-        self.ended = self._to_the_end = False
+        self.status = self._held = self._interim_bytes = 0
+        self.ended = self._ends_with_connection = False
         self.pieces.clear()
         self._head = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -172,25 +172,25 @@ class Connection(asyncio.Protocol):
         try:
             self._feed(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            self._break_off(BadAnswer(str(error.__context__ or error)))
+            self._abort_with(BadAnswer(str(error.__context__ or error)))
             return
         if self.pieces:
-            self._beside = 0
+            self._interim_bytes = 0
             self._held += len(data)
             if self._held > READ_BUFFER and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
         else:
-            self._beside += len(data)
-            if self._beside > HEAD_LIMIT:
-                self._break_off(BadAnswer(f"{HEAD_LIMIT} bytes of an answer held none of its body"))
+            self._interim_bytes += len(data)
+            if self._interim_bytes > HEAD_LIMIT:
+                self._abort_with(BadAnswer(f"{HEAD_LIMIT} bytes of an answer held none of its body"))
                 return
         if self.arrived is not None:
             self.arrived()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._keeps_alive = False
-        if self._to_the_end and exc is None and self.failure is None:
+        if self._ends_with_connection and exc is None and self.failure is None:
             self.ended = True
         if self.ended:
             if self.arrived is not None:
@@ -221,7 +221,7 @@ class Connection(asyncio.Protocol):
             return
         self.status = status
         codings = self.headers.get("Transfer-Encoding", "").lower()
-        self._to_the_end = "chunked" not in codings and "Content-Length" not in self.headers
+        self._ends_with_connection = "chunked" not in codings and "Content-Length" not in self.headers
         if self._head is not None and not self._head.done():
             self._head.set_result(None)
 
@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
             self.ended = True
             self._keeps_alive = self._parser.should_keep_alive()
 
-    def _break_off(self, failure: Exception) -> None:
+    def _abort_with(self, failure: Exception) -> None:
         self.abort()
         if not self.ended:
             self.fail(failure)

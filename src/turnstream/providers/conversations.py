@@ -29,7 +29,7 @@ class HistoryMessage(Protocol):
     def blocks(self) -> Sequence[Block]: ...
 
 
-async def worked(conversation: Iterable[HistoryMessage], work: Callable[[], Result]) -> Result:
+async def run_work(conversation: Iterable[HistoryMessage], work: Callable[[], Result]) -> Result:
     """Return the result of `work`. It runs in a thread if `conversation` is large."""
     if not is_large(conversation):
         return work()

@@ -33,10 +33,10 @@ from turnstream.errors import (
 Kind: TypeAlias = Literal[
     "transient", "unreachable", "unwilling", "too_long", "no_stream", "no_prefill", "final"
 ]
-Way: TypeAlias = Literal["same", "next", "larger"]
+Target: TypeAlias = Literal["same", "next", "larger"]
 """Targets of an attempt: the model that failed, the next one, or the next one with a larger context."""
 
-WAYS: dict[Kind, tuple[Way, ...]] = {
+TARGETS: dict[Kind, tuple[Target, ...]] = {
     "transient": ("same", "next"),
     "unreachable": ("next",),
     "unwilling": ("next",),
@@ -87,20 +87,20 @@ class CallState(NamedTuple):
 
     streamed: bool = True
     prefilled: bool = False
-    brought: bool = False
+    has_output: bool = False
 
 
 def kind_of(error: ProviderError, call: CallState | None = None) -> Kind:
     """Return the kind of failure that `error` is for the given call. None: a streamed call without output."""
-    streamed, prefilled, brought = call or CallState()
+    streamed, prefilled, has_output = call or CallState()
     if isinstance(error, ContextLengthExceeded):
         return "too_long"
     if isinstance(error, ContentFiltered) or error.code == CANNOT_CONTINUE:
         return "final"
-    if streamed and not brought and _refuses_stream(error):
+    if streamed and not has_output and _refuses_stream(error):
         return "no_stream"
     if isinstance(error, InvalidModelRequest):
-        if prefilled and not brought:
+        if prefilled and not has_output:
             return "no_prefill"
         return "unwilling" if _is_this_models_own(error) else "final"
     if isinstance(error, CircuitOpen):

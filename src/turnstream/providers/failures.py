@@ -64,7 +64,7 @@ _BY_KIND: dict[str, type[ProviderError]] = {
 }
 _LONGEST_WORDS = 1000
 _LONGEST_ID = 200
-_LASTING = frozenset({errno.ECONNREFUSED, socket.EAI_NONAME})
+_PERMANENT = frozenset({errno.ECONNREFUSED, socket.EAI_NONAME})
 
 
 class SecretMask:
@@ -115,7 +115,7 @@ def connect_failure(name: str, address: str, error: Exception) -> ProviderError:
         )
     if isinstance(error, ssl.SSLError):
         return ConnectionFailed(f"{name}: no secure connection to {address}", retryable=False, detail=detail)
-    may_pass = not (isinstance(error, OSError) and error.errno in _LASTING)
+    may_pass = not (isinstance(error, OSError) and error.errno in _PERMANENT)
     if isinstance(error, socket.gaierror):
         return ConnectionFailed(
             f"{name}: the host name of {address} was not found", retryable=may_pass, detail=detail
@@ -153,18 +153,18 @@ def operator_words(error: BaseException, model: str | None = None) -> str:
     text.
     """
     code = error.code if isinstance(error, TurnstreamError) else type(error).__name__
-    told = [code if model is None else f"{model}: {code}"]
+    parts = [code if model is None else f"{model}: {code}"]
     if not isinstance(error, ProviderError):
-        return one_line(f"{told[0]}: {error}", _LONGEST_WORDS)
+        return one_line(f"{parts[0]}: {error}", _LONGEST_WORDS)
     if error.provider_status is not None:
-        told.append(f"HTTP {error.provider_status}")
+        parts.append(f"HTTP {error.provider_status}")
     if error.request_id is not None:
-        told.append(f"request {one_line(error.request_id, _LONGEST_ID)}")
+        parts.append(f"request {one_line(error.request_id, _LONGEST_ID)}")
     words = error.message if not error.detail else f"{error.message}: {error.detail}"
-    return f"{one_line(', '.join(told), _LONGEST_WORDS)}: {one_line(words, _LONGEST_WORDS)}"
+    return f"{one_line(', '.join(parts), _LONGEST_WORDS)}: {one_line(words, _LONGEST_WORDS)}"
 
 
-_GOES_ON = {
+_RECOVERIES = {
     "attempt_failed": "it is tried again",
     "fallback": "another model is asked",
     "continued": "the answer goes on where it broke off",
@@ -175,7 +175,7 @@ _GOES_ON = {
 def recovery_message(failure: ProviderError, model: str, code: str, pause: float) -> str:
     """Return the message about a failure that a call of `model` follows, after `pause` seconds."""
     when = f" in {pause:.1f} s" if pause >= 0.1 else ""
-    return f"{masked_message(failure)}: {_GOES_ON[code]}{when} ({model})"
+    return f"{masked_message(failure)}: {_RECOVERIES[code]}{when} ({model})"
 
 
 def stream_error(event: StreamError) -> ProviderError:

@@ -28,7 +28,7 @@ from turnstream.errors import ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.base import Patience, Take
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.connection import BadAnswer, Connection
-from turnstream.providers.conversations import with_origin, with_own_blocks, worked
+from turnstream.providers.conversations import run_work, with_origin, with_own_blocks
 from turnstream.providers.failures import broken_stream, request_failure
 from turnstream.providers.inflating import InflatedBody, inflated
 from turnstream.providers.request_sender import RequestSender
@@ -66,10 +66,10 @@ class HttpCall:
         "_clocks",
         "_connection",
         "_decoder",
-        "_given_back",
+        "_is_over",
         "_origin",
-        "_over",
         "_provider",
+        "_released",
         "_request",
         "_stopped",
         "_take",
@@ -85,23 +85,23 @@ class HttpCall:
         self._origin = Origin(provider.wire.name, provider.name, request.model)
         self._decoder = self._decoder_of(self._new_stream())
         self._clocks = WaitClocks(provider.timeouts)
-        self._timer = ReadTimer(self._clocks, self.interrupt, self._look)
+        self._timer = ReadTimer(self._clocks, self.interrupt, self._check_decoder)
         self._waiter: asyncio.Future[list[StreamEvent] | None] | None = None
         self._take: Take | None = None
         self._broken: ProviderError | None = None
         self._stopped = False
-        self._over = self._given_back = True
+        self._is_over = self._released = True
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
         provider = self._provider
-        post = await worked(self._request.messages, self._encoded)
-        provider.enter(self)
+        post = await run_work(self._request.messages, self._encoded)
+        provider.register(self)
         try:
             connection = self._connection = await self._answer_to(post)
         except BaseException:
-            provider.leave(self)
+            provider.unregister(self)
             raise
-        self._over = self._given_back = False
+        self._is_over = self._released = False
         logger.debug("%s answers %s with %d", provider.name, self._request.model, connection.status)
         try:
             if not 200 <= connection.status < 300:
@@ -133,7 +133,7 @@ class HttpCall:
     def wait_with(self, patience: Patience) -> None:
         """Choose the clocks; see `AdjustableClocks`."""
         self._clocks = WaitClocks(self._provider.timeouts, patience)
-        self._timer = ReadTimer(self._clocks, self.interrupt, self._look)
+        self._timer = ReadTimer(self._clocks, self.interrupt, self._check_decoder)
 
     def push_to(self, take: Take) -> None:
         """Offer batches that arrive while `__anext__` waits to `take`; see `PushSource`."""
@@ -142,7 +142,7 @@ class HttpCall:
 
     async def __anext__(self) -> Sequence[StreamEvent]:
         try:
-            while not self._over:
+            while not self._is_over:
                 body = self._body
                 events: Sequence[StreamEvent] | None
                 if body.pieces:
@@ -152,9 +152,9 @@ class HttpCall:
                 elif self._broken is not None:
                     raise self._broken
                 elif body.ended:
-                    events = self._rest()
+                    events = self._last_events()
                 elif body.failure is not None:
-                    events = self._rest_before(body.failure)
+                    events = self._last_events_after(body.failure)
                 else:
                     self._timer.start()
                     events = await self._arrival()
@@ -168,12 +168,12 @@ class HttpCall:
                     ) and self._clocks.output:
                         self._timer.stop()
                         return events
-                    return self._inspected(events)
+                    return self._inspect_batch(events)
         except ProviderError as error:
             error.silence = self._timer.silence
             self._close()
             if not self._stopped:
-                raise self._told(error) from None
+                raise self._masked_error(error) from None
         except BaseException:
             self._close()
             raise
@@ -182,7 +182,7 @@ class HttpCall:
 
     def interrupt(self, error: ProviderError) -> None:
         """Make the pending read raise `error`, or else the next one."""
-        if not self._over:
+        if not self._is_over:
             self._connection.fail(error)
 
     async def _arrival(self) -> Sequence[StreamEvent] | None:
@@ -227,7 +227,7 @@ class HttpCall:
         if not waiter.done() and (events or body.ended or body.failure is not None):
             waiter.set_result(events)
 
-    def _look(self) -> None:
+    def _check_decoder(self) -> None:
         """Look at the decoder while a read waits.
 
         It may hold a malformed event: it returned the events before that one, and raises at the next call. It
@@ -285,7 +285,7 @@ class HttpCall:
             error.message += f" (asked at {self._provider.addresses.of(post.path).raw_path})"
         return error
 
-    def _inspected(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
+    def _inspect_batch(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
         """Inspect a batch that may begin the output, end the answer, or have no output."""
         has_output = is_output(events)
         if has_output:
@@ -310,26 +310,26 @@ class HttpCall:
                 return [*events[:position], self._provider.mask.event(told)]
         return events
 
-    def _rest_before(self, failure: Exception) -> list[StreamEvent]:
+    def _last_events_after(self, failure: Exception) -> list[StreamEvent]:
         """Return the last events after a failure of the body.
 
         Raises ProviderError if the answer is incomplete.
         """
         if isinstance(failure, ProviderTimeout) and self._decoder.finish is not None:
-            self._over = True
+            self._is_over = True
             return self._decoder.end()
-        return self._rest(
+        return self._last_events(
             failure if isinstance(failure, ProviderError) else broken_stream(self._provider.name, failure)
         )
 
-    def _rest(self, failure: ProviderError | None = None) -> list[StreamEvent]:
+    def _last_events(self, failure: ProviderError | None = None) -> list[StreamEvent]:
         """Return the last events.
 
         If the answer is incomplete, the next read raises `failure`, or the decoder's error.
         """
         events, incomplete = rest_of(self._decoder)
         if incomplete is None:
-            self._over = True
+            self._is_over = True
             return events
         self._broken = failure or incomplete
         if not events:
@@ -343,7 +343,7 @@ class HttpCall:
         found = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
         return None if found is None else self._provider.mask.text(found)
 
-    def _told(self, error: ProviderError) -> ProviderError:
+    def _masked_error(self, error: ProviderError) -> ProviderError:
         """Return the error to raise: without keys, and with a hint if the answer has another media type."""
         provider = self._provider
         error.request_id = self._request_id
@@ -355,10 +355,10 @@ class HttpCall:
 
     def _close(self) -> None:
         """Return the connection. It is cut at once unless the answer was read to its end."""
-        self._over = True
+        self._is_over = True
         self._timer.restart()
-        self._provider.leave(self)
+        self._provider.unregister(self)
         self._take = None
-        if not self._given_back:
-            self._given_back = True
-            self._provider.give_back(self._connection)
+        if not self._released:
+            self._released = True
+            self._provider.release(self._connection)

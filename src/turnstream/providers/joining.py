@@ -36,11 +36,11 @@ from turnstream.core.stream_events import (
 )
 from turnstream.core.turn_events import BlockReset
 from turnstream.errors import CANNOT_CONTINUE, StreamBroken
-from turnstream.providers.prefill import KeptBlocks, unrepeated
+from turnstream.providers.prefill import KeptBlocks, without_repetition
 
 JoinedEvent: TypeAlias = StreamEvent | BlockReset
 
-_BESIDE = (MessageStart, Metadata, StreamNotice, StreamError, RedactContent)
+_OUTSIDE_BLOCKS = (MessageStart, Metadata, StreamNotice, StreamError, RedactContent)
 """Events that do not belong to a block and are not output."""
 
 
@@ -79,7 +79,7 @@ class RestartJoint:
         if self._retract_from is None:
             return [*events]
         for place, event in enumerate(events):
-            if not isinstance(event, _BESIDE):
+            if not isinstance(event, _OUTSIDE_BLOCKS):
                 reset, self._retract_from = BlockReset(self._retract_from), None
                 return [*events[:place], reset, *events[place:]]
         return [*events]
@@ -95,14 +95,14 @@ class ContinuationJoint:
         self._index: int | None = None
         """Index that the provider gives to the continued text."""
         self._start: ContentBlockStart | None = None
-        self._said = ""
+        self._texts = ""
         self._half = ""
         self._take: Callable[[StreamEvent], list[JoinedEvent]] = self._first
 
     def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
         joined: list[JoinedEvent] = []
         for event in events:
-            joined.extend([event] if isinstance(event, _BESIDE) else self._take(event))
+            joined.extend([event] if isinstance(event, _OUTSIDE_BLOCKS) else self._take(event))
         if self._restarted is None:
             return joined
         stream = [event for event in joined if not isinstance(event, BlockReset)]
@@ -117,25 +117,25 @@ class ContinuationJoint:
                 self._take = self._beginning
                 return [] if self._start is event else self._beginning(event)
             case _:  # not text: the open block ends where it is
-                self._take = self._onward
+                self._take = self._relabel
                 return [event] if self._target is None else [ContentBlockStop(self._target), event]
 
     def _beginning(self, event: StreamEvent) -> list[JoinedEvent]:
         """Take text that may still repeat shown text."""
         if isinstance(event, TextDelta) and event.index == self._index:
             text, self._half = join_halves(self._half + event.text)
-            self._said += text
-            new = unrepeated(self._kept.text, self._said)
+            self._texts += text
+            new = without_repetition(self._kept.text, self._texts)
             return [] if new is None else self._begin(new + self._half)
-        new = (unrepeated(self._kept.text, self._said, is_all=True) or "") + self._half
+        new = (without_repetition(self._kept.text, self._texts, is_all=True) or "") + self._half
         if not new and self._target is None and isinstance(event, ContentBlockStop | MessageStop):
-            self._take = self._onward  # skip a block that only repeats
+            self._take = self._relabel  # skip a block that only repeats
             self._index = None
             return [] if isinstance(event, ContentBlockStop) else [event]
-        return [*self._begin(new), *self._onward(event)]
+        return [*self._begin(new), *self._relabel(event)]
 
     def _begin(self, new: str) -> list[JoinedEvent]:
-        self._take = self._onward
+        self._take = self._relabel
         begun: list[JoinedEvent] = []
         assert self._index is not None
         target = self._target
@@ -149,7 +149,7 @@ class ContinuationJoint:
             begun.append(TextDelta(target, new))
         return begun
 
-    def _onward(self, event: StreamEvent) -> list[JoinedEvent]:
+    def _relabel(self, event: StreamEvent) -> list[JoinedEvent]:
         index, target = self._index, self._target
         if index is None or target is None or getattr(event, "index", None) != index:
             return [event]
@@ -171,19 +171,19 @@ class RepetitionJoint:
         self._places: dict[int, int] = {}
         """Positions of the open blocks of the call among all its blocks, by index."""
         self._begun = 0
-        self._said: dict[int, str] = {}
+        self._texts: dict[int, str] = {}
         """Text of each block that is being repeated, until all its shown text has come."""
         self._halves: dict[int, str] = {}
 
     def join(self, events: Sequence[StreamEvent]) -> list[JoinedEvent]:
         joined: list[JoinedEvent] = []
         for event in events:
-            joined.extend([event] if isinstance(event, _BESIDE) else self._take(event))
+            joined.extend([event] if isinstance(event, _OUTSIDE_BLOCKS) else self._take(event))
         return joined
 
     def _take(self, event: StreamEvent) -> list[JoinedEvent]:
         if isinstance(event, MessageStop):
-            if self._begun < len(self._shown) or not all(map(self._is_whole, self._said)):
+            if self._begun < len(self._shown) or not all(map(self._is_whole, self._texts)):
                 raise self._other()
             return [event]
         index: int = getattr(event, "index", 0)
@@ -194,14 +194,14 @@ class RepetitionJoint:
         if place >= len(self._shown):
             return [event]
         shown = self._shown[place]
-        again = self._again(event, shown, place)
+        again = self._without_repetition(event, shown, place)
         if isinstance(event, ContentBlockStop):
             del self._places[index]
         return again
 
-    def _again(self, event: StreamEvent, shown: Block, place: int) -> list[JoinedEvent]:
+    def _without_repetition(self, event: StreamEvent, shown: Block, place: int) -> list[JoinedEvent]:
         """Return the new part of an event that belongs to a shown block."""
-        self._said.setdefault(place, "")
+        self._texts.setdefault(place, "")
         text = _text_of(shown)
         match event:
             case ContentBlockStart(_, block_type, content):
@@ -216,7 +216,7 @@ class RepetitionJoint:
             case ContentBlockStop():
                 if not self._is_whole(place):
                     raise self._other()
-                del self._said[place]
+                del self._texts[place]
                 return [ContentBlockStop(RESUMED)] if shown.partial else []
             case _:
                 return [_at(event, RESUMED)] if shown.partial and self._is_whole(place) else []
@@ -224,7 +224,7 @@ class RepetitionJoint:
     def _new(self, more: str, text: str, place: int) -> str:
         """Return the part of `more` that follows `text`, which is being repeated."""
         more, half = join_halves(self._halves.pop(place, "") + more)
-        self._said[place] = said = self._said[place] + more
+        self._texts[place] = said = self._texts[place] + more
         old = min(len(said), len(text))
         if said[:old] != text[:old]:
             raise self._other()
@@ -242,7 +242,7 @@ class RepetitionJoint:
 
     def _is_whole(self, place: int) -> bool:
         """Return True if all shown text of a block has come again."""
-        return len(self._said[place]) >= len(_text_of(self._shown[place]))
+        return len(self._texts[place]) >= len(_text_of(self._shown[place]))
 
 
 def _text_of(block: Block) -> str:

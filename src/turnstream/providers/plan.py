@@ -25,8 +25,8 @@ from turnstream.providers.base import AdjustableClocks, CalledModel, Patience, P
 from turnstream.providers.circuit import Circuits
 from turnstream.providers.decisions import (
     AT_ONCE,
+    TARGETS,
     UNAVAILABLE,
-    WAYS,
     CallState,
     Kind,
     RetryPolicy,
@@ -128,14 +128,14 @@ class CallPlan:
         self._failed: dict[int, list[float]] = {}
         """Times at which attempts of this step failed, by model."""
         self._began = 0.0
-        self._out: set[int] = set()
+        self._excluded: set[int] = set()
         """Models that are not called again in this step."""
         self._no_prefill: set[int] = set()
-        self._plain: set[int] = set()
+        self._unstreamed: set[int] = set()
         """Models that do not stream."""
         self._needed = 0
         """Largest context window (tokens) that has already overflowed. Models at or below it are skipped."""
-        self._lost: dict[int, float] = {}
+        self._lost_seconds: dict[int, float] = {}
         """Seconds of pauses and of calls without output in this step, by model."""
         self._silent: set[int] = set()
         """Models that were silent for long in this step. The others are tried first."""
@@ -160,10 +160,10 @@ class CallPlan:
         """Return the first call of a step. It goes to the model that answered the step before."""
         self._request = request
         self._failed.clear()
-        self._out.clear()
+        self._excluded.clear()
         self._no_prefill.clear()
         self._needed = 0
-        self._lost.clear()
+        self._lost_seconds.clear()
         self._silent.clear()
         self._seen = 0
         self._real_failure = None
@@ -175,12 +175,12 @@ class CallPlan:
         Raises `failure` if there is no way to recover. If the last call was never made, raises the last real
         failure instead, or InvalidRequest if no model can express the request.
         """
-        brought = self._note_time(failure, shown)
-        kind = kind_of(failure, CallState(self._sent.stream, self._prefilled, brought))
+        has_output = self._note_time(failure, shown)
+        kind = kind_of(failure, CallState(self._sent.stream, self._prefilled, has_output))
         if isinstance(failure, NotCalled):
             kind = "unwilling"
             self.close()
-        self._tell_circuit(kind, failure)
+        self._update_circuit(kind, failure)
         if not isinstance(failure, CircuitOpen | NotCalled):
             self._real_failure = failure
         kept = kept_of(shown.blocks)
@@ -209,7 +209,7 @@ class CallPlan:
     async def pause(self, recovery: CallRecovery) -> None:
         """Wait before the call of a recovery."""
         if recovery.pause:
-            self._lose(self._current, recovery.pause)
+            self._add_lost_seconds(self._current, recovery.pause)
             await self._planner.pace.sleep(recovery.pause)
 
     def succeeded(self) -> None:
@@ -264,7 +264,7 @@ class CallPlan:
         A plain answer is as late as one that needs thought. If all remaining models were silent, they may
         only be slow.
         """
-        others = self._others()
+        others = self._alternatives()
         all_silent = self._silent.issuperset((self._current, *others))
         return Patience(model.thinks or not self._sent.stream, replaceable=bool(others) and not all_silent)
 
@@ -273,24 +273,24 @@ class CallPlan:
         size = len(shown.blocks) + sum(
             len(block.text_content or "") + len(str(block.content or "")) for block in shown.blocks
         )
-        brought, self._seen = size != self._seen, size
+        has_output, self._seen = size != self._seen, size
         if self._admitted is not None:
             self._failed.setdefault(self._current, []).append(self._now())
             silence, took = failure.silence, self._now() - self._began
-            if not brought or (isinstance(failure, ProviderTimeout) and not silence):
+            if not has_output or (isinstance(failure, ProviderTimeout) and not silence):
                 silence = max(silence, took)
-            if not brought:
-                self._lose(self._current, took)
+            if not has_output:
+                self._add_lost_seconds(self._current, took)
             if silence >= self._planner.policy.silence:
                 self._silent.add(self._current)
             else:
                 self._silent.discard(self._current)
-        return brought
+        return has_output
 
-    def _lose(self, place: int, seconds: float) -> None:
-        self._lost[place] = self._lost.get(place, 0.0) + seconds
+    def _add_lost_seconds(self, place: int, seconds: float) -> None:
+        self._lost_seconds[place] = self._lost_seconds.get(place, 0.0) + seconds
 
-    def _tell_circuit(self, kind: Kind, failure: ProviderError) -> None:
+    def _update_circuit(self, kind: Kind, failure: ProviderError) -> None:
         name, self._admitted = self._admitted, None
         if name is None or isinstance(failure, CircuitOpen):
             return
@@ -303,18 +303,18 @@ class CallPlan:
         self, kind: Kind, failure: ProviderError, kept: KeptBlocks | None
     ) -> tuple[int | None, float]:
         """Return the next model and the seconds to wait before its call, or None if no model is left."""
-        ways = WAYS[kind]
+        ways = TARGETS[kind]
         if kind == "no_prefill":
             self._no_prefill.add(self._current)
         if kind == "no_stream":
-            self._plain.add(self._current)
+            self._unstreamed.add(self._current)
         if kind == "too_long":
             self._needed = max(self._needed, self._models[self._current].context or 0)
-        others = self._others() if ways else []
+        others = self._alternatives() if ways else []
         pause = self._pause(kind, failure)
         candidates = others
         if "same" not in ways or not self._may_try(self._current, pause, other=bool(others)):
-            self._out.add(self._current)
+            self._excluded.add(self._current)
         else:
             candidates = [self._current, *others]
         # A model that can continue comes first, but a silent one never comes before another.
@@ -326,14 +326,14 @@ class CallPlan:
             return place, pause
         return place, spacing_left(self._planner.policy, self._failed.get(place, ()), self._now())
 
-    def _others(self) -> list[int]:
+    def _alternatives(self) -> list[int]:
         """Return the other models that may be called now, from the current one on, silent ones last."""
         count = len(self._models)
         order = [(self._current + step) % count for step in range(1, count)]
         found = [
             place
             for place in order
-            if place not in self._out and self._reads_enough(place) and self._may_try(place, 0.0)
+            if place not in self._excluded and self._reads_enough(place) and self._may_try(place, 0.0)
         ]
         return sorted(found, key=self._silent.__contains__)
 
@@ -345,7 +345,7 @@ class CallPlan:
         policy = self._planner.policy
         if self._planner.circuits.closed_for(self._models[place].called.name, self._owner) > pause:
             return False
-        made, lost = len(self._failed.get(place, ())), self._lost.get(place, 0.0)
+        made, lost = len(self._failed.get(place, ())), self._lost_seconds.get(place, 0.0)
         return made < policy.attempts and may_wait(policy, pause, lost, other=other)
 
     def _pause(self, kind: Kind, failure: ProviderError) -> float:
@@ -368,4 +368,4 @@ class CallPlan:
 
     def _request_for(self, place: int) -> ModelRequest:
         """Return the step's request, for a plain answer if the model does not stream."""
-        return msgspec.structs.replace(self._request, stream=place not in self._plain)
+        return msgspec.structs.replace(self._request, stream=place not in self._unstreamed)

@@ -71,8 +71,8 @@ def _without_last_space(texts: Sequence[Block]) -> tuple[Block, ...]:
     return tuple(reversed(kept))
 
 
-def unrepeated(shown: str, said: str, *, is_all: bool = False) -> str | None:
-    """Return the part of `said` that is new, or None if more text is needed to decide.
+def without_repetition(shown: str, generated: str, *, is_all: bool = False) -> str | None:
+    """Return the part of `generated` that is new, or None if more text is needed to decide.
 
     Args:
         shown: Text that the model continues.
@@ -82,13 +82,13 @@ def unrepeated(shown: str, said: str, *, is_all: bool = False) -> str | None:
     stripped = shown.rstrip()
     tail = shown[len(stripped) :]
     if len(stripped) >= SHORTEST_REPETITION:
-        if said.startswith(stripped):
-            said = said[len(stripped) :]
-        elif not is_all and stripped.startswith(said):
+        if generated.startswith(stripped):
+            generated = generated[len(stripped) :]
+        elif not is_all and stripped.startswith(generated):
             return None
     again = 0
-    while again < min(len(tail), len(said)) and tail[again] == said[again]:
+    while again < min(len(tail), len(generated)) and tail[again] == generated[again]:
         again += 1
-    if again == len(said) < len(tail) and not is_all:
+    if again == len(generated) < len(tail) and not is_all:
         return None
-    return said[again:]
+    return generated[again:]

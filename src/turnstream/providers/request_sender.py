@@ -23,17 +23,17 @@ from turnstream.wires.shared.failure_words import OverflowWords
 
 logger = logging.getLogger(__name__)
 
-_NOT_HERE = frozenset({404, 405})
+_MISSING_PATH = frozenset({404, 405})
 """Statuses with which servers answer an unknown address."""
 
 MOST_REDIRECTS = 5
 """Requests that one call may take, with the first."""
-_KEEP_THE_METHOD = frozenset({307, 308})
+_METHOD_PRESERVING = frozenset({307, 308})
 """Statuses that repeat the request unchanged. Others would turn a POST into a GET."""
 _LONGEST_TARGET = 200
 
 
-class CallUnderWay(Protocol):
+class RunningCall(Protocol):
     """A call that can be ended from outside."""
 
     def interrupt(self, error: ProviderError) -> None:
@@ -63,7 +63,7 @@ class RequestSender:
             connect_seconds=self.timeouts.connect,
             trust_env=endpoint.trust_env,
         )
-        self._calls: set[CallUnderWay] = set()
+        self._calls: set[RunningCall] = set()
         self._closed = False
 
     async def close(self) -> None:
@@ -74,7 +74,7 @@ class RequestSender:
         self._connections.close()
 
     async def send(self, request: HttpRequest, accept: str | None = None) -> Connection:
-        """Send one request and wait for the head of its answer. Return the connection with `give_back`.
+        """Send one request and wait for the head of its answer. Return the connection with `release`.
 
         If the server does not know the address, and the base URL allows another one (`Addresses.other`), the
         other address is tried once.
@@ -87,7 +87,7 @@ class RequestSender:
         if the request cannot be signed.
         """
         connection = await self._post(self.addresses.of(request.path), request, accept)
-        if connection.status not in _NOT_HERE:
+        if connection.status not in _MISSING_PATH:
             return connection
         if (other := self.addresses.other(request.path)) is None:
             return connection
@@ -98,15 +98,15 @@ class RequestSender:
             logger.debug("%s cannot be asked at %s: %r", self.name, url.raw_path, error)
             return connection
         except BaseException:
-            self.give_back(connection)
+            self.release(connection)
             raise
         if 200 <= second.status < 300 and second.content_type != "text/html":
             logger.warning("%s is asked at %s: write base_url = %r", self.name, url.raw_path, base.geturl())
             self.addresses.settle(base)
-            self.give_back(connection)
+            self.release(connection)
             return second
         self.addresses.settle()
-        self.give_back(second)
+        self.release(second)
         return connection
 
     async def _post(self, url: URL, request: HttpRequest, accept: str | None) -> Connection:
@@ -117,9 +117,9 @@ class RequestSender:
             if not 300 <= connection.status < 400:
                 return connection
             status, location = connection.status, connection.headers.get("Location")
-            self.give_back(connection)
-            url = redirected(self.name, url, status, location)
-        raise endless(self.name, url, status)
+            self.release(connection)
+            url = redirect_target(self.name, url, status, location)
+        raise too_many_redirects(self.name, url, status)
 
     async def _send_to(self, url: URL, request: HttpRequest, accept: str | None) -> Connection:
         headers = CIMultiDict(request.headers)
@@ -133,24 +133,24 @@ class RequestSender:
             headers.update(signer.sign(request.method, str(url), headers, body))
         return await self._connections.ask(request.method, url, headers, body)
 
-    def give_back(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """Return the connection of a finished call. It is reused, or cut if its answer has not ended."""
         self._connections.release(connection)
 
-    def enter(self, call: CallUnderWay) -> None:
+    def register(self, call: RunningCall) -> None:
         """Register a call for `close`. Raises ConnectionFailed if the provider is closed."""
         if self._closed:
             raise self._closed_error()
         self._calls.add(call)
 
-    def leave(self, call: CallUnderWay) -> None:
+    def unregister(self, call: RunningCall) -> None:
         self._calls.discard(call)
 
     def _closed_error(self) -> ConnectionFailed:
         return ConnectionFailed(f"{self.name}: the provider was closed", retryable=False)
 
 
-def redirected(name: str, url: URL, status: int, location: str | None) -> URL:
+def redirect_target(name: str, url: URL, status: int, location: str | None) -> URL:
     """Return the URL to which a redirected request must be sent again.
 
     Raises ProviderFailed, which names the target, if the origin or the method would change.
@@ -160,24 +160,26 @@ def redirected(name: str, url: URL, status: int, location: str | None) -> URL:
     except ValueError:
         target = None
     if target is None:
-        raise _refused(name, status, "without a target")
-    if status not in _KEEP_THE_METHOD:
-        raise _refused(name, status, f"to {_shown(target)}, which would change the request's method")
+        raise _redirect_refusal(name, status, "without a target")
+    if status not in _METHOD_PRESERVING:
+        raise _redirect_refusal(
+            name, status, f"to {_masked_target(target)}, which would change the request's method"
+        )
     if target.user or target.password or _origin(target) != _origin(url):
-        raise _refused(name, status, f"to another origin, {_shown(target)}")
+        raise _redirect_refusal(name, status, f"to another origin, {_masked_target(target)}")
     return target
 
 
-def endless(name: str, url: URL, status: int) -> ProviderFailed:
+def too_many_redirects(name: str, url: URL, status: int) -> ProviderFailed:
     """Return the error of a call with too many redirects."""
     return ProviderFailed(
-        f"{name}: it redirects again and again, last to {_shown(url)}",
+        f"{name}: it redirects again and again, last to {_masked_target(url)}",
         retryable=False,
         provider_status=status,
     )
 
 
-def _refused(name: str, status: int, where: str) -> ProviderFailed:
+def _redirect_refusal(name: str, status: int, where: str) -> ProviderFailed:
     return ProviderFailed(
         f"{name}: it redirects {where}; if that is right, set base_url to it",
         retryable=False,
@@ -189,7 +191,7 @@ def _origin(url: URL) -> tuple[str, str | None, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _shown(target: URL) -> str:
+def _masked_target(target: URL) -> str:
     """Return the target without parts that may be secret."""
     plain = target.with_query(None).with_fragment(None)
     if plain.absolute and plain.host:

@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 from turnstream.errors import TurnstreamError
 from turnstream.server.error_answers import error_response, unexpected_response
+from turnstream.server.fast_path import DirectTurns
 from turnstream.server.openapi_additions import errors
 from turnstream.server.reference import reference_page
-from turnstream.server.short_post import DirectTurns
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Scrape = Callable[[Request], Awaitable[Response]]

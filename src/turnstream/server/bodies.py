@@ -10,7 +10,7 @@ FREE_BYTES = 64 * 1024
 """Bytes of each body that do not count, so that large requests never block ordinary ones."""
 
 
-class BodiesUnderWay:
+class BodyBudget:
     """Counts the bytes of bodies that are being read."""
 
     def __init__(self, limit: int = BODIES_LIMIT) -> None:

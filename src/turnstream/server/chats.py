@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from turnstream.errors import InvalidRequest
-from turnstream.server.context import ServerContext, asked_paging, checked_id
+from turnstream.server.context import ServerContext, checked_id, request_paging
 from turnstream.server.json_answers import json_answer
 from turnstream.server.openapi_additions import (
     MAX_PAGE,
@@ -104,7 +104,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
         request: Request, chat_id: Identifier, limit: Limit = None, before: OptionalIdentifier = None
     ) -> Response:
         owner = (await context.principal(request)).owner
-        paging = asked_paging(before, limit)
+        paging = request_paging(before, limit)
         page = await chats.all_turns(owner, checked_id(chat_id, "chat_id"), paging)
         return await json_answer(page_json(chats, page, LIST_PORTION), context.keep_alive)
 
@@ -126,7 +126,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
             owner,
             checked_id(chat_id, "chat_id"),
             through=None if turn_id is None else checked_id(turn_id, "turn_id"),
-            paging=asked_paging(before, limit),
+            paging=request_paging(before, limit),
         )
         return await json_answer(page_json(chats, page, PATH_PORTION, chat_id), context.keep_alive)
 

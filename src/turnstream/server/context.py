@@ -11,7 +11,7 @@ from turnstream.core.cursor import Cursor, parse_cursor
 from turnstream.core.identifiers import is_id
 from turnstream.errors import InvalidRequest
 from turnstream.server.auth import Authenticate, Principal
-from turnstream.server.bodies import BodiesUnderWay
+from turnstream.server.bodies import BodyBudget
 from turnstream.server.keepalive import KeepAlive
 from turnstream.turns.chats import PageRequest
 from turnstream.turns.commands import Commands
@@ -28,7 +28,7 @@ class ServerContext(NamedTuple):
     watching: SubscriptionMaker
     keep_alive: KeepAlive
     authenticate: Authenticate
-    bodies: BodiesUnderWay
+    bodies: BodyBudget
     max_body_bytes: int = 20 * 1024 * 1024
 
     async def principal(self, request: Request) -> Principal:
@@ -47,7 +47,7 @@ def checked_id(text: str, what: str) -> str:
     return text
 
 
-def asked_paging(before: str | None, limit: int | None) -> PageRequest:
+def request_paging(before: str | None, limit: int | None) -> PageRequest:
     """Return the page that a request asks for.
 
     Raises InvalidRequest if `before` is given and is not an id.
@@ -55,7 +55,7 @@ def asked_paging(before: str | None, limit: int | None) -> PageRequest:
     return PageRequest(None if before is None else checked_id(before, "before"), limit)
 
 
-def asked_cursor(request: Request) -> Cursor | None:
+def request_cursor(request: Request) -> Cursor | None:
     """Return the client's cursor: `Last-Event-ID` (sent by an EventSource that reconnects), else `?after=`.
 
     Raises InvalidRequest if one of them is not a cursor. A cursor of another turn passes here: the
@@ -78,7 +78,7 @@ def _cursor(text: str | None) -> Cursor | None:
     return cursor
 
 
-def asked_block(request: Request) -> int:
+def request_block(request: Request) -> int:
     """Return `?from_block=`, the index of the first block that the client wants. Raises InvalidRequest."""
     text = request.query_params.get("from_block", "0")
     if not (text.isascii() and text.isdecimal() and len(text) < 10):

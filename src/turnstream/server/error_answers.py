@@ -47,7 +47,7 @@ def unexpected_response() -> JSONResponse:
     return error_response(TurnstreamError("the server failed unexpectedly"))
 
 
-def masked(error: StoreError) -> TurnstreamError:
+def mask_store_error(error: StoreError) -> TurnstreamError:
     """Log a storage failure and return the error for the client, which hides its details."""
     logger.error("storage failed: %s", error)
     return TurnstreamError("the request could not be stored or read: try again", code=error.code)
@@ -70,14 +70,14 @@ def _fault(fault: Mapping[str, Any]) -> str:
     return f"{'.'.join(str(part) for part in place)}: {fault['msg']}"
 
 
-async def answered(request: Request, handling: Awaitable[Response]) -> Response:
+async def as_response(request: Request, handling: Awaitable[Response]) -> Response:
     """Return the response of `handling`. Turnstream's errors and validation errors become responses too."""
     try:
         return await handling
     except RequestValidationError as error:
         return error_response(validation_error(error))
     except StoreError as error:
-        return error_response(masked(error))
+        return error_response(mask_store_error(error))
     except TurnstreamError as error:
         response = error_response(error)
     if response.status_code in _CLOSES and request.scope.get("http_version", "1.1") < "2":
@@ -119,7 +119,7 @@ def limited_route(context: ServerContext, *, authenticates_first: bool) -> type[
                 return await handle(request)
 
             async def handle_answered(request: Request) -> Response:
-                return await answered(request, handle_limited(request))
+                return await as_response(request, handle_limited(request))
 
             return handle_answered
 
@@ -154,7 +154,7 @@ async def read_body(request: Request, context: ServerContext) -> bytes:
     Raises TooLarge if the body exceeds the limit, RequestTimeout if it does not arrive in time, Unavailable
     if too many large bodies are being read, and InvalidRequest if the body is incomplete or not UTF-8 text.
     """
-    limit, under_way = context.max_body_bytes, context.bodies
+    limit, budget = context.max_body_bytes, context.bodies
     too_large = TooLarge(
         f"the request body is larger than {limit} bytes: send less, or give the addresses of large files "
         "(`url`)"
@@ -168,7 +168,7 @@ async def read_body(request: Request, context: ServerContext) -> bytes:
         async with asyncio.timeout(BODY_SECONDS) as deadline:
             async for piece in request.stream():
                 body += piece
-                under_way.add(len(body) - len(piece), len(body))
+                budget.add(len(body) - len(piece), len(body))
                 if len(body) > limit:
                     raise too_large
                 deadline.reschedule(began + BODY_SECONDS + len(body) / BODY_RATE)
@@ -180,7 +180,7 @@ async def read_body(request: Request, context: ServerContext) -> bytes:
             f"{BODY_RATE // 1024} KiB of it"
         ) from None
     finally:
-        under_way.remove(len(body))
+        budget.remove(len(body))
     _check_text(body)
     request._body = whole = bytes(body)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return whole

@@ -30,11 +30,11 @@ async def json_answer(parts: AsyncGenerator[bytes, None], keep_alive: KeepAlive)
     async for part in parts:
         begun += part
         if len(begun) > PIECE:
-            return _PartedAnswer(_PartedBody(bytes(begun), parts, keep_alive))
+            return _ChunkedResponse(_ChunkedBody(bytes(begun), parts, keep_alive))
     return Response(bytes(begun), media_type="application/json")
 
 
-class _PartedBody(SentBody):
+class _ChunkedBody(SentBody):
     """The body of one answer that is sent part by part."""
 
     __slots__ = ("_begun", "_closed", "_keep_alive", "_parts")
@@ -64,18 +64,18 @@ class _PartedBody(SentBody):
             self._keep_alive.answers.discard(self)
 
 
-class _PartedAnswer(Response):
+class _ChunkedResponse(Response):
     media_type = "application/json"
 
-    def __init__(self, body: _PartedBody) -> None:
+    def __init__(self, body: _ChunkedBody) -> None:
         super().__init__()
         del self.headers["content-length"]
-        self._parted = body
+        self._chunked = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            await serve_in_task(self._parted, scope, receive, send)
+            await serve_in_task(self._chunked, scope, receive, send)
         except TurnstreamError as error:
             logger.error("an answer broke off: %s", error)
             extensions: dict[str, Any] = scope.get("extensions") or {}

@@ -18,7 +18,7 @@ class ServedBody(Protocol):
     None while nothing is being sent.
     """
 
-    def took_some(self) -> bool:
+    def has_progressed(self) -> bool:
         """Return True if the client has received bytes since the last call."""
         ...
 
@@ -62,21 +62,21 @@ class KeepAlive:
         interval = min(self._heartbeat, self._stall_timeout) / 4
         while True:
             await asyncio.sleep(interval)
-            self.look(asyncio.get_running_loop().time(), interval)
+            self.check(asyncio.get_running_loop().time(), interval)
 
-    def look(self, now: float, interval: float) -> None:
+    def check(self, now: float, interval: float) -> None:
         for stream in list(self.streams):
             if stream.sending_since is not None:
-                self._look_for_stall(stream, now)
+                self._check_for_stall(stream, now)
             elif stream.idle_since is not None and now - stream.idle_since >= self._heartbeat - 2 * interval:
                 stream.nudge()
         for answer in list(self.answers):
-            self._look_for_stall(answer, now)
+            self._check_for_stall(answer, now)
 
-    def _look_for_stall(self, body: ServedBody, now: float) -> None:
+    def _check_for_stall(self, body: ServedBody, now: float) -> None:
         if body.sending_since is None:
             return
-        if body.took_some():  # slow, but steady
+        if body.has_progressed():  # slow, but steady
             body.sending_since = now
         elif now - body.sending_since >= self._stall_timeout:
             self.dropped += 1

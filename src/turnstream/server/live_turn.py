@@ -8,7 +8,7 @@ from starlette.responses import Response
 from turnstream.core.cursor import Cursor
 from turnstream.errors import RequestError
 from turnstream.server.auth import Principal
-from turnstream.server.context import ServerContext, asked_block, asked_cursor
+from turnstream.server.context import ServerContext, request_block, request_cursor
 from turnstream.server.error_answers import error_response
 from turnstream.server.streams import EventStreamResponse
 from turnstream.turnlog.subscription import Subscription
@@ -77,8 +77,8 @@ async def turn_response(
         subscription = await context.watching.subscribe(
             principal.owner,
             turn_id,
-            after=asked_cursor(request) or beginning,
-            from_block=asked_block(request),
+            after=request_cursor(request) or beginning,
+            from_block=request_block(request),
         )
     except RequestError as error:
         return error_response(error)

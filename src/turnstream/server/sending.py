@@ -58,7 +58,7 @@ class SentBody:
         self._unsent_before = 0
         self._now = asyncio.get_running_loop().time
 
-    def took_some(self) -> bool:
+    def has_progressed(self) -> bool:
         """Return True if the client has received bytes since the last call or the current piece's start."""
         if self.unsent is None:
             return False

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from turnstream.core.cursor import Cursor
 from turnstream.errors import InvalidRequest
-from turnstream.server.context import ServerContext, asked_block, asked_cursor, asked_paging, checked_id
+from turnstream.server.context import ServerContext, checked_id, request_block, request_cursor, request_paging
 from turnstream.server.json_answers import json_answer
 from turnstream.server.live_turn import stream_response
 from turnstream.server.openapi_additions import (
@@ -112,7 +112,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         request: Request, turn_id: Identifier, limit: Limit = None, before: OptionalIdentifier = None
     ) -> Response:
         owner = (await context.principal(request)).owner
-        paging = asked_paging(before, limit)
+        paging = request_paging(before, limit)
         page = await commands.chats.siblings(owner, checked_id(turn_id, "turn_id"), paging)
         return await json_answer(page_json(commands.chats, page, LIST_PORTION), context.keep_alive)
 
@@ -155,7 +155,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
         owner = (await context.principal(request)).owner
         checked_id(turn_id, "turn_id")
         subscription = await context.watching.subscribe(
-            owner, turn_id, after=asked_cursor(request), from_block=asked_block(request)
+            owner, turn_id, after=request_cursor(request), from_block=request_block(request)
         )
         return stream_response(context, subscription)
 

@@ -55,7 +55,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NO_SUCH_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
-def settle_collector() -> None:
+def tune_garbage_collector() -> None:
     """Configure Python's garbage collector for a process that serves streams.
 
     A collection stops all streams.
@@ -188,7 +188,7 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        settle_collector()
+        tune_garbage_collector()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._on_listening()
 

@@ -18,7 +18,7 @@ from aiohttp import web
 from turnstream.errors import ModelNotFound, ProviderError
 from turnstream.simulator.actions import Action, Send
 from turnstream.simulator.performing import perform
-from turnstream.simulator.playback import Circumstances, play, prepare
+from turnstream.simulator.playback import PlayContext, play, prepare
 from turnstream.simulator.replay import Replay, split_events
 from turnstream.wires.base import ModelRequest
 from turnstream.wires.openai_responses.wire import BACKGROUND_WIRE
@@ -79,7 +79,7 @@ class BackgroundResponses:
     ) -> Iterator[Action]:
         """Yield the actions of `playback.play`, and keep the response. Without a stream it is only queued."""
         try:
-            prepared = prepare(asked, _WIRE, Circumstances(header, replay), unspoiled=True)
+            prepared = prepare(asked, _WIRE, PlayContext(header, replay), without_fault=True)
         except ProviderError:
             yield from play(asked, _WIRE, header=header, replay=replay)
             return

@@ -134,7 +134,7 @@ def refusal(options: SimulatorOptions, wire: Wire) -> Refuse:
     return Refuse(status, headers, body)
 
 
-def spoiled(events: Iterator[StreamEvent], options: SimulatorOptions) -> Iterator[StreamEvent]:
+def with_fault(events: Iterator[StreamEvent], options: SimulatorOptions) -> Iterator[StreamEvent]:
     """Return the events to send, up to the fault if it ends the answer."""
     after = DEFAULT_AFTER if options.after is None else options.after
     match options.fault:
@@ -145,7 +145,7 @@ def spoiled(events: Iterator[StreamEvent], options: SimulatorOptions) -> Iterato
         case "no-end":
             return (event for event in events if type(event) is not MessageStop)
         case "max-tokens":
-            return _stopped_short(events, after)
+            return _truncated_end(events, after)
         case _:
             return events
 
@@ -200,7 +200,7 @@ def final_action(options: SimulatorOptions, wire: Wire) -> Action | None:
             return None
 
 
-def _stopped_short(events: Iterator[StreamEvent], after: int) -> Iterator[StreamEvent]:
+def _truncated_end(events: Iterator[StreamEvent], after: int) -> Iterator[StreamEvent]:
     """Stop as a provider does: stop the open block, then send the usage and the end marker."""
     open_index: int | None = None
     for number, event in enumerate(events):

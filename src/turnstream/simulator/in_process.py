@@ -13,7 +13,7 @@ from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.base import Patience
 from turnstream.providers.clocks import WaitClocks, is_output
-from turnstream.providers.conversations import with_origin, with_own_blocks, worked
+from turnstream.providers.conversations import run_work, with_origin, with_own_blocks
 from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Send, Stall
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import play
@@ -55,8 +55,8 @@ class _SimulatedCall:
         "_clocks",
         "_decoder",
         "_due",
+        "_is_over",
         "_origin",
-        "_over",
         "_provider",
         "_request",
         "_silent",
@@ -78,7 +78,7 @@ class _SimulatedCall:
         self._silent = 0.0
         self._unpaced = 0
         self._stopped = False
-        self._over = False
+        self._is_over = False
         self._broken: ProviderError | None = None
 
     def wait_with(self, patience: Patience) -> None:
@@ -89,7 +89,7 @@ class _SimulatedCall:
         provider = self._provider
         wire = provider.wire
         self._due = asyncio.get_running_loop().time()
-        first = await worked(self._request.messages, self._first_action)
+        first = await run_work(self._request.messages, self._first_action)
         match first:
             case Refuse(status, headers, body):
                 raise meant(wire.decode_error(status, headers, body))
@@ -114,20 +114,20 @@ class _SimulatedCall:
         return next(self._actions, None)
 
     async def __aexit__(self, *_: object) -> None:
-        self._over = True
+        self._is_over = True
 
     def __aiter__(self) -> _SimulatedCall:
         return self
 
     async def __anext__(self) -> Sequence[StreamEvent]:
         try:
-            while not self._over:
+            while not self._is_over:
                 if events := await self._step(next(self._actions, None)):
-                    return self._inspected(events)
+                    return self._inspect_batch(events)
         except (ProviderTimeout, StreamIncomplete) as error:
             failure = error
         except BaseException:
-            self._over = True
+            self._is_over = True
             raise
         else:
             if self._broken is not None:
@@ -147,7 +147,7 @@ class _SimulatedCall:
             case CutConnection() | ResetConnection():
                 raise StreamIncomplete(f"{self._provider.name}: the answer broke off")
             case None:
-                self._over = True
+                self._is_over = True
                 return self._decoder.close()
             case Refuse() | Hang():
                 raise AssertionError("comes first, or not at all")
@@ -173,7 +173,7 @@ class _SimulatedCall:
         await asyncio.sleep(wait)
         self._silent += wait
 
-    def _inspected(self, events: list[StreamEvent]) -> list[StreamEvent]:
+    def _inspect_batch(self, events: list[StreamEvent]) -> list[StreamEvent]:
         clocks, has_output = self._clocks, is_output(events)
         clocks.waited += self._silent
         clocks.quiet = 0.0 if has_output else clocks.quiet + self._silent
@@ -186,12 +186,12 @@ class _SimulatedCall:
             if type(event) is MessageStop:
                 self._stopped = True
             elif type(event) is StreamError:
-                self._over = True
+                self._is_over = True
         return events
 
     def _whole_answer(self, failure: ProviderError) -> list[StreamEvent]:
         """Return the last events. An answer that is complete is valid, even if its connection failed."""
-        self._over = True
+        self._is_over = True
         if isinstance(failure, ProviderTimeout) and self._decoder.finish is not None:
             events = self._decoder.end()
         else:
@@ -200,7 +200,7 @@ class _SimulatedCall:
                 self._broken = failure
                 events += failure.held if isinstance(failure, StreamIncomplete) else ()
         if events:
-            return self._inspected(events)
+            return self._inspect_batch(events)
         if self._stopped:
             raise StopAsyncIteration
         raise failure

@@ -12,7 +12,7 @@ import msgspec
 
 from turnstream.errors import ProviderError
 from turnstream.simulator.actions import Action, Refuse, Send
-from turnstream.simulator.faults import DEFAULT_AFTER, final_action, inserted, instead_of_answer, spoiled
+from turnstream.simulator.faults import DEFAULT_AFTER, final_action, inserted, instead_of_answer, with_fault
 from turnstream.simulator.options import SimulatorOptions, parse_replay_options
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.replay import Replay
@@ -37,7 +37,7 @@ class PreparedAnswer(NamedTuple):
     frames: Iterable[bytes]
 
 
-class Circumstances(NamedTuple):
+class PlayContext(NamedTuple):
     """Inputs of an answer besides its request."""
 
     header: str = ""
@@ -56,12 +56,12 @@ def play(
     replay: Replay | None = None,
     outages: Outages | None = None,
 ) -> Iterator[Action]:
-    """Yield the actions that answer `request`. See Circumstances for the other parameters.
+    """Yield the actions that answer `request`. See PlayContext for the other parameters.
 
     The body ends after the last action. Cut, Reset, Stall and Hang come last.
     """
     try:
-        options, pace, frames = prepare(request, wire, Circumstances(header, replay, outages))
+        options, pace, frames = prepare(request, wire, PlayContext(header, replay, outages))
     except ProviderError as error:
         status, body = wire.encode_error(error)
         yield Refuse(status, {}, body)
@@ -71,35 +71,37 @@ def play(
         yield instead
         return
     writes = _paced(frames, options, pace)
-    yield from recut(writes, options.chunk) if options.chunk else writes
+    yield from rechunk(writes, options.chunk) if options.chunk else writes
     final = final_action(options, wire)
     if final is not None:
         yield final
 
 
 def prepare(
-    request: ModelRequest, wire: Wire, circumstances: Circumstances, *, unspoiled: bool = False
+    request: ModelRequest, wire: Wire, context: PlayContext, *, without_fault: bool = False
 ) -> PreparedAnswer:
-    """Return the answer that `play` plays. If `unspoiled`, leave out faults of the stream.
+    """Return the answer that `play` plays. If `without_fault`, leave out faults of the stream.
 
     Raises ModelNotFound or InvalidModelRequest.
     """
-    header, replay, outages = circumstances
+    header, replay, outages = context
     name = f"{wire.name} {request.model} {header}"
     if replay is not None:
         options = parse_replay_options(request.model, header, replay.options)
         options = outages.options_now(name, options) if outages is not None else options
         return PreparedAnswer(
-            options, options.pace or 0.0, replay.frames(_faultless(options) if unspoiled else options)
+            options,
+            options.pace or 0.0,
+            replay.frames(_without_stream_fault(options) if without_fault else options),
         )
     script = script_for(request, header)
     if outages is not None:
         script = script._replace(options=outages.options_now(name, script.options))
-    shown = script._replace(options=_faultless(script.options)) if unspoiled else script
+    shown = script._replace(options=_without_stream_fault(script.options)) if without_fault else script
     return PreparedAnswer(script.options, script.pace, _frames(shown, wire))
 
 
-def _faultless(options: SimulatorOptions) -> SimulatorOptions:
+def _without_stream_fault(options: SimulatorOptions) -> SimulatorOptions:
     """Return the options without a fault of the stream. `max-tokens` stays: it is how the model ends."""
     return options if options.fault == "max-tokens" else msgspec.structs.replace(options, fault=None)
 
@@ -123,7 +125,7 @@ def _encode(script: Script, wire: Wire) -> Iterator[bytes]:
     encoder = wire.encoder(model=script.model, message_id=script.message_id)
     foreign = inserted(options, wire)
     after = DEFAULT_AFTER if options.after is None else options.after
-    for number, event in enumerate(spoiled(script.events, options)):
+    for number, event in enumerate(with_fault(script.events, options)):
         if number == after and foreign is not None:
             yield from foreign
         yield encoder.feed((event,))
@@ -155,7 +157,7 @@ def first_delay(options: SimulatorOptions) -> float:
     return options.first + (options.seconds if options.fault == "slow-first" else 0.0)
 
 
-def recut(writes: Iterable[Send], size: int) -> Iterator[Send]:
+def rechunk(writes: Iterable[Send], size: int) -> Iterator[Send]:
     """Yield the body again in writes of `size` bytes, wherever that cuts."""
     delay = 0.0
     rest = bytearray()

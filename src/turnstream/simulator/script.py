@@ -63,7 +63,7 @@ def script_for(request: ModelRequest, header: str = "") -> Script:
     if begun and options.prefill == "refuse":
         raise InvalidModelRequest("this model does not go on with words of its own: end with a user message")
     if begun and options.prefill == "continue":
-        content = _gone_on_with(list(content), begun)
+        content = _without_beginning(list(content), begun)
     message_id = f"msg_sim_{crc32(msgspec.json.encode((request.model, said))):08x}"
     input_tokens = _input_tokens(request)
     return Script(
@@ -93,7 +93,7 @@ def last_word_of_model(request: ModelRequest) -> str:
     return "".join(block.text_content or "" for block in request.messages[-1].blocks)
 
 
-def _gone_on_with(content: list[StreamEvent], begun: str) -> Iterator[StreamEvent]:
+def _without_beginning(content: list[StreamEvent], begun: str) -> Iterator[StreamEvent]:
     """Return the content without the text `begun` at its beginning, or all of it if it begins differently."""
     rest = begun
     start: list[StreamEvent] = []
@@ -150,11 +150,11 @@ def _demo(request: ModelRequest, _options: SimulatorOptions) -> Iterator[StreamE
     said = last_user_text(request).strip()
     if len(said) > _ECHO_LIMIT:
         said = said[:_ECHO_LIMIT] + "…"
-    return _text(0, texts.DEMO.format(said=texts.quoted(said) if said else texts.NOTHING_SAID))
+    return _text(0, texts.DEMO.format(said=texts.quoted(said) if said else texts.EMPTY_CONVERSATION))
 
 
 def _echo(request: ModelRequest, _options: SimulatorOptions) -> Iterator[StreamEvent]:
-    return _text(0, last_user_text(request) or texts.NOTHING_SAID)
+    return _text(0, last_user_text(request) or texts.EMPTY_CONVERSATION)
 
 
 def _thinking(_request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamEvent]:

@@ -139,7 +139,7 @@ def application(report: Reporter | None = None, answers: Answers | None = None) 
     as_events = _Route(WIRES["gemini"], replay, log, report)
     as_array = _Route(ARRAY_WIRE, replay, log, report) if replay is None else as_events
     for path in _GEMINI_PATHS:
-        app.router.add_post(path, partial(_framed_as_asked, as_events, as_array))
+        app.router.add_post(path, partial(_requested_wire, as_events, as_array))
     names = SCRIPT_NAMES if replay is None else (REPLAY,)
     for path in ("/v1/models", "/models"):
         app.router.add_get(path, partial(_models, names))
@@ -149,7 +149,7 @@ def application(report: Reporter | None = None, answers: Answers | None = None) 
     return app
 
 
-async def _framed_as_asked(as_events: _Route, as_array: _Route, request: web.Request) -> web.StreamResponse:
+async def _requested_wire(as_events: _Route, as_array: _Route, request: web.Request) -> web.StreamResponse:
     route = as_events if request.query.get("alt") == "sse" else as_array
     return await route.answer(request)
 
@@ -226,9 +226,9 @@ class _Route:
 
     async def _answer(self, request: web.Request, body: bytes, noted: LoggedRequest) -> web.StreamResponse:
         try:
-            asked = self._understood(request.rel_url.raw_path, body)
+            asked = self._decode_request(request.rel_url.raw_path, body)
         except RequestError as error:
-            self._tell(f"POST {request.path} 400: {error.message}")
+            self._report_line(f"POST {request.path} 400: {error.message}")
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
             return _error(noted, status, words)
         said = f"POST {request.path} model={asked.model} messages={len(asked.messages)} bytes={len(body)}"
@@ -241,16 +241,16 @@ class _Route:
         first = next(actions, None)
         noted.answered.stream = asked.stream
         if isinstance(first, Refuse):
-            self._tell(f"{said} {first.status}")
+            self._report_line(f"{said} {first.status}")
             return _error(noted, first.status, first.body, first.headers)
-        self._tell(said)
+        self._report_line(said)
         try:
             return await self._perform(request, first, actions, noted)
         except asyncio.CancelledError:
-            self._tell(f"{said}: the client went away")
+            self._report_line(f"{said}: the client went away")
             raise
 
-    def _understood(self, path: str, body: bytes) -> ModelRequest:
+    def _decode_request(self, path: str, body: bytes) -> ModelRequest:
         """Decode a request. Raises RequestError."""
         asked = self._wire.decode_request(path, body)
         if self._replay is not None and self._replay.wire is not self._wire:
@@ -282,10 +282,10 @@ class _Route:
             answered.ended = "complete" if whole else "broken off"
         except ConnectionError:
             answered.ended = "client went away"
-            self._tell(f"POST {request.path}: the client went away")
+            self._report_line(f"POST {request.path}: the client went away")
         return response
 
-    def _tell(self, line: str) -> None:
+    def _report_line(self, line: str) -> None:
         if self._report is not None:
             self._report(line)
 

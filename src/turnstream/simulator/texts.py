@@ -30,7 +30,7 @@ you, and `sim/story:events=500,pace=0.005` goes on for a while. With `fault=cut,
 off in the middle, and you can watch what turnstream makes of it.
 """
 
-NOTHING_SAID = "You have not said anything yet."
+EMPTY_CONVERSATION = "You have not said anything yet."
 
 NO_TOOLS = "I would call a tool here, but this request offers none."
 

@@ -12,7 +12,7 @@ from turnstream.simulator.actions import Action, Refuse, Send
 from turnstream.simulator.faults import final_action, instead_of_answer, refusal
 from turnstream.simulator.options import SimulatorOptions
 from turnstream.simulator.outages import Outages
-from turnstream.simulator.playback import Circumstances, first_delay, prepare, recut
+from turnstream.simulator.playback import PlayContext, first_delay, prepare, rechunk
 from turnstream.simulator.replay import Replay
 from turnstream.wires.base import ModelRequest, Wire
 from turnstream.wires.recording import fold_pieces
@@ -34,7 +34,9 @@ def play_whole(
     off in the middle. A huge event becomes white space of its size. For the rest see `playback.play`.
     """
     try:
-        options, pace, frames = prepare(request, wire, Circumstances(header, replay, outages), unspoiled=True)
+        options, pace, frames = prepare(
+            request, wire, PlayContext(header, replay, outages), without_fault=True
+        )
     except ProviderError as error:
         status, words = wire.encode_error(error)
         yield Refuse(status, {}, words)
@@ -54,7 +56,7 @@ def play_whole(
     elif options.fault == "huge-event":
         body += b" " * options.size
     write = Send(first_delay(options) + pace * len(pieces), body)
-    yield from recut((write,), options.chunk) if options.chunk else (write,)
+    yield from rechunk((write,), options.chunk) if options.chunk else (write,)
     final = final_action(options, wire)
     if final is not None:
         yield final

@@ -37,7 +37,7 @@ _COUNT_UNTIL = (
 
 
 @contextmanager
-def archived_after(
+def read_archive_after(
     connection: Connection, turn_id: str, seq: int, from_block: int, known: Callable[[str], Known | None]
 ) -> Generator[Iterator[BlockRecord | Annotation | Known], None, None]:
     """Yield an iterator over a turn's blocks and annotations in the order of its events.
@@ -70,7 +70,7 @@ def archived_after(
 
 
 class ArchivedAfter(Query[Any], frozen=True, kw_only=True):
-    """Reads the rows of `archived_after`. Returns `use(rows)`; `use` runs in the reader thread."""
+    """Reads the rows of `read_archive_after`. Returns `use(rows)`; `use` runs in the reader thread."""
 
     turn_id: str
     seq: int
@@ -79,7 +79,7 @@ class ArchivedAfter(Query[Any], frozen=True, kw_only=True):
     use: Callable[[Iterator[Any]], Any]
 
     def fetch(self, connection: Connection) -> Any:
-        with archived_after(connection, self.turn_id, self.seq, self.from_block, self.known) as rows:
+        with read_archive_after(connection, self.turn_id, self.seq, self.from_block, self.known) as rows:
             return self.use(rows)
 
 

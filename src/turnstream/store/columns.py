@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Dialect, Text, TypeDecorator
 
-from turnstream.core.admission import encodes_deeper, mended
+from turnstream.core.admission import encodes_deeper, repair_text
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -38,7 +38,7 @@ def encode_json(value: object) -> str:
     try:
         return _encoder.encode(value).decode()
     except UnicodeEncodeError:
-        return mended(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
+        return repair_text(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
 
 
 def decode_json(text: str) -> Any:
@@ -52,7 +52,7 @@ class StoredText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
-        return None if value is None else mended(value)
+        return None if value is None else repair_text(value)
 
 
 class JsonText(TypeDecorator[Any]):

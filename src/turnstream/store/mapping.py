@@ -27,7 +27,7 @@ from msgspec import inspect
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, String
 from sqlalchemy.types import TypeEngine
 
-from turnstream.core.admission import mended, unreadable
+from turnstream.core.admission import repair_text, unreadable
 from turnstream.store.base import NOT_NULL
 from turnstream.store.columns import JsonText, StoredText, encode_json
 
@@ -156,13 +156,13 @@ def _column_of(name: str, kind: inspect.Type, default: Any, of: Any, *, nullable
     empty: Any = None
     match kind:
         case inspect.StrType(max_length=None):
-            column, read, write = StoredText(), read_text, mended
+            column, read, write = StoredText(), read_text, repair_text
             plain.add(str)
         case inspect.StrType() | inspect.LiteralType():
             column, read = String(getattr(kind, "max_length", _LONGEST_WORD)), read_text
             plain.add(str)
         case inspect.IntType(le=None):
-            column, read = BigInteger(), _none if nullable else _as_it_is
+            column, read = BigInteger(), _none if nullable else _unchanged
             plain.add(int)
         case inspect.IntType(ge=least, le=int(most)):
             column = Integer() if most <= _LARGEST_INTEGER else BigInteger()
@@ -172,7 +172,7 @@ def _column_of(name: str, kind: inspect.Type, default: Any, of: Any, *, nullable
             plain.add(float)
         case inspect.BoolType():
             # The driver binds an int directly, and looks up an adapter for a bool.
-            column, read, write = Boolean(), _as_it_is, int
+            column, read, write = Boolean(), _unchanged, int
             plain.add(bool)
         case inspect.DictType():
             column, read, write = JsonText(), partial(read_mapping, name), encode_json
@@ -191,7 +191,7 @@ def _unless_empty(value: tuple[Any, ...]) -> str | None:
     return encode_json(value) if value else None
 
 
-def _as_it_is(value: Any, row_id: str) -> Any:
+def _unchanged(value: Any, row_id: str) -> Any:
     return value
 
 

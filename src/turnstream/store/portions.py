@@ -149,7 +149,7 @@ def read_portion(
     rows = connection.execute(_BLOCKS_OF, {"turn_ids": some}) if bounds.blocks else None
     place: PortionStart | None = start
     try:
-        ahead = _RowsAhead(iter(rows) if rows is not None else iter(()))
+        ahead = _RowsByTurn(iter(rows) if rows is not None else iter(()))
         for number, turn_id in enumerate(some, start.turn):
             if turn_id not in found:
                 raise _gone()
@@ -217,16 +217,16 @@ class _GatheredRows:
         return size + (len(encode_json(turn.metadata)) if turn.metadata else 0)
 
 
-class _RowsAhead:
+class _RowsByTurn:
     """Splits rows, which are ordered by turn, into the rows of each turn. Reads one row ahead."""
 
     def __init__(self, rows: Iterator[Row[Any]]) -> None:
         self._rows = rows
-        self._ahead = next(rows, None)
+        self._next_row = next(rows, None)
 
     def of(self, turn_id: str) -> Iterator[Row[Any]]:
-        while (row := self._ahead) is not None and row.turn_id == turn_id:
-            self._ahead = next(self._rows, None)
+        while (row := self._next_row) is not None and row.turn_id == turn_id:
+            self._next_row = next(self._rows, None)
             yield row
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from turnstream.core.admission import mended, unreadable
+from turnstream.core.admission import repair_text, unreadable
 from turnstream.core.blocks import BLOCK_TYPES, Block
 from turnstream.core.usage import LAST_MOMENT, CallAttempt
 from turnstream.store.base import Annotation, BlockRecord, ChatRecord, OutcomeRecord, TurnRecord
@@ -55,7 +55,7 @@ def block_row(stored: BlockRecord) -> BlockRow:
         block.sequence,
         stored.id,
         block.block_type,
-        None if text is None else mended(text),
+        None if text is None else repair_text(text),
         None if content is None else encode_json(content),
         int(block.partial),
         stored.first_seq,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, select
 
-from turnstream.core.admission import mended
+from turnstream.core.admission import repair_text
 from turnstream.store.base import TurnRecord
 from turnstream.store.columns import encode_json
 from turnstream.store.database import driver_of
@@ -29,7 +29,7 @@ _SETTINGS = select(settings).where(
 
 def store_settings(connection: Connection, turn: TurnRecord) -> tuple[Any, ...]:
     """Store a turn's settings unless its chat has them; return the row to insert for the turn."""
-    system = None if turn.system is None else mended(turn.system)
+    system = None if turn.system is None else repair_text(turn.system)
     params = encode_json(turn.params)
     tools = None if turn.tools is None else encode_json(turn.tools)
     if len(system or "") + len(params) + len(tools or "") <= SMALL:

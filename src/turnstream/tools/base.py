@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
-from turnstream.core.admission import mended
+from turnstream.core.admission import repair_text
 from turnstream.errors import ConfigurationError
 from turnstream.tools.schema import Arguments, describe, unbound
 from turnstream.wires.base import ToolDefinition
@@ -82,7 +82,7 @@ class ToolContext:
 
     def progress(self, text: str) -> None:
         """Show watchers a piece of the tool's output while it runs. May be called from any thread."""
-        self._show(self.tool_use_id, mended(text[:PROGRESS_LIMIT]))
+        self._show(self.tool_use_id, repair_text(text[:PROGRESS_LIMIT]))
 
 
 class ToolOptions(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from turnstream.core.admission import NotAdmitted, admitted, mended
+from turnstream.core.admission import InvalidJson, plain_json, repair_text
 from turnstream.core.blocks import Block
 from turnstream.tools.base import Tool, ToolContext, ToolError, ToolOutput
 from turnstream.tools.schema import unbound
@@ -190,15 +190,15 @@ def as_output(value: Any) -> ToolOutput:
     if isinstance(value, str):
         return _cut(ToolOutput(value))
     try:
-        plain = admitted(value)
-    except NotAdmitted as error:
+        plain = plain_json(value)
+    except InvalidJson as error:
         raise TypeError(f"the tool returned {error}") from error
     return _cut(ToolOutput(msgspec.json.encode(plain).decode()))
 
 
 def _cut(output: ToolOutput) -> ToolOutput:
     """Return the output with its text mended, and cut if it is too long."""
-    output = output._replace(text=mended(output.text))
+    output = output._replace(text=repair_text(output.text))
     left_out = len(output.text) - RESULT_LIMIT
     if left_out <= 0:
         return output

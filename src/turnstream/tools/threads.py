@@ -32,11 +32,11 @@ class _Slots:
         """Free all places; see `Renewable`. The parent's threads do not run in the child."""
         self._free = threading.BoundedSemaphore(self._most)
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Take a place. Return False if none is free."""
         return self._free.acquire(blocking=False)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._free.release()
 
 
@@ -52,7 +52,7 @@ def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]
 
     Cancelling the future does not stop the function. Raises NoThread if all threads are in use.
     """
-    if not _slots.take():
+    if not _slots.acquire():
         raise NoThread
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Value] = loop.create_future()
@@ -79,7 +79,7 @@ def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]
         except BaseException as error:  # noqa: BLE001 - in a task it would end the event loop
             failure = RuntimeError(f"the function tried to end the process: {error!r}")
         finally:
-            _slots.give_back()
+            _slots.release()
         try:
             loop.call_soon_threadsafe(settle, value, failure)
         except RuntimeError:
@@ -88,6 +88,6 @@ def in_thread(function: Callable[[], Value], name: str) -> asyncio.Future[Value]
     try:
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
     except BaseException:
-        _slots.give_back()
+        _slots.release()
         raise
     return future

@@ -31,7 +31,7 @@ PIECE_LENGTH = 16 * 1024
 """Characters of text in one piece of a block."""
 LONG_TEXT = 32 * 1024
 """Characters of text, or of a signature, above which a block is sent in pieces."""
-TEXT_STRETCH = 64 * PIECE_LENGTH
+TEXT_PIECE = 64 * PIECE_LENGTH
 """Characters of a long text that are read at a time, and kept for other watchers."""
 
 _decode_event = msgspec.json.Decoder(TurnEvent).decode
@@ -264,7 +264,7 @@ def next_piece(
         delta = BlockDelta(index, block_type, "content", parts.contents[contents])
         return delta, BlockPosition(contents + 1, text, signature)
     if text < block.whole.text:
-        start = text % TEXT_STRETCH
+        start = text % TEXT_PIECE
         piece = parts.text[start : start + PIECE_LENGTH]
         field: DeltaField = "partial_json" if block_type == "tool_use" else "text"
         return BlockDelta(index, block_type, field, piece), BlockPosition(

@@ -94,7 +94,7 @@ class TurnLog(LogView):
         block again.
         """
         self._check_open()
-        self._ring.pass_over(count - 1)
+        self._ring.skip(count - 1)
         self.grow(delta)
 
     def block_stored(self, stop: BlockStop, open_block: OpenBlock | None) -> None:
@@ -183,7 +183,7 @@ class TurnLog(LogView):
         self._terminal = self._unstored_from = None
         self._restart(state)
 
-    def moved_on(self, state: LogState) -> None:
+    def skipped_to(self, state: LogState) -> None:
         """Continue after a gap in what a mirror received.
 
         Guarantees: watchers get the missed blocks from the store, and the open block again.

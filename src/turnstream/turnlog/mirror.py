@@ -153,7 +153,7 @@ class Mirror:
             snapshot.open_first_seq,
         )
         if snapshot.generation == self.log.generation:
-            self.log.moved_on(state)
+            self.log.skipped_to(state)
         else:
             self.log.taken_over(state)
 

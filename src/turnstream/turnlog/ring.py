@@ -21,16 +21,16 @@ _DIALECT_COST = 112
 
 Most events do not change the state.
 """
-_WIDEST = 4
+_MAX_CHARACTER_BYTES = 4
 """Bytes that a character takes at most in a text that is not ASCII."""
-_AHEAD = (Notice, Source, Data)
+_SENT_EARLY = (Notice, Source, Data)
 """Events that a catch-up may send before events that came earlier."""
-_PASSED_OVER = BlockDelta(-1, "text", "content", None)
+_SKIPPED = BlockDelta(-1, "text", "content", None)
 """An event whose text is part of a later event. It has no frame."""
 _JOIN_AT_MOST = 16
 """Events up to which a backlog is sent frame by frame. Adjacent deltas of a longer backlog are merged."""
-_ROOM = 16
-"""Fraction of the limit that a full ring frees at a time: 1/`_ROOM`. Each eviction has a fixed cost."""
+_EVICTED_FRACTION = 16
+"""A full ring frees 1/`_EVICTED_FRACTION` of the limit at a time. Each eviction has a fixed cost."""
 
 
 class _DialectFrame(NamedTuple):
@@ -97,7 +97,7 @@ class Ring:
         block. False if the ring does not have the event.
         """
         event = self.event_at(seq)
-        return event is not None and event is not _PASSED_OVER and not isinstance(event, _AHEAD)
+        return event is not None and event is not _SKIPPED and not isinstance(event, _SENT_EARLY)
 
     def last_frames(self, limit: int) -> tuple[list[bytes], bytes]:
         """Return the last frames that have `limit` bytes together, but at least one, and their exactness.
@@ -123,7 +123,7 @@ class Ring:
             frame: bytes | None = None
             if type(event) is BlockDelta and event.field != "content":
                 text: str = event.value
-                cost = _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
+                cost = _EVENT_COST + (len(text) if text.isascii() else _MAX_CHARACTER_BYTES * len(text))
             else:  # rare events vary in size, so measure the frame
                 frame = self._encoder.frame(self.last_seq + 1, event)
                 cost = _EVENT_COST + 2 * len(frame)
@@ -134,23 +134,23 @@ class Ring:
             if self.size > self._limit:
                 self._make_room()
 
-    def pass_over(self, count: int) -> None:
+    def skip(self, count: int) -> None:
         """Number `count` events whose text the next event carries."""
         for _ in range(count):
-            self._events.append(_PASSED_OVER)
+            self._events.append(_SKIPPED)
             self._frames.append(b"")
             self.last_seq += 1
             self.size += _EVENT_COST
 
     def _make_room(self) -> None:
-        """Evict the oldest events until the ring is below its limit by one part in `_ROOM`."""
+        """Evict the oldest events until the ring is below its limit by one part in `_EVICTED_FRACTION`."""
         events, frames, size = self._events, self._frames, self.size
-        enough = self._limit - self._limit // _ROOM
+        enough = self._limit - self._limit // _EVICTED_FRACTION
         while size > enough and len(events) > 1:
             event, frame = events.popleft(), frames.popleft()
             if type(event) is BlockDelta and event.field != "content":
                 text: str = event.value
-                size -= _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
+                size -= _EVENT_COST + (len(text) if text.isascii() else _MAX_CHARACTER_BYTES * len(text))
                 if frame is not None:
                     size -= _FRAME_COST + len(frame)
             elif frame is not None:
@@ -194,7 +194,7 @@ class Ring:
         if frame is not None:
             return len(frame)
         text: str = event.value if type(event) is BlockDelta else ""
-        return _EVENT_COST + (len(text) if text.isascii() else _WIDEST * len(text))
+        return _EVENT_COST + (len(text) if text.isascii() else _MAX_CHARACTER_BYTES * len(text))
 
     def encode_after(self, seq: int, end: int | None = None) -> bytes:
         """Return the frames of all events after `seq`, which the ring must cover, up to `end`.
@@ -234,7 +234,7 @@ class Ring:
         frames: list[bytes] = []
         for place in range(start, stop):
             event, frame = self._events[place], made[place]
-            if event is _PASSED_OVER:
+            if event is _SKIPPED:
                 continue
             if frame is None or (frame.before is not state and frame.before != state):
                 before, (data, after) = state, encoder.encode(state, self.first_seq + place, event)

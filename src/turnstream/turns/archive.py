@@ -15,7 +15,7 @@ from turnstream.store.archive import ArchivedAfter, ArchivedBlock, CountBlocksUn
 from turnstream.store.base import BlockRecord, Store
 from turnstream.turnlog.catch_up import (
     BEGINNING,
-    TEXT_STRETCH,
+    TEXT_PIECE,
     ArchivePage,
     BlockPosition,
     Item,
@@ -28,7 +28,7 @@ from turnstream.turnlog.log import TurnLog
 
 KEPT_LENGTH = 32 * 1024 * 1024
 """Characters of large blocks that are cached for watchers."""
-_STRETCHES_AHEAD = 8
+_PIECES_AHEAD = 8
 """Stretches of a text that are cached from one read of its row."""
 _KNOWN_BLOCKS = 1000
 _CONTENT_PIECE = -1
@@ -44,7 +44,7 @@ class KeptParts:
     def __init__(self, limit: int = KEPT_LENGTH) -> None:
         self._limit = limit
         self._length = 0
-        self._stretches: OrderedDict[tuple[str, int], Parts] = OrderedDict()
+        self._pieces: OrderedDict[tuple[str, int], Parts] = OrderedDict()
         self._blocks: OrderedDict[str, LargeBlock] = OrderedDict()
         self._lock = Lock()
 
@@ -52,12 +52,12 @@ class KeptParts:
         """Return the large block of a row that was read recently, or None."""
         return self._blocks.get(row_id)
 
-    def stretch(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
+    def text_piece(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
         """Return the cached parts that hold the piece at `place`, or None."""
         with self._lock:
-            found = self._stretches.get(key := (block.row_id, _number(block, place)))
+            found = self._pieces.get(key := (block.row_id, _number(block, place)))
             if found is not None:
-                self._stretches.move_to_end(key)
+                self._pieces.move_to_end(key)
             return found
 
     def keep(self, block: LargeBlock, parts: Parts, place: BlockPosition) -> None:
@@ -69,10 +69,10 @@ class KeptParts:
             place: Position of the watcher in the block.
         """
         number = _number(block, place)
-        ahead = range(number + _STRETCHES_AHEAD, max(number, 0) - 1, -1)
+        ahead = range(number + _PIECES_AHEAD, max(number, 0) - 1, -1)
         with self._lock:
             for text_number in ahead:
-                text = parts.text[text_number * TEXT_STRETCH : (text_number + 1) * TEXT_STRETCH]
+                text = parts.text[text_number * TEXT_PIECE : (text_number + 1) * TEXT_PIECE]
                 if text:
                     self._put((block.row_id, text_number), Parts([], text, ""))
             if number == _CONTENT_PIECE:
@@ -82,12 +82,12 @@ class KeptParts:
                 self._blocks.popitem(last=False)
 
     def _put(self, key: tuple[str, int], parts: Parts) -> None:
-        if key in self._stretches:
+        if key in self._pieces:
             return
-        self._stretches[key] = parts
+        self._pieces[key] = parts
         self._length += _length(parts)
-        while self._length > self._limit and len(self._stretches) > 1:
-            _, gone = self._stretches.popitem(last=False)
+        while self._length > self._limit and len(self._pieces) > 1:
+            _, gone = self._pieces.popitem(last=False)
             self._length -= _length(gone)
 
 
@@ -95,7 +95,7 @@ def _number(block: LargeBlock, place: BlockPosition) -> int:
     """Return the number of the stretch that holds a block's piece at `place`."""
     whole = block.whole
     in_text = place.contents >= whole.contents and place.text < whole.text
-    return place.text // TEXT_STRETCH if in_text else _CONTENT_PIECE
+    return place.text // TEXT_PIECE if in_text else _CONTENT_PIECE
 
 
 def _length(parts: Parts) -> int:
@@ -132,20 +132,20 @@ class StoreArchive:
 
     async def parts_of(self, block: LargeBlock, place: BlockPosition) -> Parts | None:
         """Return the parts that hold the piece at `place`, or None. See `Archive.parts_of`."""
-        if (found := self._kept.stretch(block, place)) is not None:
+        if (found := self._kept.text_piece(block, place)) is not None:
             return found
 
-        def stretch_of(row: BlockRecord) -> Parts | None:
+        def text_piece_of(row: BlockRecord) -> Parts | None:
             if row.id != block.row_id:
                 return None
             parts = take_apart(row.block)
             if parts.place != block.whole:
                 return None
             self._kept.keep(block, parts, place)
-            start = place.text // TEXT_STRETCH * TEXT_STRETCH
-            return Parts(parts.contents, parts.text[start : start + TEXT_STRETCH], parts.signature)
+            start = place.text // TEXT_PIECE * TEXT_PIECE
+            return Parts(parts.contents, parts.text[start : start + TEXT_PIECE], parts.signature)
 
-        query = ArchivedBlock(turn_id=self._log.turn_id, sequence=block.block_index, use=stretch_of)
+        query = ArchivedBlock(turn_id=self._log.turn_id, sequence=block.block_index, use=text_piece_of)
         return await self._store.read(query)
 
     async def count_until(self, seq: int) -> int:

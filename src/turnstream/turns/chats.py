@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from turnstream.core.admission import admitted_request
+from turnstream.core.admission import plain_request_json
 from turnstream.core.branches import Branches
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
@@ -107,7 +107,7 @@ class ChatCommands:
     ) -> ChatRecord:
         """Create a chat. Raises InvalidRequest if the metadata is not JSON or nests too deeply."""
         chat = ChatRecord(new_id(), owner, title, metadata or {}, SET_BY_STORE, SET_BY_STORE)
-        made = admitted_request(chat, "the chat")
+        made = plain_request_json(chat, "the chat")
         chat = await self._store.write(CreateChat(chat=made))
         self._remember(owner, chat.id)
         return chat
@@ -135,7 +135,7 @@ class ChatCommands:
             metadata=metadata,
             active_turn_id=active_turn_id,
         )
-        return await self._store.write(admitted_request(change, "the chat"))
+        return await self._store.write(plain_request_json(change, "the chat"))
 
     async def branch(
         self, owner: str, chat_id: str, *, through: str | None = None, paging: PageRequest = ALL

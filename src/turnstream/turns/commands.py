@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from turnstream.core.admission import admitted_request
+from turnstream.core.admission import plain_request_json
 from turnstream.core.blocks import Block, Message
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.lifecycle import TERMINAL_STATUSES
@@ -22,7 +22,7 @@ from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.model_source import ModelSource, ToolUse
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.catalog import Catalog, ListedModel
-from turnstream.providers.conversations import worked
+from turnstream.providers.conversations import run_work
 from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing
@@ -41,7 +41,7 @@ from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.chats import ChatCommands
 from turnstream.turns.executor import Executor
 from turnstream.turns.histories import read_history
-from turnstream.turns.new_turns import TurnRequest, assistant_turn, inheriting, user_turn
+from turnstream.turns.new_turns import TurnRequest, assistant_turn, inherit_fields, user_turn
 from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
 from turnstream.wires.base import ModelRequest, ToolDefinition
@@ -128,14 +128,14 @@ class Commands:
         NotFound, Conflict, InvalidRequest, Unavailable, AuthenticationFailed (no key), StoreError.
         """
         self.registry.admit()
-        request = admitted_request(request, "the request")
+        request = plain_request_json(request, "the request")
         if (replayed := await self._replayed(owner, request)) is not None:
             return replayed
         if not request.blocks:
             raise InvalidRequest("turn_blocks is empty: a user turn needs at least one block")
         await self.chats.require(owner, request.chat_id)
         path = await self._path(owner, request)
-        request = inheriting(request, path)
+        request = inherit_fields(request, path)
         return await self._call(owner, request, path)
 
     async def regenerate(self, owner: str, turn_id: str, request: TurnRequest) -> StartedTurn:
@@ -147,7 +147,7 @@ class Commands:
                 turn, they are taken from the last assistant turn before it.
         """
         self.registry.admit()
-        request = admitted_request(request, "the request")
+        request = plain_request_json(request, "the request")
         turn = await self._turn(owner, turn_id)
         asked_id = turn.prev_turn_id if turn.role == "assistant" else turn.id
         path = await read_history(self.store, asked_id) if asked_id is not None else []
@@ -156,7 +156,7 @@ class Commands:
         request = msgspec.structs.replace(request, chat_id=turn.chat_id, prev_turn_id=asked_id)
         if (replayed := await self._replayed(owner, request)) is not None:
             return replayed
-        return await self._call(owner, inheriting(request, [*path, (turn, ())]), path)
+        return await self._call(owner, inherit_fields(request, [*path, (turn, ())]), path)
 
     async def _call(
         self, owner: str, request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]
@@ -168,7 +168,7 @@ class Commands:
         given = tuple(tool.name if tool.name in offered else tool for tool in definitions)
         request = msgspec.structs.replace(request, model=name, asked_model=target, tools=given)
         past = _past(path, request.blocks)
-        messages = await worked(past, partial(_history, past))
+        messages = await run_work(past, partial(_history, past))
         call = ModelRequest(target, messages, request.system, definitions, request.params or {})
         models = self._routing.models(target, request.fallbacks, call)
 
@@ -187,7 +187,7 @@ class Commands:
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> StartedTurn:
         """Start a turn whose content comes from `source`. A user turn precedes it if `request` has blocks."""
         self.registry.admit()
-        request = admitted_request(request, "the request")
+        request = plain_request_json(request, "the request")
         await self.chats.require(owner, request.chat_id)
         return await self._start(owner, request, lambda _turn: source, with_user_turn=bool(request.blocks))
 

@@ -56,7 +56,7 @@ _KEPT = [name for name in RequestRecord.__struct_fields__ if name in TurnRequest
 _INHERITED = ("fallbacks", "system", "params")
 
 
-def inheriting(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]) -> TurnRequest:
+def inherit_fields(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]) -> TurnRequest:
     """Fill the request's open fields from the last assistant turn in `path`.
 
     Raises InvalidRequest if that turn's params are needed and cannot be read.

@@ -55,7 +55,7 @@ class TurnTask:
         self._decided: OutcomeRecord | None = None
         """The end that the task decided on, written or not."""
         self._deadline: asyncio.TimerHandle | None = None
-        self._ending_alone: asyncio.Task[None] | None = None
+        self._end_task: asyncio.Task[None] | None = None
         self._on_end: Callable[[], None] | None = None
         self.writer = TurnWriter(turn, log, store, self._interruption)
         self._finisher = Finisher(turn, log, store, self.writer)
@@ -124,7 +124,7 @@ class TurnTask:
         if error is not None and not self._interruption.detached:
             logger.error("turn %s: its task ended with %r", self.turn.id, error)
         self._stop_deadline()
-        if self._ending_alone is not None and not self._ending_alone.done():
+        if self._end_task is not None and not self._end_task.done():
             return  # that task will note the end
         self._note_end()  # needed also if the task never ran
 
@@ -145,7 +145,7 @@ class TurnTask:
         def settle(task: asyncio.Task[StartedRecords]) -> None:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             if isinstance(error, StoreError):
-                self._begin_in_doubt(error)
+                self._begin_unstored(error)
             elif error is not None or task.result().replayed:
                 self.abandon()
             else:
@@ -163,7 +163,7 @@ class TurnTask:
         self.log.append([start])
         self.writer.committed.set()
 
-    def _begin_in_doubt(self, error: StoreError) -> None:
+    def _begin_unstored(self, error: StoreError) -> None:
         """End the turn for watchers after storage failed.
 
         Storage may still make the rows, as after a timeout.
@@ -188,9 +188,7 @@ class TurnTask:
             self._set_deadline()
         elif self._source is not None:
             closing = self._close_unread(self._source)
-            self._ending_alone = asyncio.get_running_loop().create_task(
-                closing, name=f"end of {self.turn.id}"
-            )
+            self._end_task = asyncio.get_running_loop().create_task(closing, name=f"end of {self.turn.id}")
 
     async def _close_unread(self, source: TurnSource) -> None:
         try:
@@ -233,14 +231,14 @@ class TurnTask:
         )
         self._detach()
         if not self.abandoned:
-            self._end_alone(STOPPED[self._interruption.cause or "cancelled"])
+            self._end_in_task(STOPPED[self._interruption.cause or "cancelled"])
         kill_source(task, self.writer.label)
 
     async def end_lost(self) -> None:
         """End a turn whose task has died, and store and show all its text. It may be called again."""
         self._detach()
         while self.log.terminal is None and not self.abandoned:
-            ending = self._end_alone(self.outcome or self._decided or LOST_EXECUTOR)
+            ending = self._end_in_task(self.outcome or self._decided or LOST_EXECUTOR)
             try:
                 await asyncio.shield(ending)
             except asyncio.CancelledError:
@@ -253,14 +251,14 @@ class TurnTask:
         self._interruption.detached = True
         self.writer.is_ready = False
 
-    def _end_alone(self, outcome: OutcomeRecord) -> asyncio.Task[None]:
+    def _end_in_task(self, outcome: OutcomeRecord) -> asyncio.Task[None]:
         """End the turn in a separate task that all callers share."""
-        if self._ending_alone is None or self._ending_alone.done():
-            ending = self._run_alone(outcome)
-            self._ending_alone = asyncio.get_running_loop().create_task(ending, name=f"end of {self.turn.id}")
-        return self._ending_alone
+        if self._end_task is None or self._end_task.done():
+            ending = self._run_end(outcome)
+            self._end_task = asyncio.get_running_loop().create_task(ending, name=f"end of {self.turn.id}")
+        return self._end_task
 
-    async def _run_alone(self, outcome: OutcomeRecord) -> None:
+    async def _run_end(self, outcome: OutcomeRecord) -> None:
         try:
             if self._source is not None and self.task is not None and self.task.done():
                 await close_in_time(self._source.close(), self.writer.label)

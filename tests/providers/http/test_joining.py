@@ -26,7 +26,7 @@ from turnstream.core.stream_events import (
 from turnstream.core.turn_events import BlockReset
 from turnstream.errors import StreamBroken
 from turnstream.providers.joining import ContinuationJoint, Joint, RepetitionJoint, RestartJoint
-from turnstream.providers.prefill import SHORTEST_REPETITION, kept_of, unrepeated
+from turnstream.providers.prefill import SHORTEST_REPETITION, kept_of, without_repetition
 
 
 class Folded:
@@ -152,7 +152,7 @@ def test_a_model_that_repeats_what_it_was_given_does_not_double_it(
     ],
 )  # fmt: skip
 def test_what_is_new_in_what_a_model_says(shown: str, said: str, is_all: bool, new: str | None) -> None:
-    assert unrepeated(shown, said, is_all=is_all) == new
+    assert without_repetition(shown, said, is_all=is_all) == new
 
 
 @pytest.mark.requirement("J4")

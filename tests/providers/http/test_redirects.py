@@ -15,7 +15,7 @@ from turnstream.errors import ProviderError, ProviderFailed
 from turnstream.providers.decisions import kind_of
 from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
-from turnstream.providers.request_sender import MOST_REDIRECTS, redirected
+from turnstream.providers.request_sender import MOST_REDIRECTS, redirect_target
 from turnstream.wires import WIRES
 from turnstream.wires.base import ModelRequest
 
@@ -138,7 +138,7 @@ BASE = URL("https://api.example/v1/chat")
     ],
 )
 def test_targets_within_the_origin(location: str, target: str) -> None:
-    assert str(redirected("p", BASE, 307, location)) == target
+    assert str(redirect_target("p", BASE, 307, location)) == target
 
 
 @pytest.mark.fault(35)
@@ -151,5 +151,5 @@ def test_targets_within_the_origin(location: str, target: str) -> None:
 )  # fmt: skip
 def test_targets_elsewhere(location: str | None) -> None:
     with pytest.raises(ProviderFailed) as raised:
-        redirected("p", BASE, 307, location)
+        redirect_target("p", BASE, 307, location)
     assert "word" not in raised.value.message

@@ -145,12 +145,12 @@ async def test_a_client_that_takes_nothing_is_cut_and_a_slow_one_is_kept(
                 await peer.take(STEP)
                 await asyncio.sleep(0.02)
                 now += LOOK
-                keep_alive.look(now, LOOK)
+                keep_alive.check(now, LOOK)
             assert keep_alive.dropped == 0
             await until_stuck(answer)  # type: ignore[arg-type]
             while not keep_alive.dropped:
                 now += LOOK
-                keep_alive.look(now, LOOK)
+                keep_alive.check(now, LOOK)
             await until(lambda: not keep_alive.answers)
             peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             await expect_cut(peer)

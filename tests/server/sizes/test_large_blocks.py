@@ -55,11 +55,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         "PAGE_BYTES": 300,
         "PIECE_LENGTH": 30,
         "LONG_TEXT": 60,
-        "TEXT_STRETCH": 90,
+        "TEXT_PIECE": 90,
         "LARGE_FRAME": 500,
     }.items():
         monkeypatch.setattr(catch_up, name, value)
-    monkeypatch.setattr("turnstream.turns.archive.TEXT_STRETCH", 90)
+    monkeypatch.setattr("turnstream.turns.archive.TEXT_PIECE", 90)
     monkeypatch.setattr("turnstream.turnlog.view.REST_PIECE", 30)
     monkeypatch.setattr(open_pieces, "LARGE_FRAME", 500)
     monkeypatch.setattr(watch_decision, "LARGE_FRAME", 500)

@@ -152,7 +152,7 @@ async def test_a_turn_whose_end_is_always_refused_is_ended_without_its_rest(
     """Storage works, but for one row of one turn: the others, and the journal, do not wait for it for
     ever."""
     monkeypatch.setattr("turnstream.turns.recovery._RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("turnstream.turns.recovery._GIVE_UP_SECONDS", 0.02)
+    monkeypatch.setattr("turnstream.turns.recovery._ABANDON_SECONDS", 0.02)
     path = tmp_path / "turns.sqlite"
     ((turn_id, cursor), (other, _)) = await leave_turns(path, 2)
     refuse = "SELECT raise(ABORT, 'refused')"

@@ -19,7 +19,7 @@ from turnstream.wires.openai_chat.lean import LeanReader
 
 pytestmark = pytest.mark.fault(20)
 
-# --- the short cut for extras
+# --- the fast path for extras
 # -----------------------------------------------------------------------------------
 
 
@@ -30,14 +30,14 @@ def lean_after(*events: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", sorted(EXTRAS.keys()))
-def test_the_short_cut_is_taken_with_extras_too(name: str) -> None:
+def test_the_fast_path_is_taken_with_extras_too(name: str) -> None:
     template = lean_after(*[chunk({"content": f"t{n}", **EXTRAS[name](n)}) for n in range(100)])
     assert template is not None
     assert template.hits >= 45
 
 
 @pytest.mark.parametrize("name", sorted(EXTRAS.keys()))
-def test_the_short_cut_is_taken_for_arguments_too(name: str) -> None:
+def test_the_fast_path_is_taken_for_arguments_too(name: str) -> None:
     first = calls(call(1, "a", "f", '{"x":"'))
     more = [
         chunk({"tool_calls": [call(1, None, None, f"t{n}")], "content": "", **EXTRAS[name](n)})
@@ -143,7 +143,7 @@ runs = st.lists(
 
 @settings(max_examples=400, deadline=None)
 @given(runs)
-def test_the_short_cut_changes_nothing_with_extras(sent: list[Any]) -> None:
+def test_the_fast_path_changes_nothing_with_extras(sent: list[Any]) -> None:
     events: list[Any] = [text("begin")]
     for field, said, times in sent:
         events += [chunk({field: word, **extras}) for _ in range(times) for word, extras in said]

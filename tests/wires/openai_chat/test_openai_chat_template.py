@@ -61,7 +61,7 @@ texts = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(vendor_shapes, st.lists(texts, min_size=1, max_size=6)), min_size=1, max_size=6))
 @pytest.mark.requirement("E4")
-def test_the_short_cut_changes_nothing(runs: list[tuple[bytes, list[bytes]]]) -> None:
+def test_the_fast_path_changes_nothing(runs: list[tuple[bytes, list[bytes]]]) -> None:
     """Runs of one vendor's plain events, as they are decoded with templates and without."""
     sent = [frame(shape % value) for shape, values in runs for value in values]
     in_full = decode_all([b"".join(sent)], short_cut=False)
@@ -90,7 +90,7 @@ def test_padding_is_read_as_json_is(padding: bytes, end: bytes) -> None:
 
 
 @pytest.mark.parametrize("padding", [b"", b',"obfuscation":"%b"', b',"p":"%b"'])
-def test_the_short_cut_is_taken(padding: bytes) -> None:
+def test_the_fast_path_is_taken(padding: bytes) -> None:
     def plain(number: int) -> bytes:
         pad = padding % (b"ab" * ((number + 1) % 5)) if padding else b""
         return b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"t%d"}}]%b}\n\n' % (
@@ -107,7 +107,7 @@ def test_the_short_cut_is_taken(padding: bytes) -> None:
     assert decoder._template.hits >= 98
 
 
-def test_thinking_and_tool_input_take_the_short_cut_too() -> None:
+def test_thinking_and_tool_input_take_the_fast_path_too() -> None:
     decoder = OpenAIChatDecoder(event_limit=10_000, on_malformed="fail")
     decoder.feed(b"".join(frame(chunk({"reasoning": str(number)})) for number in range(50)))
     assert decoder._template is not None
@@ -129,7 +129,7 @@ def test_thinking_and_tool_input_take_the_short_cut_too() -> None:
     )
 
 
-def test_where_it_is_of_no_use_the_short_cut_is_given_up() -> None:
+def test_a_fast_path_that_never_hits_is_disabled() -> None:
     decoder = OpenAIChatDecoder(event_limit=10_000, on_malformed="fail")
     for number in range(40):
         decoder.feed(frame(chunk({"content": "x"}, usage={"completion_tokens": number})))
@@ -154,7 +154,7 @@ def test_thinking_deltas_are_thinking(  # the two kinds of short cut never mix
 
 
 @pytest.mark.parametrize("text_of_it", ["another", "other", "content"])
-def test_the_short_cut_is_not_learnt_at_another_field_of_the_same_name(text_of_it: str) -> None:
+def test_the_fast_path_is_not_learnt_from_another_field_of_the_same_name(text_of_it: str) -> None:
     repeated = b'{"id":"c","choices":[{"index":0,"message":{"content":"%b"},"delta":{"content":"%b"}}]}'
     sent = [repeated % (text_of_it.encode(), text_of_it.encode()), repeated % (b"more", b"more")]
     events = WIRE.decoder().feed(b"".join(map(frame, sent)))

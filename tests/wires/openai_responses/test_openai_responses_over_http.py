@@ -41,7 +41,7 @@ async def read(provider: HttpProvider, decoder, asked: HttpRequest) -> tuple[lis
     except (OSError, StreamIncomplete):
         return events, True
     finally:
-        provider.give_back(response)
+        provider.release(response)
 
 
 @pytest.mark.requirement("E1")

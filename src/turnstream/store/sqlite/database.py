@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 
 _PREPARED_STATEMENTS = 256
 _WAL_KEPT = 64 * 1024 * 1024
-_STEPS_BETWEEN_LOOKS = 10_000
+_STEPS_BETWEEN_CHECKS = 10_000
 """Instructions of SQLite's virtual machine between two checks for cancellation: under a millisecond."""
 _NOT_UTF8 = "Could not decode to UTF-8"
 """Beginning of the driver's error for text that is not UTF-8."""
@@ -80,7 +80,7 @@ class OpenSqlite:
         driver = driver_connection(connection)
         # SQLite calls the handler while it works. The driver's interrupt() would miss a statement that is
         # about to begin.
-        driver.set_progress_handler(is_unwanted, _STEPS_BETWEEN_LOOKS)
+        driver.set_progress_handler(is_unwanted, _STEPS_BETWEEN_CHECKS)
         try:
             with self._gate.reading():
                 return fetch()

@@ -44,7 +44,7 @@ from turnstream.wires.shared.json_values import (
     text_in,
     without,
 )
-from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_json, encode_json, replace_surrogates
 from turnstream.wires.shared.reported_errors import ReportedError
 from turnstream.wires.shared.unframed_text import names_failure
 
@@ -208,7 +208,7 @@ class AnthropicDecoder(AnswerStream):
             return
         if kind != "ping":
             self._places.flush(events)
-            self._decode_rare(kind, mend_surrogates(event), events)
+            self._decode_rare(kind, replace_surrogates(event), events)
 
     def _decode_rare(self, kind: str, event: JsonObject, events: list[StreamEvent]) -> None:
         match kind:
@@ -242,7 +242,7 @@ class AnthropicDecoder(AnswerStream):
         if name != UNFRAMED and payload.startswith((b"[", b'"')):
             value = decode_json(payload)
             if is_list(value) and value:
-                reported = ERRORS.read(mend_surrogates(value[0]))
+                reported = ERRORS.read(replace_surrogates(value[0]))
             payload = value.encode("utf-8", "replace") if isinstance(value, str) else b""
         reported = reported or ERRORS.read(self._unframed.take(payload))
         if reported is not None:
@@ -315,19 +315,19 @@ class AnthropicDecoder(AnswerStream):
         if kind == "text_delta":
             events.append(TextDelta(index, text_in(delta, "text")))
         elif kind == "signature_delta":
-            events.append(SignatureDelta(index, mend_surrogates(text_in(delta, "signature"))))
+            events.append(SignatureDelta(index, replace_surrogates(text_in(delta, "signature"))))
         elif kind == "compaction_delta":
-            events.append(ContentDelta(index, mend_surrogates(without(delta, "type"))))
+            events.append(ContentDelta(index, replace_surrogates(without(delta, "type"))))
         elif index in self._raw_blocks:
-            events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
+            events.append(ContentDelta(index, {"deltas": [replace_surrogates(delta)]}))
         elif kind == "thinking_delta":
             events.append(ThinkingDelta(index, text_in(delta, "thinking")))
         elif kind == "input_json_delta":
             events.append(ToolInputDelta(index, text_in(delta, "partial_json")))
         elif kind == "citations_delta":
-            events.append(ContentDelta(index, {"citations": [mend_surrogates(delta.get("citation"))]}))
+            events.append(ContentDelta(index, {"citations": [replace_surrogates(delta.get("citation"))]}))
         else:
-            events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
+            events.append(ContentDelta(index, {"deltas": [replace_surrogates(delta)]}))
 
     def _decode_message_delta(self, event: JsonObject, events: list[StreamEvent]) -> None:
         fields = object_in(event, "delta") if event.get("delta") is not None else {}
@@ -372,6 +372,6 @@ class AnthropicDecoder(AnswerStream):
 
 def _json_or_text(payload: bytes) -> Any:
     try:
-        return mend_surrogates(decode_json(payload))
+        return replace_surrogates(decode_json(payload))
     except ValueError:
         return payload.decode(errors="replace")

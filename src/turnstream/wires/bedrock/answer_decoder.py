@@ -21,7 +21,7 @@ from turnstream.wires.bedrock.blocks import parse_block
 from turnstream.wires.bedrock.ends import stop_events, usage_event
 from turnstream.wires.bedrock.errors import ERRORS
 from turnstream.wires.shared.json_values import detail_of, is_list, is_object, object_in, without
-from turnstream.wires.shared.lenient_json import decode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_json, replace_surrogates
 
 _STOP_FIELDS = ("stopReason", "additionalModelResponseFields")
 
@@ -32,7 +32,7 @@ def decode_answer(body: bytes) -> list[StreamEvent]:
     Raises MalformedEvent if the body is neither an answer nor an error.
     """
     try:
-        return _decode_answer(mend_surrogates(decode_json(body)))
+        return _decode_answer(replace_surrogates(decode_json(body)))
     except (ValueError, RecursionError) as error:
         reason = f"the answer is none of Converse: {error}"
         raise MalformedEvent(reason, detail=detail_of(body)) from error

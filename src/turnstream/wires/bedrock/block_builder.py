@@ -24,7 +24,7 @@ from turnstream.wires.bedrock.media import Base64Pieces, media_type_of
 from turnstream.wires.bedrock.tools import input_text, opens_block, parse_result_start, parse_use_start
 from turnstream.wires.shared.histories import as_metadata
 from turnstream.wires.shared.json_values import JsonObject, is_object, text_in, without
-from turnstream.wires.shared.lenient_json import mend_surrogates
+from turnstream.wires.shared.lenient_json import replace_surrogates
 
 _PARTS: dict[str, tuple[BlockType, type]] = {
     "text": ("text", str),
@@ -89,7 +89,7 @@ class ConverseBlocks:
         if index != self._stopping:
             self.flush(events)
         if self._open.get(index) == "provider":
-            events.append(ContentDelta(index, {"deltas": [mend_surrogates(delta)]}))
+            events.append(ContentDelta(index, {"deltas": [replace_surrogates(delta)]}))
             return
         for name, value in delta.items():
             if value is not None:
@@ -100,7 +100,7 @@ class ConverseBlocks:
         if block_type == "provider" or not isinstance(value, shape):
             if index not in self._open:
                 self._start(index, "provider", None, events)
-            events.append(ContentDelta(index, {"deltas": [mend_surrogates({name: value})]}))
+            events.append(ContentDelta(index, {"deltas": [replace_surrogates({name: value})]}))
         elif self._expect(index, block_type, name, value, events):
             match name:
                 case "text":
@@ -110,11 +110,11 @@ class ConverseBlocks:
                 case "reasoningContent":
                     self._decode_reasoning(index, value, events)
                 case "citation":
-                    events.append(ContentDelta(index, {"citations": [mend_surrogates(value)]}))
+                    events.append(ContentDelta(index, {"citations": [replace_surrogates(value)]}))
                 case "toolResult":
-                    events.append(ContentDelta(index, {"content": mend_surrogates(value)}))
+                    events.append(ContentDelta(index, {"content": replace_surrogates(value)}))
                 case _:
-                    self._decode_image(index, mend_surrogates(value), events)
+                    self._decode_image(index, replace_surrogates(value), events)
 
     def _decode_reasoning(self, index: int, reasoning: JsonObject, events: list[StreamEvent]) -> None:
         for name, value in reasoning.items():
@@ -122,11 +122,11 @@ class ConverseBlocks:
                 case "text" if isinstance(value, str):
                     events.append(ThinkingDelta(index, value))
                 case "signature" if isinstance(value, str):
-                    events.append(SignatureDelta(index, mend_surrogates(value)))
+                    events.append(SignatureDelta(index, replace_surrogates(value)))
                 case "redactedContent" if isinstance(value, str):
                     self._add_bytes(index, value)
                 case _:
-                    events.append(ContentDelta(index, {"deltas": [mend_surrogates({name: value})]}))
+                    events.append(ContentDelta(index, {"deltas": [replace_surrogates({name: value})]}))
 
     def _decode_image(self, index: int, image: JsonObject, events: list[StreamEvent]) -> None:
         content: Content = {}

@@ -34,7 +34,7 @@ from turnstream.wires.shared.answer_stream import AnswerStream
 from turnstream.wires.shared.endings import SecondAnswer
 from turnstream.wires.shared.event_stream import BrokenMessage, MessageDecoder
 from turnstream.wires.shared.json_values import JsonObject, detail_of, is_object, object_in, text_in, without
-from turnstream.wires.shared.lenient_json import decode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_json, replace_surrogates
 
 DecoderMaker: TypeAlias = Callable[[], Decoder]
 
@@ -173,7 +173,7 @@ class BedrockDecoder(AnswerStream):
         if kind == "chunk":
             self._decode_chunk(event, events)
             return
-        event = mend_surrogates(event)
+        event = replace_surrogates(event)
         match kind:
             case "messageStart":
                 if self._blocks.have_begun:

@@ -30,7 +30,7 @@ from turnstream.wires.shared.event_stream import CONTENT_TYPE
 from turnstream.wires.shared.function_tools import dump_function
 from turnstream.wires.shared.histories import alternating, side_of
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
-from turnstream.wires.shared.lenient_json import encode_mended
+from turnstream.wires.shared.lenient_json import encode_repaired
 from turnstream.wires.shared.model_paths import model_path
 from turnstream.wires.shared.normal_params import given_params, read_extra_body, read_tools
 from turnstream.wires.shared.request_bodies import JSON, expect
@@ -75,7 +75,7 @@ def encode_request(request: ModelRequest, claude: Wire) -> HttpRequest:
 
 def _post(request: ModelRequest, call: str, body: JsonObject) -> HttpRequest:
     headers = {"content-type": JSON, "accept": CONTENT_TYPE if request.stream else JSON}
-    return HttpRequest(f"/model/{model_path(request.model, safe='')}/{call}", headers, encode_mended(body))
+    return HttpRequest(f"/model/{model_path(request.model, safe='')}/{call}", headers, encode_repaired(body))
 
 
 def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:

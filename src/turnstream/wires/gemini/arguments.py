@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from turnstream.core.admission import NESTING_LIMIT
 from turnstream.errors import MalformedEvent
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
-from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_json, encode_json, replace_surrogates
 
 Path: TypeAlias = list[str | int]
 
@@ -189,7 +189,7 @@ def parse_path(value: Any) -> Path:
             if (index := step["index"]) is not None:
                 path.append(int(index))
             else:
-                path.append(mend_surrogates(step["name"] or _unquoted(step["quoted"])))
+                path.append(replace_surrogates(step["name"] or _unquoted(step["quoted"])))
         if place == len(value) and path and isinstance(path[0], str) and len(path) <= NESTING_LIMIT:
             return path
     raise MalformedEvent("arguments of a call have no JSON path that we know")

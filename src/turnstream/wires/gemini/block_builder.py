@@ -30,7 +30,7 @@ from turnstream.wires.gemini.messages import THOUGHT, parse_image
 from turnstream.wires.shared.histories import as_metadata
 from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.kept_fields import KeptFields
-from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import encode_json, replace_surrogates
 
 _OF_A_TEXT = frozenset({"mediaResolution", "partMetadata", "videoMetadata"})
 """Fields that belong to a part and return with its text. Such text gets a separate block."""
@@ -81,7 +81,7 @@ class PartBuilder:
             self.calls.take(call, rest, events)
         elif isinstance(text := rest.pop("text", None), str) or rest.keys() == {"thoughtSignature"}:
             block_type: BlockType = "thinking" if rest.pop("thought", None) is True else "text"
-            signature = mend_surrogates(text_in(rest.pop("thoughtSignature", None)))
+            signature = replace_surrogates(text_in(rest.pop("thoughtSignature", None)))
             self._keep_extras(rest, events)
             self._take_text(text or "", block_type, signature, rest, events)
         elif (block := self._whole_block(rest)) is not None:
@@ -176,7 +176,7 @@ class PartBuilder:
     ) -> None:
         """Add a text part that has metadata."""
         self._has_said = self._has_said or block_type == "text"
-        metadata = mend_surrogates(rest)
+        metadata = replace_surrogates(rest)
         if signature and block_type == "text":
             metadata |= {"thoughtSignature": signature, "signed": [0, len(text)]}
         elif signature:
@@ -202,7 +202,7 @@ class PartBuilder:
         """
         extras = {key: rest.pop(key) for key in rest.keys() - _OF_A_TEXT}
         if new := self._kept.keep(extras, events):
-            events.append(Metadata(provider_metadata=mend_surrogates(new)))
+            events.append(Metadata(provider_metadata=replace_surrogates(new)))
 
     def _whole_block(self, part: JsonObject) -> tuple[BlockType, Content, str] | None:
         """Return type, content and tool input of a part that is a separate block, or None for others."""
@@ -241,7 +241,7 @@ class PartBuilder:
 
     def _add(self, block_type: BlockType, content: Content, text: str, events: list[StreamEvent]) -> None:
         index = next(self._indexes)
-        events.append(ContentBlockStart(index, block_type, mend_surrogates(content)))
+        events.append(ContentBlockStart(index, block_type, replace_surrogates(content)))
         if text:
             events.append(ToolInputDelta(index, text))
         events.append(ContentBlockStop(index))

@@ -22,7 +22,7 @@ from turnstream.wires.gemini.chunks import objects_in, text_in
 from turnstream.wires.gemini.messages import MADE_UP
 from turnstream.wires.shared.call_ids import made_up_id
 from turnstream.wires.shared.json_values import JsonObject, is_object
-from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import encode_json, replace_surrogates
 
 _KNOWN = frozenset({"name", "id", "args", "partialArgs", "willContinue"})
 
@@ -101,7 +101,7 @@ class FunctionCalls:
         content: Content = {"tool_use_id": self.new_id(given_id), "tool_name": name}
         if metadata:
             content["provider_metadata"] = metadata
-        events.append(ContentBlockStart(index, "tool_use", mend_surrogates(content)))
+        events.append(ContentBlockStart(index, "tool_use", replace_surrogates(content)))
         if goes_on or "partialArgs" in call:
             self._open = _OpenFunctionCall(index, name, given_id, metadata)
             self._take_piece(call, {}, events)
@@ -129,12 +129,14 @@ class FunctionCalls:
     def _take_piece(self, call: JsonObject, metadata: JsonObject, events: list[StreamEvent]) -> None:
         opened = self._open
         assert opened is not None
-        if not opened.name and (name := mend_surrogates(text_in(call.get("name")))):
+        if not opened.name and (name := replace_surrogates(text_in(call.get("name")))):
             opened.name = name
             events.append(ContentDelta(opened.index, {"tool_name": name}))
         if metadata:
             opened.metadata = {**opened.metadata, **metadata}
-            events.append(ContentDelta(opened.index, {"provider_metadata": mend_surrogates(opened.metadata)}))
+            events.append(
+                ContentDelta(opened.index, {"provider_metadata": replace_surrogates(opened.metadata)})
+            )
         gained = [opened.arguments.take(argument) for argument in objects_in(call.get("partialArgs"))]
         args = call.get("args")
         if is_object(args):

@@ -43,7 +43,7 @@ from turnstream.wires.gemini.usage import read_usage
 from turnstream.wires.shared.answer_stream import AnswerStream
 from turnstream.wires.shared.endings import stop_event
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object
-from turnstream.wires.shared.lenient_json import mend_surrogates
+from turnstream.wires.shared.lenient_json import replace_surrogates
 from turnstream.wires.shared.reported_errors import ReportedError
 from turnstream.wires.shared.unframed_text import names_failure
 
@@ -156,7 +156,7 @@ class GeminiDecoder(AnswerStream):
         self._blocks.leave(events)
         self._report_usage(events)
         if self._last_numbers:
-            events.append(Metadata(provider_metadata=mend_surrogates(self._last_numbers)))
+            events.append(Metadata(provider_metadata=replace_surrogates(self._last_numbers)))
         if self._other_candidates:
             others = ", ".join(str(index) for index in sorted(self._other_candidates))
             words = f"candidate {self._candidate} was decoded; not: {others}"
@@ -204,7 +204,7 @@ class GeminiDecoder(AnswerStream):
         error: Any = payload.decode("utf-8", "replace") or self._unframed.words
         try:
             (value,) = read_events(payload)
-            error = mend_surrogates(value)
+            error = replace_surrogates(value)
         except (MalformedEvent, ValueError):
             pass  # not JSON: report the text unchanged
         self._fail(ERRORS.read_failure(error or "the provider reported an error"), events)
@@ -232,15 +232,15 @@ class GeminiDecoder(AnswerStream):
 
     def _begin(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
         self._started = True
-        identity = mend_surrogates(text_in(chunk.get("responseId")))
-        model = mend_surrogates(text_in(chunk.get("modelVersion")))
+        identity = replace_surrogates(text_in(chunk.get("responseId")))
+        model = replace_surrogates(text_in(chunk.get("modelVersion")))
         self._blocks.calls.seed = identity or hashlib.sha256(payload).hexdigest()
         events.append(MessageStart(identity or None, model or None))
 
     def _take_feedback(self, chunk: JsonObject) -> None:
         feedback = chunk.get("promptFeedback")
         if is_object(feedback) and (reason := text_in(named(feedback).get("blockReason"))) not in UNSAID:
-            self._block_reason = mend_surrogates(reason)
+            self._block_reason = replace_surrogates(reason)
 
     def _take_candidate(self, candidate: JsonObject, events: list[StreamEvent]) -> None:
         index = candidate.get("index")
@@ -262,10 +262,10 @@ class GeminiDecoder(AnswerStream):
                 raise MalformedEvent("a part of an answer is no object")
             self._blocks.take(part, events)
         if reason not in UNSAID:
-            self._finish_reason = mend_surrogates(reason)
-            self._finish_words = mend_surrogates(text_in(candidate.get("finishMessage")))
+            self._finish_reason = replace_surrogates(reason)
+            self._finish_words = replace_surrogates(text_in(candidate.get("finishMessage")))
         if citations := citations_of(candidate):
-            self._blocks.cite(mend_surrogates(citations), events)
+            self._blocks.cite(replace_surrogates(citations), events)
         self._take_leftovers(candidate, _KNOWN_OF_A_CANDIDATE, events)
 
     def _take_leftovers(self, value: JsonObject, known: frozenset[str], events: list[StreamEvent]) -> None:
@@ -281,7 +281,7 @@ class GeminiDecoder(AnswerStream):
             self._last_numbers[key] = new.pop(key)
         if new:
             self._beside |= new
-            events.append(Metadata(provider_metadata=mend_surrogates(new)))
+            events.append(Metadata(provider_metadata=replace_surrogates(new)))
 
     def _report_usage(self, events: list[StreamEvent]) -> None:
         """Report the latest usage if it is new.
@@ -296,7 +296,7 @@ class GeminiDecoder(AnswerStream):
         if raw is not None and raw != self._usage:
             gone: JsonObject = dict.fromkeys((self._usage or {}).keys() - raw.keys())
             self._usage = raw
-            events.append(Metadata(read_usage(raw), mend_surrogates({**raw, **gone})))
+            events.append(Metadata(read_usage(raw), replace_surrogates({**raw, **gone})))
 
 
 def _usage_in(raw: msgspec.Raw, events: list[StreamEvent]) -> JsonObject | None:

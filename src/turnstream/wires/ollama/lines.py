@@ -16,7 +16,7 @@ import msgspec
 from turnstream.errors import EventTooLarge, MalformedEvent
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, read_json
 from turnstream.wires.shared.kept_fields import Shapes, struct_of, type_of
-from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import encode_json, replace_surrogates
 from turnstream.wires.shared.thoughts import read_thought
 
 ABSENT = msgspec.Raw()
@@ -202,12 +202,12 @@ def decode_loosely(value: JsonObject) -> Line:
     return Line(
         message=_said(raw) if is_object(raw) else None,
         done=done if isinstance(done, bool) else None,
-        model=_mended_text(value.get("model")),
-        created_at=_mended_text(value.get("created_at")),
-        done_reason=_mended_text(value.get("done_reason")),
+        model=_repaired_text(value.get("model")),
+        created_at=_repaired_text(value.get("created_at")),
+        done_reason=_repaired_text(value.get("done_reason")),
         response=_text(value.get("response")),
         thinking=read_thought(value.get("thinking")).text or None,
-        error=mend_surrogates(value.get("error")),
+        error=replace_surrogates(value.get("error")),
     )
 
 
@@ -227,7 +227,7 @@ def leftovers(value: JsonObject) -> JsonObject:
         for key, item in value.items()
         if key not in _KNOWN_OF_A_LINE and not key.endswith(_COUNTED) and item not in (None, "", [], {})
     }
-    return mend_surrogates(found)
+    return replace_surrogates(found)
 
 
 def _said(raw: JsonObject) -> LineMessage:
@@ -244,7 +244,7 @@ def _said(raw: JsonObject) -> LineMessage:
         thinking=thinking,
         tool_calls=[_call(call) for call in calls if is_object(call)] if is_list(calls) else None,
         images=[image for image in images if isinstance(image, str)] if is_list(images) else None,
-        extras=mend_surrogates(extras) or None,
+        extras=replace_surrogates(extras) or None,
     )
 
 
@@ -254,13 +254,13 @@ def _call(raw: JsonObject) -> Call:
         function = {"name": raw.get("name"), "arguments": raw.get("arguments")}
     arguments, index = function.get("arguments"), function.get("index")
     return Call(
-        _mended_text(raw.get("id")),
+        _repaired_text(raw.get("id")),
         FunctionCall(
-            _mended_text(function.get("name")),
+            _repaired_text(function.get("name")),
             ABSENT if arguments is None else msgspec.Raw(encode_json(arguments)),
             index if isinstance(index, int) and not isinstance(index, bool) else None,
         ),
-        _mended_text(raw.get("name")),
+        _repaired_text(raw.get("name")),
     )
 
 
@@ -269,5 +269,5 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _mended_text(value: Any) -> str | None:
-    return mend_surrogates(value) if isinstance(value, str) else None
+def _repaired_text(value: Any) -> str | None:
+    return replace_surrogates(value) if isinstance(value, str) else None

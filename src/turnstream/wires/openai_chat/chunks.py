@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from turnstream.wires.shared.json_values import JsonObject, is_blank, is_list, is_object
-from turnstream.wires.shared.lenient_json import mend_surrogates
+from turnstream.wires.shared.lenient_json import replace_surrogates
 from turnstream.wires.shared.openai_errors import ERRORS
 from turnstream.wires.shared.reported_errors import ReportedError
 
@@ -105,7 +105,7 @@ def leftovers(value: JsonObject) -> JsonObject:
     if is_list(choices) and choices and is_object(choices[0]):
         first = choices[0].items()
         found |= {key: item for key, item in first if key not in _KNOWN_OF_A_CHOICE and not is_blank(item)}
-    return mend_surrogates(found)
+    return replace_surrogates(found)
 
 
 def says_anything(delta: Delta) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 
 from turnstream.wires.openai_chat.chunks import ABSENT, Choice, Chunk, Delta, FunctionDelta, ToolCallDelta
 from turnstream.wires.shared.json_values import JsonObject, as_text, is_blank, is_list, is_object
-from turnstream.wires.shared.lenient_json import encode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import encode_json, replace_surrogates
 from turnstream.wires.shared.thoughts import NO_THOUGHT, Thought, is_thought, read_thought
 
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thought", "reasoning_summary")
@@ -66,11 +66,11 @@ def decode_loosely(value: JsonObject, messages: MessageTexts | None) -> Chunk:
         ]
     return Chunk(
         choices=choices,
-        id=_mended_text(value.get("id")),
-        model=_mended_text(value.get("model")),
-        usage=_mended_object(value.get("usage")),
-        error=mend_surrogates(value.get("error")),
-        x_groq=_mended_object(value.get("x_groq")),
+        id=_repaired_text(value.get("id")),
+        model=_repaired_text(value.get("model")),
+        usage=_repaired_object(value.get("usage")),
+        error=replace_surrogates(value.get("error")),
+        x_groq=_repaired_object(value.get("x_groq")),
         citations=_raw(value.get("citations")),
         search_results=_raw(value.get("search_results")),
     )
@@ -91,9 +91,9 @@ def _choices_of(item: JsonObject, messages: MessageTexts | None) -> list[Choice]
     choices = [Choice(delta=delta, index=index) for delta in deltas]
     last = choices[-1]
     last.text = as_text(item.get("text"))
-    last.finish_reason = _mended_text(item.get("finish_reason"))
-    last.usage = _mended_object(item.get("usage"))
-    last.error = mend_surrogates(item.get("error"))
+    last.finish_reason = _repaired_text(item.get("finish_reason"))
+    last.usage = _repaired_object(item.get("usage"))
+    last.error = replace_surrogates(item.get("error"))
     return choices
 
 
@@ -110,20 +110,20 @@ def _deltas_of(raw: JsonObject) -> list[Delta]:
     delta = Delta(
         content=text,
         reasoning_content=thought.text or None,
-        signature=_mended_text(thought.signature or raw.get("signature")) or None,
+        signature=_repaired_text(thought.signature or raw.get("signature")) or None,
         tool_calls=[_tool_call(call) for call in tool_calls if is_object(call)] or None,
         reasoning_details=_details(raw.get("reasoning_details")),
         refusal=as_text(raw.get("refusal")),
-        annotations=mend_surrogates(notes) if is_list(notes := raw.get("annotations")) else None,
+        annotations=replace_surrogates(notes) if is_list(notes := raw.get("annotations")) else None,
         function_call=_function(raw.get("function_call")),
         thinking_blocks=_entries(raw.get("thinking_blocks")),
-        provider_specific_fields=_mended_object(raw.get("provider_specific_fields")),
-        provider_metadata=_mended_object(raw.get("provider_metadata")),
+        provider_specific_fields=_repaired_object(raw.get("provider_specific_fields")),
+        provider_metadata=_repaired_object(raw.get("provider_metadata")),
     )
     unread = {
         key: raw[key] for key in _OF_ONE_TYPE if getattr(delta, key) is None and not is_blank(raw.get(key))
     }
-    delta.extras = mend_surrogates(extras | unread) or None
+    delta.extras = replace_surrogates(extras | unread) or None
     return [*(_delta_of_part(part) for part in parts), delta]
 
 
@@ -146,14 +146,14 @@ def _details(value: Any) -> list[Any] | None:
     """Return `reasoning_details` as a list of objects. A string becomes a text detail."""
     items = value if is_list(value) else [value] if value else []
     found = [{"type": "reasoning.text", "text": item} if isinstance(item, str) else item for item in items]
-    return mend_surrogates(found) or None
+    return replace_surrogates(found) or None
 
 
 def _entries(value: Any) -> list[Any] | None:
     """Return `thinking_blocks` as a list. A string becomes an entry with this text."""
     items = value if is_list(value) else [value] if value else []
     found = [{"thinking": item} if isinstance(item, str) else item for item in items]
-    return mend_surrogates([item for item in found if is_object(item)]) or None
+    return replace_surrogates([item for item in found if is_object(item)]) or None
 
 
 def _take_transcript(audio: JsonObject, extras: JsonObject) -> str | None:
@@ -176,16 +176,16 @@ def _delta_of_part(part: Any) -> Delta:
         case kind if is_thought(kind):
             thought = read_thought(part)
             if thought != NO_THOUGHT or is_blank({k: v for k, v in part.items() if k not in _NAMING}):
-                signature = _mended_text(thought.signature) or None
-                part = mend_surrogates(part) if signature and is_list(part.get("summary")) else None
+                signature = _repaired_text(thought.signature) or None
+                part = replace_surrogates(part) if signature and is_list(part.get("summary")) else None
                 return Delta(reasoning=thought.text, signature=signature, signed_part=part)
-            return Delta(extras={"content": mend_surrogates(part)})
+            return Delta(extras={"content": replace_surrogates(part)})
         case "refusal":
             return Delta(refusal=as_text(part.get("refusal")))
         case "reference" | "citation" | "url_citation":
-            return Delta(annotations=[mend_surrogates(part)])
+            return Delta(annotations=[replace_surrogates(part)])
         case _:
-            return Delta() if is_blank(part) else Delta(extras={"content": mend_surrogates(part)})
+            return Delta() if is_blank(part) else Delta(extras={"content": replace_surrogates(part)})
 
 
 def _tool_call(call: JsonObject) -> ToolCallDelta:
@@ -201,9 +201,9 @@ def _tool_call(call: JsonObject) -> ToolCallDelta:
         function = {**flat, **{key: item for key, item in given.items() if not is_blank(item)}}
     return ToolCallDelta(
         index if isinstance(index, int) else None,
-        _mended_text(call.get("id")),
+        _repaired_text(call.get("id")),
         _function(function),
-        extras=mend_surrogates(extras) or None,
+        extras=replace_surrogates(extras) or None,
     )
 
 
@@ -213,16 +213,16 @@ def _function(value: Any) -> FunctionDelta | None:
     arguments = value.get("arguments")
     if arguments is not None and not isinstance(arguments, str):
         arguments = encode_json(arguments).decode()
-    return FunctionDelta(_mended_text(value.get("name")), arguments)
+    return FunctionDelta(_repaired_text(value.get("name")), arguments)
 
 
-def _mended_text(value: Any) -> str | None:
-    return mend_surrogates(as_text(value))
+def _repaired_text(value: Any) -> str | None:
+    return replace_surrogates(as_text(value))
 
 
-def _mended_object(value: Any) -> JsonObject | None:
-    return mend_surrogates(value) if is_object(value) else None
+def _repaired_object(value: Any) -> JsonObject | None:
+    return replace_surrogates(value) if is_object(value) else None
 
 
 def _raw(value: Any) -> msgspec.Raw:
-    return msgspec.Raw(encode_json(mend_surrogates(value))) if value else ABSENT
+    return msgspec.Raw(encode_json(replace_surrogates(value))) if value else ABSENT

@@ -30,7 +30,7 @@ from turnstream.wires.shared.json_values import (
     is_one_of,
     read_json,
 )
-from turnstream.wires.shared.lenient_json import decode_strictly, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_strictly, replace_surrogates
 from turnstream.wires.shared.openai_errors import ERRORS
 from turnstream.wires.shared.reported_errors import ReportedError
 from turnstream.wires.shared.unframed_text import names_failure
@@ -190,7 +190,7 @@ class OpenAIResponsesDecoder(AnswerStream):
         elif not isinstance(kind, str):
             kind = name.decode("utf-8", "replace") if name is not None else ""
         if not is_whole and not kind.endswith(".delta"):
-            value = mend_surrogates(value)
+            value = replace_surrogates(value)
         self._take_event(kind, value, len(payload))
 
     def _take_late(self, payload: bytes) -> None:
@@ -281,7 +281,7 @@ class OpenAIResponsesDecoder(AnswerStream):
             return
         self._raw_left -= size
         if self._raw_left >= 0:
-            self._unknown.append(mend_surrogates({**value, "type": kind}))
+            self._unknown.append(replace_surrogates({**value, "type": kind}))
         elif self._raw_left + size >= 0:
             self._output.events.append(StreamNotice("events_dropped", _TOO_MANY_UNKNOWN))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from turnstream.core.admission import mended
+from turnstream.core.admission import repair_text
 from turnstream.core.blocks import BlockType, Content
 from turnstream.core.stream_events import (
     ContentBlockStart,
@@ -88,9 +88,9 @@ class PartBlocks:
         if part.expected is None or not (part.open or part.paused) or not text:
             return
         part.expected = None
-        said = mended("".join(part.texts))
+        said = repair_text("".join(part.texts))
         part.texts = []
-        text = mended(text)
+        text = repair_text(text)
         if text == said:
             return
         if text.startswith(said):

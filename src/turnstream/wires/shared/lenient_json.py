@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from turnstream.core.admission import NESTING_LIMIT, admitted, encodes_deeper
+from turnstream.core.admission import NESTING_LIMIT, encodes_deeper, plain_json
 
 EVENT_NESTING_LIMIT = NESTING_LIMIT + 20
 """Most levels of nesting in one event of a provider: a value that is kept, and the levels that the
@@ -25,8 +25,8 @@ class NestedTooDeeply(ValueError):
 def decode_json(data: bytes) -> Any:
     """Decode one JSON text with at most EVENT_NESTING_LIMIT levels of objects and arrays.
 
-    Lone surrogate escapes stay in the strings; `mend_surrogates` replaces them. Raises NestedTooDeeply, and
-    ValueError for bytes that are not JSON in UTF-8.
+    Lone surrogate escapes stay in the strings, and `replace_surrogates` replaces them. Raises
+    NestedTooDeeply, and ValueError for bytes that are not JSON in UTF-8.
     """
     try:
         return decode_strictly(data)
@@ -58,7 +58,7 @@ def _decode_loosely(data: bytes) -> Any:
         raise NestedTooDeeply from error
 
 
-def mend_surrogates(value: Any) -> Any:
+def replace_surrogates(value: Any) -> Any:
     """Return `value`, a decoded JSON text, with lone surrogates replaced by U+FFFD.
 
     Raises NestedTooDeeply if it is nested too deeply to be encoded.
@@ -66,7 +66,7 @@ def mend_surrogates(value: Any) -> Any:
     try:
         msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return admitted(value)
+        return plain_json(value)
     except RecursionError as error:
         raise NestedTooDeeply from error
     return value
@@ -94,12 +94,12 @@ def encode_text(text: str) -> bytes:
         return encode_json(text)
 
 
-def encode_mended(value: Any) -> bytes:
+def encode_repaired(value: Any) -> bytes:
     """Encode the body of a request. Lone surrogates become U+FFFD."""
     try:
         return _encode_body(value)
     except UnicodeEncodeError:
-        return _encode_body(admitted(value))
+        return _encode_body(plain_json(value))
 
 
 def _encode_body(value: Any) -> bytes:

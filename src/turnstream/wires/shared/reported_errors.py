@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from turnstream.wires.shared.failure_words import sounds_like_failure
 from turnstream.wires.shared.json_values import JsonObject, as_text, is_list, is_object, is_one_of
-from turnstream.wires.shared.lenient_json import decode_json, encode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_json, encode_json, replace_surrogates
 
 LONGEST_WORDS = 4000
 _LONGEST_TEXT = 2000
@@ -94,7 +94,7 @@ class ErrorReader:
         """Return the failure that a body reports: JSON, plain text or HTML."""
         text = body[: 4 * _LONGEST_TEXT].decode("utf-8", "replace")
         try:
-            value: Any = mend_surrogates(decode_json(body))
+            value: Any = replace_surrogates(decode_json(body))
         except (ValueError, RecursionError):
             value = text
         return self.read_failure(value, text)

@@ -7,7 +7,7 @@ from typing import Any
 from turnstream.errors import InvalidRequest
 from turnstream.wires.base import HttpRequest, ModelRequest
 from turnstream.wires.shared.json_values import JsonObject, is_object
-from turnstream.wires.shared.lenient_json import decode_json, encode_mended, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_json, encode_repaired, replace_surrogates
 from turnstream.wires.shared.normal_params import read_extra_body
 
 JSON = "application/json"
@@ -26,14 +26,14 @@ def post(
     """
     body |= read_extra_body(request.params)
     headers = {"content-type": JSON, "accept": stream_type if request.stream else JSON}
-    return HttpRequest(path, headers, encode_mended(body))
+    return HttpRequest(path, headers, encode_repaired(body))
 
 
 def read_body(body: bytes, *, complaint: str = "the body is not an object") -> JsonObject:
     """Return the object in a body. Raises InvalidRequest, with the message `complaint` for JSON of another
     type."""
     try:
-        value: Any = mend_surrogates(decode_json(body))
+        value: Any = replace_surrogates(decode_json(body))
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
     if not is_object(value):

@@ -12,7 +12,7 @@ from typing import Any
 
 from turnstream.wires.shared.failure_words import sounds_like_failure
 from turnstream.wires.shared.json_values import JsonObject, is_object
-from turnstream.wires.shared.lenient_json import decode_json, mend_surrogates
+from turnstream.wires.shared.lenient_json import decode_json, replace_surrogates
 
 _TEXT_LIMIT = 64 * 1024
 """Bytes of one text that are examined."""
@@ -88,7 +88,7 @@ _NO_JSON = object()
 
 def _json_in(text: str) -> Any:
     try:
-        return mend_surrogates(decode_json(text.encode("utf-8", "replace")))
+        return replace_surrogates(decode_json(text.encode("utf-8", "replace")))
     except (ValueError, RecursionError):
         return _NO_JSON
 

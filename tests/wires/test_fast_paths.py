@@ -1,4 +1,4 @@
-"""What a wire reads the short way means what it means the plain way."""
+"""The fast paths of the wires decode the same events as the general paths."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turnstream.server.context import ServerContext
-from turnstream.server.error_answers import answered, read_body, unexpected_response
+from turnstream.server.error_answers import as_response, read_body, unexpected_response
 from turnstream.server.turns import answer_turn
 from turnstream.server.views import TurnBody
 
@@ -43,7 +43,7 @@ class DirectTurns:
         """Answer the request, or pass it to `otherwise` if its body does not validate."""
         request = Request(scope, receive)
         try:
-            response = await answered(request, self._answer_plain(chat_id, request))
+            response = await as_response(request, self._answer_plain(chat_id, request))
         except _FrameworkRequest as other:
             await otherwise(scope, _once_more(other.body, receive), send)
             return

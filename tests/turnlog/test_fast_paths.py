@@ -1,4 +1,4 @@
-"""Text of the open block that is appended the short way, and as any other event: watchers see the same."""
+"""Text of the open block is appended on the fast path and on the general path: watchers see the same."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def watched(steps: list[str | None], *, short: bool) -> tuple[bytes, bytes
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.none() | pieces, max_size=12))
-def test_text_that_is_appended_the_short_way_is_seen_alike(steps: list[str | None]) -> None:
+def test_the_fast_path_of_text_shows_the_same_events(steps: list[str | None]) -> None:
     short = asyncio.run(watched(steps, short=True))
     assert short == asyncio.run(watched(steps, short=False))
     assert short[0] == short[1]

@@ -1,4 +1,4 @@
-"""The page of the short ways names code and tests that exist, and no short way that gains little."""
+"""The page of the fast paths names code and tests that exist, and every fast path saves enough."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from tests.docs.pages import DOCS, PROJECT
 
-PAGE = DOCS / "explanation" / "short-ways.md"
+PAGE = DOCS / "explanation" / "fast-paths.md"
 LEAST_GAIN = 5
 _NAME = re.compile(r"`([^`]+)`")
 
 
-class ShortWay(NamedTuple):
+class FastPath(NamedTuple):
     """A row of the page's tables."""
 
     place: str
@@ -25,9 +25,9 @@ class ShortWay(NamedTuple):
     test: str
 
 
-def rows() -> list[ShortWay]:
+def rows() -> list[FastPath]:
     lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
-    return [ShortWay(*(cell.strip() for cell in line.strip("|").split(" | "))) for line in lines]
+    return [FastPath(*(cell.strip() for cell in line.strip("|").split(" | "))) for line in lines]
 
 
 def names_in(file: str) -> set[str]:
@@ -45,12 +45,12 @@ def names_in(file: str) -> set[str]:
     return defined
 
 
-def test_there_are_short_ways() -> None:
+def test_there_are_fast_paths() -> None:
     assert len(rows()) >= 10
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.place}: {row.short}"[:80])
-def test_a_short_way_is_where_the_page_says_and_is_held_by_a_test(row: ShortWay) -> None:
+def test_a_fast_path_is_where_the_page_says_and_is_held_by_a_test(row: FastPath) -> None:
     (place,), (short, *_), (test,) = (_NAME.findall(cell) for cell in (row.place, row.short, row.test))
     assert set(short.split(".")) <= names_in(place)
     file, *parts = test.split("::")
@@ -62,7 +62,7 @@ def test_a_short_way_is_where_the_page_says_and_is_held_by_a_test(row: ShortWay)
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.place}: {row.short}"[:80])
-def test_a_short_way_gains_enough(row: ShortWay) -> None:
+def test_a_fast_path_gains_enough(row: FastPath) -> None:
     found = re.match(r"(\d+) % \(", row.saves)
     assert found is not None
     assert int(found[1]) >= LEAST_GAIN
