@@ -45,10 +45,35 @@ def five(n: int, _said: str) -> dict[str, Any]:
     return {"index": n, "token_ids": [n, n + 1], "created": n, "provider_metadata": metadata, "speed": n / 7}
 
 
+def six(n: int, _said: str) -> dict[str, Any]:
+    fields = {"citation": None, "chunk": n}
+    return {**alike(n, _said), **five(n, _said), "provider_specific_fields": fields}
+
+
+def empty(n: int, _said: str) -> dict[str, Any]:
+    """Fields without content beside a field that changes."""
+    entry = {"type": "thinking", "thinking": "", "signature": None}
+    return {
+        "index": n,
+        "thinking_blocks": [entry],
+        "provider_specific_fields": {"a": None},
+        "b": {"c": {"d": ""}},
+    }
+
+
 def three_times(_n: int, said: str) -> dict[str, Any]:
     """Thinking as LiteLLM repeats it: beside `reasoning_content` in two other fields."""
     entries = [{"type": "thinking", "thinking": said, "signature": None}]
     return {"thinking_blocks": entries, "provider_specific_fields": {"thinking_blocks": entries}}
+
+
+def four_times(n: int, said: str) -> dict[str, Any]:
+    """Thinking as LiteLLM repeats it: as text too."""
+    given = three_times(n, said)
+    return {
+        **given,
+        "provider_specific_fields": {"reasoning_content": said, **given["provider_specific_fields"]},
+    }
 
 
 CASES: dict[str, tuple[str, Extras]] = {
@@ -57,8 +82,12 @@ CASES: dict[str, tuple[str, Extras]] = {
     "metadata": ("content", lambda n, _: {"provider_metadata": {"gateway": {"cost": f"{n}"}}}),
     "a number that nobody knows": ("content", lambda n, _: {"speed": n / 7}),
     "five at once": ("content", five),
+    "six at once, and a seventh": ("content", six),
+    "empty fields": ("content", empty),
+    "lists of objects": ("content", lambda n, _: {"scores": [{"score": n / 7}]}),
     "five at once, in thinking": ("reasoning_content", five),
     "thinking that is said three times": ("reasoning_content", three_times),
+    "thinking that is said four times": ("reasoning_content", four_times),
 }
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.wires.openai_chat.chunks import DONE, FINISH, call, calls, chunk, frame, text
 from tests.wires.openai_chat.extra_fields import EXTRAS, decode_all
-from turnstream.core.stream_events import StreamEvent, StreamNotice, TextDelta
+from turnstream.core.stream_events import StreamEvent, StreamNotice, TextDelta, ThinkingDelta
 from turnstream.errors import ProviderError
 from turnstream.wires.openai_chat.decoder import OpenAIChatDecoder
 from turnstream.wires.openai_chat.lean import LeanReader
@@ -100,15 +100,23 @@ def test_a_short_cut_takes_nothing_that_has_an_effect() -> None:
         assert len(decode_all([chunk(surprise)], short_cut=True)) > 2
 
 
+inner = st.one_of(
+    st.integers(0, 2), st.sampled_from(["x", "y", "", None]),
+    st.dictionaries(st.just("k"), st.sampled_from([None, "", 1, "x"]), max_size=1),
+)  # fmt: skip
 values = st.one_of(
     st.none(), st.booleans(), st.integers(-2, 3), st.floats(0, 1), st.sampled_from(["", "x", "y"]),
     st.lists(st.integers(0, 2), max_size=2), st.just([{"text": "x"}]),
-    st.dictionaries(st.sampled_from(["n", "m"]), st.integers(0, 2) | st.sampled_from(["x", "y"]), max_size=2),
+    st.dictionaries(st.sampled_from(["n", "m"]), inner, max_size=2),
+    st.lists(st.dictionaries(st.sampled_from(["n", "m"]), inner, max_size=1), max_size=2),
 )  # fmt: skip
 entries = st.lists(
     st.fixed_dictionaries(
         {"type": st.sampled_from(["thinking", "redacted_thinking"])},
-        optional={"thinking": st.sampled_from(["", "h"]), "signature": st.sampled_from(["", "S", None])},
+        optional={
+            "thinking": st.sampled_from(["", "h", None]),
+            "signature": st.sampled_from(["", "S", None]),
+        },
     ),
     max_size=2,
 )
@@ -172,12 +180,18 @@ def three_times(n: int, said: str) -> dict[str, Any]:
     }
 
 
+FIELDS = ["content", "reasoning_content", "reasoning", "tool_calls"]
+"""Fields of the text. Beside `reasoning` nothing differs but the text's copies."""
+
+
 def event_of(n: int, field: str, **more: Any) -> bytes:
     """Return an event of a run. Some of them differ from the one before outside of their deltas, too."""
     said = f't{n} \n"' if n % 9 == 0 else f"t{n}"
     if field == "tool_calls":
         first = (None, None) if n else ("a", "f")
         delta: dict[str, Any] = {"tool_calls": [call(0, *first, said)], **five(n)}
+    elif field == "reasoning":
+        delta = {field: said, **three_times(0, said)}
     else:
         delta = {field: said, **(three_times(n, said) if field == "reasoning_content" else five(n))}
     choice = {"index": 0, "delta": delta, "finish_reason": None}
@@ -223,6 +237,8 @@ SURPRISES: dict[str, Callable[[bytes], bytes]] = {
     "half a surrogate pair": lambda more: more.replace(b'"t19"', rb'"\ud83d"'),
     "no UTF-8": lambda more: more.replace(b'"t19"', b'"\xff"'),
     "two deltas for one": lambda more: more.replace(b'"t19"', b'"t19"},{"content":"y"'),
+    "a copy that differs": lambda more: more.replace(b'"t19"', b'"t20"', 1),
+    "a copy with a signature": lambda more: more.replace(b'"signature": null', b'"signature": "S"', 1),
     "an empty text": lambda more: more.replace(b'"t19"', b'""'),
     "usage": lambda more: more.replace(b'"choices"', b'"usage":{"completion_tokens":9},"choices"'),
     "an error": lambda more: more.replace(b'"choices"', b'"error":{"message":"overloaded"},"choices"'),
@@ -232,7 +248,7 @@ t19."""
 
 
 @pytest.mark.parametrize("name", SURPRISES)
-@pytest.mark.parametrize("field", ["content", "reasoning_content", "tool_calls"])
+@pytest.mark.parametrize("field", FIELDS)
 def test_bytes_mean_the_same_however_they_are_read(field: str, name: str) -> None:
     run = [event_of(n, field) for n in range(20)]
     sent = b"".join([*run, SURPRISES[name](event_of(19, field)), *run[1:], frame(FINISH), DONE])
@@ -255,7 +271,7 @@ def test_bytes_of_any_stream_mean_the_same(names: list[str], sizes: list[int]) -
     assert fast == events_of([sent], short_cut=False)
 
 
-@pytest.mark.parametrize("field", ["content", "reasoning_content", "tool_calls"])
+@pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("per_read", [1, 50])
 def test_events_with_extras_are_read_from_their_bytes(field: str, per_read: int) -> None:
     decoder = OpenAIChatDecoder()
@@ -265,6 +281,29 @@ def test_events_with_extras_are_read_from_their_bytes(field: str, per_read: int)
     assert isinstance(decoder._template, LeanReader)
     assert decoder._template.reads_bytes
     assert decoder._template.hits >= 190
+
+
+def copied(said: str) -> bytes:
+    return frame(chunk({"reasoning": said, **three_times(0, said)}))
+
+
+@pytest.mark.parametrize("said", ["t", 'a "word" \n', "another"])
+def test_copies_of_a_text_are_compared(said: str) -> None:
+    decoder = OpenAIChatDecoder()
+    for _ in range(3):
+        decoder.feed(b"".join([copied("some"), copied(said)] * 5))
+    assert isinstance(decoder._template, LeanReader)
+    assert len(decoder._template._around_copies) == 5
+    assert decoder.feed(copied("é") * 3) == [ThinkingDelta(0, "é")] * 3
+
+
+def test_a_text_like_a_word_of_its_event_is_no_copy() -> None:
+    decoder = OpenAIChatDecoder()
+    for _ in range(3):
+        decoder.feed(copied("thinking") * 9)
+    assert isinstance(decoder._template, LeanReader)
+    assert decoder._template._around_copies == []
+    assert decoder.feed(copied("type") * 3) == [ThinkingDelta(0, "type")] * 3
 
 
 def test_events_that_differ_around_their_deltas_are_read_one_by_one() -> None:

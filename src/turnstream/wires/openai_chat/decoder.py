@@ -25,7 +25,8 @@ from turnstream.wires.openai_chat.chunks import (
     says_anything,
 )
 from turnstream.wires.openai_chat.facts import AnswerFacts
-from turnstream.wires.openai_chat.lean import LeanLearner, LeanReader
+from turnstream.wires.openai_chat.lean import LeanReader
+from turnstream.wires.openai_chat.lean_learner import LeanLearner
 from turnstream.wires.openai_chat.loose import MessageTexts, decode_loosely
 from turnstream.wires.openai_chat.stop_reasons import failed_finish, parse_ending
 from turnstream.wires.openai_chat.template import Template, learn_template
@@ -99,17 +100,18 @@ class OpenAIChatDecoder(AnswerStream):
         """Read plain events with extras directly from the bytes (`lean`). Return the remaining bytes."""
         if self._failure is not None:
             raise self._failure
-        reader, self._reads_bytes = self._template, False
+        reader, unfinished = self._template, self._frames.unfinished
         if not isinstance(reader, LeanReader) or not reader.reads_bytes:
+            self._reads_bytes = False
             return data
-        if self._frames.unfinished:
-            head, blank, data = data.partition(b"\n\n")
-            events += self.feed(head + blank)
-            if self._failure is not None or self._template is not reader:
-                return b"" if self._failure else data
-        self._reads_bytes = True
-        is_whole = data and not self._frames.unfinished and len(data) <= self._event_limit
-        return reader.read_bytes(data, events) if is_whole else data
+        if len(unfinished) > len(data) or len(unfinished) + len(data) > self._event_limit:
+            return data
+        if unfinished:
+            if unfinished.endswith(b"\n"):
+                return data  # that may be half of a line end
+            data = bytes(unfinished) + data
+            unfinished.clear()
+        return reader.read_bytes(data, events)
 
     def _take_rest(self, events: list[StreamEvent]) -> None:
         for name, payload, _ in self._frames.close():

@@ -10,7 +10,7 @@ refuses every event that has an effect: a new field, or a value that must be kep
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -78,17 +78,14 @@ def holds_text(value: Any) -> bool:
     return isinstance(value, str) or any(holds_text(item) for item in items)
 
 
-def holds_object(value: Any) -> bool:
-    """Return True if `value` is an object, or a list with one in it."""
-    return is_object(value) or (is_list(value) and any(holds_object(item) for item in value))
-
-
 Shape: TypeAlias = str | tuple[tuple[str, Any], ...]
-"""Values of a field that have no effect: `any`, `numbers`, `=` and a string, or the fields of an object."""
+"""Values of a field that have no effect: `any`, `blank`, `numbers`, `=` and a string, or the fields of an
+object."""
 Shapes: TypeAlias = tuple[tuple[str, Shape], ...]
 
 _LONGEST_STRING = 200
 _Number: TypeAlias = int | float | bool | None
+Blank: TypeAlias = Literal[""] | Annotated[list[Any], msgspec.Meta(max_length=0)] | None
 
 
 def shape_of(key: str, fields: KeptFields) -> Shape:
@@ -100,6 +97,22 @@ def shape_of(key: str, fields: KeptFields) -> Shape:
         return "any"
     is_metadata = key in METADATA
     return _shape(fields.values.get(key, {} if is_metadata else None), is_metadata=is_metadata)
+
+
+def blank_shape(inner: JsonObject) -> Shape:
+    """Return the shape of a field without a kept value, whose objects have had the fields `inner`."""
+    return with_blanks((), inner) if inner else "blank"
+
+
+def with_blanks(shape: Shapes, inner: JsonObject) -> Shape:
+    """Add the fields in `inner` that are not in `shape`: their values were blank, and may be again. Return an
+    empty shape if no struct can describe them, or if there are too many."""
+    known = dict(shape)
+    others = {key: value for key, value in inner.items() if key not in known}
+    if len(inner) > MOST_FIELDS or not all(map(is_plain, others)):
+        return ""
+    blanks = {key: blank_shape(value if is_object(value) else {}) for key, value in others.items()}
+    return "" if "" in blanks.values() else (*shape, *blanks.items())
 
 
 def is_plain(name: str) -> bool:
@@ -114,8 +127,10 @@ def type_of(shape: Shape) -> Any:
     match shape:
         case "any":
             return msgspec.Raw
+        case "blank":
+            return Blank
         case "numbers":
-            return _Number | list[_Number]
+            return _Number | list[_Number | dict[str, _Number]]
         case _:
             return Literal[shape[1:], None]
 
@@ -147,4 +162,4 @@ def _shape(value: Any, *, is_metadata: bool) -> Shape:
         return "any"
     if isinstance(value, str):
         return f"={value}" if len(value) <= _LONGEST_STRING else ""
-    return "" if is_list(value) and (holds_text(value) or holds_object(value)) else "numbers"
+    return "" if holds_text(value) else "numbers"
