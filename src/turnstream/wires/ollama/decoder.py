@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Literal, TypeAlias
 
+from turnstream.core.admission import has_brackets
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -103,10 +104,7 @@ class OllamaDecoder(AnswerStream):
     def _take_line(self, data: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None
         try:
-            if (
-                len(data) > 2 * EVENT_NESTING_LIMIT
-                and data.count(b"{") + data.count(b"[") > EVENT_NESTING_LIMIT
-            ):
+            if len(data) > 2 * EVENT_NESTING_LIMIT and has_brackets(data, EVENT_NESTING_LIMIT):
                 value = read_line(data)  # raises if the nesting is too deep
             try:
                 line = self._decode(data)

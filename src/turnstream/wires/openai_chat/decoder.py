@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from turnstream.core.admission import has_brackets
 from turnstream.core.sse import SseDecoder
 from turnstream.core.sse_frames import UNFRAMED
 from turnstream.core.stream_events import StreamError, StreamEvent, StreamNotice
@@ -208,7 +209,7 @@ class OpenAIChatDecoder(AnswerStream):
 
     def _take_payload(self, payload: bytes, events: list[StreamEvent]) -> None:
         value: JsonObject | None = None
-        if payload.count(b"{") + payload.count(b"[") > EVENT_NESTING_LIMIT:
+        if len(payload) > 2 * EVENT_NESTING_LIMIT and has_brackets(payload, EVENT_NESTING_LIMIT):
             read_json(payload)  # raises if it is nested too deeply
         try:
             chunk = decode_typed(payload)
