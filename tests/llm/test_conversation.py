@@ -40,7 +40,8 @@ def test_without_asyncio() -> None:
         assert "".join(stream.text) == "two"
     assert [text for _, text in said(chat)] == ["one", "one", "two", "two"]
     assert repr(chat) == "<Conversation, 4 messages>"
-    assert chat._repr_markdown_().startswith("**user:** one\n\n**assistant:** one")
+    assert (chat._repr_markdown_() or "").startswith("**user:** one\n\n**assistant:** one")
+    assert ECHO.conversation()._repr_markdown_() is None
 
 
 @pytest.mark.parametrize("way", ["text", "events", "blocks", "batches", "final_message", "callbacks"])

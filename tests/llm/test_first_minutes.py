@@ -47,6 +47,8 @@ def test_a_message_is_short_in_a_console_and_text_in_a_notebook() -> None:
     assert repr(kept).startswith("<Message of assistant, 1 blocks: 'Hello! ")
     assert len(repr(kept)) < 110
     assert kept._repr_markdown_() == kept.text == message.text
+    silent: ts.ModelMessage[None] = ts.ModelMessage("m")
+    assert silent._repr_markdown_() is silent.as_message()._repr_markdown_() is None, "the repr is shown"
     assert len(repr(message)) < 150
     assert "sim/demo" in repr(message)
     assert "end_turn" in repr(message)

@@ -235,6 +235,13 @@ async def test_a_bad_body_is_refused_and_nothing_is_made(client: Client, body: b
         (b"[]", "the body has to be a JSON object, sent with the header Content-Type: application/json"),
         (b"", "the body has to be a JSON object, sent with the header Content-Type: application/json"),
         (b"{}", "body.turn_blocks: Field required; write " + RIGHT_FORM),
+        (
+            b'{"turn_blocks": "x", "temperature": 1}',
+            (
+                "body.temperature: Extra inputs are not permitted; "
+                'parameters of the model, such as temperature, go into "params"'
+            ),
+        ),
         (b'{"turn_blocks": ["x"]}', None),
         (b'{"turn_blocks": [{"type": "image", "text": "x"}]}', None),
         (b'{"turn_blocks": [{"text": "x"}]}', None),

@@ -61,9 +61,9 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         return f"<Message of {self.role}, {len(self.blocks)} blocks: {beginning(self.text)!r}>"
 
-    def _repr_markdown_(self) -> str:
-        """Return the text, for a notebook to render."""
-        return self.text
+    def _repr_markdown_(self) -> str | None:
+        """Return the text, for a notebook to render. None without text: the notebook shows the `repr`."""
+        return self.text or None
 
 
 def beginning(text: str) -> str:

@@ -67,9 +67,9 @@ class Conversation:
     def __repr__(self) -> str:
         return f"<Conversation, {len(self.messages)} messages>"
 
-    def _repr_markdown_(self) -> str:
-        """Return the messages, for a notebook to render."""
-        return "\n\n".join(f"**{message.role}:** {message.text}" for message in self.messages)
+    def _repr_markdown_(self) -> str | None:
+        """Return the messages, for a notebook to render. None without messages."""
+        return "\n\n".join(f"**{message.role}:** {message.text}" for message in self.messages) or None
 
     # -- calls -------------------------------------------------------------------------------------------
 

@@ -151,9 +151,9 @@ class ModelMessage(Generic[Output]):
             f"{end}: {beginning(self.text)!r}>"
         )
 
-    def _repr_markdown_(self) -> str:
-        """Return the text, for a notebook to render."""
-        return self.text
+    def _repr_markdown_(self) -> str | None:
+        """Return the text, for a notebook to render. None without text: the notebook shows the `repr`."""
+        return self.text or None
 
     @property
     def text(self) -> str:

@@ -57,8 +57,15 @@ def validation_error(error: RequestValidationError) -> InvalidRequest:
     """Return an error that names the first five faults and their places."""
     faults = error.errors()[:5]
     named = "; ".join(_fault(fault) for fault in faults)
+    body: object = error.body
+    if isinstance(body, dict) and "turn_blocks" in body and any(map(_is_unknown_field, faults)):
+        named += '; parameters of the model, such as temperature, go into "params"'
     of_blocks = any(fault["loc"][:2] == ("body", "turn_blocks") for fault in faults)
     return InvalidRequest(f"{named}; write {RIGHT_FORM}" if of_blocks else named)
+
+
+def _is_unknown_field(fault: Mapping[str, Any]) -> bool:
+    return fault["type"] == "extra_forbidden" and len(fault["loc"]) == len(("body", "field"))
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
