@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from turnstream.core.cursor import first_generation, parse_cursor
+from turnstream.core.owner_events.cursor import parse_events_cursor
+from turnstream.core.owner_events.events import ChatEvent
 from turnstream.core.turn_events import BlockDelta, TurnEvent
-from turnstream.dialects.native import NativeEncoder, event_name
+from turnstream.dialects.native import NativeEncoder, chat_event_frame, event_name
 
 DOCUMENT = (Path(__file__).parent.parent / "PROTOCOL.md").read_text(encoding="utf-8")
 FRAMES = [
@@ -20,6 +22,9 @@ FRAMES = [
     for fence in re.findall(r"```sse\n(.*?)\n```", DOCUMENT, re.DOTALL)
     for frame in fence.split("\n\n")
 ]
+
+
+CHAT_EVENTS = {str(kind.__struct_config__.tag) for kind in get_args(ChatEvent)}
 
 
 def event_of(data: dict[str, Any]) -> TurnEvent:
@@ -35,6 +40,14 @@ def event_of(data: dict[str, Any]) -> TurnEvent:
 def test_a_documented_frame_is_what_the_encoder_makes(frame: str) -> None:
     lines = dict(line.split(": ", 1) for line in frame.strip().split("\n"))
     data = json.loads(lines["data"])
+    identity = lines.get("id", "")
+    if parse_events_cursor(identity) is not None:
+        lines["id"] = identity.rpartition(":")[2]
+        frame = frame.replace(identity, lines["id"])
+    if data["type"] in CHAT_EVENTS:
+        event = msgspec.convert(data, ChatEvent)
+        assert chat_event_frame(event, lines.get("id", "").encode()).decode() == frame
+        return
     cursor = parse_cursor(lines["id"])
     assert cursor is not None
     assert cursor.generation == first_generation(data["turn_id"])
@@ -45,7 +58,7 @@ def test_a_documented_frame_is_what_the_encoder_makes(frame: str) -> None:
 @pytest.mark.requirement("A5")
 def test_every_event_is_documented_with_a_frame() -> None:
     shown = {re.search(r"^event: (.*)$", frame, re.MULTILINE)[1] for frame in FRAMES}  # type: ignore[index]
-    assert shown == {str(kind.__struct_config__.tag) for kind in get_args(TurnEvent)}
+    assert shown == {str(kind.__struct_config__.tag) for kind in get_args(TurnEvent)} | CHAT_EVENTS
 
 
 def test_event_names_are_tags() -> None:

@@ -35,7 +35,7 @@ from turnstream.config import (
 from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import SourceEvent
-from turnstream.dialects.native import NativeEncoder
+from turnstream.dialects.native import NativeEncoder, chat_event_frame
 from turnstream.errors import Unauthorized
 from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.providers.catalog import Catalog
@@ -60,6 +60,7 @@ from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Commands, ExecutorOptions, TurnRequest
 from turnstream.turns.journal import JournalKeeper
+from turnstream.turns.owner_events.subscription import event_sources
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import SubscriptionMaker
 
@@ -140,6 +141,7 @@ class Engine:
             ),
         )
         self._watching = SubscriptionMaker(self._store, self._registry, NativeEncoder, self.commands.recovery)
+        self._events = event_sources(self._store, self._watching, chat_event_frame)
         self._keep_alive = KeepAlive(
             heartbeat=self.settings.heartbeat, stall_timeout=self.settings.stall_timeout
         )
@@ -149,6 +151,7 @@ class Engine:
         self._context = ServerContext(
             self.commands,
             self._watching,
+            self._events,
             self._keep_alive,
             authenticate,
             BodyBudget(),
@@ -270,6 +273,7 @@ class Engine:
         Watchers of running turns receive a notice first.
         """
         await self._registry.drain(grace)
+        self._events.changes.close()
 
     @property
     def active_turns(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from turnstream.core.blocks import BlockType
+from turnstream.core.owner_events.events import ChatEvent
 from turnstream.core.turn_events import BlockDelta, DeltaField, TurnEvent
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
@@ -37,9 +38,17 @@ _decode = msgspec.json.Decoder(TurnEvent).decode
 _decode_delta = msgspec.json.Decoder(_DeltaData).decode
 
 
-def event_name(event: TurnEvent) -> str:
+def event_name(event: TurnEvent | ChatEvent) -> str:
     """Return the `event:` of a frame: the event's tag."""
     return str(type(event).__struct_config__.tag)
+
+
+def chat_event_frame(event: ChatEvent, cursor: bytes) -> bytes:
+    """Return the frame of an event of a stream with many turns. Without `cursor` it has no id."""
+    name, data = event_name(event).encode(), _encode(event)
+    if not cursor:
+        return b"event: %b\ndata: %b\n\n" % (name, data)
+    return b"event: %b\ndata: %b\nid: %b\n\n" % (name, data, cursor)
 
 
 class NativeEncoder:

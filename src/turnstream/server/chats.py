@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query
@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from turnstream.errors import InvalidRequest
-from turnstream.server.context import ServerContext, checked_id, request_paging
+from turnstream.server.context import ServerContext, checked_id, request_events_cursor, request_paging
 from turnstream.server.json_answers import json_answer
 from turnstream.server.openapi_additions import (
+    EVENTS_CURSOR_SCHEMA,
     MAX_PAGE,
     Identifier,
     Limit,
@@ -20,6 +21,7 @@ from turnstream.server.openapi_additions import (
     Position,
     errors,
 )
+from turnstream.server.streams import EventStreamResponse
 from turnstream.server.turn_json import page_json
 from turnstream.server.views import (
     ChatBody,
@@ -32,6 +34,16 @@ from turnstream.server.views import (
 )
 from turnstream.store.queries import GetChat, ListChats
 from turnstream.turns.chats import LIST_PORTION, PATH_PORTION
+
+_EVENTS_DOCS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "the events of all turns; see PROTOCOL.md"}
+}
+_EVENTS_CURSOR_DOCS: dict[str, Any] = {
+    "parameters": [
+        {"name": "after", "in": "query", "schema": EVENTS_CURSOR_SCHEMA},
+        {"name": "Last-Event-ID", "in": "header", "schema": EVENTS_CURSOR_SCHEMA},
+    ]
+}
 
 
 def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
@@ -129,6 +141,31 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
             paging=request_paging(before, limit),
         )
         return await json_answer(page_json(chats, page, PATH_PORTION, chat_id), context.keep_alive)
+
+    @router.get(
+        "/chats/{chat_id}/events",
+        response_class=Response,
+        responses={**_EVENTS_DOCS, **errors(400, 401, 404, 503)},
+        openapi_extra=_EVENTS_CURSOR_DOCS,
+        summary="Watch all turns of a chat over one connection",
+    )
+    async def watch_chat(request: Request, chat_id: Identifier) -> Response:
+        owner = (await context.principal(request)).owner
+        checked_id(chat_id, "chat_id")
+        events = await context.events.watch(owner, chat_id, after=request_events_cursor(request))
+        return EventStreamResponse(events, context.keep_alive)
+
+    @router.get(
+        "/events",
+        response_class=Response,
+        responses={**_EVENTS_DOCS, **errors(400, 401, 503)},
+        openapi_extra=_EVENTS_CURSOR_DOCS,
+        summary="Watch all turns of all chats over one connection",
+    )
+    async def watch_all(request: Request) -> Response:
+        owner = (await context.principal(request)).owner
+        events = await context.events.watch(owner, after=request_events_cursor(request))
+        return EventStreamResponse(events, context.keep_alive)
 
     @router.get("/models", responses=errors(401), summary="List the models that turns may name")
     async def list_models(request: Request) -> list[ModelView]:

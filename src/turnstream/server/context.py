@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from starlette.requests import Request
 
 from turnstream.core.cursor import Cursor, parse_cursor
 from turnstream.core.identifiers import is_id
+from turnstream.core.owner_events.cursor import EventsCursor, parse_events_cursor
 from turnstream.errors import InvalidRequest
 from turnstream.server.auth import Authenticate, Principal
 from turnstream.server.bodies import BodyBudget
 from turnstream.server.keepalive import KeepAlive
 from turnstream.turns.chats import PageRequest
 from turnstream.turns.commands import Commands
+from turnstream.turns.owner_events.subscription import EventSources
 from turnstream.turns.watching import SubscriptionMaker
 
+AnyCursor = TypeVar("AnyCursor", Cursor, EventsCursor)
 _PRINCIPAL = "turnstream.principal"
 """Scope key that holds the authenticated caller of a request."""
 
@@ -26,6 +30,7 @@ class ServerContext(NamedTuple):
 
     commands: Commands
     watching: SubscriptionMaker
+    events: EventSources
     keep_alive: KeepAlive
     authenticate: Authenticate
     bodies: BodyBudget
@@ -61,21 +66,27 @@ def request_cursor(request: Request) -> Cursor | None:
     Raises InvalidRequest if one of them is not a cursor. A cursor of another turn passes here: the
     stream then starts from the beginning.
     """
-    asked = _cursor(request.query_params.get("after"))
-    repeated = request.headers.get("last-event-id")
-    return _cursor(repeated) if repeated else asked
+    return _asked(request, parse_cursor, "generation-seq")
 
 
-def _cursor(text: str | None) -> Cursor | None:
-    if not text or text == "0":  # some clients start with 0
-        return None
-    cursor = parse_cursor(text)
-    if cursor is None:
-        raise InvalidRequest(
-            "the cursor is not of the form generation-seq: send an id that this stream gave",
-            code="invalid_cursor",
-        )
-    return cursor
+def request_events_cursor(request: Request) -> EventsCursor | None:
+    """Return the cursor of a client that watches many turns. See `request_cursor`. Raises InvalidRequest."""
+    return _asked(request, parse_events_cursor, "stream-moment.turn-seq…")
+
+
+def _asked(request: Request, parse: Callable[[str], AnyCursor | None], form: str) -> AnyCursor | None:
+    asked, repeated = request.query_params.get("after"), request.headers.get("last-event-id")
+    found: list[AnyCursor | None] = []
+    for text in (asked, repeated):
+        is_given = text and text != "0"  # some clients start with 0
+        cursor = parse(text) if text and is_given else None
+        if is_given and cursor is None:
+            raise InvalidRequest(
+                f"the cursor is not of the form {form}: send an id that this stream gave",
+                code="invalid_cursor",
+            )
+        found.append(cursor)
+    return found[1] if repeated else found[0]
 
 
 def request_block(request: Request) -> int:

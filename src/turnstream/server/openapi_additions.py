@@ -10,6 +10,7 @@ from fastapi import Query
 from pydantic import BaseModel, WithJsonSchema
 
 from turnstream.core.identifiers import ID_PATTERN
+from turnstream.core.owner_events.cursor import MAX_CURSOR
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -59,6 +60,12 @@ _CURSOR = {
     "examples": ["1342357987-42"],
 }
 CURSOR_SCHEMA = {"anyOf": [_CURSOR, {"type": "string", "enum": ["", "0"]}]}
+EVENTS_CURSOR_SCHEMA = {
+    "type": "string",
+    "maxLength": MAX_CURSOR,
+    "description": "an `id` of this stream; see PROTOCOL.md",
+    "examples": ["5f3a21c0-64a1f0e2b9c40.3c1f0a:1342357987-42"],
+}
 POSITION_SCHEMA = {
     "type": "string",
     "pattern": f"^[0-9]{{1,17}}:{ID_PATTERN}$",

@@ -78,7 +78,7 @@ class SentBody:
         """Send the body until its end or until `close`."""
         raise NotImplementedError
 
-    async def send_pieces(self, data: bytes, send: SendData) -> None:
+    async def send_pieces(self, data: bytes | memoryview, send: SendData) -> None:
         for piece in pieces_of(data):
             self.sending_since, self._unsent_before = self._now(), 0
             await send(piece)
@@ -119,11 +119,11 @@ async def serve_in_task(body: SentBody, scope: Scope, receive: Receive, send: Se
         abort()
 
 
-def pieces_of(data: bytes) -> Iterable[bytes]:
+def pieces_of(data: bytes | memoryview) -> Iterable[bytes]:
     """Return `data` in pieces of at most `PIECE` bytes."""
     if len(data) <= PIECE:
-        return (data,)
-    return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
+        return (bytes(data),)
+    return (bytes(data[start : start + PIECE]) for start in range(0, len(data), PIECE))
 
 
 async def _until_disconnect(receive: Receive) -> Any:

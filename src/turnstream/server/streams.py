@@ -16,8 +16,6 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from turnstream.core.cursor import Cursor
-from turnstream.core.turn_events import Notice, TurnEvent
 from turnstream.dialects.native import CONTENT_TYPE, HEARTBEAT
 from turnstream.errors import StoreError
 from turnstream.server.keepalive import KeepAlive
@@ -29,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 HAND_OVER_EXTENSION = "turnstream.hand_over"
 """Scope extension of our own server, a `HandOver`. With it the connection serves the rest of a response."""
-
-_UNREADABLE = Notice("database_error", "the catch-up could not be read: reconnect with your last id")
 
 
 class StreamFormat(NamedTuple):
@@ -59,21 +55,27 @@ NATIVE_FORMAT = StreamFormat(
 
 
 class Watcher(Protocol):
-    """A source of frames for one client: a subscription in some dialect."""
+    """A source of frames for one client: a subscription in some dialect, or one of many turns."""
 
     @property
-    def turn_id(self) -> str: ...
+    def label(self) -> str:
+        """Name of the watched turn or turns, for log lines."""
+        ...
+
     @property
-    def cursor(self) -> Cursor: ...
+    def cursor(self) -> object: ...
     @property
     def at_end(self) -> bool: ...
     @property
     def lag(self) -> int: ...
-    async def next(self, sink: Sink | None = None) -> bytes | None:
+    async def next(self, sink: Sink | None = None) -> bytes | memoryview | None:
         """Return the next frames, b"" if `nudge` was called, or None at the end. Raises StoreError."""
         ...
 
-    def frame(self, event: TurnEvent) -> bytes: ...
+    def unreadable(self) -> bytes:
+        """Return the frames that tell the client that the events cannot be read."""
+        ...
+
     def nudge(self) -> None: ...
     def close(self) -> None: ...
 
@@ -119,8 +121,8 @@ class EventStream(SentBody):
         writes all.
         """
         subscription = self._subscription
-        turn_id = subscription.turn_id
-        logger.debug("turn %s: a watcher has joined at %s", turn_id, subscription.cursor)
+        label = subscription.label
+        logger.debug("%s: a watcher has joined at %s", label, subscription.cursor)
         self._sink = sink
         self._keep_alive.streams.add(self)
         try:
@@ -132,17 +134,19 @@ class EventStream(SentBody):
                 self.cut()
         finally:
             self._keep_alive.streams.discard(self)
-            logger.debug("turn %s: a watcher has left at %s", turn_id, subscription.cursor)
+            logger.debug("%s: a watcher has left at %s", label, subscription.cursor)
+            subscription.close()
 
-    async def _next(self) -> bytes | None:
+    async def _next(self) -> bytes | memoryview | None:
         self.idle_since = self._now()
         subscription = self._subscription
         try:
             return await subscription.next(None if self._sink is None else self._write_at_once)
         except StoreError as error:
             logger.error("a watcher's catch-up could not be read: %s", error)
+            last = subscription.unreadable()
             subscription.close()
-            return subscription.frame(_UNREADABLE)
+            return last
 
     def _write_at_once(self, data: bytes) -> bool:
         if self._sink is None or len(data) > PIECE or not self._sink(data):

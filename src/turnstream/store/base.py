@@ -6,7 +6,7 @@ writer, which commits the waiting writes in one transaction (group commit). A re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -151,6 +151,11 @@ class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
 
     batched: ClassVar[bool] = False
 
+    @property
+    def changed_owner(self) -> str | None:
+        """Owner whose chats this write changes, or for whom it starts turns. None if there is none."""
+        return None
+
 
 class Query(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
     """A read. Its SQL sees one consistent state, with everything that was committed before it began."""
@@ -160,7 +165,13 @@ class Query(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
 
 
 class Store(Protocol):
-    """A seam: the storage of turns."""
+    """A seam: the storage of turns.
+
+    Attributes:
+        on_change: Called in the event loop with each write's `changed_owner`, after its commit.
+    """
+
+    on_change: Callable[[str], None]
 
     async def open(self) -> None:
         """Take the one-writer lock, upgrade the schema, and start the writer.

@@ -14,8 +14,10 @@ from sqlalchemy import (
     case,
     cast,
     desc,
+    exists,
     func,
     literal,
+    or_,
     select,
     tuple_,
     union_all,
@@ -30,7 +32,7 @@ from turnstream.store.rows import (
     block_from_row,
     chat_rows,
 )
-from turnstream.store.schema import annotations, attempts, blocks, chats, idempotency, turns
+from turnstream.store.schema import annotations, attempts, blocks, chats, idempotency, settings, turns
 from turnstream.store.settings import read_turns
 
 _IDS_PER_SELECT = 500
@@ -93,11 +95,18 @@ class GetTurn(Query[TurnRecord], frozen=True, kw_only=True):
         return turn
 
 
-_DELETED_CHATS = select(chats.c.id).where(chats.c.deleted_at.is_not(None)).order_by(chats.c.deleted_at)
+_DELETED_CHATS = (
+    select(chats.c.id)
+    .where(
+        chats.c.deleted_at.is_not(None),
+        or_(*(exists().where(table.c.chat_id == chats.c.id) for table in (turns, idempotency, settings))),
+    )
+    .order_by(chats.c.deleted_at)
+)
 
 
 class DeletedChats(Query[list[str]], frozen=True, kw_only=True):
-    """Reads the ids of the deleted chats that have rows left."""
+    """Reads the ids of the deleted chats that have rows left, besides their own."""
 
     def fetch(self, connection: Connection) -> list[str]:
         return list(connection.execute(_DELETED_CHATS).scalars())

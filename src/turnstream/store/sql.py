@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 from turnstream.errors import NotStarted, StoreError, TurnstreamError
@@ -36,6 +37,7 @@ class SqlStore:
         self, url: str, *, write_timeout: float = 5.0, read_timeout: float = 5.0, capacity: int = 10_000
     ) -> None:
         self.measures = StoreMeasures()
+        self.on_change: Callable[[str], None] = lambda _owner: None
         self._write_timeout = write_timeout
         self._read_timeout = read_timeout
         self._capacity = capacity
@@ -59,7 +61,11 @@ class SqlStore:
         # A write waits for another program's lock on the database for less time than its own deadline.
         self._open = database = self._database.open(self._write_timeout * 0.8, _READER_THREADS)
         self._writer = Writer(
-            database, timeout=self._write_timeout, capacity=self._capacity, measures=self.measures
+            database,
+            timeout=self._write_timeout,
+            capacity=self._capacity,
+            measures=self.measures,
+            on_change=self._note_change,
         )
         self._readers = Readers(
             database,
@@ -98,6 +104,9 @@ class SqlStore:
         if self._readers is None:
             raise self._not_open()
         return await self._readers.fetch(query, seconds=seconds)
+
+    def _note_change(self, owner: str) -> None:
+        self.on_change(owner)
 
     def _not_open(self) -> TurnstreamError:
         if self._was_opened:

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
@@ -60,8 +60,10 @@ class Writer:
         timeout: float,
         capacity: int,
         measures: StoreMeasures | None = None,
+        on_change: Callable[[str], None] = lambda _owner: None,
     ) -> None:
         self._database = database
+        self._on_change = on_change
         self._engine = database.writer
         self._timeout = timeout
         self._capacity = capacity
@@ -104,10 +106,12 @@ class Writer:
         """Answer the oldest writes. Skip the futures that were cancelled or have expired."""
         measures, submitted_before = self._measures, self._loop.time() + self._timeout
         for answer in answers:
-            _, future, deadline = self._unresolved.popleft()
+            operation, future, deadline = self._unresolved.popleft()
             measures.writes.observe(submitted_before - deadline)
             if isinstance(answer, Exception) and not isinstance(answer, RequestError):
                 measures.failed_writes += 1
+            if (owner := operation.changed_owner) is not None:
+                self._on_change(owner)
             if future.done():
                 continue
             if isinstance(answer, Exception):

@@ -30,9 +30,9 @@ class DialectChain:
         self._closed = False
 
     @property
-    def turn_id(self) -> str:
-        """Id of the turn whose events come next."""
-        return self._now.turn_id
+    def label(self) -> str:
+        """Name of the turn whose events come next, for log lines."""
+        return self._now.label
 
     @property
     def cursor(self) -> Cursor:
@@ -60,6 +60,10 @@ class DialectChain:
     def frame(self, event: TurnEvent) -> bytes:
         """Return the frames of an event for this watcher only."""
         return self._now.frame(event)
+
+    def unreadable(self) -> bytes:
+        """Return the frames that tell the client that the events cannot be read."""
+        return self._now.unreadable()
 
     def nudge(self) -> None:
         """Make a waiting `next` return b""."""

@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 from turnstream.core.cursor import Cursor
-from turnstream.core.turn_events import TurnEvent
+from turnstream.core.turn_events import Notice, TurnEvent
 from turnstream.turnlog.base import Sink
 from turnstream.turnlog.catch_up import BEGINNING, Archive
 from turnstream.turnlog.log import TurnLog
@@ -30,6 +30,8 @@ from turnstream.turnlog.watch_decision import (
     piece_sent,
     truncation_sent,
 )
+
+_UNREADABLE = Notice("database_error", "the catch-up could not be read: reconnect with your last id")
 
 
 class Subscription:
@@ -93,19 +95,53 @@ class Subscription:
                 up to date costs no task switch. Frames that the sink does not accept are returned. None: all
                 frames are returned.
         """
+        while not self._closed:
+            frames = await self.ready()
+            if frames is Pause.END:
+                return None
+            if frames is not Pause.WAIT:
+                return frames
+            if not await self._wait(sink) and not self._closed:
+                return b""
+        return None
+
+    async def ready(self) -> bytes | Pause:
+        """Return the next frames that need no wait for the log, or the reason why there are none.
+
+        Raises StoreError if the catch-up cannot be read.
+        """
         self._held = None
         while not self._closed:
             decision = self._decide()
-            if decision is Pause.END:
-                return None
-            if decision is Pause.WAIT:
-                if not await self._wait(sink) and not self._closed:
-                    return b""
-                continue
+            if isinstance(decision, Pause):
+                self._catching_up = False
+                return decision
             send = decision if isinstance(decision, SendFrames) else await self._read(decision)
             if send is not None and (data := self._take(send)):
                 return data
-        return None
+        return Pause.END
+
+    def offer(self, write: Sink) -> bool:
+        """Offer the newest frames to `write`, after an append to the log.
+
+        Return False if there is more to do: `write` refused them, or `ready` must decide.
+        """
+        batch = self._live()
+        if batch is NO_BATCH:
+            return True  # the events of this call may have been returned before the wait began
+        if batch is None or not write(batch.data):
+            return False
+        self._advance(batch)
+        return not batch.more
+
+    @property
+    def label(self) -> str:
+        """Name of the turn, for log lines."""
+        return f"turn {self.log.turn_id}"
+
+    def unreadable(self) -> bytes:
+        """Return the frame of the notice that the catch-up cannot be read."""
+        return self.frame(_UNREADABLE)
 
     def frame(self, event: TurnEvent) -> bytes:
         """Return the frame of an event for this watcher only, with the watcher's current cursor as its id."""
@@ -167,7 +203,6 @@ class Subscription:
 
     async def _wait(self, sink: Sink | None) -> bool:
         """Wait for an append that the sink does not accept. Return False if the wait ended without one."""
-        self._catching_up = False
         waiter = asyncio.get_running_loop().create_future()
         self._waiter, self._sink = waiter, sink
         if sink is None:
@@ -185,13 +220,7 @@ class Subscription:
     def _follow(self) -> None:
         """Offer new frames to the sink after an append, or wake the reader if the sink refuses them."""
         waiter = self._waiter
-        if waiter is None or waiter.done():
+        if waiter is None or waiter.done() or self._sink is None:
             return
-        batch = self._live()
-        if batch is NO_BATCH:
-            return  # the events of this call may have been returned before the wait began
-        if batch is not None and self._sink is not None and self._sink(batch.data):
-            self._advance(batch)
-            if not batch.more:
-                return
-        waiter.set_result(None)
+        if not self.offer(self._sink):
+            waiter.set_result(None)

@@ -87,6 +87,10 @@ class CreateChat(Operation[ChatRecord], frozen=True, kw_only=True):
 
     chat: ChatRecord
 
+    @property
+    def changed_owner(self) -> str:
+        return self.chat.owner
+
     def apply(self, connection: Connection) -> ChatRecord:
         chat = self.chat
         if SET_BY_STORE in {chat.created_at, chat.updated_at}:
@@ -111,6 +115,10 @@ class UpdateChat(Operation[ChatRecord], frozen=True, kw_only=True):
     title: str | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
     active_turn_id: str | UnsetType = UNSET
+
+    @property
+    def changed_owner(self) -> str:
+        return self.owner
 
     def apply(self, connection: Connection) -> ChatRecord:
         require_chat(connection, self.owner, self.chat_id)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from time import monotonic
 
-from sqlalchemy import Connection, Delete, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, Delete, Table, bindparam, delete, exists, select, update
 
+from turnstream.store.announcements import KEPT_SECONDS
 from turnstream.store.base import Operation
 from turnstream.store.expressions import DatabaseTime
-from turnstream.store.operations.chats import require_chat
+from turnstream.store.operations.chats import next_moment, require_chat
 from turnstream.store.schema import annotations, blocks, chats, idempotency, settings, turns
 
 PORTION_SECONDS = 0.02
@@ -35,10 +36,31 @@ _ROWS_OF_CHAT = (
 _TURN_IDS = (
     select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id")).order_by(turns.c.created_at, turns.c.id)
 )
-_HIDE = update(chats).where(chats.c.id == bindparam("of_chat")).values(deleted_at=DatabaseTime())
+_HIDE = (
+    update(chats)
+    .where(chats.c.id == bindparam("of_chat"))
+    .values(deleted_at=bindparam("now"), updated_at=bindparam("now"))
+)
 _SOME_TURN = select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id")).limit(1)
 _DELETE_TURN = delete(turns).where(turns.c.id == bindparam("of_turn"))
-_DELETE_CHAT = delete(chats).where(chats.c.id == bindparam("of_chat"), chats.c.deleted_at.is_not(None))
+_EMPTY_CHAT = (
+    update(chats)
+    .where(chats.c.id == bindparam("of_chat"), chats.c.deleted_at.is_not(None))
+    .values(title=None, metadata={}, active_turn_id=None)
+)
+_NEWER = chats.alias("newer")
+_FORGOTTEN = (
+    select(chats.c.id)
+    .where(
+        chats.c.deleted_at < DatabaseTime() - KEPT_SECONDS * 1_000_000,
+        ~exists().where(turns.c.chat_id == chats.c.id),
+        # The newest row of an owner stays: later changes get later moments (`next_moment`).
+        exists().where(_NEWER.c.owner == chats.c.owner, _NEWER.c.updated_at > chats.c.updated_at),
+    )
+    .limit(_ROWS)
+    .scalar_subquery()
+)
+_FORGET = delete(chats).where(chats.c.id.in_(_FORGOTTEN))
 
 
 class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
@@ -51,16 +73,25 @@ class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
     owner: str
     chat_id: str
 
+    @property
+    def changed_owner(self) -> str:
+        return self.owner
+
     def apply(self, connection: Connection) -> list[str]:
         require_chat(connection, self.owner, self.chat_id)
         deleted = list(connection.execute(_TURN_IDS, {"chat_id": self.chat_id}).scalars())
-        connection.execute(_HIDE, {"of_chat": self.chat_id})
+        moment, _ = next_moment(connection, self.owner)
+        connection.execute(_HIDE, {"of_chat": self.chat_id, "now": moment})
         _purge(connection, self.chat_id, PORTION_SECONDS)
+        connection.execute(_FORGET)
         return deleted
 
 
 class PurgeChat(Operation[bool], frozen=True, kw_only=True):
-    """Deletes a portion of the rows of a deleted chat; returns True if no rows are left."""
+    """Deletes a portion of the rows of a deleted chat; returns True if only the chat's own row is left.
+
+    That row keeps the chat's id, owner and times. It is deleted with a later chat, after `KEPT_SECONDS`.
+    """
 
     chat_id: str
 
@@ -69,7 +100,7 @@ class PurgeChat(Operation[bool], frozen=True, kw_only=True):
 
 
 def _purge(connection: Connection, chat_id: str, seconds: float) -> bool:
-    """Delete rows of a chat for about `seconds`; return True if no rows are left."""
+    """Delete rows of a chat for about `seconds`; return True if only the chat's own row is left."""
     until = monotonic() + seconds
     while (turn_id := connection.execute(_SOME_TURN, {"chat_id": chat_id}).scalar()) is not None:
         for some in _ROWS_OF_TURN:
@@ -83,5 +114,5 @@ def _purge(connection: Connection, chat_id: str, seconds: float) -> bool:
         while connection.execute(some, {"of_parent": chat_id}).rowcount == _ROWS:
             if monotonic() > until:
                 return False
-    connection.execute(_DELETE_CHAT, {"of_chat": chat_id})
+    connection.execute(_EMPTY_CHAT, {"of_chat": chat_id})
     return True

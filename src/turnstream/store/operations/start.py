@@ -60,6 +60,10 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
     idempotency_key: str | None = None
     request_hash: str | None = None
 
+    @property
+    def changed_owner(self) -> str:
+        return self.owner
+
     def apply(self, connection: Connection) -> StartedRecords:
         if self.idempotency_key is not None:
             require_chat(connection, self.owner, self.assistant_turn.chat_id)

@@ -1,0 +1,1 @@
+"""Watchers of many turns over one connection."""

@@ -1,0 +1,77 @@
+"""Changes of the owners' chats: wakes the watchers of an owner, and shares their reads.
+
+a write is committed ─► changed(owner) ─► its watchers are woken ─► after(scope, moment): one read for all
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from turnstream.store.announcements import News, NewsAfter, Scope
+from turnstream.store.base import Store
+
+PAGE = 32
+"""Announcements that are read at a time."""
+
+
+class Changes:
+    """Wakes the watchers of owners. `closed`: no turn runs any more, and streams end."""
+
+    def __init__(self, store: Store) -> None:
+        self.closed = False
+        self._store = store
+        self._watchers: dict[str, set[Callable[[], None]]] = {}
+        self._versions: dict[str, int] = {}
+        """Number of changes of each watched owner."""
+        self._reads: dict[tuple[Scope, int, int], asyncio.Task[News]] = {}
+        """Reads under way, by scope, moment and version."""
+        store.on_change = self.changed
+
+    def watch(self, owner: str, wake: Callable[[], None]) -> None:
+        """Call `wake` after each change of the owner's chats, until `unwatch`."""
+        self._watchers.setdefault(owner, set()).add(wake)
+        self._versions.setdefault(owner, 0)
+
+    def unwatch(self, owner: str, wake: Callable[[], None]) -> None:
+        """Stop calling `wake`."""
+        watchers = self._watchers.get(owner, set())
+        watchers.discard(wake)
+        if not watchers:
+            self._watchers.pop(owner, None)
+            self._versions.pop(owner, None)
+
+    def changed(self, owner: str) -> None:
+        """Wake the watchers of an owner. The change is committed."""
+        if owner in self._watchers:
+            self._versions[owner] += 1
+            self._wake(owner)
+
+    def close(self) -> None:
+        """End all streams, once they have sent everything."""
+        self.closed = True
+        for owner in list(self._watchers):
+            self._wake(owner)
+
+    def _wake(self, owner: str) -> None:
+        for wake in tuple(self._watchers[owner]):
+            wake()
+
+    async def after(self, scope: Scope, moment: int) -> News:
+        """Return the next announcements after `moment`. Raises StoreError.
+
+        Watchers at the same moment share a read that began after the last change.
+        """
+        key = (scope, moment, self._versions.get(scope.owner, 0))
+        task = self._reads.get(key)
+        if task is None:
+            reading = self._store.read(NewsAfter(scope=scope, moment=moment, limit=PAGE))
+            task = self._reads[key] = asyncio.ensure_future(reading)
+            task.add_done_callback(partial(self._forget, key))
+        return await asyncio.shield(task)
+
+    def _forget(self, key: tuple[Scope, int, int], task: asyncio.Task[News]) -> None:
+        del self._reads[key]
+        if not task.cancelled():
+            task.exception()  # each caller gets it, unless all of them have left

@@ -1,0 +1,136 @@
+"""A client of many turns as PROTOCOL.md wants it, and the engine's parts below it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tests.turnlog.watching import Knowledge
+from tests.turns.world import OWNER, SECONDS, World, ticks
+from turnstream.core.owner_events.cursor import parse_events_cursor
+from turnstream.core.sse import SseDecoder
+from turnstream.dialects.native import chat_event_frame
+from turnstream.turns.owner_events.subscription import EventSources, OwnerSubscription, event_sources
+
+
+class ManyFrame(NamedTuple):
+    id: str | None
+    name: str
+    data: dict[str, Any]
+
+    @property
+    def turn_id(self) -> str | None:
+        return self.data.get("turn_id")
+
+    @property
+    def own_seq(self) -> int:
+        """The seq of the event in its turn."""
+        assert self.id is not None
+        return int(self.id.rpartition("-")[2])
+
+
+@dataclass
+class ManyKnowledge:
+    """What a client knows once it has received a frame."""
+
+    cursor: str | None = None
+    turns: dict[str, Knowledge] = field(default_factory=dict)
+    chats: dict[str, str | None] = field(default_factory=dict)
+    """Titles of the chats that were announced."""
+    seqs: dict[str, list[int]] = field(default_factory=dict)
+    """Seqs of the events that were received of each turn."""
+    ended: str | None = None
+
+    def copy(self) -> ManyKnowledge:
+        turns = {turn_id: known.copy() for turn_id, known in self.turns.items()}
+        seqs = {turn_id: list(known) for turn_id, known in self.seqs.items()}
+        return ManyKnowledge(self.cursor, turns, dict(self.chats), seqs, self.ended)
+
+
+class ManyClient:
+    """One watcher of many turns over all its connections."""
+
+    def __init__(self, known: ManyKnowledge | None = None) -> None:
+        self.now = known or ManyKnowledge()
+        self.past: list[ManyKnowledge] = []
+        """What it knew after each frame; a reloaded page starts from any of them."""
+        self.frames: list[ManyFrame] = []
+        self._decoder = SseDecoder(event_limit=1 << 24)
+
+    def reconnect(self) -> str | None:
+        self._decoder = SseDecoder(event_limit=1 << 24)
+        self.now.ended = None
+        return self.now.cursor
+
+    def receive(self, data: bytes) -> None:
+        for name, payload, identity in self._decoder.feed(data):
+            frame = ManyFrame(
+                identity.decode() if identity else None, (name or b"").decode(), json.loads(payload)
+            )
+            self.frames.append(frame)
+            self._take(frame)
+            self.past.append(self.now.copy())
+
+    def _take(self, frame: ManyFrame) -> None:
+        now, data = self.now, frame.data
+        assert data["type"] == frame.name
+        match frame.name:
+            case "events_start":
+                now.turns.clear()
+                now.chats.clear()
+                now.seqs.clear()
+            case "events_end":
+                now.ended = data["code"]
+            case "chat_created" | "chat_changed":
+                now.chats[data["chat_id"]] = data["title"]
+            case "chat_deleted":
+                now.chats.pop(data["chat_id"], None)
+            case "turn_started":
+                assert data["turn_id"] not in now.turns, "a turn is announced once"
+                now.turns[data["turn_id"]] = Knowledge()
+            case _:
+                turn_id = data["turn_id"]
+                now.turns[turn_id].fold.feed(frame.name, data)
+                now.seqs.setdefault(turn_id, []).append(frame.own_seq)
+        if frame.id is not None:
+            assert len(frame.id) < 4096
+            now.cursor = frame.id
+
+
+class Events:
+    """The watchers of many turns of one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.sources: EventSources = event_sources(world.store, world.watching, chat_event_frame)
+
+    async def watch(
+        self, client: ManyClient, chat_id: str | None = None, owner: str = OWNER
+    ) -> OwnerSubscription:
+        cursor = client.reconnect()
+        after = None if cursor is None else parse_events_cursor(cursor)
+        assert cursor is None or after is not None
+        return await self.sources.watch(owner, chat_id, after=after)
+
+    async def catch_up(self, client: ManyClient, chat_id: str | None = None) -> ManyClient:
+        """Connect a client, and read all that there is."""
+        subscription = await self.watch(client, chat_id)
+        await read_all(subscription, client)
+        subscription.close()
+        return client
+
+
+async def read_all(subscription: OwnerSubscription, client: ManyClient) -> bool:
+    """Read until nothing is left, or the stream ends; True at its end."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            reading = asyncio.ensure_future(subscription.next())
+            while not (reading.done() or subscription.waiting):
+                await ticks(1)
+            subscription.nudge()
+            data = await reading
+            if not data:
+                return data is None
+            client.receive(bytes(data))
