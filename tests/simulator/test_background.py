@@ -8,12 +8,13 @@ from turnstream.core.blocks import Block, Message
 from turnstream.simulator import background
 from turnstream.simulator.actions import Send
 from turnstream.simulator.background import BackgroundResponses
+from turnstream.simulator.playback import PLAIN
 from turnstream.wires.base import ModelRequest
 
 
 def ask(responses: BackgroundResponses, said: str) -> str:
-    request = ModelRequest("echo:pace=0", (Message("user", (Block(0, "text", said),)),))
-    (queued,) = responses.play(request, streamed=False, header="", replay=None)
+    request = ModelRequest("echo:pace=0", (Message("user", (Block(0, "text", said),)),), stream=False)
+    (queued,) = responses.play(request, PLAIN)
     assert isinstance(queued, Send)
     return json.loads(queued.data)["id"]
 

@@ -14,7 +14,7 @@ from turnstream.errors import ConfigurationError, InvalidModelRequest, InvalidRe
 from turnstream.simulator.actions import CutConnection, Refuse, Send
 from turnstream.simulator.fault_names import FAULTS
 from turnstream.simulator.options import SimulatorOptions, parse_replay_options
-from turnstream.simulator.playback import play
+from turnstream.simulator.playback import PlayContext, play
 from turnstream.simulator.replay import Replay, guess_wire, load_replay, split_events
 from turnstream.simulator.server import Answers, SimulatorServer
 from turnstream.wires import WIRES
@@ -65,10 +65,10 @@ async def test_any_request_gets_the_recorded_bytes(ask, wire, chunk):
 @EVERY_WIRE
 def test_rate_and_chunk(ask, wire):
     replay = Replay(wire, recorded(ask, wire), SimulatorOptions(pace=1 / 50, chunk=64))
-    sends = list(play(ask("any"), wire, replay=replay))
+    sends = list(play(ask("any"), wire, PlayContext(replay=replay)))
     assert {len(send.data) for send in sends[:-1]} == {64}
     assert sum(send.delay for send in sends) == pytest.approx((len(replay) - 1) / 50)
-    again = list(play(ask("any"), wire, replay=replay))
+    again = list(play(ask("any"), wire, PlayContext(replay=replay)))
     assert again == sends
 
 
@@ -88,7 +88,7 @@ def test_the_header_wins_over_the_model_over_the_command_line(ask, wire):
 def test_each_fault(ask, wire, fault):
     body = recorded(ask, wire)
     replay = Replay(wire, body)
-    actions = list(play(ask("any"), wire, header=f"fault={fault},after=9", replay=replay))
+    actions = list(play(ask("any"), wire, PlayContext(f"fault={fault},after=9", replay)))
     sent = b"".join(action.data for action in actions if isinstance(action, Send))
     told = decode_pieces(wire, (sent,))
     match fault:
@@ -177,7 +177,7 @@ def test_an_empty_recording():
 
 def test_cutting_ends_the_connection(ask):
     wire = WIRES["anthropic"]
-    *_, last = play(ask("any"), wire, header="fault=cut", replay=Replay(wire, recorded(ask, wire)))
+    *_, last = play(ask("any"), wire, PlayContext("fault=cut", Replay(wire, recorded(ask, wire))))
     assert isinstance(last, CutConnection)
 
 
@@ -185,7 +185,9 @@ def test_cutting_ends_the_connection(ask):
 def test_each_recording_is_replayed_as_it_is(ask, recording: Recording):
     wire = WIRES[recording.entry["wire"]]
     replay = load_replay(recording.name, recording.data, wire, SimulatorOptions(chunk=97))
-    sent = b"".join(send.data for send in play(ask("any"), wire, replay=replay) if isinstance(send, Send))
+    sent = b"".join(
+        send.data for send in play(ask("any"), wire, PlayContext(replay=replay)) if isinstance(send, Send)
+    )
     assert sent == recording.body(wire)
     told = decode_pieces(wire, (sent,))
     assert told == decode_recording(wire, recording.data, file_name=recording.name)

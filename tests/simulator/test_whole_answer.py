@@ -13,7 +13,7 @@ from tests.simulator.asking import PATHS, post
 from turnstream.core.answers import fold_answer
 from turnstream.core.blocks import Block
 from turnstream.simulator.actions import Hang, Refuse, ResetConnection, Send, Stall
-from turnstream.simulator.playback import play
+from turnstream.simulator.playback import PlayContext, play
 from turnstream.simulator.texts import THOUGHT, UNUSUAL
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
@@ -126,7 +126,7 @@ async def test_a_broken_answer_is_no_json(simulator_server, ask, wire, fault):
 @EVERY_WIRE
 def test_faults_in_place_of_an_answer(ask, wire):
     def first(fault: str):
-        return next(play_whole(ask("echo:pace=0"), wire, header=f"fault={fault}"))
+        return next(play_whole(ask("echo:pace=0"), wire, PlayContext(f"fault={fault}")))
 
     assert first("error,code=rate_limit_error").status == 429
     assert first("error").status == 529
@@ -137,19 +137,19 @@ def test_faults_in_place_of_an_answer(ask, wire):
     assert isinstance(slow, Send)
     assert slow.delay == 3
     assert isinstance(next(play_whole(ask("nobody"), wire)), Refuse)
-    *_, last = play_whole(ask("echo:pace=0"), wire, header="fault=silence")
+    *_, last = play_whole(ask("echo:pace=0"), wire, PlayContext("fault=silence"))
     assert isinstance(last, Stall)
 
 
 @EVERY_WIRE
 def test_the_time_of_the_stream_and_the_cut_of_the_body(ask, wire):
-    sends = list(play_whole(ask("story:events=50,pace=0.1"), wire, header="chunk=100"))
+    sends = list(play_whole(ask("story:events=50,pace=0.1"), wire, PlayContext("chunk=100")))
     assert 5 <= sum(send.delay for send in sends) <= 7
     assert {len(send.data) for send in sends[:-1]} == {100}
 
 
 @EVERY_WIRE
 def test_a_huge_answer_is_still_json(ask, wire):
-    (send,) = play_whole(ask("echo:pace=0"), wire, header="fault=huge-event,size=1000000")
+    (send,) = play_whole(ask("echo:pace=0"), wire, PlayContext("fault=huge-event,size=1000000"))
     assert len(send.data) > 1_000_000
     assert json.loads(send.data)

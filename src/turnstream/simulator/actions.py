@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
+from turnstream.errors import ProviderError
+from turnstream.wires.base import Wire
+
 
 class Send(NamedTuple):
     """Wait `delay` seconds, then write `data` to the body."""
@@ -19,6 +22,12 @@ class Refuse(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @classmethod
+    def of(cls, error: ProviderError, wire: Wire) -> Refuse:
+        """Return the refusal that reports `error` as the wire's provider does."""
+        status, body = wire.encode_error(error)
+        return cls(status, {}, body)
 
 
 class Stall(NamedTuple):

@@ -16,10 +16,10 @@ import msgspec
 from aiohttp import web
 
 from turnstream.errors import ModelNotFound, ProviderError
-from turnstream.simulator.actions import Action, Send
+from turnstream.simulator.actions import Action, Refuse, Send
 from turnstream.simulator.performing import perform
 from turnstream.simulator.playback import PlayContext, play, prepare
-from turnstream.simulator.replay import Replay, split_events
+from turnstream.simulator.replay import split_events
 from turnstream.wires.base import ModelRequest
 from turnstream.wires.openai_responses.wire import BACKGROUND_WIRE
 
@@ -74,21 +74,23 @@ class BackgroundResponses:
     def find(self, identity: str) -> _KeptResponse | None:
         return self._kept.get(identity)
 
-    def play(
-        self, asked: ModelRequest, *, streamed: bool, header: str, replay: Replay | None
-    ) -> Iterator[Action]:
-        """Yield the actions of `playback.play`, and keep the response. Without a stream it is only queued."""
+    def play(self, asked: ModelRequest, context: PlayContext) -> Iterator[Action]:
+        """Yield the actions of `playback.play`, and keep the response. Without a stream it is only queued.
+
+        Faults are permanent.
+        """
+        context = context._replace(outages=None)
         try:
-            prepared = prepare(asked, _WIRE, PlayContext(header, replay), without_fault=True)
-        except ProviderError:
-            yield from play(asked, _WIRE, header=header, replay=replay)
+            prepared = prepare(asked, _WIRE, context, without_fault=True)
+        except ProviderError as error:
+            yield Refuse.of(error, _WIRE)
             return
         kept = _KeptResponse(split_events(_WIRE, b"".join(prepared.frames)), prepared.pace)
         self._keep(kept)
-        if not streamed:
+        if not asked.stream:
             yield Send(0.0, msgspec.json.encode({**kept.response, "status": "queued"}))
             return
-        for action in play(asked, _WIRE, header=header, replay=replay):
+        for action in play(asked, _WIRE, context):
             if kept.cancelled:
                 yield kept.cancellation()
                 return

@@ -16,7 +16,7 @@ from turnstream.providers.clocks import WaitClocks, is_output
 from turnstream.providers.conversations import run_work, with_origin, with_own_blocks
 from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Send, Stall
 from turnstream.simulator.outages import Outages
-from turnstream.simulator.playback import play
+from turnstream.simulator.playback import PlayContext, play
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, ModelRequest, Wire, rest_of
@@ -49,20 +49,6 @@ class SimulatedProvider:
 
 
 class _SimulatedCall:
-    __slots__ = (
-        "_actions",
-        "_broken",
-        "_clocks",
-        "_decoder",
-        "_due",
-        "_is_over",
-        "_origin",
-        "_provider",
-        "_request",
-        "_silent",
-        "_stopped",
-        "_unpaced",
-    )
     _actions: Iterator[Action]
 
     def __init__(self, provider: SimulatedProvider, request: ModelRequest) -> None:
@@ -110,7 +96,7 @@ class _SimulatedCall:
         post = wire.encode_request(with_own_blocks(self._request, self._origin))
         asked = wire.decode_request(post.path, post.body)
         player = play if self._request.stream else play_whole
-        self._actions = player(asked, wire, outages=self._provider.outages)
+        self._actions = player(asked, wire, PlayContext(outages=self._provider.outages))
         return next(self._actions, None)
 
     async def __aexit__(self, *_: object) -> None:

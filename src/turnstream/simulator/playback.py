@@ -48,23 +48,18 @@ class PlayContext(NamedTuple):
     """Memory of temporary faults. None: faults are permanent."""
 
 
-def play(
-    request: ModelRequest,
-    wire: Wire,
-    *,
-    header: str = "",
-    replay: Replay | None = None,
-    outages: Outages | None = None,
-) -> Iterator[Action]:
-    """Yield the actions that answer `request`. See PlayContext for the other parameters.
+PLAIN = PlayContext()
+
+
+def play(request: ModelRequest, wire: Wire, context: PlayContext = PLAIN) -> Iterator[Action]:
+    """Yield the actions that answer `request`.
 
     The body ends after the last action. Cut, Reset, Stall and Hang come last.
     """
     try:
-        options, pace, frames = prepare(request, wire, PlayContext(header, replay, outages))
+        options, pace, frames = prepare(request, wire, context)
     except ProviderError as error:
-        status, body = wire.encode_error(error)
-        yield Refuse(status, {}, body)
+        yield Refuse.of(error, wire)
         return
     instead = instead_of_answer(options, wire, request)
     if instead is not None:

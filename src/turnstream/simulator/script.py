@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, cast
 from zlib import crc32
 
@@ -140,8 +140,12 @@ def _pieces(text: str) -> list[str]:
 
 
 def _text(index: int, text: str) -> Iterator[StreamEvent]:
+    return _text_of(index, _pieces(text))
+
+
+def _text_of(index: int, pieces: Iterable[str]) -> Iterator[StreamEvent]:
     yield ContentBlockStart(index, "text")
-    for piece in _pieces(text):
+    for piece in pieces:
         yield TextDelta(index, piece)
     yield ContentBlockStop(index)
 
@@ -158,15 +162,17 @@ def _echo(request: ModelRequest, _options: SimulatorOptions) -> Iterator[StreamE
 
 
 def _thinking(_request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamEvent]:
+    yield from _thought(options)
+    yield from _text_of(1, _graphemes_cut(texts.UNUSUAL))
+
+
+def _thought(options: SimulatorOptions) -> Iterator[StreamEvent]:
+    """Yield the answer's first block, a signed thought."""
     yield ContentBlockStart(0, "thinking")
     for piece in _graphemes_cut(texts.THOUGHT):
         yield ThinkingDelta(0, piece)
     yield SignatureDelta(0, _signature(options))
     yield ContentBlockStop(0)
-    yield ContentBlockStart(1, "text")
-    for piece in _graphemes_cut(texts.UNUSUAL):
-        yield TextDelta(1, piece)
-    yield ContentBlockStop(1)
 
 
 def _signature(options: SimulatorOptions) -> str:
@@ -204,33 +210,21 @@ def story(deltas: int, seed: int) -> Iterator[StreamEvent]:
     yield ContentBlockStop(0)
 
 
-def _tools(request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamEvent]:
+def _tools(request: ModelRequest, options: SimulatorOptions, first: int = 0) -> Iterator[StreamEvent]:
+    """Call two tools at once, or repeat their results. `first`: index of the first block."""
     results = [block for block in request.messages[-1].blocks if block.block_type == "tool_result"]
     if results:
-        yield from _text(0, "The tools say: " + "; ".join(_result_text(result) for result in results))
+        yield from _text(first, "The tools say: " + "; ".join(_result_text(result) for result in results))
         return
-    if not request.tools:
-        yield from _text(0, texts.NO_TOOLS)
-        return
-    yield from _text(0, "Let me look that up.")
+    yield from _text(first, "Let me look that up." if request.tools else texts.NO_TOOLS)
     for number, tool in enumerate((request.tools * 2)[:2]):
-        yield from _tool_call(number + 1, tool, f"toolu_sim_{options.seed}_{number}")
+        yield from _tool_call(first + 1 + number, tool, f"toolu_sim_{options.seed}_{number}")
 
 
 def _agent(request: ModelRequest, options: SimulatorOptions) -> Iterator[StreamEvent]:
     """Think, speak and call two tools at once. With their results, think again and repeat them."""
-    results = [block for block in request.messages[-1].blocks if block.block_type == "tool_result"]
-    yield ContentBlockStart(0, "thinking")
-    for piece in _graphemes_cut(texts.THOUGHT):
-        yield ThinkingDelta(0, piece)
-    yield SignatureDelta(0, _signature(options))
-    yield ContentBlockStop(0)
-    if results:
-        yield from _text(1, "The tools say: " + "; ".join(_result_text(result) for result in results))
-        return
-    yield from _text(1, "Let me look that up." if request.tools else texts.NO_TOOLS)
-    for number, tool in enumerate((request.tools * 2)[:2]):
-        yield from _tool_call(number + 2, tool, f"toolu_sim_{options.seed}_{number}")
+    yield from _thought(options)
+    yield from _tools(request, options, first=1)
 
 
 def _tool_call(index: int, tool: ToolDefinition, tool_use_id: str) -> Iterator[StreamEvent]:

@@ -34,7 +34,7 @@ from turnstream.simulator.background import BackgroundResponses, add_routes
 from turnstream.simulator.options import HEADER, REPLAY, SCRIPT_NAMES
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.performing import perform, reset
-from turnstream.simulator.playback import play
+from turnstream.simulator.playback import PlayContext, play
 from turnstream.simulator.replay import Replay
 from turnstream.simulator.request_log import REQUESTS_KEPT, LoggedRequest, RequestLog, header_text
 from turnstream.simulator.whole_answer import play_whole
@@ -114,14 +114,6 @@ class SimulatorServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
-
-
-async def serve(port: int, host: str = "127.0.0.1", report: Reporter | None = None) -> None:
-    """Serve until cancelled. Raises ConfigurationError if the server cannot listen on the address."""
-    async with SimulatorServer(host, port, report) as server:
-        if report is not None:
-            report(f"simulated models {', '.join(SCRIPT_NAMES)} at {server.url}")
-        await asyncio.get_running_loop().create_future()
 
 
 def application(report: Reporter | None = None, answers: Answers | None = None) -> web.Application:
@@ -232,12 +224,12 @@ class _Route:
             status, words = self._wire.encode_error(InvalidModelRequest(error.message))
             return _error(noted, status, words)
         said = f"POST {request.path} model={asked.model} messages={len(asked.messages)} bytes={len(body)}"
-        header = request.headers.get(HEADER, "")
+        context = PlayContext(request.headers.get(HEADER, ""), self._replay, self._outages)
         if self.background is not None and asked.params.get("background"):
-            actions = self.background.play(asked, streamed=asked.stream, header=header, replay=self._replay)
+            actions = self.background.play(asked, context)
         else:
             player = play if asked.stream else play_whole
-            actions = player(asked, self._wire, header=header, replay=self._replay, outages=self._outages)
+            actions = player(asked, self._wire, context)
         first = next(actions, None)
         noted.answered.stream = asked.stream
         if isinstance(first, Refuse):

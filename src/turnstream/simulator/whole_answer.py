@@ -11,35 +11,23 @@ from turnstream.errors import ProviderError
 from turnstream.simulator.actions import Action, Refuse, Send
 from turnstream.simulator.faults import final_action, instead_of_answer, refusal
 from turnstream.simulator.options import SimulatorOptions
-from turnstream.simulator.outages import Outages
-from turnstream.simulator.playback import PlayContext, first_delay, prepare, rechunk
-from turnstream.simulator.replay import Replay
+from turnstream.simulator.playback import PLAIN, PlayContext, first_delay, prepare, rechunk
 from turnstream.wires.base import ModelRequest, Wire
 from turnstream.wires.recording import fold_pieces
 
 _BREAKING_OFF = frozenset({"cut", "reset", "silence", "malformed", "no-end"})
 
 
-def play_whole(
-    request: ModelRequest,
-    wire: Wire,
-    *,
-    header: str = "",
-    replay: Replay | None = None,
-    outages: Outages | None = None,
-) -> Iterator[Action]:
+def play_whole(request: ModelRequest, wire: Wire, context: PlayContext = PLAIN) -> Iterator[Action]:
     """Yield the actions that answer `request` with one JSON object, as late as a stream would end.
 
     The fault `error` becomes an HTTP error. Faults that break a stream off, or spoil an event, break the JSON
     off in the middle. A huge event becomes white space of its size. For the rest see `playback.play`.
     """
     try:
-        options, pace, frames = prepare(
-            request, wire, PlayContext(header, replay, outages), without_fault=True
-        )
+        options, pace, frames = prepare(request, wire, context, without_fault=True)
     except ProviderError as error:
-        status, words = wire.encode_error(error)
-        yield Refuse(status, {}, words)
+        yield Refuse.of(error, wire)
         return
     pieces = list(frames)
     fold, broken = fold_pieces(wire, pieces)
