@@ -13,7 +13,7 @@ from turnstream.errors import ConfigurationError
 from turnstream.providers.endpoints import Endpoint
 from turnstream.providers.http import HttpProvider
 from turnstream.simulator.options import SCRIPT_NAMES
-from turnstream.simulator.server import SimulatorServer, serve
+from turnstream.simulator.server import SimulatorServer
 from turnstream.wires import WIRES
 
 DEADLINE = 5.0
@@ -100,26 +100,15 @@ async def test_a_taken_port_is_named():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=str(port)):
-            await serve(port)
+            await SimulatorServer(port=port).__aenter__()
 
 
-async def test_serve_runs_until_it_is_cancelled():
-    lines: list[str] = []
-    listening = asyncio.Event()
-
-    def report(line: str) -> None:
-        lines.append(line)
-        listening.set()
-
-    task = asyncio.create_task(serve(0, report=report))
-    async with asyncio.timeout(DEADLINE):
-        await listening.wait()
-        url = lines[0].split()[-1]
-        async with aiohttp.ClientSession() as session, session.get(f"{url}/models") as answer:
+async def test_the_server_answers_until_it_is_left():
+    async with asyncio.timeout(DEADLINE), aiohttp.ClientSession() as session:
+        async with SimulatorServer() as server, session.get(f"{server.url}/models") as answer:
             assert answer.status == 200
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(f"{server.url}/models")
 
 
 async def test_many_streams_at_once(simulator_server, ask):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -15,25 +15,29 @@ from turnstream.core.native_fold import NativeFold
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
-class Presentation(Protocol):
+class Presentation:
     """Shows the events of an answer. `fold`: the fold of all events so far."""
 
-    fold: NativeFold
+    def __init__(self, screen: Screen) -> None:
+        self.fold = NativeFold()
+        self._screen = screen
 
-    def show(self, events: Sequence[NativeEvent]) -> None: ...
+    def show(self, events: Sequence[NativeEvent]) -> None:
+        """Fold the events."""
+        for name, data in events:
+            self.fold.feed(name, data)
 
     def close(self) -> None:
         """Finish the output after the last event."""
-        ...
 
 
-class LiveText:
+class LiveText(Presentation):
     """Writes text as it arrives."""
 
     def __init__(self, screen: Screen) -> None:
+        super().__init__(screen)
         self._answer = AnswerText()
         self.fold = self._answer.fold
-        self._screen = screen
 
     def show(self, events: Sequence[NativeEvent]) -> None:
         self._screen.write([piece for name, data in events for piece in self._answer.feed(name, data)])
@@ -42,16 +46,8 @@ class LiveText:
         self._screen.write(self._answer.close())
 
 
-class WholeText:
+class WholeText(Presentation):
     """Writes text when the turn has ended."""
-
-    def __init__(self, screen: Screen) -> None:
-        self.fold = NativeFold()
-        self._screen = screen
-
-    def show(self, events: Sequence[NativeEvent]) -> None:
-        for name, data in events:
-            self.fold.feed(name, data)
 
     def close(self) -> None:
         texts = [block.text_content or "" for block in self.fold.blocks if block.block_type == "text"]
@@ -60,33 +56,23 @@ class WholeText:
             self._screen.write([Piece(text if text.endswith("\n") else f"{text}\n")])
 
 
-class EventLines:
+class EventLines(Presentation):
     """Writes each event as a line of JSON, `{"event", "data"}`, as it arrives."""
-
-    def __init__(self, screen: Screen) -> None:
-        self.fold = NativeFold()
-        self._screen = screen
 
     def show(self, events: Sequence[NativeEvent]) -> None:
         for name, data in events:
             self.fold.feed(name, data)
             self._screen.write([Piece(f"{_json({'event': name, 'data': data})}\n")])
 
-    def close(self) -> None:
-        """Do nothing: all lines are written."""
 
-
-class WholeObject:
+class WholeObject(Presentation):
     """Writes the answer as one JSON object when the turn has ended."""
 
-    def __init__(self, screen: Screen) -> None:
-        self.fold = NativeFold()
-        self._screen = screen
-        self._start: Mapping[str, Any] = {}
+    _start: Mapping[str, Any] = {}
 
     def show(self, events: Sequence[NativeEvent]) -> None:
+        super().show(events)
         for name, data in events:
-            self.fold.feed(name, data)
             if name == "turn_start":
                 self._start = data
 

@@ -89,22 +89,13 @@ class MessageAssembler:
         """The message so far."""
         with self._lock:
             accumulator = self._fold.accumulator
-            reason = accumulator.stop.stop_reason if accumulator.stop is not None else None
-            step = MessageStep(
-                0,
-                None,
-                accumulator.model,
-                accumulator.message_id,
-                reason,
-                accumulator.usage,
-                raw_usage=accumulator.raw_usage,
-            )
+            step = MessageStep.of(0, None, accumulator)
             return ModelMessage(
                 self._id,
                 accumulator.model or "",
                 blocks=self._fold.snapshot(),
                 complete=self.is_complete,
-                stop_reason=reason,
+                stop_reason=step.stop_reason,
                 usage=accumulator.usage,
                 steps=(step,),
             )

@@ -147,16 +147,7 @@ class Generation:
     def _steps(self) -> tuple[MessageStep, ...]:
         models = {call.number: call.model for call in self._account.calls}
         return tuple(
-            MessageStep(
-                number,
-                models.get(number),
-                facts.model,
-                facts.message_id,
-                facts.stop.stop_reason if facts.stop is not None else None,
-                facts.usage,
-                facts.raw_usage,
-            )
-            for number, facts in self._sink.answers.items()
+            MessageStep.of(number, models.get(number), facts) for number, facts in self._sink.answers.items()
         )
 
     def _message(self, blocks: tuple[Block, ...], summary: Summary) -> ModelMessage[Any]:

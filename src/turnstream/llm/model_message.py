@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar, cast
 
 from turnstream.core.blocks import Block, Message, beginning
+from turnstream.core.message_facts import MessageFacts
 from turnstream.core.usage import CallAttempt, Usage
 from turnstream.model_loop.accounts import ModelCall
 from turnstream.providers.base import CalledModel
@@ -75,6 +76,12 @@ class MessageStep:
     stop_reason: str | None = None
     usage: Usage = _NONE_USED
     raw_usage: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, number: int, called: CalledModel | None, facts: MessageFacts) -> MessageStep:
+        """Return the step whose call has told `facts`."""
+        reason = facts.stop.stop_reason if facts.stop is not None else None
+        return cls(number, called, facts.model, facts.message_id, reason, facts.usage, facts.raw_usage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,56 +168,25 @@ class RenderedReader(Reader[str]):
         return None
 
 
-class BlocksReader(Reader[tuple[Block, ...]]):
-    """Reads all blocks so far, after each change."""
+class _ChangesReader(Reader[Item]):
+    """Reads the value of `_now` after each change of the answer, if the value has changed."""
 
-    def __init__(self, live: LiveAnswer, pace: Throttle) -> None:
+    def __init__(self, live: LiveAnswer, seen: Item, pace: Throttle | None = None) -> None:
         self._live = live
+        self._seen = seen
         self._pace = pace
-        self._seen: tuple[Block, ...] = ()
         self._version = 0
 
-    async def take(self) -> tuple[Block, ...] | None:
-        """Return all blocks, after a change."""
+    async def take(self) -> Item | None:
+        """Return the next value."""
         live = self._live
         while True:
             if live.version != self._version:
-                await self._pace.wait(live)
+                if self._pace is not None:
+                    await self._pace.wait(live)
                 self._version = live.version
                 live.caught_up()
-                if (blocks := live.snapshot()) != self._seen:
-                    self._seen = blocks
-                    return blocks
-            elif live.done:
-                live.check_end()
-                return None
-            else:
-                await live.wait()
-
-
-class PartialsReader(Reader[Any]):
-    """Reads the typed value so far, as plain JSON values, after each change.
-
-    Parsing takes time proportional to the text. So it is done only after the text has grown by a sixteenth:
-    all parses together take about seventeen times as long as the last one.
-    """
-
-    def __init__(self, live: LiveAnswer, output: OutputFormat[Any], *, as_tool: bool) -> None:
-        self._live = live
-        self._output = output
-        self._written = WrittenValue(live.fold, as_tool=as_tool)
-        self._seen: Any = NOTHING
-        self._version = 0
-        self._next_length = 1
-
-    async def take(self) -> Any | None:
-        """Return the value, after a change."""
-        live = self._live
-        while True:
-            if live.version != self._version:
-                self._version = live.version
-                live.caught_up()
-                if (value := self._value()) is not NOTHING and value != self._seen:
+                if (value := self._now()) is not NOTHING and value != self._seen:
                     self._seen = value
                     return value
             elif live.done:
@@ -226,7 +195,35 @@ class PartialsReader(Reader[Any]):
             else:
                 await live.wait()
 
-    def _value(self) -> Any:
+    def _now(self) -> Item:
+        """Return the value as it is now, or NOTHING."""
+        raise NotImplementedError
+
+
+class BlocksReader(_ChangesReader[tuple[Block, ...]]):
+    """Reads all blocks so far, after each change."""
+
+    def __init__(self, live: LiveAnswer, pace: Throttle) -> None:
+        super().__init__(live, (), pace)
+
+    def _now(self) -> tuple[Block, ...]:
+        return self._live.snapshot()
+
+
+class PartialsReader(_ChangesReader[Any]):
+    """Reads the typed value so far, as plain JSON values, after each change.
+
+    Parsing takes time proportional to the text. So it is done only after the text has grown by a sixteenth:
+    all parses together take about seventeen times as long as the last one.
+    """
+
+    def __init__(self, live: LiveAnswer, output: OutputFormat[Any], *, as_tool: bool) -> None:
+        super().__init__(live, NOTHING)
+        self._output = output
+        self._written = WrittenValue(live.fold, as_tool=as_tool)
+        self._next_length = 1
+
+    def _now(self) -> Any:
         here = self._written.position()
         if here.length < self._next_length and not self._live.done:
             return NOTHING

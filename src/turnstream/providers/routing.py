@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import NoReturn
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from turnstream.config import ModelSettings, RetrySettings
 from turnstream.core.stream_events import StreamEvent
@@ -127,22 +127,14 @@ class _KeylessProvider(Provider):
         self.name = name
         self._error = error
 
-    def stream(self, request: ModelRequest) -> _RefusedPlan:  # noqa: ARG002
-        return _RefusedPlan(self._error)
+    @asynccontextmanager
+    async def stream(
+        self,
+        request: ModelRequest,  # noqa: ARG002
+    ) -> AsyncGenerator[AsyncIterator[Sequence[StreamEvent]], None]:
+        """Raise the error when the call is entered."""
+        raise self._error
+        yield
 
     async def close(self) -> None:
         """Do nothing, as nothing is open."""
-
-
-class _RefusedPlan:
-    def __init__(self, error: AuthenticationFailed) -> None:
-        self._error = error
-
-    async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:
-        self._refuse()
-
-    async def __aexit__(self, *_: object) -> None:
-        """Do nothing, as the call is never entered."""
-
-    def _refuse(self) -> NoReturn:
-        raise self._error
