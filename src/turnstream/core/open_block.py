@@ -54,24 +54,6 @@ class OpenBlock:
         carry: The first half of a surrogate pair whose other half has not come, or "".
     """
 
-    __slots__ = (
-        "_own_lists",
-        "_signature",
-        "answered",
-        "block_type",
-        "carry",
-        "content",
-        "field",
-        "grows_by",
-        "implicit",
-        "index",
-        "length",
-        "parts",
-        "sequence",
-        "signature_length",
-        "stopped",
-    )
-
     def __init__(
         self,
         sequence: int,

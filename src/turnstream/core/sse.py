@@ -44,20 +44,6 @@ class SseDecoder:
             standard does not know. Default False.
     """
 
-    __slots__ = (
-        "_after_carriage_return",
-        "_around",
-        "_event_limit",
-        "_failure",
-        "_has_blank_lines",
-        "_head",
-        "_name",
-        "_prefix",
-        "_regular",
-        "_unknown",
-        "unfinished",
-    )
-
     def __init__(self, *, event_limit: int, loose: bool = False) -> None:
         self._event_limit = event_limit
         self._unknown: list[bytes] | None = [] if loose else None

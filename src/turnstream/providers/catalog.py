@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Collection, Mapping
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import msgspec
 
@@ -39,16 +40,11 @@ class ProviderDescription(msgspec.Struct, frozen=True):
     """A provider with all settings filled in. `models` are listed; a caller may also name any other model."""
 
     wire: str
-    base_url: str
+    endpoint: Endpoint
+    """Endpoint without its key. Its base URL may contain REGION."""
     api_key_env: str | None
-    headers: Mapping[str, str]
     models: tuple[str, ...]
     timeouts: Timeouts
-    event_limit: int = DEFAULT_EVENT_LIMIT
-    on_malformed: Literal["fail", "skip"] = "fail"
-    trust_env: bool = False
-    think_tags: tuple[str, ...] = ()
-    context_overflow: tuple[str, ...] = ()
     region: str | None = None
     url_from: str = "settings"
     """Source of `base_url`: `settings`, `built in`, or the name of a variable."""
@@ -191,7 +187,7 @@ class Catalog:
     def base_urls(self) -> dict[str, str]:
         """Base URLs by provider. An open region becomes `any`."""
         return {
-            name: description.base_url.replace(REGION, self._region(description) or "any")
+            name: description.endpoint.base_url.replace(REGION, self._region(description) or "any")
             for name, description in self._described.items()
         }
 
@@ -201,7 +197,7 @@ class Catalog:
         return [
             ProviderPlace(
                 name,
-                description.base_url,
+                description.endpoint.base_url,
                 description.url_from,
                 description.api_key_env,
                 description.api_key_env is not None and self._key(description.api_key_env) is not None,
@@ -251,7 +247,7 @@ class Catalog:
             return True
         key_is_set = bool(description.api_key_env) and self._key(description.api_key_env or "") is not None
         if description.wire == SIGNED_WIRE:
-            placed = REGION not in description.base_url or self._region(description) is not None
+            placed = REGION not in description.endpoint.base_url or self._region(description) is not None
             return is_installed() and placed and (key_is_set or has_credentials(self._environ))
         return key_is_set or not description.api_key_env
 
@@ -278,7 +274,7 @@ class Catalog:
             return self._in_process[name].make(name)
         description = self._described[name]
         key = self._key(description.api_key_env) if description.api_key_env else None
-        base_url = description.base_url
+        base_url = description.endpoint.base_url
         signer: Signer | None = None
         if description.wire == SIGNED_WIRE:
             require_botocore()
@@ -293,17 +289,7 @@ class Catalog:
             raise AuthenticationFailed(
                 f"{name} needs a key: set {description.api_key_env} and start again", retryable=False
             )
-        endpoint = Endpoint(
-            base_url,
-            key,
-            description.headers,
-            trust_env=description.trust_env,
-            event_limit=description.event_limit,
-            on_malformed=description.on_malformed,
-            think_tags=description.think_tags,
-            context_overflow=description.context_overflow,
-            signer=signer,
-        )
+        endpoint = replace(description.endpoint, base_url=base_url, api_key=key, signer=signer)
         return HttpProvider(name, WIRES[description.wire], endpoint, description.timeouts)
 
     def _region(self, description: ProviderDescription) -> str | None:
@@ -337,18 +323,14 @@ def _describe(
     if wire not in WIRES:
         raise ConfigurationError(f"providers.{name}: no wire {wire!r}; there are {', '.join(WIRES)}")
     host = split_base_url(name if url_from == "settings" else f"{name} ({url_from})", base_url).hostname
-    return ProviderDescription(
-        wire=wire,
-        base_url=base_url,
-        url_from=url_from,
-        api_key_env=given.api_key_env or built_in.api_key_env,
+    endpoint = Endpoint(
+        base_url,
         headers=given.headers,
-        models=given.models or built_in.models,
-        timeouts=given.timeouts,
+        trust_env=given.trust_env if given.trust_env is not None else not is_loopback(host or ""),
         event_limit=given.event_limit or DEFAULT_EVENT_LIMIT,
         on_malformed=given.on_malformed,
-        trust_env=given.trust_env if given.trust_env is not None else not is_loopback(host or ""),
         think_tags=given.think_tags,
         context_overflow=tuple(words.pattern for words in given.context_overflow),
-        region=given.region,
     )
+    key, models = given.api_key_env or built_in.api_key_env, given.models or built_in.models
+    return ProviderDescription(wire, endpoint, key, models, given.timeouts, given.region, url_from)

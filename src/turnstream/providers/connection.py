@@ -31,24 +31,6 @@ class Connection(asyncio.Protocol):
     broken if `failure` is set. In both cases the rest of it can still be taken.
     """
 
-    __slots__ = (
-        "_ends_with_connection",
-        "_feed",
-        "_head",
-        "_held",
-        "_interim_bytes",
-        "_keeps_alive",
-        "_parser",
-        "_paused",
-        "_transport",
-        "arrived",
-        "ended",
-        "failure",
-        "headers",
-        "on_body",
-        "pieces",
-        "status",
-    )
     _transport: asyncio.Transport
 
     def __init__(self) -> None:

@@ -60,22 +60,6 @@ _LAST = frozenset({MessageStop, Metadata, StreamError, StreamNotice})
 class HttpCall:
     """One model call: an async context manager that is its own async iterator. See `PushSource`."""
 
-    __slots__ = (
-        "_body",
-        "_broken",
-        "_clocks",
-        "_connection",
-        "_decoder",
-        "_is_over",
-        "_origin",
-        "_provider",
-        "_released",
-        "_request",
-        "_stopped",
-        "_take",
-        "_timer",
-        "_waiter",
-    )
     _connection: Connection
     _body: Connection | InflatedBody
 

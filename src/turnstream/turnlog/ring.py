@@ -47,18 +47,6 @@ class Ring:
     Appending evicts the oldest beyond the limit, but never the newest.
     """
 
-    __slots__ = (
-        "_dialects",
-        "_encoder",
-        "_events",
-        "_frames",
-        "_limit",
-        "coalesced",
-        "first_seq",
-        "last_seq",
-        "size",
-    )
-
     def __init__(self, encoder: FrameEncoder, *, last_seq: int = 0, limit: int = DEFAULT_LIMIT) -> None:
         self.first_seq = last_seq + 1
         self.last_seq = last_seq
