@@ -10,6 +10,7 @@ import msgspec
 from turnstream.core.accumulator import Accumulator
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
+from turnstream.core.turn_events import TurnEvent
 from turnstream.core.usage import Usage
 
 
@@ -49,15 +50,7 @@ class AnswerFold:
     def add(self, events: Sequence[StreamEvent]) -> None:
         """Fold the next events. Raises StreamBroken as `Accumulator.fold` does."""
         self.events += len(events)
-        accumulator = self.accumulator
-        position = 0
-        while True:
-            position = accumulator.fold(events, position)
-            accumulator.take_changes()
-            if accumulator.finished is None:
-                return
-            self._blocks.append(accumulator.finished)
-            accumulator.release()
+        fold_all(self.accumulator, events, [], self._blocks)
 
     def finish(self) -> Answer:
         """Return the answer. Blocks that were cut off are included as partial."""
@@ -76,6 +69,32 @@ class AnswerFold:
             accumulator.raw_usage,
             accumulator.error,
         )
+
+
+def fold_all(
+    accumulator: Accumulator,
+    events: Sequence[StreamEvent],
+    changes: list[TurnEvent],
+    blocks: list[Block],
+    now: float | None = None,
+) -> None:
+    """Fold all `events`. Raises StreamBroken as `Accumulator.fold` does.
+
+    Args:
+        accumulator: The fold.
+        events: Events of one model call.
+        changes: The events that show them are appended here, block_stops included.
+        blocks: The blocks that finish are appended here.
+        now: Time in seconds, as in `Accumulator.fold`.
+    """
+    position = 0
+    while True:
+        position = accumulator.fold(events, position, now)
+        changes += accumulator.take_changes()
+        if accumulator.finished is None:
+            return
+        blocks.append(accumulator.finished)
+        changes.append(accumulator.release())
 
 
 def fold_answer(events: Iterable[StreamEvent]) -> Answer:

@@ -69,3 +69,23 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 def beginning(text: str) -> str:
     """Return the beginning of a text, for a `repr`."""
     return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…"
+
+
+def call_id(block: Block) -> str:
+    """Return the id of the tool call that the block is, or answers. Empty if it has none."""
+    return str((block.content or {}).get("tool_use_id") or "")
+
+
+def is_provider_executed(block: Block) -> bool:
+    """Return True for a call that the provider runs itself, and for its result."""
+    return bool((block.content or {}).get("provider_executed"))
+
+
+def is_client_call(block: Block) -> bool:
+    """Return True for a tool call that the provider does not run itself."""
+    return block.block_type == "tool_use" and not is_provider_executed(block)
+
+
+def is_client_result(block: Block) -> bool:
+    """Return True for the result of a tool call that the provider does not run itself."""
+    return block.block_type == "tool_result" and not is_provider_executed(block)

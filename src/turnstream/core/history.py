@@ -22,7 +22,15 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from turnstream.core.admission import is_unreadable
-from turnstream.core.blocks import Block, Content, Message
+from turnstream.core.blocks import (
+    Block,
+    Content,
+    Message,
+    call_id,
+    is_client_call,
+    is_client_result,
+    is_provider_executed,
+)
 from turnstream.core.lifecycle import TurnStatus
 
 Role: TypeAlias = Literal["user", "assistant"]
@@ -69,7 +77,7 @@ class _Side:
     @property
     def calls(self) -> list[Block]:
         """Calls of client tools in this side, in order."""
-        return [block for block in self.blocks if _is_client_call(block)]
+        return [block for block in self.blocks if is_client_call(block)]
 
 
 class _Result(NamedTuple):
@@ -108,10 +116,10 @@ def _sides_of(turn: PastTurn) -> list[_Side]:
     unanswered = CANCELLED_BY_ERROR if turn.status == "error" else CANCELLED
     sides: list[_Side] = []
     for block in _usable(turn):
-        role: Role = "user" if turn.role == "user" or _is_client_result(block) else "assistant"
+        role: Role = "user" if turn.role == "user" or is_client_result(block) else "assistant"
         if not sides or sides[-1].role != role:
             sides.append(_Side(role, unanswered))
-        if _is_client_result(block):
+        if is_client_result(block):
             sides[-1].results.append(_Result(block, turn.role == "user"))
         else:
             sides[-1].blocks.append(block)
@@ -123,12 +131,12 @@ def _sides_of(turn: PastTurn) -> list[_Side]:
 
 def _usable(turn: PastTurn) -> list[Block]:
     """Return the turn's blocks that any provider accepts, regardless of the blocks around them."""
-    answered = {_identity(block) for block in turn.blocks if _is_client_result(block)}
+    answered = {call_id(block) for block in turn.blocks if is_client_result(block)}
     found: list[Block] = []
     for block in turn.blocks:
         if is_unreadable(block.content):
             keeps = block.block_type == "text" and _has_text(block)
-        elif _is_provider_executed(block):
+        elif is_provider_executed(block):
             keeps = turn.role != "user" and not block.partial
         elif turn.role == "user":
             keeps = _is_valid_for_user(block)
@@ -161,7 +169,7 @@ def _is_valid_for_assistant(block: Block, answered: set[str]) -> bool:
         case "thinking":
             return bool(block.text_content or content) and not block.partial
         case "tool_use":
-            return not block.partial or _identity(block) in answered
+            return not block.partial or call_id(block) in answered
         case "tool_result":
             return not block.partial
         case "provider":
@@ -179,7 +187,7 @@ def _without_trailing_thinking(blocks: list[Block]) -> list[Block]:
     Thinking at the end that has vendor details moves before the first client call, if there is one.
     """
     last = max((place for place, block in enumerate(blocks) if _may_follow_thinking(block)), default=-1)
-    first_call = next((place for place, block in enumerate(blocks) if _is_client_call(block)), None)
+    first_call = next((place for place, block in enumerate(blocks) if is_client_call(block)), None)
     trailing = blocks[last + 1 :]
     rest = [block for block in trailing if block.block_type != "thinking"]
     if first_call is None:
@@ -227,18 +235,18 @@ def _answers(calls: list[Block], results: list[_Result], unanswered: str) -> tup
     """Return the results of `calls` in their order, and the user's results without a call, as text."""
     waiting: dict[str, deque[int]] = {}
     for number, result in enumerate(results):
-        waiting.setdefault(_identity(result.block), deque()).append(number)
+        waiting.setdefault(call_id(result.block), deque()).append(number)
     answers: list[Block] = []
     for call in calls:
-        identity = _identity(call)
+        identity = call_id(call)
         given = waiting.get(identity)
         answers.append(results[given.popleft()].block if given else _cancelled(identity, unanswered))
-    known = {_identity(call) for call in calls}
+    known = {call_id(call) for call in calls}
     left = sorted(number for numbers in waiting.values() for number in numbers)
     orphans = [
         results[number].block
         for number in left
-        if results[number].given_by_user and _identity(results[number].block) not in known
+        if results[number].given_by_user and call_id(results[number].block) not in known
     ]
     return answers, [text for block in orphans if (text := _orphan_text(block)) is not None]
 
@@ -250,7 +258,7 @@ def _begin_with_user(sides: list[_Side]) -> list[_Side]:
             return sides[place:]
         if place + 1 < len(sides):
             user = sides[place + 1]
-            user.blocks = [block for block in user.blocks if not _is_client_result(block)]
+            user.blocks = [block for block in user.blocks if not is_client_result(block)]
             if user.blocks:
                 return sides[place + 1 :]
     return []
@@ -264,17 +272,17 @@ def _without_incomplete_pairs(sides: list[_Side]) -> list[_Side]:
     keeps: set[tuple[int, int]] = set()
     asked: dict[str, list[tuple[int, int]]] = {}
     for n, side in enumerate(sides):
-        if side.role == "user" and not all(_is_client_result(block) for block in side.blocks):
+        if side.role == "user" and not all(is_client_result(block) for block in side.blocks):
             asked.clear()
         for k, block in enumerate(side.blocks):
-            if not _is_provider_executed(block):
+            if not is_provider_executed(block):
                 continue
             if block.block_type == "tool_use":
-                asked.setdefault(_identity(block), []).append((n, k))
-            elif waiting := asked.get(_identity(block)):
+                asked.setdefault(call_id(block), []).append((n, k))
+            elif waiting := asked.get(call_id(block)):
                 keeps |= {waiting.pop(), (n, k)}
     for n, side in enumerate(sides):
-        kept = [b for k, b in enumerate(side.blocks) if not _is_provider_executed(b) or (n, k) in keeps]
+        kept = [b for k, b in enumerate(side.blocks) if not is_provider_executed(b) or (n, k) in keeps]
         side.blocks = kept if side.role == "user" else _without_trailing_thinking(kept)
     return [side for side in sides if side.blocks]
 
@@ -289,11 +297,11 @@ def _with_unique_ids(messages: list[Message]) -> list[Message]:
             renamed.clear()
         blocks: list[Block] = []
         for block in message.blocks:
-            if _is_client_call(block):
-                identity = ids.take(_identity(block))
+            if is_client_call(block):
+                identity = ids.take(call_id(block))
                 renamed.append(identity)
                 blocks.append(_with_id(block, identity))
-            elif _is_client_result(block):
+            elif is_client_result(block):
                 blocks.append(_with_id(block, renamed.popleft()))
             else:
                 blocks.append(block)
@@ -362,24 +370,8 @@ def _with_id(block: Block, identity: str) -> Block:
     return Block(block.sequence, block.block_type, block.text_content, content)
 
 
-def _identity(block: Block) -> str:
-    return str((block.content or {}).get("tool_use_id") or "")
-
-
 def _has_text(block: Block) -> bool:
     return bool(block.text_content and block.text_content.strip())
-
-
-def _is_client_call(block: Block) -> bool:
-    return block.block_type == "tool_use" and not _is_provider_executed(block)
-
-
-def _is_client_result(block: Block) -> bool:
-    return block.block_type == "tool_result" and not _is_provider_executed(block)
-
-
-def _is_provider_executed(block: Block) -> bool:
-    return bool((block.content or {}).get("provider_executed"))
 
 
 def _may_follow_thinking(block: Block) -> bool:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from turnstream.core.accumulator import DEFAULT_MAX_LENGTH, Accumulator, CutBlock, Statistics
+from turnstream.core.answers import fold_all
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import StreamEvent
 from turnstream.core.turn_events import BlockDelta, BlockStop, TurnEvent
@@ -31,15 +32,9 @@ class SharedAccumulator(Accumulator):
         """
         changes: list[TurnEvent] = []
         blocks: list[Block] = []
-        position = 0
         with self._lock:
-            while True:
-                position = self.fold(events, position, now)
-                changes.extend(self.take_changes())
-                if self.finished is None:
-                    return changes, blocks
-                blocks.append(self.finished)
-                changes.append(self.release())
+            fold_all(self, events, changes, blocks, now)
+        return changes, blocks
 
     @property
     def statistics(self) -> Statistics:

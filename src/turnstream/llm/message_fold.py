@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from turnstream.core.accumulator import Accumulator
+from turnstream.core.answers import fold_all
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import StreamEvent
 from turnstream.core.turn_events import TurnEvent
 from turnstream.errors import StreamBroken
-
-logger = logging.getLogger(__name__)
 
 
 class MessageFold:
@@ -32,22 +30,13 @@ class MessageFold:
 
         Raises StreamBroken, as `Accumulator.fold`. `cut` then returns the events that were folded before.
         """
-        accumulator = self.accumulator
         changes: list[TurnEvent] = []
-        position = 0
         try:
-            while True:
-                position = accumulator.fold(events, position, now)
-                changes += accumulator.take_changes()
-                if accumulator.finished is None:
-                    return changes
-                block = accumulator.finished
-                logger.debug("block %d (%s) is whole", block.sequence, block.block_type)
-                self.blocks.append(block)
-                changes.append(accumulator.release())
+            fold_all(self.accumulator, events, changes, self.blocks, now)
         except StreamBroken:
             self._unshown = changes
             raise
+        return changes
 
     def end_call(self) -> list[TurnEvent]:
         """End a complete call: stop its open blocks. Return the events to show."""

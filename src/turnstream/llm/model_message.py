@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, TypeVar, cast
 
-from turnstream.core.blocks import Block, Message, beginning
+from turnstream.core.blocks import Block, Message, beginning, call_id, is_client_call, is_provider_executed
 from turnstream.core.message_facts import MessageFacts
 from turnstream.core.usage import CallAttempt, Usage
 from turnstream.model_loop.accounts import ModelCall
@@ -181,10 +181,9 @@ class ModelMessage(Generic[Output]):
         waiting: dict[int, Block] = {}
         places: dict[str, deque[int]] = {}
         for place, block in enumerate(self.blocks):
-            content = block.content or {}
-            if content.get("provider_executed"):
+            if is_provider_executed(block):
                 continue
-            same = places.setdefault(str(content.get("tool_use_id") or ""), deque())
+            same = places.setdefault(call_id(block), deque())
             if block.block_type == "tool_use":
                 waiting[place] = block
                 same.append(place)
@@ -196,7 +195,7 @@ class ModelMessage(Generic[Output]):
     @property
     def outputs(self) -> tuple[Block, ...]:
         """Calls whose arguments are the typed answer, if it was requested by a tool."""
-        calls = self._of_type("tool_use")
+        calls = filter(is_client_call, self.blocks)
         return tuple(block for block in calls if (block.content or {}).get("tool_name") == OUTPUT_TOOL)
 
     @property
@@ -220,13 +219,6 @@ class ModelMessage(Generic[Output]):
     def as_message(self) -> Message:
         """Return role and blocks, in a form to store: `msgspec.json.encode(message.as_message())`."""
         return Message("assistant", self.blocks)
-
-    def _of_type(self, block_type: str) -> Sequence[Block]:
-        return [
-            block
-            for block in self.blocks
-            if block.block_type == block_type and not (block.content or {}).get("provider_executed")
-        ]
 
 
 def _cost_of(call: MessageStep | MessageAttempt, pricing: Pricing) -> Cost | None:

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from turnstream.core.blocks import Block, Message
+from turnstream.core.blocks import Block, Message, call_id, is_client_call
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.stream_events import (
     MessageStop,
@@ -131,7 +131,7 @@ class ModelSource(TurnSource):
         return estimated_input_tokens(self._plan.sent)
 
     def stored(self, block: Block) -> None:
-        if block.block_type == "tool_use" and not (block.content or {}).get("provider_executed"):
+        if is_client_call(block):
             call = _RunningCall(block)
             self._calls.append(call)
             if self._tools.runner.may_start_early(block) and unusable(block) is None and self._may_run():
@@ -167,11 +167,7 @@ class ModelSource(TurnSource):
 
     async def close(self) -> None:
         self._plan.close()
-        tasks = [call.task for call in self._calls if call.task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await _cancel(self._calls)
         await self._preparations.close()
 
     # -- for the next call -------------------------------------------------------------------------------
@@ -278,8 +274,7 @@ class _RunningCall:
     @property
     def name(self) -> ToolCallName:
         """Id and tool name of the call."""
-        content = self.block.content or {}
-        return ToolCallName(str(content.get("tool_use_id") or ""), str(content.get("tool_name") or ""))
+        return ToolCallName(call_id(self.block), tool_name(self.block))
 
 
 class _ProgressShower:
@@ -329,11 +324,7 @@ class _Results:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = [call.task for call in self._left if call.task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await _cancel(self._left)
 
     def __aiter__(self) -> _Results:
         return self
@@ -354,6 +345,15 @@ class _Results:
         ]
         self._number += 1
         return events
+
+
+async def _cancel(calls: Sequence[_RunningCall]) -> None:
+    """Cancel running calls, and wait until they have ended."""
+    tasks = [call.task for call in calls if call.task is not None]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 def _reminder(rounds: int, most: int) -> str:

@@ -170,7 +170,7 @@ def add_chat_routes(router: APIRouter, context: ServerContext) -> None:
     @router.get("/models", responses=errors(401), summary="List the models that turns may name")
     async def list_models(request: Request) -> list[ModelView]:
         await context.principal(request)
-        return [ModelView.of_fields(model) for model in commands.models()]
+        return [ModelView.of(model) for model in commands.models()]
 
 
 def _position(before: str | None) -> tuple[int, str] | None:

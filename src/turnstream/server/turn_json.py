@@ -72,7 +72,7 @@ async def single_json(
 def _beginning_of(piece: TurnPiece) -> Iterable[str]:
     if piece.turn is None:
         return (",",) if piece.blocks else ()
-    head = TurnView.of(piece.turn).model_dump_json().removesuffix(_EMPTY_END)
+    head = TurnView.of_turn(piece.turn).model_dump_json().removesuffix(_EMPTY_END)
     return (",", head) if piece.number else (head,)
 
 

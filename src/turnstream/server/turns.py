@@ -125,7 +125,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     async def read_turn(request: Request, turn_id: Identifier) -> Response:
         owner = (await context.principal(request)).owner
         state = await commands.state(owner, checked_id(turn_id, "turn_id"))
-        view = partial(TurnView.of, state.turn, (), state.attempts)
+        view = partial(TurnView.of_turn, state.turn, (), state.attempts)
         return await json_answer(single_json(view, state.blocks), context.keep_alive)
 
     @router.get(

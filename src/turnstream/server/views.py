@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema
 
 from turnstream.core.admission import NESTING_LIMIT, nests_deeper
 from turnstream.core.blocks import Block, BlockType
-from turnstream.core.usage import CallAttempt, StepUsage
+from turnstream.core.usage import CallAttempt
 from turnstream.errors import InvalidRequest
 from turnstream.server.attachments import check_attachment
 from turnstream.server.block_shapes import (
@@ -37,7 +37,7 @@ from turnstream.server.block_shapes import (
 )
 from turnstream.server.openapi_additions import ErrorDetail, Identifier
 from turnstream.server.params import checked_params
-from turnstream.store.base import BlockRecord, ChatRecord, TurnRecord
+from turnstream.store.base import BlockRecord, TurnRecord
 from turnstream.turns.clock import iso_timestamp
 from turnstream.turns.commands import StartedTurn, TurnState
 from turnstream.turns.costs import is_unpriced
@@ -166,16 +166,16 @@ class RecordView(BaseModel):
     """An answer about a record. Each field has the value of the record's field of the same name."""
 
     @classmethod
-    def of_fields(cls, *records: msgspec.Struct, **others: Any) -> Self:
-        """Return the view of records.
+    def of(cls, record: msgspec.Struct, **others: Any) -> Self:
+        """Return the view of a record, with the fields of its usage or its block as fields of their own.
 
-        `others`: fields that the records do not have, or have in another form.
+        `others`: fields that the record does not have, or has in another form.
         """
-        values: dict[str, Any] = {}
-        for record in records:
-            values.update(msgspec.structs.asdict(record))
-        values.update(others)
-        return cls.model_validate(values)
+        values = msgspec.structs.asdict(record)
+        for part in ("usage", "block"):
+            if part in values:
+                values.update(msgspec.structs.asdict(values.pop(part)))
+        return cls.model_validate({**values, **others})
 
 
 def _shown(moment: int | str) -> str:
@@ -194,10 +194,6 @@ class ChatView(RecordView):
     active_turn_id: Identifier | None
     """Turn whose branch is shown."""
 
-    @classmethod
-    def of(cls, chat: ChatRecord) -> ChatView:
-        return cls.of_fields(chat)
-
 
 class ChatList(BaseModel):
     chats: list[ChatView]
@@ -214,10 +210,6 @@ class BlockView(RecordView):
     partial: bool
     created_at: Timestamp
 
-    @classmethod
-    def of(cls, row: BlockRecord) -> BlockView:
-        return cls.of_fields(row, row.block)
-
 
 class StepView(RecordView):
     """One model call of an ended turn."""
@@ -231,10 +223,6 @@ class StepView(RecordView):
     reasoning_tokens: int | None
     cost: str | None
     estimated: bool
-
-    @classmethod
-    def of(cls, step: StepUsage) -> StepView:
-        return cls.of_fields(step, step.usage)
 
 
 class AttemptView(RecordView):
@@ -256,10 +244,6 @@ class AttemptView(RecordView):
     reasoning_tokens: int | None
     cost: str | None
     estimated: bool
-
-    @classmethod
-    def of(cls, attempt: CallAttempt) -> AttemptView:
-        return cls.of_fields(attempt, attempt.usage)
 
 
 class TurnView(RecordView):
@@ -299,7 +283,7 @@ class TurnView(RecordView):
     blocks: list[BlockView]
 
     @classmethod
-    def of(
+    def of_turn(
         cls, turn: TurnRecord, blocks: tuple[BlockRecord, ...] = (), attempts: tuple[CallAttempt, ...] = ()
     ) -> TurnView:
         error = None
@@ -307,9 +291,8 @@ class TurnView(RecordView):
             turn = msgspec.structs.replace(turn, steps=())
         if turn.error_code is not None:
             error = ErrorDetail(code=turn.error_code, message=turn.error_message or "")
-        return cls.of_fields(
+        return cls.of(
             turn,
-            turn.usage,
             unpriced=is_unpriced(turn),
             steps=[StepView.of(step) for step in turn.steps],
             attempts=[AttemptView.of(attempt) for attempt in attempts],
@@ -345,8 +328,8 @@ class StartedView(BaseModel):
     def of(cls, started: StartedTurn, stream_url: str) -> StartedView:
         user = started.user_turn
         return cls(
-            user_turn=TurnView.of(user, started.user_blocks) if user is not None else None,
-            assistant_turn=TurnView.of(started.assistant_turn),
+            user_turn=TurnView.of_turn(user, started.user_blocks) if user is not None else None,
+            assistant_turn=TurnView.of_turn(started.assistant_turn),
             stream_url=stream_url,
         )
 

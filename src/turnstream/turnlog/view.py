@@ -176,7 +176,7 @@ class LogView:
 
     def covers(self, seq: int) -> bool:
         """Return True if the ring has all events after `seq`."""
-        return seq >= self._ring.first_seq - 1
+        return self._ring.covers(seq)
 
     def live_batch(self, position: WatchPosition) -> Batch | None:
         """Return the events after the position of a waiting watcher: a shortcut for `decide`.

@@ -16,10 +16,10 @@ from turnstream.core.admission import plain_request_json
 from turnstream.core.branches import Branches
 from turnstream.core.identifiers import new_id
 from turnstream.errors import NotFound, StoreError
-from turnstream.store.base import SET_BY_STORE, BlockRecord, ChatRecord, Store, TurnRecord
+from turnstream.store.base import SET_BY_STORE, ChatRecord, Store
 from turnstream.store.operations.chats import CreateChat, UpdateChat
 from turnstream.store.operations.deleting import DeleteChat, PurgeChat
-from turnstream.store.portions import Bounds, OfTree, Portion, PortionStart, ReadPortion, unchanged
+from turnstream.store.portions import Bounds, OfTree, Portion, PortionStart, ReadPortion
 from turnstream.store.queries import DeletedChats, GetChat, GetTurn
 from turnstream.turns.ending import StopCause
 from turnstream.turns.registry import Registry
@@ -38,18 +38,6 @@ Readers no longer see the chat then.
 """
 PURGE_PAUSE = 0.01
 """Seconds between deleted portions, so that other writes get through."""
-
-
-class BranchTurn(NamedTuple):
-    """A turn of a branch.
-
-    Attributes:
-        siblings: Ids of the turn and its alternatives, oldest first.
-    """
-
-    turn: TurnRecord
-    blocks: tuple[BlockRecord, ...]
-    siblings: list[str]
 
 
 class TurnPage(NamedTuple):
@@ -183,23 +171,6 @@ class ChatCommands:
             query = ReadPortion(turn_ids=page.turn_ids, bounds=bounds, start=place, use=use)
             made, place = await self._store.read(query)
             yield made
-
-    async def path(self, owner: str, chat_id: str, *, through: str | None = None) -> list[BranchTurn]:
-        """Return the turns of a chat's branch. Raises NotFound.
-
-        Args:
-            through: Id of a turn of the branch. None for the shown branch.
-        """
-        page = await self.branch(owner, chat_id, through=through)
-        path: list[BranchTurn] = []
-        async for portion in self.portions(page, PATH_PORTION, unchanged):
-            for piece in portion.pieces:
-                blocks = tuple(piece.blocks)
-                if piece.turn is None:
-                    path[-1] = path[-1]._replace(blocks=path[-1].blocks + blocks)
-                else:
-                    path.append(BranchTurn(piece.turn, blocks, page.tree.siblings(piece.turn.id)))
-        return path
 
     async def delete(self, owner: str, chat_id: str) -> None:
         """Delete a chat and all its turns. Running turns are stopped. Raises NotFound."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from functools import partial
 
-from turnstream.core.blocks import Block
+from turnstream.core.blocks import Block, call_id, is_client_call, is_client_result
 from turnstream.core.cursor import next_generation_seq
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.identifiers import new_id
@@ -322,7 +322,7 @@ def model_calls(blocks: Sequence[Block]) -> list[tuple[Sequence[Block], Sequence
     """
     starts = [0]
     for place, block in enumerate(blocks):
-        if place and _is_result(blocks[place - 1]) and not _is_result(block):
+        if place and is_client_result(blocks[place - 1]) and not is_client_result(block):
             starts.append(place)
     ends = [*starts[1:], len(blocks)]
     return [(blocks[:start], blocks[start:end]) for start, end in zip(starts, ends, strict=True)]
@@ -330,24 +330,16 @@ def model_calls(blocks: Sequence[Block]) -> list[tuple[Sequence[Block], Sequence
 
 def unanswered_calls(blocks: Sequence[Block]) -> list[Block]:
     """Return the complete tool calls that have no complete result."""
-    answered = Counter(_call_id(block) for block in blocks if _is_result(block) and not block.partial)
+    answered = Counter(call_id(block) for block in blocks if is_client_result(block) and not block.partial)
     unanswered: list[Block] = []
     for block in blocks:
-        if block.block_type != "tool_use" or block.partial or (block.content or {}).get("provider_executed"):
+        if block.partial or not is_client_call(block):
             continue
-        if answered[_call_id(block)]:
-            answered[_call_id(block)] -= 1
+        if answered[call_id(block)]:
+            answered[call_id(block)] -= 1
         else:
             unanswered.append(block)
     return unanswered
-
-
-def _is_result(block: Block) -> bool:
-    return block.block_type == "tool_result" and not (block.content or {}).get("provider_executed")
-
-
-def _call_id(block: Block) -> str:
-    return str((block.content or {}).get("tool_use_id", ""))
 
 
 def _after(blocks: Sequence[Block]) -> int:

@@ -54,9 +54,9 @@ async def test_every_answer_is_the_document_that_its_view_is(tmp_path: Path, sha
     async with chat_of(tmp_path, SHAPES[shape], system="system " * 200) as (engine, port, insert):
         client = Client(port)
         chat_id, turn_id = insert.turns[0].chat_id, insert.turns[-1].id
-        path = await engine.commands.chats.path("local", chat_id)
+        path = [await engine.commands.state("local", turn.id) for turn in insert.turns]
         assert [len(entry.blocks) for entry in path] == [len(lengths) for lengths in SHAPES[shape]]
-        views = [TurnView.of(entry.turn, entry.blocks).model_dump() for entry in path]
+        views = [TurnView.of_turn(entry.turn, entry.blocks).model_dump() for entry in path]
         answer = (await client.call("GET", f"/chats/{chat_id}/path")).json
         expected = [{**view, "siblings": [view["id"]]} for view in views]
         assert answer == {"chat_id": chat_id, "turns": expected, "previous": None}

@@ -56,8 +56,8 @@ async def test_turns_whose_columns_cannot_be_read_end_with_their_text(tmp_path: 
             state = await state_of(engine, turn_id)
             assert (state.turn.status, state.turn.error_code) == ("error", "orphaned")
             for view in (
-                TurnView.of(state.turn, state.blocks),
-                *map(TurnView.of, await turns_of(engine, state)),
+                TurnView.of_turn(state.turn, state.blocks),
+                *map(TurnView.of_turn, await turns_of(engine, state)),
             ):
                 view.model_dump_json()
 
