@@ -13,8 +13,13 @@ import turnstream as ts
 from turnstream.client import Retry
 from turnstream.tracebacks import shorten
 
-REFUSED = ts.LLM("sim/echo:pace=0,fault=error-before,status=503", retry=ts.RetrySettings(attempts=1))
-CUT = ts.LLM("sim/echo:pace=0,fault=cut,after=5", retry=ts.RetrySettings(attempts=1))
+
+def llm(fault: str) -> ts.LLM:
+    return ts.LLM(f"sim/echo:pace=0,fault={fault}", retry=ts.RetrySettings(attempts=1))
+
+
+REFUSED = llm("error-before,status=503")
+CUT = llm("cut,after=5")
 WORDS = "one two three four five six"
 NOWHERE = "http://127.0.0.1:9"
 OWN = str(Path(ts.__file__).parent)
@@ -49,26 +54,31 @@ async def watch() -> None:
 
 
 def read_text_without_asyncio() -> None:
-    with CUT.stream_sync(WORDS) as stream:
+    with llm("cut,after=5") as model, model.stream_sync(WORDS) as stream:
         for _ in stream.text:
             pass
 
 
 def read_events_without_asyncio() -> None:
-    with CUT.stream_sync(WORDS) as stream:
+    with llm("cut,after=5") as model, model.stream_sync(WORDS) as stream:
         for _ in stream:
             pass
 
 
 def render() -> None:
-    with CUT.stream_sync(WORDS) as stream:
+    with llm("cut,after=5") as model, model.stream_sync(WORDS) as stream:
         for _ in stream.render(lambda event: type(event).__name__):
             pass
 
 
 def wait_without_asyncio() -> None:
-    with CUT.stream_sync(WORDS) as stream:
+    with llm("cut,after=5") as model, model.stream_sync(WORDS) as stream:
         stream.final_message()
+
+
+def collect_without_asyncio() -> None:
+    with llm("error-before,status=503") as model:
+        model.collect_sync("x")
 
 
 def send_without_asyncio() -> None:
@@ -96,7 +106,7 @@ AWAITED: list[Callable[[], Awaitable[object]]] = [
     watch,
 ]
 CALLED: list[Callable[[], object]] = [
-    lambda: REFUSED.collect_sync("x"),
+    collect_without_asyncio,
     lambda: REFUSED.stream("x", messages=[3]),  # type: ignore[list-item]
     lambda: ts.LLM("nobody/knows"),
     lambda: ts.Client("nonsense"),
@@ -141,10 +151,17 @@ def test_the_debug_log_keeps_all_lines() -> None:
     logger.setLevel(logging.DEBUG)
     try:
         with pytest.raises(ts.Overloaded) as raised:
-            REFUSED.collect_sync("x")
+            collect_without_asyncio()
     finally:
         logger.setLevel(before)
     assert "model_loop" in "".join(traceback.format_exception(raised.value))
+
+
+def test_an_option_in_the_wrong_place_shows_one_line() -> None:
+    with pytest.raises(TypeError) as raised:
+        ts.LLM("sim/demo", temperature=1)  # pyright: ignore[reportArgumentType]
+    names = [Path(entry.filename).name for entry in traceback.extract_tb(raised.value.__traceback__)]
+    assert names == [Path(__file__).name, "language_model.py"]
 
 
 async def test_a_line_of_the_caller_between_ours_stays() -> None:

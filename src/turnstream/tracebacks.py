@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,8 +20,8 @@ Class = TypeVar("Class", bound=type[Any])
 
 MAX_CAUSES = 20
 """Causes of an error whose tracebacks are shortened."""
-_INNER = frozenset({"turnstream", "aiohttp", "aiohappyeyeballs", "asyncio", "concurrent"})
-"""Packages whose lines are left out. Lines of all others, such as a caller's callback, stay."""
+_INNER = frozenset({"aiohttp", "aiohappyeyeballs", "asyncio", "concurrent"})
+"""Packages whose lines are left out, like turnstream's. Lines of a caller's callback stay."""
 _SPECIAL = frozenset({"__init__", "__enter__", "__aenter__"})
 
 logger = logging.getLogger("turnstream")
@@ -29,9 +30,13 @@ logger = logging.getLogger("turnstream")
 def shorten(error: BaseException) -> None:
     """Remove the inner lines from the traceback of an error and from those of its causes.
 
-    One line of turnstream stays: the outermost. Call it before a bare `raise`, which adds no line.
+    One line of turnstream stays: the outermost. Other errors than a TurnstreamError keep all lines, except
+    for those of this module. Call it before a bare `raise`, which adds no line.
     """
     if logger.isEnabledFor(logging.DEBUG):
+        return
+    if not isinstance(error, TurnstreamError):
+        error.__traceback__ = _outer_lines(error.__traceback__, own=sys.maxsize, inner=frozenset())
         return
     error.__traceback__ = _outer_lines(error.__traceback__, own=1)
     cause = error
@@ -43,17 +48,20 @@ def shorten(error: BaseException) -> None:
         cause.__traceback__ = _outer_lines(cause.__traceback__, own=0)
 
 
-def _outer_lines(trace: TracebackType | None, *, own: int) -> TracebackType | None:
-    """Return a traceback without inner lines, except for the first `own` lines of turnstream."""
+def _outer_lines(
+    trace: TracebackType | None, *, own: int, inner: frozenset[str] = _INNER
+) -> TracebackType | None:
+    """Return a traceback without `inner` packages, and with only the first `own` lines of turnstream."""
     lines: list[TracebackType] = []
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__"))
         package = module.partition(".")[0]
-        if package not in _INNER:
+        if package == "turnstream":
+            if own and module != __name__:
+                lines.append(trace)
+                own -= 1
+        elif package not in inner:
             lines.append(trace)
-        elif own and package == "turnstream" and module != __name__:
-            lines.append(trace)
-            own -= 1
         trace = trace.tb_next
     kept: TracebackType | None = None
     for line in reversed(lines):
@@ -82,7 +90,7 @@ def _shortening(function: Callable[..., Any]) -> Callable[..., Any]:
         async def wait(*given: Any, **options: Any) -> Any:
             try:
                 return await waits(*given, **options)
-            except TurnstreamError as error:
+            except Exception as error:
                 shorten(error)
                 raise
 
@@ -92,7 +100,7 @@ def _shortening(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*given: Any, **options: Any) -> Any:
         try:
             return function(*given, **options)
-        except TurnstreamError as error:
+        except Exception as error:
             shorten(error)
             raise
 

@@ -34,10 +34,11 @@ async def test_the_model_gets_what_was_said_before() -> None:
 
 
 def test_without_asyncio() -> None:
-    chat = ECHO.conversation()
-    assert chat.collect_sync("one").text == "one"
-    with chat.stream_sync("two") as stream:
-        assert "".join(stream.text) == "two"
+    with ts.LLM("sim/echo:pace=0") as llm:
+        chat = llm.conversation()
+        assert chat.collect_sync("one").text == "one"
+        with chat.stream_sync("two") as stream:
+            assert "".join(stream.text) == "two"
     assert [text for _, text in said(chat)] == ["one", "one", "two", "two"]
     assert repr(chat) == "<Conversation, 4 messages>"
     assert (chat._repr_markdown_() or "").startswith("**user:** one\n\n**assistant:** one")
