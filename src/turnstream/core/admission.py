@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AnySet
 from enum import Enum
 from typing import Any, TypeVar, cast
+from unicodedata import category
 
 import msgspec
 
@@ -20,6 +21,9 @@ from turnstream.errors import InvalidRequest
 NESTING_LIMIT = 100
 """Levels of objects and arrays that a JSON value may have, the outermost included."""
 TOO_DEEP = f"JSON nested deeper than {NESTING_LIMIT} levels"
+
+CLIENT_ID_LENGTH = 255
+"""Characters that a client's own id of a chat, a message or a run may have."""
 
 UNREADABLE = "unreadable"
 """The only key of the object that is shown in place of a stored value that cannot be decoded."""
@@ -62,6 +66,21 @@ def plain_request_json(value: Value, what: str) -> Value:
         return plain_json(value)
     except InvalidJson as error:
         raise InvalidRequest(f"{what} holds {error}") from None
+
+
+def checked_client_id(value: object, what: str) -> str:
+    """Return a client's own id, which is any text of 1 to CLIENT_ID_LENGTH characters.
+
+    Raises InvalidRequest, which calls the value `what`, for control characters (NUL is one) and for halves of
+    surrogate pairs, which no database stores.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= CLIENT_ID_LENGTH:
+        raise InvalidRequest(
+            f"{what} is not a text of 1 to {CLIENT_ID_LENGTH} characters", code="invalid_client_id"
+        )
+    if any(category(character) in {"Cc", "Cs"} for character in value):
+        raise InvalidRequest(f"{what} has control characters", code="invalid_client_id")
+    return str.__str__(value)
 
 
 def unreadable(reason: str) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
     columns of `turns` are these fields.
 
     `fences` has `(generation, last seq that survived)` for each lost generation. `resets` has `(seq, index)`
-    for each retraction of blocks.
+    for each retraction of blocks. `imported`: True for a turn that a client sent with its history.
     """
 
     id: Identity
@@ -104,6 +104,7 @@ class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
     generation: int
     fences: Annotated[tuple[tuple[int, int], ...], NOT_NULL] = ()
     resets: tuple[tuple[int, int], ...] = ()
+    imported: bool = False
 
 
 class BlockRecord(msgspec.Struct, frozen=True, gc=False):

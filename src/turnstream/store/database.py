@@ -54,6 +54,12 @@ class Driver(Protocol):
         """Run a select that is prepared once; return its first row as the driver gives it, or None."""
         ...
 
+    def rows(
+        self, connection: Connection, statement: Statement, values: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """Run a select that is prepared once; return its rows as the driver gives them."""
+        ...
+
 
 class OpenDatabase(Protocol):
     """A seam: an open database.

@@ -1,16 +1,21 @@
 """The tables. `migrations/` creates them, and a test compares the two.
 
-    chats ──< turns ──< blocks          closed blocks of a turn, each with its first and last seq ├──<
-        annotations     durable events that do not belong to a block └──< attempts        calls of models that
-        were tried chats ──< settings                  system prompts, params and tools of its turns, each
-        once (`settings.py`) chats ──< idempotency               keys of requests that began turns journal
-        pages with the growth of the open blocks of all turns (`journal/`)
+    chats ──< turns ──< blocks          closed blocks of a turn, each with its first and last seq
+      │         ├─────< annotations     durable events that do not belong to a block
+      │         └─────< attempts        calls of models that were tried
+      ├───────────────< settings        system prompts, params, tools of its turns, each once (`settings.py`)
+      ├───────────────< idempotency     keys of requests that began turns
+      ├───────────────< client_chats    ids that clients gave to the chat
+      └───────────────< client_turns    ids that clients gave to messages and runs
+    journal                             pages with the growth of the open blocks of all turns (`journal/`)
 
 Rows below a chat are deleted with it (ON DELETE CASCADE). Readers do not find a chat that has a `deleted_at`;
 its rows are deleted in portions. Times are microseconds since the epoch, ids are UUIDv7 text. The columns of
-chats, turns and attempts are the fields of their records (`store.mapping`). The migrations order the columns
-of `turns`: those that every write reads (status, generation) come before the long ones, so that such a read
-needs one page.
+chats, turns and attempts are the fields of their records (`store.mapping`). The store alone uses two more
+columns of turns: the digest of their settings, and the digest of the conversation up to the turn
+(`store.conversation_digest`), which is NULL while the turn runs and in rows of earlier versions. The
+migrations order the columns of `turns`: those that every write reads (status, generation) come before the
+long ones, so that such a read needs one page.
 """
 
 from __future__ import annotations
@@ -30,7 +35,9 @@ from sqlalchemy import (
     text,
 )
 
+from turnstream.core.admission import CLIENT_ID_LENGTH
 from turnstream.store.columns import JsonText, StoredText
+from turnstream.store.conversation_digest import DIGEST_LENGTH
 from turnstream.store.rows import attempt_rows, chat_rows, turn_rows
 
 PREFIX = "turnstream_"
@@ -46,6 +53,7 @@ metadata = MetaData(
 
 _ID_LENGTH = 36
 _DELETED = text("deleted_at IS NOT NULL")
+_DIGESTED = text("path_digest IS NOT NULL")
 _UNFINISHED = text("status IN ('pending', 'streaming', 'waiting')")
 
 
@@ -74,11 +82,20 @@ turns = Table(
     metadata,
     *turn_rows.columns(),
     Column("settings", String(64)),
+    Column("path_digest", String(DIGEST_LENGTH)),
     ForeignKeyConstraint(["chat_id"], [f"{PREFIX}chats.id"], ondelete="CASCADE"),
     PrimaryKeyConstraint("id"),
     Index(None, "chat_id", "created_at"),
     Index(None, "prev_turn_id"),
     Index(f"ix_{PREFIX}turns_unfinished", "status", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
+    Index(
+        f"ix_{PREFIX}turns_path",
+        "owner",
+        "path_digest",
+        "chat_id",
+        sqlite_where=_DIGESTED,
+        postgresql_where=_DIGESTED,
+    ),
 )
 
 settings = Table(
@@ -144,4 +161,26 @@ idempotency = Table(
     Column("assistant_turn_id", String(_ID_LENGTH), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("chat_id", "key"),
+)
+
+client_chats = Table(
+    f"{PREFIX}client_chats",
+    metadata,
+    Column("owner", StoredText, nullable=False),
+    Column("client_id", String(CLIENT_ID_LENGTH), nullable=False),
+    _child_of("chats", "chat_id"),
+    PrimaryKeyConstraint("owner", "client_id"),
+    Index(None, "chat_id"),
+)
+
+client_turns = Table(
+    f"{PREFIX}client_turns",
+    metadata,
+    _child_of("chats", "chat_id"),
+    Column("kind", String(16), nullable=False),
+    Column("client_id", String(CLIENT_ID_LENGTH), nullable=False),
+    Column("owner", StoredText, nullable=False),
+    _id_column("turn_id"),
+    PrimaryKeyConstraint("chat_id", "kind", "client_id"),
+    Index(None, "owner", "client_id"),
 )

@@ -27,13 +27,15 @@ _SETTINGS = select(settings).where(
 )
 
 
-def store_settings(connection: Connection, turn: TurnRecord) -> tuple[Any, ...]:
+def store_settings(
+    connection: Connection, turn: TurnRecord, path_digest: str | None = None
+) -> tuple[Any, ...]:
     """Store a turn's settings unless its chat has them; return the row to insert for the turn."""
     system = None if turn.system is None else repair_text(turn.system)
     params = encode_json(turn.params)
     tools = None if turn.tools is None else encode_json(turn.tools)
     if len(system or "") + len(params) + len(tools or "") <= SMALL:
-        return (*turn_rows.row(turn), None)
+        return (*turn_rows.row(turn), None, path_digest)
     parts = (
         f"{len(params)}:{params}",
         tools and f"{len(tools)}={tools}",
@@ -42,7 +44,7 @@ def store_settings(connection: Connection, turn: TurnRecord) -> tuple[Any, ...]:
     digest = sha256("".join(part for part in parts if part is not None).encode()).hexdigest()
     driver_of(connection).insert(connection, settings, [(turn.chat_id, digest, params, system, tools)])
     bare = msgspec.structs.replace(turn, system=None, params={}, tools=None)
-    return (*turn_rows.row(bare), digest)
+    return (*turn_rows.row(bare), digest, path_digest)
 
 
 def read_turns(connection: Connection, rows: Iterable[Row[Any]]) -> list[TurnRecord]:

@@ -27,6 +27,7 @@ from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing
 from turnstream.store.base import BlockRecord, Store, TurnRecord
+from turnstream.store.conversation_digest import entries_of
 from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import (
     AllBlocks,
@@ -39,9 +40,10 @@ from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.chats import ChatCommands
+from turnstream.turns.conversations import ConversationCommands
 from turnstream.turns.executor import Executor
-from turnstream.turns.histories import read_history
-from turnstream.turns.new_turns import TurnRequest, assistant_turn, inherit_fields, user_turn
+from turnstream.turns.histories import Path, read_history
+from turnstream.turns.new_turns import TurnRequest, assistant_turn, client_ids_of, inherit_fields, user_turn
 from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
 from turnstream.wires.base import ModelRequest, ToolDefinition
@@ -109,6 +111,7 @@ class Commands:
         self.store = store
         self.registry = registry
         self.chats = ChatCommands(store, registry)
+        self.conversations = ConversationCommands(store)
         self.catalog = catalog
         self._encoder = encoder
         self._options = options or ExecutorOptions()
@@ -131,9 +134,10 @@ class Commands:
         request = plain_request_json(request, "the request")
         if (replayed := await self._replayed(owner, request)) is not None:
             return replayed
-        if not request.blocks:
+        if not request.blocks and request.opening is None:
             raise InvalidRequest("turn_blocks is empty: a user turn needs at least one block")
-        await self.chats.require(owner, request.chat_id)
+        if request.opening is None or request.opening.new_chat is None:
+            await self.chats.require(owner, request.chat_id)
         path = await self._path(owner, request)
         request = inherit_fields(request, path)
         return await self._call(owner, request, path)
@@ -267,12 +271,15 @@ class Commands:
         return StartedTurn(user, blocks, assistant, replayed=True)
 
     async def _path(self, owner: str, request: TurnRequest) -> list[tuple[TurnRecord, tuple[Block, ...]]]:
-        if request.prev_turn_id is None:
-            return []
-        turn = await self._turn(owner, request.prev_turn_id)
-        if turn.chat_id != request.chat_id:
-            raise NotFound("prev_turn_id is not a turn of this chat")
-        return await read_history(self.store, turn.id)
+        path: Path = []
+        if request.prev_turn_id is not None:
+            turn = await self._turn(owner, request.prev_turn_id)
+            if turn.chat_id != request.chat_id:
+                raise NotFound("prev_turn_id is not a turn of this chat")
+            path = await read_history(self.store, turn.id)
+        for imported in () if request.opening is None else request.opening.imported:
+            path.append((imported.turn, tuple(row.block for row in imported.blocks)))
+        return path
 
     def _tools_of(self, request: TurnRequest) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:
         """Return the tools that the model is given, and the names of those that run here.
@@ -313,9 +320,12 @@ class Commands:
             owner=owner,
             user_turn=user,
             user_blocks=user_blocks,
+            user_entries=await _entries_of(request),
             assistant_turn=assistant,
             idempotency_key=request.idempotency_key,
             request_hash=request.fingerprint,
+            client_ids=client_ids_of(request, user, assistant),
+            opening=request.opening,
         )
         read = source(assistant)
         self.registry.reserve(executor, read)
@@ -352,6 +362,13 @@ def idempotency_conflict() -> Conflict:
     return Conflict(
         "this Idempotency-Key was used with another request: use a new key", code="idempotency_mismatch"
     )
+
+
+async def _entries_of(request: TurnRequest) -> tuple[str, ...]:
+    if request.entries is not None:
+        return request.entries
+    said = Message("user", request.blocks)
+    return await run_work((said,), partial(entries_of, said.role, said.blocks))
 
 
 def _past(path: Sequence[tuple[TurnRecord, tuple[Block, ...]]], blocks: tuple[Block, ...]) -> list[PastTurn]:

@@ -14,6 +14,7 @@ from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnStart
 from turnstream.errors import InvalidRequest
 from turnstream.store.base import SET_BY_STORE, BlockRecord, RequestRecord, TurnRecord
+from turnstream.store.operations.opening import ClientTurnId, Opening
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.wires.base import ToolDefinition
 
@@ -49,6 +50,23 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     fingerprint: str | None = None
     """Hash of the request. The same idempotency key with another hash is a conflict."""
+    client_message_id: str | None = None
+    """The client's id of the user's turn. See `core.admission.checked_client_id`."""
+    client_run_id: str | None = None
+    """The client's id of the assistant's turn."""
+    opening: Opening | None = None
+    """Part of a client's conversation that is stored with the turn, before it. It follows `prev_turn_id`.
+
+    `ConversationCommands.continue_from` sets it, and `entries`.
+    """
+    entries: tuple[str, ...] | None = None
+    """Digests of the entries of `blocks`, if they are several messages of a client. None: one message."""
+
+    @property
+    def last_turn_id(self) -> str | None:
+        """Id of the turn that the new turn follows, or None."""
+        last = None if self.opening is None else self.opening.last
+        return self.prev_turn_id if last is None else last.turn.id
 
 
 _KEPT = [name for name in RequestRecord.__struct_fields__ if name in TurnRequest.__struct_fields__]
@@ -57,11 +75,12 @@ _INHERITED = ("fallbacks", "system", "params")
 
 
 def inherit_fields(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]) -> TurnRequest:
-    """Fill the request's open fields from the last assistant turn in `path`.
+    """Fill the request's open fields from the last assistant turn in `path` that is not imported.
 
     Raises InvalidRequest if that turn's params are needed and cannot be read.
     """
-    previous = next((turn for turn, _ in reversed(path) if turn.role == "assistant"), None)
+    answers = (turn for turn, _ in reversed(path) if turn.role == "assistant" and not turn.imported)
+    previous = next(answers, None)
     if previous is None:
         return request
     if request.params is None and is_unreadable(previous.params):
@@ -80,7 +99,7 @@ def user_turn(owner: str, request: TurnRequest) -> tuple[TurnRecord, tuple[Block
         id=turn_id,
         chat_id=request.chat_id,
         owner=owner,
-        prev_turn_id=request.prev_turn_id,
+        prev_turn_id=request.last_turn_id,
         role="user",
         status="complete",
         created_at=SET_BY_STORE,
@@ -89,13 +108,29 @@ def user_turn(owner: str, request: TurnRequest) -> tuple[TurnRecord, tuple[Block
         last_seq=len(request.blocks) + 2,
         completed_at=SET_BY_STORE,
     )
-    rows = tuple(
+    return turn, block_rows(turn_id, request.blocks, now)
+
+
+def block_rows(turn_id: str, given: Sequence[Block], now: int) -> tuple[BlockRecord, ...]:
+    """Return the rows of the blocks of a turn that is stored whole. `now`: microseconds since the epoch."""
+    return tuple(
         BlockRecord(
             new_id(), turn_id, msgspec.structs.replace(block, sequence=place), place + 2, place + 2, now
         )
-        for place, block in enumerate(request.blocks)
+        for place, block in enumerate(given)
     )
-    return turn, rows
+
+
+def client_ids_of(
+    request: TurnRequest, user: TurnRecord | None, assistant: TurnRecord
+) -> tuple[ClientTurnId, ...]:
+    """Return the client's ids of the new turns."""
+    given: list[ClientTurnId] = []
+    if user is not None and request.client_message_id is not None:
+        given.append(ClientTurnId("message", request.client_message_id, user.id))
+    if request.client_run_id is not None:
+        given.append(ClientTurnId("run", request.client_run_id, assistant.id))
+    return tuple(given)
 
 
 def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None) -> TurnRecord:
@@ -107,7 +142,7 @@ def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None) ->
         id=turn_id,
         chat_id=request.chat_id,
         owner=owner,
-        prev_turn_id=user.id if user is not None else request.prev_turn_id,
+        prev_turn_id=user.id if user is not None else request.last_turn_id,
         role="assistant",
         status="pending",
         created_at=SET_BY_STORE,

@@ -20,8 +20,9 @@ from turnstream.store.database import driver_of
 from turnstream.store.operations import deleting
 from turnstream.store.operations.deleting import DeleteChat, PurgeChat
 from turnstream.store.queries import ChatTree, GetChat, GetTurn, ListChats
-from turnstream.store.rows import block_row, turn_rows
+from turnstream.store.rows import block_row
 from turnstream.store.schema import blocks, turns
+from turnstream.store.settings import store_settings
 
 
 class InsertRows(Operation[None], frozen=True, kw_only=True):
@@ -29,7 +30,7 @@ class InsertRows(Operation[None], frozen=True, kw_only=True):
     blocks: tuple[BlockRecord, ...]
 
     def apply(self, connection) -> None:
-        rows = [(*turn_rows.row(turn), None) for turn in self.turns]
+        rows = [store_settings(connection, turn) for turn in self.turns]
         driver_of(connection).insert(connection, turns, rows)
         driver_of(connection).insert(connection, blocks, [block_row(row) for row in self.blocks])
 

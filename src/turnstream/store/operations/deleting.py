@@ -13,7 +13,16 @@ from turnstream.store.announcements import KEPT_SECONDS
 from turnstream.store.base import Operation
 from turnstream.store.expressions import DatabaseTime
 from turnstream.store.operations.chats import next_moment, require_chat
-from turnstream.store.schema import annotations, blocks, chats, idempotency, settings, turns
+from turnstream.store.schema import (
+    annotations,
+    blocks,
+    chats,
+    client_chats,
+    client_turns,
+    idempotency,
+    settings,
+    turns,
+)
 
 PORTION_SECONDS = 0.02
 """Seconds that a portion delays other writes, approximately."""
@@ -32,6 +41,7 @@ _ROWS_OF_TURN = (_delete_some(blocks, "turn_id", "sequence"), _delete_some(annot
 _ROWS_OF_CHAT = (
     _delete_some(idempotency, "chat_id", "key"),
     _delete_some(settings, "chat_id", "digest"),
+    _delete_some(client_turns, "chat_id", "client_id"),
 )
 _TURN_IDS = (
     select(turns.c.id).where(turns.c.chat_id == bindparam("chat_id")).order_by(turns.c.created_at, turns.c.id)
@@ -61,6 +71,7 @@ _FORGOTTEN = (
     .scalar_subquery()
 )
 _FORGET = delete(chats).where(chats.c.id.in_(_FORGOTTEN))
+_FORGET_CLIENT_ID = delete(client_chats).where(client_chats.c.chat_id == bindparam("of_chat"))
 
 
 class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
@@ -82,6 +93,7 @@ class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
         deleted = list(connection.execute(_TURN_IDS, {"chat_id": self.chat_id}).scalars())
         moment, _ = next_moment(connection, self.owner)
         connection.execute(_HIDE, {"of_chat": self.chat_id, "now": moment})
+        connection.execute(_FORGET_CLIENT_ID, {"of_chat": self.chat_id})  # its client may use the id again
         _purge(connection, self.chat_id, PORTION_SECONDS)
         connection.execute(_FORGET)
         return deleted
@@ -111,7 +123,7 @@ def _purge(connection: Connection, chat_id: str, seconds: float) -> bool:
         if monotonic() > until:
             return False
     for some in _ROWS_OF_CHAT:
-        while connection.execute(some, {"of_parent": chat_id}).rowcount == _ROWS:
+        while connection.execute(some, {"of_parent": chat_id}).rowcount >= _ROWS:
             if monotonic() > until:
                 return False
     connection.execute(_EMPTY_CHAT, {"of_chat": chat_id})

@@ -12,6 +12,7 @@ from turnstream.errors import StoreError
 from turnstream.store.base import BlockRecord, Operation, OutcomeRecord
 from turnstream.store.database import driver_of
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
+from turnstream.store.operations.path_digests import answer_digest
 from turnstream.store.rows import attempt_row, block_row, outcome_columns, turn_rows
 from turnstream.store.schema import attempts, blocks, turns
 
@@ -108,6 +109,7 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
 
     def apply(self, connection: Connection) -> bool:
         values = _values_of(self.outcome)
+        values["path_digest"] = answer_digest(connection, self.turn_id, self.blocks)
         if self.model is not None:
             values["model"] = self.model
         sources = sources_of(self.outcome.status)
@@ -151,6 +153,7 @@ class TakeOver(Operation[bool], frozen=True, kw_only=True):
             **_values_of(self.outcome),
             "generation": self.generation,
             "fences": [*fences, (self.expected_generation, self.fence_seq)],
+            "path_digest": answer_digest(connection, self.turn_id, self.blocks),
         }
         where = {"at_id": self.turn_id, "at_generation": self.expected_generation}
         if connection.execute(_TAKE_OVER, {**where, **values}).rowcount == 0:

@@ -10,8 +10,17 @@ from sqlalchemy import Connection, Row, bindparam, select
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.errors import Conflict, NotFound
 from turnstream.store.base import SET_BY_STORE, BlockRecord, Operation, TurnRecord
+from turnstream.store.conversation_digest import NO_TURNS, path_digest
 from turnstream.store.database import driver_of
 from turnstream.store.operations.chats import chosen, next_moment, require_chat, touch_chat
+from turnstream.store.operations.opening import (
+    ClientTurnId,
+    Opening,
+    PlacedOpening,
+    place_opening,
+    store_client_ids,
+    store_opening,
+)
 from turnstream.store.rows import block_row
 from turnstream.store.schema import blocks, idempotency, turns
 from turnstream.store.settings import read_turns, store_settings
@@ -19,7 +28,7 @@ from turnstream.store.settings import read_turns, store_settings
 _USE_OF_KEY = select(idempotency).where(
     idempotency.c.chat_id == bindparam("chat_id"), idempotency.c.key == bindparam("key")
 )
-_PREVIOUS = select(turns.c.role, turns.c.status).where(
+_PREVIOUS = select(turns.c.role, turns.c.status, turns.c.path_digest).where(
     turns.c.id == bindparam("turn_id"),
     turns.c.chat_id == bindparam("chat_id"),
     turns.c.owner == bindparam("owner"),
@@ -48,6 +57,11 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
     assistant turn. Times that are `SET_BY_STORE` are set. Applying the same operation again changes nothing,
     and returns the turns as they are.
 
+    Args:
+        user_entries: Digests of the user turn's entries (`store.conversation_digest`).
+        client_ids: Ids that the client gave to the turns.
+        opening: Part of the conversation to store before these turns.
+
     Raises NotFound if the chat or the previous turn does not belong to the owner. Raises Conflict
     `turn_active` if the previous turn is running, `invalid_prev_turn` if a user turn would follow a user
     turn, and `idempotency_mismatch` if the key started other turns in this chat.
@@ -57,28 +71,63 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
     user_turn: TurnRecord | None
     assistant_turn: TurnRecord
     user_blocks: tuple[BlockRecord, ...] = ()
+    user_entries: tuple[str, ...] = ()
+    client_ids: tuple[ClientTurnId, ...] = ()
     idempotency_key: str | None = None
     request_hash: str | None = None
+    opening: Opening | None = None
 
     @property
     def changed_owner(self) -> str:
         return self.owner
 
     def apply(self, connection: Connection) -> StartedRecords:
-        if self.idempotency_key is not None:
+        if self.opening is None:
+            return self._start(connection, None)
+        placed = place_opening(connection, self.owner, self.opening, self.assistant_turn.chat_id)
+        return self._following(placed)._start(connection, placed)  # noqa: SLF001 - the same class
+
+    def _following(self, placed: PlacedOpening) -> StartTurns:
+        """Return this operation with its turns after the last turn of `placed`, in its chat."""
+        last = placed.opening.last
+        after = placed.after if last is None else last.turn.id
+        first = self.user_turn or self.assistant_turn
+        place = {"chat_id": placed.chat_id, "prev_turn_id": after or first.prev_turn_id}
+        if self.user_turn is None:
+            return msgspec.structs.replace(
+                self, assistant_turn=msgspec.structs.replace(self.assistant_turn, **place)
+            )
+        return msgspec.structs.replace(
+            self,
+            user_turn=msgspec.structs.replace(self.user_turn, **place),
+            assistant_turn=msgspec.structs.replace(self.assistant_turn, chat_id=placed.chat_id),
+        )
+
+    def _start(self, connection: Connection, placed: PlacedOpening | None) -> StartedRecords:
+        opening = None if placed is None else placed.opening
+        if self.idempotency_key is not None and (opening is None or opening.new_chat is None):
             require_chat(connection, self.owner, self.assistant_turn.chat_id)
             used = self._use_of_key(connection)
             if used is not None:
                 return self._replay(connection, used)
-        self._check_previous(connection)
+        first = self.user_turn or self.assistant_turn
+        last = None if opening is None else opening.last
+        before = self._check_previous(
+            connection, first if opening is None or last is None else opening.imported[0].turn
+        )
+        if last is not None:
+            before = last.path_digest
         assistant = self.assistant_turn
         moment, is_repeated = next_moment(connection, self.owner, assistant.id)
         if is_repeated:
             return self._stored(connection)
         moment = chosen(assistant.created_at, moment)
+        if placed is not None:
+            store_opening(connection, self.owner, placed, moment)
+            moment += len(placed.opening.imported)
         touch_chat(connection, self.owner, assistant, moment)
         started = StartedRecords(_timed(self.user_turn, moment), _timed(assistant, moment), replayed=False)
-        self._insert(connection, started)
+        self._insert(connection, started, before)
         return started
 
     def _stored(self, connection: Connection) -> StartedRecords:
@@ -101,27 +150,34 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         user_turn = None if used.user_turn_id is None else _turn(connection, used.user_turn_id)
         return StartedRecords(user_turn, _turn(connection, used.assistant_turn_id), replayed=True)
 
-    def _check_previous(self, connection: Connection) -> None:
-        first = self.user_turn or self.assistant_turn
+    def _check_previous(self, connection: Connection, first: TurnRecord) -> str | None:
+        """Return the digest of the path before the turn `first`, or None if it has none."""
         if first.prev_turn_id is None:
-            return
+            return NO_TURNS
         previous = connection.execute(
             _PREVIOUS, {"turn_id": first.prev_turn_id, "chat_id": first.chat_id, "owner": self.owner}
         ).first()
         if previous is None:
             require_chat(connection, self.owner, first.chat_id)
             raise NotFound("no such turn in this chat: prev_turn_id")
-        if previous.role == "user" and self.user_turn is not None:
+        if previous.role == first.role == "user":
             raise Conflict("a user turn cannot follow a user turn: prev_turn_id", code="invalid_prev_turn")
         if previous.role != "user" and previous.status not in TERMINAL_STATUSES:
             raise Conflict("the turn before has not ended yet: prev_turn_id", code="turn_active")
+        return previous.path_digest
 
-    def _insert(self, connection: Connection, started: StartedRecords) -> None:
-        assistant = started.assistant_turn
-        turns_made = (assistant,) if started.user_turn is None else (started.user_turn, assistant)
+    def _insert(self, connection: Connection, started: StartedRecords, before: str | None) -> None:
+        """Insert the rows. `before`: digest of the path before the turns."""
+        user, assistant = started.user_turn, started.assistant_turn
         driver = driver_of(connection)
-        driver.insert(connection, turns, [store_settings(connection, turn) for turn in turns_made])
+        rows = [store_settings(connection, assistant)]
+        if user is not None:
+            digest = None if before is None else path_digest(before, self.user_entries)
+            rows.insert(0, store_settings(connection, user, digest))
+        driver.insert(connection, turns, rows)
         driver.insert(connection, blocks, [block_row(row) for row in self.user_blocks])
+        if self.client_ids:
+            store_client_ids(connection, self.owner, assistant.chat_id, self.client_ids)
         if self.idempotency_key is not None:
             user_turn_id = None if started.user_turn is None else started.user_turn.id
             given = (assistant.chat_id, self.idempotency_key, self.request_hash or "")

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from turnstream.errors import ConfigurationError, StoreError, StoreLocked
 from turnstream.store.database import DRIVER
 from turnstream.store.sqlite.checkpoint import Checkpointer, ReadGate
-from turnstream.store.sqlite.driver import SqliteDriver, driver_connection, execute
+from turnstream.store.sqlite.driver import SqliteDriver, any_text, driver_connection, execute
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class OpenSqlite:
         except OperationalError as error:
             if _NOT_UTF8 not in str(error.orig):
                 raise
-            driver.text_factory = _any_text
+            driver.text_factory = any_text
             with self._gate.reading():
                 return fetch()
         finally:
@@ -247,11 +247,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _any_text(stored: bytes) -> str:
-    """Return stored text, with U+FFFD for bytes that are not UTF-8.
-
-    Set only after a read has failed, because a text factory costs a call for each value.
-    """
-    return stored.decode("utf-8", "replace")

@@ -57,6 +57,24 @@ class SqliteDriver:
     ) -> tuple[Any, ...] | None:
         return _run(connection, statement, values).fetchone()
 
+    def rows(
+        self, connection: Connection, statement: Statement, values: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        driver = driver_connection(connection)
+        driver.text_factory = any_text
+        try:
+            return _run(connection, statement, values).fetchall()
+        finally:
+            driver.text_factory = str
+
+
+def any_text(stored: bytes) -> str:
+    """Return stored text, with U+FFFD for bytes that are not UTF-8.
+
+    A text factory costs a call for each value.
+    """
+    return stored.decode("utf-8", "replace")
+
 
 def driver_connection(connection: Connection) -> sqlite3.Connection:
     """Return the driver's connection below a connection of SQLAlchemy."""

@@ -1,0 +1,183 @@
+"""Reads by what clients send: their ids of chats, messages and runs, and histories of conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from sqlalchemy import Connection, Select, bindparam, desc, select
+
+from turnstream.core.identifiers import is_id
+from turnstream.store.base import Query
+from turnstream.store.database import driver_of
+from turnstream.store.schema import chats, client_chats, client_turns, turns
+
+Role: TypeAlias = Literal["user", "assistant"]
+IdKind: TypeAlias = Literal["message", "run"]
+
+MAX_LOOKUPS = 1024
+"""Statements of one search for a stored path. Positions further back are not looked up."""
+
+_EXISTS = chats.c.deleted_at.is_(None)
+_CHAT = (
+    select(client_chats.c.chat_id)
+    .join(chats, chats.c.id == client_chats.c.chat_id)
+    .where(
+        client_chats.c.owner == bindparam("owner"),
+        client_chats.c.client_id == bindparam("client_id"),
+        _EXISTS,
+    )
+)
+_OWN_CHAT = select(chats.c.id).where(
+    chats.c.id == bindparam("client_id"), chats.c.owner == bindparam("owner"), _EXISTS
+)
+_TURN = (
+    select(client_turns.c.turn_id)
+    .join(chats, chats.c.id == client_turns.c.chat_id)
+    .where(
+        client_turns.c.owner == bindparam("owner"),
+        client_turns.c.client_id == bindparam("client_id"),
+        client_turns.c.kind == bindparam("kind"),
+        _EXISTS,
+    )
+    .order_by(desc(client_turns.c.turn_id))
+    .limit(1)
+)
+_TURN_OF_CHAT = _TURN.where(client_turns.c.chat_id == bindparam("chat_id"))
+_OWN_TURN = (
+    select(turns.c.id, turns.c.chat_id)
+    .join(chats, chats.c.id == turns.c.chat_id)
+    .where(turns.c.id == bindparam("client_id"), turns.c.owner == bindparam("owner"), _EXISTS)
+)
+_PATH = (
+    select(turns.c.id, turns.c.chat_id)
+    .join(chats, chats.c.id == turns.c.chat_id)
+    .where(
+        turns.c.owner == bindparam("owner"),
+        turns.c.path_digest == bindparam("digest"),
+        turns.c.role == bindparam("role"),
+        _EXISTS,
+    )
+    .limit(1)
+)
+_PATH_OF_CHAT = _PATH.where(turns.c.chat_id == bindparam("chat_id"))
+
+
+class ChatOfClient(Query[str | None], frozen=True, kw_only=True):
+    """Reads the id of the chat that the owner's clients know as `client_id`, or None.
+
+    A chat's own id is always one of them.
+    """
+
+    owner: str
+    client_id: str
+
+    def fetch(self, connection: Connection) -> str | None:
+        return chat_of(connection, self.owner, self.client_id)
+
+
+class TurnOfClient(Query[str | None], frozen=True, kw_only=True):
+    """Reads the id of the turn that the owner's clients know as `client_id`, or None.
+
+    A turn's own id is always one of them.
+
+    Args:
+        kind: Kind of the id.
+        chat_id: Our id of the turn's chat. None for any chat of the owner: then the newest turn counts.
+    """
+
+    owner: str
+    client_id: str
+    kind: IdKind
+    chat_id: str | None = None
+
+    def fetch(self, connection: Connection) -> str | None:
+        values = {"owner": self.owner, "client_id": self.client_id, "kind": self.kind}
+        if self.chat_id is None:
+            found = _first(connection, _TURN, values)
+        else:
+            found = _first(connection, _TURN_OF_CHAT, {**values, "chat_id": self.chat_id})
+        if found is None and is_id(self.client_id):
+            found = _first(connection, _OWN_TURN, values)
+            if found is not None and self.chat_id not in {None, found[1]}:
+                return None
+        return None if found is None else found[0]
+
+
+class PathEnd(NamedTuple):
+    """The end of a stored path that a conversation may continue.
+
+    Attributes:
+        digest: Digest of the path.
+        role: Role of its last turn.
+        position: Number of the conversation's messages on the path.
+    """
+
+    digest: str
+    role: Role
+    position: int
+
+
+class FoundPath(NamedTuple):
+    """A stored path: its last turn, and the number of the conversation's messages on it."""
+
+    turn_id: str
+    chat_id: str
+    position: int
+
+
+class FindConversation(Query[tuple[str | None, FoundPath | None]], frozen=True, kw_only=True):
+    """Reads the chat that a client means, and the longest stored path of its conversation.
+
+    Args:
+        owner: Owner of the chats.
+        client_chat_id: The client's id of the chat: only its paths count. None for all chats of the owner.
+        ends: Ends of paths, the longest path first.
+    """
+
+    owner: str
+    client_chat_id: str | None
+    ends: Sequence[PathEnd]
+
+    def fetch(self, connection: Connection) -> tuple[str | None, FoundPath | None]:
+        if self.client_chat_id is None:
+            found = find_path(connection, self.owner, None, self.ends)
+            return (None if found is None else found.chat_id), found
+        chat_id = chat_of(connection, self.owner, self.client_chat_id)
+        if chat_id is None:
+            return None, None
+        return chat_id, find_path(connection, self.owner, chat_id, self.ends)
+
+
+def chat_of(connection: Connection, owner: str, client_id: str) -> str | None:
+    """Return the id of the chat that the owner's clients know as `client_id`, or None."""
+    values = {"owner": owner, "client_id": client_id}
+    found = _first(connection, _CHAT, values)
+    if found is None and is_id(client_id):
+        found = _first(connection, _OWN_CHAT, values)
+    return None if found is None else found[0]
+
+
+def find_path(
+    connection: Connection, owner: str, chat_id: str | None, ends: Sequence[PathEnd]
+) -> FoundPath | None:
+    """Return the first of `ends` that is stored, or None.
+
+    Args:
+        connection: The connection to read from.
+        owner: Owner of the chats.
+        chat_id: Our id of the chat. None for all chats of the owner.
+        ends: Ends of paths. At most MAX_LOOKUPS of them are looked up.
+    """
+    statement = _PATH if chat_id is None else _PATH_OF_CHAT
+    for end in ends[:MAX_LOOKUPS]:
+        values = {"owner": owner, "digest": end.digest, "role": end.role, "chat_id": chat_id}
+        if (found := _first(connection, statement, values)) is not None:
+            return FoundPath(found[0], found[1], end.position)
+    return None
+
+
+def _first(
+    connection: Connection, statement: Select[*tuple[Any, ...]], values: Mapping[str, str | None]
+) -> tuple[Any, ...] | None:
+    return driver_of(connection).first(connection, statement, values)

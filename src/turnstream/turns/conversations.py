@@ -1,0 +1,263 @@
+"""Conversations of clients that keep the history themselves and send all of it with each request.
+
+    messages ─► digest of each path ─► the longest stored path ─► continued; the rest is imported once
+
+The request that `continue_from` returns stores nothing. `Commands.send` stores the rest of the conversation
+and starts the turn in one transaction, so nothing is stored for a request that is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import NamedTuple
+
+import msgspec
+
+from turnstream.core.admission import checked_client_id, plain_request_json
+from turnstream.core.blocks import Block, Message
+from turnstream.core.cursor import first_generation
+from turnstream.core.identifiers import new_id
+from turnstream.errors import InvalidRequest, TooLarge
+from turnstream.providers.conversations import run_work
+from turnstream.store.base import SET_BY_STORE, ChatRecord, Store, TurnRecord
+from turnstream.store.client_ids import (
+    ChatOfClient,
+    FindConversation,
+    FoundPath,
+    IdKind,
+    PathEnd,
+    Role,
+    TurnOfClient,
+)
+from turnstream.store.conversation_digest import NO_TURNS, entries_of, path_digest
+from turnstream.store.operations.opening import ClientTurnId, ImportedTurn, Opening
+from turnstream.turns.clock import now_microseconds
+from turnstream.turns.new_turns import TurnRequest, block_rows
+
+MAX_MESSAGES = 10_000
+"""Messages of a client's conversation."""
+MAX_CHARACTERS = 32 * 1024 * 1024
+"""Characters of a client's conversation, with its base64 data."""
+
+
+class ResentConversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as a client sends it, without system prompts.
+
+    A call with its result in the same message of the assistant ran here. The result of a call that the client
+    ran is in a message of the user.
+
+    Args:
+        messages: Messages before the new one. They need not alternate.
+        new: Blocks of the user's new message. Empty: the last message is answered, again if it has an answer.
+        chat_id: The client's id of the chat. None for a protocol without such ids: then the conversation
+            continues in any chat of the owner that has it, or begins a new one.
+        message_ids: The client's ids of `messages`, or empty. None for a message without one.
+        new_message_id: The client's id of the new message.
+        run_id: The client's id of the answer.
+    """
+
+    messages: tuple[Message, ...] = ()
+    new: tuple[Block, ...] = ()
+    chat_id: str | None = None
+    message_ids: tuple[str | None, ...] = ()
+    new_message_id: str | None = None
+    run_id: str | None = None
+
+
+class _DigestedMessage(NamedTuple):
+    """A message of a conversation.
+
+    Attributes:
+        client_id: The client's id of the message, or None.
+        entries: Digests of its entries.
+        digest: Digest of the path up to the message.
+    """
+
+    role: Role
+    blocks: tuple[Block, ...]
+    client_id: str | None
+    entries: tuple[str, ...]
+    digest: str
+
+
+class ConversationCommands:
+    """The commands of clients' ids and conversations."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def chat_of(self, owner: str, client_id: str) -> str | None:
+        """Return the id of the chat that the owner's clients know as `client_id`, or None.
+
+        A chat's own id is always one of them. Raises InvalidRequest (`invalid_client_id`).
+        """
+        checked = checked_client_id(client_id, "the id of the chat")
+        return await self._store.read(ChatOfClient(owner=owner, client_id=checked))
+
+    async def turn_of(
+        self, owner: str, chat_id: str | None, client_id: str, kind: IdKind = "message"
+    ) -> str | None:
+        """Return the id of the turn that the owner's clients know as `client_id`, or None.
+
+        A turn's own id is always one of them. Raises InvalidRequest (`invalid_client_id`).
+
+        Args:
+            owner: Owner of the chat.
+            chat_id: Our id of the chat. None for any chat of the owner: then the newest turn counts.
+            client_id: The client's id of the turn.
+            kind: Kind of the id.
+        """
+        checked = checked_client_id(client_id, f"the id of the {kind}")
+        query = TurnOfClient(owner=owner, client_id=checked, kind=kind, chat_id=chat_id)
+        return await self._store.read(query)
+
+    async def continue_from(self, owner: str, conversation: ResentConversation) -> TurnRequest:
+        """Return the request that continues a conversation, for `Commands.send`.
+
+        Its `prev_turn_id` ends the longest stored path of the conversation, and its `opening` has the rest.
+        The caller adds the model, the system prompt and other options. Raises InvalidRequest
+        (`invalid_client_id`), TooLarge (`conversation_too_large`), StoreError.
+        """
+        _check(conversation)
+        conversation = plain_request_json(conversation, "the conversation")
+        messages, client_ids = conversation.messages, conversation.message_ids
+        if not client_ids:
+            client_ids = (None,) * len(messages)
+        if conversation.new:
+            messages = (*messages, Message("user", conversation.new))
+            client_ids = (*client_ids, conversation.new_message_id)
+        said = await run_work(messages, partial(_digested, messages, client_ids))
+        ends = list(_path_ends(said, has_new=bool(conversation.new)))
+        find = FindConversation(owner=owner, client_chat_id=conversation.chat_id, ends=ends)
+        chat_id, found = await self._store.read(find)
+        return _request(owner, conversation, chat_id, found, said)
+
+
+def _check(conversation: ResentConversation) -> None:
+    """Check the ids and the size of a conversation."""
+    if conversation.chat_id is not None:
+        checked_client_id(conversation.chat_id, "the id of the chat")
+    if conversation.run_id is not None:
+        checked_client_id(conversation.run_id, "the id of the run")
+    for client_id in (*conversation.message_ids, conversation.new_message_id):
+        if client_id is not None:
+            checked_client_id(client_id, "the id of a message")
+    if not conversation.messages and not conversation.new:
+        raise InvalidRequest("the conversation has no messages")
+    if len(conversation.messages) + bool(conversation.new) > MAX_MESSAGES:
+        raise _too_large(f"more than {MAX_MESSAGES:,} messages")
+    said = (*(block for message in conversation.messages for block in message.blocks), *conversation.new)
+    if sum(map(_characters, said)) > MAX_CHARACTERS:
+        raise _too_large(f"more than {MAX_CHARACTERS:,} characters")
+
+
+def _too_large(size: str) -> TooLarge:
+    return TooLarge(
+        f"the conversation has {size}: send the last part of it only", code="conversation_too_large"
+    )
+
+
+def _characters(block: Block) -> int:
+    values = (block.content or {}).values()
+    return len(block.text_content or "") + sum(len(value) for value in values if isinstance(value, str))
+
+
+def _digested(messages: Sequence[Message], client_ids: Sequence[str | None]) -> list[_DigestedMessage]:
+    digest = NO_TURNS
+    said: list[_DigestedMessage] = []
+    for message, client_id in zip(messages, client_ids, strict=True):
+        entries = entries_of(message.role, message.blocks)
+        digest = path_digest(digest, entries)
+        said.append(_DigestedMessage(message.role, message.blocks, client_id, entries, digest))
+    return said
+
+
+def _path_ends(said: Sequence[_DigestedMessage], *, has_new: bool) -> Iterator[PathEnd]:
+    """Yield the ends of paths that the conversation may continue, the longest path first.
+
+    A user's turn follows an assistant's turn only. Without a new message, the answer follows the last one.
+    """
+    for position in range(len(said) - has_new, 0, -1):
+        last = said[position - 1]
+        if last.digest == NO_TURNS:
+            return
+        if position == len(said):
+            yield PathEnd(last.digest, last.role, position)
+        elif said[position].role == "user":
+            yield PathEnd(last.digest, "assistant", position)
+        else:
+            yield PathEnd(last.digest, "user", position)
+            yield PathEnd(last.digest, "assistant", position)
+
+
+def _request(
+    owner: str,
+    conversation: ResentConversation,
+    chat_id: str | None,
+    found: FoundPath | None,
+    said: Sequence[_DigestedMessage],
+) -> TurnRequest:
+    """Return the request for a conversation whose path `found` is stored in the chat `chat_id`."""
+    new_chat = None
+    if chat_id is None:
+        chat_id = new_id()
+        new_chat = ChatRecord(chat_id, owner, None, {}, SET_BY_STORE, SET_BY_STORE)
+    turns = list(_turns_of(said if found is None else said[found.position :]))
+    asked = turns.pop() if turns and turns[-1][0].role == "user" else ()
+    previous_id = found_id = None if found is None else found.turn_id
+    imported: list[ImportedTurn] = []
+    for messages in turns:
+        imported.append(_imported_turn(owner, chat_id, previous_id, messages))
+        previous_id = imported[-1].turn.id
+    opening = Opening(
+        new_chat=new_chat,
+        client_chat_id=conversation.chat_id,
+        imported=tuple(imported),
+        client_ids=tuple(
+            ClientTurnId("message", message.client_id, turn.turn.id)
+            for turn, messages in zip(imported, turns, strict=True)
+            for message in messages
+            if message.client_id is not None
+        ),
+    )
+    return TurnRequest(
+        chat_id=chat_id,
+        blocks=tuple(block for message in asked for block in message.blocks),
+        prev_turn_id=found_id,
+        client_message_id=asked[-1].client_id if asked else None,
+        client_run_id=conversation.run_id,
+        opening=opening,
+        entries=tuple(entry for message in asked for entry in message.entries),
+    )
+
+
+def _turns_of(said: Sequence[_DigestedMessage]) -> Iterator[Sequence[_DigestedMessage]]:
+    """Yield the messages of each turn. The user's adjacent messages are one turn. Empty ones are left out."""
+    for role, messages in groupby((message for message in said if message.blocks), key=lambda one: one.role):
+        if role == "user":
+            yield tuple(messages)
+        else:
+            yield from ((message,) for message in messages)
+
+
+def _imported_turn(
+    owner: str, chat_id: str, previous_id: str | None, messages: Sequence[_DigestedMessage]
+) -> ImportedTurn:
+    turn_id = new_id()
+    blocks = [block for message in messages for block in message.blocks]
+    turn = TurnRecord(
+        id=turn_id,
+        chat_id=chat_id,
+        owner=owner,
+        prev_turn_id=previous_id,
+        role=messages[0].role,
+        status="complete",
+        created_at=SET_BY_STORE,
+        generation=first_generation(turn_id),
+        last_seq=len(blocks) + 2,
+        completed_at=SET_BY_STORE,
+        imported=True,
+    )
+    return ImportedTurn(turn, block_rows(turn_id, blocks, now_microseconds()), messages[-1].digest)
