@@ -8,24 +8,15 @@ metadata.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, assert_never
+from typing import Any
 
 from turnstream.core.blocks import BlockType, Content
-from turnstream.core.origin import ORIGIN
 from turnstream.core.sse import encode_event
 from turnstream.core.stream_events import (
-    ContentBlockStart,
-    ContentBlockStop,
-    ContentDelta,
     MessageStart,
     MessageStop,
     Metadata,
-    RedactContent,
-    SignatureDelta,
     StreamError,
-    StreamEvent,
-    StreamNotice,
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
@@ -34,11 +25,11 @@ from turnstream.wires.anthropic.blocks import dump_block
 from turnstream.wires.anthropic.errors import ERRORS
 from turnstream.wires.anthropic.stop_reasons import dump_stop_reason
 from turnstream.wires.anthropic.usage import dump_usage
+from turnstream.wires.shared.answer_writer import BlockEncoder
 from turnstream.wires.shared.lenient_json import encode_json
 
 _DELTA_FIELDS = frozenset({"container", "stop_details"})
 _EVENT_FIELDS = frozenset({"context_management", "input_transformations"})
-_IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
 
 
 def _delta_template(kind: bytes, field: bytes) -> bytes:
@@ -68,39 +59,23 @@ class _MessagesBlock:
         self.waiting: list[bytes] = []
 
 
-class AnthropicEncoder:
-    """Encodes one streamed answer. See `wires.base.Encoder`.
+class AnthropicEncoder(BlockEncoder[_MessagesBlock]):
+    """Encodes one streamed answer.
 
-    `close` writes the end of the message, because usage may arrive after the stop. Without a MessageStop the
-    message has no end, like one that a provider cut off.
+    Without a MessageStop the message has no end, like one that a provider cut off.
     """
 
     def __init__(self, *, model: str, message_id: str) -> None:
+        super().__init__()
         self._pending_start: MessageStart | None = MessageStart(message_id, model)
-        self._stop: MessageStop | None = None
-        self._failed = False
         self._usage: dict[str, Any] = {}
         self._metadata: dict[str, Any] = {}
-        self._blocks: dict[int, _MessagesBlock] = {}
         self._order: list[_MessagesBlock] = []
-        self._next_number = 0
-        self._out: list[bytes] = []
 
-    def feed(self, events: Iterable[StreamEvent]) -> bytes:
-        for event in events:
-            if self._failed:
-                break
-            self._encode(event)
-        return self._take()
-
-    def close(self) -> bytes:
-        """Return the end of the message, or b"" if it was cut off or has failed. Never raises."""
-        if self._stop is None or self._failed:
-            return b""
-        self._write_start()
+    def _write_end(self, stop: MessageStop) -> None:
         for block in list(self._order):
             self._stop_block(block)
-        delta = {"stop_reason": dump_stop_reason(self._stop), "stop_sequence": self._stop.stop_sequence}
+        delta = {"stop_reason": dump_stop_reason(stop), "stop_sequence": stop.stop_sequence}
         self._write(
             "message_delta",
             {
@@ -111,57 +86,23 @@ class AnthropicEncoder:
             },
         )
         self._write("message_stop", {"type": "message_stop"})
-        return self._take()
 
-    def _encode(self, event: StreamEvent) -> None:
-        match event:
-            case TextDelta() | ThinkingDelta() | ToolInputDelta():
-                self._encode_delta(event)
-            case MessageStart():
-                self._encode_message_start(event)
-            case Metadata():
-                self._keep_metadata(event)
-            case ContentBlockStart():
-                self._stop_open(event.index)
-                self._start_block(event.index, event.block_type, event.content)
-            case ContentBlockStop():
-                self._stop_open(event.index)
-            case SignatureDelta():
-                delta = {"type": "signature_delta", "signature": event.signature}
-                self._write_delta(self._open_block(event.index, "thinking"), delta)
-            case ContentDelta():
-                self._encode_content(event)
-            case MessageStop():
-                self._stop = event
-            case StreamError():
-                self._write_start()
-                self._write("error", ERRORS.dump_error(event))
-                self._failed = True
-            case StreamNotice() | RedactContent():
-                pass
-            case _:
-                assert_never(event)
+    def _write_error(self, event: StreamError) -> None:
+        self._write("error", ERRORS.dump_error(event))
 
-    def _encode_message_start(self, event: MessageStart) -> None:
+    def _take_start(self, event: MessageStart) -> None:
         if self._pending_start is not None:
             given = self._pending_start
             self._pending_start = MessageStart(event.id or given.id, event.model or given.model, event.role)
 
-    def _encode_delta(self, event: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
-        implied = _IMPLIED[type(event)]
-        block = self._open_block(event.index, implied)
-        if block.block_type != implied and (
-            implied != "text" or block.block_type in ("thinking", "tool_use")
-        ):
-            block = self._open_implicitly(event.index, implied)
+    def _write_text(self, block: _MessagesBlock, event: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
         text = event.partial_json if isinstance(event, ToolInputDelta) else event.text
         self._write_block(block, _DELTAS[type(event)] % (block.number, encode_json(text)))
 
-    def _encode_content(self, event: ContentDelta) -> None:
-        if event.content.keys() == {ORIGIN}:
-            return
-        block = self._open_block(event.index, "provider")
-        content = event.content
+    def _write_signature(self, block: _MessagesBlock, signature: str) -> None:
+        self._write_delta(block, {"type": "signature_delta", "signature": signature})
+
+    def _write_content(self, block: _MessagesBlock, content: Content) -> None:
         if block.block_type == "provider" and "deltas" not in content:
             self._write_delta(block, {"type": f"{block.kind}_delta", **content})
             return
@@ -177,32 +118,14 @@ class AnthropicEncoder:
         if event.provider_metadata is not None:
             self._metadata |= event.provider_metadata
 
-    def _open_block(self, index: int, implied: BlockType) -> _MessagesBlock:
-        return self._blocks.get(index) or self._open_implicitly(index, implied)
-
-    def _open_implicitly(self, index: int, block_type: BlockType) -> _MessagesBlock:
-        for other, block in list(self._blocks.items()):
-            if block.implicit or other == index:
-                self._stop_open(other)
-        return self._start_block(index, block_type, None, implicit=True)
-
-    def _start_block(
-        self, index: int, block_type: BlockType, content: Content | None, *, implicit: bool = False
-    ) -> _MessagesBlock:
-        self._write_start()
+    def _start_block(self, block_type: BlockType, content: Content, *, implicit: bool) -> _MessagesBlock:
         raw = dump_block(block_type, content)
         block = _MessagesBlock(self._next_number, block_type, str(raw["type"]), implicit=implicit)
         self._next_number += 1
-        self._blocks[index] = block
         self._order.append(block)
         start = {"type": "content_block_start", "index": block.number, "content_block": raw}
         self._write_block(block, _frame("content_block_start", start))
         return block
-
-    def _stop_open(self, index: int) -> None:
-        block = self._blocks.pop(index, None)
-        if block is not None:
-            self._stop_block(block)
 
     def _stop_block(self, block: _MessagesBlock) -> None:
         """Stop a block. If it was the first open one, write the frames that waited behind it."""
@@ -246,11 +169,6 @@ class AnthropicEncoder:
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
         self._out.append(_frame(name, value))
-
-    def _take(self) -> bytes:
-        data = b"".join(self._out)
-        self._out.clear()
-        return data
 
 
 def _frame(name: str, value: dict[str, Any]) -> bytes:

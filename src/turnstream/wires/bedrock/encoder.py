@@ -8,22 +8,14 @@ express: the message's id, notices, and other vendors' metadata.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
-from typing import Any, assert_never
+from typing import Any
 
 from turnstream.core.blocks import BlockType, Content
 from turnstream.core.stream_events import (
-    ContentBlockStart,
-    ContentBlockStop,
-    ContentDelta,
     MessageStart,
     MessageStop,
     Metadata,
-    RedactContent,
-    SignatureDelta,
     StreamError,
-    StreamEvent,
-    StreamNotice,
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
@@ -33,11 +25,11 @@ from turnstream.wires.bedrock.media import format_of
 from turnstream.wires.bedrock.stop_reasons import dump_stop_reason
 from turnstream.wires.bedrock.tools import dump_parts, dump_result_start, dump_use_start
 from turnstream.wires.bedrock.usage import dump_usage, with_total
+from turnstream.wires.shared.answer_writer import BlockEncoder
 from turnstream.wires.shared.event_stream import encode_event, encode_exception
 from turnstream.wires.shared.json_values import JsonObject, list_in
 from turnstream.wires.shared.lenient_json import encode_json
 
-_IMPLIED: dict[type, BlockType] = {TextDelta: "text", ThinkingDelta: "thinking", ToolInputDelta: "tool_use"}
 _TEXT_TYPES = frozenset({"text", "reference", "partial_reference"})
 _STOP_FIELDS = frozenset({"additionalModelResponseFields"})
 _METADATA_FIELDS = frozenset({"performanceConfig", "serviceTier"})
@@ -55,42 +47,26 @@ class _ConverseBlock:
         self.shown = False
 
 
-class BedrockEncoder:
-    """Encodes one streamed answer. See `wires.base.Encoder`.
+class BedrockEncoder(BlockEncoder[_ConverseBlock]):
+    """Encodes one streamed answer.
 
-    `close` writes the end of the message and the usage, because usage may arrive after the stop. Without a
-    MessageStop the message has no end, like one that a provider cut off.
+    Without a MessageStop the message has no end, like one that a provider cut off.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._role: str | None = "assistant"
-        self._stop: MessageStop | None = None
-        self._failed = False
         self._usage: JsonObject = {}
         self._told: JsonObject = {}
         self._latency: float | None = None
         self._trace: Any = None
-        self._blocks: dict[int, _ConverseBlock] = {}
-        self._next_number = 0
-        self._out: list[bytes] = []
 
-    def feed(self, events: Iterable[StreamEvent]) -> bytes:
-        for event in events:
-            if self._failed:
-                break
-            self._encode(event)
-        return self._take()
-
-    def close(self) -> bytes:
-        """Return the end of the message, or b"" if it was cut off or has failed. Never raises."""
-        if self._stop is None or self._failed:
-            return b""
-        self._write_start()
+    def _write_end(self, stop: MessageStop) -> None:
         for index in list(self._blocks):
-            self._stop_block(index)
+            self._stop_open(index)
         told = self._told
-        stop = {key: value for key, value in told.items() if key in _STOP_FIELDS}
-        self._write("messageStop", {"stopReason": dump_stop_reason(self._stop), **stop})
+        beside = {key: value for key, value in told.items() if key in _STOP_FIELDS}
+        self._write("messageStop", {"stopReason": dump_stop_reason(stop), **beside})
         metadata = {key: value for key, value in told.items() if key in _METADATA_FIELDS}
         if self._usage or self._latency is not None or self._trace is not None or metadata:
             fields: JsonObject = {
@@ -100,44 +76,15 @@ class BedrockEncoder:
             if self._trace is not None:
                 fields["trace"] = self._trace
             self._write("metadata", fields | metadata)
-        return self._take()
 
-    def _encode(self, event: StreamEvent) -> None:
-        match event:
-            case TextDelta() | ThinkingDelta() | ToolInputDelta():
-                self._encode_delta(event)
-            case MessageStart():
-                self._role = event.role if self._role is not None else None
-            case Metadata():
-                self._keep_metadata(event)
-            case ContentBlockStart():
-                self._stop_block(event.index)
-                self._start_block(event.index, event.block_type, event.content or {})
-            case ContentBlockStop():
-                self._stop_block(event.index)
-            case SignatureDelta():
-                block = self._open_block(event.index, "thinking")
-                self._write_delta(block, {"reasoningContent": {"signature": event.signature}})
-            case ContentDelta():
-                self._write_content(self._open_block(event.index, "provider"), event.content)
-            case MessageStop():
-                self._stop = event
-            case StreamError():
-                self._write_start()
-                name, fields = dump_stream_error(event)
-                self._out.append(encode_exception(name, encode_json(fields)))
-                self._failed = True
-            case StreamNotice() | RedactContent():
-                pass
-            case _:
-                assert_never(event)
+    def _write_error(self, event: StreamError) -> None:
+        name, fields = dump_stream_error(event)
+        self._out.append(encode_exception(name, encode_json(fields)))
 
-    def _encode_delta(self, event: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
-        implied = _IMPLIED[type(event)]
-        block = self._open_block(event.index, implied)
-        fits = block.block_type == implied or (implied == "text" and block.block_type in _TEXT_TYPES)
-        if not fits and (implied != "text" or block.block_type in ("thinking", "tool_use")):
-            block = self._open_implicitly(event.index, implied)
+    def _take_start(self, event: MessageStart) -> None:
+        self._role = event.role if self._role is not None else None
+
+    def _write_text(self, block: _ConverseBlock, event: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
         match event:
             case TextDelta():
                 said: JsonObject = {"text": event.text}
@@ -149,29 +96,19 @@ class BedrockEncoder:
             case ToolInputDelta():
                 self._write_delta(block, {"toolUse": {"input": event.partial_json}})
 
+    def _write_signature(self, block: _ConverseBlock, signature: str) -> None:
+        self._write_delta(block, {"reasoningContent": {"signature": signature}})
+
     def _keep_metadata(self, event: Metadata) -> None:
         self._usage |= dump_usage(event.usage, event.raw)
         self._told |= event.provider_metadata or {}
         self._latency = event.latency_ms if event.latency_ms is not None else self._latency
         self._trace = event.trace if event.trace is not None else self._trace
 
-    def _open_block(self, index: int, implied: BlockType) -> _ConverseBlock:
-        return self._blocks.get(index) or self._open_implicitly(index, implied)
-
-    def _open_implicitly(self, index: int, block_type: BlockType) -> _ConverseBlock:
-        for other, block in list(self._blocks.items()):
-            if block.implicit or other == index:
-                self._stop_block(other)
-        return self._start_block(index, block_type, {}, implicit=True)
-
-    def _start_block(
-        self, index: int, block_type: BlockType, content: Content, *, implicit: bool = False
-    ) -> _ConverseBlock:
-        self._write_start()
+    def _start_block(self, block_type: BlockType, content: Content, *, implicit: bool) -> _ConverseBlock:
         start = _start_of(block_type, content)
         has_place = start is not None or block_type in _TEXT_TYPES or block_type == "thinking"
         block = _ConverseBlock(self._next_number if has_place else None, block_type, implicit=implicit)
-        self._blocks[index] = block
         if has_place:
             self._next_number += 1
         if start is not None:
@@ -210,13 +147,12 @@ class BedrockEncoder:
             block.shown = True
             self._write("contentBlockDelta", {"contentBlockIndex": block.number, "delta": delta})
 
-    def _stop_block(self, index: int) -> None:
+    def _stop_block(self, block: _ConverseBlock) -> None:
         """Stop a block.
 
         Write an empty delta first if nothing was written: only deltas make such a block visible.
         """
-        block = self._blocks.pop(index, None)
-        if block is None or block.number is None:
+        if block.number is None:
             return
         if not block.shown:
             self._write_delta(
@@ -231,11 +167,6 @@ class BedrockEncoder:
 
     def _write(self, event_type: str, fields: JsonObject) -> None:
         self._out.append(encode_event(event_type, encode_json(fields)))
-
-    def _take(self) -> bytes:
-        data = b"".join(self._out)
-        self._out.clear()
-        return data
 
 
 def _start_of(block_type: BlockType, content: Content) -> JsonObject | None:
