@@ -76,6 +76,11 @@ def four_times(n: int, said: str) -> dict[str, Any]:
     }
 
 
+def under_two_names(n: int, said: str) -> dict[str, Any]:
+    """Thinking that a gateway gives under the names of two vendors, beside a field that changes."""
+    return {**four_times(n, said), "reasoning": said, "created": n}
+
+
 CASES: dict[str, tuple[str, Extras]] = {
     "all of them, alike in each delta": ("content", alike),
     "token ids": ("content", lambda n, _: {"token_ids": [n, n + 1]}),
@@ -88,6 +93,7 @@ CASES: dict[str, tuple[str, Extras]] = {
     "five at once, in thinking": ("reasoning_content", five),
     "thinking that is said three times": ("reasoning_content", three_times),
     "thinking that is said four times": ("reasoning_content", four_times),
+    "thinking under two names": ("reasoning_content", under_two_names),
 }
 
 

@@ -136,6 +136,7 @@ extra_fields = st.fixed_dictionaries(
         "tool_calls": st.sampled_from([None, []]),
         "refusal": st.sampled_from([None, "", "no"]),
         "signature": st.sampled_from(["", "S"]),
+        "reasoning": st.sampled_from(["", "h", None]),
         'odd"': values,
     },
 )  # fmt: skip

@@ -202,6 +202,8 @@ def _decoders(text: str, shapes: Shapes, position: int | None) -> Decoders:
     base = _TEXT_BASES[text] if position is None else _base("tool_calls", tuple[_fragment_at(position)])
     copies = _THINKING if text.startswith("reasoning") else _NO_THINKING
     delta = {key: _type_of(key, shape, copies) for key, shape in shapes if key != text}
+    if text == "reasoning_content" and "reasoning" in delta:
+        delta["reasoning"] = _Copy
     answer = struct_of("LeanDelta", delta, base=base)
     choice = msgspec.defstruct("LeanChoice", [("delta", answer)], bases=(_Choice,), gc=False, kw_only=True)
     chunk = msgspec.defstruct(
