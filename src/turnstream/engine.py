@@ -38,6 +38,7 @@ from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder, chat_event_frame
 from turnstream.errors import Unauthorized
 from turnstream.model_loop.sources import ForeignSource, TurnSource
+from turnstream.process_signals import HostSignals
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of
@@ -90,6 +91,8 @@ class Engine:
         retry: as `[retry]` of the configuration.
         models: as `[models.NAME]` of the configuration.
         capabilities: capabilities by `provider/model`. They override the built-in table.
+        drain_seconds: seconds that running turns may continue after SIGINT or SIGTERM. Then they end, so that
+            the server's open streams end too. None: the engine handles no signals.
 
     Raises ConfigurationError if one of them is invalid.
     """
@@ -107,6 +110,7 @@ class Engine:
         retry: RetrySettings | None = None,
         models: Mapping[str, ModelSettings] | None = None,
         capabilities: Mapping[str, CapabilitySettings] | None = None,
+        drain_seconds: float | None = 0.0,
     ) -> None:
         server = server or ServerSettings()
         if authenticate is local_use and server.cors_origins:
@@ -162,6 +166,7 @@ class Engine:
         self._metrics_for = server.metrics
         self._cors_origins = server.cors_origins
         self._tasks: list[asyncio.Task[None]] = []
+        self._signals = HostSignals(self.drain, drain_seconds)
 
     @classmethod
     def from_settings(
@@ -171,6 +176,7 @@ class Engine:
         store_url: str | None = None,
         authenticate: Authenticate | None = None,
         tools: Sequence[ToolFunction | Tool] | ToolRunner | None = None,
+        drain_seconds: float | None = 0.0,
     ) -> Self:
         """Return the engine that `turnstream serve` runs with these settings.
 
@@ -180,6 +186,7 @@ class Engine:
             authenticate: Hook that returns the caller. None: require the server's key if its environment
                 variable is set, else serve this machine only.
             tools: Tools that models may call. None: the tools of the settings.
+            drain_seconds: As in the constructor.
 
         Raises ConfigurationError.
         """
@@ -197,6 +204,7 @@ class Engine:
             retry=settings.retry,
             models=settings.models,
             capabilities=settings.capabilities,
+            drain_seconds=drain_seconds,
         )
 
     async def __aenter__(self) -> Self:
@@ -227,6 +235,7 @@ class Engine:
         except BaseException:
             await self._close_parts()
             raise
+        self._signals.open()
         return self
 
     async def _check_database(self) -> None:
@@ -248,6 +257,7 @@ class Engine:
             await self._close_parts()
 
     async def _close_parts(self) -> None:
+        await self._signals.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -292,26 +302,18 @@ class Engine:
             async with self:
                 yield
 
-        scrape = None if self._metrics_for == "off" else self._scrape
         application = build_application(
             self.router(PREFIX),
             version=VERSION,
             lifespan=lifespan,
-            scrape=scrape,
+            scrape=None if self._metrics_for == "off" else self._scrape,
             health=self._store.health,
             direct=DirectTurns(self._context, PREFIX),
             index=self._index,
             cors_origins=self._cors_origins,
         )
-        application.complete_document = self._complete_document
+        application.complete_document = lambda document: name_models(self.commands, document)
         return application
-
-    def _complete_document(self, document: dict[str, Any]) -> None:
-        commands = self.commands
-        catalog = commands.catalog
-        providers = [name for name in catalog.names if catalog.is_ready(name)]
-        names = [model.id for model in commands.models() if model.id.partition("/")[0] not in catalog.names]
-        name_models(document, providers=providers, names=names, tools=list(commands.tools.tools))
 
     async def _index(self, request: Request) -> str:
         """Return the page at `/`. Only callers that may use the API see the models."""

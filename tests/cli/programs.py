@@ -8,7 +8,8 @@ import re
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -26,7 +27,7 @@ class Ended(NamedTuple):
 class Program:
     """A running command; as an async context manager it is killed at the end if it still runs.
 
-    `output` and `errors` hold what it has written so far.
+    `output` and `errors` hold what it has written so far. With `own_group`, its children are killed too.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Program:
         environ: Mapping[str, str] | None = None,
         given: bytes | None = None,
         module: str = "turnstream.cli.main",
+        own_group: bool = False,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.arguments = [sys.executable, "-m", module, *arguments]
         self.output = ""
@@ -43,6 +46,8 @@ class Program:
         self._cwd = cwd
         self._environ = {**os.environ, "XDG_STATE_HOME": str(cwd / "state"), **(environ or {})}
         self._given = given
+        self._own_group = own_group
+        self._pass_fds = pass_fds
         self._grown = asyncio.Condition()
         self._readers: list[asyncio.Task[None]] = []
         self._process: Process | None = None
@@ -60,6 +65,8 @@ class Program:
             stdin=DEVNULL if self._given is None else PIPE,
             stdout=PIPE,
             stderr=PIPE,
+            start_new_session=self._own_group,
+            pass_fds=self._pass_fds,
         )
         if self._given is not None:
             assert self._process.stdin is not None
@@ -71,7 +78,10 @@ class Program:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process.returncode is None:
+        if self._own_group:
+            with suppress(ProcessLookupError):  # all have ended
+                self.signal_group(signal.SIGKILL)
+        elif self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
         await asyncio.gather(*self._readers)
@@ -92,6 +102,10 @@ class Program:
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal the process and its children, as a terminal does. Needs `own_group`."""
+        os.killpg(self.process.pid, number)
 
     async def ended(self, seconds: float = END_SECONDS) -> Ended:
         """Wait for its end."""

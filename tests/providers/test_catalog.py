@@ -151,6 +151,7 @@ class TestList:
 
 
 class TestVariablesOfTheProvidersOwnClients:
+    @pytest.mark.requirement("R5")
     @pytest.mark.parametrize(
         ("environ", "model", "url"),
         [

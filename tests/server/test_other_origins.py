@@ -41,6 +41,7 @@ async def test_a_listed_page_starts_a_turn_and_reads_its_stream(client: Client, 
     assert b"event: turn_complete" in stream.body
 
 
+@pytest.mark.requirement("R5")
 async def test_a_preflight_is_answered(client: Client) -> None:
     asked = {
         **browser(LISTED),

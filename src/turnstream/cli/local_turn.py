@@ -47,7 +47,7 @@ class LocalTurn:
             )
             url = f"sqlite:///{folder}/turns.sqlite"
         engine = await self._held.enter_async_context(
-            Engine.from_settings(self._settings, store_url=url, authenticate=local_use)
+            Engine.from_settings(self._settings, store_url=url, authenticate=local_use, drain_seconds=None)
         )
         question = self._question
         place = question.place

@@ -90,7 +90,7 @@ async def _serve(settings: Settings, bound: Sequence[socket.socket]) -> None:
     from turnstream.engine import Engine
     from turnstream.server.uvicorn_server import address_of, cancel_leftovers, run_application
 
-    engine = Engine.from_settings(settings)
+    engine = Engine.from_settings(settings, drain_seconds=None)
     url = address_of(bound, settings.server.host)
 
     def print_greeting() -> None:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
+from turnstream.process_signals import ending_signals
 
 
 async def ended_by_signal() -> None:
-    """Return at the first SIGINT or SIGTERM. For a second signal, Python's default action applies."""
-    loop = asyncio.get_running_loop()
+    """Return at the first signal that ends a process. For a second one, Python's default action applies."""
     ended = asyncio.Event()
-    for number in ENDING:
-        loop.add_signal_handler(number, ended.set)
-    try:
+    with ending_signals(lambda _: ended.set()):
         await ended.wait()
-    finally:
-        for number in ENDING:
-            loop.remove_signal_handler(number)

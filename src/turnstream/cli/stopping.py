@@ -6,10 +6,10 @@ import asyncio
 import signal
 
 from turnstream.cli.followed_turn import FollowedTurn
+from turnstream.process_signals import ending_signals
 
 STOP_SECONDS = 5.0
 """Seconds that a stopped turn has to send its last events."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
@@ -22,20 +22,17 @@ class StopSignals:
     def __init__(self, watched: FollowedTurn) -> None:
         self.by: signal.Signals | None = None
         """First signal that arrived, or None."""
+        self._signals = ending_signals(self._on_signal)
         self._watched = watched
         self._task = asyncio.current_task()
         self._interrupt: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._on_signal, number)
+        self._signals.__enter__()
 
     def __exit__(self, *_: object) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+        self._signals.__exit__(None, None, None)
         if self._deadline is not None:
             self._deadline.cancel()
         if self._interrupt is not None:

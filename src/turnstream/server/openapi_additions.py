@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Query
@@ -11,6 +10,7 @@ from pydantic import BaseModel, WithJsonSchema
 
 from turnstream.core.identifiers import ID_PATTERN
 from turnstream.core.owner_events.cursor import MAX_CURSOR
+from turnstream.turns.commands import Commands
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -88,24 +88,24 @@ Limit: TypeAlias = Annotated[int | None, Query(ge=1, le=MAX_PAGE)]
 """Largest number of turns in a page. None: all."""
 
 
-def name_models(
-    document: dict[str, Any], *, providers: Sequence[str], names: Sequence[str], tools: Sequence[str]
-) -> None:
+def name_models(commands: Commands, document: dict[str, Any]) -> None:
     """Add the models and tools that a turn may name to an OpenAPI document.
 
     Args:
+        commands: The commands of the engine, with its models and tools.
         document: The document, which is changed.
-        providers: Names of the providers that are ready. Their models are written `provider/model`.
-        names: Names of models that the settings define.
-        tools: Names of the server's tools.
     """
-    prefixes = "|".join(re.escape(provider) for provider in providers)
+    catalog = commands.catalog
+    # The models of a ready provider are written `provider/model`. The others have a name in the settings.
+    prefixes = "|".join(re.escape(name) for name in catalog.names if catalog.is_ready(name))
+    names = [model.id for model in commands.models() if model.id.partition("/")[0] not in catalog.names]
+    tools = list(commands.tools.tools)
     model = {
         "type": "string",
         "maxLength": 300,
         "pattern": "|".join([f"^({prefixes})/.", *(f"^{re.escape(n)}$" for n in names)]),
     }
-    tool = [{"type": "string", "enum": list(tools)}] if tools else []
+    tool = [{"type": "string", "enum": tools}] if tools else []
     for body in ("CallBody", "TurnBody"):
         fields = document["components"]["schemas"][body]["properties"]
         fields["model"]["anyOf"][0] = model

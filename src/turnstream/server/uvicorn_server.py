@@ -1,11 +1,8 @@
 """The application on uvicorn: bind, report the address, serve, and drain when a signal arrives.
 
-    first SIGTERM or SIGINT   no new turns; running turns have the grace time; reads and watchers continue
-    second                    the grace time is over: running turns end with the output that they have
-    third                     Python's default action for the signal
-
-Watchers still receive the last events of turns that end in this time. Connections that read nothing are cut
-after `FLUSH_SECONDS`.
+`process_signals` describes the first two signals. At the third, Python's default action applies. Watchers
+still receive the last events of turns that end in this time. Connections that read nothing are cut after
+`FLUSH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -20,18 +17,17 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from turnstream.errors import ConfigurationError
+from turnstream.process_signals import Drain, SignalledDrain, default_signals, ending_signals
 from turnstream.server.connection import ConnectionProtocol
 
 logger = logging.getLogger(__name__)
-
-Drain: TypeAlias = Callable[[float], Awaitable[None]]
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 65
@@ -51,7 +47,6 @@ Python's default of 5 ms would delay each event that arrives in the meantime.
 THRESHOLDS = (10_000, 20, 20)
 """Thresholds of the garbage collector's generations. A collection of the youngest takes at most 1 ms."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NO_SUCH_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
@@ -180,11 +175,8 @@ class DrainingServer(uvicorn.Server):
         self, config: uvicorn.Config, *, drain: Drain, grace: float, on_listening: Callable[[], None]
     ) -> None:
         super().__init__(config)
-        self._drain = drain
-        self._grace = grace
         self._on_listening = on_listening
-        self._signals = 0
-        self._draining: asyncio.Task[None] | None = None
+        self._draining = SignalledDrain(drain, grace, self._drained)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -197,36 +189,17 @@ class DrainingServer(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self.end_by_signal)
-        try:
+        with ending_signals(self.end_by_signal):
             yield
-        finally:
-            _give_back_signals()
 
-    def end_by_signal(self) -> None:
+    def end_by_signal(self, _number: signal.Signals | None = None) -> None:
         """Handle a signal. Each call counts as one signal."""
-        self._signals += 1
-        before = self._draining
-        if self._signals == 1:
-            logger.info("draining: running turns may go on for %g s; again to end them now", self._grace)
-            grace = self._grace
-        else:
-            logger.info("ending the running turns")
-            _give_back_signals()
-            grace = 0.0
-        self._draining = asyncio.get_running_loop().create_task(self._drain_and_exit(before, grace))
+        self._draining.signalled()
+        if self._draining.signals > 1:
+            default_signals()
 
-    async def _drain_and_exit(self, before: asyncio.Task[None] | None, grace: float) -> None:
-        if before is not None:
-            before.cancel()
-            await asyncio.gather(before, return_exceptions=True)
-        try:
-            await self._drain(grace)
-        finally:
-            if self._draining is asyncio.current_task():
-                self.should_exit = True
+    def _drained(self) -> None:
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._abort_connections)
@@ -234,8 +207,7 @@ class DrainingServer(uvicorn.Server):
             await super().shutdown(sockets)
         finally:
             timer.cancel()
-        if self._draining is not None:
-            await self._draining
+        await self._draining.wait()
 
     def _abort_connections(self) -> None:
         connections = [
@@ -268,9 +240,3 @@ def _bound(
 def _close(bound: Sequence[socket.socket]) -> None:
     for listener in bound:
         listener.close()
-
-
-def _give_back_signals() -> None:
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.remove_signal_handler(number)
