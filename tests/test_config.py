@@ -143,7 +143,7 @@ def test_a_key_written_where_its_variable_belongs_is_not_repeated(tmp_path: Path
 
 
 def test_a_missing_file_is_refused_with_the_name_of_what_asked_for_it(tmp_path: Path):
-    assert "--config names" in refusal(tmp_path / "none.toml")
+    assert "the argument names" in refusal(tmp_path / "none.toml")
     assert "TURNSTREAM_CONFIG names" in refusal(environ={"TURNSTREAM_CONFIG": str(tmp_path)})
 
 

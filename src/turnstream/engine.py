@@ -236,6 +236,7 @@ class Engine:
             await self._close_parts()
             raise
         self._signals.open()
+        self.catalog.report_simulated_default()
         return self
 
     async def _check_database(self) -> None:

@@ -181,7 +181,7 @@ async def test_one_database_has_one_server(tmp_path: Path):
             ended = await run(*command, cwd=tmp_path)
             assert ended.code == 1
             assert f"another process (pid {program.process.pid})" in ended.errors
-            assert "--database-url" in ended.errors
+            assert "sqlite:///OTHER/PATH" in ended.errors
             assert "listens" not in ended.output
 
 

@@ -79,7 +79,7 @@ async def test_a_second_server_is_refused_before_it_ends_a_turn(
         )
         for text in (said, said_of_alias, said_of_upgrade):
             assert f"pid {first.pid}" in text
-            assert "--database-url" in text, "the remedy is named"
+            assert "sqlite:///OTHER/PATH" in text, "the remedy is named"
         assert (await api.turn(turn_id))["status"] == "streaming", "nobody else has ended it"
         before = len(watcher.frames)
         await watcher.watch(api, until=lambda _: len(watcher.frames) > before + 5)

@@ -145,6 +145,19 @@ class TestList:
         (default,) = [model for model in catalog.models() if model.default]
         assert (default.id, default.ready) == ("sim/story:events=5", True)
 
+    @pytest.mark.parametrize(
+        ("environ", "default", "lines"),
+        [({}, None, 1), ({}, "sim/echo", 0), ({"OPENAI_API_KEY": "k"}, None, 0)],
+    )
+    def test_a_simulated_default_is_logged_if_nothing_is_configured(
+        self, environ: dict[str, str], default: str | None, lines: int, caplog: pytest.LogCaptureFixture
+    ):
+        caplog.set_level("INFO", logger="turnstream")
+        Catalog(in_process=SIMULATOR, environ=environ, default_model=default).report_simulated_default()
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == lines
+        assert all("the simulated model sim/demo answers" in line for line in told)
+
     def test_a_default_of_an_unknown_provider_is_refused(self):
         with pytest.raises(InvalidRequest, match="nobody"):
             Catalog(in_process=SIMULATOR, environ={}, default_model="nobody/x")

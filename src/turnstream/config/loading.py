@@ -104,7 +104,7 @@ class _Values:
 
 def _find_file(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
     if path is not None:
-        return _existing(Path(path), "--config")
+        return _existing(Path(path), "the argument")
     if named := environ.get(FILE_VARIABLE):
         return _existing(Path(named), FILE_VARIABLE)
     default = Path(DEFAULT_FILE)

@@ -101,6 +101,8 @@ class LLM:
 
         planner = calling()
         self.model = model or planner.catalog.default_model
+        if model is None:
+            planner.catalog.report_simulated_default()
         self._selection = ModelSelection(self.model, fallbacks if found.stream.fallback_on_error else ())
         self.models = tuple(planner.names(self._selection))
         """`provider/model` of each model that may answer, in order of preference."""

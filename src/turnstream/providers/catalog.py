@@ -8,6 +8,7 @@ library add providers that answer in this process, such as the simulator.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -32,6 +33,8 @@ SIGNED_WIRE = "bedrock"
 """Wire whose requests are signed if no key is set."""
 REGION = "{region}"
 """Placeholder for the region in a base URL."""
+logger = logging.getLogger(__name__)
+
 EXAMPLE = "sim/demo"
 """Model that error messages show as an example."""
 
@@ -213,6 +216,16 @@ class Catalog:
         with_models = [name for name, provider in self._offered.items() if provider.models]
         chosen = next(filter(self.is_ready, with_models), with_models[0])
         return f"{chosen}/{self._offered[chosen].models[0]}"
+
+    def report_simulated_default(self) -> None:
+        """Log if a simulated model is the default because no provider is ready."""
+        model = self.default_model
+        if self._default is None and model.partition("/")[0] in self._in_process:
+            logger.info(
+                "no provider is configured: the simulated model %s answers turns that name no model; "
+                "set ANTHROPIC_API_KEY or OPENAI_API_KEY, or describe a provider in turnstream.toml",
+                model,
+            )
 
     def resolve(self, model: str) -> Target:
         """Return the target of `provider/model`.

@@ -156,7 +156,7 @@ class WriterLock:
         process = f"another process (pid {holder})" if holder.isdigit() else "another process"
         return (
             f"{self._database} is written by {process}, and only one may: "
-            "stop it, or give this one a database of its own (--database-url sqlite:///OTHER/PATH)"
+            "stop it, or give this one a database of its own, sqlite:///OTHER/PATH"
         )
 
 
