@@ -145,45 +145,42 @@ class Data(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="data"
     transient: bool = False
 
 
-class TurnComplete(msgspec.Struct, frozen=True, gc=False, tag="turn_complete"):
-    """The turn is complete.
+class _TerminalEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The last event of a turn, with the turn's account.
 
     `cost`, `estimated` and `unpriced` are as in `UsageReport`, and unset if they do not apply.
     """
+
+    usage: Usage | None = None
+    cost: str | msgspec.UnsetType = msgspec.UNSET
+    estimated: bool | msgspec.UnsetType = msgspec.UNSET
+    unpriced: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class TurnComplete(_TerminalEvent, frozen=True, gc=False, tag="turn_complete"):
+    """The turn is complete."""
 
     stop_reason: str | None
     input_tokens: int | None
     output_tokens: int | None
     total_blocks: int
     status: Literal["complete"] = "complete"
-    usage: Usage | None = None
-    cost: str | msgspec.UnsetType = msgspec.UNSET
-    estimated: bool | msgspec.UnsetType = msgspec.UNSET
-    unpriced: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-class TurnError(msgspec.Struct, frozen=True, gc=False, tag="turn_error"):
+class TurnError(_TerminalEvent, frozen=True, gc=False, tag="turn_error"):
     """The turn failed. `code` is for programs, `error` for people."""
 
     error: str
     code: str
     blocks_completed: int
     status: Literal["error"] = "error"
-    usage: Usage | None = None
-    cost: str | msgspec.UnsetType = msgspec.UNSET
-    estimated: bool | msgspec.UnsetType = msgspec.UNSET
-    unpriced: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-class TurnCancelled(msgspec.Struct, frozen=True, gc=False, tag="turn_cancelled"):
+class TurnCancelled(_TerminalEvent, frozen=True, gc=False, tag="turn_cancelled"):
     """The turn was stopped on request."""
 
     blocks_completed: int
     status: Literal["cancelled"] = "cancelled"
-    usage: Usage | None = None
-    cost: str | msgspec.UnsetType = msgspec.UNSET
-    estimated: bool | msgspec.UnsetType = msgspec.UNSET
-    unpriced: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 Terminal: TypeAlias = TurnComplete | TurnError | TurnCancelled
