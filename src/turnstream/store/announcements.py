@@ -98,11 +98,11 @@ _TURN_COLUMNS = (
 
 
 def _turns_of(scope: Scope) -> Select[*tuple[Any, ...]]:
-    """Return a select of the turns of a scope's chats, without users' turns."""
+    """Return a select of the turns of a scope's chats, without users' turns and imported turns."""
     statement = (
         _of(scope).where(chats.c.deleted_at.is_(None)).join(turns, turns.c.chat_id == chats.c.id)
     ).with_only_columns(*_TURN_COLUMNS)
-    return statement.where(turns.c.role != "user")
+    return statement.where(turns.c.role != "user", turns.c.imported.is_(False))
 
 
 class NewsAfter(Query[News], frozen=True, kw_only=True):

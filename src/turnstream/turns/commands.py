@@ -136,8 +136,7 @@ class Commands:
             return replayed
         if not request.blocks and request.opening is None:
             raise InvalidRequest("turn_blocks is empty: a user turn needs at least one block")
-        if request.opening is None or request.opening.new_chat is None:
-            await self.chats.require(owner, request.chat_id)
+        await self._require_chat(owner, request)
         path = await self._path(owner, request)
         request = inherit_fields(request, path)
         return await self._call(owner, request, path)
@@ -192,7 +191,7 @@ class Commands:
         """Start a turn whose content comes from `source`. A user turn precedes it if `request` has blocks."""
         self.registry.admit()
         request = plain_request_json(request, "the request")
-        await self.chats.require(owner, request.chat_id)
+        await self._require_chat(owner, request)
         return await self._start(owner, request, lambda _turn: source, with_user_turn=bool(request.blocks))
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
@@ -269,6 +268,11 @@ class Commands:
         user = await self.store.read(GetTurn(owner=owner, turn_id=user_turn_id))
         blocks = tuple(await self.store.read(AllBlocks(turn_id=user_turn_id)))
         return StartedTurn(user, blocks, assistant, replayed=True)
+
+    async def _require_chat(self, owner: str, request: TurnRequest) -> None:
+        """Raise NotFound unless the owner has the chat, or the request creates it."""
+        if request.opening is None or request.opening.new_chat is None:
+            await self.chats.require(owner, request.chat_id)
 
     async def _path(self, owner: str, request: TurnRequest) -> list[tuple[TurnRecord, tuple[Block, ...]]]:
         path: Path = []

@@ -4,68 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.turns.world import OWNER, World
-from turnstream.core.blocks import Block, Message
+from tests.turns.conversations.resending import (
+    MODEL,
+    ResendingClient,
+    assistant,
+    path_of,
+    rows_of,
+    text,
+    user,
+)
+from tests.turns.world import OWNER, Feed, World
 from turnstream.core.lifecycle import TurnStatus
+from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, MessageStop, TextDelta
 from turnstream.errors import InvalidRequest, NotFound, TooLarge
-from turnstream.store.base import TurnRecord
-from turnstream.turns.commands import StartedTurn
+from turnstream.model_loop.sources import ForeignSource
 from turnstream.turns.conversations import MAX_CHARACTERS, MAX_MESSAGES, ResentConversation
-from turnstream.turns.histories import read_history
-
-MODEL = "sim/echo:pace=0"
-
-
-def text(value: str) -> tuple[Block, ...]:
-    return (Block(0, "text", value),)
-
-
-def user(value: str) -> Message:
-    return Message("user", text(value))
-
-
-def assistant(value: str) -> Message:
-    return Message("assistant", text(value))
-
-
-class ResendingClient:
-    """A client that keeps its conversation and sends all of it with each message."""
-
-    def __init__(self, world: World, chat_id: str | None = None, messages: Sequence[Message] = ()) -> None:
-        self.world = world
-        self.chat_id = chat_id
-        self.messages = list(messages)
-
-    async def start(self, said: str) -> StartedTurn:
-        conversation = ResentConversation(messages=tuple(self.messages), new=text(said), chat_id=self.chat_id)
-        request = await self.world.commands.conversations.continue_from(OWNER, conversation)
-        request = msgspec.structs.replace(request, model=MODEL)
-        return await self.world.commands.send(OWNER, request)
-
-    async def say(self, said: str) -> StartedTurn:
-        started = await self.start(said)
-        state = await self.world.ended(started.assistant_turn.id)
-        answer = "".join(row.block.text_content or "" for row in state.blocks)
-        assert state.turn.status == "complete"
-        self.messages += [user(said), assistant(answer)]
-        return started
-
-
-async def path_of(world: World, turn_id: str) -> list[tuple[TurnRecord, str]]:
-    path = await read_history(world.store, turn_id)
-    return [(turn, "".join(block.text_content or "" for block in blocks)) for turn, blocks in path]
-
-
-def rows_of(world: World, table: str) -> int:
-    with sqlite3.connect(world.path) as connection:
-        (count,) = connection.execute(f"SELECT count(*) FROM turnstream_{table}").fetchone()
-    connection.close()
-    return count
 
 
 @pytest.mark.parametrize("chat_id", [None, "a chat / of mine ☃"])
@@ -248,71 +206,6 @@ async def test_nothing_is_stored_for_a_request_that_is_refused(world: World):
         assert rows_of(world, table) == 0
 
 
-async def test_a_deleted_chat_frees_the_client_s_id(world: World):
-    client = ResendingClient(world, "reused")
-    first = await client.say("one")
-    await world.commands.chats.delete(OWNER, first.assistant_turn.chat_id)
-    assert await world.commands.conversations.chat_of(OWNER, "reused") is None
-    for table in ("client_chats", "client_turns", "turns"):
-        assert rows_of(world, table) == 0
-    second = await client.say("two")
-    assert second.assistant_turn.chat_id != first.assistant_turn.chat_id
-    assert rows_of(world, "turns") == 4
-
-
-async def test_ids_of_messages_and_runs_lead_to_their_turns(world: World):
-    conversations = world.commands.conversations
-    conversation = ResentConversation(
-        messages=(user("one"), assistant("1")),
-        message_ids=("m1", None),
-        new=text("two"),
-        chat_id="named",
-        new_message_id="m2",
-        run_id="m2",
-    )
-    request = await conversations.continue_from(OWNER, conversation)
-    started = await world.commands.send(OWNER, msgspec.structs.replace(request, model=MODEL))
-    await world.ended(started.assistant_turn.id)
-    chat_id = started.assistant_turn.chat_id
-    assert started.user_turn is not None
-    path = await path_of(world, started.assistant_turn.id)
-    for chat in (chat_id, None):
-        assert await conversations.turn_of(OWNER, chat, "m1") == path[0][0].id
-        assert await conversations.turn_of(OWNER, chat, "m2") == started.user_turn.id
-        assert await conversations.turn_of(OWNER, chat, "m2", "run") == started.assistant_turn.id
-        assert await conversations.turn_of(OWNER, chat, started.user_turn.id) == started.user_turn.id
-        assert await conversations.turn_of(OWNER, chat, "m3") is None
-        assert await conversations.turn_of("another owner", chat, "m1") is None
-        assert await conversations.turn_of("another owner", chat, started.user_turn.id) is None
-    other = await world.chat()
-    assert await conversations.turn_of(OWNER, other, "m1") is None
-    assert await conversations.turn_of(OWNER, other, started.user_turn.id) is None
-    assert await conversations.chat_of(OWNER, chat_id) == chat_id
-
-
-@pytest.mark.parametrize("client_id", ["", "x" * 256, "a\0b", "a\nb", "\x7f", "\ud800"])
-async def test_ids_that_cannot_be_kept_are_refused(world: World, client_id: str):
-    conversations = world.commands.conversations
-    for conversation in (
-        ResentConversation(new=text("one"), chat_id=client_id),
-        ResentConversation(new=text("one"), new_message_id=client_id),
-        ResentConversation(new=text("one"), run_id=client_id),
-        ResentConversation(messages=(user("one"),), message_ids=(client_id,)),
-    ):
-        with pytest.raises(InvalidRequest) as refused:
-            await conversations.continue_from(OWNER, conversation)
-        assert refused.value.code == "invalid_client_id"
-    for reading in (conversations.chat_of(OWNER, client_id), conversations.turn_of(OWNER, None, client_id)):
-        with pytest.raises(InvalidRequest):
-            await reading
-
-
-@pytest.mark.parametrize("client_id", ["x" * 255, "ü☃😀 / ?#", "'; --", "1"])
-async def test_any_other_id_is_kept(world: World, client_id: str):
-    started = await ResendingClient(world, client_id).say("hi")
-    assert await world.commands.conversations.chat_of(OWNER, client_id) == started.assistant_turn.chat_id
-
-
 async def test_a_conversation_that_is_too_large_is_refused(world: World):
     conversations = world.commands.conversations
     for messages in ((user("x"),) * MAX_MESSAGES, (user("x" * MAX_CHARACTERS),)):
@@ -332,3 +225,84 @@ async def test_a_chat_that_was_deleted_meanwhile_is_not_found(world: World):
     with pytest.raises(NotFound):
         await world.commands.send(OWNER, msgspec.structs.replace(request, model=MODEL))
     assert rows_of(world, "turns") == 0
+
+
+async def test_the_longest_stored_path_is_continued(world: World):
+    """Whatever a client kept of a conversation, the path goes as far as both agree."""
+    said = [user("one"), assistant("1"), user("two"), assistant("2"), user("three"), assistant("3")]
+    first = await ResendingClient(world, "long", said).say("four")
+    path = await path_of(world, first.assistant_turn.id)
+    for kept in range(len(said) + 1):
+        for tail in ([], [user("other"), assistant("else")], [assistant("else")]):
+            messages = (*said[:kept], *tail)
+            for chat_id in ("long", None):
+                conversation = ResentConversation(messages=messages, new=text("new"), chat_id=chat_id)
+                request = await world.commands.conversations.continue_from(OWNER, conversation)
+                following = tail[0].role if tail else "user"
+                # A user's turn follows an answer: the last question is sent again if its answer was dropped.
+                end = kept - 1 if following == "user" and kept % 2 else kept
+                assert request.prev_turn_id == (path[end - 1][0].id if end else None), (kept, tail)
+
+
+async def test_only_paths_that_a_user_can_continue_are_looked_up_and_few_of_them(world: World):
+    messages = tuple(message for n in range(2000) for message in (user(str(n)), assistant(str(n))))
+    conversation = ResentConversation(messages=messages, new=text("new"), chat_id="import")
+    request = await world.commands.conversations.continue_from(OWNER, conversation)
+    started = await world.commands.send(OWNER, msgspec.structs.replace(request, model=MODEL))
+    await world.ended(started.assistant_turn.id)
+    assert rows_of(world, "turns") == 4002
+    again = await world.commands.conversations.continue_from(OWNER, conversation)
+    assert again.opening is not None
+    assert again.opening.imported == ()
+    assert started.user_turn is not None
+    assert again.prev_turn_id == started.user_turn.prev_turn_id
+
+
+async def test_an_answer_that_was_cut_off_counts_with_its_text(world: World):
+    request = await world.commands.conversations.continue_from(
+        OWNER, ResentConversation(new=text("one"), chat_id="cut")
+    )
+    feed = Feed()
+    started = await world.commands.start(OWNER, request, ForeignSource(feed.events()))
+    await feed.say(TextDelta(0, "half an ans"))
+    await world.commands.interrupt(OWNER, started.assistant_turn.id)
+    client = ResendingClient(world, "cut", [user("one"), assistant("half an ans")])
+    second = await client.say("two")
+    assert second.user_turn is not None
+    assert second.user_turn.prev_turn_id == started.assistant_turn.id
+
+
+async def test_a_turn_that_a_crash_cut_off_counts_with_what_was_kept(tmp_path: Path):
+    async with World(tmp_path / "crash.sqlite") as world:
+        feed = Feed()
+        request = await world.commands.conversations.continue_from(OWNER, ResentConversation(new=text("one")))
+        started = await world.commands.start(OWNER, request, ForeignSource(feed.events()))
+        await feed.say(TextDelta(0, "kept"), ContentBlockStop(0), TextDelta(1, "lost"))
+        await world.crash()
+    async with World(tmp_path / "crash.sqlite") as world:
+        assert world.recovered == 1
+        second = await ResendingClient(world, None, [user("one"), assistant("kept")]).say("two")
+        assert second.user_turn is not None
+        assert second.user_turn.prev_turn_id == started.assistant_turn.id
+
+
+async def test_a_tool_that_ran_here_is_not_needed_to_find_the_path(world: World):
+    feed = Feed()
+    request = await world.commands.conversations.continue_from(OWNER, ResentConversation(new=text("one")))
+    started = await world.commands.start(OWNER, request, ForeignSource(feed.events()))
+    call = {"tool_use_id": "c", "tool_name": "look_up", "input": {}}
+    feed.put(
+        TextDelta(0, "let me see: "),
+        ContentBlockStop(0),
+        ContentBlockStart(1, "tool_use", call),
+        ContentBlockStop(1),
+        ContentBlockStart(2, "tool_result", {"tool_use_id": "c", "content": "42"}),
+        ContentBlockStop(2),
+        TextDelta(3, "it is 42"),
+        MessageStop("end_turn"),
+    )
+    feed.end()
+    await world.ended(started.assistant_turn.id)
+    second = await ResendingClient(world, None, [user("one"), assistant("let me see: it is 42")]).say("two")
+    assert second.user_turn is not None
+    assert second.user_turn.prev_turn_id == started.assistant_turn.id
