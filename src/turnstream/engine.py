@@ -59,8 +59,9 @@ from turnstream.tools.base import Tool, ToolFunction, by_name
 from turnstream.tools.loading import configured_tools
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turns.commands import Commands, ExecutorOptions, TurnRequest
+from turnstream.turns.commands import Commands, TurnRequest
 from turnstream.turns.journal import JournalKeeper
+from turnstream.turns.model_turns import ExecutorOptions
 from turnstream.turns.owner_events.subscription import event_sources
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import SubscriptionMaker
@@ -144,7 +145,7 @@ class Engine:
                 Routing(self.catalog, models, self.settings.fallbacks),
             ),
         )
-        self._watching = SubscriptionMaker(self._store, self._registry, NativeEncoder, self.commands.recovery)
+        self._watching = SubscriptionMaker(self.commands, NativeEncoder)
         self._events = event_sources(self._store, self._watching, chat_event_frame)
         self._keep_alive = KeepAlive(
             heartbeat=self.settings.heartbeat, stall_timeout=self.settings.stall_timeout
@@ -221,6 +222,7 @@ class Engine:
             loop.create_task(self._recover(tried), name="turnstream recovery"),
             loop.create_task(self._journal.run(), name="turnstream journal"),
             loop.create_task(self._registry.run_sweeps(), name="turnstream sweeps"),
+            loop.create_task(self.commands.approvals.run(), name="turnstream approvals"),
             loop.create_task(self._check_database(), name="turnstream database"),
             loop.create_task(self.commands.chats.purge_all(), name="turnstream deleted chats"),
             loop.create_task(self._keep_alive.run(), name="turnstream keep-alive"),
@@ -229,9 +231,7 @@ class Engine:
             async with asyncio.timeout(RECOVERY_HEAD_START):
                 await tried.wait()
         except TimeoutError:
-            logger.warning(
-                "serving already: turns that a stopped server left unfinished are still being ended"
-            )
+            logger.warning("serving already: turns of a stopped server are still being ended")
         except BaseException:
             await self._close_parts()
             raise
@@ -262,8 +262,7 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.commands.recovery.close()
-        await self.commands.chats.close()
+        await self.commands.close()
         await self.catalog.close()
         await self._store.close()
 

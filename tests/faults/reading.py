@@ -13,8 +13,9 @@ from turnstream.core.history import PastTurn
 from turnstream.core.stream_events import MessageStop, StreamEvent
 from turnstream.core.turn_events import BlockReset, Notice
 from turnstream.errors import ProviderError, StreamIncomplete
-from turnstream.model_loop.model_source import ModelSource, ToolUse
+from turnstream.model_loop.model_source import ModelSource
 from turnstream.model_loop.sources import StepFailure, Stream, TurnSource
+from turnstream.model_loop.tool_calls import ToolUse
 from turnstream.providers.failures import stream_error
 from turnstream.providers.plan import CallPlan
 from turnstream.tools.runner import ToolRunner

@@ -41,7 +41,9 @@ class World(NamedTuple):
     turn: str
 
     def path(self, template: str) -> str:
-        return template.removeprefix("/api").format(chat_id=self.chat, turn_id=self.turn)
+        return template.removeprefix("/api").format(
+            chat_id=self.chat, turn_id=self.turn, approval_id=self.turn
+        )
 
     def operations(self) -> list[tuple[str, str, dict[str, Any]]]:
         return [
@@ -103,6 +105,8 @@ async def test_errors_of_ids_keys_and_bodies_are_those_of_the_document(
         path = world.path(template)
         asked: list[tuple[int, str, Any, dict[str, str]]] = [(401, path, None, {"X-Nobody": "x"})]
         body = {"title": "x"} if method == "PATCH" else {} if "regenerate" in path else TEXT
+        if "approvals" in path:
+            body = {"approved": True}
         if "{" in template:
             asked.append((400, re.sub(r"\{\w+\}", "x", template.removeprefix("/api")), body, {}))
             asked.append((404, re.sub(r"\{\w+\}", new_id(), template.removeprefix("/api")), body, {}))
@@ -232,6 +236,8 @@ async def test_every_route_of_an_engine_that_was_not_started_answers_a_503_of_th
             if template == "/api/models":
                 continue
             body = {"title": "x"} if method == "PATCH" else TEXT if template.endswith("/turns") else {}
+            if "approvals" in template:
+                body = {"approved": True}
             answer = await world.client.call(
                 method, world.path(template), body if method in ("POST", "PATCH") else None
             )

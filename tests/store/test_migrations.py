@@ -101,6 +101,7 @@ async def test_what_a_dead_process_journalled_is_kept_by_an_upgrade(database: Pa
     await store.close()
     segments = [make_segment(turn, 1, number, f"“{number}”\n") for turn in turns for number in range(count)]
     with sqlite3.connect(database) as connection:
+        connection.execute(f"DROP TABLE {PREFIX}approvals")
         make_the_first_journal(connection)
         connection.executemany(
             f"INSERT INTO {PREFIX}journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -127,6 +128,7 @@ async def test_turns_made_before_costs_were_kept_are_read_as_without(database: P
     turn = await running_turn(store)
     await store.close()
     with sqlite3.connect(database) as connection:
+        connection.execute(f"DROP TABLE {PREFIX}approvals")
         connection.execute(f"DROP TABLE {PREFIX}attempts")
         make_the_first_journal(connection)
         for column in ("cost", "cost_estimated", "steps", "asked_model", "fallbacks", "resets"):
@@ -153,6 +155,7 @@ async def test_chats_made_before_deletion_went_in_portions_are_read_and_deleted(
     await store.write(CreateChat(chat=chat))
     await store.close()
     connection = sqlite3.connect(database)
+    connection.execute(f"DROP TABLE {PREFIX}approvals")
     connection.execute(f"DROP INDEX ix_{PREFIX}chats_deleted")
     connection.execute(f"ALTER TABLE {PREFIX}chats DROP COLUMN deleted_at")
     connection.execute(f"DROP TABLE {PREFIX}settings")

@@ -127,7 +127,7 @@ async def test_a_name_of_the_settings_own_stands_for_its_model_in_every_turn(tmp
     first, second = ScriptedProvider([MessageStart("m")]), ScriptedProvider(answer(says("Hi")))
     async with world_of(tmp_path, {"a": first, "b": second}) as world:
         fast = ModelSettings(model="sim/a", fallbacks=("sim/b",))
-        world.commands._routing = Routing(world.catalog, {"fast": fast})
+        world.commands._models.routing = Routing(world.catalog, {"fast": fast})
         state = await world.ended((await world.ask("Hi", model="fast")).assistant_turn.id)
         assert (state.turn.model, state.turn.asked_model) == ("scripted/b", "fast")
         following = await world.ask("And?", chat_id=state.turn.chat_id, prev_turn_id=state.turn.id)

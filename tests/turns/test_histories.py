@@ -135,7 +135,7 @@ async def test_a_large_history_is_built_off_the_loop(
         threads.append(threading.current_thread())
         return build(*args, **options)
 
-    monkeypatch.setattr("turnstream.turns.commands.build_history", build_watched)
+    monkeypatch.setattr("turnstream.turns.model_turns.build_history", build_watched)
     first = await world.store.read(GetTurn(owner=OWNER, turn_id=turn_ids[0]))
     request = TurnRequest(
         chat_id=first.chat_id, blocks=(Block(0, "text", "go on"),), prev_turn_id=turn_ids[-1]

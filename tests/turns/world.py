@@ -32,10 +32,11 @@ from turnstream.store.sql import SqlStore
 from turnstream.tools import ToolRunner
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
-from turnstream.turns.commands import Commands, ExecutorOptions, StartedTurn, TurnRequest, TurnState
+from turnstream.turns.commands import Commands, StartedTurn, TurnRequest, TurnState
 from turnstream.turns.ending import StopCause
 from turnstream.turns.executor import Executor
 from turnstream.turns.journal import JournalKeeper
+from turnstream.turns.model_turns import ExecutorOptions
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import SubscriptionMaker
 
@@ -102,7 +103,7 @@ class World:
                 planner=self.planner,
             ),
         )
-        self.watching = SubscriptionMaker(self.store, self.registry, NativeEncoder, self.commands.recovery)
+        self.watching = SubscriptionMaker(self.commands, NativeEncoder)
         self.journal = JournalKeeper(self.store, self.registry.journal_segments)
         self.recovered = 0
 
@@ -116,6 +117,7 @@ class World:
     ) -> None:
         async with asyncio.timeout(SECONDS):
             await self.registry.stop_all()
+            await self.commands.approvals.close()
             await self.commands.recovery.close()
             await self.catalog.close()
             await self.store.close()

@@ -17,6 +17,11 @@ from turnstream.errors import ConnectionFailed, TurnstreamError
 
 _LOST = "lost the connection, and it did not come back"
 
+STEADY_SECONDS = 10.0
+"""Seconds after which the end of a waiting turn's connection does not count against the retry budget.
+
+A turn may wait for hours, and proxies end connections that carry only comments.
+"""
 MAX_REPEATS = 20
 """Consecutive connections that may bring only known events. After that, following fails."""
 _MAX_GENERATIONS = 1000
@@ -40,6 +45,7 @@ class FrameStream:
         self._decoder = frame_decoder()
         self._response: aiohttp.ClientResponse | None = None
         self._consumed = 0
+        self._opened_at = 0.0
         self._has_frames = False
         self._repeats = 0
         self._reached: dict[int, int] = {}
@@ -125,6 +131,7 @@ class FrameStream:
             )
         self._decoder = frame_decoder()
         self._consumed = 0
+        self._opened_at = time.monotonic()
         self._has_frames = False
         self._turn.connected()
 
@@ -148,6 +155,9 @@ class FrameStream:
         self.close()
         self.losses += 1
         self._note_progress()
+        if self._turn.status == "waiting" and time.monotonic() - self._opened_at >= STEADY_SECONDS:
+            self._repeats = 0
+            self._backoff.succeeded()
         self._repeats += self._has_frames
         failure = connection_failure(self._transport.root, error, during=_LOST)
         failure.__cause__ = error

@@ -16,7 +16,7 @@ from turnstream.core.cursor import parse_cursor
 from turnstream.core.lifecycle import TurnStatus
 from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.core.sse import ServerSentEvent, SseDecoder
-from turnstream.core.turn_events import BlockDelta, Notice, TurnEvent
+from turnstream.core.turn_events import ApprovalRequest, BlockDelta, Notice, TurnEvent
 from turnstream.core.usage import Usage
 from turnstream.errors import MalformedEvent, TooLarge
 
@@ -120,13 +120,21 @@ class WatchedTurn:
     def status(self) -> TurnStatus | None:
         """Status of the turn: `pending` before the first event, then `streaming`, then the final status.
 
-        None if watching started at the turn's end: then the server does not send the final status.
+        `waiting` while an approval is unanswered. None if watching started at the turn's end: then the server
+        does not send the final status.
         """
         if self._fold.ending is not None:
             return self._fold.ending.data["status"]
         if self._at_end:
             return None
+        if self._fold.approvals:
+            return "waiting"
         return "streaming" if self._begun else "pending"
+
+    @property
+    def approvals(self) -> Sequence[ApprovalRequest]:
+        """Unanswered approval requests, for `client.approve`."""
+        return [msgspec.convert(data, ApprovalRequest) for data in self._fold.approvals.values()]
 
     @property
     def stop_reason(self) -> str | None:

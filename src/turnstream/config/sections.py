@@ -142,6 +142,10 @@ class ToolSettings(_Section):
     """Tool rounds after which the model is asked to finish its turn."""
     rounds: int = Field(default=10, ge=1, le=100)
     """Tool rounds after which the turn is ended."""
+    ask: dict[str, Literal["never", "first", "always"]] = Field(default={})
+    """Rules of approval by tool name. They override the rules of the functions."""
+    approval_timeout: Seconds = 3600.0
+    """Seconds that a call waits for its approval. Then it counts as denied."""
 
 
 class StreamSettings(_Section):

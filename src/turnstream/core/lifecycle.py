@@ -24,6 +24,14 @@ TRANSITIONS: dict[TurnStatus, frozenset[TurnStatus]] = {
 TERMINAL_STATUSES: frozenset[TurnStatus] = frozenset(s for s, after in TRANSITIONS.items() if not after)
 
 
+def has_executor(status: TurnStatus) -> bool:
+    """Return True for the status of a turn that a task writes. A waiting or ended turn has no task.
+
+    An unknown status, as in a damaged row, counts as running.
+    """
+    return status != "waiting" and status not in TERMINAL_STATUSES
+
+
 def sources_of(after: TurnStatus) -> frozenset[TurnStatus]:
     """Return the statuses from which `after` can be reached: the WHERE of a compare-and-set."""
     return frozenset(status for status, targets in TRANSITIONS.items() if after in targets)

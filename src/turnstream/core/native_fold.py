@@ -31,6 +31,8 @@ class NativeFold:
     def __init__(self) -> None:
         self.turn_id: str | None = None
         self.ending: Ending | None = None
+        self.approvals: dict[str, Mapping[str, Any]] = {}
+        """Unanswered approval requests of the turn, by approval id, each as its event's data."""
         self._blocks: dict[int, Block | OpenBlock] = {}
 
     @property
@@ -57,12 +59,18 @@ class NativeFold:
                 self._drop_from(data["block_index"])
             case "notice" if data["code"] == "truncated":
                 self._drop_from(data.get("block_index") or 0)
+            case "approval_request":
+                self.approvals[data["approval_id"]] = data
+            case "approval_response":
+                self.approvals.pop(data["approval_id"], None)
             case "turn_start":
                 self.turn_id = data["turn_id"]
                 self.ending = None
                 self._blocks.clear()
+                self.approvals.clear()
             case _ if name in TERMINAL_NAMES:
                 self.ending = Ending(name, data)
+                self.approvals.clear()
             case _:
                 pass
 

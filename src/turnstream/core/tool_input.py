@@ -1,13 +1,14 @@
-"""A tool call's arguments: JSON text that a model wrote, parsed once it is complete."""
+"""A tool call's arguments: JSON text that a model wrote, parsed once it is complete, and its digest."""
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any, cast
 
 import msgspec
 
-from turnstream.core.admission import TOO_DEEP, encodes_deeper
-from turnstream.core.blocks import Content
+from turnstream.core.admission import TOO_DEEP, encodes_deeper, plain_json
+from turnstream.core.blocks import Block, Content
 
 
 def finish_tool_use(content: Content, input_json: str) -> Content:
@@ -40,3 +41,16 @@ def finish_tool_use(content: Content, input_json: str) -> Content:
     if encodes_deeper(input_json, cast(Content, value)):
         return {**finished, "input": None, "input_error": TOO_DEEP}
     return {**finished, "input": value}
+
+
+def input_digest(arguments: Any) -> str:
+    """Return the SHA-256 (64 hexadecimal digits) of a call's arguments, which are any JSON value.
+
+    The order of the keys does not matter. Arguments that were stored and read again have the same digest.
+    """
+    return sha256(msgspec.json.encode(plain_json(arguments), order="deterministic")).hexdigest()
+
+
+def call_digest(call: Block) -> str:
+    """Return the digest of the arguments of a tool_use block."""
+    return input_digest((call.content or {}).get("input"))

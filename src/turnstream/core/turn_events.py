@@ -137,6 +137,30 @@ class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="sou
     media_type: str | None = None
 
 
+class ApprovalRequest(msgspec.Struct, frozen=True, gc=False, tag="approval_request"):
+    """A tool call that runs only after an approval. The turn waits for the answer.
+
+    Attributes:
+        input_digest: SHA-256 of the call's arguments, hexadecimal. The answer is for these arguments only.
+        expires_at: Time (ISO 8601, UTC) after which the call counts as denied.
+    """
+
+    approval_id: str
+    tool_use_id: str
+    tool_name: str
+    input_digest: str
+    expires_at: str
+
+
+class ApprovalResponse(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="approval_response"):
+    """The answer to an approval request, or its expiry. `reason`: a text for people and for the model."""
+
+    approval_id: str
+    tool_use_id: str
+    approved: bool
+    reason: str | None = None
+
+
 class Data(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="data"):
     """An event of the host application. A transient one is shown live and not stored."""
 
@@ -198,6 +222,8 @@ TurnEvent: TypeAlias = (
     | Notice
     | Source
     | Data
+    | ApprovalRequest
+    | ApprovalResponse
     | Terminal
 )
 SourceEvent: TypeAlias = (

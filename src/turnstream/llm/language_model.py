@@ -36,8 +36,9 @@ from turnstream.llm.option_places import misplaced_in_model
 from turnstream.llm.output import OutputFormat, OutputMode
 from turnstream.llm.prompts import Prompt, past_turns
 from turnstream.loop_thread import LoopThread
-from turnstream.model_loop.model_source import ModelSource, ToolUse
+from turnstream.model_loop.model_source import ModelSource
 from turnstream.model_loop.sources import TurnSource
+from turnstream.model_loop.tool_calls import ToolUse
 from turnstream.providers.catalog import BUILT_IN, Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.simulator.registration import SIMULATOR

@@ -13,6 +13,7 @@ has no usage. A step may take several attempts. Each is counted for its own mode
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from time import monotonic, time_ns
 from typing import Any, NamedTuple
 
@@ -66,13 +67,33 @@ class ModelCall(NamedTuple):
         """Return the call with its outcome and duration."""
         return self._replace(outcome=outcome, duration=monotonic() - self.began)
 
+    @classmethod
+    def of(cls, attempt: CallAttempt, model: CalledModel) -> ModelCall:
+        """Return the call of a stored attempt."""
+        return cls(
+            attempt.step,
+            attempt.number,
+            model,
+            attempt.usage,
+            None if attempt.cost is None else Cost(Decimal(attempt.cost), estimated=attempt.estimated),
+            attempt.estimated,
+            answered=attempt.outcome == "complete" or attempt.usage != Usage(),
+            started_at=attempt.started_at,
+            outcome=attempt.outcome,
+            duration=attempt.duration,
+        )
+
 
 class TurnAccount:
-    """The usage and cost of one turn, kept by its executor. Without `pricing` there is no cost."""
+    """The usage and cost of one turn, kept by its executor. Without `pricing` there is no cost.
 
-    def __init__(self, pricing: Pricing | None = None) -> None:
+    Args:
+        calls: Calls of the turn that have ended, if another executor made them.
+    """
+
+    def __init__(self, pricing: Pricing | None = None, calls: Iterable[ModelCall] = ()) -> None:
         self._pricing = pricing
-        self._closed: list[ModelCall] = []
+        self._closed = list(calls)
         self._open: ModelCall | None = None
         self._input_estimate: Callable[[], int] | None = None
         self._output_bytes = 0

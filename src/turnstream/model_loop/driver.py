@@ -53,6 +53,7 @@ class LoopPosition(NamedTuple):
         sequence: Sequence of the open block, or of the next block if none is open.
         open_block: Block that the step's stream continues, as index RESUMED (see `Accumulator.resume`).
         step_shown: True if the step's StepStart has been shown.
+        answered: True if the step's model call is complete. The driver begins with the results of its tools.
     """
 
     step: int = 0
@@ -60,6 +61,7 @@ class LoopPosition(NamedTuple):
     sequence: int = 0
     open_block: OpenBlock | None = None
     step_shown: bool = False
+    answered: bool = False
 
 
 class LoopDriver:
@@ -76,7 +78,9 @@ class LoopDriver:
         """Called with the account at the end of a step's call, if tools or another step follow."""
         self._sink = sink
         self._source = TurnSource()
-        self._step = position.step
+        self.step = position.step
+        """Number of the current step."""
+        self._answered = position.answered
         self._first = position.first
         self._step_shown = position.step_shown
         self._notices_shown = 0
@@ -88,30 +92,39 @@ class LoopDriver:
     async def run(self, source: TurnSource) -> str | None:
         """Read `source` to its end, and return the stop reason.
 
-        Raises the failure of a call that cannot be recovered, and any other error of the source or the sink.
+        Also returns, with the stop reason None, if calls wait for an approval (`TurnSource.pending`). Raises
+        the failure of a call that cannot be recovered, and any other error of the source or the sink.
         """
         self._source = source
-        reason: str | None = None
         try:
-            stream = source.step(self._step)
-            while stream is not None:
+            return await self._run(source)
+        finally:
+            self._source = TurnSource()  # drop the source, which may reference this driver
+
+    async def _run(self, source: TurnSource) -> str | None:
+        reason: str | None = None
+        stream = None if self._answered else source.step(self.step)
+        while stream is not None or self._answered:
+            if stream is not None:
                 stop = await self._run_step(source, stream)
                 self.accumulator.end()
                 await self._advance(())
-                if (results := source.results(stop)) is not None:
+            else:
+                stop, self._answered = MessageStop("tool_use"), False
+            if (results := source.results(stop)) is not None:
+                self._note_step_end()
+                await self._run_tools(results)
+                if source.pending:
+                    return None
+            reason = stop.stop_reason if stop is not None else "end_turn"
+            self._sink.show([StepStop(self.step, reason)], self.accumulator.shown)
+            self.step += 1
+            if (stream := source.step(self.step)) is not None:
+                if results is None:
                     self._note_step_end()
-                    await self._run_tools(results)
-                reason = stop.stop_reason if stop is not None else "end_turn"
-                self._sink.show([StepStop(self._step, reason)], self.accumulator.shown)
-                self._step += 1
-                if (stream := source.step(self._step)) is not None:
-                    if results is None:
-                        self._note_step_end()
-                    self._reset_accumulator()
-                    self._first = self.accumulator.next_sequence
-                    self._step_shown = False
-        finally:
-            self._source = TurnSource()  # drop the source, which may reference this driver
+                self._reset_accumulator()
+                self._first = self.accumulator.next_sequence
+                self._step_shown = False
         return source.stop_reason or reason
 
     def _note_step_end(self) -> None:
@@ -125,9 +138,9 @@ class LoopDriver:
         ProviderError if the source cannot recover from the failure.
         """
         while True:
-            self.account.begin(self._step, source.called, source.estimated_input)
+            self.account.begin(self.step, source.called, source.estimated_input)
             try:
-                await self._read(stream, self._step)
+                await self._read(stream, self.step)
                 return self._whole_answer(source)
             except ProviderError as failure:
                 stream = await self._recover(source, failure)

@@ -11,62 +11,45 @@ turn.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
-from turnstream.core.blocks import Block, Message, call_id, is_client_call
+from turnstream.core.blocks import Block, Message, is_client_call
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.stream_events import (
     MessageStop,
 )
-from turnstream.core.tool_results import ToolCallName, result_events
-from turnstream.core.turn_events import Notice, SourceEvent, ToolProgress
+from turnstream.core.tool_results import result_events
+from turnstream.core.turn_events import Notice, SourceEvent
 from turnstream.model_loop.accounts import estimated_input_tokens
 from turnstream.model_loop.preparation import Preparations
 from turnstream.model_loop.sources import (
     Batches,
+    PendingApproval,
     Show,
     StepFailure,
     StepRecovery,
     Stream,
     TurnSource,
 )
+from turnstream.model_loop.tool_calls import AnsweredStep, ToolContexts, ToolUse, UnansweredCall
 from turnstream.providers.base import CalledModel
 from turnstream.providers.conversations import run_work
 from turnstream.providers.plan import CallPlan, ShownBlocks
-from turnstream.tools.base import ToolContext, ToolOutput
-from turnstream.tools.runner import ToolRunner, tool_name, unusable
+from turnstream.tools.asking import question_of
+from turnstream.tools.base import ToolOutput
+from turnstream.tools.runner import tool_name, unusable
 from turnstream.wires.base import ModelRequest
 
 MAX_ROUNDS = "max_rounds"
 """Stop reason of a turn that ended because of the limit of tool rounds."""
 
-MOST_PROGRESS = 64
-"""Pieces of one call's progress that may wait for the event loop."""
-
 _ABORTED_STOPS = frozenset({"refusal", "content_filtered", "guardrail_intervened"})
 """Stop reasons of an answer that was broken off. Its tool calls are not run."""
-
-
-class ToolUse(NamedTuple):
-    """The tools of one turn.
-
-    Attributes:
-        offered: Names of the runner's tools that the model is given.
-        owner: The turn's owner, for the tools' contexts.
-        metadata: The turn's metadata, for the tools' contexts.
-    """
-
-    runner: ToolRunner
-    offered: tuple[str, ...]
-    turn_id: str
-    owner: str
-    metadata: dict[str, object]
 
 
 ReadPast: TypeAlias = Callable[[], Awaitable[Sequence[PastTurn]]]
@@ -80,22 +63,31 @@ class ModelSource(TurnSource):
     Args:
         request: The first call.
         read_past: Reads the turns up to this one, this one included.
+        answered: The step whose calls run first, if the turn waited for their approvals. None: a new turn.
     """
 
     needs_end_marker = True
 
-    def __init__(self, plan: CallPlan, request: ModelRequest, read_past: ReadPast, tools: ToolUse) -> None:
+    def __init__(
+        self,
+        plan: CallPlan,
+        request: ModelRequest,
+        read_past: ReadPast,
+        tools: ToolUse,
+        answered: AnsweredStep | None = None,
+    ) -> None:
         self.stop_reason = None
         self._plan = plan
         self._request = request
         self._read_past = read_past
         self._tools = tools
         self._clients = {tool.name for tool in request.tools} - set(tools.offered)
-        self._calls: list[_RunningCall] = []
-        self._rounds = 0
+        self._calls = [UnansweredCall(*call) for call in answered.calls] if answered is not None else []
+        self._rounds = answered.number if answered is not None else 0
         self._continues = False
+        self._pending: list[PendingApproval] = []
         self._parallel = asyncio.Semaphore(tools.runner.limits.parallel)
-        self._contexts = _Contexts(tools)
+        self._contexts = ToolContexts(tools)
         self._preparations = Preparations(tools.runner, tools.offered, self._contexts.of)
 
     @property
@@ -132,7 +124,7 @@ class ModelSource(TurnSource):
 
     def stored(self, block: Block) -> None:
         if is_client_call(block):
-            call = _RunningCall(block)
+            call = UnansweredCall(block)
             self._calls.append(call)
             if self._tools.runner.may_start_early(block) and unusable(block) is None and self._may_run():
                 self._start(call)
@@ -162,6 +154,10 @@ class ModelSource(TurnSource):
             self._continues = True
         return _Results(self, ours) if ours else None
 
+    @property
+    def pending(self) -> Sequence[PendingApproval]:
+        return self._pending
+
     def unanswered(self) -> Sequence[Block]:
         return [call.block for call in self._calls]
 
@@ -188,13 +184,31 @@ class ModelSource(TurnSource):
 
     # -- for the results ---------------------------------------------------------------------------------
 
-    def start_all(self, calls: Sequence[_RunningCall]) -> None:
-        """Start the calls that are not running."""
+    async def start_all(self, calls: Sequence[UnansweredCall]) -> list[UnansweredCall]:
+        """Start the calls that are not running, and return all calls except those that wait for an approval.
+
+        Raises StoreError if earlier approvals cannot be read.
+        """
+        started: list[UnansweredCall] = []
         for call in calls:
             if call.task is None:
+                await self._ask_for(call)
+                if call.question is not None and self._tools.approvals.answer is None:
+                    self._pending.append(PendingApproval(call.block, self._tools.runner.limits.approval))
+                    continue
                 self._start(call)
+            started.append(call)
+        return started
 
-    def answered(self, call: _RunningCall) -> None:
+    async def _ask_for(self, call: UnansweredCall) -> None:
+        """Set the question of a call that needs an approval and has no answer."""
+        tools = self._tools
+        if call.answer is None and self.stop_reason != MAX_ROUNDS:
+            call.question = await question_of(
+                tools.runner, call.block, tools.approvals, offered=tools.offered
+            )
+
+    def answered(self, call: UnansweredCall) -> None:
         """Drop a call whose result is on its way into the log."""
         self._calls.remove(call)
 
@@ -208,40 +222,27 @@ class ModelSource(TurnSource):
             "max_rounds", f"the model called tools for more than {rounds} rounds: the turn ends here"
         )
 
-    def _start(self, call: _RunningCall) -> None:
+    def _start(self, call: UnansweredCall) -> None:
         call.task = asyncio.get_running_loop().create_task(
             self._run(call), name=f"tool {tool_name(call.block)}"
         )
 
-    async def _run(self, call: _RunningCall) -> ToolOutput:
+    async def _run(self, call: UnansweredCall) -> ToolOutput:
         tools = self._tools
         if self.stop_reason == MAX_ROUNDS:
             return ToolOutput("not run: this turn has used all its rounds of tools", is_error=True)
+        answer = call.answer
+        if call.question is not None and tools.approvals.answer is not None:
+            answer = await tools.approvals.answer(call.question)
+        if (refusal := call.refusal(answer)) is not None:
+            return ToolOutput(refusal, is_error=True)
+        self._preparations.begin(call.name)
         context = await self._preparations.context(call.name.tool_use_id)
         async with self._parallel:
             return await tools.runner.run(call.block, context, offered=tools.offered)
 
     def _may_run(self) -> bool:
         return self._rounds < self._tools.runner.limits.rounds
-
-
-class _Contexts:
-    """Makes the contexts of a turn's tools.
-
-    It does not reference the source. That would be a reference cycle, and an ended turn should be freed at
-    once, not by the collector.
-    """
-
-    __slots__ = ("_tools", "show")
-
-    def __init__(self, tools: ToolUse) -> None:
-        self.show: Show | None = None
-        self._tools = tools
-
-    def of(self, identity: str) -> ToolContext:
-        """Return the context of the call with this id."""
-        tools, shower = self._tools, _ProgressShower(asyncio.get_running_loop(), self.show)
-        return ToolContext(identity, tools.turn_id, tools.owner, tools.metadata, shower)
 
 
 class _NextCall:
@@ -262,65 +263,20 @@ class _NextCall:
             await self._stream.__aexit__(kind, error, trace)
 
 
-class _RunningCall:
-    """A tool call without a result."""
-
-    __slots__ = ("block", "task")
-
-    def __init__(self, block: Block) -> None:
-        self.block = block
-        self.task: asyncio.Task[ToolOutput] | None = None
-
-    @property
-    def name(self) -> ToolCallName:
-        """Id and tool name of the call."""
-        return ToolCallName(call_id(self.block), tool_name(self.block))
-
-
-class _ProgressShower:
-    """Shows the progress of one call, from any thread.
-
-    Pieces that come faster than the event loop runs are shown together. Of more than MOST_PROGRESS pieces,
-    only the newest are shown.
-    """
-
-    __slots__ = ("_is_due", "_loop", "_show", "_waiting")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, show: Show | None) -> None:
-        self._loop = loop
-        self._show = show
-        self._waiting: deque[str] = deque(maxlen=MOST_PROGRESS)
-        self._is_due = False
-
-    def __call__(self, tool_use_id: str, text: str) -> None:
-        self._waiting.append(text)
-        if not self._is_due:
-            self._is_due = True
-            self._loop.call_soon_threadsafe(self._show_waiting, tool_use_id)
-
-    def _show_waiting(self, tool_use_id: str) -> None:
-        self._is_due = False  # first of all: a piece that comes from now on schedules another call
-        pieces: list[str] = []
-        while self._waiting:
-            pieces.append(self._waiting.popleft())
-        if pieces and self._show is not None:
-            self._show(ToolProgress(tool_use_id, "".join(pieces)))
-
-
 class _Results:
     """The results of a step's calls as a stream, in the order of the calls.
 
     Closing it cancels running calls.
     """
 
-    def __init__(self, source: ModelSource, calls: Sequence[_RunningCall]) -> None:
+    def __init__(self, source: ModelSource, calls: Sequence[UnansweredCall]) -> None:
         self._source = source
         self._left = list(calls)
         self._number = 0
         self._notice = source.exhausted
 
     async def __aenter__(self) -> _Results:
-        self._source.start_all(self._left)
+        self._left = await self._source.start_all(self._left)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -347,7 +303,7 @@ class _Results:
         return events
 
 
-async def _cancel(calls: Sequence[_RunningCall]) -> None:
+async def _cancel(calls: Sequence[UnansweredCall]) -> None:
     """Cancel running calls, and wait until they have ended."""
     tasks = [call.task for call in calls if call.task is not None]
     for task in tasks:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from turnstream.core.stream_events import ContentBlockStart
+from turnstream.core.tool_results import ToolCallName
 from turnstream.core.turn_events import SourceEvent
 from turnstream.model_loop.sources import Batches, Stream
 from turnstream.tools.base import ToolContext
@@ -29,7 +30,9 @@ class Preparations:
         self, runner: ToolRunner, offered: Collection[str], context_of: Callable[[str], ToolContext]
     ) -> None:
         self._runner = runner
-        self._wanted = frozenset(name for name in offered if runner.prepares(name))
+        self._prepared = frozenset(name for name in offered if runner.prepares(name))
+        self._wanted = frozenset(name for name in self._prepared if not runner.asks(name))
+        """Tools that are prepared before their call is complete. A tool that asks is prepared later."""
         self._context_of = context_of
         self._places = asyncio.Semaphore(runner.limits.parallel)
         self._running: dict[str, asyncio.Task[Any]] = {}
@@ -38,6 +41,11 @@ class Preparations:
     def watched(self, stream: Stream) -> Stream:
         """Return `stream` wrapped to see the starts of calls, or `stream` itself if no tool prepares."""
         return _WatchedBlock(stream, self._see) if self._wanted else stream
+
+    def begin(self, call: ToolCallName) -> None:
+        """Begin to prepare a call that runs now, if its tool is prepared only after an approval."""
+        if call.tool_name in self._prepared - self._wanted:
+            self._start(call.tool_name, call.tool_use_id)
 
     async def context(self, identity: str) -> ToolContext:
         """Return the context to run a call with, after its preparation has ended."""
@@ -66,9 +74,12 @@ class Preparations:
                 content = event.content or {}
                 identity, name = content.get("tool_use_id"), content.get("tool_name")
                 if identity and name in self._wanted and identity not in self._running:
-                    self._running[identity] = asyncio.get_running_loop().create_task(
-                        self._prepare(name, identity), name=f"preparing {name}"
-                    )
+                    self._start(name, identity)
+
+    def _start(self, name: str, identity: str) -> None:
+        self._running[identity] = asyncio.get_running_loop().create_task(
+            self._prepare(name, identity), name=f"preparing {name}"
+        )
 
     async def _prepare(self, name: str, identity: str) -> Any:
         async with self._places:

@@ -58,6 +58,17 @@ class StepRecovery(NamedTuple):
     pause: Callable[[], Awaitable[None]]
 
 
+class PendingApproval(NamedTuple):
+    """A stored tool call that runs only after an approval.
+
+    Attributes:
+        seconds: Seconds that the approval may take.
+    """
+
+    call: Block
+    seconds: float
+
+
 class TurnSource:
     """A seam: the content of a turn, read by an executor.
 
@@ -102,6 +113,14 @@ class TurnSource:
         """Return the stream of results that follows the step, or None. `stop` is the step's end marker."""
         del stop
         return None
+
+    @property
+    def pending(self) -> Sequence[PendingApproval]:
+        """Calls of the last step that wait for an approval, once the other calls have results.
+
+        If there are any, the driver stops: the turn waits, and another source continues it.
+        """
+        return ()
 
     def unanswered(self) -> Sequence[Block]:
         """Return the stored tool calls that have no result yet. A turn that ends early gives them one."""

@@ -1,4 +1,4 @@
-"""Params that a client may not send, because they would replace the turn's fields in the provider's request.
+"""JSON objects in a client's request, and the params that a client may not send.
 
 Unknown params go to the provider unchanged, and `extra_body` overrides all others. Without this check a
 client could call a model other than the one that is allowed, counted and stored, or send messages that the
@@ -7,9 +7,16 @@ turn does not show.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Annotated, Any, TypeAlias, cast
 
+from pydantic import AfterValidator
+
+from turnstream.core.admission import NESTING_LIMIT, nests_deeper
+
+MAX_METADATA = 16 * 1024
+"""Bytes of JSON metadata that a caller may attach to a chat or a turn."""
 _NEVER = (
     "model",
     "models",
@@ -53,3 +60,25 @@ def _check(fields: Mapping[str, Any], refused: frozenset[str], where: str) -> No
             )
         if plain in _MERGED and isinstance(value, dict):
             _check(cast("dict[str, Any]", value), _REPLACED, f"{where}{name}.")
+
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Raise ValueError if `value` is nested too deeply or contains numbers that JSON does not have.
+
+    Python's parser accepts NaN and 1e400, which would change on their way back to the client.
+    """
+    if nests_deeper(value):
+        raise ValueError(f"is nested deeper than {NESTING_LIMIT} levels")
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) > MAX_METADATA:
+        raise ValueError(f"is larger than {MAX_METADATA} bytes")
+    return value
+
+
+JsonObject: TypeAlias = Annotated[dict[str, Any], AfterValidator(_as_json)]
+Params: TypeAlias = Annotated[JsonObject, AfterValidator(checked_params)]
+Metadata: TypeAlias = Annotated[JsonObject, AfterValidator(_small)]

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from turnstream.core.admission import plain_request_json
 from turnstream.core.cursor import Cursor
 from turnstream.errors import InvalidRequest
 from turnstream.server.context import ServerContext, checked_id, request_block, request_cursor, request_paging
@@ -28,6 +29,8 @@ from turnstream.server.openapi_additions import (
 )
 from turnstream.server.turn_json import page_json, single_json
 from turnstream.server.views import (
+    ApprovalBody,
+    ApprovalView,
     BlocksView,
     CallBody,
     InterruptView,
@@ -37,6 +40,7 @@ from turnstream.server.views import (
     TurnListView,
     TurnView,
 )
+from turnstream.tools.asking import ApprovalAnswer
 from turnstream.turns.chats import LIST_PORTION
 from turnstream.turns.commands import StartedTurn, TurnRequest
 from turnstream.wires.base import ToolDefinition
@@ -125,7 +129,7 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     async def read_turn(request: Request, turn_id: Identifier) -> Response:
         owner = (await context.principal(request)).owner
         state = await commands.state(owner, checked_id(turn_id, "turn_id"))
-        view = partial(TurnView.of_turn, state.turn, (), state.attempts)
+        view = partial(TurnView.of_turn, state.turn, (), state.attempts, state.approvals)
         return await json_answer(single_json(view, state.blocks), context.keep_alive)
 
     @router.get(
@@ -167,6 +171,21 @@ def add_turn_routes(router: APIRouter, context: ServerContext) -> None:
     async def interrupt_turn(request: Request, turn_id: Identifier) -> InterruptView:
         owner = (await context.principal(request)).owner
         return InterruptView.of(await commands.interrupt(owner, checked_id(turn_id, "turn_id")))
+
+    @router.post(
+        "/turns/{turn_id}/approvals/{approval_id}",
+        responses=errors(400, 401, 404, 408, 409, 413, 503),
+        summary="Approve or deny a tool call; after the last answer the turn continues",
+    )
+    async def answer_approval(
+        request: Request, turn_id: Identifier, approval_id: Identifier, body: ApprovalBody
+    ) -> ApprovalView:
+        owner = (await context.principal(request)).owner
+        answer = ApprovalAnswer(body.approved, plain_request_json(body.reason, "the reason"))
+        approval = await commands.approvals.answer(
+            owner, checked_id(turn_id, "turn_id"), checked_id(approval_id, "approval_id"), answer
+        )
+        return ApprovalView.of_approval(approval)
 
 
 async def answer_turn(

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import json
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 import msgspec
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    StrictBool,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from turnstream.core.admission import NESTING_LIMIT, nests_deeper
 from turnstream.core.blocks import Block, BlockType
 from turnstream.core.usage import CallAttempt
 from turnstream.errors import InvalidRequest
@@ -36,36 +34,12 @@ from turnstream.server.block_shapes import (
     contents_schema,
 )
 from turnstream.server.openapi_additions import ErrorDetail, Identifier
-from turnstream.server.params import checked_params
-from turnstream.store.base import BlockRecord, TurnRecord
+from turnstream.server.params import JsonObject, Metadata, Params
+from turnstream.store.base import ApprovalRecord, BlockRecord, TurnRecord
+from turnstream.tools.asking import MAX_REASON
 from turnstream.turns.clock import iso_timestamp
 from turnstream.turns.commands import StartedTurn, TurnState
 from turnstream.turns.costs import is_unpriced
-
-MAX_METADATA = 16 * 1024
-"""Bytes of JSON metadata that a caller may attach to a chat or a turn."""
-
-
-def _as_json(value: dict[str, Any]) -> dict[str, Any]:
-    """Raise ValueError if `value` is nested too deeply or contains numbers that JSON does not have.
-
-    Python's parser accepts NaN and 1e400, which would change on their way back to the client.
-    """
-    if nests_deeper(value):
-        raise ValueError(f"is nested deeper than {NESTING_LIMIT} levels")
-    json.dumps(value, allow_nan=False)
-    return value
-
-
-def _small(value: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) > MAX_METADATA:
-        raise ValueError(f"is larger than {MAX_METADATA} bytes")
-    return value
-
-
-JsonObject: TypeAlias = Annotated[dict[str, Any], AfterValidator(_as_json)]
-Params: TypeAlias = Annotated[JsonObject, AfterValidator(checked_params)]
-Metadata: TypeAlias = Annotated[JsonObject, AfterValidator(_small)]
 
 
 class _Body(BaseModel):
@@ -246,6 +220,31 @@ class AttemptView(RecordView):
     estimated: bool
 
 
+class ApprovalBody(_Body):
+    """The answer to an approval request."""
+
+    approved: StrictBool
+    reason: str | None = Field(default=None, max_length=MAX_REASON)
+    """Text for the model and for the turn's watchers."""
+
+
+class ApprovalView(RecordView):
+    """A tool call that was asked for an approval. `approved` is null until there is an answer."""
+
+    approval_id: Identifier
+    turn_id: Identifier
+    tool_use_id: str
+    tool_name: str
+    input_digest: str
+    expires_at: Timestamp
+    approved: bool | None
+    reason: str | None
+
+    @classmethod
+    def of_approval(cls, approval: ApprovalRecord) -> ApprovalView:
+        return cls.of(approval, approval_id=approval.id)
+
+
 class TurnView(RecordView):
     id: Identifier
     chat_id: Identifier
@@ -274,6 +273,8 @@ class TurnView(RecordView):
 
     Empty in lists of turns.
     """
+    approvals: list[ApprovalView]
+    """Unanswered approvals of a waiting turn. Empty in lists of turns."""
     asked_model: str | None
     """Model that was asked for. `model` is the model that gave the final answer."""
     fallbacks: list[str] | None
@@ -284,7 +285,11 @@ class TurnView(RecordView):
 
     @classmethod
     def of_turn(
-        cls, turn: TurnRecord, blocks: tuple[BlockRecord, ...] = (), attempts: tuple[CallAttempt, ...] = ()
+        cls,
+        turn: TurnRecord,
+        blocks: tuple[BlockRecord, ...] = (),
+        attempts: tuple[CallAttempt, ...] = (),
+        approvals: tuple[ApprovalRecord, ...] = (),
     ) -> TurnView:
         error = None
         if turn.completed_at is None:  # only a process that takes the turn over needs it
@@ -296,6 +301,7 @@ class TurnView(RecordView):
             unpriced=is_unpriced(turn),
             steps=[StepView.of(step) for step in turn.steps],
             attempts=[AttemptView.of(attempt) for attempt in attempts],
+            approvals=[ApprovalView.of_approval(approval) for approval in approvals],
             error=error,
             blocks=[BlockView.of(row) for row in blocks],
         )

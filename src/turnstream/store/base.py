@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from turnstream.core.blocks import Block
 from turnstream.core.lifecycle import TurnStatus
-from turnstream.core.usage import AccountRecord, Moment
+from turnstream.core.usage import AccountRecord, Count, Moment
 from turnstream.wires.base import ToolDefinition
 
 Result = TypeVar("Result")
@@ -124,6 +124,33 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
     turn_id: str
     seq: int
     event: bytes
+
+
+class ApprovalRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A tool call that was asked for an approval, and the answer.
+
+    Args:
+        sequence: Sequence of the call's block.
+        step: Number of the step that made the call.
+        seq: Seq of the approval_request event.
+        expires_at: Time after which the call counts as denied.
+        approved: The answer. None until there is one.
+        reason: Reason of the answer, or None.
+    """
+
+    id: Identity
+    turn_id: Identity
+    sequence: Count
+    step: Count
+    seq: int
+    tool_use_id: str
+    tool_name: str
+    input_digest: Annotated[str, msgspec.Meta(max_length=64)]
+    created_at: Moment
+    expires_at: Moment
+    approved: bool | None = None
+    reason: str | None = None
+    decided_at: Moment | None = None
 
 
 class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):

@@ -208,6 +208,7 @@ _UNFINISHED = (
     select(turns.c.id)
     .where(
         RUNNING,
+        turns.c.status != "waiting",
         turns.c.role != "user",
     )
     .order_by(turns.c.created_at, turns.c.id)
@@ -215,9 +216,9 @@ _UNFINISHED = (
 
 
 class UnfinishedTurns(Query[list[str]], frozen=True, kw_only=True):
-    """Reads the ids of the turns that have not ended, oldest first, without users' turns.
+    """Reads the ids of the turns that a task wrote and that have not ended, oldest first.
 
-    Rows may be unreadable.
+    Users' turns and waiting turns are left out. Rows may be unreadable.
     """
 
     def fetch(self, connection: Connection) -> list[str]:
@@ -273,7 +274,12 @@ class LastSeq(Query[int], frozen=True, kw_only=True):
     turn_id: str
 
     def fetch(self, connection: Connection) -> int:
-        return connection.execute(_LAST_SEQ, {"turn_id": self.turn_id}).scalar() or 0
+        return last_seq_of(connection, self.turn_id)
+
+
+def last_seq_of(connection: Connection, turn_id: str) -> int:
+    """Return the greatest seq that is stored of a turn, without the journal; 0 if there is none."""
+    return connection.execute(_LAST_SEQ, {"turn_id": turn_id}).scalar() or 0
 
 
 def portions_of(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -13,7 +13,14 @@ from sqlalchemy import Row
 from turnstream.core.admission import repair_text, unreadable
 from turnstream.core.blocks import BLOCK_TYPES, Block
 from turnstream.core.usage import LAST_MOMENT, CallAttempt
-from turnstream.store.base import Annotation, BlockRecord, ChatRecord, OutcomeRecord, TurnRecord
+from turnstream.store.base import (
+    Annotation,
+    ApprovalRecord,
+    BlockRecord,
+    ChatRecord,
+    OutcomeRecord,
+    TurnRecord,
+)
 from turnstream.store.columns import encode_json
 from turnstream.store.mapping import RowMapping, bounded, log_unreadable, read_mapping, read_text
 
@@ -24,6 +31,7 @@ turn_rows = RowMapping(TurnRecord)
 outcome_columns = RowMapping(OutcomeRecord)
 """Columns of `turns` that are written when a turn ends."""
 attempt_rows = RowMapping(CallAttempt)
+approval_rows = RowMapping(ApprovalRecord)
 
 _read_moment = bounded(0, LAST_MOMENT, 0)
 

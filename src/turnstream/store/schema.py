@@ -38,7 +38,7 @@ from sqlalchemy import (
 from turnstream.core.admission import CLIENT_ID_LENGTH
 from turnstream.store.columns import JsonText, StoredText
 from turnstream.store.conversation_digest import DIGEST_LENGTH
-from turnstream.store.rows import attempt_rows, chat_rows, turn_rows
+from turnstream.store.rows import approval_rows, attempt_rows, chat_rows, turn_rows
 
 PREFIX = "turnstream_"
 VERSION_TABLE = f"{PREFIX}alembic_version"
@@ -54,6 +54,7 @@ metadata = MetaData(
 _ID_LENGTH = 36
 _DELETED = text("deleted_at IS NOT NULL")
 _DIGESTED = text("path_digest IS NOT NULL")
+_UNANSWERED = text("approved IS NULL")
 _UNFINISHED = text("status IN ('pending', 'streaming', 'waiting')")
 
 
@@ -149,6 +150,21 @@ attempts = Table(
     _child_of("turns", "turn_id"),
     *attempt_rows.columns(),
     PrimaryKeyConstraint("turn_id", "step", "number"),
+)
+
+approvals = Table(
+    f"{PREFIX}approvals",
+    metadata,
+    *approval_rows.columns(),
+    ForeignKeyConstraint(["turn_id"], [f"{PREFIX}turns.id"], ondelete="CASCADE"),
+    PrimaryKeyConstraint("id"),
+    Index(None, "turn_id"),
+    Index(
+        f"ix_{PREFIX}approvals_unanswered",
+        "expires_at",
+        sqlite_where=_UNANSWERED,
+        postgresql_where=_UNANSWERED,
+    ),
 )
 
 idempotency = Table(

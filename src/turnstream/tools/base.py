@@ -18,8 +18,8 @@ model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args, overload
 
 from turnstream.core.admission import repair_text
 from turnstream.errors import ConfigurationError
@@ -29,6 +29,13 @@ from turnstream.wires.base import ToolDefinition
 ToolFunction: TypeAlias = Callable[..., Any]
 Function = TypeVar("Function", bound=ToolFunction)
 Prepare: TypeAlias = "Callable[[ToolContext], Any]"
+AskWord: TypeAlias = Literal["never", "first", "always"]
+AskRule: TypeAlias = AskWord | Callable[[dict[str, Any]], bool | Awaitable[bool]]
+"""When a call needs an approval before it runs.
+
+`never`. `first`: unless a call of the tool was approved in the chat before. `always`. A function, sync or
+async: if it returns True for the call's arguments, which are a dict.
+"""
 
 PROGRESS_LIMIT = 4096
 """Characters of one piece of progress. The rest is cut off."""
@@ -93,6 +100,7 @@ class ToolOptions(NamedTuple):
     timeout: float | None = None
     idempotent: bool = False
     prepare: Prepare | None = None
+    ask: AskRule = "never"
 
 
 class Tool(NamedTuple):
@@ -105,6 +113,7 @@ class Tool(NamedTuple):
     timeout: float | None = None
     idempotent: bool = False
     prepare: Prepare | None = None
+    ask: AskRule = "never"
 
     @property
     def name(self) -> str:
@@ -128,6 +137,7 @@ class Tool(NamedTuple):
             options.timeout,
             options.idempotent,
             options.prepare,
+            checked_rule(options.ask, found.definition.name),
         )
 
 
@@ -141,6 +151,7 @@ def tool(
     timeout: float | None = None,
     idempotent: bool = False,
     prepare: Prepare | None = None,
+    ask: AskRule = "never",
 ) -> Callable[[Function], Function]: ...
 def tool(function: ToolFunction | None = None, /, **options: Any) -> Any:
     """Mark a function as a tool, and set its options.
@@ -155,6 +166,9 @@ def tool(function: ToolFunction | None = None, /, **options: Any) -> Any:
         prepare: Called with the ToolContext as soon as the model begins the call, before any argument is
             known. It may open a connection or load a table. The tool finds the return value in
             `context.prepared`.
+        ask: When a call needs an approval before it runs: `never`, `first` (until one call of the tool was
+            approved in the chat), `always`, or a function of the arguments (a dict) that returns True. If the
+            function fails, the call needs an approval. Such a tool never starts early.
 
     `prepare` may take as long as the tool. If it fails, the tool runs without its value. If the call is not
     run, `prepare` is cancelled or its value is discarded. So it should change nothing, and return nothing
@@ -166,6 +180,23 @@ def tool(function: ToolFunction | None = None, /, **options: Any) -> Any:
         return marked
 
     return mark if function is None else mark(function)
+
+
+def checked_rule(rule: AskRule, name: str) -> AskRule:
+    """Return the rule of the tool `name`. Raises ConfigurationError if it is not a rule."""
+    if callable(rule) or rule in get_args(AskWord):
+        return rule
+    raise ConfigurationError(
+        f"the tool {name} cannot ask {rule!r}: write never, first, always, or give a function"
+    )
+
+
+def with_rules(tools: Mapping[str, Tool], rules: Mapping[str, AskRule]) -> dict[str, Tool]:
+    """Return the tools, those that `rules` names with the rule given there."""
+    return {
+        name: made._replace(ask=checked_rule(rules[name], name)) if name in rules else made
+        for name, made in tools.items()
+    }
 
 
 def by_name(functions: Sequence[ToolFunction | Tool]) -> dict[str, Tool]:

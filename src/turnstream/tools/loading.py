@@ -8,7 +8,7 @@ from typing import Any
 
 from turnstream.config import ToolSettings
 from turnstream.errors import ConfigurationError
-from turnstream.tools.base import by_name
+from turnstream.tools.base import by_name, with_rules
 from turnstream.tools.builtin import calculator, clock
 from turnstream.tools.runner import ToolLimits, ToolRunner
 
@@ -18,8 +18,24 @@ def configured_tools(settings: ToolSettings, *, debug: bool = False) -> ToolRunn
     functions = load_functions(settings.functions)
     if settings.builtin:
         functions += [calculator, clock]
-    limits = ToolLimits(settings.timeout, settings.parallel, settings.soft_rounds, settings.rounds)
-    return ToolRunner(by_name(functions), limits, debug=debug)
+    known = by_name(functions)
+    if unknown := settings.ask.keys() - known.keys():
+        raise ConfigurationError(
+            f"tools.ask names tools that are not here: {', '.join(sorted(unknown))}; "
+            f"there are: {', '.join(known) or 'none'}"
+        )
+    return ToolRunner(with_rules(known, settings.ask), limits_of(settings), debug=debug)
+
+
+def limits_of(settings: ToolSettings) -> ToolLimits:
+    """Return the limits of the settings."""
+    return ToolLimits(
+        settings.timeout,
+        settings.parallel,
+        settings.soft_rounds,
+        settings.rounds,
+        settings.approval_timeout,
+    )
 
 
 def load_functions(names: Iterable[str]) -> list[Any]:

@@ -36,6 +36,8 @@ class ToolLimits(NamedTuple):
     """Rounds of tools in a turn after which the model is asked to finish."""
     rounds: int = 10
     """Rounds of tools in a turn after which the model must finish."""
+    approval: float = 3600.0
+    """Seconds that a call waits for its approval. Then it counts as denied."""
 
 
 class ToolRunner:
@@ -51,12 +53,17 @@ class ToolRunner:
     def may_start_early(self, call: Block) -> bool:
         """Return True if the call may run before the model's answer is known to be complete."""
         known = self.tools.get(tool_name(call))
-        return known is not None and known.idempotent
+        return known is not None and known.idempotent and known.ask == "never"
 
     def prepares(self, name: str) -> bool:
         """Return True if the tool has a `prepare`."""
         known = self.tools.get(name)
         return known is not None and known.prepare is not None
+
+    def asks(self, name: str) -> bool:
+        """Return True if a call of the tool may need an approval."""
+        known = self.tools.get(name)
+        return known is not None and known.ask != "never"
 
     async def prepare(self, name: str, context: ToolContext) -> Any:
         """Return the result of the tool's `prepare` for a call that the model has begun.
@@ -66,7 +73,7 @@ class ToolRunner:
         known = self.tools[name]
         if known.prepare is None:
             return None
-        task = await _within(self._timeout_of(known), functools.partial(known.prepare, context), name)
+        task = await within(self.timeout_of(known), functools.partial(known.prepare, context), name)
         if task is None or task.cancelled():
             logger.warning("preparing the tool %s did not come to its end", name)
             return None
@@ -102,13 +109,14 @@ class ToolRunner:
         return await self._run(known, arguments)
 
     async def _run(self, known: Tool, arguments: dict[str, Any]) -> ToolOutput:
-        timeout = self._timeout_of(known)
-        task = await _within(timeout, functools.partial(known.function, **arguments), known.name)
+        timeout = self.timeout_of(known)
+        task = await within(timeout, functools.partial(known.function, **arguments), known.name)
         if task is None:
             return ToolOutput(f"the tool did not finish within {timeout:g} s, and was stopped", is_error=True)
         return self._output(known.name, task)
 
-    def _timeout_of(self, known: Tool) -> float:
+    def timeout_of(self, known: Tool) -> float:
+        """Return the seconds that a call of the tool may take."""
         return known.timeout or self.limits.timeout
 
     def _output(self, name: str, task: asyncio.Future[Any]) -> ToolOutput:
@@ -129,7 +137,7 @@ class ToolRunner:
         return _cut(ToolOutput(f"the tool failed ({what})", is_error=True))
 
 
-async def _within(seconds: float, function: Callable[[], Any], name: str) -> asyncio.Task[Any] | None:
+async def within(seconds: float, function: Callable[[], Any], name: str) -> asyncio.Task[Any] | None:
     """Run a tool's function. Return its finished task, or None if it exceeded `seconds` and was cancelled."""
     task = asyncio.get_running_loop().create_task(_value_of(function, name), name=f"tool {name}")
     try:

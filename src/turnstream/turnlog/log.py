@@ -109,12 +109,12 @@ class TurnLog(LogView):
         self.show([stop], open_block)
         self._stored_seq = self._ring.last_seq
 
-    def event_stored(self, event: TurnEvent) -> None:
-        """Append a durable event, whose row the store holds with the number that the event gets here.
+    def event_stored(self, *events: TurnEvent) -> None:
+        """Append durable events, whose rows the store holds with the numbers that the events get here.
 
-        Guarantees: a catch-up sends the event from the store after the ring has evicted it.
+        Guarantees: a catch-up sends the events from the store after the ring has evicted them.
         """
-        self.show([event], self._open_block)
+        self.show(events, self._open_block)
         self._stored_seq = self._ring.last_seq
 
     def retracted(self, reset: BlockReset, open_block: OpenBlock | None) -> None:

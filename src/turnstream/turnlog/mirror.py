@@ -9,6 +9,8 @@ from contextlib import aclosing
 from turnstream.core.cursor import Cursor
 from turnstream.core.open_block import OpenBlock, open_block_of
 from turnstream.core.turn_events import (
+    ApprovalRequest,
+    ApprovalResponse,
     BlockDelta,
     BlockReset,
     BlockStart,
@@ -177,7 +179,7 @@ class Mirror:
                     log.ended((), event)
                 else:  # a block is open or unstored, so the owner's end is not stored
                     log.ended_unstored((), event)
-            case Notice() | Source() | Data(transient=False):
+            case Notice() | Source() | Data(transient=False) | ApprovalRequest() | ApprovalResponse():
                 log.event_stored(event)  # a catch-up skips a transient notice, which the store does not have
             case _:
                 log.append([event])

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from turnstream.core.cursor import Cursor
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.turn_events import BlockReset, Notice, Terminal, TurnEvent, TurnStart
-from turnstream.turnlog.base import DialectBatch, DialectEncoder, Fence, FrameEncoder, ResetRecord
+from turnstream.turnlog.base import DialectBatch, DialectEncoder, Fence, FrameEncoder, History, ResetRecord
 from turnstream.turnlog.open_pieces import OpenPieces
 from turnstream.turnlog.position import ALL, Batch, WatchPosition
 from turnstream.turnlog.ring import DEFAULT_LIMIT, Ring
@@ -147,6 +147,11 @@ class LogView:
     def resets(self) -> tuple[ResetRecord, ...]:
         """Resets of blocks, in order."""
         return self._resets
+
+    @property
+    def history(self) -> History:
+        """The facts of the turn that its row keeps."""
+        return History(self._start, self._resets, self._fences)
 
     @property
     def closed(self) -> bool:

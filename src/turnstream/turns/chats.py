@@ -21,6 +21,7 @@ from turnstream.store.operations.chats import CreateChat, UpdateChat
 from turnstream.store.operations.deleting import DeleteChat, PurgeChat
 from turnstream.store.portions import Bounds, OfTree, Portion, PortionStart, ReadPortion
 from turnstream.store.queries import DeletedChats, GetChat, GetTurn
+from turnstream.turns.approvals import ApprovalCommands
 from turnstream.turns.ending import StopCause
 from turnstream.turns.registry import Registry
 
@@ -83,9 +84,10 @@ Made = TypeVar("Made")
 class ChatCommands:
     """The commands of chats."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(self, store: Store, registry: Registry, approvals: ApprovalCommands) -> None:
         self._store = store
         self._registry = registry
+        self._approvals = approvals
         self._known: dict[str, str] = {}
         """Owners of existing chats, by chat id: a cache. The entry that was added first is evicted first."""
         self._purges: set[asyncio.Task[None]] = set()
@@ -173,9 +175,10 @@ class ChatCommands:
             yield made
 
     async def delete(self, owner: str, chat_id: str) -> None:
-        """Delete a chat and all its turns. Running turns are stopped. Raises NotFound."""
+        """Delete a chat and all its turns. Running and waiting turns are cancelled. Raises NotFound."""
         await self._store.read(GetChat(owner=owner, chat_id=chat_id))
         await self._stop_all(chat_id, "cancelled")
+        await self._approvals.end_all(chat_id)
         deleted = await self._store.write(DeleteChat(owner=owner, chat_id=chat_id))
         await self._stop_all(chat_id, "deleted")  # turns that began meanwhile
         for turn_id in deleted:

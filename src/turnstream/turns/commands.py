@@ -6,27 +6,21 @@ Every command takes the owner. It raises NotFound for the id of another owner's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
 from turnstream.core.admission import plain_request_json
-from turnstream.core.blocks import Block, Message
-from turnstream.core.history import PastTurn, build_history
-from turnstream.core.lifecycle import TERMINAL_STATUSES
+from turnstream.core.blocks import Message
+from turnstream.core.lifecycle import TERMINAL_STATUSES, has_executor
 from turnstream.core.usage import CallAttempt
 from turnstream.errors import Conflict, InvalidRequest, NotFound
-from turnstream.model_loop.accounts import TurnAccount
-from turnstream.model_loop.model_source import ModelSource, ToolUse
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.catalog import Catalog, ListedModel
 from turnstream.providers.conversations import run_work
-from turnstream.providers.plan import Planner
-from turnstream.providers.pricing import Pricing
-from turnstream.providers.routing import Routing
-from turnstream.store.base import BlockRecord, Store, TurnRecord
+from turnstream.store.base import ApprovalRecord, BlockRecord, Store, TurnRecord
 from turnstream.store.conversation_digest import entries_of
 from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import (
@@ -35,20 +29,14 @@ from turnstream.store.queries import (
     FindIdempotent,
     GetTurn,
 )
-from turnstream.tools.runner import ToolRunner
-from turnstream.turnlog.base import FrameEncoder
-from turnstream.turnlog.log import TurnLog
-from turnstream.turnlog.ring import DEFAULT_LIMIT
+from turnstream.turns.approvals import ApprovalCommands
 from turnstream.turns.chats import ChatCommands
 from turnstream.turns.conversations import ConversationCommands
-from turnstream.turns.executor import Executor
 from turnstream.turns.histories import Path, read_history
+from turnstream.turns.model_turns import EncoderFactory, ExecutorOptions, ModelTurns
 from turnstream.turns.new_turns import TurnRequest, assistant_turn, client_ids_of, inherit_fields, user_turn
 from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
-from turnstream.wires.base import ModelRequest, ToolDefinition
-
-EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
 
 
 class StartedTurn(NamedTuple):
@@ -65,36 +53,20 @@ class StartedTurn(NamedTuple):
     replayed: bool = False
 
 
-class ExecutorOptions(NamedTuple):
-    """Settings of new turns.
-
-    Attributes:
-        ring_limit: Bytes of recent events that a turn's log keeps.
-        debug: True to show clients the providers' own error texts.
-        tools: Runs the tools of the host application.
-        pricing: Prices of models. None: no cost is computed.
-    """
-
-    ring_limit: int = DEFAULT_LIMIT
-    debug: bool = False
-    tools: ToolRunner = ToolRunner({})
-    pricing: Pricing | None = None
-    planner: Planner | None = None
-    routing: Routing | None = None
-
-
 class TurnState(NamedTuple):
     """A turn with its blocks, as of now.
 
     Attributes:
         open_block: Index of the block being written, or None.
         attempts: Model calls of the turn. Empty until the turn has ended.
+        approvals: Unanswered approvals. Empty unless the turn waits.
     """
 
     turn: TurnRecord
     blocks: tuple[BlockRecord, ...]
     open_block: int | None
     attempts: tuple[CallAttempt, ...] = ()
+    approvals: tuple[ApprovalRecord, ...] = ()
 
 
 class Commands:
@@ -110,19 +82,24 @@ class Commands:
     ) -> None:
         self.store = store
         self.registry = registry
-        self.chats = ChatCommands(store, registry)
         self.conversations = ConversationCommands(store)
         self.catalog = catalog
-        self._encoder = encoder
-        self._options = options or ExecutorOptions()
-        self.recovery = TurnRecovery(store, catalog, self._options.pricing, end_here=registry.end_lost)
-        self.tools = self._options.tools
-        self._planner = self._options.planner or Planner()
-        self._routing = self._options.routing or Routing(catalog)
+        options = options or ExecutorOptions()
+        self._models = ModelTurns(store, catalog, encoder, options, registry.measures.gaps)
+        self.recovery = TurnRecovery(store, catalog, options.pricing, end_here=registry.end_lost)
+        self.approvals = ApprovalCommands(store, registry, self._models, self.recovery)
+        self.chats = ChatCommands(store, registry, self.approvals)
+        self.tools = options.tools
+
+    async def close(self) -> None:
+        """Stop the background work of commands. The rest of it is done after the next start."""
+        await self.approvals.close()
+        await self.recovery.close()
+        await self.chats.close()
 
     def models(self) -> list[ListedModel]:
         """Return the models that turns may name: the providers' models, and the names in the settings."""
-        return [*self.catalog.models(), *self._routing.listed()]
+        return [*self.catalog.models(), *self._models.routing.listed()]
 
     async def send(self, owner: str, request: TurnRequest) -> StartedTurn:
         """Add a user turn and start the model's answer to it.
@@ -161,31 +138,10 @@ class Commands:
             return replayed
         return await self._call(owner, inherit_fields(request, [*path, (turn, ())]), path)
 
-    async def _call(
-        self, owner: str, request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[Block, ...]]]
-    ) -> StartedTurn:
+    async def _call(self, owner: str, request: TurnRequest, path: Path) -> StartedTurn:
         """Start the model's answer to `path` and the request's blocks, if there are any."""
-        target = request.model or self.catalog.default_model
-        name, *_ = self._routing.names(target, request.fallbacks)
-        definitions, offered = self._tools_of(request)
-        given = tuple(tool.name if tool.name in offered else tool for tool in definitions)
-        request = msgspec.structs.replace(request, model=name, asked_model=target, tools=given)
-        past = _past(path, request.blocks)
-        messages = await run_work(past, partial(_history, past))
-        call = ModelRequest(target, messages, request.system, definitions, request.params or {})
-        models = self._routing.models(target, request.fallbacks, call)
-
-        def source(turn: TurnRecord) -> TurnSource:
-            use = ToolUse(self.tools, offered, turn.id, owner, turn.metadata)
-            return ModelSource(
-                self._planner.plan(models, owner=owner), call, partial(self._past_of, turn.id), use
-            )
-
+        request, source = await self._models.prepare(owner, request, path)
         return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
-
-    async def _past_of(self, turn_id: str) -> Sequence[PastTurn]:
-        """Return the turns up to now, including the stored blocks of this turn."""
-        return _past(await read_history(self.store, turn_id), ())
 
     async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> StartedTurn:
         """Start a turn whose content comes from `source`. A user turn precedes it if `request` has blocks."""
@@ -197,10 +153,13 @@ class Commands:
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
         """Stop a turn and return its state. A turn that has ended stays as it is. Raises NotFound."""
         await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
-        executor = self.registry.executor(turn_id)
-        if executor is not None and not executor.ended.is_set():
+        while (executor := self.registry.executor(turn_id)) is not None:
             executor.stop("cancelled")
             await executor.ended.wait()
+            if not executor.waiting:  # it had begun to wait when it was stopped
+                break
+        else:
+            await self.approvals.end(turn_id)
         return await self.state(owner, turn_id)
 
     async def state(self, owner: str, turn_id: str) -> TurnState:
@@ -208,11 +167,12 @@ class Commands:
         turn = await self._turn(owner, turn_id)
         blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
         executor = self.registry.executor(turn_id)
-        if turn.status in TERMINAL_STATUSES:
-            return TurnState(turn, blocks, None, await self._attempts(turn))
-        if executor is None:  # the turn has ended meanwhile
+        if executor is None and has_executor(turn.status):  # the turn has ended meanwhile, or waits
             turn = await self._turn(owner, turn_id)
             blocks = tuple(await self.store.read(AllBlocks(turn_id=turn_id)))
+        if turn.status == "waiting":
+            return TurnState(turn, blocks, None, (), tuple(await self.approvals.pending(turn_id)))
+        if executor is None or turn.status in TERMINAL_STATUSES:
             return TurnState(turn, blocks, None, await self._attempts(turn))
         if executor.unsaved is not None:
             stored = {row.block.sequence for row in blocks}
@@ -229,7 +189,7 @@ class Commands:
         First end a turn that a dead process left unfinished. Raises NotFound, StoreError.
         """
         turn = await self.store.read(GetTurn(owner=owner, turn_id=turn_id))
-        is_lost = turn.status not in TERMINAL_STATUSES and self.registry.get(turn_id) is None
+        is_lost = has_executor(turn.status) and self.registry.get(turn_id) is None
         if not is_lost:
             return turn
         await self.recovery.end(turn)
@@ -274,7 +234,7 @@ class Commands:
         if request.opening is None or request.opening.new_chat is None:
             await self.chats.require(owner, request.chat_id)
 
-    async def _path(self, owner: str, request: TurnRequest) -> list[tuple[TurnRecord, tuple[Block, ...]]]:
+    async def _path(self, owner: str, request: TurnRequest) -> Path:
         path: Path = []
         if request.prev_turn_id is not None:
             turn = await self._turn(owner, request.prev_turn_id)
@@ -284,29 +244,6 @@ class Commands:
         for imported in () if request.opening is None else request.opening.imported:
             path.append((imported.turn, tuple(row.block for row in imported.blocks)))
         return path
-
-    def _tools_of(self, request: TurnRequest) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:
-        """Return the tools that the model is given, and the names of those that run here.
-
-        Raises InvalidRequest, and Conflict if two tools have the same name.
-        """
-        known = self.tools.tools
-        wanted = tuple(known) if request.tools is None else request.tools
-        definitions: dict[str, ToolDefinition] = {}
-        offered: list[str] = []
-        for tool in wanted:
-            if isinstance(tool, str):
-                if tool not in known:
-                    raise InvalidRequest(
-                        f"there is no tool called {tool} here; there are: {', '.join(known) or 'none'}",
-                        code="unknown_tool",
-                    )
-                offered.append(tool)
-            name, definition = (tool, known[tool].definition) if isinstance(tool, str) else (tool.name, tool)
-            if name in definitions:
-                raise Conflict(f"two tools are called {name}", code="duplicate_tool")
-            definitions[name] = definition
-        return tuple(definitions.values()), tuple(offered)
 
     async def _start(
         self,
@@ -318,7 +255,7 @@ class Commands:
     ) -> StartedTurn:
         user, user_blocks = user_turn(owner, request) if with_user_turn else (None, ())
         assistant = assistant_turn(owner, request, user)
-        executor = self._executor(assistant)
+        executor = self._models.executor(assistant)
         operation = StartTurns(
             turn_id=assistant.id,
             owner=owner,
@@ -348,18 +285,6 @@ class Commands:
             return await self._started(owner, user_turn_id, started.assistant_turn.id)
         return StartedTurn(started.user_turn, user_blocks, started.assistant_turn)
 
-    def _executor(self, turn: TurnRecord) -> Executor:
-        log = TurnLog(
-            turn.id,
-            turn.generation,
-            self._encoder(turn.id, turn.generation),
-            ring_limit=self._options.ring_limit,
-        )
-        account = TurnAccount(self._options.pricing)
-        executor = Executor(turn, log, self.store, account, debug=self._options.debug)
-        executor.progress.gaps = self.registry.measures.gaps
-        return executor
-
 
 def idempotency_conflict() -> Conflict:
     """Return the error for an idempotency key that was used with another request."""
@@ -373,21 +298,3 @@ async def _entries_of(request: TurnRequest) -> tuple[str, ...]:
         return request.entries
     said = Message("user", request.blocks)
     return await run_work((said,), partial(entries_of, said.role, said.blocks))
-
-
-def _past(path: Sequence[tuple[TurnRecord, tuple[Block, ...]]], blocks: tuple[Block, ...]) -> list[PastTurn]:
-    turns = [PastTurn(turn.role, turn.status, kept) for turn, kept in path]
-    return [*turns, PastTurn("user", "complete", blocks)] if blocks else turns
-
-
-def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:
-    messages = build_history(past)
-    if not messages and any(block.block_type == "tool_result" for turn in past[-1:] for block in turn.blocks):
-        raise Conflict(
-            "the tool_result answers no call of the turn before, and there is no text to send: "
-            "give the prev_turn_id of the turn with the call, or some text",
-            code="unknown_tool_use",
-        )
-    if not messages:
-        raise InvalidRequest("turn_blocks hold nothing that could be sent to a model: give some text")
-    return messages

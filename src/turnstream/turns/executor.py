@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from turnstream.errors import TurnstreamError
 from turnstream.model_loop.accounts import TurnAccount
-from turnstream.model_loop.driver import LoopDriver
+from turnstream.model_loop.driver import LoopDriver, LoopPosition
 from turnstream.model_loop.source_shutdown import SourceKilled, close_in_time
-from turnstream.model_loop.sources import TurnSource
+from turnstream.model_loop.sources import PendingApproval, TurnSource
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.journal.pages import JournalSegment
 from turnstream.turnlog.log import TurnLog
@@ -31,17 +32,18 @@ logger = logging.getLogger(__name__)
 class Executor(TurnTask):
     """Runs one turn. `run` is the body of its only task. All methods are called from the same event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the position of a turn that continues comes by name
         self,
         turn: TurnRecord,
         log: TurnLog,
         store: Store,
         account: TurnAccount | None = None,
         *,
+        position: LoopPosition | None = None,
         debug: bool = False,
     ) -> None:
         super().__init__(turn, log, store, debug=debug)
-        self._driver = LoopDriver(self.writer, account or TurnAccount())
+        self._driver = LoopDriver(self.writer, account or TurnAccount(), position)
         self._driver.on_step_end = self.writer.save_step
         self._rest: Rest | None = None
         """Blocks that were not stored when the end was decided."""
@@ -62,22 +64,25 @@ class Executor(TurnTask):
         return journal.next_segment(self.log)
 
     async def run(self, source: TurnSource) -> None:
-        """Write the turn to its end.
+        """Write the turn to its end, or until it waits for approvals.
 
         Raises only cancellations that come from outside, and exceptions that end the process. The registry
         ends the turn then (`end_lost`).
         """
         self._decided = await self._outcome(source)
         await self.writer.committed.wait()
-        if not self._interruption.detached and not self.abandoned:
+        if self._decided is not None and not self._interruption.detached and not self.abandoned:
             await self._end(self._decided)
 
-    async def _outcome(self, source: TurnSource) -> OutcomeRecord:
+    async def _outcome(self, source: TurnSource) -> OutcomeRecord | None:
+        """Read the source to its end. Return the turn's outcome, or None if the turn waits for approvals."""
+        pending: Sequence[PendingApproval] = ()
         try:
             source.begin(self.notify)
             outcome = OutcomeRecord(status="complete", stop_reason=await self._driver.run(source))
+            pending = source.pending
         except TaskStopped:
-            outcome = STOPPED[self._interruption.cause or "cancelled"]
+            outcome = self._stopped()
         except TurnstreamError as error:
             outcome = self._failed(error)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit, SourceKilled):
@@ -85,9 +90,22 @@ class Executor(TurnTask):
         except BaseException as error:  # an exception of a source ends only its turn
             logger.exception("turn %s failed unexpectedly", self.turn.id)
             outcome = self._failed(error)
-        self._decided = outcome
+        self._decided = None if pending else outcome
         await close_in_time(source.close(), self.writer.label)
-        return outcome
+        return await self._wait_for(pending) if pending else outcome
+
+    async def _wait_for(self, pending: Sequence[PendingApproval]) -> OutcomeRecord | None:
+        """Let the turn wait for approvals. Return its outcome if it was stopped meanwhile, or cannot wait."""
+        if self._interruption.cause is not None:
+            return self._stopped()
+        try:
+            await self.writer.start_waiting(pending, self._driver.step, self._driver.account)
+        except TurnstreamError as error:
+            return self._failed(error)
+        return None
+
+    def _stopped(self) -> OutcomeRecord:
+        return STOPPED[self._interruption.cause or "cancelled"]
 
     async def _finish(self, outcome: OutcomeRecord) -> None:
         """Decide the end, then store and show it. After this call nothing can change the end."""

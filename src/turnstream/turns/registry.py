@@ -85,6 +85,10 @@ class Registry:
 
         `get` returns them for their turns.
         """
+        self.waiting_logs: WeakValueDictionary[str, TurnLog] = WeakValueDictionary()
+        """Logs of waiting turns, as long as watchers hold them."""
+        self.began_waiting = asyncio.Event()
+        """Set when a turn begins to wait for approvals."""
         self._retained_bytes = 0
         self._orphans: list[tuple[float, str]] = []
         """Heap of the times at which running turns must be checked for silence."""
@@ -124,9 +128,14 @@ class Registry:
         if len(self._active) >= self._max_active:
             raise Unavailable(f"{self._max_active} turns are being written already: try again later")
 
-    def reserve(self, executor: Executor, source: TurnSource) -> None:
-        """Count an executor as running, and keep it until it has ended. Raises Unavailable."""
-        self.admit()
+    def reserve(self, executor: Executor, source: TurnSource, *, ends: bool = False) -> None:
+        """Count an executor as running, and keep it until it has ended. Raises Unavailable.
+
+        Args:
+            ends: True if the turn only ends. Then there is always room.
+        """
+        if not ends:
+            self.admit()
         executor.own(source, partial(self._retire, executor))
         self._active[executor.turn.id] = executor
         self._idle.clear()
@@ -155,7 +164,9 @@ class Registry:
             self._idle.set()
         if was_here is None:
             return
-        if executor.log.terminal is None:
+        if executor.waiting:
+            self._note_waiting(executor)
+        elif executor.log.terminal is None:
             executor.log.close()
             if executor.abandoned:
                 self._count_log(executor.log)
@@ -170,6 +181,18 @@ class Registry:
                 unsaved = self._unsaved[turn_id] = _UnsavedEnd(_size_of(executor), executor)
                 self._retained_bytes += unsaved.size
                 self._evict()
+
+    def _note_waiting(self, executor: Executor) -> None:
+        """Drop the executor of a turn that waits for approvals. Its watchers keep the log."""
+        self.waiting_logs[executor.turn.id] = executor.log
+        if self.draining:
+            executor.log.close()
+        self.began_waiting.set()
+
+    def close_waiting(self) -> None:
+        """Disconnect the watchers of waiting turns. They may resume at another process."""
+        for log in list(self.waiting_logs.values()):
+            log.close()
 
     def _keep(self, executor: Executor) -> None:
         """Keep a stored turn for its watchers, as a flat log."""
@@ -195,6 +218,8 @@ class Registry:
 
     def forget(self, turn_id: str) -> None:
         """Drop a turn that is not running."""
+        if (waiting := self.waiting_logs.pop(turn_id, None)) is not None:
+            waiting.close()
         if (lost := self._lost.pop(turn_id, None)) is not None:
             self._count_log(lost.log)
         if (unsaved := self._unsaved.pop(turn_id, None)) is not None:
@@ -315,9 +340,10 @@ class Registry:
         except TimeoutError:
             logger.warning("ending %d turns that did not finish within %.1f s", len(self._active), grace)
             await self.stop_all()
+        self.close_waiting()
 
     async def stop_all(self) -> None:
-        """End every turn now, and keep its partial text.
+        """End every turn now, and keep its partial text. Waiting turns go on waiting.
 
         It returns in any case: storage has its own deadlines.
         """
@@ -326,6 +352,7 @@ class Registry:
         for executor in executors:
             executor.stop("shutdown")
         await asyncio.gather(*(executor.ended.wait() for executor in executors))
+        self.close_waiting()
         await self._end_all_lost()
         await self._save_ends()
 

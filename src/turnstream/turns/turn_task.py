@@ -4,6 +4,7 @@ own ─► start ─► the task runs ─► the turn's end is written ─► on
           stop: the source has STOP_SECONDS ─► a separate task ends the turn, and the coroutine is closed
           the task dies ─► the registry calls `end_lost`: a separate task ends the turn
           the rows are not stored ─► abandon
+          the turn waits for approvals ─► on_end; later another task: continue_with ─► the task runs
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from turnstream.providers.failures import operator_words
 from turnstream.store.base import OutcomeRecord, Store, TurnRecord
 from turnstream.store.operations.progress import FinishTurn
 from turnstream.store.operations.start import StartedRecords
+from turnstream.turnlog.base import Fence, LogState
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.ending import LOST_EXECUTOR, STOPPED, StopCause
@@ -51,6 +53,7 @@ class TurnTask:
         self._debug = debug
         self._interruption = Interruption()
         self._starting: asyncio.Task[StartedRecords] | None = None
+        self._continuing: asyncio.Task[TurnRecord] | None = None
         self._source: TurnSource | None = None
         self._decided: OutcomeRecord | None = None
         """The end that the task decided on, written or not."""
@@ -85,6 +88,11 @@ class TurnTask:
         The owner of the executor retries with `save_end`.
         """
         return self._finisher.unsaved
+
+    @property
+    def waiting(self) -> bool:
+        """True if the turn waits for approvals. Then this task has ended, and another one continues it."""
+        return self.writer.waiting
 
     @property
     def blocks_completed(self) -> int:
@@ -158,6 +166,33 @@ class TurnTask:
         self._starting.add_done_callback(settle)
         return self._starting
 
+    def continue_with(
+        self, writing: Coroutine[Any, Any, TurnRecord], launch: Callable[[], None]
+    ) -> asyncio.Task[TurnRecord]:
+        """Continue a turn that waited, once its new generation is durable. Else close the source.
+
+        The returned task belongs to the executor, and finishes even if no caller waits for it.
+
+        Args:
+            writing: The write of the new generation.
+            launch: Starts the turn's task.
+        """
+
+        def settle(task: asyncio.Task[TurnRecord]) -> None:
+            if task.cancelled() or task.exception() is not None:
+                self.abandon()
+                return
+            turn = self._finisher.turn = task.result()
+            fences = tuple(Fence(*fence) for fence in turn.fences)
+            history = self.log.history._replace(fences=fences)
+            self.log.taken_over(LogState(turn.generation, turn.last_seq, history, fences[-1].seq))
+            self.writer.committed.set()
+            launch()
+
+        self._continuing = asyncio.get_running_loop().create_task(writing)
+        self._continuing.add_done_callback(settle)
+        return self._continuing
+
     def begin(self, start: TurnEvent) -> None:
         """Show events from now on, `start` first. The turn's rows are durable."""
         self.log.append([start])
@@ -200,9 +235,9 @@ class TurnTask:
         self.ended.set()
         if self._on_end is not None:
             self._on_end()
-        if self.log.terminal is not None or self.abandoned:
+        if self.log.terminal is not None or self.abandoned or self.waiting:
             # Without reference cycles, all of it is freed at the last reference.
-            self._on_end = self._source = self._starting = None
+            self._on_end = self._source = self._starting = self._continuing = None
 
     def _set_deadline(self) -> None:
         if self._deadline is None and not self.ended.is_set():

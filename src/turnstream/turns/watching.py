@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from turnstream.core.cursor import Cursor
-from turnstream.core.lifecycle import TERMINAL_STATUSES
-from turnstream.store.base import Store, TurnRecord
+from turnstream.core.lifecycle import has_executor
+from turnstream.store.base import TurnRecord
 from turnstream.store.queries import CountBlocks, GetTurn
 from turnstream.turnlog.base import DialectEncoder, Fence, History, ResetRecord
 from turnstream.turnlog.dialect_subscription import DialectSubscription
@@ -14,11 +14,10 @@ from turnstream.turnlog.ended_turns import EndedTurn
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.archive import KeptParts, StoreArchive
-from turnstream.turns.commands import EncoderFactory
+from turnstream.turns.commands import Commands
 from turnstream.turns.ending import terminal_event
+from turnstream.turns.model_turns import EncoderFactory
 from turnstream.turns.new_turns import start_event
-from turnstream.turns.recovery import TurnRecovery
-from turnstream.turns.registry import Registry
 
 Watching = TypeVar("Watching", bound=Subscription)
 
@@ -26,13 +25,12 @@ Watching = TypeVar("Watching", bound=Subscription)
 class SubscriptionMaker:
     """Makes the subscriptions of watchers."""
 
-    def __init__(
-        self, store: Store, registry: Registry, encoder: EncoderFactory, recovery: TurnRecovery
-    ) -> None:
-        self._store = store
-        self._registry = registry
+    def __init__(self, commands: Commands, encoder: EncoderFactory) -> None:
+        self._store = commands.store
+        self._registry = commands.registry
         self._encoder = encoder
-        self._recovery = recovery
+        self._recovery = commands.recovery
+        self._waiting = commands.approvals.logs
         self._kept = KeptParts()
 
     async def subscribe(
@@ -92,7 +90,12 @@ class SubscriptionMaker:
 
     async def _log_found(self, turn_id: str, turn: TurnRecord) -> TurnLog:
         log = self._log_here(turn_id, None)
-        if log is None and turn.status not in TERMINAL_STATUSES:
+        if log is None and turn.status == "waiting":
+            if (log := await self._waiting.watched(turn_id)) is not None:
+                return log
+            turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id))
+            log = self._log_here(turn_id, None)
+        if log is None and has_executor(turn.status):
             await self._recovery.end(turn)
             turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id))
             log = self._log_here(turn_id, None)

@@ -15,16 +15,27 @@ from turnstream.core.blocks import Block
 from turnstream.core.identifiers import new_id
 from turnstream.core.open_block import OpenBlock
 from turnstream.core.stream_events import StreamEvent
-from turnstream.core.turn_events import BlockReset, BlockStop, Data, Notice, Source, TurnEvent
+from turnstream.core.tool_input import call_digest
+from turnstream.core.turn_events import (
+    ApprovalRequest,
+    BlockReset,
+    BlockStop,
+    Data,
+    Notice,
+    Source,
+    TurnEvent,
+)
 from turnstream.errors import Fenced, StoreError
 from turnstream.model_loop.accounts import TurnAccount
 from turnstream.model_loop.sink import OwnEvent, Progress, Settle
+from turnstream.model_loop.sources import PendingApproval
 from turnstream.providers.base import Take
-from turnstream.store.base import Annotation, BlockRecord, Operation, Store, TurnRecord
+from turnstream.store.base import Annotation, ApprovalRecord, BlockRecord, Operation, Store, TurnRecord
+from turnstream.store.operations.approvals import StartWaiting
 from turnstream.store.operations.content import SaveAnnotations, SaveBlock
 from turnstream.store.operations.progress import MarkStreaming, RetractBlocks, SaveStep
 from turnstream.turnlog.log import TurnLog
-from turnstream.turns.clock import now_microseconds
+from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.interruption import Interruption
 from turnstream.turns.journal import BlockJournal
 
@@ -42,6 +53,7 @@ class TurnWriter:
     Attributes:
         busy: True while a row is written whose number in the log is decided. Other events wait, because they
             would take that number.
+        waiting: True once the turn waits for approvals. Then this writer writes nothing more.
     """
 
     def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, interruption: Interruption) -> None:
@@ -51,6 +63,7 @@ class TurnWriter:
         """Set once the turn's rows are durable, or will never be."""
         self.is_ready = False
         self.busy = False
+        self.waiting = False
         self.blocks_completed = 0
         self.journal = BlockJournal()
         self.marking: asyncio.Task[None] | None = None
@@ -164,15 +177,52 @@ class TurnWriter:
         No task waits for this write. Later writes of the turn are not committed before it, and the end of the
         turn repeats all of it.
         """
+        self.saving = asyncio.get_running_loop().create_task(self._store.write(self._account(account)))
+        self.saving.add_done_callback(_log_failure)
+
+    def _account(self, account: TurnAccount) -> SaveStep:
         summary = account.so_far()
-        operation = SaveStep(
+        return SaveStep(
             turn_id=self._turn_id,
             generation=self._generation,
             steps=summary.steps,
             attempts=summary.attempts,
         )
-        self.saving = asyncio.get_running_loop().create_task(self._store.write(operation))
-        self.saving.add_done_callback(_log_failure)
+
+    async def start_waiting(
+        self, pending: Sequence[PendingApproval], step: int, account: TurnAccount
+    ) -> None:
+        """Store that the turn waits for approvals, then show the requests. Raises StoreError.
+
+        Args:
+            pending: Calls that wait.
+            step: Number of their step.
+            account: Account of the turn up to this step.
+        """
+        now = now_microseconds()
+        asked = [
+            _asked(self._turn_id, call, step, seq, now)
+            for seq, call in enumerate(pending, self._log.head + 1)
+        ]
+        operation = StartWaiting(
+            turn_id=self._turn_id,
+            generation=self._generation,
+            approvals=tuple(approval for approval, _ in asked),
+            events=tuple(
+                Annotation(self._turn_id, approval.seq, msgspec.json.encode(event))
+                for approval, event in asked
+            ),
+            account=self._account(account),
+            now=now,
+        )
+        self.busy = True
+        try:
+            await self.write(operation)
+        finally:
+            self.busy = False
+        self.waiting = True
+        self._postponed.clear()  # the store numbers the next event of a waiting turn
+        self._log.event_stored(*(event for _, event in asked))
 
     def _mark_streaming(self) -> None:
         """Change the status from pending to streaming.
@@ -200,13 +250,44 @@ class TurnWriter:
         """Show a passing event now, or right after the row that is being written."""
         if self.busy:
             self._postponed.append(event)
-        else:
+        elif not self.waiting:
             self._log.append([event])
 
 
 def is_stored_event(event: TurnEvent) -> bool:
     """Return True if an event outside the blocks is kept for later watchers."""
     return isinstance(event, Notice | Source) or (isinstance(event, Data) and not event.transient)
+
+
+def _asked(
+    turn_id: str, pending: PendingApproval, step: int, seq: int, now: int
+) -> tuple[ApprovalRecord, ApprovalRequest]:
+    """Return the row and the event of an approval that is asked for now."""
+    content = pending.call.content or {}
+    approval = ApprovalRecord(
+        id=new_id(),
+        turn_id=turn_id,
+        sequence=pending.call.sequence,
+        step=step,
+        seq=seq,
+        tool_use_id=str(content.get("tool_use_id") or ""),
+        tool_name=str(content.get("tool_name") or ""),
+        input_digest=call_digest(pending.call),
+        created_at=now,
+        expires_at=now + int(pending.seconds * 1_000_000),
+    )
+    return approval, approval_request(approval)
+
+
+def approval_request(approval: ApprovalRecord) -> ApprovalRequest:
+    """Return the event that asks for an approval."""
+    return ApprovalRequest(
+        approval.id,
+        approval.tool_use_id,
+        approval.tool_name,
+        approval.input_digest,
+        iso_timestamp(approval.expires_at),
+    )
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -162,6 +162,11 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
             raise NotFound("no such turn in this chat: prev_turn_id")
         if previous.role == first.role == "user":
             raise Conflict("a user turn cannot follow a user turn: prev_turn_id", code="invalid_prev_turn")
+        if previous.role != "user" and previous.status == "waiting":
+            raise Conflict(
+                "the turn before waits for an approval: answer or interrupt it first: prev_turn_id",
+                code="turn_active",
+            )
         if previous.role != "user" and previous.status not in TERMINAL_STATUSES:
             raise Conflict("the turn before has not ended yet: prev_turn_id", code="turn_active")
         return previous.path_digest

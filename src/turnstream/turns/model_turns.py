@@ -1,0 +1,236 @@
+"""Turns that models answer: their tools, the sources of their content, and their executors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from turnstream.core.blocks import Block, Message
+from turnstream.core.history import PastTurn, build_history
+from turnstream.errors import Conflict, InvalidRequest
+from turnstream.model_loop.accounts import ModelCall, TurnAccount
+from turnstream.model_loop.driver import LoopPosition
+from turnstream.model_loop.model_source import ModelSource
+from turnstream.model_loop.sources import TurnSource
+from turnstream.model_loop.tool_calls import AnsweredStep, ToolUse
+from turnstream.providers.base import CalledModel
+from turnstream.providers.catalog import Catalog
+from turnstream.providers.conversations import run_work
+from turnstream.providers.plan import PlannedModel, Planner
+from turnstream.providers.pricing import Pricing
+from turnstream.providers.routing import Routing
+from turnstream.store.approvals import WasApproved
+from turnstream.store.base import Store, TurnRecord
+from turnstream.store.queries import AttemptsOfTurn
+from turnstream.telemetry.measures import Histogram
+from turnstream.tools.asking import Approvals
+from turnstream.tools.runner import ToolRunner
+from turnstream.turnlog.base import FrameEncoder
+from turnstream.turnlog.log import TurnLog
+from turnstream.turnlog.ring import DEFAULT_LIMIT
+from turnstream.turns.executor import Executor
+from turnstream.turns.histories import Path, read_history
+from turnstream.turns.new_turns import TurnRequest
+from turnstream.wires.base import ModelRequest, ToolDefinition
+
+EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
+MakeSource: TypeAlias = Callable[[TurnRecord], TurnSource]
+
+
+class ExecutorOptions(NamedTuple):
+    """Settings of new turns.
+
+    Attributes:
+        ring_limit: Bytes of recent events that a turn's log keeps.
+        debug: True to show clients the providers' own error texts.
+        tools: Runs the tools of the host application.
+        pricing: Prices of models. None: no cost is computed.
+    """
+
+    ring_limit: int = DEFAULT_LIMIT
+    debug: bool = False
+    tools: ToolRunner = ToolRunner({})
+    pricing: Pricing | None = None
+    planner: Planner | None = None
+    routing: Routing | None = None
+
+
+class _PlannedCall(NamedTuple):
+    """The first call of a turn, the models to call, and the names of the tools that run here."""
+
+    request: ModelRequest
+    models: Sequence[PlannedModel]
+    offered: tuple[str, ...]
+
+
+class ModelTurns:
+    """Makes the sources and the executors of turns.
+
+    Args:
+        encoder: Makes the encoder of a turn's frames.
+        gaps: Histogram of the seconds between two batches of a stream.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        encoder: EncoderFactory,
+        options: ExecutorOptions,
+        gaps: Histogram | None = None,
+    ) -> None:
+        self.tools = options.tools
+        self.routing = options.routing or Routing(catalog)
+        self._store = store
+        self._catalog = catalog
+        self._encoder = encoder
+        self._options = options
+        self._gaps = gaps
+        self._planner = options.planner or Planner()
+
+    async def prepare(self, owner: str, request: TurnRequest, path: Path) -> tuple[TurnRequest, MakeSource]:
+        """Return the request as it is stored, and a function that makes the source of its turn.
+
+        Raises InvalidRequest, Conflict, and AuthenticationFailed if there is no key.
+        """
+        target = request.model or self._catalog.default_model
+        name, *_ = self.routing.names(target, request.fallbacks)
+        definitions, offered = self._tools_of(request.tools)
+        given = tuple(tool.name if tool.name in offered else tool for tool in definitions)
+        request = msgspec.structs.replace(request, model=name, asked_model=target, tools=given)
+        call = ModelRequest(target, (), request.system, definitions, request.params or {})
+        planned = await self._planned(call, offered, request.fallbacks, _past(path, request.blocks))
+        return request, partial(self._source, owner, planned)
+
+    async def continued(self, turn: TurnRecord, path: Path, answered: AnsweredStep) -> TurnSource:
+        """Return the source of a turn that continues after its approvals. Raises the errors of `prepare`.
+
+        Args:
+            path: The turns up to this one, this one included.
+        """
+        known = self.tools.tools
+        tools = tuple(tool for tool in turn.tools or () if not isinstance(tool, str) or tool in known)
+        definitions, offered = self._tools_of(tools)
+        target = turn.asked_model or turn.model or self._catalog.default_model
+        call = ModelRequest(target, (), turn.system, definitions, turn.params)
+        planned = await self._planned(call, offered, turn.fallbacks, _past(path, ()))
+        return self._source(turn.owner, planned, turn, answered)
+
+    async def _planned(
+        self,
+        call: ModelRequest,
+        offered: tuple[str, ...],
+        fallbacks: Sequence[str] | None,
+        past: Sequence[PastTurn],
+    ) -> _PlannedCall:
+        messages = await run_work(past, partial(_history, past))
+        request = msgspec.structs.replace(call, messages=messages)
+        return _PlannedCall(request, self.routing.models(call.model, fallbacks, request), offered)
+
+    def _source(
+        self, owner: str, planned: _PlannedCall, turn: TurnRecord, answered: AnsweredStep | None = None
+    ) -> TurnSource:
+        approvals = Approvals(partial(self._was_approved, turn.chat_id))
+        use = ToolUse(self.tools, planned.offered, turn.id, owner, turn.metadata, approvals)
+        plan = self._planner.plan(planned.models, owner=owner)
+        return ModelSource(plan, planned.request, partial(self._past_of, turn.id), use, answered)
+
+    async def _past_of(self, turn_id: str) -> Sequence[PastTurn]:
+        """Return the turns up to now, including the stored blocks of this turn."""
+        return _past(await read_history(self._store, turn_id), ())
+
+    async def _was_approved(self, chat_id: str, tool_name: str) -> bool:
+        return await self._store.read(WasApproved(chat_id=chat_id, tool_name=tool_name))
+
+    def _tools_of(
+        self, asked: Sequence[str | ToolDefinition] | None
+    ) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:
+        """Return the tools that the model is given, and the names of those that run here.
+
+        Raises InvalidRequest, and Conflict if two tools have the same name.
+        """
+        known = self.tools.tools
+        wanted = tuple(known) if asked is None else asked
+        definitions: dict[str, ToolDefinition] = {}
+        offered: list[str] = []
+        for tool in wanted:
+            if isinstance(tool, str):
+                if tool not in known:
+                    raise InvalidRequest(
+                        f"there is no tool called {tool} here; there are: {', '.join(known) or 'none'}",
+                        code="unknown_tool",
+                    )
+                offered.append(tool)
+            name, definition = (tool, known[tool].definition) if isinstance(tool, str) else (tool.name, tool)
+            if name in definitions:
+                raise Conflict(f"two tools are called {name}", code="duplicate_tool")
+            definitions[name] = definition
+        return tuple(definitions.values()), tuple(offered)
+
+    # -- executors ---------------------------------------------------------------------------------------
+
+    def log_of(self, turn: TurnRecord) -> TurnLog:
+        """Return a new log of a turn."""
+        encoder = self._encoder(turn.id, turn.generation)
+        return TurnLog(turn.id, turn.generation, encoder, ring_limit=self._options.ring_limit)
+
+    def executor(self, turn: TurnRecord) -> Executor:
+        """Return the executor of a new turn."""
+        account = TurnAccount(self._options.pricing)
+        return self._measured(
+            Executor(turn, self.log_of(turn), self._store, account, debug=self._options.debug)
+        )
+
+    async def next_executor(
+        self, turn: TurnRecord, log: TurnLog, blocks: Sequence[Block], step: int
+    ) -> Executor:
+        """Return the executor that continues a waiting turn at the results of a step. Raises StoreError.
+
+        Args:
+            turn: The turn, with the generation of the new executor.
+            blocks: All blocks of the turn.
+            step: Number of the step whose calls waited.
+        """
+        attempts = await self._store.read(AttemptsOfTurn(turn_id=turn.id))
+        calls = [ModelCall.of(attempt, self._model_of(attempt.model)) for attempt in attempts]
+        sequence = max((block.sequence + 1 for block in blocks), default=0)
+        executor = Executor(
+            turn,
+            log,
+            self._store,
+            TurnAccount(self._options.pricing, calls),
+            position=LoopPosition(step, sequence, sequence, step_shown=True, answered=True),
+            debug=self._options.debug,
+        )
+        executor.writer.blocks_completed = sum(not block.partial for block in blocks)
+        return self._measured(executor)
+
+    def _measured(self, executor: Executor) -> Executor:
+        executor.progress.gaps = self._gaps
+        return executor
+
+    def _model_of(self, name: str) -> CalledModel:
+        provider, _, model = name.partition("/")
+        wire = self._catalog.wire_of(provider) if provider in self._catalog.names else ""
+        return CalledModel(provider, model, wire)
+
+
+def _past(path: Path, blocks: tuple[Block, ...]) -> list[PastTurn]:
+    turns = [PastTurn(turn.role, turn.status, kept) for turn, kept in path]
+    return [*turns, PastTurn("user", "complete", blocks)] if blocks else turns
+
+
+def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:
+    messages = build_history(past)
+    if not messages and any(block.block_type == "tool_result" for turn in past[-1:] for block in turn.blocks):
+        raise Conflict(
+            "the tool_result answers no call of the turn before, and there is no text to send: "
+            "give the prev_turn_id of the turn with the call, or some text",
+            code="unknown_tool_use",
+        )
+    if not messages:
+        raise InvalidRequest("turn_blocks hold nothing that could be sent to a model: give some text")
+    return messages

@@ -1,0 +1,84 @@
+"""Logs of turns that wait for approvals, and the order of what happens to such a turn in this process.
+
+A waiting turn has no task, and the store numbers its events. Its log is in memory only as long as a watcher
+holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+from turnstream.core.turn_events import ApprovalResponse
+from turnstream.store.base import Store, TurnRecord
+from turnstream.store.queries import GetTurn, LastSeq
+from turnstream.turnlog.base import Fence, History, LogState, ResetRecord
+from turnstream.turnlog.log import TurnLog
+from turnstream.turns.model_turns import ModelTurns
+from turnstream.turns.new_turns import start_event
+from turnstream.turns.registry import Registry
+
+
+class WaitingLogs:
+    """The logs of waiting turns. `locked` orders the changes of one turn."""
+
+    def __init__(self, store: Store, registry: Registry, turns: ModelTurns) -> None:
+        self._store = store
+        self._registry = registry
+        self._turns = turns
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def locked(self, turn_id: str) -> AsyncGenerator[None, None]:
+        """Hold the turn: no other task of this process makes its log, answers or continues it."""
+        lock = self._locks.get(turn_id)
+        if lock is None:
+            lock = self._locks[turn_id] = asyncio.Lock()
+        async with lock:
+            executor = self._registry.executor(turn_id)
+            if executor is not None and executor.waiting:
+                await executor.ended.wait()  # its task is about to return
+            yield
+
+    async def watched(self, turn_id: str) -> TurnLog | None:
+        """Return the log of a waiting turn for a watcher, or None if the turn does not wait.
+
+        The caller holds the log. Raises NotFound, StoreError.
+        """
+        async with self.locked(turn_id):
+            turn = await self._store.read(GetTurn(owner=None, turn_id=turn_id))
+            return await self.of(turn) if turn.status == "waiting" else None
+
+    async def of(self, turn: TurnRecord) -> TurnLog:
+        """Return the log of a turn whose row was read while it is locked, and says that it waits."""
+        if (known := self._known(turn.id)) is not None:
+            return known
+        last_seq = await self._store.read(LastSeq(turn_id=turn.id))
+        log = self._turns.log_of(turn)
+        history = History(
+            (min(1, last_seq), start_event(turn)),
+            tuple(ResetRecord(seq, index) for seq, index in turn.resets),
+            tuple(Fence(generation, seq) for generation, seq in turn.fences),
+        )
+        log.skipped_to(LogState(turn.generation, last_seq, history, last_seq))
+        if self._registry.draining:
+            log.close()
+        else:
+            self._registry.waiting_logs[turn.id] = log
+        return log
+
+    def show(self, turn_id: str, seq: int, event: ApprovalResponse) -> None:
+        """Show a stored event of a turn that is locked to its watchers."""
+        log = self._known(turn_id)
+        if log is None:
+            return
+        if seq == log.head + 1:
+            log.event_stored(event)
+        else:  # another process has stored events of this turn: watchers read them from the store
+            log.skipped_to(LogState(log.generation, max(seq, log.head), log.history, seq))
+
+    def _known(self, turn_id: str) -> TurnLog | None:
+        log = self._registry.waiting_logs.get(turn_id)
+        return None if log is None or log.closed else log
