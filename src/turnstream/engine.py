@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Self
 
@@ -36,7 +37,6 @@ from turnstream.core.blocks import Block
 from turnstream.core.cursor import Cursor
 from turnstream.core.turn_events import SourceEvent
 from turnstream.dialects.native import NativeEncoder, chat_event_frame
-from turnstream.errors import Unauthorized
 from turnstream.model_loop.sources import ForeignSource, TurnSource
 from turnstream.process_signals import HostSignals
 from turnstream.providers.catalog import Catalog
@@ -44,15 +44,23 @@ from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of
 from turnstream.server.all_routes import build_router
 from turnstream.server.application import build_application
-from turnstream.server.auth import LOCAL, Authenticate, Principal, key_required, local_use, local_use_from
+from turnstream.server.auth import (
+    LOCAL,
+    Authenticate,
+    Principal,
+    key_required,
+    local_use,
+    local_use_from,
+    prepare_for,
+)
 from turnstream.server.bodies import BodyBudget
 from turnstream.server.context import ServerContext
 from turnstream.server.fast_path import DirectTurns
 from turnstream.server.keepalive import KeepAlive
 from turnstream.server.live_turn import LiveTurn, turn_response
-from turnstream.server.metrics import EngineMetrics, metrics_response
+from turnstream.server.metrics import EngineMetrics, scrape_metrics
 from turnstream.server.openapi_additions import name_models
-from turnstream.server.reference import index_page
+from turnstream.server.reference import server_index
 from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.sql import SqlStore
 from turnstream.tools.base import Tool, ToolFunction, by_name
@@ -60,9 +68,11 @@ from turnstream.tools.loading import configured_tools
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Commands, TurnRequest
+from turnstream.turns.ended_hooks import TurnEndHook, TurnEndHooks
 from turnstream.turns.journal import JournalKeeper
 from turnstream.turns.model_turns import ExecutorOptions
 from turnstream.turns.owner_events.subscription import event_sources
+from turnstream.turns.preparation import TurnPreparation
 from turnstream.turns.registry import Registry
 from turnstream.turns.watching import SubscriptionMaker
 
@@ -94,6 +104,8 @@ class Engine:
         capabilities: capabilities by `provider/model`. They override the built-in table.
         drain_seconds: seconds that running turns may continue after SIGINT or SIGTERM. Then they end, so that
             the server's open streams end too. None: the engine handles no signals.
+        prepare: function, sync or async, that changes a turn's model calls before the first of them.
+        on_turn_end: function, sync or async, that is called at least once for each ended turn.
 
     Raises ConfigurationError if one of them is invalid.
     """
@@ -112,6 +124,8 @@ class Engine:
         models: Mapping[str, ModelSettings] | None = None,
         capabilities: Mapping[str, CapabilitySettings] | None = None,
         drain_seconds: float | None = 0.0,
+        prepare: Callable[[TurnPreparation, Principal], object] | None = None,
+        on_turn_end: TurnEndHook | None = None,
     ) -> None:
         server = server or ServerSettings()
         if authenticate is local_use and server.cors_origins:
@@ -143,8 +157,12 @@ class Engine:
                 self.pricing,
                 planner_of(retry or RetrySettings()),
                 Routing(self.catalog, models, self.settings.fallbacks),
+                None if prepare is None else prepare_for(prepare),
+                has_end_hook=on_turn_end is not None,
             ),
         )
+        self._end_hooks = TurnEndHooks(self._store, on_turn_end)
+        self._registry.on_turn_end = self._end_hooks.ended
         self._watching = SubscriptionMaker(self.commands, NativeEncoder)
         self._events = event_sources(self._store, self._watching, chat_event_frame)
         self._keep_alive = KeepAlive(
@@ -170,7 +188,7 @@ class Engine:
         self._signals = HostSignals(self.drain, drain_seconds)
 
     @classmethod
-    def from_settings(
+    def from_settings(  # noqa: PLR0913 - the settings, and the objects that they cannot name
         cls,
         settings: Settings,
         *,
@@ -178,6 +196,8 @@ class Engine:
         authenticate: Authenticate | None = None,
         tools: Sequence[ToolFunction | Tool] | ToolRunner | None = None,
         drain_seconds: float | None = 0.0,
+        prepare: Callable[[TurnPreparation, Principal], object] | None = None,
+        on_turn_end: TurnEndHook | None = None,
     ) -> Self:
         """Return the engine that `turnstream serve` runs with these settings.
 
@@ -187,7 +207,7 @@ class Engine:
             authenticate: Hook that returns the caller. None: require the server's key if its environment
                 variable is set, else serve this machine only.
             tools: Tools that models may call. None: the tools of the settings.
-            drain_seconds: As in the constructor.
+            drain_seconds, prepare, on_turn_end: As in the constructor.
 
         Raises ConfigurationError.
         """
@@ -206,6 +226,8 @@ class Engine:
             models=settings.models,
             capabilities=settings.capabilities,
             drain_seconds=drain_seconds,
+            prepare=prepare,
+            on_turn_end=on_turn_end,
         )
 
     async def __aenter__(self) -> Self:
@@ -226,6 +248,7 @@ class Engine:
             loop.create_task(self._check_database(), name="turnstream database"),
             loop.create_task(self.commands.chats.purge_all(), name="turnstream deleted chats"),
             loop.create_task(self._keep_alive.run(), name="turnstream keep-alive"),
+            loop.create_task(self._end_hooks.run(tried), name="turnstream turn-end hooks"),
         ]
         try:
             async with asyncio.timeout(RECOVERY_HEAD_START):
@@ -254,6 +277,7 @@ class Engine:
         """End the running turns with the output that they have, and close all parts."""
         try:
             await self._registry.stop_all()
+            await self._end_hooks.flush()
         finally:
             await self._close_parts()
 
@@ -302,50 +326,23 @@ class Engine:
             async with self:
                 yield
 
+        needs_key = self._metrics_for == "key"
+        scrape = partial(scrape_metrics, self._context, self.metrics, needs_key=needs_key)
         application = build_application(
             self.router(PREFIX),
             version=VERSION,
             lifespan=lifespan,
-            scrape=None if self._metrics_for == "off" else self._scrape,
+            scrape=None if self._metrics_for == "off" else scrape,
             health=self._store.health,
             direct=DirectTurns(self._context, PREFIX),
-            index=self._index,
+            index=partial(server_index, self._context, VERSION, PREFIX),
             cors_origins=self._cors_origins,
         )
-        application.complete_document = lambda document: name_models(self.commands, document)
+        application.complete_document = partial(name_models, self.commands)
         return application
 
-    async def _index(self, request: Request) -> str:
-        """Return the page at `/`. Only callers that may use the API see the models."""
-        try:
-            await self._context.principal(request)
-            models = self.commands.models()
-        except Unauthorized:
-            models = None
-        return index_page(
-            version=VERSION,
-            url=str(request.base_url).rstrip("/"),
-            root=request.scope.get("root_path", ""),
-            prefix=PREFIX,
-            models=models,
-        )
-
-    async def _scrape(self, request: Request) -> Response:
-        """Return the metrics.
-
-        Raises Unauthorized if they need the server's key and the request does not have it.
-        """
-        if self._metrics_for == "key":
-            await self._context.principal(request)
-        return await metrics_response(self.metrics, request)
-
     async def send(
-        self,
-        text: str,
-        *,
-        chat_id: str | None = None,
-        owner: str = LOCAL.owner,
-        **options: Any,
+        self, text: str, *, chat_id: str | None = None, owner: str = LOCAL.owner, **options: Any
     ) -> LiveTurn:
         """Start a turn in which a model answers `text`.
 

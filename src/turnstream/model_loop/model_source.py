@@ -52,6 +52,7 @@ _ABORTED_STOPS = frozenset({"refusal", "content_filtered", "guardrail_intervened
 """Stop reasons of an answer that was broken off. Its tool calls are not run."""
 
 
+Prepare: TypeAlias = Callable[[ModelRequest], Awaitable[tuple[CallPlan, ModelRequest, tuple[Message, ...]]]]
 ReadPast: TypeAlias = Callable[[], Awaitable[Sequence[PastTurn]]]
 
 
@@ -64,22 +65,28 @@ class ModelSource(TurnSource):
         request: The first call.
         read_past: Reads the turns up to this one, this one included.
         answered: The step whose calls run first, if the turn waited for their approvals. None: a new turn.
+        prepare: Prepares the calls before the first of them. It returns the plan, the call, and the messages
+            that precede those of each later call.
     """
 
     needs_end_marker = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a turn's calls
         self,
         plan: CallPlan,
         request: ModelRequest,
         read_past: ReadPast,
         tools: ToolUse,
+        *,
         answered: AnsweredStep | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         self.stop_reason = None
         self._plan = plan
         self._request = request
         self._read_past = read_past
+        self._prepare = prepare
+        self._context: tuple[Message, ...] = ()
         self._tools = tools
         self._clients = {tool.name for tool in request.tools} - set(tools.offered)
         self._calls = [UnansweredCall(*call) for call in answered.calls] if answered is not None else []
@@ -100,7 +107,12 @@ class ModelSource(TurnSource):
     def step(self, number: int) -> Stream | None:
         if number and not self._continues:
             return None
-        stream = _NextCall(self) if number else self._plan.begin(self._request)
+        if number:
+            stream = _LaterStream(self.next_stream)
+        elif self._prepare is not None:
+            stream = _LaterStream(self._first_stream)
+        else:
+            stream = self._plan.begin(self._request)
         return self._preparations.watched(stream)
 
     async def recover(self, broken: StepFailure) -> StepRecovery:
@@ -168,8 +180,19 @@ class ModelSource(TurnSource):
 
     # -- for the next call -------------------------------------------------------------------------------
 
+    async def _first_stream(self) -> Stream:
+        """Return the first call, after it is prepared."""
+        await self._prepare_once()
+        return self._plan.begin(self._request)
+
+    async def _prepare_once(self) -> None:
+        if (prepare := self._prepare) is not None:
+            self._prepare = None
+            self._plan, self._request, self._context = await prepare(self._request)
+
     async def next_stream(self) -> Stream:
         """Return a model call that continues from the stored blocks."""
+        await self._prepare_once()
         past = await self._read_past()
         blocks = past[-1].blocks if past else ()
         # After a pause the model has the last word, and continues it.
@@ -180,6 +203,7 @@ class ModelSource(TurnSource):
             last = messages[-1]
             reminder = Block(len(last.blocks), "text", _reminder(self._rounds, limits.rounds))
             messages = (*messages[:-1], Message("user", (*last.blocks, reminder)))
+        messages = (*self._context, *messages)
         return self._plan.begin(msgspec.structs.replace(self._request, messages=messages))
 
     # -- for the results ---------------------------------------------------------------------------------
@@ -245,15 +269,15 @@ class ModelSource(TurnSource):
         return self._rounds < self._tools.runner.limits.rounds
 
 
-class _NextCall:
+class _LaterStream:
     """A model call whose request is built on entry."""
 
-    def __init__(self, source: ModelSource) -> None:
-        self._source = source
+    def __init__(self, build: Callable[[], Awaitable[Stream]]) -> None:
+        self._build = build
         self._stream: Stream | None = None
 
     async def __aenter__(self) -> Batches:
-        self._stream = await self._source.next_stream()
+        self._stream = await self._build()
         return await self._stream.__aenter__()
 
     async def __aexit__(

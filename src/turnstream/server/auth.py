@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from turnstream.access import check_key
 from turnstream.errors import Unauthorized
+from turnstream.turns.preparation import PrepareHook, TurnPreparation, call_hook
 
 
 class Principal(NamedTuple):
@@ -120,3 +121,12 @@ def key_required(key: str) -> Authenticate:
         return LOCAL
 
     return authenticate
+
+
+def prepare_for(hook: Callable[[TurnPreparation, Principal], object]) -> PrepareHook:
+    """Return a host application's hook as a function of the preparation alone."""
+
+    async def prepare(preparation: TurnPreparation) -> None:
+        await call_hook(hook, preparation, Principal(preparation.owner, preparation.metadata))
+
+    return prepare

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
+from turnstream.server.context import ServerContext
 from turnstream.server.keepalive import KeepAlive
 from turnstream.telemetry.measures import Histogram, StoreMeasures
 from turnstream.turns.journal import JournalKeeper
@@ -185,3 +186,15 @@ def _histogram(name: str, text: str, measured: Histogram) -> Metric:
 
     buckets = [("+Inf" if bound == inf else str(bound), count) for bound, count in measured.cumulative()]
     return HistogramMetricFamily(_name(name), text, buckets, measured.total)
+
+
+async def scrape_metrics(
+    context: ServerContext, metrics: EngineMetrics, request: Request, *, needs_key: bool
+) -> Response:
+    """Return the metrics.
+
+    Raises Unauthorized if they need the server's key and the request does not have it.
+    """
+    if needs_key:
+        await context.principal(request)
+    return await metrics_response(metrics, request)

@@ -11,8 +11,11 @@ from html import escape
 from typing import Any
 
 from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
 
+from turnstream.errors import Unauthorized
 from turnstream.providers.catalog import ListedModel
+from turnstream.server.context import ServerContext
 
 _PLACE = '<div id="swagger-ui">'
 _HEAD = """
@@ -121,3 +124,19 @@ def _body_fields(openapi: Mapping[str, Any], route: Mapping[str, Any]) -> list[s
             schema = openapi["components"]["schemas"][choice["$ref"].rpartition("/")[2]]
     required = schema.get("required", ())
     return [name if name in required else f"{name}?" for name in schema.get("properties", ())]
+
+
+async def server_index(context: ServerContext, version: str, prefix: str, request: Request) -> str:
+    """Return the page at `/`. Only callers that may use the API see the models."""
+    try:
+        await context.principal(request)
+        models = context.commands.models()
+    except Unauthorized:
+        models = None
+    return index_page(
+        version=version,
+        url=str(request.base_url).rstrip("/"),
+        root=request.scope.get("root_path", ""),
+        prefix=prefix,
+        models=models,
+    )

@@ -20,11 +20,11 @@ from turnstream.store.queries import RUNNING
 from turnstream.store.schema import chats, turns
 
 KEPT_SECONDS = 24 * 3600
-"""Seconds that the row of a deleted chat stays, so that watchers who come back hear of the deletion."""
+"""Seconds that the row of a deleted chat stays, so that watchers that come back get the deletion."""
 
 
 class Scope(NamedTuple):
-    """The chats that a watcher is told of: all of an owner, or one of them."""
+    """The chats that a watcher watches: all of an owner, or one of them."""
 
     owner: str
     chat_id: str | None = None

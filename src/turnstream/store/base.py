@@ -93,6 +93,7 @@ class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
 
     `fences` has `(generation, last seq that survived)` for each lost generation. `resets` has `(seq, index)`
     for each retraction of blocks. `imported`: True for a turn that a client sent with its history.
+    `awaits_hook`: True until the host application's hook has returned for the turn's end. None: no hook.
     """
 
     id: Identity
@@ -105,6 +106,7 @@ class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
     fences: Annotated[tuple[tuple[int, int], ...], NOT_NULL] = ()
     resets: tuple[tuple[int, int], ...] = ()
     imported: bool = False
+    awaits_hook: bool | None = None
 
 
 class BlockRecord(msgspec.Struct, frozen=True, gc=False):

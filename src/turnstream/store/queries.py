@@ -32,7 +32,16 @@ from turnstream.store.rows import (
     block_from_row,
     chat_rows,
 )
-from turnstream.store.schema import annotations, attempts, blocks, chats, idempotency, settings, turns
+from turnstream.store.schema import (
+    annotations,
+    attempts,
+    blocks,
+    chats,
+    client_turns,
+    idempotency,
+    settings,
+    turns,
+)
 from turnstream.store.settings import read_turns
 
 _IDS_PER_SELECT = 500
@@ -99,7 +108,12 @@ _DELETED_CHATS = (
     select(chats.c.id)
     .where(
         chats.c.deleted_at.is_not(None),
-        or_(*(exists().where(table.c.chat_id == chats.c.id) for table in (turns, idempotency, settings))),
+        or_(
+            *(
+                exists().where(table.c.chat_id == chats.c.id)
+                for table in (turns, idempotency, settings, client_turns)
+            )
+        ),
     )
     .order_by(chats.c.deleted_at)
 )

@@ -55,6 +55,8 @@ _ID_LENGTH = 36
 _DELETED = text("deleted_at IS NOT NULL")
 _DIGESTED = text("path_digest IS NOT NULL")
 _UNANSWERED = text("approved IS NULL")
+AWAITS_HOOK = text("awaits_hook IS NOT NULL")
+"""Condition of the turns whose end the host application's hook has not seen. An index has them."""
 _UNFINISHED = text("status IN ('pending', 'streaming', 'waiting')")
 
 
@@ -88,6 +90,7 @@ turns = Table(
     PrimaryKeyConstraint("id"),
     Index(None, "chat_id", "created_at"),
     Index(None, "prev_turn_id"),
+    Index(f"ix_{PREFIX}turns_awaits_hook", "id", sqlite_where=AWAITS_HOOK, postgresql_where=AWAITS_HOOK),
     Index(f"ix_{PREFIX}turns_unfinished", "status", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
     Index(
         f"ix_{PREFIX}turns_path",

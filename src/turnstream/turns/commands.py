@@ -254,7 +254,7 @@ class Commands:
         with_user_turn: bool,
     ) -> StartedTurn:
         user, user_blocks = user_turn(owner, request) if with_user_turn else (None, ())
-        assistant = assistant_turn(owner, request, user)
+        assistant = assistant_turn(owner, request, user, awaits_hook=self._models.has_end_hook)
         executor = self._models.executor(assistant)
         operation = StartTurns(
             turn_id=assistant.id,

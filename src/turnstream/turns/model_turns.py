@@ -34,6 +34,7 @@ from turnstream.turnlog.ring import DEFAULT_LIMIT
 from turnstream.turns.executor import Executor
 from turnstream.turns.histories import Path, read_history
 from turnstream.turns.new_turns import TurnRequest
+from turnstream.turns.preparation import CallPreparer, PrepareHook
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
 EncoderFactory: TypeAlias = Callable[[str, int], FrameEncoder]
@@ -48,6 +49,8 @@ class ExecutorOptions(NamedTuple):
         debug: True to show clients the providers' own error texts.
         tools: Runs the tools of the host application.
         pricing: Prices of models. None: no cost is computed.
+        prepare: Prepares the first model call of each turn, or None.
+        has_end_hook: True if the host application has a hook for ended turns.
     """
 
     ring_limit: int = DEFAULT_LIMIT
@@ -56,6 +59,8 @@ class ExecutorOptions(NamedTuple):
     pricing: Pricing | None = None
     planner: Planner | None = None
     routing: Routing | None = None
+    prepare: PrepareHook | None = None
+    has_end_hook: bool = False
 
 
 class _PlannedCall(NamedTuple):
@@ -90,6 +95,8 @@ class ModelTurns:
         self._options = options
         self._gaps = gaps
         self._planner = options.planner or Planner()
+        self._preparer = options.prepare and CallPreparer(options.prepare, self._planner, self.routing)
+        self.has_end_hook = options.has_end_hook
 
     async def prepare(self, owner: str, request: TurnRequest, path: Path) -> tuple[TurnRequest, MakeSource]:
         """Return the request as it is stored, and a function that makes the source of its turn.
@@ -136,7 +143,9 @@ class ModelTurns:
         approvals = Approvals(partial(self._was_approved, turn.chat_id))
         use = ToolUse(self.tools, planned.offered, turn.id, owner, turn.metadata, approvals)
         plan = self._planner.plan(planned.models, owner=owner)
-        return ModelSource(plan, planned.request, partial(self._past_of, turn.id), use, answered)
+        prepare = None if self._preparer is None else partial(self._preparer.prepare, turn)
+        past = partial(self._past_of, turn.id)
+        return ModelSource(plan, planned.request, past, use, answered=answered, prepare=prepare)
 
     async def _past_of(self, turn_id: str) -> Sequence[PastTurn]:
         """Return the turns up to now, including the stored blocks of this turn."""

@@ -133,8 +133,13 @@ def client_ids_of(
     return tuple(given)
 
 
-def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None) -> TurnRecord:
-    """Return the row of the pending turn that answers `user`, or follows `request.prev_turn_id`."""
+def assistant_turn(
+    owner: str, request: TurnRequest, user: TurnRecord | None, *, awaits_hook: bool = False
+) -> TurnRecord:
+    """Return the row of the pending turn that answers `user`, or follows `request.prev_turn_id`.
+
+    `awaits_hook`: the host application has a hook for the turn's end.
+    """
     turn_id = new_id()
     asked: dict[str, Any] = {name: getattr(request, name) for name in _KEPT}
     asked["params"] = request.params or {}
@@ -147,6 +152,7 @@ def assistant_turn(owner: str, request: TurnRequest, user: TurnRecord | None) ->
         status="pending",
         created_at=SET_BY_STORE,
         generation=first_generation(turn_id),
+        awaits_hook=awaits_hook or None,
         **asked,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
 from heapq import heapify, heappop, heappush
@@ -68,6 +68,8 @@ class Registry:
         orphan_timeout: float = 300.0,
     ) -> None:
         self.draining = False
+        self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
+        """Called with the id of each turn whose end is stored."""
         self.measures = TurnMeasures()
         self._store = store
         self._max_active = max_active
@@ -203,6 +205,7 @@ class Registry:
         self._held[turn_id] = executor
         self._retained_bytes += ended.size
         self._evict()
+        self.on_turn_end(turn_id)
 
     def _evict(self) -> None:
         """Evict the oldest turns beyond the limits. Turns whose end is not stored are evicted last."""

@@ -122,11 +122,16 @@ class Events:
         return client
 
 
-async def read_all(subscription: OwnerSubscription, client: ManyClient) -> bool:
-    """Read until nothing is left, or the stream ends; True at its end."""
+async def read_all(subscription: OwnerSubscription, client: ManyClient, *, sink: bool = False) -> bool:
+    """Read until nothing is left, or the stream ends; True at its end. `sink`: take frames at once."""
+
+    def take(data: bytes) -> bool:
+        client.receive(data)
+        return True
+
     async with asyncio.timeout(SECONDS):
         while True:
-            reading = asyncio.ensure_future(subscription.next())
+            reading = asyncio.ensure_future(subscription.next(take if sink else None))
             while not (reading.done() or subscription.waiting):
                 await ticks(1)
             subscription.nudge()
