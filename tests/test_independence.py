@@ -17,7 +17,7 @@ import turnstream
 PACKAGE = Path(turnstream.__file__).parent
 FAMILIES = {
     "wires": ("anthropic", "bedrock", "gemini", "ollama", "openai_chat", "openai_responses"),
-    "dialects": ("native",),
+    "dialects": ("native", "ai_sdk"),
 }
 ASSEMBLY = {"__init__", "catalog"}
 """Where a family is put together, and all its members are known."""

@@ -42,7 +42,7 @@ from turnstream.process_signals import HostSignals
 from turnstream.providers.catalog import Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing, planner_of
-from turnstream.server.all_routes import build_router
+from turnstream.server.all_routes import NATIVE, build_router
 from turnstream.server.application import build_application
 from turnstream.server.auth import (
     LOCAL,
@@ -182,8 +182,7 @@ class Engine:
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
-        self._metrics_for = server.metrics
-        self._cors_origins = server.cors_origins
+        self._server = server
         self._tasks: list[asyncio.Task[None]] = []
         self._signals = HostSignals(self.drain, drain_seconds)
 
@@ -314,9 +313,14 @@ class Engine:
         """Number of running turns."""
         return self._registry.active_count
 
-    def router(self, prefix: str = PREFIX, dependencies: Sequence[Depends] = ()) -> APIRouter:
-        """Return the routes for a host application, under its prefix and behind its dependencies."""
-        return build_router(self._context, prefix=prefix, dependencies=dependencies)
+    def router(
+        self, prefix: str = PREFIX, dependencies: Sequence[Depends] = (), protocols: Sequence[str] = NATIVE
+    ) -> APIRouter:
+        """Return the routes for a host application, under its prefix and behind its dependencies.
+
+        `protocols`: those that clients may speak: `native`, `ai_sdk`. Raises ConfigurationError for others.
+        """
+        return build_router(self._context, prefix=prefix, dependencies=dependencies, protocols=protocols)
 
     def application(self) -> FastAPI:
         """Return the complete server as an ASGI application. Its lifespan opens and closes this engine."""
@@ -326,17 +330,17 @@ class Engine:
             async with self:
                 yield
 
-        needs_key = self._metrics_for == "key"
+        needs_key = self._server.metrics == "key"
         scrape = partial(scrape_metrics, self._context, self.metrics, needs_key=needs_key)
         application = build_application(
-            self.router(PREFIX),
+            self.router(PREFIX, protocols=self._server.protocols),
             version=VERSION,
             lifespan=lifespan,
-            scrape=None if self._metrics_for == "off" else scrape,
+            scrape=None if self._server.metrics == "off" else scrape,
             health=self._store.health,
             direct=DirectTurns(self._context, PREFIX),
             index=partial(server_index, self._context, VERSION, PREFIX),
-            cors_origins=self._cors_origins,
+            cors_origins=self._server.cors_origins,
         )
         application.complete_document = partial(name_models, self.commands)
         return application

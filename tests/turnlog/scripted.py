@@ -20,6 +20,7 @@ from turnstream.model_loop.sources import ForeignSource
 from turnstream.store.base import Annotation, BlockRecord, Operation, Query, TurnRecord
 from turnstream.store.operations.content import SaveAnnotations, SaveBlock
 from turnstream.store.operations.progress import FinishTurn, MarkStreaming, RetractBlocks
+from turnstream.store.queries import AllBlocks
 from turnstream.turnlog import catch_up
 from turnstream.turnlog.base import ResetRecord
 from turnstream.turnlog.catch_up import (
@@ -73,7 +74,9 @@ class ListStore:
         return answer
 
     async def read(self, query: Query[Any]) -> Any:
-        raise AssertionError(f"the executor has no need of {query}")
+        assert isinstance(query, AllBlocks), f"the executor has no need of {query}"
+        await self._ticks.pass_some()
+        return sorted(self.blocks, key=lambda row: row.block.sequence)
 
     def _apply(self, operation: Operation[Any]) -> bool | None:
         match operation:

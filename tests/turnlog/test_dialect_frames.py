@@ -36,6 +36,15 @@ class Chunks:
     def begin(self) -> object:
         return Counted(0, -1)
 
+    def settle(self, state: object) -> tuple[bytes, object]:
+        return b"", state
+
+    def needs_replay(self, state: object) -> bool:
+        return False
+
+    def is_over(self, state: object) -> bool:
+        return False
+
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         self.made += 1
         chunks, block = cast("Counted", state)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from tests.turnlog.dialect_watching import play
 from tests.turnlog.scripted import ListArchive, ScriptedTurn, Ticks, new_log
 from tests.turnlog.test_dialect_frames import growing, say
 from tests.turnlog.test_subscription_properties import (
@@ -23,7 +24,6 @@ from tests.turnlog.test_subscription_properties import (
     Action,
     End,
     Limits,
-    log_of_rows,
     patched,
     scripted,
 )
@@ -43,9 +43,9 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
+from turnstream.store.base import BlockRecord
 from turnstream.turnlog.dialect_chain import DialectChain
 from turnstream.turnlog.dialect_subscription import DialectSubscription
-from turnstream.turnlog.log import TurnLog
 
 
 class Lines:
@@ -61,6 +61,12 @@ class Lines:
 
     def is_over(self, state: object) -> bool:
         return state == "over"
+
+    def settle(self, state: object) -> tuple[bytes, object]:
+        return b"", state
+
+    def needs_replay(self, state: object) -> bool:
+        return False
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         lines, state = self._lines(state, event)
@@ -144,71 +150,11 @@ class LinesFold:
             self.ends.append(line["end"])
 
 
-class LinesWatcher:
-    """A client and its subscription; its connection takes pieces at once as long as it has room."""
-
-    def __init__(self, log: TurnLog, turn: ScriptedTurn, ticks: Ticks, *, is_exact: bool) -> None:
-        self.fold = LinesFold()
-        self.room = 0
-        archive = ListArchive(turn.store, ticks, log)
-        self.subscription = DialectSubscription(log, archive, Lines(), is_exact=is_exact)
-        self.reading: asyncio.Task[bytes | None] | None = None
-
-    def take(self, data: bytes) -> bool:
-        self.room -= 1
-        if self.room >= 0:
-            self.fold.receive(data)
-        return self.room >= 0
-
-    def read(self, room: int) -> bool:
-        """Take what the last read returned, and begin another. Return False at the end."""
-        if self.reading is not None and self.reading.done():
-            data, self.reading = self.reading.result(), None
-            if data is None:
-                return False
-            self.fold.receive(data)
-        if self.reading is None:
-            self.room = room
-            coming = self.subscription.next(self.take if room else None)
-            self.reading = asyncio.get_running_loop().create_task(coming)
-        return True
-
-    async def read_to_the_end(self) -> None:
-        while self.read(0):
-            assert self.reading is not None
-            await asyncio.wait([self.reading])
-
-
 def check(turn: ScriptedTurn, fold: LinesFold) -> None:
     stored = sorted((row.block for row in turn.store.blocks), key=lambda block: block.sequence)
     assert fold.open is None
     assert [block for _, block in sorted(fold.blocks.items())] == stored
     assert fold.ends == [turn.store.ends[0].outcome.status]
-
-
-async def play(turn: ScriptedTurn, actions: list[Action], ticks: list[int]) -> None:
-    """Let watchers join and read while the turn runs, and others when it has ended."""
-    archive_ticks = Ticks(ticks)
-    watchers: dict[int, LinesWatcher] = {}
-    task = turn.begin()
-    for action in actions:
-        if action.kind == "read" and action.watcher not in watchers:
-            is_exact = bool(action.number % 2)
-            watchers[action.watcher] = LinesWatcher(turn.log, turn, archive_ticks, is_exact=is_exact)
-        elif action.kind == "read" and not watchers[action.watcher].subscription.at_end:
-            watchers[action.watcher].read(action.number % 4)
-        await asyncio.sleep(0)
-    await task
-    late = [
-        LinesWatcher(log, turn, archive_ticks, is_exact=is_exact)
-        for log in (turn.log, log_of_rows(turn))
-        for is_exact in (False, True)
-    ]
-    for watcher in [*watchers.values(), *late]:
-        await watcher.read_to_the_end()
-        check(turn, watcher.fold)
-        assert watcher.subscription.at_end
-        assert watcher.subscription.has_all
 
 
 @pytest.mark.requirement("P2", "N3")
@@ -226,7 +172,11 @@ def test_every_watcher_of_a_dialect_ends_with_the_stored_blocks(
     async def example() -> None:
         async with asyncio.timeout(SECONDS):
             turn = scripted(batches, limits, (source_ticks, store_ticks), end)
-            await play(turn, actions, archive_ticks)
+            watchers = await play(turn, actions, archive_ticks, lambda: (Lines(), LinesFold()))
+            for watcher in watchers:
+                check(turn, cast("LinesFold", watcher.fold))
+                assert watcher.subscription.at_end
+                assert watcher.subscription.has_all
 
     with ExitStack() as stack:
         patched(stack, limits)
@@ -292,3 +242,109 @@ async def test_a_chain_goes_on_with_the_state_of_the_turn_before() -> None:
     running.close()
     assert await chain.next() is None
     assert new_log().head == 0
+
+
+class Snapshots(Lines):
+    """A dialect that joins by a snapshot, and sends another after text was retracted.
+
+    Its state is what `Lines` has; or the lines of the snapshot that it makes; or "lost".
+    """
+
+    name = "snapshots"
+
+    def begin(self) -> object:
+        return ()
+
+    def needs_replay(self, state: object) -> bool:
+        return state == "lost"
+
+    def settle(self, state: object) -> tuple[bytes, object]:
+        if not isinstance(state, tuple):  # a watcher that fell off the ring
+            return b"", state
+        lines, inner = cast("tuple[tuple[dict[str, Any], ...], object]", state)
+        return json.dumps({"snapshot": lines}).encode() + b"\n", inner
+
+    def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
+        if state == "lost" and not isinstance(event, TurnStart):
+            return b"", state
+        if state in ((), "lost"):
+            state = ((), None)
+        if isinstance(state, tuple):  # a catch-up
+            lines, inner = cast("tuple[tuple[dict[str, Any], ...], object]", state)
+            more, inner = self._lines(inner, event)
+            return b"", ((*lines, *more), inner)
+        if isinstance(event, BlockReset):
+            return b"", "lost"
+        return super().encode(state, seq, event)
+
+
+class SnapshotsFold(LinesFold):
+    def __init__(self) -> None:
+        super().__init__()
+        self.snapshots = 0
+
+    def _fold(self, line: dict[str, Any]) -> None:
+        if "snapshot" not in line:
+            assert "drop" not in line, "only a snapshot takes something back"
+            super()._fold(line)
+            return
+        self.snapshots += 1
+        self.blocks, self.open = {}, None
+        for shown in line["snapshot"]:
+            super()._fold(shown)
+
+
+async def test_a_dialect_with_snapshots_joins_by_one_and_takes_back_by_another() -> None:
+    log, fold = growing("one", "two"), SnapshotsFold()
+    store = ScriptedTurn([]).store
+    subscription = DialectSubscription(log, ListArchive(store, Ticks()), Snapshots(), is_exact=False)
+
+    def take(data: bytes) -> bool:
+        fold.receive(data)
+        return True
+
+    reading = asyncio.get_running_loop().create_task(subscription.next(take))
+    fold.receive(await reading or b"")
+    assert fold.open is not None
+    assert (fold.snapshots, fold.open.text()) == (1, "onetwo")
+    reading = asyncio.get_running_loop().create_task(subscription.next(take))
+    await asyncio.sleep(0)
+    say(log, "three")
+    assert fold.open.text() == "onetwothree"
+    log.retracted(BlockReset(0), None)
+    block = OpenBlock(0, 0, "text", None)
+    log.show([BlockStart(0, "text")], block)
+    say(log, "again")
+    fold.receive(await reading or b"")
+    while fold.open.text() != "again":
+        fold.receive(await subscription.next() or b"")
+    assert fold.snapshots == 2
+    log.block_stored(BlockStop(0, "text"), None)
+    store.blocks.append(BlockRecord("b0", log.turn_id, block.finish(), log.open_first_seq, log.stored_seq, 0))
+    log.ended([], TurnCancelled(1))
+    while (data := await subscription.next()) is not None:
+        fold.receive(data)
+    assert [block.text_content for block in fold.blocks.values()] == ["again"]
+    assert fold.ends == ["cancelled"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(BATCHES, LIMITS, TICKS, TICKS, ACTIONS, ENDS)
+def test_every_watcher_of_snapshots_ends_with_the_stored_blocks(
+    batches: list[list[SourceEvent]],
+    limits: Limits,
+    ticks: list[int],
+    archive_ticks: list[int],
+    actions: list[Action],
+    end: End,
+) -> None:
+    async def example() -> None:
+        async with asyncio.timeout(SECONDS):
+            turn = scripted(batches, limits, (ticks, ticks), end)
+            joining = lambda: (Snapshots(), SnapshotsFold())  # noqa: E731
+            for watcher in await play(turn, actions, archive_ticks, joining, exact=False):
+                check(turn, cast("LinesFold", watcher.fold))
+
+    with ExitStack() as stack:
+        patched(stack, limits)
+        asyncio.run(example())

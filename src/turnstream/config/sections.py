@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -32,6 +32,10 @@ Origin: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/*]
 Origins: TypeAlias = Annotated[tuple[Origin, ...], BeforeValidator(_split_commas)]
 
 
+Protocol: TypeAlias = Literal["native", "ai_sdk"]
+Protocols: TypeAlias = Annotated[tuple[Protocol, ...], BeforeValidator(_split_commas)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -52,6 +56,8 @@ class ServerSettings(_Section):
     """True to show clients the providers' own error messages."""
     cors_origins: Origins = ()
     """Origins of web pages that may use the API from a browser, such as `https://app.example`."""
+    protocols: Protocols = get_args(Protocol)
+    """Protocols that clients may speak."""
     metrics: Literal["open", "key", "off"] = "key"
     """Access to `/metrics`: "key" for callers that may use the API, "open" for all, "off" for none."""
 

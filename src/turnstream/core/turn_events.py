@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from turnstream.core.blocks import BlockType, Content
+from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.stream_events import StreamEvent
 from turnstream.core.usage import Usage
 
@@ -70,10 +70,15 @@ class BlockCatchup(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, ta
     partial: bool = False
 
 
-class BlockReset(msgspec.Struct, frozen=True, gc=False, tag="block_reset"):
-    """Blocks from this index on are retracted."""
+class BlockReset(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="block_reset"):
+    """Blocks from this index on are retracted.
+
+    `shown`: The retracted blocks as far as they were shown, for dialects that cannot retract text. It is not
+    sent to clients. None: not known.
+    """
 
     block_index: int
+    shown: tuple[Block, ...] | None = None
 
 
 class StepStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="step_start"):

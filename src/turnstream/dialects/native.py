@@ -16,7 +16,7 @@ import msgspec
 
 from turnstream.core.blocks import BlockType
 from turnstream.core.owner_events.events import ChatEvent
-from turnstream.core.turn_events import BlockDelta, DeltaField, TurnEvent
+from turnstream.core.turn_events import BlockDelta, BlockReset, DeltaField, TurnEvent
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 HEARTBEAT = b": keep-alive\n\n"
@@ -84,7 +84,7 @@ class NativeEncoder:
 
     def data(self, event: TurnEvent) -> bytes:
         """Return the JSON of a frame: the event with its `type` and the turn's id."""
-        body = _encode(event)
+        body = _encode(BlockReset(event.block_index) if isinstance(event, BlockReset) else event)
         type_end = body.index(b",") + 1 if b"," in body else len(body) - 1
         return b"%b%b%b" % (body[:type_end], self._turn, body[type_end:])
 

@@ -52,6 +52,20 @@ class DialectEncoder(Protocol):
         """
         ...
 
+    def settle(self, state: object) -> tuple[bytes, object]:
+        """Return the bytes that follow a catch-up, before new events, and the state after them.
+
+        Here a dialect sends the snapshot that it made of the catch-up's events, if it has snapshots.
+        """
+        ...
+
+    def needs_replay(self, state: object) -> bool:
+        """Return True if the encoder needs the turn's events again, from the first one on.
+
+        A dialect asks for them after text was retracted, to send a snapshot.
+        """
+        ...
+
     def is_over(self, state: object) -> bool:
         """Return True if the stream has ended in this dialect: nothing may follow."""
         ...

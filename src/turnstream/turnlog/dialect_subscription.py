@@ -20,13 +20,13 @@ from turnstream.core.turn_events import (
     TurnEvent,
     TurnStart,
 )
-from turnstream.turnlog.base import DialectEncoder
+from turnstream.turnlog.base import DialectEncoder, Sink
 from turnstream.turnlog.catch_up import Archive
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.position import Batch, WatchPosition
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turnlog.view import NO_BATCH
-from turnstream.turnlog.watch_decision import Decision, Pause, SendFrames, decide, is_at_end
+from turnstream.turnlog.watch_decision import Decision, Pause, SendFrames, begin, decide, is_at_end
 
 
 class SentPart(NamedTuple):
@@ -65,7 +65,7 @@ class DialectSubscription(Subscription):
             in which one event holds a whole block.
     """
 
-    __slots__ = ("_encoder", "_part", "_state")
+    __slots__ = ("_encoder", "_is_settling", "_part", "_state")
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class DialectSubscription(Subscription):
         self._encoder = encoder
         self._state = encoder.begin() if state is None else state
         self._part: SentPart | None = None
+        self._is_settling = False
         if is_exact and log.covers(0):
             self._position = replace(self._position, is_behind=False)
 
@@ -106,11 +107,24 @@ class DialectSubscription(Subscription):
     def _decide(self) -> Decision:
         if self.at_end:
             return Pause.END
+        if self._encoder.needs_replay(self._state):
+            self._position, self._part = begin(self.log), None
+        elif self._is_settling and not self.needs_catch_up:
+            self._is_settling = False
+            data, state = self._encoder.settle(self._state)
+            return SendFrames(_LiveBatch(data, self._position, state=state, part=self._part))
+        self._is_settling = self.needs_catch_up
         decision = decide(self.log, self._position) if (batch := self._new_batch()) is None else batch
         return SendFrames(decision, is_live=True) if isinstance(decision, Batch) else decision
 
+    async def _wait(self, sink: Sink | None) -> bool:
+        has_more = await super()._wait(sink)
+        return has_more or self.at_end or self._encoder.needs_replay(self._state)
+
     def _live(self) -> Batch | None:
         log = self.log
+        if self._encoder.needs_replay(self._state):
+            return None
         if log.terminal is not None or log.closed:
             return None
         if log.head <= self._position.seq and self._position.generation == log.generation:
@@ -130,7 +144,8 @@ class DialectSubscription(Subscription):
         if made.seq == log.head:
             block = log.open_block
             part = None if block is None else SentPart(block.sequence, block.length)
-            return _LiveBatch(made.data, log.position_at_head(), state=made.state, part=part)
+            acts = self._encoder.needs_replay(made.state) or self._encoder.is_over(made.state)
+            return _LiveBatch(made.data, log.position_at_head(), acts, state=made.state, part=part)
         part = self._part
         for event in log.ring.events_in(position.seq, made.seq):
             _, part = _without_repetition(event, part)

@@ -1,4 +1,4 @@
-"""The history of a model call, read in portions."""
+"""The turns before a turn: the history of a model call, and the chain that a client shows as one message."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TypeAlias
 from turnstream.core.blocks import Block
 from turnstream.store.base import Store, TurnRecord
 from turnstream.store.portions import Bounds, HistoryBeginning, Portion, ReadPortion, unchanged
+from turnstream.store.queries import AllBlocks, GetTurn
 
 Path: TypeAlias = list[tuple[TurnRecord, tuple[Block, ...]]]
 """Turns with their blocks, oldest first."""
@@ -14,6 +15,8 @@ Path: TypeAlias = list[tuple[TurnRecord, tuple[Block, ...]]]
 PORTION = Bounds(turns=64, size=512 * 1024, repeats_settings=False)
 DEPTH = 2000
 """Turns of a history, at most. Only the last turns of a longer history are read."""
+LONGEST_CHAIN = 1000
+"""Turns of a chain. The message of a longer chain begins within it."""
 
 
 async def read_history(store: Store, turn_id: str, *, seconds: float | None = None) -> Path:
@@ -45,3 +48,25 @@ def _add(path: Path, portion: Portion) -> None:
             path[-1] = (turn, before + blocks)
         else:
             path.append((piece.turn, blocks))
+
+
+async def chain_of(store: Store, turn: TurnRecord) -> tuple[str, ...]:
+    """Return the ids of the chain of turns that ends with the assistant's turn `turn`, oldest first.
+
+    A client shows a chain as one message: turns that ended with calls for the client, turns that hold nothing
+    but the client's results, and the turn that goes on with them.
+
+    Raises NotFound if the chat was deleted, StoreError.
+    """
+    chain = [turn.id]
+    while len(chain) < LONGEST_CHAIN and turn.prev_turn_id is not None:
+        before = await store.read(GetTurn(owner=turn.owner, turn_id=turn.prev_turn_id))
+        if before.role != "user" or before.prev_turn_id is None:
+            break
+        rows = await store.read(AllBlocks(turn_id=before.id))
+        if not rows or any(row.block.block_type != "tool_result" for row in rows):
+            break
+        turn = await store.read(GetTurn(owner=turn.owner, turn_id=before.prev_turn_id))
+        chain += [before.id, turn.id]
+    chain.reverse()
+    return tuple(chain)

@@ -34,6 +34,7 @@ from turnstream.store.base import Annotation, ApprovalRecord, BlockRecord, Opera
 from turnstream.store.operations.approvals import StartWaiting
 from turnstream.store.operations.content import SaveAnnotations, SaveBlock
 from turnstream.store.operations.progress import MarkStreaming, RetractBlocks, SaveStep
+from turnstream.store.queries import AllBlocks
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import iso_timestamp, now_microseconds
 from turnstream.turns.interruption import Interruption
@@ -43,6 +44,9 @@ logger = logging.getLogger(__name__)
 
 STORE_RETRY_DELAY = 0.1
 """Seconds before the one retry of a failed write."""
+
+LONGEST_REPETITION = 1024 * 1024
+"""Characters of retracted text that are kept to compare the next attempt with."""
 
 Value = TypeVar("Value")
 
@@ -122,6 +126,7 @@ class TurnWriter:
     async def keep(self, item: Block | BlockReset | OwnEvent, settle: Settle) -> None:
         """Store a block, a reset or a durable event, then append its event. Raises StoreError."""
         log = self._log
+        shown = await self._shown_from(item.block_index) if isinstance(item, BlockReset) else None
         if (operation := self._operation(item)) is not None:
             self.busy = True
             try:
@@ -134,7 +139,7 @@ class TurnWriter:
             self.blocks_completed += 1
             logger.debug("block %d (%s) is whole and stored", event.block_index, event.block_type)
         elif isinstance(event, BlockReset):
-            log.retracted(event, open_block)
+            log.retracted(BlockReset(event.block_index, shown), open_block)
             self.blocks_completed = min(self.blocks_completed, max(0, event.block_index))
             self.journal = BlockJournal()
         elif operation is not None:
@@ -144,6 +149,22 @@ class TurnWriter:
         if self._postponed:
             postponed, self._postponed = self._postponed, []
             log.append(postponed)
+
+    async def _shown_from(self, index: int) -> tuple[Block, ...] | None:
+        """Return the shown blocks from `index` on, or None if they cannot be compared with later ones."""
+        try:
+            rows = await self._store.read(AllBlocks(turn_id=self._turn_id))
+        except StoreError as error:
+            logger.warning("turn %s: retracted blocks could not be read: %s", self._turn_id, error)
+            return None
+        shown = [row.block for row in rows if row.block.sequence >= index]
+        open_block = self._log.open_block
+        if open_block is not None and open_block.sequence >= index:
+            content = open_block.shown_content()
+            shown.append(
+                Block(open_block.sequence, open_block.block_type, open_block.text(), content, partial=True)
+            )
+        return tuple(shown) if sum(map(_length, shown)) <= LONGEST_REPETITION else None
 
     def _operation(self, item: Block | BlockReset | OwnEvent) -> Operation[Any] | None:
         """Return the write of `item`, whose event comes next in the log. None if `item` is not durable.
@@ -288,6 +309,10 @@ def approval_request(approval: ApprovalRecord) -> ApprovalRequest:
         approval.input_digest,
         iso_timestamp(approval.expires_at),
     )
+
+
+def _length(block: Block) -> int:
+    return len(block.text_content or str((block.content or {}).get("input_json", "")))
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

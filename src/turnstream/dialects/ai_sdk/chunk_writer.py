@@ -1,0 +1,383 @@
+"""The chunks of a UI message stream, written one event at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, cast
+
+import msgspec
+from msgspec.structs import replace
+
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.open_block import merge_content
+from turnstream.core.tool_input import finish_tool_use
+from turnstream.core.turn_events import (
+    BlockCatchup,
+    BlockDelta,
+    BlockReset,
+    BlockStart,
+    BlockStop,
+    Data,
+    Notice,
+    Source,
+    StepStart,
+    Terminal,
+    ToolProgress,
+    TurnCancelled,
+    TurnComplete,
+    TurnError,
+    TurnEvent,
+    TurnStart,
+    UsageReport,
+)
+from turnstream.core.usage import Usage
+from turnstream.dialects.repetition import RETRACTED
+from turnstream.dialects.text_chain import TextChain
+
+Major: TypeAlias = Literal[5, 6, 7]
+"""Major version of the `ai` package that reads the stream."""
+Chunk: TypeAlias = dict[str, Any]
+
+DONE = b"data: [DONE]\n\n"
+
+_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "context_window": "length",
+    "tool_use": "tool-calls",
+    "refusal": "content-filter",
+    "content_filter": "content-filter",
+}
+_encode = msgspec.json.Encoder().encode
+
+
+class ShownBlock(msgspec.Struct, frozen=True, gc=False):
+    """The block that is being shown.
+
+    Attributes:
+        delta_head: The bytes of a delta's frame before the text.
+        content: The block's content so far.
+        text: The input of a call so far. None for other blocks, whose text is not needed again.
+        sources: Number of citations that were sent.
+    """
+
+    block_index: int
+    block_type: BlockType
+    part_id: str
+    delta_head: bytes
+    content: Content = {}
+    text: TextChain | None = None
+    sources: int = 0
+
+
+class StreamState(msgspec.Struct, frozen=True, gc=False):
+    """The state of a UI message stream at a cursor.
+
+    Attributes:
+        has_begun: The `start` chunk was sent.
+        is_over: Nothing may follow.
+        in_step: A step is open.
+        has_results: A result of a tool that ran here came in this step. The next output begins another step.
+        step_first: Index of the step's first block, or None.
+        next_index: Index after the last block that was shown.
+        calls: Ids of the calls that were shown.
+        block: The block that is being shown, or None.
+    """
+
+    has_begun: bool = False
+    is_over: bool = False
+    in_step: bool = False
+    has_results: bool = False
+    step_first: int | None = None
+    next_index: int = 0
+    calls: frozenset[str] = frozenset()
+    block: ShownBlock | None = None
+
+
+def chunk_frame(chunk: Mapping[str, Any]) -> bytes:
+    """Return the frame of one chunk."""
+    return b"data: %b\n\n" % _encode(chunk)
+
+
+class ChunkWriter:
+    """Writes the chunks of one event that is not a plain delta."""
+
+    def __init__(
+        self, state: StreamState, turn_id: str, message_id: str, major: Major, *, ends: bool
+    ) -> None:
+        self.frames: list[bytes] = []
+        self.state = state
+        self._turn_id = turn_id
+        self._message_id = message_id
+        self._major = major
+        self._ends = ends
+
+    def write(self, event: TurnEvent) -> None:
+        match event:
+            case TurnStart():
+                self._begin(event)
+            case StepStart():
+                self._open_step()
+            case BlockStart():
+                self._open_block(event.block_index, event.block_type, event.content or {})
+            case BlockDelta():
+                self._merge(event.value)
+            case BlockStop():
+                self._close_block(partial=event.partial)
+            case BlockCatchup():
+                self._catch_up(event)
+            case BlockReset():
+                self._retract(event.block_index)
+            case Notice(code="truncated"):
+                self._retract(event.block_index or 0)
+            case Notice():
+                self._add({"type": "data-notice", "data": _present(event), "transient": True})
+            case ToolProgress() if event.tool_use_id in self.state.calls:
+                output = {"toolCallId": event.tool_use_id, "output": event.text, "preliminary": True}
+                self._add({"type": "tool-output-available", **output})
+            case UsageReport():
+                self._add({"type": "message-metadata", "messageMetadata": _account(event)})
+            case Source():
+                self._source(event)
+            case Data():
+                self._data(event)
+            case TurnComplete() | TurnError() | TurnCancelled():
+                self._end(event)
+            case _:
+                pass  # a step's end shows when the next step begins, or the turn ends
+
+    def _add(self, chunk: Chunk) -> None:
+        self.frames.append(chunk_frame(chunk))
+
+    def _set(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+
+    # -- message and steps -----------------------------------------------------------------------------------
+
+    def _begin(self, event: TurnStart) -> None:
+        if self.state.has_begun:
+            self._set(block=None, next_index=0, step_first=None)
+            return
+        metadata = {"turnId": self._turn_id, "chatId": event.chat_id, "createdAt": event.timestamp}
+        if event.model is not None:
+            metadata["model"] = event.model
+        self._add({"type": "start", "messageId": self._message_id, "messageMetadata": metadata})
+        self._set(has_begun=True)
+
+    def _open_step(self) -> None:
+        self._close_step()
+        self._add({"type": "start-step"})
+        self._set(in_step=True, has_results=False, step_first=None)
+
+    def _close_step(self) -> None:
+        if self.state.block is not None:
+            self._close_block(partial=True)
+        if self.state.in_step:
+            self._add({"type": "finish-step"})
+            self._set(in_step=False)
+
+    def _retract(self, index: int) -> None:
+        """Take back the blocks from `index` on, as far as the reader can."""
+        state = self.state
+        if index >= state.next_index:
+            return
+        if self._major == 7 and state.in_step and index == state.step_first:
+            self._add({"type": "reset-step"})
+            self._set(block=None, next_index=index, has_results=False, step_first=None)
+            return
+        self._fail(RETRACTED.error, RETRACTED.code)
+
+    # -- blocks ----------------------------------------------------------------------------------------------
+
+    def _open_block(self, index: int, block_type: BlockType, content: Content) -> None:
+        state = self.state
+        if block_type != "tool_result" and (not state.in_step or state.has_results):
+            self._open_step()
+        part_id = f"{self._turn_id}-{index}"
+        delta_head = b""
+        text = None
+        call = {"toolCallId": content.get("tool_use_id", ""), "toolName": content.get("tool_name", "")}
+        if block_type in ("text", "thinking"):
+            name = "text" if block_type == "text" else "reasoning"
+            self._add({"type": f"{name}-start", "id": part_id})
+            delta_head = b'data: {"type":"%b-delta","id":%b,"delta":' % (name.encode(), _encode(part_id))
+        elif block_type == "tool_use":
+            text = TextChain("")
+            self._set(calls=self.state.calls | {call["toolCallId"]})
+            executed = {"providerExecuted": True} if content.get("provider_executed") else {}
+            self._add({"type": "tool-input-start", **call, **executed})
+            delta_head = b'data: {"type":"tool-input-delta","toolCallId":%b,"inputTextDelta":' % _encode(
+                call["toolCallId"]
+            )
+        self._set(
+            block=ShownBlock(index, block_type, part_id, delta_head, dict(content), text),
+            next_index=index + 1,
+            step_first=index if self.state.step_first is None else self.state.step_first,
+        )
+        self._cite()
+
+    def _merge(self, content: Content) -> None:
+        if (block := self.state.block) is None:
+            return
+        merged = dict(block.content)
+        merge_content(merged, content)
+        self._set(block=replace(block, content=merged))
+        self._cite()
+
+    def _catch_up(self, event: BlockCatchup) -> None:
+        content = event.content or {}
+        block = self.state.block
+        if block is None or block.block_index != event.block_index:
+            if block is not None:
+                self._close_block(partial=True)
+            self._open_block(event.block_index, event.block_type, content)
+        else:
+            self._set(block=replace(block, content=dict(content)))
+            self._cite()
+        block = cast(ShownBlock, self.state.block)
+        text = event.input_partial if event.block_type == "tool_use" else event.accumulated_text
+        if text and block.delta_head:
+            self.frames.append(b"%b%b}\n\n" % (block.delta_head, _encode(text)))
+            if block.text is not None:
+                self._set(block=replace(block, text=block.text.plus(text)))
+        if event.complete:
+            self._close_block(partial=event.partial)
+
+    def _close_block(self, *, partial: bool) -> None:
+        block = cast(ShownBlock, self.state.block)
+        content = block.content
+        match block.block_type:
+            case "text":
+                self._add({"type": "text-end", "id": block.part_id})
+            case "thinking":
+                self._add({"type": "reasoning-end", "id": block.part_id})
+            case "tool_use":
+                self._close_call(block, partial=partial)
+            case "tool_result":
+                self._result(content)
+                if not content.get("provider_executed"):
+                    self._set(has_results=True)
+            case "image" | "document":
+                self._file(block.block_type, content)
+            case _:
+                pass
+        self._set(block=None)
+
+    def _close_call(self, block: ShownBlock, *, partial: bool) -> None:
+        text = block.text.text() if block.text is not None else ""
+        content = finish_tool_use(block.content, text)
+        call: Chunk = {"toolCallId": content["tool_use_id"], "toolName": content["tool_name"]}
+        if content.get("provider_executed"):
+            call["providerExecuted"] = True
+        if partial or content["input"] is None:
+            reason = "the call was cut off" if partial else content.get("input_error", "no valid input")
+            self._add({"type": "tool-input-error", **call, "input": text, "errorText": reason})
+        else:
+            self._add({"type": "tool-input-available", **call, "input": content["input"]})
+
+    def _result(self, content: Content) -> None:
+        call_id, output = content.get("tool_use_id", ""), content.get("content")
+        executed = {"providerExecuted": True} if content.get("provider_executed") else {}
+        if call_id not in self.state.calls:  # a reader refuses a result without its call
+            name = content.get("tool_name") or "unknown"
+            call: Chunk = {"toolCallId": call_id, "toolName": name, "input": {}}
+            self._add({"type": "tool-input-available", **call, **executed})
+            self._set(calls=self.state.calls | {call_id})
+        if content.get("is_error"):
+            text = output if isinstance(output, str) else _encode(output).decode()
+            self._add({"type": "tool-output-error", "toolCallId": call_id, "errorText": text, **executed})
+        else:
+            self._add({"type": "tool-output-available", "toolCallId": call_id, "output": output, **executed})
+
+    def _file(self, block_type: BlockType, content: Content) -> None:
+        media_type = content.get("media_type") or ("image/png" if block_type == "image" else "text/plain")
+        if isinstance(data := content.get("data"), str):
+            self._add({"type": "file", "url": f"data:{media_type};base64,{data}", "mediaType": media_type})
+        elif isinstance(url := content.get("url"), str):
+            self._add({"type": "file", "url": url, "mediaType": media_type})
+
+    # -- sources and data ------------------------------------------------------------------------------------
+
+    def _cite(self) -> None:
+        """Send the citations of the open block that were not sent yet."""
+        block = cast(ShownBlock, self.state.block)
+        found = block.content.get("citations")
+        citations = cast("list[Any]", found) if isinstance(found, list) else []
+        for number, citation in enumerate(citations[block.sources :], block.sources):
+            if isinstance(citation, dict):
+                cited = cast("dict[str, Any]", citation)
+                url = cited.get("url") or cited.get("uri")
+                if isinstance(url, str) and url:
+                    self._source(Source(f"{block.part_id}-{number}", url, cited.get("title")))
+        if len(citations) > block.sources:
+            self._set(block=replace(block, sources=len(citations)))
+
+    def _source(self, event: Source) -> None:
+        titled = {"title": event.title} if isinstance(event.title, str) else {}
+        if event.url is not None:
+            self._add({"type": "source-url", "sourceId": event.source_id, "url": event.url, **titled})
+            return
+        document = {"mediaType": event.media_type or "text/plain", "title": event.title or event.source_id}
+        self._add({"type": "source-document", "sourceId": event.source_id, **document})
+
+    def _data(self, event: Data) -> None:
+        transient = {"transient": True} if event.transient else {}
+        self._add({"type": f"data-{event.name}", "data": event.data, **transient})
+
+    # -- ends ------------------------------------------------------------------------------------------------
+
+    def _end(self, event: Terminal) -> None:
+        if not self._ends:
+            if self.state.block is not None:
+                self._close_block(partial=True)
+            return
+        if isinstance(event, TurnError):
+            self._add({"type": "message-metadata", "messageMetadata": _account(event)})
+            self._fail(event.error, event.code)
+            return
+        if not self.state.has_begun:
+            self._add({"type": "start", "messageId": self._message_id})
+        self._close_step()
+        if isinstance(event, TurnCancelled):
+            self._add({"type": "message-metadata", "messageMetadata": _account(event)})
+            reason = {"reason": "cancelled"} if self._major > 5 else {}
+            self._add({"type": "abort", **reason})
+        else:
+            reason = _FINISH_REASONS.get(event.stop_reason or "", "other")
+            metadata = {**_account(event), "stopReason": event.stop_reason}
+            self._add({"type": "finish", "finishReason": reason, "messageMetadata": metadata})
+        self._finish()
+
+    def _fail(self, text: str, code: str) -> None:
+        if not self.state.has_begun:
+            self._add({"type": "start", "messageId": self._message_id})
+        self._add({"type": "message-metadata", "messageMetadata": {"errorCode": code}})
+        self._add({"type": "error", "errorText": text})
+        self._finish()
+
+    def _finish(self) -> None:
+        self.frames.append(DONE)
+        self.state = StreamState(has_begun=True, is_over=True)
+
+
+def _present(event: msgspec.Struct) -> Chunk:
+    """Return an event's fields that have a value."""
+    return {name: value for name, value in msgspec.structs.asdict(event).items() if value is not None}
+
+
+def _account(event: UsageReport | Terminal) -> Chunk:
+    """Return tokens and cost as message metadata, in the AI SDK's spelling."""
+    usage = event.usage or Usage()
+    counts = {
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "cachedInputTokens": usage.cache_read_tokens,
+        "reasoningTokens": usage.reasoning_tokens,
+    }
+    account: Chunk = {"usage": {name: count for name, count in counts.items() if count is not None}}
+    if isinstance(event.cost, str):
+        account["cost"] = event.cost
+    if event.estimated is True:
+        account["estimated"] = True
+    return account

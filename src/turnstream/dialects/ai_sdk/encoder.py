@@ -1,0 +1,105 @@
+"""TurnEvents as chunks of the AI SDK's UI message stream (docs/reference/protocols.md).
+
+data: {"type":"text-delta","id":"…-0","delta":"Hello"}
+
+One UI message shows a chain of turns: a turn that ended with calls for the client, the client's results, and
+the turn that goes on. The chain has the id of its first turn. The encoders of its turns pass on their state.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+from msgspec.structs import replace
+
+from turnstream.core.turn_events import (
+    BlockDelta,
+    TurnEvent,
+)
+from turnstream.dialects.ai_sdk.chunk_writer import ChunkWriter, Major, ShownBlock, StreamState
+from turnstream.dialects.repetition import RepetitionEncoder
+from turnstream.turnlog.base import DialectEncoder
+
+HEARTBEAT = b": keep-alive\n\n"
+HEADERS = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+    "x-vercel-ai-ui-message-stream": "v1",
+}
+
+_BEGIN = StreamState()
+_encode = msgspec.json.Encoder().encode
+
+
+class AiSdkEncoder:
+    """Encodes the events of one turn as chunks.
+
+    Args:
+        turn_id: The turn.
+        message_id: Id of the UI message: the first turn of its chain.
+        major: Major version of the reader. 5 gives chunks that all majors read.
+        ends_message: False if another turn of the chain follows, which goes on from this turn's last state.
+    """
+
+    def __init__(self, turn_id: str, message_id: str, *, major: Major = 5, ends_message: bool = True) -> None:
+        self.name = f"ai-sdk-{major}" if ends_message else f"ai-sdk-{major}-part"
+        self._turn_id = turn_id
+        self._message_id = message_id
+        self._major: Major = major
+        self._ends_message = ends_message
+
+    def begin(self) -> StreamState:
+        """Return the state before the first turn of a UI message."""
+        return _BEGIN
+
+    def is_over(self, state: object) -> bool:
+        """Return True if the stream has ended."""
+        return cast(StreamState, state).is_over
+
+    def last_block(self, state: object) -> int:
+        """Return the index of the last block that was shown, or -1."""
+        return cast(StreamState, state).next_index - 1
+
+    def settle(self, state: object) -> tuple[bytes, object]:
+        """Return nothing: a catch-up's chunks are sent as they come."""
+        return b"", state
+
+    def needs_replay(self, state: object) -> bool:
+        """Return False: a replay begins with a new request."""
+        del state
+        return False
+
+    def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
+        """Return the chunks of one event, and the state after it. See `DialectEncoder.encode`."""
+        del seq
+        now = cast(StreamState, state)
+        block = now.block
+        if type(event) is BlockDelta:
+            if block is None or event.field == "signature" or now.is_over:
+                return b"", state
+            if event.field != "content":
+                if block.text is not None:
+                    now = replace(now, block=replace(block, text=block.text.plus(event.value)))
+                return self._delta(block, event.value), now
+        if now.is_over:
+            return b"", state
+        writer = ChunkWriter(now, self._turn_id, self._message_id, self._major, ends=self._ends_message)
+        writer.write(event)
+        return b"".join(writer.frames), writer.state
+
+    @staticmethod
+    def _delta(block: ShownBlock, text: str) -> bytes:
+        if not block.delta_head or not text:
+            return b""
+        return b"%b%b}\n\n" % (block.delta_head, _encode(text))
+
+
+def encoder_of(turn_id: str, message_id: str, major: Major, *, ends_message: bool = True) -> DialectEncoder:
+    """Return the encoder of one turn. Readers before major 7 cannot retract text.
+
+    Args: see `AiSdkEncoder`.
+    """
+    encoder = AiSdkEncoder(turn_id, message_id, major=major, ends_message=ends_message)
+    return encoder if major == 7 else RepetitionEncoder(encoder)

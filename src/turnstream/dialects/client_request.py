@@ -1,0 +1,70 @@
+"""A request of a client for an answer, as all dialects that resend the whole conversation express it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from turnstream.core.blocks import Block
+from turnstream.errors import InvalidRequest
+from turnstream.turns.conversations import ResentConversation
+from turnstream.turns.new_turns import TurnRequest
+from turnstream.wires.base import ToolDefinition
+
+Body = TypeVar("Body")
+
+
+class ClientApproval(msgspec.Struct, frozen=True):
+    """The user's answer to a tool that asked before it runs."""
+
+    approval_id: str
+    tool_use_id: str
+    is_approved: bool
+    reason: str | None = None
+
+
+class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation, and the options of its next answer.
+
+    Attributes:
+        approvals: Answers to tools that asked. Then the conversation has nothing new.
+        tools: The client's own tools, and names of the server's. None: all of the server's.
+    """
+
+    conversation: ResentConversation
+    approvals: tuple[ClientApproval, ...] = ()
+    model: str | None = None
+    system: str | None = None
+    fallbacks: tuple[str, ...] | None = None
+    params: dict[str, Any] | None = None
+    tools: tuple[str | ToolDefinition, ...] | None = None
+    metadata: dict[str, Any] = {}
+
+    def options_of(self, request: TurnRequest) -> TurnRequest:
+        """Return `request` with the options of this one."""
+        return msgspec.structs.replace(
+            request,
+            model=self.model,
+            system=self.system,
+            fallbacks=self.fallbacks,
+            params=self.params,
+            tools=self.tools,
+            metadata=self.metadata,
+        )
+
+
+def parsed_body(raw: bytes, body_type: type[Body]) -> Body:
+    """Return a JSON body as a value of `body_type`. Raises InvalidRequest, which names the faulty place."""
+    try:
+        return msgspec.json.decode(raw, type=body_type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(str(error)) from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+
+
+def numbered(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Return the blocks with their places as sequences."""
+    return tuple(msgspec.structs.replace(block, sequence=place) for place, block in enumerate(blocks))

@@ -1,0 +1,1 @@
+"""Routes of the protocols that clients of other systems speak."""
