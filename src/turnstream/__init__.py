@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from turnstream.core.stream_events import TextDelta as TextDelta
     from turnstream.core.stream_events import ThinkingDelta as ThinkingDelta
     from turnstream.core.stream_events import ToolInputDelta as ToolInputDelta
+    from turnstream.core.turn_events import ApprovalRequest as ApprovalRequest
+    from turnstream.core.turn_events import ApprovalResponse as ApprovalResponse
     from turnstream.core.turn_events import BlockCatchup as BlockCatchup
     from turnstream.core.turn_events import BlockDelta as BlockDelta
     from turnstream.core.turn_events import BlockReset as BlockReset
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
     from turnstream.server.auth import Principal as Principal
     from turnstream.server.live_turn import LiveTurn as LiveTurn
     from turnstream.telemetry import configure_logging as configure_logging
+    from turnstream.tools.asking import ApprovalQuestion as ApprovalQuestion
     from turnstream.tools.base import ToolContext as ToolContext
     from turnstream.tools.base import ToolError as ToolError
     from turnstream.tools.base import tool as tool
@@ -137,6 +140,9 @@ _HOMES = {
     "TurnError": "turnstream.core.turn_events",
     "TurnCancelled": "turnstream.core.turn_events",
     "SourceEvent": "turnstream.core.turn_events",
+    "ApprovalQuestion": "turnstream.tools.asking",
+    "ApprovalRequest": "turnstream.core.turn_events",
+    "ApprovalResponse": "turnstream.core.turn_events",
     "AsyncClient": "turnstream.client",
     "Client": "turnstream.client",
     "Accumulator": "turnstream.core.accumulator",

@@ -44,6 +44,7 @@ class Knowledge:
 
     def copy(self) -> Knowledge:
         fold = copy.copy(self.fold)
+        fold.approvals = dict(self.fold.approvals)
         fold._blocks = {
             index: _copied(block) if isinstance(block, OpenBlock) else block
             for index, block in self.fold._blocks.items()

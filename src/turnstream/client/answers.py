@@ -76,12 +76,29 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     estimated: bool = False
 
 
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool call that was asked for an approval.
+
+    `approved`: the answer, or None without one. `expires_at`: the time after which the call counts as denied.
+    """
+
+    approval_id: str
+    turn_id: str
+    tool_use_id: str
+    tool_name: str
+    input_digest: str
+    expires_at: str
+    approved: bool | None = None
+    reason: str | None = None
+
+
 class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
     """A turn as it is stored.
 
     `cost`: US dollars, a decimal number. None if it is not known.
     `model`: the model that gave the final answer. `asked_model`: the model that was asked for.
     `attempts`: the model calls that were tried. Empty before the turn has ended.
+    `approvals`: the unanswered approvals of a waiting turn.
     """
 
     id: str
@@ -108,6 +125,7 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
     asked_model: str | None = None
     fallbacks: list[str] | None = None
     attempts: list[Attempt] = []
+    approvals: list[Approval] = []
     blocks: list[StoredBlock] = []
 
     @property

@@ -11,6 +11,7 @@ import aiohttp
 
 from turnstream.access import check_key, is_loopback
 from turnstream.client.answers import (
+    Approval,
     Chat,
     ChatPage,
     ChatPath,
@@ -161,6 +162,26 @@ class AsyncClient:
     async def interrupt(self, turn_id: str) -> Interrupted:
         """Stop a turn, and return its status. If the turn has already ended, it does not change."""
         return await self.watch(turn_id).interrupt()
+
+    async def approve(
+        self,
+        turn_id: str,
+        approval_id: str,
+        approved: bool,  # noqa: FBT001 - the answer itself
+        reason: str | None = None,
+    ) -> Approval:
+        """Approve or deny a tool call of a waiting turn, and return the approval.
+
+        After the last answer the turn continues. The same answer may be repeated. Raises Conflict if the
+        approval has another answer or has expired, or if the turn has ended.
+
+        Args:
+            reason: A text for the model and for the turn's watchers.
+        """
+        path = f"/turns/{path_part(turn_id)}/approvals/{path_part(approval_id)}"
+        return await self._transport.ask(
+            Request("POST", path, {"approved": approved, "reason": reason}), Approval
+        )
 
     async def models(self) -> list[Model]:
         """Return the models that turns may name."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any, Self, Unpack
 
-from turnstream.client.answers import Chat, ChatPage, ChatPath, Interrupted, Model, StoredTurn, TurnList
+from turnstream.client.answers import (
+    Approval,
+    Chat,
+    ChatPage,
+    ChatPath,
+    Interrupted,
+    Model,
+    StoredTurn,
+    TurnList,
+)
 from turnstream.client.asynchronous import AsyncClient
 from turnstream.client.following import FrameStream
 from turnstream.client.questions import Content, QuestionOptions, SendOptions
@@ -91,6 +100,16 @@ class Client(_Closing):
     def interrupt(self, turn_id: str) -> Interrupted:
         """See `AsyncClient.interrupt`."""
         return self._thread.run(lambda: self._client.interrupt(turn_id))
+
+    def approve(
+        self,
+        turn_id: str,
+        approval_id: str,
+        approved: bool,  # noqa: FBT001 - the answer itself
+        reason: str | None = None,
+    ) -> Approval:
+        """See `AsyncClient.approve`."""
+        return self._thread.run(lambda: self._client.approve(turn_id, approval_id, approved, reason))
 
     def models(self) -> list[Model]:
         """See `AsyncClient.models`."""

@@ -22,6 +22,7 @@ from turnstream.core.admission import plain_request_json
 from turnstream.core.history import PastTurn, build_history
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest
+from turnstream.llm.approving import Approve, approvals_of
 from turnstream.llm.blocking import SyncMessageStream
 from turnstream.llm.call_options import CallOptions, check_options
 from turnstream.llm.call_planner import CallPlanner, ModelSelection
@@ -42,6 +43,7 @@ from turnstream.model_loop.tool_calls import ToolUse
 from turnstream.providers.catalog import BUILT_IN, Catalog
 from turnstream.providers.pricing import Pricing
 from turnstream.simulator.registration import SIMULATOR
+from turnstream.tools.loading import limits_of
 from turnstream.tools.runner import ToolLimits
 from turnstream.tracebacks import short_tracebacks
 from turnstream.wires.base import ModelRequest
@@ -70,6 +72,8 @@ class LLM:
         capabilities: Capabilities by model, as in `[capabilities]`. They override the settings.
         settings: Settings, or a file. None: `turnstream.toml` if it exists, and the environment.
         tool_limits: Limits of the tools' time and rounds. None: those of the settings.
+        approve: Called with an `ApprovalQuestion` for each call of a tool that asks, sync or async. Returns
+            True, False, or `(False, reason)`. None: such calls are denied.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where all parts of the library meet
@@ -83,6 +87,7 @@ class LLM:
         capabilities: Mapping[str, CapabilitySettings] | None = None,
         settings: Settings | str | Path | None = None,
         tool_limits: ToolLimits | None = None,
+        approve: Approve | None = None,
         **misplaced: Never,
     ) -> None:
         if misplaced:
@@ -111,9 +116,8 @@ class LLM:
         self._takes_schemas = all(
             planner.catalog.capabilities_of(name).structured_output for name in self.models
         )
-        self._limits = tool_limits or ToolLimits(
-            found.tools.timeout, found.tools.parallel, found.tools.soft_rounds, found.tools.rounds
-        )
+        self._limits = tool_limits or limits_of(found.tools)
+        self._approve = approve
         self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=planner.catalog.base_urls)
         self._callings = LoopPlanners(calling)
         self._thread = LoopThread("turnstream llm", "llm")
@@ -156,7 +160,8 @@ class LLM:
             raise InvalidRequest("what is said holds nothing that could be sent to a model: give some text")
         shape = OutputFormat[Any](output) if output is not None else None
         as_tool = shape is not None and self._takes_output_by_tool(options.get("output_mode", "auto"))
-        offer = offer_of(options.get("tools", ()), self._limits, runs=options.get("run_tools", True))
+        runs, rules = options.get("run_tools", True), self.settings.tools.ask
+        offer = offer_of(options.get("tools", ()), self._limits, runs=runs, rules=rules)
         definitions = offer.definitions
         params = dict(options.get("params", {}))
         if shape is not None:
@@ -167,7 +172,8 @@ class LLM:
 
         async def source(stream_id: str, live: LiveAnswer) -> TurnSource:
             plan = (await self._callings.get()).plan(self._selection, request)
-            use = ToolUse(offer.runner, offer.offered, stream_id, "local", metadata)
+            approvals = approvals_of(self._approve, self._limits.approval)
+            use = ToolUse(offer.runner, offer.offered, stream_id, "local", metadata, approvals)
 
             async def read_past() -> Sequence[PastTurn]:
                 return [*past, PastTurn("assistant", "streaming", tuple(live.fold.blocks))]

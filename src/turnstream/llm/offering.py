@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from turnstream.errors import ConfigurationError
 from turnstream.llm.output import OutputFormat
-from turnstream.tools.base import Tool, ToolFunction, by_name
+from turnstream.tools.base import AskRule, Tool, ToolFunction, by_name, with_rules
 from turnstream.tools.runner import ToolLimits, ToolRunner
 from turnstream.wires.base import ToolDefinition
 
@@ -29,13 +29,21 @@ class Offer(NamedTuple):
     offered: tuple[str, ...]
 
 
-def offer_of(tools: Sequence[AnyTool], limits: ToolLimits, *, runs: bool) -> Offer:
+def offer_of(
+    tools: Sequence[AnyTool],
+    limits: ToolLimits,
+    *,
+    runs: bool,
+    rules: Mapping[str, AskRule] | None = None,
+) -> Offer:
     """Return the tools of a call. Raises ConfigurationError for a tool that no model could call.
 
     Args:
         runs: False: the caller runs all calls.
+        rules: Rules of approval by tool name. They override those of the functions.
     """
-    known = by_name([tool for tool in tools if not isinstance(tool, ToolDefinition | Mapping)])
+    functions = by_name([tool for tool in tools if not isinstance(tool, ToolDefinition | Mapping)])
+    known = with_rules(functions, rules or {})
     definitions = {name: tool.definition for name, tool in known.items()}
     for tool in tools:
         if isinstance(tool, ToolDefinition | Mapping):

@@ -7,7 +7,17 @@ from collections.abc import Iterable
 from turnstream.config import ProviderSettings, RetrySettings, Timeouts
 
 MODEL_OPTIONS = frozenset(
-    {"model", "fallbacks", "retry", "providers", "prices", "capabilities", "settings", "tool_limits"}
+    {
+        "model",
+        "fallbacks",
+        "retry",
+        "providers",
+        "prices",
+        "capabilities",
+        "settings",
+        "tool_limits",
+        "approve",
+    }
 )
 """Options of `LLM`."""
 _KEYS = frozenset({"api_key", "key", "token", "auth_token"})
