@@ -224,7 +224,7 @@ def run_all(directory: Path, seconds: float) -> Iterator[Measured]:
 
 
 def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """What the server runs on."""
+    """Print the software that the server runs on."""
     try:
         import uvloop
     except ImportError:

@@ -201,16 +201,16 @@ def fan_out_lines(*, quick: bool) -> Iterator[Line]:
 def _all_passes(
     systems: list[System], passes: int, measure: Callable[[System], Awaitable[Passed]]
 ) -> dict[str, list[Passed]]:
-    """What each system did in each pass; passes alternate between systems."""
+    """Results of each system in each pass. Passes alternate between systems."""
 
-    async def alternating() -> dict[str, list[Passed]]:
+    async def alternate_roles() -> dict[str, list[Passed]]:
         seen: dict[str, list[Passed]] = {system.name: [] for system in systems}
         for _ in range(passes):
             for system in systems:
                 seen[system.name].append(await measure(system))
         return seen
 
-    return uvloop.run(alternating())
+    return uvloop.run(alternate_roles())
 
 
 def least_cpu(passes: list[Passed]) -> Passed:

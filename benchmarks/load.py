@@ -20,9 +20,11 @@ def request(method: str, path: str, port: int, body: bytes = b"") -> bytes:
 
 
 class Tally:
-    """What all streams of one measurement count together. `ages`: microseconds from the writing of the
-    oldest event
-    of a read to that read; `reached`: by stamp, when it was last read."""
+    """Counts of all streams of one measurement.
+
+    `ages`: microseconds from the write of the oldest event of a read to that read. `reached`: time of the
+    last read, by stamp.
+    """
 
     def __init__(self) -> None:
         self.events = 0

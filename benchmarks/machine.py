@@ -30,7 +30,7 @@ def describe() -> str:
 
 
 def sync_milliseconds() -> float:
-    """How long this disk takes to make a write durable, at p50."""
+    """Return the median seconds that this disk takes to make a write durable."""
     seen: list[float] = []
     with tempfile.NamedTemporaryFile() as file:
         for _ in range(_SYNCS):

@@ -33,11 +33,11 @@ BLOCK = 500
 """Deltas per block of a long turn: what is flat is the memory beside the text of the open block."""
 RATE = 100.0
 PASSES = 2
-"""What the allocator keeps differs from one server to the next by more than what is compared."""
+"""Bytes that the allocator may keep. They differ more between servers than the compared values do."""
 
 
 class Length(NamedTuple):
-    """How long the turns are: `events` in all, `batch` of them at a time; and how many turns start
+    """Length of the turns: `events` in all, `batch` at a time; and the number of turns that start
     together."""
 
     events: int

@@ -1,4 +1,4 @@
-"""How one pass through a system is measured.
+"""Measurement of one pass through a system.
 
 CPU is user and system time of the server's process, all its threads, over the events that came out of it
 meanwhile.

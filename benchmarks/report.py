@@ -21,7 +21,7 @@ class Line(NamedTuple):
 
     @property
     def ratio(self) -> float | None:
-        """How many times worse than its goal; up to 1 it is reached."""
+        """Factor by which the value misses its goal. Up to 1, the goal is reached."""
         if self.goal is None:
             return None
         worse, better = (self.measured, self.goal) if self.wanted == "less" else (self.goal, self.measured)

@@ -1,5 +1,4 @@
-"""What a stream can go through on its way from the upstream to the load: turnstream, and what it is compared
-with."""
+"""Systems between the upstream and the load: turnstream, and those that it is compared with."""
 
 from __future__ import annotations
 

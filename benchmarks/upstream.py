@@ -48,7 +48,7 @@ _MESSAGE_STOP = (
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What to answer; see the module."""
+    """Answer to send. The module's docstring lists the kinds."""
 
     rate: float = 0.0
     batch: int = 1

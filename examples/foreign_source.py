@@ -17,7 +17,7 @@ engine = Engine("sqlite:///var/foreign.sqlite")
 
 
 async def countdown(start: int) -> AsyncIterator[SourceEvent]:
-    """What could be an agent's run: progress as data, words as text."""
+    """A run of an agent: progress as data, words as text."""
     for number in range(start, 0, -1):
         yield Data("progress", {"left": number}, transient=True)
         yield TextDelta(0, f"{number}… ")

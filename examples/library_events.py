@@ -17,7 +17,7 @@ import turnstream as ts
 
 
 def terminal(event: ts.TurnEvent) -> str | None:
-    """What an event looks like: text as it is, everything else in brackets."""
+    """Return an event as text: text deltas unchanged, all other events in brackets."""
     match event:
         case ts.BlockDelta(block_type="text", field="text", value=text):
             return str(text)

@@ -1,5 +1,5 @@
-"""Count prose that Plain words would write otherwise: in `src/` docstrings and comments, and in the Markdown
-pages.
+"""Count prose that Plain words would write otherwise: in the Markdown pages, in docstrings, comments, errors,
+logs and help of `src/`, and in the first words of docstrings of tests, benchmarks and examples.
 
     python scripts/prose.py [--list]
 
@@ -28,7 +28,7 @@ ODD = re.compile(
     re.IGNORECASE,
 )
 """Words that stand in the place of a role or of the field's own word."""
-LIMITS = {"opening words": 0, "odd words": 10, "long lines": 0}
+LIMITS = {"opening words": 0, "odd words": 3, "long lines": 0}
 
 
 class Place(NamedTuple):
@@ -44,6 +44,9 @@ def places() -> Iterator[Place]:
     """Return every finding in the sources and the pages."""
     for file in sorted((ROOT / "src").rglob("*.py")):
         yield from _places_in_source(file)
+    for folder in ("tests", "benchmarks", "examples", "scripts"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            yield from _openings(file, ast.parse(file.read_text(encoding="utf-8")))
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     for file in sorted(pages):
         for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
@@ -52,14 +55,11 @@ def places() -> Iterator[Place]:
 
 def _places_in_source(file: Path) -> Iterator[Place]:
     source = file.read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(source)):
-        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
-            continue
-        text = node.value.value
-        if isinstance(text, str):
-            if OPENING.match(text.lstrip()):
-                yield Place("opening words", file, node.lineno, text.strip().splitlines()[0])
-            yield from (Place("odd words", file, node.lineno, found[0]) for found in ODD.finditer(text))
+    tree = ast.parse(source)
+    yield from _openings(file, tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from (Place("odd words", file, node.lineno, found[0]) for found in ODD.finditer(node.value))
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield from (
@@ -68,6 +68,14 @@ def _places_in_source(file: Path) -> Iterator[Place]:
     for number, line in enumerate(source.splitlines(), 1):
         if len(line) > WIDTH:
             yield Place("long lines", file, number, line.strip())
+
+
+def _openings(file: Path, tree: ast.AST) -> Iterator[Place]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            text = node.value.value
+            if isinstance(text, str) and OPENING.match(text.lstrip()):
+                yield Place("opening words", file, node.lineno, text.strip().splitlines()[0])
 
 
 def main() -> int:

@@ -1,5 +1,5 @@
-"""What every test may count on: a clean environment, the recorded corpus, no skip unseen, no task left
-behind."""
+"""Fixtures of all tests: a clean environment, the recorded corpus, visible skips, and a check for left
+tasks."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ FAMILIES = {
     "dialects": ("native", "ai_sdk"),
 }
 ASSEMBLY = {"__init__", "catalog"}
-"""Where a family is put together, and all its members are known."""
+"""Modules that join a family, and know all its members."""
 
 
 def owner_of(module: str, names: Iterable[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""What is public is typed: two checkers agree on code as users write it, and on their mistakes."""
+"""The public API is typed: two checkers agree on users' code and on its mistakes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ error_summary = false
 [mypy-turnstream.engine,turnstream.server.*,fastapi.*,starlette.*,sqlalchemy.*,alembic.*,aiohttp.*,genai_prices.*]
 follow_imports = skip
 """
-"""What the library's own types do not need is left out: it would take mypy most of its time."""
+"""Modules that the library's types do not need. Without them, mypy takes a fraction of its time."""
 
 
 FILES = [GOOD, BAD, *EXAMPLES]

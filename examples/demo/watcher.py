@@ -16,8 +16,7 @@ _FRAME_END = b"\n\n"
 
 
 class Cut(NamedTuple):
-    """Where a connection was dropped: after so many bytes, `unfinished` of them of a frame that was not
-    whole."""
+    """Place where a connection was dropped: its bytes, and `unfinished` bytes of a partial frame."""
 
     received: int
     unfinished: int
@@ -34,7 +33,7 @@ class Watcher:
 
     @property
     def in_order(self) -> bool:
-        """Whether every id was above the one before it: nothing came twice."""
+        """True if every id was above the one before it: no event came twice."""
         return all(before < after for before, after in zip(self.cursors[:-1], self.cursors[1:], strict=True))
 
     async def watch(self) -> None:

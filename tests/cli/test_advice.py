@@ -42,11 +42,15 @@ async def test_a_default_model_without_a_provider_is_explained(tmp_path: Path) -
     assert "engine.default_model: write provider/model, such as" in ended.errors
 
 
-@pytest.mark.parametrize(("model", "meant"), [("simm/demo", "sim/demo"), ("opnai/gpt-6", "openai/gpt-6")])
-async def test_a_provider_that_is_nearly_one_is_asked_about(tmp_path: Path, model: str, meant: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "reclassified"), [("simm/demo", "sim/demo"), ("opnai/gpt-6", "openai/gpt-6")]
+)
+async def test_a_provider_that_is_nearly_one_is_asked_about(
+    tmp_path: Path, model: str, reclassified: str
+) -> None:
     ended = await run("ask", "-m", model, "hi", cwd=tmp_path)
     assert ended.code != 0
-    assert f"did you mean {meant}?" in ended.errors
+    assert f"did you mean {reclassified}?" in ended.errors
 
 
 async def test_an_ollama_that_cannot_be_reached_is_asked_about(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def catchup(
 
 
 def written(events: Sequence[tuple[str, dict[str, Any]]]) -> tuple[str, str]:
-    """What the screen and what the answer alone shows."""
+    """Return the screen's text, and the text of the answer alone."""
     answer = AnswerText()
     pieces = [piece for name, data in events for piece in answer.feed(name, data)]
     pieces += answer.close()
@@ -147,7 +147,7 @@ def test_what_is_taken_back_is_said_to_be():
         delta(0, "Second"),
     ]
     screen, answer = written(events)
-    assert screen.startswith("First try\n[the model begins anew")
+    assert screen.startswith("First try\n[the model starts again")
     assert answer == "First try\n\nSecond\n"
 
 

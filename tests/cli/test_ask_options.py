@@ -1,5 +1,4 @@
-"""What `turnstream ask` takes beside the question: more input, other output, the conversation asked in
-last."""
+"""Options of `turnstream ask`: more input, other output, and continuing the last conversation."""
 
 from __future__ import annotations
 
@@ -52,7 +51,7 @@ async def test_continue_goes_on_at_a_server_too(tmp_path: Path) -> None:
         gone_on = json.loads((await run("ask", "-c", "two", *at, cwd=tmp_path)).output)
         assert gone_on["chat_id"] == begun["chat_id"]
         nowhere = await run("ask", "-c", "two", *ECHO, cwd=tmp_path)
-        assert "nothing was asked yet" in nowhere.errors, (
+        assert "no conversation is known" in nowhere.errors, (
             "a server's conversations are not those of this machine"
         )
 
@@ -95,7 +94,7 @@ async def test_two_at_once_both_get_their_answer(tmp_path: Path) -> None:
         await first.until(r"\w+ \w+ \w+")
         ended = await run("ask", "quick", *ECHO, cwd=tmp_path)
         assert (ended.code, ended.output) == (0, "quick\n")
-        assert "this one is kept nowhere" in ended.errors
+        assert "this answer is not stored" in ended.errors
 
 
 def test_places_are_kept_for_those_used_last(tmp_path: Path, monkeypatch) -> None:

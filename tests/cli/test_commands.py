@@ -104,7 +104,7 @@ async def test_names_of_models_and_providers_without_a_list_are_listed_too(tmp_p
     )
     ended = await run("models", cwd=tmp_path)
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in ended.output.splitlines()}
-    assert lines["fast"] == "openai-chat stands for near/small"
+    assert lines["fast"] == "openai-chat alias of near/small"
     assert lines["near/…"] == "openai-chat ready: any model, by its name"
     assert lines["far/…"] == "gemini needs FAR_KEY"
     assert "near/small" not in lines

@@ -38,7 +38,7 @@ def answer(*texts: str) -> list[TurnEvent]:
 
 
 def started(turn_id: str = TURN_ID, chat_id: str = "c") -> dict[str, object]:
-    """What a POST of a turn is answered."""
+    """Body of the answer to a POST of a turn."""
     turn = {
         "id": turn_id,
         "chat_id": chat_id,

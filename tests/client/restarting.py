@@ -157,7 +157,7 @@ class RestartingServer:
 
 @dataclass(frozen=True)
 class Life:
-    """How a server process is run; `port` 0 takes a free one."""
+    """Run a server process. `port` 0 chooses a free port."""
 
     database: Path
     port: int

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.requirement("J6", "F6")
 
 
 class Screen:
-    """What an application would show, after each change."""
+    """Content that an application would show, after each change."""
 
     def __init__(self) -> None:
         self.states: list[list[str]] = []
@@ -88,7 +88,7 @@ async def test_a_cancelled_send_is_taken_back() -> None:
         sending = asyncio.create_task(conversation.send("Hello"))
         await server.until(lambda: bool(server.asked))
         assert [message.text for message in conversation.messages] == ["Hello"]
-        with pytest.raises(Conflict, match="on its way"):
+        with pytest.raises(Conflict, match="being sent"):
             await conversation.send("Me too")
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):

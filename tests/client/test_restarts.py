@@ -113,7 +113,7 @@ class TakenOver:
         self._seq = 1
 
     async def reply(self, asked: Asked) -> Reply:
-        """What the next process sends: what survived, three words more, and not the end."""
+        """Events of the next process: the surviving text, three more words, and no end."""
         self.connections += 1
         body = self._take_over(asked.headers.get("last-event-id"))
         events: list[TurnEvent] = [BlockCatchup(0, "text", complete=False, accumulated_text=self.text)]

@@ -218,7 +218,7 @@ async def watch(turn: LiveTurn, *, cut_every: int | None) -> tuple[NativeFold, l
 
 
 async def tell(engine: Engine, source: Any) -> dict[str, Any]:
-    """What becomes of the source as a turn."""
+    """Return the turn that the engine makes of the source."""
     turn = await engine.start(source)
     (through, seen), (cut, _) = await asyncio.gather(watch(turn, cut_every=None), watch(turn, cut_every=3))
     state = await turn.wait()

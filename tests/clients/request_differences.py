@@ -1,4 +1,4 @@
-"""What may differ between the body that an official client sends and ours, each with its reason."""
+"""Allowed differences between the request of an official client and ours, each with its reason."""
 
 from __future__ import annotations
 

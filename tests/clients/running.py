@@ -30,11 +30,10 @@ async def accumulate(
     patience: float = 20,
     environment: str | None = None,
 ) -> dict[str, Any]:
-    """What the client makes of the model's answer: `{text, thinking, calls, usage, stop_reason, error}`.
+    """Return the client's reading of the answer: `{text, thinking, calls, usage, stop_reason, error}`.
 
-    `patience`: seconds that the client waits for the next bytes. `environment`: where the client is, if not
-    in one of its
-    name.
+    `patience`: seconds that the client waits for the next bytes. `environment`: the client's environment,
+    if it does not have the client's name.
     """
     asked = json.dumps({"url": url, "model": model, "tools": tools, "timeout": patience})
     script = f"{name.replace('-', '_')}_client.py"
@@ -47,7 +46,7 @@ async def make_calls(name: str, url: str, calls: Sequence[dict[str, Any]], *, en
 
 
 async def _run(environment: str, script: str, *arguments: str, said: bytes = b"") -> bytes:
-    """What a script prints in a client's environment, when it is told `said`."""
+    """Return the output of a script in a client's environment, with `said` on its standard input."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     process = await asyncio.create_subprocess_exec(
         python_of(environment),

@@ -84,7 +84,7 @@ FAULTS: dict[str, tuple[str | None, ...]] = {
 
 
 def ours(wire_name: str, model: str, *, tools: bool) -> dict[str, Any]:
-    """What we make of the same answer, in the client's words."""
+    """Return our reading of the same answer, in the client's words."""
     wire = WIRES[wire_name]
     request = ModelRequest(model, QUESTION, tools=(WEATHER,) if tools else (), params={"max_tokens": 64})
     decoded = decode_pieces(wire, (send.data for send in play(request, wire)))

@@ -53,8 +53,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
 
 
 class Told:
-    """What came of the turns of each source; see `foreign_sources.py`. A source's are all run in one
-    process."""
+    """Turns of each source, see `foreign_sources.py`. One process runs all sources."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(2 * SECONDS)
 
 
 def run(command: Sequence[str | Path], folder: Path) -> str:
-    """What a command prints, in an environment that knows nothing of this one."""
+    """Return the output of a command, in an environment without this environment's variables."""
     environ = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "VIRTUAL"))
     }

@@ -42,7 +42,7 @@ def ours(name: str) -> dict[str, Sent]:
 
 
 async def theirs(simulator: SimulatorServer, name: str) -> dict[str, Sent]:
-    """What the client sent, as the simulator noted it; each was answered as it was asked for."""
+    """Requests that the simulator logged. Each got the answer that it asked for."""
     client = CLIENTS[name]
     cases = client.cases()
     arguments = [client.arguments(case) for case in cases]

@@ -56,7 +56,7 @@ class Reader:
 
 
 class Client:
-    """What a client makes of TurnEvents, by the protocol's rules alone."""
+    """A client's state, folded from TurnEvents by the rules of the protocol alone."""
 
     def __init__(self) -> None:
         self.blocks: dict[int, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""What a watcher folds from frames equals what the engine folds from the model's events."""
+"""A watcher's fold of frames equals the engine's fold of the model's events."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Writer:
         self.stored += [cut.block for cut in cuts]
 
     def snapshot(self) -> list[TurnEvent]:
-        """What a late watcher is told first."""
+        """Return the first events for a late watcher."""
         caught_up: list[TurnEvent] = [START, *(catchup_of(block) for block in self.stored)]
         if self.accumulator.shown is not None:
             caught_up.append(self.accumulator.shown.catchup())

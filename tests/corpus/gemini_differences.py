@@ -1,4 +1,4 @@
-"""What may differ between a recorded request of the gemini wire and the one that we write."""
+"""Allowed differences between a recorded request of the gemini wire and our request."""
 
 from __future__ import annotations
 

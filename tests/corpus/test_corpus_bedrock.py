@@ -60,7 +60,7 @@ def test_decodes_to_its_expectation(recording: Recording) -> None:
 
 
 def assert_is_claudes_own(decoded: dict[str, Any], inner: dict[str, Any]) -> None:
-    """What InvokeModelWithResponseStream brought: Anthropic's events in Bedrock's framing."""
+    """Anthropic's events in Bedrock's framing, as InvokeModelWithResponseStream sends them."""
     assert (decoded["id"], decoded["model"]) == (inner["message"]["id"], inner["message"]["model"])
     assert [(b["block_type"], b["text_content"]) for b in decoded["blocks"]] == [
         (block["type"], block["text"]) for block in inner["content"]

@@ -198,7 +198,7 @@ def details_of(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def joined(details: list[dict[str, Any]]) -> dict[str, str]:
-    """What the fragments of reasoning details say, field by field."""
+    """Return the text of the fragments of reasoning details, by field."""
     fields = ("text", "summary", "data", "signature")
     return {field: "".join(detail.get(field) or "" for detail in details) for field in fields}
 

@@ -179,7 +179,7 @@ def text_of_item(item: dict[str, Any]) -> str:
 
 
 def shapes(blocks: list[dict[str, Any]]) -> list[Any]:
-    """What is not text or thinking: calls by what they are, raw items as they are."""
+    """Return the blocks that are not text or thinking: calls by their fields, raw items unchanged."""
     found: list[Any] = []
     for block in blocks:
         content: dict[str, Any] = block["content"] or {}

@@ -1,4 +1,4 @@
-"""What a provider was sent and accepted, read into our messages and written again, is the same request.
+"""A recorded request that is read into our messages and written again is the same request.
 
 `DIFFERENCES` names what may differ, each with its reason; both sides are compared after these rules.
 """

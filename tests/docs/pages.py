@@ -67,12 +67,12 @@ def programs(page: Path) -> list[Program]:
 
 
 def is_application(program: Program) -> bool:
-    """Whether it is to be served, and so does nothing by itself."""
+    """True if the program defines an application to serve, and does nothing by itself."""
     return "FastAPI(" in program.source.text
 
 
 def fits(shown: str, printed: str) -> bool:
-    """Whether `printed` is what a page shows."""
+    """Return True if `printed` is the output that a page shows."""
     lines = [_of_line(line) for line in shown.splitlines()]
     return re.fullmatch("".join(lines), printed if printed.endswith("\n") else f"{printed}\n") is not None
 
@@ -91,7 +91,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link can point at, as the host of the pages names headings."""
+    """Targets of links in a page, named as the host of the pages names headings."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     plain = (re.sub(r"[^\w\- ]", "", heading.strip().lower()) for heading in _HEADING.findall(text))
     return {heading.replace(" ", "-") for heading in plain}

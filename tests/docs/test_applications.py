@@ -68,7 +68,7 @@ const leave = (value) => { console.log(JSON.stringify(value)); process.exit(); }
 
 
 async def run(script: str, *arguments: str) -> Any:
-    """What a script of JavaScript prints, as JSON."""
+    """Return the output of a script of JavaScript, decoded from JSON."""
     process = await asyncio.create_subprocess_exec(
         NODE, "--experimental-eventsource", "--no-warnings", "-", *arguments,
         stdin=PIPE, stdout=PIPE, stderr=PIPE,

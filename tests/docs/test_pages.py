@@ -27,7 +27,7 @@ RUN = [program for program in PROGRAMS if not pages.is_application(program)]
 SETTINGS = [fence for page in pages.pages() for fence in pages.fences(page, "toml")]
 COMMANDS = [fence for page in [*OWN, pages.README] for fence in pages.fences(page, "sh")]
 INSTALLED = frozenset({"pip", "uvicorn", "turnstream", "export", "curl", "make", "python"})
-"""What a reader has who did what the pages say."""
+"""Files that a reader has after following the pages."""
 
 
 def name_of(case: object) -> str:

@@ -54,7 +54,7 @@ _context.set_forkserver_preload(["psutil", "turnstream.engine", "turnstream.serv
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """How a server is run; its log goes beside the database."""
+    """Options of a server process. Its log is in the folder of the database."""
 
     database: Path
     engine: EngineSettings = field(default_factory=lambda: EngineSettings(heartbeat=0.2))

@@ -27,7 +27,7 @@ HEAD = 100_000
 NOISE = 0.025
 """Seconds by which the p99 of two equal passes differs on a machine with other work."""
 MEMORY_BOUND = 64 * 1024 * 1024
-"""What the server may grow by for 500 watchers and 50 stalled ones of a turn with 100 KB of text."""
+"""Bytes by which the server may grow for 500 watchers and 50 stalled ones of a turn with 100 KB of text."""
 
 
 async def paced(port: int, **query: float) -> str:

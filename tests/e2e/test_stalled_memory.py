@@ -18,8 +18,8 @@ STALLED = 60
 PER_WATCHER = 192 * 1024
 """Bytes for each: 64 KiB on the way, the piece that waits, and the connection itself."""
 FIXED = 150 * 1024 * 1024
-"""What one large turn costs, however many watch it: its text, the writing of its rows, and what is kept for
-watchers."""
+"""Cost of one large turn, for any number of watchers: its text, the writing of its rows, and cached
+pieces."""
 
 
 async def call(port: int, method: str, path: str) -> Any:

@@ -180,7 +180,8 @@ class Crashes:
         await self._go_on(turn.conversation, api)
 
     async def _go_on(self, conversation: Conversation, api: Api) -> None:
-        """What is there is a history for any wire; the next turn is an agent's, and becomes whole."""
+        """Check that the stored blocks are a history for any wire, and that the agent's next turn
+        completes."""
         self.account.calls_in_histories += check_history(conversation.path)
         turn_id = await self._ask(conversation, api)
         watcher = await api.watched(turn_id)

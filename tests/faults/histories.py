@@ -1,4 +1,4 @@
-"""What a crash leaves must be a history that every provider accepts (requirements G5, P4)."""
+"""A crash must leave a history that every provider accepts (requirements G5, P4)."""
 
 from __future__ import annotations
 

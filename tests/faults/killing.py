@@ -1,4 +1,4 @@
-"""Where a server process kills itself, so that a crash is exactly there."""
+"""Places where a server process kills itself, so that a crash happens exactly there."""
 
 from __future__ import annotations
 

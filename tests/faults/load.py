@@ -38,15 +38,16 @@ MODELS: dict[str, tuple[str, ...]] = {
     "agent:pace=0.0015": _AGENT_SAYS,
     **dict.fromkeys(AGENTS, _AGENT_SAYS),
 }
-"""What to ask for, and the texts of the blocks that come: of the agents, with the arguments and results of
-two tools."""
+"""Prompts, and the texts of the expected blocks: for the agents, with the arguments and results of two
+tools."""
 MIXED = (*PLAIN, "agent:pace=0.0015")
 
 
 WRITE_SECONDS = 0.2
-"""What the journal's write may take beside its interval, on a busy machine; where a POST, which is one write
-too, took
-half as long or more, twice what that took."""
+"""Seconds that a write of the journal may take after its interval, on a busy machine.
+
+If a POST, which is one write too, took at least half of that, the limit is twice the time of the POST.
+"""
 
 
 @dataclass
@@ -123,7 +124,7 @@ class WatchedTurn:
 
 @dataclass
 class Account:
-    """What crashes cost, in seconds of text: each lost stretch beside what was allowed."""
+    """Return the loss by crashes in seconds of text: each lost part with its allowed length."""
 
     lost: list[tuple[float, float]] = field(default_factory=list)
     truncated: int = 0

@@ -50,10 +50,14 @@ _PRICES = {"*/*": PriceSettings(input_per_million=Decimal(1), output_per_million
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """How a server is run. `page_limit`: the pages its database may have, changed while it runs through the
-    file
-    named; the log goes to `log`. `retry`: a model is called once, unless it says otherwise. `tool_notes`:
-    the file of `tools.Tools`, which the server has where it is named."""
+    """Options of a server process.
+
+    Attributes:
+        page_limit: File with the largest number of the database's pages, which may change while it runs.
+        log: File of the log.
+        retry: Retry settings. By default, a model is called once.
+        tool_notes: File of `tools.Tools`. The server has these tools if it is given.
+    """
 
     database: Path
     log: Path
@@ -71,14 +75,14 @@ class ServerPlan:
 
 
 class Started(NamedTuple):
-    """What a process says once it serves. `seconds`: from its first line to the first accepted connection."""
+    """First lines of a running server. `seconds`: from its first line to the first accepted connection."""
 
     url: str
     seconds: float
 
 
 class Refused(NamedTuple):
-    """What a process says that could not start."""
+    """Return the output of a process that could not start."""
 
     error: str
     message: str

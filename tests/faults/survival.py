@@ -54,8 +54,7 @@ from turnstream.wires.base import ModelRequest
 
 
 class Outcome(NamedTuple):
-    """How a turn ended. `attempts`: model and outcome of each call, where they are known; `seconds`: how
-    long it took."""
+    """End of a turn. `attempts`: model and outcome of each call, if known. `seconds`: its duration."""
 
     code: str | None
     text: str
@@ -179,7 +178,7 @@ class Faces:
         between: Sequence[str] = (),
         restarts: Restarts = "reset",
     ) -> Reader:
-        """What reads an answer without a server; `between` are called before the fallback."""
+        """A reader of answers without a server. Calls `between` before the fallback."""
         request = ModelRequest(models.primary, (Message("user", (Block(0, "text", "go on"),)),))
         fallbacks = [*between, models.fallback] if with_fallback else []
         routed = self._routing.models(models.primary, fallbacks, request)
@@ -196,7 +195,7 @@ class Faces:
         return await self._client.call("POST", f"/chats/{chat}/turns", body)
 
     def requests(self, model: str) -> list[LoggedRequest]:
-        """What the provider was asked of one model, whatever its options' order."""
+        """Return the requests of one model, whatever the order of its options."""
         log = self.upstream.log.newest(LOGGED)
         return [entry for entry in log if _model_of(entry) == model]
 
@@ -232,7 +231,7 @@ def check(fault: Fault, faces: Faces, models: Asked, outcome: Outcome, *, with_f
 
 
 def check_row(fault: Fault, models: Asked, row: dict[str, Any], *, is_whole: bool) -> None:
-    """What the caller is told of the attempts, and what it pays."""
+    """Check the attempts that the caller sees, and the price of the turn."""
     last = row["attempts"][-1]
     assert last["outcome"] == ("complete" if is_whole else fault.alone)
     assert row["asked_model"] == models.primary

@@ -24,7 +24,7 @@ def story_of(seed: int) -> str:
 
 
 STORY = story_of(SEED)
-"""What every model answers when it is well, unless a fault says otherwise."""
+"""Answer of every model without a fault."""
 MOST_ATTEMPTS = 6
 MOST_WITHIN_SPACING = 2
 EVENT_LIMIT = 16 * 1024
@@ -34,7 +34,7 @@ LOGGED = 5000
 
 
 class Scale(NamedTuple):
-    """How long things take, in seconds. `within`: in which everything must have ended."""
+    """Times in seconds. `within`: limit for the end of the whole turn."""
 
     retry: RetrySettings
     timeouts: Timeouts
@@ -74,7 +74,7 @@ BASELINE = Scale(
 )
 """Two retries and 30 s: what gateways are compared with."""
 DEFAULTS = BASELINE._replace(retry=RetrySettings(), timeouts=Timeouts())
-"""What is set where nothing is."""
+"""Settings that are the defaults."""
 FULL = {"baseline": BASELINE, "defaults": DEFAULTS}
 
 

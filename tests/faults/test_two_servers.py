@@ -51,7 +51,7 @@ async def _announced(process: Process) -> str:
 
 
 async def refused(arguments: list[str]) -> str:
-    """What a command says that must fail, quickly."""
+    """Return the output of a command that must fail quickly."""
     process = await asyncio.create_subprocess_exec(*arguments, stdout=PIPE, stderr=PIPE)
     async with asyncio.timeout(START_SECONDS):
         _, said = await process.communicate()

@@ -91,7 +91,7 @@ def weight(subject: str) -> str:
 
 
 class Notes(NamedTuple):
-    """How often each call began and ended, over all processes."""
+    """Return how often each call began and ended, over all processes."""
 
     began: Counter[Call]
     ended: Counter[Call]

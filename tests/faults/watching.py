@@ -185,8 +185,7 @@ def stored_blocks(turn: dict[str, Any]) -> list[Block]:
 
 
 def shown_text(block: Block) -> str:
-    """What of a block grows: its text, or a tool call's arguments; or a tool's result, which comes at
-    once."""
+    """Return the growing part of a block: its text, a call's arguments, or a whole result of a tool."""
     if block.block_type == "tool_use":
         return (block.content or {}).get("input_json", "")
     if block.block_type == "tool_result":

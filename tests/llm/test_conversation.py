@@ -162,7 +162,7 @@ async def test_the_messages_are_the_callers() -> None:
     assert len(chat.messages) == 4
     with pytest.raises(ts.InvalidRequest, match=r"change chat\.messages"):
         chat.stream("x", messages=[])
-    with pytest.raises(ts.InvalidRequest, match="nothing to answer"):
+    with pytest.raises(ts.InvalidRequest, match="the prompt is missing"):
         ECHO.conversation().stream()
     with pytest.raises(TypeError, match="temperature"):
         ECHO.conversation(temperature=1)  # type: ignore[call-arg]

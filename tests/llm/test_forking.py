@@ -1,4 +1,4 @@
-"""What was used before a fork works in the child, as under gunicorn's preload, Celery and multiprocessing."""
+"""Objects that were used before a fork work in the child (gunicorn's preload, Celery, multiprocessing)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is loaded when: by module names, not by time."""
+"""Modules are loaded at their first use. The tests compare module names, and measure no time."""
 
 from __future__ import annotations
 

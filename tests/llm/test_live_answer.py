@@ -1,5 +1,4 @@
-"""What readers see of an answer: the text log, the queues, restarts; each also as a property over any
-split."""
+"""Readers of an answer: the text log, the queues, restarts; each also as a property over any split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finished message says of itself."""
+"""The fields of a finished message."""
 
 from __future__ import annotations
 

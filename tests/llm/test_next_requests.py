@@ -1,5 +1,4 @@
-"""What the next request of a turn holds, and where a conversation that is too long goes: whole calls over
-HTTP."""
+"""Next requests of a turn, and the model that gets a conversation that is too long: whole calls over HTTP."""
 
 from __future__ import annotations
 

@@ -324,12 +324,12 @@ async def test_what_was_said_before_goes_with_the_call() -> None:
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ([], "nothing to answer"),
+        ([], "the prompt is missing"),
         ([{"role": "system", "content": "x"}], "instructions go to system="),
         ([{"role": "user", "content": 3}], "content has to be"),
         ([{"role": "user", "content": [{"type": "sound"}]}], "type is 'sound'"),
         ([{"role": "user", "content": [{"type": "image"}]}], "has none of url, data"),
-        ([{"role": "user", "content": " "}], "nothing that could be sent"),
+        ([{"role": "user", "content": " "}], "no content to send"),
         ([{"role": "user", "content": [{"block_type": "text", "text_content": 3}]}], "cannot be read"),
         ([3], r"messages\[0\] is a int"),
     ],

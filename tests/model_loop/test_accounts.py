@@ -1,4 +1,4 @@
-"""What a turn used and cost, measured or estimated (requirements I1 to I3)."""
+"""Usage and cost of a turn, measured or estimated (requirements I1 to I3)."""
 
 from __future__ import annotations
 

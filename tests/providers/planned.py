@@ -40,7 +40,7 @@ class Time:
 
 
 class Calls:
-    """What was called, by all providers of a test."""
+    """Calls of all providers of a test."""
 
     def __init__(self, time: Time) -> None:
         self.time = time

@@ -1,4 +1,4 @@
-"""What models can do: the table, and the user's word."""
+"""Capabilities of models: the table, and the user's settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a call is waited for: what is set, or what it is worth while another model can take over."""
+"""Time limits of a call: from the settings, or shorter while another model can take over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What refusals really mean, on every wire, and where they lead."""
+"""Meanings of refusals on every wire, and the next calls that follow from them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from turnstream.errors import (
 from turnstream.providers.decisions import kind_of
 from turnstream.providers.failures import masked_message, stream_error
 from turnstream.wires import WIRES
-from turnstream.wires.shared.failure_words import QUOTA_CODE, meant
+from turnstream.wires.shared.failure_words import QUOTA_CODE, reclassified
 
 
 def decoded(wire: str, status: int, body: Any, **headers: str) -> ProviderError:
-    return meant(WIRES[wire].decode_error(status, headers, json.dumps(body).encode()))
+    return reclassified(WIRES[wire].decode_error(status, headers, json.dumps(body).encode()))
 
 
 def openai(message: str, code: str | None = None, kind: str = "invalid_request_error") -> dict[str, Any]:

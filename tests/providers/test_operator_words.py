@@ -1,5 +1,4 @@
-"""What operators read of a provider's failure, without debug: its status, its words and its name for the
-request."""
+"""Logs of a provider's failure without debug: its status, its words and its id of the request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What calls cost: the sums, whose price holds, and that nothing is guessed (requirement I2)."""
+"""Costs of calls: the sums, the price that applies, and no guesses (requirement I2)."""
 
 from __future__ import annotations
 

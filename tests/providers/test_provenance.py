@@ -1,4 +1,4 @@
-"""Who may get back what was said (requirement K2)."""
+"""Providers that may get a block back (requirement K2)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 Work: TypeAlias = Callable[[], object]
 TIMES = 4
 MOST = 5.0
-"""What TIMES the input may cost: a little more than in proportion, as larger data misses the caches."""
+"""Factor that TIMES the input may cost: a little over TIMES, because larger data misses the caches."""
 _ROUNDS = 12
 _PASSES = 3
 

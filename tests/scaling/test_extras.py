@@ -29,7 +29,7 @@ HEAD = {
 
 
 def alike(_n: int, _said: str) -> dict[str, Any]:
-    """What LiteLLM and vLLM add to each delta, all at once."""
+    """Fields that LiteLLM and vLLM add to each delta, all at once."""
     return {
         "index": 0,
         "token_ids": [1, 2, 3],

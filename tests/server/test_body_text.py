@@ -56,7 +56,7 @@ class World(NamedTuple):
     chat: str
     turn: str
     metadata: dict[str, Any]
-    """What the host adds to all that is made."""
+    """Bytes that the host adds to each body."""
 
     async def counts(self) -> tuple[int, int]:
         chats = (await self.client.call("GET", "/chats?limit=200")).json["chats"]

@@ -47,7 +47,7 @@ class Talk:
         return started.json["user_turn"]["id"], answer
 
     async def path(self, query: str = "") -> list[str]:
-        """What is said on the path, and by whom."""
+        """Return the roles and texts on the path."""
         answer = await self.client.call("GET", f"/chats/{self.chat_id}/path{query}")
         assert answer.status == 200, answer.body
         return [

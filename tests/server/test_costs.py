@@ -1,4 +1,4 @@
-"""What a turn cost, from the model's usage to what every client is told (requirements I1 to I3)."""
+"""Cost of a turn, from the model's usage to the events of every client (requirements I1 to I3)."""
 
 from __future__ import annotations
 

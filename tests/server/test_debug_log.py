@@ -1,4 +1,4 @@
-"""What the log tells in detail of each component, and of whose turn it is (requirement F5)."""
+"""The debug log has details of each component, and the turn of each line (requirement F5)."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Passing:
 
 
 def passed(application: FastAPI) -> Passing:
-    """What goes the framework's way, counted."""
+    """Count the requests that go through the framework."""
     stack = application.middleware_stack = Passing(application.build_middleware_stack())
     return stack
 

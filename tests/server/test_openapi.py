@@ -348,7 +348,7 @@ def test_generators_of_clients_can_name_every_object_among_alternatives(tmp_path
 
 
 async def test_blocks_are_described_one_by_one(world: World) -> None:
-    """What the document asks of a block is what the server asks of it."""
+    """The document and the server accept the same blocks."""
     shapes = world.document["components"]["schemas"]["UserBlock"]["oneOf"]
     kinds = {shape["properties"]["block_type"]["const"]: shape for shape in shapes[:-1]}
     text, blocks = world.document["components"]["schemas"]["TurnBody"]["properties"]["turn_blocks"]["anyOf"]

@@ -17,7 +17,7 @@ PATHS = {
     "openai-responses": "/v1/responses",
     "ollama": "/api/chat",
 }
-"""Where the server answers on a wire; a wire that is not here has the model in its path."""
+"""Paths of the server by wire. A wire without an entry has the model in its path."""
 
 
 class Got(NamedTuple):

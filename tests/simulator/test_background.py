@@ -1,4 +1,4 @@
-"""What the simulator keeps of background responses is bounded."""
+"""The simulator keeps a bounded number of background responses."""
 
 from __future__ import annotations
 

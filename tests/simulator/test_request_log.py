@@ -1,4 +1,4 @@
-"""What the simulator notes of its requests."""
+"""The simulator's log of its requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scripts say, on either wire."""
+"""The answers of the scripts are the same on every wire."""
 
 from __future__ import annotations
 

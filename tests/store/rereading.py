@@ -1,4 +1,4 @@
-"""What the store holds, read again."""
+"""Rows of the store, read again."""
 
 from __future__ import annotations
 

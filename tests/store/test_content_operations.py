@@ -1,4 +1,4 @@
-"""What each write of content does, refuses, and leaves alone."""
+"""Each write of content: its effect, its refusals, and the rows that it leaves alone."""
 
 from __future__ import annotations
 

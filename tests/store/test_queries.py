@@ -1,4 +1,4 @@
-"""What each read answers, and what another owner sees."""
+"""Each read: its result, and the result for another owner."""
 
 from __future__ import annotations
 

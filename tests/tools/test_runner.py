@@ -61,8 +61,8 @@ async def test_results_are_text_or_json() -> None:
         (call("touch", '{"x": 1'), "the arguments cannot be read, and nothing was run: not valid JSON"),
         (call("touch", "[1]"), "nothing was run: the arguments are not a JSON object"),
         (call("touch", '{"x": 1}', partial=True), "the call was cut off, and nothing was run"),
-        (call("touch", '{"x": "y"}'), "the arguments do not fit, and nothing was run: x: "),
-        (call("touch", "{}"), "the arguments do not fit, and nothing was run: x: Field required"),
+        (call("touch", '{"x": "y"}'), "the arguments are not valid, and the tool was not run: x: "),
+        (call("touch", "{}"), "the arguments are not valid, and the tool was not run: x: Field required"),
     ],
 )
 async def test_what_cannot_be_run_is_told_and_not_run(block: Block, words: str) -> None:

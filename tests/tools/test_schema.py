@@ -1,4 +1,4 @@
-"""What a model is told of a function, and how its arguments come back."""
+"""The description of a function for a model, and the conversion of its arguments."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class FedTurn:
 
 
 async def drained(subscription: Subscription, client: Client | None = None) -> Client:
-    """What the subscription has ready; a live one is left waiting for more."""
+    """Return the frames that the subscription has ready. A live subscription is left waiting for more."""
     client = client or Client()
     async with asyncio.timeout(SECONDS):
         while subscription.cursor.seq < subscription.log.head:

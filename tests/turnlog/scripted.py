@@ -41,7 +41,7 @@ START = TurnStart("01a1fc3d-f970-7117-9c99-98b8bd7eacee", "assistant", None, "20
 
 
 class Ticks:
-    """How many ticks each wait takes, one after the other; none once they have run out."""
+    """Ticks that each wait takes, in order. None after the last one."""
 
     def __init__(self, counts: Sequence[int] = ()) -> None:
         self._counts: Iterator[int] = chain(counts, repeat(0))
@@ -52,7 +52,8 @@ class Ticks:
 
 
 class ListStore:
-    """What the executor needs of a store, in lists. Rows appear between two waits, as a commit does."""
+    """The store's methods that the executor needs, on lists. Rows appear between two waits, as a commit
+    does."""
 
     def __init__(self, ticks: Ticks) -> None:
         self.blocks: list[BlockRecord] = []

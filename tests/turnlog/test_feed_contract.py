@@ -86,7 +86,7 @@ async def test_a_lost_owner_is_fenced(make: Callable[[], Feed]) -> None:
 
 @every_feed
 async def test_a_follower_that_does_not_read_holds_up_nobody(make: Callable[[], Feed]) -> None:
-    """What it gets is a successor of something that it has not: so it knows of the gap."""
+    """Each received item continues one that the reader lacks, so the reader notices the gap."""
     feed = make()
     async with asyncio.timeout(SECONDS), aclosing(feed.follow(TURN_ID, Cursor(G, 0))) as items:
         await feed.publish(TURN_ID, [entry(0, 1, "first")])

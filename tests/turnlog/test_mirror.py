@@ -191,7 +191,7 @@ PUBLISHED = st.lists(
 
 @dataclass
 class Shown:
-    """What a watcher needs of a turn: the log that it watches, and the store that all nodes share."""
+    """A turn as a watcher needs it: its log, and the store that all nodes share."""
 
     log: TurnLog
     store: ListStore
@@ -223,7 +223,7 @@ class Nodes:
         await following
 
     async def _state(self) -> LogSnapshot:
-        """What the store and the journal have: here all of the owner's log."""
+        """Return the rows of the store and the journal: here the whole log of the owner."""
         return snapshot_of(self.turn.log)
 
 
@@ -258,7 +258,7 @@ def test_watchers_of_owner_and_mirror_end_with_the_stored_blocks(
             await check_all(nodes, watchers)
 
     async def check_all(nodes: Nodes, watchers: list[Watcher]) -> None:
-        """What any watcher ever knew, it may take to either node."""
+        """Any state of a watcher can continue at either node."""
         turn = nodes.turn
         endings = []
         for watcher in watchers:

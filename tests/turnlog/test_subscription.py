@@ -1,4 +1,4 @@
-"""What a watcher is sent, case by case; the general property is in `test_subscription_properties`."""
+"""Frames for a watcher, case by case. The general property is in `test_subscription_properties`."""
 
 from __future__ import annotations
 

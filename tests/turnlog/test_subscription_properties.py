@@ -114,7 +114,7 @@ LIMITS = st.builds(
 
 
 class End(NamedTuple):
-    """How the turn ends: by itself, by its source's failure, or by an interrupt; before batch `number`."""
+    """End of the turn: complete, a failure of its source, or an interrupt; before batch `number`."""
 
     kind: Literal["complete", "error", "interrupt"]
     number: int
@@ -135,7 +135,7 @@ class Watcher:
     on_the_way: bytes = b""
     closed: bool = False
     sink_takes: int = 0
-    """How many more pieces the connection takes without being waited for."""
+    """Pieces that the connection still takes without a wait."""
 
     def take_at_once(self, data: bytes) -> bool:
         self.sink_takes -= 1

@@ -31,7 +31,7 @@ class Frame(NamedTuple):
 
 @dataclass
 class Knowledge:
-    """What a client knows once it has received a frame."""
+    """State of a client after it has received a frame."""
 
     cursor: str | None = None
     fold: NativeFold = field(default_factory=NativeFold)
@@ -70,7 +70,7 @@ class Client:
     def __init__(self) -> None:
         self.now = Knowledge()
         self.past: list[Knowledge] = [Knowledge()]
-        """What it knew at each frame; a reloaded page starts from any of them."""
+        """States of the client after each frame. A reloaded page starts from any of them."""
         self.frames: list[Frame] = []
         self.connection: list[Frame] = []
         """The frames of this connection."""

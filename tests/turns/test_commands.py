@@ -1,4 +1,4 @@
-"""What callers may ask: idempotency, history, ownership, and refusals that leave nothing behind."""
+"""Commands of callers: idempotency, history, ownership, and refusals without an effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's stream says beside its blocks is kept for who comes late (C1)."""
+"""Notices of a model's stream are kept for late watchers (C1)."""
 
 from __future__ import annotations
 

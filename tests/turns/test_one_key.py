@@ -215,7 +215,7 @@ async def test_a_repetition_may_watch_and_read_the_turn_at_every_moment(world: W
 
 
 async def test_without_a_key_the_source_is_read_before_the_rows_are_made(world: World) -> None:
-    """What makes the first token early must stay so."""
+    """The conditions for an early first token hold."""
     calls = Calls()
     read_before: list[int] = []
 

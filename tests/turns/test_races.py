@@ -36,7 +36,7 @@ TEXT = "".join(f"{number} " for number in range(12))
 
 
 class Raced(NamedTuple):
-    """How one race went: the turn's status, and what its executor was doing when it was stopped."""
+    """Result of one race: the turn's status, and the executor's step when it was stopped."""
 
     status: str
     saving: bool

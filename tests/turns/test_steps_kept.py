@@ -33,7 +33,7 @@ async def look(place: str) -> str:
 
 
 class Halt:
-    """Where a scripted answer stays until the process is killed."""
+    """File where a scripted answer waits until the process is killed."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()

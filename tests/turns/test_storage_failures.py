@@ -230,7 +230,7 @@ async def nobody_at_work(world: World) -> None:
 
 
 async def check_no_turn_is_left_open(world: World) -> None:
-    """Whether or not the rows came to be in the end: no turn stands there that nobody writes."""
+    """No turn is left without a writer, whether the rows were stored or not."""
     assert await world.store.read(UnfinishedTurns()) == []
 
 

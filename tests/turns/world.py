@@ -161,7 +161,7 @@ class World:
         return await self.state(turn_id)
 
     async def stored(self, turn_id: str) -> list[BlockRecord]:
-        """What the file holds, whatever the process believes."""
+        """Return the rows of the file, regardless of the state of the process."""
         return await self.store.read(AllBlocks(turn_id=turn_id))
 
     async def watch(self, turn_id: str, cursor: str | None = None) -> Subscription:

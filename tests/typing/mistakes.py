@@ -1,4 +1,4 @@
-"""What both checkers have to refuse, one mistake a line; each is marked with what is wrong."""
+"""Mistakes that both checkers must refuse, one a line, each with a mark of its kind."""
 
 # pyright: strict, reportUnusedExpression=false
 

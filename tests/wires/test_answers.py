@@ -48,7 +48,7 @@ inputs = st.dictionaries(texts, st.integers(-9, 9) | texts | st.lists(st.boolean
 
 @st.composite
 def simple(draw: st.DrawFn, wire: str) -> list[StreamEvent]:
-    """What all three wires can say whole: thinking, then text, then calls."""
+    """Blocks that all three wires can encode in one answer: thinking, then text, then calls."""
     events: list[StreamEvent] = [MessageStart(None if wire == "ollama" else "i", "m")]
     index = 0
     if draw(st.booleans()):
@@ -78,8 +78,8 @@ def simple(draw: st.DrawFn, wire: str) -> list[StreamEvent]:
 
 
 def without_written_arguments(answer: Answer) -> Any:
-    """How arguments were written is text in a stream, and nowhere in a whole answer, unless they are no
-    object."""
+    """Return the answer without the written form of arguments. Only a stream keeps it, and only for
+    objects."""
 
     def compared(block: Block) -> Any:
         content = dict(block.content or {})

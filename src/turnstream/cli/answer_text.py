@@ -47,7 +47,7 @@ class AnswerText:
                 self._summarise(data["block_index"])
             case "block_reset":
                 self._forget_from(data["block_index"])
-                self._line("[the model begins anew: what follows replaces the text above]")
+                self._line("[the model starts again: the text below replaces the text above]")
             case "notice":
                 if data["code"] == "truncated":
                     self._forget_from(data.get("block_index") or 0)

@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "question",
         nargs="*",
-        help="what to ask; - stands for what comes on standard input, as does nothing at all",
+        help="the question; `-`, or no argument, reads standard input",
     )
     parser.add_argument("-m", "--model", metavar="PROVIDER/MODEL", help="see `turnstream models`")
     parser.add_argument("-s", "--system", metavar="TEXT", help="the system prompt")
@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--continue",
         dest="go_on",
         action="store_true",
-        help="go on with the conversation asked in last",
+        help="continue the last conversation",
     )
     parser.add_argument(
         "-u", "--usage", action="store_true", help="tell the tokens and their cost, at the end"
@@ -47,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--json", action="store_true", help="events as lines of JSON; with --no-stream one object"
     )
     parser.add_argument("--no-stream", action="store_true", help="write the answer once it is whole")
-    parser.add_argument("--url", help="ask this server; without it, the engine runs in this process")
+    parser.add_argument("--url", help="URL of the server to use; without it, the engine runs in this process")
     parser.add_argument(
         "--api-key-env",
         metavar="NAME",
@@ -73,7 +73,7 @@ def run(arguments: Namespace) -> int:
 
 def _question(words: list[str]) -> str:
     if not words and sys.stdin.isatty():
-        raise InvalidRequest('nothing was asked: turnstream ask "Why is the sky blue?"')
+        raise InvalidRequest('the question is missing: turnstream ask "Why is the sky blue?"')
     text = "\n\n".join(_parts(words or ["-"]))
     if not text.strip():
         raise InvalidRequest("the question is empty")
@@ -97,7 +97,9 @@ async def _ask(arguments: Namespace, question: Question, where: str) -> int:
     except StoreLocked:
         if arguments.database_url is not None or question.place is not None:
             raise
-        screen.write([Piece("[another question is being asked: this one is kept nowhere]\n", aside=True)])
+        screen.write(
+            [Piece("[the database is in use by another question: this answer is not stored]\n", aside=True)]
+        )
         stopped_by = await _watch(_choose_turn(arguments, question, None), shown, None)
     if arguments.usage:
         screen.write([Piece(f"{usage_line(shown.fold)}\n", aside=True)])

@@ -46,7 +46,7 @@ def recall(where: str) -> ConversationPlace:
     try:
         return ConversationPlace(str(place["chat_id"]), str(place["turn_id"]))  # type: ignore[index]
     except (TypeError, KeyError):
-        raise InvalidRequest(f"nothing was asked yet at {where}: ask without --continue first") from None
+        raise InvalidRequest(f"no conversation is known at {where}: ask without --continue first") from None
 
 
 def remember(where: str, place: ConversationPlace) -> None:

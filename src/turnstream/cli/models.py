@@ -122,7 +122,7 @@ def _names_of_models(catalog: Catalog, settings: Settings) -> Iterator[Row]:
     for name, described in settings.models.items():
         if described.model is not None:
             provider, _ = parse_model(described.model, catalog.names)
-            note = f"stands for {described.model}"
+            note = f"alias of {described.model}"
             yield Row(name, catalog.wire_of(provider), note, catalog.is_ready(provider))
 
 

@@ -40,11 +40,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "source", metavar="MODEL|URL", help="`provider/model`, or the whole URL of an endpoint"
     )
     parser.add_argument(
-        "prompt", nargs="?", help="what to ask; of a URL, the request's body (default: standard input)"
+        "prompt", nargs="?", help="the prompt; for a URL, the request's body (default: standard input)"
     )
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="where to write it; .gz compresses"
-    )
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="file to write; .gz compresses")
     parser.add_argument("-s", "--system", metavar="TEXT", help="with a model: the system prompt")
     parser.add_argument(
         "-H",
@@ -66,7 +64,9 @@ def run(arguments: Namespace) -> int:
     settings = load_settings(arguments.config)
     text = sys.stdin.read() if arguments.prompt in (None, "-") else arguments.prompt
     if not text.strip():
-        raise InvalidRequest("nothing was asked: give a prompt, or the body of the request on standard input")
+        raise InvalidRequest(
+            "the prompt is missing: give a prompt, or the body of the request on standard input"
+        )
     headers = dict(_header(line) for line in arguments.header)
     words = (word for value in headers.values() for word in (value, *value.split()))
     secrets = {*secrets_of(settings, os.environ), *words}
@@ -139,7 +139,7 @@ async def _read(asking: Awaitable[Connection]) -> Recording:
         async with asyncio.timeout(SILENCE):
             connection = await asking
     except (BadAnswer, OSError) as error:
-        raise ConnectionFailed(f"no answer came: {error or type(error).__name__}") from error
+        raise ConnectionFailed(f"no answer arrived: {error or type(error).__name__}") from error
     try:
         while data := await asyncio.wait_for(connection.read(), SILENCE):
             body += data

@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--drain-seconds",
         type=float,
         metavar="N",
-        help="what running turns get after SIGTERM or Ctrl-C (default: 20)",
+        help="seconds that running turns may continue after SIGTERM or Ctrl-C (default: 20)",
     )
 
 

@@ -56,7 +56,7 @@ _REPLAY_ANSWERS = """\
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = f"{parser.epilog or ''}\n\n{_options_help()}"
-    parser.add_argument("--port", type=int, default=9090, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=9090, help="0 chooses a free port (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--verbose", action="store_true", help="a line for each request")
     parser.add_argument(

@@ -98,7 +98,7 @@ class ConversationState(Generic[AnyTurn]):
     def _begin(self, content: Content, options: SendOptions) -> tuple[UserMessage, SendOptions]:
         """Show a message before it is sent. Raises Conflict while another message is being sent."""
         if self._sending:
-            raise Conflict("a message is on its way already", code="turn_active")
+            raise Conflict("another message is being sent: wait until it is sent", code="turn_active")
         message = UserMessage(content)
         unsent, self._unsent = self._unsent, None
         asked: SendOptions = {"prev_turn_id": self.prev_turn_id, **options}

@@ -25,7 +25,7 @@ A turn may wait for hours, and proxies end connections that carry only comments.
 MAX_REPEATS = 20
 """Consecutive connections that may bring only known events. After that, following fails."""
 _MAX_GENERATIONS = 1000
-"""Generations of a turn whose positions are kept. Events of further generations do not count as progress."""
+"""Generations with a known position, at most. Events of more generations are not progress."""
 
 
 class FrameStream:
@@ -166,7 +166,7 @@ class FrameStream:
             self._repeats = 0
             self._backoff.give_up(
                 ConnectionFailed(
-                    f"{self._transport.root} ends the stream after the same events each time: nothing new "
+                    f"{self._transport.root} ends the stream after the same events each time: no new events "
                     f"came in {MAX_REPEATS} connections",
                     code="no_progress",
                 )

@@ -60,7 +60,7 @@ def path_part(text: str) -> str:
     Raises NotFound if it is empty: the path would be another one.
     """
     if not text:
-        raise NotFound("an empty id names nothing")
+        raise NotFound("the id is empty")
     return quote(repair_text(text), safe="")
 
 
@@ -144,7 +144,7 @@ class Transport(NamedTuple):
             return msgspec.json.decode(body, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TurnstreamError(
-                f"{self.root}{request.path} answers something else than expected ({error}): is this the "
+                f"{self.root}{request.path} returned an unexpected answer ({error}): is this the "
                 "address of a turnstream server?",
                 code="unexpected_answer",
             ) from error

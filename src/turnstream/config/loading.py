@@ -176,5 +176,5 @@ def misspelt_variables(environ: Mapping[str, str]) -> Iterator[str]:
         if not name.startswith(PREFIX) or SEPARATOR in name or "://" in environ[name]:
             continue
         if section in Settings.model_fields and field in _known_names([section]):
-            meant = f"{PREFIX}{section.upper()}{SEPARATOR}{field.upper()}"
-            yield f"the variable {name} is no setting and is ignored: did you mean {meant}?"
+            reclassified = f"{PREFIX}{section.upper()}{SEPARATOR}{field.upper()}"
+            yield f"the variable {name} is no setting and is ignored: did you mean {reclassified}?"

@@ -49,7 +49,7 @@ class LooseFrame:
 
     @property
     def is_at_end(self) -> bool:
-        """True if the last lines end an event when another line of data follows."""
+        """True if the lines so far are a complete value: the next line of data begins another event."""
         if self._values and self._unknown:
             return False
         return _is_one_value(self._values or self._unknown)

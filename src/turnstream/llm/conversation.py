@@ -202,5 +202,5 @@ def _messages(messages: Sequence[MessageLike], prompt: Prompt | None = None) -> 
         return []
     return [
         Message("user" if turn.role == "user" else "assistant", tuple(turn.blocks))
-        for turn in plain_request_json(past_turns(messages, prompt), "what is said")
+        for turn in plain_request_json(past_turns(messages, prompt), "the messages")
     ]

@@ -74,7 +74,7 @@ class Generation:
         finally:
             self._sink.opened.set()
             if not self._live.done:  # readers would wait for ever
-                self._live.end(TurnstreamError("the stream ended for a reason that nobody thought of"))
+                self._live.end(TurnstreamError("the stream ended for an unknown reason"))
 
     def snapshot(self) -> ModelMessage[Any]:
         """Return the message so far."""

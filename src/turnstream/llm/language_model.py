@@ -155,9 +155,9 @@ class LLM:
             **options: See `CallOptions`.
         """
         options = check_options(options)
-        past = plain_request_json(past_turns(options.get("messages", ()), prompt), "what is said")
+        past = plain_request_json(past_turns(options.get("messages", ()), prompt), "the messages")
         if not build_history(past):
-            raise InvalidRequest("what is said holds nothing that could be sent to a model: give some text")
+            raise InvalidRequest("the messages have no content to send to a model: add some text")
         shape = OutputFormat[Any](output) if output is not None else None
         as_tool = shape is not None and self._takes_output_by_tool(options.get("output_mode", "auto"))
         runs, rules = options.get("run_tools", True), self.settings.tools.ask

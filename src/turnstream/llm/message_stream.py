@@ -154,7 +154,9 @@ class MessageStream(Generic[Output]):
                 task.cancel()
                 await asyncio.wait({task}, timeout=CLOSE_SECONDS)
                 if not task.done():
-                    logger.warning("stream %s does not let go of its source: it is left behind", self.id)
+                    logger.warning(
+                        "stream %s did not close its source in time; the source is abandoned", self.id
+                    )
         except BaseException:
             self._caller.cancel()
             raise

@@ -72,7 +72,7 @@ class OutputFormat(Generic[Output]):
             RecursionError,
         ) as error:  # includes the errors of msgspec and pydantic, which are ValueErrors
             raise InvalidOutput(
-                f"the answer is not of the type that was asked for: {error}", detail=text[:_SHOWN]
+                f"the answer does not have the requested type: {error}", detail=text[:_SHOWN]
             ) from error
 
     def read_partial(self, text: str) -> Any:

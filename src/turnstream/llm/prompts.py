@@ -38,7 +38,7 @@ def past_turns(messages: Sequence[MessageLike], prompt: Prompt | None) -> list[P
     if prompt is not None:
         past.append(PastTurn("user", "complete", blocks_of(prompt, "the prompt")))
     if not past:
-        raise InvalidRequest("there is nothing to answer: give a prompt, or messages")
+        raise InvalidRequest("the prompt is missing: give a prompt or messages")
     return past
 
 

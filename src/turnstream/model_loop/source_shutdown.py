@@ -76,7 +76,7 @@ def kill_source(task: asyncio.Task[None], label: str) -> None:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as failure:  # noqa: BLE001 - a source may raise anything
-        logger.error("%s: its source cannot be ended, and goes on unseen: %r", label, failure)
+        logger.error("%s: its source cannot be ended, and continues without watchers: %r", label, failure)
     task.add_done_callback(_retrieve_exception)
     task.cancel()  # the coroutine's wait is cancelled, and the task finds its coroutine ended
 

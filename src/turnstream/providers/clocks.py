@@ -135,7 +135,9 @@ class WaitClocks:
             return ProviderTimeout(f"the answer took longer than {limits.total:g} s", code="total_timeout")
         if self.output:
             return ProviderTimeout(f"the provider was silent for {limits.idle:g} s", code="idle_timeout")
-        return ProviderTimeout(f"no output came within {limits.first_token:g} s", code="first_token_timeout")
+        return ProviderTimeout(
+            f"no output arrived within {limits.first_token:g} s", code="first_token_timeout"
+        )
 
 
 class ReadTimer:

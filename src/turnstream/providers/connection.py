@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         else:
             self._interim_bytes += len(data)
             if self._interim_bytes > HEAD_LIMIT:
-                self._abort_with(BadAnswer(f"{HEAD_LIMIT} bytes of an answer held none of its body"))
+                self._abort_with(BadAnswer(f"{HEAD_LIMIT} bytes of an answer contained no part of its body"))
                 return
         if self.arrived is not None:
             self.arrived()

@@ -27,7 +27,7 @@ from turnstream.errors import (
 from turnstream.providers.connection import BadAnswer
 from turnstream.telemetry import MASK, SHORTEST_SECRET, one_line
 from turnstream.wires.shared.error_engine import CLASSES
-from turnstream.wires.shared.failure_words import meant
+from turnstream.wires.shared.failure_words import reclassified
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 MASKED: dict[str, str] = {
@@ -48,7 +48,7 @@ MASKED: dict[str, str] = {
     "idle_timeout": "the model stopped answering",
     "connect_timeout": "the model provider could not be reached in time",
     "circuit_open": "the model failed too often just now; try again later",
-    "cannot_continue": "the answer broke off, and could not be gone on with",
+    "cannot_continue": "the answer broke off, and cannot be continued",
     "total_timeout": "the answer took longer than is allowed",
     "stream_incomplete": "the answer ended before it was complete",
     "malformed_event": "the model provider sent something that cannot be read",
@@ -165,10 +165,10 @@ def operator_words(error: BaseException, model: str | None = None) -> str:
 
 
 _RECOVERIES = {
-    "attempt_failed": "it is tried again",
-    "fallback": "another model is asked",
-    "continued": "the answer goes on where it broke off",
-    "restarted": "the answer begins anew",
+    "attempt_failed": "the call is retried",
+    "fallback": "another model is called",
+    "continued": "the answer continues where it broke off",
+    "restarted": "the answer starts again",
 }
 
 
@@ -188,4 +188,4 @@ def stream_error(event: StreamError) -> ProviderError:
         detail=event.message,
     )
     error.request_id = event.request_id
-    return meant(error)
+    return reclassified(error)

@@ -33,7 +33,7 @@ from turnstream.providers.failures import broken_stream, request_failure
 from turnstream.providers.inflating import InflatedBody, inflated
 from turnstream.providers.request_sender import RequestSender
 from turnstream.wires.base import Decoder, HttpRequest, ModelRequest, rest_of
-from turnstream.wires.shared.failure_words import meant
+from turnstream.wires.shared.failure_words import reclassified
 from turnstream.wires.shared.plain_answer import JSON, PlainAnswerDecoder, is_plain
 from turnstream.wires.shared.think_tags import ThinkTagDecoder
 
@@ -263,7 +263,7 @@ class HttpCall:
             pass  # the status is the failure: the bytes that arrived are used, another error would hide it
         words = inflated(bytes(body), connection.content_encoding, ERROR_BODY_LIMIT)
         error = self._provider.wire.decode_error(connection.status, connection.headers, words)
-        error = self._provider.overflow.error(meant(error))
+        error = self._provider.overflow.error(reclassified(error))
         error.request_id = self._request_id
         if connection.status in (404, 405):
             error.message += f" (asked at {self._provider.addresses.of(post.path).raw_path})"

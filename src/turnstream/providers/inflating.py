@@ -27,7 +27,7 @@ class InflatedBody:
 
     def __init__(self, connection: Connection, coding: str) -> None:
         if coding not in _CODINGS:
-            raise StreamIncomplete(f"the answer is compressed as {coding!r}, which was not asked for")
+            raise StreamIncomplete(f"the answer is compressed as {coding!r}, which was not requested")
         self._connection = connection
         self._inflate: Any = None
         self._rest = b""

@@ -235,7 +235,7 @@ class RepetitionJoint:
 
     def _other(self) -> StreamBroken:
         return StreamBroken(
-            "the answer broke off, and the next attempt said something else than what was shown",
+            "the answer broke off, and the next attempt did not repeat the shown text",
             code=CANNOT_CONTINUE,
             retryable=self._retryable,
         )

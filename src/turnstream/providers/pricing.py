@@ -209,7 +209,7 @@ def _library_price(provider: str, model: str, base_url: str | None) -> _PriceLis
     found = next(matches, None) or next((known for known in snapshot.providers if known.id == provider), None)
     info = found.find_model(model, all_providers=snapshot.providers) if found is not None else None
     if info is None or _rates_of(info.get_prices(datetime.now(UTC))) is None:
-        logger.info("no price is known of %s/%s: its cost is not told", provider, model)
+        logger.info("no price is known for %s/%s: its cost is not reported", provider, model)
         return None
     if isinstance(info.prices, list):
         return _Library(info)

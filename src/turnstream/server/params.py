@@ -55,7 +55,7 @@ def _check(fields: Mapping[str, Any], refused: frozenset[str], where: str) -> No
         plain = name.replace("_", "").replace("-", "").lower()
         if plain in refused:
             raise ValueError(
-                f"{where}{name} cannot be given: the turn's own fields say the model, system, messages "
+                f"{where}{name} cannot be given: the turn's own fields give the model, system, messages "
                 "and tools"
             )
         if plain in _MERGED and isinstance(value, dict):

@@ -67,7 +67,7 @@ class SentBody:
 
     def drop(self) -> None:
         """Cut the connection of a stalled client."""
-        logger.info("dropping a %s whose connection takes nothing", self.receiver)
+        logger.info("dropping a %s: its client receives no data", self.receiver)
         self.cut()
 
     def close(self) -> None:

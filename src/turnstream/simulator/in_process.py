@@ -20,7 +20,7 @@ from turnstream.simulator.playback import PlayContext, play
 from turnstream.simulator.whole_answer import play_whole
 from turnstream.wires import WIRES
 from turnstream.wires.base import DEFAULT_EVENT_LIMIT, Decoder, ModelRequest, Wire, rest_of
-from turnstream.wires.shared.failure_words import meant
+from turnstream.wires.shared.failure_words import reclassified
 from turnstream.wires.shared.plain_answer import PlainAnswerDecoder
 
 _WRITES_PER_TURN = 16
@@ -78,7 +78,7 @@ class _SimulatedCall:
         first = await run_work(self._request.messages, self._first_action)
         match first:
             case Refuse(status, headers, body):
-                raise meant(wire.decode_error(status, headers, body))
+                raise reclassified(wire.decode_error(status, headers, body))
             case ResetConnection():
                 raise ConnectionFailed(
                     f"{provider.name}: the connection was lost before an answer", retryable=True
@@ -136,7 +136,7 @@ class _SimulatedCall:
                 self._is_over = True
                 return self._decoder.close()
             case Refuse() | Hang():
-                raise AssertionError("comes first, or not at all")
+                raise AssertionError("Refuse and Hang can only be the first action")
 
     async def _wait(self, delay: float) -> None:
         """Wait until data is due that takes `delay` seconds to make. Raises ProviderTimeout.

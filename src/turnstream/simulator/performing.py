@@ -49,7 +49,7 @@ async def perform(
                 reset(request)
                 return False
             case Refuse() | Hang():
-                raise AssertionError("comes first, or not at all")
+                raise AssertionError("Refuse and Hang can only be the first action")
             case _:
                 assert_never(action)
     return True

@@ -129,7 +129,7 @@ def _encode(script: Script, wire: Wire) -> Iterator[bytes]:
 
 
 def _paced(frames: Iterable[bytes], options: SimulatorOptions, pace: float) -> Iterator[Send]:
-    """Yield writes, each with a batch of frames. Events that the encoder delays count for the pace too."""
+    """Yield writes, each with a batch of frames. An event without a frame adds its pace to the next write."""
     delay = first_delay(options)
     pending: list[bytes] = []
     size = 0

@@ -98,7 +98,7 @@ def load_replay(file_name: str, data: bytes, wire: Wire | None, options: Simulat
     wire = wire or guess_wire(file_name, data)
     data = recorded_body(wire, data, file_name=file_name)
     if not data:
-        raise ConfigurationError(f"{file_name} is empty: there is nothing to replay")
+        raise ConfigurationError(f"{file_name} is empty: it has no events to replay")
     return Replay(wire, data, options)
 
 
@@ -116,7 +116,7 @@ def guess_wire(file_name: str, data: bytes) -> Wire:
             best = rank, wire
     if best is None:
         raise ConfigurationError(
-            f"{file_name} fits none of the wires {', '.join(WIRES)}: say which with --wire"
+            f"{file_name} fits none of the wires {', '.join(WIRES)}: choose one with --wire"
         )
     return best[1]
 

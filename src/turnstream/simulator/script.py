@@ -61,7 +61,7 @@ def script_for(request: ModelRequest, header: str = "") -> Script:
     content = tell(request, options)
     begun = last_word_of_model(request)
     if begun and options.prefill == "refuse":
-        raise InvalidModelRequest("this model does not go on with words of its own: end with a user message")
+        raise InvalidModelRequest("this model cannot continue its own text: end with a user message")
     if begun and options.prefill == "continue":
         content = _without_beginning(list(content), begun)
     message_id = f"msg_sim_{crc32(msgspec.json.encode((request.model, said))):08x}"

@@ -183,7 +183,7 @@ class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
 
     @property
     def changed_owner(self) -> str | None:
-        """Owner whose chats this write changes, or for whom it starts turns. None if there is none."""
+        """Owner whose chats this write changes, or in whose chats it starts turns. None if there is none."""
         return None
 
 

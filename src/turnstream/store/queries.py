@@ -210,7 +210,7 @@ _PATH = select(_path.c.id).order_by(desc(_path.c.distance))
 
 
 def path_of(connection: Connection, turn_id: str, depth: int) -> list[str]:
-    """Return the ids of the turns from a chat's first turn to this one, at most the last `depth`."""
+    """Return the ids of this turn and of at most `depth` - 1 turns before it, oldest first."""
     return list(connection.execute(_PATH, {"turn_id": turn_id, "depth": depth}).scalars())
 
 

@@ -112,7 +112,7 @@ class SqlStore:
         if self._was_opened:
             return StoreError("the store was closed", retryable=False)
         return NotStarted(
-            "the engine was not started: enter it in the lifespan of the application (`async with engine:`); "
+            "the engine was not started: start it in the lifespan of the application (`async with engine:`); "
             "a mounted application gets no lifespan events of its own"
         )
 

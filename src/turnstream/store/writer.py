@@ -185,7 +185,7 @@ class Writer:
         try:
             self._loop.call_soon_threadsafe(self._resolve, answers)
         except RuntimeError:
-            logger.debug("the event loop has ended; nobody waits for %d writes", len(answers))
+            logger.debug("the event loop has ended; the results of %d writes are discarded", len(answers))
 
     def _commit(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Commit the operations; return an answer for each: a result, a refusal, or a StoreError."""

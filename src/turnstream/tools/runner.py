@@ -75,7 +75,7 @@ class ToolRunner:
             return None
         task = await within(self.timeout_of(known), functools.partial(known.prepare, context), name)
         if task is None or task.cancelled():
-            logger.warning("preparing the tool %s did not come to its end", name)
+            logger.warning("the preparation of the tool %s did not finish", name)
             return None
         if (error := task.exception()) is not None:
             logger.warning("preparing the tool %s failed", name, exc_info=error)
@@ -103,7 +103,9 @@ class ToolRunner:
         try:
             arguments = known.arguments.read(cast("dict[str, Any]", (call.content or {})["input"]))
         except ValueError as error:
-            return ToolOutput(f"the arguments do not fit, and nothing was run: {error}", is_error=True)
+            return ToolOutput(
+                f"the arguments are not valid, and the tool was not run: {error}", is_error=True
+            )
         if known.context is not None:
             arguments[known.context] = context
         return await self._run(known, arguments)

@@ -217,7 +217,7 @@ class TurnLog(LogView):
 
     def _check_open(self) -> None:
         if self._terminal is not None:
-            raise RuntimeError(f"turn {self.turn_id} has ended: nothing may follow its terminal event")
+            raise RuntimeError(f"turn {self.turn_id} has ended: no event may follow its terminal event")
 
     def _note(self, seq: int, event: TurnEvent) -> None:
         if isinstance(event, BlockStart):

@@ -290,7 +290,7 @@ class LogView:
             try:
                 follower()
             except Exception:
-                logger.exception("turn %s: a watcher could not be told", self.turn_id)
+                logger.exception("turn %s: a watcher could not be notified", self.turn_id)
 
     def _wake(self) -> None:
         for waiter in self._waiters:

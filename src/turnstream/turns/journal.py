@@ -230,7 +230,7 @@ class JournalKeeper:
             try:
                 await self.write()
             except Exception:
-                logger.exception("the journal failed; it goes on")
+                logger.exception("a write of the journal failed; the next one is tried")
 
     async def write(self) -> None:
         """Write the growth since the last call, or all open blocks if a rewrite is due."""
@@ -298,7 +298,7 @@ class JournalKeeper:
         try:
             await self._store.write(TrimJournal(owner=self._owner, before=first))
         except StoreError as error:
-            logger.warning("the journal could not be trimmed, and will be written anew again: %s", error)
+            logger.warning("the journal could not be trimmed, and will be rewritten: %s", error)
             return False
         return True
 
@@ -309,8 +309,8 @@ class JournalKeeper:
             self._renew = True
             self.given_up += waiting
             logger.error(
-                "storage has failed for too long: %d characters are given up by the journal, "
-                "until it can be written anew",
+                "storage has failed for too long: %d characters of the journal are discarded, "
+                "until a rewrite of it succeeds",
                 waiting,
             )
 

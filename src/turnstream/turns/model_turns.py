@@ -241,5 +241,5 @@ def _history(past: Sequence[PastTurn]) -> tuple[Message, ...]:
             code="unknown_tool_use",
         )
     if not messages:
-        raise InvalidRequest("turn_blocks hold nothing that could be sent to a model: give some text")
+        raise InvalidRequest("turn_blocks have no content to send to a model: add some text")
     return messages

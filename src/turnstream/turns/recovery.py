@@ -268,7 +268,7 @@ class TurnRecovery:
                 past = [PastTurn(before.role, before.status, count_block) for before, count_block in path]
                 return await asyncio.to_thread(self._estimate, turn, called, past, blocks)
         except Exception:
-            logger.exception("turn %s: what it has used cannot be estimated", turn.id)
+            logger.exception("turn %s: its usage cannot be estimated", turn.id)
             return _joined(turn.steps, Summary())
 
     def _estimate(

@@ -277,7 +277,7 @@ class Registry:
             try:
                 await self.sweep(monotonic())
             except Exception:
-                logger.exception("a sweep failed; the next one comes")
+                logger.exception("a sweep failed; the next one runs as planned")
 
     async def sweep(self, now: float) -> None:
         """End silent turns, store ends that storage had refused, and drop turns that ended long ago."""

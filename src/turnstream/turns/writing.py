@@ -319,4 +319,4 @@ def _log_failure(task: asyncio.Task[None]) -> None:
     if task.cancelled() or (error := task.exception()) is None:
         return
     if not isinstance(error, Fenced):  # fenced: the turn had ended before
-        logger.warning("how far a turn has come could not be stored: %s", error)
+        logger.warning("the progress of a turn could not be stored: %s", error)

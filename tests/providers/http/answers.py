@@ -60,7 +60,7 @@ async def collect(provider: HttpProvider, request: ModelRequest = REQUEST) -> li
 
 
 async def failure_of(provider: HttpProvider) -> tuple[list[StreamEvent], ProviderError]:
-    """What came, and the error that ended it."""
+    """Received events, and the error that ended them."""
     events: list[StreamEvent] = []
     try:
         async with asyncio.timeout(DEADLINE), provider.stream(REQUEST) as batches:

@@ -1,4 +1,4 @@
-"""How connections are opened and kept: proxies, TLS, idle ones; against real sockets."""
+"""Opening and keeping connections: proxies, TLS, idle connections; against real sockets."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from turnstream.providers import connection, http_call
 
 
 class TestPushed:
-    """What arrives while a read waits goes to whoever takes it, and wakes nobody."""
+    """Data that arrives during a read is pushed to the callback, and wakes no task."""
 
     async def test_what_is_taken_wakes_no_read(self, raw_server, provide, monkeypatch):
         monkeypatch.setattr(http_call, "DRAIN_SECONDS", 2 * DEADLINE)

@@ -50,7 +50,7 @@ BATCHES: Sequence[Sequence[SourceEvent]] = [
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is large is a hundred bytes here."""
+    """Set the size of a large block to a hundred bytes."""
     for name, value in {
         "PAGE_BYTES": 300,
         "PIECE_LENGTH": 30,

@@ -1,5 +1,4 @@
-"""What it costs to catch up with a turn of many blocks: as much per block as with one of few, in small
-steps."""
+"""Catching up with a turn costs the same per block, for few blocks and for many, in small steps."""
 
 from __future__ import annotations
 

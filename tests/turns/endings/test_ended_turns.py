@@ -1,5 +1,4 @@
-"""What is kept of turns that have ended: flat, counted, bounded, and as good for watchers as the live log
-was."""
+"""Ended turns are kept flat, counted and bounded, and watchers see them like a live log."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ QUICK = "sim/echo:pace=0"
 
 @contextmanager
 def no_collections() -> Iterator[None]:
-    """What is freed in here was not part of a cycle of references."""
+    """Check that freed objects were not part of a cycle of references."""
     gc.collect()
     gc.disable()
     try:

@@ -179,7 +179,7 @@ async def started(world: World) -> tuple[Feed, Executor, asyncio.Task[Client]]:
 
 
 async def cancel_all_tasks_but(spared: set[asyncio.Task[Any]]) -> None:
-    """What `asyncio.run` does at its end, and hosts that want to be sure."""
+    """Cancel all tasks, as `asyncio.run` does at its end."""
     tasks = asyncio.all_tasks() - spared
     for task in tasks:
         task.cancel()

@@ -141,7 +141,7 @@ async def test_what_is_no_event_ends_its_own_turn_and_nothing_else(world: World,
 
 
 async def test_half_a_character_at_the_end_is_shown_as_it_is_stored(world: World) -> None:
-    """Who joins while the end is being stored must not get the mended half twice."""
+    """A watcher that joins while the end is being stored must not get the repaired half twice."""
     joined: list[Client] = []
 
     async def join(operation: object) -> None:

@@ -33,7 +33,7 @@ class ManyFrame(NamedTuple):
 
 @dataclass
 class ManyKnowledge:
-    """What a client knows once it has received a frame."""
+    """State of a client after it has received a frame."""
 
     cursor: str | None = None
     turns: dict[str, Knowledge] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class ManyClient:
     def __init__(self, known: ManyKnowledge | None = None) -> None:
         self.now = known or ManyKnowledge()
         self.past: list[ManyKnowledge] = []
-        """What it knew after each frame; a reloaded page starts from any of them."""
+        """States of the client after each frame. A reloaded page starts from any of them."""
         self.frames: list[ManyFrame] = []
         self._decoder = SseDecoder(event_limit=1 << 24)
 

@@ -1,4 +1,4 @@
-"""What a process that died left behind: every turn is ended, with what the journal kept of its open block."""
+"""Recovery ends every turn of a dead process, with the journal's text of its open block."""
 
 from __future__ import annotations
 

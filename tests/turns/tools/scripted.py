@@ -41,7 +41,7 @@ class ScriptedProvider:
         self.wire = WIRES["anthropic"]
         self.asked: list[ModelRequest] = []
         self.hold: asyncio.Event | None = None
-        """Where it is set, an answer's end marker waits for it."""
+        """Event that an answer's end marker waits for, or None."""
         self._answers = list(answers)
 
     @asynccontextmanager

@@ -29,8 +29,7 @@ many, while their results are written and the model is told of them."""
 
 
 class Raced(NamedTuple):
-    """How one race went: the turn's status, how many tools had a result of their own, and what was being
-    done when the
+    """Result of one race: the turn's status, the number of tools with a result, and the step when the
     interrupt came."""
 
     status: str

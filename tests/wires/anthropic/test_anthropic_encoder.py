@@ -230,8 +230,8 @@ def fold(events: list[StreamEvent]) -> list[Block]:
 
 
 def shapes(blocks: list[Block]) -> list[Any]:
-    """What must survive: kind, text, arguments, signature. A vendor-less block gains the shape of this
-    vendor."""
+    """Return the parts that must survive: kind, text, arguments, signature. Blocks without a vendor gain
+    this vendor's shape."""
     return [
         (
             b.block_type,

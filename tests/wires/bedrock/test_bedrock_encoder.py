@@ -326,7 +326,7 @@ class TestWholeAnswers:
 
 
 def is_returned(block_type: str, block: Any) -> bool:
-    """Whether Converse's whole answer has a place for a block."""
+    """Return True if Converse's whole answer can hold a block."""
     if block_type == "text":
         return bool((block.text_content or "").strip())
     return block_type != "provider" or set(block.content) == {"guardContent"}

@@ -97,7 +97,7 @@ def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
 
 
 def as_sent(events: list[StreamEvent]) -> list[StreamEvent]:
-    """What an encoder is fed: usage is known before the first block."""
+    """Events for an encoder. The usage comes before the first block."""
     usage = next(event for event in events if isinstance(event, Metadata))
     rest = [event for event in events if event is not usage]
     return [rest[0], usage, *rest[1:]]

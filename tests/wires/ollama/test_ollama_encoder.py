@@ -51,7 +51,8 @@ def arguments_on_one_line(value: dict[str, Any]) -> str:
 
 @st.composite
 def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
-    """What the decoder makes of an answer: texts and thinking alternate, calls and images anywhere."""
+    """Events of an answer as the decoder makes them: alternating texts and thinking, calls and images
+    anywhere."""
     events: list[StreamEvent] = [START]
     kinds = draw(st.lists(st.sampled_from(["text", "thinking", "tool_use", "image"]), max_size=6))
     kinds = [kind for kind, _ in itertools.groupby(kinds)]

@@ -269,7 +269,7 @@ def canonical_messages(draw: st.DrawFn) -> list[StreamEvent]:
 
 
 def is_end_of_a_block(event: StreamEvent) -> bool:
-    """What the decoder itself adds where a block stops."""
+    """Metadata that the decoder itself adds at the stop of a block."""
     gathered = isinstance(event, ContentDelta) and "provider_metadata" in event.content
     return gathered or isinstance(event, ContentBlockStop)
 

@@ -14,7 +14,7 @@ from turnstream.errors import ConfigurationError, ContextLengthExceeded, RateLim
 from turnstream.wires import WIRES
 from turnstream.wires.shared.context_overflow import means_overflow
 from turnstream.wires.shared.event_stream import encode_exception
-from turnstream.wires.shared.failure_words import meant
+from turnstream.wires.shared.failure_words import reclassified
 
 __all__ = ["raw_server"]
 
@@ -98,7 +98,7 @@ def test_every_vendor_s_words_are_known(vendor: str, wire: str, status: int, bod
     error = WIRES[wire].decode_error(status, {}, json.dumps(body, ensure_ascii=False).encode())
     assert type(error) is ContextLengthExceeded, vendor
     assert error.code == "context_length_exceeded"
-    assert type(meant(error)) is ContextLengthExceeded
+    assert type(reclassified(error)) is ContextLengthExceeded
 
 
 STREAMED = [row for row in OVERFLOWS if row[1] in ("openai-chat", "anthropic", "gemini", "ollama")]
@@ -154,7 +154,7 @@ OTHERS: list[tuple[str, int, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("wire", "status", "body"), OTHERS, ids=range(len(OTHERS)))
 def test_limits_of_another_kind_are_not_taken_for_it(wire: str, status: int, body: dict[str, Any]) -> None:
-    error = meant(WIRES[wire].decode_error(status, {}, json.dumps(body).encode()))
+    error = reclassified(WIRES[wire].decode_error(status, {}, json.dumps(body).encode()))
     assert not isinstance(error, ContextLengthExceeded), error.detail
     if status in (413, 429):
         assert isinstance(error, RateLimited)

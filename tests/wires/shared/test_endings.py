@@ -1,5 +1,4 @@
-"""How an answer ended, by the word of each wire: a success, a refusal, or a failure that may be tried
-again."""
+"""The end of an answer, by the word of each wire: success, refusal, or a failure that may be retried."""
 
 from __future__ import annotations
 

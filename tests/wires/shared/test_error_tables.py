@@ -29,7 +29,7 @@ from turnstream.wires.bedrock.errors import ERRORS as BEDROCK
 from turnstream.wires.gemini.errors import ERRORS as GEMINI
 from turnstream.wires.ollama.errors import ERRORS as OLLAMA
 from turnstream.wires.shared.error_engine import STATUSES, ErrorTable
-from turnstream.wires.shared.failure_words import MESSAGES, QUOTA_CODE, meant
+from turnstream.wires.shared.failure_words import MESSAGES, QUOTA_CODE, reclassified
 from turnstream.wires.shared.openai_errors import ERRORS as OPENAI
 from turnstream.wires.shared.reported_errors import ReportedError
 
@@ -100,7 +100,7 @@ def test_an_error_that_a_table_writes_it_reads_again(wire: str, kind: type[Provi
 def test_a_quota_that_is_used_up_is_written_and_read_again(wire: str) -> None:
     status, body = TABLES[wire].encode_error(RateLimited("no credit balance left", code=QUOTA_CODE))
     assert status in (402, 429)
-    again = meant(TABLES[wire].decode_error(status, {}, body))
+    again = reclassified(TABLES[wire].decode_error(status, {}, body))
     assert isinstance(again, RateLimited)
     assert (again.code == QUOTA_CODE) is (wire in ("anthropic", "openai-chat", "openai-responses"))
 

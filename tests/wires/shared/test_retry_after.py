@@ -1,4 +1,4 @@
-"""How long to wait, as every wire reads it."""
+"""The wait that a provider asks for, on every wire."""
 
 from __future__ import annotations
 

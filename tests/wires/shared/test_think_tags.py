@@ -69,7 +69,7 @@ def blocks_of(events: list[StreamEvent]) -> list[tuple[str, str]]:
 
 
 def expected(text: str) -> list[tuple[str, str]]:
-    """What the blocks are, said the other way: by one look at the whole text."""
+    """Return the expected blocks by splitting the whole text at once."""
     blocks: list[tuple[str, str]] = []
     thought = False
     while match := re.match(rf"(\s*)<({'|'.join(TAGS)})>(.*?)(</\2>|\Z)", text, re.DOTALL):

@@ -46,7 +46,7 @@ class AppendJournal(Operation[JournalPage], frozen=True, kw_only=True):
         if driver_of(connection).insert(connection, journal, [row]) == 0:
             stored = connection.execute(_PAGE, {"owner": self.owner, "page": self.page}).scalar_one()
             if stored != text:
-                raise StoreError(f"page {self.page} of the journal is there already, with other text")
+                raise StoreError(f"page {self.page} of the journal exists already, with other text")
         return JournalPage(self.page, len(text))
 
 

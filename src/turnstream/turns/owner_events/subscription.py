@@ -168,7 +168,7 @@ class OwnerSubscription:
         self._stop_waiting(is_news=False)
 
     def close(self) -> None:
-        """Let go of all logs. A waiting `next` returns None."""
+        """Release all logs. A waiting `next` returns None."""
         self._closed = True
         self._sources.changes.unwatch(self._scope.owner, self._hear)
         for turn in self._turns:

@@ -79,7 +79,7 @@ class AnthropicDecoder(AnswerStream):
         self._stopped = False
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
-        self._said = False
+        self._has_output = False
         """True once a block other than thinking has begun."""
         self._usage = UsageReports()
         self._raw_blocks: set[int] = set()
@@ -300,7 +300,7 @@ class AnthropicDecoder(AnswerStream):
             started.append(SignatureDelta(index, block.signature))
         if block.block_type == "provider":
             self._raw_blocks.add(index)
-        self._said = self._said or block.block_type != "thinking"
+        self._has_output = self._has_output or block.block_type != "thinking"
         waits = not (block.content or {}).get("provider_executed")
         self._places.start(index, block.block_type, stop_waits=waits)
         return started
@@ -344,7 +344,7 @@ class AnthropicDecoder(AnswerStream):
     def _end_message(self, events: list[StreamEvent]) -> None:
         self._stopped = True
         raw = self._stop_reason
-        stop = stop_event(parse_ending(raw), raw, self._stop_sequence, said=self._said)
+        stop = stop_event(parse_ending(raw), raw, self._stop_sequence, has_output=self._has_output)
         self._failed = type(stop) is StreamError
         self._places.end()
         events.append(stop)

@@ -14,7 +14,7 @@ from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.lenient_json import encode_json
 from turnstream.wires.shared.request_bodies import expect, read_body
 
-_OUR_FIELDS = (
+_MAPPED_FIELDS = (
     "model", "messages", "system", "tools", "tool_choice", "stop_sequences", "stream", "thinking",
     "output_config",
 )  # fmt: skip
@@ -34,7 +34,7 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
 
 
 def _parse_request(fields: JsonObject) -> ModelRequest:
-    params = without(fields, *_OUR_FIELDS)
+    params = without(fields, *_MAPPED_FIELDS)
     if unmarked := take_cache_marks(fields):
         fields = unmarked
         params["cache"] = True
@@ -106,9 +106,13 @@ def _parse_output(output: JsonObject, params: JsonObject) -> JsonObject:
     found: JsonObject = {}
     if "effort" in params.get("thinking", {}):
         rest.pop("effort", None)
-    asked = rest.get("format")
-    if is_object(asked) and asked.keys() == {"type", "schema"} and asked["type"] == "json_schema":
-        found["response_format"] = asked
+    format_value = rest.get("format")
+    if (
+        is_object(format_value)
+        and format_value.keys() == {"type", "schema"}
+        and format_value["type"] == "json_schema"
+    ):
+        found["response_format"] = format_value
         del rest["format"]
     return {**found, "output_config": rest} if rest else found
 

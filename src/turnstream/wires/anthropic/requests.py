@@ -13,7 +13,7 @@ from turnstream.wires.base import HttpRequest, ModelRequest
 from turnstream.wires.shared.call_ids import WORDS_OF_64, with_fitting_ids
 from turnstream.wires.shared.claude_thinking import dump_thinking, room_for_thinking
 from turnstream.wires.shared.function_tools import dump_function
-from turnstream.wires.shared.histories import Role, alternating, side_of
+from turnstream.wires.shared.histories import Role, alternate_roles, side_of
 from turnstream.wires.shared.json_values import JsonObject, is_object, is_one_of, without
 from turnstream.wires.shared.normal_params import given_params, read_response_format, read_stop, read_tools
 from turnstream.wires.shared.request_bodies import post
@@ -27,7 +27,7 @@ The API requires a limit, and every current model accepts this one. The thinking
 the limit, is added.
 """
 
-_OUR_PARAMS = (
+_MAPPED_PARAMS = (
     "stop", "tool_choice", "thinking", "tools", "parallel_tool_calls", "response_format", "cache",
     "extra_body", "output_config",
 )  # fmt: skip
@@ -40,7 +40,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     InvalidRequest if the API does not support the request.
     """
     params = given_params(request)
-    body = without(params, *_OUR_PARAMS)
+    body = without(params, *_MAPPED_PARAMS)
     thinking, effort = dump_thinking(request.model, params.get("thinking"))
     body.setdefault("max_tokens", DEFAULT_MAX_TOKENS + room_for_thinking(request.model, thinking, effort))
     body |= {"model": request.model, "stream": request.stream}
@@ -60,9 +60,9 @@ def encode_request(request: ModelRequest) -> HttpRequest:
             body["tool_choice"] = choice
     if params.get("cache") is True:
         mark_for_cache(body)
-    asked = post(request, PATH, body)
-    asked.headers["anthropic-version"] = API_VERSION
-    return asked
+    encoded = post(request, PATH, body)
+    encoded.headers["anthropic-version"] = API_VERSION
+    return encoded
 
 
 def _dump_messages(messages: Iterable[Message], *, unsigned: bool) -> list[JsonObject]:
@@ -74,13 +74,13 @@ def _dump_messages(messages: Iterable[Message], *, unsigned: bool) -> list[JsonO
     Args:
         unsigned: True to include thinking without a signature.
     """
-    said: list[tuple[str, list[JsonObject]]] = []
+    entries: list[tuple[str, list[JsonObject]]] = []
     for message in messages:
         for block in message.blocks:
             raw, role = returned_block(block, unsigned=unsigned), _role_of(block, message.role)
             if raw is not None and role is not None:
-                said.append((role, [raw]))
-    return alternating(said, field="content")
+                entries.append((role, [raw]))
+    return alternate_roles(entries, field="content")
 
 
 def _role_of(block: Block, role: Role) -> Role | None:
@@ -119,12 +119,12 @@ def _dump_output(params: JsonObject, effort: str | None) -> JsonObject:
     output: JsonObject = dict(given) if is_object(given) else {}
     if effort is not None:
         output["effort"] = effort
-    asked = read_response_format(params)
-    if asked is not None and asked.schema is None:
+    encoded = read_response_format(params)
+    if encoded is not None and encoded.schema is None:
         raise InvalidRequest(
             "this model's API holds answers to a schema only: "
             "give response_format {type: json_schema, schema}"
         )
-    if asked is not None:
-        output["format"] = {"type": "json_schema", "schema": asked.schema}
+    if encoded is not None:
+        output["format"] = {"type": "json_schema", "schema": encoded.schema}
     return output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
-from turnstream.wires.shared.endings import Ending, ending_of, is_word_for, table_of
+from turnstream.wires.shared.endings import Ending, ending_of, means_reason, table_of
 
 _ENDINGS = table_of(
     ("end_turn", "end_turn"),
@@ -13,7 +13,7 @@ _ENDINGS = table_of(
     ("pause_turn", "pause_turn"),
     ("refusal", "refusal"),
 )
-_THEIRS: dict[StopReason, str] = {
+_RAW_REASONS: dict[StopReason, str] = {
     "content_filtered": "refusal",
     "guardrail_intervened": "refusal",
     "unknown": "end_turn",
@@ -33,6 +33,6 @@ def dump_stop_reason(stop: MessageStop) -> str | None:
     reason, raw = stop.stop_reason, stop.raw_stop_reason
     if reason is None:
         return None
-    if raw is not None and is_word_for(raw, reason, _ENDINGS):
+    if raw is not None and means_reason(raw, reason, _ENDINGS):
         return raw
-    return _THEIRS.get(reason, reason)
+    return _RAW_REASONS.get(reason, reason)

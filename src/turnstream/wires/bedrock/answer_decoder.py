@@ -54,8 +54,10 @@ def _decode_answer(value: Any) -> list[StreamEvent]:
     for index, raw in enumerate(content):
         events += _events_of(index, parse_block(index, raw))
     ending = {key: value[key] for key in _STOP_FIELDS if value.get(key) is not None}
-    said = any(isinstance(event, ContentBlockStart) and event.block_type != "thinking" for event in events)
-    ended = stop_events(ending, said=said)
+    has_output = any(
+        isinstance(event, ContentBlockStart) and event.block_type != "thinking" for event in events
+    )
+    ended = stop_events(ending, has_output=has_output)
     usage = usage_event(without(value, "output", *_STOP_FIELDS))
     return [*events, usage, *ended] if isinstance(ended[0], StreamError) else [*events, *ended, usage]
 
@@ -66,15 +68,15 @@ def _events_of(index: int, block: Block) -> list[StreamEvent]:
     text = block.text_content or ""
     match block.block_type:
         case "tool_use":
-            said: list[StreamEvent] = [ToolInputDelta(index, content.pop("input_json", ""))]
+            deltas: list[StreamEvent] = [ToolInputDelta(index, content.pop("input_json", ""))]
             content.pop("input", None)
             content.pop("input_error", None)
         case "thinking":
             signature = content.pop("signature", "")
-            said = [ThinkingDelta(index, text)] if text else []
-            said += [SignatureDelta(index, signature)] if signature else []
+            deltas = [ThinkingDelta(index, text)] if text else []
+            deltas += [SignatureDelta(index, signature)] if signature else []
         case "text":
-            said = [TextDelta(index, text)]
+            deltas = [TextDelta(index, text)]
         case _:
-            said = []
-    return [ContentBlockStart(index, block.block_type, content or None), *said, ContentBlockStop(index)]
+            deltas = []
+    return [ContentBlockStart(index, block.block_type, content or None), *deltas, ContentBlockStop(index)]

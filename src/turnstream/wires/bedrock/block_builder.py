@@ -35,18 +35,18 @@ _PARTS: dict[str, tuple[BlockType, type]] = {
     "image": ("image", dict),
 }
 """Block type and value type of each field of a delta."""
-_MAY_GO_ON = frozenset({"text", "thinking", "tool_use"})
+_MAY_CONTINUE = frozenset({"text", "thinking", "tool_use"})
 """Block types whose stop is held, because gateways send more of their deltas after it."""
 
 
 class ConverseBlocks:
     """The blocks of one message by index.
 
-    `has_said` is True once a block other than thinking has begun.
+    `has_output` is True once a block other than thinking has begun.
     """
 
     def __init__(self) -> None:
-        self.has_said = False
+        self.has_output = False
         self._open: dict[int, BlockType] = {}
         self._ended: dict[int, BlockType] = {}
         self._stopping: int | None = None
@@ -173,7 +173,7 @@ class ConverseBlocks:
         return False
 
     def stop_soon(self, index: int, events: list[StreamEvent]) -> None:
-        if self._open.get(index) in _MAY_GO_ON:
+        if self._open.get(index) in _MAY_CONTINUE:
             self._stopping = index
         else:
             self._stop(index, events)
@@ -188,7 +188,7 @@ class ConverseBlocks:
     ) -> None:
         self._stop(index, events)
         self._open[index] = block_type
-        self.has_said = self.has_said or block_type != "thinking"
+        self.has_output = self.has_output or block_type != "thinking"
         events.append(ContentBlockStart(index, block_type, content or None))
 
     def _stop(self, index: int, events: list[StreamEvent]) -> None:

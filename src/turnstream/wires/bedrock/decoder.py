@@ -73,7 +73,7 @@ class BedrockDecoder(AnswerStream):
         """See `Decoder.finish`. The decoder of a model's own events decides for them."""
         if self._failed_end is not None:
             return "certain"
-        if self._over or self._stopped or self._model_events is None:
+        if self._is_over or self._stopped or self._model_events is None:
             return None
         return self._model_events.finish
 
@@ -85,9 +85,9 @@ class BedrockDecoder(AnswerStream):
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
-        if not self._over:
+        if not self._is_over:
             self._messages.add(data)
-        while not self._over:
+        while not self._is_over:
             try:
                 message = self._messages.take()
                 if message is None:
@@ -113,7 +113,7 @@ class BedrockDecoder(AnswerStream):
         if (failed := self._failed_end) is not None:
             self._failed_end = None
             return [failed]
-        if self._over or self._stopped:
+        if self._is_over or self._stopped:
             return []
         if self._model_events is not None and not self._messages.pending:
             return self._model_events.close()
@@ -129,7 +129,7 @@ class BedrockDecoder(AnswerStream):
         one_message = isinstance(error, BrokenMessage)
         if self._stopped or (one_message and self._skips_malformed):
             events.append(StreamNotice("malformed_event", error.message))
-            self._over = not one_message
+            self._is_over = not one_message
             return one_message
         self._failure = error
         return False
@@ -142,7 +142,7 @@ class BedrockDecoder(AnswerStream):
         if headers.get(":message-type", "event") != "event":
             if self._stopped:
                 events += self._late.notice() if self._failed_end is None else self.close()
-                self._over = True
+                self._is_over = True
                 return
             self._blocks.flush(events)
             self._fail(parse_stream_error(headers, payload), events)
@@ -189,8 +189,8 @@ class BedrockDecoder(AnswerStream):
             case "metadata":
                 self._take_usage(event, events)
             case _:
-                if said := without(event, PADDING):
-                    events.append(Metadata(provider_metadata={kind: said}))
+                if events_of_model := without(event, PADDING):
+                    events.append(Metadata(provider_metadata={kind: events_of_model}))
 
     def _decode_chunk(self, event: JsonObject, events: list[StreamEvent]) -> None:
         payload = base64.b64decode(text_in(event, "bytes"), validate=True)
@@ -201,12 +201,12 @@ class BedrockDecoder(AnswerStream):
             return
         if self._model_events is None:
             self._model_events = self._new_claude()
-        said = self._model_events.feed(sse.encode_event(payload))
-        self._stopped = self._stopped or any(type(one) is MessageStop for one in said)
-        events.extend(said)
+        events_of_model = self._model_events.feed(sse.encode_event(payload))
+        self._stopped = self._stopped or any(type(one) is MessageStop for one in events_of_model)
+        events.extend(events_of_model)
 
     def _decode_stop(self, event: JsonObject, events: list[StreamEvent]) -> None:
-        ended = stop_events(event, said=self._blocks.has_said)
+        ended = stop_events(event, has_output=self._blocks.has_output)
         if type(failure := ended[0]) is StreamError and not self._stopped:
             self._failed_end = failure  # reported after the usage, which comes next
         else:
@@ -224,7 +224,7 @@ class BedrockDecoder(AnswerStream):
         """Add the provider's error, after the bytes received for open blocks."""
         self._blocks.break_off(events)
         events.append(error)
-        self._over = True
+        self._is_over = True
 
 
 def _index(event: JsonObject) -> int:

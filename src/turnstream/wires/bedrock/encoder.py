@@ -57,17 +57,17 @@ class BedrockEncoder(BlockEncoder[_ConverseBlock]):
         super().__init__()
         self._role: str | None = "assistant"
         self._usage: JsonObject = {}
-        self._told: JsonObject = {}
+        self._extra_metadata: JsonObject = {}
         self._latency: float | None = None
         self._trace: Any = None
 
     def _write_end(self, stop: MessageStop) -> None:
         for index in list(self._blocks):
             self._stop_open(index)
-        told = self._told
-        beside = {key: value for key, value in told.items() if key in _STOP_FIELDS}
+        extra = self._extra_metadata
+        beside = {key: value for key, value in extra.items() if key in _STOP_FIELDS}
         self._write("messageStop", {"stopReason": dump_stop_reason(stop), **beside})
-        metadata = {key: value for key, value in told.items() if key in _METADATA_FIELDS}
+        metadata = {key: value for key, value in extra.items() if key in _METADATA_FIELDS}
         if self._usage or self._latency is not None or self._trace is not None or metadata:
             fields: JsonObject = {
                 "usage": with_total(self._usage),
@@ -87,10 +87,10 @@ class BedrockEncoder(BlockEncoder[_ConverseBlock]):
     def _write_text(self, block: _ConverseBlock, event: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
         match event:
             case TextDelta():
-                said: JsonObject = {"text": event.text}
+                piece: JsonObject = {"text": event.text}
                 if block.block_type == "tool_result":
-                    said = {"toolResult": [said]}
-                self._write_delta(block, said)
+                    piece = {"toolResult": [piece]}
+                self._write_delta(block, piece)
             case ThinkingDelta():
                 self._write_delta(block, {"reasoningContent": {"text": event.text}})
             case ToolInputDelta():
@@ -101,7 +101,7 @@ class BedrockEncoder(BlockEncoder[_ConverseBlock]):
 
     def _keep_metadata(self, event: Metadata) -> None:
         self._usage |= dump_usage(event.usage, event.raw)
-        self._told |= event.provider_metadata or {}
+        self._extra_metadata |= event.provider_metadata or {}
         self._latency = event.latency_ms if event.latency_ms is not None else self._latency
         self._trace = event.trace if event.trace is not None else self._trace
 

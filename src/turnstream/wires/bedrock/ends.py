@@ -14,7 +14,7 @@ PADDING = "p"
 """Field of every event that hides the length of the text. Its value has no meaning."""
 
 
-def stop_events(event: JsonObject, *, said: bool) -> list[StreamEvent]:
+def stop_events(event: JsonObject, *, has_output: bool) -> list[StreamEvent]:
     """Return the events of `messageStop`: the model's stop or failure, then the other fields as metadata.
 
     Raises ValueError if `stopReason` is not text.
@@ -24,9 +24,9 @@ def stop_events(event: JsonObject, *, said: bool) -> list[StreamEvent]:
     """
     raw = text_in(event, "stopReason") or None
     sequence = _stop_sequence(event.get("additionalModelResponseFields"))
-    events: list[StreamEvent] = [stop_event(parse_ending(raw), raw, sequence, said=said)]
-    if beside := without(event, "stopReason", PADDING):
-        events.append(Metadata(provider_metadata=beside))
+    events: list[StreamEvent] = [stop_event(parse_ending(raw), raw, sequence, has_output=has_output)]
+    if extra := without(event, "stopReason", PADDING):
+        events.append(Metadata(provider_metadata=extra))
     return events
 
 
@@ -36,15 +36,15 @@ def usage_event(event: JsonObject) -> Metadata:
     usage = raw if is_object(raw) else None
     measured = metrics if is_object(metrics) else {}
     latency = measured.get("latencyMs")
-    told = without(event, "usage", "trace", "metrics", PADDING)
+    extra = without(event, "usage", "trace", "metrics", PADDING)
     if more := without(measured, "latencyMs"):
-        told["metrics"] = more
+        extra["metrics"] = more
     return Metadata(
         parse_usage(usage) if usage is not None else None,
         usage,
         latency if type(latency) in (int, float) else None,
         event.get("trace"),
-        told or None,
+        extra or None,
     )
 
 

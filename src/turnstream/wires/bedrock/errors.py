@@ -72,7 +72,7 @@ def parse_stream_error(headers: Mapping[str, Any], payload: bytes) -> StreamErro
 
 def dump_stream_error(error: StreamError) -> tuple[str, JsonObject]:
     """Return the name and the payload of the exception for an error."""
-    message = ERRORS.spoken(error.code, error.message)
+    message = ERRORS.prefixed_message(error.code, error.message)
     fields: JsonObject = {"message": message}
     if error.kind == "model_stream":
         fields["originalMessage"] = message
@@ -90,9 +90,9 @@ ERRORS = ErrorTable(
     means_statuses=True,
     name_fields=("Code", "code", "type", "__type"),
     name_header="x-amzn-errortype",
-    of_the_model=frozenset({"modelErrorException", "modelStreamErrorException"}),
+    model_failures=frozenset({"modelErrorException", "modelStreamErrorException"}),
     unknown="model_stream",
-    spent=("servicequota",),
+    quota_words=("servicequota",),
     too_long="Input is too long for requested model.",
     names={f"{name}{ending}".lower(): kind for name, kind in _NAMES.items() for ending in ("", "Exception")},
     written={

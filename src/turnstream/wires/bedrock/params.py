@@ -23,7 +23,7 @@ _INFERENCE = {
     "top_p": "topP",
     "stop": "stopSequences",
 }
-OUR_PARAMS = (
+MAPPED_PARAMS = (
     *_INFERENCE, "additionalModelRequestFields", "inferenceConfig", "outputConfig", "parallel_tool_calls",
     "response_format", "thinking", "tool_choice", "top_k", "cache", "extra_body", "system", "tools",
 )  # fmt: skip
@@ -35,9 +35,11 @@ FIELDS = ("inferenceConfig", "additionalModelRequestFields", "outputConfig")
 def dump_inference(params: JsonObject) -> JsonObject:
     given = params.get("inferenceConfig")
     inference = dict(given) if is_object(given) else {}
-    asked = {**params, "stop": read_stop(params)}
+    normalized = {**params, "stop": read_stop(params)}
     return inference | {
-        theirs: asked[ours] for ours, theirs in _INFERENCE.items() if asked.get(ours) not in (None, [])
+        theirs: normalized[ours]
+        for ours, theirs in _INFERENCE.items()
+        if normalized.get(ours) not in (None, [])
     }
 
 
@@ -73,7 +75,7 @@ def dump_output(model: str, params: JsonObject, effort: str | None) -> JsonObjec
         output["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": definition}}
     elif wanted is not None and not _takes_json_object(model):
         raise InvalidRequest(
-            "this model is told a schema, or nothing: give response_format {type: json_schema, schema: {…}}"
+            "this model needs a schema: give response_format {type: json_schema, schema: {…}}"
         )
     return output if effort is None else {**output, "effort": effort}
 

@@ -38,10 +38,10 @@ def decode_request(path: str, body: bytes, claude: Wire) -> ModelRequest:
     Args:
         claude: The wire that decodes requests to InvokeModel.
     """
-    asked = _PATH.search(path.partition("?")[0])
-    if asked is None:
+    matched = _PATH.search(path.partition("?")[0])
+    if matched is None:
         raise InvalidRequest("the path is not like /model/{modelId}/converse-stream")
-    model, call = unquote(asked["model"]), asked["call"]
+    model, call = unquote(matched["model"]), matched["call"]
     fields = read_body(body, complaint="the body must be an object")
     stream = call.endswith("-stream")
     if call.startswith("invoke"):

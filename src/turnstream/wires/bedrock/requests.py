@@ -16,7 +16,7 @@ from turnstream.core.blocks import Message
 from turnstream.wires.base import HttpRequest, ModelRequest, ToolDefinition, Wire
 from turnstream.wires.bedrock.blocks import returned_block
 from turnstream.wires.bedrock.params import (
-    OUR_PARAMS,
+    MAPPED_PARAMS,
     dump_additional,
     dump_inference,
     dump_output,
@@ -28,7 +28,7 @@ from turnstream.wires.bedrock.params import (
 from turnstream.wires.shared.call_ids import WORDS_OF_64, with_fitting_ids
 from turnstream.wires.shared.event_stream import CONTENT_TYPE
 from turnstream.wires.shared.function_tools import dump_function
-from turnstream.wires.shared.histories import alternating, side_of
+from turnstream.wires.shared.histories import alternate_roles, side_of
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
 from turnstream.wires.shared.lenient_json import encode_repaired
 from turnstream.wires.shared.model_paths import model_path
@@ -48,7 +48,7 @@ def encode_request(request: ModelRequest, claude: Wire) -> HttpRequest:
     if _INVOCATION in request.params:
         return _encode_invocation(request, claude)
     params = given_params(request)
-    body = without(params, *OUR_PARAMS)
+    body = without(params, *MAPPED_PARAMS)
     cached = bool(params.get("cache")) and may_cache(request.model)
     body["messages"] = _dump_messages(with_fitting_ids(request.messages, WORDS_OF_64))
     if cached and body["messages"]:
@@ -90,7 +90,7 @@ def _dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
 
     The block type decides the role where the API requires it. Every document has a unique name.
     """
-    said: list[tuple[str, list[JsonObject]]] = []
+    entries: list[tuple[str, list[JsonObject]]] = []
     names: set[str] = set()
     for message in messages:
         for block in message.blocks:
@@ -99,8 +99,8 @@ def _dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
                 continue
             if "document" in raw and block.block_type == "document":
                 raw["document"]["name"] = _unused(raw["document"]["name"], names)
-            said.append((role, [raw]))
-    return alternating(said, field="content")
+            entries.append((role, [raw]))
+    return alternate_roles(entries, field="content")
 
 
 def _dump_system(request: ModelRequest) -> list[JsonObject]:

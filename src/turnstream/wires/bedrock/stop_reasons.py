@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
-from turnstream.wires.shared.endings import Ending, ending_of, is_word_for, table_of
+from turnstream.wires.shared.endings import Ending, ending_of, means_reason, table_of
 
 _ENDINGS = table_of(
     ("end_turn", "end_turn"),
@@ -16,7 +16,7 @@ _ENDINGS = table_of(
     ("pause_turn", "pause_turn"),
     ("failed", "malformed_model_output", "malformed_tool_use"),
 )
-_THEIRS: dict[StopReason, str] = {
+_RAW_REASONS: dict[StopReason, str] = {
     "refusal": "content_filtered",
     "pause_turn": "end_turn",
     "unknown": "end_turn",
@@ -34,6 +34,6 @@ def dump_stop_reason(stop: MessageStop) -> str:
     Keep the raw word if it is Bedrock's for the same reason. Never use another provider's raw word.
     """
     reason, raw = stop.stop_reason, stop.raw_stop_reason
-    if raw is not None and is_word_for(raw, reason, _ENDINGS):
+    if raw is not None and means_reason(raw, reason, _ENDINGS):
         return raw
-    return _THEIRS.get(reason, reason) if reason is not None else "end_turn"
+    return _RAW_REASONS.get(reason, reason) if reason is not None else "end_turn"

@@ -53,7 +53,7 @@ class PartBuilder:
         self.length = 0
         """Characters of the open text block."""
         self.signed = False
-        self._has_said = False
+        self._has_output = False
         self._last_code = ""
         self._citations: list[Any] = []
         self._cited: set[bytes] = set()
@@ -62,9 +62,9 @@ class PartBuilder:
         """Type and metadata of the open block if its text parts have metadata, else None."""
 
     @property
-    def has_said(self) -> bool:
+    def has_output(self) -> bool:
         """True once content other than thinking has arrived."""
-        return self._has_said or bool(self.calls)
+        return self._has_output or bool(self.calls)
 
     @property
     def has_begun(self) -> bool:
@@ -85,11 +85,11 @@ class PartBuilder:
             self._keep_extras(rest, events)
             self._take_text(text or "", block_type, signature, rest, events)
         elif (block := self._whole_block(rest)) is not None:
-            self._has_said = True
+            self._has_output = True
             self.leave(events)
             self._add(*block, events)
         elif part:
-            self._has_said = True
+            self._has_output = True
             self.leave(events)
             self._add("provider", dict(part), "", events)
 
@@ -136,7 +136,7 @@ class PartBuilder:
         self.signed = False
         events.append(ContentBlockStart(self.index, block_type))
         if block_type == "text":
-            self._has_said = True
+            self._has_output = True
             self.cite([], events)
 
     def _take_text(
@@ -175,7 +175,7 @@ class PartBuilder:
         self, text: str, block_type: BlockType, signature: str, rest: JsonObject, events: list[StreamEvent]
     ) -> None:
         """Add a text part that has metadata."""
-        self._has_said = self._has_said or block_type == "text"
+        self._has_output = self._has_output or block_type == "text"
         metadata = replace_surrogates(rest)
         if signature and block_type == "text":
             metadata |= {"thoughtSignature": signature, "signed": [0, len(text)]}
@@ -222,7 +222,7 @@ class PartBuilder:
 
         None for media other than a plain image.
         """
-        given, said = text_in(value.get("id")), without(value, "id")
+        given, fields = text_in(value.get("id")), without(value, "id")
         match name:
             case "inlineData" | "fileData":
                 return parse_image(value)
@@ -231,12 +231,12 @@ class PartBuilder:
                 is_code = name == "executableCode"
                 tool = "code_execution" if is_code else text_in(value.get("toolType"))
                 content: Content = {"tool_use_id": self._last_code, "tool_name": tool}
-                asked = said if is_code else value.get("args")
-                text = "" if asked is None else encode_json(asked).decode("utf-8", "replace")
+                arguments = fields if is_code else value.get("args")
+                text = "" if arguments is None else encode_json(arguments).decode("utf-8", "replace")
                 return "tool_use", {**content, "provider_executed": True}, text
             case _:
                 failed = name == "codeExecutionResult" and value.get("outcome", _OK[0]) not in _OK
-                content = {"tool_use_id": given or self._last_code, "content": said, "is_error": failed}
+                content = {"tool_use_id": given or self._last_code, "content": fields, "is_error": failed}
                 return "tool_result", {**content, "provider_executed": True}, ""
 
     def _add(self, block_type: BlockType, content: Content, text: str, events: list[StreamEvent]) -> None:

@@ -19,8 +19,8 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent
 from turnstream.wires.gemini.arguments import PartialArguments
 from turnstream.wires.gemini.chunks import objects_in, text_in
-from turnstream.wires.gemini.messages import MADE_UP
-from turnstream.wires.shared.call_ids import made_up_id
+from turnstream.wires.gemini.messages import GENERATED_PREFIX
+from turnstream.wires.shared.call_ids import generated_id
 from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import encode_json, replace_surrogates
 
@@ -61,7 +61,7 @@ class FunctionCalls:
         """Return the id of a call: the provider's, or a generated one if it is missing or repeated."""
         identity = given
         if not given or given in self._ids:
-            identity = made_up_id(self.seed, len(self._ids), MADE_UP)
+            identity = generated_id(self.seed, len(self._ids), GENERATED_PREFIX)
         self._ids.add(identity)
         return identity
 
@@ -85,10 +85,10 @@ class FunctionCalls:
             metadata: Other fields of its part.
             events: Receives the events.
         """
-        goes_on = call.get("willContinue") is True
+        will_continue = call.get("willContinue") is True
         if self.continues(call):
             self._take_piece(call, metadata, events)
-            if not goes_on:
+            if not will_continue:
                 self.stop(events)
             return
         self.stop(events)
@@ -102,10 +102,10 @@ class FunctionCalls:
         if metadata:
             content["provider_metadata"] = metadata
         events.append(ContentBlockStart(index, "tool_use", replace_surrogates(content)))
-        if goes_on or "partialArgs" in call:
+        if will_continue or "partialArgs" in call:
             self._open = _OpenFunctionCall(index, name, given_id, metadata)
             self._take_piece(call, {}, events)
-            if not goes_on:
+            if not will_continue:
                 self.stop(events)
             return
         if "args" in call:

@@ -38,7 +38,7 @@ from turnstream.wires.gemini.chunks import (
 )
 from turnstream.wires.gemini.errors import ERRORS
 from turnstream.wires.gemini.framing import ResponseFraming
-from turnstream.wires.gemini.stop_reasons import UNSAID, parse_block_reason, parse_ending
+from turnstream.wires.gemini.stop_reasons import UNSPECIFIED, parse_block_reason, parse_ending
 from turnstream.wires.gemini.usage import read_usage
 from turnstream.wires.shared.answer_stream import AnswerStream
 from turnstream.wires.shared.endings import stop_event
@@ -73,8 +73,8 @@ class GeminiDecoder(AnswerStream):
         """True if output arrived before the first finishReason."""
         self._block_reason = ""
         self._usage: JsonObject | None = None
-        self._untold_usage: msgspec.Raw | JsonObject = ABSENT
-        self._beside: JsonObject = {}
+        self._unreported_usage: msgspec.Raw | JsonObject = ABSENT
+        self._extra_fields: JsonObject = {}
         self._last_numbers: JsonObject = {}
         """Latest values of numbers outside of the answer that have changed. They are reported at the end."""
 
@@ -89,7 +89,7 @@ class GeminiDecoder(AnswerStream):
 
         "likely" if the first output already had one, because then every event may have one.
         """
-        if self._over or not (self._finish_reason or self._block_reason):
+        if self._is_over or not (self._finish_reason or self._block_reason):
             return None
         return "certain" if self._continued or self._block_reason else "likely"
 
@@ -98,7 +98,7 @@ class GeminiDecoder(AnswerStream):
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
-        if self._over:
+        if self._is_over:
             return events
         blocks = self._blocks
         try:
@@ -111,7 +111,7 @@ class GeminiDecoder(AnswerStream):
                         pass
                     else:
                         if chunk.usage_metadata is not ABSENT:
-                            self._untold_usage = chunk.usage_metadata
+                            self._unreported_usage = chunk.usage_metadata
                         part = chunk.candidates[0].content.parts[0]
                         text = part.text
                         if part.thought or not text or blocks.open_type != "text":
@@ -121,7 +121,7 @@ class GeminiDecoder(AnswerStream):
                             events.append(TextDelta(blocks.index, text))
                         continue
                 self._take_payload(name, payload, events)
-                if self._over:
+                if self._is_over:
                     break
         except StreamBroken as failure:
             self._failure = failure
@@ -130,13 +130,13 @@ class GeminiDecoder(AnswerStream):
         return events
 
     def _take_rest(self, events: list[StreamEvent]) -> None:
-        for name, payload, _ in () if self._over else self._framing.close():
+        for name, payload, _ in () if self._is_over else self._framing.close():
             try:
                 self._take_payload(name, payload, events)
             except MalformedEvent:
                 # the body was cut inside an event: the finishReason decides whether the message has ended
                 break
-        if not self._over and (self._finish_reason or self._block_reason):
+        if not self._is_over and (self._finish_reason or self._block_reason):
             self._end(events)
 
     def end_answer(self) -> list[StreamEvent]:
@@ -144,12 +144,12 @@ class GeminiDecoder(AnswerStream):
         if self._failure is not None:
             raise self._failure
         events: list[StreamEvent] = []
-        if not self._over:
+        if not self._is_over:
             self._end(events)
         return events
 
     def _end(self, events: list[StreamEvent]) -> None:
-        self._over = True
+        self._is_over = True
         stop = self._stop_event()
         if isinstance(stop, StreamError) or not is_clean_end(stop):
             self._blocks.calls.cut(events)
@@ -167,7 +167,7 @@ class GeminiDecoder(AnswerStream):
         blocks = self._blocks
         if raw := self._finish_reason:
             ending = parse_ending(raw, called=bool(blocks.calls))
-            return stop_event(ending, raw, said=blocks.has_said, words=self._finish_words)
+            return stop_event(ending, raw, has_output=blocks.has_output, words=self._finish_words)
         if raw := self._block_reason:
             return MessageStop(parse_block_reason(raw), raw)
         return MessageStop()
@@ -191,7 +191,7 @@ class GeminiDecoder(AnswerStream):
                 if not is_object(value):
                     raise MalformedEvent("an event is not a JSON object")
                 self._take(named(value), payload, events)
-                if self._over:
+                if self._is_over:
                     break
         except (MalformedEvent, ValueError) as error:
             failure = error if isinstance(error, MalformedEvent) else MalformedEvent(str(error))
@@ -219,7 +219,7 @@ class GeminiDecoder(AnswerStream):
         for candidate in objects_in(chunk.get("candidates")):
             self._take_candidate(candidate, events)
         if is_object(usage := chunk.get("usageMetadata")):
-            self._untold_usage = named(usage)
+            self._unreported_usage = named(usage)
             if self._usage is None:
                 self._report_usage(events)
         self._take_leftovers(chunk, _KNOWN_OF_A_CHUNK, events)
@@ -227,7 +227,7 @@ class GeminiDecoder(AnswerStream):
     def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
         self._blocks.leave(events)
         self._report_usage(events)
-        self._over = True
+        self._is_over = True
         events.append(ERRORS.stream_error(reported))
 
     def _begin(self, chunk: JsonObject, payload: bytes, events: list[StreamEvent]) -> None:
@@ -239,7 +239,7 @@ class GeminiDecoder(AnswerStream):
 
     def _take_feedback(self, chunk: JsonObject) -> None:
         feedback = chunk.get("promptFeedback")
-        if is_object(feedback) and (reason := text_in(named(feedback).get("blockReason"))) not in UNSAID:
+        if is_object(feedback) and (reason := text_in(named(feedback).get("blockReason"))) not in UNSPECIFIED:
             self._block_reason = replace_surrogates(reason)
 
     def _take_candidate(self, candidate: JsonObject, events: list[StreamEvent]) -> None:
@@ -251,7 +251,7 @@ class GeminiDecoder(AnswerStream):
             self._other_candidates.add(index)
             return
         reason = text_in(candidate.get("finishReason"))
-        if reason not in UNSAID and not self._finish_reason:
+        if reason not in UNSPECIFIED and not self._finish_reason:
             self._continued = self._blocks.has_begun
         content = candidate.get("content")
         parts = named(content).get("parts") if is_object(content) else None
@@ -261,7 +261,7 @@ class GeminiDecoder(AnswerStream):
             if not is_object(part):
                 raise MalformedEvent("a part of an answer is no object")
             self._blocks.take(part, events)
-        if reason not in UNSAID:
+        if reason not in UNSPECIFIED:
             self._finish_reason = replace_surrogates(reason)
             self._finish_words = replace_surrogates(text_in(candidate.get("finishMessage")))
         if citations := citations_of(candidate):
@@ -275,12 +275,14 @@ class GeminiDecoder(AnswerStream):
         new = {
             key: item
             for key, item in value.items()
-            if key not in known and item not in ("", [], {}) and self._beside.get(key) != item
+            if key not in known and item not in ("", [], {}) and self._extra_fields.get(key) != item
         }
-        for key in [key for key, item in new.items() if is_number(item) and is_number(self._beside.get(key))]:
+        for key in [
+            key for key, item in new.items() if is_number(item) and is_number(self._extra_fields.get(key))
+        ]:
             self._last_numbers[key] = new.pop(key)
         if new:
-            self._beside |= new
+            self._extra_fields |= new
             events.append(Metadata(provider_metadata=replace_surrogates(new)))
 
     def _report_usage(self, events: list[StreamEvent]) -> None:
@@ -289,10 +291,10 @@ class GeminiDecoder(AnswerStream):
         Almost every event has usage, with slightly higher counts, so only the first and the last are
         reported. A report replaces the previous one: it sets fields to None that only the previous one had.
         """
-        raw = self._untold_usage
+        raw = self._unreported_usage
         if isinstance(raw, msgspec.Raw):
             raw = _usage_in(raw, events)
-        self._untold_usage = ABSENT
+        self._unreported_usage = ABSENT
         if raw is not None and raw != self._usage:
             gone: JsonObject = dict.fromkeys((self._usage or {}).keys() - raw.keys())
             self._usage = raw

@@ -97,7 +97,7 @@ class GeminiEncoder(AnswerWriter):
             case ContentDelta() if event.index in self._whole:
                 self._whole[event.index].merge(event.content)
             case ContentDelta():
-                self._write_beside_text(event.content, frames)
+                self._write_text_extras(event.content, frames)
             case SignatureDelta():
                 part = {"text": "", "thought": True, "thoughtSignature": event.signature}
                 self._write_part(encode_json(part), frames)
@@ -116,7 +116,7 @@ class GeminiEncoder(AnswerWriter):
             case _:
                 pass
 
-    def _write_beside_text(self, content: Content, frames: list[bytes]) -> None:
+    def _write_text_extras(self, content: Content, frames: list[bytes]) -> None:
         """Write a signature and citations for text that is already written.
 
         A signature needs an empty part; citations need none.
@@ -150,8 +150,8 @@ class GeminiEncoder(AnswerWriter):
         """Encode the end of every event once."""
         usage = write_usage(self._usage, self._raw_usage)
         counted = {} if usage is None else {"usageMetadata": usage}
-        beside = {**counted, "modelVersion": self._model, "responseId": self._message_id}
-        self._tail = b"," + encode_json(beside)[1:]
+        tail = {**counted, "modelVersion": self._model, "responseId": self._message_id}
+        self._tail = b"," + encode_json(tail)[1:]
 
 
 class _OpenPart:

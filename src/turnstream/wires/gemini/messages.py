@@ -17,10 +17,10 @@ from turnstream.core.blocks import Block, BlockType, Content, Message
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.errors import InvalidRequest
 from turnstream.wires.gemini.chunks import named, objects_in, text_in
-from turnstream.wires.shared.call_ids import made_up_id
+from turnstream.wires.shared.call_ids import generated_id
 from turnstream.wires.shared.histories import (
     Role,
-    alternating,
+    alternate_roles,
     are_parts,
     is_clients,
     media_in,
@@ -31,11 +31,11 @@ from turnstream.wires.shared.lenient_json import encode_json
 
 Part: TypeAlias = JsonObject
 
-MADE_UP = "gemini_call_"
+GENERATED_PREFIX = "gemini_call_"
 """Prefix of generated call ids. They are not sent to the provider, which does not know them."""
 THOUGHT = "thought"
 """Value of `provider_metadata.part` for thinking that Gemini has signed and accepts."""
-_BESIDE = frozenset({"thoughtSignature", "thought", "videoMetadata", "mediaResolution", "partMetadata"})
+_EXTRA_FIELDS = frozenset({"thoughtSignature", "thought", "videoMetadata", "mediaResolution", "partMetadata"})
 """Fields of a part that are not its data and return with it."""
 _RAW_PARTS = frozenset(
     {
@@ -50,15 +50,15 @@ _ROLES: dict[Role, str] = {"user": "user", "assistant": "model"}
 
 def dump_contents(messages: Iterable[Message]) -> list[JsonObject]:
     """Return the history as contents whose roles alternate."""
-    said: list[tuple[str, list[Part]]] = []
+    entries: list[tuple[str, list[Part]]] = []
     names: dict[str, str] = {}
     for message in messages:
         for block in message.blocks:
             content = block.content or {}
             if block.block_type == "tool_use":
                 names[content.get("tool_use_id", "")] = content.get("tool_name", "")
-            said.append((_ROLES[_side_of(block, message.role)], dump_parts(block, names)))
-    return alternating(said, field="parts")
+            entries.append((_ROLES[_side_of(block, message.role)], dump_parts(block, names)))
+    return alternate_roles(entries, field="parts")
 
 
 def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
@@ -68,22 +68,22 @@ def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
     """
     content = block.content or {}
     text = block.text_content or ""
-    beside = _beside(content)
+    extra = _extra_fields(content)
     match block.block_type:
         case "text" | "reference" | "partial_reference":
-            return _dump_text(text, content, beside)
+            return _dump_text(text, content, extra)
         case "thinking":
             own = metadata_of(content).get("part") == THOUGHT and not block.partial
             return [_thought(text, content)] if own and content.get("signature") else []
         case "tool_use" | "tool_result" if content.get("provider_executed"):
-            return [{**part, **beside}] if (part := _dump_server_part(block)) else []
+            return [{**part, **extra}] if (part := _dump_server_part(block)) else []
         case "tool_use":
-            return [{"functionCall": _dump_call(content), **beside}]
+            return [{"functionCall": _dump_call(content), **extra}]
         case "tool_result":
             name = (names or {}).get(content.get("tool_use_id", "")) or _UNKNOWN_FUNCTION
-            return [{"functionResponse": _dump_response(content, text, name), **beside}]
+            return [{"functionResponse": _dump_response(content, text, name), **extra}]
         case "image" | "document":
-            return [{**_dump_media(content), **beside}]
+            return [{**_dump_media(content), **extra}]
         case "provider":
             raw = not block.partial and "type" not in content and not _RAW_PARTS.isdisjoint(content)
             return [dict(content)] if raw else []
@@ -113,20 +113,20 @@ def _side_of(block: Block, role: Role) -> Role:
     return "user" if is_clients(block, "tool_result") else role
 
 
-def _beside(content: Content) -> Part:
-    return {key: item for key, item in metadata_of(content).items() if key in _BESIDE}
+def _extra_fields(content: Content) -> Part:
+    return {key: item for key, item in metadata_of(content).items() if key in _EXTRA_FIELDS}
 
 
-def _dump_text(text: str, content: Content, beside: Part) -> list[Part]:
+def _dump_text(text: str, content: Content, extra: Part) -> list[Part]:
     """Return the parts of a text: one, or up to three if only a section of the text is signed."""
     signed = metadata_of(content).get("signed")
     if not (is_list(signed) and len(signed) == 2 and all(type(place) is int for place in signed)):
-        return [{"text": text, **beside}] if text or beside else []
+        return [{"text": text, **extra}] if text or extra else []
     start, end = signed
     before, after = text[:start], text[end:]
     return [
         *([{"text": before}] if before else []),
-        {"text": text[start:end], **beside},
+        {"text": text[start:end], **extra},
         *([{"text": after}] if after else []),
     ]
 
@@ -140,7 +140,7 @@ def _dump_call(content: Content) -> JsonObject:
 def _own_id(content: Content) -> JsonObject:
     """Return the id of a call, unless turnstream generated it."""
     identity = text_in(content.get("tool_use_id"))
-    return {} if not identity or identity.startswith(MADE_UP) else {"id": identity}
+    return {} if not identity or identity.startswith(GENERATED_PREFIX) else {"id": identity}
 
 
 def _dump_response(content: Content, text: str, name: str) -> JsonObject:
@@ -241,7 +241,7 @@ class _CallIds:
     def answered(self, name: str, given: str) -> str:
         for waiting in self._unanswered:
             identity, called = waiting
-            if identity == given or (not given and called == name and identity.startswith(MADE_UP)):
+            if identity == given or (not given and called == name and identity.startswith(GENERATED_PREFIX)):
                 self._unanswered.remove(waiting)
                 return identity
         return given or self._new()
@@ -255,16 +255,16 @@ class _CallIds:
 
     def _new(self) -> str:
         self._count += 1
-        return made_up_id("request", self._count, MADE_UP)
+        return generated_id("request", self._count, GENERATED_PREFIX)
 
 
 def _parse_part(sequence: int, part: Part, calls: _CallIds) -> Block:
-    beside = {key: item for key, item in part.items() if key in _BESIDE}
-    data = without(part, *_BESIDE)
-    metadata = {"provider_metadata": beside} if beside else {}
+    extra = {key: item for key, item in part.items() if key in _EXTRA_FIELDS}
+    data = without(part, *_EXTRA_FIELDS)
+    metadata = {"provider_metadata": extra} if extra else {}
     match data:
-        case {"text": str(text)} if len(data) == 1 and beside.get("thought") is True and len(beside) <= 2:
-            signature = beside.get("thoughtSignature")
+        case {"text": str(text)} if len(data) == 1 and extra.get("thought") is True and len(extra) <= 2:
+            signature = extra.get("thoughtSignature")
             signed = {"signature": signature, "provider_metadata": {"part": THOUGHT}}
             return Block(sequence, "thinking", text, signed if signature else None)
         case {"text": str(text)} if len(data) == 1:
@@ -279,7 +279,7 @@ def _parse_part(sequence: int, part: Part, calls: _CallIds) -> Block:
             if found is not None:
                 return Block(sequence, found[0], None, {**found[1], **metadata})
         case _:
-            server = _parse_server_part(sequence, data, beside, calls)
+            server = _parse_server_part(sequence, data, extra, calls)
             if server is not None:
                 return server
     return Block(sequence, "provider", None, dict(part))
@@ -299,19 +299,19 @@ def _parse_response(response: JsonObject, calls: _CallIds) -> Content:
     if not is_object(value):
         raise InvalidRequest("a functionResponse has no response")
     identity = calls.answered(name, text_in(response.get("id")))
-    said: Any = value
+    result: Any = value
     failed = False
     if value.keys() == {"output"} and isinstance(value["output"], str):
-        said = value["output"]
+        result = value["output"]
     elif value.keys() == {"error"}:
-        said, failed = value["error"], True
+        result, failed = value["error"], True
     if images := [
         _parse_media(named(item)) for part in objects_in(response.get("parts")) for item in part.values()
     ]:
-        text = said if isinstance(said, str) else encode_json(said).decode("utf-8", "replace")
+        text = result if isinstance(result, str) else encode_json(result).decode("utf-8", "replace")
         shown = [{"type": "image", **found[1]} for found in images if found is not None]
-        said = [{"type": "text", "text": text}, *shown]
-    return {"tool_use_id": identity, "content": said, "is_error": failed}
+        result = [{"type": "text", "text": text}, *shown]
+    return {"tool_use_id": identity, "content": result, "is_error": failed}
 
 
 def parse_image(value: JsonObject) -> tuple[BlockType, Content, str] | None:
@@ -342,7 +342,7 @@ def _parse_media(media: JsonObject) -> tuple[BlockType, Content] | None:
     return None
 
 
-def _parse_server_part(sequence: int, data: Part, beside: Part, calls: _CallIds) -> Block | None:
+def _parse_server_part(sequence: int, data: Part, extra: Part, calls: _CallIds) -> Block | None:
     """Return the block of a call or a result of Gemini's own tools, or None for another part."""
     name = next(iter(data)) if len(data) == 1 else ""
     value = data.get(name)
@@ -350,13 +350,13 @@ def _parse_server_part(sequence: int, data: Part, beside: Part, calls: _CallIds)
         return None
     own = without(named(value), "id")
     given = text_in(named(value).get("id"))
-    metadata = {"provider_executed": True, "provider_metadata": {**beside, "part": name}}
+    metadata = {"provider_executed": True, "provider_metadata": {**extra, "part": name}}
     match name:
         case "executableCode" | "toolCall":
-            asked = own if name == "executableCode" else own.get("args", {})
+            arguments = own if name == "executableCode" else own.get("args", {})
             tool = "code_execution" if name == "executableCode" else text_in(own.get("toolType"))
             content: Content = {"tool_use_id": calls.code(given), "tool_name": tool, **metadata}
-            text = encode_json(asked).decode("utf-8", "replace")
+            text = encode_json(arguments).decode("utf-8", "replace")
             return Block(sequence, "tool_use", None, finish_tool_use(content, text))
         case "codeExecutionResult" | "toolResponse":
             failed = own.get("outcome", "OUTCOME_OK") != "OUTCOME_OK"

@@ -28,13 +28,13 @@ CONFIG_FIELDS = frozenset(
         "enableAffectiveDialog",
     }
 )  # fmt: skip
-OUR_PARAMS = frozenset(
+MAPPED_PARAMS = frozenset(
     {
         "thinking", "tool_choice", "tools", "toolConfig", "response_format", "parallel_tool_calls", "cache",
         "extra_body", "generationConfig",
     }
 )  # fmt: skip
-_OUR_FIELDS = ("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model")
+_MAPPED_FIELDS = ("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model")
 _TAKES_BUDGETS_ONLY = re.compile(r"gemini-[12](?!\d)")
 _BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
 
@@ -43,9 +43,11 @@ def dump_config(model: str, params: JsonObject) -> JsonObject:
     given = params.get("generationConfig")
     config: JsonObject = dict(given) if is_object(given) else {}
     config |= {key: value for key, value in params.items() if key in CONFIG_FIELDS}
-    asked = {**params, "stop": read_stop(params)}
+    normalized = {**params, "stop": read_stop(params)}
     config |= {
-        field: asked[param] for param, field in CONFIG_OF.items() if asked.get(param) not in (None, [])
+        field: normalized[param]
+        for param, field in CONFIG_OF.items()
+        if normalized.get(param) not in (None, [])
     }
     if is_object(thinking := params.get("thinking")):
         config["thinkingConfig"] = _dump_thinking(model, thinking)
@@ -77,7 +79,7 @@ def _dump_thinking(model: str, thinking: JsonObject) -> JsonObject:
 
 
 def parse_params(fields: JsonObject) -> JsonObject:
-    params = {key: value for key, value in without(fields, *_OUR_FIELDS).items() if value not in ({}, [])}
+    params = {key: value for key, value in without(fields, *_MAPPED_FIELDS).items() if value not in ({}, [])}
     config = fields.get("generationConfig", {})
     if not is_object(config):
         raise InvalidRequest("generationConfig is not an object")

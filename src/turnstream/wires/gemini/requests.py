@@ -11,7 +11,7 @@ import re
 from turnstream.wires.base import HttpRequest, ModelRequest
 from turnstream.wires.gemini.chunks import named
 from turnstream.wires.gemini.messages import dump_contents
-from turnstream.wires.gemini.params import CONFIG_FIELDS, CONFIG_OF, OUR_PARAMS, dump_config
+from turnstream.wires.gemini.params import CONFIG_FIELDS, CONFIG_OF, MAPPED_PARAMS, dump_config
 from turnstream.wires.gemini.tools import dump_tool_config, dump_tools
 from turnstream.wires.shared.json_values import JsonObject, without
 from turnstream.wires.shared.model_paths import model_path
@@ -35,7 +35,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     """
     params = {_name_of(key): value for key, value in given_params(request).items()}
     body: JsonObject = {"contents": dump_contents(request.messages)}
-    body |= without(params, *OUR_PARAMS, *CONFIG_OF, *CONFIG_FIELDS)
+    body |= without(params, *MAPPED_PARAMS, *CONFIG_OF, *CONFIG_FIELDS)
     if _CHECKS_SIGNATURES.search(request.model):
         _sign_foreign_parts(body["contents"])
     if request.system:
@@ -57,7 +57,7 @@ def _path_of(model: str, *, stream: bool) -> str:
 
 def _name_of(param: str) -> str:
     """Return the known name of a param: Gemini's field name, if the param is that field in snake case."""
-    if param in CONFIG_OF or param in OUR_PARAMS:
+    if param in CONFIG_OF or param in MAPPED_PARAMS:
         return param
     return next(iter(named({param: True})))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turnstream.core.stream_events import MessageStop, StopReason
-from turnstream.wires.shared.endings import Ending, ending_of, is_word_for, table_of
+from turnstream.wires.shared.endings import Ending, ending_of, means_reason, table_of
 
 _ENDINGS = table_of(
     ("end_turn", "stop"),
@@ -34,14 +34,14 @@ _ENDINGS = table_of(
         "image_other",
     ),
 )
-_THEIRS: dict[StopReason, str] = {
+_RAW_REASONS: dict[StopReason, str] = {
     "max_tokens": "MAX_TOKENS",
     "content_filtered": "SAFETY",
     "guardrail_intervened": "MODEL_ARMOR",
     "refusal": "SAFETY",
     "unknown": "OTHER",
 }
-UNSAID = frozenset(
+UNSPECIFIED = frozenset(
     {"", "FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"}
 )
 """Words for a missing reason."""
@@ -63,7 +63,7 @@ def dump_stop_reason(stop: MessageStop) -> str:
     reason, raw = stop.stop_reason, stop.raw_stop_reason
     if raw and raw.isupper():
         # Gemini has no word for an answer that calls functions.
-        spoken: StopReason | None = "end_turn" if reason == "tool_use" else reason
-        if is_word_for(raw, spoken, _ENDINGS):
+        base_reason: StopReason | None = "end_turn" if reason == "tool_use" else reason
+        if means_reason(raw, base_reason, _ENDINGS):
             return raw
-    return "STOP" if reason is None else _THEIRS.get(reason, "STOP")
+    return "STOP" if reason is None else _RAW_REASONS.get(reason, "STOP")

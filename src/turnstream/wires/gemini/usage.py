@@ -31,8 +31,8 @@ def write_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | Non
         return raw
     if usage is None:
         return None
-    beside = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
-    prompt = (usage.input_tokens or 0) + (beside if raw is not None and "input_tokens" in raw else 0)
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    prompt = (usage.input_tokens or 0) + (cached if raw is not None and "input_tokens" in raw else 0)
     output, thoughts = usage.output_tokens or 0, usage.reasoning_tokens
     found: JsonObject = {"promptTokenCount": prompt}
     if usage.output_tokens is not None:

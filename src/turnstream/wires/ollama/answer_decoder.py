@@ -23,4 +23,4 @@ def decode_answer(body: bytes) -> list[StreamEvent]:
         events = decoder.feed(line + b"\n")
         return events + decoder.close()
     except StreamIncomplete as error:
-        raise MalformedEvent("the answer does not say that it is done") from error
+        raise MalformedEvent('the answer has no "done": true') from error

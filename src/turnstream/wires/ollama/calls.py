@@ -9,7 +9,7 @@ import msgspec
 
 from turnstream.core.stream_events import ContentBlockStart, ContentBlockStop, StreamEvent, ToolInputDelta
 from turnstream.wires.ollama.lines import Call, FunctionCall
-from turnstream.wires.shared.call_ids import made_up_id
+from turnstream.wires.shared.call_ids import generated_id
 from turnstream.wires.shared.lenient_json import decode_json
 
 
@@ -48,7 +48,7 @@ class OllamaCalls:
         name = function.name or call.name or ""
         if not name and bytes(function.arguments) in (b"", b"null"):
             return
-        identity = call.id if call.id and call.id not in self._ids else made_up_id(seed, len(self._seen))
+        identity = call.id if call.id and call.id not in self._ids else generated_id(seed, len(self._seen))
         self._ids.add(identity)
         self._seen.append(_digest(call))
         index = next(self._indexes)

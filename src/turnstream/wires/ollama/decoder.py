@@ -70,7 +70,7 @@ class OllamaDecoder(AnswerStream):
         """
         self._seed = ""
         self._kind: _Kind | None = None
-        self._has_said = False
+        self._has_output = False
         self._index = 0
         self._indexes = count()
         self._calls = OllamaCalls(self._indexes)
@@ -116,7 +116,7 @@ class OllamaDecoder(AnswerStream):
             if (self._is_usual and line.message is not None and not line.done and not line.error) or (
                 self._is_usual and line.response and not line.done and not line.error
             ):
-                self._take_said(line, events)
+                self._take_message(line, events)
             else:
                 self._take_unusual(line, read_line(data) if value is None else value, events)
         except MalformedEvent as failure:
@@ -136,8 +136,8 @@ class OllamaDecoder(AnswerStream):
         return None
 
     def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
-        if not self._over:
-            self._over, self._is_usual, self._failed = True, False, True
+        if not self._is_over:
+            self._is_over, self._is_usual, self._failed = True, False, True
             events.append(ERRORS.stream_error(reported))
         elif not self._failed:
             events.extend(self._late.notice())
@@ -147,10 +147,11 @@ class OllamaDecoder(AnswerStream):
         if self._indented.lines:
             self._indented = IndentedJson(limit=self._event_limit)
             self._refuse(MalformedEvent("a line is not JSON"), events)
-        if self._over:
+        if self._is_over:
             self._take_counts(value, events)
             if not self._failed and (
-                line.error or ((said := line.message) is not None and (said.content or said.tool_calls))
+                line.error
+                or ((message := line.message) is not None and (message.content or message.tool_calls))
             ):
                 events.extend(self._late.notice())
             return
@@ -167,13 +168,13 @@ class OllamaDecoder(AnswerStream):
             if not line.done:
                 self._take_leftovers(value, events)
         self._is_usual = self._started
-        self._take_said(line, events)
+        self._take_message(line, events)
         if line.done:
             self._end_message(line, value, events)
 
-    def _take_said(self, line: Line, events: list[StreamEvent]) -> None:
-        said = line.message or _NOTHING
-        thinking, text = said.thinking or line.thinking, said.content or line.response
+    def _take_message(self, line: Line, events: list[StreamEvent]) -> None:
+        message = line.message or _NOTHING
+        thinking, text = message.thinking or line.thinking, message.content or line.response
         if line.done:
             thinking, text = self._thinking.new_in(thinking or ""), self._text.new_in(text or "")
         if thinking:
@@ -186,14 +187,14 @@ class OllamaDecoder(AnswerStream):
             if self._kind != "text":
                 self._enter("text", events)
             events.append(TextDelta(self._index, text))
-        if said.images:
-            self._take_images(said.images, events)
-        if calls := said.tool_calls:
+        if message.images:
+            self._take_images(message.images, events)
+        if calls := message.tool_calls:
             for call in self._calls.new_in(calls) if line.done else calls:
                 self._leave(events)
                 self._calls.take(call, self._seed, events)
-        if said.extras:
-            self._take_extras(said.extras, events)
+        if message.extras:
+            self._take_extras(message.extras, events)
 
     def _take_extras(self, extras: JsonObject, events: list[StreamEvent]) -> None:
         """Report the first value of each field that only this server sends.
@@ -209,7 +210,7 @@ class OllamaDecoder(AnswerStream):
 
     def _take_images(self, images: list[str], events: list[StreamEvent]) -> None:
         for image in images:
-            self._has_said = True
+            self._has_output = True
             self._leave(events)
             index = next(self._indexes)
             events.extend((ContentBlockStart(index, "image", image_content(image)), ContentBlockStop(index)))
@@ -218,7 +219,7 @@ class OllamaDecoder(AnswerStream):
         """Begin a text or thinking block."""
         self._leave(events)
         self._kind = kind
-        self._has_said = self._has_said or kind == "text"
+        self._has_output = self._has_output or kind == "text"
         self._index = next(self._indexes)
         events.append(ContentBlockStart(self._index, kind))
 
@@ -229,13 +230,13 @@ class OllamaDecoder(AnswerStream):
             self._kind = None
 
     def _end_message(self, line: Line, value: JsonObject, events: list[StreamEvent]) -> None:
-        self._over, self._is_usual = True, False
+        self._is_over, self._is_usual = True, False
         self._leave(events)
         self._take_leftovers(value, events)
         self._take_counts(value, events)
         raw = line.done_reason or None
         ending = parse_ending(raw, called=bool(self._calls))
-        stop = stop_event(ending, raw, said=self._has_said or bool(self._calls))
+        stop = stop_event(ending, raw, has_output=self._has_output or bool(self._calls))
         self._failed = type(stop) is StreamError
         events.append(stop)
 

@@ -31,9 +31,9 @@ from turnstream.wires.shared.answer_writer import AnswerWriter
 from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, encode_text
 
-_SAID = b'"message":{"role":"assistant","content":'
-_THOUGHT = b'"message":{"role":"assistant","content":"","thinking":'
-_GOES_ON = b'},"done":false}\n'
+_MESSAGE_HEAD = b'"message":{"role":"assistant","content":'
+_THINKING_HEAD = b'"message":{"role":"assistant","content":"","thinking":'
+_CONTINUES = b'},"done":false}\n'
 
 _LINE_ENDS = tuple(
     (character.encode(), b"\\u%04x" % ord(character)) for character in ("\u0085", "\u2028", "\u2029")
@@ -61,9 +61,9 @@ class OllamaEncoder(AnswerWriter):
         for event in events:
             match event:
                 case TextDelta():
-                    lines.append(self._line(_SAID, encode_text(event.text)))
+                    lines.append(self._line(_MESSAGE_HEAD, encode_text(event.text)))
                 case ThinkingDelta():
-                    lines.append(self._line(_THOUGHT, encode_text(event.text)))
+                    lines.append(self._line(_THINKING_HEAD, encode_text(event.text)))
                 case _:
                     self._encode_rare(event, lines)
         return _on_one_line(b"".join(lines))
@@ -77,14 +77,14 @@ class OllamaEncoder(AnswerWriter):
             "done": True,
             **write_counts(self._usage, self._raw_usage, self._latency_ms),
         }
-        return _on_one_line(b'%b%b""},%b\n' % (self._head, _SAID, encode_json(final)[1:]))
+        return _on_one_line(b'%b%b""},%b\n' % (self._head, _MESSAGE_HEAD, encode_json(final)[1:]))
 
     def _encode_rare(self, event: StreamEvent, lines: list[bytes]) -> None:
         match event:
             case MessageStart():
                 self._take_names(event)
                 self._frame()
-                lines.append(self._line(_SAID, b'""'))
+                lines.append(self._line(_MESSAGE_HEAD, b'""'))
             case ContentBlockStart():
                 self._start(event, lines)
             case ContentDelta() if event.index in self._calls:
@@ -111,15 +111,15 @@ class OllamaEncoder(AnswerWriter):
         if event.block_type == "tool_use" and not content.get("provider_executed"):
             self._calls[event.index] = OpenCall(content)
         elif event.block_type == "image" and content.get("data"):
-            lines.append(self._line(_SAID, b'"","images":[%b]' % encode_text(content["data"])))
+            lines.append(self._line(_MESSAGE_HEAD, b'"","images":[%b]' % encode_text(content["data"])))
 
     def _write_call(self, index: int, lines: list[bytes]) -> None:
         call = self._calls.pop(index)
-        lines.append(self._line(_SAID, b'"","tool_calls":[%b]' % call.encoded(self._written)))
+        lines.append(self._line(_MESSAGE_HEAD, b'"","tool_calls":[%b]' % call.encoded(self._written)))
         self._written += 1
 
-    def _line(self, begin: bytes, said: bytes) -> bytes:
-        return b"%b%b%b%b" % (self._head, begin, said, _GOES_ON)
+    def _line(self, begin: bytes, escaped: bytes) -> bytes:
+        return b"%b%b%b%b" % (self._head, begin, escaped, _CONTINUES)
 
     def _frame(self) -> None:
         """Encode the beginning of every line once."""

@@ -175,8 +175,12 @@ decode_typed = msgspec.json.Decoder(Line).decode
 @lru_cache(maxsize=64)
 def decoder_with(shapes: Shapes) -> Callable[[bytes], Line]:
     """Return a typed decoder for lines whose message also has extra fields of these shapes."""
-    said: Any = struct_of("SaidMore", {key: type_of(shape) for key, shape in shapes}, base=LineMessage)
-    line: Any = msgspec.defstruct("LineWithMore", [("message", said | None, None)], bases=(Line,), gc=False)
+    message_type: Any = struct_of(
+        "ExtendedLineMessage", {key: type_of(shape) for key, shape in shapes}, base=LineMessage
+    )
+    line: Any = msgspec.defstruct(
+        "LineWithMore", [("message", message_type | None, None)], bases=(Line,), gc=False
+    )
     return msgspec.json.Decoder(line).decode
 
 
@@ -200,7 +204,7 @@ def decode_loosely(value: JsonObject) -> Line:
     raw = value.get("message")
     done = value.get("done")
     return Line(
-        message=_said(raw) if is_object(raw) else None,
+        message=_decode_message(raw) if is_object(raw) else None,
         done=done if isinstance(done, bool) else None,
         model=_repaired_text(value.get("model")),
         created_at=_repaired_text(value.get("created_at")),
@@ -230,7 +234,7 @@ def leftovers(value: JsonObject) -> JsonObject:
     return replace_surrogates(found)
 
 
-def _said(raw: JsonObject) -> LineMessage:
+def _decode_message(raw: JsonObject) -> LineMessage:
     calls, images = raw.get("tool_calls"), raw.get("images")
     extras = {
         key: item

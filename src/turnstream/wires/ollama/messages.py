@@ -21,7 +21,7 @@ from turnstream.wires.shared.histories import (
     is_clients,
     mark_failure,
     media_in,
-    merged,
+    merge_sides,
     read_media_url,
     read_result,
 )
@@ -43,18 +43,18 @@ def dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
     dumped: list[JsonObject] = []
     names: dict[str, str] = {}
     for message in messages:
-        said: list[Block] = []
+        gathered: list[Block] = []
         for block in message.blocks:
             content = block.content or {}
             if block.block_type == "tool_use":
                 names[content.get("tool_use_id", "")] = content.get("tool_name", "")
             if is_clients(block, "tool_result"):
-                dumped.extend(_dump_said(message.role, said))
-                said = []
+                dumped.extend(_dump_message(message.role, gathered))
+                gathered = []
                 dumped.append(_dump_result(block, names))
             else:
-                said.append(block)
-        dumped.extend(_dump_said(message.role, said))
+                gathered.append(block)
+        dumped.extend(_dump_message(message.role, gathered))
     return dumped
 
 
@@ -64,7 +64,7 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
     Raises InvalidRequest if a message is invalid.
     """
     system: list[str] = []
-    said: list[tuple[Role, list[Block]]] = []
+    entries: list[tuple[Role, list[Block]]] = []
     calls = _CallNames()
     for item in raw:
         if not is_object(item):
@@ -75,8 +75,8 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
         if role == "system":
             system.append(content or "")
             continue
-        said.append(_parse_message(role, item, calls))
-    return "\n\n".join(system) or None, merged(said)
+        entries.append(_parse_message(role, item, calls))
+    return "\n\n".join(system) or None, merge_sides(entries)
 
 
 def image_content(data: str) -> Content:
@@ -92,21 +92,21 @@ class _CallNames:
     """The calls of a history, and those without a result. A history may have very many calls."""
 
     def __init__(self) -> None:
-        self._of_all: deque[str] = deque()
-        self._of_tool: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._open_calls: deque[str] = deque()
+        self._open_calls_of_tool: defaultdict[str, deque[str]] = defaultdict(deque)
         self._answered: set[str] = set()
-        self._made_up = 0
+        self._generated = 0
 
-    def ask(self, given_id: Any, name: str) -> str:
+    def call_id(self, given_id: Any, name: str) -> str:
         """Return the id of a call: its own, or one generated from its place."""
-        identity = given_id if isinstance(given_id, str) and given_id else f"call_{self._made_up}"
-        self._made_up += 1
+        identity = given_id if isinstance(given_id, str) and given_id else f"call_{self._generated}"
+        self._generated += 1
         self._answered.discard(identity)
-        self._of_all.append(identity)
-        self._of_tool[name].append(identity)
+        self._open_calls.append(identity)
+        self._open_calls_of_tool[name].append(identity)
         return identity
 
-    def answer(self, given_id: Any, name: Any) -> str:
+    def result_id(self, given_id: Any, name: Any) -> str:
         """Return the id of the call that a result belongs to.
 
         It is the given id, or that of the first call of its tool without a result.
@@ -120,13 +120,13 @@ class _CallNames:
 
         Return `name` if there is none.
         """
-        alike = self._of_tool[name] if name else self._of_all
+        alike = self._open_calls_of_tool[name] if name else self._open_calls
         while alike and alike[0] in self._answered:
             alike.popleft()
         return alike[0] if alike else name
 
 
-def _dump_said(role: Role, blocks: Sequence[Block]) -> list[JsonObject]:
+def _dump_message(role: Role, blocks: Sequence[Block]) -> list[JsonObject]:
     """Return one message, or an empty list if it has no content."""
     texts: list[str] = []
     images: list[str] = []
@@ -188,8 +188,8 @@ def _dump_result(block: Block, names: dict[str, str]) -> JsonObject:
                 _add_image(media_in(part), texts, images)
     else:
         texts.append(encode_json(value).decode())
-    said = mark_failure("\n".join(texts), content)
-    message: JsonObject = {"role": "tool", "content": said, "tool_call_id": identity}
+    text = mark_failure("\n".join(texts), content)
+    message: JsonObject = {"role": "tool", "content": text, "tool_call_id": identity}
     if name := names.get(identity):
         message["tool_name"] = name
     return {**message, "images": images} if images else message
@@ -234,12 +234,12 @@ def _parse_call(call: Any, calls: _CallNames) -> Block:
         raise InvalidRequest("a tool call has no function name")
     arguments = function.get("arguments")
     text = arguments if isinstance(arguments, str) else encode_json(arguments or {}).decode()
-    content: Content = {"tool_use_id": calls.ask(call.get("id"), name), "tool_name": name}
+    content: Content = {"tool_use_id": calls.call_id(call.get("id"), name), "tool_name": name}
     return _block("tool_use", None, finish_tool_use(content, text))
 
 
 def _parse_result(raw: JsonObject, text: str, calls: _CallNames) -> Block:
-    identity = calls.answer(raw.get("tool_call_id"), raw.get("tool_name") or raw.get("name"))
+    identity = calls.result_id(raw.get("tool_call_id"), raw.get("tool_name") or raw.get("name"))
     return _block("tool_result", None, read_result(identity, text))
 
 

@@ -12,10 +12,10 @@ from turnstream.wires.shared.function_tools import split_tools
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
 from turnstream.wires.shared.request_bodies import read_body, read_model
 
-_OUR_FIELDS = (
+_MAPPED_FIELDS = (
     "model", "messages", "tools", "stream", "options", "prompt", "system", "images", "raw", "format", "think",
 )  # fmt: skip
-_OUR_EFFORTS = ("low", "medium", "high")
+_EFFORTS = ("low", "medium", "high")
 
 
 def decode_request(_path: str, body: bytes) -> ModelRequest:
@@ -48,11 +48,11 @@ def _messages_of(value: JsonObject) -> list[Any]:
 
 def _parse_params(value: JsonObject) -> JsonObject:
     """Return the params: options under turnstream's names, and unknown fields that are not empty."""
-    beside = without(value, *_OUR_FIELDS)
-    params = {key: item for key, item in beside.items() if item not in (None, "", [], {})}
+    extra = without(value, *_MAPPED_FIELDS)
+    params = {key: item for key, item in extra.items() if item not in (None, "", [], {})}
     params |= _parse_format(value.get("format"))
     think = value.get("think")
-    if isinstance(think, str) and think in _OUR_EFFORTS:
+    if isinstance(think, str) and think in _EFFORTS:
         params["thinking"] = {"effort": think}
     elif think is not None:
         params["think"] = think
@@ -72,7 +72,7 @@ def _parse_params(value: JsonObject) -> JsonObject:
     return params
 
 
-def _parse_format(asked: Any) -> JsonObject:
-    if is_object(asked) and asked:
-        return {"response_format": {"type": "json_schema", "schema": asked}}
-    return {"response_format": {"type": "json_object"}} if asked == "json" else {}
+def _parse_format(format_value: Any) -> JsonObject:
+    if is_object(format_value) and format_value:
+        return {"response_format": {"type": "json_schema", "schema": format_value}}
+    return {"response_format": {"type": "json_object"}} if format_value == "json" else {}

@@ -20,11 +20,11 @@ from turnstream.wires.shared.normal_params import (
 )
 from turnstream.wires.shared.request_bodies import post
 
-_OUR_PARAMS = (
+_MAPPED_PARAMS = (
     "thinking", "tool_choice", "tools", "options", "response_format", "cache",
     "parallel_tool_calls", "extra_body",
 )  # fmt: skip
-_KNOWS_EFFORTS = re.compile(r"gpt-oss", re.IGNORECASE)
+_TAKES_EFFORTS = re.compile(r"gpt-oss", re.IGNORECASE)
 
 
 def encode_request(request: ModelRequest) -> HttpRequest:
@@ -48,7 +48,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     for key, value in params.items():
         if key in OPTION_OF or key in SHARED_OPTIONS or key in OWN_OPTIONS:
             options[OPTION_OF.get(key, key)] = value
-        elif key not in _OUR_PARAMS:
+        elif key not in _MAPPED_PARAMS:
             body[key] = value
     system = [{"role": "system", "content": request.system}] if request.system else []
     body["messages"] = [*system, *dump_messages(request.messages)]
@@ -57,8 +57,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body["options"] = options
     if (thinking := params.get("thinking")) is not None:
         body.setdefault("think", _dump_thinking(request.model, thinking))
-    if (asked := read_response_format(params)) is not None:
-        body["format"] = "json" if asked.schema is None else asked.schema
+    if (format_value := read_response_format(params)) is not None:
+        body["format"] = "json" if format_value.schema is None else format_value.schema
     functions = [dump_function(tool, "parameters", strict=False) for tool in request.tools]
     tools = [{"type": "function", "function": function} for function in functions] + read_tools(params)
     if tools and params.get("tool_choice") != "none":
@@ -80,7 +80,7 @@ def _dump_thinking(model: str, thinking: Any) -> Any:
     which is Anthropic's form, gives False. The name of an effort is unchanged.
     """
     effort = effort_of(thinking)
-    if effort is not None and _KNOWS_EFFORTS.search(model):
+    if effort is not None and _TAKES_EFFORTS.search(model):
         return effort
     if is_object(thinking):
         return thinking.get("type") != "disabled"

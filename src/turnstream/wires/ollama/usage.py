@@ -17,7 +17,7 @@ _ENDINGS = table_of(
     ("content_filtered", "content_filter"),
     ("refusal", "refusal"),
 )
-_THEIRS: dict[StopReason, str] = {
+_RAW_REASONS: dict[StopReason, str] = {
     "max_tokens": "length",
     "content_filtered": "content_filter",
     "guardrail_intervened": "content_filter",
@@ -52,9 +52,9 @@ def write_counts(usage: Usage | None, raw: JsonObject | None, latency_ms: float 
     if latency_ms is not None:
         found["total_duration"] = round(latency_ms * _NANOSECONDS_PER_MILLISECOND)
     if usage is not None:
-        beside = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+        cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
         separate = raw is not None and "input_tokens" in raw
-        found["prompt_eval_count"] = (usage.input_tokens or 0) + (beside if separate else 0)
+        found["prompt_eval_count"] = (usage.input_tokens or 0) + (cached if separate else 0)
         found["eval_count"] = usage.output_tokens or 0
     return found
 
@@ -73,4 +73,4 @@ def dump_stop_reason(stop: MessageStop) -> str:
     raw = stop.raw_stop_reason
     if raw and (raw in _ENDINGS or stop.stop_reason == "unknown"):
         return raw
-    return "stop" if stop.stop_reason is None else _THEIRS.get(stop.stop_reason, "stop")
+    return "stop" if stop.stop_reason is None else _RAW_REASONS.get(stop.stop_reason, "stop")

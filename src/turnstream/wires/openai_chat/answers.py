@@ -40,18 +40,18 @@ def encode_answer(answer: Answer) -> bytes:
 
 
 def _dump_message(blocks: Sequence[Block]) -> JsonObject:
-    said: dict[str, list[str]] = {"content": [], "refusal": [], "reasoning_content": []}
+    collected: dict[str, list[str]] = {"content": [], "refusal": [], "reasoning_content": []}
     more: dict[str, list[Any]] = {"annotations": [], "reasoning_details": [], "images": [], "tool_calls": []}
     for block in blocks:
         content = block.content or {}
-        beside = metadata_of(content)
+        extra = metadata_of(content)
         match block.block_type:
             case "text":
-                said["refusal" if beside.get("refusal") else "content"].append(block.text_content or "")
+                collected["refusal" if extra.get("refusal") else "content"].append(block.text_content or "")
                 more["annotations"] += list_in(content, "citations")
             case "thinking":
-                said["reasoning_content"].append(block.text_content or "")
-                more["reasoning_details"] += list_in(beside, "reasoning_details")
+                collected["reasoning_content"].append(block.text_content or "")
+                more["reasoning_details"] += list_in(extra, "reasoning_details")
             case "tool_use" if not content.get("provider_executed"):
                 more["tool_calls"].append(_dump_call(content))
             case "image":
@@ -60,7 +60,7 @@ def _dump_message(blocks: Sequence[Block]) -> JsonObject:
                 pass
     if entries := dump_thinking_blocks(blocks):
         more[THINKING_BLOCKS] = entries
-    texts = {name: "".join(pieces) or None for name, pieces in said.items()}
+    texts = {name: "".join(pieces) or None for name, pieces in collected.items()}
     thought = texts.pop("reasoning_content")
     return {
         "role": "assistant",

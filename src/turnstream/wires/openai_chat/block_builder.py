@@ -50,7 +50,7 @@ class BlockBuilder:
 
     def __init__(self, *, raw_limit: int) -> None:
         self.has_content = False
-        self.has_said = False
+        self.has_output = False
         """True once the answer has content other than thinking."""
         self.refused = False
         indexes = count()
@@ -113,7 +113,7 @@ class BlockBuilder:
                 self._take_call(call, message_id, events)
         elif (function := delta.function_call) is not None and (function.name or function.arguments):
             self._leave(events)
-            self.has_content = self.has_said = True
+            self.has_content = self.has_output = True
             self._calls.take_legacy(function, message_id, events)
 
     def take_extras(self, delta: Delta, size: int, events: list[StreamEvent]) -> None:
@@ -123,8 +123,8 @@ class BlockBuilder:
         """
         extras = delta.extras or {}
         for key in extras.keys() & CONTENT:
-            self.has_content = self.has_said = True
-            self.extras.pay(size)
+            self.has_content = self.has_output = True
+            self.extras.charge(size)
             value = extras[key]
             images = [_image(item) for item in value] if key == "images" and is_list(value) else [None]
             if None in images:
@@ -180,7 +180,7 @@ class BlockBuilder:
         self._leave(events)
         self._calls.stop_whole(events)
         self.has_content = True
-        self.has_said = self.has_said or kind != "thinking"
+        self.has_output = self.has_output or kind != "thinking"
         self._kind = kind
         self._index = next(self._indexes)
         events.append(
@@ -247,7 +247,7 @@ class BlockBuilder:
             content = {"redacted": entry.seal, **without_text(entry)}
             events.extend((ContentBlockStart(index, "thinking", content), ContentBlockStop(index)))
             return
-        if entry.text and not self._reasons_plainly and not self._entries.shows_again(entry):
+        if entry.text and not self._reasons_plainly and not self._entries.is_repetition(entry):
             self._show_thought(entry.text, events)
             self._entries.show(entry.text)
         if not entry.seal:
@@ -259,13 +259,13 @@ class BlockBuilder:
         if call.function is None and not call.id:
             return
         self._leave(events)
-        self.has_content = self.has_said = True
+        self.has_content = self.has_output = True
         self._calls.take(call, message_id, events)
 
     def _take_details(
         self, details: list[JsonObject], reasoning: str | None, events: list[StreamEvent]
     ) -> None:
-        """Take `reasoning_details`. Show the plain text that came with them, or their own text without it."""
+        """Take `reasoning_details`. Show the text of `reasoning`. Without it, show their own text."""
         self._reasons_plainly = self._reasons_plainly or bool(reasoning)
         shown = reasoning or ("" if self._reasons_plainly else "".join(map(detail_text, details)))
         if shown:

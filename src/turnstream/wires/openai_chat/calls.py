@@ -45,7 +45,7 @@ from turnstream.core.stream_events import (
 from turnstream.errors import MalformedEvent
 from turnstream.wires.openai_chat.chunks import FunctionDelta, ToolCallDelta
 from turnstream.wires.openai_chat.template import OpenTarget
-from turnstream.wires.shared.call_ids import made_up_id
+from turnstream.wires.shared.call_ids import generated_id
 from turnstream.wires.shared.json_values import JsonObject
 from turnstream.wires.shared.lenient_json import decode_json, decode_strictly
 
@@ -54,7 +54,7 @@ class _OpenCall:
     """A tool call. `given_id` is the provider's id, or an empty string."""
 
     __slots__ = (
-        "_counted", "_depth", "_ended_with", "_in_vain", "_length", "arguments", "extras", "given_id",
+        "_counted", "_depth", "_ended_with", "_failed_parses", "_length", "arguments", "extras", "given_id",
         "index", "name", "named_late", "open",
     )  # fmt: skip
 
@@ -72,7 +72,7 @@ class _OpenCall:
         self._counted = 0
         self._length = 0
         self._depth = 0
-        self._in_vain = 0
+        self._failed_parses = 0
 
     def is_full(self) -> bool:
         """Return True if the call accepts no more arguments: it has ended, or they are one JSON object."""
@@ -90,7 +90,7 @@ class _OpenCall:
             self._depth += piece.count("{") - piece.count("}")
         self._counted = len(self.arguments)
         last = self.arguments[-1].rstrip() if self.arguments else ""
-        if (last and not last.endswith("}")) or (self._depth and self._length < 2 * self._in_vain):
+        if (last and not last.endswith("}")) or (self._depth and self._length < 2 * self._failed_parses):
             return False
         text = "".join(self.arguments)
         self.arguments = [text]
@@ -102,7 +102,7 @@ class _OpenCall:
             )
         except (ValueError, RecursionError):
             is_whole = False
-        self._in_vain = 0 if is_whole else self._length
+        self._failed_parses = 0 if is_whole else self._length
         return is_whole
 
     def has_exactly(self, arguments: str) -> bool:
@@ -211,7 +211,7 @@ class ChatCompletionCalls:
         call = joined or self._find(position, given_id, name)
         if call is None:
             return None, arguments
-        if _repeats(call, given_id, name, arguments, said_twice=joined is not None):
+        if _is_repeated(call, given_id, name, arguments, is_named_again=joined is not None):
             return call, ""
         return (None if _is_another(call, given_id, name, arguments) else call), arguments
 
@@ -222,13 +222,13 @@ class ChatCompletionCalls:
             if known is not None or not self._all:
                 return known
             last = self._all[-1]
-            goes_on = not given_id or (last.name and not name and not last.is_full())
-            return last if goes_on else None
+            continues = not given_id or (last.name and not name and not last.is_full())
+            return last if continues else None
         at = self._at.get(position)
         if known is None or (at is not None and given_id == at.given_id):
             return at
-        goes_on = not name or (at is not None and name == known.name and not known.is_full())
-        return known if goes_on else at
+        continues = not name or (at is not None and name == known.name and not known.is_full())
+        return known if continues else at
 
     def _join_legacy(self, name: str) -> _OpenCall | None:
         """Return the call of a `function_call` that a fragment of `tool_calls` repeats, at its first
@@ -243,7 +243,7 @@ class ChatCompletionCalls:
         self.stop_whole(events)
         call = _OpenCall(next(self._indexes), given_id, name)
         is_new = bool(given_id) and given_id not in self._by_id
-        identity = given_id if is_new else made_up_id(message_id, len(self._all))
+        identity = given_id if is_new else generated_id(message_id, len(self._all))
         self._all.append(call)
         self._open[call] = None
         if given_id:
@@ -279,12 +279,11 @@ def _grow(call: _OpenCall, arguments: str, events: list[StreamEvent]) -> None:
         raise MalformedEvent("arguments for a tool call that had ended")
 
 
-def _repeats(call: _OpenCall, given_id: str, name: str, arguments: str, *, said_twice: bool) -> bool:
-    """Return True if rule 8 applies. `said_twice` is True for a call that came as a `function_call`, without
-    an id."""
+def _is_repeated(call: _OpenCall, given_id: str, name: str, arguments: str, *, is_named_again: bool) -> bool:
+    """Return True if rule 8 applies. `is_named_again`: the call came as a `function_call`, without an id."""
     if not name or name != call.name or not arguments.strip() or not call.is_full():
         return False
-    is_same = given_id == call.given_id if call.given_id else said_twice
+    is_same = given_id == call.given_id if call.given_id else is_named_again
     return is_same and call.has_exactly(arguments)
 
 

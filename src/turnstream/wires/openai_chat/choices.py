@@ -52,11 +52,11 @@ class ChoicePicker:
         the indexes were taken for a count: two answers must not be spliced.
         """
         if self._counts:
-            return self._count_on(choices)
+            return self._choose_next(choices)
         self._held += choices
         held = _indexes(self._held)
         if self.index is None:
-            if 0 not in held and len(held) < MOST_BEFORE_FIRST and len(self._that_answer()) < RISING:
+            if 0 not in held and len(held) < MOST_BEFORE_FIRST and len(self._answering_indexes()) < RISING:
                 return []
             self.index = min(held)
         if set(held) == {self.index}:
@@ -64,9 +64,9 @@ class ChoicePicker:
             return self._release(len(held))
         in_order = held == sorted(held) and held[0] >= self.index
         if self.others or ended or not in_order or len(set(_indexes(choices))) > 1:
-            return self._keep_ours()
+            return self._keep_chosen()
         self.settled = None
-        if len(self._that_answer() | {self.index}) >= RISING or len(held) >= MOST_HELD:
+        if len(self._answering_indexes() | {self.index}) >= RISING or len(held) >= MOST_HELD:
             self._counts = True
             self.index = held[-1]
             return self._release(len(held))
@@ -80,27 +80,27 @@ class ChoicePicker:
         if self.index is None:
             self.index = min(held)
         if ended or held != sorted(held):
-            return self._keep_ours()
+            return self._keep_chosen()
         last = next((index_of(choice) for choice in self._held if choice.finish_reason), held[-1])
         self.others |= {index for index in held if index > last}
         return self._release(sum(index <= last for index in held))
 
-    def _that_answer(self) -> set[int]:
+    def _answering_indexes(self) -> set[int]:
         """Return the indexes of held choices with more than a role: several answers may begin with roles
         alone."""
         return {index_of(choice) for choice in self._held if _answers(choice)}
 
-    def _keep_ours(self) -> list[Choice]:
+    def _keep_chosen(self) -> list[Choice]:
         """Discard the held choices of other answers, and release those of this answer."""
         self.settled = self.index
         self.others |= set(_indexes(self._held)) - {self.settled or 0}
         self._held = [choice for choice in self._held if index_of(choice) == self.index]
         return self._release(len(self._held))
 
-    def _count_on(self, choices: list[Choice]) -> list[Choice]:
+    def _choose_next(self, choices: list[Choice]) -> list[Choice]:
         indexes = _indexes(choices)
         if len(set(indexes)) > 1 or indexes[0] < (self.index or 0):
-            raise MalformedEvent("choices of several answers cannot be told apart", retryable=False)
+            raise MalformedEvent("choices of several answers cannot be distinguished", retryable=False)
         self.index = indexes[0]
         return choices
 
@@ -121,5 +121,5 @@ def _answers(choice: Choice) -> bool:
     delta = choice.delta
     if delta is None:
         return bool(choice.text)
-    said = (choice.text, delta.content, delta.reasoning_content, delta.reasoning, delta.tool_calls)
-    return any(said)
+    values = (choice.text, delta.content, delta.reasoning_content, delta.reasoning, delta.tool_calls)
+    return any(values)

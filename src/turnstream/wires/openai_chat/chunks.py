@@ -108,7 +108,7 @@ def leftovers(value: JsonObject) -> JsonObject:
     return replace_surrogates(found)
 
 
-def says_anything(delta: Delta) -> bool:
+def has_fields(delta: Delta) -> bool:
     """Return True if a delta has a field of the answer, even an empty one."""
     fields = (
         delta.content, delta.reasoning_content, delta.reasoning, delta.tool_calls, delta.reasoning_details,
@@ -118,7 +118,7 @@ def says_anything(delta: Delta) -> bool:
     return any(field is not None for field in fields)
 
 
-def error_beside(chunk: Chunk, value: JsonObject) -> ReportedError | None:
+def error_in(chunk: Chunk, value: JsonObject) -> ReportedError | None:
     """Return the failure that a chunk reports along with its choices, or None."""
     groq = chunk.x_groq.get("error") if chunk.x_groq else None
     return ERRORS.read({**value, "error": value.get("error") or groq})

@@ -22,8 +22,8 @@ from turnstream.wires.openai_chat.chunks import (
     Chunk,
     Delta,
     decode_typed,
-    error_beside,
-    says_anything,
+    error_in,
+    has_fields,
 )
 from turnstream.wires.openai_chat.facts import AnswerFacts
 from turnstream.wires.openai_chat.lean import LeanReader
@@ -60,15 +60,15 @@ class OpenAIChatDecoder(AnswerStream):
         self._picker = ChoicePicker()
         self._messages = MessageTexts()
         self._lean = LeanLearner(self._blocks.extras.fields)
-        self._doubted_for: int | None = None
-        self._failed_for: int | None = None
+        self._doubted_index: int | None = None
+        self._failed_index: int | None = None
         self._template: Template | LeanReader | None = None
         self._template_tries = 0
 
     @property
     def finish(self) -> Finish | None:
         """See `Decoder.finish`. Set once a finish_reason has arrived."""
-        if self._over:
+        if self._is_over:
             return None
         if self._finish_reason is not None:
             return "certain"
@@ -121,12 +121,12 @@ class OpenAIChatDecoder(AnswerStream):
             except MalformedEvent:
                 break  # the body ends inside an event; the answer may still be complete
         self._take_held_choices(events)
-        if not self._over and self._finish_reason is not None:
+        if not self._is_over and self._finish_reason is not None:
             self._end_message(events)
 
     def _take_frame(self, name: bytes | None, payload: bytes, events: list[StreamEvent]) -> None:
         self._retire_template()
-        if self._over:
+        if self._is_over:
             self._take_late(payload.strip(), events)
             return
         try:
@@ -146,9 +146,7 @@ class OpenAIChatDecoder(AnswerStream):
         except MalformedEvent:
             value, chunk = None, Chunk(choices=[Choice()])
         self._facts.take_usage(chunk, events)
-        is_quiet = not any(
-            choice.delta is None or says_anything(choice.delta) for choice in chunk.choices or ()
-        )
+        is_quiet = not any(choice.delta is None or has_fields(choice.delta) for choice in chunk.choices or ())
         if not self._failed and (not is_quiet or ERRORS.read(value) is not None):
             events.extend(self._late.notice())
 
@@ -169,7 +167,7 @@ class OpenAIChatDecoder(AnswerStream):
         """Take the end marker. Without a finish_reason it does not prove success: vendors send it after
         errors too."""
         self._take_held_choices(events)
-        if self._over:
+        if self._is_over:
             return
         if self._finish_reason is not None:
             self._end_message(events)
@@ -233,7 +231,7 @@ class OpenAIChatDecoder(AnswerStream):
         if choices and self._template_tries < _TEMPLATE_TRIES:
             self._learn(chunk, choices, payload)
         if not choices or chunk.error or (chunk.x_groq and chunk.x_groq.get("error")):
-            reported = error_beside(chunk, value or read_json(payload)) or reported
+            reported = error_in(chunk, value or read_json(payload)) or reported
         if reported is not None:
             self._fail(reported, events)
         elif not choices and value and (words := unexplained_words(value)) is not None:
@@ -262,7 +260,7 @@ class OpenAIChatDecoder(AnswerStream):
 
     def _take_choice(self, choice: Choice, size: int, events: list[StreamEvent]) -> ReportedError | None:
         if (delta := choice.delta) is not None:
-            if choice.text and not says_anything(delta):
+            if choice.text and not has_fields(delta):
                 delta = Delta(content=choice.text)
             self._blocks.take(delta, self._facts.message_id, events)
             if delta.extras or delta.provider_specific_fields or delta.provider_metadata:
@@ -285,15 +283,15 @@ class OpenAIChatDecoder(AnswerStream):
                 return
 
     def _fail(self, reported: ReportedError, events: list[StreamEvent]) -> None:
-        if self._over:
+        if self._is_over:
             return
-        self._over = self._failed = True
+        self._is_over = self._failed = True
         for choice in self._picker.rest(ended=self._finish_reason is not None):
             self._take_choice(choice, 0, events)
         events.append(ERRORS.stream_error(reported))
 
     def _end_message(self, events: list[StreamEvent]) -> None:
-        self._over = True
+        self._is_over = True
         self._blocks.finish(events)
         if self._picker.others:
             others = ", ".join(str(index) for index in sorted(self._picker.others))
@@ -304,7 +302,7 @@ class OpenAIChatDecoder(AnswerStream):
         ending = parse_ending(
             raw, refused=self._blocks.refused, called=self._blocks.called, stop_sequence=sequence
         )
-        stop = stop_event(ending, raw, sequence, said=self._blocks.has_said)
+        stop = stop_event(ending, raw, sequence, has_output=self._blocks.has_output)
         self._failed = type(stop) is StreamError
         events.append(stop)
 
@@ -317,7 +315,7 @@ class OpenAIChatDecoder(AnswerStream):
         growing = self._blocks.growing
         if growing is None or (choices[0].index or 0) != self._picker.settled or self._finish_reason:
             return
-        if growing.block_index != self._failed_for:
+        if growing.block_index != self._failed_index:
             self._template = learn_template(payload, chunk, growing)
         if self._template is None and self._picker.settled == 0:
             self._template = self._lean.learn(payload, growing)
@@ -337,6 +335,6 @@ class OpenAIChatDecoder(AnswerStream):
             elif isinstance(self._template, Template):
                 # The first event often has a role along with its text, so one failure is not enough.
                 block = self._template.block_index
-                self._failed_for = block if self._doubted_for == block else self._failed_for
-                self._doubted_for = block
+                self._failed_index = block if self._doubted_index == block else self._failed_index
+                self._doubted_index = block
             self._template, self._reads_bytes = None, False

@@ -28,16 +28,18 @@ class Extras:
     def add_raw(self, key: str, value: Any) -> None:
         self.raw.setdefault(key, []).append(value)
 
-    def pay(self, size: int) -> None:
+    def charge(self, size: int) -> None:
         """Count an event of `size` bytes. Raises EventTooLarge if the limit is exceeded."""
         self._raw_left -= size
         if self._raw_left < 0:
-            raise EventTooLarge("fields that are kept raw grew past the limit of an event", retryable=False)
+            raise EventTooLarge(
+                "the unknown fields of the answer exceed the size limit of an event", retryable=False
+            )
 
     def keep(self, extras: JsonObject, size: int, events: list[StreamEvent]) -> None:
         """Keep the new values of a delta's extras. `size` is the size of their event in bytes. Raises
         EventTooLarge."""
         others = {key: value for key, value in extras.items() if key not in CONTENT}
         if new := self.fields.keep(others, events):
-            self.pay(size)
+            self.charge(size)
             events.append(Metadata(provider_metadata=new))

@@ -23,7 +23,7 @@ class AnswerFacts:
         self.stop_sequence: str | None = None
         self._last_sources = b""
         self._usage: JsonObject | None = None
-        self._beside: JsonObject = {}
+        self._extra: JsonObject = {}
 
     def take_leftovers(self, chunk: Chunk, value: JsonObject, events: list[StreamEvent]) -> None:
         """Append the start of the message, and metadata for vendor-specific fields of its first and last
@@ -37,8 +37,8 @@ class AnswerFacts:
             sequence = found.get(key)
             if isinstance(sequence, str) and not is_known(sequence):
                 self.stop_sequence = found.pop(key)
-        if new := {key: item for key, item in found.items() if self._beside.get(key) != item}:
-            self._beside |= new
+        if new := {key: item for key, item in found.items() if self._extra.get(key) != item}:
+            self._extra |= new
             events.append(Metadata(provider_metadata=new))
 
     def take_usage(self, chunk: Chunk, events: list[StreamEvent]) -> None:

@@ -34,7 +34,7 @@ class MessageTexts:
 
     def __init__(self) -> None:
         self.is_used = False
-        self._said: dict[tuple[int, str], list[str]] = {}
+        self._texts: dict[tuple[int, str], list[str]] = {}
         self._lengths: dict[tuple[int, str], int] = {}
 
     def more_of(self, message: JsonObject, index: int) -> JsonObject:
@@ -45,12 +45,12 @@ class MessageTexts:
             text = message.get(field)
             if not isinstance(text, str) or not text:
                 continue
-            said = self._said.setdefault((index, field), [])
+            known = self._texts.setdefault((index, field), [])
             length = self._lengths.get((index, field), 0)
-            if 0 < length <= len(text) and text.startswith(before := "".join(said)):
-                said[:] = [before]  # joined only if the message may repeat it all, to stay linear
+            if 0 < length <= len(text) and text.startswith(before := "".join(known)):
+                known[:] = [before]  # joined only if the message may repeat it all, to stay linear
                 more[field] = text = text[length:]
-            said.append(text)
+            known.append(text)
             self._lengths[index, field] = length + len(text)
         return more
 

@@ -29,7 +29,7 @@ from turnstream.wires.shared.histories import (
     mark_failure,
     media_in,
     media_url,
-    merged,
+    merge_sides,
     metadata_of,
     read_media_url,
     read_result,
@@ -49,7 +49,7 @@ class ReasoningField(NamedTuple):
     tools."""
 
     field: str
-    with_all: bool = False
+    includes_all: bool = False
 
 
 def dump_messages(messages: Iterable[Message], reasoning: ReasoningField | None = None) -> list[JsonObject]:
@@ -61,7 +61,9 @@ def dump_messages(messages: Iterable[Message], reasoning: ReasoningField | None 
             dumped.extend(_dump_assistant(message.blocks, reasoning))
         else:
             dumped.extend(_dump_user(message.blocks))
-    return dumped if reasoning is None or reasoning.with_all else _within_tool_turns(dumped, reasoning.field)
+    return (
+        dumped if reasoning is None or reasoning.includes_all else _within_tool_turns(dumped, reasoning.field)
+    )
 
 
 def _within_tool_turns(messages: list[JsonObject], field: str) -> list[JsonObject]:
@@ -87,7 +89,7 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
     """Return the system text and the history. Adjacent messages of one side become one of ours. Raises
     InvalidRequest."""
     system: list[str] = []
-    said: list[tuple[Role, list[Block]]] = []
+    entries: list[tuple[Role, list[Block]]] = []
     for item in raw:
         if not is_object(item):
             raise InvalidRequest("a message is not an object")
@@ -95,26 +97,26 @@ def parse_messages(raw: Sequence[Any]) -> tuple[str | None, tuple[Message, ...]]
         if role in ("system", "developer"):
             system.append(_text_of(item.get("content")))
             continue
-        said.append(_parse_message(role, item))
-    return "\n\n".join(system) or None, merged(said)
+        entries.append(_parse_message(role, item))
+    return "\n\n".join(system) or None, merge_sides(entries)
 
 
 def _dump_assistant(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[JsonObject]:
     """Return one message, and another after each run of results: an assistant turn may include its tools'
     results."""
     dumped: list[JsonObject] = []
-    said: list[Block] = []
+    gathered: list[Block] = []
     for block in blocks:
         if is_clients(block, "tool_result"):
-            dumped.extend(_dump_said(said, reasoning))
-            said = []
+            dumped.extend(_dump_content(gathered, reasoning))
+            gathered = []
             dumped.append(_dump_result(block.content or {}, block.text_content or ""))
         else:
-            said.append(block)
-    return [*dumped, *_dump_said(said, reasoning)]
+            gathered.append(block)
+    return [*dumped, *_dump_content(gathered, reasoning)]
 
 
-def _dump_said(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[JsonObject]:
+def _dump_content(blocks: Sequence[Block], reasoning: ReasoningField | None) -> list[JsonObject]:
     text = "".join(block.text_content or "" for block in blocks if block.block_type in TEXT_TYPES)
     calls = [
         _dump_call(block.content)
@@ -191,8 +193,8 @@ def _dump_call(content: Content) -> dict[str, Any]:
 
 
 def _dump_result(content: Content, text: str) -> JsonObject:
-    said = mark_failure(_result_text(content.get("content"), text), content)
-    return {"role": "tool", "tool_call_id": content.get("tool_use_id", ""), "content": said}
+    result = mark_failure(_result_text(content.get("content"), text), content)
+    return {"role": "tool", "tool_call_id": content.get("tool_use_id", ""), "content": result}
 
 
 def _result_text(value: Any, text: str) -> str:

@@ -84,7 +84,7 @@ class ReasoningDetails:
 
 def readable_details(value: list[Any]) -> list[JsonObject]:
     """Return the details that are objects with content."""
-    return [item for item in value if is_object(item) and _says_something(item)]
+    return [item for item in value if is_object(item) and _has_text(item)]
 
 
 def detail_text(detail: JsonObject) -> str:
@@ -101,7 +101,7 @@ def _text_field(detail: JsonObject) -> str | None:
     return next((name for name in _UNNAMED_TEXT_FIELDS if isinstance(detail.get(name), str)), None)
 
 
-def _says_something(detail: JsonObject) -> bool:
+def _has_text(detail: JsonObject) -> bool:
     if detail.get("text") or detail.get("data") or detail.get("signature"):
         return True
     return any(not is_blank(detail[key]) for key in detail.keys() - _NAMING_FIELDS)

@@ -11,11 +11,11 @@ from turnstream.wires.shared.function_tools import split_tools
 from turnstream.wires.shared.json_values import JsonObject, is_list, is_object, without
 from turnstream.wires.shared.request_bodies import read_body, read_model
 
-_OUR_FIELDS = (
+_MAPPED_FIELDS = (
     "model", "messages", "tools", "tool_choice", "stream", "stop", "max_completion_tokens", "response_format",
     "reasoning_effort",
 )  # fmt: skip
-_OUR_EFFORTS = ("low", "medium", "high")
+_EFFORTS = ("low", "medium", "high")
 
 
 def decode_request(_path: str, body: bytes) -> ModelRequest:
@@ -35,30 +35,34 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
     return ModelRequest(model, history, system, tools, params, stream=value.get("stream") is True)
 
 
-def _parse_response_format(asked: Any) -> Any:
-    inner = asked.get("json_schema") if is_object(asked) and asked.keys() == {"type", "json_schema"} else None
+def _parse_response_format(format_value: Any) -> Any:
+    inner = (
+        format_value.get("json_schema")
+        if is_object(format_value) and format_value.keys() == {"type", "json_schema"}
+        else None
+    )
     if (
         not is_object(inner)
         or inner.keys() - {"name", "schema", "strict"}
         or not is_object(inner.get("schema"))
     ):
-        return asked
+        return format_value
     named = {key: value for key, value in inner.items() if value is not None}
     return {"type": "json_schema", **named}
 
 
 def _parse_params(value: JsonObject) -> JsonObject:
-    params = without(value, *_OUR_FIELDS)
+    params = without(value, *_MAPPED_FIELDS)
     if params.get("stream_options") == {"include_usage": True}:
         del params["stream_options"]
     if (limit := value.get("max_completion_tokens")) is not None:
         params["max_tokens"] = limit
     if stop := value.get("stop"):
         params["stop"] = [stop] if isinstance(stop, str) else stop
-    if (asked := value.get("response_format")) is not None:
-        params["response_format"] = _parse_response_format(asked)
+    if (format_value := value.get("response_format")) is not None:
+        params["response_format"] = _parse_response_format(format_value)
     effort = value.get("reasoning_effort")
-    if isinstance(effort, str) and effort in _OUR_EFFORTS and "thinking" not in params:
+    if isinstance(effort, str) and effort in _EFFORTS and "thinking" not in params:
         params["thinking"] = {"effort": effort}
     elif effort is not None:
         params["reasoning_effort"] = effort

@@ -29,7 +29,7 @@ from turnstream.wires.shared.normal_params import (
 )
 from turnstream.wires.shared.request_bodies import post
 
-_OUR_PARAMS = (
+_MAPPED_PARAMS = (
     "stop", "tool_choice", "thinking", "max_tokens", "stream_options", "tools", "reasoning_field", "cache",
     "extra_body", "response_format", "parallel_tool_calls",
 )  # fmt: skip
@@ -55,7 +55,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     """
     params = request.params
     body: JsonObject = {"model": request.model, "messages": _dump_messages(request)}
-    body |= without(given_params(request), *_OUR_PARAMS)
+    body |= without(given_params(request), *_MAPPED_PARAMS)
     body["stream"] = request.stream
     if request.stream and (options := params.get("stream_options", {"include_usage": True})):
         body["stream_options"] = options
@@ -64,8 +64,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
         body.setdefault(f"max_{completion}tokens", limit)
     if stop := read_stop(params):
         body["stop"] = stop
-    if (asked := params.get("response_format")) is not None:
-        body["response_format"] = _dump_response_format(asked)
+    if (format_value := params.get("response_format")) is not None:
+        body["response_format"] = _dump_response_format(format_value)
     if (thinking := params.get("thinking")) is not None:
         body |= _dump_thinking(thinking)
     functions = [dump_function(tool, "parameters") for tool in request.tools]
@@ -81,7 +81,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 def _dump_messages(request: ModelRequest) -> list[JsonObject]:
     field = request.params.get("reasoning_field")
     if isinstance(field, str):
-        reasoning = ReasoningField(field, with_all=True)
+        reasoning = ReasoningField(field, includes_all=True)
     else:
         reasoning = ReasoningField(request.reasoning_field) if request.reasoning_field else None
     messages = dump_messages(with_fitting_ids(request.messages, _id_rule(request.model)), reasoning)
@@ -120,14 +120,18 @@ def _dump_thinking(thinking: Any) -> JsonObject:
     return {"thinking": thinking}
 
 
-def _dump_response_format(asked: Any) -> Any:
+def _dump_response_format(format_value: Any) -> Any:
     """Return our `{type: json_schema, name, schema, strict?}` in this API's format. A vendor's own object
     passes through."""
-    if not is_object(asked) or asked.get("type") != "json_schema" or "json_schema" in asked:
-        return asked
-    found = read_response_format({"response_format": asked})
+    if (
+        not is_object(format_value)
+        or format_value.get("type") != "json_schema"
+        or "json_schema" in format_value
+    ):
+        return format_value
+    found = read_response_format({"response_format": format_value})
     if found is None or found.schema is None:
-        return asked
+        return format_value
     inner: JsonObject = {"name": found.name or _DEFAULT_FORMAT_NAME, "schema": found.schema}
     if found.strict is not None:
         inner["strict"] = found.strict

@@ -33,7 +33,7 @@ _ENDINGS = table_of(
     ("overloaded", "insufficient_system_resource"),
 )
 """All known words. `endings.ending_of` judges other words by their parts."""
-_THEIRS: dict[StopReason, str] = {
+_RAW_REASONS: dict[StopReason, str] = {
     "end_turn": "stop",
     "max_tokens": "length",
     "stop_sequence": "stop",
@@ -92,4 +92,4 @@ def dump_stop_reason(stop: MessageStop, *, refused: bool, called: bool) -> str:
         return raw
     if stop.stop_reason is None or stop.stop_reason == "unknown":
         return "tool_calls" if called else "stop"
-    return "stop" if refused and stop.stop_reason == "refusal" else _THEIRS[stop.stop_reason]
+    return "stop" if refused and stop.stop_reason == "refusal" else _RAW_REASONS[stop.stop_reason]

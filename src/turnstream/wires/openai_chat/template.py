@@ -138,8 +138,8 @@ def _only_string(chunk: Chunk) -> tuple[Delta | FunctionDelta, str, DeltaEvent] 
         delta.reasoning_details, delta.refusal, delta.annotations, delta.function_call, delta.signature,
         delta.thinking_blocks, delta.extras and delta.extras.keys() & CONTENT,
     )  # fmt: skip
-    beside = delta.provider_specific_fields or {}
-    if any(beside.get(name) for name in THINKING_FIELDS):
+    extra = delta.provider_specific_fields or {}
+    if any(extra.get(name) for name in THINKING_FIELDS):
         return None
     if any(effects) or chunk.citations is not ABSENT or chunk.search_results is not ABSENT:
         return None

@@ -50,7 +50,7 @@ class ThinkingEntries:
         entries = [self._entry(item) for item in given if is_object(item)] if is_list(given) else []
         return [entry for entry in entries if entry.text or entry.seal]
 
-    def shows_again(self, entry: Entry) -> bool:
+    def is_repetition(self, entry: Entry) -> bool:
         """Return True if an entry repeats a whole thought that was shown in fragments."""
         if not entry.raw.get("signature"):
             return False

@@ -33,8 +33,8 @@ def write_usage(usage: Usage | None, raw: JsonObject | None) -> JsonObject | Non
         return None
     cached = usage.cache_read_tokens or 0
     written = usage.cache_write_tokens or 0
-    beside = cached + written if raw is not None and "input_tokens" in raw else 0
-    prompt = (usage.input_tokens or 0) + beside
+    excluded = cached + written if raw is not None and "input_tokens" in raw else 0
+    prompt = (usage.input_tokens or 0) + excluded
     completion = usage.output_tokens or 0
     found: JsonObject = {
         "prompt_tokens": prompt,

@@ -33,7 +33,7 @@ from turnstream.wires.openai_responses.items import (
 from turnstream.wires.openai_responses.matching import ItemMention, Items
 from turnstream.wires.openai_responses.part_blocks import PartBlocks
 from turnstream.wires.openai_responses.parts import Item, Part, own_of
-from turnstream.wires.shared.call_ids import made_up_id
+from turnstream.wires.shared.call_ids import generated_id
 from turnstream.wires.shared.json_values import JsonObject, as_text, is_blank, is_list, is_object
 
 _PART_FIELDS = frozenset({"type", "text", "refusal", "annotations"})
@@ -57,7 +57,7 @@ class OutputBuilder(PartBlocks):
         elif item.open and not item.announced:
             self._announce(item, raw)
         elif not item.open:
-            self._tell_of_repetition()
+            self._report_repetition()
 
     def belongs_to_a_raw_item(self, place: ItemMention) -> bool:
         """Return True if the item becomes a block only at its end, with all its content."""
@@ -80,10 +80,10 @@ class OutputBuilder(PartBlocks):
         item = self._item_of(place, kind, is_whole=False)
         if not item.open:
             if place.item_id:
-                self._tell_of_repetition()
+                self._report_repetition()
                 return
             raise MalformedEvent("more of an output item that had ended")
-        part = self._part(item, kind, position, again=kind.item_type not in INPUTS)
+        part = self._part(item, kind, position, repeated=kind.item_type not in INPUTS)
         self.current = part
         part.texts.append(text)
         self.events.append(part.event(part.index, text))
@@ -216,7 +216,7 @@ class OutputBuilder(PartBlocks):
                 part.paused, part.texts = True, texts
         item.spare = None
 
-    def _tell_of_repetition(self) -> None:
+    def _report_repetition(self) -> None:
         if not self._has_repeated:
             self._has_repeated = True
             self.events.append(StreamNotice("item_repeated", _REPEATED))
@@ -297,7 +297,7 @@ class OutputBuilder(PartBlocks):
             self._add_whole("tool_result", result)
 
     def _end_raw(self, item: Item, raw: JsonObject) -> None:
-        identity = as_text(raw.get("id")) or made_up_id(self.message_id, item.number)
+        identity = as_text(raw.get("id")) or generated_id(self.message_id, item.number)
         if (image := image_of(raw)) is not None:
             self._add_whole("image", image)
         elif (result := result_content(raw, identity)) is not None:

@@ -47,13 +47,13 @@ _ENDS = {
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
 _CANCELLED = ReportedError("the response was cancelled", ("response_cancelled",))
 _TOO_MANY_UNKNOWN = "the provider sends more events of an unknown kind than are kept"
-_SAYS_NOTHING: frozenset[BlockType] = frozenset({"thinking", "provider"})
-_SIGNS_OF_LIFE = frozenset({"keepalive", "ping", "response.heartbeat"})
+_WITHOUT_OUTPUT: frozenset[BlockType] = frozenset({"thinking", "provider"})
+_KEEPALIVE_EVENTS = frozenset({"keepalive", "ping", "response.heartbeat"})
 _PLACES = frozenset(
     {"type", "item_id", "output_index", "content_index", "summary_index", "sequence_number", "obfuscation"}
 )
 """Fields of an event without content of their own."""
-_ASKED_OR_TAKEN = frozenset(
+_HANDLED_FIELDS = frozenset(
     {
         "background", "completed_at", "conversation", "created_at", "error", "frequency_penalty", "id",
         "include", "incomplete_details", "instructions", "max_output_tokens", "max_tool_calls",
@@ -89,7 +89,7 @@ class OpenAIResponsesDecoder(AnswerStream):
     def position(self) -> Position | None:
         """Position to resume from if the stream breaks off now. None if the provider does not store the
         response."""
-        if self._response_id is None or not self._in_background or self._over or self._sequence < 0:
+        if self._response_id is None or not self._in_background or self._is_over or self._sequence < 0:
             return None
         return Position(self._response_id, self._sequence)
 
@@ -163,7 +163,7 @@ class OpenAIResponsesDecoder(AnswerStream):
             self._refuse(failure, self._output.events)
 
     def _take_payload(self, name: bytes | None, payload: bytes) -> None:
-        if self._over:
+        if self._is_over:
             self._take_late(payload)
             return
         if name is not None and names_failure(name) and not payload.startswith((b"{", b"[")):
@@ -201,7 +201,7 @@ class OpenAIResponsesDecoder(AnswerStream):
             value = read_json(payload)
         except MalformedEvent:
             value = None
-        if not (is_object(value) and is_one_of(value.get("type"), _SIGNS_OF_LIFE)):
+        if not (is_object(value) and is_one_of(value.get("type"), _KEEPALIVE_EVENTS)):
             self._output.events.extend(self._late.notice())
 
     def _take_no_object(self, name: bytes | None, payload: bytes) -> None:
@@ -228,8 +228,8 @@ class OpenAIResponsesDecoder(AnswerStream):
                 self._check_same(response)
             self._start(response if is_object(response) else {})
         elif kind in _ENDS:
-            said = response.get("status") if is_object(response) else None
-            self._end(said if said in _STATUSES else _ENDS[kind], value)
+            given_status = response.get("status") if is_object(response) else None
+            self._end(given_status if given_status in _STATUSES else _ENDS[kind], value)
         elif not kind and self._response_id is None and is_response(value):
             self._take_response(value)
         elif kind == "error" or (not kind.startswith("response.") and ERRORS.read(value) is not None):
@@ -274,7 +274,7 @@ class OpenAIResponsesDecoder(AnswerStream):
 
     def _take_unknown(self, kind: str, value: JsonObject, size: int) -> None:
         """Keep an unknown event, unless it has no content, or a raw item repeats it at its end."""
-        if kind in _SIGNS_OF_LIFE or all(key in _PLACES or is_blank(item) for key, item in value.items()):
+        if kind in _KEEPALIVE_EVENTS or all(key in _PLACES or is_blank(item) for key, item in value.items()):
             return
         index = value.get("output_index")
         if type(index) is int and self._output.belongs_to_a_raw_item(ItemMention(index)):
@@ -304,15 +304,15 @@ class OpenAIResponsesDecoder(AnswerStream):
         if not is_object(response):
             response = {}
         self._start(response)
-        self._over = True
+        self._is_over = True
         if (identity := as_text(response.get("id"))) and identity != self._response_id:
             # Copilot renames the response in every event. A request that continues it needs the last id.
             self._output.events.append(MessageStart(identity))
         items = response.get("output")
         self._output.end(items if is_list(items) else [])
-        self._tell_beside(response, value)
+        self._report_extras(response, value)
         if status in ("failed", "cancelled"):
-            self._over = False
+            self._is_over = False
             reported = ERRORS.read(response) if status == "failed" else _CANCELLED
             self._fail(reported or ReportedError("the response failed"))
             return
@@ -320,33 +320,33 @@ class OpenAIResponsesDecoder(AnswerStream):
         reason = as_text(details.get("reason")) if is_object(details) else None
         output = self._output
         ending, raw = parse_ending(status, reason, refused=output.refused, called=output.called)
-        has_said = status == COMPLETED or not output.begun <= _SAYS_NOTHING
-        stop = stop_event(ending, raw, said=has_said)
+        has_output = status == COMPLETED or not output.begun <= _WITHOUT_OUTPUT
+        stop = stop_event(ending, raw, has_output=has_output)
         self._failed = type(stop) is StreamError
         output.events.append(stop)
 
-    def _tell_beside(self, response: JsonObject, value: JsonObject) -> None:
+    def _report_extras(self, response: JsonObject, value: JsonObject) -> None:
         """Append the usage and the vendor-specific fields of the last event, with the unknown events that
         were kept."""
-        beside = {
-            key: item for key, item in response.items() if key not in _ASKED_OR_TAKEN and not is_blank(item)
+        extra = {
+            key: item for key, item in response.items() if key not in _HANDLED_FIELDS and not is_blank(item)
         }
-        beside |= {
+        extra |= {
             key: item
             for key, item in value.items()
             if key not in _PLACES and key != "response" and not is_blank(item)
         }
         if self._unknown:
-            beside["events"] = self._unknown
+            extra["events"] = self._unknown
         usage = response.get("usage")
         if is_object(usage) and usage:
-            self._output.events.append(Metadata(parse_usage(usage), usage, provider_metadata=beside or None))
-        elif beside:
-            self._output.events.append(Metadata(provider_metadata=beside))
+            self._output.events.append(Metadata(parse_usage(usage), usage, provider_metadata=extra or None))
+        elif extra:
+            self._output.events.append(Metadata(provider_metadata=extra))
 
     def _fail(self, reported: ReportedError) -> None:
-        if not self._over:
-            self._over = self._failed = True
+        if not self._is_over:
+            self._is_over = self._failed = True
             self._output.current = None
             self._output.events.append(_stream_error(reported))
 

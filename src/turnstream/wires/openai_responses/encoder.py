@@ -104,7 +104,7 @@ class OpenAIResponsesEncoder(AnswerWriter):
         frames = self._frames = []
         if self._stop is not None and not self._failed:
             response = self.response
-            self._tell(f"response.{response['status']}", {"response": response})
+            self._write(f"response.{response['status']}", {"response": response})
         return b"".join(frames)
 
     def finish(self) -> JsonObject:
@@ -120,29 +120,29 @@ class OpenAIResponsesEncoder(AnswerWriter):
             self._take_names(event)
         if not self._begun:
             self._begun = True
-            self._tell("response.created", {"response": self.response})
-            self._tell("response.in_progress", {"response": self.response})
+            self._write("response.created", {"response": self.response})
+            self._write("response.in_progress", {"response": self.response})
         match event:
             case ContentBlockStart():
                 self._start_block(event)
             case ContentDelta() if (block := self._blocks.get(event.index)) is not None:
                 for name, fields in block.amend(event.content):
-                    self._tell(name, fields)
+                    self._write(name, fields)
             case ContentBlockStop() if (block := self._blocks.pop(event.index, None)) is not None:
                 self._stop_block(block)
             case TextDelta() | ThinkingDelta() | ToolInputDelta() if event.index in self._blocks:
                 self._release()
-                self._frames.append(self._again(event))
+                self._frames.append(self._held_delta(event))
             case MessageStop():
                 self._end_all()
                 self._stop = event
             case StreamError():
                 self._failed = True
-                self._tell("error", ERRORS.dump_error(event))
+                self._write("error", ERRORS.dump_error(event))
             case _:
                 pass
 
-    def _again(self, event: StreamEvent) -> bytes:
+    def _held_delta(self, event: StreamEvent) -> bytes:
         """Return the bytes of a delta that came while an item was held."""
         frames = self._frames
         written = self.feed((event,))
@@ -160,24 +160,24 @@ class OpenAIResponsesEncoder(AnswerWriter):
             return
         if block.item is not held:
             self._items.append(block.item)
-            self._tell("response.output_item.added", block.item.place({"item": block.item.begun()}))
+            self._write("response.output_item.added", block.item.place({"item": block.item.begun()}))
         self._held = None
         self._blocks[event.index] = block
         if block.starts_at_once:
             self._begin_part(block)
         for name, fields in block.amend({"citations": (event.content or {}).get("citations") or []}):
-            self._tell(name, fields)
+            self._write(name, fields)
 
     def _begin_part(self, block: WrittenBlock) -> None:
         for name, fields in block.begin():
-            self._tell(name, fields)
+            self._write(name, fields)
 
     def _stop_block(self, block: WrittenBlock) -> None:
         for name, fields in block.end():
-            self._tell(name, fields)
+            self._write(name, fields)
         if block.item.open_parts:
             return
-        if block.item.may_go_on:
+        if block.item.may_continue:
             self._release()
             self._held = block.item
         else:
@@ -191,14 +191,14 @@ class OpenAIResponsesEncoder(AnswerWriter):
 
     def _end_item(self, item: WrittenItem) -> None:
         item.ended = True
-        self._tell("response.output_item.done", item.place({"item": item.raw}))
+        self._write("response.output_item.done", item.place({"item": item.raw}))
 
     def _end_all(self) -> None:
         for index in list(self._blocks):
             self._stop_block(self._blocks.pop(index))
         self._release()
 
-    def _tell(self, name: str, fields: JsonObject) -> None:
+    def _write(self, name: str, fields: JsonObject) -> None:
         body = encode_json({"type": name, **fields, "sequence_number": self._sequence})
         self._frames.append(b"event: %b\ndata: %b\n\n" % (name.encode(), body))
         self._sequence += 1

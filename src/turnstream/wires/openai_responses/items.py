@@ -72,12 +72,12 @@ def metadata_of(item: JsonObject, *, exact: bool = False) -> Content:
         key: value
         for key, value in item.items()
         if key not in hidden
-        and (exact or (not is_blank(value) and (key != "status" or _tells_more(kind, value))))
+        and (exact or (not is_blank(value) and (key != "status" or _must_return_status(kind, value))))
     }
     return {"provider_metadata": {KEY: {"type": kind, **rest}}} if rest or kind in _MARKED else {}
 
 
-def _tells_more(kind: str, status: Any) -> bool:
+def _must_return_status(kind: str, status: Any) -> bool:
     """Return True for a status that must go back, and that a whole item does not have by default."""
     return kind in _WITH_STATUS and status in _NOT_COMPLETED
 
@@ -199,8 +199,8 @@ def call_item(content: Content, arguments: str, result: Content | None) -> JsonO
             return {"type": kind, "call_id": identity, "name": name, "input": arguments, **kept}
         case "mcp_call":
             failed = result is not None and bool(result.get("is_error"))
-            said = result.get("content") if result is not None else None
-            outcome = {"output": None, "error": said} if failed else {"output": said, "error": None}
+            output = result.get("content") if result is not None else None
+            outcome = {"output": None, "error": output} if failed else {"output": output, "error": None}
             return {"type": kind, "id": identity, "name": name, "arguments": arguments, **outcome, **kept}
         case "code_interpreter_call":
             outputs = result.get("content") if result is not None else None

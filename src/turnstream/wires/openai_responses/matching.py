@@ -125,13 +125,13 @@ class Items:
             waiting.popleft()
         return waiting[0] if waiting and not _is_other(waiting[0], raw) else None
 
-    def pair(self, said: Iterable[JsonObject]) -> list[tuple[Item | None, JsonObject]]:
+    def pair(self, items: Iterable[JsonObject]) -> list[tuple[Item | None, JsonObject]]:
         """Pair the items at the end of the response with the known items, or with None for an item that never
         came.
 
         Items are matched by id, then by their order, because a vendor may rename or move them.
         """
-        whole = list(said)
+        whole = list(items)
         pairs: list[Item | None] = []
         taken: set[int] = set()
         for raw in whole:

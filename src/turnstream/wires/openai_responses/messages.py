@@ -37,7 +37,7 @@ from turnstream.wires.shared.histories import (
     mark_failure,
     media_in,
     media_url,
-    merged,
+    merge_sides,
     read_media_url,
     read_result,
 )
@@ -178,18 +178,18 @@ def _dump_part(role: Role, block: Block) -> JsonObject | None:
 
 def _dump_media(block_type: BlockType, content: Content) -> JsonObject:
     """Return an image or a document as a content part."""
-    beside = without(own_metadata(content), "type")
+    extra = without(own_metadata(content), "type")
     if block_type == "image":
-        return {"type": "input_image", "image_url": media_url(content), **beside}
+        return {"type": "input_image", "image_url": media_url(content), **extra}
     title = {"filename": content["title"]} if content.get("title") else {}
     if content.get("url"):
-        return {"type": "input_file", "file_url": content["url"], **title, **beside}
+        return {"type": "input_file", "file_url": content["url"], **title, **extra}
     if content.get("text"):
         return {
             "type": "input_text",
             "text": "\n\n".join(filter(None, (content.get("title"), content["text"]))),
         }
-    return {"type": "input_file", "filename": "document", **title, "file_data": media_url(content), **beside}
+    return {"type": "input_file", "filename": "document", **title, "file_data": media_url(content), **extra}
 
 
 def _call_text(block: Block) -> str:
@@ -237,15 +237,15 @@ def parse_input(raw: Any) -> tuple[str | None, tuple[Message, ...]]:
     if not is_list(items):
         raise InvalidRequest("input is neither text nor a list")
     system: list[str] = []
-    said: list[tuple[Role, list[Block]]] = []
+    entries: list[tuple[Role, list[Block]]] = []
     for item in items:
         if not is_object(item):
             raise InvalidRequest("an input item is not an object")
         if item.get("role") in ("system", "developer"):
             system.append("".join(block.text_content or "" for block in _parse_content(item)))
             continue
-        said.append(_parse_item(item))
-    return "\n\n".join(system) or None, merged(said)
+        entries.append(_parse_item(item))
+    return "\n\n".join(system) or None, merge_sides(entries)
 
 
 def _parse_item(item: JsonObject) -> tuple[Role, list[Block]]:

@@ -14,7 +14,7 @@ from turnstream.core.stream_events import (
 from turnstream.wires.openai_responses.events import REASONING, REFUSAL, TEXT, PartKind
 from turnstream.wires.openai_responses.items import KEY, call_content, metadata_of
 from turnstream.wires.openai_responses.parts import Item, Part, group, own_of, refusing
-from turnstream.wires.shared.call_ids import made_up_id
+from turnstream.wires.shared.call_ids import generated_id
 from turnstream.wires.shared.json_values import JsonObject
 
 _DIFFERS = "the provider's final text is not what its deltas said; what was said first is kept"
@@ -35,12 +35,12 @@ class PartBlocks:
         self._call_ids: set[str] = set()
         self._next_index = 0
 
-    def _part(self, item: Item, kind: PartKind, position: int, *, again: bool = False) -> Part:
-        """Return a part of an open item. Begins the part if necessary. `again` makes an ended part begin
+    def _part(self, item: Item, kind: PartKind, position: int, *, repeated: bool = False) -> Part:
+        """Return a part of an open item. Begins the part if necessary. `repeated` makes an ended part begin
         anew."""
         key = (group(kind), position)
         part = item.parts.get(key)
-        if part is None or (not part.open and again):
+        if part is None or (not part.open and repeated):
             part = item.parts[key] = self._next_part(item, kind, position)
         elif kind is REFUSAL and part.kind is TEXT:
             self._mark_refusal(part)
@@ -49,7 +49,7 @@ class PartBlocks:
     def _begin(
         self, item: Item, kind: PartKind, position: int, block_type: BlockType, content: Content
     ) -> Part:
-        part = Part(self._next_index, item.telling_index, position, kind)
+        part = Part(self._next_index, item.unique_index, position, kind)
         part.content = content
         self.begun.add(block_type)
         self._next_index += 1
@@ -88,15 +88,15 @@ class PartBlocks:
         if part.expected is None or not (part.open or part.paused) or not text:
             return
         part.expected = None
-        said = repair_text("".join(part.texts))
+        streamed = repair_text("".join(part.texts))
         part.texts = []
         text = repair_text(text)
-        if text == said:
+        if text == streamed:
             return
-        if text.startswith(said):
+        if text.startswith(streamed):
             if part.paused:
-                part = self._part(item, part.kind, part.position, again=True)
-            self.events.append(part.event(part.index, text[len(said) :]))
+                part = self._part(item, part.kind, part.position, repeated=True)
+            self.events.append(part.event(part.index, text[len(streamed) :]))
         else:
             self.events.append(StreamNotice("text_differs", _DIFFERS))
 
@@ -113,9 +113,9 @@ class PartBlocks:
     def _call_content(self, item: Item, raw: JsonObject, identity: str) -> Content:
         """Return the content of a call, with an id that no other call has. `identity` is its id so far, or
         empty."""
-        content = call_content(raw, identity or made_up_id(self.message_id, item.number))
+        content = call_content(raw, identity or generated_id(self.message_id, item.number))
         if (found := content["tool_use_id"]) != identity and found in self._call_ids:
-            content["tool_use_id"] = identity or made_up_id(self.message_id, item.number)
+            content["tool_use_id"] = identity or generated_id(self.message_id, item.number)
         self._call_ids.add(content["tool_use_id"])
         return content
 

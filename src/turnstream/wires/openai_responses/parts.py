@@ -83,7 +83,7 @@ class Item:
         self.name = as_text(raw.get("name")) or self.name
 
     @property
-    def telling_index(self) -> int:
+    def unique_index(self) -> int:
         """The `output_index`, or NO_INDEX if it does not identify this item."""
         return NO_INDEX if self.shares_index or self.output_index is None else self.output_index
 

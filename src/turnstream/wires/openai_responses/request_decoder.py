@@ -10,7 +10,7 @@ from turnstream.wires.shared.function_tools import split_tools
 from turnstream.wires.shared.json_values import JsonObject, is_object, without
 from turnstream.wires.shared.request_bodies import read_body, read_model
 
-_OUR_FIELDS = (
+_MAPPED_FIELDS = (
     "model", "input", "instructions", "tools", "tool_choice", "stream", "max_output_tokens", "reasoning",
     "text",
 )  # fmt: skip
@@ -28,14 +28,14 @@ def decode_request(_path: str, body: bytes) -> ModelRequest:
     params = _parse_params(value)
     if others:
         params["tools"] = others
-    said = "\n\n".join(text for text in (instructions, system) if text)
-    return ModelRequest(model, history, said or None, tools, params, value.get("stream") is True)
+    system_text = "\n\n".join(text for text in (instructions, system) if text)
+    return ModelRequest(model, history, system_text or None, tools, params, value.get("stream") is True)
 
 
 def _parse_params(value: JsonObject) -> JsonObject:
     """Return the params. `store` and `include` are None if the body lacks them, so that the encoder adds no
     default."""
-    params = without(value, *_OUR_FIELDS)
+    params = without(value, *_MAPPED_FIELDS)
     if not any(value.get(name) for name in KEEPING):
         params.setdefault("store", None)
     params.setdefault("include", None)

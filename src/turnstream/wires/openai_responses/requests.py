@@ -16,7 +16,7 @@ from turnstream.wires.shared.normal_params import effort_for, read_stop, read_to
 from turnstream.wires.shared.request_bodies import post
 
 _PATH = "/responses"
-_OUR_PARAMS = (
+_MAPPED_PARAMS = (
     "tools", "tool_choice", "thinking", "max_tokens", "response_format", "cache", "extra_body", "text",
     "stop",
 )  # fmt: skip
@@ -46,7 +46,7 @@ def encode_request(request: ModelRequest) -> HttpRequest:
     params.setdefault("include", [ENCRYPTED])
     messages = with_fitting_ids(request.messages, TEXTS_OF_64)
     body: JsonObject = {"model": request.model, "input": dump_input(messages, keeps=keeps)}
-    body |= {key: value for key, value in without(params, *_OUR_PARAMS).items() if value is not None}
+    body |= {key: value for key, value in without(params, *_MAPPED_PARAMS).items() if value is not None}
     body["stream"] = request.stream
     if request.system:
         body["instructions"] = request.system
@@ -101,12 +101,12 @@ def _dump_text(text: Any, response_format: Any) -> JsonObject:
     return given if response_format is None else {**given, "format": _dump_format(response_format)}
 
 
-def _dump_format(asked: Any) -> Any:
+def _dump_format(format_value: Any) -> Any:
     """Return the response format with the schema and its required name in one object. Chat Completions nests
     them in another object."""
-    if not is_object(asked) or asked.get("type") != "json_schema":
-        return asked
-    inner = asked.get("json_schema")
-    given = inner if is_object(inner) else asked
+    if not is_object(format_value) or format_value.get("type") != "json_schema":
+        return format_value
+    inner = format_value.get("json_schema")
+    given = inner if is_object(inner) else format_value
     named = {key: value for key, value in given.items() if value is not None}
     return {"name": _DEFAULT_FORMAT_NAME, **named, "type": "json_schema"}

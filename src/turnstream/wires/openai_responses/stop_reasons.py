@@ -11,7 +11,7 @@ _ENDINGS: dict[str, Ending] = {
     "content_filter": "content_filtered",
 }
 """Reasons of an incomplete response. `endings.ending_of` judges other words by their parts."""
-_THEIRS: dict[StopReason | None, str] = {
+_RAW_REASONS: dict[StopReason | None, str] = {
     "max_tokens": "max_output_tokens",
     "content_filtered": "content_filter",
     "guardrail_intervened": "content_filter",
@@ -41,4 +41,4 @@ def dump_stop_reason(stop: MessageStop) -> str | None:
         return raw
     if stop.stop_reason == "unknown" and raw and raw != COMPLETED:
         return raw
-    return _THEIRS.get(stop.stop_reason)
+    return _RAW_REASONS.get(stop.stop_reason)

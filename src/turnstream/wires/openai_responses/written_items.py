@@ -24,7 +24,7 @@ from turnstream.wires.openai_responses.items import (
 from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import encode_json
 
-Told: TypeAlias = list[tuple[str, JsonObject]]
+WrittenEvents: TypeAlias = list[tuple[str, JsonObject]]
 """Events as pairs of a type and fields, without the sequence number."""
 
 _PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
@@ -36,15 +36,15 @@ class WrittenItem:
 
     Attributes:
         raw: The item in its current state.
-        may_go_on: True if the next block may be a part of the item too.
+        may_continue: True if the next block may be a part of the item too.
     """
 
-    __slots__ = ("ended", "may_go_on", "open_parts", "output_index", "parts", "raw")
+    __slots__ = ("ended", "may_continue", "open_parts", "output_index", "parts", "raw")
 
-    def __init__(self, output_index: int, raw: JsonObject, *, may_go_on: bool) -> None:
+    def __init__(self, output_index: int, raw: JsonObject, *, may_continue: bool) -> None:
         self.output_index = output_index
         self.raw = raw
-        self.may_go_on = may_go_on
+        self.may_continue = may_continue
         self.open_parts = 0
         self.parts: dict[str, int] = {}
         self.ended = False
@@ -93,32 +93,32 @@ class WrittenBlock:
         text."""
         return self._kind is not None and self._kind.item_type == "message"
 
-    def begin(self) -> Told:
+    def begin(self) -> WrittenEvents:
         """Return the events that begin the part."""
         kind = self._kind
         if kind is None:
             return []
-        told: Told = []
+        written: WrittenEvents = []
         place = self._place()
         if not self._is_call:
             group = "" if kind.item_type == "message" else kind.name
             self._position = self.item.parts.get(group, 0)
             self.item.parts[group] = self._position + 1
             place = self._place()
-            told.append((f"{_part_stem(kind)}.added", {**place, "part": _part(kind, "", [])}))
+            written.append((f"{_part_stem(kind)}.added", {**place, "part": _part(kind, "", [])}))
         stem = kind.stem
         logprobs: JsonObject = {"logprobs": []} if kind is TEXT else {}
         head = encode_json({"type": f"{stem}.delta", **place, **logprobs})
         self.head = b'event: %b.delta\ndata: %b,"delta":' % (stem.encode(), head[:-1])
         self.tail = b'"sequence_number":'
-        return told
+        return written
 
-    def amend(self, content: Content) -> Told:
+    def amend(self, content: Content) -> WrittenEvents:
         """Return the events for content that the block gains."""
-        told: Told = []
+        written: WrittenEvents = []
         for citation in citations_of(content):
             place = {**self._place(), "annotation_index": len(self._citations)}
-            told.append(("response.output_text.annotation.added", {**place, "annotation": citation}))
+            written.append(("response.output_text.annotation.added", {**place, "annotation": citation}))
             self._citations.append(citation)
         self._content = {**self._content, **content}
         kept = own_metadata(content)
@@ -132,9 +132,9 @@ class WrittenBlock:
             self._kind = REASONING
         if self._kind is TEXT and is_refusal(content):
             self._kind = REFUSAL
-        return told
+        return written
 
-    def end(self) -> Told:
+    def end(self) -> WrittenEvents:
         """Return the events that end the part, and add the part to its item."""
         self.item.open_parts -= 1
         if self._kind is None:
@@ -154,18 +154,18 @@ class WrittenBlock:
             (f"{_part_stem(kind)}.done", {**place, "part": part}),
         ]
 
-    def _end_call(self, kind: PartKind) -> Told:
+    def _end_call(self, kind: PartKind) -> WrittenEvents:
         given = self._content.get("input")
         text = "".join(self.texts)
-        told: Told = []
+        written: WrittenEvents = []
         if not text and is_object(given) and given and not self._content.get("free_text"):
             text = encode_json(given).decode()
-            told = self.begin() if self.head is None else []
-            told.append((f"{kind.stem}.delta", {**self._place(), "delta": text}))
+            written = self.begin() if self.head is None else []
+            written.append((f"{kind.stem}.delta", {**self._place(), "delta": text}))
         self.item.raw = {**self.item.raw, **call_item(self._content, text, None), "status": "completed"}
         self.item.raw.setdefault("id", None)
-        told.append((f"{kind.stem}.done", {**self._place(), kind.field: text}))
-        return told
+        written.append((f"{kind.stem}.done", {**self._place(), kind.field: text}))
+        return written
 
     def _place(self) -> JsonObject:
         place: JsonObject = {"item_id": self.item.raw.get("id"), "output_index": self.item.output_index}
@@ -200,14 +200,14 @@ def open_block(
             if event.block_type == "text":
                 shape = {"status": "completed", "role": "assistant", "content": []}
             item = _item(kind.item_type, {**shape, **fields}, output_index, message_id)
-            item.may_go_on = True
+            item.may_continue = True
             return WrittenBlock(item, kind, content)
         case "tool_use" if not content.get("provider_executed") or fields:
             raw = call_item(content, "", None)
             if raw["type"] not in INPUTS:
-                return WrittenBlock(WrittenItem(output_index, raw, may_go_on=True), None, content)
+                return WrittenBlock(WrittenItem(output_index, raw, may_continue=True), None, content)
             item = _item(raw["type"], raw, output_index, message_id)
-            item.may_go_on = raw["type"] in _PROVIDER_RUN
+            item.may_continue = raw["type"] in _PROVIDER_RUN
             return WrittenBlock(item, INPUTS[raw["type"]], content)
         case "tool_result" if held is not None and _is_result_of(held, content):
             return _result_block(held, content)
@@ -215,7 +215,7 @@ def open_block(
             raw = {"result": content["data"], **fields}
             return WrittenBlock(_item("image_generation_call", raw, output_index, message_id), None, {})
         case "provider" if is_raw_item(content):
-            return WrittenBlock(WrittenItem(output_index, content, may_go_on=False), None, {})
+            return WrittenBlock(WrittenItem(output_index, content, may_continue=False), None, {})
         case _:
             return None
 
@@ -234,13 +234,13 @@ def _result_block(held: WrittenItem, content: Content) -> WrittenBlock:
             held.raw["outputs"] = said
         case _:
             held.raw["results"] = said
-    held.may_go_on = False
+    held.may_continue = False
     return WrittenBlock(held, None, {})
 
 
 def _item(kind: str, fields: JsonObject, output_index: int, message_id: str) -> WrittenItem:
-    made_up = f"{_PREFIXES.get(kind, 'item')}_{message_id.removeprefix('resp_')}_{output_index}"
-    return WrittenItem(output_index, {"id": made_up, "type": kind, **fields}, may_go_on=False)
+    generated = f"{_PREFIXES.get(kind, 'item')}_{message_id.removeprefix('resp_')}_{output_index}"
+    return WrittenItem(output_index, {"id": generated, "type": kind, **fields}, may_continue=False)
 
 
 def _part(kind: PartKind, text: str, citations: list[object]) -> JsonObject:

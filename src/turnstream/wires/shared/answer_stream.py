@@ -31,7 +31,7 @@ class AnswerStream:
         self._skips_malformed = on_malformed == "skip"
         self._unframed = UnframedText()
         self._failure: StreamBroken | None = None
-        self._over = self._failed = False
+        self._is_over = self._failed = False
         self._late = LateEvents()
 
     @property
@@ -49,7 +49,7 @@ class AnswerStream:
             raise self._failure
         events: list[StreamEvent] = []
         self._take_rest(events)
-        if not self._over:
+        if not self._is_over:
             words = self._unframed.words or None
             raise StreamIncomplete(f"the stream ended without {self.END}", detail=words)
         return events

@@ -126,7 +126,7 @@ def _id_of(block: Block) -> str:
     return str((block.content or {}).get("tool_use_id") or "")
 
 
-def made_up_id(seed: str, ordinal: int, prefix: str = "call_") -> str:
+def generated_id(seed: str, ordinal: int, prefix: str = "call_") -> str:
     """Return an id for a call to which the provider gave none. The id is the same at every decoding.
 
     Args:

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 from turnstream.wires.shared.normal_params import budget_for, budget_of, effort_for, effort_of
 
-_KNOWS_NO_EFFORT = re.compile(r"claude-(3|4-|(opus|sonnet|haiku)-4(?![.-][6-9]))")
+_ONLY_BUDGETS = re.compile(r"claude-(3|4-|(opus|sonnet|haiku)-4(?![.-][6-9]))")
 """Models that accept only a budget."""
 
-_KNOWS_NO_BUDGET = re.compile(r"claude-(opus-4[.-][78]|(opus|sonnet|haiku|fable|mythos)-([5-9]|\d\d)(?!\d))")
+_REFUSES_BUDGETS = re.compile(r"claude-(opus-4[.-][78]|(opus|sonnet|haiku|fable|mythos)-([5-9]|\d\d)(?!\d))")
 """Models that refuse a budget."""
 
-_THINKS_UNASKED = re.compile(r"claude-(opus|sonnet|haiku|fable|mythos)-([5-9]|\d\d)(?!\d)")
+_THINKS_BY_DEFAULT = re.compile(r"claude-(opus|sonnet|haiku|fable|mythos)-([5-9]|\d\d)(?!\d)")
 
 
 def dump_thinking(model: str, thinking: Any) -> tuple[dict[str, Any] | None, str | None]:
@@ -30,9 +30,9 @@ def dump_thinking(model: str, thinking: Any) -> tuple[dict[str, Any] | None, str
         return fields, None
     rest = {key: value for key, value in fields.items() if key not in ("budget_tokens", "effort")}
     budget, effort = budget_of(thinking), effort_of(thinking)
-    if budget is not None and _KNOWS_NO_BUDGET.search(model):
+    if budget is not None and _REFUSES_BUDGETS.search(model):
         effort, budget = effort_for(budget), None
-    if effort is not None and _KNOWS_NO_EFFORT.search(model):
+    if effort is not None and _ONLY_BUDGETS.search(model):
         effort, budget = None, budget_for(effort)
     if effort is not None:
         return {"type": "adaptive", **rest}, effort
@@ -52,4 +52,4 @@ def room_for_thinking(model: str, thinking: dict[str, Any] | None, effort: str |
         return budget
     if effort is not None:
         return budget_for(effort)
-    return budget_for("high") if thinking is None and _THINKS_UNASKED.search(model) else 0
+    return budget_for("high") if thinking is None and _THINKS_BY_DEFAULT.search(model) else 0

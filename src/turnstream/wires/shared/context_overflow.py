@@ -63,7 +63,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("OpenAI, a text of the conversation", r"string too long\. expected a string with maximum length \d{5,}"),
 )
 _OVERFLOW = re.compile("|".join(f"(?:{pattern})" for _, pattern in _ROWS), re.IGNORECASE)
-_A_RATE = re.compile(
+_RATE_WORDS = re.compile(
     r"\bper (?:min|minute|hour|day|month|second)\b|\btp[mdh]\b|\brate.?limit"
     r"|\bquota\b|\bplease wait\b|\bthis month\b",
     re.IGNORECASE,
@@ -75,5 +75,5 @@ _LONGEST = 4000
 def means_overflow(*words: str) -> bool:
     """Return True if an error's message, code or type says that the conversation exceeds the context
     window."""
-    said = " ".join(words)[:_LONGEST]
-    return _OVERFLOW.search(said) is not None and _A_RATE.search(said) is None
+    words_text = " ".join(words)[:_LONGEST]
+    return _OVERFLOW.search(words_text) is not None and _RATE_WORDS.search(words_text) is None

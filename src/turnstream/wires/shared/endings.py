@@ -51,8 +51,8 @@ def table_of(*rows: tuple[Ending, *tuple[str, ...]]) -> dict[str, Ending]:
 
 
 def ending_of(raw: str, table: Mapping[str, Ending]) -> Ending:
-    """Return the ending for a provider's word: by `table`, whose keys are lower case, else by its parts, else
-    `unknown`.
+    """Return the ending for a provider's word: that of the word in `table`, that of a part of the word, or
+    `unknown`. The keys of `table` are lower case.
 
     Some gateways append more words after a colon. The first word decides, unless it means success and the
     rest says that the answer failed or was truncated.
@@ -80,7 +80,7 @@ def stop_reason_of(ending: Ending) -> StopReason:
             return ending
 
 
-def is_word_for(raw: str, reason: StopReason | None, table: Mapping[str, Ending]) -> bool:
+def means_reason(raw: str, reason: StopReason | None, table: Mapping[str, Ending]) -> bool:
     """Return True if a wire can write the word `raw` for a stop reason.
 
     Args:
@@ -92,7 +92,7 @@ def is_word_for(raw: str, reason: StopReason | None, table: Mapping[str, Ending]
 
 
 def failed_ending(
-    ending: Ending | None, raw: str | None, *, said: bool, words: str = ""
+    ending: Ending | None, raw: str | None, *, has_output: bool, words: str = ""
 ) -> StreamError | None:
     """Return the error for a failed ending, or None for a success or a refusal.
 
@@ -102,7 +102,7 @@ def failed_ending(
         said: True if the answer has content other than thinking.
         words: The provider's explanation, or an empty string.
     """
-    if ending not in ("failed", "overloaded") and (ending != "unknown" or said):
+    if ending not in ("failed", "overloaded") and (ending != "unknown" or has_output):
         return None
     message = f"the model ended the answer with {raw}" + (f": {words}" if words else "")
     if ending == "overloaded":
@@ -111,7 +111,7 @@ def failed_ending(
 
 
 def stop_event(
-    ending: Ending | None, raw: str | None, sequence: str | None = None, *, said: bool, words: str = ""
+    ending: Ending | None, raw: str | None, sequence: str | None = None, *, has_output: bool, words: str = ""
 ) -> MessageStop | StreamError:
     """Return the event that ends the answer: a stop, or an error for a failed ending.
 
@@ -122,13 +122,15 @@ def stop_event(
         said: True if the answer has content other than thinking.
         words: The provider's explanation, or an empty string.
     """
-    failure = failed_ending(ending, raw, said=said, words=words)
+    failure = failed_ending(ending, raw, has_output=has_output, words=words)
     if failure is not None:
         return failure
     return MessageStop(None if ending is None else stop_reason_of(ending), raw, sequence)
 
 
-AFTER_END = StreamNotice("after_end", "the provider sent more after the end of its answer; it is left out")
+AFTER_END = StreamNotice(
+    "after_end", "the provider sent more data after the end of its answer; the data is discarded"
+)
 
 
 class SecondAnswer(MalformedEvent):
@@ -142,14 +144,14 @@ class SecondAnswer(MalformedEvent):
 class LateEvents:
     """Gives one notice for all events after the end."""
 
-    __slots__ = ("_is_told",)
+    __slots__ = ("_is_reported",)
 
     def __init__(self) -> None:
-        self._is_told = False
+        self._is_reported = False
 
     def notice(self) -> list[StreamNotice]:
         """Return the notice for a discarded event; empty after the first call."""
-        if self._is_told:
+        if self._is_reported:
             return []
-        self._is_told = True
+        self._is_reported = True
         return [AFTER_END]

@@ -101,7 +101,7 @@ class ErrorTable(ErrorReader):
         means_statuses: True if a status of 500 or more decides; of the words only a context overflow counts
             then.
         spent: Parts of codes and types that mean an exhausted quota.
-        of_the_model: Names for failures of the model rather than of the API.
+        model_failures: Names for failures of the model rather than of the API.
         unknown: Kind of a failure whose names are all unknown.
         names_are_codes: True if the vendor's names are used as our codes, unknown names included.
         passes_codes: True if a code without a class is written into a stream unchanged.
@@ -116,8 +116,8 @@ class ErrorTable(ErrorReader):
     words: tuple[tuple[str, type[ProviderError]], ...] = ()
     statuses: Mapping[int, type[ProviderError]] = field(default_factory=lambda: STATUSES)
     means_statuses: bool = False
-    spent: tuple[str, ...] = ()
-    of_the_model: frozenset[str] = frozenset()
+    quota_words: tuple[str, ...] = ()
+    model_failures: frozenset[str] = frozenset()
     unknown: ErrorKind = "internal_server"
     names_are_codes: bool = False
     passes_codes: bool = False
@@ -145,7 +145,7 @@ class ErrorTable(ErrorReader):
         found, code = self._classify(reported, STATUSES)
         kind: ErrorKind = _KINDS.get(found, "validation")
         name = next((name for name in reversed(reported.names) if name.isidentifier()), None)
-        if not self.of_the_model.isdisjoint(reported.names):
+        if not self.model_failures.isdisjoint(reported.names):
             kind = "model_stream"
         elif name is None:
             pass
@@ -158,13 +158,13 @@ class ErrorTable(ErrorReader):
     def encode_error(self, error: ProviderError) -> tuple[int, bytes]:
         """Return the status and the JSON body of an error in the vendor's format."""
         written = self.written_as(error.code, type(error))
-        body = self.body(written, self.spoken(error.code, error.message), error.retry_after)
+        body = self.body(written, self.prefixed_message(error.code, error.message), error.retry_after)
         return written.status, encode_json(body)
 
     def dump_error(self, error: StreamError) -> JsonObject:
         """Return the JSON of the event with which the vendor ends a failed stream."""
         written = self.written_as(error.code)
-        return self.body(written, self.spoken(error.code, error.message), None)
+        return self.body(written, self.prefixed_message(error.code, error.message), None)
 
     def written_as(self, code: str, kind: type[ProviderError] | None = None) -> WrittenError:
         """Return the status and names for an error of this code and class. Without a row for the class or a
@@ -178,7 +178,7 @@ class ErrorTable(ErrorReader):
             return WrittenError(500, code, code)
         return next(known, self.written[ProviderFailed.code])
 
-    def spoken(self, code: str, message: str) -> str:
+    def prefixed_message(self, code: str, message: str) -> str:
         """Return the message, with the prefix `too_long` if the vendor has no code for context overflow."""
         if code == ContextLengthExceeded.code and self.too_long and not means_overflow(message):
             return f"{self.too_long} {message}"
@@ -191,7 +191,7 @@ class ErrorTable(ErrorReader):
         meaning = self._meaning_of(reported, statuses)
         if meaning.error is RateLimited and (
             reported.status == 402
-            or any(part in name.lower() for part in self.spent for name in reported.names)
+            or any(part in name.lower() for part in self.quota_words for name in reported.names)
         ):
             return RateLimited, QUOTA_CODE
         return meaning.error, meaning.code or meaning.error.code

@@ -144,8 +144,8 @@ _ERROR_WORDS = re.compile(
 _LONGEST = 2000
 _WORDS_STATUSES = frozenset({None, 400, 403, 404, 422})
 """Statuses for which the words decide. Other statuses are specific enough."""
-_UNPAID_STATUS = 402
-_UNPAID_CODES = frozenset({QUOTA_CODE, "billing_error"})
+_QUOTA_STATUS = 402
+_QUOTA_CODES = frozenset({QUOTA_CODE, "billing_error"})
 _PASSING: dict[int, tuple[type[ProviderError], str]] = {
     408: (ProviderTimeout, "the provider took too long"),
     409: (ProviderFailed, "the request met another one at the provider"),
@@ -173,17 +173,17 @@ def meaning_of_refusal(status: int | None, words: str) -> FailureMeaning | None:
     return next((meaning for pattern, meaning in _REFUSAL_PATTERNS if pattern.search(words)), None)
 
 
-def sounds_like_failure(words: str) -> bool:
+def is_probably_failure(words: str) -> bool:
     """Return True if `words`, which are not marked as an error, probably report an error."""
     return _ERROR_WORDS.search(words[:_LONGEST]) is not None
 
 
-def meant(error: ProviderError) -> ProviderError:
+def reclassified(error: ProviderError) -> ProviderError:
     """Return the error with the class and code that its words mean: `error` itself, or a changed copy."""
-    if error.code in _UNPAID_CODES or error.provider_status == _UNPAID_STATUS:
-        return _unpaid(error)
+    if error.code in _QUOTA_CODES or error.provider_status == _QUOTA_STATUS:
+        return _as_quota_error(error)
     if isinstance(error, RateLimited):
-        return error if error.retryable else _unpaid(error)
+        return error if error.retryable else _as_quota_error(error)
     if type(error) is not InvalidModelRequest and type(error) is not PermissionDenied:
         return error
     if (passing := _PASSING.get(error.provider_status or 0)) is not None:
@@ -192,7 +192,7 @@ def meant(error: ProviderError) -> ProviderError:
     if meaning is None:
         return error
     if meaning.code == QUOTA_CODE:
-        return _unpaid(error)
+        return _as_quota_error(error)
     return _changed(error, meaning.error, MESSAGES[meaning.error.code])
 
 
@@ -217,7 +217,7 @@ class OverflowWords:
         return event
 
 
-def _unpaid(error: ProviderError) -> ProviderError:
+def _as_quota_error(error: ProviderError) -> ProviderError:
     if error.code == QUOTA_CODE and isinstance(error, RateLimited) and not error.retryable:
         return error
     changed = _changed(error, RateLimited, MESSAGES[QUOTA_CODE], QUOTA_CODE)

@@ -46,11 +46,11 @@ def side_of(block: Block, role: Role) -> Role | None:
             return role
 
 
-def alternating(said: Iterable[tuple[str, list[JsonObject]]], *, field: str) -> list[JsonObject]:
+def alternate_roles(entries: Iterable[tuple[str, list[JsonObject]]], *, field: str) -> list[JsonObject]:
     """Return messages with alternating roles. Parts of the same role in a row go into one message, in
     `field`."""
     messages: list[JsonObject] = []
-    for role, parts in said:
+    for role, parts in entries:
         if parts and (not messages or messages[-1]["role"] != role):
             messages.append({"role": role, field: []})
         if parts:
@@ -58,11 +58,11 @@ def alternating(said: Iterable[tuple[str, list[JsonObject]]], *, field: str) -> 
     return messages
 
 
-def merged(said: Iterable[tuple[Role, Iterable[Block]]]) -> tuple[Message, ...]:
+def merge_sides(entries: Iterable[tuple[Role, Iterable[Block]]]) -> tuple[Message, ...]:
     """Return the messages of a history. Adjacent pieces of one side become one message
     with numbered blocks."""
     sides: list[tuple[Role, list[Block]]] = []
-    for side, blocks in said:
+    for side, blocks in entries:
         if not sides or sides[-1][0] != side:
             sides.append((side, []))
         sides[-1][1].extend(blocks)
@@ -83,17 +83,17 @@ def media_in(part: JsonObject) -> JsonObject:
     return source if is_object(source) else part
 
 
-def mark_failure(said: str, content: Content) -> str:
+def mark_failure(text: str, content: Content) -> str:
     """Return the text of a result, with an error mark if the tool failed, for a wire without
     a field for it."""
-    is_unmarked = content.get("is_error") and not said.startswith(_ERROR_MARK)
-    return _ERROR_MARK + said if is_unmarked else said
+    is_unmarked = content.get("is_error") and not text.startswith(_ERROR_MARK)
+    return _ERROR_MARK + text if is_unmarked else text
 
 
-def read_result(identity: str, said: Any) -> Content:
+def read_result(identity: str, given: Any) -> Content:
     """Return the content of a result that `mark_failure` may have marked."""
-    failed = isinstance(said, str) and said.startswith(_ERROR_MARK)
-    text = said.removeprefix(_ERROR_MARK) if isinstance(said, str) else said
+    failed = isinstance(given, str) and given.startswith(_ERROR_MARK)
+    text = given.removeprefix(_ERROR_MARK) if isinstance(given, str) else given
     return {"tool_use_id": identity, "content": text, "is_error": failed}
 
 

@@ -27,8 +27,8 @@ ERRORS = ErrorTable(
     body=_body,
     coded=True,
     passes_codes=True,
-    of_the_model=frozenset({"tool_use_failed"}),
-    spent=("quota", "billing", "insufficient_balance"),
+    model_failures=frozenset({"tool_use_failed"}),
+    quota_words=("quota", "billing", "insufficient_balance"),
     names={
         "tokens": RateLimited,
         "requests": RateLimited,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from turnstream.wires.shared.failure_words import sounds_like_failure
+from turnstream.wires.shared.failure_words import is_probably_failure
 from turnstream.wires.shared.json_values import JsonObject, as_text, is_list, is_object, is_one_of
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, replace_surrogates
 
@@ -87,8 +87,8 @@ class ErrorReader:
         fields = self._fields_of(value) if is_object(value) else ReportedError("")
         if (found := self.read(value)) is not None or fields.words:
             return found or fields
-        said = value if isinstance(value, str) else text or _compact(value)
-        return fields._replace(words=said.strip()[:_LONGEST_TEXT])
+        message = value if isinstance(value, str) else text or _compact(value)
+        return fields._replace(words=message.strip()[:_LONGEST_TEXT])
 
     def read_body(self, body: bytes) -> ReportedError:
         """Return the failure that a body reports: JSON, plain text or HTML."""
@@ -122,7 +122,7 @@ class ErrorReader:
             http_status(value) is not None
             or value.get("success") is False
             or is_one_of(value.get("status"), _FAILED)
-            or (isinstance(words, str) and sounds_like_failure(words))
+            or (isinstance(words, str) and is_probably_failure(words))
         )
 
     def _fields_of(self, value: JsonObject) -> ReportedError:

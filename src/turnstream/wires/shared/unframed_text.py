@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from turnstream.wires.shared.failure_words import sounds_like_failure
+from turnstream.wires.shared.failure_words import is_probably_failure
 from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import decode_json, replace_surrogates
 
@@ -53,12 +53,12 @@ class UnframedText:
 def _reported(text: str) -> JsonObject | None:
     if _HTML.match(text):
         words = _readable(text)
-        return {"error": words} if sounds_like_failure(words[:_HEADLINE]) else None
+        return {"error": words} if is_probably_failure(words[:_HEADLINE]) else None
     lines = text.split("\n")
     for number, line in enumerate(lines):
         field = _FIELD.match(line)
         if field is None or field.end() == len(line) == field.end(1):
-            if sounds_like_failure(line):
+            if is_probably_failure(line):
                 return {"error": "\n".join(lines[number:])[:_WORDS_LIMIT].strip()}
             continue
         if _ERROR_FIELD.fullmatch(field[1]) or _ERROR_FIELD.fullmatch(field[1].lower()):
