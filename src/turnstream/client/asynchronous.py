@@ -21,6 +21,7 @@ from turnstream.client.answers import (
     StoredTurn,
     TurnList,
 )
+from turnstream.client.events import AsyncEvents
 from turnstream.client.questions import (
     Content,
     QuestionOptions,
@@ -154,6 +155,16 @@ class AsyncClient:
         `after`: a cursor, such as an earlier `turn.last_id`. None starts at the beginning of the turn.
         """
         return AsyncTurn(self._transport, path_part(turn_id), after=after)
+
+    def events(self, chat_id: str | None = None, *, after: str | None = None) -> AsyncEvents:
+        """Return the events of all turns over one connection. The caller iterates over them.
+
+        Args:
+            chat_id: the chat of the turns. None: all chats.
+            after: a cursor, such as an earlier `events.last_id`. None starts with the running turns.
+        """
+        path = "/events" if chat_id is None else f"/chats/{path_part(chat_id)}/events"
+        return AsyncEvents(self._transport, path, after=after)
 
     async def read(self, turn_id: str) -> StoredTurn:
         """Return the current state of a turn with its blocks."""

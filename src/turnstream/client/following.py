@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import aiohttp
 
 from turnstream.client.refusals import TEMPORARY, connection_failure, refusal
 from turnstream.client.retrying import Backoff, retry_after_seconds
 from turnstream.client.transport import ERROR_LIMIT, Transport, read_body
-from turnstream.client.watched_turn import Frame, WatchedTurn, frame_decoder
-from turnstream.core.cursor import parse_cursor
+from turnstream.client.watched_turn import Frame, frame_decoder
+from turnstream.core.cursor import Cursor
 from turnstream.errors import ConnectionFailed, TurnstreamError
 
 _LOST = "lost the connection, and it did not come back"
@@ -28,15 +29,32 @@ _MAX_GENERATIONS = 1000
 """Generations with a known position, at most. Events of more generations are not progress."""
 
 
+class FollowedStream(Protocol):
+    """A stream that is followed: of a turn, or of many turns."""
+
+    last_id: str | None
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def position(self) -> Cursor | None: ...
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def status(self) -> str | None: ...
+    def connected(self) -> None: ...
+    def end_reached(self) -> None: ...
+
+
 class FrameStream:
-    """Reads the frames of one turn as they arrive, after `turn.last_id`.
+    """Reads the frames of one stream as they arrive, after `turn.last_id`.
 
     `step` opens a connection, and another one if it is lost: closed, refused, or silent for longer than
     `Retry.idle`. An incomplete frame of a lost connection is discarded, because the server sends it again.
     Only the frames of one read are kept in memory.
     """
 
-    def __init__(self, transport: Transport, turn: WatchedTurn) -> None:
+    def __init__(self, transport: Transport, turn: FollowedStream) -> None:
         self.losses = 0
         """Number of connections that were lost or could not be opened."""
         self._transport = transport
@@ -98,7 +116,7 @@ class FrameStream:
         headers = {"Last-Event-ID": last_id} if last_id is not None else {}
         retry_after = None
         try:
-            response = await self._transport.open_stream(f"/turns/{self._turn.turn_id}/stream", headers)
+            response = await self._transport.open_stream(self._turn.path, headers)
             if response.status == 200:
                 self._begin(response)
                 return True
@@ -174,7 +192,7 @@ class FrameStream:
 
     def _note_progress(self) -> None:
         """Reset the retry budget if events arrived that were not known. Call it only between connections."""
-        cursor = parse_cursor(self._turn.last_id or "")
+        cursor = self._turn.position
         if cursor is None or cursor.seq <= self._reached.get(cursor.generation, -1):
             return
         if cursor.generation in self._reached or len(self._reached) < _MAX_GENERATIONS:

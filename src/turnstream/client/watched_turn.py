@@ -12,7 +12,7 @@ import msgspec
 
 from turnstream.client.answers import Failure
 from turnstream.core.blocks import BLOCK_TYPES, Block, beginning
-from turnstream.core.cursor import parse_cursor
+from turnstream.core.cursor import Cursor, parse_cursor
 from turnstream.core.lifecycle import TurnStatus
 from turnstream.core.native_fold import TERMINAL_NAMES, NativeFold
 from turnstream.core.sse import ServerSentEvent, SseDecoder
@@ -100,6 +100,16 @@ class WatchedTurn:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.turn_id}, {self.status}: {beginning(self.text)!r}>"
+
+    @property
+    def path(self) -> str:
+        """Path of the turn's event stream."""
+        return f"/turns/{self.turn_id}/stream"
+
+    @property
+    def position(self) -> Cursor | None:
+        """Cursor of the last complete event, or None if it is none of this server."""
+        return parse_cursor(self.last_id or "")
 
     @property
     def blocks(self) -> list[Block]:
