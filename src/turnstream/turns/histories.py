@@ -54,7 +54,7 @@ async def chain_of(store: Store, turn: TurnRecord) -> tuple[str, ...]:
     """Return the ids of the chain of turns that ends with the assistant's turn `turn`, oldest first.
 
     A client shows a chain as one message: turns that ended with calls for the client, turns that hold nothing
-    but the client's results, and the turn that goes on with them.
+    but the client's results, and the turn that continues with them.
 
     Raises NotFound if the chat was deleted, StoreError.
     """
