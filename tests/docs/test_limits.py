@@ -13,7 +13,7 @@ from turnstream.config import ProviderSettings, Settings
 from turnstream.core.accumulator import DEFAULT_MAX_LENGTH
 from turnstream.core.admission import NESTING_LIMIT
 from turnstream.providers.routing import MAX_FALLBACKS
-from turnstream.server import attachments, bodies, chats, connection, error_answers, turns, views
+from turnstream.server import attachments, bodies, chats, connection, error_answers, params, turns, views
 from turnstream.server.context import ServerContext
 from turnstream.tools.runner import RESULT_LIMIT
 from turnstream.turns.registry import MAX_RETAINED, MAX_RETAINED_BYTES
@@ -47,7 +47,7 @@ FIXED: dict[str, float] = {
     "bytes of a body that earn one more second": error_answers.BODY_RATE,
     "all bodies that are being read, beyond 64 KiB of each": bodies.BODIES_LIMIT,
     "nesting of JSON": NESTING_LIMIT,
-    "`metadata` of a chat or turn, as JSON": views.MAX_METADATA,
+    "`metadata` of a chat or turn, as JSON": params.MAX_METADATA,
     "a chat's title": bound(views.ChatBody, "title"),
     "blocks of a turn": bound(views.TurnBody, "turn_blocks"),
     "the address (`url`) of an image or document": attachments.LONGEST_URL,

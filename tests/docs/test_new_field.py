@@ -105,10 +105,15 @@ def test_a_new_field_takes_three_files_and_a_migration(
 )
 def test_the_store_and_its_tables_name_a_field_once(field: str, declared: str) -> None:
     """Names in a field's own operations do not count: a time that is set once, steps that are stored one by
-    one, and the
-    branch that a chat shows."""
-    progress = {"store/operations/progress.py"}
-    own = {"started_at": progress, "steps": progress, "active_turn_id": {"store/operations/chats.py"}}
+    one, the branch that a chat shows, and what an owner's watchers are told of a chat or a turn."""
+    progress, announced = {"store/operations/progress.py"}, {"store/announcements.py"}
+    chat = {"store/operations/chats.py", "store/operations/deleting.py"}
+    own = {
+        "started_at": progress,
+        "steps": progress,
+        "asked_model": announced,
+        "active_turn_id": chat | announced,
+    }
     naming = {
         str(path.relative_to(SOURCE))
         for path in (SOURCE / "store").rglob("*.py")

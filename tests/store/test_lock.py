@@ -62,7 +62,7 @@ async def test_a_second_process_is_refused_and_told_what_to_do(store: SqlStore, 
     assert answer.startswith("StoreLocked database_locked:")
     assert str(database) in answer
     assert f"(pid {os.getpid()})" in answer
-    assert "--database-url" in answer
+    assert "sqlite:///OTHER/PATH" in answer
     turn = await running_turn(store)
     await store.write(save(turn, 0))
 
@@ -133,9 +133,9 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
         ("sqlite:///:memory:", "give the path of a file"),
         ("sqlite+aiosqlite:///:memory:", "give the path of a file"),
         ("sqlite:///file:turns", "give the path of a file"),
-        ("sqlite:///file:turns?mode=memory&uri=true", "a path and nothing else"),
+        ("sqlite:///file:turns?mode=memory&uri=true", "an SQLite URL contains only a path"),
         ("sqlite://turns.db", "sqlite:///relative/path"),
-        ("sqlite:///turns.db?timeout=5", "a path and nothing else"),
+        ("sqlite:///turns.db?timeout=5", "an SQLite URL contains only a path"),
         ("postgresql://localhost/turns", "postgresql is not supported as a database yet"),
         ("turns.db", "give sqlite:///PATH"),
         ("", "give sqlite:///PATH"),
