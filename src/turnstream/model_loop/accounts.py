@@ -204,6 +204,7 @@ class TurnAccount:
         if self._open is not None:
             self._closed.append(self._open.ended("complete"))
             self._open = None
+        self._input_estimate = None  # free the request, which it references
 
     def lose(self) -> None:
         """Close the open step, whose report is lost. Estimate it from the blocks given to `count_block`."""
