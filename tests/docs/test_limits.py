@@ -15,6 +15,7 @@ from turnstream.core.admission import NESTING_LIMIT
 from turnstream.providers.routing import MAX_FALLBACKS
 from turnstream.server import attachments, bodies, chats, connection, error_answers, params, turns, views
 from turnstream.server.context import ServerContext
+from turnstream.tools.asking import MAX_REASON
 from turnstream.tools.runner import RESULT_LIMIT
 from turnstream.turns.registry import MAX_RETAINED, MAX_RETAINED_BYTES
 from turnstream.turns.turn_task import STOP_SECONDS
@@ -55,6 +56,7 @@ FIXED: dict[str, float] = {
     "tools of a turn": bound(views.CallBody, "tools"),
     "fallback models of a turn": bound(views.CallBody, "fallbacks"),
     "an `Idempotency-Key`": turns.MAX_KEY,
+    "the reason of an approval": MAX_REASON,
     "chats of a page": chats.MAX_PAGE,
     "a source that does not stop when its turn does": STOP_SECONDS,
     "ended turns in memory": MAX_RETAINED,

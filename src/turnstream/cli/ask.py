@@ -93,14 +93,14 @@ async def _ask(arguments: Namespace, question: Question, where: str) -> int:
     screen = Screen()
     shown = presentation(screen, as_json=arguments.json, stream=not arguments.no_stream)
     try:
-        stopped_by = await _watch(_choose_turn(arguments, question, where), shown, where)
+        stopped_by = await _watch(_choose_turn(arguments, question, where), shown, where, screen)
     except StoreLocked:
         if arguments.database_url is not None or question.place is not None:
             raise
         screen.write(
             [Piece("[the database is in use by another question: this answer is not stored]\n", aside=True)]
         )
-        stopped_by = await _watch(_choose_turn(arguments, question, None), shown, None)
+        stopped_by = await _watch(_choose_turn(arguments, question, None), shown, None, screen)
     if arguments.usage:
         screen.write([Piece(f"{usage_line(shown.fold)}\n", aside=True)])
     return _exit_code(shown, screen, stopped_by)
@@ -123,7 +123,9 @@ def _choose_turn(arguments: Namespace, question: Question, where: str | None) ->
     return LocalTurn(question, settings, database_url=where)
 
 
-async def _watch(watched: FollowedTurn, shown: Presentation, where: str | None) -> signal.Signals | None:
+async def _watch(
+    watched: FollowedTurn, shown: Presentation, where: str | None, screen: Screen
+) -> signal.Signals | None:
     """Show the answer. Return the signal that stopped it, or None."""
     import asyncio
 
@@ -133,7 +135,7 @@ async def _watch(watched: FollowedTurn, shown: Presentation, where: str | None) 
     try:
         async with watched:
             with stopping:
-                await _show(watched, shown, where)
+                await _show(watched, shown, where, screen)
     except asyncio.CancelledError:
         if stopping.by is None:
             raise
@@ -142,13 +144,17 @@ async def _watch(watched: FollowedTurn, shown: Presentation, where: str | None) 
     return stopping.by
 
 
-async def _show(watched: FollowedTurn, shown: Presentation, where: str | None) -> None:
+async def _show(watched: FollowedTurn, shown: Presentation, where: str | None, screen: Screen) -> None:
+    from turnstream.cli.approving import ApprovalPrompt
+
     try:
-        while (events := await watched.next()) is not None:
-            for name, data in events:
-                if name == "turn_start" and where is not None:
-                    _remember(where, data["chat_id"], data["turn_id"])
-            shown.show(events)
+        async with ApprovalPrompt(watched, shown.fold.approvals, screen) as prompt:
+            while (events := await watched.next()) is not None:
+                for name, data in events:
+                    if name == "turn_start" and where is not None:
+                        _remember(where, data["chat_id"], data["turn_id"])
+                shown.show(events)
+                prompt.check()
     except BrokenPipeError:
         await watched.interrupt()
         raise

@@ -36,3 +36,7 @@ class FollowedTurn(Protocol):
     async def interrupt(self) -> None:
         """Stop the turn. Its last events still arrive."""
         ...
+
+    async def approve(self, approval_id: str, *, approved: bool, reason: str | None) -> None:
+        """Answer an approval request of the turn. Raises Conflict if it cannot be answered any more."""
+        ...

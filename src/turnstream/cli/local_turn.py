@@ -73,3 +73,7 @@ class LocalTurn:
     async def interrupt(self) -> None:
         if self._turn is not None:
             await self._turn.interrupt()
+
+    async def approve(self, approval_id: str, *, approved: bool, reason: str | None) -> None:
+        assert self._turn is not None, "enter the context first"
+        await self._turn.approve(approval_id, approved=approved, reason=reason)

@@ -69,3 +69,7 @@ class RemoteTurn:
     async def interrupt(self) -> None:
         assert self._turn is not None, "enter the context first"
         await self._turn.interrupt()
+
+    async def approve(self, approval_id: str, *, approved: bool, reason: str | None) -> None:
+        assert self._turn is not None, "enter the context first"
+        await self._client.approve(self._turn.turn_id, approval_id, approved, reason)

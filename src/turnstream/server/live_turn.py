@@ -11,6 +11,7 @@ from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext, request_block, request_cursor
 from turnstream.server.error_answers import error_response
 from turnstream.server.streams import EventStreamResponse
+from turnstream.tools.asking import ApprovalAnswer
 from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import StartedTurn, TurnState
 
@@ -49,8 +50,13 @@ class LiveTurn:
         """Stop the turn, and return its state after that. Output that has arrived is kept."""
         return await self._context.commands.interrupt(self._owner, self.id)
 
+    async def approve(self, approval_id: str, *, approved: bool, reason: str | None = None) -> None:
+        """Answer an approval of the turn. Raises NotFound, and Conflict if it cannot be answered any more."""
+        answer = ApprovalAnswer(approved, reason)
+        await self._context.commands.approvals.answer(self._owner, self.id, approval_id, answer)
+
     async def wait(self) -> TurnState:
-        """Wait until the turn has ended, and return its state."""
+        """Wait until the turn has ended or waits for approvals, and return its state."""
         await self._context.commands.ended(self.id)
         return await self._context.commands.state(self._owner, self.id)
 
