@@ -219,7 +219,7 @@ class Engine:
             providers=settings.providers,
             authenticate=authenticate,
             server=settings.server,
-            tools=configured_tools(settings.tools, debug=settings.server.debug) if tools is None else tools,
+            tools=configured_tools(settings.tools, tools, debug=settings.server.debug),
             prices=settings.prices,
             retry=settings.retry,
             models=settings.models,

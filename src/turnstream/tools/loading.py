@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from turnstream.config import ToolSettings
 from turnstream.errors import ConfigurationError
-from turnstream.tools.base import by_name, with_rules
+from turnstream.tools.base import Tool, ToolFunction, by_name, with_rules
 from turnstream.tools.builtin import calculator, clock
 from turnstream.tools.runner import ToolLimits, ToolRunner
 
 
-def configured_tools(settings: ToolSettings, *, debug: bool = False) -> ToolRunner:
-    """Return a runner for the tools and the limits of the settings. Raises ConfigurationError."""
-    functions = load_functions(settings.functions)
-    if settings.builtin:
+def configured_tools(
+    settings: ToolSettings,
+    given: Sequence[ToolFunction | Tool] | ToolRunner | None = None,
+    *,
+    debug: bool = False,
+) -> ToolRunner:
+    """Return a runner for the tools, the limits and the rules of approval of the settings.
+
+    Raises ConfigurationError.
+
+    Args:
+        given: Tools in place of those of the settings. The rules of the settings apply to them too, except to
+            those of a ToolRunner.
+    """
+    if isinstance(given, ToolRunner):
+        return given
+    functions = list(given) if given is not None else load_functions(settings.functions)
+    if settings.builtin and given is None:
         functions += [calculator, clock]
     known = by_name(functions)
     if unknown := settings.ask.keys() - known.keys():
