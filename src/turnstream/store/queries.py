@@ -45,6 +45,7 @@ from turnstream.store.schema import (
 from turnstream.store.settings import read_turns
 
 _IDS_PER_SELECT = 500
+_MOST_CURRENT = 100
 
 
 _CHAT = select(chats).where(chats.c.id == bindparam("chat_id"), chats.c.deleted_at.is_(None))
@@ -237,6 +238,33 @@ class UnfinishedTurns(Query[list[str]], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> list[str]:
         return list(connection.execute(_UNFINISHED).scalars())
+
+
+_CURRENT = (
+    select(turns)
+    .where(
+        turns.c.chat_id == bindparam("chat_id"),
+        turns.c.role != "user",
+        turns.c.imported.is_(False),
+        or_(RUNNING, turns.c.completed_at >= bindparam("since")),
+    )
+    .order_by(desc(turns.c.id))
+    .limit(_MOST_CURRENT)
+)
+
+
+class CurrentAnswers(Query[list[TurnRecord]], frozen=True, kw_only=True):
+    """Reads the assistant's turns of a chat that have not ended, or ended at `since` or later.
+
+    The newest turn is first. `since` is in microseconds since the epoch.
+    """
+
+    chat_id: str
+    since: int
+
+    def fetch(self, connection: Connection) -> list[TurnRecord]:
+        values = {"chat_id": self.chat_id, "since": self.since}
+        return read_turns(connection, list(connection.execute(_CURRENT, values)))
 
 
 _IDEMPOTENT = (

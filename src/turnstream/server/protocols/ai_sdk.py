@@ -19,6 +19,11 @@ from turnstream.turns.histories import chain_of
 
 PATHS: dict[str, Major] = {"/ai-sdk/chat": 5, "/ai-sdk/v6/chat": 6, "/ai-sdk/v7/chat": 7}
 """Addresses, and the oldest major version of the AI SDK that reads their answers."""
+REPLAY_SECONDS = 30.0
+"""Seconds after the end of an answer in which it is replayed.
+
+The answer may end while a client whose connection was cut reconnects, or while a page loads.
+"""
 
 _FORMAT = StreamFormat(HEADERS, HEARTBEAT, must_end=True)
 
@@ -40,10 +45,11 @@ def _add_routes(router: APIRouter, context: ServerContext, path: str, major: Maj
         subscription = await context.watching.subscribe_in(encoder, principal.owner, turn.id)
         return EventStreamResponse(subscription, context.keep_alive, form=_FORMAT)
 
-    @router.get(path + "/{chat_id}/stream", include_in_schema=False)
+    @router.get(path + "/{chat_id:path}/stream", include_in_schema=False)
     async def resume(request: Request, chat_id: str) -> Response:
         owner = (await context.principal(request)).owner
-        turn = next(iter(await running_turns(context, owner, chat_id)), None)
+        found = await running_turns(context, owner, chat_id, ended_within=REPLAY_SECONDS)
+        turn = next(iter(found), None)
         if turn is None:
             return Response(status_code=204)
         chain = await chain_of(context.commands.store, turn)
@@ -57,7 +63,7 @@ def _add_routes(router: APIRouter, context: ServerContext, path: str, major: Maj
         watcher = DialectChain(await subscribe(chain[0], None), rest)
         return EventStreamResponse(watcher, context.keep_alive, form=_FORMAT)
 
-    @router.post(path + "/{chat_id}/stop", include_in_schema=False)
+    @router.post(path + "/{chat_id:path}/stop", include_in_schema=False)
     async def stop(request: Request, chat_id: str) -> Response:
         owner = (await context.principal(request)).owner
         running = await running_turns(context, owner, chat_id)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.dialects.client_request import ClientRequest
 from turnstream.server.attachments import check_attachment
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
 from turnstream.store.base import TurnRecord
+from turnstream.store.queries import CurrentAnswers
+from turnstream.turns.clock import now_microseconds
 from turnstream.turns.commands import StartedTurn
 
 
@@ -20,13 +23,22 @@ async def start_answer(context: ServerContext, principal: Principal, asked: Clie
     return await commands.send(principal.owner, asked.options_of(request))
 
 
-async def running_turns(context: ServerContext, owner: str, client_chat_id: str) -> list[TurnRecord]:
-    """Return the running turns of the chat that a client knows as `client_chat_id`, the newest first.
+async def running_turns(
+    context: ServerContext, owner: str, client_chat_id: str, *, ended_within: float = 0
+) -> list[TurnRecord]:
+    """Return the turns that run or wait in a chat, the newest first.
 
-    There are none in an unknown chat.
+    There are none in an unknown chat. Raises InvalidRequest (`invalid_client_id`), StoreError.
+
+    Args:
+        client_chat_id: The client's id of the chat.
+        ended_within: Seconds. Turns that ended in this time are included.
     """
-    chat_id = await context.commands.conversations.chat_of(owner, client_chat_id)
+    commands = context.commands
+    chat_id = await commands.conversations.chat_of(owner, client_chat_id)
     if chat_id is None:
         return []
-    running = (executor.turn for executor in context.commands.registry.active_in(chat_id))
-    return sorted(running, key=lambda turn: turn.id, reverse=True)
+    found = await commands.store.read(
+        CurrentAnswers(chat_id=chat_id, since=now_microseconds() - int(ended_within * 1_000_000))
+    )
+    return [turn for turn in found if ended_within or turn.status not in TERMINAL_STATUSES]

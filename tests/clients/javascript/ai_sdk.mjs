@@ -1,0 +1,217 @@
+// Chats of @ai-sdk/react against a server. Each case prints one line of JSON: its name and its outcome.
+// Arguments: the major version, the address of the chat endpoint, and the port of the server.
+// The line `{"do": "kill"}` asks the test to kill the server, and to start it again. A line on stdin follows.
+import net from "node:net";
+import { createInterface } from "node:readline";
+import { Chat } from "@ai-sdk/react";
+import * as ai from "ai";
+
+const [major, api, port] = [Number(process.argv[1]), process.argv[2], Number(process.argv[3])];
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+const WEATHER = {
+  name: "weather",
+  inputSchema: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+};
+
+// One page with a chat. `shown` resolves when the answer has at least some characters.
+class Page {
+  constructor(id, { model = "sim/echo:pace=0", body = {}, url = api, ...given } = {}) {
+    this.errors = [];
+    this.finishes = [];
+    this.chat = new Chat({
+      id,
+      transport: new ai.DefaultChatTransport({ api: url, body: { model, ...body } }),
+      onError: (error) => this.errors.push(`${error.name}: ${error.message}`),
+      onFinish: ({ isAbort, isDisconnect, isError, finishReason }) =>
+        this.finishes.push({ isAbort, isDisconnect, isError, finishReason }),
+      ...given,
+    });
+  }
+
+  get answer() {
+    const last = this.chat.messages.at(-1);
+    const texts = last?.role === "assistant" ? last.parts.filter((part) => part.type === "text") : [];
+    return texts.map((part) => part.text).join("");
+  }
+
+  shown(characters = 1) {
+    return new Promise((resolve) => {
+      const remove = this.chat["~registerMessagesCallback"](() => {
+        if (this.answer.length >= characters) {
+          remove();
+          resolve();
+        }
+      });
+    });
+  }
+
+  get outcome() {
+    const { status, messages } = this.chat;
+    return { status, messages, errors: this.errors, finishes: this.finishes };
+  }
+}
+
+// A proxy that cuts the connection of the first answer after `frames` frames.
+async function cutting(frames, use) {
+  let isFirst = true;
+  const server = net.createServer((client) => {
+    const upstream = net.connect(port, "127.0.0.1");
+    const cuts = isFirst;
+    let left = frames + 1; // the head ends with an empty line too
+    isFirst = false;
+    client.on("data", (data) => upstream.write(data)).on("error", () => upstream.destroy());
+    client.on("close", () => upstream.destroy());
+    upstream.on("error", () => client.destroy()).on("close", () => client.destroy());
+    upstream.on("data", (data) => {
+      let end = 0;
+      for (let at = data.indexOf("\n\n"); cuts && at >= 0 && left > 0; at = data.indexOf("\n\n", end)) {
+        end = at + 2;
+        left -= 1;
+      }
+      if (cuts && left <= 0) client.end(data.subarray(0, end), () => client.resetAndDestroy());
+      else client.write(data);
+    });
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  try {
+    return await use(api.replace(`:${port}`, `:${server.address().port}`));
+  } finally {
+    server.close();
+  }
+}
+
+const stop = (id) => fetch(`${api}/${encodeURIComponent(id)}/stop`, { method: "POST" });
+const STORY = "sim/story:events=30,pace=0.01";
+
+const cases = {
+  async plain() {
+    const page = new Page("a chat/with ?#% 日本", { model: STORY });
+    await page.chat.sendMessage({ text: "one" });
+    await page.chat.sendMessage({ text: "two" });
+    return page.outcome;
+  },
+  async tools() {
+    const page = new Page("tools", {
+      model: "sim/agent:pace=0",
+      body: { tools: ["clock", WEATHER] },
+      sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithToolCalls,
+      onToolCall({ toolCall: { toolName, toolCallId } }) {
+        if (toolName === "weather")
+          void page.chat.addToolOutput({ tool: toolName, toolCallId, output: { sky: "clear" } });
+      },
+    });
+    let ended;
+    const both = new Promise((resolve) => (ended = resolve));
+    const remove = page.chat["~registerStatusCallback"](() => {
+      if (page.finishes.length === 2 || page.errors.length) ended();
+    });
+    page.chat.onFinish = ((before) => (event) => { before(event); if (page.finishes.length === 2) ended(); })(page.chat.onFinish);
+    await page.chat.sendMessage({ text: "what is the weather?" });
+    await both;
+    remove();
+    return page.outcome;
+  },
+  async thinking() {
+    const page = new Page("thinking", { model: "sim/thinking:pace=0" });
+    await page.chat.sendMessage({ text: "think" });
+    return page.outcome;
+  },
+  async image() {
+    const page = new Page("image");
+    const url = `data:image/png;base64,${PNG}`;
+    await page.chat.sendMessage({ text: "see", files: [{ type: "file", mediaType: "image/png", url }] });
+    return page.outcome;
+  },
+  async regenerate() {
+    const page = new Page("regenerate", { model: STORY });
+    await page.chat.sendMessage({ text: "one" });
+    const first = page.chat.messages.at(-1).id;
+    await page.chat.regenerate();
+    return { ...page.outcome, first };
+  },
+  async cut() {
+    const outcomes = [];
+    for (let frames = 0; frames < 24; frames++) {
+      const outcome = await cutting(frames, async (url) => {
+        const page = new Page(`cut ${frames}`, { model: "sim/story:events=16,pace=0.01", url });
+        await page.chat.sendMessage({ text: "one" });
+        const cut = page.outcome;
+        await page.chat.resumeStream();
+        return { ...page.outcome, cut: { status: cut.status, errors: cut.errors.length } };
+      });
+      outcomes.push(outcome);
+    }
+    return outcomes;
+  },
+  async reload() {
+    const page = new Page("reload", { model: STORY });
+    const sent = page.chat.sendMessage({ text: "one" });
+    await page.shown(30);
+    await page.chat.stop(); // the page goes; its answer goes on
+    await sent;
+    const again = new Page("reload", { messages: page.chat.messages.slice(0, 1) });
+    await again.chat.resumeStream();
+    return again.outcome;
+  },
+  async stop() {
+    const page = new Page("stop", { model: "sim/story:events=4000,pace=0.01" });
+    const sent = page.chat.sendMessage({ text: "one" });
+    await page.shown(30);
+    const stopped = await (await stop("stop")).json();
+    await sent;
+    return { ...page.outcome, stopped };
+  },
+  async lateJoin() {
+    const page = new Page("late", { model: STORY });
+    const sent = page.chat.sendMessage({ text: "one" });
+    await page.shown(30);
+    const other = new Page("late", { messages: page.chat.messages.slice(0, 1) });
+    await Promise.all([sent, other.chat.resumeStream()]);
+    return [page.outcome, other.outcome];
+  },
+  async twoAtOnce() {
+    const pages = ["first", "second"].map((id) => new Page(id, { model: STORY.replace("pace", `seed=${id.length},pace`) }));
+    await Promise.all(pages.map((page, place) => page.chat.sendMessage({ text: `question ${place}` })));
+    return pages.map((page) => page.outcome);
+  },
+  async faultBefore() {
+    const page = new Page("fault before", { model: "sim/story:events=9,pace=0,fault=error-before,status=401" });
+    await page.chat.sendMessage({ text: "one" });
+    return page.outcome;
+  },
+  async faultAfter() {
+    const page = new Page("fault after", { model: "sim/story:events=9,pace=0,fault=cut,after=6" });
+    await page.chat.sendMessage({ text: "one" });
+    return page.outcome;
+  },
+  async maxTokens() {
+    const page = new Page("max tokens", { model: "sim/story:events=9,pace=0,fault=max-tokens,after=6" });
+    await page.chat.sendMessage({ text: "one" });
+    return page.outcome;
+  },
+  async refused() {
+    const page = new Page("refused", { model: "no such/model" });
+    await page.chat.sendMessage({ text: "one" });
+    return page.outcome;
+  },
+  async killed() {
+    const page = new Page("killed", { model: "sim/story:events=400,pace=0.02" });
+    const sent = page.chat.sendMessage({ text: "one" });
+    await page.shown(200);
+    console.log(JSON.stringify({ do: "kill" }));
+    await lines.next();
+    await sent;
+    const cut = page.outcome;
+    const again = new Page("killed", { messages: page.chat.messages });
+    await again.chat.resumeStream();
+    return { cut: { ...cut, messages: [] }, again: again.outcome };
+  },
+};
+
+const named = process.argv.slice(4);
+for (const [name, run] of Object.entries(cases)) {
+  if (named.length && !named.includes(name)) continue;
+  console.log(JSON.stringify({ name, outcome: await run() }));
+}
+process.exit(0);

@@ -1,0 +1,141 @@
+"""Pages of the AI SDK, majors 5 to 7, with the real packages: `Chat` of @ai-sdk/react without a browser.
+
+A page ends with what the server has stored, or it shows that it failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.clients.javascript.witnesses import messages_of, run_cases
+
+PATHS = {5: "/api/ai-sdk/chat", 6: "/api/ai-sdk/v6/chat", 7: "/api/ai-sdk/v7/chat"}
+ENDED = {"isAbort": False, "isDisconnect": False, "isError": False, "finishReason": "stop"}
+
+
+@pytest.fixture(scope="module", params=PATHS, ids=lambda major: f"ai {major}")
+def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The outcomes of all cases of one major. One process of the client runs them all."""
+    major: int = request.param
+    folder = tmp_path_factory.mktemp(f"ai-sdk-{major}")
+    return asyncio.run(run_cases(f"ai-sdk-{major}", "ai_sdk.mjs", PATHS[major], folder, str(major)))
+
+
+def parts_of(message: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    for part in message["parts"]:
+        kind = part["type"]
+        if kind in ("text", "reasoning"):
+            yield "text" if kind == "text" else "thinking", part["text"]
+        elif kind.startswith("tool-"):
+            is_error = part["state"] in ("output-error", "output-denied")
+            output = part.get("errorText") if is_error else part.get("output")
+            yield "tool", kind.removeprefix("tool-"), part["input"], is_error, output
+
+
+def check_shown(outcomes: dict[str, Any], name: str, *, messages: int) -> None:
+    """Each of the case's answers is what the server has stored."""
+    shown = list(messages_of(outcomes[name]))
+    assert len(shown) == messages
+    for message in shown:
+        assert list(parts_of(message)) == outcomes["stored"][message["id"]]["parts"]
+
+
+@pytest.mark.requirement("N3", "P2")
+@pytest.mark.parametrize(
+    ("name", "messages"), [("plain", 2), ("thinking", 1), ("image", 1), ("regenerate", 1), ("reload", 1)]
+)
+def test_an_answer_is_the_stored_turn(outcomes: dict[str, Any], name: str, messages: int) -> None:
+    outcome = outcomes[name]
+    assert (outcome["status"], outcome["errors"]) == ("ready", [])
+    finish = outcome["finishes"][-1]
+    assert {**finish, "finishReason": finish.get("finishReason", "stop")} == ENDED
+    check_shown(outcomes, name, messages=messages)
+
+
+def test_an_image_is_a_block_of_the_question(outcomes: dict[str, Any]) -> None:
+    (message,) = messages_of(outcomes["image"])
+    assert outcomes["stored"][message["id"]]["question"] == ["image", "text"]
+
+
+def test_regenerate_makes_another_turn(outcomes: dict[str, Any]) -> None:
+    (message,) = messages_of(outcomes["regenerate"])
+    assert message["id"] != outcomes["regenerate"]["first"]
+
+
+@pytest.mark.requirement("N3")
+def test_tools_on_both_sides_share_a_message(outcomes: dict[str, Any]) -> None:
+    outcome = outcomes["tools"]
+    assert (outcome["status"], outcome["errors"]) == ("ready", [])
+    assert [finish.get("finishReason", "none") for finish in outcome["finishes"]] == ["tool-calls", "stop"]
+    (message,) = messages_of(outcome)
+    tools = {part[1]: part[4] for part in parts_of(message) if part[0] == "tool"}
+    assert tools["weather"] == {"sky": "clear"}
+    assert tools["clock"]
+    check_shown(outcomes, "tools", messages=1)
+
+
+@pytest.mark.requirement("N3", "P2")
+def test_a_cut_connection_is_an_error_and_the_resumed_answer_is_whole(outcomes: dict[str, Any]) -> None:
+    for outcome in outcomes["cut"]:
+        assert outcome["cut"] == {"status": "error", "errors": 1}
+        assert outcome["status"] == "ready"
+    check_shown(outcomes, "cut", messages=len(outcomes["cut"]))
+
+
+@pytest.mark.requirement("N3")
+def test_a_stop_ends_the_turn_and_the_page_has_what_was_stored(outcomes: dict[str, Any]) -> None:
+    outcome = outcomes["stop"]
+    (message,) = messages_of(outcome)
+    assert outcome["stopped"] == {"stopped": [message["id"]]}
+    assert (outcome["status"], outcome["errors"]) == ("ready", [])
+    assert outcomes["stored"][message["id"]]["status"] == "cancelled"
+    check_shown(outcomes, "stop", messages=1)
+
+
+@pytest.mark.requirement("N3")
+@pytest.mark.parametrize("name", ["lateJoin", "twoAtOnce"])
+def test_two_pages_end_with_what_was_stored(outcomes: dict[str, Any], name: str) -> None:
+    for outcome in outcomes[name]:
+        assert (outcome["status"], outcome["errors"]) == ("ready", [])
+    check_shown(outcomes, name, messages=2)
+    ids = {message["id"] for message in messages_of(outcomes[name])}
+    assert len(ids) == (1 if name == "lateJoin" else 2)
+
+
+@pytest.mark.requirement("N3", "P5")
+@pytest.mark.parametrize("name", ["faultBefore", "faultAfter"])
+def test_a_fault_of_the_provider_is_an_error_of_the_page(outcomes: dict[str, Any], name: str) -> None:
+    outcome = outcomes[name]
+    assert outcome["status"] == "error"
+    assert len(outcome["errors"]) == 1
+    (message,) = messages_of(outcome)
+    assert message["metadata"]["errorCode"]
+    assert outcomes["stored"][message["id"]]["status"] == "error"
+    check_shown(outcomes, name, messages=1)
+
+
+def test_a_refused_request_is_an_error_of_the_page(outcomes: dict[str, Any]) -> None:
+    outcome = outcomes["refused"]
+    assert outcome["status"] == "error"
+    assert "no provider" in outcome["errors"][0]
+
+
+def test_the_model_stops_at_its_limit(outcomes: dict[str, Any]) -> None:
+    outcome = outcomes["maxTokens"]
+    assert (outcome["status"], outcome["finishes"][0].get("finishReason")) == ("ready", "length")
+    check_shown(outcomes, "maxTokens", messages=1)
+
+
+@pytest.mark.requirement("N3", "P5")
+def test_a_killed_server_is_an_error_and_the_page_resumes_to_what_was_stored(
+    outcomes: dict[str, Any],
+) -> None:
+    cut, again = outcomes["killed"]["cut"], outcomes["killed"]["again"]
+    assert (cut["status"], len(cut["errors"])) == ("error", 1)
+    (message,) = messages_of(again)
+    assert again["status"] == "error"
+    assert list(parts_of(message)) == outcomes["stored"][message["id"]]["parts"]
