@@ -140,7 +140,7 @@ async def until_deleted(world: World, chat_id: str) -> None:
     async with asyncio.timeout(SECONDS):
         while True:
             try:
-                await world.commands.chats.path(OWNER, chat_id)
+                await world.commands.chats.branch(OWNER, chat_id)
             except NotFound:
                 return
 
