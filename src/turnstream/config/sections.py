@@ -32,7 +32,7 @@ Origin: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/*]
 Origins: TypeAlias = Annotated[tuple[Origin, ...], BeforeValidator(_split_commas)]
 
 
-Protocol: TypeAlias = Literal["native", "ai_sdk"]
+Protocol: TypeAlias = Literal["native", "ai_sdk", "ag_ui"]
 Protocols: TypeAlias = Annotated[tuple[Protocol, ...], BeforeValidator(_split_commas)]
 
 

@@ -142,12 +142,13 @@ class Source(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="sou
     media_type: str | None = None
 
 
-class ApprovalRequest(msgspec.Struct, frozen=True, gc=False, tag="approval_request"):
+class ApprovalRequest(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="approval_request"):
     """A tool call that runs only after an approval. The turn waits for the answer.
 
     Attributes:
         input_digest: SHA-256 of the call's arguments, hexadecimal. The answer is for these arguments only.
         expires_at: Time (ISO 8601, UTC) after which the call counts as denied.
+        more: Another request of the same step follows. Else the turn waits from here on.
     """
 
     approval_id: str
@@ -155,6 +156,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True, gc=False, tag="approval_reque
     tool_name: str
     input_digest: str
     expires_at: str
+    more: bool = False
 
 
 class ApprovalResponse(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="approval_response"):

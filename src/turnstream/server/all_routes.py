@@ -11,6 +11,7 @@ from turnstream.errors import ConfigurationError
 from turnstream.server.chats import add_chat_routes
 from turnstream.server.context import ServerContext
 from turnstream.server.error_answers import limited_route
+from turnstream.server.protocols.ag_ui import add_ag_ui_routes
 from turnstream.server.protocols.ai_sdk import add_ai_sdk_routes
 from turnstream.server.turns import add_turn_routes
 
@@ -26,6 +27,7 @@ def _add_native_routes(router: APIRouter, context: ServerContext) -> None:
 PROTOCOLS: Mapping[str, Callable[[APIRouter, ServerContext], None]] = {
     "native": _add_native_routes,
     "ai_sdk": add_ai_sdk_routes,
+    "ag_ui": add_ag_ui_routes,
 }
 """The protocols that clients may speak. Each function adds a protocol's routes to a router."""
 

@@ -32,7 +32,7 @@ from turnstream.store.client_ids import (
     TurnOfClient,
 )
 from turnstream.store.conversation_digest import NO_TURNS, entries_of, path_digest
-from turnstream.store.operations.opening import ClientTurnId, ImportedTurn, Opening
+from turnstream.store.operations.opening import ClientTurnId, ImportedTurn, NameRun, Opening
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.new_turns import TurnRequest, block_rows
 
@@ -112,6 +112,10 @@ class ConversationCommands:
         checked = checked_client_id(client_id, f"the id of the {kind}")
         query = TurnOfClient(owner=owner, client_id=checked, kind=kind, chat_id=chat_id)
         return await self._store.read(query)
+
+    async def name_run(self, owner: str, turn_id: str, client_id: str) -> None:
+        """Let the owner's clients know a turn as the run `client_id` too. Raises NotFound, StoreError."""
+        await self._store.write(NameRun(turn_id=turn_id, owner=owner, client_id=client_id))
 
     async def continue_from(self, owner: str, conversation: ResentConversation) -> TurnRequest:
         """Return the request that continues a conversation, for `Commands.send`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from turnstream.core.lifecycle import TERMINAL_STATUSES
 from turnstream.dialects.client_request import ClientRequest
 from turnstream.server.attachments import check_attachment
@@ -13,14 +15,27 @@ from turnstream.turns.clock import now_microseconds
 from turnstream.turns.commands import StartedTurn
 
 
-async def start_answer(context: ServerContext, principal: Principal, asked: ClientRequest) -> StartedTurn:
-    """Start the answer that a client asks for. Raises TurnstreamError."""
+async def start_answer(
+    context: ServerContext,
+    principal: Principal,
+    asked: ClientRequest,
+    *,
+    idempotency_key: str | None = None,
+) -> StartedTurn:
+    """Start the answer that a client asks for. Raises TurnstreamError.
+
+    Args:
+        idempotency_key: Requests of a chat with the same key start one answer. None: each starts one.
+    """
     for place, block in enumerate(asked.conversation.new):
         if block.block_type in ("image", "document"):
             check_attachment(f"part {place} of the last message", block.block_type, block.content or {})
     commands = context.commands
     request = await commands.conversations.continue_from(principal.owner, asked.conversation)
-    return await commands.send(principal.owner, asked.options_of(request))
+    request = msgspec.structs.replace(
+        asked.options_of(request), idempotency_key=idempotency_key, fingerprint=idempotency_key
+    )
+    return await commands.send(principal.owner, request)
 
 
 async def running_turns(

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, select
 
-from turnstream.store.base import BlockRecord, ChatRecord, TurnRecord
+from turnstream.errors import NotFound
+from turnstream.store.base import BlockRecord, ChatRecord, Operation, TurnRecord
 from turnstream.store.client_ids import IdKind, PathEnd, chat_of, find_path
 from turnstream.store.database import driver_of
 from turnstream.store.rows import block_row, chat_rows
 from turnstream.store.schema import blocks, chats, client_chats, client_turns, turns
 from turnstream.store.settings import store_settings
+
+_CHAT_OF_TURN = (
+    select(turns.c.chat_id)
+    .join(chats, chats.c.id == turns.c.chat_id)
+    .where(
+        turns.c.id == bindparam("turn_id"),
+        turns.c.owner == bindparam("owner"),
+        chats.c.deleted_at.is_(None),
+    )
+)
 
 
 class ClientTurnId(msgspec.Struct, frozen=True, gc=False):
@@ -117,6 +128,24 @@ def store_client_ids(connection: Connection, owner: str, chat_id: str, given: Se
     """Store ids that clients gave to turns of a chat. An id that the chat has already keeps its turn."""
     rows = [(chat_id, name.kind, name.client_id, owner, name.turn_id) for name in given]
     driver_of(connection).insert(connection, client_turns, rows)
+
+
+class NameRun(Operation[None], frozen=True, kw_only=True):
+    """Stores another id of a run that a client gave to a turn. Raises NotFound.
+
+    Applying it again changes nothing.
+    """
+
+    owner: str
+    client_id: str
+
+    def apply(self, connection: Connection) -> None:
+        values = {"turn_id": self.turn_id, "owner": self.owner}
+        chat_id = connection.execute(_CHAT_OF_TURN, values).scalar()
+        if chat_id is None:
+            raise NotFound("no such turn")
+        name = ClientTurnId("run", self.client_id, self.turn_id)
+        store_client_ids(connection, self.owner, chat_id, [name])
 
 
 def _following(

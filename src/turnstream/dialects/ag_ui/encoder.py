@@ -1,0 +1,214 @@
+"""TurnEvents as events of AG-UI 1.0 (docs/reference/protocols.md).
+
+data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"…-0","delta":"Hello"}
+
+A watcher that joins in mid-run gets a snapshot of all messages, then the events that follow:
+
+    catch-up ─► collected ─► MESSAGES_SNAPSHOT ─► shown ─► retracted text: lost ─► collected again
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+from msgspec.structs import replace
+
+from turnstream.core.turn_events import (
+    ApprovalRequest,
+    ApprovalResponse,
+    BlockCatchup,
+    BlockDelta,
+    BlockReset,
+    BlockStart,
+    BlockStop,
+    Notice,
+    TurnCancelled,
+    TurnComplete,
+    TurnError,
+    TurnEvent,
+    TurnStart,
+)
+from turnstream.dialects.ag_ui.event_writer import RunFacts, RunWriter
+from turnstream.dialects.ag_ui.messages import (
+    CollectedBlocks,
+    RunIds,
+    RunMessages,
+    encoded_messages,
+    messages_of,
+    shortened_results,
+)
+from turnstream.dialects.ag_ui.run_state import (
+    CollectedEvent,
+    CollectedRun,
+    LostRun,
+    RunState,
+    ShownRun,
+)
+
+HEARTBEAT = b": keep-alive\n\n"
+HEADERS = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+}
+
+_encode = msgspec.json.Encoder().encode
+_ALWAYS_SHOWN = (ApprovalRequest, ApprovalResponse, TurnComplete, TurnError, TurnCancelled)
+"""Events of a catch-up that count even if they were shown before a snapshot."""
+_OF_BLOCKS = (TurnStart, BlockStart, BlockDelta, BlockStop, BlockCatchup, BlockReset)
+
+
+class EarlierMessages(msgspec.Struct, frozen=True):
+    """The messages that the client had when it asked, without those of the run.
+
+    Attributes:
+        items: The messages as items of a JSON array.
+        has_own_reasoning: The client had reasoning of the run, which it keeps unless a snapshot has some.
+    """
+
+    items: bytes = b""
+    has_own_reasoning: bool = False
+
+
+class AgUiEncoder:
+    """Encodes the events of one turn as one run.
+
+    Args:
+        turn_id: The turn.
+        facts: The run.
+        earlier: The client's messages before the run. They are in snapshots, which are made for one watcher.
+        joins: True to begin with a snapshot. False for a client that has just started the turn.
+    """
+
+    def __init__(
+        self, turn_id: str, facts: RunFacts, earlier: EarlierMessages | None = None, *, joins: bool = False
+    ) -> None:
+        version = 1 if facts.knows_cancelled else 0
+        self.name = f"ag-ui-{version} {_encode([facts.thread_id, facts.run_id]).decode()}"
+        self._ids = RunIds(turn_id)
+        self._facts = facts
+        self._earlier = earlier or EarlierMessages()
+        self._joins = joins
+
+    def begin(self) -> RunState:
+        """Return the state before the run."""
+        return CollectedRun(ShownRun()) if self._joins else ShownRun()
+
+    def is_over(self, state: object) -> bool:
+        """Return True if the run has ended."""
+        return isinstance(state, ShownRun) and state.is_over
+
+    def needs_replay(self, state: object) -> bool:
+        """Return True if a snapshot must be made: shown text was retracted."""
+        return isinstance(state, LostRun)
+
+    def settle(self, state: object) -> tuple[bytes, object]:
+        """Return the snapshot after a catch-up, and the state after it."""
+        if not isinstance(state, CollectedRun) or state.last is None:
+            return b"", state
+        return self._snapshot(state, is_end=False)
+
+    def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
+        """Return the events of one TurnEvent, and the state after it. See `DialectEncoder.encode`."""
+        now = cast(RunState, state)
+        if isinstance(now, ShownRun):
+            return self._show(now, seq, event)
+        if isinstance(now, LostRun):
+            if not isinstance(event, TurnStart):
+                return b"", state
+            now = CollectedRun(now.shown, None, now.shown_seq)
+        now = replace(now, last=CollectedEvent(seq, event, now.last))
+        if isinstance(event, TurnComplete | TurnError | TurnCancelled):
+            return self._snapshot(now, is_end=True)
+        return b"", now
+
+    def _show(self, now: ShownRun, seq: int, event: TurnEvent) -> tuple[bytes, object]:
+        if now.is_over:
+            return b"", now
+        if type(event) is BlockDelta and event.field in ("text", "partial_json"):
+            block = now.block
+            if block is None or not block.delta_head or not event.value:
+                return b"", now
+            return b"%b%b}\n\n" % (block.delta_head, _encode(event.value)), now
+        match event:
+            case BlockReset(block_index=index) | Notice(code="truncated", block_index=int(index)):
+                return self._lose(now, seq) if index < now.next_index else (b"", now)
+            case TurnStart() if now.has_begun:  # the turn is sent again from its beginning
+                data, lost = self._lose(now, seq - 1)
+                return data, CollectedRun(lost.shown, CollectedEvent(seq, event, None), lost.shown_seq)
+            case _:
+                writer = RunWriter(now, self._ids, self._facts)
+                writer.write(event)
+                return b"".join(writer.frames), writer.state
+
+    def _lose(self, now: ShownRun, seq: int) -> tuple[bytes, LostRun]:
+        """Close what is open: the next snapshot replaces it."""
+        writer = RunWriter(now, self._ids, self._facts)
+        writer.close_block()
+        return b"".join(writer.frames), LostRun(writer.state, seq)
+
+    # -- snapshots -------------------------------------------------------------------------------------------
+
+    def _snapshot(self, state: CollectedRun, *, is_end: bool) -> tuple[bytes, ShownRun]:
+        """Return a snapshot of the collected events, and the events that have no place in it."""
+        events: list[CollectedEvent] = []
+        collected = state.last
+        while collected is not None:
+            events.append(collected)
+            collected = collected.before
+        events.reverse()
+        blocks = CollectedBlocks()
+        for one in events:
+            blocks.add(one.event)
+        run = messages_of(self._ids, blocks.shown)
+        writer = RunWriter(state.shown, self._ids, self._facts)
+        writer.begin()
+        frame = self._frame_of(run, knows_reasoning=state.shown.has_reasoning)
+        if frame is None:
+            writer.fail("the run's messages are too large for a snapshot", "snapshot_too_large")
+            return b"".join(writer.frames), writer.state
+        writer.frames.append(frame)
+        writer.state = ShownRun(
+            has_begun=True,
+            step=state.shown.step,
+            next_index=max(blocks.blocks, default=-1) + 1,
+            has_reasoning=run.has_reasoning,
+            parent_id=run.parent_id,
+            calls=run.calls,
+        )
+        if not state.shown.has_begun:
+            for block in blocks.blocks.values():
+                writer.show_facts(block.sequence, block.block_type, block.content or {})
+        for one in events:
+            is_new = one.seq > state.shown_seq or isinstance(one.event, _ALWAYS_SHOWN)
+            is_truncation = isinstance(one.event, Notice) and one.event.code == "truncated"
+            if is_new and not is_truncation and not isinstance(one.event, _OF_BLOCKS):
+                if isinstance(one.event, ApprovalRequest):
+                    writer.ask(one.event)  # the turn waits only if no answer follows
+                else:
+                    writer.write(one.event)
+        if not is_end:
+            writer.wait()
+        if blocks.open is not None and not writer.state.is_over:
+            open_block = blocks.open
+            content = open_block.shown_content() or {}
+            writer.open_block(open_block.sequence, open_block.block_type, content)
+        return b"".join(writer.frames), writer.state
+
+    def _frame_of(self, run: RunMessages, *, knows_reasoning: bool) -> bytes | None:
+        """Return the frame of a snapshot, or None if it would be too large."""
+        messages = run.messages
+        if (knows_reasoning or self._earlier.has_own_reasoning) and not run.has_reasoning:
+            # Clients keep retracted reasoning, unless a snapshot has reasoning.
+            messages = [
+                *messages,
+                {"id": f"{self._ids.turn_id}-retracted", "role": "reasoning", "content": ""},
+            ]
+        items = encoded_messages(messages, may_shorten=False)
+        if items is None:
+            items = encoded_messages(shortened_results(messages), may_shorten=False)
+        if items is None:
+            return None
+        all_items = b",".join(part for part in (self._earlier.items, items) if part)
+        return b'data: {"type":"MESSAGES_SNAPSHOT","messages":[%b]}\n\n' % all_items
