@@ -57,6 +57,13 @@ def test_a_signature_marks_the_text_it_came_with() -> None:
     assert alone[0][2] == {"provider_metadata": {"thoughtSignature": "c2ln", "signed": [1, 1]}}
 
 
+@pytest.mark.parametrize("value", [1, True, ["a"], {"a": 1}, 0.5])
+def test_a_text_that_is_no_text_is_a_raw_part(value: object) -> None:
+    for part in ({"text": value, "thoughtSignature": "c2ln"}, {"text": value}):
+        (kind, *_), *rest = blocks_of(chunk(part), end({"text": "b"}))
+        assert (kind, rest) == ("provider", [("text", "b", None)])
+
+
 @pytest.mark.requirement("B3", "B5")
 def test_two_signatures_are_two_blocks() -> None:
     found = blocks_of(

@@ -79,7 +79,9 @@ class PartBuilder:
             if not self.calls.continues(call):
                 self._leave(events)
             self.calls.take(call, rest, events)
-        elif isinstance(text := rest.pop("text", None), str) or rest.keys() == {"thoughtSignature"}:
+        elif isinstance(text := rest.pop("text", None), str) or (
+            text is None and rest.keys() == {"thoughtSignature"}
+        ):
             block_type: BlockType = "thinking" if rest.pop("thought", None) is True else "text"
             signature = replace_surrogates(text_in(rest.pop("thoughtSignature", None)))
             self._keep_extras(rest, events)
