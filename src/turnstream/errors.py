@@ -152,7 +152,7 @@ class ProviderError(TurnstreamError):
         provider_status: The HTTP status, or None.
         detail: The provider's own message, or None. It may hold anything, and clients see it only in debug
             mode.
-        retry_after: Seconds to wait, as the provider asked; or None.
+        retry_after: Seconds to wait that the provider asked for, or None.
     """
 
     code = "api_error"

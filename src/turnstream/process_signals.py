@@ -144,7 +144,7 @@ class HostSignals:
             signal.signal(number, self._handler)
 
     async def close(self) -> None:
-        """Give the signals back, and cancel the drain if it still runs."""
+        """Restore the previous handlers, and cancel the drain if it still runs."""
         for number, previous in self._previous.items():
             if signal.getsignal(number) is self._handler:  # otherwise another handler calls this one
                 signal.signal(number, previous)

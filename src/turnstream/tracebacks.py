@@ -63,10 +63,10 @@ def _outer_lines(
         elif package not in inner:
             lines.append(trace)
         trace = trace.tb_next
-    kept: TracebackType | None = None
+    shortened: TracebackType | None = None
     for line in reversed(lines):
-        kept = TracebackType(kept, line.tb_frame, line.tb_lasti, line.tb_lineno)
-    return kept
+        shortened = TracebackType(shortened, line.tb_frame, line.tb_lasti, line.tb_lineno)
+    return shortened
 
 
 def short_tracebacks(boundary: Class) -> Class:

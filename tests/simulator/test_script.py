@@ -94,6 +94,13 @@ def test_a_story_has_as_many_deltas_as_asked_for(ask, deltas):
     assert sum(isinstance(event, TextDelta) for event in events) == deltas
 
 
+def test_the_demo_fits_a_server_a_terminal_and_a_program(ask):
+    said = text_of(list(script_for(ask("demo", Block(0, "text", "Hi"))).events))
+    places = [said.index(place) for place in ("At a server", "With `turnstream ask`", "In a program")]
+    assert places == sorted(places)
+    assert "start the server" not in said
+
+
 def test_the_demo_says_that_it_is_simulated_and_what_it_heard(ask):
     said = text_of(list(script_for(ask("demo", Block(0, "text", "Hi {there}\nyou"))).events))
     assert "no provider" in said

@@ -29,8 +29,7 @@ async def from_langgraph(stream: ForeignStream) -> AsyncIterator[list[SourceEven
     """Yield the events of `graph.astream(…, stream_mode=["messages", "custom"])`.
 
     They are the models' text, thinking and tool calls, and the results of tools. Items of other modes become
-    `data` events with the mode's name; `stream_mode="messages"` alone has none. An exception of the run
-    becomes the turn's error.
+    `data` events with the mode's name. An exception of the run becomes the turn's error.
     """
     run = _GraphRun()
     async with opened(stream) as items:

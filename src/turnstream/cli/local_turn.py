@@ -17,7 +17,7 @@ from turnstream.turnlog.subscription import Subscription
 
 
 class LocalTurn:
-    """An `FollowedTurn` of an engine in this process.
+    """A `FollowedTurn` of an engine in this process.
 
     `database_url`: URL of the database. None: a temporary database, which is deleted at the end.
     """

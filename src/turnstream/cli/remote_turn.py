@@ -15,7 +15,7 @@ _LOST = NativeEvent("notice", {"code": "connection_lost", "message": "connection
 
 
 class RemoteTurn:
-    """An `FollowedTurn` of a server. `key`: sent as a bearer token. None: no token."""
+    """A `FollowedTurn` of a server. `key`: sent as a bearer token. None: no token."""
 
     def __init__(self, question: Question, url: str, *, key: str | None = None) -> None:
         self._question = question

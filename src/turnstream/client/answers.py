@@ -77,7 +77,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool call that was asked for an approval.
+    """A tool call that needs an approval.
 
     `approved`: the answer, or None without one. `expires_at`: the time after which the call counts as denied.
     """

@@ -1,6 +1,6 @@
 """Bounds on the answer of one model call, and the charges that count against them.
 
-Text counts its characters; content and metadata count the bytes of their JSON. Every block costs memory and
+Text counts by its characters, content and metadata by the bytes of their JSON. Every block costs memory and
 work, and a tool call costs more. So each block beyond the few of an ordinary answer has a charge in addition
 to its content.
 """
@@ -75,7 +75,7 @@ class MergedObjects:
         self._view: dict[str, Any] | None = None
 
     def add(self, values: dict[str, Any], *, drops_null: bool = False) -> int:
-        """Merge `values`; return the growth of `size`. If `drops_null`, a None removes the earlier value."""
+        """Merge `values`. Return the growth of `size`. If `drops_null`, a None removes the earlier value."""
         self._view = None
         before = self.size
         for key, value in values.items():

@@ -377,7 +377,7 @@ def _has_text(block: Block) -> bool:
 def _may_follow_thinking(block: Block) -> bool:
     """Return True if thinking may lead to the block.
 
-    A generated image counts only if its provider takes it back.
+    A generated image counts only if its provider accepts it in a request.
     """
     if block.block_type == "image":
         return "provider_metadata" in (block.content or {})

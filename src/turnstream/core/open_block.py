@@ -95,7 +95,7 @@ class OpenBlock:
 
     @property
     def tool_use_id(self) -> str:
-        """Id of the tool call that the block is, or answers; empty if it has none."""
+        """Id of the tool call that the block is, or answers. Empty if it has none."""
         return str(self.content.get("tool_use_id") or "")
 
     def append(self, text: str) -> None:

@@ -20,7 +20,7 @@ NOTHING = object()
 
 
 def partial_value(text: str) -> Any:
-    """Return the value of `text`, the beginning of a JSON text; NOTHING if it has none yet.
+    """Return the value so far of `text`, the beginning of a JSON text, or NOTHING.
 
     A string is included as far as it has come. A number is included once a character follows it, a key once
     its value has begun. The text is read once.

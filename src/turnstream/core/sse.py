@@ -1,7 +1,7 @@
 """Server-sent events in both directions: bytes into events, and events into bytes (WHATWG HTML 9.2).
 
 Any split of the bytes gives the same events: inside a code point, between CR and LF, inside the byte order
-mark. The decoder handles bytes only. LF, CRLF and CR end a line; U+2028 and U+0085 do not; nothing is
+mark. The decoder handles bytes only. LF, CRLF and CR end a line. U+2028 and U+0085 do not. Nothing is
 decoded.
 
 Framing is most of the cost of decoding a stream. So an event is a plain tuple, `(event, data, id)`: as

@@ -29,7 +29,7 @@ StopReason: TypeAlias = Literal[
 
 
 class MessageStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="message_start"):
-    """The message begins. The caller of the provider adds `origin`; a wire does not."""
+    """The message begins. The caller of the provider adds `origin`, not the wire."""
 
     id: str | None = None
     model: str | None = None

@@ -109,7 +109,7 @@ class UsageReport(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag
     """Tokens of the turn so far, and their cost.
 
     Attributes:
-        cost: US dollars, a decimal number with six places; or None.
+        cost: US dollars, a decimal number with six places. None if it is not known.
         estimated: The tokens and the cost are an estimate.
         unpriced: There is no cost, because the price of the model is not known.
     """

@@ -1,4 +1,4 @@
-"""A request of a client for an answer, as all dialects that resend the whole conversation express it."""
+"""The request of a client that sends its whole conversation, in one form for all such dialects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Body = TypeVar("Body")
 
 
 class ClientApproval(msgspec.Struct, frozen=True):
-    """The user's answer to a tool that asked before it runs."""
+    """The user's answer to a tool call that needs an approval."""
 
     approval_id: str
     tool_use_id: str
@@ -29,7 +29,8 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation, and the options of its next answer.
 
     Attributes:
-        approvals: Answers to tools that asked. Then the conversation has nothing new.
+        approvals: Answers to tool calls that need an approval. With them, the conversation has no new
+            message.
         tools: The client's own tools, and names of the server's. None: all of the server's.
     """
 
@@ -56,7 +57,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parsed_body(raw: bytes, body_type: type[Body]) -> Body:
-    """Return a JSON body as a value of `body_type`. Raises InvalidRequest, which names the faulty place."""
+    """Return a JSON body as a value of `body_type`. Raises InvalidRequest, which names the invalid field."""
     try:
         return msgspec.json.decode(raw, type=body_type)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -66,5 +67,5 @@ def parsed_body(raw: bytes, body_type: type[Body]) -> Body:
 
 
 def numbered(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Return the blocks with their places as sequences."""
-    return tuple(msgspec.structs.replace(block, sequence=place) for place, block in enumerate(blocks))
+    """Return the blocks numbered from 0, in their order."""
+    return tuple(msgspec.structs.replace(block, sequence=index) for index, block in enumerate(blocks))

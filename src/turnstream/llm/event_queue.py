@@ -65,9 +65,9 @@ class EventQueue:
         return False
 
     def _replace(self, what: str, event: ToolProgress | UsageReport) -> bool:
-        """Replace a waiting event that a newer one updates: the last usage, the progress of each call.
+        """Replace a waiting event by its newer form: the usage, or the progress of one call.
 
-        Return False if none waits.
+        Return False if no such event is waiting.
         """
         place = self._places.setdefault(what, len(self._events))
         if place == len(self._events):

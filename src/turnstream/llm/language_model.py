@@ -310,7 +310,10 @@ class LLM:
         )
 
     def _takes_output_by_tool(self, mode: OutputMode) -> bool:
-        """Return True if a type is requested by a tool: in mode `auto`, if a model takes no JSON Schema."""
+        """Return True if the model gets a tool for the typed answer.
+
+        In mode `auto`, it gets one if a model takes no JSON Schema.
+        """
         return mode == "tool" or (mode == "auto" and not self._takes_schemas)
 
 

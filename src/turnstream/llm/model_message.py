@@ -79,7 +79,7 @@ class MessageStep:
 
     @classmethod
     def of(cls, number: int, called: CalledModel | None, facts: MessageFacts) -> MessageStep:
-        """Return the step whose call has told `facts`."""
+        """Return the step whose model call brought `facts`."""
         reason = facts.stop.stop_reason if facts.stop is not None else None
         return cls(number, called, facts.model, facts.message_id, reason, facts.usage, facts.raw_usage)
 

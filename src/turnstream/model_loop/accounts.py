@@ -168,7 +168,7 @@ class TurnAccount:
     def count_block(self, block: Block) -> None:
         """Count a complete block of the open step.
 
-        Results of tools may be given too, and count as nothing.
+        Results of tools do not count.
         """
         self._output_bytes += max(0, output_bytes_of(block) - self._carried)
         self._carried = 0

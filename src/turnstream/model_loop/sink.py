@@ -96,7 +96,7 @@ class Sink(Protocol):
         ...
 
     async def keep(self, item: Block | BlockReset | OwnEvent, settle: Settle) -> None:
-        """Make `item` durable if it must be: a complete block, a reset, an event of the source's own.
+        """Store `item` if it must be durable: a complete block, a reset, or an event of the source's own.
 
         Then call `settle`, and show its result, without an await between the two. An interrupt does not cut
         this call short.

@@ -89,7 +89,7 @@ class TurnSource:
         return None
 
     def begin(self, show: Show) -> None:
-        """Take the function that shows a passing event to watchers. It may be called until `close`."""
+        """Take the function that shows a transient event to watchers. It may be called until `close`."""
 
     def step(self, number: int) -> Stream | None:
         """Return the stream of a step, counted from 0, or None if the turn is complete."""

@@ -95,7 +95,7 @@ def capabilities_of(
 class _Row(NamedTuple):
     """A family of models.
 
-    `pattern` matches anywhere in the model's name; if `wires` is None, on all wires.
+    `pattern` matches anywhere in the model's name. `wires` is None for all wires.
     """
 
     pattern: re.Pattern[str]

@@ -40,7 +40,7 @@ EXAMPLE = "sim/demo"
 
 
 class ProviderDescription(msgspec.Struct, frozen=True):
-    """A provider with all settings filled in. `models` are listed; a caller may also name any other model."""
+    """A provider with all settings filled in. `models` are listed. A caller may also name any other model."""
 
     wire: str
     endpoint: Endpoint

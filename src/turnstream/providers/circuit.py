@@ -40,7 +40,7 @@ class _Circuit:
     def __init__(self) -> None:
         self.failures = 0
         self.until: float | None = None
-        """Time until which the circuit is open or being probed; None if it is closed."""
+        """Time until which the circuit is open or being probed. None if it is closed."""
         self.owners: dict[str, int] = {}
         """Failures by owner. Empty in the circuit of one owner."""
 
@@ -48,9 +48,10 @@ class _Circuit:
 class Circuits:
     """Holds the breakers of all models, by `provider/model`.
 
-    In all methods `owner` is the owner of the call; None: the call has no particular owner. A model that
-    fails for one owner only, because of that owner's requests, is blocked for that owner only. It is blocked
-    for all owners if two or more of them have failures. One owner counts for half of the threshold at most.
+    In all methods `owner` is the owner of the call, or None for a call without a particular owner. A model
+    that fails for one owner only, because of that owner's requests, is blocked for that owner only. It is
+    blocked for all owners if two or more of them have failures. One owner counts for half of the threshold at
+    most.
 
     Args:
         policy: Thresholds. None: the defaults.
@@ -67,7 +68,7 @@ class Circuits:
         return len(self._of_all) + len(self._of_owners)
 
     def closed_for(self, name: str, owner: str | None = None) -> float:
-        """Return the seconds until the model may be called again; 0.0 means now."""
+        """Return the seconds until the model may be called again. 0.0 means now."""
         now = self._clock()
         return max((0.0, *(until - now for until in self._open(name, owner))))
 

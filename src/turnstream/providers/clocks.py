@@ -61,7 +61,7 @@ def _is_empty(event: StreamEvent) -> bool:
 
 
 class Limits(NamedTuple):
-    """Clocks of one call, in seconds; see `config.Timeouts`."""
+    """Clocks of one call, in seconds. See `config.Timeouts`."""
 
     first_token: float
     idle: float
@@ -69,7 +69,7 @@ class Limits(NamedTuple):
 
 
 def limits_of(timeouts: Timeouts, patience: Patience) -> Limits:
-    """Return the clocks of a call: those of the settings, and suitable ones for the rest.
+    """Return the clocks of a call. Clocks that the settings leave open depend on the model.
 
     While another model can take over, a watcher sees at most 30 seconds of silence, or 120 if the model
     thinks. A model that no other model can replace gets more time.

@@ -74,7 +74,7 @@ class ConnectionPool:
         return await self._ask(await self._open_connection(), request)
 
     def release(self, connection: Connection) -> None:
-        """Keep a connection for another request if it is reusable; otherwise cut it."""
+        """Keep a connection for another request if it is reusable. Cut it otherwise."""
         connection.arrived = None
         if self._closed or not connection.reusable:
             self._discard(connection)

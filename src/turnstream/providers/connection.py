@@ -27,7 +27,7 @@ class Connection(asyncio.Protocol):
     """Sends one request at a time.
 
     `status` and `headers` belong to the current answer. `arrived`, if set, is called after each read of the
-    socket and when the connection is lost; it must not raise. The body is complete if `ended` is True, and
+    socket and when the connection is lost. It must not raise. The body is complete if `ended` is True, and
     broken if `failure` is set. In both cases the rest of it can still be taken.
     """
 

@@ -83,7 +83,13 @@ class RetryPolicy(NamedTuple):
 
 
 class CallState(NamedTuple):
-    """The call that failed: it asked for a stream, it ended with the model's own text, it brought output."""
+    """Facts about the call that failed.
+
+    Attributes:
+        streamed: True if it requested a stream.
+        prefilled: True if its request ended with the model's own text.
+        has_output: True if it brought output.
+    """
 
     streamed: bool = True
     prefilled: bool = False

@@ -8,7 +8,7 @@ from turnstream.wires.base import ModelRequest
 
 
 class HttpProvider(RequestSender):
-    """A provider behind a wire and a URL; see `providers.base.Provider`."""
+    """A provider behind a wire and a URL. See `providers.base.Provider`."""
 
     def __repr__(self) -> str:
         return (
@@ -16,7 +16,7 @@ class HttpProvider(RequestSender):
         )
 
     def stream(self, request: ModelRequest) -> HttpCall:
-        """Return the call; see `Provider.stream`.
+        """Return the call. See `Provider.stream`.
 
         Entering raises ProviderError if no answer begins: the wire's error for the status, ConnectionFailed,
         or ProviderTimeout. Iterating raises ProviderTimeout (`first_token_timeout`, `idle_timeout`,

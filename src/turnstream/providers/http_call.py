@@ -1,7 +1,7 @@
 """One model call over HTTP. The model, a clock, a failure or the reader ends it.
 
-The answer is not read by lines. A read that finds bytes does not wait; bytes that arrive while a read waits
-are pushed if the reader wants them; and the clocks cost one timer per call.
+The answer is not read by lines. A read that finds bytes does not wait. Bytes that arrive while a read waits
+are pushed, if the reader accepts them. The clocks cost one timer per call.
 """
 
 from __future__ import annotations
@@ -115,12 +115,12 @@ class HttpCall:
         return self
 
     def wait_with(self, patience: Patience) -> None:
-        """Choose the clocks; see `AdjustableClocks`."""
+        """Choose the clocks. See `AdjustableClocks`."""
         self._clocks = WaitClocks(self._provider.timeouts, patience)
         self._timer = ReadTimer(self._clocks, self.interrupt, self._check_decoder)
 
     def push_to(self, take: Take) -> None:
-        """Offer batches that arrive while `__anext__` waits to `take`; see `PushSource`."""
+        """Offer batches that arrive while `__anext__` waits to `take`. See `PushSource`."""
         if self._body is self._connection:  # one read of a compressed body may yield many pieces
             self._take = take
 
@@ -212,10 +212,10 @@ class HttpCall:
             waiter.set_result(events)
 
     def _check_decoder(self) -> None:
-        """Look at the decoder while a read waits.
+        """Check the state of the decoder while a read waits.
 
-        It may hold a malformed event: it returned the events before that one, and raises at the next call. It
-        also knows if only the end marker is missing.
+        If the last bytes had a malformed event, the decoder has returned the events before it, and raises at
+        the next call. If only the end marker is missing, `finish` is set, and the wait becomes short.
         """
         try:
             self._decoder.feed(b"")

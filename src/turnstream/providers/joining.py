@@ -1,10 +1,10 @@
 """Joins a call that replaces a broken-off one to the blocks that were shown.
 
-    Continuation   the open text goes on in its block; text that the model repeats is left out
+    Continuation   the open text continues in its block; text that the model repeats is left out
     Restart        the shown blocks are retracted as soon as new output arrives
     Repetition     the shown blocks must come again word for word, and are skipped; new output follows
 
-Until the new call brings output, all shown blocks stay. Joints are pure; `JoinedBatches` applies one to a
+Until the new call brings output, all shown blocks stay. Joints are pure. `JoinedBatches` applies one to a
 call.
 """
 

@@ -5,7 +5,7 @@
 
 A call is the provider's own stream: the plan is not involved while it brings events. When it fails, the
 reader passes the shown blocks to the plan. The plan decides (`decisions`) and returns the next call, joined
-to the shown blocks (`joining`). The plan of a turn spans its steps; attempts are counted per step.
+to the shown blocks (`joining`). The plan of a turn spans its steps. Attempts are counted per step.
 """
 
 from __future__ import annotations
@@ -261,8 +261,8 @@ class CallPlan:
     def _patience(self, model: PlannedModel) -> Patience:
         """Return the patience for the next call.
 
-        A plain answer is as late as one that needs thought. If all remaining models were silent, they may
-        only be slow.
+        An answer without a stream arrives only at its end, so its model gets as much time as one that thinks.
+        If all remaining models were silent, they may only be slow.
         """
         others = self._alternatives()
         all_silent = self._silent.issuperset((self._current, *others))

@@ -103,7 +103,7 @@ class AwsSigner:
             self._new_auth = botocore_module("botocore.auth").SigV4Auth
 
     def _current_keys(self) -> _Keys:
-        """Return valid keys of the credentials, which are searched for once. Raises AuthenticationFailed."""
+        """Return the current keys. The credentials are looked up once. Raises AuthenticationFailed."""
         library = botocore_module("botocore.exceptions")
         failures: Any = (
             library.BotoCoreError,

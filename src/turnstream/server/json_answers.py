@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 async def json_answer(parts: AsyncGenerator[bytes, None], keep_alive: KeepAlive) -> Response:
-    """Return the answer with these parts. A small answer is complete; a large one is sent part by part.
+    """Return the answer with these parts. A small answer is complete. A large one is sent part by part.
 
     Raises the errors of the first parts.
     """

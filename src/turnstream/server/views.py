@@ -229,7 +229,7 @@ class ApprovalBody(_Body):
 
 
 class ApprovalView(RecordView):
-    """A tool call that was asked for an approval. `approved` is null until there is an answer."""
+    """A tool call that needs an approval. `approved` is null until there is an answer."""
 
     approval_id: Identifier
     turn_id: Identifier

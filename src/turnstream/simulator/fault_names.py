@@ -28,8 +28,8 @@ FAULTS: dict[FaultName, str] = {
     "silence": "nothing more after=EVENTS; ping=SECONDS between pings, which are no output",
     "hang": "the request is taken and never answered, not even with headers",
     "slow-first": "seconds=SECONDS before the first event",
-    "malformed": "one event that is none of the wire, after=EVENTS; then the answer goes on",
-    "huge-event": "one event of size=BYTES without any content, after=EVENTS; then the answer goes on",
+    "malformed": "one event that is none of the wire, after=EVENTS; then the answer continues",
+    "huge-event": "one event of size=BYTES without any content, after=EVENTS; then the answer continues",
     "no-end": "the body ends cleanly, without the end marker",
     "no-stream": "an HTTP error (status=400) for every request that asks for a stream; "
     "plain ones are answered",

@@ -28,7 +28,7 @@ _WRITES_PER_TURN = 16
 
 
 class SimulatedProvider:
-    """Answers from scripts; see `providers.base.Provider`, and `simulator.options` for the names of models.
+    """Answers from scripts. See `providers.base.Provider`, and `simulator.options` for the names of models.
 
     Only the socket is missing: the wire encodes and decodes both request and answer, and a fault raises the
     error that an HTTP provider would raise.
@@ -41,7 +41,7 @@ class SimulatedProvider:
         self.outages = Outages()
 
     def stream(self, request: ModelRequest) -> _SimulatedCall:
-        """Return the call; see `Provider.stream`."""
+        """Return the call. See `Provider.stream`."""
         return _SimulatedCall(self, request)
 
     async def close(self) -> None:
@@ -68,7 +68,7 @@ class _SimulatedCall:
         self._broken: ProviderError | None = None
 
     def wait_with(self, patience: Patience) -> None:
-        """Choose the clocks; see `providers.base.AdjustableClocks`."""
+        """Choose the clocks. See `providers.base.AdjustableClocks`."""
         self._clocks = WaitClocks(self._provider.timeouts, patience)
 
     async def __aenter__(self) -> AsyncIterator[Sequence[StreamEvent]]:

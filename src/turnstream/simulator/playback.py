@@ -153,7 +153,7 @@ def first_delay(options: SimulatorOptions) -> float:
 
 
 def rechunk(writes: Iterable[Send], size: int) -> Iterator[Send]:
-    """Yield the body again in writes of `size` bytes, wherever that cuts."""
+    """Yield the body in writes of `size` bytes, which may end inside an event."""
     delay = 0.0
     rest = bytearray()
     for write in writes:

@@ -24,7 +24,7 @@ Ending: TypeAlias = Literal["complete", "broken off", "client went away"]
 
 
 class AnswerRecord(msgspec.Struct, omit_defaults=True):
-    """The answer to a request. `ended` is None while it is being sent; `bytes` counts those of the body."""
+    """The answer to a request. `ended` is None while it is being sent. `bytes` is the length of the body."""
 
     status: int | None = None
     wire: str | None = None

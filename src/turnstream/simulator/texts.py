@@ -8,16 +8,19 @@ with me when no provider is configured, so that you can try everything else abou
 
 {said}
 
-Everything around this text is real. It arrived as provider bytes, was decoded into events, folded into a \
-block, stored, and numbered for every watcher. So these are worth trying now:
+Everything around this text is real: it arrived as a provider's bytes, was decoded into events, and was \
+folded into a block. So these are worth trying now:
 
-1. Reload the page, or cut your `curl` and send the last `id` back as `Last-Event-ID`: the stream goes on \
-exactly where it stopped.
-2. Open the same stream in a second terminal. It catches up, then follows live.
-3. Stop this turn in the middle. What was written so far is kept.
+1. At a server, cut your `curl`, and send the last `id` back as `Last-Event-ID`: the stream continues \
+exactly where it stopped. A chat page may be reloaded at any moment. A second reader of the same stream \
+catches up, and then follows live.
+2. With `turnstream ask`, press Ctrl-C in the middle of an answer: the text so far stays. `turnstream ask \
+-c` continues the conversation.
+3. In a program, read one stream in several ways at once: its text, its events, its blocks. Each reader \
+gets all of it.
 
-To talk to a real model, set `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` and start the server again, or describe \
-any compatible provider in `turnstream.toml`:
+To talk to a real model, set `ANTHROPIC_API_KEY` or `OPENAI_API_KEY` before you start the program that \
+answers you, or describe any compatible provider in `turnstream.toml`:
 
 ```toml
 [providers.local]
@@ -26,7 +29,7 @@ base_url = "http://127.0.0.1:8000/v1"
 ```
 
 My siblings are good for tests: `sim/thinking` thinks aloud, `sim/tools` calls tools, `sim/echo` repeats \
-you, and `sim/story:events=500,pace=0.005` goes on for a while. With `fault=cut,after=20` any of them breaks \
+you, and `sim/story:events=500,pace=0.005` writes for a while. With `fault=cut,after=20` any of them breaks \
 off in the middle, and you can watch what turnstream makes of it.
 """
 

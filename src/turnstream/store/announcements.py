@@ -30,7 +30,7 @@ class Scope(NamedTuple):
     chat_id: str | None = None
 
 
-class ChatNews(msgspec.Struct, frozen=True, gc=False):
+class ChatAnnouncement(msgspec.Struct, frozen=True, gc=False):
     """A change of a chat, and the chat as it is now."""
 
     moment: int
@@ -42,7 +42,7 @@ class ChatNews(msgspec.Struct, frozen=True, gc=False):
     active_turn_id: str | None
 
 
-class TurnNews(msgspec.Struct, frozen=True, gc=False):
+class TurnAnnouncement(msgspec.Struct, frozen=True, gc=False):
     """The start of a turn at `moment`."""
 
     moment: int
@@ -52,7 +52,7 @@ class TurnNews(msgspec.Struct, frozen=True, gc=False):
     model: str | None
 
 
-class News(NamedTuple):
+class AnnouncementPage(NamedTuple):
     """Announcements in order.
 
     Attributes:
@@ -60,7 +60,7 @@ class News(NamedTuple):
         more: True if there are later ones.
     """
 
-    items: tuple[ChatNews | TurnNews, ...]
+    items: tuple[ChatAnnouncement | TurnAnnouncement, ...]
     more: bool = False
 
 
@@ -75,7 +75,7 @@ class StreamStart(NamedTuple):
 
     moment: int
     is_new: bool
-    running: tuple[TurnNews, ...]
+    running: tuple[TurnAnnouncement, ...]
 
 
 _CHAT_COLUMNS = ("id", "title", "created_at", "updated_at", "active_turn_id", "deleted_at")
@@ -105,14 +105,14 @@ def _turns_of(scope: Scope) -> Select[*tuple[Any, ...]]:
     return statement.where(turns.c.role != "user", turns.c.imported.is_(False))
 
 
-class NewsAfter(Query[News], frozen=True, kw_only=True):
-    """Reads the announcements after `moment`, at most about `limit` of them."""
+class AnnouncementsAfter(Query[AnnouncementPage], frozen=True, kw_only=True):
+    """Reads the next announcements after `moment`, at most `limit` of each kind."""
 
     scope: Scope
     moment: int
     limit: int
 
-    def fetch(self, connection: Connection) -> News:
+    def fetch(self, connection: Connection) -> AnnouncementPage:
         limit, moment = self.limit, self.moment
         recent = _of(self.scope).where(chats.c.updated_at > moment)
         queries = (
@@ -125,10 +125,10 @@ class NewsAfter(Query[News], frozen=True, kw_only=True):
             .order_by(turns.c.created_at),
         )
         changed, created, begun = (list(connection.execute(query.limit(limit + 1))) for query in queries)
-        news = [
-            *(_chat_news(row, "created", row.created_at) for row in created),
+        announcements = [
+            *(_chat_announcement(row, "created", row.created_at) for row in created),
             *(_change(row) for row in changed if row.updated_at != row.created_at or row.deleted_at),
-            *(_turn_news(row) for row in begun),
+            *(_turn_announcement(row) for row in begun),
         ]
         # A full list ends the page at its last moment, because the other lists may reach further.
         ends = [
@@ -141,9 +141,9 @@ class NewsAfter(Query[News], frozen=True, kw_only=True):
             if len(rows) > limit
         ]
         end = min(ends, default=LAST_MOMENT)
-        news.sort(key=lambda item: (item.moment, isinstance(item, TurnNews)))
-        kept = tuple(item for item in news if item.moment < end)
-        return News(kept, more=bool(ends))
+        announcements.sort(key=lambda item: (item.moment, isinstance(item, TurnAnnouncement)))
+        complete = tuple(item for item in announcements if item.moment < end)
+        return AnnouncementPage(complete, more=bool(ends))
 
 
 class StartOfEvents(Query[StreamStart], frozen=True, kw_only=True):
@@ -164,33 +164,37 @@ class StartOfEvents(Query[StreamStart], frozen=True, kw_only=True):
         if is_known:
             return StreamStart(moment, is_new=False, running=())
         running = _turns_of(self.scope).where(RUNNING).order_by(turns.c.created_at).limit(self.limit + 1)
-        found = [_turn_news(row) for row in connection.execute(running)]
+        found = [_turn_announcement(row) for row in connection.execute(running)]
         if len(found) > self.limit:  # the others are announced as turns that begin
             found.pop()
             moment = found[-1].moment
         return StreamStart(moment, is_new=True, running=tuple(found))
 
 
-class TurnsAt(Query[dict[int, TurnNews]], frozen=True, kw_only=True):
+class TurnsAt(Query[dict[int, TurnAnnouncement]], frozen=True, kw_only=True):
     """Reads the turns that began at the given moments, by moment. Turns that are gone are left out."""
 
     scope: Scope
     moments: tuple[int, ...]
 
-    def fetch(self, connection: Connection) -> dict[int, TurnNews]:
+    def fetch(self, connection: Connection) -> dict[int, TurnAnnouncement]:
         found = _turns_of(self.scope).where(
             chats.c.updated_at >= min(self.moments), turns.c.created_at.in_(self.moments)
         )
-        return {row.created_at: _turn_news(row) for row in connection.execute(found)}
+        return {row.created_at: _turn_announcement(row) for row in connection.execute(found)}
 
 
-def _change(row: Row[Any]) -> ChatNews:
-    return _chat_news(row, "changed" if row.deleted_at is None else "deleted", row.updated_at)
+def _change(row: Row[Any]) -> ChatAnnouncement:
+    return _chat_announcement(row, "changed" if row.deleted_at is None else "deleted", row.updated_at)
 
 
-def _chat_news(row: Row[Any], kind: Literal["created", "changed", "deleted"], moment: int) -> ChatNews:
-    return ChatNews(moment, kind, row.id, row.title, row.created_at, row.updated_at, row.active_turn_id)
+def _chat_announcement(
+    row: Row[Any], kind: Literal["created", "changed", "deleted"], moment: int
+) -> ChatAnnouncement:
+    return ChatAnnouncement(
+        moment, kind, row.id, row.title, row.created_at, row.updated_at, row.active_turn_id
+    )
 
 
-def _turn_news(row: Row[Any]) -> TurnNews:
-    return TurnNews(row.created_at, row.id, row.chat_id, row.prev_turn_id, row.named_model)
+def _turn_announcement(row: Row[Any]) -> TurnAnnouncement:
+    return TurnAnnouncement(row.created_at, row.id, row.chat_id, row.prev_turn_id, row.named_model)

@@ -70,7 +70,7 @@ def read_archive_after(
 
 
 class ArchivedAfter(Query[Any], frozen=True, kw_only=True):
-    """Reads the rows of `read_archive_after`. Returns `use(rows)`; `use` runs in the reader thread."""
+    """Reads the rows of `read_archive_after`. Returns `use(rows)`. `use` runs in the reader thread."""
 
     turn_id: str
     seq: int

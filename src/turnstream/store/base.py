@@ -129,7 +129,7 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
 
 
 class ApprovalRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A tool call that was asked for an approval, and the answer.
+    """A tool call that needs an approval, and the answer.
 
     Args:
         sequence: Sequence of the call's block.
@@ -173,7 +173,7 @@ class Operation(msgspec.Struct, Generic[Result], frozen=True, kw_only=True):
 
     @classmethod
     def apply_many(cls, connection: Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Apply consecutive operations of one class together; return an answer for each.
+        """Apply consecutive operations of one class together. Return an answer for each.
 
         An answer may be an exception.
         """
@@ -215,7 +215,7 @@ class Store(Protocol):
         ...
 
     async def write(self, operation: Operation[Result]) -> Result:
-        """Apply the operation durably; return its result after the commit.
+        """Apply the operation durably. Return its result after the commit.
 
         Writes of one turn are applied in the order of the calls. The operation is in the queue when this
         coroutine first suspends, and cancelling the wait does not undo it. Raises the error that `apply`

@@ -33,11 +33,11 @@ class Driver(Protocol):
     """
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[StoredRow]) -> int:
-        """Insert the rows whose keys are new; return their number. Rows that exist are not changed."""
+        """Insert the rows whose keys are new. Return their number. Rows that exist are not changed."""
         ...
 
     def insert_for_turns(self, connection: Connection, table: Table, rows: Sequence[StoredRow]) -> int:
-        """Insert like `insert` into a table whose first column is a turn's id; return the number of new rows.
+        """Insert like `insert` into a table whose first column is a turn's id. Return the number of new rows.
 
         Each row ends with one more value: the generation that its turn must have. A row is left out if its
         turn has another generation, or has ended.
@@ -45,19 +45,19 @@ class Driver(Protocol):
         ...
 
     def update(self, connection: Connection, statement: Statement, values: Mapping[str, Any]) -> int:
-        """Run an update that is prepared once; return the number of rows that it changed."""
+        """Run an update that is prepared once. Return the number of rows that it changed."""
         ...
 
     def first(
         self, connection: Connection, statement: Statement, values: Mapping[str, Any]
     ) -> tuple[Any, ...] | None:
-        """Run a select that is prepared once; return its first row as the driver gives it, or None."""
+        """Run a select that is prepared once. Return its first row as the driver gives it, or None."""
         ...
 
     def rows(
         self, connection: Connection, statement: Statement, values: Mapping[str, Any]
     ) -> list[tuple[Any, ...]]:
-        """Run a select that is prepared once; return its rows as the driver gives them."""
+        """Run a select that is prepared once. Return its rows as the driver gives them."""
         ...
 
 

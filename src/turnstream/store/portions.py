@@ -126,7 +126,7 @@ class HistoryBeginning(Query[tuple[list[str], Portion]], frozen=True, kw_only=Tr
 
 
 class OfTree(Query[Any], frozen=True, kw_only=True):
-    """Reads the tree of a chat's turns. Returns `use(tree)`; `use` runs in the reader thread."""
+    """Reads the tree of a chat's turns. Returns `use(tree)`. `use` runs in the reader thread."""
 
     chat_id: str
     use: Callable[[Branches], Any]
@@ -191,7 +191,7 @@ class _GatheredRows:
         return self._size >= self._bounds.size
 
     def take(self, number: int, turn: TurnRecord | None, rows: Iterator[Row[Any]]) -> PortionStart:
-        """Add a turn with its blocks; return the position after the last block that was added.
+        """Add a turn with its blocks. Return the position after the last block that was added.
 
         A turn that has ended is cut at the bound. `turn` is None for the rest of a turn that was cut before.
         """

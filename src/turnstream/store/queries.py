@@ -311,7 +311,7 @@ _LAST_SEQ = select(func.max(_known.c.seq))
 
 
 class LastSeq(Query[int], frozen=True, kw_only=True):
-    """Reads the greatest seq that is stored of a turn, without the journal; 0 if there is none."""
+    """Reads the greatest seq that is stored of a turn, without the journal. 0 if there is none."""
 
     turn_id: str
 
@@ -320,7 +320,7 @@ class LastSeq(Query[int], frozen=True, kw_only=True):
 
 
 def last_seq_of(connection: Connection, turn_id: str) -> int:
-    """Return the greatest seq that is stored of a turn, without the journal; 0 if there is none."""
+    """Return the greatest seq that is stored of a turn, without the journal. 0 if there is none."""
     return connection.execute(_LAST_SEQ, {"turn_id": turn_id}).scalar() or 0
 
 

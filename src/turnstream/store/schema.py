@@ -9,8 +9,8 @@
       └───────────────< client_turns    ids that clients gave to messages and runs
     journal                             pages with the growth of the open blocks of all turns (`journal/`)
 
-Rows below a chat are deleted with it (ON DELETE CASCADE). Readers do not find a chat that has a `deleted_at`;
-its rows are deleted in portions. Times are microseconds since the epoch, ids are UUIDv7 text. The columns of
+Rows below a chat are deleted with it (ON DELETE CASCADE). Readers do not find a chat that has a `deleted_at`.
+Its rows are deleted in portions. Times are microseconds since the epoch, ids are UUIDv7 text. The columns of
 chats, turns and attempts are the fields of their records (`store.mapping`). The store alone uses two more
 columns of turns: the digest of their settings, and the digest of the conversation up to the turn
 (`store.conversation_digest`), which is NULL while the turn runs and in rows of earlier versions. The

@@ -30,7 +30,7 @@ _SETTINGS = select(settings).where(
 def store_settings(
     connection: Connection, turn: TurnRecord, path_digest: str | None = None
 ) -> tuple[Any, ...]:
-    """Store a turn's settings unless its chat has them; return the row to insert for the turn."""
+    """Store a turn's settings unless its chat has them. Return the row to insert for the turn."""
     system = None if turn.system is None else repair_text(turn.system)
     params = encode_json(turn.params)
     tools = None if turn.tools is None else encode_json(turn.tools)

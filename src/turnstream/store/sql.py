@@ -91,7 +91,7 @@ class SqlStore:
         return None if self._open is None else self._open.health()
 
     async def write(self, operation: Operation[Result]) -> Result:
-        """Apply an operation durably; see `Store.write`.
+        """Apply an operation durably. See `Store.write`.
 
         After a timeout the operation may still be applied.
         """
@@ -100,7 +100,7 @@ class SqlStore:
         return await self._writer.submit(operation)
 
     async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
-        """Return the query's answer. It includes all writes committed before this call; see `Store.read`."""
+        """Return the query's answer. It includes all writes committed before this call. See `Store.read`."""
         if self._readers is None:
             raise self._not_open()
         return await self._readers.fetch(query, seconds=seconds)

@@ -84,7 +84,7 @@ class Writer:
     # -- on the event loop -----------------------------------------------------------------------------------
 
     def submit(self, operation: Operation[Result]) -> asyncio.Future[Result]:
-        """Queue a write; return a future that has its answer after the commit.
+        """Queue a write. Return a future that has its answer after the commit.
 
         Raises StoreError if the write cannot be queued. The future fails after the timeout, but the operation
         stays queued and may still be applied, so repeating it must be safe. Cancelling the future does not
@@ -188,7 +188,7 @@ class Writer:
             logger.debug("the event loop has ended; the results of %d writes are discarded", len(answers))
 
     def _commit(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Commit the operations; return an answer for each: a result, a refusal, or a StoreError."""
+        """Commit the operations. Return an answer for each: a result, a refusal, or a StoreError."""
         try:
             return self._transact(operations)
         except _CannotBegin as error:

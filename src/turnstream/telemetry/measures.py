@@ -1,7 +1,7 @@
 """Counters and histograms of the parts of an engine, as plain numbers.
 
 Counting costs an addition. `server/metrics.py` reads the numbers and defines the names and formats of the
-metrics. Each part has its own measures; nothing is global. Only the event loop's thread changes them.
+metrics. Each part has its own measures, and none is global. Only the event loop's thread changes them.
 """
 
 from __future__ import annotations

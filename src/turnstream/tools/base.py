@@ -9,7 +9,7 @@
             days: For how many days.
         '''
 
-A plain function is a tool too; the decorator only sets options. A parameter annotated with `ToolContext` gets
+A plain function is a tool too. The decorator only sets options. A parameter annotated with `ToolContext` gets
 one, and is hidden from the model. The return value becomes the result: text unchanged, any other value as
 JSON (models, dataclasses, tuples, sets, dates, decimals, UUIDs, paths and enums too). If a plain function
 returns a coroutine, it is awaited. A `functools.partial` is a tool whose bound arguments are hidden from the
@@ -192,7 +192,7 @@ def checked_rule(rule: AskRule, name: str) -> AskRule:
 
 
 def with_rules(tools: Mapping[str, Tool], rules: Mapping[str, AskRule]) -> dict[str, Tool]:
-    """Return the tools, those that `rules` names with the rule given there."""
+    """Return the tools. Those that `rules` names have the rule given there."""
     return {
         name: made._replace(ask=checked_rule(rules[name], name)) if name in rules else made
         for name, made in tools.items()

@@ -29,11 +29,11 @@ class _Slots:
         renew_after_fork(self)
 
     def renew_in_child(self) -> None:
-        """Free all places; see `Renewable`. The parent's threads do not run in the child."""
+        """Free all slots. See `Renewable`. The parent's threads do not run in the child."""
         self._free = threading.BoundedSemaphore(self._most)
 
     def acquire(self) -> bool:
-        """Take a place. Return False if none is free."""
+        """Take a slot. Return False if all slots are taken."""
         return self._free.acquire(blocking=False)
 
     def release(self) -> None:

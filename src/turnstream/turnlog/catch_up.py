@@ -94,7 +94,7 @@ class ArchivePage(NamedTuple):
         data: Whole frames.
         seq: The cursor after the frames.
         next_block: The index of the first block that was not sent.
-        large: The block that is sent next, in pieces; or None.
+        large: The block that is sent next, in pieces, or None.
         held: The frame in `data` if watchers share it, else None.
     """
 
@@ -179,7 +179,7 @@ def _key_of(item: BlockRecord | Annotation) -> tuple[str, int]:
 
 
 def _framed(item: Item, encoder: FrameEncoder) -> tuple[bytes, LargeBlock | None, Parts | None]:
-    """Return a row's frame; or the large block to send in pieces, with its parts if they are in memory.
+    """Return a row's frame, or the large block to send in pieces, with its parts if they are in memory.
 
     The frame is empty if an event cannot be decoded. The rest of the turn is still sent.
     """

@@ -15,7 +15,7 @@ NextSubscription: TypeAlias = Callable[[object], Awaitable[DialectSubscription]]
 
 
 class DialectChain:
-    """One watcher of a chain of turns: each turn goes on where the turn before it ended.
+    """One watcher of a chain of turns: each turn continues where the turn before it ended.
 
     Args:
         first: The subscription to the first turn.

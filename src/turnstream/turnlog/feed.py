@@ -105,7 +105,7 @@ class Feed(Protocol):
     def follow(self, turn_id: str, after: Cursor) -> AsyncGenerator[FeedItem, None]:
         """Yield the stream's items after a cursor, then new items as they are published.
 
-        Guarantees: items come in order and once. Items that are no longer kept are skipped; the next item
+        Guarantees: items come in order and once. Items that are no longer kept are skipped. The next item
         shows the gap. The iterator ends after the terminal event, or when the feed is closed. A slow follower
         delays no other, and uses no memory.
         """

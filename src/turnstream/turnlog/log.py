@@ -104,7 +104,7 @@ class TurnLog(LogView):
         two.
 
         Args:
-            open_block: The block that opens next, before any of its events is shown; or None.
+            open_block: The block that opens next, before any of its events is shown, or None.
         """
         self.show([stop], open_block)
         self._stored_seq = self._ring.last_seq
@@ -172,7 +172,7 @@ class TurnLog(LogView):
         """Continue as the log of another owner's generation.
 
         Guarantees: no number is used twice. A watcher above its generation's fence gets the notice of the
-        loss before any later event; other watchers miss nothing. An end of the old generation is void.
+        loss before any later event. Other watchers miss nothing. An end of the old generation is void.
 
         Raises ValueError if the generation is not newer than this log's.
         """

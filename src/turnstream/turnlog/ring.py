@@ -61,7 +61,7 @@ class Ring:
         self._dialects: dict[str, deque[_DialectFrame | None]] = {}
         """Frames of other dialects, by name.
 
-        A frame has the index of its event; a list may end before the events do.
+        A frame has the index of its event. A list may end before the events do.
         """
 
     def covers(self, seq: int) -> bool:

@@ -160,7 +160,7 @@ class LogView:
 
     @property
     def first_block_at(self) -> float | None:
-        """Time at which the first block began, on the monotonic clock; or None."""
+        """Time at which the first block began, on the monotonic clock, or None."""
         return self._first_block_at
 
     @property

@@ -44,12 +44,12 @@ from turnstream.turns.waiting_logs import WaitingLogs
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 100
-"""Approvals, and turns, that the clock takes from the store at a time."""
-LONGEST_PAUSE = 60.0
-"""Seconds after which the clock reads the store again, even if no approval expires."""
+BATCH_SIZE = 100
+"""Approvals, and as many turns, that one check reads from the store."""
+MAX_PAUSE = 60.0
+"""Seconds between two checks at most, even if no approval expires."""
 RETRY_PAUSE = 1.0
-"""Seconds before the clock tries again what it could not do."""
+"""Seconds before a failed check is retried."""
 
 Value = TypeVar("Value")
 
@@ -68,7 +68,7 @@ class ApprovalCommands:
     async def answer(
         self, owner: str, turn_id: str, approval_id: str, answer: ApprovalAnswer
     ) -> ApprovalRecord:
-        """Store the answer to an approval, and continue the turn after its last one.
+        """Store the answer to an approval. After the last answer, continue the turn.
 
         The same answer may be repeated. Raises NotFound, StoreError, and Conflict (see `AnswerApproval`).
         """
@@ -113,7 +113,7 @@ class ApprovalCommands:
                 logger.warning("approvals cannot be checked, next try in %g s: %s", RETRY_PAUSE, error)
                 pause = RETRY_PAUSE
             except Exception:
-                logger.exception("a check of the approvals failed; the next one comes")
+                logger.exception("a check of the approvals failed, next try in %g s", RETRY_PAUSE)
                 pause = RETRY_PAUSE
             try:
                 async with asyncio.timeout(pause):
@@ -125,17 +125,17 @@ class ApprovalCommands:
         """Do what is due now. Return the seconds until the next check. Raises StoreError."""
         while True:
             now = now_microseconds()
-            due = await self._store.read(FindDueApprovals(now=now, most=AT_ONCE))
+            due = await self._store.read(FindDueApprovals(now=now, most=BATCH_SIZE))
             done = [await self._expire(*expired) for expired in due.expired]
-            done += [await self._take_up(turn_id) for turn_id in due.answered]
+            done += [await self._continue_answered(turn_id) for turn_id in due.answered]
             if not all(done):
                 return RETRY_PAUSE
             if not done:
-                seconds = LONGEST_PAUSE if due.next_expiry is None else (due.next_expiry - now) / 1_000_000
-                return min(max(seconds, 0.0), LONGEST_PAUSE)
+                seconds = MAX_PAUSE if due.next_expiry is None else (due.next_expiry - now) / 1_000_000
+                return min(max(seconds, 0.0), MAX_PAUSE)
 
     async def close(self) -> None:
-        """Wait for answers that are being stored. Waiting turns go on waiting."""
+        """Wait until the answers under way are stored. Waiting turns stay as they are."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -165,10 +165,10 @@ class ApprovalCommands:
             if answered.event is not None:
                 self.logs.show(turn_id, *answered.event)
         if answered.event is not None and not answered.unanswered:
-            await self._take_up(turn_id)
+            await self._continue_answered(turn_id)
         return answered.approval
 
-    async def _take_up(self, turn_id: str) -> bool:
+    async def _continue_answered(self, turn_id: str) -> bool:
         """Continue a turn whose approvals are all answered. Return False if that must be tried again."""
         try:
             await self._shielded(self._continue(turn_id))
@@ -188,7 +188,7 @@ class ApprovalCommands:
         await self._recovery.end(await self._store.read(GetTurn(owner=None, turn_id=turn_id)))
 
     async def _continue(self, turn_id: str, *, cancel: bool = False) -> Executor | None:
-        """Give a waiting turn to a new executor. Return None if the turn does not wait for that.
+        """Give a waiting turn to a new executor. Return None if the turn does not wait, or lacks an answer.
 
         Raises Unavailable if no more turns may run, NotFound, StoreError.
 
@@ -209,8 +209,8 @@ class ApprovalCommands:
             answered = answered_step(blocks, approvals)
             log = await self.logs.of(turn)
             source = await self._source(turn, path, answered, cancel=cancel)
-            following = msgspec.structs.replace(turn, generation=turn.generation + 1, status="streaming")
-            executor = await self._turns.next_executor(following, log, blocks, answered.number)
+            continued = msgspec.structs.replace(turn, generation=turn.generation + 1, status="streaming")
+            executor = await self._turns.next_executor(continued, log, blocks, answered.number)
             self._registry.reserve(executor, source, ends=cancel)
             if cancel:
                 executor.stop("cancelled")

@@ -104,7 +104,7 @@ def _length(parts: Parts) -> int:
 
 
 class StoreArchive:
-    """The past of one turn, for its subscriptions."""
+    """Reads the stored events of one turn for its subscriptions."""
 
     __slots__ = ("_kept", "_log", "_store")
 

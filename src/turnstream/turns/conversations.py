@@ -50,7 +50,8 @@ class ResentConversation(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         messages: Messages before the new one. They need not alternate.
-        new: Blocks of the user's new message. Empty: the last message is answered, again if it has an answer.
+        new: Blocks of the user's new message. Empty: the last message is answered. If it has an answer, it
+            gets another one.
         chat_id: The client's id of the chat. None for a protocol without such ids: then the conversation
             continues in any chat of the owner that has it, or begins a new one.
         message_ids: The client's ids of `messages`, or empty. None for a message without one.
@@ -83,7 +84,7 @@ class _DigestedMessage(NamedTuple):
 
 
 class ConversationCommands:
-    """The commands of clients' ids and conversations."""
+    """Finds chats and turns by clients' ids, and continues clients' conversations."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -132,11 +133,11 @@ class ConversationCommands:
         if conversation.new:
             messages = (*messages, Message("user", conversation.new))
             client_ids = (*client_ids, conversation.new_message_id)
-        said = await run_work(messages, partial(_digested, messages, client_ids))
-        ends = list(_path_ends(said, has_new=bool(conversation.new)))
+        digested = await run_work(messages, partial(_digested, messages, client_ids))
+        ends = list(_path_ends(digested, has_new=bool(conversation.new)))
         find = FindConversation(owner=owner, client_chat_id=conversation.chat_id, ends=ends)
         chat_id, found = await self._store.read(find)
-        return _request(owner, conversation, chat_id, found, said)
+        return _request(owner, conversation, chat_id, found, digested)
 
 
 def _check(conversation: ResentConversation) -> None:
@@ -152,8 +153,8 @@ def _check(conversation: ResentConversation) -> None:
         raise InvalidRequest("the conversation has no messages")
     if len(conversation.messages) + bool(conversation.new) > MAX_MESSAGES:
         raise _too_large(f"more than {MAX_MESSAGES:,} messages")
-    said = (*(block for message in conversation.messages for block in message.blocks), *conversation.new)
-    if sum(map(_characters, said)) > MAX_CHARACTERS:
+    blocks = (*(block for message in conversation.messages for block in message.blocks), *conversation.new)
+    if sum(map(_characters, blocks)) > MAX_CHARACTERS:
         raise _too_large(f"more than {MAX_CHARACTERS:,} characters")
 
 
@@ -170,26 +171,26 @@ def _characters(block: Block) -> int:
 
 def _digested(messages: Sequence[Message], client_ids: Sequence[str | None]) -> list[_DigestedMessage]:
     digest = NO_TURNS
-    said: list[_DigestedMessage] = []
+    digested: list[_DigestedMessage] = []
     for message, client_id in zip(messages, client_ids, strict=True):
         entries = entries_of(message.role, message.blocks)
         digest = path_digest(digest, entries)
-        said.append(_DigestedMessage(message.role, message.blocks, client_id, entries, digest))
-    return said
+        digested.append(_DigestedMessage(message.role, message.blocks, client_id, entries, digest))
+    return digested
 
 
-def _path_ends(said: Sequence[_DigestedMessage], *, has_new: bool) -> Iterator[PathEnd]:
+def _path_ends(digested: Sequence[_DigestedMessage], *, has_new: bool) -> Iterator[PathEnd]:
     """Yield the ends of paths that the conversation may continue, the longest path first.
 
     A user's turn follows an assistant's turn only. Without a new message, the answer follows the last one.
     """
-    for position in range(len(said) - has_new, 0, -1):
-        last = said[position - 1]
+    for position in range(len(digested) - has_new, 0, -1):
+        last = digested[position - 1]
         if last.digest == NO_TURNS:
             return
-        if position == len(said):
+        if position == len(digested):
             yield PathEnd(last.digest, last.role, position)
-        elif said[position].role == "user":
+        elif digested[position].role == "user":
             yield PathEnd(last.digest, "assistant", position)
         else:
             yield PathEnd(last.digest, "user", position)
@@ -201,14 +202,14 @@ def _request(
     conversation: ResentConversation,
     chat_id: str | None,
     found: FoundPath | None,
-    said: Sequence[_DigestedMessage],
+    digested: Sequence[_DigestedMessage],
 ) -> TurnRequest:
     """Return the request for a conversation whose path `found` is stored in the chat `chat_id`."""
     new_chat = None
     if chat_id is None:
         chat_id = new_id()
         new_chat = ChatRecord(chat_id, owner, None, {}, SET_BY_STORE, SET_BY_STORE)
-    turns = list(_turns_of(said if found is None else said[found.position :]))
+    turns = list(_turns_of(digested if found is None else digested[found.position :]))
     asked = turns.pop() if turns and turns[-1][0].role == "user" else ()
     previous_id = found_id = None if found is None else found.turn_id
     imported: list[ImportedTurn] = []
@@ -237,9 +238,11 @@ def _request(
     )
 
 
-def _turns_of(said: Sequence[_DigestedMessage]) -> Iterator[Sequence[_DigestedMessage]]:
+def _turns_of(digested: Sequence[_DigestedMessage]) -> Iterator[Sequence[_DigestedMessage]]:
     """Yield the messages of each turn. The user's adjacent messages are one turn. Empty ones are left out."""
-    for role, messages in groupby((message for message in said if message.blocks), key=lambda one: one.role):
+    for role, messages in groupby(
+        (message for message in digested if message.blocks), key=lambda message: message.role
+    ):
         if role == "user":
             yield tuple(messages)
         else:

@@ -32,10 +32,10 @@ async def read_history(store: Store, turn_id: str, *, seconds: float | None = No
     turn_ids, portion = await store.read(beginning, seconds=seconds)
     path: Path = []
     _add(path, portion)
-    place = portion.next
-    while place is not None:
-        query = ReadPortion(turn_ids=turn_ids, bounds=PORTION, start=place, use=unchanged)
-        portion, place = await store.read(query, seconds=seconds)
+    position = portion.next
+    while position is not None:
+        query = ReadPortion(turn_ids=turn_ids, bounds=PORTION, start=position, use=unchanged)
+        portion, position = await store.read(query, seconds=seconds)
         _add(path, portion)
     return path
 

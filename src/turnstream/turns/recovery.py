@@ -297,7 +297,7 @@ class TurnRecovery:
 
 
 def _joined(known: Sequence[StepUsage], lost: Summary) -> Summary:
-    """Return the account of the steps that the lost process stored, and of the steps that are estimated."""
+    """Return one account for the steps that the lost process stored and for those that are estimated."""
     if not known:
         return lost
     usage, steps = lost.usage, (*known, *lost.steps)

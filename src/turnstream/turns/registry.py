@@ -346,7 +346,7 @@ class Registry:
         self.close_waiting()
 
     async def stop_all(self) -> None:
-        """End every turn now, and keep its partial text. Waiting turns go on waiting.
+        """End every turn now, and keep its partial text. Waiting turns stay as they are.
 
         It returns in any case: storage has its own deadlines.
         """

@@ -304,7 +304,7 @@ class TurnTask:
             self._note_end()
 
     def notify(self, event: Notice | ToolProgress) -> None:
-        """Show a passing event to the current watchers."""
+        """Show a transient event to the current watchers."""
         if self.outcome is not None or not self.writer.committed.is_set():
             return
         self.writer.show_soon(event)

@@ -1,4 +1,4 @@
-"""Logs of turns that wait for approvals, and the order of what happens to such a turn in this process.
+"""Logs of turns that wait for approvals, and locks that order the changes of such a turn in this process.
 
 A waiting turn has no task, and the store numbers its events. Its log is in memory only as long as a watcher
 holds it.
@@ -32,7 +32,7 @@ class WaitingLogs:
 
     @asynccontextmanager
     async def locked(self, turn_id: str) -> AsyncGenerator[None, None]:
-        """Hold the turn: no other task of this process makes its log, answers or continues it."""
+        """Lock the turn: no other task of this process makes its log, answers or continues it."""
         lock = self._locks.get(turn_id)
         if lock is None:
             lock = self._locks[turn_id] = asyncio.Lock()
@@ -52,7 +52,7 @@ class WaitingLogs:
             return await self.of(turn) if turn.status == "waiting" else None
 
     async def of(self, turn: TurnRecord) -> TurnLog:
-        """Return the log of a turn whose row was read while it is locked, and says that it waits."""
+        """Return the log of a waiting turn. The caller has locked the turn, and then read its row."""
         if (known := self._known(turn.id)) is not None:
             return known
         last_seq = await self._store.read(LastSeq(turn_id=turn.id))
@@ -70,7 +70,7 @@ class WaitingLogs:
         return log
 
     def show(self, turn_id: str, seq: int, event: ApprovalResponse) -> None:
-        """Show a stored event of a turn that is locked to its watchers."""
+        """Show a stored event to the watchers of a turn, which the caller has locked."""
         log = self._known(turn_id)
         if log is None:
             return

@@ -269,7 +269,7 @@ class TurnWriter:
             return await self._store.write(operation)
 
     def show_soon(self, event: TurnEvent) -> None:
-        """Show a passing event now, or right after the row that is being written."""
+        """Show a transient event now, or right after the row that is being written."""
         if self.busy:
             self._postponed.append(event)
         elif not self.waiting:

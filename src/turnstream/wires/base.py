@@ -122,8 +122,11 @@ class Decoder(Protocol):
         ...
 
     def close(self) -> list[StreamEvent]:
-        """Return the last events when the body has ended. Raises StreamIncomplete if the end marker never
-        arrived; `held` of the error has the events that waited for more bytes."""
+        """Return the last events when the body has ended.
+
+        Raises StreamIncomplete if the end marker never arrived. `held` of the error has the events that
+        waited for more bytes.
+        """
         ...
 
 
@@ -141,7 +144,7 @@ class Encoder(Protocol):
     def feed(self, events: Iterable[StreamEvent]) -> bytes: ...
 
     def close(self) -> bytes:
-        """Return the end of the body; empty if the last event ends it."""
+        """Return the end of the body. Empty if the last event ends it."""
         ...
 
 

@@ -23,7 +23,7 @@ def decode_recording(wire: Wire, data: bytes, *, file_name: str) -> dict[str, An
     Args:
         wire: Protocol of the recording.
         data: Content of the file.
-        file_name: Name of the file. Its extension is the format of `data`; see `recorded_body`.
+        file_name: Name of the file. Its extension is the format of `data`. See `recorded_body`.
 
     Returns the object that `decode_pieces` describes. Raises InvalidRequest for a broken archive.
     """

@@ -338,6 +338,7 @@ class TestTls:
 
 
 class TestProxies:
+    @pytest.mark.requirement("R5")
     async def test_a_plain_request_goes_to_the_proxy_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
         proxy = Host()
         async with listening(proxy.serve) as port:
@@ -349,6 +350,7 @@ class TestProxies:
         )
         assert "Proxy-Authorization: Basic bWU6cEBzcw==\r\n" in proxy.heads[0]
 
+    @pytest.mark.requirement("R5")
     async def test_a_secure_request_goes_through_the_proxy_unseen(
         self, monkeypatch: pytest.MonkeyPatch, server_tls: ssl.SSLContext
     ) -> None:
@@ -378,6 +380,7 @@ class TestProxies:
         assert "proxy" in (failed.value.detail or "")
         assert "secret" not in f"{failed.value} {failed.value.detail}"
 
+    @pytest.mark.requirement("R5")
     async def test_hosts_that_need_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         host = Host()
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")

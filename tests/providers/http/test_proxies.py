@@ -25,6 +25,7 @@ def _proxied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
 
 
+@pytest.mark.requirement("R5")
 @pytest.mark.parametrize(
     ("no_proxy", "url", "direct"),
     [
@@ -65,6 +66,7 @@ def test_which_hosts_are_reached_directly(
     assert proxy_of(URL(url)) == (None if direct else URL(PROXY))
 
 
+@pytest.mark.requirement("R5")
 def test_without_no_proxy_all_go_through_the_proxy() -> None:
     assert proxy_of(URL("https://models.example/")) == URL(PROXY)
 

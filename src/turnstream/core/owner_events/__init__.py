@@ -1,1 +1,1 @@
-"""The events of many turns in one stream: those of the chats, and the cursor."""
+"""A stream with the events of many turns: its cursor, and its events about chats."""

@@ -33,7 +33,7 @@ class TurnPosition(NamedTuple):
 
     Attributes:
         moment: Time at which the turn began, in microseconds since the epoch.
-        seq: The last event that was sent. 0 if none was.
+        seq: The last event that was sent, or 0.
         generation: The generation of `seq`. None: the turn's first one.
     """
 

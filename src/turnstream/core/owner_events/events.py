@@ -14,7 +14,7 @@ EndCode: TypeAlias = Literal["draining", "database_error", "chat_deleted"]
 
 
 class EventsStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="events_start"):
-    """The stream begins without a cursor that it can resume. The client drops all turns of the stream.
+    """The stream does not resume: the client drops all turns of the stream.
 
     The running turns follow, each with a `TurnStarted`. Lists that the client read earlier may be outdated.
     """
@@ -37,11 +37,11 @@ class _ChatState(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChatCreated(_ChatState, frozen=True, gc=False, tag="chat_created"):
-    """A chat exists since the client's cursor. The fields are those of the chat now."""
+    """A chat was created. The fields show the chat as it is now."""
 
 
 class ChatChanged(_ChatState, frozen=True, gc=False, tag="chat_changed"):
-    """A chat has another title, other metadata, or another shown branch. The fields are those of now."""
+    """A chat has another title, other metadata, or another shown branch. The fields are the current ones."""
 
 
 class ChatDeleted(msgspec.Struct, frozen=True, gc=False, tag="chat_deleted"):
@@ -53,7 +53,7 @@ class ChatDeleted(msgspec.Struct, frozen=True, gc=False, tag="chat_deleted"):
 class TurnStarted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="turn_started"):
     """A turn has begun. Its own events follow, among those of other turns.
 
-    `user_turn_id`: the turn before it; missing if there is none.
+    `user_turn_id`: the turn before it. Missing if there is none.
     """
 
     chat_id: str

@@ -178,7 +178,7 @@ class ChunkWriter:
             self._set(in_step=False)
 
     def _retract(self, index: int) -> None:
-        """Take back the blocks from `index` on, as far as the reader can."""
+        """Retract the blocks from `index` on, or end the stream if the client cannot retract them."""
         state = self.state
         if index >= state.next_index:
             return

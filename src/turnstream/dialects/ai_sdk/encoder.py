@@ -3,7 +3,8 @@
 data: {"type":"text-delta","id":"…-0","delta":"Hello"}
 
 One UI message shows a chain of turns: a turn that ended with calls for the client, the client's results, and
-the turn that goes on. The chain has the id of its first turn. The encoders of its turns pass on their state.
+the turn that continues with them. The chain has the id of its first turn. The encoders of its turns pass on
+their state.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class AiSdkEncoder:
         turn_id: The turn.
         message_id: Id of the UI message: the first turn of its chain.
         major: Major version of the reader. 5 gives chunks that all majors read.
-        ends_message: False if another turn of the chain follows, which goes on from this turn's last state.
+        ends_message: False if another turn of the chain follows, which begins in this turn's last state.
     """
 
     def __init__(self, turn_id: str, message_id: str, *, major: Major = 5, ends_message: bool = True) -> None:

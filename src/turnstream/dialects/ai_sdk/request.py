@@ -27,7 +27,7 @@ _ANSWERED = ("output-available", "output-error", "output-denied")
 
 
 class ToolApproval(msgspec.Struct, frozen=True):
-    """The approval of a tool part: asked for, and answered if `approved` is set."""
+    """The approval of a tool part. `approved`: None until the user has answered."""
 
     id: str
     approved: bool | None = None
@@ -53,7 +53,7 @@ class UiPart(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def called_tool(self) -> str | None:
-        """Name of the tool that the part is a call of, or None."""
+        """Name of the tool that the part calls, or None."""
         if self.type == "dynamic-tool":
             return self.tool_name
         return self.type.removeprefix("tool-") if self.type.startswith("tool-") else None
@@ -113,18 +113,18 @@ def parse_request(raw: bytes, server_tools: Collection[str]) -> ClientRequest:
     )
     if not messages:
         raise InvalidRequest("messages hold no message of the user")
-    said = _conversation(messages, server_tools)
+    history = _conversation(messages, server_tools)
     approvals = _approvals(messages[-1])
-    new = said.pop() if said and said[-1].message.role == "user" and not approvals else None
+    new = history.pop() if history and history[-1].message.role == "user" and not approvals else None
     if new is None and not approvals:
         raise InvalidRequest(
             "the last message needs no answer: send a message of the user, or results of the client's tools"
         )
     if new is not None and body.trigger == "regenerate-message":
-        said, new = [*said, new], None
+        history, new = [*history, new], None
     conversation = ResentConversation(
-        messages=tuple(one.message for one in said),
-        message_ids=tuple(one.client_id for one in said),
+        messages=tuple(one.message for one in history),
+        message_ids=tuple(one.client_id for one in history),
         new=() if new is None else new.message.blocks,
         new_message_id=None if new is None else new.client_id,
         chat_id=body.id,
@@ -158,7 +158,7 @@ def _conversation(messages: Sequence[UiMessage], server_tools: Collection[str]) 
         else:
             shown = _assistant_messages(message, server_tools)
             found.extend(
-                _MessageOfClient(one, None if place else client_id) for place, one in enumerate(shown)
+                _MessageOfClient(one, None if index else client_id) for index, one in enumerate(shown)
             )
     return [one for one in found if one.message.blocks]
 
@@ -184,15 +184,15 @@ def _attachment(part: UiPart) -> Block:
 def _assistant_messages(message: UiMessage, server_tools: Collection[str]) -> list[Message]:
     """Return the messages of the chain that a UI message shows."""
     found: list[Message] = []
-    said: list[Block] = []
+    blocks: list[Block] = []
     results: list[Block] = []
 
     def end_turn() -> None:
-        if said:
-            found.append(Message("assistant", numbered(said)))
+        if blocks:
+            found.append(Message("assistant", numbered(blocks)))
         if results:
             found.append(Message("user", numbered(results)))
-        said.clear()
+        blocks.clear()
         results.clear()
 
     for part in message.parts:
@@ -201,16 +201,16 @@ def _assistant_messages(message: UiMessage, server_tools: Collection[str]) -> li
             if results:
                 end_turn()
         elif part.type == "text" and part.text:
-            said.append(Block(0, "text", part.text))
+            blocks.append(Block(0, "text", part.text))
         elif part.type == "reasoning" and part.text:
-            said.append(Block(0, "thinking", part.text))
+            blocks.append(Block(0, "thinking", part.text))
         elif part.type == "file":
-            said.append(_attachment(part))
+            blocks.append(_attachment(part))
         elif tool is not None and part.state != "input-streaming":
-            said.append(_call(part, tool))
+            blocks.append(_call(part, tool))
             if part.state in _ANSWERED:
                 runs_here = part.provider_executed or tool in server_tools
-                (said if runs_here else results).append(_result(part))
+                (blocks if runs_here else results).append(_result(part))
     end_turn()
     return found
 

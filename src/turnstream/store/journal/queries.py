@@ -61,7 +61,7 @@ def _open_segments(
 
 
 class LastPage(Query[int], frozen=True, kw_only=True):
-    """Reads the number of an owner's last page; 0 if the owner has none."""
+    """Reads the number of an owner's last page. 0 if the owner has none."""
 
     owner: str = LOCAL_NODE
 

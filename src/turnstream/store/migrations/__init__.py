@@ -25,7 +25,7 @@ _BUSY_TIMEOUT = 5.0
 
 
 def upgrade_database(url: str) -> str:
-    """Upgrade the database at `url` (`sqlite:///PATH`) to the newest schema; return the new revision.
+    """Upgrade the database at `url` (`sqlite:///PATH`) to the newest schema. Return the new revision.
 
     A missing database is created. Raises ConfigurationError if the URL does not name a database, StoreLocked
     if a server writes to the database, and StoreError if the database cannot be opened or has the schema of a

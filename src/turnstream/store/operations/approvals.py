@@ -167,7 +167,7 @@ class ExpireApproval(AnswerApproval, frozen=True, kw_only=True):
 
 
 class ContinueTurn(Operation[TurnRecord], frozen=True, kw_only=True):
-    """Gives a waiting turn a new generation, and sets it to streaming; returns its row.
+    """Gives a waiting turn a new generation, and sets it to streaming. Returns its row.
 
     The row's last seq is the one before the first event of the new generation. The last seq of the old
     generation becomes its fence: nothing is lost. Raises Fenced if the turn does not wait in

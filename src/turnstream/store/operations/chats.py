@@ -83,7 +83,7 @@ def chosen(given: int, moment: int) -> int:
 
 
 class CreateChat(Operation[ChatRecord], frozen=True, kw_only=True):
-    """Stores a chat unless it exists; returns the stored chat. Times may be `SET_BY_STORE`."""
+    """Stores a chat unless it exists. Returns the stored chat. Times may be `SET_BY_STORE`."""
 
     chat: ChatRecord
 
@@ -102,7 +102,7 @@ class CreateChat(Operation[ChatRecord], frozen=True, kw_only=True):
 
 
 class UpdateChat(Operation[ChatRecord], frozen=True, kw_only=True):
-    """Sets the given fields of a chat; returns the changed chat. `metadata` replaces the stored metadata.
+    """Sets the given fields of a chat. Returns the changed chat. `metadata` replaces the stored metadata.
 
     Raises NotFound if the chat does not exist or belongs to another owner. Raises Conflict
     `invalid_active_turn` if `active_turn_id` is not a turn of the chat: NotFound would mean that the chat

@@ -1,6 +1,6 @@
 """Writes that delete chats.
 
-Readers do not find a deleted chat; its rows are deleted in portions, between other writes.
+Readers do not find a deleted chat. Its rows are deleted in portions, between other writes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _FORGET_CLIENT_ID = delete(client_chats).where(client_chats.c.chat_id == bindpar
 
 
 class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
-    """Deletes a chat; returns the ids of its turns, oldest first. Raises NotFound.
+    """Deletes a chat. Returns the ids of its turns, oldest first. Raises NotFound.
 
     After the commit, no reader finds the chat or its turns. Only one portion of its rows is deleted here.
     `PurgeChat` deletes the others.
@@ -100,7 +100,7 @@ class DeleteChat(Operation[list[str]], frozen=True, kw_only=True):
 
 
 class PurgeChat(Operation[bool], frozen=True, kw_only=True):
-    """Deletes a portion of the rows of a deleted chat; returns True if only the chat's own row is left.
+    """Deletes a portion of the rows of a deleted chat. Returns True if only the chat's own row is left.
 
     That row keeps the chat's id, owner and times. It is deleted with a later chat, after `KEPT_SECONDS`.
     """
@@ -112,7 +112,7 @@ class PurgeChat(Operation[bool], frozen=True, kw_only=True):
 
 
 def _purge(connection: Connection, chat_id: str, seconds: float) -> bool:
-    """Delete rows of a chat for about `seconds`; return True if only the chat's own row is left."""
+    """Delete rows of a chat for about `seconds`. Return True if only the chat's own row is left."""
     until = monotonic() + seconds
     while (turn_id := connection.execute(_SOME_TURN, {"chat_id": chat_id}).scalar()) is not None:
         for some in _ROWS_OF_TURN:

@@ -65,13 +65,12 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlacedOpening(msgspec.Struct, frozen=True):
-    """The rest of an opening, as this transaction stores it.
+    """The part of an opening that this transaction stores.
 
     Attributes:
-        opening: The rest of it.
+        opening: The part.
         chat_id: Chat of all its turns.
-        after: Id of the stored turn that it follows, instead of the one that the request found. None if the
-            request found the same.
+        after: Id of the stored turn that the part follows. None if it is the turn that the request found.
     """
 
     opening: Opening
@@ -80,7 +79,7 @@ class PlacedOpening(msgspec.Struct, frozen=True):
 
 
 def place_opening(connection: Connection, owner: str, opening: Opening, chat_id: str) -> PlacedOpening:
-    """Compare an opening with the rows. Another request may have stored the same conversation meanwhile.
+    """Return the part of an opening that is not stored. Another request may have stored the rest meanwhile.
 
     `chat_id`: the chat that the request found, or the new one.
     """
@@ -118,9 +117,12 @@ def store_opening(connection: Connection, owner: str, placed: PlacedOpening, mom
     ]
     driver.insert(connection, turns, rows)
     driver.insert(connection, blocks, [block_row(row) for turn in opening.imported for row in turn.blocks])
-    kept = {imported.turn.id for imported in opening.imported}
+    imported_ids = {imported.turn.id for imported in opening.imported}
     store_client_ids(
-        connection, owner, placed.chat_id, [given for given in opening.client_ids if given.turn_id in kept]
+        connection,
+        owner,
+        placed.chat_id,
+        [given for given in opening.client_ids if given.turn_id in imported_ids],
     )
 
 

@@ -88,7 +88,7 @@ class StartTurns(Operation[StartedRecords], frozen=True, kw_only=True):
         return self._following(placed)._start(connection, placed)  # noqa: SLF001 - the same class
 
     def _following(self, placed: PlacedOpening) -> StartTurns:
-        """Return this operation with its turns after the last turn of `placed`, in its chat."""
+        """Return this operation for the chat of `placed`. Its turns follow the last turn of `placed`."""
         last = placed.opening.last
         after = placed.after if last is None else last.turn.id
         first = self.user_turn or self.assistant_turn

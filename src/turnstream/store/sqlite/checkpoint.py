@@ -38,7 +38,7 @@ class ReadGate:
 
     @contextmanager
     def reading(self) -> Generator[None, None, None]:
-        """Hold the gate open during a read; wait while it is shut."""
+        """Keep the gate open during a read. Wait first if it is shut."""
         with self._condition:
             while self._is_shut:
                 self._condition.wait(WAIT_FOR_READS)
@@ -93,7 +93,7 @@ class Checkpointer:
 
 
 def _restart(connection: Connection) -> bool:
-    """Copy all of the log and truncate it; return False if another program reads it."""
+    """Copy all of the log and truncate it. Return False if another program reads it."""
     driver = driver_connection(connection)
     (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
     driver.execute("PRAGMA busy_timeout = 0")

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from turnstream.store.announcements import News, NewsAfter, Scope
+from turnstream.store.announcements import AnnouncementPage, AnnouncementsAfter, Scope
 from turnstream.store.base import Store
 
 PAGE = 32
@@ -17,7 +17,7 @@ PAGE = 32
 
 
 class Changes:
-    """Wakes the watchers of owners. `closed`: no turn runs any more, and streams end."""
+    """Wakes the watchers of owners. `closed`: True once no turn runs any more. Streams end then."""
 
     def __init__(self, store: Store) -> None:
         self.closed = False
@@ -25,7 +25,7 @@ class Changes:
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._versions: dict[str, int] = {}
         """Number of changes of each watched owner."""
-        self._reads: dict[tuple[Scope, int, int], asyncio.Task[News]] = {}
+        self._reads: dict[tuple[Scope, int, int], asyncio.Task[AnnouncementPage]] = {}
         """Reads under way, by scope, moment and version."""
         store.on_change = self.changed
 
@@ -58,7 +58,7 @@ class Changes:
         for wake in tuple(self._watchers[owner]):
             wake()
 
-    async def after(self, scope: Scope, moment: int) -> News:
+    async def after(self, scope: Scope, moment: int) -> AnnouncementPage:
         """Return the next announcements after `moment`. Raises StoreError.
 
         Watchers at the same moment share a read that began after the last change.
@@ -66,12 +66,12 @@ class Changes:
         key = (scope, moment, self._versions.get(scope.owner, 0))
         task = self._reads.get(key)
         if task is None:
-            reading = self._store.read(NewsAfter(scope=scope, moment=moment, limit=PAGE))
+            reading = self._store.read(AnnouncementsAfter(scope=scope, moment=moment, limit=PAGE))
             task = self._reads[key] = asyncio.ensure_future(reading)
             task.add_done_callback(partial(self._forget, key))
         return await asyncio.shield(task)
 
-    def _forget(self, key: tuple[Scope, int, int], task: asyncio.Task[News]) -> None:
+    def _forget(self, key: tuple[Scope, int, int], task: asyncio.Task[AnnouncementPage]) -> None:
         del self._reads[key]
         if not task.cancelled():
             task.exception()  # each caller gets it, unless all of them have left

@@ -1,7 +1,7 @@
 """The turns that one watcher follows over one connection, and the cursors of their events.
 
-A cursor names the positions in all followed turns. Its bytes are made once for as long as one turn sends, not
-per event: the frames of a turn differ from those of other watchers only in what stands before its own cursor.
+A cursor names the positions in all followed turns. While one turn sends, the bytes before its own cursor stay
+the same. So they are made once, not per event, and the rest of a frame is shared with other watchers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from turnstream.core.cursor import first_generation
 from turnstream.core.owner_events.cursor import cursor_head, own_prefix, turn_entry
-from turnstream.store.announcements import TurnNews
+from turnstream.store.announcements import TurnAnnouncement
 from turnstream.turnlog.subscription import Subscription
 
 
@@ -18,22 +18,25 @@ class JoinedTurn:
     """One of the turns that a watcher follows.
 
     Args:
-        news: The announcement of the turn's start.
+        announcement: The announcement of the turn's start.
         follower: Called with this turn after each append to its log.
     """
 
     __slots__ = ("_first_generation", "_follow", "chat_id", "entry", "moment", "subscription", "turn_id")
 
     def __init__(
-        self, news: TurnNews, subscription: Subscription, follower: Callable[[JoinedTurn], None]
+        self,
+        announcement: TurnAnnouncement,
+        subscription: Subscription,
+        follower: Callable[[JoinedTurn], None],
     ) -> None:
-        self.turn_id = news.turn_id
-        self.chat_id = news.chat_id
-        self.moment = news.moment
+        self.turn_id = announcement.turn_id
+        self.chat_id = announcement.chat_id
+        self.moment = announcement.moment
         self.subscription = subscription
         self.entry = b""
         """The turn's part of cursors. It lags behind while the turn sends: see `JoinedTurns`."""
-        self._first_generation = first_generation(news.turn_id)
+        self._first_generation = first_generation(announcement.turn_id)
         self._follow = lambda: follower(self)
 
     def attach(self) -> None:
@@ -45,7 +48,7 @@ class JoinedTurn:
         self.subscription.log.discard_follower(self._follow)
 
     def renew_entry(self, moment: int) -> None:
-        """Make the turn's part of cursors with that moment."""
+        """Update the turn's part of the cursors with this moment."""
         generation, seq = self.subscription.cursor
         taken_over = None if generation == self._first_generation else generation
         self.entry = turn_entry(moment - self.moment, seq, taken_over)
@@ -55,7 +58,7 @@ class JoinedTurns:
     """The turns that a watcher follows, and its position in the announcements.
 
     Attributes:
-        scope: Hash of the stream. See `scope_of`.
+        scope: Hash that names the stream. See `scope_of`.
         moment: All announcements up to this time were sent.
     """
 
@@ -64,7 +67,7 @@ class JoinedTurns:
         self.moment = 0
         self._turns: dict[str, JoinedTurn] = {}
         self._sender: JoinedTurn | None = None
-        """The turn that sent last. The entries of the others are up to date."""
+        """The turn that sent last. The entries of the other turns are up to date."""
         self._prefix = b""
 
     def __len__(self) -> int:
@@ -103,7 +106,10 @@ class JoinedTurns:
         return b"".join((cursor_head(self.scope, self.moment), *entries))
 
     def prefix_of(self, turn: JoinedTurn) -> bytes:
-        """Return the bytes before the turn's own cursor in the ids of its frames, which are sent next."""
+        """Return the bytes of an id before the turn's own cursor.
+
+        The caller sends frames of the turn next.
+        """
         if self._sender is not turn:
             self._settle()
             entries = [other.entry for other in self._turns.values() if other is not turn]

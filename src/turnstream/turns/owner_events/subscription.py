@@ -4,8 +4,9 @@
     turn 1's log ──┤─► next: one frame after the other ─► the socket
     turn 2's log ──┘
 
-The watcher has no task and no queue: per turn a `Subscription` that is not awaited, and one moment for the
-announcements. A log that grows calls the watcher, which writes directly while its task waits.
+The watcher has no task and no queue. It has a `Subscription` for each turn, which it does not await, and the
+moment of the last announcement. A log that grows calls the watcher. If the task that sends is waiting, the
+watcher writes the new frames at once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ from turnstream.core.owner_events.events import (
     TurnStarted,
 )
 from turnstream.errors import NotFound, StoreError
-from turnstream.store.announcements import ChatNews, Scope, StartOfEvents, StreamStart, TurnNews, TurnsAt
+from turnstream.store.announcements import (
+    ChatAnnouncement,
+    Scope,
+    StartOfEvents,
+    StreamStart,
+    TurnAnnouncement,
+    TurnsAt,
+)
 from turnstream.store.base import Store
 from turnstream.store.queries import GetChat
 from turnstream.turnlog.base import Sink
@@ -104,7 +112,7 @@ class OwnerSubscription:
         self._turns = JoinedTurns(scope_of(*scope))
         self._ready: dict[JoinedTurn, None] = {}
         """The turns that may have events, in the order in which they are served."""
-        self._news = True
+        self._has_announcements = True
         """True if there may be announcements."""
         self._rest = b""
         """The end of a large frame, which is sent after the frame's shared bytes."""
@@ -165,12 +173,12 @@ class OwnerSubscription:
 
     def nudge(self) -> None:
         """Make a waiting `next` return b""."""
-        self._stop_waiting(is_news=False)
+        self._stop_waiting(has_more=False)
 
     def close(self) -> None:
         """Release all logs. A waiting `next` returns None."""
         self._closed = True
-        self._sources.changes.unwatch(self._scope.owner, self._hear)
+        self._sources.changes.unwatch(self._scope.owner, self._on_change)
         for turn in self._turns:
             self._drop(turn)
         self.nudge()
@@ -178,21 +186,21 @@ class OwnerSubscription:
     # -- what happens next -----------------------------------------------------------------------------------
 
     def _has_more(self) -> bool:
-        return bool(self._ready) or self._may_read_news() or self._ended
+        return bool(self._ready) or self._may_read_announcements() or self._ended
 
-    def _may_read_news(self) -> bool:
-        """Return True if announcements may have come, and the turns that they start can be followed."""
-        return self._news and len(self._turns) < MAX_TURNS
+    def _may_read_announcements(self) -> bool:
+        """Return True if there may be announcements, and another turn can be followed."""
+        return self._has_announcements and len(self._turns) < MAX_TURNS
 
     async def _next_frames(self) -> bytes | memoryview:
         """Return the next frames, or b"" if the step had none. Raises StoreError."""
         if not self._begun:
-            self._sources.changes.watch(self._scope.owner, self._hear)
+            self._sources.changes.watch(self._scope.owner, self._on_change)
             data = await self._begin()
             self._begun = True
             return data
-        if self._may_read_news():
-            return await self._next_news()
+        if self._may_read_announcements():
+            return await self._next_announcements()
         if self._ready:
             turn = next(iter(self._ready))
             del self._ready[turn]
@@ -200,15 +208,15 @@ class OwnerSubscription:
         return self._end("draining") if self._sources.changes.closed else b""
 
     async def _begin(self) -> bytes:
-        """Take up the turns of the cursor, or start with those that run."""
+        """Follow the cursor's turns, or the running turns if there is no cursor."""
         if self._after is not None:
             self._turns.moment = self._after.moment
             await self._resume(self._after)
             return b""
         start = self._start
         self._turns.moment = start.moment
-        for news in start.running:
-            await self._follow(news)
+        for announcement in start.running:
+            await self._follow(announcement)
         # Only the last frame has an id: a client that is cut before it begins again.
         events: list[ChatEvent] = [EventsStart(self._scope.chat_id), *map(_started, start.running)]
         frames = [self._sources.encode(event, b"") for event in events[:-1]]
@@ -220,40 +228,44 @@ class OwnerSubscription:
         moments = tuple(turn.moment for turn in after.turns)
         found = await self._sources.store.read(TurnsAt(scope=self._scope, moments=moments))
         for moment, seq, generation in after.turns:
-            if (news := found.get(moment)) is not None:
-                await self._follow(news, seq, generation)
+            if (announcement := found.get(moment)) is not None:
+                await self._follow(announcement, seq, generation)
 
-    async def _next_news(self) -> bytes:
+    async def _next_announcements(self) -> bytes:
         """Return the frames of the next announcements. A turn that begins is followed from then on."""
-        self._news = False
+        self._has_announcements = False
         page = await self._sources.changes.after(self._scope, self._turns.moment)
-        self._news = self._news or page.more
+        self._has_announcements = self._has_announcements or page.more
         frames: list[bytes] = []
-        for place, item in enumerate(page.items):
-            if isinstance(item, TurnNews):
-                if len(self._turns) >= MAX_TURNS or not await self._could_follow(item, frames):
-                    self._news = True
+        for index, item in enumerate(page.items):
+            if isinstance(item, TurnAnnouncement):
+                if len(self._turns) >= MAX_TURNS or not await self._try_to_follow(item, frames):
+                    self._has_announcements = True
                     break
             elif item.kind == "deleted":
                 for turn in [turn for turn in self._turns if turn.chat_id == item.chat_id]:
                     self._drop(turn)
-            follows = page.items[place + 1 : place + 2]
+            follows = page.items[index + 1 : index + 2]
             if follows and follows[0].moment == item.moment:
                 frames.append(self._sources.encode(_event(item), b""))  # the next frame has the id of both
                 continue
             self._turns.move_to(item.moment)
             frames.append(self._sources.encode(_event(item), self._turns.cursor()))
-            if self._scope.chat_id is not None and isinstance(item, ChatNews) and item.kind == "deleted":
+            if (
+                self._scope.chat_id is not None
+                and isinstance(item, ChatAnnouncement)
+                and item.kind == "deleted"
+            ):
                 frames.append(self._end("chat_deleted"))
         return b"".join(frames)
 
-    async def _could_follow(self, news: TurnNews, before: Sequence[bytes]) -> bool:
-        """Follow a turn. Return False if it cannot be read now, and other frames are sent first.
+    async def _try_to_follow(self, announcement: TurnAnnouncement, before: Sequence[bytes]) -> bool:
+        """Follow a turn. Return False if it cannot be read, but the frames in `before` can be sent first.
 
-        Raises StoreError if there are none.
+        Raises StoreError if it cannot be read and `before` is empty.
         """
         try:
-            await self._follow(news)
+            await self._follow(announcement)
         except StoreError:
             if not before:
                 raise
@@ -267,18 +279,20 @@ class OwnerSubscription:
 
     # -- turns -----------------------------------------------------------------------------------------------
 
-    async def _follow(self, news: TurnNews, seq: int = 0, generation: int | None = None) -> None:
-        """Follow a turn after a position. A turn whose end was sent, or that is gone, is left out."""
-        after = Cursor(first_generation(news.turn_id) if generation is None else generation, seq)
+    async def _follow(
+        self, announcement: TurnAnnouncement, seq: int = 0, generation: int | None = None
+    ) -> None:
+        """Follow a turn after a position. Ignore a turn that is deleted, or whose end was sent."""
+        after = Cursor(first_generation(announcement.turn_id) if generation is None else generation, seq)
         try:
             subscription = await self._sources.watching.subscribe(
-                self._scope.owner, news.turn_id, after=after
+                self._scope.owner, announcement.turn_id, after=after
             )
         except NotFound:
             return
         if subscription.at_end or self._closed:
             return
-        self._attach(JoinedTurn(news, subscription, self._grown))
+        self._attach(JoinedTurn(announcement, subscription, self._on_append))
 
     def _attach(self, turn: JoinedTurn) -> None:
         self._turns.add(turn)
@@ -307,7 +321,7 @@ class OwnerSubscription:
         return memoryview(frames)[:end]
 
     async def _rejoin(self, turn: JoinedTurn) -> None:
-        """Follow a turn again whose log was closed, because its task died. Raises StoreError.
+        """Follow a turn again after its log was closed, because its task died. Raises StoreError.
 
         The new subscription ends the turn first.
         """
@@ -336,35 +350,41 @@ class OwnerSubscription:
         finally:
             self._waiter = self._sink = None
 
-    def _stop_waiting(self, *, is_news: bool) -> None:
+    def _stop_waiting(self, *, has_more: bool) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(is_news)
+            self._waiter.set_result(has_more)
 
-    def _hear(self) -> None:
+    def _on_change(self) -> None:
         """Note that a chat of the owner has changed, or that the streams end."""
-        self._news = True
-        self._stop_waiting(is_news=True)
+        self._has_announcements = True
+        self._stop_waiting(has_more=True)
 
-    def _grown(self, turn: JoinedTurn) -> None:
-        """Write a turn's new frames at once while the task waits, or note that there are some."""
+    def _on_append(self, turn: JoinedTurn) -> None:
+        """Write a turn's new frames at once if the task waits. Otherwise note that the turn has some."""
         waiter, sink = self._waiter, self._sink
         if waiter is not None and not waiter.done() and sink is not None:
             prefix = _ID + self._turns.prefix_of(turn)
             if turn.subscription.offer(lambda data: sink(data.replace(_ID, prefix))):
                 return
         self._ready[turn] = None
-        self._stop_waiting(is_news=True)
+        self._stop_waiting(has_more=True)
 
 
-def _started(news: TurnNews) -> TurnStarted:
-    return TurnStarted(news.chat_id, news.turn_id, news.model, iso_timestamp(news.moment), news.user_turn_id)
+def _started(announcement: TurnAnnouncement) -> TurnStarted:
+    return TurnStarted(
+        announcement.chat_id,
+        announcement.turn_id,
+        announcement.model,
+        iso_timestamp(announcement.moment),
+        announcement.user_turn_id,
+    )
 
 
-def _event(news: ChatNews | TurnNews) -> ChatEvent:
-    if isinstance(news, TurnNews):
-        return _started(news)
-    if news.kind == "deleted":
-        return ChatDeleted(news.chat_id)
-    kind = ChatCreated if news.kind == "created" else ChatChanged
-    created, updated = iso_timestamp(news.created_at), iso_timestamp(news.updated_at)
-    return kind(news.chat_id, news.title, created, updated, news.active_turn_id)
+def _event(announcement: ChatAnnouncement | TurnAnnouncement) -> ChatEvent:
+    if isinstance(announcement, TurnAnnouncement):
+        return _started(announcement)
+    if announcement.kind == "deleted":
+        return ChatDeleted(announcement.chat_id)
+    kind = ChatCreated if announcement.kind == "created" else ChatChanged
+    created, updated = iso_timestamp(announcement.created_at), iso_timestamp(announcement.updated_at)
+    return kind(announcement.chat_id, announcement.title, created, updated, announcement.active_turn_id)

@@ -1,13 +1,13 @@
 """Decides which delta belongs to which block of an Anthropic stream. Gateways send some that belong to none.
 
 The rule is that of Anthropic's own client: a delta belongs to the block at its index if that block type grows
-by deltas of this kind; otherwise it is ignored. Only the block type counts, not whether the block has
+by deltas of this kind. Otherwise it is ignored. Only the block type counts, not whether the block has
 stopped. So a stop takes effect with the next event that is not a delta of the same block. Deltas that come
 later are dropped, except text, which begins a new block. A dropped delta with content leaves a notice.
 
 A block grows by one kind of delta, and almost every event is such a delta. So the typed decoder is chosen
 once, when the block begins, and an event costs one typed decode and one comparison. The decoder rejects every
-other event; plain JSON decodes those.
+other event, which is then decoded as plain JSON.
 """
 
 from __future__ import annotations

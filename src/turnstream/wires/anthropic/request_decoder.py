@@ -21,7 +21,7 @@ _MAPPED_FIELDS = (
 
 
 def decode_request(_path: str, body: bytes) -> ModelRequest:
-    """Return the request in `body`. Raises InvalidRequest if it is invalid.
+    """Return the request in `body`. Raises InvalidRequest if the body is invalid.
 
     System blocks are joined to one text. Tools without an input schema (the provider's own) stay in
     `params["tools"]`.

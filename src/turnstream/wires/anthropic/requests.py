@@ -68,8 +68,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 def _dump_messages(messages: Iterable[Message], *, unsigned: bool) -> list[JsonObject]:
     """Return messages whose roles alternate.
 
-    The block type decides the role where the API requires it: an assistant turn may contain tool results,
-    which the API accepts from the user only.
+    A block that the API accepts from one role only has that role. For example, the tool results of an
+    assistant turn become the user's.
 
     Args:
         unsigned: True to include thinking without a signature.

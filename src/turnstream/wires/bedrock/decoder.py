@@ -5,7 +5,7 @@ decoder gives every block a start, with the first delta of its index, and a stop
 model's stop.
 
 InvokeModelWithResponseStream uses the same framing for each model's own events, in messages of type `chunk`.
-Claude's events are those of Anthropic Messages; a decoder of that wire decodes them. Nova's events are
+Claude's events are those of Anthropic Messages, and a decoder of that wire decodes them. Nova's events are
 Converse's own. The messages themselves show which of the two calls was made.
 """
 

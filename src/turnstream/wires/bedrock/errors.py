@@ -1,6 +1,6 @@
-"""Bedrock's errors: exceptions with the same names everywhere.
+"""Bedrock's errors. An answer and a stream name the same exceptions.
 
-An exception is `ThrottlingException` in an answer's header `x-amzn-errortype` or its body's `__type`, and
+The name is `ThrottlingException` in an answer's header `x-amzn-errortype` or its body's `__type`. It is
 `throttlingException` in a stream. Errors of the signature come from the layer in front of the service.
 """
 

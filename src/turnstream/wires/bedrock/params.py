@@ -46,7 +46,7 @@ def dump_inference(params: JsonObject) -> JsonObject:
 def dump_thinking(model: str, thinking: Any) -> tuple[JsonObject | None, str | None]:
     """Return the field `thinking` for the model, and the effort.
 
-    Claude gets both in its own form; other models get only an effort.
+    Claude gets both in its own form. Other models get only an effort.
     """
     if is_claude(model):
         return dump_claude_thinking(model, thinking)

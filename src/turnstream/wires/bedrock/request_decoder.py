@@ -29,7 +29,7 @@ _PATH = re.compile(
 
 
 def decode_request(path: str, body: bytes, claude: Wire) -> ModelRequest:
-    """Return the request in `body`, which was sent to `path`. Raises InvalidRequest if it is invalid.
+    """Return the request in `body`, which was sent to `path`. Raises InvalidRequest if the body is invalid.
 
     System blocks are joined to one text. If some of them are not text, the list is also kept in
     `params["system"]`, and is sent instead of the text. Tools other than plain functions stay in

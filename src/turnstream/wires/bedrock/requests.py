@@ -86,9 +86,9 @@ def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:
 
 
 def _dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
-    """Return messages whose roles alternate, which the models behind the API require.
+    """Return messages whose roles alternate. The models behind the API require that.
 
-    The block type decides the role where the API requires it. Every document has a unique name.
+    A block that the API accepts from one role only has that role. Every document has a unique name.
     """
     entries: list[tuple[str, list[JsonObject]]] = []
     names: set[str] = set()

@@ -36,7 +36,7 @@ class _Text:
 
 
 class PartialArguments:
-    """The arguments of one call. The texts that `take`, `put` and `close` return form one JSON object."""
+    """The arguments of one call. Joined, the texts from `take`, `put` and `close` are one JSON object."""
 
     def __init__(self) -> None:
         self._values: JsonObject = {}

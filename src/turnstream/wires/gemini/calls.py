@@ -1,7 +1,7 @@
 """Decodes the function calls of a Gemini stream. Most arrive complete, some in pieces (`arguments`).
 
 Many calls lack an id. A call in pieces begins with its name and ends with the first piece without
-`willContinue`. This last piece may be empty or missing; then the next call or block ends the call.
+`willContinue`. This last piece may be empty. If it is missing, the next call or block ends the call.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class GeminiEncoder(AnswerWriter):
     def _write_text_extras(self, content: Content, frames: list[bytes]) -> None:
         """Write a signature and citations for text that is already written.
 
-        A signature needs an empty part; citations need none.
+        A signature needs an empty part. Citations do not.
         """
         metadata = content.get("provider_metadata")
         if is_object(metadata) and (signature := metadata.get("thoughtSignature")):

@@ -64,7 +64,7 @@ def dump_contents(messages: Iterable[Message]) -> list[JsonObject]:
 def dump_parts(block: Block, names: dict[str, str] | None = None) -> list[Part]:
     """Return the parts of a block, or an empty list if the API would refuse it.
 
-    `names` maps call ids to tool names; None if the calls are unknown.
+    `names` maps call ids to tool names. None if the calls are unknown.
     """
     content = block.content or {}
     text = block.text_content or ""

@@ -18,7 +18,7 @@ _VERSION = re.compile(r"\A/*(?:v\d\w*/)?")
 
 
 def decode_request(path: str, body: bytes) -> ModelRequest:
-    """Return the request in `body` to the model in `path`. Raises InvalidRequest if it is invalid.
+    """Return the request in `body` to the model in `path`. Raises InvalidRequest if the body is invalid.
 
     Tools that are not plain functions stay in `params["tools"]`, and the rest of the toolConfig in
     `params["toolConfig"]`. Fields without an equivalent stay in `params` under Gemini's names.

@@ -27,7 +27,7 @@ _SKIP_CHECK = "skip_thought_signature_validator"
 def encode_request(request: ModelRequest) -> HttpRequest:
     """Return the POST for `request`.
 
-    Params that Gemini has in its generationConfig go there, under Gemini's names or turnstream's; other
+    Params that Gemini has in its generationConfig go there, under Gemini's names or turnstream's. Other
     params go into the body unchanged. Params that are None are omitted. Gemini cannot express
     `parallel_tool_calls`, and caches repeated prefixes without being asked.
 

@@ -165,7 +165,7 @@ def _dump_document(content: Content) -> str:
 def _dump_call(content: Content) -> JsonObject:
     """Return a call as the model made it.
 
-    Arguments that are not an object return as an empty one; the result reports the fault.
+    Arguments that are not an object become an empty object. The result reports the error.
     """
     given = content.get("input")
     function = {"name": content.get("tool_name", ""), "arguments": given if is_object(given) else {}}

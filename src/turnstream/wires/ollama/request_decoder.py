@@ -19,9 +19,9 @@ _EFFORTS = ("low", "medium", "high")
 
 
 def decode_request(_path: str, body: bytes) -> ModelRequest:
-    """Return the request in `body`, of `/api/chat` or of `/api/generate`.
+    """Return the request in `body`, which is one of `/api/chat` or `/api/generate`.
 
-    Raises InvalidRequest if it is invalid.
+    Raises InvalidRequest if the body is invalid.
     """
     value = read_body(body)
     model = read_model(value)

@@ -11,7 +11,7 @@ from turnstream.wires.shared.openai_errors import ERRORS
 
 
 def decode_answer(body: bytes) -> list[StreamEvent]:
-    """Return the events of a whole chat.completion; see `Wire.decode_answer`.
+    """Return the events of a whole chat.completion. See `Wire.decode_answer`.
 
     The stream's decoder reads it: it accepts a chunk whose choices hold whole messages.
     """

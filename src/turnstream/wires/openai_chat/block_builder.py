@@ -79,7 +79,7 @@ class BlockBuilder:
 
     @property
     def growing(self) -> OpenTarget | None:
-        """Target of the last delta, which the next delta may continue; None if there is none."""
+        """Target of the last delta, which the next delta may continue. None if there is none."""
         return OpenTarget(self._index) if self._kind is not None else self._calls.growing
 
     def take(self, delta: Delta, message_id: str, events: list[StreamEvent]) -> None:
@@ -117,7 +117,7 @@ class BlockBuilder:
             self._calls.take_legacy(function, message_id, events)
 
     def take_extras(self, delta: Delta, size: int, events: list[StreamEvent]) -> None:
-        """Take the vendor-specific fields of a delta. Images become blocks; for other fields see `extras`.
+        """Take the vendor-specific fields of a delta. Images become blocks. For other fields see `extras`.
 
         Raises EventTooLarge if the kept fields exceed the limit.
         """

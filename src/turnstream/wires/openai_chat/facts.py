@@ -49,14 +49,13 @@ class AnswerFacts:
             self.report_usage(usage, events)
 
     def report_usage(self, raw: JsonObject, events: list[StreamEvent]) -> None:
-        """Append the usage if it has changed. Any chunk may report usage; each report is cumulative."""
+        """Append the usage if it has changed. Any chunk may report usage, and each report is cumulative."""
         if raw != self._usage:
             self._usage = raw
             events.append(Metadata(read_usage(raw), raw))
 
     def new_sources(self, chunk: Chunk) -> list[Any]:
-        """Return the new sources of a chunk as citations. Search vendors repeat the list in every chunk;
-        equal lists count once."""
+        """Return the new sources of a chunk as citations. Search vendors repeat the list in every chunk."""
         sources = bytes(chunk.search_results)
         if sources in _EMPTY_LISTS:
             sources = bytes(chunk.citations)

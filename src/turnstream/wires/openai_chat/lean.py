@@ -9,7 +9,7 @@ event is decoded in full, and the reader is discarded.
 Most events differ only in their deltas. A reader learns the bytes around a delta, and decodes only the delta
 if they match. It reads the bytes of the body, because framing costs as much as the rest: a single event takes
 as few Python calls as a framed one, and events in a batch take none of their own. A large read of deltas with
-five changing fields costs 1.15 times one without them; decoding of whole frames costs 2.0 times.
+five changing fields costs 1.15 times one without them. Decoding whole frames costs 2.0 times.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Decoders(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """Bytes before and after a delta, and their total length; all empty if they are not known."""
+    """Bytes before and after a delta, and their total length. All empty if they are not known."""
 
     before: bytes
     after: bytes
@@ -199,7 +199,7 @@ class LeanReader:
         return texts
 
     def _learn_copies(self, delta: bytes, text: str) -> list[bytes]:
-        """Return the bytes around the copies of a delta's text; empty if there are none.
+        """Return the bytes around the copies of a delta's text. Empty if there are none.
 
         LiteLLM repeats thinking in up to three other fields. Comparing bytes costs half of decoding them.
         """

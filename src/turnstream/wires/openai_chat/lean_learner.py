@@ -159,7 +159,7 @@ class LeanLearner:
         return None if "" in shapes.values() else tuple(shapes.items())
 
     def _shape_of(self, field: str, inner: JsonObject) -> Shape:
-        """Return the shape of a field; `inner` has the fields of its objects so far."""
+        """Return the shape of a field. `inner` has the fields of its objects so far."""
         if field in _ANSWERS:
             return "blank"
         if field in _REPEATED:
@@ -197,7 +197,7 @@ def _text_in(decoders: Decoders, payload: bytes) -> Any:
 def _decoders(text: str, shapes: Shapes, position: int | None) -> Decoders:
     """Return the decoders of chunks with their text in the field `text` and other fields of these shapes.
 
-    `position` is the required index of a call's fragment; None for text.
+    `position` is the required index of a call's fragment. None for text.
     """
     base = _TEXT_BASES[text] if position is None else _base("tool_calls", tuple[_fragment_at(position)])
     copies = _THINKING if text.startswith("reasoning") else _NO_THINKING

@@ -29,8 +29,10 @@ _KNOWN_OF_A_CALL = frozenset({"index", "id", "function", "type", "custom"})
 
 
 class MessageTexts:
-    """Texts of a stream that has a `message` in place of a delta. Each message may bring more text, or all
-    text so far; both are read."""
+    """Texts of a stream that has a `message` in place of a delta.
+
+    Each message may bring more text, or all text so far. Both are read.
+    """
 
     def __init__(self) -> None:
         self.is_used = False

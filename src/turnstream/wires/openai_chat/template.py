@@ -96,7 +96,7 @@ class Template:
 
 
 def _without_padding(payload: bytes, lead: bytes) -> bytes:
-    """Return a payload without its padding, which follows `lead` at the end; empty if it has none."""
+    """Return a payload without the padding after the last `lead`, or nothing if it has none."""
     start = payload.rfind(lead) + len(lead)
     return payload[:start] if payload[start:].lstrip(_PADDING_LETTERS) == b'"}' else b""
 

@@ -88,7 +88,7 @@ def status_of(kind: str) -> JsonObject:
 
 
 def own_metadata(content: Content | None) -> JsonObject:
-    """Return the metadata of this wire on a block; empty on a block of another wire."""
+    """Return the metadata of this wire on a block. Empty on a block of another wire."""
     metadata = (content or {}).get("provider_metadata")
     found = metadata.get(KEY) if is_object(metadata) else None
     return found if is_object(found) else {}

@@ -38,7 +38,7 @@ class Items:
     def __init__(self) -> None:
         self.all: list[Item] = []
         self._named: dict[tuple[str, str], Item | None] = {}
-        """Items by kind and id, or by kind and call_id; None if several items have the name."""
+        """Items by kind and id, or by kind and call_id. None if several items have the name."""
         self._at: dict[int, Item] = {}
         self._last: dict[str, Item] = {}
         self._unended: dict[str, deque[Item]] = {}

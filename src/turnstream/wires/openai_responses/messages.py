@@ -194,7 +194,7 @@ def _dump_media(block_type: BlockType, content: Content) -> JsonObject:
 
 def _call_text(block: Block) -> str:
     """Return a call's arguments as the model wrote them. Arguments that are not an object become an empty
-    object, as the API requires; the result explains the error."""
+    object, as the API requires. The result explains the error."""
     content = block.content or {}
     text, given = arguments_of(block), content.get("input")
     if content.get("free_text"):

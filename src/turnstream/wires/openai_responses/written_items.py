@@ -66,8 +66,10 @@ class WrittenItem:
 
 
 class WrittenBlock:
-    """A block as a part of an item, or as a whole item. `head` and `tail` are the bytes around a delta's
-    text; `head` is None until the part begins."""
+    """A block as a part of an item, or as a whole item.
+
+    `head` and `tail` are the bytes around a delta's text. `head` is None until the part begins.
+    """
 
     __slots__ = (
         "_citations", "_content", "_is_call", "_kind", "_position", "_result", "head", "item", "tail",

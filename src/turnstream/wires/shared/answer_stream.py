@@ -12,7 +12,7 @@ from turnstream.wires.shared.unframed_text import UnframedText
 
 
 class AnswerStream:
-    """Base of the decoders; see `wires.base.Decoder`. Each subclass has its own `feed`, which is the hot
+    """Base of the decoders. See `wires.base.Decoder`. Each subclass has its own `feed`, which is the hot
     path.
 
     Attributes:

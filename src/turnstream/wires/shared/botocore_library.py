@@ -1,4 +1,4 @@
-"""Imports botocore on first use. Only Amazon Bedrock needs it; the extra `bedrock` installs it."""
+"""Imports botocore on first use. Only Amazon Bedrock needs it. The extra `bedrock` installs it."""
 
 from __future__ import annotations
 

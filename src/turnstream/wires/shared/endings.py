@@ -51,8 +51,10 @@ def table_of(*rows: tuple[Ending, *tuple[str, ...]]) -> dict[str, Ending]:
 
 
 def ending_of(raw: str, table: Mapping[str, Ending]) -> Ending:
-    """Return the ending for a provider's word: that of the word in `table`, that of a part of the word, or
-    `unknown`. The keys of `table` are lower case.
+    """Return the ending for a provider's word.
+
+    `table` is searched for the word, and then for its parts. A word without a match has the ending `unknown`.
+    The keys of `table` are lower case.
 
     Some gateways append more words after a colon. The first word decides, unless it means success and the
     rest says that the answer failed or was truncated.
@@ -150,7 +152,7 @@ class LateEvents:
         self._is_reported = False
 
     def notice(self) -> list[StreamNotice]:
-        """Return the notice for a discarded event; empty after the first call."""
+        """Return the notice for a discarded event. Empty after the first call."""
         if self._is_reported:
             return []
         self._is_reported = True

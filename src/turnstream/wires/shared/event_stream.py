@@ -70,8 +70,8 @@ class MessageDecoder:
     def take(self) -> Message | None:
         """Return the next whole message, or None if more bytes are needed.
 
-        Raises BrokenMessage for a damaged message; the next call reads the message after it. Raises
-        MalformedEvent or EventTooLarge if the rest of the body cannot be read; every later call raises the
+        Raises BrokenMessage for a damaged message. The next call reads the message after it. Raises
+        MalformedEvent or EventTooLarge if the rest of the body cannot be read. Every later call raises the
         same.
         """
         if self._failure is not None:

@@ -24,7 +24,7 @@ def metadata_of(content: Content | None) -> JsonObject:
 
 
 def as_metadata(kept: JsonObject) -> Content:
-    """Return the content of a block with this metadata; empty without metadata."""
+    """Return the content of a block with this metadata. Empty without metadata."""
     return {"provider_metadata": kept} if kept else {}
 
 

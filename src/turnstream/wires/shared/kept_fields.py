@@ -43,8 +43,10 @@ class KeptFields:
         self.changed: set[str] = set()
 
     def keep(self, fields: JsonObject, events: list[StreamEvent]) -> Content:
-        """Keep the new values among an event's extra fields. Return them; a changed object is
-        returned whole."""
+        """Keep the new values among an event's extra fields.
+
+        Return them. A changed object is returned whole.
+        """
         new: Content = {}
         for key, value in fields.items():
             if key in NOISE or is_blank(value):
@@ -89,7 +91,7 @@ Blank: TypeAlias = Literal[""] | Annotated[list[Any], msgspec.Meta(max_length=0)
 
 
 def shape_of(key: str, fields: KeptFields) -> Shape:
-    """Return the values without effect for a field whose first value is kept; empty if no shape describes
+    """Return the values without effect for a field whose first value is kept. Empty if no shape describes
     them."""
     if not is_plain(key):
         return ""

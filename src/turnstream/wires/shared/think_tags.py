@@ -6,7 +6,7 @@ the closing tag, a text block. The rest is treated the same way if it begins wit
 in the text is text.
 
 Only white space and the beginning of a possible tag are buffered. White space next to the tags is dropped
-if it separates blocks; all other text is unchanged. The blocks do not depend on how the text is split.
+if it separates blocks. All other text is unchanged. The blocks do not depend on how the text is split.
 """
 
 from __future__ import annotations

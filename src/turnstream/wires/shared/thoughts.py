@@ -15,7 +15,7 @@ _WORDS = ("reason", "think", "thought")
 
 
 class Thought(NamedTuple):
-    """Text and signature of a piece of reasoning; each may be empty."""
+    """Text and signature of a piece of reasoning. Each may be empty."""
 
     text: str
     signature: str
