@@ -55,6 +55,7 @@ class DialectEncoder(Protocol):
     def settle(self, state: object) -> tuple[bytes, object]:
         """Return the bytes that follow a catch-up, before new events, and the state after them.
 
+        If the turn has ended, its terminal event belongs to the catch-up.
         Here a dialect sends the snapshot that it made of the catch-up's events, if it has snapshots.
         """
         ...

@@ -109,11 +109,11 @@ class DialectSubscription(Subscription):
             return Pause.END
         if self._encoder.needs_replay(self._state):
             self._position, self._part = begin(self.log), None
-        elif self._is_settling and not self.needs_catch_up:
-            self._is_settling = False
+        elif self._is_settling and not self.needs_catch_up and (self.log.terminal is None or self.has_all):
+            self._is_settling = False  # after the terminal event too: a dialect's snapshot knows the end
             data, state = self._encoder.settle(self._state)
             return SendFrames(_LiveBatch(data, self._position, state=state, part=self._part))
-        self._is_settling = self.needs_catch_up
+        self._is_settling = self._is_settling or self.needs_catch_up
         decision = decide(self.log, self._position) if (batch := self._new_batch()) is None else batch
         return SendFrames(decision, is_live=True) if isinstance(decision, Batch) else decision
 
