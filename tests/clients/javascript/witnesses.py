@@ -7,7 +7,7 @@ import json
 import os
 import re
 from asyncio.subprocess import PIPE
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,18 @@ ask = { erase = "always" }
 """
 
 
+def _turns_of_pages(outcomes: dict[str, Any]) -> dict[str, str]:
+    return {message["id"]: message["metadata"]["turnId"] for message in messages_of(outcomes)}
+
+
 async def run_cases(
-    environment: str, script: str, path: str, folder: Path, *arguments: str, settings: str = SETTINGS
+    environment: str,
+    script: str,
+    path: str,
+    folder: Path,
+    *arguments: str,
+    settings: str = SETTINGS,
+    turns_of: Callable[[dict[str, Any]], dict[str, str]] = _turns_of_pages,
 ) -> dict[str, Any]:
     """Run a script of this folder in a client's environment. Return the outcome of each of its cases.
 
@@ -39,6 +49,7 @@ async def run_cases(
         path: The path of the endpoint that the client talks to.
         folder: The working directory of the server.
         arguments: Arguments of the script, before the address and the port.
+        turns_of: Returns the last turn of each shown message, by the id of the message's first turn.
     """
     (folder / "turnstream.toml").write_text(settings)
     serve = ("serve", "--database-url", f"sqlite:///{folder / 'witness.sqlite'}", "--port")
@@ -75,9 +86,9 @@ async def run_cases(
                     outcomes[said["name"]] = said["outcome"]
                 else:
                     await _ended(node, outcomes)
-                    outcomes["stored"] = await _stored(port, outcomes)
+                    outcomes["stored"] = await _stored(port, turns_of(outcomes))
                     return outcomes
-                outcomes["stored"] = await _stored(port, outcomes)
+                outcomes["stored"] = await _stored(port, turns_of(outcomes))
                 server.process.kill()
                 await server.process.wait()
                 async with Program(*serve, port, cwd=folder, environ=environ) as again:
@@ -91,7 +102,7 @@ async def run_cases(
                         ]
                     )
                     await _ended(node, outcomes)
-                    outcomes["stored"] |= await _stored(port, outcomes)
+                    outcomes["stored"] |= await _stored(port, turns_of(outcomes))
         finally:
             if node.returncode is None:
                 node.kill()
@@ -118,9 +129,8 @@ def messages_of(outcome: Any) -> Iterator[dict[str, Any]]:
                 yield from messages_of(one)
 
 
-async def _stored(port: str, outcomes: dict[str, Any]) -> dict[str, Any]:
+async def _stored(port: str, shown: dict[str, str]) -> dict[str, Any]:
     """Return the stored parts of each shown message, by its id."""
-    shown = {message["id"]: message["metadata"]["turnId"] for message in messages_of(outcomes)}
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         return {first: await _chain(session, first, last) for first, last in shown.items()}
 
