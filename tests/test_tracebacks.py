@@ -42,6 +42,11 @@ async def wait_for_the_message() -> None:
         await stream.final_text()
 
 
+async def call_without_keys() -> None:
+    async with ts.LLM("anthropic/x", fallbacks=["openai/x"]).stream("x"):
+        pass
+
+
 async def send() -> None:
     async with ts.AsyncClient(NOWHERE, retry=Retry(budget=0)) as client:
         await client.send("x")
@@ -102,6 +107,7 @@ AWAITED: list[Callable[[], Awaitable[object]]] = [
     read_text,
     read_events,
     wait_for_the_message,
+    call_without_keys,
     send,
     watch,
 ]
@@ -125,7 +131,9 @@ def check(error: BaseException) -> None:
     files = [line.split('"')[1] for line in text.splitlines() if line.startswith("  File ")]
     assert __file__ in files, text
     assert sum(name.startswith(OWN) for name in files) == 1, text
-    assert not any("site-packages" in name or "asyncio" in name for name in files), text
+    assert not any("site-packages" in name or "asyncio" in name or "contextlib" in name for name in files), (
+        text
+    )
     assert text.count("Traceback") == 1, text
     if isinstance(error, ts.ConnectionFailed):
         assert "ConnectionRefusedError" in text

@@ -20,7 +20,7 @@ Class = TypeVar("Class", bound=type[Any])
 
 MAX_CAUSES = 20
 """Causes of an error whose tracebacks are shortened."""
-_INNER = frozenset({"aiohttp", "aiohappyeyeballs", "asyncio", "concurrent"})
+_INNER = frozenset({"aiohttp", "aiohappyeyeballs", "asyncio", "concurrent", "contextlib"})
 """Packages whose lines are left out, like turnstream's. Lines of a caller's callback stay."""
 _SPECIAL = frozenset({"__init__", "__enter__", "__aenter__"})
 

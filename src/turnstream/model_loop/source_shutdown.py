@@ -16,7 +16,10 @@ SOURCE_CLOSE_TIMEOUT = 5.0
 
 
 async def close_stream(stream: Stream, error: BaseException | None, label: str) -> None:
-    """Close a stream after `error`, or after its end if that is None. A failure to close is only logged."""
+    """Close a stream after `error`, or after its normal end if `error` is None.
+
+    A failure to close is only logged.
+    """
     details = (None, None, None) if error is None else (type(error), error, error.__traceback__)
     await close_in_time(stream.__aexit__(*details), label, known=error)
 

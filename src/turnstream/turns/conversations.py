@@ -115,7 +115,7 @@ class ConversationCommands:
         return await self._store.read(query)
 
     async def name_run(self, owner: str, turn_id: str, client_id: str) -> None:
-        """Let the owner's clients know a turn as the run `client_id` too. Raises NotFound, StoreError."""
+        """Store `client_id` as another run id of a turn. Raises NotFound, StoreError."""
         await self._store.write(NameRun(turn_id=turn_id, owner=owner, client_id=client_id))
 
     async def continue_from(self, owner: str, conversation: ResentConversation) -> TurnRequest:

@@ -76,7 +76,7 @@ class AnsweredInterrupt(NamedTuple):
 
 
 class RunRequest(NamedTuple):
-    """A request for a run. What it asks for depends on the run: a known one is joined.
+    """A request for a run. If the run is known, the request joins it.
 
     Attributes:
         answers: Answers to the approvals that the thread's turn waits for.

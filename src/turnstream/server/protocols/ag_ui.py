@@ -60,7 +60,7 @@ async def _known_turn(context: ServerContext, owner: str, asked: RunRequest) -> 
 
 
 async def _resume(context: ServerContext, owner: str, asked: RunRequest) -> str:
-    """Answer the approvals that a turn waits for, and return the turn: it goes on as the new run."""
+    """Answer the approvals that a turn waits for, and return the turn, which continues as the new run."""
     turn_id = asked.answers[0].turn_id
     if not all(map(is_id, (turn_id, *(answer.approval_id for answer in asked.answers)))):
         raise NotFound("no such interrupt")

@@ -59,7 +59,7 @@ class OllamaCalls:
 
 
 def _arguments(raw: msgspec.Raw) -> str:
-    """Return the arguments as the server wrote them. A string of arguments is decoded."""
+    """Return the JSON of the arguments. If the server sent it inside a string, take it out of the string."""
     data = bytes(raw)
     if data.startswith(b'"'):
         text = decode_json(data)
