@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from benchmarks import (
     catch_up,
     decode_fold,
+    dialects,
     durable_blocks,
     end_to_end,
     ended_turns,
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[..., Iterator[Line]]] = {
     "decode_fold": decode_fold.run,
     "library": library.run,
     "end_to_end": end_to_end.run,
+    "dialects": dialects.run,
     "memory": memory.run,
     "catch_up": catch_up.run,
     "durable_blocks": durable_blocks.run,
