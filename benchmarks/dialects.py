@@ -16,6 +16,7 @@ from benchmarks.report import Line
 from benchmarks.server import PROVIDER
 from benchmarks.systems import System, Turnstream, memory_directory, running_turnstream, running_upstream
 from benchmarks.upstream import Load
+from turnstream.core.identifiers import new_id
 
 GOAL = 1.15
 """Times the native protocol's CPU per event."""
@@ -26,8 +27,21 @@ def _ai_sdk_body(model: str, number: int) -> dict[str, Any]:
     return {"id": f"chat {number}", "messages": [message], "model": model}
 
 
+def _ag_ui_body(model: str, number: int) -> dict[str, Any]:
+    return {
+        "threadId": f"thread {number}",
+        "runId": new_id(),
+        "state": {},
+        "messages": [{"id": "m", "role": "user", "content": "go"}],
+        "tools": [],
+        "context": [],
+        "forwardedProps": {"model": model},
+    }
+
+
 DIALECTS: dict[str, tuple[str, Callable[[str, int], dict[str, Any]]]] = {
     "AI SDK": ("/api/ai-sdk/chat", _ai_sdk_body),
+    "AG-UI": ("/api/ag-ui", _ag_ui_body),
 }
 
 

@@ -103,9 +103,9 @@ async def first_tokens(system: System, number: int, pause: float) -> list[float]
     load = Load(events=2, pause=REST_SECONDS)
     await system.prepare(1)
     stream = await Stream.connect(system.port, Tally())
-    request = system.ask(load, 0)
     seen: list[float] = []
     for _ in range(number):
+        request = system.ask(load, 0)
         asked = time.monotonic_ns() // 1000
         stream.ask(request)
         await stream.ended

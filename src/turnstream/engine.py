@@ -165,9 +165,8 @@ class Engine:
         self._registry.on_turn_end = self._end_hooks.ended
         self._watching = SubscriptionMaker(self.commands, NativeEncoder)
         self._events = event_sources(self._store, self._watching, chat_event_frame)
-        self._keep_alive = KeepAlive(
-            heartbeat=self.settings.heartbeat, stall_timeout=self.settings.stall_timeout
-        )
+        timeouts = self.settings
+        self._keep_alive = KeepAlive(heartbeat=timeouts.heartbeat, stall_timeout=timeouts.stall_timeout)
         self._journal = JournalKeeper(
             self._store, self._registry.journal_segments, interval=self.settings.journal_interval
         )
@@ -179,6 +178,7 @@ class Engine:
             authenticate,
             BodyBudget(),
             server.max_body_bytes,
+            server.stop_on_disconnect,
         )
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""

@@ -58,6 +58,8 @@ class ServerSettings(_Section):
     """Origins of web pages that may use the API from a browser, such as `https://app.example`."""
     protocols: Protocols = get_args(Protocol)
     """Protocols that clients may speak."""
+    stop_on_disconnect: Protocols = ()
+    """Protocols in which a client stops its turn by closing the connection. In others the turn continues."""
     metrics: Literal["open", "key", "off"] = "key"
     """Access to `/metrics`: "key" for callers that may use the API, "open" for all, "off" for none."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from starlette.requests import Request
@@ -35,6 +35,8 @@ class ServerContext(NamedTuple):
     authenticate: Authenticate
     bodies: BodyBudget
     max_body_bytes: int = 20 * 1024 * 1024
+    stop_on_disconnect: Sequence[str] = ()
+    """Protocols in which a client stops its turn by closing the connection."""
 
     async def principal(self, request: Request) -> Principal:
         """Return the caller. The hook is called once per request. Raises Unauthorized."""

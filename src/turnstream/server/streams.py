@@ -85,12 +85,16 @@ HandOver: TypeAlias = "Callable[[EventStream, Scope], bool]"
 
 
 class EventStream(SentBody):
-    """Serves one subscription in a format. The turn is not affected when the stream ends, for any reason.
+    """Serves one subscription in a format.
 
-    `idle_since`: see `keepalive.ServedStream`.
+    The end of the stream does not affect the turn, unless `on_disconnect` stops it.
+
+    Attributes:
+        idle_since: See `keepalive.ServedStream`.
+        on_disconnect: Called when the client disconnects before the end.
     """
 
-    __slots__ = ("_format", "_keep_alive", "_sink", "_subscription", "idle_since")
+    __slots__ = ("_format", "_keep_alive", "_sink", "_subscription", "idle_since", "on_disconnect")
 
     receiver = "watcher"
 
@@ -98,6 +102,7 @@ class EventStream(SentBody):
         super().__init__()
         self._format = form
         self.idle_since: float | None = None
+        self.on_disconnect: Callable[[], None] | None = None
         self._subscription = subscription
         self._keep_alive = keep_alive
         self._sink: Sink | None = None
@@ -112,6 +117,8 @@ class EventStream(SentBody):
 
     def close(self) -> None:
         """Close the subscription, because the watcher has disconnected. `serve` returns."""
+        if self.on_disconnect is not None and not self._subscription.at_end:
+            self.on_disconnect()
         self._subscription.close()
 
     async def serve(self, send: SendData, sink: Sink | None = None) -> None:
@@ -167,10 +174,12 @@ class EventStreamResponse(Response):
         *,
         headers: Mapping[str, str] | None = None,
         form: StreamFormat = NATIVE_FORMAT,
+        on_disconnect: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(status_code=200, headers={**form.headers, **(headers or {})})
         del self.headers["content-length"]
         self._stream = EventStream(subscription, keep_alive, form)
+        self._stream.on_disconnect = on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         extensions: dict[str, Any] = scope.get("extensions") or {}

@@ -15,8 +15,8 @@ from turnstream.dialects.ag_ui.request import RunRequest, parse_run
 from turnstream.errors import NotFound
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
-from turnstream.server.protocols.conversing import start_answer
-from turnstream.server.streams import EventStreamResponse, StreamFormat
+from turnstream.server.protocols.conversing import answer_stream, start_answer
+from turnstream.server.streams import StreamFormat
 
 PATH = "/ag-ui"
 _FORMAT = StreamFormat(HEADERS, HEARTBEAT, must_end=True)
@@ -38,7 +38,7 @@ def add_ag_ui_routes(router: APIRouter, context: ServerContext) -> None:
             turn_id, joins = await _start(context, principal, asked)
         encoder = AgUiEncoder(turn_id, asked.facts, asked.earlier(turn_id), joins=joins)
         subscription = await context.watching.subscribe_in(encoder, owner, turn_id, is_exact=not joins)
-        return EventStreamResponse(subscription, context.keep_alive, form=_FORMAT)
+        return answer_stream(context, "ag_ui", turn_id, subscription, _FORMAT)
 
     @router.post(PATH + "/runs/{run_id}/stop", include_in_schema=False)
     async def stop(request: Request, run_id: str) -> Response:

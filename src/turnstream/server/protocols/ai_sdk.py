@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from turnstream.dialects.ai_sdk.encoder import HEADERS, HEARTBEAT, Major, encoder_of
 from turnstream.dialects.ai_sdk.request import parse_request
 from turnstream.server.context import ServerContext
-from turnstream.server.protocols.conversing import running_turns, start_answer
+from turnstream.server.protocols.conversing import answer_stream, running_turns, start_answer
 from turnstream.server.streams import EventStreamResponse, StreamFormat
 from turnstream.turnlog.dialect_chain import DialectChain
 from turnstream.turnlog.dialect_subscription import DialectSubscription
@@ -43,7 +43,7 @@ def _add_routes(router: APIRouter, context: ServerContext, path: str, major: Maj
         chain = await chain_of(context.commands.store, turn)
         encoder = encoder_of(turn.id, chain[0], major)
         subscription = await context.watching.subscribe_in(encoder, principal.owner, turn.id)
-        return EventStreamResponse(subscription, context.keep_alive, form=_FORMAT)
+        return answer_stream(context, "ai_sdk", turn.id, subscription, _FORMAT)
 
     @router.get(path + "/{chat_id:path}/stream", include_in_schema=False)
     async def resume(request: Request, chat_id: str) -> Response:

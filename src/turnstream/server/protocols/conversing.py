@@ -9,6 +9,7 @@ from turnstream.dialects.client_request import ClientRequest
 from turnstream.server.attachments import check_attachment
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
+from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
 from turnstream.store.base import TurnRecord
 from turnstream.store.queries import CurrentAnswers
 from turnstream.turns.clock import now_microseconds
@@ -57,3 +58,20 @@ async def running_turns(
         CurrentAnswers(chat_id=chat_id, since=now_microseconds() - int(ended_within * 1_000_000))
     )
     return [turn for turn in found if ended_within or turn.status not in TERMINAL_STATUSES]
+
+
+def answer_stream(
+    context: ServerContext, protocol: str, turn_id: str, watcher: Watcher, form: StreamFormat
+) -> EventStreamResponse:
+    """Return the event stream of an answer to the client that asked for it.
+
+    The settings say if the client stops the turn of its `protocol` when it closes the connection.
+    """
+
+    def stop() -> None:
+        executor = context.commands.registry.executor(turn_id)
+        if executor is not None and not executor.ended.is_set():
+            executor.stop("cancelled")
+
+    on_disconnect = stop if protocol in context.stop_on_disconnect else None
+    return EventStreamResponse(watcher, context.keep_alive, form=form, on_disconnect=on_disconnect)
