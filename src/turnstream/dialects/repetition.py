@@ -83,6 +83,8 @@ class RepetitionEncoder:
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the bytes of one event, and the state after it. See `DialectEncoder.encode`."""
+        if type(event) is BlockDelta and type(state) is not Repeating:  # nearly all events
+            return self._encoder.encode(state, seq, event)
         if isinstance(state, Repeating):
             return self._repeat(state, seq, event)
         if isinstance(event, BlockReset):
