@@ -5,7 +5,7 @@
     ├── RequestError              the caller's request cannot be served (an HTTP 4xx)
     │   ├── InvalidRequest 400    ├── Unauthorized 401   ├── NotFound 404
     │   ├── MethodNotAllowed 405  ├── RequestTimeout 408 ├── Conflict 409
-    │   └── TooLarge 413
+    │   ├── TooLarge 413          └── ResumeImpossible 410
     ├── Unavailable 503           draining or overloaded; try again later
     ├── NotStarted 503            the engine was used before it was entered
     ├── ProviderError             a model call failed
@@ -121,6 +121,13 @@ class Conflict(RequestError):
 
     code = "conflict"
     status = 409
+
+
+class ResumeImpossible(RequestError):
+    """The asked part of a stream is no longer kept."""
+
+    code = "gone"
+    status = 410
 
 
 class TooLarge(RequestError):

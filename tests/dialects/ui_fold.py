@@ -30,14 +30,15 @@ FIELDS: dict[str, set[str]] = {
     "abort": set(),
     "error": {"errorText"},
 }
-OF_SEVEN = {"reset-step": set[str]()}
+OF_SIX = {"tool-approval-request": {"approvalId", "toolCallId"}, "tool-output-denied": {"toolCallId"}}
+OF_SEVEN = {"reset-step": set[str](), "tool-approval-response": {"approvalId", "approved"}}
 
 
 class UiMessageFold:
     """Folds chunks into the parts of a UI message. Any chunk that a client would choke on fails the test."""
 
     def __init__(self, major: int = 5) -> None:
-        self.fields = {**FIELDS, **(OF_SEVEN if major == 7 else {})}
+        self.fields = {**FIELDS, **(OF_SIX if major > 5 else {}), **(OF_SEVEN if major == 7 else {})}
         self.message_id: str | None = None
         self.metadata: dict[str, Any] = {}
         self.parts: list[dict[str, Any]] = []
@@ -47,6 +48,10 @@ class UiMessageFold:
         self._open: dict[tuple[str, str], dict[str, Any]] = {}
         self._calls: dict[str, dict[str, Any]] = {}
         self._step_at = 0
+
+    def continue_from(self, before: UiMessageFold) -> None:
+        """Begin with the message that `before` has: its turn continues in this stream."""
+        self.parts, self._calls = before.parts, before._calls
 
     def receive(self, data: bytes) -> None:
         text = data.decode()
@@ -108,6 +113,10 @@ class UiMessageFold:
             del self._open[key]
 
     def _tool(self, kind: str, chunk: dict[str, Any]) -> None:
+        if kind == "tool-approval-response":
+            (call,) = (call for call in self._calls.values() if call.get("approvalId") == chunk["approvalId"])
+            call.update(state=kind, approved=chunk["approved"])
+            return
         call_id = chunk["toolCallId"]
         if kind == "tool-input-start" or (kind == "tool-input-available" and call_id not in self._calls):
             call = self._calls[call_id] = {
@@ -121,7 +130,13 @@ class UiMessageFold:
         if kind == "tool-input-delta":
             call["text"] += chunk["inputTextDelta"]
         elif not chunk.get("preliminary"):
-            call.update({name: chunk[name] for name in ("input", "output", "errorText") if name in chunk})
+            call.update(
+                {
+                    name: chunk[name]
+                    for name in ("input", "output", "errorText", "approvalId")
+                    if name in chunk
+                }
+            )
             call["state"] = kind
 
     def _end(self, kind: str, chunk: dict[str, Any]) -> None:

@@ -39,6 +39,12 @@ class Chunks:
     def settle(self, state: object) -> tuple[bytes, object]:
         return b"", state
 
+    def waits(self, state: object) -> bool:
+        return False
+
+    def pause(self, state: object) -> tuple[bytes, object]:
+        return b"", state
+
     def needs_replay(self, state: object) -> bool:
         return False
 

@@ -65,6 +65,12 @@ class Lines:
     def settle(self, state: object) -> tuple[bytes, object]:
         return b"", state
 
+    def waits(self, state: object) -> bool:
+        return False
+
+    def pause(self, state: object) -> tuple[bytes, object]:
+        return b"", state
+
     def needs_replay(self, state: object) -> bool:
         return False
 

@@ -6,11 +6,22 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, exists, func, select
 
+from turnstream.errors import NotFound
 from turnstream.store.base import ApprovalRecord, Query
 from turnstream.store.rows import approval_rows
 from turnstream.store.schema import approvals, chats, turns
 
 _OF_TURN = select(approvals).where(approvals.c.turn_id == bindparam("turn_id")).order_by(approvals.c.sequence)
+_OF_OWNER = (
+    select(approvals)
+    .join(turns, turns.c.id == approvals.c.turn_id)
+    .join(chats, chats.c.id == turns.c.chat_id)
+    .where(
+        approvals.c.id == bindparam("approval_id"),
+        turns.c.owner == bindparam("owner"),
+        chats.c.deleted_at.is_(None),
+    )
+)
 _APPROVED = (
     select(approvals.c.id)
     .join(turns, turns.c.id == approvals.c.turn_id)
@@ -52,6 +63,19 @@ class ApprovalsOfTurn(Query[list[ApprovalRecord]], frozen=True, kw_only=True):
 
     def fetch(self, connection: Connection) -> list[ApprovalRecord]:
         return [approval_rows.record(row) for row in connection.execute(_OF_TURN, {"turn_id": self.turn_id})]
+
+
+class FindApproval(Query[ApprovalRecord], frozen=True, kw_only=True):
+    """Reads an approval. Raises NotFound if it does not exist or belongs to another owner."""
+
+    owner: str
+    approval_id: str
+
+    def fetch(self, connection: Connection) -> ApprovalRecord:
+        row = connection.execute(_OF_OWNER, {"approval_id": self.approval_id, "owner": self.owner}).first()
+        if row is None:
+            raise NotFound("no such approval")
+        return approval_rows.record(row)
 
 
 class WasApproved(Query[bool], frozen=True, kw_only=True):

@@ -67,6 +67,17 @@ class DialectEncoder(Protocol):
         """
         ...
 
+    def waits(self, state: object) -> bool:
+        """Return True if the client must act before the turn continues, and the stream ends until then."""
+        ...
+
+    def pause(self, state: object) -> tuple[bytes, object]:
+        """Return the bytes that end the stream of a turn that waits, and the state after them.
+
+        It is called after the newest event.
+        """
+        ...
+
     def is_over(self, state: object) -> bool:
         """Return True if the stream has ended in this dialect: nothing may follow."""
         ...

@@ -113,13 +113,27 @@ class DialectSubscription(Subscription):
             self._is_settling = False  # after the terminal event too: a dialect's snapshot knows the end
             data, state = self._encoder.settle(self._state)
             return SendFrames(_LiveBatch(data, self._position, state=state, part=self._part))
+        elif self._pauses:
+            data, state = self._encoder.pause(self._state)
+            return SendFrames(_LiveBatch(data, self._position, state=state, part=self._part))
         self._is_settling = self._is_settling or self.needs_catch_up
         decision = decide(self.log, self._position) if (batch := self._new_batch()) is None else batch
         return SendFrames(decision, is_live=True) if isinstance(decision, Batch) else decision
 
+    @property
+    def _pauses(self) -> bool:
+        """True if the newest event has been encoded, and the turn waits for the client."""
+        if self.log.terminal is not None or not self._encoder.waits(self._state):
+            return False
+        return not self.needs_catch_up and self.log.head <= self._position.seq
+
     async def _wait(self, sink: Sink | None) -> bool:
         has_more = await super()._wait(sink)
-        return has_more or self.at_end or self._encoder.needs_replay(self._state)
+        return has_more or self.at_end or self._must_decide(self._state)
+
+    def _must_decide(self, state: object) -> bool:
+        """Return True if the next thing to do in this state is not to wait for events."""
+        return self._encoder.needs_replay(state) or self._encoder.waits(state)
 
     def _live(self) -> Batch | None:
         log = self.log
@@ -144,8 +158,8 @@ class DialectSubscription(Subscription):
         if made.seq == log.head:
             block = log.open_block
             part = None if block is None else SentPart(block.sequence, block.length)
-            acts = self._encoder.needs_replay(made.state) or self._encoder.is_over(made.state)
-            return _LiveBatch(made.data, log.position_at_head(), acts, state=made.state, part=part)
+            more = self._must_decide(made.state) or self._encoder.is_over(made.state)
+            return _LiveBatch(made.data, log.position_at_head(), more, state=made.state, part=part)
         part = self._part
         for event in log.ring.events_in(position.seq, made.seq):
             _, part = _without_repetition(event, part)

@@ -1,5 +1,6 @@
 // Chats of @ai-sdk/react against a server. Each case prints one line of JSON: its name and its outcome.
 // Arguments: the major version, the address of the chat endpoint, and the port of the server.
+// The line `{"do": "expire"}` asks the test to let all approvals expire. A line on stdin follows.
 // The line `{"do": "kill"}` asks the test to kill the server, and to start it again. A line on stdin follows.
 import net from "node:net";
 import { createInterface } from "node:readline";
@@ -82,6 +83,24 @@ async function cutting(frames, use) {
 }
 
 const stop = (id) => fetch(`${api}/${encodeURIComponent(id)}/stop`, { method: "POST" });
+// A page that answers the approval of the server's tool `erase`, and ends when the turn has ended.
+async function approval(answer, wait = async () => {}) {
+  const page = new Page(`approval ${Math.random()}`, {
+    model: "sim/tools:pace=0",
+    body: { tools: ["clock", "erase"] },
+    sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithApprovalResponses,
+  });
+  await page.chat.sendMessage({ text: "erase it" });
+  const asked = page.chat.messages.at(-1).parts.find((part) => part.state === "approval-requested");
+  await wait();
+  const ended = new Promise((resolve) => page.chat["~registerStatusCallback"](() => {
+    if (["ready", "error"].includes(page.chat.status)) resolve();
+  }));
+  await page.chat.addToolApprovalResponse({ id: asked.approval.id, ...answer(true) });
+  await ended;
+  return { ...page.outcome, asked };
+}
+
 const STORY = "sim/story:events=30,pace=0.01";
 
 const cases = {
@@ -195,6 +214,12 @@ const cases = {
     await page.chat.sendMessage({ text: "one" });
     return page.outcome;
   },
+  approved: () => approval((ask) => ({ approved: ask })),
+  denied: () => approval(() => ({ approved: false, reason: "not this file" })),
+  expired: () => approval(() => ({ approved: true }), async () => {
+    console.log(JSON.stringify({ do: "expire" }));
+    await lines.next();
+  }),
   async killed() {
     const page = new Page("killed", { model: "sim/story:events=400,pace=0.02" });
     const sent = page.chat.sendMessage({ text: "one" });
@@ -211,6 +236,7 @@ const cases = {
 
 const named = process.argv.slice(4);
 for (const [name, run] of Object.entries(cases)) {
+  if (major === 5 && ["approved", "denied", "expired"].includes(name)) continue;
   if (named.length && !named.includes(name)) continue;
   console.log(JSON.stringify({ name, outcome: await run() }));
 }

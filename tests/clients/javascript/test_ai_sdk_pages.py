@@ -22,7 +22,8 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """The outcomes of all cases of one major. One process of the client runs them all."""
     major: int = request.param
     folder = tmp_path_factory.mktemp(f"ai-sdk-{major}")
-    return asyncio.run(run_cases(f"ai-sdk-{major}", "ai_sdk.mjs", PATHS[major], folder, str(major)))
+    found = asyncio.run(run_cases(f"ai-sdk-{major}", "ai_sdk.mjs", PATHS[major], folder, str(major)))
+    return {**found, "major": major}
 
 
 def parts_of(message: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
@@ -139,3 +140,30 @@ def test_a_killed_server_is_an_error_and_the_page_resumes_to_what_was_stored(
     (message,) = messages_of(again)
     assert again["status"] == "error"
     assert list(parts_of(message)) == outcomes["stored"][message["id"]]["parts"]
+
+
+@pytest.mark.requirement("N3")
+@pytest.mark.parametrize(
+    ("name", "output"), [("approved", "is gone"), ("denied", "not this file"), ("expired", "expired")]
+)
+def test_a_page_answers_an_approval(outcomes: dict[str, Any], name: str, output: str) -> None:
+    if outcomes["major"] == 5:
+        assert name not in outcomes
+        return
+    outcome = outcomes[name]
+    assert outcome["asked"]["type"] == "tool-erase"
+    assert (outcome["status"], outcome["errors"]) == ("ready", [])
+    assert [finish["finishReason"] for finish in outcome["finishes"]] == ["tool-calls", "stop"]
+    (message,) = messages_of(outcome)
+    stored = outcomes["stored"][message["id"]]
+    shown = list(parts_of(message))
+    assert len(shown) == len(stored["parts"]) == 4
+    (call,) = (part for part in stored["parts"] if part[1] == "erase")
+    assert output in call[4]
+    assert output in shown[-1][1]
+    (part,) = (part for part in message["parts"] if part["type"] == "tool-erase")
+    assert part["state"] == ("output-available" if name == "approved" else "output-denied")
+    without_denial = [
+        (one, other) for one, other in zip(shown, stored["parts"], strict=True) if one[1] != "erase"
+    ]
+    assert all(one == other for one, other in without_denial)

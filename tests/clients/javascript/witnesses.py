@@ -15,6 +15,7 @@ import aiohttp
 
 from tests.cli.programs import Program, listening
 from tests.clients.running import PROJECT
+from tests.turns.tools.asking import expire_approvals
 
 CLIENTS = PROJECT / ".tools" / "clients"
 NODE = CLIENTS / "node" / "wheel" / "bin" / "node"
@@ -83,6 +84,10 @@ async def run_cases(
                     said = json.loads(line)
                     if said.get("do") == "kill":
                         break
+                    if said.get("do") == "expire":
+                        expire_approvals(folder / "witness.sqlite")
+                        node.stdin.write(b"\n")
+                        continue
                     outcomes[said["name"]] = said["outcome"]
                 else:
                     await _ended(node, outcomes)

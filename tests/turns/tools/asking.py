@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,9 @@ async def asked_for_both(subscription: Subscription, knowledge: Knowledge | None
         while len(client.now.fold.approvals) < 2:
             client.receive(await subscription.next() or b"")
     return client
+
+
+def expire_approvals(database: Path) -> None:
+    """Let all approvals that have no answer expire now."""
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        connection.execute("UPDATE turnstream_approvals SET expires_at = 1 WHERE approved IS NULL")

@@ -103,6 +103,15 @@ class AgUiEncoder:
         """Return True if a snapshot must be made: shown text was retracted."""
         return isinstance(state, LostRun)
 
+    def waits(self, state: object) -> bool:
+        """Return False: a run ends with its last request, by itself."""
+        del state
+        return False
+
+    def pause(self, state: object) -> tuple[bytes, object]:
+        """Return nothing. See `waits`."""
+        return b"", state
+
     def settle(self, state: object) -> tuple[bytes, object]:
         """Return the snapshot after a catch-up, and the state after it."""
         if not isinstance(state, CollectedRun) or state.last is None:

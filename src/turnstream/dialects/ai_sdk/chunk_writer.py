@@ -12,6 +12,8 @@ from turnstream.core.blocks import BlockType, Content
 from turnstream.core.open_block import merge_content
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.turn_events import (
+    ApprovalRequest,
+    ApprovalResponse,
     BlockCatchup,
     BlockDelta,
     BlockReset,
@@ -31,6 +33,7 @@ from turnstream.core.turn_events import (
     UsageReport,
 )
 from turnstream.core.usage import Usage
+from turnstream.dialects.ai_sdk.stream_state import ShownBlock, StreamState
 from turnstream.dialects.repetition import RETRACTED
 from turnstream.dialects.text_chain import TextChain
 
@@ -50,49 +53,6 @@ _FINISH_REASONS = {
     "content_filter": "content-filter",
 }
 _encode = msgspec.json.Encoder().encode
-
-
-class ShownBlock(msgspec.Struct, frozen=True, gc=False):
-    """The block that is being shown.
-
-    Attributes:
-        delta_head: The bytes of a delta's frame before the text.
-        content: The block's content so far.
-        text: The input of a call so far. None for other blocks, whose text is not needed again.
-        sources: Number of citations that were sent.
-    """
-
-    block_index: int
-    block_type: BlockType
-    part_id: str
-    delta_head: bytes
-    content: Content = {}
-    text: TextChain | None = None
-    sources: int = 0
-
-
-class StreamState(msgspec.Struct, frozen=True, gc=False):
-    """The state of a UI message stream at a cursor.
-
-    Attributes:
-        has_begun: The `start` chunk was sent.
-        is_over: Nothing may follow.
-        in_step: A step is open.
-        has_results: A result of a tool that ran here came in this step. The next output begins another step.
-        step_first: Index of the step's first block, or None.
-        next_index: Index after the last block that was shown.
-        calls: Ids of the calls that were shown.
-        block: The block that is being shown, or None.
-    """
-
-    has_begun: bool = False
-    is_over: bool = False
-    in_step: bool = False
-    has_results: bool = False
-    step_first: int | None = None
-    next_index: int = 0
-    calls: frozenset[str] = frozenset()
-    block: ShownBlock | None = None
 
 
 def chunk_frame(chunk: Mapping[str, Any]) -> bytes:
@@ -131,6 +91,13 @@ class ChunkWriter:
                 self._retract(event.block_index)
             case Notice(code="truncated"):
                 self._retract(event.block_index or 0)
+            case TurnComplete() | TurnError() | TurnCancelled():
+                self._end(event)
+            case _:
+                self._write_other(event)
+
+    def _write_other(self, event: TurnEvent) -> None:
+        match event:
             case Notice():
                 self._add({"type": "data-notice", "data": _present(event), "transient": True})
             case ToolProgress() if event.tool_use_id in self.state.calls:
@@ -142,8 +109,12 @@ class ChunkWriter:
                 self._source(event)
             case Data():
                 self._data(event)
-            case TurnComplete() | TurnError() | TurnCancelled():
-                self._end(event)
+            case ApprovalRequest() if self._major > 5:
+                asked = {"approvalId": event.approval_id, "toolCallId": event.tool_use_id}
+                self._add({"type": "tool-approval-request", **asked})
+                self._set(asked=self.state.asked | {event.approval_id})
+            case ApprovalResponse() if self._major > 5:
+                self._answered(event)
             case _:
                 pass  # a step's end shows when the next step begins, or the turn ends
 
@@ -284,11 +255,23 @@ class ChunkWriter:
             call: Chunk = {"toolCallId": call_id, "toolName": name, "input": {}}
             self._add({"type": "tool-input-available", **call, **executed})
             self._set(calls=self.state.calls | {call_id})
-        if content.get("is_error"):
+        if call_id in self.state.denied:
+            self._add({"type": "tool-output-denied", "toolCallId": call_id})
+        elif content.get("is_error"):
             text = output if isinstance(output, str) else _encode(output).decode()
             self._add({"type": "tool-output-error", "toolCallId": call_id, "errorText": text, **executed})
         else:
             self._add({"type": "tool-output-available", "toolCallId": call_id, "output": output, **executed})
+
+    def _answered(self, event: ApprovalResponse) -> None:
+        """Show the answer to an approval. A denied call is shown with its result."""
+        self._set(asked=self.state.asked - {event.approval_id})
+        if not event.approved:
+            self._set(denied=self.state.denied | {event.tool_use_id})
+        if self._major == 7:
+            reason = {"reason": event.reason} if event.reason is not None else {}
+            answer = {"approvalId": event.approval_id, "approved": event.approved, **reason}
+            self._add({"type": "tool-approval-response", **answer})
 
     def _file(self, block_type: BlockType, content: Content) -> None:
         media_type = content.get("media_type") or ("image/png" if block_type == "image" else "text/plain")
@@ -326,6 +309,17 @@ class ChunkWriter:
         self._add({"type": f"data-{event.name}", "data": event.data, **transient})
 
     # -- ends ------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """End the stream of a turn that waits for the client. The client continues it with a request."""
+        self._close_step()
+        self._add({"type": "finish", "finishReason": "tool-calls"})
+        self._finish()
+
+    def resume(self) -> None:
+        """Begin the stream of a turn whose earlier chunks the client has."""
+        self._set(has_begun=True, in_step=False, has_results=False)
+        self._add({"type": "start", "messageId": self._message_id})
 
     def _end(self, event: Terminal) -> None:
         if not self._ends:

@@ -15,10 +15,15 @@ import msgspec
 from msgspec.structs import replace
 
 from turnstream.core.turn_events import (
+    ApprovalRequest,
     BlockDelta,
+    TurnCancelled,
+    TurnComplete,
+    TurnError,
     TurnEvent,
 )
-from turnstream.dialects.ai_sdk.chunk_writer import ChunkWriter, Major, ShownBlock, StreamState
+from turnstream.dialects.ai_sdk.chunk_writer import ChunkWriter, Major
+from turnstream.dialects.ai_sdk.stream_state import ShownBlock, StreamState
 from turnstream.dialects.repetition import RepetitionEncoder
 from turnstream.turnlog.base import DialectEncoder
 
@@ -72,6 +77,22 @@ class AiSdkEncoder:
         del state
         return False
 
+    def waits(self, state: object) -> bool:
+        """Return True if an approval has no answer. The client continues the turn with a request."""
+        return bool(cast(StreamState, state).asked)
+
+    def pause(self, state: object) -> tuple[bytes, object]:
+        """Return the chunks that end the stream of a turn that waits, and the state after them."""
+        writer = self._writer(cast(StreamState, state))
+        writer.pause()
+        return b"".join(writer.frames), writer.state
+
+    def resume(self, state: StreamState) -> tuple[bytes, StreamState]:
+        """Return the chunks that begin the stream of a client that has all chunks up to `state`."""
+        writer = self._writer(state)
+        writer.resume()
+        return b"".join(writer.frames), writer.state
+
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the chunks of one event, and the state after it. See `DialectEncoder.encode`."""
         del seq
@@ -86,9 +107,12 @@ class AiSdkEncoder:
                 return self._delta(block, event.value), now
         if now.is_over:
             return b"", state
-        writer = ChunkWriter(now, self._turn_id, self._message_id, self._major, ends=self._ends_message)
+        writer = self._writer(now)
         writer.write(event)
         return b"".join(writer.frames), writer.state
+
+    def _writer(self, state: StreamState) -> ChunkWriter:
+        return ChunkWriter(state, self._turn_id, self._message_id, self._major, ends=self._ends_message)
 
     @staticmethod
     def _delta(block: ShownBlock, text: str) -> bytes:
@@ -97,10 +121,92 @@ class AiSdkEncoder:
         return b"%b%b}\n\n" % (block.delta_head, _encode(text))
 
 
-def encoder_of(turn_id: str, message_id: str, major: Major, *, ends_message: bool = True) -> DialectEncoder:
+class ResumingEncoder:
+    """Encodes the rest of a turn for a client that has answered approvals: all after their requests.
+
+    Args:
+        approvals: Ids of the approvals.
+    """
+
+    def __init__(self, encoder: AiSdkEncoder, approvals: frozenset[str]) -> None:
+        self.name = f"{encoder.name} after {' '.join(sorted(approvals))}"
+        self._encoder = encoder
+        self._approvals = approvals
+
+    def begin(self) -> object:
+        """Return the state before the turn's first event."""
+        return SkippedEvents(self._encoder.begin(), self._approvals)
+
+    def is_over(self, state: object) -> bool:
+        """Return True if the stream has ended."""
+        return not isinstance(state, SkippedEvents) and self._encoder.is_over(state)
+
+    def last_block(self, state: object) -> int:
+        """Return the index of the last block that the client has, or -1."""
+        return self._encoder.last_block(_inner(state))
+
+    def settle(self, state: object) -> tuple[bytes, object]:
+        """Return nothing: a catch-up's chunks are sent as they come."""
+        return b"", state
+
+    def needs_replay(self, state: object) -> bool:
+        """Return False: a replay begins with a new request."""
+        del state
+        return False
+
+    def waits(self, state: object) -> bool:
+        """Return True if another approval has no answer."""
+        return not isinstance(state, SkippedEvents) and self._encoder.waits(state)
+
+    def pause(self, state: object) -> tuple[bytes, object]:
+        """Return the chunks that end the stream of a turn that waits, and the state after them."""
+        return self._encoder.pause(state)
+
+    def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
+        """Return the chunks of one event, and the state after it. See `DialectEncoder.encode`."""
+        if not isinstance(state, SkippedEvents):
+            return self._encoder.encode(state, seq, event)
+        if isinstance(event, TurnComplete | TurnError | TurnCancelled):  # the requests are not there
+            began, inner = self._encoder.resume(state.inner)
+            data, after = self._encoder.encode(inner, seq, event)
+            return began + data, after
+        _, after = self._encoder.encode(state.inner, seq, event)
+        inner = cast(StreamState, after)
+        left = state.approvals
+        if isinstance(event, ApprovalRequest):
+            left -= {event.approval_id}
+        return (b"", SkippedEvents(inner, left)) if left else self._encoder.resume(inner)
+
+
+class SkippedEvents(msgspec.Struct, frozen=True, gc=False):
+    """The state of a stream before the events that its client lacks.
+
+    Attributes:
+        inner: The state of the chunks that the client has.
+        approvals: Ids of the approvals whose requests have not come yet.
+    """
+
+    inner: StreamState
+    approvals: frozenset[str]
+
+
+def _inner(state: object) -> object:
+    return state.inner if isinstance(state, SkippedEvents) else state
+
+
+def encoder_of(
+    turn_id: str,
+    message_id: str,
+    major: Major,
+    *,
+    ends_message: bool = True,
+    answered: frozenset[str] = frozenset(),
+) -> DialectEncoder:
     """Return the encoder of one turn. Readers before major 7 cannot retract text.
 
     Args: see `AiSdkEncoder`.
+        answered: Ids of approvals that the client has answered. It has the events up to their requests.
     """
-    encoder = AiSdkEncoder(turn_id, message_id, major=major, ends_message=ends_message)
+    plain = AiSdkEncoder(turn_id, message_id, major=major, ends_message=ends_message)
+    encoder = ResumingEncoder(plain, answered) if answered else plain
     return encoder if major == 7 else RepetitionEncoder(encoder)

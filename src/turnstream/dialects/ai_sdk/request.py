@@ -20,6 +20,7 @@ from turnstream.dialects.client_request import (
     parsed_body,
 )
 from turnstream.errors import InvalidRequest
+from turnstream.tools.asking import MAX_REASON
 from turnstream.turns.conversations import MAX_MESSAGES, ResentConversation
 from turnstream.wires.base import ToolDefinition
 
@@ -31,7 +32,7 @@ class ToolApproval(msgspec.Struct, frozen=True):
 
     id: str
     approved: bool | None = None
-    reason: str | None = None
+    reason: Annotated[str, msgspec.Meta(max_length=MAX_REASON)] | None = None
 
 
 class UiPart(msgspec.Struct, frozen=True, rename="camel"):
@@ -76,10 +77,13 @@ class ClientTool(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class UiRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of a chat request. The fields from `model` on are options of turnstream."""
+    """The body of a chat request. The fields from `model` on are options of turnstream.
 
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    The workflow transport sends no `id`. Then the conversation continues in any chat that has it.
+    """
+
     messages: Annotated[list[UiMessage], msgspec.Meta(min_length=1, max_length=MAX_MESSAGES)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     model: str | None = None
     system: str | None = None
@@ -87,6 +91,17 @@ class UiRequest(msgspec.Struct, frozen=True, rename="camel"):
     params: dict[str, Any] | None = None
     tools: list[str | ClientTool] | None = None
     metadata: dict[str, Any] | None = None
+
+
+class _PlainMessage(msgspec.Struct, frozen=True):
+    """A message of another protocol, if it has no parts."""
+
+    content: Any
+    parts: Any = msgspec.UNSET
+
+
+class _PlainBody(msgspec.Struct, frozen=True):
+    messages: list[_PlainMessage]
 
 
 class _MessageOfClient(NamedTuple):
@@ -102,7 +117,14 @@ def parse_request(raw: bytes, server_tools: Collection[str]) -> ClientRequest:
     Args:
         server_tools: Names of the tools that run on the server.
     """
-    body = parsed_body(raw, UiRequest)
+    try:
+        body = parsed_body(raw, UiRequest)
+    except InvalidRequest:
+        if _has_plain_messages(raw):
+            raise InvalidRequest(
+                "the messages have `content` and no `parts`: this address speaks the AI SDK 5 to 7"
+            ) from None
+        raise
     messages = [message for message in body.messages if message.role != "system"]
     system = "\n\n".join(
         part.text
@@ -139,6 +161,15 @@ def parse_request(raw: bytes, server_tools: Collection[str]) -> ClientRequest:
         tools=None if body.tools is None else tuple(_tool(tool) for tool in body.tools),
         metadata=body.metadata or {},
     )
+
+
+def _has_plain_messages(raw: bytes) -> bool:
+    """Return True if a body that is not of the AI SDK has the messages of another protocol."""
+    try:
+        messages = parsed_body(raw, _PlainBody).messages
+    except InvalidRequest:
+        return False
+    return any(message.parts is msgspec.UNSET for message in messages)
 
 
 def _tool(tool: str | ClientTool) -> str | ToolDefinition:

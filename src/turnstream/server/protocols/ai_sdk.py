@@ -8,16 +8,34 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from turnstream.dialects.ai_sdk.encoder import HEADERS, HEARTBEAT, Major, encoder_of
+from turnstream.core.identifiers import is_id
+from turnstream.dialects.ai_sdk.chunk_writer import Major
+from turnstream.dialects.ai_sdk.encoder import HEADERS, HEARTBEAT, encoder_of
 from turnstream.dialects.ai_sdk.request import parse_request
 from turnstream.server.context import ServerContext
-from turnstream.server.protocols.conversing import answer_stream, running_turns, start_answer
-from turnstream.server.streams import EventStreamResponse, StreamFormat
+from turnstream.server.protocols.conversing import (
+    answer_approvals,
+    answer_stream,
+    running_turns,
+    start_answer,
+    without_asking_tools,
+)
+from turnstream.server.protocols.workflow import (
+    RUN_HEADER,
+    TAIL_HEADER,
+    WorkflowRun,
+    continued,
+    parse_run,
+    parse_start,
+)
+from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
+from turnstream.store.base import TurnRecord
+from turnstream.store.queries import GetTurn
 from turnstream.turnlog.dialect_chain import DialectChain
 from turnstream.turnlog.dialect_subscription import DialectSubscription
 from turnstream.turns.histories import chain_of
 
-PATHS: dict[str, Major] = {"/ai-sdk/chat": 5, "/ai-sdk/v6/chat": 6, "/ai-sdk/v7/chat": 7}
+PATHS: dict[str, Major] = {"/chat": 5, "/ai-sdk/chat": 5, "/ai-sdk/v6/chat": 6, "/ai-sdk/v7/chat": 7}
 """Addresses, and the oldest major version of the AI SDK that reads their answers."""
 REPLAY_SECONDS = 30.0
 """Seconds after the end of an answer in which it is replayed.
@@ -31,42 +49,93 @@ _FORMAT = StreamFormat(HEADERS, HEARTBEAT, must_end=True)
 def add_ai_sdk_routes(router: APIRouter, context: ServerContext) -> None:
     """Add the routes for each major version to `router`."""
     for path, major in PATHS.items():
-        _add_routes(router, context, path, major)
+        _add_routes(router, AiSdkAnswers(context, major), path)
 
 
-def _add_routes(router: APIRouter, context: ServerContext, path: str, major: Major) -> None:
-    @router.post(path, summary=f"Answer a chat of the AI SDK {major} or newer", include_in_schema=False)
+def _add_routes(router: APIRouter, answers: AiSdkAnswers, path: str) -> None:
+    @router.post(path, include_in_schema=False)
     async def chat(request: Request) -> Response:
-        principal = await context.principal(request)
-        asked = parse_request(await request.body(), context.commands.tools.tools)
-        turn = (await start_answer(context, principal, asked)).assistant_turn
-        chain = await chain_of(context.commands.store, turn)
-        encoder = encoder_of(turn.id, chain[0], major)
-        subscription = await context.watching.subscribe_in(encoder, principal.owner, turn.id)
-        return answer_stream(context, "ai_sdk", turn.id, subscription, _FORMAT)
+        return await answers.start(request)
 
     @router.get(path + "/{chat_id:path}/stream", include_in_schema=False)
     async def resume(request: Request, chat_id: str) -> Response:
-        owner = (await context.principal(request)).owner
-        found = await running_turns(context, owner, chat_id, ended_within=REPLAY_SECONDS)
-        turn = next(iter(found), None)
-        if turn is None:
-            return Response(status_code=204)
-        chain = await chain_of(context.commands.store, turn)
-
-        async def subscribe(turn_id: str, state: object) -> DialectSubscription:
-            ends_message = turn_id == turn.id
-            encoder = encoder_of(turn_id, chain[0], major, ends_message=ends_message)
-            return await context.watching.subscribe_in(encoder, owner, turn_id, state=state, is_exact=False)
-
-        rest = [partial(subscribe, turn_id) for turn_id in chain[1:]]
-        watcher = DialectChain(await subscribe(chain[0], None), rest)
-        return EventStreamResponse(watcher, context.keep_alive, form=_FORMAT)
+        return await answers.resume(request, chat_id)
 
     @router.post(path + "/{chat_id:path}/stop", include_in_schema=False)
     async def stop(request: Request, chat_id: str) -> Response:
-        owner = (await context.principal(request)).owner
-        running = await running_turns(context, owner, chat_id)
+        return await answers.stop(request, chat_id)
+
+
+class AiSdkAnswers:
+    """Answers the requests of clients of one major version."""
+
+    def __init__(self, context: ServerContext, major: Major) -> None:
+        self._context = context
+        self._major: Major = major
+
+    async def start(self, request: Request) -> Response:
+        """Start an answer, or continue a turn whose approvals the client answers."""
+        context, principal = self._context, await self._context.principal(request)
+        tools = context.commands.tools.tools
+        asked = parse_request(await request.body(), tools)
+        if asked.approvals and self._major > 5:
+            turn = await answer_approvals(context, principal, asked.approvals)
+        else:
+            if self._major == 5:
+                asked = without_asking_tools(asked, tools)
+            turn = (await start_answer(context, principal, asked)).assistant_turn
+        run = WorkflowRun(turn.id, frozenset(approval.approval_id for approval in asked.approvals))
+        subscription = await self._watch_run(principal.owner, run, turn)
+        return answer_stream(context, "ai_sdk", turn.id, subscription, _form({RUN_HEADER: run.run_id}))
+
+    async def resume(self, request: Request, chat_id: str) -> Response:
+        """Replay the newest answer of a chat, or continue a run after a number of chunks."""
+        owner = (await self._context.principal(request)).owner
+        start = request.query_params.get("startIndex")
+        if start is not None:
+            return await self._continue(owner, chat_id, parse_start(start))
+        found = await running_turns(self._context, owner, chat_id, ended_within=REPLAY_SECONDS)
+        if not found:
+            return Response(status_code=204)
+        turn = found[0]
+        chain = await chain_of(self._context.commands.store, turn)
+
+        async def subscribe(turn_id: str, state: object) -> DialectSubscription:
+            encoder = encoder_of(turn_id, chain[0], self._major, ends_message=turn_id == turn.id)
+            watching = self._context.watching
+            return await watching.subscribe_in(encoder, owner, turn_id, state=state, is_exact=False)
+
+        rest = [partial(subscribe, turn_id) for turn_id in chain[1:]]
+        return self._stream(DialectChain(await subscribe(chain[0], None), rest), {})
+
+    async def stop(self, request: Request, chat_id: str) -> Response:
+        """Stop the running and waiting turns of a chat."""
+        owner = (await self._context.principal(request)).owner
+        running = await running_turns(self._context, owner, chat_id)
         for turn in running:
-            await context.commands.interrupt(owner, turn.id)
+            await self._context.commands.interrupt(owner, turn.id)
         return JSONResponse({"stopped": [turn.id for turn in running]})
+
+    async def _continue(self, owner: str, run_id: str, start: int) -> Response:
+        run = parse_run(run_id)
+        if is_id(run.turn_id):
+            turn = await self._context.commands.store.read(GetTurn(owner=owner, turn_id=run.turn_id))
+        else:  # a page that has loaded knows the chat only
+            found = await running_turns(self._context, owner, run_id, ended_within=REPLAY_SECONDS)
+            if not found:
+                return Response(status_code=204)
+            turn, run = found[0], WorkflowRun(found[0].id)
+        stream = await continued(await self._watch_run(owner, run, turn), start)
+        return self._stream(stream, {TAIL_HEADER: str(stream.tail)})
+
+    async def _watch_run(self, owner: str, run: WorkflowRun, turn: TurnRecord) -> DialectSubscription:
+        chain = await chain_of(self._context.commands.store, turn)
+        encoder = encoder_of(turn.id, chain[0], self._major, answered=run.answered)
+        return await self._context.watching.subscribe_in(encoder, owner, turn.id)
+
+    def _stream(self, watcher: Watcher, headers: dict[str, str]) -> Response:
+        return EventStreamResponse(watcher, self._context.keep_alive, form=_form(headers))
+
+
+def _form(headers: dict[str, str]) -> StreamFormat:
+    return _FORMAT._replace(headers={**_FORMAT.headers, **headers})

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
+from turnstream.core.admission import plain_request_json
 from turnstream.core.lifecycle import TERMINAL_STATUSES
-from turnstream.dialects.client_request import ClientRequest
+from turnstream.dialects.client_request import ClientApproval, ClientRequest
+from turnstream.errors import Conflict, InvalidRequest
 from turnstream.server.attachments import check_attachment
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
 from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
+from turnstream.store.approvals import FindApproval
 from turnstream.store.base import TurnRecord
-from turnstream.store.queries import CurrentAnswers
+from turnstream.store.queries import CurrentAnswers, GetTurn
+from turnstream.tools.asking import ApprovalAnswer
+from turnstream.tools.base import Tool
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.commands import StartedTurn
+
+_LATE = frozenset({"approval_decided", "approval_expired", "turn_ended"})
+"""Codes of answers to approvals that have another answer, or none and no time left."""
 
 
 async def start_answer(
@@ -37,6 +47,48 @@ async def start_answer(
         asked.options_of(request), idempotency_key=idempotency_key, fingerprint=idempotency_key
     )
     return await commands.send(principal.owner, request)
+
+
+def without_asking_tools(asked: ClientRequest, tools: Mapping[str, Tool]) -> ClientRequest:
+    """Return a request without tools that ask first, for clients that cannot approve a call.
+
+    Raises InvalidRequest if the client asks for such a tool.
+
+    Args:
+        tools: Tools that run here, by name.
+    """
+    asking = {name for name, tool in tools.items() if tool.ask != "never"}
+    if not asking:
+        return asked
+    if asked.tools is None:
+        return msgspec.structs.replace(asked, tools=tuple(name for name in tools if name not in asking))
+    if refused := sorted(tool for tool in asked.tools if isinstance(tool, str) and tool in asking):
+        raise InvalidRequest(f"the tool {refused[0]} asks first, and clients of this address cannot answer")
+    return asked
+
+
+async def answer_approvals(
+    context: ServerContext, principal: Principal, approvals: Sequence[ClientApproval]
+) -> TurnRecord:
+    """Store a client's answers to the approvals of a turn, and return the turn.
+
+    An answer that comes too late changes nothing: the turn's events show what counts. Raises NotFound if
+    there is no such approval, InvalidRequest, and Conflict (`input_changed`).
+    """
+    commands, owner = context.commands, principal.owner
+    turn_ids: set[str] = set()
+    for approval in approvals:
+        found = await commands.store.read(FindApproval(owner=owner, approval_id=approval.approval_id))
+        turn_ids.add(found.turn_id)
+        answer = ApprovalAnswer(approval.is_approved, plain_request_json(approval.reason, "the reason"))
+        try:
+            await commands.approvals.answer(owner, found.turn_id, found.id, answer)
+        except Conflict as error:
+            if error.code not in _LATE:
+                raise
+            if error.code == "approval_expired":
+                await commands.approvals.check()
+    return await commands.store.read(GetTurn(owner=owner, turn_id=max(turn_ids)))
 
 
 async def running_turns(

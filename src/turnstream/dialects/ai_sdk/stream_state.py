@@ -1,0 +1,55 @@
+"""The state of a UI message stream at a cursor."""
+
+from __future__ import annotations
+
+import msgspec
+
+from turnstream.core.blocks import BlockType, Content
+from turnstream.dialects.text_chain import TextChain
+
+
+class ShownBlock(msgspec.Struct, frozen=True, gc=False):
+    """The block that is being shown.
+
+    Attributes:
+        delta_head: The bytes of a delta's frame before the text.
+        content: The block's content so far.
+        text: The input of a call so far. None for other blocks, whose text is not needed again.
+        sources: Number of citations that were sent.
+    """
+
+    block_index: int
+    block_type: BlockType
+    part_id: str
+    delta_head: bytes
+    content: Content = {}
+    text: TextChain | None = None
+    sources: int = 0
+
+
+class StreamState(msgspec.Struct, frozen=True, gc=False):
+    """The state of a UI message stream at a cursor.
+
+    Attributes:
+        has_begun: The `start` chunk was sent.
+        is_over: Nothing may follow.
+        in_step: A step is open.
+        has_results: A result of a tool that ran here came in this step. The next output begins another step.
+        step_first: Index of the step's first block, or None.
+        next_index: Index after the last block that was shown.
+        calls: Ids of the calls that were shown.
+        asked: Ids of the approvals that have no answer yet.
+        denied: Ids of the calls that were not approved.
+        block: The block that is being shown, or None.
+    """
+
+    has_begun: bool = False
+    is_over: bool = False
+    in_step: bool = False
+    has_results: bool = False
+    step_first: int | None = None
+    next_index: int = 0
+    calls: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    denied: frozenset[str] = frozenset()
+    block: ShownBlock | None = None

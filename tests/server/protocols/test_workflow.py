@@ -1,0 +1,88 @@
+"""The AI SDK's workflow transport, and `POST /api/chat`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.server.live import Answer
+from tests.server.test_ai_sdk import body, chatting, user
+from turnstream.core.identifiers import new_id
+
+CHAT = "/chat"
+DONE = b"data: [DONE]\n\n"
+
+
+def chunks_of(answer: Answer) -> list[bytes]:
+    assert answer.status == 200, answer
+    assert answer.body.endswith(DONE)
+    return [frame + b"\n\n" for frame in answer.body.removesuffix(DONE).split(b"\n\n")[:-1]]
+
+
+@pytest.mark.requirement("N3")
+async def test_a_run_continues_after_each_chunk(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as client:
+        asked = {"messages": [user("one")], "model": "sim/story:events=9,pace=0"}
+        answer = await client.call("POST", CHAT, asked)
+        run, chunks = answer.headers["x-workflow-run-id"], chunks_of(answer)
+        for start in range(len(chunks)):
+            rest = await client.call("GET", f"{CHAT}/{run}/stream?startIndex={start}")
+            assert chunks_of(rest) == chunks[start:]
+            assert rest.headers["x-workflow-stream-tail-index"] == str(len(chunks) - 1)
+        tail = await client.call("GET", f"{CHAT}/{run}/stream?startIndex=-2")
+        assert chunks_of(tail) == chunks[-2:]
+        whole = await client.call("GET", f"{CHAT}/{run}/stream?startIndex=-1000")
+        assert chunks_of(whole) == chunks
+
+
+async def test_a_stream_without_a_finish_ends_with_one_for_a_client_that_has_all(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as client:
+        fault = "sim/story:events=20,pace=0,fault=error-before,status=401"
+        answer = await client.call("POST", CHAT, body("c", user("one"), model=fault))
+        run, count = answer.headers["x-workflow-run-id"], len(chunks_of(answer))
+        rest = await client.call("GET", f"{CHAT}/{run}/stream?startIndex={count}")
+        assert chunks_of(rest) == [b'data: {"type":"finish","finishReason":"other"}\n\n']
+
+
+@pytest.mark.requirement("N3")
+async def test_chunks_that_are_not_in_memory_cannot_be_counted(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as client:
+        asked = body("c", user("one"), model="sim/story:events=3,pace=0")
+        run = (await client.call("POST", CHAT, asked)).headers["x-workflow-run-id"]
+    async with chatting(tmp_path) as client:
+        answer = await client.call("GET", f"{CHAT}/{run}/stream?startIndex=1")
+        assert (answer.status, answer.json["error"]["code"]) == (410, "gone")
+        assert "no longer be counted" in answer.json["error"]["message"]
+
+
+async def test_a_start_index_is_a_number_and_its_run_exists(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as client:
+        for index in ("x", "", "1.5", "--1", "9" * 30):
+            assert (await client.call("GET", f"{CHAT}/c/stream?startIndex={index}")).status == 400
+        assert (await client.call("GET", f"{CHAT}/{new_id()}/stream?startIndex=0")).status == 404
+        assert (await client.call("GET", f"{CHAT}/c/stream?startIndex=0")).status == 204
+
+
+async def test_a_page_that_knows_the_chat_only_gets_its_answer(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as client:
+        answer = await client.call("POST", CHAT, body("c", user("one"), model="sim/echo:pace=0"))
+        again = await client.call("GET", f"{CHAT}/c/stream?startIndex=0")
+        assert chunks_of(again) == chunks_of(answer)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+        {"id": "c", "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
+    ],
+)
+async def test_messages_of_another_protocol_are_refused_with_a_plain_sentence(
+    tmp_path: Path, asked: dict[str, object]
+) -> None:
+    async with chatting(tmp_path) as client:
+        answer = await client.call("POST", CHAT, asked)
+        assert answer.status == 400
+        assert "the AI SDK" in answer.json["error"]["message"]
+        assert (await client.call("GET", "/chats")).json["chats"] == []
