@@ -24,7 +24,7 @@ KEPT_SECONDS = 24 * 3600
 
 
 class Scope(NamedTuple):
-    """The chats that a watcher watches: all of an owner, or one of them."""
+    """The chats that a watcher watches: all chats of an owner, or one chat."""
 
     owner: str
     chat_id: str | None = None

@@ -267,7 +267,7 @@ def _apply(connection: Connection, operations: Sequence[Operation[Any]]) -> list
 
 
 def _neighbours(operations: Sequence[Operation[Any]]) -> Iterator[Sequence[Operation[Any]]]:
-    """Yield runs of operations of one batched class, and every other operation alone."""
+    """Yield consecutive operations of one batched class together, and every other operation alone."""
     start = 0
     while start < len(operations):
         kind = type(operations[start])

@@ -19,7 +19,7 @@ def configured_tools(
     *,
     debug: bool = False,
 ) -> ToolRunner:
-    """Return a runner for the tools, the limits and the rules of approval of the settings.
+    """Return a runner with the tools, the limits and the approval rules of the settings.
 
     Raises ConfigurationError.
 

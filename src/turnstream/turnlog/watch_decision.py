@@ -73,8 +73,8 @@ Decision: TypeAlias = SendFrames | ReadPage | ReadPiece | CountSurvivors | Pause
 def begin(log: LogView, after: Cursor | None = None, from_block: int = 0) -> WatchPosition:
     """Return the position for a client's cursor. None is the beginning.
 
-    A cursor that this turn never gave gets everything from the beginning, with a start event that resets the
-    client.
+    A client whose cursor is not one of this turn gets everything from the beginning. The start event resets
+    the client.
 
     Args:
         from_block: The client has the blocks before this one.

@@ -95,7 +95,10 @@ class TurnWriter:
         self.is_ready = True
 
     def taker(self, accumulator: Accumulator, step: int | None) -> Take:
-        """Return the function that shows a batch while the task waits, if nothing has to be awaited."""
+        """Return the function that shows a batch while the task waits.
+
+        It refuses a batch that needs an await.
+        """
         del step
         interruption, progress = self._interruption, self.progress
         extend, grow, gaps = accumulator.extend_shown, self._log.grow, progress.gaps

@@ -59,7 +59,10 @@ class AnswerStream:
         raise NotImplementedError
 
     def _refuse(self, failure: MalformedEvent, events: list[StreamEvent]) -> None:
-        """Raise `failure`, or append a notice if malformed events are skipped and `failure` can be."""
+        """Raise `failure`.
+
+        If it is a malformed event, and such events are skipped, append a notice instead.
+        """
         if not self._skips_malformed or isinstance(failure, EventTooLarge | SecondAnswer):
             raise failure
         events.append(StreamNotice(failure.code, failure.message))
