@@ -200,6 +200,7 @@ async def test_system_messages_and_context_are_the_system_prompt(tmp_path: Path)
         assert turn["system"] == "Be brief.\n\nBe kind.\n\npage: prices"
 
 
+LONG = {"approved": True, "reason": "x" * 2001}
 PART = {"type": "image", "source": {"type": "file", "value": "f"}}
 
 
@@ -225,8 +226,12 @@ PART = {"type": "image", "source": {"type": "file", "value": "f"}}
         ({"messages": [{"id": "u", "role": "user", "content": [{**PART, "type": "audio"}]}]}, "audio"),
         ({"tools": [{"name": "no name", "description": ""}]}, "tools"),
         ({"forwardedProps": {"model": 7}}, "forwardedProps"),
+        ({"forwardedProps": {"params": {"extra_body": {"model": "dear"}}}}, "model cannot be given"),
+        ({"forwardedProps": {"fallbacks": ["sim/echo"] * 9}}, "fallbacks"),
+        ({"forwardedProps": {"metadata": {"x": "y" * 20_000}}}, "metadata"),
         ({"resume": [{"interruptId": "x", "status": "resolved"}]}, "resume[0]"),
         ({"resume": [{"interruptId": "x.y", "status": "resolved"}]}, "payload.approved"),
+        ({"resume": [{"interruptId": "x.y", "status": "resolved", "payload": LONG}]}, "payload.reason"),
         (
             {"resume": [{"interruptId": "x.y", "status": "resolved", "payload": {"editedArgs": {}}}]},
             "cannot be edited",

@@ -13,7 +13,7 @@ from turnstream.dialects.ag_ui.event_writer import RunFacts
 from turnstream.dialects.ag_ui.messages import RunIds, encoded_messages
 from turnstream.dialects.client_request import ClientRequest, parsed_body
 from turnstream.errors import InvalidRequest
-from turnstream.tools.asking import ApprovalAnswer
+from turnstream.tools.asking import MAX_REASON, ApprovalAnswer
 from turnstream.turns.conversations import MAX_MESSAGES, ResentConversation
 from turnstream.wires.base import ToolDefinition
 
@@ -160,6 +160,8 @@ def _answer(place: int, given: InterruptAnswer) -> AnsweredInterrupt:
     match given.payload:
         case {"editedArgs": _}:
             raise InvalidRequest(f"resume[{place}]: the arguments of a call cannot be edited")
+        case {"approved": bool(), "reason": str(reason)} if len(reason) > MAX_REASON:
+            raise InvalidRequest(f"resume[{place}]: payload.reason has more than {MAX_REASON:,} characters")
         case {"approved": bool(approved), "reason": str(reason)}:
             answer = ApprovalAnswer(approved=approved, reason=reason)
         case {"approved": bool(approved)} | bool(approved):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 
 from turnstream.core.admission import plain_request_json
 from turnstream.core.lifecycle import TERMINAL_STATUSES
@@ -13,7 +15,9 @@ from turnstream.errors import Conflict, InvalidRequest
 from turnstream.server.attachments import check_attachment
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
+from turnstream.server.error_answers import validation_error
 from turnstream.server.streams import EventStreamResponse, StreamFormat, Watcher
+from turnstream.server.views import CallBody
 from turnstream.store.approvals import FindApproval
 from turnstream.store.base import TurnRecord
 from turnstream.store.queries import CurrentAnswers, GetTurn
@@ -41,10 +45,14 @@ async def start_answer(
     for place, block in enumerate(asked.conversation.new):
         if block.block_type in ("image", "document"):
             check_attachment(f"part {place} of the last message", block.block_type, block.content or {})
+    _check_options(asked)
     commands = context.commands
     request = await commands.conversations.continue_from(principal.owner, asked.conversation)
     request = msgspec.structs.replace(
-        asked.options_of(request), idempotency_key=idempotency_key, fingerprint=idempotency_key
+        asked.options_of(request),
+        metadata={**asked.metadata, **principal.metadata},
+        idempotency_key=idempotency_key,
+        fingerprint=idempotency_key,
     )
     return await commands.send(principal.owner, request)
 
@@ -89,6 +97,24 @@ async def answer_approvals(
             if error.code == "approval_expired":
                 await commands.approvals.check()
     return await commands.store.read(GetTurn(owner=owner, turn_id=max(turn_ids)))
+
+
+def _check_options(asked: ClientRequest) -> None:
+    """Raise InvalidRequest for options that the native protocol refuses."""
+    options: dict[str, object] = {
+        name: getattr(asked, name) for name in ("model", "fallbacks", "system", "params", "metadata")
+    }
+    if asked.tools is not None:
+        options["tools"] = [
+            tool
+            if isinstance(tool, str)
+            else {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
+            for tool in asked.tools
+        ]
+    try:
+        CallBody.model_validate(options)
+    except ValidationError as error:
+        raise validation_error(RequestValidationError(error.errors())) from None
 
 
 async def running_turns(
