@@ -12,7 +12,9 @@ README = PROJECT / "README.md"
 DOCS = PROJECT / "docs"
 TUTORIAL = DOCS / "tutorial"
 HOW_TO = DOCS / "how-to"
-SNIPPETS = frozenset({"foreign-streams.md", "proxies.md", "sse-clients.md", "test-your-application.md"})
+SNIPPETS = frozenset(
+    {"foreign-streams.md", "proxies.md", "sse-clients.md", "test-your-application.md", "use-chat.md"}
+)
 """Pages without Python, and pages whose Python is part of something larger and has tests of its own."""
 ANYTHING = "…"
 """A line of it stands for any lines, at the end of a line for any words."""
