@@ -9,6 +9,7 @@ import pytest
 from tests.cli.programs import run
 
 NOTHING_LISTENS = "http://127.0.0.1:9"
+pytestmark = pytest.mark.requirement("R1")
 
 
 async def test_a_command_that_is_nearly_one_is_asked_about(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ async def session() -> AsyncGenerator[aiohttp.ClientSession, None]:
     await asyncio.sleep(0)  # the transports' own callbacks
 
 
+@pytest.mark.requirement("R1")
 async def test_it_says_where_it_listens_and_what_is_ready(tmp_path: Path, session: aiohttp.ClientSession):
     async with Program("serve", "--port", "0", cwd=tmp_path) as program:
         url = await listening(program)
@@ -84,6 +85,7 @@ async def test_it_says_where_it_listens_and_what_is_ready(tmp_path: Path, sessio
     assert ended.output.endswith("turnstream stopped\n")
 
 
+@pytest.mark.requirement("R1")
 @pytest.mark.parametrize("key", [None, "a secret of this server"])
 async def test_what_it_offers_to_try_works_as_printed(key: str | None, tmp_path: Path):
     if shutil.which("curl") is None:

@@ -34,13 +34,22 @@ asyncio.run(main())
 pytestmark = pytest.mark.timeout(2 * SECONDS)
 
 
+def clean_environment() -> dict[str, str]:
+    """Return the environment without the variables of this project's own environment."""
+    own = ("PYTHON", "PYTEST", "VIRTUAL")
+    return {key: value for key, value in os.environ.items() if not key.startswith(own)}
+
+
 def run(command: Sequence[str | Path], folder: Path) -> str:
-    """Return the output of a command, in an environment without this environment's variables."""
-    environ = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "VIRTUAL"))
-    }
+    """Return the output of a command, in a clean environment."""
     ended = subprocess.run(
-        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False
+        command,
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
@@ -63,7 +72,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return venv / "bin"
 
 
-@pytest.mark.requirement("F1")
+@pytest.mark.requirement("F1", "R1")
 def test_the_first_program_of_the_tutorial(installed: Path, tmp_path: Path):
     first = pages.programs(pages.TUTORIAL / "first-answers.md")[0]
     assert first.output is not None
@@ -77,6 +86,27 @@ def test_the_first_program_of_the_tutorial(installed: Path, tmp_path: Path):
 def test_the_command(installed: Path, tmp_path: Path):
     assert run([installed / "turnstream", "--version"], tmp_path).startswith("turnstream 0.")
     assert run([installed / "turnstream", "ask", "-m", "sim/echo:pace=0", "Hi"], tmp_path).strip() == "Hi"
+
+
+@pytest.mark.requirement("R1")
+def test_the_server(installed: Path, tmp_path: Path):
+    command = [installed / "turnstream", "serve", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            words = server.stdout.readline().split()
+            assert words[:3] == ["turnstream", "listens", "on"]
+            asked = run(
+                [installed / "turnstream", "ask", "--url", words[3], "-m", "sim/echo", "Hi"], tmp_path
+            )
+        finally:
+            server.terminate()
+            rest, _ = server.communicate(timeout=SECONDS)
+    assert asked.strip() == "Hi"
+    assert rest.endswith("turnstream stopped\n")
+    assert server.returncode == 0
 
 
 def test_a_turn_is_stored(installed: Path, tmp_path: Path):

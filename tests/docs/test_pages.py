@@ -122,8 +122,10 @@ def test_each_page_is_in_the_index() -> None:
     assert not missing
 
 
+@pytest.mark.requirement("R1")
 def test_the_readme_begins_as_the_tutorial() -> None:
     first, tutorial = (
         pages.fences(page, "python")[0].text for page in (pages.README, pages.TUTORIAL / "first-answers.md")
     )
     assert re.sub(r" +#.*", "", first) == tutorial
+    assert len(first.splitlines()) <= 10

@@ -152,7 +152,7 @@ class AgUiEncoder:
                 return b"".join(writer.frames), writer.state
 
     def _lose(self, now: ShownRun, seq: int) -> tuple[bytes, LostRun]:
-        """Close what is open: the next snapshot replaces it."""
+        """Close the open messages: the next snapshot replaces them."""
         writer = RunWriter(now, self._ids, self._facts)
         writer.close_block()
         return b"".join(writer.frames), LostRun(writer.state, seq)

@@ -302,7 +302,7 @@ class RunWriter:
         self.state = ShownRun(has_begun=True, is_over=True)
 
     def fail(self, message: str, code: str, **usage: Any) -> None:
-        """End the run with an error. What is open is closed first, so that clients keep it as text."""
+        """End the run with an error. Open messages are closed first, so that clients keep their text."""
         self._close_block()
         self._close_step()
         self.add("RUN_ERROR", message=message or code, code=code, **usage)

@@ -68,8 +68,8 @@ def encode_request(request: ModelRequest) -> HttpRequest:
 def _dump_messages(messages: Iterable[Message], *, unsigned: bool) -> list[JsonObject]:
     """Return messages whose roles alternate.
 
-    A block that the API accepts from one role only has that role. For example, the tool results of an
-    assistant turn become the user's.
+    If the API accepts a block from one role only, the block gets that role. For example, the tool results of
+    an assistant turn become the user's.
 
     Args:
         unsigned: True to include thinking without a signature.

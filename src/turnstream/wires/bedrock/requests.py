@@ -88,7 +88,7 @@ def _encode_invocation(request: ModelRequest, claude: Wire) -> HttpRequest:
 def _dump_messages(messages: Iterable[Message]) -> list[JsonObject]:
     """Return messages whose roles alternate. The models behind the API require that.
 
-    A block that the API accepts from one role only has that role. Every document has a unique name.
+    If the API accepts a block from one role only, the block gets that role. Every document has a unique name.
     """
     entries: list[tuple[str, list[JsonObject]]] = []
     names: set[str] = set()
