@@ -20,7 +20,6 @@ class ClientApproval(msgspec.Struct, frozen=True):
     """The user's answer to a tool call that needs an approval."""
 
     approval_id: str
-    tool_use_id: str
     is_approved: bool
     reason: str | None = None
 

@@ -229,9 +229,9 @@ PART = {"type": "image", "source": {"type": "file", "value": "f"}}
         ({"forwardedProps": {"params": {"extra_body": {"model": "dear"}}}}, "model cannot be given"),
         ({"forwardedProps": {"fallbacks": ["sim/echo"] * 9}}, "fallbacks"),
         ({"forwardedProps": {"metadata": {"x": "y" * 20_000}}}, "metadata"),
-        ({"resume": [{"interruptId": "x", "status": "resolved"}]}, "resume[0]"),
+        ({"resume": [{"interruptId": "x", "status": "done"}]}, "resume[0]"),
         ({"resume": [{"interruptId": "x.y", "status": "resolved"}]}, "payload.approved"),
-        ({"resume": [{"interruptId": "x.y", "status": "resolved", "payload": LONG}]}, "payload.reason"),
+        ({"resume": [{"interruptId": "x.y", "status": "resolved", "payload": LONG}]}, "the reason of"),
         (
             {"resume": [{"interruptId": "x.y", "status": "resolved", "payload": {"editedArgs": {}}}]},
             "cannot be edited",

@@ -269,7 +269,7 @@ class RunWriter:
             return
         interrupts = [
             {
-                "id": interrupt_id(self._ids.turn_id, asked.approval_id),
+                "id": asked.approval_id,
                 "reason": "tool_call",
                 "message": f"{asked.tool_name} asks for an approval",
                 "toolCallId": asked.tool_use_id,
@@ -313,11 +313,6 @@ def _with_content(block: StreamedBlock, content: Content) -> StreamedBlock:
     """Return a block with its whole content, which may hold the signature so far."""
     rest = {name: value for name, value in content.items() if name != "signature"}
     return replace(block, content=rest, signature=str(content.get("signature") or ""))
-
-
-def interrupt_id(turn_id: str, approval_id: str) -> str:
-    """Return the id of an interrupt, from which the answer finds its turn."""
-    return f"{turn_id}.{approval_id}"
 
 
 def _present(event: msgspec.Struct) -> RunEvent:

@@ -11,9 +11,8 @@ from turnstream.dialects.ag_ui.chat_entries import ChatEntry, conversation_of
 from turnstream.dialects.ag_ui.encoder import EarlierMessages
 from turnstream.dialects.ag_ui.event_writer import RunFacts
 from turnstream.dialects.ag_ui.messages import RunIds, encoded_messages
-from turnstream.dialects.client_request import ClientRequest, parsed_body
+from turnstream.dialects.client_request import ClientApproval, ClientRequest, parsed_body
 from turnstream.errors import InvalidRequest
-from turnstream.tools.asking import MAX_REASON, ApprovalAnswer
 from turnstream.turns.conversations import MAX_MESSAGES, ResentConversation
 from turnstream.wires.base import ToolDefinition
 
@@ -67,14 +66,6 @@ class RunAgentInput(msgspec.Struct, frozen=True, rename="camel"):
     resume: list[InterruptAnswer] | None = None
 
 
-class AnsweredInterrupt(NamedTuple):
-    """An answer to an approval of a waiting turn."""
-
-    turn_id: str
-    approval_id: str
-    answer: ApprovalAnswer
-
-
 class RunRequest(NamedTuple):
     """A request for a run. If the run is known, the request joins it.
 
@@ -83,7 +74,7 @@ class RunRequest(NamedTuple):
     """
 
     facts: RunFacts
-    answers: tuple[AnsweredInterrupt, ...]
+    answers: tuple[ClientApproval, ...]
     body: RunAgentInput
     entries: tuple[ChatEntry, ...]
 
@@ -145,30 +136,22 @@ def parse_run(raw: bytes) -> RunRequest:
     version = (body.protocol_version or "0").partition(".")[0]
     facts = RunFacts(body.thread_id, body.run_id, version.isdecimal() and int(version) >= 1)
     answers = tuple(_answer(place, answer) for place, answer in enumerate(body.resume or []))
-    if len({turn_id for turn_id, _, _ in answers}) > 1:
-        raise InvalidRequest("resume: the interrupts belong to several runs")
     return RunRequest(facts, answers, body, entries)
 
 
-def _answer(place: int, given: InterruptAnswer) -> AnsweredInterrupt:
-    turn_id, dot, approval_id = given.interrupt_id.partition(".")
-    if not dot:
-        raise InvalidRequest(f"resume[{place}]: there is no such interrupt")
+def _answer(place: int, given: InterruptAnswer) -> ClientApproval:
+    """Return the answer to an approval, whose id is the interrupt's."""
     if given.status == "cancelled":
-        answer = ApprovalAnswer(approved=False, reason="the user dismissed the question")
-        return AnsweredInterrupt(turn_id, approval_id, answer)
+        return ClientApproval(given.interrupt_id, is_approved=False, reason="the user dismissed the question")
     match given.payload:
         case {"editedArgs": _}:
             raise InvalidRequest(f"resume[{place}]: the arguments of a call cannot be edited")
-        case {"approved": bool(), "reason": str(reason)} if len(reason) > MAX_REASON:
-            raise InvalidRequest(f"resume[{place}]: payload.reason has more than {MAX_REASON:,} characters")
         case {"approved": bool(approved), "reason": str(reason)}:
-            answer = ApprovalAnswer(approved=approved, reason=reason)
+            return ClientApproval(given.interrupt_id, is_approved=approved, reason=reason)
         case {"approved": bool(approved)} | bool(approved):
-            answer = ApprovalAnswer(approved=approved)
+            return ClientApproval(given.interrupt_id, is_approved=approved)
         case _:
             raise InvalidRequest(f"resume[{place}]: payload.approved must be true or false")
-    return AnsweredInterrupt(turn_id, approval_id, answer)
 
 
 def _present(message: dict[str, Any]) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def _result(part: UiPart) -> Block:
 def _approvals(message: UiMessage) -> tuple[ClientApproval, ...]:
     """Return the answers to approvals that the conversation's last message gives."""
     return tuple(
-        ClientApproval(part.approval.id, part.tool_call_id, part.approval.approved, part.approval.reason)
+        ClientApproval(part.approval.id, part.approval.approved, part.approval.reason)
         for part in message.parts
         if part.state == "approval-responded"
         and part.approval is not None

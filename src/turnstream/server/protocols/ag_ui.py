@@ -8,14 +8,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from turnstream.core.admission import plain_request_json
-from turnstream.core.identifiers import is_id
 from turnstream.dialects.ag_ui.encoder import HEADERS, HEARTBEAT, AgUiEncoder
 from turnstream.dialects.ag_ui.request import RunRequest, parse_run
 from turnstream.errors import NotFound
 from turnstream.server.auth import Principal
 from turnstream.server.context import ServerContext
-from turnstream.server.protocols.conversing import answer_stream, start_answer
+from turnstream.server.protocols.conversing import answer_approvals, answer_stream, start_answer
 from turnstream.server.streams import StreamFormat
 
 PATH = "/ag-ui"
@@ -32,7 +30,8 @@ def add_ag_ui_routes(router: APIRouter, context: ServerContext) -> None:
         asked = parse_run(await request.body())
         turn_id = await _known_turn(context, owner, asked)
         if asked.answers and turn_id is None:
-            turn_id = await _resume(context, owner, asked)
+            turn_id = (await answer_approvals(context, principal, asked.answers)).id
+            await context.commands.conversations.name_run(owner, turn_id, asked.facts.run_id)
         joins = turn_id is not None
         if turn_id is None:
             turn_id, joins = await _start(context, principal, asked)
@@ -57,18 +56,6 @@ async def _known_turn(context: ServerContext, owner: str, asked: RunRequest) -> 
     if chat_id is None:
         return None
     return await conversations.turn_of(owner, chat_id, asked.facts.run_id, kind="run")
-
-
-async def _resume(context: ServerContext, owner: str, asked: RunRequest) -> str:
-    """Answer the approvals that a turn waits for, and return the turn, which continues as the new run."""
-    turn_id = asked.answers[0].turn_id
-    if not all(map(is_id, (turn_id, *(answer.approval_id for answer in asked.answers)))):
-        raise NotFound("no such interrupt")
-    for _, approval_id, answer in asked.answers:
-        reason = plain_request_json(answer.reason, "the reason")
-        await context.commands.approvals.answer(owner, turn_id, approval_id, answer._replace(reason=reason))
-    await context.commands.conversations.name_run(owner, turn_id, asked.facts.run_id)
-    return turn_id
 
 
 async def _start(context: ServerContext, principal: Principal, asked: RunRequest) -> tuple[str, bool]:

@@ -21,7 +21,7 @@ from turnstream.server.views import CallBody
 from turnstream.store.approvals import FindApproval
 from turnstream.store.base import TurnRecord
 from turnstream.store.queries import CurrentAnswers, GetTurn
-from turnstream.tools.asking import ApprovalAnswer
+from turnstream.tools.asking import MAX_REASON, ApprovalAnswer
 from turnstream.tools.base import Tool
 from turnstream.turns.clock import now_microseconds
 from turnstream.turns.commands import StartedTurn
@@ -84,6 +84,8 @@ async def answer_approvals(
     there is no such approval, InvalidRequest, and Conflict (`input_changed`).
     """
     commands, owner = context.commands, principal.owner
+    if any(len(approval.reason or "") > MAX_REASON for approval in approvals):
+        raise InvalidRequest(f"the reason of an approval has more than {MAX_REASON:,} characters")
     turn_ids: set[str] = set()
     for approval in approvals:
         found = await commands.store.read(FindApproval(owner=owner, approval_id=approval.approval_id))
