@@ -56,10 +56,10 @@ class ConnectionPool:
         self._closed = False
 
     async def ask(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> Connection:
-        """Send one request and return the connection with the head of its answer. Return it with `release`.
+        """Send one request, and return the connection with the head of its answer. `release` takes it.
 
-        If a kept connection is lost before the first byte of an answer, the server had closed it while it was
-        idle. The request is then sent once more, over a new connection.
+        A server may close an idle connection. If a kept connection is lost before the first byte of an
+        answer, the request is sent once more, over a new connection.
 
         Raises ConnectionFailed or ProviderTimeout if no connection can be opened, and OSError or BadAnswer if
         no answer begins.

@@ -173,7 +173,7 @@ _RECOVERIES = {
 
 
 def recovery_message(failure: ProviderError, model: str, code: str, pause: float) -> str:
-    """Return the message about a failure that a call of `model` follows, after `pause` seconds."""
+    """Return the message about a failure. A call of `model` follows after `pause` seconds."""
     when = f" in {pause:.1f} s" if pause >= 0.1 else ""
     return f"{masked_message(failure)}: {_RECOVERIES[code]}{when} ({model})"
 

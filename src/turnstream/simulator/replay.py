@@ -57,7 +57,7 @@ class Replay:
         return split_events(self.wire, begun)[-1]
 
     def _events_before_the_end(self) -> int:
-        """Return the largest number of events that is not a complete body."""
+        """Return the number of events before the one that completes the body."""
         # Once a body is complete, it stays complete with more events, so a binary search works.
         low, high = 0, len(self._frames)
         while low < high:

@@ -66,7 +66,7 @@ _PATH_OF_CHAT = _PATH.where(turns.c.chat_id == bindparam("chat_id"))
 class ChatOfClient(Query[str | None], frozen=True, kw_only=True):
     """Reads the id of the chat that the owner's clients know as `client_id`, or None.
 
-    A chat's own id is always one of them.
+    The chat's own id is accepted too.
     """
 
     owner: str
@@ -79,7 +79,7 @@ class ChatOfClient(Query[str | None], frozen=True, kw_only=True):
 class TurnOfClient(Query[str | None], frozen=True, kw_only=True):
     """Reads the id of the turn that the owner's clients know as `client_id`, or None.
 
-    A turn's own id is always one of them.
+    The turn's own id is accepted too.
 
     Args:
         kind: Kind of the id.

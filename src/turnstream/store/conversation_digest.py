@@ -1,7 +1,7 @@
 """Digests of conversations. The same conversation has the same digest in every protocol that resends it.
 
 A conversation is a sequence of entries. The digest of a path is a chain: each entry is digested with the
-digest of the path before it. So the digest of a turn's path costs the turn, not the history.
+digest of the path before it. So the time to compute it depends on the turn, not on the history before it.
 
     the user's message        its tool results, one entry each: id of the call, and text
                               then one entry: texts and media, in order

@@ -159,7 +159,7 @@ class TurnLog(LogView):
         Args:
             history: The facts that the turn's row keeps.
             terminal: The terminal event. It is appended if `ring` is None.
-            ring: The turn's last events, the terminal event included; or None if they are gone.
+            ring: The turn's last events with the terminal event, or None if they are not in memory.
         """
         self._start, self._resets, self._fences = history
         if ring is None:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _CACHED_BATCHES = 8
 """Batches that a log caches at most."""
 _Key: TypeAlias = "int | tuple[int, int, int, int]"
-"""A cursor in the ring; or the open block's index with the part of the block that a watcher has."""
+"""A cursor in the ring, or the open block's index with the part of the block that a watcher has."""
 NO_BATCH = Batch(b"", WatchPosition(0, 0))
 """The batch of a watcher that has all events."""
 REST_PIECE = 16 * 1024

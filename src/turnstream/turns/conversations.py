@@ -92,7 +92,7 @@ class ConversationCommands:
     async def chat_of(self, owner: str, client_id: str) -> str | None:
         """Return the id of the chat that the owner's clients know as `client_id`, or None.
 
-        A chat's own id is always one of them. Raises InvalidRequest (`invalid_client_id`).
+        The chat's own id is accepted too. Raises InvalidRequest (`invalid_client_id`).
         """
         checked = checked_client_id(client_id, "the id of the chat")
         return await self._store.read(ChatOfClient(owner=owner, client_id=checked))
@@ -102,7 +102,7 @@ class ConversationCommands:
     ) -> str | None:
         """Return the id of the turn that the owner's clients know as `client_id`, or None.
 
-        A turn's own id is always one of them. Raises InvalidRequest (`invalid_client_id`).
+        The turn's own id is accepted too. Raises InvalidRequest (`invalid_client_id`).
 
         Args:
             owner: Owner of the chat.

@@ -88,7 +88,7 @@ class AiSdkEncoder:
         return b"".join(writer.frames), writer.state
 
     def resume(self, state: StreamState) -> tuple[bytes, StreamState]:
-        """Return the chunks that begin the stream of a client that has all chunks up to `state`."""
+        """Return the first chunks for a client that has all chunks up to `state`."""
         writer = self._writer(state)
         writer.resume()
         return b"".join(writer.frames), writer.state

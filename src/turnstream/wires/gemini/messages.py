@@ -214,7 +214,7 @@ def parse_contents(raw: Sequence[Any]) -> tuple[Message, ...]:
 
 
 def text_of_parts(value: Any) -> str:
-    """Return the text of a content, or of a string or parts in its place."""
+    """Return the text of a content. A string or a list of parts is accepted too."""
     if isinstance(value, str):
         return value
     parts = named(value).get("parts", value) if is_object(value) else value
