@@ -390,3 +390,6 @@ def test_a_large_snapshot_leaves_out_large_results_and_one_of_text_is_an_error(
     text = Reading(joins=True).show(START, *said(0, "x" * 5000)).settle()
     assert text.fold.ending is not None
     assert text.fold.ending["code"] == "snapshot_too_large"
+    encoder = AgUiEncoder(TURN_ID, FACTS, EarlierMessages(None), joins=True)
+    _, state = encoder.encode(encoder.begin(), 1, START)
+    assert b"snapshot_too_large" in encoder.settle(state)[0]

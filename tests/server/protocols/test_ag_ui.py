@@ -185,6 +185,19 @@ async def test_a_providers_fault_is_a_run_error(tmp_path: Path, after: int) -> N
         assert fold.ending["code"]
 
 
+@pytest.mark.requirement("N4", "P3")
+async def test_a_large_history_is_answered_and_its_images_are_left_out_of_a_snapshot(tmp_path: Path) -> None:
+    async with running(tmp_path) as client:
+        source = {"type": "data", "value": "aGho" * 1_250_000, "mimeType": "image/png"}
+        image = {"id": "i", "role": "user", "content": [{"type": "image", "source": source}]}
+        first = await ask(client, asked("r1", image, model="sim/story:events=9,pace=0"))
+        assert first.messages[0] == image
+        second = await ask(client, asked("r2", *first.messages, user("two")))
+        again = await ask(client, asked("r2", *first.messages, user("two")))
+        assert again.messages[0]["content"] == [{"type": "text", "text": "[image left out]"}]
+        assert again.messages[1:] == second.messages[1:]
+
+
 @pytest.mark.requirement("N4")
 async def test_system_messages_and_context_are_the_system_prompt(tmp_path: Path) -> None:
     async with running(tmp_path) as client:

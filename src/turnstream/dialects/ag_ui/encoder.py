@@ -63,11 +63,11 @@ class EarlierMessages(msgspec.Struct, frozen=True):
     """The messages that the client had when it asked, without those of the run.
 
     Attributes:
-        items: The messages as items of a JSON array.
+        items: The messages as items of a JSON array. None if they are too large for a snapshot.
         has_own_reasoning: The client had reasoning of the run, which it keeps unless a snapshot has some.
     """
 
-    items: bytes = b""
+    items: bytes | None = b""
     has_own_reasoning: bool = False
 
 
@@ -175,7 +175,7 @@ class AgUiEncoder:
         writer.begin()
         frame = self._frame_of(run, knows_reasoning=state.shown.has_reasoning)
         if frame is None:
-            writer.fail("the run's messages are too large for a snapshot", "snapshot_too_large")
+            writer.fail("the messages are too large for a snapshot", "snapshot_too_large")
             return b"".join(writer.frames), writer.state
         writer.frames.append(frame)
         writer.state = ShownRun(
@@ -217,7 +217,7 @@ class AgUiEncoder:
         items = encoded_messages(messages, may_shorten=False)
         if items is None:
             items = encoded_messages(shortened_results(messages), may_shorten=False)
-        if items is None:
+        if items is None or self._earlier.items is None:
             return None
         all_items = b",".join(part for part in (self._earlier.items, items) if part)
         return b'data: {"type":"MESSAGES_SNAPSHOT","messages":[%b]}\n\n' % all_items

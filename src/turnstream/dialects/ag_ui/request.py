@@ -83,8 +83,6 @@ class RunRequest(NamedTuple):
         ids = RunIds(turn_id)
         kept = [_present(message) for message in self.body.messages if not ids.is_own(message["id"])]
         items = encoded_messages(kept, may_shorten=True)
-        if items is None:
-            raise InvalidRequest("messages are too many for a snapshot", code="conversation_too_large")
         own = (entry for entry in self.entries if ids.is_own(entry.id))
         return EarlierMessages(items, any(entry.role == "reasoning" for entry in own))
 
