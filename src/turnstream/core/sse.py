@@ -158,9 +158,9 @@ class SseDecoder:
         return [] if event is None else [event]
 
     def _cut_lines(self, data: bytes) -> list[ServerSentEvent]:
-        """Return the events that end where another line of data begins, without a blank line.
+        """Return the events that another line of data ends, before their blank line has come.
 
-        Without this, the blank line would give the same events later. `data` is the last read.
+        The blank line would give the same events later. `data` is the last read.
         """
         rest = self.unfinished
         start = max(0, len(rest) - len(data) - _LONGEST_BEGIN)

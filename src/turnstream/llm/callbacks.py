@@ -28,7 +28,7 @@ class Batching(NamedTuple):
     """Passes events to `on_events` together.
 
     Attributes:
-        most: Events that may wait.
+        max_events: Events that may wait.
         interval: Seconds between calls, unless `max_events` events wait earlier.
     """
 

@@ -22,7 +22,7 @@ Output = TypeVar("Output")
 
 
 class StreamsModel(Protocol):
-    """`LLM.stream`."""
+    """An object with the method `LLM.stream`."""
 
     def __call__(
         self, prompt: Prompt | None, *, output: type[Any] | None, **options: Unpack[CallOptions]

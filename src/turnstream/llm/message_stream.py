@@ -196,7 +196,8 @@ class MessageStream(Generic[Output]):
 
         Args:
             interval: Seconds between two lists. None: `stream.update_interval` of the settings.
-            most: Waiting events that make a list come earlier. None: `stream.update_buffer` of the settings.
+            max_events: Waiting events that make a list come earlier. None: `stream.update_buffer` of the
+                settings.
         """
         return EventsReader(self._started_live(), self._pace(interval, max_events))
 

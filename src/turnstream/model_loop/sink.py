@@ -72,7 +72,7 @@ class Sink(Protocol):
     async def ready(self) -> None:
         """Wait until events may be shown: rows are committed, the lease is held, there is room.
 
-        Raises if that will never be.
+        Raises if they never will be shown.
         """
         ...
 

@@ -146,7 +146,7 @@ class ReadTimer:
     Args:
         clocks: The clocks of the call.
         expire: Called with the error of the clock that expired.
-        look: Called about once per second of waiting. It may choose another clock.
+        check: Called about once per second of waiting. It may choose another clock.
     """
 
     __slots__ = ("_check", "_clocks", "_expire", "_handle", "_loop", "_now", "_since")

@@ -76,7 +76,7 @@ def without_repetition(shown: str, generated: str, *, is_all: bool = False) -> s
 
     Args:
         shown: Text that the model continues.
-        said: Beginning of the text of the new call.
+        generated: Beginning of the text of the new call.
         is_all: True if no more text follows. The result is then not None.
     """
     stripped = shown.rstrip()

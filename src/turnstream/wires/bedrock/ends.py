@@ -20,7 +20,7 @@ def stop_events(event: JsonObject, *, has_output: bool) -> list[StreamEvent]:
     Raises ValueError if `stopReason` is not text.
 
     Args:
-        said: True if the answer has content other than thinking.
+        has_output: True if the answer has content other than thinking.
     """
     raw = text_in(event, "stopReason") or None
     sequence = _stop_sequence(event.get("additionalModelResponseFields"))

@@ -25,8 +25,8 @@ def parse_ending(status: str, reason: str | None, *, refused: bool, called: bool
     Args:
         status: Status of the response.
         reason: Reason of an incomplete response, or None.
-        refused: True if the answer is a refusal. "completed" does not tell.
-        called: True if the answer has tool calls. "completed" does not tell.
+        refused: True if the answer is a refusal. "completed" does not show it.
+        called: True if the answer has tool calls. "completed" does not show it.
     """
     if status == COMPLETED:
         return "refusal" if refused else "tool_use" if called else "end_turn", COMPLETED

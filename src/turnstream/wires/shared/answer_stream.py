@@ -17,7 +17,7 @@ class AnswerStream:
 
     Attributes:
         _failure: The fault that every later call raises, or None.
-        _over: True once the answer has ended, or the provider has reported an error.
+        _is_over: True once the answer has ended, or the provider has reported an error.
         _failed: True if an error ended the answer.
     """
 

@@ -101,7 +101,7 @@ def failed_ending(
     Args:
         ending: The ending, or None if the provider gave no reason.
         raw: The provider's word.
-        said: True if the answer has content other than thinking.
+        has_output: True if the answer has content other than thinking.
         words: The provider's explanation, or an empty string.
     """
     if ending not in ("failed", "overloaded") and (ending != "unknown" or has_output):
@@ -121,7 +121,7 @@ def stop_event(
         ending: The ending, or None if the provider gave no reason.
         raw: The provider's word.
         sequence: The stop sequence that ended the answer, or None.
-        said: True if the answer has content other than thinking.
+        has_output: True if the answer has content other than thinking.
         words: The provider's explanation, or an empty string.
     """
     failure = failed_ending(ending, raw, has_output=has_output, words=words)

@@ -100,7 +100,7 @@ class ErrorTable(ErrorReader):
             proxies write them there.
         means_statuses: True if a status of 500 or more decides; of the words only a context overflow counts
             then.
-        spent: Parts of codes and types that mean an exhausted quota.
+        quota_words: Parts of codes and types that mean an exhausted quota.
         model_failures: Names for failures of the model rather than of the API.
         unknown: Kind of a failure whose names are all unknown.
         names_are_codes: True if the vendor's names are used as our codes, unknown names included.
