@@ -381,6 +381,8 @@ def check(turn: ScriptedTurn, fold: UiMessageFold) -> None:
     if fold.error == RETRACTED.error:
         assert turn.store.resets
         return
+    if fold.ending == "error" and turn.store.resets:
+        return  # what was retracted before the failure stays shown, beside the error
     stored = sorted((row.block for row in turn.store.blocks), key=lambda block: block.sequence)
     for block_type, kind in (("text", "text"), ("thinking", "reasoning")):
         texts = [block.text_content or "" for block in stored if block.block_type == block_type]
