@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from turnstream.config import ProviderSettings, Settings
 from turnstream.core.accumulator import DEFAULT_MAX_LENGTH
 from turnstream.core.admission import NESTING_LIMIT
+from turnstream.dialects.ag_ui.messages import LARGEST_SNAPSHOT
 from turnstream.providers.routing import MAX_FALLBACKS
 from turnstream.server import attachments, bodies, chats, connection, error_answers, params, turns, views
 from turnstream.server.context import ServerContext
@@ -42,6 +43,7 @@ def bound(model: type[BaseModel], field: str, kind: str = "max_length") -> int:
 
 
 FIXED: dict[str, float] = {
+    "a snapshot of AG-UI": 2 * LARGEST_SNAPSHOT,
     "a request's line, headers, chunk sizes and trailers": connection.HEAD_LIMIT,
     "time for a request's head": connection.HEAD_SECONDS,
     "time for a request's body": error_answers.BODY_SECONDS,
