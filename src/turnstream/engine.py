@@ -318,7 +318,7 @@ class Engine:
     ) -> APIRouter:
         """Return the routes for a host application, under its prefix and behind its dependencies.
 
-        `protocols`: those that clients may speak: `native`, `ai_sdk`. Raises ConfigurationError for others.
+        `protocols`: any of `native`, `ai_sdk` and `ag_ui`. Raises ConfigurationError for another name.
         """
         return build_router(self._context, prefix=prefix, dependencies=dependencies, protocols=protocols)
 

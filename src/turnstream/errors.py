@@ -159,7 +159,7 @@ class ProviderError(TurnstreamError):
         provider_status: The HTTP status, or None.
         detail: The provider's own message, or None. It may hold anything, and clients see it only in debug
             mode.
-        retry_after: Seconds to wait that the provider asked for, or None.
+        retry_after: Seconds that the provider asked the caller to wait, or None.
     """
 
     code = "api_error"
@@ -239,7 +239,7 @@ class Overloaded(ProviderError):
 
 
 class ProviderFailed(ProviderError):
-    """The provider failed by its own fault."""
+    """The provider failed, and not because of the request."""
 
     code = "api_error"
     retryable = True

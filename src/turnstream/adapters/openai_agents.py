@@ -79,7 +79,9 @@ class _RunnerRun:
         return [self._moved(event) for event in events]
 
     def _moved(self, event: StreamEvent) -> StreamEvent:
-        """Return an event with its place in the run. The end of a response does not end the run."""
+        """Return an event with its block index and usage counted over the whole run.
+
+        The end of a response does not end the run."""
         match event:
             case MessageStop():
                 self._stop = event

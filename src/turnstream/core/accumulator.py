@@ -351,7 +351,7 @@ class Accumulator(MessageFacts):
             self._undecided[block.tool_use_id] = block
 
     def _take_answer(self, result: OpenBlock) -> None:
-        """Mark the call that `result` answers as complete: the source itself ran it."""
+        """Mark the call of `result` as complete. The source itself ran it."""
         if (call := self._undecided.pop(result.tool_use_id, None)) is not None:
             call.answered = True
             self._finish_shown()

@@ -6,7 +6,7 @@ The providers' rules, combined:
   - each tool call has exactly one result, in the very next message, before anything else the user says there;
     no result without its call; ids are unique
   - each call names a tool: a call without a name is named `UNNAMED_TOOL`, and keeps its result
-  - a call of a provider's own tool comes before its result, and neither is there alone
+  - a call of a provider's own tool comes before its result, and neither occurs without the other
   - thinking goes back complete or not at all, and is never the last thing in a message
   - an image that a model made belongs to the assistant; wires whose API takes no such image omit it
 

@@ -1,9 +1,9 @@
 """The origin of a block, and the check that the block is unchanged (docs/adr/0005).
 
-Thinking, and other content that a provider signs, encrypts or alone understands, goes back to that provider
-unchanged or not at all. So such a block is stored with its origin: `content["origin"]`, `{wire, provider,
-model, digest}`. The fold adds the origin when the block ends. `returnable_blocks` checks it when a history is
-sent.
+Some content, such as thinking, is signed or encrypted by its provider, or only that provider understands it.
+It is sent back to that provider unchanged, or not at all. So such a block is stored with its origin:
+`content["origin"]`, `{wire, provider, model, digest}`. The fold adds the origin when the block ends.
+`returnable_blocks` checks it when a history is sent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 def needs_seal(block_type: BlockType, content: Content) -> bool:
-    """Return False for a block that any provider may get, apart from its signature."""
+    """Return False if any provider may get the block once its signature is removed."""
     return block_type in _SEALED_TYPES or not _MARKS.isdisjoint(content)
 
 

@@ -158,7 +158,7 @@ class SseDecoder:
         return [] if event is None else [event]
 
     def _cut_lines(self, data: bytes) -> list[ServerSentEvent]:
-        """Return the events that another line of data ends, before their blank line has come.
+        """Return the events that end because another data line follows, before their blank line has come.
 
         The blank line would give the same events later. `data` is the last read.
         """

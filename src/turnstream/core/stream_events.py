@@ -154,7 +154,7 @@ class StreamError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag
         code: The stable code that clients see.
         message: The provider's own message.
         provider_status: The provider's own status, or None.
-        request_id: The provider's id of the request, which the caller of the provider adds from the headers.
+        request_id: The provider's id of the request. The code that makes the call adds it from the headers.
     """
 
     kind: ErrorKind

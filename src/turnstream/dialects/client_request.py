@@ -43,7 +43,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
     def options_of(self, request: TurnRequest) -> TurnRequest:
-        """Return `request` with the options of this one."""
+        """Return `request` with this request's options."""
         return msgspec.structs.replace(
             request,
             model=self.model,

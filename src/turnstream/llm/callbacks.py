@@ -28,8 +28,8 @@ class Batching(NamedTuple):
     """Passes events to `on_events` together.
 
     Attributes:
-        max_events: Events that may wait.
-        interval: Seconds between calls, unless `max_events` events wait earlier.
+        max_events: Largest number of events that wait. Then `on_events` is called at once.
+        interval: Seconds between calls, unless `max_events` is reached earlier.
     """
 
     max_events: int = 10

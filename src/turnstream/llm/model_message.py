@@ -194,7 +194,7 @@ class ModelMessage(Generic[Output]):
 
     @property
     def outputs(self) -> tuple[Block, ...]:
-        """Calls whose arguments are the typed answer, if it was requested by a tool."""
+        """Calls whose arguments are the typed answer, if the answer was requested as a tool call."""
         calls = filter(is_client_call, self.blocks)
         return tuple(block for block in calls if (block.content or {}).get("tool_name") == OUTPUT_TOOL)
 

@@ -39,7 +39,7 @@ def offer_of(
     """Return the tools of a call. Raises ConfigurationError for a tool that no model could call.
 
     Args:
-        runs: False: the caller runs all calls.
+        runs: True if turnstream runs the calls, False if the caller runs all of them.
         rules: Rules of approval by tool name. They override those of the functions.
     """
     functions = by_name([tool for tool in tools if not isinstance(tool, ToolDefinition | Mapping)])

@@ -1,4 +1,4 @@
-"""Answers to options that are given in the wrong place."""
+"""Errors for options that are given in the wrong place. They name the right place."""
 
 from __future__ import annotations
 

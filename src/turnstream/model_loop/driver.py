@@ -4,7 +4,7 @@
         the stream fails: its source recovers ─► open another stream for the same step
         the step is complete ─► the results of its tools ─► the next step ─► … ─► the stop reason
 
-The sink shows and keeps. An interrupt cuts only what goes through `Sink.wait`.
+The sink shows and keeps blocks. An interrupt stops only an await that goes through `Sink.wait`.
 """
 
 from __future__ import annotations

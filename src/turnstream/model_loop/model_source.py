@@ -181,7 +181,7 @@ class ModelSource(TurnSource):
     # -- for the next call -------------------------------------------------------------------------------
 
     async def _first_stream(self) -> Stream:
-        """Return the first call, after it is prepared."""
+        """Prepare the request, then return the first model call."""
         await self._prepare_once()
         return self._plan.begin(self._request)
 

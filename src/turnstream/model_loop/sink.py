@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 
 
 class Progress:
-    """The signs of life of a source.
+    """Times that show if a source is still active.
 
     Args:
         last: Time (`time.monotonic`) of the source's last batch, or of the last request to it.

@@ -17,10 +17,10 @@ class PushSource(Protocol):
     """A call whose batches can be pushed, so that the reader need not await each of them."""
 
     def push_to(self, take: Take) -> None:
-        """Offer each batch that arrives while `__anext__` waits to `take`, which must not raise.
+        """Offer to `take` each batch that arrives while `__anext__` waits. `take` must not raise.
 
-        A batch that `take` accepts does not wake the reader. `__anext__` returns a batch that it does not
-        accept.
+        A batch that `take` accepts does not wake the reader. `__anext__` returns a batch that `take`
+        does not accept.
         """
         ...
 
@@ -49,7 +49,7 @@ class Patience(NamedTuple):
 
 
 class AdjustableClocks(Protocol):
-    """A call whose clocks depend on the alternatives to it."""
+    """A call whose clocks depend on the other models that can be called."""
 
     def wait_with(self, patience: Patience) -> None:
         """Choose the clocks that the settings leave open. Must be called before the call is entered."""

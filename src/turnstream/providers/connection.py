@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
     async def read(self) -> bytes:
         """Return the next bytes of the body, or none at its end.
 
-        For readers without `arrived`. Raises `failure`.
+        For readers that do not set `arrived`. Raises `failure` if the connection failed.
         """
         while not self.pieces:
             if self.ended:

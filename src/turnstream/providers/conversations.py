@@ -37,7 +37,7 @@ async def run_work(conversation: Iterable[HistoryMessage], work: Callable[[], Re
 
 
 def is_large(conversation: Iterable[HistoryMessage]) -> bool:
-    """Return True if a conversation has so many blocks, or so much text, that it needs a thread."""
+    """Return True if a conversation has so many blocks, or so much text, that work on it runs in a thread."""
     count = size = 0
     for said in conversation:
         count += len(said.blocks)

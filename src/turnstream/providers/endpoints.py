@@ -96,10 +96,10 @@ def split_base_url(name: str, base_url: str) -> SplitResult:
 def call_url(base: SplitResult, path: str) -> str:
     """Return the URL of `path` below `base`. If both have a query, the path's is added.
 
-    A part that both share is not repeated: `https://host/v1` and `/v1/messages` overlap in `v1` (others in
-    `api`). A base URL that already is the whole address does not change. If the base ends with a version, or
-    with a publisher of Vertex AI (`…/v1/projects/P/locations/L/publishers/google`), the path's version is
-    left out.
+    A part that both share is not repeated: `https://host/v1` and `/v1/messages` overlap in `v1`. (Other
+    addresses overlap in `api`.) A base URL that already is the whole address does not change. If the base
+    ends with a version, or with a publisher of Vertex AI (`…/v1/projects/P/locations/L/publishers/google`),
+    the path's version is left out.
     """
     path, _, query = path.partition("?")
     segments = [segment for segment in base.path.split("/") if segment]

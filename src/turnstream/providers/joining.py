@@ -162,7 +162,7 @@ class RepetitionJoint:
     """Skips the repetition of the `shown` blocks. The last one is still open if it is `partial`.
 
     Raises StreamBroken `cannot_continue` if the call differs from the shown blocks, as they cannot be
-    retracted. `retryable` is that of the failure that broke the first call off.
+    retracted. `retryable` is taken from the failure that ended the first call.
     """
 
     def __init__(self, shown: Sequence[Block], *, retryable: bool = False) -> None:

@@ -74,7 +74,7 @@ class RequestSender:
         self._connections.close()
 
     async def send(self, request: HttpRequest, accept: str | None = None) -> Connection:
-        """Send one request and wait for the head of its answer. Return the connection with `release`.
+        """Send one request and wait for the head of its answer. The caller must `release` the connection.
 
         If the server does not know the address, and the base URL allows another one (`Addresses.other`), the
         other address is tried once.

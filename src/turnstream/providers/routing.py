@@ -121,7 +121,7 @@ def _without_key(name: str, error: AuthenticationFailed) -> Target:
 
 
 class _KeylessProvider(Provider):
-    """A provider without its key. Each call fails with the same error."""
+    """A provider whose API key is missing. Each call fails with the same error."""
 
     def __init__(self, name: str, error: AuthenticationFailed) -> None:
         self.name = name

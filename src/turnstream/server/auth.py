@@ -124,7 +124,7 @@ def key_required(key: str) -> Authenticate:
 
 
 def prepare_for(hook: Callable[[TurnPreparation, Principal], object]) -> PrepareHook:
-    """Return a host application's hook as a function of the preparation alone."""
+    """Return a function that calls a host application's hook with a preparation and its Principal."""
 
     async def prepare(preparation: TurnPreparation) -> None:
         await call_hook(hook, preparation, Principal(preparation.owner, preparation.metadata))

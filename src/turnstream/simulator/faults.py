@@ -123,7 +123,7 @@ def _refused_stream(options: SimulatorOptions, wire: Wire) -> Refuse:
 
 
 def refusal(options: SimulatorOptions, wire: Wire) -> Refuse:
-    """Return the HTTP error of a fault before an answer has begun."""
+    """Return the HTTP error of a fault that refuses the request before an answer begins."""
     status = status_of(options)
     kind = _BY_CODE.get(options.code or "") or _BY_STATUS.get(
         status, ProviderFailed if status >= 500 else InvalidModelRequest

@@ -139,7 +139,7 @@ class _SimulatedCall:
                 raise AssertionError("Refuse and Hang can only be the first action")
 
     async def _wait(self, delay: float) -> None:
-        """Wait until data is due that takes `delay` seconds to make. Raises ProviderTimeout.
+        """Wait `delay` seconds, as a provider does while it makes the next data. Raises ProviderTimeout.
 
         Delays count from the start, so a slow consumer does not wait.
         """

@@ -114,9 +114,9 @@ def masked(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def header_text(value: str) -> str:
-    """Return a header's value as it is kept.
+    """Return a header's value in the form that the log keeps.
 
-    Bytes that are not UTF-8 are lone surrogates, which JSON cannot hold.
+    Bytes that are not UTF-8 come as lone surrogates, which JSON cannot hold.
     """
     return value[:HEADER_LIMIT].encode("utf-8", "replace").decode()
 

@@ -88,8 +88,8 @@ class RequestRecord(OutcomeRecord, frozen=True, gc=False, kw_only=True):
 class TurnRecord(RequestRecord, frozen=True, gc=False, kw_only=True):
     """One message of a chat: its identity, with the fields of its request, outcome and account.
 
-    Structs inherit in one line, so each of these classes adds its fields to those of the class before. The
-    columns of `turns` are these fields.
+    AccountRecord, OutcomeRecord, RequestRecord and this class inherit one from the other. Each adds its own
+    fields. The columns of `turns` are these fields.
 
     `fences` has `(generation, last seq that survived)` for each lost generation. `resets` has `(seq, index)`
     for each retraction of blocks. `imported`: True for a turn that a client sent with its history.

@@ -101,7 +101,7 @@ class Database(Protocol):
     def lock(self) -> None:
         """Keep other writers out until `unlock`.
 
-        Raises StoreLocked if another process writes here, and StoreError if no database can be created here.
+        Raises StoreLocked if another process writes this database, and StoreError if it cannot be created.
         """
         ...
 

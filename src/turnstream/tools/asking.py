@@ -1,4 +1,4 @@
-"""Approvals of tool calls: which calls need one, and the seam that gives them."""
+"""Approvals of tool calls: the calls that need one, and the seam that gives the approvals."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Blocking functions in threads.
 
-There is no pool: a function that never returns would occupy one of its threads for ever, and the interpreter
+There is no pool: a function that never returns would occupy a pool thread for ever, and the interpreter
 waits for pools when it exits. Each call gets its own daemon thread, and there are at most `MAX_THREADS`.
 """
 

@@ -131,7 +131,7 @@ class LogState(NamedTuple):
         base: The last seq that the log skips. The next event is `base + 1`.
         history: The turn's first event, its resets, and all lost generations.
         stored_seq: The last seq that the store holds.
-        open_block: The open block with all of it that survived, or None.
+        open_block: The open block, with the content that survived, or None.
         open_first_seq: The seq of that block's first event.
     """
 

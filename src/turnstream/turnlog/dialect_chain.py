@@ -36,7 +36,7 @@ class DialectChain:
 
     @property
     def cursor(self) -> Cursor:
-        """Cursor in that turn."""
+        """Cursor in the turn whose events come next."""
         return self._now.cursor
 
     @property
@@ -46,7 +46,7 @@ class DialectChain:
 
     @property
     def lag(self) -> int:
-        """Number of events of that turn that have not been returned yet."""
+        """Number of events of the turn in `cursor` that have not been returned yet."""
         return self._now.lag
 
     async def next(self, sink: Sink | None = None) -> bytes | None:

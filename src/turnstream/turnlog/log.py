@@ -74,8 +74,8 @@ class TurnLog(LogView):
 
         Nearly all events come this way.
 
-        Guarantees: see `show`. Followers are called before this returns. Do not call it if the caller appends
-            more events at once.
+        Guarantees: see `show`. Followers are called before this returns. Do not call `grow` if the
+            caller appends more events at once.
         """
         if self._terminal is not None:
             self._check_open()

@@ -66,7 +66,7 @@ def items_after(log: LogView, cursor: Cursor, until: int | None = None) -> list[
 
 
 def snapshot_of(log: LogView) -> LogSnapshot:
-    """Return the log's state now, or before its terminal event, which follows as an entry."""
+    """Return the log's current state, without its terminal event: that event follows as an entry."""
     block, first_seq, _, head = log.open_state
     start_seq, start = log.start or (0, None)
     return LogSnapshot(

@@ -211,8 +211,8 @@ class Ring:
 
         Args:
             state: The encoder's state after `seq`.
-            seq: The event before the first one, which the ring must cover.
-            end: The last event.
+            seq: Seq of the event before the first one to encode. `covers(seq)` must be True.
+            end: Seq of the last one to encode.
         """
         if not self._events:
             return None

@@ -224,7 +224,7 @@ class LogView:
         return WatchPosition(generation, last, index, block.length, signature, ALL, last, next_block=index)
 
     def rest_after(self, position: WatchPosition) -> Batch:
-        """Return more of the open block after the part that `position` names, or the block's beginning.
+        """Return the open block's next piece after `position`, or its first piece if `position` is before it.
 
         A piece that does not reach the end keeps the watcher's own cursor as its id, because an id never
         passes an event that has not been sent. So a slow watcher has one piece in memory, and gets nothing

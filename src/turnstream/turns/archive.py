@@ -38,7 +38,8 @@ _CONTENT_PIECE = -1
 class KeptParts:
     """A cache of large blocks and their stretches, shared by threads.
 
-    The oldest stretches are evicted first.
+    A stretch is TEXT_PIECE characters of a block's text, or the block's content and signature. The oldest
+    stretches are evicted first.
     """
 
     def __init__(self, limit: int = KEPT_LENGTH) -> None:

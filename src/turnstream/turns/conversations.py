@@ -45,8 +45,8 @@ MAX_CHARACTERS = 32 * 1024 * 1024
 class ResentConversation(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation as a client sends it, without system prompts.
 
-    A call with its result in the same message of the assistant ran here. The result of a call that the client
-    ran is in a message of the user.
+    If a call and its result are in the same assistant message, the server ran the call. If the client ran it,
+    the result is in a user message.
 
     Args:
         messages: Messages before the new one. They need not alternate.
@@ -182,7 +182,7 @@ def _digested(messages: Sequence[Message], client_ids: Sequence[str | None]) -> 
 def _path_ends(digested: Sequence[_DigestedMessage], *, has_new: bool) -> Iterator[PathEnd]:
     """Yield the ends of paths that the conversation may continue, the longest path first.
 
-    A user's turn follows an assistant's turn only. Without a new message, the answer follows the last one.
+    A user's turn can follow only an assistant's turn. Without a new message, the answer follows the last one.
     """
     for position in range(len(digested) - has_new, 0, -1):
         last = digested[position - 1]

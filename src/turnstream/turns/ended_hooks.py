@@ -59,7 +59,7 @@ TurnEndHook: TypeAlias = Callable[[FinishedTurn], object]
 class TurnEndHooks:
     """Calls the hook for each ended turn until it returns. `run` is the task that owns the calls.
 
-    `hook`: None calls nothing.
+    `hook`: Function to call, or None to call nothing.
     """
 
     def __init__(self, store: Store, hook: TurnEndHook | None) -> None:

@@ -79,7 +79,7 @@ class Interruption:
         raise TaskStopped
 
     async def _absorb_cancellation(self) -> None:
-        """Consume the cancellation that `request_stop` sent, so that it does not cut short what follows."""
+        """Consume the cancellation that `request_stop` sent, so that the next `await` is not cancelled."""
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:

@@ -101,7 +101,7 @@ class TurnTask:
 
     @property
     def progress(self) -> Progress:
-        """Signs of life of the turn's source."""
+        """Times that show if the turn's source is still active."""
         return self.writer.progress
 
     @property
@@ -270,7 +270,7 @@ class TurnTask:
         kill_source(task, self.writer.label)
 
     async def end_lost(self) -> None:
-        """End a turn whose task has died, and store and show all its text. It may be called again."""
+        """End a turn whose task has died, and store and show all its text. It is safe to call this again."""
         self._detach()
         while self.log.terminal is None and not self.abandoned:
             ending = self._end_in_task(self.outcome or self._decided or LOST_EXECUTOR)

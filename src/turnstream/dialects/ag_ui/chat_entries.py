@@ -1,4 +1,4 @@
-"""The messages of an AG-UI client, and the conversation that they are.
+"""The messages of an AG-UI client, and the conversation that is made from them.
 
 The result of a tool that ran on the server belongs to the assistant's message. The result of a client's tool
 is a message of the user.

@@ -113,7 +113,7 @@ class AgUiEncoder:
         return b"", state
 
     def settle(self, state: object) -> tuple[bytes, object]:
-        """Return the snapshot after a catch-up, and the state after it."""
+        """Return the snapshot after a catch-up, and the encoder's state after the snapshot."""
         if not isinstance(state, CollectedRun) or state.last is None:
             return b"", state
         return self._snapshot(state, is_end=False)

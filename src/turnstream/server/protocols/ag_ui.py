@@ -1,4 +1,4 @@
-"""Routes for clients of AG-UI: one address that starts runs, joins them and resumes them, and a stop."""
+"""Routes for clients of AG-UI. One starts, joins and resumes runs, the other stops a run."""
 
 from __future__ import annotations
 

@@ -107,9 +107,11 @@ class ContinuedStream:
 async def continued(subscription: DialectSubscription, start: int) -> ContinuedStream:
     """Return the rest of a new subscription's stream from the chunk `start` on.
 
-    A stream that ended without `finish`, by a stop or an error, ends here with `finish`: otherwise the client
-    asks for it without end. Raises ResumeImpossible if the turn's first events are no longer in memory,
-    because the chunks cannot be counted then. Raises StoreError.
+    If a stop or an error ended the stream without `finish`, the rest ends with a `finish`. Otherwise the
+    client would repeat its request forever.
+
+    Raises ResumeImpossible if the turn's first events are no longer in memory, because the chunks cannot be
+    counted then. Raises StoreError.
     """
     if subscription.needs_catch_up:
         raise ResumeImpossible(

@@ -32,8 +32,8 @@ class AppendJournal(Operation[JournalPage], frozen=True, kw_only=True):
     `page` is its number, greater than the numbers of its owner's earlier pages. Appending the same page again
     changes nothing. Raises StoreError if another page has its number.
 
-    The write looks nothing up. Reads of the journal skip segments of blocks that are stored by then, and of
-    turns that have ended or do not exist.
+    The write does not look up other rows. Reads of the journal skip segments of blocks that are stored by
+    then, and of turns that have ended or do not exist.
     """
 
     owner: str = LOCAL_NODE

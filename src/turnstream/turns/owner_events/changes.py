@@ -1,4 +1,4 @@
-"""Changes of the owners' chats: wakes the watchers of an owner, and shares their reads.
+"""Wakes an owner's watchers when the owner's chats change, and shares one read among these watchers.
 
 a write is committed ─► changed(owner) ─► its watchers are woken ─► after(scope, moment): one read for all
 """

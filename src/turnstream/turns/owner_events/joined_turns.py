@@ -48,7 +48,7 @@ class JoinedTurn:
         self.subscription.log.discard_follower(self._follow)
 
     def renew_entry(self, moment: int) -> None:
-        """Update the turn's part of the cursors with this moment."""
+        """Set the turn's part of the cursors to the subscription's position at `moment`."""
         generation, seq = self.subscription.cursor
         taken_over = None if generation == self._first_generation else generation
         self.entry = turn_entry(moment - self.moment, seq, taken_over)

@@ -97,7 +97,7 @@ class OwnerSubscription:
 
     Args:
         sources: The parts of the engine.
-        scope: The owner, and the chat if it is one chat's.
+        scope: The owner, and the chat if only one chat is followed.
         start: The state that the watcher begins with, unless it resumes.
         after: The cursor at which the watcher resumes, or None.
     """
@@ -321,9 +321,9 @@ class OwnerSubscription:
         return memoryview(frames)[:end]
 
     async def _rejoin(self, turn: JoinedTurn) -> None:
-        """Follow a turn again after its log was closed, because its task died. Raises StoreError.
+        """Follow a turn again after its log was closed because its task died. Raises StoreError.
 
-        The new subscription ends the turn first.
+        `subscribe` ends such a turn before it returns.
         """
         at = turn.subscription.cursor
         try:

@@ -112,8 +112,8 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
 def returned_block(block: Block, *, unsigned: bool = False) -> RawBlock | None:
     """Return a block of the history in the form that this provider accepts, or None if it would refuse it.
 
-    The provider refuses thinking without a signature, partial thinking, blank text, and blocks of another
-    vendor's server tools or own types.
+    The provider refuses thinking without a signature, partial thinking, and blank text. It also refuses
+    another vendor's blocks: those of its server tools, and those of types that only that vendor has.
 
     Args:
         unsigned: True for a provider that does not sign thinking and needs it back.
@@ -270,7 +270,7 @@ def _is_returnable(content: Content) -> bool:
 
 
 def _own_type(content: Content) -> str:
-    """Return the type under which this provider sent a server tool's block, "" for another vendor's."""
+    """Return the type with which this provider sent a server tool's block, or "" if another vendor did."""
     return str(metadata_of(content).get("type", ""))
 
 

@@ -55,8 +55,8 @@ def parse_block(sequence: int, raw: JsonObject) -> Block:
 def returned_block(block: Block) -> JsonObject | None:
     """Return a block of the history in the form that Bedrock accepts, or None if Bedrock would refuse it.
 
-    Bedrock refuses thinking without a signature, partial thinking, blank text, and blocks of another vendor's
-    server tools or own types.
+    Bedrock refuses thinking without a signature, partial thinking, and blank text. It also refuses another
+    vendor's blocks: those of its server tools, and those of types that only that vendor has.
     """
     content = block.content or {}
     text = block.text_content or ""

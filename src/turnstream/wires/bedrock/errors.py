@@ -1,7 +1,7 @@
-"""Bedrock's errors. An answer and a stream name the same exceptions.
+"""Bedrock's errors. An HTTP answer and a stream spell the names of the same exceptions differently.
 
 The name is `ThrottlingException` in an answer's header `x-amzn-errortype` or its body's `__type`. It is
-`throttlingException` in a stream. Errors of the signature come from the layer in front of the service.
+`throttlingException` in a stream. Signature errors come from the layer in front of the service.
 """
 
 from __future__ import annotations

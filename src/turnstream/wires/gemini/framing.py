@@ -108,7 +108,7 @@ class JsonElements:
         return found
 
     def close(self) -> list[ServerSentEvent]:
-        """Return no events: an incomplete element at the end of the body is not one.
+        """Return no events: an incomplete element at the end of the body is not an event.
 
         Raises EventTooLarge if the last `feed` has not raised it yet.
         """

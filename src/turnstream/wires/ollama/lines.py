@@ -102,9 +102,9 @@ class IndentedJson:
         self.lines: list[bytes] = []
 
     def take(self, line: bytes) -> bytes | None:
-        """Return the object if `line` is its last, else None.
+        """Return the object if `line` completes it, else None.
 
-        Raises EventTooLarge if it exceeds the limit.
+        Raises EventTooLarge if the object exceeds the limit.
         """
         self._size += len(line)
         if self._size > self._limit:

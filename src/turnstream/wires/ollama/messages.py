@@ -116,9 +116,9 @@ class _CallNames:
         return found
 
     def _first_open(self, name: str) -> str:
-        """Return the first call without a result, of the tool `name` if that is not empty.
+        """Return the first call without a result. If `name` is not empty, only calls of that tool count.
 
-        Return `name` if there is none.
+        Return `name` if there is no such call.
         """
         alike = self._open_calls_of_tool[name] if name else self._open_calls
         while alike and alike[0] in self._answered:

@@ -194,7 +194,7 @@ class OpenAIChatDecoder(AnswerStream):
             raise MalformedEvent("an event is not a JSON object")
 
     def _take_text(self, text: bytes, events: list[StreamEvent]) -> bool:
-        """Return True if a text outside JSON reports an error, and fail the answer then."""
+        """If a text outside JSON reports an error, fail the answer and return True."""
         reported = ERRORS.read(self._unframed.take(text))
         if reported is not None:
             self._fail(reported, events)

@@ -1,8 +1,8 @@
 """Keeps vendor-specific fields of deltas.
 
-Fields with more of the answer (`CONTENT`) are kept whole, in one raw block at the end of the message. Of each
-other field the first value becomes metadata of the message (`kept_fields`), so that a field in every delta
-does not grow.
+Fields with more of the answer (`CONTENT`) are kept whole, in one raw block at the end of the message. For
+each other field, the first value becomes metadata of the message (`kept_fields`). So a field that every delta
+repeats does not add up.
 """
 
 from __future__ import annotations

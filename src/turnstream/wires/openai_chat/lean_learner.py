@@ -154,7 +154,7 @@ class LeanLearner:
         return LeanReader(decoders, ToolInputDelta, growing, payload) if is_plain else None
 
     def _shapes(self) -> Shapes | None:
-        """Return the shapes of the fields without an effect, or None if a field always may have one."""
+        """Return shapes in which the fields have no effect, or None if a field has no such shape."""
         shapes = {field: self._shape_of(field, inner) for field, inner in self._fields.items()}
         return None if "" in shapes.values() else tuple(shapes.items())
 

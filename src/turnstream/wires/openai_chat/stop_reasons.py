@@ -79,8 +79,10 @@ def parse_ending(raw: str | None, *, refused: bool, called: bool, stop_sequence:
 
 
 def dump_stop_reason(stop: MessageStop, *, refused: bool, called: bool) -> str:
-    """Return the finish_reason: the raw word if it belongs to this API or its meaning is unknown, else ours
-    converted.
+    """Return the finish_reason.
+
+    It is the raw word if that belongs to this API or its meaning is unknown. Otherwise it is turnstream's
+    stop reason, converted.
 
     Args:
         stop: End of the answer.

@@ -205,8 +205,9 @@ class OpenAIResponsesDecoder(AnswerStream):
             self._output.events.extend(self._late.notice())
 
     def _take_no_object(self, name: bytes | None, payload: bytes) -> None:
-        """Take text outside events, or an event that is not a JSON object: an error in a list, or in plain
-        words.
+        """Take text outside events, or an event that is not a JSON object.
+
+        It may be an error, in a list or in plain words.
 
         Raises MalformedEvent for other events.
         """

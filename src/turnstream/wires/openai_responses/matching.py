@@ -104,7 +104,7 @@ class Items:
         return None if found is not None and has_id and found.addressed else found
 
     def of_added(self, place: ItemMention, raw: JsonObject) -> Item | None:
-        """Return the item that is announced again or that a piece has begun, or None for a new item."""
+        """Return the item if it was announced before, or if a piece has begun it. None if it is new."""
         if (found := self._by_name(raw)) is not None:
             return found
         kind = str(raw.get("type"))

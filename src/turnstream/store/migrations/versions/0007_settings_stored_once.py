@@ -1,4 +1,4 @@
-"""Adds a table of system prompts and params, which each chat stores once. Existing rows keep theirs."""
+"""Adds a table that holds each pair of system prompt and params once per chat. Existing rows keep theirs."""
 
 from __future__ import annotations
 
