@@ -108,7 +108,7 @@ class WatchedTurn:
 
     @property
     def position(self) -> Cursor | None:
-        """Cursor of the last complete event, or None if it is none of this server."""
+        """Cursor of the last complete event, or None if that event has no valid cursor."""
         return parse_cursor(self.last_id or "")
 
     @property
