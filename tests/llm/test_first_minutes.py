@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pytest
 
 import turnstream as ts
-from turnstream.llm.option_places import MODEL_OPTIONS
+from turnstream.llm.call_options import MODEL_OPTIONS
 
 
 def test_the_package_says_its_version() -> None:

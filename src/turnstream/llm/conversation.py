@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar, Unpack, cast, overload
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
 from turnstream.core.admission import plain_request_json
 from turnstream.core.blocks import Message
 from turnstream.errors import Conflict, InvalidRequest
-from turnstream.llm.blocking import SyncMessageStream
 from turnstream.llm.call_options import CallOptions
 from turnstream.llm.message_stream import MessageStream
-from turnstream.llm.model_message import ModelMessage
+from turnstream.llm.model_calls import ModelCalls
 from turnstream.llm.prompts import MessageLike, Prompt, past_turns
 from turnstream.loop_thread import LoopThread
 from turnstream.tracebacks import short_tracebacks
 
-Output = TypeVar("Output")
-
-
-class StreamsModel(Protocol):
-    """An object with the method `LLM.stream`."""
-
-    def __call__(
-        self, prompt: Prompt | None, *, output: type[Any] | None, **options: Unpack[CallOptions]
-    ) -> MessageStream[Any]: ...
+OpensModel: TypeAlias = Callable[[Prompt | None, "type[Any] | None", CallOptions], MessageStream[Any]]
+"""Function that opens a stream of a model: prompt, type of the answer, options."""
 
 
 class SavedConversation(msgspec.Struct, omit_defaults=True):
@@ -38,7 +30,7 @@ class SavedConversation(msgspec.Struct, omit_defaults=True):
 
 
 @short_tracebacks
-class Conversation:
+class Conversation(ModelCalls):
     """A conversation with a model, which keeps its messages. Made by `LLM.conversation`.
 
         chat = llm.conversation(system="Answer briefly.")
@@ -52,7 +44,8 @@ class Conversation:
     A conversation gives one answer at a time.
     """
 
-    def __init__(self, stream: StreamsModel, thread: LoopThread, options: CallOptions) -> None:
+    def __init__(self, open_model: OpensModel, thread: LoopThread, options: CallOptions) -> None:
+        super().__init__(thread)
         given = dict(options)
         self.messages: list[Message] = _messages(
             cast("Sequence[MessageLike]", given.pop("messages", ()) or ())
@@ -60,8 +53,7 @@ class Conversation:
         """Messages so far. The caller may change the list between two answers."""
         self.options: CallOptions = cast("CallOptions", given)
         """Options of every call: `system`, `tools`, `params` and the others of `CallOptions`."""
-        self._stream = stream
-        self._thread = thread
+        self._open_model = open_model
         self._last: MessageStream[Any] | None = None
 
     def __repr__(self) -> str:
@@ -71,97 +63,18 @@ class Conversation:
         """Return the messages, for a notebook to render. None without messages."""
         return "\n\n".join(f"**{message.role}:** {message.text}" for message in self.messages) or None
 
-    # -- calls -------------------------------------------------------------------------------------------
-
-    @overload
-    def stream(
-        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
-    ) -> MessageStream[Output]: ...
-    @overload
-    def stream(
-        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
-    ) -> MessageStream[None]: ...
-    def stream(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        output: type[Any] | None = None,
-        **options: Unpack[CallOptions],
+    def _open(
+        self, prompt: Prompt | None, output: type[Any] | None, options: CallOptions
     ) -> MessageStream[Any]:
-        """Ask, and read the answer as it comes: `async with chat.stream("Why?") as stream`.
-
-        Raises Conflict while another answer of this conversation is running, and as `LLM.stream` does.
-
-        Args:
-            prompt: The user's message. None: the model answers `messages` as they are.
-            output: Type of the answer, for `stream.final_output()`.
-            **options: Options of this call only. They replace those of the conversation.
-        """
         if "messages" in options:
             raise InvalidRequest("a conversation has its own messages: change chat.messages")
         if self._last is not None and self._last.running:
             raise Conflict("an answer of this conversation is still running", code="turn_active")
         asked: CallOptions = {**self.options, **options, "messages": tuple(self.messages)}
-        stream = self._last = self._stream(prompt, output=output, **asked)
+        stream = self._last = self._open_model(prompt, output, asked)
         question = _messages((), prompt)
         stream.when_read(lambda answer: self.messages.extend((*question, *_messages((answer,)))))
         return stream
-
-    @overload
-    def stream_sync(
-        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
-    ) -> SyncMessageStream[Output]: ...
-    @overload
-    def stream_sync(
-        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
-    ) -> SyncMessageStream[None]: ...
-    def stream_sync(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        output: type[Any] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> SyncMessageStream[Any]:
-        """`stream` for code without asyncio: `with chat.stream_sync("Why?") as stream`."""
-        return SyncMessageStream(self.stream(prompt, output=cast("Any", output), **options), self._thread)
-
-    @overload
-    async def collect(
-        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
-    ) -> ModelMessage[Output]: ...
-    @overload
-    async def collect(
-        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
-    ) -> ModelMessage[None]: ...
-    async def collect(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        output: type[Any] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> ModelMessage[Any]:
-        """Ask, and return the complete answer. Raises as reading a stream does."""
-        async with self.stream(prompt, output=cast("Any", output), **options) as stream:
-            return await stream.final_message()
-
-    @overload
-    def collect_sync(
-        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
-    ) -> ModelMessage[Output]: ...
-    @overload
-    def collect_sync(
-        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
-    ) -> ModelMessage[None]: ...
-    def collect_sync(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        output: type[Any] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> ModelMessage[Any]:
-        """`collect` for code without asyncio."""
-        with self.stream_sync(prompt, output=cast("Any", output), **options) as stream:
-            return stream.final_message()
 
     # -- the messages ------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Never, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Never, Self, Unpack
 
 from turnstream.config import (
     CapabilitySettings,
@@ -23,17 +23,15 @@ from turnstream.core.history import PastTurn, build_history
 from turnstream.core.usage import Usage
 from turnstream.errors import InvalidRequest
 from turnstream.llm.approving import Approve, approvals_of
-from turnstream.llm.blocking import SyncMessageStream
-from turnstream.llm.call_options import CallOptions, check_options
+from turnstream.llm.call_options import CallOptions, check_options, misplaced_in_model
 from turnstream.llm.call_planner import CallPlanner, ModelSelection
 from turnstream.llm.callbacks import Callbacks
-from turnstream.llm.conversation import Conversation, StreamsModel, restored
+from turnstream.llm.conversation import Conversation, restored
 from turnstream.llm.live_answer import LiveAnswer
 from turnstream.llm.loop_planners import LoopPlanners
 from turnstream.llm.message_stream import MessageStream, StreamOptions
-from turnstream.llm.model_message import ModelMessage
+from turnstream.llm.model_calls import ModelCalls
 from turnstream.llm.offering import ask_for, offer_of
-from turnstream.llm.option_places import misplaced_in_model
 from turnstream.llm.output import OutputFormat, OutputMode
 from turnstream.llm.prompts import Prompt, past_turns
 from turnstream.loop_thread import LoopThread
@@ -48,11 +46,9 @@ from turnstream.tools.runner import ToolLimits
 from turnstream.tracebacks import short_tracebacks
 from turnstream.wires.base import ModelRequest
 
-Output = TypeVar("Output")
-
 
 @short_tracebacks
-class LLM:
+class LLM(ModelCalls):
     """A model to call, with its fallbacks.
 
         llm = LLM("anthropic/claude-sonnet-5-5", fallbacks=["openai/gpt-6.1-sol"])
@@ -91,7 +87,7 @@ class LLM:
         **misplaced: Never,
     ) -> None:
         if misplaced:
-            raise misplaced_in_model(misplaced, model, CallOptions.__annotations__)
+            raise misplaced_in_model(misplaced, model)
         if isinstance(fallbacks, str):
             raise InvalidRequest(f"fallbacks is a list of models: fallbacks=[{fallbacks!r}]")
         found = settings if isinstance(settings, Settings) else load_settings(settings)
@@ -120,7 +116,7 @@ class LLM:
         self._approve = approve
         self._pricing = Pricing({**found.prices, **(prices or {})}, base_urls=planner.catalog.base_urls)
         self._callings = LoopPlanners(calling)
-        self._thread = LoopThread("turnstream llm", "llm")
+        super().__init__(LoopThread("turnstream llm", "llm"))
         weakref.finalize(self, self._thread.abandon)
 
     def __repr__(self) -> str:
@@ -129,31 +125,9 @@ class LLM:
 
     # -- calls -------------------------------------------------------------------------------------------
 
-    @overload
-    def stream(
-        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
-    ) -> MessageStream[Output]: ...
-    @overload
-    def stream(
-        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
-    ) -> MessageStream[None]: ...
-    def stream(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        output: type[Any] | None = None,
-        **options: Unpack[CallOptions],
+    def _open(
+        self, prompt: Prompt | None, output: type[Any] | None, options: CallOptions
     ) -> MessageStream[Any]:
-        """Call the model, and read the answer as it comes: `async with llm.stream("Why?") as stream`.
-
-        Entering the `async with` block calls the model. Raises InvalidRequest, and ConfigurationError for a
-        tool or a type that cannot be described to a model.
-
-        Args:
-            prompt: The user's message, after `messages`.
-            output: Type of the answer, for `stream.final_output()`.
-            **options: See `CallOptions`.
-        """
         options = check_options(options)
         past = plain_request_json(past_turns(options.get("messages", ()), prompt), "the messages")
         if not build_history(past):
@@ -184,68 +158,6 @@ class LLM:
             source, self._stream_options(options.get("callbacks")), shape, output_as_tool=as_tool
         )
 
-    @overload
-    def stream_sync(
-        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
-    ) -> SyncMessageStream[Output]: ...
-    @overload
-    def stream_sync(
-        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
-    ) -> SyncMessageStream[None]: ...
-    def stream_sync(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        output: type[Any] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> SyncMessageStream[Any]:
-        """`stream` for code without asyncio: `with llm.stream_sync("Why?") as stream`.
-
-        Tools and callbacks run in a separate thread, which all such streams of this LLM share.
-        """
-        return SyncMessageStream(self.stream(prompt, output=cast("Any", output), **options), self._thread)
-
-    @overload
-    async def collect(
-        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
-    ) -> ModelMessage[Output]: ...
-    @overload
-    async def collect(
-        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
-    ) -> ModelMessage[None]: ...
-    async def collect(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        output: type[Any] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> ModelMessage[Any]:
-        """Call the model, and return the complete message. Raises as reading a stream does.
-
-        With `output`, the value is in `message.output`.
-        """
-        async with self.stream(prompt, output=cast("Any", output), **options) as stream:
-            return await stream.final_message()
-
-    @overload
-    def collect_sync(
-        self, prompt: Prompt | None = None, *, output: type[Output], **options: Unpack[CallOptions]
-    ) -> ModelMessage[Output]: ...
-    @overload
-    def collect_sync(
-        self, prompt: Prompt | None = None, *, output: None = None, **options: Unpack[CallOptions]
-    ) -> ModelMessage[None]: ...
-    def collect_sync(
-        self,
-        prompt: Prompt | None = None,
-        *,
-        output: type[Any] | None = None,
-        **options: Unpack[CallOptions],
-    ) -> ModelMessage[Any]:
-        """`collect` for code without asyncio."""
-        with self.stream_sync(prompt, output=cast("Any", output), **options) as stream:
-            return stream.final_message()
-
     def conversation(
         self, *, saved: str | bytes | None = None, **options: Unpack[CallOptions]
     ) -> Conversation:
@@ -257,7 +169,7 @@ class LLM:
         """
         options = check_options(options)
         given = options if saved is None else restored(saved, options)
-        return Conversation(cast("StreamsModel", self.stream), self._thread, given)
+        return Conversation(self._open, self._thread, given)
 
     # -- closing -----------------------------------------------------------------------------------------
 
