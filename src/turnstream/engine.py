@@ -9,13 +9,11 @@ A host application keeps an `Engine` open during its lifespan. Without a host ap
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
@@ -23,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from turnstream.access import server_key
+from turnstream.background_work import BackgroundWork, WorkingParts
 from turnstream.config import (
     CapabilitySettings,
     EngineSettings,
@@ -70,7 +69,7 @@ from turnstream.turnlog.subscription import Subscription
 from turnstream.turns.commands import Commands, TurnRequest
 from turnstream.turns.ended_hooks import TurnEndHook, TurnEndHooks
 from turnstream.turns.journal import JournalKeeper
-from turnstream.turns.model_turns import ExecutorOptions
+from turnstream.turns.model_turns import ExecutorOptions, MakeSource
 from turnstream.turns.owner_events.subscription import event_sources
 from turnstream.turns.preparation import TurnPreparation
 from turnstream.turns.registry import Registry
@@ -79,11 +78,6 @@ from turnstream.turns.watching import SubscriptionMaker
 VERSION = version("turnstream")
 PREFIX = "/api"
 """Default path prefix of the routes."""
-DATABASE_CHECK_SECONDS = 10.0
-"""Seconds between two checks of the database file."""
-RECOVERY_HEAD_START = 2.0
-"""Seconds that the engine waits for recovery before it serves. Recovery is nearly always done by then."""
-logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -183,7 +177,11 @@ class Engine:
         self.metrics = EngineMetrics(self._store, self._registry, self._journal, self._keep_alive)
         """Metrics for Prometheus: call `metrics.render()`, or add `metrics` to a registry."""
         self._server = server
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = BackgroundWork(
+            WorkingParts(
+                self.commands, self._journal, self._end_hooks, self._store.health, self._keep_alive.run
+            )
+        )
         self._signals = HostSignals(self.drain, drain_seconds)
 
     @classmethod
@@ -232,45 +230,17 @@ class Engine:
     async def __aenter__(self) -> Self:
         """Open the store, end the turns that a stopped process left unfinished, and start to serve.
 
-        Serving starts after `RECOVERY_HEAD_START` seconds at the latest. A turn that is still unfinished then
-        is ended when a watcher or a command needs it. Raises StoreError if the store cannot be opened.
+        Raises StoreError if the store cannot be opened.
         """
         await self._store.open()
-        self._journal.hold()
-        tried = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._recover(tried), name="turnstream recovery"),
-            loop.create_task(self._journal.run(), name="turnstream journal"),
-            loop.create_task(self._registry.run_sweeps(), name="turnstream sweeps"),
-            loop.create_task(self.commands.approvals.run(), name="turnstream approvals"),
-            loop.create_task(self._check_database(), name="turnstream database"),
-            loop.create_task(self.commands.chats.purge_all(), name="turnstream deleted chats"),
-            loop.create_task(self._keep_alive.run(), name="turnstream keep-alive"),
-            loop.create_task(self._end_hooks.run(tried), name="turnstream turn-end hooks"),
-        ]
         try:
-            async with asyncio.timeout(RECOVERY_HEAD_START):
-                await tried.wait()
-        except TimeoutError:
-            logger.warning("serving already: turns of a stopped server are still being ended")
+            await self._background.start()
         except BaseException:
             await self._close_parts()
             raise
         self._signals.open()
         self.catalog.report_simulated_default()
         return self
-
-    async def _check_database(self) -> None:
-        """Check the database file regularly. The store logs if it was deleted or replaced."""
-        while True:
-            await asyncio.sleep(DATABASE_CHECK_SECONDS)
-            self._store.health()
-
-    async def _recover(self, tried: asyncio.Event) -> None:
-        """End the turns that a stopped process left unfinished. Then let the journal delete pages again."""
-        await self.commands.recovery.run(tried=tried)
-        self._journal.release()
 
     async def __aexit__(self, *_: object) -> None:
         """End the running turns with the output that they have, and close all parts."""
@@ -282,9 +252,7 @@ class Engine:
 
     async def _close_parts(self) -> None:
         await self._signals.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.stop()
         await self.commands.close()
         await self.catalog.close()
         await self._store.close()
@@ -362,7 +330,7 @@ class Engine:
 
     async def start(
         self,
-        source: TurnSource | AsyncIterable[SourceEvent | Sequence[SourceEvent]],
+        source: TurnSource | MakeSource | AsyncIterable[SourceEvent | Sequence[SourceEvent]],
         *,
         chat_id: str | None = None,
         owner: str = LOCAL.owner,
@@ -371,14 +339,18 @@ class Engine:
         """Start a turn whose content comes from `source`.
 
         Args:
-            source: a `TurnSource`, or an async iterable of StreamEvents and of turn events such as Data or
-                Source, singly or in lists.
+            source: a `TurnSource`, a function that returns one for the turn's row, or an async iterable of
+                StreamEvents and of turn events such as Data or Source, singly or in lists.
             chat_id: the chat of the turn. None: a new chat.
             owner: the owner of the chat.
             options: fields of `TurnRequest`. With `blocks`, a user turn precedes the turn.
         """
         chat = chat_id or (await self.commands.chats.create(owner)).id
-        turn_source = ForeignSource(aiter(source)) if isinstance(source, AsyncIterable) else source
+        turn_source: TurnSource | MakeSource
+        if isinstance(source, AsyncIterable):
+            turn_source = ForeignSource(aiter(cast("AsyncIterable[SourceEvent]", source)))
+        else:
+            turn_source = source
         request = TurnRequest(chat_id=chat, **options)
         return LiveTurn(self._context, owner, await self.commands.start(owner, request, turn_source))
 

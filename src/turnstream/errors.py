@@ -18,6 +18,7 @@
     │   ├── CircuitOpen           the model was not called, because it failed too often recently
     │   └── StreamBroken          bytes arrived, but not a complete answer
     │       ├── StreamIncomplete  └── MalformedEvent ── EventTooLarge
+    ├── StageFailed               a stage of a workflow failed, or did not say how it ended
     ├── StreamClosed              the caller left a stream of the library before its end
     └── StoreError                durable storage failed (`database_error`)
         ├── Fenced                another executor owns the turn now ── TurnGone
@@ -150,6 +151,12 @@ class NotStarted(TurnstreamError):
 
     code = "engine_not_started"
     status = 503
+
+
+class StageFailed(TurnstreamError):
+    """A stage of a workflow failed, took too long, or ended without an end."""
+
+    code = "stage_failed"
 
 
 class ProviderError(TurnstreamError):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnstream.core.stream_events import TextDelta, ThinkingDelta, ToolInputDelta
-from turnstream.model_loop.sources import _checked, _checked_any
+from turnstream.model_loop.sources import _checked_any, checked_event
 
 
 @pytest.mark.requirement("F7")
@@ -23,6 +23,6 @@ def test_the_fast_path_of_text_admits_the_same_events(kind: Any, index: Any, tex
         expected = _checked_any(kind(index, text))
     except TypeError:
         with pytest.raises(TypeError):
-            _checked(kind(index, text))
+            checked_event(kind(index, text))
         return
-    assert _checked(kind(index, text)) == expected
+    assert checked_event(kind(index, text)) == expected

@@ -87,7 +87,7 @@ async def peer_and_engine(
             return await call_next(request)
 
     async with serving(application) as port:
-        (looking,) = [task for task in engine._tasks if "keep-alive" in task.get_name()]
+        (looking,) = [task for task in engine._background._tasks if "keep-alive" in task.get_name()]
         looking.cancel()  # the test looks itself
         live = await engine.start(long_answer(more))
         peer = Peer(port, f"/api/turns/{live.id}/stream")

@@ -82,14 +82,21 @@ class BlockReset(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag=
 
 
 class StepStart(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="step_start"):
-    """A model call of the turn begins. The first is step 0."""
+    """A step of the turn begins: a model call, or a stage of a workflow. The first is step 0.
+
+    Attributes:
+        name: Name of the stage, or None.
+        progress: Progress of the workflow, from 0 to 1, or None.
+    """
 
     step: int
     model: str | None = None
+    name: str | None = None
+    progress: float | None = None
 
 
 class StepStop(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="step_stop"):
-    """A model call of the turn has ended, and its tools too.
+    """A step of the turn has ended: its model call and its tools, or its stage.
 
     `stop_reason`: the reason that the model stopped.
     """

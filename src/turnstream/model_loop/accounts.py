@@ -137,6 +137,21 @@ class TurnAccount:
         if model is not None and self._pricing is not None:
             self._pricing.prepare(model.provider, model.model)
 
+    def add(self, call: ModelCall) -> None:
+        """Add a call that ended, which the source made itself in the open step. Its number is set here."""
+        last = self._open or (self._closed[-1] if self._closed else None)
+        step = last.number if last is not None else 0
+        if call.model is not None and self._pricing is not None:
+            self._pricing.prepare(call.model.provider, call.model.model)
+        self._closed.append(
+            call._replace(
+                number=step,
+                attempt=1 + sum(known.number == step and known.model is not None for known in self._closed),
+                started_at=time_ns() // 1000 - round(call.duration * 1_000_000),
+                cost=self._price(call.model, call.usage, call.raw_usage, may_wait=False),
+            )
+        )
+
     def answering(self) -> None:
         """Note that the provider began to answer the open call. From now on the call may have usage."""
         if self._open is not None:

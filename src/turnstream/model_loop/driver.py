@@ -96,6 +96,7 @@ class LoopDriver:
         the failure of a call that cannot be recovered, and any other error of the source or the sink.
         """
         self._source = source
+        source.book_with(self.account.add)
         try:
             return await self._run(source)
         finally:
@@ -240,7 +241,7 @@ class LoopDriver:
         self.account.answering()
         if not self._step_shown:
             self._step_shown = True
-            self._sink.show([StepStart(step)], self.accumulator.shown)
+            self._sink.show([self._source.step_start(step)], self.accumulator.shown)
 
     async def _read_all(self, batches: Batches) -> None:
         """Fold a stream to its end.

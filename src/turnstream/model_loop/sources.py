@@ -17,13 +17,15 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
-from turnstream.core.turn_events import Notice, SourceEvent, ToolProgress
+from turnstream.core.turn_events import Notice, SourceEvent, StepStart, ToolProgress
 from turnstream.errors import ProviderError
+from turnstream.model_loop.accounts import ModelCall
 from turnstream.providers.base import CalledModel
 
 Batches: TypeAlias = AsyncIterator[Sequence[SourceEvent]]
 Stream: TypeAlias = AbstractAsyncContextManager[Batches]
 Show: TypeAlias = Callable[[ToolProgress | Notice], None]
+Book: TypeAlias = Callable[[ModelCall], None]
 
 
 class StepFailure(NamedTuple):
@@ -91,9 +93,16 @@ class TurnSource:
     def begin(self, show: Show) -> None:
         """Take the function that shows a transient event to watchers. It may be called until `close`."""
 
+    def book_with(self, book: Book) -> None:
+        """Take the function that adds a model call to the turn's account, for calls that the source makes."""
+
     def step(self, number: int) -> Stream | None:
         """Return the stream of a step, counted from 0, or None if the turn is complete."""
         raise NotImplementedError
+
+    def step_start(self, number: int) -> StepStart:
+        """Return the event that begins the step whose stream is open."""
+        return StepStart(number)
 
     async def recover(self, broken: StepFailure) -> StepRecovery:
         """Return the replacement for the step's failed stream. Raises the failure if there is none."""
@@ -174,10 +183,10 @@ class _Batching:
     async def __anext__(self) -> Sequence[SourceEvent]:
         item: object = await anext(self._events)
         given = cast("Sequence[object]", item) if isinstance(item, list | tuple) else (item,)
-        return [_checked(event) for event in given]
+        return [checked_event(event) for event in given]
 
 
-def _checked(event: object) -> SourceEvent:
+def checked_event(event: object) -> SourceEvent:
     """Return the event if it can be shown and stored. Raises TypeError if it cannot.
 
     Without this check a wrong type would only be noticed in a watcher's stream.
@@ -190,7 +199,7 @@ def _checked(event: object) -> SourceEvent:
 
 
 def _checked_any(event: object) -> SourceEvent:
-    """Return the event, of any kind, as `_checked` does."""
+    """Return the event, of any kind, as `checked_event` does."""
     try:
         plain = msgspec.to_builtins(event, builtin_types=(bytes,))
         checked = msgspec.convert(plain if isinstance(event, msgspec.Struct) else None, SourceEvent)

@@ -179,6 +179,20 @@ ANNOTATIONS_AFTER = (
     .where(annotations.c.turn_id == bindparam("turn_id"), annotations.c.seq > bindparam("after"))
     .order_by(annotations.c.seq)
 )
+_ANNOTATIONS = select(annotations.c.event).where(annotations.c.turn_id == bindparam("turn_id"))
+
+
+class StoredEvents(Query[list[bytes]], frozen=True, kw_only=True):
+    """Reads a turn's durable events that do not belong to a block, in order, as native JSON."""
+
+    turn_id: str
+
+    def fetch(self, connection: Connection) -> list[bytes]:
+        statement = _ANNOTATIONS.order_by(annotations.c.seq)
+        found = connection.execute(statement, {"turn_id": self.turn_id}).scalars()
+        return [event.encode() for event in found]
+
+
 _ATTEMPTS = (
     select(attempts)
     .where(attempts.c.turn_id == bindparam("turn_id"))

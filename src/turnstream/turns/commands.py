@@ -6,7 +6,6 @@ Every command takes the owner. It raises NotFound for the id of another owner's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -33,7 +32,7 @@ from turnstream.turns.approvals import ApprovalCommands
 from turnstream.turns.chats import ChatCommands
 from turnstream.turns.conversations import ConversationCommands
 from turnstream.turns.histories import Path, read_history
-from turnstream.turns.model_turns import EncoderFactory, ExecutorOptions, ModelTurns
+from turnstream.turns.model_turns import EncoderFactory, ExecutorOptions, MakeSource, ModelTurns
 from turnstream.turns.new_turns import TurnRequest, assistant_turn, client_ids_of, inherit_fields, user_turn
 from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
@@ -143,12 +142,21 @@ class Commands:
         request, source = await self._models.prepare(owner, request, path)
         return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
 
-    async def start(self, owner: str, request: TurnRequest, source: TurnSource) -> StartedTurn:
-        """Start a turn whose content comes from `source`. A user turn precedes it if `request` has blocks."""
+    async def start(self, owner: str, request: TurnRequest, source: TurnSource | MakeSource) -> StartedTurn:
+        """Start a turn whose content comes from `source`, or from the source that it returns for the turn.
+
+        A user turn precedes it if `request` has blocks. Raises the same errors as `send`.
+        """
         self.registry.admit()
         request = plain_request_json(request, "the request")
+        if (replayed := await self._replayed(owner, request)) is not None:
+            return replayed
         await self._require_chat(owner, request)
-        return await self._start(owner, request, lambda _turn: source, with_user_turn=bool(request.blocks))
+
+        def make(turn: TurnRecord) -> TurnSource:
+            return source if isinstance(source, TurnSource) else source(turn)
+
+        return await self._start(owner, request, make, with_user_turn=bool(request.blocks))
 
     async def interrupt(self, owner: str, turn_id: str) -> TurnState:
         """Stop a turn and return its state. A turn that has ended stays as it is. Raises NotFound."""
@@ -249,7 +257,7 @@ class Commands:
         self,
         owner: str,
         request: TurnRequest,
-        source: Callable[[TurnRecord], TurnSource],
+        source: MakeSource,
         *,
         with_user_turn: bool,
     ) -> StartedTurn:

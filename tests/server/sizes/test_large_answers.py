@@ -127,7 +127,7 @@ async def test_a_client_that_takes_nothing_is_cut_and_a_slow_one_is_kept(
             return await call_next(request)
 
     async with serving(application) as port:
-        (looking,) = [task for task in engine._tasks if "keep-alive" in task.get_name()]
+        (looking,) = [task for task in engine._background._tasks if "keep-alive" in task.get_name()]
         looking.cancel()  # the test looks itself
         chat = await engine.commands.chats.create("local")
         insert = long_chat(chat.id, [[MEGABYTES], [MEGABYTES]], system="s" * 2 * MEGABYTES)

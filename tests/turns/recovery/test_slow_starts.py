@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from tests.turns.recovery.left_turns import KEPT, damage, leave_turns, state_of, texts, watch_to_the_end
 from tests.turns.world import OWNER, SECONDS, Feed, World, shows_text
-from turnstream import engine as engine_module
+from turnstream import background_work
 from turnstream.core.blocks import Block
 from turnstream.core.stream_events import (
     TextDelta,
@@ -61,7 +61,7 @@ async def leave_asked_turns(path: Path, count: int) -> list[str]:
 async def test_slow_histories_do_not_hold_up_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "RECOVERY_HEAD_START", 0.05)
+    monkeypatch.setattr(background_work, "RECOVERY_HEAD_START", 0.05)
     path = tmp_path / "turns.sqlite"
     left = await leave_asked_turns(path, 4)
     engine = SlowEngine(path)
@@ -90,7 +90,7 @@ async def test_the_journal_of_a_lost_turn_stays_until_the_turn_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new process writes its own journal meanwhile, and may die before it has recovered anything."""
-    monkeypatch.setattr(engine_module, "RECOVERY_HEAD_START", 0.05)
+    monkeypatch.setattr(background_work, "RECOVERY_HEAD_START", 0.05)
     path = tmp_path / "turns.sqlite"
     (left,) = await leave_asked_turns(path, 1)
     engine = SlowEngine(path)
@@ -103,9 +103,9 @@ async def test_the_journal_of_a_lost_turn_stays_until_the_turn_has_ended(
             for _ in range(3):
                 engine._journal._renewed_at = -1000.0  # as if a minute had passed
                 await engine._journal.write()
-            for task in engine._tasks:  # it dies here: nothing is ended any more
+            for task in engine._background._tasks:  # it dies here: nothing is ended any more
                 task.cancel()
-            await asyncio.gather(*engine._tasks, return_exceptions=True)
+            await asyncio.gather(*engine._background._tasks, return_exceptions=True)
             executor = engine._registry.get(live.id)
             assert executor is not None
             assert executor.task is not None
@@ -162,7 +162,7 @@ async def test_a_turn_whose_end_is_always_refused_is_ended_without_its_rest(
         f"WHEN NEW.turn_id = '{turn_id}' BEGIN {refuse}; END",
     )
     async with asyncio.timeout(SECONDS), Engine(f"sqlite:///{path}") as engine:
-        recovering = next(task for task in engine._tasks if "recovery" in task.get_name())
+        recovering = next(task for task in engine._background._tasks if "recovery" in task.get_name())
         await recovering
         assert not engine._journal._is_held
         client = await watch_to_the_end(engine, turn_id, cursor)

@@ -1,0 +1,84 @@
+"""The tasks that run as long as an engine is open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+from turnstream.turns.commands import Commands
+from turnstream.turns.ended_hooks import TurnEndHooks
+from turnstream.turns.journal import JournalKeeper
+
+DATABASE_CHECK_SECONDS = 10.0
+"""Seconds between two checks of the database file."""
+RECOVERY_HEAD_START = 2.0
+"""Seconds that the engine waits for recovery before it serves. Recovery is nearly always done by then."""
+logger = logging.getLogger(__name__)
+
+
+class WorkingParts(NamedTuple):
+    """The parts of an engine that have tasks.
+
+    Attributes:
+        check_database: Checks the database file, and logs if it was deleted or replaced.
+        keep_streams_alive: Sends comments on quiet streams, until it is cancelled.
+    """
+
+    commands: Commands
+    journal: JournalKeeper
+    end_hooks: TurnEndHooks
+    check_database: Callable[[], object]
+    keep_streams_alive: Callable[[], Coroutine[Any, Any, None]]
+
+
+class BackgroundWork:
+    """Runs the tasks of an engine's parts."""
+
+    def __init__(self, parts: WorkingParts) -> None:
+        self._parts = parts
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start the tasks. The store is open.
+
+        Wait for recovery, for RECOVERY_HEAD_START seconds at most. A turn that is still unfinished then is
+        ended when a watcher or a command needs it.
+        """
+        parts, commands = self._parts, self._parts.commands
+        parts.journal.hold()
+        tried = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._recover(tried), name="turnstream recovery"),
+            loop.create_task(parts.journal.run(), name="turnstream journal"),
+            loop.create_task(commands.registry.run_sweeps(), name="turnstream sweeps"),
+            loop.create_task(commands.approvals.run(), name="turnstream approvals"),
+            loop.create_task(self._check_database(), name="turnstream database"),
+            loop.create_task(commands.chats.purge_all(), name="turnstream deleted chats"),
+            loop.create_task(parts.keep_streams_alive(), name="turnstream keep-alive"),
+            loop.create_task(parts.end_hooks.run(tried), name="turnstream turn-end hooks"),
+        ]
+        try:
+            async with asyncio.timeout(RECOVERY_HEAD_START):
+                await tried.wait()
+        except TimeoutError:
+            logger.warning("serving already: turns of a stopped server are still being ended")
+
+    async def stop(self) -> None:
+        """Cancel the tasks, and wait until they have ended."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _check_database(self) -> None:
+        """Check the database file regularly."""
+        while True:
+            await asyncio.sleep(DATABASE_CHECK_SECONDS)
+            self._parts.check_database()
+
+    async def _recover(self, tried: asyncio.Event) -> None:
+        """End the turns that a stopped process left unfinished. Then let the journal delete pages again."""
+        await self._parts.commands.recovery.run(tried=tried)
+        self._parts.journal.release()
