@@ -286,7 +286,7 @@ class Engine:
     ) -> APIRouter:
         """Return the routes for a host application, under its prefix and behind its dependencies.
 
-        `protocols`: any of `native`, `ai_sdk` and `ag_ui`. Raises ConfigurationError for another name.
+        `protocols`: names from `server.all_routes.PROTOCOLS`. Raises ConfigurationError for another name.
         """
         return build_router(self._context, prefix=prefix, dependencies=dependencies, protocols=protocols)
 
@@ -301,7 +301,7 @@ class Engine:
         needs_key = self._server.metrics == "key"
         scrape = partial(scrape_metrics, self._context, self.metrics, needs_key=needs_key)
         application = build_application(
-            self.router(PREFIX, protocols=self._server.protocols),
+            build_router(self._context, prefix=PREFIX, root="", protocols=self._server.protocols),
             version=VERSION,
             lifespan=lifespan,
             scrape=None if self._server.metrics == "off" else scrape,

@@ -9,7 +9,7 @@ import pytest
 from turnstream.core.blocks import Block, Message
 from turnstream.core.origin import Origin, seal_of
 from turnstream.core.stream_events import MessageStart, TextDelta
-from turnstream.providers.conversations import with_origin, with_own_blocks
+from turnstream.providers.conversations import request_for, with_origin
 from turnstream.wires.base import ModelRequest
 
 
@@ -37,7 +37,7 @@ def request_with(*blocks: Block) -> ModelRequest:
 )
 def test_thinking_that_is_bound_goes_to_its_own_model_alone(thought, called, goes):
     block = sealed(Origin("anthropic", "anthropic", thought))
-    request = with_own_blocks(request_with(block), Origin("anthropic", "anthropic", called))
+    request = request_for(request_with(block), Origin("anthropic", "anthropic", called))
     assert [block.block_type for block in request.messages[1].blocks] == (["thinking"] if goes else []) + [
         "text"
     ]
@@ -46,14 +46,14 @@ def test_thinking_that_is_bound_goes_to_its_own_model_alone(thought, called, goe
 @pytest.mark.requirement("K2")
 def test_a_request_that_nobody_sealed_is_the_same_request():
     request = request_with(Block(0, "thinking", "mine", {"signature": "s"}))
-    assert with_own_blocks(request, Origin("anthropic", "a", "m")) is request
+    assert request_for(request, Origin("anthropic", "a", "m")) is request
 
 
 @pytest.mark.requirement("K2", "P4")
 def test_a_message_of_which_nothing_is_left_is_left_out():
     alone = Message("assistant", (sealed(Origin("anthropic", "there", "m")),))
     request = ModelRequest("m", (Message("user", (Block(0, "text", "?"),)), alone))
-    assert len(with_own_blocks(request, Origin("anthropic", "here", "m")).messages) == 1
+    assert len(request_for(request, Origin("anthropic", "here", "m")).messages) == 1
 
 
 def test_only_the_start_of_a_message_tells_who_speaks():

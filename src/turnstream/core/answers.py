@@ -18,6 +18,7 @@ class Answer(msgspec.Struct, frozen=True):
     """The result of one model call.
 
     Attributes:
+        created: Seconds since the epoch, or 0 if it is not known.
         stop: The end marker, or None if it never came.
         error: The error that the provider reported, or None.
     """
@@ -29,6 +30,7 @@ class Answer(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     raw_usage: dict[str, Any] | None = None
     error: StreamError | None = None
+    created: int = 0
 
     @property
     def complete(self) -> bool:

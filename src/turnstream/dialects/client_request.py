@@ -31,6 +31,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
         approvals: Answers to tool calls that need an approval. With them, the conversation has no new
             message.
         tools: The client's own tools, and names of the server's. None: all of the server's.
+        is_complete: True if an option that is None is not given. False: it is as in the answer before.
     """
 
     conversation: ResentConversation
@@ -41,6 +42,12 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] | None = None
     tools: tuple[str | ToolDefinition, ...] | None = None
     metadata: dict[str, Any] = {}
+    is_complete: bool = False
+
+    @property
+    def client_tools(self) -> frozenset[str]:
+        """Names of the tools that the client runs."""
+        return frozenset(tool.name for tool in self.tools or () if not isinstance(tool, str))
 
     def options_of(self, request: TurnRequest) -> TurnRequest:
         """Return `request` with this request's options."""
@@ -52,6 +59,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
             params=self.params,
             tools=self.tools,
             metadata=self.metadata,
+            inherits=not self.is_complete,
         )
 
 

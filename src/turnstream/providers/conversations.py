@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -12,7 +12,7 @@ from turnstream.core.blocks import Block, Message
 from turnstream.core.origin import ORIGIN, Origin, returnable_blocks
 from turnstream.core.stream_events import MessageStart, StreamEvent
 from turnstream.providers.capabilities import capabilities_of
-from turnstream.wires.base import ModelRequest
+from turnstream.wires.base import WIRE_PARAMS, ModelRequest
 
 LARGE_BLOCKS = 256
 """Blocks above which a conversation is large."""
@@ -60,7 +60,21 @@ def with_origin(events: Sequence[StreamEvent], origin: Origin) -> list[StreamEve
     ]
 
 
-def with_own_blocks(request: ModelRequest, called: Origin) -> ModelRequest:
+def request_for(request: ModelRequest, called: Origin) -> ModelRequest:
+    """Return `request` as `called` gets it: with the params for its wire only, and without others' blocks."""
+    return _with_own_blocks(_with_own_params(request, called.wire), called)
+
+
+def _with_own_params(request: ModelRequest, wire: str) -> ModelRequest:
+    by_wire = request.params.get(WIRE_PARAMS)
+    if by_wire is None:
+        return request
+    params = {name: value for name, value in request.params.items() if name != WIRE_PARAMS}
+    params |= cast("dict[str, dict[str, Any]]", by_wire).get(wire) or {}
+    return msgspec.structs.replace(request, params=params)
+
+
+def _with_own_blocks(request: ModelRequest, called: Origin) -> ModelRequest:
     """Return `request` without the blocks that `called` must not receive.
 
     These are blocks that another provider sealed, sealed blocks that have changed since, and thinking of

@@ -28,7 +28,7 @@ from turnstream.errors import ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.base import Patience, Take
 from turnstream.providers.clocks import ReadTimer, WaitClocks, is_output
 from turnstream.providers.connection import BadAnswer, Connection
-from turnstream.providers.conversations import run_work, with_origin, with_own_blocks
+from turnstream.providers.conversations import request_for, run_work, with_origin
 from turnstream.providers.failures import broken_stream, request_failure
 from turnstream.providers.inflating import InflatedBody, inflated
 from turnstream.providers.request_sender import RequestSender
@@ -106,7 +106,7 @@ class HttpCall:
         return self
 
     def _encoded(self) -> HttpRequest:
-        return self._provider.wire.encode_request(with_own_blocks(self._request, self._origin))
+        return self._provider.wire.encode_request(request_for(self._request, self._origin))
 
     async def __aexit__(self, *_: object) -> None:
         self._close()

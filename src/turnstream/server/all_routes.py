@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from fastapi import APIRouter
 from fastapi.params import Depends
@@ -10,9 +11,11 @@ from fastapi.params import Depends
 from turnstream.errors import ConfigurationError
 from turnstream.server.chats import add_chat_routes
 from turnstream.server.context import ServerContext
-from turnstream.server.error_answers import limited_route
+from turnstream.server.error_answers import ErrorAnswer, error_response, limited_route
 from turnstream.server.protocols.ag_ui import add_ag_ui_routes
 from turnstream.server.protocols.ai_sdk import add_ai_sdk_routes
+from turnstream.server.protocols.model_list import add_model_routes, add_unknown_routes
+from turnstream.server.protocols.openai_chat import SHAPE, add_openai_chat_routes
 from turnstream.server.turns import add_turn_routes
 
 NATIVE = ("native",)
@@ -24,12 +27,31 @@ def _add_native_routes(router: APIRouter, context: ServerContext) -> None:
     add_chat_routes(router, context)
 
 
-PROTOCOLS: Mapping[str, Callable[[APIRouter, ServerContext], None]] = {
-    "native": _add_native_routes,
-    "ai_sdk": add_ai_sdk_routes,
-    "ag_ui": add_ag_ui_routes,
+class ServedProtocol(NamedTuple):
+    """A protocol that clients may speak.
+
+    Attributes:
+        add_routes: Adds its routes to a router.
+        at_root: True if its clients expect their addresses at the root of the server.
+        error_answer: Makes the response of an error before the first byte.
+        lists_models: True if its clients ask `/v1/models`.
+    """
+
+    add_routes: Callable[[APIRouter, ServerContext], None]
+    at_root: bool = False
+    error_answer: ErrorAnswer = error_response
+    lists_models: bool = False
+
+
+PROTOCOLS: Mapping[str, ServedProtocol] = {
+    "native": ServedProtocol(_add_native_routes),
+    "ai_sdk": ServedProtocol(add_ai_sdk_routes),
+    "ag_ui": ServedProtocol(add_ag_ui_routes),
+    "openai_chat": ServedProtocol(
+        add_openai_chat_routes, at_root=True, error_answer=SHAPE.error_response, lists_models=True
+    ),
 }
-"""The protocols that clients may speak. Each function adds a protocol's routes to a router."""
+"""The protocols that clients may speak, by their names in the settings."""
 
 
 def build_router(
@@ -38,20 +60,27 @@ def build_router(
     prefix: str,
     dependencies: Sequence[Depends] = (),
     protocols: Sequence[str] = NATIVE,
+    root: str | None = None,
 ) -> APIRouter:
     """Return the routes of `protocols` under `prefix`, each guarded by `dependencies`.
 
     Raises ConfigurationError for an unknown protocol.
+
+    Args:
+        root: Prefix of the protocols whose clients expect their addresses at the root. None: `prefix`.
     """
     if unknown := [name for name in protocols if name not in PROTOCOLS]:
         raise ConfigurationError(f"there is no protocol {unknown[0]!r}; there are: {', '.join(PROTOCOLS)}")
     # One router holds all routes: FastAPI matches the routes of a nested router twice at each level.
-    router = APIRouter(
-        prefix=prefix,
-        dependencies=list(dependencies),
-        tags=["turnstream"],
-        route_class=limited_route(context, authenticates_first=not dependencies),
-    )
-    for protocol in protocols:
-        PROTOCOLS[protocol](router, context)
+    router = APIRouter(dependencies=list(dependencies), tags=["turnstream"])
+    served = [PROTOCOLS[name] for name in protocols]
+    if listing := [protocol for protocol in served if protocol.lists_models]:
+        served.append(listing[0]._replace(add_routes=add_model_routes))
+        served.append(listing[0]._replace(add_routes=add_unknown_routes))
+    for protocol in served:
+        router.prefix = root if protocol.at_root and root is not None else prefix
+        router.route_class = limited_route(
+            context, authenticates_first=not dependencies, answer=protocol.error_answer
+        )
+        protocol.add_routes(router, context)
     return router

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -34,6 +34,10 @@ _CLOSES = frozenset({408, 413})
 """Statuses after which the connection closes, because the rest of the request is not read."""
 
 logger = logging.getLogger(__name__)
+
+
+ErrorAnswer: TypeAlias = Callable[[TurnstreamError], Response]
+"""Makes the response of an error in a protocol's own form."""
 
 
 def error_response(error: TurnstreamError) -> JSONResponse:
@@ -77,26 +81,35 @@ def _fault(fault: Mapping[str, Any]) -> str:
     return f"{'.'.join(str(part) for part in place)}: {fault['msg']}"
 
 
-async def as_response(request: Request, handling: Awaitable[Response]) -> Response:
-    """Return the response of `handling`. Turnstream's errors and validation errors become responses too."""
+async def as_response(
+    request: Request, handling: Awaitable[Response], answer: ErrorAnswer = error_response
+) -> Response:
+    """Return the response of `handling`. Turnstream's errors and validation errors become responses too.
+
+    `answer`: makes the response of an error.
+    """
     try:
         return await handling
     except RequestValidationError as error:
-        return error_response(validation_error(error))
+        return answer(validation_error(error))
     except StoreError as error:
-        return error_response(mask_store_error(error))
+        return answer(mask_store_error(error))
     except TurnstreamError as error:
-        response = error_response(error)
+        response = answer(error)
     if response.status_code in _CLOSES and request.scope.get("http_version", "1.1") < "2":
         response.headers["Connection"] = "close"
     return response
 
 
-def limited_route(context: ServerContext, *, authenticates_first: bool) -> type[APIRoute]:
+def limited_route(
+    context: ServerContext, *, authenticates_first: bool, answer: ErrorAnswer = error_response
+) -> type[APIRoute]:
     """Return a route class that limits request bodies and converts errors into JSON responses.
 
-    `authenticates_first`: authenticate before the body is read, so that an unknown caller cannot occupy
-    memory. False if the host application's dependencies must run before the authentication.
+    Args:
+        authenticates_first: Authenticate before the body is read, so that an unknown caller cannot occupy
+            memory. False if the host application's dependencies must run before the authentication.
+        answer: Makes the response of an error.
     """
 
     methods: dict[str, set[str]] = {}
@@ -111,9 +124,9 @@ def limited_route(context: ServerContext, *, authenticates_first: bool) -> type[
             if scope["method"] in (self.methods or ()):
                 await super().handle(scope, receive, send)
                 return
-            answer = error_response(MethodNotAllowed(f"{scope['method']} is not possible here"))
-            answer.headers["Allow"] = ", ".join(sorted(methods[self.path]))
-            await answer(scope, receive, send)
+            refusal = answer(MethodNotAllowed(f"{scope['method']} is not possible here"))
+            refusal.headers["Allow"] = ", ".join(sorted(methods[self.path]))
+            await refusal(scope, receive, send)
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
@@ -126,7 +139,7 @@ def limited_route(context: ServerContext, *, authenticates_first: bool) -> type[
                 return await handle(request)
 
             async def handle_answered(request: Request) -> Response:
-                return await as_response(request, handle_limited(request))
+                return await as_response(request, handle_limited(request), answer)
 
             return handle_answered
 

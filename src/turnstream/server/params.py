@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeAlias, cast
 from pydantic import AfterValidator
 
 from turnstream.core.admission import NESTING_LIMIT, nests_deeper
+from turnstream.wires.base import WIRE_PARAMS
 
 MAX_METADATA = 16 * 1024
 """Bytes of JSON metadata that a caller may attach to a chat or a turn."""
@@ -42,6 +43,7 @@ The param `tools` is allowed: its tools are added to the turn's.
 """
 _MERGED = frozenset({"extrabody", "additionalmodelrequestfields"})
 """Params whose fields the wire or the provider merges into the request."""
+_BY_WIRE = WIRE_PARAMS.replace("_", "")
 
 
 def checked_params(params: dict[str, Any]) -> dict[str, Any]:
@@ -58,8 +60,19 @@ def _check(fields: Mapping[str, Any], refused: frozenset[str], where: str) -> No
                 f"{where}{name} cannot be given: the turn's own fields give the model, system, messages "
                 "and tools"
             )
+        if plain == _BY_WIRE:
+            _check_by_wire(name, value, where)
         if plain in _MERGED and isinstance(value, dict):
             _check(cast("dict[str, Any]", value), _REPLACED, f"{where}{name}.")
+
+
+def _check_by_wire(name: str, value: Any, where: str) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}{name} has to be an object of params by wire")
+    for wire, fields in cast("dict[str, Any]", value).items():
+        if not isinstance(fields, dict):
+            raise ValueError(f"{where}{name}.{wire} has to be an object of params")
+        _check(cast("dict[str, Any]", fields), _TURN_FIELDS, f"{where}{name}.{wire}.")
 
 
 def _as_json(value: dict[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ async def serve_in_task(body: SentBody, scope: Scope, receive: Receive, send: Se
 
     body.cut = cut
     body.unsent = extensions.get(UNSENT_EXTENSION)
-    gone = asyncio.ensure_future(_until_disconnect(receive))
+    gone = asyncio.ensure_future(until_disconnect(receive))
     gone.add_done_callback(lambda _: body.close())
     try:
         await body.serve(send_data)
@@ -126,7 +126,8 @@ def pieces_of(data: bytes | memoryview) -> Iterable[bytes]:
     return (bytes(data[start : start + PIECE]) for start in range(0, len(data), PIECE))
 
 
-async def _until_disconnect(receive: Receive) -> Any:
+async def until_disconnect(receive: Receive) -> Any:
+    """Wait until the client has disconnected. The rest of its request is discarded."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

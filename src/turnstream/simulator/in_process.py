@@ -13,7 +13,7 @@ from turnstream.core.stream_events import MessageStop, StreamError, StreamEvent
 from turnstream.errors import ConnectionFailed, ProviderError, ProviderTimeout, StreamIncomplete
 from turnstream.providers.base import Patience
 from turnstream.providers.clocks import WaitClocks, is_output
-from turnstream.providers.conversations import run_work, with_origin, with_own_blocks
+from turnstream.providers.conversations import request_for, run_work, with_origin
 from turnstream.simulator.actions import Action, CutConnection, Hang, Refuse, ResetConnection, Send, Stall
 from turnstream.simulator.outages import Outages
 from turnstream.simulator.playback import PlayContext, play
@@ -93,7 +93,7 @@ class _SimulatedCall:
 
     def _first_action(self) -> Action | None:
         wire = self._provider.wire
-        post = wire.encode_request(with_own_blocks(self._request, self._origin))
+        post = wire.encode_request(request_for(self._request, self._origin))
         asked = wire.decode_request(post.path, post.body)
         player = play if self._request.stream else play_whole
         self._actions = player(asked, wire, PlayContext(outages=self._provider.outages))

@@ -22,7 +22,7 @@ from turnstream.wires.base import ToolDefinition
 class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A caller's request for a new turn.
 
-    Fields that are None are taken from the last assistant turn before it.
+    Fields that are None are taken from the last assistant turn before it, unless `inherits` is False.
     """
 
     chat_id: str
@@ -41,6 +41,7 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """
     system: str | None = None
     params: dict[str, Any] | None = None
+    inherits: bool = True
     metadata: dict[str, Any] = {}
     tools: tuple[str | ToolDefinition, ...] | None = None
     """Names of the engine's tools, and definitions of tools that the client runs.
@@ -79,6 +80,8 @@ def inherit_fields(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[
 
     Raises InvalidRequest if that turn's params are needed and cannot be read.
     """
+    if not request.inherits:
+        return request
     answers = (turn for turn, _ in reversed(path) if turn.role == "assistant" and not turn.imported)
     previous = next(answers, None)
     if previous is None:

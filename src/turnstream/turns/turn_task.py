@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from turnstream.core.turn_events import Notice, ToolProgress, TurnEvent
-from turnstream.errors import StoreError
+from turnstream.errors import ProviderError, StoreError
 from turnstream.model_loop.accounts import Summary
 from turnstream.model_loop.sink import Progress
 from turnstream.model_loop.source_shutdown import close_in_time, kill_source
@@ -50,6 +50,8 @@ class TurnTask:
         self.ended = asyncio.Event()
         self.abandoned = False
         """True if the turn's rows were not stored, or may not have been: there is no turn to end."""
+        self.failure: ProviderError | None = None
+        """The failure of the model calls that ended the turn, or None."""
         self._debug = debug
         self._interruption = Interruption()
         self._starting: asyncio.Task[StartedRecords] | None = None
@@ -322,6 +324,8 @@ class TurnTask:
                 self._finisher.end_unsaved(self._failed(error), (), Summary())
 
     def _failed(self, error: BaseException) -> OutcomeRecord:
+        if isinstance(error, ProviderError):
+            self.failure = error
         code, message = describe_failure(error, debug=self._debug)
         called = self._source.called if self._source is not None else None
         words = operator_words(error, called.name if called is not None else None)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import msgspec
 
 from turnstream.core.answers import Answer
-from turnstream.core.blocks import Message
+from turnstream.core.blocks import BlockType, Message
 from turnstream.core.stream_events import StreamEvent
 from turnstream.errors import ProviderError, StreamIncomplete
 
 DEFAULT_EVENT_LIMIT = 16 * 1024 * 1024
 """Default limit of one stream event, in bytes. A larger event raises EventTooLarge."""
+
+
+SHARED_PARAMS = frozenset(
+    {
+        "max_tokens", "temperature", "top_p", "top_k", "stop", "parallel_tool_calls", "thinking",
+        "tool_choice", "response_format", "cache",
+    }
+)  # fmt: skip
+"""Params with normalized names. Every wire converts or refuses them."""
+WIRE_PARAMS = "wire_params"
+"""Param with the params of single wires, by the wire's name. A model on another wire does not get them."""
 
 
 class ToolDefinition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -49,6 +60,7 @@ class ModelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         thinking          `{budget_tokens}` or `{effort: low | medium | high}`; converted for the model
         tool_choice       auto, none, required or `{name}`
         response_format   `{type: json_schema, name, schema, strict?}` or `{type: json_object}`
+        wire_params       `{wire: {param: value}}`: params for models that are called over this wire only
         cache             true: ask the provider to cache the system prompt, tools and history
         extra_body        fields merged into the body last, unchanged. Clients of the server cannot
                           override fields of the turn with it
@@ -145,6 +157,31 @@ class Encoder(Protocol):
 
     def close(self) -> bytes:
         """Return the end of the body. Empty if the last event ends it."""
+        ...
+
+
+class DeltaFrame(NamedTuple):
+    """The bytes around the text of a block's plain deltas, as long as only they come.
+
+    The text stands between them as a JSON string.
+    """
+
+    head: bytes
+    tail: bytes
+
+
+class ForkingEncoder(Encoder, Protocol):
+    """An encoder whose state can be kept: a dialect keeps one encoder per position, and feeds its forks."""
+
+    def fork(self) -> Self:
+        """Return an independent encoder in the same state."""
+        ...
+
+    def delta_frame(self, index: int, block_type: BlockType) -> DeltaFrame | None:
+        """Return the bytes around the next deltas of an open block.
+
+        Return None if its next delta changes the encoder's state, and has to be fed.
+        """
         ...
 
 

@@ -15,7 +15,7 @@ from turnstream.engine import Engine
 MODEL = "sim/story:events=100000,pace=0.001"
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "ai_sdk": (
-        "/ai-sdk/chat",
+        "/api/ai-sdk/chat",
         {
             "id": "c",
             "messages": [{"role": "user", "parts": [{"type": "text", "text": "hi"}]}],
@@ -23,7 +23,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "ag_ui": (
-        "/ag-ui",
+        "/api/ag-ui",
         {
             "threadId": "c",
             "runId": "r",
@@ -34,13 +34,17 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
             "forwardedProps": {"model": MODEL},
         },
     ),
+    "openai_chat": (
+        "/v1/chat/completions",
+        {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True},
+    ),
 }
 
 
 async def status_after_leaving(client: Client, protocol: str, engine: Engine, *, stops: bool) -> str:
     """Start an answer, close its connection, and return the turn's status after that."""
     path, body = ASKED[protocol]
-    reader, writer = await client.open("POST", path, body)
+    reader, writer = await Client(client.port, prefix="").open("POST", path, body)
     async with asyncio.timeout(SECONDS):
         _, headers = await read_head(reader)
         async for chunk in read_chunks(reader, headers):
@@ -60,7 +64,7 @@ async def status_after_leaving(client: Client, protocol: str, engine: Engine, *,
 
 
 @pytest.mark.requirement("N3", "N4")
-@pytest.mark.parametrize("protocol", ["ai_sdk", "ag_ui"])
+@pytest.mark.parametrize("protocol", ["ai_sdk", "ag_ui", "openai_chat"])
 @pytest.mark.parametrize("stops", [False, True])
 async def test_a_closed_connection_stops_the_turn_only_where_the_settings_say_so(
     tmp_path: Path, protocol: Any, *, stops: bool

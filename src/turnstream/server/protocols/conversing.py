@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
@@ -143,15 +143,22 @@ async def running_turns(
 def answer_stream(
     context: ServerContext, protocol: str, turn_id: str, watcher: Watcher, form: StreamFormat
 ) -> EventStreamResponse:
-    """Return the event stream of an answer to the client that asked for it.
+    """Return the event stream of an answer to the client that asked for it. See `stop_on_disconnect`."""
+    on_disconnect = stop_on_disconnect(context, protocol, turn_id)
+    return EventStreamResponse(watcher, context.keep_alive, form=form, on_disconnect=on_disconnect)
 
-    The settings say if the client stops the turn of its `protocol` when it closes the connection.
+
+def stop_on_disconnect(context: ServerContext, protocol: str, turn_id: str) -> Callable[[], None] | None:
+    """Return the function that stops a turn when its client disconnects.
+
+    Return None if the settings say that the turns of `protocol` continue.
     """
+    if protocol not in context.stop_on_disconnect:
+        return None
 
     def stop() -> None:
         executor = context.commands.registry.executor(turn_id)
         if executor is not None and not executor.ended.is_set():
             executor.stop("cancelled")
 
-    on_disconnect = stop if protocol in context.stop_on_disconnect else None
-    return EventStreamResponse(watcher, context.keep_alive, form=form, on_disconnect=on_disconnect)
+    return stop

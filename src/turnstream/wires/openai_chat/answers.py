@@ -31,7 +31,7 @@ def encode_answer(answer: Answer) -> bytes:
         {
             "id": answer.id,
             "object": "chat.completion",
-            "created": 0,
+            "created": answer.created,
             "model": answer.model,
             "choices": [choice],
             "usage": write_usage(answer.usage, answer.raw_usage),

@@ -9,9 +9,10 @@ blocks become one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
+from turnstream.core.blocks import BlockType
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -25,6 +26,7 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
+from turnstream.wires.base import DeltaFrame
 from turnstream.wires.openai_chat.stop_reasons import dump_stop_reason
 from turnstream.wires.openai_chat.thinking_blocks import THINKING_BLOCKS
 from turnstream.wires.openai_chat.usage import write_usage
@@ -38,14 +40,24 @@ _Delta: TypeAlias = dict[str, Any]
 
 
 class OpenAIChatEncoder(AnswerWriter):
-    """Encodes one response. `model` and `message_id` are defaults for a message start without them."""
+    """Encodes one response.
 
-    def __init__(self, *, model: str, message_id: str) -> None:
-        self._created = int(time.time())
+    Args:
+        model: Model of a message start without one.
+        message_id: Id of a message start without one.
+        created: Seconds since the epoch. None: now.
+        includes_usage: True to send the usage in a chunk of its own before the end.
+    """
+
+    def __init__(
+        self, *, model: str, message_id: str, created: int | None = None, includes_usage: bool = True
+    ) -> None:
+        self._created = int(time.time()) if created is None else created
+        self._includes_usage = includes_usage
         super().__init__(model=model, message_id=message_id)
         self._begun = False
-        self._tools: dict[int, _Tool] = {}
-        self._refusals: set[int] = set()
+        self._tools: Mapping[int, _Tool] = {}
+        self._refusals: frozenset[int] = frozenset()
         self._refused = False
         self._head = b""
         self._text_head = b""
@@ -64,11 +76,22 @@ class OpenAIChatEncoder(AnswerWriter):
                 self._encode_rare(event, frames)
         return b"".join(frames)
 
+    def delta_frame(self, index: int, block_type: BlockType) -> DeltaFrame | None:
+        """Return the bytes around the next deltas of an open block. See `ForkingEncoder`."""
+        if not self._begun or index in self._refusals:
+            return None
+        if block_type == "tool_use":
+            tool = self._tools.get(index)
+            if tool is None or not tool.has_arguments:
+                return None
+            return DeltaFrame(self._head + tool.fragment_head, _FRAGMENT_TAIL)
+        return DeltaFrame(self._thinking_head if block_type == "thinking" else self._text_head, _TAIL)
+
     def close(self) -> bytes:
         """Return usage and `[DONE]` after a stopped message, or nothing after an error or without a stop."""
         if self._stop is None or self._failed:
             return b""
-        usage = write_usage(self._usage, self._raw_usage)
+        usage = write_usage(self._usage, self._raw_usage) if self._includes_usage else None
         last = b"" if usage is None else self._chunk(b'"choices":[],"usage":' + encode_json(usage))
         return last + b"data: [DONE]\n\n"
 
@@ -103,8 +126,7 @@ class OpenAIChatEncoder(AnswerWriter):
             case ContentBlockStart():
                 return self._delta_of_start(event)
             case ToolInputDelta():
-                tool = self._tools.get(event.index)
-                return tool.fragment(event.partial_json) if tool is not None else None
+                return self._fragment(event)
             case ContentDelta():
                 return self._delta_of_content(event)
             case ContentBlockStop():
@@ -113,20 +135,31 @@ class OpenAIChatEncoder(AnswerWriter):
             case _:
                 return None
 
+    def _fragment(self, event: ToolInputDelta) -> _Delta | None:
+        tool = self._tools.get(event.index)
+        if tool is None:
+            return None
+        if not tool.has_arguments:
+            tool = self._put(event.index, tool._replace(has_arguments=True))
+        return tool.fragment(event.partial_json)
+
+    def _put(self, index: int, tool: _Tool) -> _Tool:
+        """Set the call of block `index`. Forks share the mapping, so it is replaced."""
+        self._tools = {**self._tools, index: tool}
+        return tool
+
     def _delta_of_start(self, event: ContentBlockStart) -> _Delta | None:
         content = event.content or {}
-        self._refusals.discard(event.index)
+        self._refusals -= {event.index}
         match event.block_type:
             case "text" if metadata_of(content).get("refusal"):
-                self._refusals.add(event.index)
+                self._refusals |= {event.index}
                 self._refused = True
                 return None
             case "text" | "thinking":
                 return self._delta_of_content(ContentDelta(event.index, content)) if content else None
             case "tool_use" if not content.get("provider_executed"):
-                tool = _Tool(len(self._tools), content)
-                self._tools[event.index] = tool
-                return tool.first()
+                return self._put(event.index, _Tool(len(self._tools), content)).first()
             case "image":
                 return {"images": [{"type": "image_url", "image_url": {"url": media_url(content)}}]}
             case _:
@@ -173,24 +206,28 @@ class OpenAIChatEncoder(AnswerWriter):
 _CHOICE_HEAD = b'"choices":[{"index":0,"delta":'
 _CHOICE_TAIL = b',"logprobs":null,"finish_reason":null}]'
 _TAIL = b"}" + _CHOICE_TAIL + b"}\n\n"
+_FRAGMENT_TAIL = b"}}]" + _TAIL
 
 
-class _Tool:
+class _Tool(NamedTuple):
     """A tool call while it is written."""
 
-    def __init__(self, position: int, content: JsonObject) -> None:
-        self._position = position
-        self._content = content
-        self._has_arguments = False
+    position: int
+    content: JsonObject
+    has_arguments: bool = False
+
+    @property
+    def fragment_head(self) -> bytes:
+        """The bytes of a fragment's choice before its arguments."""
+        return b'%b{"tool_calls":[{"index":%d,"function":{"arguments":' % (_CHOICE_HEAD, self.position)
 
     def first(self) -> _Delta:
-        function = {"name": self._content.get("tool_name", ""), "arguments": ""}
+        function = {"name": self.content.get("tool_name", ""), "arguments": ""}
         return self._calls(
-            {"id": self._content.get("tool_use_id", ""), "type": "function", "function": function}
+            {"id": self.content.get("tool_use_id", ""), "type": "function", "function": function}
         )
 
     def fragment(self, partial_json: str) -> _Delta:
-        self._has_arguments = True
         return self._calls({"function": {"arguments": partial_json}})
 
     def amended(self, content: JsonObject) -> _Delta:
@@ -200,10 +237,10 @@ class _Tool:
 
     def rest(self) -> _Delta | None:
         """Return the arguments that came whole with the start of the block, or None."""
-        given = self._content.get("input")
-        if self._has_arguments or not given:
+        given = self.content.get("input")
+        if self.has_arguments or not given:
             return None
         return self.fragment(encode_json(given).decode())
 
     def _calls(self, call: JsonObject) -> _Delta:
-        return {"tool_calls": [{"index": self._position, **call}]}
+        return {"tool_calls": [{"index": self.position, **call}]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar, assert_never
+from typing import Generic, Protocol, Self, TypeVar, assert_never
 
 from turnstream.core.blocks import BlockType, Content
 from turnstream.core.origin import ORIGIN
@@ -40,6 +40,12 @@ class AnswerWriter:
         self._failed = False
         self._usage: Usage | None = None
         self._raw_usage: JsonObject | None = None
+
+    def fork(self) -> Self:
+        """Return an independent encoder in the same state. Subclasses copy what they change in place."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
 
     def _take_names(self, event: MessageStart) -> None:
         self._message_id = event.id or self._message_id

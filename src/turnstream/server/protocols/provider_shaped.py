@@ -1,0 +1,223 @@
+"""Answers in the shape of a provider's protocol: a stream that begins with the first output, or one body.
+
+A provider reports a failed call as an HTTP status, and its clients decide by the status if they retry. So the
+response begins with the first output of the turn. If the turn fails before that, the response is the
+provider's own error. A turn without output for `PATIENCE` seconds begins its response too, so that comments
+keep the connection open. After that an error is the last event of the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from turnstream.core.answers import Answer
+from turnstream.core.stream_events import StreamError
+from turnstream.dialects.provider_shaped.encoder import answer_state
+from turnstream.dialects.provider_shaped.failures import as_provider_error, error_of_end
+from turnstream.dialects.provider_shaped.projection import Projection
+from turnstream.errors import ProviderError, StoreError, TurnstreamError
+from turnstream.server.context import ServerContext
+from turnstream.server.error_answers import mask_store_error
+from turnstream.server.protocols.conversing import stop_on_disconnect
+from turnstream.server.sending import serve_in_task, until_disconnect
+from turnstream.server.streams import HAND_OVER_EXTENSION, EventStream, HandOver, StreamFormat
+from turnstream.turnlog.dialect_subscription import DialectSubscription
+from turnstream.turns.ending import terminal_event
+from turnstream.turns.executor import Executor
+from turnstream.wires.base import Wire
+
+PATIENCE = 10.0
+"""Seconds that a response waits for the first output of its turn."""
+
+
+class ProviderShape(NamedTuple):
+    """A protocol with the shape of a provider's.
+
+    Attributes:
+        protocol: Name of the protocol in the settings.
+        wire: Wire whose serving half encodes answers and errors.
+        form: Form of its streams.
+        id_header: Header with the id of the request, in lower case.
+    """
+
+    protocol: str
+    wire: Wire
+    form: StreamFormat
+    id_header: str
+
+    def error_response(self, error: TurnstreamError) -> Response:
+        """Return the response for an error, as the provider would answer."""
+        given = as_provider_error(error)
+        status, body = self.wire.encode_error(given)
+        headers = {} if (wait := _wait_for(given, error)) is None else {"retry-after": str(math.ceil(wait))}
+        if not isinstance(error, ProviderError):
+            status = error.status
+        return Response(body, status, headers, media_type="application/json")
+
+
+def _wait_for(given: ProviderError, error: TurnstreamError) -> float | None:
+    return 1.0 if given.retry_after is None and error.status == 503 else given.retry_after
+
+
+class AnsweredTurn(NamedTuple):
+    """The turn of a response.
+
+    Attributes:
+        executor: Its executor, or None if it has ended.
+        on_disconnect: Stops the turn if its client disconnects, or None.
+    """
+
+    turn_id: str
+    executor: Executor | None
+    on_disconnect: Callable[[], None] | None
+
+
+def turn_of(context: ServerContext, shape: ProviderShape, turn_id: str) -> AnsweredTurn:
+    """Return the turn of a response. Call it as soon as the turn has started."""
+    executor = context.commands.registry.executor(turn_id)
+    return AnsweredTurn(turn_id, executor, stop_on_disconnect(context, shape.protocol, turn_id))
+
+
+class _AnswerResponse(Response):
+    """Base of the responses: their request id, and the error of a turn without output."""
+
+    def __init__(self, shape: ProviderShape, turn: AnsweredTurn, headers: Mapping[str, str]) -> None:
+        super().__init__(headers={**headers, shape.id_header: turn.turn_id})
+        self._shape = shape
+        self._turn = turn
+
+    async def _fail(self, failure: StreamError, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response of a turn that failed without output."""
+        executor = self._turn.executor
+        error = error_of_end(failure, None if executor is None else executor.failure)
+        response = self._shape.error_response(error)
+        response.headers[self._shape.id_header] = self._turn.turn_id
+        await response(scope, receive, send)
+
+
+class StreamedAnswer(_AnswerResponse):
+    """The stream of an answer.
+
+    Args:
+        subscription: The client's subscription, in a dialect with a `ProviderShapedEncoder`.
+    """
+
+    def __init__(
+        self,
+        context: ServerContext,
+        shape: ProviderShape,
+        turn: AnsweredTurn,
+        subscription: DialectSubscription,
+    ) -> None:
+        super().__init__(shape, turn, shape.form.headers)
+        del self.headers["content-length"]
+        self._subscription = subscription
+        self._stream = EventStream(subscription, context.keep_alive, shape.form)
+        self._stream.on_disconnect = turn.on_disconnect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            begun = await self._beginning(receive)
+        except StoreError as error:
+            await self._shape.error_response(mask_store_error(error))(scope, receive, send)
+            return
+        if begun is None:
+            return  # the client has disconnected
+        state = answer_state(self._subscription.state)
+        if state.failure is not None and not state.has_output:
+            self._subscription.close()
+            await self._fail(state.failure, scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if begun:
+            await send({"type": "http.response.body", "body": begun, "more_body": True})
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        hand_over: HandOver | None = extensions.get(HAND_OVER_EXTENSION)
+        if hand_over is None or not hand_over(self._stream, scope):
+            await serve_in_task(self._stream, scope, receive, send)
+
+    async def _beginning(self, receive: Receive) -> bytes | None:
+        """Return the frames up to the first output or the end. Return None if the client disconnects before.
+
+        After `PATIENCE` seconds return the frames so far.
+        """
+        subscription = self._subscription
+        gone = asyncio.ensure_future(until_disconnect(receive))
+        gone.add_done_callback(self._leave)
+        timer = asyncio.get_running_loop().call_later(PATIENCE, subscription.nudge)
+        frames: list[bytes] = []
+        try:
+            while not (answer_state(subscription.state).has_output or subscription.at_end):
+                data = await subscription.next()
+                if not data:
+                    break
+                frames.append(data)
+            return None if gone.done() else b"".join(frames)
+        finally:
+            timer.cancel()
+            gone.cancel()
+
+    def _leave(self, gone: asyncio.Future[Any]) -> None:
+        if not gone.cancelled():
+            self._stream.close()
+
+
+async def whole_answer(
+    context: ServerContext, owner: str, turn_id: str, projection: Projection, *, answer_id: str
+) -> Answer:
+    """Wait until a turn has ended, and return its answer as its client sees it. Raises NotFound, StoreError.
+
+    Args:
+        answer_id: Id of the answer for clients.
+    """
+    await context.commands.ended(turn_id)
+    turn, rows, *_ = await context.commands.state(owner, turn_id)
+    blocks = tuple(row.block for row in rows)
+    whole = Answer(answer_id, turn.asked_model or turn.model, blocks, created=turn.created_at // 1_000_000)
+    completed = sum(not block.partial for block in blocks)
+    end = terminal_event(turn, total_blocks=len(blocks), blocks_completed=completed)
+    return projection.answer(whole, end)
+
+
+class WholeAnswer(_AnswerResponse):
+    """An answer in one JSON body.
+
+    Args:
+        answer: Waits for the turn's end and returns its answer.
+    """
+
+    def __init__(
+        self, shape: ProviderShape, turn: AnsweredTurn, answer: Callable[[], Awaitable[Answer]]
+    ) -> None:
+        super().__init__(shape, turn, {})
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = asyncio.ensure_future(until_disconnect(receive))
+        waiting = asyncio.ensure_future(self._answer())
+        try:
+            await asyncio.wait((gone, waiting), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                if self._turn.on_disconnect is not None:
+                    self._turn.on_disconnect()
+                return
+            answer = waiting.result()
+        except TurnstreamError as error:
+            shown = mask_store_error(error) if isinstance(error, StoreError) else error
+            await self._shape.error_response(shown)(scope, receive, send)
+            return
+        finally:
+            gone.cancel()
+            waiting.cancel()
+        if answer.error is not None:
+            await self._fail(answer.error, scope, receive, send)
+            return
+        response = Response(self._shape.wire.encode_answer(answer), media_type="application/json")
+        response.headers[self._shape.id_header] = self._turn.turn_id
+        await response(scope, receive, send)
