@@ -62,6 +62,7 @@ from turnstream.server.openapi_additions import name_models
 from turnstream.server.reference import server_index
 from turnstream.simulator.registration import SIMULATOR
 from turnstream.store.sql import SqlStore
+from turnstream.store.transient.store import LayeredStore
 from turnstream.tools.base import Tool, ToolFunction, by_name
 from turnstream.tools.loading import configured_tools
 from turnstream.tools.runner import ToolRunner
@@ -124,45 +125,46 @@ class Engine:
         server = server or ServerSettings()
         if authenticate is local_use and server.cors_origins:
             authenticate = local_use_from(server.cors_origins)
-        self.settings = settings or EngineSettings()
+        given = self.settings = settings or EngineSettings()
         self.catalog = Catalog(
             providers or {},
             in_process=SIMULATOR,
-            default_model=self.settings.default_model,
+            default_model=given.default_model,
             capabilities=capabilities,
         )
         self.pricing = Pricing(prices, base_urls=self.catalog.base_urls)
         self._store = SqlStore(store_url)
+        turns = LayeredStore(self._store, retention=given.retention)
         self._registry = Registry(
-            self._store,
-            max_active=self.settings.max_active_turns,
-            retention=self.settings.retention,
-            orphan_timeout=self.settings.orphan_timeout,
+            max_active=given.max_active_turns,
+            retention=given.retention,
+            orphan_timeout=given.orphan_timeout,
+            transient=turns.transient,
         )
         self.commands = Commands(
-            self._store,
+            turns,
             self._registry,
             self.catalog,
             NativeEncoder,
             ExecutorOptions(
-                self.settings.ring_bytes,
+                given.ring_bytes,
                 server.debug,
                 tools if isinstance(tools, ToolRunner) else ToolRunner(by_name(tools), debug=server.debug),
                 self.pricing,
                 planner_of(retry or RetrySettings()),
-                Routing(self.catalog, models, self.settings.fallbacks),
+                Routing(self.catalog, models, given.fallbacks),
                 None if prepare is None else prepare_for(prepare),
                 has_end_hook=on_turn_end is not None,
+                stores_turns=given.store,
             ),
         )
-        self._end_hooks = TurnEndHooks(self._store, on_turn_end)
+        self._end_hooks = TurnEndHooks(turns, on_turn_end)
         self._registry.on_turn_end = self._end_hooks.ended
         self._watching = SubscriptionMaker(self.commands, NativeEncoder)
-        self._events = event_sources(self._store, self._watching, chat_event_frame)
-        timeouts = self.settings
-        self._keep_alive = KeepAlive(heartbeat=timeouts.heartbeat, stall_timeout=timeouts.stall_timeout)
+        self._events = event_sources(turns, self._watching, chat_event_frame)
+        self._keep_alive = KeepAlive(heartbeat=given.heartbeat, stall_timeout=given.stall_timeout)
         self._journal = JournalKeeper(
-            self._store, self._registry.journal_segments, interval=self.settings.journal_interval
+            self._store, self._registry.journal_segments, interval=given.journal_interval
         )
         self._context = ServerContext(
             self.commands,
@@ -320,11 +322,11 @@ class Engine:
 
         Args:
             text: the user's message.
-            chat_id: the chat of the turn. None: a new chat.
+            chat_id: the chat of the turn. None: a new chat, or none for a turn with `store=False`.
             owner: the owner of the chat.
-            options: fields of `TurnRequest`: model, system, params, prev_turn_id, metadata.
+            options: fields of `TurnRequest`: model, system, params, prev_turn_id, metadata, store, messages.
         """
-        chat = chat_id or (await self.commands.chats.create(owner)).id
+        chat = await self.commands.chat_for(owner, chat_id, store=options.get("store"))
         request = TurnRequest(chat_id=chat, blocks=(Block(0, "text", text),), **options)
         return LiveTurn(self._context, owner, await self.commands.send(owner, request))
 
@@ -341,11 +343,11 @@ class Engine:
         Args:
             source: a `TurnSource`, a function that returns one for the turn's row, or an async iterable of
                 StreamEvents and of turn events such as Data or Source, singly or in lists.
-            chat_id: the chat of the turn. None: a new chat.
+            chat_id: the chat of the turn. None: a new chat, or none for a turn with `store=False`.
             owner: the owner of the chat.
             options: fields of `TurnRequest`. With `blocks`, a user turn precedes the turn.
         """
-        chat = chat_id or (await self.commands.chats.create(owner)).id
+        chat = await self.commands.chat_for(owner, chat_id, store=options.get("store"))
         turn_source: TurnSource | MakeSource
         if isinstance(source, AsyncIterable):
             turn_source = ForeignSource(aiter(cast("AsyncIterable[SourceEvent]", source)))

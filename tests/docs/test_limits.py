@@ -16,6 +16,8 @@ from turnstream.dialects.ag_ui.messages import LARGEST_SNAPSHOT
 from turnstream.providers.routing import MAX_FALLBACKS
 from turnstream.server import attachments, bodies, chats, connection, error_answers, params, turns, views
 from turnstream.server.context import ServerContext
+from turnstream.store.transient.turn_rows import LARGEST_TURN
+from turnstream.store.transient.turns import MAX_ENDED, MAX_ENDED_BYTES
 from turnstream.tools.asking import MAX_REASON
 from turnstream.tools.runner import RESULT_LIMIT
 from turnstream.turns.registry import MAX_RETAINED, MAX_RETAINED_BYTES
@@ -63,6 +65,9 @@ FIXED: dict[str, float] = {
     "a source that does not stop when its turn does": STOP_SECONDS,
     "ended turns in memory": MAX_RETAINED,
     "memory of ended turns": MAX_RETAINED_BYTES,
+    "ended turns without rows": MAX_ENDED,
+    "memory of ended turns without rows": MAX_ENDED_BYTES,
+    "characters of a turn without rows": LARGEST_TURN,
     "characters of one answer of a model": DEFAULT_MAX_LENGTH,
     "characters of a tool's result": RESULT_LIMIT,
 }

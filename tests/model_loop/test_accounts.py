@@ -21,7 +21,7 @@ from turnstream.model_loop.accounts import (
 )
 from turnstream.providers.pricing import Pricing
 from turnstream.store.base import TurnRecord
-from turnstream.turns.costs import is_unpriced
+from turnstream.turns.ending import is_unpriced
 from turnstream.wires.base import ModelRequest, ToolDefinition
 
 MODEL = CalledModel("acme", "one", "anthropic")

@@ -103,7 +103,7 @@ async def test_one_key_at_once_reads_one_source_and_makes_one_turn(world: World)
 async def test_the_row_decides_for_two_nodes_too(world: World) -> None:
     """Two sets of executors that know nothing of each other, as two processes would have."""
     chat_id, calls = await world.chat(), Calls()
-    other = Commands(world.store, Registry(world.store), world.catalog, NativeEncoder)
+    other = Commands(world.store, Registry(), world.catalog, NativeEncoder)
     await all_past_the_look(world, 2)
     answers = await asyncio.gather(
         *(node.start(OWNER, asked(chat_id), calls.source()) for node in (world.commands, other))

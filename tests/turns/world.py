@@ -26,9 +26,10 @@ from turnstream.providers.decisions import RetryPolicy
 from turnstream.providers.plan import Planner
 from turnstream.providers.pricing import Pricing
 from turnstream.simulator.registration import SIMULATOR
-from turnstream.store.base import BlockRecord, Operation
+from turnstream.store.base import BlockRecord, Operation, Query
 from turnstream.store.queries import AllBlocks
 from turnstream.store.sql import SqlStore
+from turnstream.store.transient.store import LayeredStore
 from turnstream.tools import ToolRunner
 from turnstream.turnlog.log import TurnLog
 from turnstream.turnlog.subscription import Subscription
@@ -53,6 +54,7 @@ class RecordingStore(SqlStore):
     def __init__(self, url: str, **limits: Any) -> None:
         super().__init__(url, **limits)
         self.writes: list[tuple[float, Operation[Any]]] = []
+        self.reads: list[type[Query[Any]]] = []
         self.before: Callable[[Operation[Any]], Awaitable[None]] | None = None
         self.after: Callable[[Operation[Any]], Awaitable[None]] | None = None
 
@@ -64,6 +66,10 @@ class RecordingStore(SqlStore):
         if self.after is not None:
             await self.after(operation)
         return answer
+
+    async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
+        self.reads.append(type(query))
+        return await super().read(query, seconds=seconds)
 
     def times_of(self, kind: type[Operation[Any]]) -> list[float]:
         return [at for at, operation in self.writes if isinstance(operation, kind)]
@@ -87,11 +93,12 @@ class World:
     ) -> None:
         self.path = path
         self.store = RecordingStore(f"sqlite:///{path}", write_timeout=store_timeout)
-        self.registry = Registry(self.store, **limits)
+        turns = LayeredStore(self.store)
+        self.registry = Registry(transient=turns.transient, **limits)
         self.catalog = Catalog({}, in_process=SIMULATOR, environ={})
         self.planner = Planner(retry or RetryPolicy(attempts=1), Circuits(CircuitPolicy(failures=1000)))
         self.commands = Commands(
-            self.store,
+            turns,
             self.registry,
             self.catalog,
             NativeEncoder,

@@ -84,7 +84,9 @@ class EngineSettings(_Section):
     journal_interval: Seconds = 0.1
     """Seconds of output of an open block that may be lost if the process is killed."""
     retention: Seconds = 600.0
-    """Seconds that an ended turn stays in memory."""
+    """Seconds that an ended turn stays in memory. A turn without rows is lost after that."""
+    store: bool = True
+    """False for turns without rows: they are in memory only, and are lost if the process ends."""
     orphan_timeout: Seconds = 300.0
     """Seconds without output after which a running turn is ended."""
     heartbeat: Annotated[float, Field(gt=0, le=15)] = 15.0

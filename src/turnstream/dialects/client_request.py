@@ -32,6 +32,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
             message.
         tools: The client's own tools, and names of the server's. None: all of the server's.
         is_complete: True if an option that is None is not given. False: it is as in the answer before.
+        store: False for a turn without rows. None: as the server's settings say.
     """
 
     conversation: ResentConversation
@@ -43,6 +44,7 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[str | ToolDefinition, ...] | None = None
     metadata: dict[str, Any] = {}
     is_complete: bool = False
+    store: bool | None = None
 
     @property
     def client_tools(self) -> frozenset[str]:

@@ -39,7 +39,7 @@ from turnstream.store.base import ApprovalRecord, BlockRecord, TurnRecord
 from turnstream.tools.asking import MAX_REASON
 from turnstream.turns.clock import iso_timestamp
 from turnstream.turns.commands import StartedTurn, TurnState
-from turnstream.turns.costs import is_unpriced
+from turnstream.turns.ending import is_unpriced
 
 
 class _Body(BaseModel):
@@ -122,6 +122,8 @@ class CallBody(_Body):
     tools: list[str | ToolBody] | None = Field(default=None, max_length=128)
     """The server's tools by name, and definitions of the client's own. null: all of the server's tools."""
     metadata: Metadata = Field(default={})
+    store: StrictBool | None = None
+    """false: a turn without rows, which is lost when memory drops it. null: the server's setting."""
 
 
 class TurnBody(CallBody):

@@ -181,6 +181,7 @@ class ChatCommands:
         await self._approvals.end_all(chat_id)
         deleted = await self._store.write(DeleteChat(owner=owner, chat_id=chat_id))
         await self._stop_all(chat_id, "deleted")  # turns that began meanwhile
+        deleted += [turn.id for turn in self._registry.transient.of_chat(chat_id)]
         for turn_id in deleted:
             self._registry.forget(turn_id)
         self._known.pop(chat_id, None)

@@ -15,7 +15,7 @@ from turnstream.core.admission import plain_request_json
 from turnstream.core.blocks import Message
 from turnstream.core.lifecycle import TERMINAL_STATUSES, has_executor
 from turnstream.core.usage import CallAttempt
-from turnstream.errors import Conflict, InvalidRequest, NotFound
+from turnstream.errors import InvalidRequest, NotFound
 from turnstream.model_loop.sources import TurnSource
 from turnstream.providers.catalog import Catalog, ListedModel
 from turnstream.providers.conversations import run_work
@@ -33,23 +33,18 @@ from turnstream.turns.chats import ChatCommands
 from turnstream.turns.conversations import ConversationCommands
 from turnstream.turns.histories import Path, read_history
 from turnstream.turns.model_turns import EncoderFactory, ExecutorOptions, MakeSource, ModelTurns
-from turnstream.turns.new_turns import TurnRequest, assistant_turn, client_ids_of, inherit_fields, user_turn
+from turnstream.turns.new_turns import (
+    StartedTurn,
+    TurnRequest,
+    assistant_turn,
+    client_ids_of,
+    idempotency_conflict,
+    inherit_fields,
+    user_turn,
+)
 from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
-
-
-class StartedTurn(NamedTuple):
-    """A turn that has begun.
-
-    Attributes:
-        user_turn: The user's turn. None for a turn without one.
-        replayed: True if the request repeats an earlier one with the same idempotency key.
-    """
-
-    user_turn: TurnRecord | None
-    user_blocks: tuple[BlockRecord, ...]
-    assistant_turn: TurnRecord
-    replayed: bool = False
+from turnstream.turns.transient import TransientCommands
 
 
 class TurnState(NamedTuple):
@@ -88,6 +83,8 @@ class Commands:
         self.recovery = TurnRecovery(store, catalog, options.pricing, end_here=registry.end_lost)
         self.approvals = ApprovalCommands(store, registry, self._models, self.recovery)
         self.chats = ChatCommands(store, registry, self.approvals)
+        self._transient = TransientCommands(registry, self._models)
+        self._stores_turns = options.stores_turns
         self.tools = options.tools
 
     async def close(self) -> None:
@@ -100,8 +97,26 @@ class Commands:
         """Return the models that turns may name: the providers' models, and the names in the settings."""
         return [*self.catalog.models(), *self._models.routing.listed()]
 
+    def is_stored(self, *, store: bool | None) -> bool:
+        """Return True if a turn has rows. `store`: the field of its request.
+
+        Raises InvalidRequest if rows are asked for, and the settings exclude them.
+        """
+        if store and not self._stores_turns:
+            raise InvalidRequest("this server stores no turns: leave out `store`", code="turns_not_stored")
+        return self._stores_turns if store is None else store
+
+    async def chat_for(self, owner: str, chat_id: str | None, *, store: bool | None) -> str:
+        """Return the chat of a host application's turn: `chat_id`, a new one, or none for a transient turn.
+
+        `store`: as in the turn's request. Raises InvalidRequest, StoreError.
+        """
+        if chat_id is None and self.is_stored(store=store):
+            return (await self.chats.create(owner)).id
+        return chat_id or ""
+
     async def send(self, owner: str, request: TurnRequest) -> StartedTurn:
-        """Add a user turn and start the model's answer to it.
+        """Add a user turn and start the model's answer to it. A transient turn has no user turn.
 
         The model is called while the rows are being committed. Events are shown only after the commit. Raises
         NotFound, Conflict, InvalidRequest, Unavailable, AuthenticationFailed (no key), StoreError.
@@ -110,7 +125,7 @@ class Commands:
         request = plain_request_json(request, "the request")
         if (replayed := await self._replayed(owner, request)) is not None:
             return replayed
-        if not request.blocks and request.opening is None:
+        if not request.blocks and request.opening is None and not request.messages:
             raise InvalidRequest("turn_blocks is empty: a user turn needs at least one block")
         await self._require_chat(owner, request)
         path = await self._path(owner, request)
@@ -139,7 +154,8 @@ class Commands:
 
     async def _call(self, owner: str, request: TurnRequest, path: Path) -> StartedTurn:
         """Start the model's answer to `path` and the request's blocks, if there are any."""
-        request, source = await self._models.prepare(owner, request, path)
+        is_stored = self.is_stored(store=request.store)
+        request, source = await self._models.prepare(owner, request, path, is_stored=is_stored)
         return await self._start(owner, request, source, with_user_turn=bool(request.blocks))
 
     async def start(self, owner: str, request: TurnRequest, source: TurnSource | MakeSource) -> StartedTurn:
@@ -150,6 +166,8 @@ class Commands:
         self.registry.admit()
         request = plain_request_json(request, "the request")
         if (replayed := await self._replayed(owner, request)) is not None:
+            if isinstance(source, TurnSource):
+                await source.close()
             return replayed
         await self._require_chat(owner, request)
 
@@ -220,6 +238,8 @@ class Commands:
         """
         if request.idempotency_key is None:
             return None
+        if not self.is_stored(store=request.store):
+            return self._transient.replayed(owner, request)
         key = FindIdempotent(owner=owner, chat_id=request.chat_id, key=request.idempotency_key)
         found = await self.store.read(key)
         if found is None:
@@ -238,13 +258,16 @@ class Commands:
         return StartedTurn(user, blocks, assistant, replayed=True)
 
     async def _require_chat(self, owner: str, request: TurnRequest) -> None:
-        """Raise NotFound unless the owner has the chat, or the request creates it."""
+        """Raise NotFound unless the owner has the chat, the request creates it, or the turn needs none."""
+        if not request.chat_id and not self.is_stored(store=request.store):
+            return
         if request.opening is None or request.opening.new_chat is None:
             await self.chats.require(owner, request.chat_id)
 
     async def _path(self, owner: str, request: TurnRequest) -> Path:
         path: Path = []
         if request.prev_turn_id is not None:
+            self._transient.require_stored(request.prev_turn_id)
             turn = await self._turn(owner, request.prev_turn_id)
             if turn.chat_id != request.chat_id:
                 raise NotFound("prev_turn_id is not a turn of this chat")
@@ -261,6 +284,8 @@ class Commands:
         *,
         with_user_turn: bool,
     ) -> StartedTurn:
+        if not self.is_stored(store=request.store):
+            return self._transient.start(owner, request, source)
         user, user_blocks = user_turn(owner, request) if with_user_turn else (None, ())
         assistant = assistant_turn(owner, request, user, awaits_hook=self._models.has_end_hook)
         executor = self._models.executor(assistant)
@@ -292,13 +317,6 @@ class Commands:
             user_turn_id = started.user_turn.id if started.user_turn is not None else None
             return await self._started(owner, user_turn_id, started.assistant_turn.id)
         return StartedTurn(started.user_turn, user_blocks, started.assistant_turn)
-
-
-def idempotency_conflict() -> Conflict:
-    """Return the error for an idempotency key that was used with another request."""
-    return Conflict(
-        "this Idempotency-Key was used with another request: use a new key", code="idempotency_mismatch"
-    )
 
 
 async def _entries_of(request: TurnRequest) -> tuple[str, ...]:

@@ -139,6 +139,21 @@ class ConversationCommands:
         chat_id, found = await self._store.read(find)
         return _request(owner, conversation, chat_id, found, digested)
 
+    def transient_request(self, conversation: ResentConversation) -> TurnRequest:
+        """Return the request for a transient turn that answers a conversation, for `Commands.send`.
+
+        Nothing is read or stored. Raises InvalidRequest (`invalid_client_id`), TooLarge.
+        """
+        _check(conversation)
+        return TurnRequest(
+            store=False,
+            messages=conversation.messages,
+            blocks=conversation.new,
+            client_chat_id=conversation.chat_id,
+            client_message_id=conversation.new_message_id,
+            client_run_id=conversation.run_id,
+        )
+
 
 def _check(conversation: ResentConversation) -> None:
     """Check the ids and the size of a conversation."""

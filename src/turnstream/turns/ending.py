@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import msgspec
 
@@ -20,12 +20,10 @@ from turnstream.core.turn_events import (
     TurnError,
     TurnEvent,
 )
-from turnstream.core.usage import AccountRecord
+from turnstream.core.usage import AccountRecord, Usage
 from turnstream.store.base import BlockRecord, OutcomeRecord, TurnRecord
-from turnstream.store.operations.progress import FinishTurn
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.costs import cost_fields
 from turnstream.turns.failures import CHAT_DELETED
 
 StopCause: TypeAlias = Literal["cancelled", "shutdown", "orphaned", "deleted"]
@@ -57,6 +55,30 @@ UNRECOVERABLE = OutcomeRecord(
         "the server went down while the answer was written, and what it had stored of it cannot be read"
     ),
 )
+
+
+class CostFields(TypedDict):
+    """Cost fields of a terminal event."""
+
+    cost: str | msgspec.UnsetType
+    estimated: bool | msgspec.UnsetType
+    unpriced: bool | msgspec.UnsetType
+
+
+def cost_fields(turn: TurnRecord) -> CostFields:
+    """Return the cost fields of an ended turn's terminal event, from the turn's row."""
+    return {
+        "cost": msgspec.UNSET if turn.cost is None else turn.cost,
+        "estimated": turn.cost_estimated or msgspec.UNSET,
+        "unpriced": is_unpriced(turn) or msgspec.UNSET,
+    }
+
+
+def is_unpriced(turn: TurnRecord) -> bool:
+    """Return True if the turn has usage but no cost, because a model's price is not known."""
+    return turn.cost is None and any(
+        step.model is not None and step.cost is None and step.usage != Usage() for step in turn.steps
+    )
 
 
 def terminal_event(turn: TurnRecord, *, total_blocks: int, blocks_completed: int) -> Terminal:
@@ -97,13 +119,6 @@ def final_outcome(
         started_at=started_at,
         completed_at=now,
     )
-
-
-def ended_turn(turn: TurnRecord, operation: FinishTurn) -> TurnRecord:
-    """Return the turn's row after `operation`."""
-    outcome = fields_of(OutcomeRecord, operation.outcome)
-    outcome["started_at"] = turn.started_at or operation.outcome.started_at
-    return msgspec.structs.replace(turn, **outcome, model=operation.model or turn.model)
 
 
 def fields_of(part: type[msgspec.Struct], record: msgspec.Struct) -> dict[str, Any]:

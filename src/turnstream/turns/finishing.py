@@ -20,7 +20,7 @@ from turnstream.store.operations.progress import FinishTurn
 from turnstream.store.queries import GetTurn
 from turnstream.turnlog.log import TurnLog
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.ending import STOPPED, cut_rows, ended_turn, final_outcome, terminal_event
+from turnstream.turns.ending import STOPPED, cut_rows, final_outcome, terminal_event
 from turnstream.turns.failures import describe_failure
 from turnstream.turns.writing import TurnWriter
 
@@ -125,7 +125,7 @@ class Finisher:
                 seq = head + len(others)
                 kept.append(msgspec.structs.replace(row, first_seq=seq, last_seq=seq))
         self.unsaved = self._operation(outcome, tuple(kept), summary, head + len(others) + 1)
-        self.turn = ended_turn(self.turn, self.unsaved)
+        self.turn = self.unsaved.ended(self.turn)
         self._log.ended_unstored(others, self._terminal(rows))
 
     async def save(self) -> None:
@@ -144,7 +144,7 @@ class Finisher:
     async def _write(self, operation: FinishTurn) -> TurnRecord:
         """Store the end, and return the turn's row after it. Raises StoreError."""
         if await self._writer.write(operation):
-            return ended_turn(self.turn, operation)
+            return operation.ended(self.turn)
         row = await self._store.read(GetTurn(owner=None, turn_id=self.turn.id))
         if row.status not in TERMINAL_STATUSES:
             raise StoreError("the end of the turn was not accepted")

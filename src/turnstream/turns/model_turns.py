@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -24,9 +24,10 @@ from turnstream.providers.pricing import Pricing
 from turnstream.providers.routing import Routing
 from turnstream.store.approvals import WasApproved
 from turnstream.store.base import Store, TurnRecord
-from turnstream.store.queries import AttemptsOfTurn
+from turnstream.store.queries import AllBlocks, AttemptsOfTurn
 from turnstream.telemetry.measures import Histogram
-from turnstream.tools.asking import Approvals
+from turnstream.tools.asking import NO_APPROVALS, Approvals
+from turnstream.tools.base import Tool
 from turnstream.tools.runner import ToolRunner
 from turnstream.turnlog.base import FrameEncoder
 from turnstream.turnlog.log import TurnLog
@@ -51,6 +52,7 @@ class ExecutorOptions(NamedTuple):
         pricing: Prices of models. None: no cost is computed.
         prepare: Prepares the first model call of each turn, or None.
         has_end_hook: True if the host application has a hook for ended turns.
+        stores_turns: False if no turn has rows.
     """
 
     ring_limit: int = DEFAULT_LIMIT
@@ -61,14 +63,19 @@ class ExecutorOptions(NamedTuple):
     routing: Routing | None = None
     prepare: PrepareHook | None = None
     has_end_hook: bool = False
+    stores_turns: bool = True
 
 
 class _PlannedCall(NamedTuple):
-    """The first call of a turn, the models to call, and the names of the tools that run here."""
+    """The first call of a turn, the models to call, and the names of the tools that run here.
+
+    `past`: the conversation before the turn, if it is not stored with the turn.
+    """
 
     request: ModelRequest
     models: Sequence[PlannedModel]
     offered: tuple[str, ...]
+    past: Sequence[PastTurn] | None = None
 
 
 class ModelTurns:
@@ -98,18 +105,30 @@ class ModelTurns:
         self._preparer = options.prepare and CallPreparer(options.prepare, self._planner, self.routing)
         self.has_end_hook = options.has_end_hook
 
-    async def prepare(self, owner: str, request: TurnRequest, path: Path) -> tuple[TurnRequest, MakeSource]:
+    async def prepare(
+        self, owner: str, request: TurnRequest, path: Path, *, is_stored: bool = True
+    ) -> tuple[TurnRequest, MakeSource]:
         """Return the request as it is stored, and a function that makes the source of its turn.
 
         Raises InvalidRequest, Conflict, and AuthenticationFailed if there is no key.
+
+        Args:
+            path: The turns before the new one.
+            is_stored: False for a transient turn.
         """
+        if not is_stored:
+            tools = tools_that_never_ask(request.tools, self.tools.tools, "turns without rows")
+            request = msgspec.structs.replace(request, tools=tools)
         target = request.model or self._catalog.default_model
         name, *_ = self.routing.names(target, request.fallbacks)
         definitions, offered = self._tools_of(request.tools)
         given = tuple(tool.name if tool.name in offered else tool for tool in definitions)
         request = msgspec.structs.replace(request, model=name, asked_model=target, tools=given)
         call = ModelRequest(target, (), request.system, definitions, request.params or {})
-        planned = await self._planned(call, offered, request.fallbacks, _past(path, request.blocks))
+        past = _past(path, request.blocks, request.messages)
+        planned = await self._planned(call, offered, request.fallbacks, past)
+        if not is_stored:
+            planned = planned._replace(past=past)
         return request, partial(self._source, owner, planned)
 
     async def continued(self, turn: TurnRecord, path: Path, answered: AnsweredStep) -> TurnSource:
@@ -140,16 +159,25 @@ class ModelTurns:
     def _source(
         self, owner: str, planned: _PlannedCall, turn: TurnRecord, answered: AnsweredStep | None = None
     ) -> TurnSource:
-        approvals = Approvals(partial(self._was_approved, turn.chat_id))
+        if planned.past is None:
+            approvals = Approvals(partial(self._was_approved, turn.chat_id))
+            past = partial(self._past_of, turn.id)
+        else:
+            approvals = NO_APPROVALS
+            past = partial(self._past_of_transient, planned.past, turn.id)
         use = ToolUse(self.tools, planned.offered, turn.id, owner, turn.metadata, approvals)
         plan = self._planner.plan(planned.models, owner=owner)
         prepare = None if self._preparer is None else partial(self._preparer.prepare, turn)
-        past = partial(self._past_of, turn.id)
         return ModelSource(plan, planned.request, past, use, answered=answered, prepare=prepare)
 
     async def _past_of(self, turn_id: str) -> Sequence[PastTurn]:
         """Return the turns up to now, including the stored blocks of this turn."""
         return _past(await read_history(self._store, turn_id), ())
+
+    async def _past_of_transient(self, past: Sequence[PastTurn], turn_id: str) -> Sequence[PastTurn]:
+        """Return the turns before a transient turn, and this turn with its blocks up to now."""
+        rows = await self._store.read(AllBlocks(turn_id=turn_id))
+        return [*past, PastTurn("assistant", "streaming", tuple(row.block for row in rows))]
 
     async def _was_approved(self, chat_id: str, tool_name: str) -> bool:
         return await self._store.read(WasApproved(chat_id=chat_id, tool_name=tool_name))
@@ -186,12 +214,12 @@ class ModelTurns:
         encoder = self._encoder(turn.id, turn.generation)
         return TurnLog(turn.id, turn.generation, encoder, ring_limit=self._options.ring_limit)
 
-    def executor(self, turn: TurnRecord) -> Executor:
-        """Return the executor of a new turn."""
+    def executor(self, turn: TurnRecord, *, is_stored: bool = True) -> Executor:
+        """Return the executor of a new turn. `is_stored`: False for a transient turn."""
         account = TurnAccount(self._options.pricing)
-        return self._measured(
-            Executor(turn, self.log_of(turn), self._store, account, debug=self._options.debug)
-        )
+        executor = Executor(turn, self.log_of(turn), self._store, account, debug=self._options.debug)
+        executor.is_stored = is_stored
+        return self._measured(executor)
 
     async def next_executor(
         self, turn: TurnRecord, log: TurnLog, blocks: Sequence[Block], step: int
@@ -227,8 +255,34 @@ class ModelTurns:
         return CalledModel(provider, model, wire)
 
 
-def _past(path: Path, blocks: tuple[Block, ...]) -> list[PastTurn]:
+def tools_that_never_ask(
+    asked: tuple[str | ToolDefinition, ...] | None, known: Mapping[str, Tool], who: str
+) -> tuple[str | ToolDefinition, ...] | None:
+    """Return the tools of a turn that cannot wait for approvals.
+
+    Raises InvalidRequest (`approval_impossible`) if a tool that asks first is requested by name.
+
+    Args:
+        asked: The requested tools. None: all tools that run here, of which those that ask are left out.
+        known: Tools that run here, by name.
+        who: The turns or clients, for the message.
+    """
+    asking = {name for name, tool in known.items() if tool.ask != "never"}
+    if not asking:
+        return asked
+    if asked is None:
+        return tuple(name for name in known if name not in asking)
+    if refused := sorted(tool for tool in asked if isinstance(tool, str) and tool in asking):
+        raise InvalidRequest(
+            f"the tool {refused[0]} asks first, and {who} cannot wait for an answer",
+            code="approval_impossible",
+        )
+    return asked
+
+
+def _past(path: Path, blocks: tuple[Block, ...], messages: Sequence[Message] = ()) -> list[PastTurn]:
     turns = [PastTurn(turn.role, turn.status, kept) for turn, kept in path]
+    turns += [PastTurn(message.role, "complete", message.blocks) for message in messages]
     return [*turns, PastTurn("user", "complete", blocks)] if blocks else turns
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from turnstream.core.admission import is_unreadable
-from turnstream.core.blocks import Block
+from turnstream.core.blocks import Block, Message
 from turnstream.core.cursor import first_generation
 from turnstream.core.identifiers import new_id
 from turnstream.core.turn_events import TurnStart
-from turnstream.errors import InvalidRequest
+from turnstream.errors import Conflict, InvalidRequest
 from turnstream.store.base import SET_BY_STORE, BlockRecord, RequestRecord, TurnRecord
 from turnstream.store.operations.opening import ClientTurnId, Opening
 from turnstream.turns.clock import iso_timestamp, now_microseconds
@@ -25,7 +25,12 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     Fields that are None are taken from the last assistant turn before it, unless `inherits` is False.
     """
 
-    chat_id: str
+    chat_id: str = ""
+    """The chat. Empty for a transient turn without a chat."""
+    store: bool | None = None
+    """False for a transient turn, which has no rows. None: as the engine's settings say."""
+    messages: tuple[Message, ...] = ()
+    """The conversation before `blocks`, for a transient turn without a chat."""
     blocks: tuple[Block, ...] = ()
     prev_turn_id: str | None = None
     model: str | None = None
@@ -55,6 +60,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The client's id of the user's turn. See `core.admission.checked_client_id`."""
     client_run_id: str | None = None
     """The client's id of the assistant's turn."""
+    client_chat_id: str | None = None
+    """The client's id of the chat, for a transient turn without a chat."""
     opening: Opening | None = None
     """Part of a client's conversation that is stored with the turn, before it. It follows `prev_turn_id`.
 
@@ -68,6 +75,20 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
         """Id of the turn that the new turn follows, or None."""
         last = None if self.opening is None else self.opening.last
         return self.prev_turn_id if last is None else last.turn.id
+
+
+class StartedTurn(NamedTuple):
+    """A turn that has begun.
+
+    Attributes:
+        user_turn: The user's turn. None for a turn without one.
+        replayed: True if the request repeats an earlier one with the same idempotency key.
+    """
+
+    user_turn: TurnRecord | None
+    user_blocks: tuple[BlockRecord, ...]
+    assistant_turn: TurnRecord
+    replayed: bool = False
 
 
 _KEPT = [name for name in RequestRecord.__struct_fields__ if name in TurnRequest.__struct_fields__]
@@ -92,6 +113,13 @@ def inherit_fields(request: TurnRequest, path: Sequence[tuple[TurnRecord, tuple[
     if request.model is None:
         taken["model"] = previous.asked_model or previous.model
     return msgspec.structs.replace(request, **taken)
+
+
+def idempotency_conflict() -> Conflict:
+    """Return the error for an idempotency key that was used with another request."""
+    return Conflict(
+        "this Idempotency-Key was used with another request: use a new key", code="idempotency_mismatch"
+    )
 
 
 def user_turn(owner: str, request: TurnRequest) -> tuple[TurnRecord, tuple[BlockRecord, ...]]:

@@ -19,8 +19,9 @@ from turnstream.core.turn_events import Notice
 from turnstream.core.usage import StepUsage, Usage
 from turnstream.errors import StoreError, Unavailable
 from turnstream.model_loop.sources import TurnSource
-from turnstream.store.base import Store, TurnRecord
+from turnstream.store.base import TurnRecord
 from turnstream.store.journal.pages import JournalSegment
+from turnstream.store.transient.turns import TransientTurns
 from turnstream.telemetry import turn_context
 from turnstream.telemetry.measures import TurnMeasures
 from turnstream.turnlog.ended_turns import EndedTurn, flattened
@@ -57,21 +58,22 @@ class Registry:
         max_active: Turns that may run at a time.
         retention: Seconds that ended turns stay in memory.
         orphan_timeout: Seconds of silence after which a turn is stopped.
+        transient: The turns without rows.
     """
 
     def __init__(
         self,
-        store: Store,
         *,
         max_active: int = 10_000,
         retention: float = 600.0,
         orphan_timeout: float = 300.0,
+        transient: TransientTurns | None = None,
     ) -> None:
         self.draining = False
         self.on_turn_end: Callable[[str], None] = lambda _turn_id: None
         """Called with the id of each turn whose end is stored."""
         self.measures = TurnMeasures()
-        self._store = store
+        self.transient = TransientTurns() if transient is None else transient
         self._max_active = max_active
         self._retention = retention
         self._orphan_timeout = orphan_timeout
@@ -197,10 +199,14 @@ class Registry:
             log.close()
 
     def _keep(self, executor: Executor) -> None:
-        """Keep a stored turn for its watchers, as a flat log."""
+        """Keep an ended turn for its watchers. A stored turn is kept as a flat log."""
         turn_id = executor.turn.id
-        ended = flattened(executor.log, executor.turn.owner, monotonic())
         self._count_log(executor.log)
+        if not executor.is_stored:
+            self.transient.end(turn_id, monotonic())
+            self.on_turn_end(turn_id)
+            return
+        ended = flattened(executor.log, executor.turn.owner, monotonic())
         self._ended[turn_id] = ended
         self._held[turn_id] = executor
         self._retained_bytes += ended.size
@@ -221,6 +227,7 @@ class Registry:
 
     def forget(self, turn_id: str) -> None:
         """Drop a turn that is not running."""
+        self.transient.drop(turn_id)
         if (waiting := self.waiting_logs.pop(turn_id, None)) is not None:
             waiting.close()
         if (lost := self._lost.pop(turn_id, None)) is not None:
@@ -266,6 +273,8 @@ class Registry:
         if whole:
             executors.extend(unsaved.executor for unsaved in self._unsaved.values())
         for executor in executors:
+            if not executor.is_stored:
+                continue
             segment = executor.journal_segment(whole=whole)
             if segment is not None:
                 yield segment
@@ -284,6 +293,7 @@ class Registry:
         self._end_orphans(now)
         await self._end_all_lost()
         await self._save_ends()
+        self.transient.sweep(now)
         while self._ended:
             turn_id, ended = next(iter(self._ended.items()))
             if now - ended.at < self._retention:

@@ -48,6 +48,8 @@ class TurnTask:
     def __init__(self, turn: TurnRecord, log: TurnLog, store: Store, *, debug: bool = False) -> None:
         self.log = log
         self.ended = asyncio.Event()
+        self.is_stored = True
+        """False for a transient turn."""
         self.abandoned = False
         """True if the turn's rows were not stored, or may not have been: there is no turn to end."""
         self.failure: ProviderError | None = None

@@ -24,7 +24,8 @@ from turnstream.store.queries import CurrentAnswers, GetTurn
 from turnstream.tools.asking import MAX_REASON, ApprovalAnswer
 from turnstream.tools.base import Tool
 from turnstream.turns.clock import now_microseconds
-from turnstream.turns.commands import StartedTurn
+from turnstream.turns.model_turns import tools_that_never_ask
+from turnstream.turns.new_turns import StartedTurn
 
 _LATE = frozenset({"approval_decided", "approval_expired", "turn_ended"})
 """Codes of answers to approvals that have another answer, or none and no time left."""
@@ -47,7 +48,10 @@ async def start_answer(
             check_attachment(f"part {place} of the last message", block.block_type, block.content or {})
     _check_options(asked)
     commands = context.commands
-    request = await commands.conversations.continue_from(principal.owner, asked.conversation)
+    if commands.is_stored(store=asked.store):
+        request = await commands.conversations.continue_from(principal.owner, asked.conversation)
+    else:
+        request = commands.conversations.transient_request(asked.conversation)
     request = msgspec.structs.replace(
         asked.options_of(request),
         metadata={**asked.metadata, **principal.metadata},
@@ -65,14 +69,8 @@ def without_asking_tools(asked: ClientRequest, tools: Mapping[str, Tool]) -> Cli
     Args:
         tools: Tools that run here, by name.
     """
-    asking = {name for name, tool in tools.items() if tool.ask != "never"}
-    if not asking:
-        return asked
-    if asked.tools is None:
-        return msgspec.structs.replace(asked, tools=tuple(name for name in tools if name not in asking))
-    if refused := sorted(tool for tool in asked.tools if isinstance(tool, str) and tool in asking):
-        raise InvalidRequest(f"the tool {refused[0]} asks first, and clients of this address cannot answer")
-    return asked
+    kept = tools_that_never_ask(asked.tools, tools, "clients of this address")
+    return asked if kept is asked.tools else msgspec.structs.replace(asked, tools=kept)
 
 
 async def answer_approvals(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, or_, select, update
 
 from turnstream.core.lifecycle import TERMINAL_STATUSES, sources_of
 from turnstream.core.usage import CallAttempt, StepUsage
 from turnstream.errors import StoreError
-from turnstream.store.base import BlockRecord, Operation, OutcomeRecord
+from turnstream.store.base import BlockRecord, Operation, OutcomeRecord, TurnRecord
 from turnstream.store.database import driver_of
 from turnstream.store.operations.fencing import refusal, require_executor, turn_states
 from turnstream.store.operations.path_digests import answer_digest
@@ -40,6 +41,12 @@ class MarkStreaming(Operation[None], frozen=True, kw_only=True):
 
     generation: int
     now: int
+
+    def begun(self, turn: TurnRecord) -> TurnRecord:
+        """Return the turn's row after this write."""
+        if turn.status not in sources_of("streaming"):
+            return turn
+        return msgspec.structs.replace(turn, status="streaming", started_at=turn.started_at or self.now)
 
     def apply(self, connection: Connection) -> None:
         values = {"at_id": self.turn_id, "at_generation": self.generation, "now": self.now}
@@ -106,6 +113,12 @@ class FinishTurn(Operation[bool], frozen=True, kw_only=True):
     blocks: tuple[BlockRecord, ...] = ()
     model: str | None = None
     attempts: tuple[CallAttempt, ...] = ()
+
+    def ended(self, turn: TurnRecord) -> TurnRecord:
+        """Return the turn's row after this write."""
+        outcome = msgspec.structs.asdict(self.outcome)
+        outcome["started_at"] = turn.started_at or self.outcome.started_at
+        return msgspec.structs.replace(turn, **outcome, model=self.model or turn.model)
 
     def apply(self, connection: Connection) -> bool:
         values = _values_of(self.outcome)

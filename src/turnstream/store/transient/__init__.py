@@ -1,0 +1,1 @@
+"""Transient turns: turns without rows, which live in memory."""

@@ -1,0 +1,105 @@
+"""The store of an engine: transient turns in memory, and everything else in a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from turnstream.core.lifecycle import TERMINAL_STATUSES
+from turnstream.store.archive import ArchivedAfter, ArchivedBlock
+from turnstream.store.base import Operation, Query, Store, TurnRecord
+from turnstream.store.client_ids import ChatOfClient, TurnOfClient
+from turnstream.store.operations.opening import NameRun
+from turnstream.store.queries import CurrentAnswers
+from turnstream.store.transient.turn_rows import READS, WRITES
+from turnstream.store.transient.turns import TransientTurns, TurnName
+
+Result = TypeVar("Result")
+
+_LONG = 256 * 1024
+"""Characters of a turn above which its blocks are made into frames in a thread."""
+
+
+class LayeredStore:
+    """A store whose operations and queries of transient turns use memory. All others go to `stored`.
+
+    `retention`: seconds that an ended transient turn is kept.
+    """
+
+    def __init__(self, stored: Store, *, retention: float = 600.0) -> None:
+        self.transient = TransientTurns(retention=retention)
+        self.on_change: Callable[[str], None] = lambda _owner: None
+        self._stored = stored
+        stored.on_change = self._note_change
+
+    async def open(self) -> None:
+        """Open the database. See `Store.open`."""
+        await self._stored.open()
+
+    async def close(self) -> None:
+        """Close the database. See `Store.close`."""
+        await self._stored.close()
+
+    async def write(self, operation: Operation[Result]) -> Result:
+        """Apply the operation. See `Store.write`."""
+        turn_id = operation.turn_id
+        if turn_id in self.transient:
+            if (apply := WRITES.get(type(operation))) is not None:
+                rows = self.transient.rows(turn_id)
+                return cast("Result", apply(rows, operation))  # pyright: ignore[reportArgumentType]
+            if isinstance(operation, NameRun):
+                name = TurnName(operation.owner, "run", operation.client_id)
+                self.transient.rename(turn_id, name)
+                return cast("Result", None)
+        return await self._stored.write(operation)
+
+    async def read(self, query: Query[Result], *, seconds: float | None = None) -> Result:
+        """Return the query's answer. See `Store.read`."""
+        kind = type(query)
+        if (answer := READS.get(kind)) is not None:
+            rows = self.transient.rows(cast("Any", query).turn_id)
+            if rows is not None:
+                if kind in _FRAMING and rows.size > _LONG:
+                    rows = msgspec.structs.replace(rows, blocks=list(rows.blocks))
+                    return cast("Result", await asyncio.to_thread(answer, rows, query))
+                return cast("Result", answer(rows, query))
+        elif isinstance(query, ChatOfClient | TurnOfClient):
+            if (found := self._named(query)) is not None:
+                return cast("Result", found)
+        elif isinstance(query, CurrentAnswers):
+            current = self._current(query)
+            if current:
+                stored = await self._stored.read(query, seconds=seconds)
+                return cast("Result", sorted([*current, *stored], key=_id_of, reverse=True))
+        return await self._stored.read(cast("Query[Result]", query), seconds=seconds)
+
+    def _note_change(self, owner: str) -> None:
+        self.on_change(owner)
+
+    def _named(self, query: ChatOfClient | TurnOfClient) -> str | None:
+        """Return the chat or the turn that a client means, if it is a transient one."""
+        if isinstance(query, ChatOfClient):
+            turn = self.transient.named(TurnName(query.owner, "chat", query.client_id))
+            return None if turn is None else turn.chat_id
+        turn = self.transient.named(TurnName(query.owner, query.kind, query.client_id))
+        if turn is None and (rows := self.transient.rows(query.client_id)) is not None:
+            turn = rows.turn if rows.turn.owner == query.owner else None
+        return turn.id if turn is not None and query.chat_id in {None, turn.chat_id} else None
+
+    def _current(self, query: CurrentAnswers) -> list[TurnRecord]:
+        return [
+            turn
+            for turn in self.transient.of_chat(query.chat_id)
+            if turn.status not in TERMINAL_STATUSES or (turn.completed_at or 0) >= query.since
+        ]
+
+
+_FRAMING = frozenset({ArchivedAfter, ArchivedBlock})
+"""Queries whose answer takes the longer, the larger the blocks are."""
+
+
+def _id_of(turn: TurnRecord) -> str:
+    return turn.id
