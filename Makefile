@@ -8,7 +8,7 @@ LIBRARIES := openai==3.57.0 anthropic==2.13.0 google-genai==3.6.1 pydantic-ai-sl
 CLIENTS_PYTEST := 9.2.0
 NODE := 24.19.0
 # Each is a folder of tests/clients/javascript, with the versions of all packages.
-JAVASCRIPT_CLIENTS := ai-sdk-5 ai-sdk-6 ai-sdk-7 ag-ui
+JAVASCRIPT_CLIENTS := ai-sdk-5 ai-sdk-6 ai-sdk-7 ag-ui provider-sdks
 # Tests that measure how long things take, or load the whole machine: they run by themselves.
 ALONE := tests/e2e tests/faults tests/scaling
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \

@@ -32,7 +32,7 @@ Origin: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/*]
 Origins: TypeAlias = Annotated[tuple[Origin, ...], BeforeValidator(_split_commas)]
 
 
-Protocol: TypeAlias = Literal["native", "ai_sdk", "ag_ui", "openai_chat"]
+Protocol: TypeAlias = Literal["native", "ai_sdk", "ag_ui", "openai_chat", "anthropic", "ollama"]
 Protocols: TypeAlias = Annotated[tuple[Protocol, ...], BeforeValidator(_split_commas)]
 
 
@@ -58,7 +58,7 @@ class ServerSettings(_Section):
     """Origins of web pages that may use the API from a browser, such as `https://app.example`."""
     protocols: Protocols = get_args(Protocol)
     """Protocols that clients may speak."""
-    stop_on_disconnect: Protocols = ("openai_chat",)
+    stop_on_disconnect: Protocols = ("openai_chat", "anthropic", "ollama")
     """Protocols in which a client stops its turn by closing the connection. In others the turn continues."""
     metrics: Literal["open", "key", "off"] = "key"
     """Access to `/metrics`: "key" for callers that may use the API, "open" for all, "off" for none."""

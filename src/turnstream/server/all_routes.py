@@ -14,7 +14,12 @@ from turnstream.server.context import ServerContext
 from turnstream.server.error_answers import ErrorAnswer, error_response, limited_route
 from turnstream.server.protocols.ag_ui import add_ag_ui_routes
 from turnstream.server.protocols.ai_sdk import add_ai_sdk_routes
+from turnstream.server.protocols.anthropic import SHAPE as ANTHROPIC
+from turnstream.server.protocols.anthropic import add_anthropic_routes
+from turnstream.server.protocols.chat_address import add_chat_address
 from turnstream.server.protocols.model_list import add_model_routes, add_unknown_routes
+from turnstream.server.protocols.ollama import SHAPE as OLLAMA
+from turnstream.server.protocols.ollama import add_ollama_routes
 from turnstream.server.protocols.openai_chat import SHAPE, add_openai_chat_routes
 from turnstream.server.turns import add_turn_routes
 
@@ -50,6 +55,10 @@ PROTOCOLS: Mapping[str, ServedProtocol] = {
     "openai_chat": ServedProtocol(
         add_openai_chat_routes, at_root=True, error_answer=SHAPE.error_response, lists_models=True
     ),
+    "anthropic": ServedProtocol(
+        add_anthropic_routes, at_root=True, error_answer=ANTHROPIC.error_response, lists_models=True
+    ),
+    "ollama": ServedProtocol(add_ollama_routes, error_answer=OLLAMA.error_response),
 }
 """The protocols that clients may speak, by their names in the settings."""
 
@@ -74,6 +83,8 @@ def build_router(
     # One router holds all routes: FastAPI matches the routes of a nested router twice at each level.
     router = APIRouter(dependencies=list(dependencies), tags=["turnstream"])
     served = [PROTOCOLS[name] for name in protocols]
+    if {"ai_sdk", "ollama"} <= set(protocols):
+        served.insert(0, ServedProtocol(add_chat_address))
     if listing := [protocol for protocol in served if protocol.lists_models]:
         served.append(listing[0]._replace(add_routes=add_model_routes))
         served.append(listing[0]._replace(add_routes=add_unknown_routes))

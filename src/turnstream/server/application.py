@@ -146,7 +146,7 @@ def build_application(  # noqa: PLR0913 - all that our own server adds to the ro
 
     if index is not None:
 
-        @application.get("/", include_in_schema=False)
+        @application.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
         async def index_page(request: Request) -> HTMLResponse:
             return HTMLResponse(await index(request), headers={"Cache-Control": "no-store"})
 

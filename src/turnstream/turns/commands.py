@@ -17,6 +17,7 @@ from turnstream.core.lifecycle import TERMINAL_STATUSES, has_executor
 from turnstream.core.usage import CallAttempt
 from turnstream.errors import InvalidRequest, NotFound
 from turnstream.model_loop.sources import TurnSource
+from turnstream.providers.capabilities import Capabilities
 from turnstream.providers.catalog import Catalog, ListedModel
 from turnstream.providers.conversations import run_work
 from turnstream.store.base import ApprovalRecord, BlockRecord, Store, TurnRecord
@@ -114,6 +115,11 @@ class Commands:
         if chat_id is None and self.is_stored(store=store):
             return (await self.chats.create(owner)).id
         return chat_id or ""
+
+    def describe_model(self, name: str) -> tuple[str, Capabilities]:
+        """Return the provider of a model that turns may name, and its capabilities. Raises InvalidRequest."""
+        called, *_ = self._models.routing.names(name, None)
+        return called.partition("/")[0], self.catalog.capabilities_of(called)
 
     async def send(self, owner: str, request: TurnRequest) -> StartedTurn:
         """Add a user turn and start the model's answer to it. A transient turn has no user turn.

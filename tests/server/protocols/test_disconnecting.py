@@ -38,6 +38,11 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
         "/v1/chat/completions",
         {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True},
     ),
+    "anthropic": (
+        "/v1/messages",
+        {"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}], "stream": True},
+    ),
+    "ollama": ("/api/chat", {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}),
 }
 
 
@@ -48,7 +53,7 @@ async def status_after_leaving(client: Client, protocol: str, engine: Engine, *,
     async with asyncio.timeout(SECONDS):
         _, headers = await read_head(reader)
         async for chunk in read_chunks(reader, headers):
-            if b"delta" in chunk:
+            if b"Slowly" in chunk:
                 break
     writer.transport.abort()
     (chat,) = (await client.call("GET", "/chats")).json["chats"]
@@ -64,7 +69,7 @@ async def status_after_leaving(client: Client, protocol: str, engine: Engine, *,
 
 
 @pytest.mark.requirement("N3", "N4")
-@pytest.mark.parametrize("protocol", ["ai_sdk", "ag_ui", "openai_chat"])
+@pytest.mark.parametrize("protocol", ["ai_sdk", "ag_ui", "openai_chat", "anthropic", "ollama"])
 @pytest.mark.parametrize("stops", [False, True])
 async def test_a_closed_connection_stops_the_turn_only_where_the_settings_say_so(
     tmp_path: Path, protocol: Any, *, stops: bool

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from turnstream.core.blocks import BlockType, Content
-from turnstream.core.open_block import merge_content
+from turnstream.core.open_block import TextChain, merge_content
 from turnstream.core.tool_input import finish_tool_use
 from turnstream.core.turn_events import (
     ApprovalRequest,
@@ -35,7 +35,6 @@ from turnstream.core.turn_events import (
 from turnstream.core.usage import Usage
 from turnstream.dialects.ai_sdk.stream_state import ShownBlock, StreamState
 from turnstream.dialects.repetition import RETRACTED
-from turnstream.dialects.text_chain import TextChain
 
 Major: TypeAlias = Literal[5, 6, 7]
 """Major version of the `ai` package that reads the stream."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from turnstream.core.blocks import BlockType, Content
-from turnstream.dialects.text_chain import TextChain
+from turnstream.core.open_block import TextChain
 
 
 class ShownBlock(msgspec.Struct, frozen=True, gc=False):

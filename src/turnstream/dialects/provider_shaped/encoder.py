@@ -35,8 +35,8 @@ from turnstream.core.turn_events import (
 )
 from turnstream.dialects.provider_shaped.projection import (
     BlockEvent,
-    Projection,
     ProjectedBlock,
+    Projection,
     events_of_end,
 )
 from turnstream.dialects.repetition import Repeating
@@ -134,7 +134,10 @@ class ProviderShapedEncoder:
         del seq
         now = cast(AnswerState, state)
         if type(event) is BlockDelta and (frame := now.frame) is not None and event.field in _TEXT_FIELDS:
-            return b"%b%b%b" % (frame.head, encode_text(event.value), frame.tail), state
+            text = encode_text(event.value)
+            if frame.escape is not None:
+                text = frame.escape(text)
+            return b"%b%b%b" % (frame.head, text, frame.tail), state
         return (b"", state) if now.end else self._encode_rare(now, event)
 
     def _encode_rare(self, state: AnswerState, event: TurnEvent) -> tuple[bytes, AnswerState]:
@@ -161,7 +164,7 @@ class ProviderShapedEncoder:
         encoder = state.encoder.fork()
         data = encoder.feed(events)
         frame: DeltaFrame | None = None
-        if block is not None and not block.is_hidden:
+        if block is not None and block.is_plain:
             frame = encoder.delta_frame(block.index, block.block_type)
         return data, AnswerState(encoder, block, frame, max(state.last_index, event.block_index))
 

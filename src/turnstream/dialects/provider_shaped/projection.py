@@ -71,6 +71,11 @@ class ProjectedBlock(msgspec.Struct, frozen=True, gc=False):
     is_hidden: bool = False
     has_text: bool = False
 
+    @property
+    def is_plain(self) -> bool:
+        """True if the next text only adds to the block. The first arguments of a call change `has_text`."""
+        return not self.is_hidden and (self.has_text or self.block_type != "tool_use")
+
 
 class Projection:
     """Makes the StreamEvents of a turn's events.

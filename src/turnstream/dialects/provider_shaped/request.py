@@ -34,6 +34,11 @@ class GatewayFields(msgspec.Struct, frozen=True, kw_only=True):
     server_tools: list[str] = []
 
 
+_WIRES_OF_THINKING = {
+    "disabled": ("anthropic", "bedrock", "gemini", "ollama"),
+    "adaptive": ("anthropic", "bedrock"),
+}
+"""Wires that know a vendor's own form of `thinking`, by its type. Models on others do not get it."""
 GATEWAY_FIELDS = frozenset(GatewayFields.__struct_fields__)
 
 
@@ -73,4 +78,12 @@ def client_request(
 def _params(given: dict[str, Any], wire: str, own: Collection[str]) -> dict[str, Any]:
     params = {name: value for name, value in given.items() if name in SHARED_PARAMS}
     others = {name: value for name, value in given.items() if name not in SHARED_PARAMS and name not in own}
-    return {**params, WIRE_PARAMS: {wire: others}} if others else params
+    by_wire = {wire: others} if others else {}
+    match params.get("thinking"):
+        case {"type": kind} as thinking:
+            del params["thinking"]
+            for knowing in _WIRES_OF_THINKING.get(str(kind), (wire,)):
+                by_wire[knowing] = {**by_wire.get(knowing, {}), "thinking": thinking}
+        case _:
+            pass
+    return {**params, WIRE_PARAMS: by_wire} if by_wire else params

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from turnstream.core.answers import Answer
+from turnstream.core.identifiers import new_id
 from turnstream.core.stream_events import StreamError
 from turnstream.dialects.provider_shaped.encoder import answer_state
 from turnstream.dialects.provider_shaped.failures import as_provider_error, error_of_end
@@ -44,25 +45,43 @@ class ProviderShape(NamedTuple):
         wire: Wire whose serving half encodes answers and errors.
         form: Form of its streams.
         id_header: Header with the id of the request, in lower case.
+        encode_refusal: Returns the status and the body of an error, which names the id of the request. None:
+            the wire's own, which does not name it.
+        encode_answer: Returns the body of an answer. None: the wire's own.
     """
 
     protocol: str
     wire: Wire
     form: StreamFormat
     id_header: str
+    encode_refusal: Callable[[TurnstreamError, str], tuple[int, bytes]] | None = None
+    encode_answer: Callable[[Answer], bytes] | None = None
 
-    def error_response(self, error: TurnstreamError) -> Response:
-        """Return the response for an error, as the provider would answer."""
-        given = as_provider_error(error)
-        status, body = self.wire.encode_error(given)
-        headers = {} if (wait := _wait_for(given, error)) is None else {"retry-after": str(math.ceil(wait))}
-        if not isinstance(error, ProviderError):
-            status = error.status
+    def error_response(self, error: TurnstreamError, request_id: str | None = None) -> Response:
+        """Return the response for an error, as the provider would answer.
+
+        `request_id`: None for a request without a turn, which gets a new id.
+        """
+        request_id = request_id or new_id()
+        status, body = (self.encode_refusal or self._encode_refusal)(error, request_id)
+        headers = {self.id_header: request_id}
+        if (wait := _wait_for(error)) is not None:
+            headers["retry-after"] = str(math.ceil(wait))
         return Response(body, status, headers, media_type="application/json")
 
+    def answer_response(self, answer: Answer, request_id: str) -> Response:
+        """Return the response for a whole answer."""
+        body = (self.encode_answer or self.wire.encode_answer)(answer)
+        return Response(body, headers={self.id_header: request_id}, media_type="application/json")
 
-def _wait_for(given: ProviderError, error: TurnstreamError) -> float | None:
-    return 1.0 if given.retry_after is None and error.status == 503 else given.retry_after
+    def _encode_refusal(self, error: TurnstreamError, _request_id: str) -> tuple[int, bytes]:
+        status, body = self.wire.encode_error(as_provider_error(error))
+        return (status if isinstance(error, ProviderError) else error.status), body
+
+
+def _wait_for(error: TurnstreamError) -> float | None:
+    given = error.retry_after if isinstance(error, ProviderError) else None
+    return 1.0 if given is None and error.status == 503 else given
 
 
 class AnsweredTurn(NamedTuple):
@@ -96,9 +115,7 @@ class _AnswerResponse(Response):
         """Send the response of a turn that failed without output."""
         executor = self._turn.executor
         error = error_of_end(failure, None if executor is None else executor.failure)
-        response = self._shape.error_response(error)
-        response.headers[self._shape.id_header] = self._turn.turn_id
-        await response(scope, receive, send)
+        await self._shape.error_response(error, self._turn.turn_id)(scope, receive, send)
 
 
 class StreamedAnswer(_AnswerResponse):
@@ -218,6 +235,4 @@ class WholeAnswer(_AnswerResponse):
         if answer.error is not None:
             await self._fail(answer.error, scope, receive, send)
             return
-        response = Response(self._shape.wire.encode_answer(answer), media_type="application/json")
-        response.headers[self._shape.id_header] = self._turn.turn_id
-        await response(scope, receive, send)
+        await self._shape.answer_response(answer, self._turn.turn_id)(scope, receive, send)

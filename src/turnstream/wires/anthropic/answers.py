@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from turnstream.core.answers import Answer
 from turnstream.core.blocks import Block
-from turnstream.wires.anthropic.blocks import RawBlock, dump_block
+from turnstream.wires.anthropic.blocks import RawBlock, dump_block, is_expressible
 from turnstream.wires.anthropic.stop_reasons import dump_stop_reason
 from turnstream.wires.anthropic.usage import dump_usage
 from turnstream.wires.shared.lenient_json import encode_json
@@ -22,7 +22,9 @@ def encode_answer(answer: Answer) -> bytes:
             "type": "message",
             "role": "assistant",
             "model": answer.model,
-            "content": [_dump(block) for block in answer.blocks],
+            "content": [
+                _dump(block) for block in answer.blocks if is_expressible(block.block_type, block.content)
+            ],
             "stop_reason": dump_stop_reason(stop) if stop else None,
             "stop_sequence": stop.stop_sequence if stop else None,
             "usage": dump_usage(answer.usage, answer.raw_usage),

@@ -109,6 +109,17 @@ def dump_block(block_type: BlockType, content: Content | None, text: str = "") -
             return {"type": block_type, **without(content, ORIGIN)}
 
 
+def is_expressible(block_type: BlockType, content: Content | None) -> bool:
+    """Return False for the call or the result of a tool that another vendor runs.
+
+    `dump_block` would make a call for the client of it.
+    """
+    content = content or {}
+    if block_type not in ("tool_use", "tool_result") or not content.get("provider_executed"):
+        return True
+    return _own_type(content).endswith(f"_{block_type}")
+
+
 def returned_block(block: Block, *, unsigned: bool = False) -> RawBlock | None:
     """Return a block of the history in the form that this provider accepts, or None if it would refuse it.
 
@@ -250,7 +261,7 @@ def _returned_text(text: str, content: Content) -> RawBlock:
 
 
 def _returned_tool_use(content: Content) -> RawBlock | None:
-    if content.get("provider_executed") and not _own_type(content).endswith("_tool_use"):
+    if not is_expressible("tool_use", content):
         return None
     if not is_object(content.get("input")):
         content = {**content, "input": {INVALID_ARGUMENTS: content.get("input_json", "")}}
@@ -258,7 +269,7 @@ def _returned_tool_use(content: Content) -> RawBlock | None:
 
 
 def _returned_tool_result(content: Content, text: str) -> RawBlock | None:
-    if content.get("provider_executed") and not _own_type(content).endswith("_tool_result"):
+    if not is_expressible("tool_result", content):
         return None
     return dump_block("tool_result", content, text)
 

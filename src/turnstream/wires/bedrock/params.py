@@ -51,7 +51,7 @@ def dump_thinking(model: str, thinking: Any) -> tuple[JsonObject | None, str | N
     if is_claude(model):
         return dump_claude_thinking(model, thinking)
     if is_object(thinking) and "type" in thinking:
-        return thinking, None
+        return (None if thinking == {"type": "disabled"} else thinking), None
     return None, effort_of(thinking)
 
 

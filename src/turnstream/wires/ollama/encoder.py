@@ -1,4 +1,4 @@
-"""Encodes StreamEvents as Ollama's lines.
+"""Encodes StreamEvents as Ollama's lines, those of `/api/chat` or of `/api/generate`.
 
 The encoder omits events that the wire cannot express: message ids, signatures, redacted thinking, citations,
 the provider's server tools, images without data, notices. Blocks have no boundaries here: two consecutive
@@ -8,10 +8,12 @@ may arrive after the message's stop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import NamedTuple, Self
 
-from turnstream.core.blocks import Content
+from turnstream.core.blocks import BlockType, Content
+from turnstream.core.open_block import TextChain
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -25,15 +27,29 @@ from turnstream.core.stream_events import (
     ThinkingDelta,
     ToolInputDelta,
 )
+from turnstream.wires.base import DeltaFrame
 from turnstream.wires.ollama.errors import dump_error
-from turnstream.wires.ollama.usage import dump_stop_reason, write_counts
+from turnstream.wires.ollama.usage import dump_stop_reason, durations, write_counts
 from turnstream.wires.shared.answer_writer import AnswerWriter
 from turnstream.wires.shared.json_values import JsonObject, is_object
 from turnstream.wires.shared.lenient_json import decode_json, encode_json, encode_text
 
-_MESSAGE_HEAD = b'"message":{"role":"assistant","content":'
-_THINKING_HEAD = b'"message":{"role":"assistant","content":"","thinking":'
-_CONTINUES = b'},"done":false}\n'
+
+class LineForm(NamedTuple):
+    """The form of a line: the bytes around the answer's text.
+
+    Attributes:
+        text: Bytes before the text, or before the empty text of a line with another content.
+        end: Bytes after the content.
+    """
+
+    text: bytes
+    end: bytes
+
+
+CHAT = LineForm(b'"message":{"role":"assistant","content":', b"}")
+GENERATE = LineForm(b'"response":', b"")
+_CONTINUES = b',"done":false}\n'
 
 _LINE_ENDS = tuple(
     (character.encode(), b"\\u%04x" % ord(character)) for character in ("\u0085", "\u2028", "\u2029")
@@ -43,10 +59,26 @@ _LINE_ENDS = tuple(
 class OllamaEncoder(AnswerWriter):
     """Encodes one response.
 
-    `model` is the name of the model if the message's start has none.
+    Args:
+        model: Name of the model if the message's start has none.
+        message_id: Not used: lines have no ids.
+        form: `CHAT`, or `GENERATE`, which has no tool calls.
+        clock: Returns nanoseconds that have passed since the request. None: durations are the provider's.
     """
 
-    def __init__(self, *, model: str, message_id: str) -> None:
+    def __init__(
+        self,
+        *,
+        model: str,
+        message_id: str,
+        form: LineForm = CHAT,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._form = form
+        self._clock = clock
+        self._first_output = 0
+        self._thinking_head = form.text + b'"","thinking":'
+        self._tail = form.end + _CONTINUES
         self._created_at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         super().__init__(model=model, message_id=message_id)
         self._head = b""
@@ -55,15 +87,29 @@ class OllamaEncoder(AnswerWriter):
         self._latency_ms: float | None = None
         self._frame()
 
+    def fork(self) -> Self:
+        """Return an independent encoder in the same state."""
+        other = super().fork()
+        vars(other)["_calls"] = dict(self._calls)
+        return other
+
+    def delta_frame(self, index: int, block_type: BlockType) -> DeltaFrame | None:
+        """Return the bytes around the next deltas of an open block. See `ForkingEncoder`."""
+        del index
+        if block_type == "tool_use":
+            return None  # a call is written whole
+        head = self._thinking_head if block_type == "thinking" else self._form.text
+        return DeltaFrame(self._head + head, self._tail, _on_one_line)
+
     def feed(self, events: Iterable[StreamEvent]) -> bytes:
         """Return the lines of `events`."""
         lines: list[bytes] = []
         for event in events:
             match event:
                 case TextDelta():
-                    lines.append(self._line(_MESSAGE_HEAD, encode_text(event.text)))
+                    lines.append(self._line(self._form.text, encode_text(event.text)))
                 case ThinkingDelta():
-                    lines.append(self._line(_THINKING_HEAD, encode_text(event.text)))
+                    lines.append(self._line(self._thinking_head, encode_text(event.text)))
                 case _:
                     self._encode_rare(event, lines)
         return _on_one_line(b"".join(lines))
@@ -77,20 +123,26 @@ class OllamaEncoder(AnswerWriter):
             "done": True,
             **write_counts(self._usage, self._raw_usage, self._latency_ms),
         }
-        return _on_one_line(b'%b%b""},%b\n' % (self._head, _MESSAGE_HEAD, encode_json(final)[1:]))
+        if self._clock is not None:
+            final |= durations(self._clock(), self._first_output)
+        empty = b'%b""%b,' % self._form
+        return _on_one_line(b"%b%b%b\n" % (self._head, empty, encode_json(final)[1:]))
 
     def _encode_rare(self, event: StreamEvent, lines: list[bytes]) -> None:
         match event:
             case MessageStart():
                 self._take_names(event)
                 self._frame()
-                lines.append(self._line(_MESSAGE_HEAD, b'""'))
+                lines.append(self._line(self._form.text, b'""'))
             case ContentBlockStart():
+                if self._clock is not None and not self._first_output:
+                    self._first_output = self._clock()
                 self._start(event, lines)
             case ContentDelta() if event.index in self._calls:
-                self._calls[event.index].content |= event.content
+                call = self._calls[event.index]
+                self._calls[event.index] = call._replace(content={**call.content, **event.content})
             case ToolInputDelta() if event.index in self._calls:
-                self._calls[event.index].fragments.append(event.partial_json)
+                self._calls[event.index] = self._calls[event.index].plus(event.partial_json)
             case ContentBlockStop() if event.index in self._calls:
                 self._write_call(event.index, lines)
             case MessageStop():
@@ -111,41 +163,49 @@ class OllamaEncoder(AnswerWriter):
         if event.block_type == "tool_use" and not content.get("provider_executed"):
             self._calls[event.index] = OpenCall(content)
         elif event.block_type == "image" and content.get("data"):
-            lines.append(self._line(_MESSAGE_HEAD, b'"","images":[%b]' % encode_text(content["data"])))
+            lines.append(self._line(self._form.text, b'"","images":[%b]' % encode_text(content["data"])))
 
     def _write_call(self, index: int, lines: list[bytes]) -> None:
         call = self._calls.pop(index)
-        lines.append(self._line(_MESSAGE_HEAD, b'"","tool_calls":[%b]' % call.encoded(self._written)))
+        lines.append(self._line(self._form.text, b'"","tool_calls":[%b]' % call.encoded(self._written)))
         self._written += 1
 
     def _line(self, begin: bytes, escaped: bytes) -> bytes:
-        return b"%b%b%b%b" % (self._head, begin, escaped, _CONTINUES)
+        return b"%b%b%b%b" % (self._head, begin, escaped, self._tail)
 
     def _frame(self) -> None:
         """Encode the beginning of every line once."""
         self._head = encode_json({"model": self._model, "created_at": self._created_at})[:-1] + b","
 
 
-class OpenCall:
-    """A tool call whose arguments are still incomplete."""
+class OpenCall(NamedTuple):
+    """A tool call whose arguments are still incomplete.
 
-    __slots__ = ("content", "fragments")
+    `arguments`: JSON text. None before its first piece.
+    """
 
-    def __init__(self, content: Content) -> None:
-        self.content: Content = dict(content)
-        self.fragments: list[str] = []
+    content: Content
+    arguments: TextChain | None = None
+
+    def plus(self, piece: str) -> OpenCall:
+        """Return the call with one more piece of its arguments."""
+        return self._replace(arguments=TextChain(piece, self.arguments))
 
     def encoded(self, position: int) -> bytes:
         name = self.content.get("tool_name", "")
-        function = b'{"index":%d,"name":%b,"arguments":%b}' % (position, encode_json(name), self._arguments())
+        function = b'{"index":%d,"name":%b,"arguments":%b}' % (
+            position,
+            encode_json(name),
+            self._encoded_arguments(),
+        )
         return b'{"id":%b,"function":%b}' % (encode_json(self.content.get("tool_use_id", "")), function)
 
-    def _arguments(self) -> bytes:
+    def _encoded_arguments(self) -> bytes:
         """Return the arguments as a JSON object, or as a string if they are not an object.
 
         Keep their text unchanged if it fits on one line. `_on_one_line` may still escape characters.
         """
-        text = "".join(self.fragments)
+        text = "" if self.arguments is None else self.arguments.text()
         if not text.strip():
             given = self.content.get("input")
             return encode_json(given) if is_object(given) else b"{}"

@@ -59,6 +59,21 @@ def write_counts(usage: Usage | None, raw: JsonObject | None, latency_ms: float 
     return found
 
 
+def durations(total: int, first_output: int) -> JsonObject:
+    """Return the durations of a final line (nanoseconds).
+
+    Args:
+        total: Time from the request to the end.
+        first_output: Time from the request to the first output, or 0 if it is not known.
+    """
+    return {
+        "total_duration": total,
+        "load_duration": 0,
+        "prompt_eval_duration": first_output,
+        "eval_duration": total - first_output,
+    }
+
+
 def parse_ending(raw: str | None, *, called: bool) -> Ending | None:
     """Return the meaning of a stop reason, or None if there is none.
 

@@ -61,8 +61,10 @@ class AnswerWriter:
 class NumberedBlock(Protocol):
     """A block that has begun. `implicit` is True if the block had no start of its own."""
 
-    block_type: BlockType
-    implicit: bool
+    @property
+    def block_type(self) -> BlockType: ...
+    @property
+    def implicit(self) -> bool: ...
 
 
 BlockT = TypeVar("BlockT", bound=NumberedBlock)

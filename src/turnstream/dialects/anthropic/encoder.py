@@ -1,0 +1,36 @@
+"""A turn as a stream of Anthropic Messages (docs/reference/protocols.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from turnstream.core.blocks import BlockType
+from turnstream.core.turn_events import TurnStart
+from turnstream.dialects.provider_shaped.encoder import ProviderShapedEncoder
+from turnstream.dialects.provider_shaped.projection import Projection
+from turnstream.dialects.repetition import RepetitionEncoder
+from turnstream.wires.anthropic.encoder import AnthropicEncoder
+
+BLOCK_TYPES: tuple[BlockType, ...] = ("text", "thinking", "tool_use", "tool_result", "image", "provider")
+HEARTBEAT = b'event: ping\ndata: {"type":"ping"}\n\n'
+HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+}
+
+
+def message_id(turn_id: str) -> str:
+    """Return the id of a turn's answer for clients."""
+    return f"msg_{turn_id}"
+
+
+def encoder_of(turn_id: str, client_tools: Collection[str]) -> RepetitionEncoder:
+    """Return the encoder of a turn. `client_tools`: names of the tools that the client runs."""
+
+    def new_encoder(start: TurnStart) -> AnthropicEncoder:
+        return AnthropicEncoder(model=start.model or "", message_id=message_id(turn_id), request_id=turn_id)
+
+    return RepetitionEncoder(
+        ProviderShapedEncoder("anthropic", new_encoder, Projection(client_tools, BLOCK_TYPES))
+    )

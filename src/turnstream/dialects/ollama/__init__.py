@@ -1,0 +1,1 @@
+"""The dialect of Ollama's clients: requests, and lists of models."""
