@@ -61,8 +61,9 @@ class Reading:
         return self
 
     def settle(self) -> Reading:
-        data, self.state = self.encoder.settle(self.state)
-        self.fold.receive(data)
+        while not self.encoder.is_settled(self.state):
+            data, self.state = self.encoder.settle(self.state)
+            self.fold.receive(data)
         return self
 
     def replay(self, *events: TurnEvent) -> Reading:
@@ -248,9 +249,9 @@ def test_each_end_before_and_after_output(
 @pytest.mark.requirement("N4")
 def test_a_waiting_turn_ends_with_its_interrupts_and_a_resumed_run_goes_on() -> None:
     calls = [*called(0, "{}"), *called(1, "{}", tool_use_id="c2")]
-    first = ApprovalRequest("a1", "c1", "clock", "d", "2026-11-29T12:00:00.000Z", more=True)
+    first = ApprovalRequest("a1", "c1", "clock", "d", "2026-11-29T12:00:00.000Z")
     second = ApprovalRequest("a2", "c2", "clock", "d", "2026-11-29T12:00:00.000Z")
-    fold = run(*calls, first, second)
+    fold = Reading().show(START, *calls, first, second).settle().fold
     assert fold.ending is not None
     interrupts = fold.ending["outcome"]["interrupts"]
     assert [one["id"] for one in interrupts] == ["a1", "a2"]

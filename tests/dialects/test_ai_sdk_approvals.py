@@ -32,8 +32,8 @@ def encoded(
     for seq, event in enumerate(events, 1):
         data, state = encoder.encode(state, seq, event)
         frames += data
-    if encoder.waits(state):
-        data, state = encoder.pause(state)
+    if not encoder.is_settled(state):
+        data, state = encoder.settle(state)
         frames += data
         assert encoder.is_over(state)
     assert frames.endswith(DONE) == encoder.is_over(state)

@@ -88,7 +88,13 @@ class UiMessageFold:
             case ["finish", "step"]:
                 assert not self._open, "the step ends with open parts"
             case ["reset", "step"]:
+                dropped = self.parts[self._step_at + 1 :]
                 del self.parts[self._step_at + 1 :]
+                self._calls = {
+                    call_id: call
+                    for call_id, call in self._calls.items()
+                    if all(call is not part for part in dropped)
+                }
                 self._open.clear()
             case [("text" | "reasoning") as name, verb]:
                 self._text(name, verb, chunk)

@@ -39,11 +39,8 @@ class Chunks:
     def settle(self, state: object) -> tuple[bytes, object]:
         return b"", state
 
-    def waits(self, state: object) -> bool:
-        return False
-
-    def pause(self, state: object) -> tuple[bytes, object]:
-        return b"", state
+    def is_settled(self, state: object) -> bool:
+        return True
 
     def needs_replay(self, state: object) -> bool:
         return False

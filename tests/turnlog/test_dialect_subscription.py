@@ -65,11 +65,8 @@ class Lines:
     def settle(self, state: object) -> tuple[bytes, object]:
         return b"", state
 
-    def waits(self, state: object) -> bool:
-        return False
-
-    def pause(self, state: object) -> tuple[bytes, object]:
-        return b"", state
+    def is_settled(self, state: object) -> bool:
+        return True
 
     def needs_replay(self, state: object) -> bool:
         return False
@@ -264,9 +261,10 @@ class Snapshots(Lines):
     def needs_replay(self, state: object) -> bool:
         return state == "lost"
 
+    def is_settled(self, state: object) -> bool:
+        return not isinstance(state, tuple) or not state
+
     def settle(self, state: object) -> tuple[bytes, object]:
-        if not isinstance(state, tuple):  # a watcher that fell off the ring
-            return b"", state
         lines, inner = cast("tuple[tuple[dict[str, Any], ...], object]", state)
         return json.dumps({"snapshot": lines}).encode() + b"\n", inner
 

@@ -157,7 +157,8 @@ CASES = {
         with_stored_block, behind(1, large=LARGE), ReadPiece(behind(1, large=LARGE), LARGE)
     ),
     "a block was retracted": Case(retracted, live(4), [("block_reset", 4)]),
-    "a retraction was told": Case(retracted, behind(4, reset_seq=5), live(5, reset_seq=5)),
+    "a retraction was told": Case(retracted, behind(4, reset_seq=5), ReadPage(behind(4, reset_seq=5), 5)),
+    "the store has nothing after a retraction": Case(retracted, behind(5, reset_seq=5), live(5, reset_seq=5)),
     "a retraction comes before a half sent block": Case(
         retracted, behind(1, large=LARGE), [("block_reset", 1)]
     ),

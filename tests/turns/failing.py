@@ -23,5 +23,7 @@ async def world_of(
 ) -> AsyncIterator[World]:
     """A world whose models `sim/NAME` are answered by the provider of that name."""
     async with World(path / "turns.sqlite", tools=ToolRunner(by_name(functions)), retry=retry) as world:
-        world.catalog.resolve = lambda name: Target(providers[name.partition("/")[2]], name.partition("/")[2])  # type: ignore[method-assign]
+        world.catalog.resolve = lambda name, _keys=None: Target(  # type: ignore[method-assign]
+            providers[name.partition("/")[2]], name.partition("/")[2]
+        )
         yield world

@@ -155,7 +155,6 @@ class ApprovalRequest(msgspec.Struct, frozen=True, gc=False, omit_defaults=True,
     Attributes:
         input_digest: SHA-256 of the call's arguments, hexadecimal. The answer is for these arguments only.
         expires_at: Time (ISO 8601, UTC) after which the call counts as denied.
-        more: Another request of the same step follows. Else the turn waits from here on.
     """
 
     approval_id: str
@@ -163,7 +162,6 @@ class ApprovalRequest(msgspec.Struct, frozen=True, gc=False, omit_defaults=True,
     tool_name: str
     input_digest: str
     expires_at: str
-    more: bool = False
 
 
 class ApprovalResponse(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="approval_response"):

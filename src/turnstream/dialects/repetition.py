@@ -77,17 +77,13 @@ class RepetitionEncoder:
         """Return True if the dialect needs the turn's events again."""
         return self._encoder.needs_replay(_inner(state))
 
-    def waits(self, state: object) -> bool:
-        """Return True if the client must act before the turn continues."""
-        return not isinstance(state, Repeating) and self._encoder.waits(state)
-
-    def pause(self, state: object) -> tuple[bytes, object]:
-        """Return the dialect's bytes that end the stream of a turn that waits."""
-        return self._encoder.pause(state)
+    def is_settled(self, state: object) -> bool:
+        """Return True if there is nothing to send before the next event comes."""
+        return isinstance(state, Repeating) or self._encoder.is_settled(state)
 
     def settle(self, state: object) -> tuple[bytes, object]:
-        """Return the dialect's bytes after a catch-up."""
-        return (b"", state) if isinstance(state, Repeating) else self._encoder.settle(state)
+        """Return the dialect's bytes after the newest event."""
+        return self._encoder.settle(state)
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the bytes of one event, and the state after it. See `DialectEncoder.encode`."""

@@ -104,6 +104,8 @@ class LoopDriver:
 
     async def _run(self, source: TurnSource) -> str | None:
         reason: str | None = None
+        if source.needs_preparation:
+            await self._prepare(source)
         stream = None if self._answered else source.step(self.step)
         while stream is not None or self._answered:
             if stream is not None:
@@ -127,6 +129,14 @@ class LoopDriver:
                 self._first = self.accumulator.next_sequence
                 self._step_shown = False
         return source.stop_reason or reason
+
+    async def _prepare(self, source: TurnSource) -> None:
+        """Prepare the source, once the turn is stored."""
+        await self._get_ready()
+        notice = await self._sink.wait(source.prepare())
+        self._sink.progress.last = monotonic()
+        if notice is not None:
+            await self._keep_event(notice)
 
     def _note_step_end(self) -> None:
         if self.on_step_end is not None:

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -52,7 +52,23 @@ _ABORTED_STOPS = frozenset({"refusal", "content_filtered", "guardrail_intervened
 """Stop reasons of an answer that was broken off. Its tool calls are not run."""
 
 
-Prepare: TypeAlias = Callable[[ModelRequest], Awaitable[tuple[CallPlan, ModelRequest, tuple[Message, ...]]]]
+class PreparedCalls(NamedTuple):
+    """The calls of a turn after their preparation.
+
+    Attributes:
+        plan: Calls the models.
+        request: The first call.
+        context: Messages that precede those of each later call. They are in the first call already.
+        notice: Notice for watchers, or None.
+    """
+
+    plan: CallPlan
+    request: ModelRequest
+    context: tuple[Message, ...] = ()
+    notice: Notice | None = None
+
+
+Prepare: TypeAlias = Callable[[ModelRequest], Awaitable[PreparedCalls]]
 ReadPast: TypeAlias = Callable[[], Awaitable[Sequence[PastTurn]]]
 
 
@@ -65,8 +81,7 @@ class ModelSource(TurnSource):
         request: The first call.
         read_past: Reads the turns up to this one, this one included.
         answered: The step whose calls run first, if the turn waited for their approvals. None: a new turn.
-        prepare: Prepares the calls before the first of them. It returns the plan, the call, and the messages
-            that precede those of each later call.
+        prepare: Prepares the calls before the first of them. None: they are made as they are.
     """
 
     needs_end_marker = True
@@ -86,6 +101,7 @@ class ModelSource(TurnSource):
         self._request = request
         self._read_past = read_past
         self._prepare = prepare
+        self.needs_preparation = prepare is not None
         self._context: tuple[Message, ...] = ()
         self._tools = tools
         self._clients = {tool.name for tool in request.tools} - set(tools.offered)
@@ -104,15 +120,16 @@ class ModelSource(TurnSource):
     def begin(self, show: Show) -> None:
         self._contexts.show = show
 
+    async def prepare(self) -> Notice | None:
+        if self._prepare is None:
+            return None
+        self._plan, self._request, self._context, notice = await self._prepare(self._request)
+        return notice
+
     def step(self, number: int) -> Stream | None:
         if number and not self._continues:
             return None
-        if number:
-            stream = _LaterStream(self.next_stream)
-        elif self._prepare is not None:
-            stream = _LaterStream(self._first_stream)
-        else:
-            stream = self._plan.begin(self._request)
+        stream = _LaterStream(self.next_stream) if number else self._plan.begin(self._request)
         return self._preparations.watched(stream)
 
     async def recover(self, broken: StepFailure) -> StepRecovery:
@@ -180,19 +197,8 @@ class ModelSource(TurnSource):
 
     # -- for the next call -------------------------------------------------------------------------------
 
-    async def _first_stream(self) -> Stream:
-        """Prepare the request, then return the first model call."""
-        await self._prepare_once()
-        return self._plan.begin(self._request)
-
-    async def _prepare_once(self) -> None:
-        if (prepare := self._prepare) is not None:
-            self._prepare = None
-            self._plan, self._request, self._context = await prepare(self._request)
-
     async def next_stream(self) -> Stream:
         """Return a model call that continues from the stored blocks."""
-        await self._prepare_once()
         past = await self._read_past()
         blocks = past[-1].blocks if past else ()
         # After a pause the model has the last word, and continues it.

@@ -76,12 +76,14 @@ class TurnSource:
 
     A turn is a series of steps. Each step is a stream, and may be followed by a stream of its tools' results.
 
-        begin ─► step(0) ─► stored(block) … ─► results ─► step(1) ─► … ─► step(n) is None ─► close
+        begin ─► prepare ─► step(0) ─► stored(block) … ─► results ─► step(1) ─► … ─► step(n) is None ─► close
                    └─ its stream fails ─► recover ─► another stream for the same step
     """
 
     needs_end_marker = False
     """True if a step whose stream ends without a MessageStop is incomplete, and fails."""
+    needs_preparation = False
+    """True if `prepare` must be awaited before the first step."""
     stop_reason: str | None = None
     """The turn's stop reason. None: the stop reason of the last step."""
 
@@ -95,6 +97,9 @@ class TurnSource:
 
     def book_with(self, book: Book) -> None:
         """Take the function that adds a model call to the turn's account, for calls that the source makes."""
+
+    async def prepare(self) -> Notice | None:
+        """Prepare the steps, and return a notice for watchers, or None. An error ends the turn."""
 
     def step(self, number: int) -> Stream | None:
         """Return the stream of a step, counted from 0, or None if the turn is complete."""

@@ -177,6 +177,8 @@ class Catalog:
         self._described = {name: _describe(name, given.get(name), self._environ) for name in names}
         self._offered = {**self._described, **self._in_process}
         self._built: dict[str, Provider] = {}
+        self._keyless: dict[str, HttpProvider] = {}
+        """Providers whose calls bring a key of their own."""
         if default_model is not None:
             parse_model(default_model, self.names)
         self._default = default_model
@@ -227,13 +229,20 @@ class Catalog:
                 model,
             )
 
-    def resolve(self, model: str) -> Target:
+    def resolve(self, model: str, keys: Mapping[str, str] | None = None) -> Target:
         """Return the target of `provider/model`.
 
+        Args:
+            model: The model.
+            keys: Keys by provider, which replace those of the environment. A provider in this process needs
+                no key.
+
         Raises InvalidRequest if the provider is missing or unknown, AuthenticationFailed if its key
-        is not set.
+        is not set, and ConfigurationError if a header cannot carry it.
         """
         name, own_name = parse_model(model, self.names)
+        if keys and name in keys and name in self._described:
+            return Target(self._with_key(name, keys[name]), own_name)
         provider = self._built.get(name)
         if provider is None:
             provider = self._built[name] = self._build(name)
@@ -279,8 +288,23 @@ class Catalog:
     async def close(self) -> None:
         """Close all providers that were built."""
         built, self._built = self._built, {}
-        for provider in built.values():
+        keyless, self._keyless = self._keyless, {}
+        for provider in (*built.values(), *keyless.values()):
             await provider.close()
+
+    def _with_key(self, name: str, key: str) -> Provider:
+        if not key:
+            raise AuthenticationFailed(f"{name}: the key for this call is empty", retryable=False)
+        provider = self._keyless.get(name)
+        if provider is None:
+            description = self._described[name]
+            base_url, region = description.endpoint.base_url, self._region(description)
+            if region is None and REGION in base_url:
+                raise _region_missing(name)
+            endpoint = replace(description.endpoint, base_url=base_url.replace(REGION, region or ""))
+            provider = HttpProvider(name, WIRES[description.wire], endpoint, description.timeouts)
+            self._keyless[name] = provider
+        return provider.with_key(key)
 
     def _build(self, name: str) -> Provider:
         if name in self._in_process:
@@ -293,9 +317,7 @@ class Catalog:
             require_botocore()
             region = self._region(description)
             if region is None and (key is None or REGION in base_url):
-                raise ConfigurationError(
-                    f"{name} needs a region: set region in [providers.{name}], or AWS_REGION, and start again"
-                )
+                raise _region_missing(name)
             base_url = base_url.replace(REGION, region or "")
             signer = AwsSigner(region or "", self._environ) if key is None else None
         elif description.api_key_env and key is None:
@@ -315,6 +337,12 @@ class Catalog:
         """Return the name of a provider's wire, or `anthropic` if the provider is unknown."""
         provider = self._offered.get(name)
         return provider.wire if provider is not None else "anthropic"
+
+
+def _region_missing(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name} needs a region: set region in [providers.{name}], or AWS_REGION, and start again"
+    )
 
 
 def _describe(

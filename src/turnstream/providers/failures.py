@@ -31,7 +31,7 @@ from turnstream.wires.shared.failure_words import reclassified
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 MASKED: dict[str, str] = {
-    "authentication_error": "the server's key for this model provider is missing or was refused",
+    "authentication_error": "the key for this model provider is missing or was refused",
     "permission_error": "the model provider does not allow this request",
     "not_found_error": "the model provider does not know this model",
     "invalid_request_error": "the model provider refused the request",

@@ -7,7 +7,9 @@ request, so a redirect to another origin is refused.
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from copy import copy
+from dataclasses import replace
+from typing import Protocol, Self
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -41,6 +43,34 @@ class RunningCall(Protocol):
         ...
 
 
+class RunningCalls:
+    """The calls in progress of one provider, until the provider is closed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: set[RunningCall] = set()
+        self._closed = False
+
+    def add(self, call: RunningCall) -> None:
+        """Add a call. Raises ConnectionFailed if the provider is closed."""
+        if self._closed:
+            raise self._closed_error()
+        self._calls.add(call)
+
+    def discard(self, call: RunningCall) -> None:
+        """Remove a call, if it is there."""
+        self._calls.discard(call)
+
+    def close(self) -> None:
+        """End all calls: they raise ConnectionFailed."""
+        self._closed = True
+        for call in tuple(self._calls):
+            call.interrupt(self._closed_error())
+
+    def _closed_error(self) -> ConnectionFailed:
+        return ConnectionFailed(f"{self._name}: the provider was closed", retryable=False)
+
+
 class RequestSender:
     """Sends a provider's requests, and ends its calls at `close`.
 
@@ -63,14 +93,22 @@ class RequestSender:
             connect_seconds=self.timeouts.connect,
             trust_env=endpoint.trust_env,
         )
-        self._calls: set[RunningCall] = set()
-        self._closed = False
+        self._calls = RunningCalls(name)
+
+    def with_key(self, api_key: str) -> Self:
+        """Return this provider with another key. It shares the connections, and is closed with this one.
+
+        Raises ConfigurationError if a header cannot carry the key.
+        """
+        keyed = copy(self)
+        keyed.endpoint = replace(self.endpoint, api_key=api_key, signer=None)
+        keyed.mask = SecretMask(api_key, self.endpoint.headers)
+        keyed._headers = call_headers(self.name, self.wire, keyed.endpoint)  # noqa: SLF001 - its own class
+        return keyed
 
     async def close(self) -> None:
         """Close all connections. Calls in progress raise ConnectionFailed."""
-        self._closed = True
-        for call in tuple(self._calls):
-            call.interrupt(self._closed_error())
+        self._calls.close()
         self._connections.close()
 
     async def send(self, request: HttpRequest, accept: str | None = None) -> Connection:
@@ -139,15 +177,10 @@ class RequestSender:
 
     def register(self, call: RunningCall) -> None:
         """Register a call for `close`. Raises ConnectionFailed if the provider is closed."""
-        if self._closed:
-            raise self._closed_error()
         self._calls.add(call)
 
     def unregister(self, call: RunningCall) -> None:
         self._calls.discard(call)
-
-    def _closed_error(self) -> ConnectionFailed:
-        return ConnectionFailed(f"{self.name}: the provider was closed", retryable=False)
 
 
 def redirect_target(name: str, url: URL, status: int, location: str | None) -> URL:

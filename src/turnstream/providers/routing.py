@@ -56,14 +56,31 @@ class Routing:
         return list(dict.fromkeys(names))
 
     def models(
-        self, asked: str, fallbacks: Sequence[str] | None, request: ModelRequest
+        self,
+        asked: str,
+        fallbacks: Sequence[str] | None,
+        request: ModelRequest,
+        *,
+        keys: Mapping[str, str] | None = None,
+        needs_key: bool = True,
     ) -> list[PlannedModel]:
         """Return the models to call for `request`. A fallback without its key fails when it is called.
 
-        Raises InvalidRequest, and AuthenticationFailed if the key of the only model is missing.
+        Raises InvalidRequest, ConfigurationError, and AuthenticationFailed if the key of the only model is
+        missing.
+
+        Args:
+            asked: The model that the request names.
+            fallbacks: Its fallbacks. None: those of the settings.
+            request: The request.
+            keys: Keys by provider, which replace those of the environment.
+            needs_key: False if the only model too may fail when it is called, because its key comes later.
         """
+        if unknown := set(keys or ()) - set(self._catalog.names):
+            raise ConfigurationError(f"there is a key for {min(unknown)!r}, which is not a provider")
         names = self.names(asked, fallbacks)
-        return [self._planned(name, request, is_only=len(names) == 1) for name in names]
+        is_needed = needs_key and len(names) == 1
+        return [self._planned(name, request, keys, needs_key=is_needed) for name in names]
 
     def _check(self, where: str, names: Sequence[str]) -> None:
         try:
@@ -90,11 +107,13 @@ class Routing:
         settings = self._models.get(name)
         return settings.model if settings is not None and settings.model is not None else name
 
-    def _planned(self, name: str, request: ModelRequest, *, is_only: bool) -> PlannedModel:
+    def _planned(
+        self, name: str, request: ModelRequest, keys: Mapping[str, str] | None, *, needs_key: bool
+    ) -> PlannedModel:
         try:
-            provider, model = self._catalog.resolve(name)
+            provider, model = self._catalog.resolve(name, keys)
         except AuthenticationFailed as error:
-            if is_only:
+            if needs_key:
                 raise
             provider, model = _without_key(name, error)
         called = CalledModel(provider.name, model, self._catalog.wire_of(provider.name))

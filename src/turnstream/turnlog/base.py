@@ -52,11 +52,15 @@ class DialectEncoder(Protocol):
         """
         ...
 
-    def settle(self, state: object) -> tuple[bytes, object]:
-        """Return the bytes that follow a catch-up, before new events, and the state after them.
+    def is_settled(self, state: object) -> bool:
+        """Return True if there is nothing to send before the next event comes."""
+        ...
 
-        If the turn has ended, its terminal event belongs to the catch-up.
-        Here a dialect sends the snapshot that it made of the catch-up's events, if it has snapshots.
+    def settle(self, state: object) -> tuple[bytes, object]:
+        """Return the bytes that follow the newest event, and the state after them.
+
+        It is called after the newest event if `is_settled` returns False. Here a dialect sends the snapshot
+        that it made of a catch-up's events, and ends the stream of a turn that waits for its client.
         """
         ...
 
@@ -64,17 +68,6 @@ class DialectEncoder(Protocol):
         """Return True if the encoder needs the turn's events again, from the first one on.
 
         A dialect asks for them after text was retracted, to send a snapshot.
-        """
-        ...
-
-    def waits(self, state: object) -> bool:
-        """Return True if the client must act before the turn continues, and the stream ends until then."""
-        ...
-
-    def pause(self, state: object) -> tuple[bytes, object]:
-        """Return the bytes that end the stream of a turn that waits, and the state after them.
-
-        It is called after the newest event.
         """
         ...
 

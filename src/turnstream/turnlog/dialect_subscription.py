@@ -65,7 +65,7 @@ class DialectSubscription(Subscription):
             in which one event holds a whole block.
     """
 
-    __slots__ = ("_encoder", "_is_settling", "_part", "_state")
+    __slots__ = ("_encoder", "_part", "_state", "is_exact")
 
     def __init__(
         self,
@@ -80,8 +80,9 @@ class DialectSubscription(Subscription):
         self._encoder = encoder
         self._state = encoder.begin() if state is None else state
         self._part: SentPart | None = None
-        self._is_settling = False
-        if is_exact and log.covers(0):
+        self.is_exact = is_exact and log.covers(0)
+        """True as long as each event was encoded singly. Then the frames are the same for all watchers."""
+        if self.is_exact:
             self._position = replace(self._position, is_behind=False)
 
     @property
@@ -109,22 +110,15 @@ class DialectSubscription(Subscription):
             return Pause.END
         if self._encoder.needs_replay(self._state):
             self._position, self._part = begin(self.log), None
-        elif self._is_settling and not self.needs_catch_up and (self.log.terminal is None or self.has_all):
-            self._is_settling = False  # after the terminal event too: a dialect's snapshot knows the end
+        elif self._has_newest and not self._encoder.is_settled(self._state):
             data, state = self._encoder.settle(self._state)
             return SendFrames(_LiveBatch(data, self._position, state=state, part=self._part))
-        elif self._pauses:
-            data, state = self._encoder.pause(self._state)
-            return SendFrames(_LiveBatch(data, self._position, state=state, part=self._part))
-        self._is_settling = self._is_settling or self.needs_catch_up
         decision = decide(self.log, self._position) if (batch := self._new_batch()) is None else batch
         return SendFrames(decision, is_live=True) if isinstance(decision, Batch) else decision
 
     @property
-    def _pauses(self) -> bool:
-        """True if the newest event has been encoded, and the turn waits for the client."""
-        if self.log.terminal is not None or not self._encoder.waits(self._state):
-            return False
+    def _has_newest(self) -> bool:
+        """True if the newest event has been encoded."""
         return not self.needs_catch_up and self.log.head <= self._position.seq
 
     async def _wait(self, sink: Sink | None) -> bool:
@@ -133,7 +127,7 @@ class DialectSubscription(Subscription):
 
     def _must_decide(self, state: object) -> bool:
         """Return True if the next thing to do in this state is not to wait for events."""
-        return self._encoder.needs_replay(state) or self._encoder.waits(state)
+        return self._encoder.needs_replay(state) or not self._encoder.is_settled(state)
 
     def _live(self) -> Batch | None:
         log = self.log
@@ -158,7 +152,8 @@ class DialectSubscription(Subscription):
         if made.seq == log.head:
             block = log.open_block
             part = None if block is None else SentPart(block.sequence, block.length)
-            more = self._must_decide(made.state) or self._encoder.is_over(made.state)
+            is_new = made.state is not self._state  # nearly all events leave the state as it is
+            more = is_new and (self._must_decide(made.state) or self._encoder.is_over(made.state))
             return _LiveBatch(made.data, log.position_at_head(), more, state=made.state, part=part)
         part = self._part
         for event in log.ring.events_in(position.seq, made.seq):
@@ -175,6 +170,7 @@ class DialectSubscription(Subscription):
         data = super()._take(send)
         if not data or isinstance(send.batch, _LiveBatch):
             return data
+        self.is_exact = self.is_exact and send.is_live
         frames: list[bytes] = []
         for seq, event in self.log.encoder.events(data):
             rest, self._part = _without_repetition(event, self._part)

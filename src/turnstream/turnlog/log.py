@@ -121,12 +121,13 @@ class TurnLog(LogView):
         """Append a reset, after its blocks are deleted from the store.
 
         Guarantees: a watcher that may have one of the blocks gets the reset before any later block, even
-        after the ring has evicted the reset.
+        after the ring has evicted the reset. A catch-up that begins later has no retracted block.
 
         Args:
             open_block: The block that stays open because it comes before the reset, or None.
         """
         self.show([reset], open_block)
+        self._stored_seq = self._ring.last_seq
 
     def ended(self, events: Sequence[TurnEvent], terminal: Terminal) -> None:
         """Append the last events and the terminal event of an end that the store holds.

@@ -154,7 +154,9 @@ class ModelTurns:
     ) -> _PlannedCall:
         messages = await run_work(past, partial(_history, past))
         request = msgspec.structs.replace(call, messages=messages)
-        return _PlannedCall(request, self.routing.models(call.model, fallbacks, request), offered)
+        needs_key = self._preparer is None  # the hook may give one
+        models = self.routing.models(call.model, fallbacks, request, needs_key=needs_key)
+        return _PlannedCall(request, models, offered)
 
     def _source(
         self, owner: str, planned: _PlannedCall, turn: TurnRecord, answered: AnsweredStep | None = None

@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from turnstream.core.blocks import Message
+from turnstream.core.turn_events import Notice
 from turnstream.errors import TurnstreamError
-from turnstream.providers.plan import CallPlan, Planner
+from turnstream.model_loop.model_source import PreparedCalls
+from turnstream.providers.plan import Planner
 from turnstream.providers.routing import Routing
 from turnstream.store.base import TurnRecord
 from turnstream.wires.base import ModelRequest
@@ -21,13 +23,15 @@ PREPARE_SECONDS = 30.0
 
 
 class TurnPreparation:
-    """A turn before its first model call. The hook changes `system`, `params` and `context`.
+    """A turn before its first model call. The hook changes the fields from `model` on.
 
     Attributes:
         turn_id, chat_id: Ids of the turn and of its chat.
-        model: The model that will be called, as the request names it.
         metadata: The turn's metadata. It includes that of the principal.
         messages: The conversation up to the question. It cannot be changed.
+        model: The model to call, as a request names it.
+        keys: API keys by provider, for the calls of this turn only. They replace those of the environment.
+            They are not stored, and masked in logs and errors.
         system: System prompt, or None.
         params: Parameters of the turn's model calls.
         context: Messages that precede the conversation in each model call of the turn. They are not stored.
@@ -37,9 +41,10 @@ class TurnPreparation:
         self.turn_id = turn.id
         self.chat_id = turn.chat_id
         self.owner = turn.owner
-        self.model = turn.asked_model or turn.model
         self.metadata = turn.metadata
         self.messages: Sequence[Message] = request.messages
+        self.model = turn.asked_model or turn.model or ""
+        self.keys: dict[str, str] = {}
         self.system = request.system
         self.params: dict[str, Any] = dict(request.params)
         self.context: list[Message] = []
@@ -57,25 +62,34 @@ class CallPreparer:
         self._planner = planner
         self._routing = routing
 
-    async def prepare(
-        self, turn: TurnRecord, call: ModelRequest
-    ) -> tuple[CallPlan, ModelRequest, tuple[Message, ...]]:
-        """Return the plan, the first call, and the messages that precede those of each later call too.
+    async def prepare(self, turn: TurnRecord, call: ModelRequest) -> PreparedCalls:
+        """Return the turn's calls as the hook wants them.
 
-        Raises the hook's own error, and TurnstreamError (`prepare_timeout`) if it takes over PREPARE_SECONDS.
+        Raises the hook's own error, TurnstreamError (`prepare_timeout`) if it takes over PREPARE_SECONDS, and
+        InvalidRequest, AuthenticationFailed or ConfigurationError if its model or its keys cannot be used.
         """
         preparation = TurnPreparation(turn, call)
+        asked = preparation.model
         try:
             async with asyncio.timeout(PREPARE_SECONDS):
                 await call_hook(self._hook, preparation)
         except TimeoutError as error:
             raise TurnstreamError("the turn could not be prepared in time", code="prepare_timeout") from error
         context = tuple(preparation.context)
-        messages = (*context, *call.messages)
-        system, params = preparation.system, preparation.params
-        call = msgspec.structs.replace(call, messages=messages, system=system, params=params)
-        models = self._routing.models(turn.asked_model or turn.model or "", turn.fallbacks, call)
-        return self._planner.plan(models, owner=turn.owner), call, context
+        model = preparation.model
+        call = msgspec.structs.replace(
+            call,
+            model=model,
+            messages=(*context, *call.messages),
+            system=preparation.system,
+            params=preparation.params,
+        )
+        models = self._routing.models(model, turn.fallbacks, call, keys=preparation.keys)
+        notice: Notice | None = None
+        if model != asked:
+            name = models[0].called.name
+            notice = Notice("model_selected", f"the application chose the model {name}", model=name)
+        return PreparedCalls(self._planner.plan(models, owner=turn.owner), call, context, notice)
 
 
 async def call_hook(hook: Callable[..., object], *given: object) -> None:

@@ -228,7 +228,6 @@ class TurnWriter:
             _asked(self._turn_id, call, step, seq, now)
             for seq, call in enumerate(pending, self._log.head + 1)
         ]
-        asked[:-1] = [(approval, msgspec.structs.replace(event, more=True)) for approval, event in asked[:-1]]
         operation = StartWaiting(
             turn_id=self._turn_id,
             generation=self._generation,

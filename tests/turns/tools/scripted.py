@@ -100,7 +100,7 @@ async def world_of(
 
 
 def use(catalog: Catalog, provider: ScriptedProvider) -> None:
-    catalog.resolve = lambda _name: (provider, "m")  # type: ignore[method-assign,assignment]
+    catalog.resolve = lambda _name, _keys=None: (provider, "m")  # type: ignore[method-assign,assignment]
 
 
 def results(blocks: Sequence[Block]) -> list[tuple[str, Any, bool]]:

@@ -316,7 +316,7 @@ async def test_a_turn_that_cannot_continue_ends_with_its_error(tmp_path: Path) -
         turn_id = (await world.ask("go")).assistant_turn.id
         state = await waiting(world, turn_id)
 
-        def resolve(name: str) -> Any:
+        def resolve(name: str, _keys: object = None) -> Any:
             raise InvalidRequest(f"{name} is not configured any more")
 
         world.catalog.resolve = resolve  # type: ignore[method-assign]

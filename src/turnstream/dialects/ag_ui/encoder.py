@@ -103,20 +103,19 @@ class AgUiEncoder:
         """Return True if a snapshot must be made: shown text was retracted."""
         return isinstance(state, LostRun)
 
-    def waits(self, state: object) -> bool:
-        """Return False: a run ends with its last request, by itself."""
-        del state
-        return False
-
-    def pause(self, state: object) -> tuple[bytes, object]:
-        """Return nothing. See `waits`."""
-        return b"", state
+    def is_settled(self, state: object) -> bool:
+        """Return False if a snapshot is due, or if the turn waits for approvals."""
+        if isinstance(state, CollectedRun):
+            return state.last is None
+        return isinstance(state, LostRun) or not cast(ShownRun, state).approvals
 
     def settle(self, state: object) -> tuple[bytes, object]:
-        """Return the snapshot after a catch-up, and the encoder's state after the snapshot."""
-        if not isinstance(state, CollectedRun) or state.last is None:
-            return b"", state
-        return self._snapshot(state, is_end=False)
+        """Return the snapshot of the collected events, or the end of the run of a turn that waits."""
+        if isinstance(state, CollectedRun):
+            return self._snapshot(state)
+        writer = RunWriter(cast(ShownRun, state), self._ids, self._facts)
+        writer.wait()
+        return b"".join(writer.frames), writer.state
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the events of one TurnEvent, and the state after it. See `DialectEncoder.encode`."""
@@ -129,7 +128,7 @@ class AgUiEncoder:
             now = CollectedRun(now.shown, None, now.shown_seq)
         now = replace(now, last=CollectedEvent(seq, event, now.last))
         if isinstance(event, TurnComplete | TurnError | TurnCancelled):
-            return self._snapshot(now, is_end=True)
+            return self._snapshot(now)
         return b"", now
 
     def _show(self, now: ShownRun, seq: int, event: TurnEvent) -> tuple[bytes, object]:
@@ -159,7 +158,7 @@ class AgUiEncoder:
 
     # -- snapshots -------------------------------------------------------------------------------------------
 
-    def _snapshot(self, state: CollectedRun, *, is_end: bool) -> tuple[bytes, ShownRun]:
+    def _snapshot(self, state: CollectedRun) -> tuple[bytes, ShownRun]:
         """Return a snapshot of the collected events, and the events that have no place in it."""
         events: list[CollectedEvent] = []
         collected = state.last
@@ -193,12 +192,7 @@ class AgUiEncoder:
             is_new = one.seq > state.shown_seq or isinstance(one.event, _ALWAYS_SHOWN)
             is_truncation = isinstance(one.event, Notice) and one.event.code == "truncated"
             if is_new and not is_truncation and not isinstance(one.event, _OF_BLOCKS):
-                if isinstance(one.event, ApprovalRequest):
-                    writer.ask(one.event)  # the turn waits only if no answer follows
-                else:
-                    writer.write(one.event)
-        if not is_end:
-            writer.wait()
+                writer.write(one.event)
         if blocks.open is not None and not writer.state.is_over:
             open_block = blocks.open
             content = open_block.shown_content() or {}

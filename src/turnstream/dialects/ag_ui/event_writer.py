@@ -104,9 +104,7 @@ class RunWriter:
             case BlockCatchup():
                 self._catch_up(event)
             case ApprovalRequest():
-                self.ask(event)
-                if not event.more:
-                    self.wait()
+                self._set(approvals=(*self.state.approvals, event))
             case ApprovalResponse():
                 left = tuple(one for one in self.state.approvals if one.approval_id != event.approval_id)
                 self._set(approvals=left)
@@ -259,14 +257,8 @@ class RunWriter:
 
     # -- ends ------------------------------------------------------------------------------------------------
 
-    def ask(self, event: ApprovalRequest) -> None:
-        """Note an approval that the turn waits for."""
-        self._set(approvals=(*self.state.approvals, event))
-
     def wait(self) -> None:
-        """End the run if the turn waits for approvals."""
-        if not self.state.approvals:
-            return
+        """End the run of a turn that waits for approvals."""
         interrupts = [
             {
                 "id": asked.approval_id,

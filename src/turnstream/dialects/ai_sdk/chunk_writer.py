@@ -32,7 +32,7 @@ from turnstream.core.turn_events import (
     TurnStart,
     UsageReport,
 )
-from turnstream.core.usage import Usage
+from turnstream.dialects.ai_sdk.message_metadata import account_of, finish_reason
 from turnstream.dialects.ai_sdk.stream_state import ShownBlock, StreamState
 from turnstream.dialects.repetition import RETRACTED
 
@@ -42,15 +42,6 @@ Chunk: TypeAlias = dict[str, Any]
 
 DONE = b"data: [DONE]\n\n"
 
-_FINISH_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "context_window": "length",
-    "tool_use": "tool-calls",
-    "refusal": "content-filter",
-    "content_filter": "content-filter",
-}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,12 +58,17 @@ class ChunkWriter:
     ) -> None:
         self.frames: list[bytes] = []
         self.state = state
+        self._seq = 0
         self._turn_id = turn_id
         self._message_id = message_id
         self._major = major
         self._ends = ends
 
-    def write(self, event: TurnEvent) -> None:
+    def write(self, seq: int, event: TurnEvent) -> None:
+        """Write the event numbered `seq`."""
+        self._seq = seq
+        if self._is_unwanted(event):
+            return
         match event:
             case TurnStart():
                 self._begin(event)
@@ -103,9 +99,10 @@ class ChunkWriter:
                 output = {"toolCallId": event.tool_use_id, "output": event.text, "preliminary": True}
                 self._add({"type": "tool-output-available", **output})
             case UsageReport():
-                self._add({"type": "message-metadata", "messageMetadata": _account(event)})
+                self._add({"type": "message-metadata", "messageMetadata": account_of(event)})
             case Source():
                 self._source(event)
+                self._set(has_other_parts=True)
             case Data():
                 self._data(event)
             case ApprovalRequest() if self._major > 5:
@@ -117,6 +114,19 @@ class ChunkWriter:
             case _:
                 pass  # a step's end shows when the next step begins, or the turn ends
 
+    def _is_unwanted(self, event: TurnEvent) -> bool:
+        """Return True if the client has what the event shows, or will get it with the turn's events."""
+        state = self.state
+        if state.is_lost or not state.is_replay:
+            return state.is_lost and not isinstance(event, TurnStart)
+        match event:
+            case BlockStart() | BlockDelta() | BlockStop() | BlockCatchup():
+                return state.step_first is not None and event.block_index < state.step_first
+            case TurnStart() | BlockReset() | Notice(code="truncated"):
+                return False
+            case _:
+                return self._seq <= state.step_seq
+
     def _add(self, chunk: Chunk) -> None:
         self.frames.append(chunk_frame(chunk))
 
@@ -126,8 +136,11 @@ class ChunkWriter:
     # -- message and steps -----------------------------------------------------------------------------------
 
     def _begin(self, event: TurnStart) -> None:
+        if self.state.is_lost:
+            self._set(is_lost=False, is_replay=True)
+            return
         if self.state.has_begun:
-            self._set(block=None, next_index=0, step_first=None)
+            self._set(block=None, next_index=0, step_first=None, is_replay=False)
             return
         metadata = {"turnId": self._turn_id, "chatId": event.chat_id, "createdAt": event.timestamp}
         if event.model is not None:
@@ -138,7 +151,14 @@ class ChunkWriter:
     def _open_step(self) -> None:
         self._close_step()
         self._add({"type": "start-step"})
-        self._set(in_step=True, has_results=False, step_first=None)
+        self._set(
+            in_step=True,
+            has_results=False,
+            step_seq=self._seq,
+            step_first=None,
+            has_other_parts=False,
+            is_replay=False,
+        )
 
     def _close_step(self) -> None:
         if self.state.block is not None:
@@ -148,15 +168,19 @@ class ChunkWriter:
             self._set(in_step=False)
 
     def _retract(self, index: int) -> None:
-        """Retract the blocks from `index` on, or end the stream if the client cannot retract them."""
-        state = self.state
+        """Retract the blocks from `index` on, or end the stream if the client cannot retract them.
+
+        The client drops all parts of the step. Those that are kept are shown again in a replay.
+        """
+        state, first = self.state, self.state.step_first
         if index >= state.next_index:
             return
-        if self._major == 7 and state.in_step and index == state.step_first:
-            self._add({"type": "reset-step"})
-            self._set(block=None, next_index=index, has_results=False, step_first=None)
+        if self._major != 7 or not state.in_step or first is None or index < first:
+            self._fail(RETRACTED.error, RETRACTED.code)
             return
-        self._fail(RETRACTED.error, RETRACTED.code)
+        self._add({"type": "reset-step"})
+        is_lost = index > first or state.has_other_parts
+        self._set(block=None, next_index=first, has_results=False, has_other_parts=False, is_lost=is_lost)
 
     # -- blocks ----------------------------------------------------------------------------------------------
 
@@ -306,6 +330,8 @@ class ChunkWriter:
     def _data(self, event: Data) -> None:
         transient = {"transient": True} if event.transient else {}
         self._add({"type": f"data-{event.name}", "data": event.data, **transient})
+        if not event.transient:
+            self._set(has_other_parts=True)
 
     # -- ends ------------------------------------------------------------------------------------------------
 
@@ -324,21 +350,22 @@ class ChunkWriter:
         if not self._ends:
             if self.state.block is not None:
                 self._close_block(partial=True)
+            self._set(asked=frozenset())
             return
         if isinstance(event, TurnError):
-            self._add({"type": "message-metadata", "messageMetadata": _account(event)})
+            self._add({"type": "message-metadata", "messageMetadata": account_of(event)})
             self._fail(event.error, event.code)
             return
         if not self.state.has_begun:
             self._add({"type": "start", "messageId": self._message_id})
         self._close_step()
         if isinstance(event, TurnCancelled):
-            self._add({"type": "message-metadata", "messageMetadata": _account(event)})
+            self._add({"type": "message-metadata", "messageMetadata": account_of(event)})
             reason = {"reason": "cancelled"} if self._major > 5 else {}
             self._add({"type": "abort", **reason})
         else:
-            reason = _FINISH_REASONS.get(event.stop_reason or "", "other")
-            metadata = {**_account(event), "stopReason": event.stop_reason}
+            reason = finish_reason(event.stop_reason)
+            metadata = {**account_of(event), "stopReason": event.stop_reason}
             self._add({"type": "finish", "finishReason": reason, "messageMetadata": metadata})
         self._finish()
 
@@ -357,20 +384,3 @@ class ChunkWriter:
 def _present(event: msgspec.Struct) -> Chunk:
     """Return an event's fields that have a value."""
     return {name: value for name, value in msgspec.structs.asdict(event).items() if value is not None}
-
-
-def _account(event: UsageReport | Terminal) -> Chunk:
-    """Return tokens and cost as message metadata, in the AI SDK's spelling."""
-    usage = event.usage or Usage()
-    counts = {
-        "inputTokens": usage.input_tokens,
-        "outputTokens": usage.output_tokens,
-        "cachedInputTokens": usage.cache_read_tokens,
-        "reasoningTokens": usage.reasoning_tokens,
-    }
-    account: Chunk = {"usage": {name: count for name, count in counts.items() if count is not None}}
-    if isinstance(event.cost, str):
-        account["cost"] = event.cost
-    if event.estimated is True:
-        account["estimated"] = True
-    return account

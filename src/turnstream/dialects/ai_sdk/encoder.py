@@ -68,20 +68,15 @@ class AiSdkEncoder:
         """Return the index of the last block that was shown, or -1."""
         return cast(StreamState, state).next_index - 1
 
-    def settle(self, state: object) -> tuple[bytes, object]:
-        """Return nothing: a catch-up's chunks are sent as they come."""
-        return b"", state
-
     def needs_replay(self, state: object) -> bool:
-        """Return False: a replay begins with a new request."""
-        del state
-        return False
+        """Return True if the client has dropped parts of a step that are not retracted."""
+        return cast(StreamState, state).is_lost
 
-    def waits(self, state: object) -> bool:
-        """Return True if an approval has no answer. The client continues the turn with a request."""
-        return bool(cast(StreamState, state).asked)
+    def is_settled(self, state: object) -> bool:
+        """Return False if an approval has no answer. The client continues the turn with a request."""
+        return not cast(StreamState, state).asked
 
-    def pause(self, state: object) -> tuple[bytes, object]:
+    def settle(self, state: object) -> tuple[bytes, object]:
         """Return the chunks that end the stream of a turn that waits, and the state after them."""
         writer = self._writer(cast(StreamState, state))
         writer.pause()
@@ -95,7 +90,6 @@ class AiSdkEncoder:
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the chunks of one event, and the state after it. See `DialectEncoder.encode`."""
-        del seq
         now = cast(StreamState, state)
         block = now.block
         if type(event) is BlockDelta:
@@ -108,7 +102,7 @@ class AiSdkEncoder:
         if now.is_over:
             return b"", state
         writer = self._writer(now)
-        writer.write(event)
+        writer.write(seq, event)
         return b"".join(writer.frames), writer.state
 
     def _writer(self, state: StreamState) -> ChunkWriter:
@@ -145,22 +139,17 @@ class ResumingEncoder:
         """Return the index of the last block that the client has, or -1."""
         return self._encoder.last_block(_inner(state))
 
-    def settle(self, state: object) -> tuple[bytes, object]:
-        """Return nothing: a catch-up's chunks are sent as they come."""
-        return b"", state
-
     def needs_replay(self, state: object) -> bool:
-        """Return False: a replay begins with a new request."""
-        del state
-        return False
+        """Return True if the client has dropped parts of a step that are not retracted."""
+        return self._encoder.needs_replay(_inner(state))
 
-    def waits(self, state: object) -> bool:
-        """Return True if another approval has no answer."""
-        return not isinstance(state, SkippedEvents) and self._encoder.waits(state)
+    def is_settled(self, state: object) -> bool:
+        """Return False if another approval has no answer."""
+        return isinstance(state, SkippedEvents) or self._encoder.is_settled(state)
 
-    def pause(self, state: object) -> tuple[bytes, object]:
+    def settle(self, state: object) -> tuple[bytes, object]:
         """Return the chunks that end the stream of a turn that waits, and the state after them."""
-        return self._encoder.pause(state)
+        return self._encoder.settle(state)
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:
         """Return the chunks of one event, and the state after it. See `DialectEncoder.encode`."""

@@ -111,22 +111,18 @@ class ProviderShapedEncoder:
         """Return the index of the last block that was shown, or -1."""
         return cast(AnswerState, state).last_index
 
-    def settle(self, state: object) -> tuple[bytes, object]:
-        """Return nothing: a catch-up's frames are sent as they come."""
-        return b"", state
-
     def needs_replay(self, state: object) -> bool:
         """Return False: retracted text cannot be replaced."""
         del state
         return False
 
-    def waits(self, state: object) -> bool:
-        """Return False: clients cannot answer approvals. The stream stays open until they are answered."""
+    def is_settled(self, state: object) -> bool:
+        """Return True: a waiting turn keeps its stream open, because clients cannot answer approvals."""
         del state
-        return False
+        return True
 
-    def pause(self, state: object) -> tuple[bytes, object]:
-        """Return nothing. See `waits`."""
+    def settle(self, state: object) -> tuple[bytes, object]:
+        """Return nothing. See `is_settled`."""
         return b"", state
 
     def encode(self, state: object, seq: int, event: TurnEvent) -> tuple[bytes, object]:

@@ -110,16 +110,16 @@ async def continued(subscription: DialectSubscription, start: int) -> ContinuedS
     If a stop or an error ended the stream without `finish`, the rest ends with a `finish`. Otherwise the
     client would repeat its request forever.
 
-    Raises ResumeImpossible if the turn's first events are no longer in memory, because the chunks cannot be
-    counted then. Raises StoreError.
+    Raises ResumeImpossible if the turn's first events are no longer in memory, or if text was retracted and
+    kept parts were sent again: the chunks cannot be counted then. Raises StoreError.
     """
-    if subscription.needs_catch_up:
+    sent: list[bytes] = []
+    while subscription.is_exact and isinstance(data := await subscription.ready(), bytes):
+        sent.append(data)
+    if not subscription.is_exact:
         raise ResumeImpossible(
             "the chunks of this turn can no longer be counted: load the chat, or resume without startIndex"
         )
-    sent: list[bytes] = []
-    while isinstance(data := await subscription.ready(), bytes):
-        sent.append(data)
     chunks = [frame + _END for frame in b"".join(sent).split(_END)[:-1]]
     count = len(chunks) - (chunks[-1:] == [DONE])
     first = start if start >= 0 else max(0, count + start)
