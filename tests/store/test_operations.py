@@ -29,6 +29,7 @@ from turnstream.store.operations.chats import CreateChat, UpdateChat
 from turnstream.store.operations.content import SaveAnnotations
 from turnstream.store.operations.deleting import DeleteChat
 from turnstream.store.operations.progress import MarkStreaming
+from turnstream.store.operations.secrets import KeepSecret
 from turnstream.store.operations.start import StartTurns
 from turnstream.store.queries import AllBlocks, FindIdempotent, GetChat
 from turnstream.store.sql import SqlStore
@@ -240,3 +241,9 @@ async def test_one_key_raced_begins_one_pair_of_turns(store: SqlStore):
     assert [answer.replayed for answer in answers].count(False) == 1
     assert len({answer.assistant_turn.id for answer in answers}) == 1
     assert len(await store.read(ListTurns(owner=OWNER, chat_id=chat.id))) == 2
+
+
+async def test_a_secret_is_made_once(store: SqlStore) -> None:
+    first = await store.write(KeepSecret(name="origins", value="one"))
+    assert await store.write(KeepSecret(name="origins", value="two")) == first == "one"
+    assert await store.write(KeepSecret(name="others", value="two")) == "two"

@@ -107,7 +107,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def key_required(key: str) -> Authenticate:
-    """Return a hook that requires `Authorization: Bearer KEY`.
+    """Return a hook that requires `Authorization: Bearer KEY` or `x-api-key: KEY`.
 
     Raises ConfigurationError if a header cannot carry the key.
     """
@@ -115,9 +115,10 @@ def key_required(key: str) -> Authenticate:
     expected = key.encode()
 
     def authenticate(request: Request) -> Principal:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), expected):
-            raise Unauthorized("send the server's key: `Authorization: Bearer KEY`")
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = token if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        if not hmac.compare_digest(given.strip().encode(), expected):
+            raise Unauthorized("send the server's key: `Authorization: Bearer KEY`, or `x-api-key: KEY`")
         return LOCAL
 
     return authenticate

@@ -203,3 +203,11 @@ client_turns = Table(
     PrimaryKeyConstraint("chat_id", "kind", "client_id"),
     Index(None, "owner", "client_id"),
 )
+
+secrets = Table(
+    f"{PREFIX}secrets",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("value", String(255), nullable=False),
+    PrimaryKeyConstraint("name"),
+)

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from tests.server.live import Answer, Client, serving
 from turnstream.config import ModelSettings, ServerSettings
 from turnstream.engine import Engine
+from turnstream.server.auth import key_required
 from turnstream.tools.base import tool
 
 CHAT = "/chat/completions"
@@ -220,6 +221,17 @@ async def test_a_faulty_body_is_refused_in_openais_form_and_nothing_is_stored(
         assert words in answer.json["error"]["message"]
         assert answer.json["error"]["type"] == "invalid_request_error"
         assert (await native.call("GET", "/chats")).json["chats"] == []
+
+
+@pytest.mark.requirement("N5")
+async def test_the_servers_key_comes_in_either_header(tmp_path: Path) -> None:
+    async with running(tmp_path, authenticate=key_required("secret")) as (client, _):
+        body = asked(user("hello"))
+        for headers in ({}, {"Authorization": "Bearer other"}, {"x-api-key": "other"}):
+            refused = await client.call("POST", CHAT, body, headers)
+            assert (refused.status, refused.json["error"]["code"]) == (401, "invalid_api_key")
+        for headers in ({"Authorization": "Bearer secret"}, {"x-api-key": "secret"}):
+            assert (await client.call("POST", CHAT, body, headers)).status == 200
 
 
 @pytest.mark.requirement("N5")

@@ -25,7 +25,6 @@ class ChatFields(GatewayFields, frozen=True, kw_only=True):
 
     n: int | None = None
     stream_options: ChatStreamOptions | None = None
-    metadata: dict[str, Any] | None = None
     store: bool | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
@@ -51,7 +50,7 @@ def parse_request(raw: bytes) -> ChatRequest:
     fields = parsed_body(raw, ChatFields)
     _refuse(fields)
     call = WIRE.decode_request(PATH, raw)
-    asked = client_request(call, fields, wire=WIRE.name, own=_OWN, metadata=fields.metadata)
+    asked = client_request(call, fields, wire=WIRE.name, own=_OWN)
     includes_usage = fields.stream_options is not None and fields.stream_options.include_usage
     return ChatRequest(asked, call.stream, includes_usage)
 

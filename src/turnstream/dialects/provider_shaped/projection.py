@@ -16,8 +16,10 @@ import msgspec
 from msgspec.structs import replace
 
 from turnstream.core.answers import Answer
-from turnstream.core.blocks import BlockType, Content
+from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.open_block import merge_content
+from turnstream.core.origin import ORIGIN
+from turnstream.core.origin_seal import OriginSeal
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -46,6 +48,8 @@ from turnstream.core.usage import Usage
 
 _INPUT = ("input", "input_json", "input_error")
 """Fields of a complete call's content. Its arguments come as text instead."""
+_OPAQUE = ("signature", "redacted")
+"""Fields of thinking that a client sends back unread."""
 _STOP_REASONS: dict[str, StopReason] = {"max_rounds": "max_tokens", "context_window": "max_tokens"}
 """Stop reasons of turns that no provider has. An answer that ends too early must not look complete."""
 _KNOWN_REASONS = frozenset(get_args(StopReason))
@@ -62,6 +66,7 @@ class ProjectedBlock(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         content: The block's content so far, with its signature.
         is_hidden: The client does not see the block.
+        is_held: The client sees the block when it has ended: redacted thinking, whose origin comes last.
         has_text: Text, or a part of the arguments, was shown.
     """
 
@@ -69,6 +74,7 @@ class ProjectedBlock(msgspec.Struct, frozen=True, gc=False):
     block_type: BlockType
     content: Content = {}
     is_hidden: bool = False
+    is_held: bool = False
     has_text: bool = False
 
     @property
@@ -83,9 +89,16 @@ class Projection:
     Args:
         client_tools: Names of the tools that the client runs.
         block_types: Types of blocks that the dialect can show.
+        seal: Seals signatures, in a dialect whose clients send thinking back. None: they are shown unsealed.
     """
 
-    def __init__(self, client_tools: Collection[str], block_types: Collection[BlockType]) -> None:
+    def __init__(
+        self,
+        client_tools: Collection[str],
+        block_types: Collection[BlockType],
+        seal: OriginSeal | None = None,
+    ) -> None:
+        self._seal = seal
         self._client_tools = frozenset(client_tools)
         self._block_types = frozenset(block_types)
 
@@ -105,7 +118,7 @@ class Projection:
             case BlockCatchup():
                 return self._catch_up(block, event)
             case BlockStop() if block is not None:
-                return ([] if block.is_hidden else _end(block)), None
+                return self._end(block, partial=event.partial), None
             case _:
                 return [], block
 
@@ -129,15 +142,21 @@ class Projection:
                 case _:
                     pass
         blocks = tuple(
-            block for block in answer.blocks if not self._is_hidden(block.block_type, block.content or {})
+            self._sealed_block(block)
+            for block in answer.blocks
+            if not self._is_hidden(block.block_type, block.content or {})
         )
         return msgspec.structs.replace(answer, blocks=blocks, stop=stop, usage=usage, error=error)
 
     def _start(
         self, index: int, block_type: BlockType, content: Content
     ) -> tuple[list[StreamEvent], ProjectedBlock]:
-        block = ProjectedBlock(index, block_type, dict(content), self._is_hidden(block_type, content))
-        return ([] if block.is_hidden else [ContentBlockStart(index, block_type, content)]), block
+        is_hidden = self._is_hidden(block_type, content)
+        is_held = not is_hidden and block_type == "thinking" and "redacted" in content
+        block = ProjectedBlock(index, block_type, dict(content), is_hidden, is_held)
+        if is_hidden or is_held:
+            return [], block
+        return [ContentBlockStart(index, block_type, _readable(content) or None)], block
 
     def _is_hidden(self, block_type: BlockType, content: Content) -> bool:
         if block_type not in self._block_types:
@@ -156,13 +175,9 @@ class Projection:
         if event.block_type == "tool_use" and (event.input_partial or not content.get("input")):
             content = {name: value for name, value in content.items() if name not in _INPUT}
         if block is None or block.index != event.block_index:
-            if block is not None and not block.is_hidden:
-                events += _end(block)
-            signed = content.get("signature")
-            plain = (
-                {name: value for name, value in content.items() if name != "signature"} if signed else content
-            )
-            begun, block = self._start(event.block_index, event.block_type, plain)
+            if block is not None:
+                events += self._end(block, partial=True)
+            begun, block = self._start(event.block_index, event.block_type, content)
             events += begun
         if block.is_hidden:
             return events, None if event.complete else block
@@ -174,21 +189,49 @@ class Projection:
         gained, block = _gain(block, content)
         events += gained
         if event.complete:
-            return [*events, *_end(block)], None
+            return [*events, *self._end(block, partial=event.partial)], None
         return events, block
+
+    def _end(self, block: ProjectedBlock, *, partial: bool) -> list[StreamEvent]:
+        """Return the events that end a block. A call without arguments gets an empty object.
+
+        The signature of thinking comes here, whole, because its origin comes last.
+        """
+        if block.is_hidden:
+            return []
+        index, content = block.index, block.content
+        events: list[StreamEvent] = []
+        if block.is_held:
+            shown = {**_readable(content), "redacted": self._sealed(content["redacted"], content)}
+            events.append(ContentBlockStart(index, block.block_type, shown))
+        if (signature := content.get("signature")) and not partial:
+            events.append(SignatureDelta(index, self._sealed(signature, content)))
+        if block.block_type == "tool_use" and not block.has_text and not content.get("input"):
+            events.append(ToolInputDelta(index, "{}"))
+        return [*events, ContentBlockStop(index)]
+
+    def _sealed(self, signature: str, content: Content) -> str:
+        origin = content.get(ORIGIN)
+        return signature if self._seal is None or origin is None else self._seal.sealed(signature, origin)
+
+    def _sealed_block(self, block: Block) -> Block:
+        content = block.content
+        if content is None or block.block_type != "thinking":
+            return block
+        opaque = {name: self._sealed(content[name], content) for name in _OPAQUE if content.get(name)}
+        return replace(block, content={**_readable(content), **opaque})
 
 
 def _grow(block: ProjectedBlock, event: BlockDelta) -> tuple[list[StreamEvent], ProjectedBlock]:
     """Return the events of a delta of a visible block, and the block after it."""
     if event.field == "signature":
         signature = block.content.get("signature", "") + event.value
-        return [SignatureDelta(block.index, event.value)], replace(
-            block, content={**block.content, "signature": signature}
-        )
+        return [], replace(block, content={**block.content, "signature": signature})
     if event.field == "content":
         merged = dict(block.content)
         merge_content(merged, event.value)
-        return [ContentDelta(block.index, event.value)], replace(block, content=merged)
+        shown = _readable(event.value)
+        return [ContentDelta(block.index, shown)] if shown else [], replace(block, content=merged)
     if not event.value:
         return [], block
     return [text_delta(block, event.value)], block if block.has_text else replace(block, has_text=True)
@@ -207,28 +250,22 @@ def text_delta(block: ProjectedBlock, text: str) -> TextDelta | ThinkingDelta | 
 
 def _gain(block: ProjectedBlock, content: Content) -> tuple[list[StreamEvent], ProjectedBlock]:
     """Return the events that change the content of a block to `content`, and the block after them."""
-    gained: dict[str, Any] = {}
-    events: list[StreamEvent] = []
-    for name, value in content.items():
+    gained: Content = {}
+    for name, value in _readable(content).items():
         known = block.content.get(name)
         if known == value:
             continue
-        if name == "signature":
-            events.append(SignatureDelta(block.index, value[len(known or "") :]))
-        elif isinstance(known, list) and isinstance(value, list):
+        if isinstance(known, list) and isinstance(value, list):
             gained[name] = cast("list[Any]", value)[len(cast("list[Any]", known)) :]
         else:
             gained[name] = value
-    if gained:
-        events.append(ContentDelta(block.index, gained))
-    return events, replace(block, content={**block.content, **content})
+    after = replace(block, content={**block.content, **content})
+    return [ContentDelta(block.index, gained)] if gained else [], after
 
 
-def _end(block: ProjectedBlock) -> list[StreamEvent]:
-    """Return the events that end a visible block. A call without arguments gets an empty object."""
-    stop = ContentBlockStop(block.index)
-    is_empty_call = block.block_type == "tool_use" and not block.has_text and not block.content.get("input")
-    return [ToolInputDelta(block.index, "{}"), stop] if is_empty_call else [stop]
+def _readable(content: Content) -> Content:
+    """Return the content without the fields that only the server understands."""
+    return {name: value for name, value in content.items() if name not in _OPAQUE and name != ORIGIN}
 
 
 def events_of_end(event: Terminal) -> list[StreamEvent]:

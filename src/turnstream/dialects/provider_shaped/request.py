@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from turnstream.core.blocks import Message
+from turnstream.core.origin_seal import OriginSeal
 from turnstream.dialects.client_request import ClientRequest, numbered
 from turnstream.errors import InvalidRequest
 from turnstream.turns.conversations import ResentConversation
@@ -28,10 +30,12 @@ class GatewayFields(msgspec.Struct, frozen=True, kw_only=True):
         fallbacks: Models to call, in order, if the model fails. None: those of the model's name in the
             settings, or of the server.
         server_tools: Names of the server's tools that the model may call. They run here.
+        metadata: Metadata of the turn.
     """
 
     fallbacks: list[str] | None = None
     server_tools: list[str] = []
+    metadata: dict[str, Any] | None = None
 
 
 _WIRES_OF_THINKING = {
@@ -48,7 +52,7 @@ def client_request(
     *,
     wire: str,
     own: Collection[str] = (),
-    metadata: dict[str, Any] | None = None,
+    seal: OriginSeal | None = None,
 ) -> ClientRequest:
     """Return the request for a turn. Raises InvalidRequest if the model has nothing to answer.
 
@@ -56,13 +60,17 @@ def client_request(
         call: The decoded body.
         wire: Name of the wire of the dialect.
         own: Params that the dialect reads itself. No model gets them.
+        seal: Opens the signatures of thinking, in a dialect whose clients send it back.
     """
     if not call.messages or call.messages[-1].role != "user":
         raise InvalidRequest(
             "the last message has to be a message of the user or the result of a tool: "
             "an answer that the client began cannot be continued"
         )
-    *before, last = call.messages
+    messages = call.messages
+    if seal is not None:
+        messages = (Message(message.role, seal.opened_blocks(message.blocks)) for message in messages)
+    *before, last = messages
     return ClientRequest(
         conversation=ResentConversation(messages=tuple(before), new=numbered(last.blocks)),
         model=call.model,
@@ -70,7 +78,7 @@ def client_request(
         fallbacks=None if fields.fallbacks is None else tuple(fields.fallbacks),
         params=_params(call.params, wire, frozenset(own) | GATEWAY_FIELDS),
         tools=(*fields.server_tools, *call.tools),
-        metadata=metadata or {},
+        metadata=fields.metadata or {},
         is_complete=True,
     )
 
