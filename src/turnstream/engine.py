@@ -46,6 +46,7 @@ from turnstream.server.application import build_application
 from turnstream.server.auth import (
     LOCAL,
     Authenticate,
+    OriginKey,
     Principal,
     key_required,
     local_use,
@@ -173,6 +174,7 @@ class Engine:
             self._keep_alive,
             authenticate,
             BodyBudget(),
+            OriginKey(self._store),
             server.max_body_bytes,
             server.stop_on_disconnect,
         )

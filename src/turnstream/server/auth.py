@@ -6,13 +6,17 @@ import hmac
 from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from ipaddress import ip_address
+from secrets import token_hex
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 from turnstream.access import check_key
+from turnstream.dialects.provider_shaped.origin_seal import OriginSeal
 from turnstream.errors import Unauthorized
+from turnstream.store.base import Store
+from turnstream.store.operations.secrets import KeepSecret
 from turnstream.turns.preparation import PrepareHook, TurnPreparation, call_hook
 
 
@@ -29,6 +33,8 @@ class Principal(NamedTuple):
 
 Authenticate: TypeAlias = Callable[[Request], Principal | Awaitable[Principal]]
 LOCAL = Principal("local")
+_ORIGIN_KEY = "origins"
+"""Name of the secret that signs origins."""
 
 
 _HOPS = frozenset(
@@ -131,3 +137,21 @@ def prepare_for(hook: Callable[[TurnPreparation, Principal], object]) -> Prepare
         await call_hook(hook, preparation, Principal(preparation.owner, preparation.metadata))
 
     return prepare
+
+
+class OriginKey:
+    """Makes the seal with which a server signs origins that go through clients.
+
+    Its key is made at the first use, and stays the same in this database.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seal: OriginSeal | None = None
+
+    async def seal(self) -> OriginSeal:
+        """Return the seal. Raises StoreError."""
+        if self._seal is None:
+            key = await self._store.write(KeepSecret(name=_ORIGIN_KEY, value=token_hex(32)))
+            self._seal = OriginSeal(bytes.fromhex(key))
+        return self._seal

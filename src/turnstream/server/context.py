@@ -12,7 +12,7 @@ from turnstream.core.cursor import Cursor, parse_cursor
 from turnstream.core.identifiers import is_id
 from turnstream.core.owner_events.cursor import EventsCursor, parse_events_cursor
 from turnstream.errors import InvalidRequest
-from turnstream.server.auth import Authenticate, Principal
+from turnstream.server.auth import Authenticate, OriginKey, Principal
 from turnstream.server.bodies import BodyBudget
 from turnstream.server.keepalive import KeepAlive
 from turnstream.turns.chats import PageRequest
@@ -34,6 +34,7 @@ class ServerContext(NamedTuple):
     keep_alive: KeepAlive
     authenticate: Authenticate
     bodies: BodyBudget
+    origin_key: OriginKey
     max_body_bytes: int = 20 * 1024 * 1024
     stop_on_disconnect: Sequence[str] = ()
     """Protocols in which a client stops its turn by closing the connection."""

@@ -43,7 +43,6 @@ from turnstream.turns.new_turns import (
     inherit_fields,
     user_turn,
 )
-from turnstream.turns.origin_key import OriginKey
 from turnstream.turns.recovery import TurnRecovery
 from turnstream.turns.registry import Registry
 from turnstream.turns.transient import TransientCommands
@@ -79,7 +78,6 @@ class Commands:
         self.store = store
         self.registry = registry
         self.conversations = ConversationCommands(store)
-        self.origin_key = OriginKey(store)
         self.catalog = catalog
         options = options or ExecutorOptions()
         self._models = ModelTurns(store, catalog, encoder, options, registry.measures.gaps)

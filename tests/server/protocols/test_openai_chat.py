@@ -139,6 +139,17 @@ async def test_tools_of_the_client_and_of_the_server(tmp_path: Path) -> None:
         assert [turn["role"] for turn in await turns(native)] == ["user", "assistant", "user", "assistant"]
 
 
+@pytest.mark.requirement("N9")
+async def test_a_request_without_rows_has_the_same_answers_and_stores_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, native):
+        body = asked(user("one"), model="sim/story:events=20,pace=0", store=False)
+        first = await stream(client, body)
+        assert (first.done, first.reasons) == (True, ["stop"])
+        plain = await client.call("POST", CHAT, body)
+        assert plain.json["choices"][0]["message"]["content"] == first.text
+        assert (await native.call("GET", "/chats")).json["chats"] == []
+
+
 @pytest.mark.requirement("N5", "P5")
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_fault_before_output_is_the_providers_status(tmp_path: Path, *, streamed: bool) -> None:

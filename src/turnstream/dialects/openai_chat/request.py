@@ -23,9 +23,9 @@ class ChatStreamOptions(msgspec.Struct, frozen=True):
 class ChatFields(GatewayFields, frozen=True, kw_only=True):
     """Fields of the body that the dialect reads itself. The wire decodes the others."""
 
+    metadata: dict[str, Any] | None = None
     n: int | None = None
     stream_options: ChatStreamOptions | None = None
-    store: bool | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     modalities: list[str] | None = None
@@ -50,7 +50,7 @@ def parse_request(raw: bytes) -> ChatRequest:
     fields = parsed_body(raw, ChatFields)
     _refuse(fields)
     call = WIRE.decode_request(PATH, raw)
-    asked = client_request(call, fields, wire=WIRE.name, own=_OWN)
+    asked = client_request(call, fields, wire=WIRE.name, own=_OWN, metadata=fields.metadata)
     includes_usage = fields.stream_options is not None and fields.stream_options.include_usage
     return ChatRequest(asked, call.stream, includes_usage)
 

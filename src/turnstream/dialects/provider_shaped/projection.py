@@ -19,7 +19,6 @@ from turnstream.core.answers import Answer
 from turnstream.core.blocks import Block, BlockType, Content
 from turnstream.core.open_block import merge_content
 from turnstream.core.origin import ORIGIN
-from turnstream.core.origin_seal import OriginSeal
 from turnstream.core.stream_events import (
     ContentBlockStart,
     ContentBlockStop,
@@ -45,6 +44,7 @@ from turnstream.core.turn_events import (
     TurnError,
 )
 from turnstream.core.usage import Usage
+from turnstream.dialects.provider_shaped.origin_seal import OriginSeal
 
 _INPUT = ("input", "input_json", "input_error")
 """Fields of a complete call's content. Its arguments come as text instead."""

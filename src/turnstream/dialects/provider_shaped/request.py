@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from turnstream.core.blocks import Message
-from turnstream.core.origin_seal import OriginSeal
 from turnstream.dialects.client_request import ClientRequest, numbered
+from turnstream.dialects.provider_shaped.origin_seal import OriginSeal
 from turnstream.errors import InvalidRequest
 from turnstream.turns.conversations import ResentConversation
 from turnstream.wires.base import SHARED_PARAMS, WIRE_PARAMS, ModelRequest
@@ -30,12 +30,12 @@ class GatewayFields(msgspec.Struct, frozen=True, kw_only=True):
         fallbacks: Models to call, in order, if the model fails. None: those of the model's name in the
             settings, or of the server.
         server_tools: Names of the server's tools that the model may call. They run here.
-        metadata: Metadata of the turn.
+        store: False for a turn without rows. None: as the settings say.
     """
 
     fallbacks: list[str] | None = None
     server_tools: list[str] = []
-    metadata: dict[str, Any] | None = None
+    store: bool | None = None
 
 
 _WIRES_OF_THINKING = {
@@ -46,12 +46,13 @@ _WIRES_OF_THINKING = {
 GATEWAY_FIELDS = frozenset(GatewayFields.__struct_fields__)
 
 
-def client_request(
+def client_request(  # noqa: PLR0913 - the facts of a dialect's request
     call: ModelRequest,
     fields: GatewayFields,
     *,
     wire: str,
     own: Collection[str] = (),
+    metadata: dict[str, Any] | None = None,
     seal: OriginSeal | None = None,
 ) -> ClientRequest:
     """Return the request for a turn. Raises InvalidRequest if the model has nothing to answer.
@@ -78,7 +79,8 @@ def client_request(
         fallbacks=None if fields.fallbacks is None else tuple(fields.fallbacks),
         params=_params(call.params, wire, frozenset(own) | GATEWAY_FIELDS),
         tools=(*fields.server_tools, *call.tools),
-        metadata=fields.metadata or {},
+        metadata=metadata or {},
+        store=fields.store,
         is_complete=True,
     )
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from turnstream.core.blocks import Block
 from turnstream.core.origin import Origin, returnable_blocks, seal_of
-from turnstream.core.origin_seal import OriginSeal
+from turnstream.dialects.provider_shaped.origin_seal import OriginSeal
 
 ORIGIN = Origin("anthropic", "claude", "sonnet")
 SEAL = OriginSeal(b"k" * 32)
